@@ -1,0 +1,33 @@
+"""Watch a video of any length with a multimodal language model, in a fixed amount of memory."""
+
+from infinipot.errors import (
+    CapError,
+    FrameError,
+    InfinipotError,
+    ModelError,
+    PolicyError,
+    QuestionError,
+    VideoError,
+)
+from infinipot.model import Model, load
+from infinipot.stats import Stats
+from infinipot.stream import Stream
+from infinipot.video import Frame, open_video
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "CapError",
+    "Frame",
+    "FrameError",
+    "InfinipotError",
+    "Model",
+    "ModelError",
+    "PolicyError",
+    "QuestionError",
+    "Stats",
+    "Stream",
+    "VideoError",
+    "load",
+    "open_video",
+]

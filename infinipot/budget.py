@@ -1,0 +1,112 @@
+"""How a cap is shared out between prompt, dialogue, video, question and answer. Arithmetic only."""
+
+import re
+from bisect import bisect_left
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from infinipot.errors import CapError
+
+_UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+_LARGEST_CAP = 1 << 30
+_MOST_BLOCK_PATCHES = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """The shares of a memory cap, in tokens.
+
+    What prompt, dialogue and reserve leave is the video's. A compression leaves the share `keep` of it, and a block of
+    new patches always finds room behind what is held: that is where a half-filled block stands when a question comes.
+
+    Attributes:
+        cap: |M|.
+        prompt: tokens of the system prompt.
+        reserve: tokens kept free for a question and its answer.
+        dialogue: tokens that remembered turns may take.
+        keep: |C| as a share of the video's part of the cap, in (0, 1).
+        block: temporal patches per block; None for as many as fit, 8 at the most.
+    """
+
+    cap: int
+    prompt: int
+    reserve: int
+    dialogue: int
+    keep: float = 0.75
+    block: int | None = None
+
+    def video(self, text: int) -> int:
+        """The video's part of the cap while `text` tokens of prompt and dialogue are held."""
+        return self.cap - text - self.reserve
+
+    def kept(self, text: int, cells: int, *, whole_patches: bool = False) -> int:
+        """|C|: the video tokens that a compression leaves."""
+        kept = int(self.keep * self.video(text))
+        return kept - kept % cells if whole_patches else kept
+
+    def block_patches(self, cells: int) -> int:
+        """Temporal patches of `cells` tokens in a block, with the dialogue at its largest; 0 where none fits."""
+        fullest = self.prompt + self.dialogue
+        fitting = max(0, self.video(fullest) - self.kept(fullest, cells)) // cells
+        return min(fitting, self.block or _MOST_BLOCK_PATCHES)
+
+
+def make_budget(
+    cap: int,
+    prompt: int,
+    *,
+    reserve: int | None = None,
+    dialogue: int | None = None,
+    keep: float = 0.75,
+    block: int | None = None,
+) -> Budget:
+    """A budget with the default shares: an eighth of the cap, 512 tokens at the most, for a question and its answer,
+    and as much for the dialogue.
+
+    Raises:
+        CapError: a share that is out of range.
+    """
+    if cap < 1:
+        raise CapError(f"memory={cap}: the cap must be at least one token")
+    if not 0 < keep < 1:
+        raise CapError(f"keep={keep}: the share of the video's memory that a compression leaves lies between 0 and 1")
+    for name, value, least in (("reserve", reserve, 1), ("dialogue", dialogue, 0), ("block", block, 1)):
+        if value is not None and value < least:
+            raise CapError(f"{name}={value}: at least {least} is needed")
+    eighth = min(cap // 8, 512)
+    return Budget(
+        cap=cap,
+        prompt=prompt,
+        reserve=max(eighth, 64) if reserve is None else reserve,
+        dialogue=eighth if dialogue is None else dialogue,
+        keep=keep,
+        block=block,
+    )
+
+
+def smallest_cap(budget_of: Callable[[int], Budget], cells: int) -> int:
+    """The smallest cap whose budget has room for a block of one temporal patch of `cells` tokens."""
+
+    def fits(cap: int) -> bool:
+        return budget_of(cap).block_patches(cells) > 0
+
+    found = 1 + bisect_left(range(1, _LARGEST_CAP), True, key=fits)
+    # Where a default share grows by a token the video's part may lose one: look a little further down.
+    return next(cap for cap in range(max(1, found - 16), found + 1) if fits(cap))
+
+
+def parse_memory(memory: int | str, bytes_per_token: int) -> int:
+    """The cap in tokens of a number of tokens or an amount such as "256MiB".
+
+    Raises:
+        CapError: neither of the two.
+    """
+    if isinstance(memory, int):
+        return memory
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]*)\s*", memory)
+    number, unit = (found[1], found[2].upper()) if found else ("", "?")
+    if unit == "" and "." not in number:
+        return int(number)
+    if unit not in _UNITS:
+        raise CapError(f"memory={memory!r}: give tokens, such as 4096, or an amount, such as '256MiB' or '2GB'")
+    return int(float(number) * _UNITS[unit]) // bytes_per_token

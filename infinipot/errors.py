@@ -1,0 +1,32 @@
+"""What can go wrong, said to the person who meets it: what was given, what is possible, the number that would work.
+
+Every error that the package raises on purpose derives from `InfinipotError`, so that one `except` is enough.
+"""
+
+
+class InfinipotError(Exception):
+    """Base of all errors that infinipot raises on purpose."""
+
+
+class VideoError(InfinipotError):
+    """A video source that is missing, empty, broken or holds no pictures."""
+
+
+class FrameError(InfinipotError, ValueError):
+    """A frame of the wrong shape, dtype, size or time."""
+
+
+class ModelError(InfinipotError):
+    """A checkpoint that cannot be loaded, or of a family that is not supported."""
+
+
+class PolicyError(InfinipotError, ValueError):
+    """An unknown policy or option, or a policy that breaks its contract."""
+
+
+class CapError(InfinipotError):
+    """Something that does not fit the memory cap; the message names the number that would work."""
+
+
+class QuestionError(InfinipotError, ValueError):
+    """A question that cannot be asked now, such as one before the first frame."""

@@ -1,0 +1,9 @@
+"""The bounded key/value memory: storage, coordinates, positions. The only part that knows transformers' cache."""
+
+from infinipot.memory.draft import Draft
+from infinipot.memory.memory import Memory
+from infinipot.memory.positions import PositionRule
+from infinipot.memory.rotary import Rotary
+from infinipot.memory.storage import LayerShape, allocated_bytes
+
+__all__ = ["Draft", "LayerShape", "Memory", "PositionRule", "Rotary", "allocated_bytes"]

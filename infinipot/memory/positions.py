@@ -1,0 +1,110 @@
+"""Which positions the next tokens get. Knows the rule a family was trained with, not the model.
+
+Text takes the next position on all three axes. A vision span starts one past everything before it; the cell (r, c) of a
+temporal patch stands at (origin + offset of the patch, base + r, base + c); text after the span starts at
+`max(all so far) + 1` (Qwen2-VL, arXiv 2409.12191, section 2.1; Qwen2.5-VL, arXiv 2502.13923, section 2.1.2).
+"""
+
+import math
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from infinipot.policies.base import Grid
+
+
+@dataclass(frozen=True, slots=True)
+class PositionRule:
+    """How far apart in position two temporal patches of one span are.
+
+    Attributes:
+        tokens_per_second: positions per second of video (Qwen2.5-VL), or None for one position a patch (Qwen2-VL).
+        longest_gap: the most positions between two patches in a row, however long the source paused; None: no limit.
+    """
+
+    tokens_per_second: float | None = None
+    longest_gap: int | None = None
+
+    def offset(self, index: int, seconds: float) -> int:
+        """Temporal offset of a span's patch `index`, which starts `seconds` after the span's first one."""
+        if self.tokens_per_second is None:
+            return index
+        # Times are sums of frame periods: what is meant to be a whole number may miss it by a rounding error.
+        return math.floor(self.tokens_per_second * seconds + 1e-6)
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """Where a stream stands on the position axes. Immutable: a draft moves a cursor of its own.
+
+    Attributes:
+        next: the position of the next text token, one past everything so far on any axis.
+        base: first position of the open vision span; None while no span is open.
+        origin: temporal position of offset zero in the open span (`base`, less what re-basing took out).
+        started: time of the span's first patch, in seconds.
+        index: temporal patches in the open span so far.
+        newest: temporal position of the newest patch.
+        step: the smallest advance seen between two patches of the span: how far apart neighbours are.
+        patch: temporal patches of the whole stream so far.
+        spans: vision spans opened so far.
+    """
+
+    next: int = 0
+    base: int | None = None
+    origin: int = 0
+    started: float = 0.0
+    index: int = 0
+    newest: int = 0
+    step: int = 0
+    patch: int = 0
+    spans: int = 0
+
+    def after_text(self, tokens: int) -> "Cursor":
+        """The cursor behind `tokens` text tokens, which close an open vision span."""
+        return replace(self, next=self.next + tokens, base=None)
+
+    def after_patch(self, grid: Grid, time: float, rule: PositionRule) -> "Cursor":
+        """The cursor behind one more temporal patch, in the open vision span or else in a new one."""
+        if self.base is None:
+            opened = replace(
+                self, base=self.next, origin=self.next, started=time, index=0, step=0, spans=self.spans + 1
+            )
+            return opened.after_patch(grid, time, rule)
+        offset = rule.offset(self.index, time - self.started)
+        advance = self.origin + offset - self.newest if self.index else 0
+        pause = max(0, advance - rule.longest_gap) if rule.longest_gap else 0
+        origin, advance = self.origin - pause, advance - pause
+        temporal = origin + offset
+        return replace(
+            self,
+            origin=origin,
+            next=max(self.next, temporal + 1, self.base + max(grid.rows, grid.columns)),
+            index=self.index + 1,
+            newest=temporal,
+            step=min(filter(None, (self.step, advance)), default=0),
+            patch=self.patch + 1,
+        )
+
+    def after_rebase(self, before: int, within: int) -> "Cursor":
+        """The cursor after `before` positions were taken out ahead of the open span and `within` inside it."""
+        return replace(
+            self,
+            next=self.next - before - within,
+            base=None if self.base is None else self.base - before,
+            origin=self.origin - before - within,
+            newest=self.newest - before - within,
+        )
+
+
+def text_positions(start: int, tokens: int) -> Tensor:
+    """`[3, tokens]` int64: the same consecutive positions on all axes."""
+    return torch.arange(start, start + tokens).expand(3, tokens)
+
+
+def patch_positions(cursor: Cursor, grid: Grid) -> Tensor:
+    """`[3, P]` int64: positions of the newest patch before `cursor`, cell by cell, row after row."""
+    assert cursor.base is not None, "no vision span is open"
+    cells = torch.arange(grid.cells)
+    row, column = cells // grid.columns, cells % grid.columns
+    return torch.stack([torch.full_like(cells, cursor.newest), cursor.base + row, cursor.base + column])

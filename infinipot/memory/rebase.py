@@ -1,0 +1,83 @@
+"""Re-basing: taking out temporal positions that eviction left empty, so that an endless stream stays in range.
+
+Pure functions over the slots of one layer, where each KV head keeps tokens of its own and so has gaps of its own. All
+heads give up the same total, so that the newest patch and the next question stand at one position for all of them.
+Within a head every gap gives in proportion to its size: order stays, and what was longer ago stays longer ago.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Gaps:
+    """The slots of each head in order of position, and the positions between them that may be taken out.
+
+    Attributes:
+        order: `[kv_heads, n]`, slot numbers.
+        temporal, base: `[kv_heads, n]`, positions of those slots, in that order.
+        spatial: `[kv_heads, n]` bool, whether the slot has rows and columns of its own.
+        before: `[kv_heads, n + 1]`, removable positions ahead of the open vision span: ahead of each slot, and last
+            those behind all of them.
+        within: `[kv_heads, n + 1]`, likewise inside the open vision span.
+    """
+
+    order: Tensor
+    temporal: Tensor
+    base: Tensor
+    spatial: Tensor
+    before: Tensor
+    within: Tensor
+
+
+def find_gaps(temporal: Tensor, base: Tensor, extent: Tensor, *, end: int, split: int, step: int) -> Gaps:
+    """Where positions can be taken out without touching order or layout.
+
+    Neighbours stay `step` apart, and the first `extent` positions of a vision span stay, since its rows and columns
+    stand there.
+
+    Args:
+        temporal, base: `[kv_heads, n]` int64, positions of each slot; equal for text.
+        extent: `[kv_heads, n]` int64, max(rows, columns) of a video token's grid; 0 for text.
+        end: the next position of the stream.
+        split: first position of the open vision span; `end` if none is open.
+        step: how far apart neighbouring patches are, at least 1.
+    """
+    temporal, order = temporal.sort(dim=-1, stable=True)
+    base, extent = base.gather(-1, order), extent.gather(-1, order)
+
+    edge = temporal.new_full((temporal.shape[0], 1), -1)
+    here = torch.cat([edge, temporal], -1)
+    ahead = torch.cat([temporal, torch.full_like(edge, end)], -1)
+    taken = torch.cat([edge, base + extent], -1)
+    opens = torch.cat([(base + extent).where((base > here[:, :-1]) & (extent > 0), 0), torch.zeros_like(edge)], -1)
+    floor = torch.maximum(torch.maximum(here + step, taken), opens)
+    removable = (ahead - floor).clamp_min(0)
+
+    inside = ahead > split
+    return Gaps(order, temporal, base, extent > 0, removable * ~inside, removable * inside)
+
+
+def close_gaps(gaps: Gaps, before: int, within: int) -> tuple[Tensor, Tensor]:
+    """Positions after `before` and `within` positions were taken out, in the slots' own order.
+
+    Returns:
+        temporal and base, `[kv_heads, n]` each.
+    """
+    removed = _share(gaps.before, before) + _share(gaps.within, within)
+    temporal = gaps.temporal - removed
+    # A span's base lies in the gap ahead of its first patch, whose removable part starts behind the base's extent:
+    # it moves with the last slot that stands before it.
+    earlier = torch.searchsorted(gaps.temporal.contiguous(), gaps.base.contiguous()) - 1
+    moved = removed.gather(-1, earlier.clamp_min(0)) * (earlier >= 0)
+    base = torch.where(gaps.spatial, gaps.base - moved, temporal)
+    back = gaps.order.argsort(dim=-1)
+    return temporal.gather(-1, back), base.gather(-1, back)
+
+
+def _share(removable: Tensor, amount: int) -> Tensor:
+    """`[kv_heads, n]`: how much of `amount`, spread in proportion over the gaps, lies ahead of each slot."""
+    upto = removable.cumsum(-1)
+    return upto[:, :-1] * amount // upto[:, -1:].clamp_min(1)

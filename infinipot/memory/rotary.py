@@ -1,0 +1,59 @@
+"""Rotary position embedding of cached keys: turning them on, and back. Knows keys and positions, not models.
+
+A key that was rotated for position p becomes the key of position p + δ by one more rotation by δ (RoFormer,
+arXiv 2104.09864). In multimodal rotary embedding (Qwen2-VL, arXiv 2409.12191) every frequency turns with one of three
+position axes; `axes` says with which, so that chunked, interleaved and one-dimensional layouts are all the same here.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+class Rotary:
+    """How a family rotates its keys: dimensions i and i + head_dim/2 turn together, by position · inv_freq[i].
+
+    Args:
+        inv_freq: `[head_dim / 2]`, angle per position.
+        axes: for each frequency the position axis it turns with: 0 temporal, 1 row, 2 column.
+    """
+
+    def __init__(self, inv_freq: Tensor, axes: Sequence[int]) -> None:
+        if len(axes) != inv_freq.shape[0]:
+            raise ValueError(f"{inv_freq.shape[0]} frequencies need as many axes, got {len(axes)}")
+        self.inv_freq = inv_freq.detach().to(torch.float32)
+        self.axes = tuple(axes)
+        self._is_temporal = torch.tensor([axis == 0 for axis in axes], device=inv_freq.device)
+        leading = self.axes.count(0)
+        chunked = set(self.axes[:leading]) <= {0}
+        # The frequencies that a purely temporal shift has to touch, as one slice.
+        self._temporal = slice(0, leading if chunked else len(axes))
+
+    def to(self, device: torch.device) -> "Rotary":
+        """The same rotation with its frequencies on another device."""
+        return Rotary(self.inv_freq.to(device), self.axes)
+
+    def shift(self, keys: Tensor, temporal: Tensor, spatial: Tensor | None = None) -> Tensor:
+        """Keys moved by `temporal` positions on axis 0 and by `spatial` positions on axes 1 and 2.
+
+        Args:
+            keys: `[..., head_dim]`, any float dtype.
+            temporal: `[...]` int.
+            spatial: `[...]` int; None where it is zero for all, which spares most of the work.
+
+        Returns:
+            `[..., head_dim]` float32, newly allocated and contiguous.
+        """
+        half = self.inv_freq.shape[0]
+        out = keys.to(torch.float32, copy=True, memory_format=torch.contiguous_format)
+        turning = self._temporal if spatial is None else slice(0, half)
+        by_axis = torch.zeros_like(temporal) if spatial is None else spatial
+        moved = torch.where(self._is_temporal[turning], temporal.unsqueeze(-1), by_axis.unsqueeze(-1))
+        angle = moved * self.inv_freq[turning]
+        cos, sin = angle.cos(), angle.sin()
+        first, second = out[..., :half][..., turning], out[..., half:][..., turning]
+        turned = first * sin + second * cos
+        first.mul_(cos).addcmul_(second, sin, value=-1.0)
+        second.copy_(turned)
+        return out

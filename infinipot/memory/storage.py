@@ -1,0 +1,138 @@
+"""Where keys and values lie: storage of a fixed size, allocated once, and the transformers cache that writes to it.
+
+The only file that knows how a transformers cache works. It knows nothing of videos, text or policies: a slot is a row.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from transformers.cache_utils import Cache, CacheLayerMixin
+
+from infinipot.errors import CapError
+
+COORDINATE_BYTES = 5 * 4
+
+
+@dataclass(frozen=True, slots=True)
+class LayerShape:
+    """What one layer of the language model stores per slot, and where."""
+
+    kv_heads: int
+    head_dim: int
+    device: torch.device
+    dtype: torch.dtype
+
+    @property
+    def slot_bytes(self) -> int:
+        """Bytes of one slot over all KV heads: a key, a value and its coordinates."""
+        return self.kv_heads * (2 * self.head_dim * self.dtype.itemsize + COORDINATE_BYTES)
+
+
+class Slab:
+    """`cap` slots of one layer. Rows run over slots first, then heads, so that a gather moves whole rows.
+
+    Attributes:
+        keys, values: `[cap, kv_heads, head_dim]`.
+        origin: `[cap, kv_heads, 4]` int32: temporal patch (-1 for text), cell, temporal position, base position.
+        time: `[cap, kv_heads]` float32, seconds of video time.
+    """
+
+    __slots__ = ("keys", "origin", "time", "values")
+
+    def __init__(self, cap: int, shape: LayerShape) -> None:
+        rows = (cap, shape.kv_heads)
+        self.keys = torch.empty(*rows, shape.head_dim, device=shape.device, dtype=shape.dtype)
+        self.values = torch.empty_like(self.keys)
+        self.origin = torch.empty(*rows, 4, device=shape.device, dtype=torch.int32)
+        self.time = torch.empty(*rows, device=shape.device, dtype=torch.float32)
+
+    def parts(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        return self.keys, self.values, self.origin, self.time
+
+    def gather(self, source: "Slab", index: Tensor) -> None:
+        """Fills the first n slots with those of `source` that `index` `[n, kv_heads]` names, head by head."""
+        slots, heads = index.shape
+        rows = (index * heads + torch.arange(heads, device=index.device)).reshape(-1)
+        for mine, theirs in zip(self.parts(), source.parts(), strict=True):
+            width = theirs[0, 0].numel()
+            out = mine[:slots].view(slots * heads, width)
+            torch.index_select(theirs.view(-1, width), 0, rows, out=out)
+
+
+class BoundedLayer(CacheLayerMixin):
+    """One layer's part of the cache: appends to its slab, never beyond the cap."""
+
+    is_sliding = False
+
+    def __init__(self, cap: int, shape: LayerShape) -> None:
+        super().__init__()
+        self.cap = cap
+        self.shape = shape
+        self.slab = Slab(cap, shape)
+        self.filled = 0
+        self.is_initialized = True
+
+    def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
+        """Nothing to do: the storage was allocated when the stream opened."""
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object
+    ) -> tuple[Tensor, Tensor]:
+        """Appends `[1, kv_heads, n, head_dim]` keys and values; returns all that is held, new ones last.
+
+        Raises:
+            CapError: they do not fit. Callers check before any work, so this is the last line of defence.
+        """
+        start, end = self.filled, self.filled + key_states.shape[-2]
+        if end > self.cap:
+            raise CapError(f"the memory holds {start} of {self.cap} tokens: {end - start} more do not fit")
+        self.slab.keys[start:end].copy_(key_states[0].transpose(0, 1))
+        self.slab.values[start:end].copy_(value_states[0].transpose(0, 1))
+        self.filled = end
+        return self._as_states(self.slab.keys), self._as_states(self.slab.values)
+
+    def _as_states(self, rows: Tensor) -> Tensor:
+        return rows[: self.filled].transpose(0, 1).unsqueeze(0)
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        return self.filled + query_length, 0
+
+    def get_seq_length(self) -> int:
+        return self.filled
+
+    def get_max_length(self) -> int:
+        return self.cap
+
+
+class BoundedCache(Cache):
+    """A transformers cache whose layers never hold more than `cap` slots, and a spare slab for each kind of layer.
+
+    A rewrite gathers the slots that stay from a layer's slab into the spare one and exchanges the two, layer by
+    layer: scratch is one layer's, and nothing is copied twice.
+    """
+
+    def __init__(self, cap: int, shapes: list[LayerShape]) -> None:
+        self.bounded = [BoundedLayer(cap, shape) for shape in shapes]
+        super().__init__(layers=list(self.bounded))
+        self._spare = {shape: Slab(cap, shape) for shape in shapes}
+
+    def rewrite(self, layer: int, index: Tensor) -> Slab:
+        """Keeps of one layer the slots that `index` `[n, kv_heads]` names, in that order; returns its new slab."""
+        bounded = self.bounded[layer]
+        spare = self._spare[bounded.shape]
+        spare.gather(bounded.slab, index)
+        bounded.slab, self._spare[bounded.shape] = spare, bounded.slab
+        bounded.filled = index.shape[0]
+        return spare
+
+    def truncate(self, slots: int) -> None:
+        """Forgets every slot from `slots` on, in all layers."""
+        for layer in self.bounded:
+            layer.filled = slots
+
+
+def allocated_bytes(cap: int, shapes: list[LayerShape]) -> int:
+    """Bytes that a cache of this cap allocates, its spare slabs included."""
+    spares = {shape: shape.slot_bytes for shape in shapes}
+    return cap * (sum(shape.slot_bytes for shape in shapes) + sum(spares.values()))

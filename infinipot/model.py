@@ -1,0 +1,145 @@
+"""Loading a checkpoint, and opening streams on it."""
+
+import difflib
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
+
+from infinipot import embedded, policies
+from infinipot.errors import ModelError
+from infinipot.models import FAMILIES, Family
+from infinipot.policies import Policy
+from infinipot.stream import Stream
+
+
+class Model:
+    """A loaded model: stateless and shared; every stream on it has a memory of its own.
+
+    Attributes:
+        name: the id or folder it was loaded from.
+        family: its adapter.
+    """
+
+    def __init__(self, name: str, family: Family) -> None:
+        self.name = name
+        self.family = family
+
+    def stream(
+        self,
+        memory: int | str = 4096,
+        policy: str | Policy = "infinipot-v",
+        *,
+        fps: float = 2.0,
+        keep: float = 0.75,
+        block: int | None = None,
+        reserve: int | None = None,
+        dialogue: int | None = None,
+        positions: str = "rebase",
+        system: str | None = None,
+        pixels: tuple[int, int] | None = None,
+    ) -> Stream:
+        """Opens a stream, whose whole memory is allocated here.
+
+        Args:
+            memory: the cap |M|: tokens per layer and KV head that the stream may ever hold, or an amount in bytes over
+                all layers, such as "256MiB".
+            policy: a name, a name with options ("infinipot-v:combine=union,alpha=0.4"), or a `Policy`.
+            fps: period of frames that come without a time.
+            keep: |C| as a share of the video's part of the cap: what a compression leaves.
+            block: temporal patches that go through the model at once; by default as many as fit, 8 at the most.
+            reserve: tokens kept free for a question and its answer; by default an eighth of the cap, 64 to 512.
+            dialogue: tokens that remembered turns may take from the video; by default an eighth of the cap, up to 512.
+            positions: "rebase" keeps endless streams inside the positions that the model was trained on; "native"
+                lets positions grow with the video.
+            system: a system message; by default the chat template's own.
+            pixels: least and most pixels of a resized frame; by default the processor's.
+
+        Raises:
+            CapError: the cap is too small for the prompt, or too large for the model's positions.
+            PolicyError: an unknown policy or option.
+        """
+        return Stream(
+            self.family,
+            policies.make(policy),
+            memory,
+            fps=fps,
+            keep=keep,
+            block=block,
+            reserve=reserve,
+            dialogue=dialogue,
+            positions=positions,
+            system=system,
+            pixels=pixels,
+        )
+
+
+def load(
+    model: str | Path,
+    *,
+    dtype: str | torch.dtype = "auto",
+    device: str | torch.device = "auto",
+    device_map: str | dict[str, Any] | None = None,
+    attn_implementation: str | None = None,
+    revision: str | None = None,
+) -> Model:
+    """Loads a checkpoint with its processor, through transformers' own `from_pretrained`.
+
+    Args:
+        model: a hub id, a folder, or "embedded" for the small model that ships with the package.
+        dtype: of the weights; "auto" takes the checkpoint's.
+        device: "auto" takes the accelerator if there is one.
+        device_map: spreads the layers over devices (accelerate); overrides `device`.
+        attn_implementation: as transformers names it, such as "sdpa" or "flash_attention_2".
+        revision: of a hub checkpoint.
+
+    Raises:
+        ModelError: there is no such checkpoint, it lacks weights or a processor, or its family is not supported.
+    """
+    name = str(model)
+    source = str(embedded.path()) if name == "embedded" else name
+    pinned = {"revision": revision} if revision else {}
+    family = _family_of(name, source, pinned)
+    options = dict(pinned) | ({"attn_implementation": attn_implementation} if attn_implementation else {})
+    placed = device_map if device_map is not None else {"": _device(device)}
+    try:
+        network = AutoModelForImageTextToText.from_pretrained(source, dtype=dtype, device_map=placed, **options)
+    except (OSError, ValueError, ImportError, RuntimeError) as error:
+        raise ModelError(f"{name}: the weights cannot be loaded: {_first_line(error)}") from error
+    try:
+        processor = AutoProcessor.from_pretrained(source, **pinned)
+    except (OSError, ValueError, ImportError) as error:
+        raise ModelError(f"{name}: the processor cannot be loaded: {_first_line(error)}") from error
+    return Model(name, family(network.eval(), processor))
+
+
+def _family_of(name: str, source: str, pinned: dict[str, str]) -> type[Family]:
+    looks_local = name.startswith((".", "/", "~")) or name.count("/") > 1
+    if looks_local and not Path(source).is_dir():
+        raise ModelError(f"{name}: no such folder")
+    if Path(source).is_dir() and not (Path(source) / "config.json").is_file():
+        raise ModelError(f"{name}: the folder has no config.json, so it is no checkpoint")
+    try:
+        model_type = AutoConfig.from_pretrained(source, **pinned).model_type
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(f"{name}: no such checkpoint: {_first_line(error)}") from error
+    by_type = {known: family for family in FAMILIES for known in family.model_types}
+    if model_type not in by_type:
+        near = difflib.get_close_matches(model_type, by_type, n=1)
+        hint = f"; the nearest is {near[0]}" if near else ""
+        raise ModelError(
+            f"{name}: model type {model_type!r} is not supported; supported are {', '.join(sorted(by_type))}{hint}"
+        )
+    return by_type[model_type]
+
+
+def _device(device: str | torch.device) -> torch.device:
+    if device != "auto":
+        return torch.device(device)
+    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    return accelerator or torch.device("cpu")
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]

@@ -1,0 +1,8 @@
+"""The model families, one adapter each. A new family is a class in a file of its own and its line in `FAMILIES`."""
+
+from infinipot.models.base import Family, Patch
+from infinipot.models.qwen2_vl import Qwen2VL, Qwen25VL
+
+FAMILIES: tuple[type[Family], ...] = (Qwen2VL, Qwen25VL)
+
+__all__ = ["FAMILIES", "Family", "Patch"]

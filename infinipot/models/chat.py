@@ -1,0 +1,60 @@
+"""The texts around videos, questions and answers, read off a checkpoint's own chat template."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from infinipot.errors import ModelError
+
+_QUESTION, _ANSWER, _AGAIN = "<infinipot question>", "<infinipot answer>", "<infinipot again>"
+
+
+@dataclass(frozen=True, slots=True)
+class ChatFormat:
+    """A conversation about a video reads
+
+        opening [video] before_question QUESTION after_question ANSWER
+        reopening [video] before_question QUESTION after_question ANSWER ...
+
+    and a question without new frames stands behind `follow_up` in place of `reopening [video] before_question`.
+    """
+
+    opening: str
+    before_question: str
+    after_question: str
+    reopening: str
+    follow_up: str
+
+
+def read_chat_format(processor: Any, system: str | None = None) -> ChatFormat:
+    """Renders two short conversations and takes them apart.
+
+    Args:
+        processor: a transformers processor with a chat template.
+        system: a system message; None for the template's own.
+
+    Raises:
+        ModelError: the template is missing, or does not keep the order of what it is given.
+    """
+    head = [] if system is None else [_message("system", system)]
+    first, reply = [*head, _message("user", _QUESTION, video=True)], _message("assistant", _ANSWER)
+    try:
+        with_video = _render(processor, [*first, reply, _message("user", _AGAIN, video=True)])
+        without = _render(processor, [*first, reply, _message("user", _AGAIN)])
+        video = processor.video_token
+        opening, rest = with_video.split(video, 1)
+        before_question, rest = rest.split(_QUESTION, 1)
+        after_question, rest = rest.split(_ANSWER, 1)
+        reopening, rest = rest.split(video, 1)
+        follow_up = without.split(_ANSWER, 1)[1].split(_AGAIN, 1)[0]
+    except (ValueError, AttributeError, IndexError) as error:
+        raise ModelError(f"the checkpoint's chat template cannot be used for video: {error}") from error
+    return ChatFormat(opening, before_question, after_question, reopening, follow_up)
+
+
+def _message(role: str, text: str, *, video: bool = False) -> dict[str, Any]:
+    content: list[dict[str, str]] = [{"type": "video"}] if video else []
+    return {"role": role, "content": [*content, {"type": "text", "text": text}]}
+
+
+def _render(processor: Any, messages: list[dict[str, Any]]) -> str:
+    return str(processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))

@@ -1,0 +1,65 @@
+"""Qwen2-VL (arXiv 2409.12191) and Qwen2.5-VL (arXiv 2502.13923)."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from infinipot.memory import PositionRule, Rotary
+from infinipot.models.base import Family, Patch, require_static_rope
+
+
+class Qwen2VL(Family):
+    """Two frames a temporal patch, 2 x 2 patches merged to a cell, multimodal rotary positions in three chunks."""
+
+    model_types = ("qwen2_vl",)
+    title = "Qwen2-VL"
+    patch_frames = 2
+
+    def patchify(self, images: Sequence[np.ndarray], time: float, pixels: tuple[int, int] | None = None) -> Patch:
+        processor = self.processor.video_processor
+        options: dict[str, Any] = {}
+        if pixels is not None:
+            options["size"] = {"shortest_edge": pixels[0], "longest_edge": pixels[1]}
+        if hasattr(processor, "cap_pixels_per_frame"):
+            # The cap shrinks frames with the number of frames in the video, which a stream does not know.
+            options["cap_pixels_per_frame"] = False
+        video = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
+        made = processor(videos=[video], do_sample_frames=False, return_tensors="pt", **options)
+        _, height, width = made["video_grid_thw"][0].tolist()
+        merge = processor.merge_size
+        return Patch(made["pixel_values_videos"], height // merge, width // merge, time)
+
+    def encode(self, patches: Sequence[Patch]) -> Tensor:
+        visual = self.model.model.visual
+        merge = visual.spatial_merge_size
+        grid = [[len(patches), patches[0].rows * merge, patches[0].columns * merge]]
+        pixels = torch.cat([patch.pixels for patch in patches])
+        device = visual.device
+        encoded = self.model.model.get_video_features(pixels.to(device), torch.tensor(grid, device=device))
+        return torch.cat(list(encoded.pooler_output))
+
+    @property
+    def language_model(self) -> Any:
+        return self.model.model.language_model
+
+    def position_rule(self) -> PositionRule:
+        return PositionRule(tokens_per_second=None)
+
+    def rotary(self) -> Rotary:
+        parameters = self._text_config.rope_parameters
+        require_static_rope(parameters, self.title)
+        axes = [axis for axis, width in enumerate(parameters["mrope_section"]) for _ in range(width)]
+        return Rotary(self.language_model.rotary_emb.inv_freq, axes)
+
+
+class Qwen25VL(Qwen2VL):
+    """As Qwen2-VL, but temporal positions follow the clock: `tokens_per_second` of them a second."""
+
+    model_types = ("qwen2_5_vl",)
+    title = "Qwen2.5-VL"
+
+    def position_rule(self) -> PositionRule:
+        return PositionRule(tokens_per_second=self.model.config.vision_config.tokens_per_second)

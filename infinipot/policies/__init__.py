@@ -1,0 +1,87 @@
+"""Which tokens stay: one file a policy, and one line here, the registry: an import under its public name."""
+
+from dataclasses import fields
+from difflib import get_close_matches
+from typing import Any
+
+from infinipot.errors import PolicyError
+from infinipot.policies import options as _options
+from infinipot.policies.base import Grid as Grid
+from infinipot.policies.base import Policy as Policy
+from infinipot.policies.base import VideoTokens as VideoTokens
+from infinipot.policies.full import Full as Full
+from infinipot.policies.infinipot_v import InfiniPotV as InfiniPotV
+from infinipot.policies.infinipot_v_reference import InfiniPotVReference as InfiniPotVReference
+from infinipot.policies.random import Random as Random
+from infinipot.policies.sliding_window import SlidingWindow as SlidingWindow
+from infinipot.policies.streaming_llm import StreamingLLM as StreamingLLM
+from infinipot.policies.tar import TaR as TaR
+from infinipot.policies.uniform import Uniform as Uniform
+from infinipot.policies.van import VaN as VaN
+
+_POLICIES: dict[str, type[Policy]] = {
+    public.name: public
+    for public in list(globals().values())
+    if isinstance(public, type) and issubclass(public, Policy) and public is not Policy
+}
+
+
+def available() -> list[type[Policy]]:
+    """Every policy, by name. `summary()`, `defaults()` and `paper` of each say what there is to know."""
+    return [_POLICIES[name] for name in sorted(_POLICIES)]
+
+
+def make(spec: str | Policy, **options: Any) -> Policy:
+    """A policy from its name and options.
+
+    Args:
+        spec: a name, a name with options such as `"infinipot-v:combine=union,alpha=0.4"`, or a policy, which
+            is returned as it is.
+        options: further options, as Python values.
+
+    Raises:
+        PolicyError: an unknown policy or option, an option given twice, or a value that is not possible.
+    """
+    if isinstance(spec, Policy):
+        if options:
+            raise PolicyError(
+                f"a policy ({spec.spec}) has its options already; got {', '.join(options)} besides"
+            )
+        return spec
+    if not isinstance(spec, str):
+        raise PolicyError(f"a policy is given by name or as a Policy, not as {type(spec).__name__}: {spec!r}")
+    name, _, text = spec.partition(":")
+    if name not in _POLICIES:
+        raise PolicyError(_unknown("policy", name, sorted(_POLICIES)))
+    policy = _POLICIES[name]
+    given = _parse(policy, text)
+    if twice := given.keys() & options.keys():
+        raise PolicyError(f"{name}: option {min(twice)} is given twice, in {spec!r} and by keyword")
+    _check_known(policy, options)
+    return policy(**given, **options)
+
+
+def _parse(policy: type[Policy], text: str) -> dict[str, Any]:
+    """`"combine=union,alpha=0.4"` as the keyword arguments of a policy."""
+    given: dict[str, Any] = {}
+    for option, equals, value in (part.strip().partition("=") for part in text.split(",") if part.strip()):
+        _check_known(policy, [option])
+        if not equals:
+            raise PolicyError(f"{policy.name}: option {option} has no value; write {option}=...")
+        if option in given:
+            raise PolicyError(f"{policy.name}: option {option} is given twice in {text!r}")
+        given[option] = _options.from_text(_options.hints(policy)[option], value)
+    return given
+
+
+def _check_known(policy: type[Policy], given: Any) -> None:
+    known = [field.name for field in fields(policy)]
+    for option in given:
+        if option not in known:
+            raise PolicyError(_unknown(f"option of {policy.name}", option, known))
+
+
+def _unknown(kind: str, given: str, known: list[str]) -> str:
+    near = get_close_matches(given.lower().replace("_", "-"), known, 1) or get_close_matches(given, known, 1)
+    hint = f'did you mean "{near[0]}"? ' if near else ""
+    return f'unknown {kind}: "{given}"; {hint}Possible: {", ".join(known) or "none"}'

@@ -1,0 +1,21 @@
+"""The policy that never lets go of a token: for short videos, and to compare the others with."""
+
+from dataclasses import dataclass
+from typing import ClassVar, NoReturn
+
+from infinipot.errors import CapError
+from infinipot.policies.base import Policy, VideoTokens
+
+
+@dataclass(frozen=True)
+class Full(Policy):
+    """Keeps every token; a video that outgrows the memory is an error."""
+
+    name: ClassVar[str] = "full"
+    evicts: ClassVar[bool] = False
+
+    def select(self, tokens: VideoTokens, budget: int) -> NoReturn:
+        raise CapError(
+            f"the memory is full: it holds {tokens.keys.shape[1]} video tokens, and the policy 'full' lets "
+            "go of none. Use a larger memory, or a policy that evicts, such as 'infinipot-v'."
+        )

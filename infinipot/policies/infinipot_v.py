@@ -1,0 +1,80 @@
+"""InfiniPot-V: evict what time made redundant (TaR), keep what has something to say (VaN).
+
+https://arxiv.org/abs/2506.15745. TaR is in redundancy.py, VaN in salience.py; how they are combined is here.
+"""
+
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from infinipot.policies.base import Grid, Policy, VideoTokens
+from infinipot.policies.options import Share
+from infinipot.policies.ranking import highest
+from infinipot.policies.redundancy import Keys, Reference, in_recent_patches, tar
+from infinipot.policies.salience import Pooling, van
+
+
+@dataclass(frozen=True)
+class InfiniPotV(Policy):
+    """Drops what time made redundant (TaR), keeps the largest values of the rest (VaN).
+
+    Of N tokens |C| stay, the budget. All ties go to the later token.
+
+    Options:
+        combine: "two-stage": drop the r1·N tokens of highest TaR (fewer if less than |C| would remain), and
+            of the rest keep the |C| of highest VaN. "union": keep α·|C| by lowest TaR, the recent patches
+            first and always, and fill up with the highest VaN among the others.
+        reference: TaR compares with the "previous" token of the cell, or with those of the "recent" patches.
+        r1: see two-stage; the default is half of what must go when |C| is ¾ of N.
+        alpha: see union.
+        recent: share of the held patches that count as recent; at least one does.
+        keys: TaR compares keys "unrotated", or "rotated" as they are cached (an ablation).
+        coordinates: "true", or "guessed": reads the tokens as full patches in a row whatever was evicted, as
+            the published code does (an ablation).
+        pooling: "layerwise" averages VaN over neighbours, 7x7x7, 5x5, 3 or "none", by quarter of the layers.
+    """
+
+    name: ClassVar[str] = "infinipot-v"
+    paper: ClassVar[str] = "InfiniPot-V, arXiv 2506.15745"
+
+    combine: Literal["two-stage", "union"] = "two-stage"
+    reference: Reference = "previous"
+    r1: Share = 0.125
+    alpha: Share = 0.5
+    recent: Share = 0.25
+    keys: Keys = "unrotated"
+    coordinates: Literal["true", "guessed"] = "true"
+    pooling: Pooling = "none"
+
+    def select(self, tokens: VideoTokens, budget: int) -> Tensor:
+        if self.coordinates == "guessed":
+            tokens = guess_coordinates(tokens)
+        redundancy = tar(tokens, self.reference, self.recent, self.keys)
+        salience = van(tokens, self.pooling)
+        if self.combine == "two-stage":
+            return self._two_stage(redundancy, salience, budget)
+        return self._union(redundancy, salience, in_recent_patches(tokens, self.recent), budget)
+
+    def _two_stage(self, redundancy: Tensor, salience: Tensor, budget: int) -> Tensor:
+        length = redundancy.shape[1]
+        distinct = highest(-redundancy, max(budget, length - round(self.r1 * length)))
+        best = highest(salience.gather(1, distinct), budget)
+        return distinct.gather(1, best)
+
+    def _union(self, redundancy: Tensor, salience: Tensor, recent: Tensor, budget: int) -> Tensor:
+        distinct = highest(-redundancy.masked_fill(recent, -torch.inf), round(self.alpha * budget))
+        return highest(salience.masked_fill(recent, torch.inf).scatter(1, distinct, torch.inf), budget)
+
+
+def guess_coordinates(tokens: VideoTokens) -> VideoTokens:
+    """The same tokens, taken for full patches of the current grid in a row."""
+    grid = Grid(tokens.grids[-1].rows, tokens.grids[-1].columns, first_cell=0)
+    index = torch.arange(tokens.cell.shape[1], device=tokens.cell.device, dtype=torch.int32).expand_as(
+        tokens.cell
+    )
+    newest = (tokens.cell.shape[1] - 1) // grid.cells
+    return replace(
+        tokens, patch=index // grid.cells, cell=index % grid.cells, grids=(grid,), newest_patch=newest
+    )

@@ -1,0 +1,80 @@
+"""The published InfiniPot-V code, to the index: what one needs to repeat published numbers.
+
+https://github.com/aiha-lab/InfiniPot-V. It differs from `InfiniPotV` in what it takes for granted: it
+compares keys as they are cached, rotated by their positions, and reads the N tokens as N/P full patches
+whatever was evicted before.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from infinipot.errors import PolicyError
+from infinipot.policies.base import Grid, Policy, VideoTokens
+from infinipot.policies.options import Share
+from infinipot.policies.ranking import highest
+
+POOLS = ((3, 7), (2, 5), (1, 3), (0, 1))  # (dimensions, kernel) for each quarter of the layers
+
+
+@dataclass(frozen=True)
+class InfiniPotVReference(Policy):
+    """Keeps what the published InfiniPot-V code keeps, to the index.
+
+    Options, by their published names:
+        tar_ratio: share of the budget that TaR fills, recent patches included; the rest is VaN's.
+        query_ratio: share of the held patches that are recent and always stay.
+        adaptive_pooling: average VaN over a 7x7x7, 5x5 or 3 window or none, by quarter of the layers.
+    """
+
+    name: ClassVar[str] = "infinipot-v-reference"
+    paper: ClassVar[str] = "InfiniPot-V, arXiv 2506.15745; code github.com/aiha-lab/InfiniPot-V"
+    whole_patches: ClassVar[bool] = True
+
+    tar_ratio: Share = 0.5
+    query_ratio: Share = 0.25
+    adaptive_pooling: bool = False
+
+    def select(self, tokens: VideoTokens, budget: int) -> Tensor:
+        grid, (_, length) = tokens.grids[-1], tokens.cell.shape
+        if length % grid.cells or budget % grid.cells:
+            raise PolicyError(
+                f"{self.name} works on whole patches, of {grid.cells} tokens here; "
+                f"got {length} tokens and a budget of {budget}"
+            )
+        salience = torch.linalg.vector_norm(tokens.values, dim=-1, dtype=torch.float32)
+        if self.adaptive_pooling:
+            salience = _pooled(salience, grid, *POOLS[min(tokens.layer // max(tokens.layers // 4, 1), 3)])
+        if self.tar_ratio > 0:
+            salience = salience.scatter(1, self._least_redundant(tokens.keys, budget, grid.cells), torch.inf)
+        return highest(salience, budget)
+
+    def _least_redundant(self, keys: Tensor, budget: int, cells: int) -> Tensor:
+        """The tokens that TaR keeps: the recent patches, and the past tokens least like them."""
+        heads, length, _ = keys.shape
+        held, kept = length // cells, budget // cells
+        recent = int(held * self.query_ratio)
+        past = budget - round((1 - self.tar_ratio) * budget) - recent * cells
+        if not recent or past < 0:
+            raise PolicyError(
+                f"{self.name}: query_ratio={self.query_ratio} makes {recent} of {held} patches recent; "
+                f"that must be at least one, and fit in tar_ratio={self.tar_ratio} of the {kept} that stay"
+            )
+        frames = functional.normalize(keys.float(), dim=-1).view(heads, -1, cells, keys.shape[-1])
+        similarity = (frames[:, :-recent] * frames[:, -recent:].mean(1, keepdim=True)).sum(-1)
+        newest = torch.arange(length - recent * cells, length, device=keys.device).expand(heads, -1)
+        return torch.cat([highest(-similarity.flatten(1), past), newest], dim=1)
+
+
+def _pooled(norm: Tensor, grid: Grid, dimensions: int, kernel: int) -> Tensor:
+    """Average pooling with zeros around, which count; the kernel is the largest odd one that fits."""
+    if not dimensions:
+        return norm
+    shape = (norm.shape[1] // grid.cells, grid.rows, grid.columns) if dimensions > 1 else (norm.shape[1],)
+    kernel = min(kernel, *(size - 1 + size % 2 for size in shape[-dimensions:]))
+    pool = (functional.avg_pool1d, functional.avg_pool2d, functional.avg_pool3d)[dimensions - 1]
+    volume = norm.view(norm.shape[0], *([1] if dimensions != 2 else []), *shape)
+    return pool(volume, kernel, stride=1, padding=kernel // 2).reshape(norm.shape)

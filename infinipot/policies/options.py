@@ -1,0 +1,82 @@
+"""Options of a policy: which types they have, which values are possible, how they are written as text.
+
+An option is a field of the policy's dataclass, and its annotation says all there is to know of it: a
+`Literal` of names, a `Share`, a `Count`, a `bool`, a `float`. Knows nothing of any particular policy.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+
+from infinipot.errors import PolicyError
+
+
+@dataclass(frozen=True, slots=True)
+class Between:
+    """The range of a number, both ends included."""
+
+    low: float
+    high: float = math.inf
+
+    def __str__(self) -> str:
+        return f"{self.low:g} or more" if self.high == math.inf else f"from {self.low:g} to {self.high:g}"
+
+
+Share = Annotated[float, Between(0, 1)]
+Count = Annotated[int, Between(0)]
+
+_WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
+
+
+def hints(policy: type) -> Mapping[str, Any]:
+    """Name and annotation of every option of a policy, in order."""
+    annotations = get_type_hints(policy, include_extras=True)
+    return {field.name: annotations[field.name] for field in fields(policy)}
+
+
+def check(policy: Any) -> None:
+    """Raises PolicyError if an option of the policy (an instance) has an impossible value."""
+    for option, hint in hints(type(policy)).items():
+        value = getattr(policy, option)
+        if not _accepts(hint, value):
+            raise PolicyError(f"{policy.name}: {option}={value!r} is not possible: it is {possible(hint)}")
+
+
+def possible(hint: Any) -> str:
+    """The possible values of an option, in words."""
+    if get_origin(hint) is Literal:
+        return " or ".join(map(repr, get_args(hint)))
+    base, *limits = _unpacked(hint)
+    return " ".join([_WORDS.get(base, str(base)), *map(str, limits)])
+
+
+def from_text(hint: Any, text: str) -> Any:
+    """The value that a text stands for; the text itself if it stands for none, for `check` to object to."""
+    base, *_ = _unpacked(hint)
+    try:
+        if base is bool:
+            return {"true": True, "false": False}[text.lower()]
+        return base(text) if base in (int, float) else text
+    except (ValueError, KeyError):
+        return text
+
+
+def to_text(value: Any) -> str:
+    """The text that `from_text` reads back as the value."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _accepts(hint: Any, value: Any) -> bool:
+    if get_origin(hint) is Literal:
+        return value in get_args(hint)
+    base, *limits = _unpacked(hint)
+    if base in (int, float):
+        number = isinstance(value, int if base is int else int | float) and not isinstance(value, bool)
+        return number and all(limit.low <= value <= limit.high for limit in limits)
+    return isinstance(value, base) if base in _WORDS else True
+
+
+def _unpacked(hint: Any) -> tuple[Any, ...]:
+    """`Annotated[int, Between(0)]` -> `(int, Between(0))`; any other annotation -> `(annotation,)`."""
+    return get_args(hint) if get_origin(hint) is Annotated else (hint,)

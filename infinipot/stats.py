@@ -1,0 +1,61 @@
+"""What a stream tells about itself."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """The state of a stream, and what it cost so far.
+
+    Attributes:
+        frames: frames watched, and patches: temporal patches run through the model.
+        time: of the newest frame, in seconds of video.
+        tokens: tokens held per layer and KV head now: text_tokens (prompt and dialogue) and video_tokens.
+        turns: dialogue turns remembered.
+        cap: tokens that may ever be held, and peak_tokens: the most that ever were, questions and answers included.
+        full_tokens: tokens that a cache without eviction would hold now.
+        bytes: allocated for the memory, all layers and scratch included, when the stream opened.
+        compressions, rebases: how often tokens were evicted, and positions moved back into the trained range.
+        seconds: wall-clock time by phase: vision, prefill, compress, answer. On a GPU, work is queued: a phase may
+            pay for the one before it.
+    """
+
+    frames: int
+    patches: int
+    time: float
+    tokens: int
+    text_tokens: int
+    video_tokens: int
+    turns: int
+    cap: int
+    peak_tokens: int
+    full_tokens: int
+    bytes: int
+    compressions: int
+    rebases: int
+    seconds: dict[str, float]
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+
+@dataclass(slots=True)
+class Stopwatch:
+    """Seconds by phase."""
+
+    seconds: dict[str, float] = field(
+        default_factory=lambda: dict.fromkeys(("vision", "prefill", "compress", "answer"), 0.0)
+    )
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] += time.perf_counter() - start

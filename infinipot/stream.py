@@ -1,0 +1,386 @@
+"""One video being watched by one model: watch -> prefill -> compress, and ask. Reads like the design's diagram.
+
+Knows the order of things, not how a family encodes frames, how the memory stores tokens or how a policy chooses.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from types import TracebackType
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from infinipot.budget import Budget, make_budget, parse_memory, smallest_cap
+from infinipot.errors import CapError, FrameError, InfinipotError, QuestionError
+from infinipot.generate import greedy
+from infinipot.memory import Draft, Memory, allocated_bytes
+from infinipot.memory.interrupts import interrupts_held
+from infinipot.models import Family, Patch
+from infinipot.policies.base import Grid, Policy
+from infinipot.stats import Stats, Stopwatch
+from infinipot.video import Frame, ImageLike, as_frame
+
+_LONGEST_ANSWER = 256
+_NO_GRID = Grid(0, 0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class _Intake:
+    """What was given to a stream and is not in its memory yet. Replaced as a whole, so that it is never half new.
+
+    Attributes:
+        pending: temporal patches of a block that is not full.
+        odd: frames of a temporal patch that is not full.
+        frames: frames given so far, the last of them at `time`.
+        size: height and width of the last frame.
+        grid, block: its grid, and the temporal patches in a block of that grid.
+    """
+
+    pending: tuple[Patch, ...] = ()
+    odd: tuple[Frame, ...] = ()
+    frames: int = 0
+    time: float = -1.0
+    size: tuple[int, ...] = ()
+    grid: Grid = _NO_GRID
+    block: int = 0
+
+    def times(self) -> list[float]:
+        """Start of each temporal patch that a question would see, the half-filled one included."""
+        return [patch.time for patch in self.pending] + [frame.time for frame in self.odd[:1]]
+
+
+class Stream:
+    """A video in bounded memory: `watch` it frame by frame and `ask` at any moment. `Model.stream` opens one.
+
+    A call that raises, or that Ctrl-C ends, leaves the stream as it was before the call. Asking changes nothing,
+    unless the turn is to be remembered.
+
+    Args:
+        family: the model.
+        policy: what stays when the memory is full.
+        memory, fps, keep, block, reserve, dialogue, positions, system, pixels: see `Model.stream`.
+    """
+
+    def __init__(
+        self,
+        family: Family,
+        policy: Policy,
+        memory: int | str,
+        *,
+        fps: float = 2.0,
+        keep: float = 0.75,
+        block: int | None = None,
+        reserve: int | None = None,
+        dialogue: int | None = None,
+        positions: str = "rebase",
+        system: str | None = None,
+        pixels: tuple[int, int] | None = None,
+    ) -> None:
+        if not fps > 0:
+            raise FrameError(f"fps={fps}: the frames per second must be above 0")
+        if positions not in ("rebase", "native"):
+            raise InfinipotError(f"positions={positions!r}: give 'rebase' or 'native'")
+        self.policy = policy
+        self._family = family
+        self._fps = fps
+        self._pixels = pixels
+        self._chat = family.chat(system)
+        self._opening = family.tokenize(self._chat.opening)
+        self._reopening = family.tokenize(self._chat.reopening)
+
+        def budget_of(cap: int) -> Budget:
+            budget = make_budget(cap, len(self._opening), reserve=reserve, dialogue=dialogue, keep=keep, block=block)
+            return budget if policy.evicts else replace(budget, keep=0.0)
+
+        shapes = family.layer_shapes()
+        self._budget_of = budget_of
+        self._budget = budget_of(parse_memory(memory, allocated_bytes(1, shapes)))
+        self._block_patches(cells=1)
+        rule = family.position_rule()
+        self._range = family.position_range if positions == "rebase" and policy.evicts else None
+        if self._range is not None:
+            self._require_range(self._range)
+            rule = replace(rule, longest_gap=max(1, self._range // (8 * max(block or 0, 8))))
+        self._memory = Memory(self._budget.cap, shapes, family.rotary(), rule, self._budget.dialogue)
+        self._intake = _Intake()
+        self._stopwatch = Stopwatch()
+        self._closed = False
+
+    @torch.inference_mode()
+    def watch(self, frame: Frame | ImageLike, time: float | None = None) -> None:
+        """Takes in one frame; runs the model whenever a block is full, and compresses when the memory is.
+
+        Args:
+            frame: a `Frame`, or a picture: NumPy `[height, width, 3]`, torch `[3, height, width]` or PIL.
+            time: of the frame in seconds, above that of the last one. Left out: the frame's own time, or one period
+                of `fps` behind the last one.
+
+        Raises:
+            FrameError: it is not a picture, or not later than the last frame.
+            CapError: the memory is too small for frames of this size, or full and the policy never evicts.
+        """
+        self._require_open()
+        frame = self._accept(frame, time)
+        if frame.image.shape[:2] != self._intake.size:
+            self._change_size(frame)
+        intake = replace(
+            self._intake,
+            odd=(*self._intake.odd, frame),
+            frames=self._intake.frames + 1,
+            time=frame.time,
+        )
+        self._require_slots(intake)
+        self._stay_in_range(intake)
+        if len(intake.odd) == self._family.patch_frames:
+            intake = replace(intake, pending=self._patches(intake), odd=())
+        if len(intake.pending) == intake.block:
+            self._prefill(intake)
+        else:
+            self._intake = intake
+
+    @torch.inference_mode()
+    def ask(
+        self,
+        question: str,
+        *,
+        max_new_tokens: int | None = None,
+        remember: bool = False,
+        on_text: Callable[[str], None] | None = None,
+    ) -> str:
+        """Answers a question about all frames given so far, by greedy decoding.
+
+        Args:
+            question: in words.
+            max_new_tokens: the longest answer; left out, what the reserve has room for, 256 at the most.
+            remember: whether question and answer become part of the memory, for later questions to refer to.
+            on_text: called with each new piece of the answer.
+
+        Returns:
+            The answer.
+
+        Raises:
+            QuestionError: it is empty, or no frame was watched yet.
+            CapError: question and answer do not fit the share of the memory that is reserved for them.
+        """
+        self._require_open()
+        if not self._intake.frames:
+            raise QuestionError("there is nothing to ask about yet: watch a frame first")
+        if not question.strip():
+            raise QuestionError("the question is empty")
+        patches = self._patches(self._intake)
+        follows_video = bool(patches) or self._memory.cursor.base is not None
+        before = self._chat.before_question if follows_video else self._chat.follow_up
+        prompt = self._family.tokenize(before + question + self._chat.after_question)
+        limit = self._answer_limit(len(prompt), max_new_tokens, remember)
+
+        with self._memory.draft() as draft:
+            parts = self._lay_out(draft, patches)
+            with self._stopwatch.phase("answer"):
+                parts.append(self._text(draft, prompt))
+                answer: list[int] = []
+                shown = ""
+                for token in greedy(
+                    self._forward(parts),
+                    lambda token: self._forward([self._text(draft, [token])]),
+                    self._family.stop_ids,
+                    limit,
+                    feed_last=remember,
+                ):
+                    answer.append(token)
+                    text = self._family.detokenize(answer)
+                    # A replacement character at the end is a letter whose last bytes are still to come.
+                    if on_text is not None and not text.endswith("\ufffd"):
+                        on_text(text[len(shown) :])
+                        shown = text
+            if remember:
+                self._commit(draft, replace(self._intake, pending=(), odd=()), turn=True)
+        if remember:
+            self._stay_in_range(self._intake)
+        return self._family.detokenize(answer).strip()
+
+    def stats(self) -> Stats:
+        """What is held, and what it cost so far."""
+        self._require_open()
+        memory, intake = self._memory, self._intake
+        return Stats(
+            frames=intake.frames,
+            patches=memory.cursor.patch,
+            time=max(intake.time, 0.0),
+            tokens=memory.held,
+            text_tokens=memory.text,
+            video_tokens=memory.video,
+            turns=len(memory.turns),
+            cap=memory.cap,
+            peak_tokens=memory.peak,
+            full_tokens=memory.seen,
+            bytes=memory.bytes,
+            compressions=memory.compressions,
+            rebases=memory.rebases,
+            seconds=dict(self._stopwatch.seconds),
+        )
+
+    def close(self) -> None:
+        """Lets go of the memory. Closing twice is fine; any other use afterwards is an error."""
+        if not self._closed:
+            self._closed = True
+            del self._memory
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise InfinipotError("the stream is closed: open another one")
+
+    # What goes in
+
+    def _accept(self, frame: Frame | ImageLike, time: float | None) -> Frame:
+        last = self._intake.time
+        if time is None and not isinstance(frame, Frame):
+            time = last + 1 / self._fps if self._intake.frames else 0.0
+        accepted = as_frame(frame, time)
+        if accepted.time <= last:
+            raise FrameError(f"frames come in order of time: {accepted.time:g} s is not after {last:g} s")
+        return accepted
+
+    def _change_size(self, frame: Frame) -> None:
+        """Enters the grid of a frame of another size: what waits in the old one goes into the memory first."""
+        probe = self._family.patchify([frame.image], frame.time, self._pixels)
+        block = self._block_patches(probe.rows * probe.columns)
+        patches, old = self._patches(self._intake), self._intake.grid
+        grid = self._memory.use_grid(probe.rows, probe.columns)
+        intake = replace(self._intake, pending=(), odd=(), size=frame.image.shape[:2], grid=grid, block=block)
+        with self._memory.draft() as draft:
+            if patches:
+                self._forward(self._lay_out(draft, patches, old))
+            self._commit(draft, intake)
+
+    def _patches(self, intake: _Intake) -> tuple[Patch, ...]:
+        """The temporal patches that wait, one whose frames are not complete included."""
+        if not intake.odd:
+            return intake.pending
+        images = [frame.image for frame in intake.odd]
+        with self._stopwatch.phase("vision"):
+            return (*intake.pending, self._family.patchify(images, intake.odd[0].time, self._pixels))
+
+    def _prefill(self, intake: _Intake) -> None:
+        """Runs a block through the model and makes it part of the memory."""
+        with self._memory.draft() as draft:
+            parts = self._lay_out(draft, intake.pending)
+            with self._stopwatch.phase("prefill"):
+                self._forward(parts)
+            self._commit(draft, replace(intake, pending=()))
+
+    def _commit(self, draft: Draft, intake: _Intake, *, turn: bool = False) -> None:
+        """Makes a draft part of the memory, with room behind it for the next block."""
+        cells, block = intake.grid.cells, intake.block * intake.grid.cells
+
+        def keep(text: int, video: int) -> int | None:
+            if not self.policy.evicts or video + block <= self._budget.video(text):
+                return None
+            return self._budget.kept(text, cells, whole_patches=self.policy.whole_patches)
+
+        with interrupts_held(), self._stopwatch.phase("compress"):
+            evicted = self._memory.compressions
+            self._memory.commit(draft, turn=turn, policy=self.policy, keep=keep)
+            self._intake = intake
+            if self.policy.dense_positions and self._memory.compressions > evicted:
+                self._memory.rebase(target=0, limit=self._memory.cursor.next)
+
+    # What the model sees
+
+    def _lay_out(self, draft: Draft, patches: Sequence[Patch], grid: Grid | None = None) -> list[tuple[Tensor, Tensor]]:
+        """Embeddings `[n, hidden]` and positions `[3, n]` of patches of one grid, behind the text that opens them."""
+        if not patches:
+            return []
+        lead = self._lead(draft.cursor.base is None)
+        parts = [self._text(draft, lead)] if lead else []
+        with self._stopwatch.phase("vision"):
+            features = self._family.encode(patches)
+        times = [patch.time for patch in patches]
+        return [*parts, (features, draft.video(grid or self._intake.grid, times))]
+
+    def _lead(self, closed: bool) -> list[int]:
+        """The text ahead of the next patch."""
+        if not self._memory.held:
+            return self._opening
+        return self._reopening if closed else []
+
+    def _text(self, draft: Draft, ids: Sequence[int]) -> tuple[Tensor, Tensor]:
+        return self._family.embed(ids), draft.text(len(ids), self._intake.time)
+
+    def _forward(self, parts: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+        """Runs the model over parts in a row; returns the logits behind them, `[vocab]`."""
+        like = parts[-1][0]
+        embeddings = torch.cat([part.to(like) for part, _ in parts])
+        positions = torch.cat([where for _, where in parts], -1)
+        return self._family.forward(embeddings, positions, self._memory.cache)
+
+    # What must fit
+
+    def _block_patches(self, cells: int) -> int:
+        """Temporal patches of `cells` tokens in a block, or an error that names the memory that would do."""
+        patches = self._budget.block_patches(cells)
+        if not patches:
+            least = smallest_cap(self._budget_of, cells)
+            size = f" and frames of {cells} tokens" if cells > 1 else ""
+            raise CapError(
+                f"memory={self._budget.cap} tokens is too small for this prompt{size}: "
+                f"the smallest that works is {least}"
+            )
+        return patches
+
+    def _require_slots(self, intake: _Intake) -> None:
+        """A policy that never evicts is full when the next temporal patch finds no room."""
+        waiting = len(intake.times()) * intake.grid.cells
+        text = self._memory.text + len(self._lead(self._memory.cursor.base is None))
+        if not self.policy.evicts and self._memory.video + waiting > self._budget.video(text):
+            raise CapError(
+                f"the memory of {self._budget.cap} tokens is full at {intake.time:g} s, and policy "
+                f"{self.policy.name!r} never evicts: give more memory, or another policy"
+            )
+
+    def _require_range(self, positions: int) -> None:
+        if self._budget.cap > 3 * positions // 4:
+            raise CapError(
+                f"memory={self._budget.cap} tokens may need more than the {positions} positions that the model was "
+                f"trained on: give at most {3 * positions // 4}, or positions='native'"
+            )
+
+    def _stay_in_range(self, intake: _Intake) -> None:
+        """Re-bases the memory if what waits, a question and its answer would leave the trained positions."""
+        if self._range is None:
+            return
+        here = self._memory.cursor
+        cursor = here.after_text(len(self._reopening) + self._budget.reserve)
+        if intake.times():
+            cursor = here if here.base is not None else here.after_text(len(self._lead(True)))
+            for time in intake.times():
+                cursor = cursor.after_patch(intake.grid, time, self._memory.rule)
+            cursor = cursor.after_text(self._budget.reserve)
+        ahead = cursor.next - here.next
+        if cursor.next > self._range:
+            self._memory.rebase(target=self._range // 2, limit=self._range - ahead)
+
+    def _answer_limit(self, prompt: int, asked: int | None, remember: bool) -> int:
+        """Tokens that an answer may take, the same at every moment of the stream."""
+        room = self._budget.reserve
+        if remember:
+            room = min(room, self._budget.dialogue - len(self._reopening))
+        limit = min(room - prompt, _LONGEST_ANSWER) if asked is None else asked
+        if limit < 1 and asked is not None:
+            raise QuestionError(f"max_new_tokens={asked}: an answer has at least one token")
+        if limit < 1 or prompt + limit > room:
+            needed = prompt + max(limit, 1)
+            share = f"dialogue={needed + len(self._reopening)}" if remember else f"reserve={needed}"
+            raise CapError(
+                f"the question takes {prompt} tokens and its answer up to {max(limit, 1)}, but only {room} are set "
+                f"aside for both: open the stream with {share} or more, or with more memory"
+            )
+        return limit

@@ -1,0 +1,87 @@
+"""Which pictures of a video are shown at which instants. Knows times only: nothing of pixels or files."""
+
+from collections.abc import Iterable, Iterator
+from itertools import count
+from typing import Generic, NamedTuple, TypeVar
+
+T = TypeVar("T")
+
+TOLERANCE = 1.1e-3
+"""Seconds by which a picture may be late and still count as on show: Matroska and FLV round times to
+milliseconds, so that the difference of two of them can be a whole one off."""
+
+
+class Picture(NamedTuple, Generic[T]):
+    """One picture of a source.
+
+    Attributes:
+        time: when it comes on show, in seconds since the video's first picture.
+        duration: how long it is meant to stay, in seconds; counts for the last picture only.
+        content: the picture itself, in whatever form its source has it.
+    """
+
+    time: float
+    duration: float
+    content: T
+
+
+def timed(
+    stamped: Iterable[tuple[float | None, float, T]], origin: float | None = None
+) -> Iterator[Picture[T]]:
+    """Puts pictures on the video's clock, which starts at 0 and never runs backwards.
+
+    A picture without a time stamp, or with one before its predecessor's (streams that were glued together),
+    is due when its predecessor's duration is over.
+
+    Args:
+        stamped: `(time stamp or None, duration, content)` in order of presentation, in seconds.
+        origin: the stamp that is time 0; the first picture's, if not given.
+    """
+    previous = due = 0.0
+    for stamp, duration, content in stamped:
+        if stamp is not None and origin is None:
+            origin = stamp - due
+        time = due if stamp is None or origin is None else stamp - origin
+        if time < previous:
+            time = due
+        yield Picture(time, duration, content)
+        previous, due = time, time + duration
+
+
+def sample(
+    pictures: Iterable[Picture[T]], fps: float | None, start: float = 0.0, end: float = float("inf")
+) -> Iterator[tuple[float, T]]:
+    """Yields `(time, content)` of the pictures on show at `start + k / fps`, k = 0, 1, ..., before `end`.
+
+    A picture stays on show until the next one comes, the last one for its duration. One that stays longer
+    than `1 / fps` is yielded again (sample and hold); one that came and went between two instants is not.
+    With `fps=None` every picture in `[start, end)` is yielded once, at its own time.
+
+    Holds one picture at a time and reads no more of `pictures` than one past the last that it yields.
+    """
+    if fps is None:
+        for picture in pictures:
+            if picture.time >= end - TOLERANCE:
+                return
+            if picture.time >= start - TOLERANCE:
+                yield picture.time, picture.content
+        return
+    instants = (start + k / fps for k in count())
+    instant = next(instants)
+    for content, until in _on_show(pictures):
+        while instant < min(until, end) - TOLERANCE:
+            yield instant, content
+            instant = next(instants)
+        if instant >= end - TOLERANCE:
+            return
+
+
+def _on_show(pictures: Iterable[Picture[T]]) -> Iterator[tuple[T, float]]:
+    """Yields each picture's content and the time until which it is on show."""
+    held: Picture[T] | None = None
+    for picture in pictures:
+        if held is not None:
+            yield held.content, picture.time
+        held = picture
+    if held is not None:
+        yield held.content, held.time + max(held.duration, 2 * TOLERANCE)

@@ -1,0 +1,162 @@
+"""The public way in: `open_video` takes what users have and gives frames, sampled by time."""
+
+import math
+from collections.abc import Generator, Iterable, Iterator
+from numbers import Real
+from os import PathLike, fspath
+from types import TracebackType
+from typing import Any, Protocol
+
+from infinipot.errors import VideoError
+from infinipot.video.arrays import ArraySource
+from infinipot.video.file import FileSource
+from infinipot.video.frame import Frame
+from infinipot.video.images import ImageLike
+from infinipot.video.sampling import Picture, sample
+
+
+class Source(Protocol):
+    """What a kind of source offers. A new kind is one file with such a class, and a line in `_source_of`."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def duration(self) -> float | None: ...
+    @property
+    def source_fps(self) -> float | None: ...
+    @property
+    def incomplete(self) -> bool: ...
+
+    def pictures(self, start: float) -> Iterator[Picture[Any]]:
+        """Yields the pictures in order, each read when asked for, from one at or before `start` on."""
+
+    def frame(self, content: Any, time: float) -> Frame:
+        """Turns what `pictures` yielded into a frame; called for the pictures that are sampled only."""
+
+    def close(self) -> None:
+        """Frees what the source holds; may be called twice."""
+
+
+class Video(Iterator[Frame]):
+    """The frames of a video, read front to back, once, like an open file. Holds a few pictures at a time.
+
+    Iterating again goes on where it stopped. Closes itself at the end, and as a context manager.
+
+    Attributes:
+        name: the path or address, or "frames" for arrays.
+        fps: frames yielded per second of video, or None for every frame.
+        duration: length of the whole video in seconds, or None where that is not known.
+        source_fps: average rate of the source, or None where that is not known.
+        incomplete: True once the source turned out to be cut short or damaged; what can be read is yielded.
+    """
+
+    def __init__(self, source: Source, fps: float | None, start: float = 0.0, end: float = math.inf) -> None:
+        self.name = source.name
+        self.fps = fps
+        self.duration = source.duration
+        self.source_fps = source.source_fps
+        self._source = source
+        self._frames = _frames(source, fps, start, end)
+        self._closed = False
+
+    @property
+    def incomplete(self) -> bool:
+        return self._source.incomplete
+
+    def __next__(self) -> Frame:
+        if self._closed:
+            raise VideoError(f"{self.name} is closed; open it again to read it")
+        try:
+            return next(self._frames)
+        except StopIteration:
+            self._source.close()
+            raise
+        except (
+            BaseException
+        ):  # an interrupted decoder cannot go on: say so next time, rather than end in silence
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Closes the source; reading on raises a `VideoError`."""
+        self._closed = True
+        self._frames.close()
+        self._source.close()
+
+    def __enter__(self) -> "Video":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        length = "unknown length" if self.duration is None else f"{self.duration:.1f} s"
+        return f"<Video {self.name}, {length}, {'every frame' if self.fps is None else f'{self.fps:g} fps'}>"
+
+
+def _frames(source: Source, fps: float | None, start: float, end: float) -> Generator[Frame, None, None]:
+    empty = True
+    for time, content in sample(source.pictures(start), fps, start, end):
+        yield source.frame(content, time)
+        empty = False
+    if empty:
+        raise VideoError(f"{source.name} holds no pictures" + (f" from {start:g} s on" if start else ""))
+
+
+def open_video(
+    source: str | PathLike[str] | Iterable[ImageLike],
+    fps: float | None = 2.0,
+    *,
+    start: float = 0.0,
+    end: float | None = None,
+    source_fps: float | None = None,
+) -> Video:
+    """Opens a video and returns its frames, sampled by time and read as they are asked for.
+
+    A frame is the picture on show at an instant `start + k / fps` seconds, k = 0, 1, ..., and has that time;
+    time 0 is the first picture. A picture that stays on show longer than `1 / fps`, as in a screen capture of
+    variable rate, is taken again. With `fps=None` every picture is taken once, at its own time.
+
+    Args:
+        source: path of a video file; an address (`https://`, `rtsp://`); or pictures: an array
+            `[T, h, w, 3]`, a tensor `[T, 3, h, w]` or `[T, h, w, 3]`, or an iterable, of any length, of what
+            `as_frame` takes.
+        fps: frames per second of video, or None for all of them.
+        start: seconds into the video at which to begin. Frames keep the times of the whole video.
+        end: seconds into the video before which to stop; its end, if not given.
+        source_fps: rate at which the pictures of an array or iterable were taken. If not given, they are at
+            `fps` already, and each is yielded.
+
+    Files are turned upright by their rotation; pixels are taken as stored where they are not square.
+
+    Raises:
+        VideoError: for a source that is missing, empty, no video or without a picture that can be decoded,
+            and for rates and times that cannot be. Arrays without pictures raise it when read.
+        FrameError: while reading, for a picture of the wrong shape, dtype or range (see `as_frame`).
+    """
+    fps = None if fps is None else _checked("fps", fps, zero=False)
+    start = _checked("start", start, zero=True)
+    end = math.inf if end is None else _checked("end", end, zero=True)
+    if end <= start:
+        raise VideoError(f"end={end:g} is not after start={start:g}")
+    return Video(_source_of(source, fps, source_fps), fps, start, end)
+
+
+def _source_of(source: Any, fps: float | None, source_fps: float | None) -> Source:
+    if isinstance(source, str | PathLike):
+        if source_fps is not None:
+            raise VideoError("source_fps is for arrays of pictures; a video file has its own times")
+        return FileSource(fspath(source))
+    if source_fps is None and fps is None:
+        raise VideoError("to yield every picture of an array with its time, give source_fps")
+    return ArraySource(source, _checked("source_fps", fps if source_fps is None else source_fps, zero=False))
+
+
+def _checked(name: str, value: Any, zero: bool) -> float:
+    """Returns `value` as a float if it is a finite number above 0, or from 0 on where `zero` is allowed."""
+    least = "at least 0" if zero else "above 0"
+    if not isinstance(value, Real) or not math.isfinite(value) or value < 0 or (value == 0 and not zero):
+        raise VideoError(f"{name} is a finite number {least}, not {value!r}")
+    return float(value)

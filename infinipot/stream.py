@@ -3,7 +3,7 @@
 Knows the order of things, not how a family encodes frames, how the memory stores tokens or how a policy chooses.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Self
@@ -178,26 +178,19 @@ class Stream:
             parts = self._lay_out(draft, patches)
             with self._stopwatch.phase("answer"):
                 parts.append(self._text(draft, prompt))
-                answer: list[int] = []
-                shown = ""
-                for token in greedy(
+                tokens = greedy(
                     self._forward(parts),
                     lambda token: self._forward([self._text(draft, [token])]),
                     self._family.stop_ids,
                     limit,
                     feed_last=remember,
-                ):
-                    answer.append(token)
-                    text = self._family.detokenize(answer)
-                    # A replacement character at the end is a letter whose last bytes are still to come.
-                    if on_text is not None and not text.endswith("\ufffd"):
-                        on_text(text[len(shown) :])
-                        shown = text
+                )
+                answer = self._spell(tokens, on_text)
             if remember:
                 self._commit(draft, replace(self._intake, pending=(), odd=()), turn=True)
         if remember:
             self._stay_in_range(self._intake)
-        return self._family.detokenize(answer).strip()
+        return answer.strip()
 
     def stats(self) -> Stats:
         """What is held, and what it cost so far."""
@@ -321,6 +314,21 @@ class Stream:
         embeddings = torch.cat([part.to(like) for part, _ in parts])
         positions = torch.cat([where for _, where in parts], -1)
         return self._family.forward(embeddings, positions, self._memory.cache)
+
+    def _spell(self, tokens: Iterable[int], on_text: Callable[[str], None] | None) -> str:
+        """The text of tokens as they come, in pieces that end between letters."""
+        ids: list[int] = []
+        text = shown = ""
+        for token in tokens:
+            ids.append(token)
+            text = self._family.detokenize(ids)
+            # A replacement character at the end is a letter whose last bytes are still to come.
+            if on_text is not None and not text.endswith("\ufffd"):
+                on_text(text[len(shown) :])
+                shown = text
+        if on_text is not None and text != shown:
+            on_text(text[len(shown) :])
+        return text
 
     # What must fit
 

@@ -68,7 +68,6 @@ class Memory:
         self.rebases = 0
         self.bytes = allocated_bytes(cap, shapes)
         self._rotary = {shape.device: rotary.to(shape.device) for shape in shapes}
-        self._peak = 0
 
     @property
     def video(self) -> int:
@@ -83,7 +82,7 @@ class Memory:
     @property
     def peak(self) -> int:
         """The most slots that were ever in use, drafts included."""
-        return max(self._peak, self.filled)
+        return max(layer.peak for layer in self.cache.bounded)
 
     @property
     def filled(self) -> int:
@@ -103,7 +102,6 @@ class Memory:
         try:
             yield Draft(self.cursor, self.rule)
         finally:
-            self._peak = self.peak
             self.cache.truncate(self.held)
 
     def commit(
@@ -152,7 +150,7 @@ class Memory:
         """
         for step, keep_extent in ((max(self.cursor.step, 1), True), (1, True), (1, False)):
             gaps = [self._gaps(layer, step, keep_extent) for layer in range(len(self.cache.bounded))]
-            before, within = _common_share(gaps, self.cursor.next - target)
+            before, within = self._common_share(gaps, self.cursor.next - target, keep_extent)
             if self.cursor.next - before - within <= limit:
                 break
         if not before + within:
@@ -267,21 +265,23 @@ class Memory:
         end, opened = self.cursor.next, self.cursor.base
         return find_gaps(temporal, base, extent, end=end, split=end if opened is None else opened, step=step)
 
+    def _common_share(self, gaps: list[Gaps], need: int, keep_extent: bool) -> tuple[int, int]:
+        """Positions to take out ahead of the open span and inside it: `need` together, or what every head can give."""
+        least = torch.stack([torch.stack([gap.before.sum(-1).min(), gap.within.sum(-1).min()]).cpu() for gap in gaps])
+        before, within = least.amin(0).tolist()
+        if self.cursor.base is not None and keep_extent:
+            extent = max(max(grid.rows, grid.columns) for grid in self.grids)
+            within = min(within, max(0, self.cursor.next - self.cursor.base - extent))
+        wanted = min(max(need, 0), before + within)
+        first = max(wanted * before // max(before + within, 1), wanted - within)
+        return first, wanted - first
+
     def _move(self, slab: Slab, temporal: Tensor, base: Tensor, *, spatial: bool) -> None:
         """Gives the held slots of one layer new positions, `[held, kv_heads]` each, and turns their keys to them."""
         keys, origin = slab.keys[: self.held], slab.origin[: self.held]
         shift = temporal - origin[..., 2], base - origin[..., 3]
         keys.copy_(self._rotary[keys.device].shift(keys, shift[0], shift[1] if spatial else None))
         origin[..., 2], origin[..., 3] = temporal, base
-
-
-def _common_share(gaps: list[Gaps], need: int) -> tuple[int, int]:
-    """Positions to take out ahead of the open span and inside it: `need` together, or what every head can give."""
-    least = torch.stack([torch.stack([g.before.sum(-1).min(), g.within.sum(-1).min()]).cpu() for g in gaps])
-    before, within = least.amin(0).tolist()
-    wanted = min(max(need, 0), before + within)
-    first = wanted * before // max(before + within, 1)
-    return (first, wanted - first) if wanted - first <= within else (wanted - within, within)
 
 
 def _length(slices: list[slice]) -> int:

@@ -35,8 +35,8 @@ class Gaps:
 def find_gaps(temporal: Tensor, base: Tensor, extent: Tensor, *, end: int, split: int, step: int) -> Gaps:
     """Where positions can be taken out without touching order or layout.
 
-    Neighbours stay `step` apart, and the first `extent` positions of a vision span stay, since its rows and columns
-    stand there.
+    Neighbours stay `step` apart. In a vision span that text follows, the first `extent` positions stay too, since its
+    rows and columns stand there; of the open span the caller leaves as much.
 
     Args:
         temporal, base: `[kv_heads, n]` int64, positions of each slot; equal for text.
@@ -49,11 +49,11 @@ def find_gaps(temporal: Tensor, base: Tensor, extent: Tensor, *, end: int, split
     base, extent = base.gather(-1, order), extent.gather(-1, order)
 
     edge = temporal.new_full((temporal.shape[0], 1), -1)
-    here = torch.cat([edge, temporal], -1)
-    ahead = torch.cat([temporal, torch.full_like(edge, end)], -1)
-    taken = torch.cat([edge, base + extent], -1)
-    opens = torch.cat([(base + extent).where((base > here[:, :-1]) & (extent > 0), 0), torch.zeros_like(edge)], -1)
-    floor = torch.maximum(torch.maximum(here + step, taken), opens)
+    here, ahead = torch.cat([edge, temporal], -1), torch.cat([temporal, torch.full_like(edge, end)], -1)
+    layout = torch.where((extent > 0) & (base < split), base + extent, -1)
+    own = torch.cat([edge, layout], -1)
+    opened = torch.cat([layout.where(base > here[:, :-1], -1), edge], -1)
+    floor = torch.maximum(here + step, torch.maximum(own, opened))
     removable = (ahead - floor).clamp_min(0)
 
     inside = ahead > split

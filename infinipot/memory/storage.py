@@ -61,7 +61,11 @@ class Slab:
 
 
 class BoundedLayer(CacheLayerMixin):
-    """One layer's part of the cache: appends to its slab, never beyond the cap."""
+    """One layer's part of the cache: appends to its slab, never beyond the cap.
+
+    Attributes:
+        filled: slots in use, and peak: the most that ever were.
+    """
 
     is_sliding = False
 
@@ -71,6 +75,7 @@ class BoundedLayer(CacheLayerMixin):
         self.shape = shape
         self.slab = Slab(cap, shape)
         self.filled = 0
+        self.peak = 0
         self.is_initialized = True
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
@@ -90,6 +95,7 @@ class BoundedLayer(CacheLayerMixin):
         self.slab.keys[start:end].copy_(key_states[0].transpose(0, 1))
         self.slab.values[start:end].copy_(value_states[0].transpose(0, 1))
         self.filled = end
+        self.peak = max(self.peak, end)
         return self._as_states(self.slab.keys), self._as_states(self.slab.values)
 
     def _as_states(self, rows: Tensor) -> Tensor:

@@ -1,0 +1,264 @@
+"""The bounded memory against a bookkeeper that remembers every token it was ever given."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from infinipot import policies
+from infinipot.errors import CapError, PolicyError
+from infinipot.memory import LayerShape, Memory, PositionRule, Rotary
+from infinipot.policies import Policy
+
+LAYERS, HEADS, DIM = 2, 2, 16
+ROTARY = Rotary(1.0 / 100.0 ** (torch.arange(8) / 8), axes=[0, 0, 1, 1, 1, 2, 2, 2])
+SIZES = ((2, 3), (3, 2), (4, 4))
+
+
+class Bookkeeper:
+    """Writes tokens whose value is their number, so that each can be recognised wherever the memory moves it."""
+
+    def __init__(self, cap: int = 400, policy: Policy | str = "random", dialogue: int = 24, **rule: float) -> None:
+        shape = LayerShape(HEADS, DIM, torch.device("cpu"), torch.float32)
+        self.memory = Memory(cap, [shape] * LAYERS, ROTARY, PositionRule(**rule), dialogue)
+        self.policy = policies.make(policy)
+        self.records: list[tuple[int, int, int, float]] = []  # patch, row, column, time; patch -1 for text
+        self.time = 0.0
+
+    def key(self, number: torch.Tensor) -> torch.Tensor:
+        """The unrotated key of tokens, `[..., DIM]`."""
+        return torch.sin(number.unsqueeze(-1) * (1.0 + torch.arange(DIM)))
+
+    def write(self, positions: torch.Tensor) -> None:
+        """What a model's forward does: appends rotated keys, and values, to every layer."""
+        count = positions.shape[1]
+        number = torch.arange(len(self.records) - count, len(self.records)).float()
+        angle = positions[list(ROTARY.axes)].T.float() * ROTARY.inv_freq
+        cos, sin = angle.cos().repeat(1, 2), angle.sin().repeat(1, 2)
+        raw = self.key(number)
+        rotated = raw * cos + torch.cat([-raw[:, 8:], raw[:, :8]], -1) * sin
+        keys = rotated.expand(1, HEADS, count, DIM)
+        values = number.view(1, 1, -1, 1).expand(1, HEADS, count, DIM)
+        for layer in range(LAYERS):
+            self.memory.cache.update(keys, values, layer)
+
+    def watch(self, patches: int, size: tuple[int, int], pause: float, keep: float | None) -> None:
+        grid = self.memory.use_grid(*size)
+        patch = self.memory.cursor.patch
+        times = [self.time + index * (1.0 + pause) for index in range(patches)]
+        self.time = times[-1] + 1.0
+        with self.memory.draft() as draft:
+            if self.memory.cursor.base is None:
+                self.records += [(-1, -1, -1, self.time)] * 3
+                self.write(draft.text(3, self.time))
+            for index, time in enumerate(times):
+                rows, columns = size
+                self.records += [(patch + index, row, column, time) for row in range(rows) for column in range(columns)]
+                self.write(draft.video(grid, [time]))
+            self.memory.commit(
+                draft, policy=self.policy, keep=lambda _, held: max(1, int(held * keep)) if keep else None
+            )
+
+    def turn(self, tokens: int) -> None:
+        with self.memory.draft() as draft:
+            self.records += [(-1, -1, -1, self.time)] * tokens
+            self.write(draft.text(tokens, self.time))
+            self.memory.commit(draft, turn=True)
+
+    def check(self) -> None:
+        """Every held token is where, when and how it was recorded, and its key is rotated for its position."""
+        memory = self.memory
+        for layer in memory.cache.bounded:
+            slab, held = layer.slab, slice(0, memory.held)
+            numbers = slab.values[held, :, 0]
+            assert torch.equal(slab.values[held], numbers.unsqueeze(-1).expand(-1, -1, DIM))
+            expected = np.array(self.records).reshape(-1, 4)[numbers.long().numpy()]  # [held, heads, 4]
+            origin = slab.origin[held].numpy()
+            np.testing.assert_array_equal(origin[..., 0], expected[..., 0])
+            np.testing.assert_allclose(slab.time[held].numpy(), expected[..., 3], rtol=1e-6)
+            assert (origin[: memory.text, :, 0] == -1).all(), "text comes first"
+            assert (origin[memory.text :, :, 0] >= 0).all(), "video comes behind it"
+            rows, columns = self.row_and_column(origin[..., 1])
+            np.testing.assert_array_equal(rows, expected[..., 1])
+            np.testing.assert_array_equal(columns, expected[..., 2])
+
+            text = origin[..., 0] < 0
+            temporal, base = origin[..., 2], origin[..., 3]
+            row = torch.from_numpy(base + np.where(text, 0, rows))
+            column = torch.from_numpy(base + np.where(text, 0, columns))
+            position = torch.stack([torch.from_numpy(temporal), row, column], -1)
+            angle = position[..., list(ROTARY.axes)].float() * ROTARY.inv_freq
+            raw = self.key(numbers)
+            cos, sin = angle.cos().repeat(1, 1, 2), angle.sin().repeat(1, 1, 2)
+            rotated = raw * cos + torch.cat([-raw[..., 8:], raw[..., :8]], -1) * sin
+            torch.testing.assert_close(slab.keys[held], rotated, atol=1e-3, rtol=0)
+            assert (position < memory.cursor.next).all(), "the next position lies behind all that are held"
+            for head in range(HEADS):
+                in_order = np.argsort(numbers[:, head].numpy())
+                assert (np.diff(temporal[in_order, head]) >= 0).all(), "time runs forward"
+                assert (np.diff(numbers[memory.text :, head]) > 0).all(), "no token twice, and in order"
+
+    def row_and_column(self, cell: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        rows, columns = np.full_like(cell, -1), np.full_like(cell, -1)
+        for grid in self.memory.grids:
+            inside = (cell >= grid.first_cell) & (cell < grid.first_cell + grid.cells)
+            rows[inside], columns[inside] = np.divmod(cell[inside] - grid.first_cell, grid.columns)
+        return rows, columns
+
+
+watching = st.tuples(
+    st.just("watch"),
+    st.integers(1, 3),
+    st.sampled_from(SIZES),
+    st.sampled_from([0.0, 0.5, 30.0]),
+    st.sampled_from([None, 0.3, 0.6, 0.9]),
+)
+asking = st.tuples(st.just("turn"), st.integers(2, 9))
+rebasing = st.tuples(st.just("rebase"), st.integers(0, 300))
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.lists(st.one_of(watching, watching, asking, rebasing), min_size=1, max_size=12),
+    st.sampled_from([None, 2.0]),
+    st.sampled_from(["random", "sliding-window", "uniform"]),
+)
+def test_every_token_knows_where_it_came_from_whatever_happens(operations, tokens_per_second, policy):
+    book = Bookkeeper(policy=policy, tokens_per_second=tokens_per_second)
+    for name, *arguments in operations:
+        if name == "watch":
+            book.watch(*arguments)
+        elif name == "turn":
+            book.turn(*arguments)
+        else:
+            book.memory.rebase(target=arguments[0], limit=1 << 30)
+        book.check()
+        assert book.memory.dialogue <= max(book.memory.dialogue_limit, *book.memory.turns, 0)
+
+
+def test_positions_do_not_drift_over_many_rebasings():
+    """Keys that were moved a thousand times are those rotated once: `check` compares them within 1e-3."""
+    book = Bookkeeper(policy="random:seed=3", tokens_per_second=2.0)
+    for _ in range(1000):
+        book.watch(2, (4, 4), pause=3.0, keep=0.75)
+        book.memory.rebase(target=200, limit=1 << 30)
+    assert book.memory.rebases > 900
+    book.check()
+
+
+def test_rebasing_keeps_what_was_longer_ago_longer_ago():
+    book = Bookkeeper(cap=4000, policy="uniform", tokens_per_second=2.0)
+    for _ in range(40):
+        book.watch(4, (4, 4), pause=0.0, keep=0.5)
+    before = book.memory.cache.bounded[0].slab.origin[: book.memory.held, 0, 2].clone().double()
+    end = book.memory.cursor.next
+    book.memory.rebase(target=end // 2, limit=end)
+    after = book.memory.cache.bounded[0].slab.origin[: book.memory.held, 0, 2].double()
+    assert book.memory.cursor.next == end // 2
+    ages = torch.stack([end - before, book.memory.cursor.next - after])
+    assert torch.corrcoef(ages)[0, 1] > 0.95
+
+
+def test_only_the_limit_brings_neighbouring_patches_closer_than_they_were():
+    book = Bookkeeper(cap=4000, policy="uniform", tokens_per_second=2.0)
+    book.watch(40, (2, 3), pause=1.0, keep=None)  # every patch held, four positions apart: there is no gap
+    end = book.memory.cursor.next
+    assert book.memory.rebase(target=0, limit=end) == 0
+    assert book.memory.rebase(target=0, limit=end // 2) > 0
+    assert book.memory.cursor.next <= end // 2
+    book.check()
+
+
+def test_a_draft_that_is_not_committed_leaves_no_trace():
+    book = Bookkeeper()
+    book.watch(3, (2, 3), pause=0.0, keep=None)
+    memory = book.memory
+    before = [part[: memory.held].clone() for layer in memory.cache.bounded for part in layer.slab.parts()]
+    cursor = memory.cursor
+    with pytest.raises(ZeroDivisionError), memory.draft() as draft:
+        book.records += [(-1, -1, -1, 0.0)] * 5
+        book.write(draft.text(5))
+        raise ZeroDivisionError
+    after = [part[: memory.held] for layer in memory.cache.bounded for part in layer.slab.parts()]
+    assert all(torch.equal(one, other) for one, other in zip(before, after, strict=True))
+    assert (memory.cursor, memory.held, memory.filled) == (cursor, 21, 21)
+    assert memory.peak == 26
+
+
+def test_the_cache_refuses_what_does_not_fit_and_keeps_what_it_has():
+    book = Bookkeeper(cap=30)
+    book.watch(4, (2, 3), pause=0.0, keep=None)
+    with pytest.raises(CapError, match="27 of 30"), book.memory.draft() as draft:
+        book.records += [(-1, -1, -1, 0.0)] * 4
+        book.write(draft.text(4))
+    book.records = book.records[:-4]
+    book.check()
+
+
+def test_a_policy_that_breaks_its_contract_changes_nothing():
+    class Short(type(policies.make("uniform"))):
+        def select(self, tokens, budget):
+            return super().select(tokens, budget)[:, 1:]
+
+    book = Bookkeeper(policy="uniform")
+    book.watch(3, (2, 3), pause=0.0, keep=None)
+    book.policy = Short()
+    with pytest.raises(PolicyError, match=r"\(2, 17\)"):
+        book.watch(3, (2, 3), pause=0.0, keep=0.5)
+    book.records = book.records[:21]
+    book.check()
+
+
+def test_unrotated_keys_of_a_still_scene_are_equal_whatever_the_time():
+    """Two tokens of one cell with one content: as cached they differ, with the rotation undone they do not."""
+    book = Bookkeeper(tokens_per_second=2.0)
+    book.key = lambda number: torch.ones(*number.shape, DIM)
+    book.watch(6, (2, 3), pause=7.0, keep=None)
+    tokens = book.memory.video_tokens(layer=0)
+    by_patch = tokens.unrotate().view(HEADS, 6, 6, DIM)
+    torch.testing.assert_close(by_patch[:, 1:], by_patch[:, :1].expand(-1, 5, -1, -1), atol=1e-4, rtol=0)
+    assert not torch.allclose(tokens.keys.reshape(HEADS, 6, 6, DIM)[:, 1], by_patch[:, 0], atol=0.1)
+
+
+def test_unrotating_spans_of_a_dialogue_undoes_their_spatial_shift_too():
+    book = Bookkeeper(tokens_per_second=2.0)
+    book.key = lambda number: torch.ones(*number.shape, DIM)
+    book.watch(2, (2, 3), pause=0.0, keep=None)
+    book.turn(7)
+    book.watch(2, (2, 3), pause=0.0, keep=None)
+    by_patch = book.memory.video_tokens(layer=0).unrotate().view(HEADS, 4, 6, DIM)
+    torch.testing.assert_close(by_patch[:, 1:], by_patch[:, :1].expand(-1, 3, -1, -1), atol=1e-4, rtol=0)
+
+
+def test_rotary_layouts_that_are_not_chunked_turn_every_temporal_frequency():
+    interleaved = Rotary(ROTARY.inv_freq, axes=[0, 1, 2, 0, 1, 2, 0, 0])
+    keys, shift = torch.randn(5, DIM), torch.arange(5)
+    expected = interleaved.shift(keys, shift, torch.zeros(5, dtype=torch.int64))
+    torch.testing.assert_close(interleaved.shift(keys, shift), expected)
+    assert not torch.allclose(expected, keys)
+
+
+def test_old_turns_leave_and_the_newest_stays():
+    book = Bookkeeper(dialogue=10)
+    book.watch(1, (2, 3), pause=0.0, keep=None)
+    for tokens in (4, 5, 6, 40):
+        book.turn(tokens)
+        book.check()
+    assert list(book.memory.turns) == [40]
+    assert book.memory.text == 3 + 40
+
+
+def test_the_storage_never_moves_or_grows():
+    """All storage is allocated when the memory opens; compressions exchange slabs and allocate none."""
+    book = Bookkeeper()
+
+    def places() -> set[int]:
+        slabs = [layer.slab for layer in book.memory.cache.bounded] + list(book.memory.cache._spare.values())
+        return {part.data_ptr() for slab in slabs for part in slab.parts()}
+
+    before = places()
+    for _ in range(20):
+        book.watch(3, (4, 4), pause=0.0, keep=0.5)
+    book.memory.rebase(target=0, limit=1 << 30)
+    assert places() == before

@@ -1,0 +1,512 @@
+"""A stream as its user has it: the cap, asking without disturbing, failures, many streams on one model, endless video."""
+
+from collections.abc import Callable
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from conftest import pictures
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import infinipot
+from infinipot import CapError, Frame, FrameError, InfinipotError, PolicyError, QuestionError, Stream, policies
+from infinipot.memory import LayerShape, PositionRule, Rotary
+from infinipot.memory.storage import BoundedLayer
+from infinipot.models import Family, Patch
+from infinipot.models.chat import ChatFormat
+
+SMALL = {"memory": 288, "reserve": 56, "dialogue": 60}
+QUESTIONS = ("What colour was the circle?", "Which shape was red?", "How many shapes have appeared so far?")
+
+
+def held(stream: Stream) -> list[torch.Tensor]:
+    """Everything a stream's memory holds, copied."""
+    memory = stream._memory
+    parts = [part[: memory.held].clone() for layer in memory.cache.bounded for part in layer.slab.parts()]
+    return [*parts, torch.tensor([memory.held, memory.text, *memory.turns]), torch.tensor(memory.cursor.next)]
+
+
+def same(one: list[torch.Tensor], other: list[torch.Tensor]) -> bool:
+    return len(one) == len(other) and all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+# The cap
+
+steps = st.lists(
+    st.one_of(
+        st.tuples(st.just("watch"), st.integers(1, 9), st.sampled_from([(64, 64), (64, 64), (32, 64), (96, 64)])),
+        st.tuples(st.just("ask"), st.sampled_from(QUESTIONS), st.booleans()),
+    ),
+    min_size=1,
+    max_size=8,
+)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(steps, st.sampled_from(["infinipot-v", "infinipot-v:combine=union", "streaming-llm", "random"]))
+def test_no_call_into_the_memory_ever_passes_the_cap(qwen, steps, policy):
+    most = 0
+    update = BoundedLayer.update
+
+    def watched(layer, keys, values, *args, **kwargs):
+        nonlocal most
+        states = update(layer, keys, values, *args, **kwargs)
+        most = max(most, states[0].shape[-2], layer.filled)
+        assert layer.slab.keys.shape[0] == SMALL["memory"]
+        return states
+
+    with pytest.MonkeyPatch.context() as patch, qwen.stream(policy=policy, pixels=(1024, 8192), **SMALL) as stream:
+        patch.setattr(BoundedLayer, "update", watched)
+        frames = 0
+        for step, *arguments in steps:
+            if step == "watch":
+                for image in pictures(arguments[0], seed=frames, size=arguments[1]):
+                    stream.watch(image)
+                    frames += 1
+            elif frames:
+                stream.ask(arguments[0], max_new_tokens=4, remember=arguments[1])
+            stats = stream.stats()
+            assert stats.tokens <= stats.cap
+            assert stats.text_tokens - len(stream._opening) <= SMALL["dialogue"]
+        assert most <= stream.stats().peak_tokens <= SMALL["memory"]
+
+
+def test_one_can_always_ask(qwen):
+    """A half-filled block, an odd frame, the longest question and answer fit at every moment of a long stream."""
+    with qwen.stream(policy="infinipot-v", **SMALL) as stream:
+        for image in pictures(90):
+            stream.watch(image)
+            before = held(stream)
+            stream.ask(QUESTIONS[2], max_new_tokens=20)
+            assert same(before, held(stream))
+        assert stream.stats().compressions > 5
+
+
+def test_a_memory_that_is_too_small_names_the_smallest_that_works(qwen):
+    with pytest.raises(CapError) as caught, qwen.stream(memory=100) as stream:
+        stream.watch(pictures(1)[0])
+    smallest = int(str(caught.value).split()[-1])
+    with pytest.raises(CapError), qwen.stream(memory=smallest - 1) as stream:
+        stream.watch(pictures(1)[0])
+    with qwen.stream(memory=smallest) as stream:
+        for image in pictures(40):
+            stream.watch(image)
+        assert stream.stats().compressions > 0
+
+
+def test_a_policy_that_never_evicts_says_when_the_memory_is_full(qwen):
+    with qwen.stream(memory=256, policy="full") as stream:
+        with pytest.raises(CapError, match="full"):
+            for image in pictures(100):
+                stream.watch(image)
+        watched = stream.stats().frames
+        assert 10 < watched < 100
+        assert isinstance(stream.ask(QUESTIONS[0]), str)
+        assert stream.stats().frames == watched
+
+
+@pytest.mark.parametrize(("memory", "tokens"), [("1MiB", None), ("4096", 4096), (512, 512)])
+def test_memory_is_given_in_tokens_or_bytes(qwen, memory, tokens):
+    with qwen.stream(memory=memory, positions="native") as stream:
+        stats = stream.stats()
+        assert stats.cap == tokens or (tokens is None and 0.99 * 2**20 < stats.bytes <= 2**20)
+        slabs = [layer.slab for layer in stream._memory.cache.bounded] + list(stream._memory.cache._spare.values())
+        assert stats.bytes == sum(part.nbytes for slab in slabs for part in slab.parts())
+
+
+@pytest.mark.parametrize("memory", ["12 parsecs", "many", "-5", "1.5"])
+def test_an_amount_of_memory_that_means_nothing_is_an_error(qwen, memory):
+    with pytest.raises(CapError, match="256MiB"):
+        qwen.stream(memory=memory)
+
+
+def test_a_cap_beyond_the_trained_positions_is_refused_and_native_positions_allow_it(qwen):
+    with pytest.raises(CapError, match="native"):
+        qwen.stream(memory=4096)
+    qwen.stream(memory=4096, positions="native").close()
+
+
+# Asking
+
+
+def test_asking_leaves_the_memory_as_it_was(model):
+    with model.stream(**SMALL) as stream:
+        for image in pictures(41):
+            stream.watch(image)
+        before = held(stream)
+        answers = [stream.ask(QUESTIONS[0], max_new_tokens=6) for _ in range(3)]
+        assert same(before, held(stream))
+        assert len(set(answers)) == 1
+
+
+def test_a_remembered_turn_takes_dialogue_slots_and_the_oldest_leaves(qwen):
+    with qwen.stream(**SMALL) as stream:
+        turns = []
+        for start in range(6):
+            for image in pictures(8, seed=start):
+                stream.watch(image)
+            stream.ask(QUESTIONS[start % 3], max_new_tokens=5, remember=True)
+            turns.append(stream.stats().turns)
+            assert stream._memory.dialogue <= SMALL["dialogue"]
+        assert max(turns) == turns[-1] < 6
+
+
+def test_a_question_that_cannot_fit_says_what_would(qwen):
+    long = "what " * 300
+    with qwen.stream(memory=512) as stream:
+        stream.watch(pictures(1)[0])
+        with pytest.raises(CapError, match="reserve=") as caught:
+            stream.ask(long, max_new_tokens=3)
+        with pytest.raises(CapError, match="dialogue="):
+            stream.ask(long, max_new_tokens=3, remember=True)
+    reserve = int(str(caught.value).split("reserve=")[1].split()[0])
+    with qwen.stream(memory=2000, positions="native", reserve=reserve) as stream:
+        stream.watch(pictures(1)[0])
+        stream.ask(long, max_new_tokens=3)
+    with qwen.stream(memory=2000, positions="native", reserve=reserve - 1) as stream:
+        stream.watch(pictures(1)[0])
+        with pytest.raises(CapError):
+            stream.ask(long, max_new_tokens=3)
+
+
+def test_questions_that_make_no_sense_are_errors(qwen):
+    with qwen.stream(memory=512) as stream:
+        with pytest.raises(QuestionError, match="watch"):
+            stream.ask(QUESTIONS[0])
+        stream.watch(pictures(1)[0])
+        with pytest.raises(QuestionError, match="empty"):
+            stream.ask("  ")
+        with pytest.raises(QuestionError, match="at least one"):
+            stream.ask(QUESTIONS[0], max_new_tokens=0)
+
+
+def test_the_pieces_of_an_answer_make_the_answer(qwen):
+    with qwen.stream(memory=512) as stream:
+        stream.watch(pictures(1)[0])
+        pieces: list[str] = []
+        answer = stream.ask(QUESTIONS[0], max_new_tokens=12, on_text=pieces.append)
+        assert "".join(pieces).strip() == answer
+
+
+# Failures
+
+
+class Boom(BaseException):
+    """Neither an Exception nor anything that one would catch: like Ctrl-C."""
+
+
+def fail_at(patch: pytest.MonkeyPatch, owner: object, name: str, countdown: int) -> None:
+    """Makes the `countdown`th call of a method raise."""
+    method: Callable = getattr(owner, name)
+    left = [countdown]
+
+    def failing(*args, **kwargs):
+        left[0] -= 1
+        if left[0] == 0:
+            raise Boom
+        return method(*args, **kwargs)
+
+    patch.setattr(owner, name, failing)
+
+
+@pytest.mark.parametrize("part", ["forward", "encode", "patchify", "select"])
+@pytest.mark.parametrize("countdown", [1, 2, 3, 5])
+def test_a_failure_anywhere_loses_nothing(qwen, part, countdown):
+    """A stream in which calls fail and are repeated ends like one in which nothing ever failed."""
+    clip = pictures(48)
+
+    def run(failing: bool) -> tuple[list[torch.Tensor], str]:
+        with qwen.stream(**SMALL) as stream:
+            owner = type(stream.policy) if part == "select" else qwen.family
+            for number, image in enumerate(clip):
+                if failing and number % 5 == 3:
+                    with pytest.MonkeyPatch.context() as patch:
+                        fail_at(patch, owner, part, countdown)
+                        before = held(stream), stream.stats().frames
+                        try:
+                            stream.watch(image)
+                            continue
+                        except Boom:
+                            assert same(before[0], held(stream))
+                            assert stream.stats().frames == before[1]
+                stream.watch(image)
+                if number % 12 == 7:
+                    with pytest.MonkeyPatch.context() as patch:
+                        if failing:
+                            fail_at(patch, qwen.family, "forward", countdown)
+                        try:
+                            stream.ask(QUESTIONS[0], max_new_tokens=4, remember=number == 31)
+                            continue
+                        except Boom:
+                            pass
+                    stream.ask(QUESTIONS[0], max_new_tokens=4, remember=number == 31)
+            return held(stream), stream.ask(QUESTIONS[1], max_new_tokens=8)
+
+    undisturbed, answer = run(failing=False)
+    disturbed, after = run(failing=True)
+    assert same(undisturbed, disturbed)
+    assert answer == after
+
+
+def test_ctrl_c_in_mid_answer_leaves_the_stream_usable(qwen, monkeypatch):
+    forward, left = qwen.family.forward, [3]
+
+    def interrupted(*args):
+        left[0] -= 1
+        if not left[0]:
+            raise KeyboardInterrupt
+        return forward(*args)
+
+    with qwen.stream(**SMALL) as stream:
+        for image in pictures(7):
+            stream.watch(image)
+        before = held(stream)
+        expected = stream.ask(QUESTIONS[0], max_new_tokens=5)
+        monkeypatch.setattr(qwen.family, "forward", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            stream.ask(QUESTIONS[0], max_new_tokens=5, remember=True)
+        assert same(before, held(stream))
+        assert stream.ask(QUESTIONS[0], max_new_tokens=5) == expected
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        np.zeros((0, 4, 3), np.uint8),
+        np.zeros((4, 4), np.int64),
+        np.full((4, 4, 3), np.nan, np.float32),
+        np.zeros((2, 4, 4, 3), np.uint8),
+        "a picture",
+        None,
+    ],
+    ids=["no pixels", "wrong dtype", "NaN", "wrong shape", "a text", "nothing"],
+)
+def test_a_bad_frame_is_refused_and_changes_nothing(qwen, bad):
+    with qwen.stream(memory=512) as stream:
+        for image in pictures(5):
+            stream.watch(image)
+        before, frames = held(stream), stream.stats().frames
+        with pytest.raises(FrameError):
+            stream.watch(bad)
+        assert same(before, held(stream))
+        assert stream.stats().frames == frames
+
+
+def test_frames_come_in_order_of_time(qwen):
+    with qwen.stream(memory=512) as stream:
+        stream.watch(Frame(pictures(1)[0], 3.0))
+        for time in (3.0, 1.0):
+            with pytest.raises(FrameError, match="3 s"):
+                stream.watch(Frame(pictures(1)[0], time))
+        stream.watch(pictures(1)[0])
+        assert stream.stats().time == 3.5
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"policy": "infinipot"}, PolicyError),
+        ({"fps": 0}, FrameError),
+        ({"fps": float("nan")}, FrameError),
+        ({"keep": 1.0}, CapError),
+        ({"block": 0}, CapError),
+        ({"reserve": 0}, CapError),
+        ({"memory": 0}, CapError),
+        ({"positions": "relative"}, InfinipotError),
+    ],
+)
+def test_options_that_are_not_possible_are_errors(qwen, options, error):
+    with pytest.raises(error):
+        qwen.stream(**{"memory": 512, **options})
+
+
+def test_a_closed_stream_says_so(qwen):
+    stream = qwen.stream(memory=512)
+    stream.close()
+    stream.close()
+    for use in (stream.stats, lambda: stream.watch(pictures(1)[0]), lambda: stream.ask("What?")):
+        with pytest.raises(InfinipotError, match="closed"):
+            use()
+
+
+# Many streams, many sizes
+
+
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.tuples(st.booleans(), st.integers(1, 7), st.booleans()), min_size=4, max_size=12))
+def test_interleaved_streams_answer_as_each_does_alone(model, turns):
+    def play(only: bool | None) -> dict[bool, list]:
+        streams = {name: model.stream(policy="infinipot-v", **SMALL) for name in (False, True) if only in (None, name)}
+        seen: dict[bool, list] = {name: [] for name in streams}
+        count = {False: 0, True: 0}
+        for name, frames, remember in turns:
+            if name not in streams:
+                continue
+            for image in pictures(frames, seed=10 * count[name] + name):
+                streams[name].watch(image)
+            count[name] += 1
+            seen[name].append(streams[name].ask(QUESTIONS[count[name] % 3], max_new_tokens=4, remember=remember))
+        for name, stream in streams.items():
+            seen[name].append(held(stream))
+            stream.close()
+        return seen
+
+    together = play(None)
+    for name in (False, True):
+        alone = play(name)[name]
+        assert together[name][:-1] == alone[:-1]
+        assert same(together[name][-1], alone[-1])
+
+
+def test_another_resolution_starts_another_grid(qwen):
+    with qwen.stream(memory=700, pixels=(1024, 16384)) as stream:
+        for size in ((64, 64), (96, 64), (64, 64), (32, 96)):
+            for image in pictures(7, size=size):
+                stream.watch(image)
+        memory = stream._memory
+        assert {(grid.rows, grid.columns) for grid in memory.grids} == {(4, 4), (6, 4), (2, 6)}
+        origin = memory.cache.bounded[0].slab.origin[memory.text : memory.held, 0]
+        spans = {patch: sorted(origin[origin[:, 0] == patch, 1].tolist()) for patch in origin[:, 0].unique().tolist()}
+        by_size = {grid.first_cell: grid.cells for grid in memory.grids}
+        for cells in spans.values():
+            assert cells == list(range(cells[0], cells[0] + by_size[cells[0]]))
+        # Seven frames are four temporal patches: an odd last frame does not wait for one of another size. Those of
+        # the last size still wait for their block to be full.
+        assert len(spans) == 4 + 4 + 4
+        stream.ask(QUESTIONS[0], max_new_tokens=2)
+
+
+# Endless streams
+
+
+class Stub(Family):
+    """A family without a network: a token's key and value are its number, and positions are put on record."""
+
+    model_types = ("stub",)
+    title = "Stub"
+    patch_frames = 1
+    rope = Rotary(1.0 / 100.0 ** (torch.arange(4) / 4), axes=[0, 0, 1, 2])
+
+    def __init__(self, per_second: float | None = 2.0, positions: int = 2000) -> None:
+        super().__init__(SimpleNamespace(generation_config=SimpleNamespace(eos_token_id=None)))
+        self.per_second, self.positions = per_second, positions
+        self.tokens = 0
+        self.highest = 0
+
+    position_range = property(lambda self: self.positions)
+    language_model = None
+
+    def patchify(self, images, time, pixels=None):
+        return Patch(torch.zeros(1), 1, 2, time)
+
+    def encode(self, patches):
+        return self._numbers(2 * len(patches))
+
+    def embed(self, ids):
+        return self._numbers(len(ids))
+
+    def _numbers(self, count):
+        self.tokens += count
+        return torch.arange(self.tokens - count, self.tokens, dtype=torch.float64).unsqueeze(-1)
+
+    def forward(self, embeddings, positions, cache):
+        self.highest = max(self.highest, int(positions.max()))
+        raw = self.key(embeddings[:, 0])
+        keys = self.rope.shift(raw, positions[0], positions[1]) if (positions[1] == positions[2]).all() else None
+        if keys is None:
+            angle = positions[list(self.rope.axes)].T.float() * self.rope.inv_freq
+            cos, sin = angle.cos().repeat(1, 2), angle.sin().repeat(1, 2)
+            keys = raw * cos + torch.cat([-raw[:, 4:], raw[:, :4]], -1) * sin
+        number = embeddings.float().expand(-1, 8)
+        cache.update(keys[None, None], number[None, None], 0)
+        return torch.zeros(3)
+
+    def key(self, number):
+        return torch.sin(number.unsqueeze(-1) * (1.0 + torch.arange(8))).float()
+
+    def position_rule(self):
+        return PositionRule(self.per_second)
+
+    def rotary(self):
+        return self.rope
+
+    def layer_shapes(self):
+        return [LayerShape(1, 8, torch.device("cpu"), torch.float32)]
+
+    def chat(self, system=None):
+        return ChatFormat("open", "?", "!", "again", "more")
+
+    def tokenize(self, text):
+        return list(range(len(text)))
+
+    def detokenize(self, ids):
+        return " ".join(map(str, ids))
+
+
+def test_a_hundred_thousand_patches_stay_in_the_trained_range():
+    stub = Stub(per_second=2.0)
+    image = np.zeros((2, 2, 3), np.uint8)
+    with Stream(stub, policies.make("random"), 1024, block=64, reserve=40, dialogue=0) as stream:
+        for second in range(100_000):
+            stream.watch(Frame(image, float(second)))
+            if second % 9973 == 0:
+                stream.ask("what?", max_new_tokens=8)
+        stats = stream.stats()
+        assert stats.rebases > 50
+        assert stub.highest < stub.positions
+        slab, text = stream._memory.cache.bounded[0].slab, stats.text_tokens
+        origin, number = slab.origin[text : stats.tokens, 0], slab.values[text : stats.tokens, 0, 0]
+        column = origin[:, 1] + origin[:, 3]
+        position = torch.stack([origin[:, 2], origin[:, 3], column], -1)
+        angle = position[:, list(stub.rope.axes)].float() * stub.rope.inv_freq
+        cos, sin = angle.cos().repeat(1, 2), angle.sin().repeat(1, 2)
+        raw = stub.key(number)
+        expected = raw * cos + torch.cat([-raw[:, 4:], raw[:, :4]], -1) * sin
+        torch.testing.assert_close(slab.keys[text : stats.tokens, 0], expected, atol=1e-3, rtol=0)
+        assert (position >= 0).all()
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.lists(st.tuples(st.sampled_from([0.1, 1.0, 60.0, 1e5]), st.integers(1, 120), st.booleans()), max_size=15),
+    st.sampled_from(["random", "sliding-window", "streaming-llm", "uniform"]),
+)
+def test_no_pause_and_no_dialogue_leaves_the_trained_range(moments, policy):
+    """Cameras that sleep for a day, slow sampling and remembered turns: the next position is always a trained one."""
+    stub = Stub(2.0, positions=700)
+    image, time = np.zeros((2, 2, 3), np.uint8), 0.0
+    with Stream(stub, policies.make(policy), 300, reserve=20, dialogue=60) as stream:
+        for pause, frames, remember in moments:
+            for _ in range(frames):
+                stream.watch(Frame(image, time))
+                time += pause
+            stream.ask("what?", max_new_tokens=4, remember=remember)
+        assert stub.highest < stub.positions
+
+
+def test_native_positions_follow_the_video_out_of_the_range():
+    stub = Stub(2.0, positions=700)
+    with Stream(stub, policies.make("uniform"), 300, reserve=20, dialogue=0, positions="native") as stream:
+        for second in range(600):
+            stream.watch(Frame(np.zeros((2, 2, 3), np.uint8), float(second)))
+        assert stub.highest > 1100
+        assert stream.stats().rebases == 0
+
+
+def test_streaming_llm_reassigns_positions_without_gaps():
+    stub = Stub(None, positions=10_000)
+    with Stream(stub, policies.make("streaming-llm:sinks=2"), 300, reserve=20, dialogue=0) as stream:
+        for second in range(900):
+            stream.watch(Frame(np.zeros((2, 2, 3), np.uint8), float(second)))
+        stats = stream.stats()
+        origin = stream._memory.cache.bounded[0].slab.origin[stats.text_tokens : stats.tokens, 0]
+        assert origin[0, 0] == 0, "the first token of the video is a sink"
+        assert origin[2, 0] > 700, "behind the sinks only recent patches are held"
+        assert (origin[:, 2].unique().diff() == 1).all()
+        assert stream._memory.cursor.next < 300
+
+
+def test_the_public_names_are_what_the_package_offers():
+    assert all(hasattr(infinipot, name) for name in infinipot.__all__)

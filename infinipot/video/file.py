@@ -1,4 +1,4 @@
-"""Video files and network addresses, decoded by PyAV (FFmpeg). Knows nothing of sampling rates or models."""
+"""The pictures of a video file or address, decoded by PyAV (FFmpeg). Knows nothing of sampling or models."""
 
 import logging
 import weakref
@@ -6,23 +6,17 @@ from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import av
 import numpy as np
-from av.container import InputContainer
 from av.packet import Packet
-from av.stream import Disposition
-from av.video.stream import VideoStream
 
 from infinipot.errors import VideoError
+from infinipot.video.container import open_container, public_name
 from infinipot.video.frame import Frame
 from infinipot.video.sampling import TOLERANCE, Picture, timed
 
 logger = logging.getLogger(__name__)
-
-NETWORK_TIMEOUT = 30.0
-"""Seconds to wait for a network address to open, and for each read from it."""
 
 _ENDS_EARLY = 1.0  # seconds missing at the end from which a video counts as cut short
 _DEFAULT_RATE = 25  # pictures per second, where neither file nor picture says how long one stays
@@ -46,7 +40,7 @@ class FileSource:
 
     def __init__(self, location: str | Path) -> None:
         self._location = str(location)
-        self.name = _public_name(self._location)
+        self.name = public_name(self._location)
         self.incomplete = False
         self._open()
         self._decoded = self._decode_some()
@@ -79,7 +73,7 @@ class FileSource:
         self._close()
 
     def _open(self) -> None:
-        self._container, self._stream = _open_container(self._location, self.name)
+        self._container, self._stream = open_container(self._location, self.name)
         self._close = weakref.finalize(self, self._container.close)  # its own references are circular
 
     def _decode(self) -> Iterator[av.VideoFrame]:
@@ -144,47 +138,6 @@ class FileSource:
         self.incomplete = True
 
 
-def _open_container(location: str, name: str) -> tuple[InputContainer, VideoStream]:
-    remote = "://" in location
-    if not remote:
-        location = _checked_path(Path(location))
-    try:
-        container = av.open(location, timeout=NETWORK_TIMEOUT if remote else None, metadata_errors="replace")
-    except av.FFmpegError as error:  # its own text would show an address's credentials
-        hint = "; it is no video, or cut short" if isinstance(error, av.InvalidDataError) else ""
-        raise VideoError(f"{name} cannot be opened ({error.strerror}){hint}") from None
-    stream = container.streams.best("video")
-    text = container.format.name == "tty"  # FFmpeg draws text files as pictures
-    if not isinstance(stream, VideoStream) or text or stream.disposition & Disposition.attached_pic:
-        kinds = {"text"} if text else {s.type for s in container.streams} - {"video"}
-        container.close()
-        held = " and ".join(sorted(kinds)) or "an empty container (is it cut short, or still being written?)"
-        raise VideoError(f"{name} holds no video, only {held}")
-    if stream.codec_context is None:
-        container.close()
-        raise VideoError(f"{name}: this FFmpeg has no decoder for its video")
-    stream.thread_type = "AUTO"
-    return container, stream
-
-
-def _checked_path(path: Path) -> str:
-    """Returns the absolute path, which FFmpeg cannot mistake for one of its protocols."""
-    if not path.exists():
-        raise VideoError(f"{path}: no such file")
-    if path.is_dir():
-        raise VideoError(f"{path} is a directory; give a video file")
-    if path.is_file() and path.stat().st_size == 0:
-        raise VideoError(f"{path} is empty")
-    return str(path.resolve())
-
-
-def _public_name(location: str) -> str:
-    if "://" not in location:
-        return location
-    address = urlsplit(location)
-    return f"{address.scheme}://{address.netloc.rpartition('@')[2]}{address.path}"
-
-
 def _seconds(picture: av.VideoFrame) -> float | None:
     return _in_seconds(picture.dts if picture.pts is None else picture.pts, picture.time_base)
 
@@ -198,9 +151,7 @@ def _upright(image: np.ndarray, picture: av.VideoFrame) -> np.ndarray:
     matrix: Any = picture.side_data.get("DISPLAYMATRIX")
     if matrix is None:
         return image
-    a, b, _, c, d = np.frombuffer(matrix, dtype=np.int32)[
-        :5
-    ]  # a pixel at (x, y) is shown at (ax + cy, bx + dy)
+    a, b, _, c, d = np.frombuffer(matrix, dtype=np.int32)[:5]  # a pixel at (x, y) is shown at (ax + cy, bx + dy)
     if abs(b) > abs(a):
         image, a, d = image.transpose(1, 0, 2), c, b
     image = image[:, ::-1] if a < 0 else image

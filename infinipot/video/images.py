@@ -37,9 +37,7 @@ def as_frame(image: ImageLike | Frame, time: float | None = None) -> Frame:
         if not isinstance(image.image, np.ndarray):
             raise FrameError(f"Frame.image is a {type(image.image).__name__}; {_ACCEPTED}")
         if image.image.dtype != np.uint8 or image.image.ndim != 3 or image.image.shape[2] != 3:
-            raise FrameError(
-                f"Frame.image is {_described(image.image)}; it has to be uint8 [height, width, 3]"
-            )
+            raise FrameError(f"Frame.image is {_described(image.image)}; it has to be uint8 [height, width, 3]")
         _check_size(image.image)
         own_time = _checked_time(image.time if time is None else time)
         return image if own_time == image.time else Frame(image.image, own_time)
@@ -58,9 +56,7 @@ def _array(image: ImageLike) -> np.ndarray:
     """Returns the pixels, channels last, in the dtype they came in."""
     if isinstance(image, Image.Image):
         if image.mode.startswith(("I", "F")):
-            raise FrameError(
-                f"a PIL image of mode {image.mode!r} has no 8-bit pixels; convert it to 'RGB' first"
-            )
+            raise FrameError(f"a PIL image of mode {image.mode!r} has no 8-bit pixels; convert it to 'RGB' first")
         try:
             return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
         except OSError as error:
@@ -74,9 +70,7 @@ def _array(image: ImageLike) -> np.ndarray:
         return tensor.numpy()
     if isinstance(image, np.ndarray):
         return image
-    raise FrameError(
-        f"a picture is a NumPy array, a torch tensor or a PIL image, not a {type(image).__name__}"
-    )
+    raise FrameError(f"a picture is a NumPy array, a torch tensor or a PIL image, not a {type(image).__name__}")
 
 
 def _rgb(array: np.ndarray) -> np.ndarray:
@@ -84,9 +78,7 @@ def _rgb(array: np.ndarray) -> np.ndarray:
     pixels = array[:, :, None] if array.ndim == 2 else array
     if pixels.ndim != 3 or pixels.shape[2] not in _CHANNELS:
         hint = "; move the channels last" if pixels.ndim == 3 and pixels.shape[0] in _CHANNELS else ""
-        raise FrameError(
-            f"the picture is {_described(array)}; {_ACCEPTED} (or [height, width] if gray){hint}"
-        )
+        raise FrameError(f"the picture is {_described(array)}; {_ACCEPTED} (or [height, width] if gray){hint}")
     _check_size(array)
     pixels = pixels[:, :, :3]
     if np.issubdtype(pixels.dtype, np.floating):

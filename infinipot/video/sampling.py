@@ -25,9 +25,7 @@ class Picture(NamedTuple, Generic[T]):
     content: T
 
 
-def timed(
-    stamped: Iterable[tuple[float | None, float, T]], origin: float | None = None
-) -> Iterator[Picture[T]]:
+def timed(stamped: Iterable[tuple[float | None, float, T]], origin: float | None = None) -> Iterator[Picture[T]]:
     """Puts pictures on the video's clock, which starts at 0 and never runs backwards.
 
     A picture without a time stamp, or with one before its predecessor's (streams that were glued together),
@@ -55,33 +53,34 @@ def sample(
 
     A picture stays on show until the next one comes, the last one for its duration. One that stays longer
     than `1 / fps` is yielded again (sample and hold); one that came and went between two instants is not.
-    With `fps=None` every picture in `[start, end)` is yielded once, at its own time.
+    With `fps=None` every picture in `[start, end)` is yielded once, at its own time; of several with the same
+    time only the last, so that times always increase.
 
-    Holds one picture at a time and reads no more of `pictures` than one past the last that it yields.
+    Holds one picture, and reads at most two past the last that it yields.
     """
     if fps is None:
-        for picture in pictures:
+        for picture, until in _on_show(pictures):
             if picture.time >= end - TOLERANCE:
                 return
-            if picture.time >= start - TOLERANCE:
+            if picture.time >= start - TOLERANCE and until > picture.time:
                 yield picture.time, picture.content
         return
     instants = (start + k / fps for k in count())
     instant = next(instants)
-    for content, until in _on_show(pictures):
+    for picture, until in _on_show(pictures):
         while instant < min(until, end) - TOLERANCE:
-            yield instant, content
+            yield instant, picture.content
             instant = next(instants)
         if instant >= end - TOLERANCE:
             return
 
 
-def _on_show(pictures: Iterable[Picture[T]]) -> Iterator[tuple[T, float]]:
-    """Yields each picture's content and the time until which it is on show."""
+def _on_show(pictures: Iterable[Picture[T]]) -> Iterator[tuple[Picture[T], float]]:
+    """Yields each picture and the time until which it is on show."""
     held: Picture[T] | None = None
     for picture in pictures:
         if held is not None:
-            yield held.content, picture.time
+            yield held, picture.time
         held = picture
     if held is not None:
-        yield held.content, held.time + max(held.duration, 2 * TOLERANCE)
+        yield held, held.time + max(held.duration, 2 * TOLERANCE)

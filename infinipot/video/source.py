@@ -71,9 +71,7 @@ class Video(Iterator[Frame]):
         except StopIteration:
             self._source.close()
             raise
-        except (
-            BaseException
-        ):  # an interrupted decoder cannot go on: say so next time, rather than end in silence
+        except BaseException:  # an interrupted decoder cannot go on: say so next time, rather than end in silence
             self.close()
             raise
 

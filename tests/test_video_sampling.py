@@ -1,0 +1,103 @@
+from fractions import Fraction
+from itertools import count, islice, takewhile
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from infinipot.video.sampling import TOLERANCE, Picture, sample, timed
+
+
+def pictures_at(times, duration=0.1):
+    """Pictures whose content is their index; each stays until the next, the last for `duration`."""
+    return [Picture(time, duration, index) for index, time in enumerate(times)]
+
+
+def sampled(times, fps, duration=0.1, **limits):
+    return list(sample(pictures_at(times, duration), fps, **limits))
+
+
+def oracle(times, fps, duration, start, end):
+    """The last picture that came by each instant, by search over all of them, in exact arithmetic."""
+    times = [Fraction(time) for time in times]
+    stop = min(times[-1] + max(Fraction(duration), 2 * Fraction(TOLERANCE)), Fraction(end))
+    instants = takewhile(
+        lambda instant: Fraction(instant) + Fraction(TOLERANCE) < stop, (start + k / fps for k in count())
+    )
+    return [
+        (instant, max(i for i, time in enumerate(times) if time <= Fraction(instant) + Fraction(TOLERANCE)))
+        for instant in instants
+    ]
+
+
+@given(
+    gaps=st.lists(st.integers(0, 3000), max_size=12),
+    fps=st.sampled_from([0.3, 0.5, 1.0, 2.0, 7.5, 24.0, 30000 / 1001]),
+    duration=st.integers(0, 2500).map(lambda ms: ms / 1000),
+    start=st.sampled_from([0.0, 0.25, 1.0, 3.3]),
+    length=st.sampled_from([0.5, 2.0, 100.0]),
+)
+def test_sampling_takes_what_is_on_show_at_each_instant(gaps, fps, duration, start, length):
+    times = [sum(gaps[:n]) / 1000 for n in range(len(gaps) + 1)]
+    found = sampled(times, fps, duration, start=start, end=start + length)
+    assert found == oracle(times, fps, duration, start, start + length)
+
+
+@given(gaps=st.lists(st.integers(0, 3000), max_size=12), start=st.floats(0, 5), length=st.floats(0.1, 9))
+def test_every_frame_of_the_range_comes_once_at_its_own_time(gaps, start, length):
+    times = [sum(gaps[:n]) / 1000 for n in range(len(gaps) + 1)]
+    found = sampled(times, None, start=start, end=start + length)
+    last_at = {time: index for index, time in enumerate(times)}  # of equal times the last is what is seen
+    assert found == [
+        (time, index) for time, index in last_at.items() if start - TOLERANCE <= time < start + length - TOLERANCE
+    ]
+
+
+@pytest.mark.parametrize("rate", [16, 24000 / 1001, 24, 25, 30000 / 1001, 30, 60])
+@pytest.mark.parametrize("first", [0.0, 1.0335, 0.0625])
+def test_times_rounded_to_milliseconds_lose_no_frame(rate, first):
+    stamps = [round(first + k / rate, 3) for k in range(400)]
+    found = sampled([stamp - stamps[0] for stamp in stamps], rate, duration=1 / rate)
+    assert [index for _, index in found] == list(range(400))
+
+
+def test_a_held_picture_is_taken_again_and_a_short_one_is_not():
+    found = sampled([0.0, 0.1, 0.2, 1.6], fps=2)
+    assert found == [(0.0, 0), (0.5, 2), (1.0, 2), (1.5, 2)]
+
+
+def test_the_last_picture_stays_for_its_duration():
+    assert sampled([0.0, 1.0], fps=2, duration=1.0) == [(0.0, 0), (0.5, 0), (1.0, 1), (1.5, 1)]
+
+
+def test_a_single_picture_without_duration_is_one_frame():
+    assert sampled([0.0], fps=2, duration=0.0) == [(0.0, 0)]
+
+
+def test_endless_sources_are_read_no_further_than_needed():
+    read = []
+
+    def endless():
+        for index in count():
+            read.append(index)
+            yield Picture(index / 10, 0.1, index)
+
+    assert [index for _, index in islice(sample(endless(), fps=2), 3)] == [0, 5, 10]
+    assert len(read) == 12  # up to the one that ends the third frame's time on show
+    read.clear()
+    assert len(list(sample(endless(), fps=2, end=1.0))) == 2
+    assert len(read) <= 11
+
+
+def test_the_clock_starts_at_the_first_stamp():
+    assert [p.time for p in timed([(-3.0, 1.0, "a"), (-1.5, 1.0, "b"), (0.0, 1.0, "c")])] == [0.0, 1.5, 3.0]
+
+
+def test_a_missing_stamp_is_when_the_previous_picture_is_over():
+    stamped = [(None, 0.5, "a"), (10.0, 0.5, "b"), (None, 0.25, "c"), (None, 0.5, "d"), (11.0, 0.5, "e")]
+    assert [p.time for p in timed(stamped)] == [0.0, 0.5, 1.0, 1.25, 1.5]
+
+
+def test_the_clock_goes_on_where_stamps_start_again():
+    stamped = [(0.0, 1.0, "a"), (1.0, 1.0, "b"), (0.0, 1.0, "c"), (1.0, 1.0, "d")]
+    assert [p.time for p in timed(stamped)] == [0.0, 1.0, 2.0, 3.0]

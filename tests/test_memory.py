@@ -234,8 +234,8 @@ def test_unrotating_spans_of_a_dialogue_undoes_their_spatial_shift_too():
 def test_rotary_layouts_that_are_not_chunked_turn_every_temporal_frequency():
     interleaved = Rotary(ROTARY.inv_freq, axes=[0, 1, 2, 0, 1, 2, 0, 0])
     keys, shift = torch.randn(5, DIM), torch.arange(5)
-    expected = interleaved.shift(keys, shift, torch.zeros(5, dtype=torch.int64))
-    torch.testing.assert_close(interleaved.shift(keys, shift), expected)
+    expected = interleaved.shift_(keys.clone(), shift, torch.zeros(5, dtype=torch.int64))
+    torch.testing.assert_close(interleaved.shift_(keys.clone(), shift), expected)
     assert not torch.allclose(expected, keys)
 
 

@@ -1,4 +1,4 @@
-"""A stream as its user has it: the cap, asking without disturbing, failures, many streams on one model, endless video."""
+"""A stream as its user has it: the cap, asking, failures, many streams on one model, endless video."""
 
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -414,14 +414,15 @@ class Stub(Family):
     def forward(self, embeddings, positions, cache):
         self.highest = max(self.highest, int(positions.max()))
         raw = self.key(embeddings[:, 0])
-        keys = self.rope.shift(raw, positions[0], positions[1]) if (positions[1] == positions[2]).all() else None
-        if keys is None:
-            angle = positions[list(self.rope.axes)].T.float() * self.rope.inv_freq
-            cos, sin = angle.cos().repeat(1, 2), angle.sin().repeat(1, 2)
-            keys = raw * cos + torch.cat([-raw[:, 4:], raw[:, :4]], -1) * sin
+        keys = self.rotated(raw, positions.T)
         number = embeddings.float().expand(-1, 8)
         cache.update(keys[None, None], number[None, None], 0)
         return torch.zeros(3)
+
+    def rotated(self, raw, positions):
+        angle = positions[:, list(self.rope.axes)].float() * self.rope.inv_freq
+        cos, sin = angle.cos().repeat(1, 2), angle.sin().repeat(1, 2)
+        return raw * cos + torch.cat([-raw[:, 4:], raw[:, :4]], -1) * sin
 
     def key(self, number):
         return torch.sin(number.unsqueeze(-1) * (1.0 + torch.arange(8))).float()
@@ -460,10 +461,7 @@ def test_a_hundred_thousand_patches_stay_in_the_trained_range():
         origin, number = slab.origin[text : stats.tokens, 0], slab.values[text : stats.tokens, 0, 0]
         column = origin[:, 1] + origin[:, 3]
         position = torch.stack([origin[:, 2], origin[:, 3], column], -1)
-        angle = position[:, list(stub.rope.axes)].float() * stub.rope.inv_freq
-        cos, sin = angle.cos().repeat(1, 2), angle.sin().repeat(1, 2)
-        raw = stub.key(number)
-        expected = raw * cos + torch.cat([-raw[:, 4:], raw[:, :4]], -1) * sin
+        expected = stub.rotated(stub.key(number), position)
         torch.testing.assert_close(slab.keys[text : stats.tokens, 0], expected, atol=1e-3, rtol=0)
         assert (position >= 0).all()
 

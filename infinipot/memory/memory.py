@@ -21,7 +21,7 @@ from infinipot.memory.interrupts import interrupts_held
 from infinipot.memory.positions import Cursor, PositionRule
 from infinipot.memory.rebase import Gaps, close_gaps, find_gaps
 from infinipot.memory.rotary import Rotary
-from infinipot.memory.storage import BoundedCache, LayerShape, Slab, allocated_bytes
+from infinipot.memory.storage import BoundedCache, BoundedLayer, LayerShape, Slab, allocated_bytes
 from infinipot.policies.base import Grid, Policy, VideoTokens
 
 
@@ -237,11 +237,9 @@ class Memory:
     def _view(self, layer: int, video: list[slice], cursor: Cursor) -> VideoTokens:
         bounded = self.cache.bounded[layer]
         keys, values, origin, _ = (_take(part, video).transpose(0, 1) for part in bounded.slab.parts())
-        rotary = self._rotary[bounded.shape.device]
 
-        def unrotate() -> Tensor:
-            spatial = None if cursor.spans <= 1 else -origin[..., 3]
-            return rotary.shift(keys, -origin[..., 2], spatial)
+        def unrotate(order: Tensor | None = None) -> Tensor:
+            return self._unrotated(bounded, video, order, across_spans=cursor.spans > 1)
 
         return VideoTokens(
             keys=keys,
@@ -254,6 +252,27 @@ class Memory:
             layers=len(self.cache.bounded),
             unrotate=unrotate,
         )
+
+    def _unrotated(
+        self, bounded: BoundedLayer, video: list[slice], order: Tensor | None, *, across_spans: bool
+    ) -> Tensor:
+        """Video keys `[kv_heads, n, head_dim]` float32 in some order, moved to temporal position 0.
+
+        Within one span, tokens of a cell have the same row and column positions, so only time has to be undone.
+        """
+        shape = bounded.shape
+        # A memory's video is one run of slots, but for the moment in which a draft puts text behind it.
+        if order is None or len(video) > 1:
+            slots = _slots(video, shape.device)
+            slot = slots if order is None else slots[order]
+        else:
+            slot = order + video[0].start
+        heads = torch.arange(shape.kv_heads, device=shape.device).unsqueeze(-1)
+        rows = (slot * shape.kv_heads + heads).reshape(-1)
+        keys = bounded.slab.keys.view(-1, shape.head_dim).index_select(0, rows).to(torch.float32)
+        temporal, base = bounded.slab.origin.view(-1, 4)[:, 2:].index_select(0, rows).neg().unbind(-1)
+        turned = self._rotary[shape.device].shift_(keys, temporal, base if across_spans else None)
+        return turned.view(shape.kv_heads, -1, shape.head_dim)
 
     def _gaps(self, layer: int, step: int, keep_extent: bool) -> Gaps:
         origin = self.cache.bounded[layer].slab.origin[: self.held].to(torch.int64).permute(2, 1, 0)
@@ -280,7 +299,8 @@ class Memory:
         """Gives the held slots of one layer new positions, `[held, kv_heads]` each, and turns their keys to them."""
         keys, origin = slab.keys[: self.held], slab.origin[: self.held]
         shift = temporal - origin[..., 2], base - origin[..., 3]
-        keys.copy_(self._rotary[keys.device].shift(keys, shift[0], shift[1] if spatial else None))
+        moved = keys.to(torch.float32)  # the keys themselves, if that is what they are stored as
+        keys.copy_(self._rotary[keys.device].shift_(moved, shift[0], shift[1] if spatial else None))
         origin[..., 2], origin[..., 3] = temporal, base
 
 

@@ -24,36 +24,35 @@ class Rotary:
             raise ValueError(f"{inv_freq.shape[0]} frequencies need as many axes, got {len(axes)}")
         self.inv_freq = inv_freq.detach().to(torch.float32)
         self.axes = tuple(axes)
-        self._is_temporal = torch.tensor([axis == 0 for axis in axes], device=inv_freq.device)
+        temporal = torch.tensor([axis == 0 for axis in axes], device=inv_freq.device)
+        self._in_time, self._in_space = self.inv_freq * temporal, self.inv_freq * ~temporal
+        # The frequencies that a shift in time alone has to touch, as one slice.
         leading = self.axes.count(0)
-        chunked = set(self.axes[:leading]) <= {0}
-        # The frequencies that a purely temporal shift has to touch, as one slice.
-        self._temporal = slice(0, leading if chunked else len(axes))
+        self._moved_by_time = slice(0, leading if set(self.axes[:leading]) <= {0} else len(axes))
 
     def to(self, device: torch.device) -> "Rotary":
         """The same rotation with its frequencies on another device."""
         return Rotary(self.inv_freq.to(device), self.axes)
 
-    def shift(self, keys: Tensor, temporal: Tensor, spatial: Tensor | None = None) -> Tensor:
-        """Keys moved by `temporal` positions on axis 0 and by `spatial` positions on axes 1 and 2.
+    def shift_(self, keys: Tensor, temporal: Tensor, spatial: Tensor | None = None) -> Tensor:
+        """Moves keys, in place, by `temporal` positions on axis 0 and by `spatial` positions on axes 1 and 2.
 
         Args:
-            keys: `[..., head_dim]`, any float dtype.
+            keys: `[..., head_dim]` float32.
             temporal: `[...]` int.
             spatial: `[...]` int; None where it is zero for all, which spares most of the work.
 
         Returns:
-            `[..., head_dim]` float32, newly allocated and contiguous.
+            `keys`.
         """
         half = self.inv_freq.shape[0]
-        out = keys.to(torch.float32, copy=True, memory_format=torch.contiguous_format)
-        turning = self._temporal if spatial is None else slice(0, half)
-        by_axis = torch.zeros_like(temporal) if spatial is None else spatial
-        moved = torch.where(self._is_temporal[turning], temporal.unsqueeze(-1), by_axis.unsqueeze(-1))
-        angle = moved * self.inv_freq[turning]
+        turning = self._moved_by_time if spatial is None else slice(0, half)
+        angle = temporal.unsqueeze(-1) * self._in_time[turning]
+        if spatial is not None:
+            angle += spatial.unsqueeze(-1) * self._in_space
         cos, sin = angle.cos(), angle.sin()
-        first, second = out[..., :half][..., turning], out[..., half:][..., turning]
+        first, second = keys[..., :half][..., turning], keys[..., half:][..., turning]
         turned = first * sin + second * cos
         first.mul_(cos).addcmul_(second, sin, value=-1.0)
         second.copy_(turned)
-        return out
+        return keys

@@ -44,9 +44,7 @@ def make(spec: str | Policy, **options: Any) -> Policy:
     """
     if isinstance(spec, Policy):
         if options:
-            raise PolicyError(
-                f"a policy ({spec.spec}) has its options already; got {', '.join(options)} besides"
-            )
+            raise PolicyError(f"a policy ({spec.spec}) has its options already; got {', '.join(options)} besides")
         return spec
     if not isinstance(spec, str):
         raise PolicyError(f"a policy is given by name or as a Policy, not as {type(spec).__name__}: {spec!r}")

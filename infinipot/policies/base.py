@@ -42,7 +42,9 @@ class VideoTokens:
         newest_patch: index of the newest temporal patch that was given to the stream.
         layer, layers: which layer of how many.
         unrotate: gives the keys with the rotary rotation undone, up to a rotation that is the same for all
-            tokens of a cell: right for comparing a cell with itself, which is what TaR does.
+            tokens of a cell: right for comparing a cell with itself, which is what TaR does. Called with an
+            order, `[kv_heads, n]` int64, it gives those tokens in that order: `[kv_heads, n, head_dim]` float32,
+            newly allocated and contiguous. Without one it gives them all.
     """
 
     keys: Tensor
@@ -53,7 +55,7 @@ class VideoTokens:
     newest_patch: int
     layer: int
     layers: int
-    unrotate: Callable[[], Tensor]
+    unrotate: Callable[..., Tensor]
 
 
 @dataclass(frozen=True)
@@ -92,9 +94,7 @@ class Policy(ABC):
         """The text that makes this policy again: `name:option=value,...`, defaults left out."""
         chosen = {option: getattr(self, option) for option in options.hints(type(self))}
         changed = {option: value for option, value in chosen.items() if value != self.defaults().get(option)}
-        return ":".join(
-            filter(None, [self.name, ",".join(f"{k}={options.to_text(v)}" for k, v in changed.items())])
-        )
+        return ":".join(filter(None, [self.name, ",".join(f"{k}={options.to_text(v)}" for k, v in changed.items())]))
 
     @abstractmethod
     def select(self, tokens: VideoTokens, budget: int) -> Tensor:

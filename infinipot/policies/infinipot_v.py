@@ -60,8 +60,8 @@ class InfiniPotV(Policy):
     def _two_stage(self, redundancy: Tensor, salience: Tensor, budget: int) -> Tensor:
         length = redundancy.shape[1]
         distinct = highest(-redundancy, max(budget, length - round(self.r1 * length)))
-        best = highest(salience.gather(1, distinct), budget)
-        return distinct.gather(1, best)
+        redundant = torch.ones_like(salience, dtype=torch.bool).scatter(1, distinct, False)
+        return highest(salience.masked_fill(redundant, -torch.inf), budget)
 
     def _union(self, redundancy: Tensor, salience: Tensor, recent: Tensor, budget: int) -> Tensor:
         distinct = highest(-redundancy.masked_fill(recent, -torch.inf), round(self.alpha * budget))
@@ -71,10 +71,6 @@ class InfiniPotV(Policy):
 def guess_coordinates(tokens: VideoTokens) -> VideoTokens:
     """The same tokens, taken for full patches of the current grid in a row."""
     grid = Grid(tokens.grids[-1].rows, tokens.grids[-1].columns, first_cell=0)
-    index = torch.arange(tokens.cell.shape[1], device=tokens.cell.device, dtype=torch.int32).expand_as(
-        tokens.cell
-    )
+    index = torch.arange(tokens.cell.shape[1], device=tokens.cell.device, dtype=torch.int32).expand_as(tokens.cell)
     newest = (tokens.cell.shape[1] - 1) // grid.cells
-    return replace(
-        tokens, patch=index // grid.cells, cell=index % grid.cells, grids=(grid,), newest_patch=newest
-    )
+    return replace(tokens, patch=index // grid.cells, cell=index % grid.cells, grids=(grid,), newest_patch=newest)

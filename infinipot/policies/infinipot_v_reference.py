@@ -16,6 +16,7 @@ from infinipot.errors import PolicyError
 from infinipot.policies.base import Grid, Policy, VideoTokens
 from infinipot.policies.options import Share
 from infinipot.policies.ranking import highest
+from infinipot.policies.salience import value_norm
 
 POOLS = ((3, 7), (2, 5), (1, 3), (0, 1))  # (dimensions, kernel) for each quarter of the layers
 
@@ -45,7 +46,7 @@ class InfiniPotVReference(Policy):
                 f"{self.name} works on whole patches, of {grid.cells} tokens here; "
                 f"got {length} tokens and a budget of {budget}"
             )
-        salience = torch.linalg.vector_norm(tokens.values, dim=-1, dtype=torch.float32)
+        salience = value_norm(tokens.values)
         if self.adaptive_pooling:
             salience = _pooled(salience, grid, *POOLS[min(tokens.layer // max(tokens.layers // 4, 1), 3)])
         if self.tar_ratio > 0:

@@ -28,6 +28,4 @@ class Random(Policy):
     def select(self, tokens: VideoTokens, budget: int) -> Tensor:
         state = (self.seed * 1_000_003 + tokens.newest_patch) * tokens.layers + tokens.layer
         draw = torch.Generator().manual_seed(state % 2**32)
-        return highest(torch.rand(tokens.cell.shape, generator=draw), budget).to(
-            tokens.cell.device, non_blocking=True
-        )
+        return highest(torch.rand(tokens.cell.shape, generator=draw), budget).to(tokens.cell.device, non_blocking=True)

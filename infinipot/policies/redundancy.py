@@ -27,30 +27,29 @@ def tar(tokens: VideoTokens, reference: Reference, recent: float, keys: Keys) ->
         recent: for "recent": the share of the held patches that are recent, see `recent_patches`.
         keys: compare them "unrotated", or "rotated" as cached (an ablation).
     """
-    compared = tokens.unrotate() if keys == "unrotated" else tokens.keys
     if reference == "previous":
-        return against_previous(compared, tokens.cell)
+        order = tokens.cell.argsort(dim=1, stable=True)  # cell by cell, each in order of arrival
+        arranged = tokens.unrotate(order) if keys == "unrotated" else _arranged(tokens.keys, order)
+        return against_previous(arranged, tokens.cell, order)
+    compared = tokens.unrotate() if keys == "unrotated" else tokens.keys
     cells = max(grid.first_cell + grid.cells for grid in tokens.grids)
     return against_recent(compared, tokens.cell, in_recent_patches(tokens, recent), cells)
 
 
-def against_previous(keys: Tensor, cell: Tensor) -> Tensor:
+def against_previous(arranged: Tensor, cell: Tensor, order: Tensor) -> Tensor:
     """TaR(t, c) = cos(k(t, c), k(t⁻, c)), where t⁻ is the last patch before t of which the head holds cell c.
 
     Args:
-        keys: `[kv_heads, N, head_dim]`, in order of arrival.
-        cell: `[kv_heads, N]`.
+        arranged: `[kv_heads, N, head_dim]`, the keys cell by cell, each cell's in order of arrival.
+        cell: `[kv_heads, N]`, in order of arrival.
+        order: `[kv_heads, N]`, which token stands where in `arranged`.
     """
-    order = cell.argsort(dim=1, stable=True)  # cell by cell, each in order of arrival
-    arranged = cell.gather(1, order)
-    seen = arranged[:, 1:] == arranged[:, :-1]
-    redundancy = torch.full(cell.shape, NEW, device=keys.device)
-    for head, key in enumerate(keys):
-        key = key.index_select(0, order[head]).float()
-        norm = torch.linalg.vector_norm(key, dim=-1).clamp_min(1e-9)
-        cosine = (key[1:] * key[:-1]).sum(-1) / (norm[1:] * norm[:-1])
-        redundancy[head].scatter_(0, order[head, 1:], cosine.masked_fill(~seen[head], NEW))
-    return redundancy
+    by_cell = cell.gather(1, order)
+    seen = by_cell[:, 1:] == by_cell[:, :-1]
+    norm = torch.linalg.vector_norm(arranged, dim=-1, dtype=torch.float32).clamp_min(1e-9)
+    product = torch.stack([(key[1:] * key[:-1]).sum(-1, dtype=torch.float32) for key in arranged])
+    cosine = (product / (norm[:, 1:] * norm[:, :-1])).masked_fill(~seen, NEW)
+    return torch.full_like(norm, NEW).scatter_(1, order[:, 1:], cosine)
 
 
 def against_recent(keys: Tensor, cell: Tensor, recent: Tensor, cells: int) -> Tensor:
@@ -76,6 +75,10 @@ def against_recent(keys: Tensor, cell: Tensor, recent: Tensor, cells: int) -> Te
         alone = count.index_select(0, cell[head]) == 0
         redundancy[head] = cosine.masked_fill(recent[head] | alone, NEW)
     return redundancy
+
+
+def _arranged(keys: Tensor, order: Tensor) -> Tensor:
+    return torch.stack([key.index_select(0, index).float() for key, index in zip(keys, order, strict=True)])
 
 
 def recent_patches(tokens: VideoTokens, share: float) -> int:

@@ -22,11 +22,16 @@ REACH = ((3, 3, 3), (0, 2, 2), (0, 0, 1), (0, 0, 0))
 
 def van(tokens: VideoTokens, pooling: Pooling) -> Tensor:
     """VaN of every token, `[kv_heads, N]` float32, as it is or averaged over neighbours."""
-    norm = torch.linalg.vector_norm(tokens.values, dim=-1, dtype=torch.float32)
+    norm = value_norm(tokens.values)
     reach = REACH[4 * tokens.layer // tokens.layers]
     if pooling == "none" or not any(reach):
         return norm
     return neighbour_mean(norm, tokens.patch, tokens.cell, tokens.grids, reach)
+
+
+def value_norm(values: Tensor) -> Tensor:
+    """‖v‖₂, `[kv_heads, N]` float32. Runs over N first, as memories store it: rows in a row are read faster."""
+    return torch.linalg.vector_norm(values.transpose(0, 1), dim=-1, dtype=torch.float32).T
 
 
 def neighbour_mean(
@@ -61,9 +66,7 @@ def neighbour_mean(
 
 def _layout(grids: tuple[Grid, ...], device: torch.device) -> Tensor:
     """For each cell number its row, its column, and the rows and columns of its grid: `[4, cells]`."""
-    layout = torch.zeros(
-        4, max(grid.first_cell + grid.cells for grid in grids), dtype=torch.int64, device=device
-    )
+    layout = torch.zeros(4, max(grid.first_cell + grid.cells for grid in grids), dtype=torch.int64, device=device)
     for grid in grids:
         number = torch.arange(grid.cells, device=device)
         size = torch.full_like(number, grid.rows), torch.full_like(number, grid.columns)

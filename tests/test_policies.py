@@ -1,0 +1,552 @@
+"""The policies' contract, over the whole registry, and the method itself against slow and obvious code."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from infinipot import policies
+from infinipot.errors import CapError, PolicyError
+from infinipot.policies import Grid, Policy, VideoTokens
+from infinipot.policies.infinipot_v import guess_coordinates
+from infinipot.policies.ranking import highest
+from infinipot.policies.redundancy import in_recent_patches, recent_patches, tar
+from infinipot.policies.salience import REACH, van
+
+HEAD_DIM = 8
+VARIANTS = [
+    "streaming-llm:sinks=100000",
+    "tar:reference=recent",
+    "tar:keys=rotated",
+    "van:pooling=layerwise",
+    "infinipot-v:reference=recent",
+    "infinipot-v:r1=1",
+    "infinipot-v:r1=0",
+    "infinipot-v:combine=union",
+    "infinipot-v:combine=union,reference=recent,alpha=0,recent=0",
+    "infinipot-v:combine=union,alpha=1,recent=1",
+    "infinipot-v:keys=rotated,coordinates=guessed,pooling=layerwise",
+    "infinipot-v:combine=union,reference=recent,coordinates=guessed",
+    "infinipot-v-reference:tar_ratio=0",
+    "infinipot-v-reference:tar_ratio=0.75,adaptive_pooling=true",
+]
+EVICTING = [kind.name for kind in policies.available() if kind.evicts] + VARIANTS
+every_policy = pytest.mark.parametrize("spec", EVICTING)
+
+
+def giving(plain: Tensor) -> Callable[..., Tensor]:
+    """What `VideoTokens.unrotate` is, for keys whose rotation was never done."""
+
+    def unrotate(order: Tensor | None = None) -> Tensor:
+        return plain.clone() if order is None else plain.gather(1, order[..., None].expand(-1, -1, plain.shape[2]))
+
+    return unrotate
+
+
+def turned(keys: Tensor, patch: Tensor) -> Tensor:
+    """Keys rotated by time, as a model's rotary embedding does, in the first two of their four pairs."""
+    angle = patch[..., None] * torch.tensor([1.0, 0.3])
+    x, y = keys[..., :2], keys[..., 4:6]
+    moved = keys.clone()
+    moved[..., :2] = x * angle.cos() - y * angle.sin()
+    moved[..., 4:6] = x * angle.sin() + y * angle.cos()
+    return moved
+
+
+def unrotating(plain: Tensor) -> Callable[..., Tensor]:
+    """What the memory gives as `unrotate`, for keys that are known without rotation."""
+
+    def unrotate(order: Tensor | None = None) -> Tensor:
+        if order is None:
+            return plain.float().clone()
+        return plain.float().gather(1, order[..., None].expand(-1, -1, plain.shape[-1]))
+
+    return unrotate
+
+
+def video_tokens(
+    plain: Tensor, values: Tensor, patch: Tensor, cell: Tensor, grids: tuple[Grid, ...], **where: int
+) -> VideoTokens:
+    """Tokens whose keys without rotation are `plain`."""
+    where = {"newest_patch": int(patch.max()), "layer": 0, "layers": 4} | where
+    patch, cell = patch.int(), cell.int()
+    return VideoTokens(turned(plain, patch), values, patch, cell, grids, unrotate=giving(plain), **where)
+
+
+def random_tokens(
+    seed: int = 0,
+    heads: int = 2,
+    sizes: tuple[tuple[int, int], ...] = ((2, 3),),
+    patches: int = 8,
+    held: float = 0.7,
+    **where: int,
+) -> VideoTokens:
+    """Patches of one size after the other, of which each head holds other tokens."""
+    draw = torch.Generator().manual_seed(seed)
+    grids: list[Grid] = []
+    for rows, columns in sizes:
+        grids.append(Grid(rows, columns, first_cell=sum(grid.cells for grid in grids)))
+    seen = [
+        (t, grid.first_cell + c)
+        for t in range(patches)
+        for grid in [grids[t * len(grids) // patches]]
+        for c in range(grid.cells)
+    ]
+    count = max(2, int(held * len(seen)))
+    index = torch.stack([torch.randperm(len(seen), generator=draw)[:count].sort().values for _ in range(heads)])
+    patch, cell = torch.tensor(seen).T[:, index]
+    plain, values = torch.randn(2, heads, count, HEAD_DIM, generator=draw)
+    return video_tokens(plain, values, patch, cell, tuple(grids), **{"newest_patch": patches - 1} | where)
+
+
+def as_sets(selected: Tensor) -> list[set[int]]:
+    return [set(row) for row in selected.tolist()]
+
+
+# The contract, over the whole registry.
+
+
+@st.composite
+def situations(draw: st.DrawFn, whole_patches: bool = False) -> tuple[VideoTokens, int]:
+    """What a policy may be asked: any survivors of any grids, any budget."""
+    side = st.integers(1, 4)
+    sizes = draw(st.lists(st.tuples(side, side), min_size=1, max_size=1 if whole_patches else 3))
+    patches = draw(st.integers(4, 9))
+    tokens = random_tokens(
+        seed=draw(st.integers(0, 2**16)),
+        heads=draw(st.integers(1, 3)),
+        sizes=tuple(sizes),
+        patches=patches,
+        held=1 if whole_patches else draw(st.floats(0.1, 1)),
+        newest_patch=draw(st.integers(patches - 1, patches + 3)),
+        layer=draw(st.integers(0, 27)),
+        layers=28,
+    )
+    if whole_patches:
+        return tokens, (patches * 3 // 4) * tokens.grids[-1].cells
+    length = tokens.cell.shape[1]
+    return tokens, draw(st.integers(1, length - 1))
+
+
+@every_policy
+@settings(max_examples=25, deadline=None)
+@given(data=st.data())
+def test_selects_budget_distinct_tokens_of_each_head(spec: str, data: st.DataObject) -> None:
+    policy = policies.make(spec)
+    tokens, budget = data.draw(situations(policy.whole_patches))
+    tensors = {field.name: getattr(tokens, field.name) for field in fields(tokens)}
+    before = {name: value.clone() for name, value in tensors.items() if isinstance(value, Tensor)}
+
+    selected = policy.select(tokens, budget)
+
+    heads, length = tokens.cell.shape
+    assert selected.shape == (heads, budget)
+    assert selected.dtype == torch.int64
+    assert all(len(kept) == budget and min(kept) >= 0 and max(kept) < length for kept in as_sets(selected))
+    assert all(torch.equal(getattr(tokens, name), value) for name, value in before.items())
+    assert torch.equal(selected, policy.select(tokens, budget))
+
+
+def situation(policy: Policy, **where: int) -> tuple[VideoTokens, int]:
+    tokens = random_tokens(heads=3, sizes=((3, 4),), held=1 if policy.whole_patches else 0.8, **where)
+    return tokens, 6 * 12 if policy.whole_patches else 50
+
+
+@every_policy
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_works_in_half_precision(spec: str, dtype: torch.dtype) -> None:
+    policy = policies.make(spec)
+    tokens, budget = situation(policy)
+    plain = tokens.unrotate().to(dtype)
+    half = replace(tokens, keys=tokens.keys.to(dtype), values=tokens.values.to(dtype), unrotate=giving(plain))
+    assert [len(kept) for kept in as_sets(policy.select(half, budget))] == [budget] * 3
+
+
+@pytest.mark.parametrize("reference", ["previous", "recent"])
+@pytest.mark.parametrize("keys", ["unrotated", "rotated"])
+def test_tar_of_half_precision_keys_is_exact_and_does_not_overflow(reference: Any, keys: Any) -> None:
+    tokens = random_tokens(heads=3, sizes=((3, 4),))
+    plain, cached = (1000 * tensor for tensor in (tokens.unrotate(), tokens.keys))  # squares leave float16
+    half = replace(tokens, keys=cached.half(), unrotate=unrotating(plain.half()))
+    exact = replace(tokens, keys=cached.half().float(), unrotate=unrotating(plain.half()))
+    torch.testing.assert_close(tar(half, reference, 0.25, keys), tar(exact, reference, 0.25, keys))
+
+
+@pytest.mark.parametrize("spec", [spec for spec in EVICTING if spec != "random"])
+def test_treats_every_head_alike(spec: str) -> None:
+    policy = policies.make(spec)
+    tokens, budget = situation(policy)
+    order = torch.tensor([2, 0, 1])
+    moved = replace(
+        tokens,
+        **{name: getattr(tokens, name)[order] for name in ("keys", "values", "patch", "cell")},
+        unrotate=giving(tokens.unrotate()[order]),
+    )
+    kept = as_sets(policy.select(tokens, budget))
+    assert as_sets(policy.select(moved, budget)) == [kept[head] for head in order]
+
+
+@every_policy
+def test_reads_tokens_from_a_longer_buffer(spec: str) -> None:
+    policy = policies.make(spec)
+    tokens, budget = situation(policy)
+    length = tokens.cell.shape[1]
+
+    def within(tensor: Tensor) -> Tensor:
+        buffer = torch.full((tensor.shape[0], length + 9, *tensor.shape[2:]), 77, dtype=tensor.dtype)
+        buffer[:, 4 : 4 + length] = tensor
+        return buffer[:, 4 : 4 + length]
+
+    inside = {name: within(getattr(tokens, name)) for name in ("keys", "values", "patch", "cell")}
+    assert torch.equal(policy.select(replace(tokens, **inside), budget), policy.select(tokens, budget))
+
+
+@every_policy
+@pytest.mark.parametrize("layer", range(4))
+def test_never_waits_for_the_data(spec: str, layer: int) -> None:
+    """Meta tensors have no data: what would copy a number to the host, or let it decide a shape, fails on them."""
+    policy = policies.make(spec)
+    tokens, budget = situation(policy, layer=layer)
+    tensors = {name: getattr(tokens, name).to("meta") for name in ("keys", "values", "patch", "cell")}
+    blind = replace(tokens, **tensors, unrotate=giving(tensors["keys"]))
+    assert policy.select(blind, budget).shape == (3, budget)
+
+
+@every_policy
+def test_static_silent_video_has_no_undefined_scores(spec: str) -> None:
+    policy = policies.make(spec)
+    tokens, budget = situation(policy)
+    zeros = torch.zeros_like(tokens.keys)
+    selected = policy.select(replace(tokens, keys=zeros, values=zeros, unrotate=giving(zeros)), budget)
+    assert [len(kept) for kept in as_sets(selected)] == [budget] * 3
+    assert not tar(replace(tokens, unrotate=giving(zeros)), "previous", 0.25, "unrotated").isnan().any()
+
+
+# The baselines.
+
+
+def test_full_says_that_the_memory_is_full() -> None:
+    with pytest.raises(CapError, match=r"holds 33 video tokens.*larger memory.*policy that evicts"):
+        policies.make("full").select(random_tokens(), 5)
+
+
+def test_uniform_keeps_even_distances() -> None:
+    tokens = random_tokens(patches=7, held=1)  # 42 tokens
+    assert policies.make("uniform").select(tokens, 5).tolist() == [[0, 8, 16, 25, 33]] * 2
+
+
+def test_sliding_window_keeps_the_last() -> None:
+    assert policies.make("sliding-window").select(random_tokens(), 3).tolist() == [[30, 31, 32]] * 2
+
+
+def test_streaming_llm_keeps_sinks_and_the_last() -> None:
+    assert policies.make("streaming-llm:sinks=2").select(random_tokens(), 5).tolist() == [[0, 1, 30, 31, 32]] * 2
+    assert policies.make("streaming-llm").select(random_tokens(), 3).tolist() == [[0, 1, 2]] * 2
+    assert policies.make("streaming-llm").dense_positions
+
+
+def test_random_draws_anew_for_seed_layer_head_and_time() -> None:
+    tokens = random_tokens()
+    draws = [
+        policies.make("random", seed=seed).select(replace(tokens, layer=layer, newest_patch=newest), 16)
+        for seed, layer, newest in [(0, 0, 8), (1, 0, 8), (0, 1, 8), (0, 0, 9)]
+    ]
+    sets = [frozenset(kept) for draw in draws for kept in as_sets(draw)]
+    assert len(set(sets)) == len(sets)
+
+
+# The method, against code that is slow and obvious.
+
+
+def cosine(a: list[float], b: list[float]) -> float:
+    return sum(x * y for x, y in zip(a, b, strict=True)) / (math.hypot(*a) * math.hypot(*b))
+
+
+def slow_tar_previous(keys: Tensor, tokens: VideoTokens, recent: int) -> list[list[float]]:
+    scores = []
+    for key, cell in zip(keys.tolist(), tokens.cell.tolist(), strict=True):
+        last: dict[int, list[float]] = {}
+        scores.append([])
+        for k, c in zip(key, cell, strict=True):
+            scores[-1].append(cosine(k, last[c]) if c in last else -math.inf)
+            last[c] = k
+    return scores
+
+
+def slow_tar_recent(keys: Tensor, tokens: VideoTokens, recent: int) -> list[list[float]]:
+    scores = []
+    for key, cell, patch in zip(keys.tolist(), tokens.cell.tolist(), tokens.patch.tolist(), strict=True):
+        new = [t > tokens.newest_patch - recent for t in patch]
+        scores.append([])
+        for i, k in enumerate(key):
+            near = [cosine(k, key[j]) for j in range(len(key)) if new[j] and cell[j] == cell[i]]
+            scores[-1].append(sum(near) / len(near) if near and not new[i] else -math.inf)
+    return scores
+
+
+def slow_van(tokens: VideoTokens, reach: tuple[int, int, int]) -> list[list[float]]:
+    def coordinates(held: list[int], t: int, c: int) -> tuple[int, int, int, Grid]:
+        grid = next(g for g in tokens.grids if g.first_cell <= c < g.first_cell + g.cells)
+        return held.index(t), *divmod(c - grid.first_cell, grid.columns), grid
+
+    scores = []
+    for values, patch, cell in zip(tokens.values.tolist(), tokens.patch.tolist(), tokens.cell.tolist(), strict=True):
+        held = sorted(set(patch))
+        at = [coordinates(held, t, c) for t, c in zip(patch, cell, strict=True)]
+        norms = [math.hypot(*value) for value in values]
+        scores.append([])
+        for here in at:
+            near = [
+                norm
+                for norm, there in zip(norms, at, strict=True)
+                if there[3] == here[3] and all(abs(there[axis] - here[axis]) <= reach[axis] for axis in range(3))
+            ]
+            scores[-1].append(sum(near) / len(near))
+    return scores
+
+
+def best(scores: list[float], count: int, among: set[int] | None = None) -> set[int]:
+    """The highest scores among some; of equals the later."""
+    pool = range(len(scores)) if among is None else among
+    return set(sorted(pool, key=lambda i: (scores[i], i), reverse=True)[:count])
+
+
+def slow_two_stage(tar: list[float], van: list[float], recent: list[bool], budget: int, policy: Any) -> set[int]:
+    drop = min(round(policy.r1 * len(tar)), len(tar) - budget)
+    return best(van, budget, among=best([-x for x in tar], len(tar) - drop))
+
+
+def slow_union(tar: list[float], van: list[float], recent: list[bool], budget: int, policy: Any) -> set[int]:
+    now = {i for i, is_recent in enumerate(recent) if is_recent}
+    past = set(range(len(tar))) - now
+    by_time = now | best([-x for x in tar], max(0, round(policy.alpha * budget) - len(now)), among=past)
+    return by_time | best(van, budget - len(by_time), among=past - by_time)
+
+
+SLOW_TAR = {"previous": slow_tar_previous, "recent": slow_tar_recent}
+SLOW_COMBINE = {"two-stage": slow_two_stage, "union": slow_union}
+MIXED = ((2, 3), (3, 2), (1, 4))
+
+
+def close(fast: Tensor, slow: list[list[float]]) -> bool:
+    return torch.allclose(fast.double(), torch.tensor(slow, dtype=torch.float64), atol=1e-5)
+
+
+@pytest.mark.parametrize("reference", ["previous", "recent"])
+@pytest.mark.parametrize("keys", ["unrotated", "rotated"])
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.6])
+@pytest.mark.parametrize("seed", range(3))
+def test_tar_is_the_papers(reference: Any, keys: Any, share: float, seed: int) -> None:
+    tokens = random_tokens(seed, sizes=MIXED, patches=9)
+    compared = tokens.unrotate() if keys == "unrotated" else tokens.keys
+    slow = SLOW_TAR[reference](compared, tokens, recent_patches(tokens, share))
+    assert close(tar(tokens, reference, share, keys), slow)
+
+
+@pytest.mark.parametrize("layer", range(8))
+@pytest.mark.parametrize("held", [0.02, 0.3, 0.8])
+@pytest.mark.parametrize("sizes", [((4, 6),), ((5, 9), (9, 5))])
+def test_van_is_the_mean_over_held_neighbours(layer: int, held: float, sizes: tuple[tuple[int, int], ...]) -> None:
+    tokens = random_tokens(layer, sizes=sizes, patches=10, held=held, layer=layer, layers=8)
+    assert close(van(tokens, "none"), slow_van(tokens, (0, 0, 0)))
+    assert close(van(tokens, "layerwise"), slow_van(tokens, REACH[layer // 2]))
+
+
+def test_van_is_pooled_7x7x7_then_5x5_then_3_then_not() -> None:
+    assert [tuple(2 * side + 1 for side in reach) for reach in REACH] == [(7, 7, 7), (1, 5, 5), (1, 1, 3), (1, 1, 1)]
+
+
+@pytest.mark.parametrize("combine", ["two-stage", "union"])
+@pytest.mark.parametrize("reference", ["previous", "recent"])
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.45, 0.9, 1.0])
+@pytest.mark.parametrize("seed", range(4))
+def test_infinipot_v_combines_as_the_paper(combine: str, reference: Any, share: float, seed: int) -> None:
+    tokens = random_tokens(seed, sizes=MIXED, patches=12)
+    policy = policies.make("infinipot-v", combine=combine, reference=reference, r1=share, alpha=share)
+    redundancy, salience = tar(tokens, reference, 0.25, "unrotated"), van(tokens, "none")
+    heads = [*zip(redundancy.tolist(), salience.tolist(), in_recent_patches(tokens, 0.25).tolist(), strict=True)]
+    for budget in (15, 27, 37):
+        slow = [SLOW_COMBINE[combine](*head, budget, policy) for head in heads]
+        assert as_sets(policy.select(tokens, budget)) == slow
+
+
+def test_recent_patches_are_a_share_of_what_is_held_and_at_least_one() -> None:
+    tokens = random_tokens(sizes=((2, 3),), patches=8, held=1)  # 48 tokens, P = 6
+    assert [recent_patches(tokens, share) for share in (0, 0.1, 0.25, 0.49, 1)] == [1, 1, 2, 3, 8]
+    assert in_recent_patches(tokens, 0.25).tolist() == [[False] * 36 + [True] * 12] * 2
+
+
+def test_union_always_keeps_the_recent_patches() -> None:
+    tokens = random_tokens(patches=8, held=1)
+    tokens.values[:, -12:] = 0  # nothing to say
+    for reference in ("previous", "recent"):
+        for alpha in (0, 0.5, 1):
+            policy = policies.make("infinipot-v", combine="union", reference=reference, alpha=alpha)
+            for budget in (12, 13, 40):
+                assert all(kept >= set(range(36, 48)) for kept in as_sets(policy.select(tokens, budget)))
+            assert as_sets(policy.select(tokens, 5)) == [set(range(43, 48))] * 2
+
+
+# What the method is for, on planted scenes.
+
+
+def scene(patches: int = 6, rows: int = 2, columns: int = 3) -> VideoTokens:
+    """Nothing ever changes: every cell shows the same at all times."""
+    cells = rows * columns
+    index = torch.arange(patches * cells).expand(2, -1)
+    patch, cell = index // cells, index % cells
+    plain = torch.randn(2, cells, HEAD_DIM, generator=torch.Generator().manual_seed(3)).repeat(1, patches, 1)
+    return video_tokens(plain, torch.ones_like(plain), patch, cell, (Grid(rows, columns, 0),))
+
+
+@pytest.mark.parametrize("reference", ["previous", "recent"])
+def test_static_scene_is_fully_redundant_whatever_the_time(reference: Any) -> None:
+    still = scene()
+    redundancy = tar(still, reference, 0.2, "unrotated")
+    compared = redundancy.isfinite()
+    assert int(compared.sum()) == 2 * 30
+    torch.testing.assert_close(redundancy[compared], torch.ones(60))
+    assert tar(still, reference, 0.2, "rotated")[compared].min() < 0.9
+
+
+@pytest.mark.parametrize("reference", ["previous", "recent"])
+def test_tar_keeps_the_cell_that_moves(reference: str) -> None:
+    still = scene()
+    plain = still.unrotate()
+    moving = torch.arange(36) % 6 == 4
+    plain[:, moving] = torch.randn(2, 6, HEAD_DIM, generator=torch.Generator().manual_seed(5))
+    kept = policies.make("tar", reference=reference).select(replace(still, unrotate=giving(plain)), 11)
+    assert all(set(moving.nonzero().flatten().tolist()) <= tokens for tokens in as_sets(kept))
+
+
+@pytest.mark.parametrize("combine", ["two-stage", "union"])
+def test_infinipot_v_keeps_a_loud_value_that_is_new(combine: str) -> None:
+    still = scene()
+    still.values[:, 3] *= 10  # cell 3 of the first patch
+    for name in ("van", f"infinipot-v:combine={combine}"):
+        assert all(3 in kept for kept in as_sets(policies.make(name).select(still, 10)))
+
+
+def test_two_stage_drops_a_loud_value_that_is_redundant() -> None:
+    still = scene()
+    still.values[:, 9] *= 10  # cell 3 again, one patch later
+    plain = still.unrotate()
+    plain[:, torch.arange(36) > 11] = torch.randn(2, 24, HEAD_DIM, generator=torch.Generator().manual_seed(5))
+    tokens = replace(still, unrotate=giving(plain))
+    assert all(9 not in kept for kept in as_sets(policies.make("infinipot-v", r1=1 / 6).select(tokens, 20)))
+    assert all(9 in kept for kept in as_sets(policies.make("infinipot-v", r1=0).select(tokens, 20)))
+
+
+def test_guessed_coordinates_are_the_true_ones_until_something_is_evicted() -> None:
+    whole, holes = random_tokens(patches=8, held=1), random_tokens(patches=8, held=0.6)
+    guessed = guess_coordinates(whole)
+    assert torch.equal(guessed.patch, whole.patch)
+    assert torch.equal(guessed.cell, whole.cell)
+    assert (guessed.grids, guessed.newest_patch) == (whole.grids, whole.newest_patch)
+    guessing, true = policies.make("infinipot-v", coordinates="guessed"), policies.make("infinipot-v")
+    assert as_sets(guessing.select(whole, 30)) == as_sets(true.select(whole, 30))
+    assert as_sets(guessing.select(holes, 20)) != as_sets(true.select(holes, 20))
+
+
+def test_reference_is_the_union_until_something_is_evicted() -> None:
+    tokens = random_tokens(patches=8, held=1)
+    reference = policies.make("infinipot-v-reference", tar_ratio=0.5)
+    union = policies.make("infinipot-v", combine="union", reference="recent", keys="rotated")
+    assert as_sets(reference.select(tokens, 36)) == as_sets(union.select(tokens, 36))
+
+
+def test_reference_names_what_it_cannot_do() -> None:
+    whole, holes = random_tokens(patches=8, held=1), random_tokens(patches=8, held=0.6)
+    with pytest.raises(PolicyError, match="whole patches, of 6 tokens"):
+        policies.make("infinipot-v-reference").select(holes, 12)
+    with pytest.raises(PolicyError, match="makes 0 of 8 patches recent"):
+        policies.make("infinipot-v-reference", query_ratio=0.1).select(whole, 36)
+    with pytest.raises(PolicyError, match="makes 7 of 8 patches recent"):
+        policies.make("infinipot-v-reference", query_ratio=0.9).select(whole, 36)
+
+
+def test_ties_go_to_the_later_token() -> None:
+    assert as_sets(policies.make("van").select(scene(), 7)) == [set(range(29, 36))] * 2
+    scores = torch.tensor([[0.0, -0.0, 1.0, -torch.inf, torch.inf, -2.5, 1.0, -1.0]])
+    order = [4, 6, 2, 1, 0, 7, 5, 3]
+    assert [as_sets(highest(scores, k))[0] for k in range(9)] == [set(order[:k]) for k in range(9)]
+
+
+# The registry.
+
+
+def test_registry_holds_every_policy() -> None:
+    names = [kind.name for kind in policies.available()]
+    assert names == sorted(set(names))
+    assert {"full", "uniform", "random", "tar", "van", "infinipot-v", "infinipot-v-reference"} <= set(names)
+
+
+@pytest.mark.parametrize("kind", policies.available(), ids=lambda kind: kind.name)
+def test_every_policy_describes_itself(kind: type[Policy]) -> None:
+    assert len(kind.summary()) > 20
+    assert kind.summary().endswith(".")
+    assert policies.make(kind.name) == kind()
+    assert kind().spec == kind.name
+    assert {option: getattr(kind(), option) for option in kind.defaults()} == kind.defaults()
+
+
+@pytest.mark.parametrize("spec", VARIANTS)
+def test_spec_makes_the_same_policy_again(spec: str) -> None:
+    assert policies.make(policies.make(spec).spec) == policies.make(spec)
+
+
+def test_options_come_from_text_and_keywords() -> None:
+    policy = policies.make("infinipot-v: combine=union, alpha=0.4", recent=1)
+    assert (policy.combine, policy.alpha, policy.recent) == ("union", 0.4, 1)  # type: ignore[attr-defined]
+    assert policies.make(policy) is policy
+    assert policies.make("infinipot-v-reference:adaptive_pooling=True").adaptive_pooling is True  # type: ignore[attr-defined]
+    assert policies.make("random:seed=7") == policies.make("random", seed=7)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: policies.make("infinipot"), 'unknown policy: "infinipot"; did you mean "infinipot-v".*uniform, van'),
+        (lambda: policies.make("Sliding_Window"), 'did you mean "sliding-window"'),
+        (lambda: policies.make("zzz"), r'"zzz"; Possible: full, infinipot-v'),
+        (lambda: policies.make("tar:refrence=recent"), 'of tar: "refrence"; did you mean "reference".*recent, keys'),
+        (lambda: policies.make("tar", alpha=1), 'of tar: "alpha"'),
+        (lambda: policies.make("uniform:alpha=1"), 'of uniform: "alpha"; Possible: none'),
+        (lambda: policies.make("tar:reference"), "reference has no value; write reference="),
+        (lambda: policies.make("tar:recent=0.1,recent=0.2"), "recent is given twice"),
+        (lambda: policies.make("tar:recent=0.1", recent=0.2), "recent is given twice"),
+        (lambda: policies.make("tar:reference=next"), "reference='next' .* 'previous' or 'recent'"),
+        (lambda: policies.make("infinipot-v:alpha=much"), "alpha='much' .* a number from 0 to 1"),
+        (lambda: policies.make("infinipot-v:alpha=1.5"), "alpha=1.5 .* a number from 0 to 1"),
+        (lambda: policies.make("infinipot-v:alpha=nan"), "alpha=nan .* a number from 0 to 1"),
+        (lambda: policies.make("infinipot-v", alpha=True), "alpha=True .* a number from 0 to 1"),
+        (lambda: policies.make("random:seed=0.5"), "seed='0.5' .* a whole number 0 or more"),
+        (lambda: policies.make("random", seed=-1), "seed=-1 .* a whole number 0 or more"),
+        (lambda: policies.make("infinipot-v-reference:adaptive_pooling=1"), "adaptive_pooling='1' .* true or false"),
+        (lambda: policies.make(policies.make("tar"), recent=0.5), "has its options already; got recent"),
+        (lambda: policies.make(3), "by name or as a Policy, not as int: 3"),  # type: ignore[arg-type]
+    ],
+)
+def test_errors_name_what_is_possible(make: Callable[[], Policy], message: str) -> None:
+    with pytest.raises(PolicyError, match=message):
+        make()
+
+
+def test_a_policy_of_ones_own_needs_no_registry() -> None:
+    @dataclass(frozen=True)
+    class Oldest(Policy):
+        """Keeps the oldest tokens."""
+
+        name = "oldest"
+
+        def select(self, tokens: VideoTokens, budget: int) -> Tensor:
+            return torch.arange(budget).expand(tokens.cell.shape[0], budget)
+
+    assert policies.make(Oldest()).select(random_tokens(), 4).tolist() == [[0, 1, 2, 3]] * 2
+    assert "oldest" not in [kind.name for kind in policies.available()]

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
+from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedConfig
 
 from infinipot import embedded, policies
 from infinipot.errors import ModelError
@@ -28,7 +28,7 @@ class Model:
 
     def stream(
         self,
-        memory: int | str = 4096,
+        memory: int | str | None = None,
         policy: str | Policy = "infinipot-v",
         *,
         fps: float = 2.0,
@@ -44,7 +44,7 @@ class Model:
 
         Args:
             memory: the cap |M|: tokens per layer and KV head that the stream may ever hold, or an amount in bytes over
-                all layers, such as "256MiB".
+                all layers, such as "256MiB". By default 4096 tokens, or what the model's positions allow.
             policy: a name, a name with options ("infinipot-v:combine=union,alpha=0.4"), or a `Policy`.
             fps: period of frames that come without a time.
             keep: |C| as a share of the video's part of the cap: what a compression leaves.
@@ -97,6 +97,10 @@ def load(
     Raises:
         ModelError: there is no such checkpoint, it lacks weights or a processor, or its family is not supported.
     """
+    if dtype != "auto" and not isinstance(
+        getattr(torch, dtype, None) if isinstance(dtype, str) else dtype, torch.dtype
+    ):
+        raise ModelError(f"dtype={dtype!r}: give 'auto', or a type such as 'bfloat16', 'float16' or 'float32'")
     name = str(model)
     source = str(embedded.path()) if name == "embedded" else name
     pinned = {"revision": revision} if revision else {}
@@ -121,8 +125,8 @@ def _family_of(name: str, source: str, pinned: dict[str, str]) -> type[Family]:
     if Path(source).is_dir() and not (Path(source) / "config.json").is_file():
         raise ModelError(f"{name}: the folder has no config.json, so it is no checkpoint")
     try:
-        model_type = AutoConfig.from_pretrained(source, **pinned).model_type
-    except (OSError, ValueError, KeyError) as error:
+        model_type = PreTrainedConfig.get_config_dict(source, **pinned)[0].get("model_type", "")
+    except (OSError, ValueError) as error:
         raise ModelError(f"{name}: no such checkpoint: {_first_line(error)}") from error
     by_type = {known: family for family in FAMILIES for known in family.model_types}
     if model_type not in by_type:
@@ -136,7 +140,10 @@ def _family_of(name: str, source: str, pinned: dict[str, str]) -> type[Family]:
 
 def _device(device: str | torch.device) -> torch.device:
     if device != "auto":
-        return torch.device(device)
+        try:
+            return torch.device(device)
+        except RuntimeError as error:
+            raise ModelError(f"device={device!r}: {_first_line(error)}") from error
     accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     return accelerator or torch.device("cpu")
 

@@ -21,6 +21,7 @@ from infinipot.policies.base import Grid, Policy
 from infinipot.stats import Stats, Stopwatch
 from infinipot.video import Frame, ImageLike, as_frame
 
+_DEFAULT_CAP = 4096
 _LONGEST_ANSWER = 256
 _NO_GRID = Grid(0, 0, 0)
 
@@ -66,7 +67,7 @@ class Stream:
         self,
         family: Family,
         policy: Policy,
-        memory: int | str,
+        memory: int | str | None = None,
         *,
         fps: float = 2.0,
         keep: float = 0.75,
@@ -94,13 +95,19 @@ class Stream:
             return budget if policy.evicts else replace(budget, keep=0.0)
 
         shapes = family.layer_shapes()
-        self._budget_of = budget_of
-        self._budget = budget_of(parse_memory(memory, allocated_bytes(1, shapes)))
-        self._block_patches(cells=1)
         rule = family.position_rule()
         self._range = family.position_range if positions == "rebase" and policy.evicts else None
+        largest = 3 * self._range // 4 if self._range else _DEFAULT_CAP
+        cap = min(_DEFAULT_CAP, largest) if memory is None else parse_memory(memory, allocated_bytes(1, shapes))
+        self._budget_of = budget_of
+        self._budget = budget_of(cap)
+        self._block_patches(cells=1)
         if self._range is not None:
-            self._require_range(self._range)
+            if cap > largest:
+                raise CapError(
+                    f"memory={cap} tokens may need more than the {self._range} positions that the model was trained "
+                    f"on: give at most {largest}, or positions='native'"
+                )
             rule = replace(rule, longest_gap=max(1, self._range // (8 * max(block or 0, 8))))
         self._memory = Memory(self._budget.cap, shapes, family.rotary(), rule, self._budget.dialogue)
         self._intake = _Intake()
@@ -166,12 +173,8 @@ class Stream:
         self._require_open()
         if not self._intake.frames:
             raise QuestionError("there is nothing to ask about yet: watch a frame first")
-        if not question.strip():
-            raise QuestionError("the question is empty")
         patches = self._patches(self._intake)
-        follows_video = bool(patches) or self._memory.cursor.base is not None
-        before = self._chat.before_question if follows_video else self._chat.follow_up
-        prompt = self._family.tokenize(before + question + self._chat.after_question)
+        prompt = self._prompt(question, follows_video=bool(patches) or self._memory.cursor.base is not None)
         limit = self._answer_limit(len(prompt), max_new_tokens, remember)
 
         with self._memory.draft() as draft:
@@ -191,6 +194,11 @@ class Stream:
         if remember:
             self._stay_in_range(self._intake)
         return answer.strip()
+
+    def check(self, question: str, *, max_new_tokens: int | None = None, remember: bool = False) -> None:
+        """Raises what `ask` would raise for a question that cannot be asked at any moment, without asking it."""
+        self._require_open()
+        self._answer_limit(len(self._prompt(question, follows_video=True)), max_new_tokens, remember)
 
     def stats(self) -> Stats:
         """What is held, and what it cost so far."""
@@ -354,13 +362,6 @@ class Stream:
                 f"{self.policy.name!r} never evicts: give more memory, or another policy"
             )
 
-    def _require_range(self, positions: int) -> None:
-        if self._budget.cap > 3 * positions // 4:
-            raise CapError(
-                f"memory={self._budget.cap} tokens may need more than the {positions} positions that the model was "
-                f"trained on: give at most {3 * positions // 4}, or positions='native'"
-            )
-
     def _stay_in_range(self, intake: _Intake) -> None:
         """Re-bases the memory if what waits, a question and its answer would leave the trained positions."""
         if self._range is None:
@@ -375,6 +376,15 @@ class Stream:
         ahead = cursor.next - here.next
         if cursor.next > self._range:
             self._memory.rebase(target=self._range // 2, limit=self._range - ahead)
+
+    def _prompt(self, question: str, *, follows_video: bool) -> list[int]:
+        """A question and the texts around it, as token ids."""
+        if not question.strip():
+            raise QuestionError("the question is empty")
+        before = self._chat.before_question if follows_video else self._chat.follow_up
+        tokenize = self._family.tokenize
+        # A question is text, whatever is in it: it cannot end its turn and begin another.
+        return [*tokenize(before), *tokenize(question, plain=True), *tokenize(self._chat.after_question)]
 
     def _answer_limit(self, prompt: int, asked: int | None, remember: bool) -> int:
         """Tokens that an answer may take, the same at every moment of the stream."""

@@ -125,9 +125,10 @@ class Family(ABC):
             self._chat[system] = read_chat_format(self.processor, system)
         return self._chat[system]
 
-    def tokenize(self, text: str) -> list[int]:
-        """Token ids of a piece of a conversation, special tokens in it included."""
-        return list(self.processor.tokenizer(text, add_special_tokens=False).input_ids)
+    def tokenize(self, text: str, *, plain: bool = False) -> list[int]:
+        """Token ids of a piece of a conversation; in a `plain` one what looks like a special token is mere text."""
+        tokenizer = self.processor.tokenizer
+        return list(tokenizer(text, add_special_tokens=False, split_special_tokens=plain).input_ids)
 
     def detokenize(self, ids: Sequence[int]) -> str:
         """Text of an answer, without special tokens."""

@@ -1,0 +1,53 @@
+"""The command `infinipot`: parsing and printing only, on top of the public names.
+
+Exit codes: 0 all went well; 1 an `InfinipotError`, told in one line; 2 wrong usage; 130 Ctrl-C.
+"""
+
+import io
+import logging
+import sys
+from typing import Any
+
+import click
+
+from infinipot import InfinipotError, __version__
+from infinipot.cli.demo import demo
+from infinipot.cli.lists import models, policies
+from infinipot.cli.output import WarningNotes, note
+from infinipot.cli.watch import watch
+
+
+class Program(click.Group):
+    """Tells what goes wrong in one line on stderr, and by the exit code."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="replace")  # what a model says may not fit the terminal's encoding
+        handler = WarningNotes(logging.WARNING)
+        logger = logging.getLogger("infinipot")
+        logger.addHandler(handler)
+        try:
+            return super().invoke(ctx)
+        except InfinipotError as error:
+            note(f"error: {' '.join(str(error).split())}", "red")
+            ctx.exit(1)
+        except KeyboardInterrupt:
+            note("interrupted")
+            ctx.exit(130)
+        finally:
+            logger.removeHandler(handler)
+
+
+@click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, message="infinipot %(version)s")
+def main() -> None:
+    """Watch a video of any length with a multimodal language model, in a fixed amount of memory.
+
+    \b
+    infinipot demo                     see it work in seconds; downloads nothing
+    infinipot watch street.mp4 --model Qwen/Qwen2.5-VL-7B-Instruct --ask "What happened?"
+    """
+
+
+for command in (watch, demo, policies, models):
+    main.add_command(command)

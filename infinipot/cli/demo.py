@@ -1,0 +1,132 @@
+"""`infinipot demo`: the packaged model on its synthetic world, with questions, a score and a picture."""
+
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from infinipot import policies
+from infinipot.cli.output import Meter, clock, load_quietly, print_json, versions
+from infinipot.embedded import demo as embedded
+from infinipot.embedded.demo import Demo, Reply
+from infinipot.embedded.world import HELD_OUT_SEEDS
+from infinipot.policies import Policy
+
+_FORMATS = (".png", ".svg", ".pdf")
+
+
+@click.command(short_help="See it work: a small packaged model on a synthetic video.")
+@click.option("--minutes", type=click.FloatRange(min=0.5), default=10.0, show_default=True, help="Length of the video.")
+@click.option("--memory", default="512", show_default=True, help="The cap: tokens, or an amount such as 1MiB.")
+@click.option("--policy", default="infinipot-v", show_default=True, help="What stays: see `infinipot policies`.")
+@click.option("--compare", default="sliding-window", show_default=True, help='A second policy beside, or "none".')
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=HELD_OUT_SEEDS.start,
+    show_default=True,
+    help="Which video and questions.",
+)
+@click.option(
+    "--plot",
+    type=click.Path(dir_okay=False, writable=True, path_type=Path),
+    default="infinipot-demo.png",
+    show_default=True,
+    help="Where the picture goes: .png, .svg or .pdf.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object per question, and a summary.")
+def demo(minutes: float, memory: str, policy: str, compare: str, seed: int, plot: Path, as_json: bool) -> None:
+    """See it work: a small packaged model watches a synthetic video in a small memory. Downloads nothing.
+
+    Coloured shapes come and go for a few seconds each. The model is asked what it saw, at several moments; a full
+    cache would need many times the memory. Everything printed is measured in the run.
+    """
+    if plot.suffix not in _FORMATS or not plot.parent.is_dir():
+        raise click.UsageError(f"--plot {plot}: give a file that ends in {', '.join(_FORMATS)}, in an existing folder")
+    compared = _policies(policy, compare)
+    model = load_quietly("embedded")
+    meter = Meter(60 * minutes)
+
+    def show(replies: list[Reply]) -> None:
+        with meter.hidden():
+            _print_json_replies(replies, compared) if as_json else _print_replies(replies)
+
+    if not as_json:
+        _introduce(minutes, compared)
+    with meter:
+        result = embedded.run(
+            model, compared, memory=memory, minutes=minutes, seed=seed, on_frame=meter.update, on_replies=show
+        )
+    embedded.plot(result, plot)
+    if as_json:
+        _print_json_summary(result, minutes, seed, plot)
+    else:
+        _print_summary(result, plot)
+
+
+def _policies(policy: str, compare: str) -> list[Policy]:
+    """The policies to run, each once."""
+    made = [policies.make(spec) for spec in ([policy] if compare == "none" else [policy, compare])]
+    return list({one.spec: one for one in made}.values())
+
+
+def _introduce(minutes: float, compared: list[Policy]) -> None:
+    click.echo(
+        f"{clock(60 * minutes)} of coloured shapes that come and go, watched at {embedded.FPS:g} frames/s.\n"
+        f"Each question is answered from what the memory holds by then.\n"
+    )
+    click.secho(f"  {'right answer':18}" + "".join(f"{policy.name:20}" for policy in compared), dim=True)
+
+
+def _print_replies(replies: list[Reply]) -> None:
+    """The questions of one moment, and how each policy did."""
+    click.secho(f"\nat {clock(replies[0].time)}", bold=True)
+    for reply in replies:
+        click.echo(f"  {reply.question.text}\n  {reply.question.answer:18}", nl=False)
+        for answer, right in zip(reply.answers, reply.right, strict=True):
+            click.secho(f"{'✓' if right else '✗'} {answer:18}", fg="green" if right else "red", nl=False)
+        click.echo()
+
+
+def _print_summary(result: Demo, plot: Path) -> None:
+    table = Table(box=None, padding=(0, 3, 0, 0), header_style="bold")
+    for column in ("right answers", "asked", "by chance", *result.policies):
+        table.add_column(column, justify="left" if column == "right answers" else "right")
+    for score in result.scores():
+        shares = (f"{right / score.asked:.0%}" for right in score.right)
+        table.add_row(
+            score.kind, str(score.asked), f"{score.chance:.0%}", *shares, style="bold" if score.kind == "all" else None
+        )
+    click.echo()
+    Console().print(table)
+    stats = result.stats[0]
+    click.echo(
+        f"\nheld {stats.tokens:,} tokens at the end, {stats.peak_tokens:,} at the most; the cap is {stats.cap:,}."
+        f"\nA full cache would hold {stats.full_tokens:,}: {stats.full_tokens / stats.cap:.1f} times the cap."
+        f"\n{stats.compressions} compressions made room. The picture is in {plot}."
+    )
+
+
+def _print_json_replies(replies: list[Reply], compared: list[Policy]) -> None:
+    for reply in replies:
+        answers = {policy.spec: answer for policy, answer in zip(compared, reply.answers, strict=True)}
+        print_json({"type": "answer", "time": reply.time, **asdict(reply.question), "answers": answers})
+
+
+def _print_json_summary(result: Demo, minutes: float, seed: int, plot: Path) -> None:
+    print_json(
+        {
+            "type": "summary",
+            "minutes": minutes,
+            "seed": seed,
+            "plot": str(plot),
+            "versions": versions(),
+            "scores": [
+                asdict(score) | {"right": dict(zip(result.policies, score.right, strict=True))}
+                for score in result.scores()
+            ],
+            "stats": {spec: stats.as_dict() for spec, stats in zip(result.policies, result.stats, strict=True)},
+        }
+    )

@@ -1,0 +1,75 @@
+"""`infinipot policies` and `infinipot models`: what there is to choose from."""
+
+import sys
+
+import click
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from infinipot import policies as registry
+from infinipot.cli.output import print_json
+from infinipot.models import FAMILIES
+
+_EMBEDDED = {
+    "title": "embedded",
+    "model_types": ["qwen2_5_vl"],
+    "summary": "small, ships with the package, knows the synthetic world of `infinipot demo`",
+}
+
+
+@click.command(short_help="List the policies with their options and papers.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
+def policies(as_json: bool) -> None:
+    """List the policies: what each keeps, its options with their defaults, and its paper.
+
+    Options go behind the name: --policy infinipot-v:combine=union,alpha=0.4
+    """
+    available = registry.available()
+    if as_json:
+        print_json(
+            [
+                {
+                    "name": policy.name,
+                    "summary": policy.summary(),
+                    "options": policy.defaults(),
+                    "evicts": policy.evicts,
+                    "paper": policy.paper,
+                }
+                for policy in available
+            ]
+        )
+        return
+    table = Table(box=None, padding=(0, 2, 1, 0), header_style="bold")
+    table.add_column("policy", no_wrap=True)
+    table.add_column("keeps, options and paper")
+    for policy in available:
+        options = ", ".join(f"{name}={value}" for name, value in policy.defaults().items())
+        lines = Text(policy.summary())
+        for label, text in (("options", options), ("paper", policy.paper)):
+            if text:
+                lines.append(f"\n{label} {text}", "dim")
+        table.add_row(Text(policy.name), lines)
+    _print(table)
+
+
+@click.command(short_help="List the model families.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
+def models(as_json: bool) -> None:
+    """List the model families that --model takes, and the small model that ships with the package."""
+    known = {family.title: list(family.model_types) for family in FAMILIES}
+    if as_json:
+        print_json([{"title": title, "model_types": types} for title, types in known.items()] + [_EMBEDDED])
+        return
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    table.add_column("family", no_wrap=True)
+    table.add_column("--model")
+    for title, types in known.items():
+        table.add_row(Text(title), f"any checkpoint, by hub id or folder, of model type {' or '.join(types)}")
+    table.add_row("embedded", Text(f'"embedded": {_EMBEDDED["summary"]}'))
+    _print(table)
+
+
+def _print(table: Table) -> None:
+    """To stdout; where that is no terminal, lines may be long."""
+    Console(width=None if sys.stdout.isatty() else 160).print(table)

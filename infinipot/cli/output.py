@@ -1,0 +1,195 @@
+"""What a person or a program reads: notes and progress on stderr, answers on stdout."""
+
+import json
+import logging
+import platform
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+import click
+import torch
+import transformers
+from huggingface_hub.utils.tqdm import enable_progress_bars
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+
+from infinipot import Model, Stats, Stream, __version__, load
+
+STDERR = Console(stderr=True)
+_PLAIN_SECONDS = 10.0  # between two lines of progress where there is no terminal to redraw
+
+
+def note(text: str, style: str | None = None) -> None:
+    """A line on stderr, above the progress line if there is one."""
+    STDERR.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+
+
+class WarningNotes(logging.Handler):
+    """Shows the package's warnings as notes."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        note(f"{record.levelname.lower()}: {record.getMessage()}", "yellow")
+
+
+def print_json(record: Any) -> None:
+    """One JSON value in one line of stdout."""
+    click.echo(json.dumps(record, ensure_ascii=False))
+
+
+def clock(seconds: float) -> str:
+    """Video time: 75.5 as "1:15.5", 3600 as "1:00:00"."""
+    hundredths = round(seconds * 100)
+    minutes, rest = divmod(hundredths, 6000)
+    hours, minutes = divmod(minutes, 60)
+    shown = f"{rest / 100:05.2f}".rstrip("0").rstrip(".") if rest % 100 else f"{rest // 100:02}"
+    return f"{hours}:{minutes:02}:{shown}" if hours else f"{minutes}:{shown}"
+
+
+def load_quietly(model: str, verbose: bool = False, **options: Any) -> Model:
+    """Loads a model without the messages of the libraries below, unless they are asked for."""
+    if not verbose:
+        transformers.utils.logging.set_verbosity_error()
+        transformers.utils.logging.disable_progress_bar()
+        warnings.simplefilter("ignore")
+        if STDERR.is_terminal:  # downloads may take long: those bars stay
+            enable_progress_bars()
+    return load(model, **options)
+
+
+def versions() -> dict[str, str]:
+    """What produced a result."""
+    return {
+        "infinipot": __version__,
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def status(stats: Stats, duration: float | None = None) -> str:
+    """The state of a stream in a line."""
+    length = "" if duration is None else f" of {clock(duration)}"
+    return (
+        f"{clock(stats.time)}{length} watched in {stats.frames} frames, {stats.tokens} tokens held of {stats.cap}, "
+        f"{stats.compressions} compressions"
+    )
+
+
+@dataclass(slots=True)
+class Asker:
+    """Asks a stream and prints its answers.
+
+    Attributes:
+        stream: the stream that is asked.
+        max_new_tokens, remember: see `Stream.ask`.
+        as_json: one JSON object per answer, rather than text as it comes.
+        repeat_question: whether the text repeats the question, which nobody typed.
+    """
+
+    stream: Stream
+    max_new_tokens: int | None = None
+    remember: bool = False
+    as_json: bool = False
+    repeat_question: bool = True
+
+    def ask(self, question: str) -> None:
+        """Asks now, and prints the answer to stdout."""
+        if not self.as_json:
+            self._ask_in_text(question)
+            return
+        start = time.perf_counter()
+        answer = self.stream.ask(question, max_new_tokens=self.max_new_tokens, remember=self.remember)
+        stats = self.stream.stats()
+        print_json(
+            {
+                "type": "answer",
+                "time": stats.time,
+                "question": question,
+                "answer": answer,
+                "seconds": round(time.perf_counter() - start, 4),
+                "tokens": stats.tokens,
+            }
+        )
+
+    def check(self, question: str) -> None:
+        """Raises what asking this question would raise, before anything is watched."""
+        self.stream.check(question, max_new_tokens=self.max_new_tokens, remember=self.remember)
+
+    def _ask_in_text(self, question: str) -> None:
+        at = clock(self.stream.stats().time)
+        ahead = f"[{at}] {question}\n" if self.repeat_question else f"[{at}] "
+
+        def show(piece: str) -> None:
+            nonlocal ahead
+            if piece := piece.lstrip() if ahead else piece:
+                click.echo(ahead + piece, nl=False)
+                ahead = ""
+
+        self.stream.ask(question, max_new_tokens=self.max_new_tokens, remember=self.remember, on_text=show)
+        click.echo(ahead)
+
+
+class Meter:
+    """Progress on stderr: a line that is redrawn in a terminal, else a new one now and then.
+
+    Args:
+        duration: length of the video in seconds, if known.
+        shown: None for only where stderr is a terminal.
+    """
+
+    def __init__(self, duration: float | None, shown: bool | None = None) -> None:
+        self._duration = duration
+        self._shown = STDERR.is_terminal if shown is None else shown
+        self._live = self._shown and STDERR.is_terminal
+        self._begun = self._told = time.monotonic()
+        self._line = ""
+        self._bar = Progress(
+            BarColumn(bar_width=16),
+            TextColumn("{task.description}", markup=False),
+            console=STDERR,
+            transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
+        self._task = self._bar.add_task("", total=duration)
+
+    def __enter__(self) -> Self:
+        if self._live:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live:
+            self._bar.stop()
+        if self._shown and self._line and kind is None:
+            note(self._line, "dim")
+
+    def update(self, stats: Stats) -> None:
+        """Call after each frame."""
+        if not self._shown:
+            return
+        now = time.monotonic()
+        self._line = f"{status(stats, self._duration)}, {stats.frames / max(now - self._begun, 1e-9):.1f} frames/s"
+        if self._live:
+            self._bar.update(self._task, completed=stats.time, description=self._line)
+        elif now > self._told + _PLAIN_SECONDS:
+            self._told = now
+            note(self._line)
+
+    @contextmanager
+    def hidden(self) -> Iterator[None]:
+        """Out of the way while something else is printed."""
+        if self._live:
+            self._bar.stop()
+        try:
+            yield
+        finally:
+            if self._live:
+                self._bar.start()

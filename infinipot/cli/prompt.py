@@ -1,0 +1,159 @@
+"""The prompt of `infinipot watch`: questions are typed while the video runs on in the background."""
+
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Self
+
+import click
+
+from infinipot import InfinipotError, Stream
+from infinipot.cli.output import Asker, clock, note, status
+from infinipot.cli.pace import at_own_pace
+from infinipot.video import Video
+
+try:
+    import readline
+except ImportError:  # there is none on Windows: lines cannot be edited, the rest works
+    readline = None  # type: ignore[assignment]
+
+_PROMPT = "> "
+_HELP = "/stats, /quit; Ctrl-C cancels an answer"
+
+
+class Watcher:
+    """Watches a video in a thread of its own, and lets go of the stream between two frames for a question.
+
+    Args:
+        stream: what watches.
+        video: what is watched.
+        paced: at the video's own pace, rather than as fast as it can.
+        on_end: called with a line of text when the video is over, or watching failed.
+
+    Attributes:
+        failure: what ended the watching before the video was over.
+    """
+
+    def __init__(self, stream: Stream, video: Video, paced: bool, on_end: Callable[[str], None]) -> None:
+        self.failure: Exception | None = None
+        self._stream, self._video, self._on_end = stream, video, on_end
+        self._stop, self._begun = threading.Event(), threading.Event()
+        self._frames = at_own_pace(video, self._stop.wait) if paced else video
+        # Who wants the stream first takes `_next`, so that a watcher without a pause cannot starve a question.
+        self._next, self._free = threading.Lock(), threading.Lock()
+        self._thread = threading.Thread(target=self._run, name="watcher", daemon=True)
+
+    def __enter__(self) -> Self:
+        """Returns when the first frame was watched, so that there is something to ask about."""
+        self._thread.start()
+        try:
+            self._begun.wait()
+        except BaseException:
+            self._stop.set()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """The stream is the caller's inside, between two frames."""
+        with self._next:
+            self._free.acquire()
+        try:
+            yield
+        finally:
+            self._free.release()
+
+    def _run(self) -> None:
+        try:
+            for frame in self._frames:
+                if self._stop.is_set():
+                    return
+                with self.paused():
+                    self._stream.watch(frame)
+                self._begun.set()
+            with self.paused():
+                self._on_end(f"the video is over at {clock(self._stream.stats().time)}; ask on, or /quit")
+        except Exception as error:
+            self.failure = error
+            if self._begun.is_set():
+                with self.paused():
+                    self._on_end(f"watching ended: {error}")
+        finally:
+            self._begun.set()
+
+
+def converse(video: Video, asker: Asker, paced: bool) -> None:
+    """Answers what is typed, or piped in, until the input ends.
+
+    Raises:
+        InfinipotError: watching failed; raised when the conversation is over.
+        KeyboardInterrupt: Ctrl-C outside of an answer.
+    """
+    interactive = _interactive()
+    with Watcher(asker.stream, video, paced, _announce if interactive else note) as watcher:
+        if watcher.failure is None:
+            if interactive:
+                note(f"watching {video.name}; type a question, or {_HELP}", "dim")
+            while (line := _read(interactive)) is not None and line != "/quit":
+                _respond(line, watcher, asker, interactive)
+    if watcher.failure is not None:
+        raise watcher.failure
+
+
+def _interactive() -> bool:
+    return sys.stdin.isatty()
+
+
+def _respond(line: str, watcher: Watcher, asker: Asker, interactive: bool) -> None:
+    """Does what a line says; at a terminal, what goes wrong with one question does not end the conversation."""
+    if not line:
+        return
+    try:
+        with watcher.paused():
+            if line == "/stats":
+                note(status(asker.stream.stats()))
+            elif line.startswith("/"):
+                note(f"no such command: {line}; there are {_HELP}")
+            else:
+                asker.ask(line)
+    except InfinipotError as error:
+        if not interactive:
+            raise
+        note(f"error: {error}", "red")
+    except KeyboardInterrupt:
+        if not interactive:
+            raise
+        click.echo()
+        note("cancelled", "dim")
+
+
+def _read(interactive: bool) -> str | None:
+    """The next line, or None at the end of the input."""
+    if not interactive:
+        return line.strip() if (line := sys.stdin.readline()) else None
+    try:
+        if sys.stdout.isatty():
+            return input(_PROMPT).strip()
+        click.echo(_PROMPT, nl=False, err=True)  # stdout is for answers
+        return input().strip()
+    except (EOFError, KeyboardInterrupt) as end:
+        click.echo(err=True)
+        if isinstance(end, KeyboardInterrupt):
+            raise
+        return None
+
+
+def _announce(text: str) -> None:
+    """A note while a line is being typed: shows the line again below."""
+    click.echo("\r\x1b[K", nl=False, err=True)
+    note(text, "dim")
+    typed = readline.get_line_buffer() if readline else ""
+    click.echo(_PROMPT + typed, nl=False, err=True)

@@ -1,0 +1,159 @@
+"""`infinipot watch`: streams a video through a model and answers questions about it."""
+
+import math
+from collections import deque
+from dataclasses import dataclass
+from typing import Any
+
+import click
+
+from infinipot import Model, Stream, open_video, policies
+from infinipot.cli.output import Asker, Meter, clock, load_quietly, note, print_json, versions
+from infinipot.cli.pace import at_own_pace
+from infinipot.cli.prompt import converse
+from infinipot.video import Video
+
+_LOADING = ("dtype", "device", "device_map", "attn_implementation", "revision", "verbose")
+_STREAMING = ("memory", "policy", "fps", "keep", "block", "reserve", "dialogue", "positions", "system")
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """A question, asked once all frames up to `at` seconds were watched; infinity is the end of the video."""
+
+    text: str
+    at: float = math.inf
+
+
+@click.command(short_help="Watch a video and answer questions about it.")
+@click.argument("file")
+@click.option("--model", required=True, metavar="ID_OR_PATH", help='A hub id, a folder, or "embedded".')
+@click.option("--ask", multiple=True, metavar="QUESTION", help="Asked at the end. May be repeated.")
+@click.option(
+    "--at",
+    multiple=True,
+    type=(click.FloatRange(min=0), str),
+    metavar="SECONDS QUESTION",
+    help="Asked at that time of the video. May be repeated.",
+)
+@click.option(
+    "--memory",
+    help="The cap: tokens per layer and KV head that may ever be held, or an amount such as 256MiB.  "
+    "[default: 4096, or what the model's positions allow]",
+)
+@click.option("--policy", default="infinipot-v", show_default=True, help="What stays: see `infinipot policies`.")
+@click.option("--fps", type=float, default=2.0, show_default=True, help="Frames watched per second of video.")
+@click.option("--start", type=float, default=0.0, metavar="SECONDS", help="Where in the video to begin.")
+@click.option("--end", type=float, metavar="SECONDS", help="Where in the video to stop.")
+@click.option("--max-new-tokens", type=int, metavar="N", help="The longest answer.")
+@click.option("--remember", is_flag=True, help="Keep questions and answers in memory, to refer to later.")
+@click.option("--system", metavar="TEXT", help="A system message in place of the model's own.")
+@click.option("--min-pixels", type=click.IntRange(min=1), metavar="N", help="Least pixels of a resized frame.")
+@click.option("--max-pixels", type=click.IntRange(min=1), metavar="N", help="Most pixels of a resized frame.")
+@click.option("--block", type=int, metavar="N", help="Temporal patches that go through the model at once.")
+@click.option("--keep", type=float, default=0.75, show_default=True, help="Share that a compression leaves.")
+@click.option("--reserve", type=int, metavar="N", help="Tokens kept free for a question and its answer.")
+@click.option("--dialogue", type=int, metavar="N", help="Tokens that remembered turns may take.")
+@click.option(
+    "--positions",
+    type=click.Choice(["rebase", "native"]),
+    default="rebase",
+    show_default=True,
+    help="Keep endless videos inside the trained positions, or let positions grow.",
+)
+@click.option(
+    "--dtype",
+    type=click.Choice(["auto", "float32", "bfloat16", "float16"]),
+    default="auto",
+    show_default=True,
+    help="Of the weights.",
+)
+@click.option("--device", default="auto", show_default=True, help="Such as cpu, cuda or cuda:1.")
+@click.option("--device-map", help="Spread the layers over devices; overrides --device.")
+@click.option("--attn-implementation", help="Such as sdpa or flash_attention_2.")
+@click.option("--revision", help="Of a hub checkpoint.")
+@click.option(
+    "--realtime/--no-realtime",
+    default=None,
+    help="Watch at the video's own pace. Default: only with a prompt.",
+)
+@click.option("--progress/--no-progress", default=None, help="Default: only if stderr is a terminal.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object per answer, and a summary.")
+@click.option("--verbose", is_flag=True, help="Show what the libraries below have to say.")
+def watch(
+    file: str,
+    model: str,
+    ask: tuple[str, ...],
+    at: tuple[tuple[float, str], ...],
+    start: float,
+    end: float | None,
+    max_new_tokens: int | None,
+    remember: bool,
+    min_pixels: int | None,
+    max_pixels: int | None,
+    realtime: bool | None,
+    progress: bool | None,
+    as_json: bool,
+    **settings: Any,
+) -> None:
+    """Watch the video FILE (a path, or an address such as rtsp://...) and answer questions about it.
+
+    Without a question, opens a prompt at which to ask while the video runs on. Lines that are piped in are asked
+    when they are read.
+
+    \b
+    infinipot watch street.mp4 --model Qwen/Qwen2.5-VL-7B-Instruct --ask "What happened?"
+    infinipot watch street.mp4 --model Qwen/Qwen2.5-VL-7B-Instruct --at 12.5 "Who is there?" --json
+    """
+    questions = [*(_Question(text, seconds) for seconds, text in at), *map(_Question, ask)]
+    for question in questions:
+        if question.at < start:
+            raise click.UsageError(f"--at {question.at:g} lies before --start {start:g}")
+    if (min_pixels is None) != (max_pixels is None):
+        raise click.UsageError("--min-pixels and --max-pixels go together")
+    pixels = None if min_pixels is None or max_pixels is None else (min_pixels, max_pixels)
+    settings["policy"] = policies.make(settings["policy"])
+    # What is quick to check comes before what takes long: the policy, the video, then the model.
+    with open_video(file, fps=settings["fps"], start=start, end=end) as video:
+        loaded = load_quietly(model, **{name: settings[name] for name in _LOADING})
+        with loaded.stream(pixels=pixels, **{name: settings[name] for name in _STREAMING}) as stream:
+            asker = Asker(stream, max_new_tokens, remember, as_json, repeat_question=bool(questions))
+            for question in questions:  # one that cannot be asked is an error now, not after hours
+                asker.check(question.text)
+            if questions:
+                _watch_and_ask(video, questions, asker, progress, paced=bool(realtime))
+            else:
+                converse(video, asker, paced=realtime is not False)
+            if as_json:
+                _print_summary(loaded, stream, video)
+
+
+def _watch_and_ask(video: Video, questions: list[_Question], asker: Asker, progress: bool | None, paced: bool) -> None:
+    """Watches to the end and asks each question at its time."""
+    due = deque(sorted(questions, key=lambda question: question.at))
+    with Meter(video.duration, progress) as meter:
+        for frame in at_own_pace(video) if paced else video:
+            while due and due[0].at < frame.time:
+                with meter.hidden():
+                    asker.ask(due.popleft().text)
+            asker.stream.watch(frame)
+            meter.update(asker.stream.stats())
+    ended = asker.stream.stats().time
+    for question in due:
+        if ended < question.at < math.inf:
+            note(f"note: the last frame is at {clock(ended)}; asked there, not at {clock(question.at)}")
+        asker.ask(question.text)
+
+
+def _print_summary(model: Model, stream: Stream, video: Video) -> None:
+    print_json(
+        {
+            "type": "summary",
+            "video": video.name,
+            "incomplete": video.incomplete,
+            "model": model.name,
+            "policy": stream.policy.spec,
+            "versions": versions(),
+            **stream.stats().as_dict(),
+        }
+    )

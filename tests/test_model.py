@@ -1,0 +1,99 @@
+"""Loading checkpoints: the same path for a hub id, a folder and the embedded model, and an error for what is none."""
+
+import json
+import shutil
+
+import pytest
+import torch
+from conftest import pictures
+
+import infinipot
+from infinipot import ModelError, embedded
+from infinipot.models.chat import read_chat_format
+
+
+def answers(model: infinipot.Model) -> list[str]:
+    with model.stream(memory=400) as stream:
+        for image in pictures(60):
+            stream.watch(image)
+        assert stream.stats().compressions > 0
+        return [stream.ask("How many shapes have appeared so far?", max_new_tokens=4)]
+
+
+def test_a_folder_loads_as_the_embedded_model_does(tmp_path):
+    folder = shutil.copytree(embedded.path(), tmp_path / "checkpoint")
+    assert answers(infinipot.load(folder)) == answers(infinipot.load("embedded"))
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_half_precision_watches_compresses_rebases_and_answers(dtype):
+    model = infinipot.load("embedded", dtype=dtype, device="cpu")
+    with model.stream(memory=400, dialogue=64) as stream:
+        for index, image in enumerate(pictures(900)):
+            stream.watch(image)
+            if index % 300 == 150:
+                stream.ask("What colour was the circle?", max_new_tokens=4, remember=True)
+        stats = stream.stats()
+        assert stats.compressions > 10
+        assert stats.rebases > 0
+        slab = stream._memory.cache.bounded[0].slab
+        assert slab.keys.dtype == getattr(torch, dtype)
+        assert slab.keys[: stats.tokens].isfinite().all()
+
+
+def test_attention_implementations_agree():
+    assert answers(infinipot.load("embedded", attn_implementation="eager")) == answers(infinipot.load("embedded"))
+
+
+def test_layers_may_be_spread_by_a_device_map():
+    assert answers(infinipot.load("embedded", device_map="auto")) == answers(infinipot.load("embedded"))
+
+
+def test_a_model_that_is_not_there_is_an_error(tmp_path):
+    with pytest.raises(ModelError, match="no such folder"):
+        infinipot.load(tmp_path / "nothing")
+    with pytest.raises(ModelError, match=r"config\.json"):
+        infinipot.load(tmp_path)
+    with pytest.raises(ModelError, match="no such checkpoint"):
+        infinipot.load("nobody/nothing")
+
+
+def test_a_folder_without_weights_is_an_error(tmp_path):
+    folder = shutil.copytree(embedded.path(), tmp_path / "checkpoint")
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(ModelError, match="weights cannot be loaded"):
+        infinipot.load(folder)
+
+
+def test_a_folder_without_a_processor_is_an_error(tmp_path):
+    folder = tmp_path / "checkpoint"
+    folder.mkdir()
+    for name in ("config.json", "model.safetensors"):
+        shutil.copy(embedded.path() / name, folder)
+    with pytest.raises(ModelError, match="processor"):
+        infinipot.load(folder)
+
+
+@pytest.mark.parametrize("model_type", ["llama", "qwen3_vl", "of_my_own"])
+def test_an_unsupported_family_names_the_supported_ones(tmp_path, model_type):
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": model_type}))
+    with pytest.raises(ModelError, match="supported are qwen2_5_vl, qwen2_vl") as caught:
+        infinipot.load(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_chat_template_of_another_shape_is_an_error():
+    class Processor:
+        video_token = "<video>"
+
+        def apply_chat_template(self, messages, **options):
+            return "nothing of what was said"
+
+    with pytest.raises(ModelError, match="chat template"):
+        read_chat_format(Processor())
+
+
+def test_a_system_message_takes_the_place_of_the_templates_own(qwen):
+    opening = qwen.family.chat("Be brief.").opening
+    assert "Be brief." in opening
+    assert qwen.family.chat().opening != opening

@@ -1,0 +1,176 @@
+"""Clips as token sequences: what the chat template renders, with positions, masks and targets.
+
+A sequence is a trunk (system prompt, video, remembered turns) with branches: questions that see the trunk up
+to where they leave it and nothing of each other, as a stream is asked without being disturbed.
+This file knows tokens and pixels, not the model.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+import numpy as np
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from infinipot.embedded.checkpoint import MERGE, PATCH, SYSTEM, TEMPORAL_PATCH, TOKENS_PER_SECOND, token_id
+from infinipot.embedded.world import COLOURS, SHAPES, SIZE, Clip
+
+CELLS = SIZE // PATCH // MERGE  # tokens along a side of a frame
+IGNORE = -100
+_MEAN = np.array([0.48145466, 0.4578275, 0.40821073], np.float32)  # the processor's own
+_STD = np.array([0.26862954, 0.26130258, 0.27577711], np.float32)
+
+
+@dataclass(slots=True)
+class Sequence:
+    """The tokens of one clip and its turns. Methods append to the trunk, or to the branch that is open."""
+
+    tokenizer: PreTrainedTokenizerBase
+    ids: list[int] = field(default_factory=list)
+    positions: list[tuple[int, int, int]] = field(default_factory=list)  # temporal, row, column
+    branches: list[int] = field(default_factory=list)  # 0 is the trunk
+    answers: list[int] = field(default_factory=list)  # the answer that a token belongs to, or IGNORE
+    kinds: list[str] = field(default_factory=list)  # of each answer
+    next_position: int = 0
+    base: int = 0  # of the open vision span
+    branch_count: int = 0
+    open_branch: int = 0
+
+    def open_video(self) -> None:
+        """The system prompt and the user turn, up to the first video token."""
+        self._text(f"<|im_start|>system\n{SYSTEM}<|im_end|>\n<|im_start|>user\n<|vision_start|>")
+        self.base = self.next_position
+
+    def patch(self, seconds: float) -> None:
+        """One temporal patch, whose first frame is `seconds` after the first frame of its vision span.
+
+        Cell (r, c) stands at (b + floor(tokens_per_second · seconds), b + r, b + c), where b is the position
+        behind <|vision_start|>. Text behind it starts one above all positions so far.
+        """
+        time = self.base + int(TOKENS_PER_SECOND * seconds + 1e-6)
+        for row in range(CELLS):
+            for column in range(CELLS):
+                self._append(_video_token(self.tokenizer), (time, self.base + row, self.base + column))
+        self.next_position = max(time, self.base + CELLS - 1) + 1
+
+    def turn(self, kind: str, question: str, answer: str, behind_video: bool) -> None:
+        """A question and its answer, which is to be learned up to <|im_end|>."""
+        opening = "<|vision_end|>" if behind_video else "<|im_start|>user\n"
+        self._text(f"{opening}{question}<|im_end|>\n<|im_start|>assistant\n")
+        self._text(f"{answer}<|im_end|>", answer=len(self.kinds))
+        self._text("\n")
+        self.kinds.append(kind)
+
+    def resume_video(self) -> None:
+        """A new user turn, up to its first video token."""
+        self._text("<|im_start|>user\n<|vision_start|>")
+        self.base = self.next_position
+
+    @contextmanager
+    def branch(self) -> Iterator[None]:
+        """What is appended inside is seen by nothing outside."""
+        position = self.next_position
+        self.branch_count += 1
+        self.open_branch = self.branch_count
+        yield
+        self.open_branch = 0
+        self.next_position = position
+
+    def _text(self, text: str, answer: int = IGNORE) -> None:
+        for token in _tokens(self.tokenizer, text):
+            self._append(token, (self.next_position,) * 3, answer)
+            self.next_position += 1
+
+    def _append(self, token: int, position: tuple[int, int, int], answer: int = IGNORE) -> None:
+        self.ids.append(token)
+        self.positions.append(position)
+        self.branches.append(self.open_branch)
+        self.answers.append(answer)
+
+
+@dataclass(slots=True)
+class Batch:
+    """Sequences padded on the right to one length n.
+
+    Attributes:
+        ids: `[B, n]`.
+        positions: `[3, B, n]`.
+        mask: `[B, 1, n, n]`, true where a query (row) sees a key (column).
+        answers: `[B, n]`, the number of the answer in `kinds` that a token belongs to, or IGNORE.
+        kinds: the kind of each answer in the batch.
+    """
+
+    ids: torch.Tensor
+    positions: torch.Tensor
+    mask: torch.Tensor
+    answers: torch.Tensor
+    kinds: list[str]
+
+
+def collate(sequences: list[Sequence]) -> Batch:
+    """Pad sequences into a batch. Padding stands last, so that nothing sees it."""
+    n = max(len(sequence.ids) for sequence in sequences)
+    ids, answers = torch.zeros(len(sequences), n, dtype=torch.long), torch.full((len(sequences), n), IGNORE)
+    positions, branches = torch.zeros(3, len(sequences), n, dtype=torch.long), torch.zeros(len(sequences), n)
+    kinds: list[str] = []
+    for i, sequence in enumerate(sequences):
+        length = len(sequence.ids)
+        ids[i, :length] = torch.tensor(sequence.ids)
+        positions[:, i, :length] = torch.tensor(sequence.positions).T
+        branches[i, :length] = torch.tensor(sequence.branches)
+        own = torch.tensor(sequence.answers)
+        answers[i, :length] = torch.where(own == IGNORE, own, own + len(kinds))
+        kinds += sequence.kinds
+    seen = (branches[:, None, :] == 0) | (branches[:, None, :] == branches[:, :, None])
+    mask = seen & torch.ones(n, n, dtype=torch.bool).tril()
+    return Batch(ids, positions, mask[:, None], answers, kinds)
+
+
+@dataclass(slots=True)
+class Pixels:
+    """What the vision tower sees of one clip and what it should make of it, T temporal patches.
+
+    Attributes:
+        patches: `[T * 64, 384]` float32, as the video processor lays them out.
+        colours: `[T * 16]`, the colour (its place in `COLOURS`) that each cell shows; `len(COLOURS)` for
+            none, IGNORE where too little is visible.
+        shapes: `[T * 16]`, the same for `SHAPES`.
+    """
+
+    patches: torch.Tensor
+    colours: torch.Tensor
+    shapes: torch.Tensor
+
+
+def see(clip: Clip, times: list[float]) -> Pixels:
+    """The pixels of the frames at `times`, two a temporal patch."""
+    images, covered = clip.draw(times)
+    area = covered.reshape(-1, TEMPORAL_PATCH, CELLS, SIZE // CELLS, CELLS, SIZE // CELLS).sum((3, 5)).max(1)
+    area = area.reshape(-1, CELLS**2)  # [T, cells], pixels
+    shown = [clip.visible(one) or clip.visible(other) for one, other in zip(times[::2], times[1::2], strict=True)]
+    labels = []
+    for names, attribute in ((list(COLOURS), "colour"), (list(SHAPES), "shape")):
+        there = np.array([[names.index(getattr(event, attribute))] if event else [0] for event in shown])
+        labels.append(np.where(area >= 30, there, np.where(area > 0, IGNORE, len(names))).reshape(-1))
+    return Pixels(patchify(images), torch.from_numpy(labels[0]), torch.from_numpy(labels[1]))
+
+
+def patchify(images: np.ndarray) -> torch.Tensor:
+    """Frames `[2T, 64, 64, 3]` uint8 to normalised patches `[T * 64, 384]`, as the video processor does."""
+    pixels = (images.astype(np.float32) / 255 - _MEAN) / _STD
+    side = (CELLS, MERGE, PATCH)
+    split = pixels.reshape(-1, TEMPORAL_PATCH, *side, *side, 3)  # t, f, row, mr, pr, column, mc, pc, channel
+    ordered = split.transpose(0, 2, 5, 3, 6, 8, 1, 4, 7)  # t, row, column, mr, mc, channel, f, pr, pc
+    return torch.from_numpy(np.ascontiguousarray(ordered).reshape(-1, 3 * TEMPORAL_PATCH * PATCH**2))
+
+
+@lru_cache(maxsize=20_000)
+def _tokens(tokenizer: PreTrainedTokenizerBase, text: str) -> tuple[int, ...]:
+    return tuple(tokenizer(text)["input_ids"])
+
+
+@lru_cache
+def _video_token(tokenizer: PreTrainedTokenizerBase) -> int:
+    return token_id(tokenizer, "<|video_pad|>")

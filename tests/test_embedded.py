@@ -1,0 +1,316 @@
+"""The embedded model: its world, its sequences, and what the packaged checkpoint can do."""
+
+from collections import Counter
+from itertools import pairwise, product
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import (
+    AutoModelForImageTextToText,
+    AutoProcessor,
+    Qwen2_5_VLForConditionalGeneration,
+    Qwen2_5_VLProcessor,
+    Qwen2Tokenizer,
+    Qwen2VLVideoProcessor,
+)
+
+from infinipot import embedded
+from infinipot.embedded import train
+from infinipot.embedded.checkpoint import MAX_POSITION, build_processor
+from infinipot.embedded.examine import answer, examine, look
+from infinipot.embedded.lessons import exam, lesson
+from infinipot.embedded.sequence import IGNORE, Sequence, collate, patchify
+from infinipot.embedded.world import (
+    COLOURS,
+    FIRST_TRAINING_SEED,
+    HELD_OUT_SEEDS,
+    KINDS,
+    NUMBERS,
+    SHAPES,
+    Clip,
+    Event,
+    Question,
+)
+
+SEEDS = st.integers(0, HELD_OUT_SEEDS.stop - 1)
+TEST_SEEDS = HELD_OUT_SEEDS[-10_000:]
+
+
+@pytest.fixture(scope="module")
+def model() -> Qwen2_5_VLForConditionalGeneration:
+    return AutoModelForImageTextToText.from_pretrained(embedded.path()).eval()
+
+
+@pytest.fixture(scope="module")
+def processor() -> Qwen2_5_VLProcessor:
+    return AutoProcessor.from_pretrained(embedded.path())
+
+
+# The world
+
+
+@given(SEEDS, st.integers(5, 200), st.sampled_from([0.25, 1.0, 2.0, 30.0]))
+def test_a_seed_always_gives_the_same_clip(seed: int, frames: int, fps: float) -> None:
+    one, other = (Clip(seed, frames / fps, fps) for _ in range(2))
+    assert one.events == other.events
+    time = (frames // 2) / fps
+    assert np.array_equal(one.draw([time])[0], other.draw([time])[0])
+
+
+@given(SEEDS, st.integers(0, 300), st.sampled_from([0.25, 1.0, 2.0, 30.0]))
+def test_events_come_one_at_a_time_and_inside_the_frame(seed: int, frames: int, fps: float) -> None:
+    clip = Clip(seed, frames / fps, fps)
+    assert all(earlier.end < later.start for earlier, later in pairwise(clip.events))
+    for event in clip.events:
+        assert 0 <= event.start < event.end <= frames / fps
+        for time in (event.start, event.end):
+            x, y = (event.x + event.dx * (time - event.start), event.y + event.dy * (time - event.start))
+            assert event.radius < min(x, y)
+            assert max(x, y) < 64 - event.radius
+
+
+@given(SEEDS)
+def test_the_first_six_events_share_no_colour_and_no_shape(seed: int) -> None:
+    events = Clip(seed, 120, events=6).events
+    assert {event.colour for event in events} == set(COLOURS)
+    assert {event.shape for event in events} == set(SHAPES)
+
+
+def test_an_hour_is_drawn_frame_by_frame() -> None:
+    clip = Clip(1, 3600, fps=2, events=6)
+    frames = iter(clip)
+    first = next(frames)
+    assert len(clip) == 7200
+    assert (first.image.shape, first.image.dtype, first.time) == ((64, 64, 3), np.uint8, 0.0)
+    assert next(frames).time == 0.5
+
+
+def test_an_event_changes_what_is_drawn_and_leaves() -> None:
+    clip = Clip(2, 60, events=3)
+    event = clip.events[1]
+    images, covered = clip.draw([event.start, event.end])
+    assert covered[0].max() == 1
+    assert covered[1].max() == 0
+    inside = images[0][covered[0] == 1].mean(0)
+    assert np.abs(inside - event.rgb).max() < 12
+
+
+def test_more_events_than_fit_are_refused_with_the_length_that_would_do() -> None:
+    with pytest.raises(ValueError, match="seconds=15 or more"):
+        Clip(0, seconds=4, fps=2, events=6)
+
+
+def right_answers(question: Question, seen: list[Event], visible: Event | None) -> set[str]:
+    """All answers that the events allow, found by trying the words of the question."""
+    words = set(question.text.strip("?").replace(",", "").split())
+    match question.kind:
+        case "colour":
+            return {event.colour for event in seen if event.shape in words}
+        case "shape":
+            return {event.shape for event in seen if event.colour in words}
+        case "first":
+            named = [event for event in seen if event.name in question.text]
+            return {named[0].name} if len(named) == 2 else set()
+        case "count":
+            return {NUMBERS[len(seen)]}
+        case _:
+            return {"yes" if visible else "no"}
+
+
+@given(SEEDS, st.integers(1, 120), st.booleans())
+def test_every_question_has_exactly_one_right_answer(seed: int, frames: int, plain: bool) -> None:
+    clip = Clip(seed, 60, events=int(seed % 13))
+    at = (frames - 1) / clip.fps
+    questions = clip.questions(at, np.random.default_rng(seed), plain)
+    assert "now" in {question.kind for question in questions}
+    for question in questions:
+        assert {question.answer} == right_answers(question, clip.seen(at), clip.visible(at))
+        assert question.answer in question.choices
+
+
+def test_no_answer_dominates_its_kind() -> None:
+    answers: dict[str, Counter[str]] = {kind: Counter() for kind in KINDS}
+    for seed in range(400):
+        clip = Clip(seed, 40)
+        for question in clip.questions(39.5 * (seed % 20) / 20, np.random.default_rng(seed)):
+            place = str(question.choices.index(question.answer))
+            answers[question.kind][place if question.kind == "first" else question.answer] += 1
+    limits = {"colour": 0.25, "shape": 0.25, "first": 0.6, "count": 0.35, "now": 0.75}
+    for kind, counter in answers.items():
+        assert counter.most_common(1)[0][1] / counter.total() < limits[kind], kind
+
+
+# Sequences
+
+
+def test_patches_are_those_of_the_processor(processor: Qwen2_5_VLProcessor) -> None:
+    images = Clip(3, 4).draw([0, 0.5, 1, 1.5])[0]
+    theirs = processor.video_processor(videos=[images], return_tensors="pt")
+    assert theirs["video_grid_thw"].tolist() == [[2, 8, 8]]
+    torch.testing.assert_close(patchify(images), theirs["pixel_values_videos"], atol=1e-5, rtol=0)
+
+
+def test_positions_follow_the_familys_rule(processor: Qwen2_5_VLProcessor) -> None:
+    sequence = Sequence(processor.tokenizer)
+    sequence.open_video()
+    base = sequence.positions[-1][0] + 1
+    for seconds in (0, 1.3, 20):
+        sequence.patch(seconds)
+    expected = [(base + t, base + r, base + c) for t, r, c in product((0, 2, 40), range(4), range(4))]
+    assert sequence.positions[-48:] == expected
+    sequence.turn("count", "How many?", "two", behind_video=True)
+    text = sequence.positions[base + 48 :]
+    assert text == [(base + 41 + i,) * 3 for i in range(len(text))]
+
+
+def test_a_lesson_renders_as_the_chat_template(processor: Qwen2_5_VLProcessor) -> None:
+    sequence = Sequence(processor.tokenizer)
+    sequence.open_video()
+    sequence.patch(0)
+    sequence.turn("count", "How many?", "two", behind_video=True)
+    user = [{"type": "video"}, {"type": "text", "text": "How many?"}]
+    messages = [{"role": "user", "content": user}, {"role": "assistant", "content": "two"}]
+    rendered = processor.apply_chat_template(messages)
+    assert processor.tokenizer.decode(sequence.ids) == rendered.replace("<|video_pad|>", "<|video_pad|>" * 16)
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.integers(FIRST_TRAINING_SEED, FIRST_TRAINING_SEED + 10**6), st.sampled_from([4, 16, 64]))
+def test_lessons_stay_inside_the_trained_positions(seed: int, patches: int) -> None:
+    sequence, pixels = lesson(build_processor().tokenizer, seed, patches)
+    assert max(max(position) for position in sequence.positions) < MAX_POSITION
+    assert len(pixels.patches) == 64 * patches
+    assert len(pixels.colours) == len(pixels.shapes) == 16 * patches
+
+
+@torch.no_grad()
+def test_a_branch_is_answered_as_if_it_were_alone(
+    model: Qwen2_5_VLForConditionalGeneration, processor: Qwen2_5_VLProcessor
+) -> None:
+    together, seen, questions = exam(processor.tokenizer, TEST_SEEDS[0], 8, 2.0)
+    batch, visual = collate([together]), look(model, [(together, seen)])
+    logits, _ = answer(model, batch, visual)
+    owners = batch.answers[batch.answers != IGNORE]
+    for number, question in enumerate(questions):
+        alone = Sequence(processor.tokenizer)
+        alone.open_video()
+        for second in range(8):
+            alone.patch(second)
+        alone.turn(question.kind, question.text, question.answer, behind_video=True)
+        own, _ = answer(model, collate([alone]), visual)
+        torch.testing.assert_close(own, logits[owners == number], atol=1e-3, rtol=0)
+
+
+# The packaged checkpoint
+
+
+def test_it_loads_as_a_hub_checkpoint_does(
+    model: Qwen2_5_VLForConditionalGeneration, processor: Qwen2_5_VLProcessor
+) -> None:
+    assert type(model) is Qwen2_5_VLForConditionalGeneration
+    assert type(processor) is Qwen2_5_VLProcessor
+    assert type(processor.tokenizer) is Qwen2Tokenizer
+    assert type(processor.video_processor) is Qwen2VLVideoProcessor
+    end_of_turn = processor.tokenizer.convert_tokens_to_ids("<|im_end|>")
+    assert model.generation_config.eos_token_id == end_of_turn
+    assert model.config.text_config.max_position_embeddings == MAX_POSITION
+    assert sum(file.stat().st_size for file in embedded.path().iterdir()) < 8_000_000
+
+
+@given(st.text())
+def test_any_text_can_be_said(text: str) -> None:
+    tokenizer = _TOKENIZER
+    normal = tokenizer.backend_tokenizer.normalizer.normalize_str(text)
+    assert tokenizer.decode(tokenizer(normal)["input_ids"], clean_up_tokenization_spaces=False) == normal
+
+
+_TOKENIZER = build_processor().tokenizer
+
+
+def test_each_word_of_the_world_is_one_token(processor: Qwen2_5_VLProcessor) -> None:
+    for word in (*COLOURS, *SHAPES, *NUMBERS, "yes", "no"):
+        assert len(processor.tokenizer(word)["input_ids"]) == 1
+
+
+def test_large_frames_shrink_to_a_few_cells(processor: Qwen2_5_VLProcessor) -> None:
+    large = np.zeros((2, 480, 640, 3), np.uint8)
+    grid = processor.video_processor(videos=[large], return_tensors="pt")["video_grid_thw"]
+    assert grid.prod().item() * 8 * 8 <= 4 * 64 * 64
+
+
+def test_it_beats_guessing_by_far_on_clips_it_was_not_trained_on() -> None:
+    scores = examine(embedded.path(), clips=8, seeds=TEST_SEEDS)
+    assert set(scores) == set(KINDS)
+    for kind, score in scores.items():
+        assert score.asked >= 30
+        assert score.right > (1 + score.guess) / 2, f"{kind}: {score}"
+
+
+@torch.no_grad()
+def test_it_answers_what_the_processor_gives_it(
+    model: Qwen2_5_VLForConditionalGeneration, processor: Qwen2_5_VLProcessor
+) -> None:
+    right = 0
+    for seed in TEST_SEEDS[:8]:
+        clip = Clip(seed, 16, events=3)
+        frames = np.stack([frame.image for frame in clip])
+        user = [{"type": "video"}, {"type": "text", "text": f"What colour was the {clip.events[1].shape}?"}]
+        prompt = processor.apply_chat_template([{"role": "user", "content": user}], add_generation_prompt=True)
+        given_to = processor(text=[prompt], videos=[frames], return_tensors="pt")
+        right += greedy(model, processor, given_to) == clip.events[1].colour
+    assert right >= 6
+
+
+def greedy(
+    model: Qwen2_5_VLForConditionalGeneration, processor: Qwen2_5_VLProcessor, prompt: dict[str, torch.Tensor]
+) -> str:
+    """Greedy decoding by whole forward passes at 2 fps, positions by the family's rule."""
+    ids, answer = prompt["input_ids"][0].tolist(), []
+    while len(answer) < 8:
+        positions: list[tuple[int, ...]] = []
+        next_position = base = cell = 0
+        for token in ids + answer:
+            if token == model.config.video_token_id:
+                base = next_position if not cell else base
+                t, r, c = np.unravel_index(cell, (16, 4, 4))
+                positions.append((int(base + 2 * t), int(base + r), int(base + c)))
+                cell += 1
+            else:
+                next_position = max((max(p) for p in positions), default=-1) + 1
+                positions.append((next_position,) * 3)
+                next_position += 1
+        logits = model(
+            input_ids=torch.tensor([ids + answer]),
+            pixel_values_videos=prompt["pixel_values_videos"],
+            video_grid_thw=prompt["video_grid_thw"],
+            position_ids=torch.tensor(positions).T[:, None],
+            use_cache=False,
+        ).logits
+        answer.append(int(logits[0, -1].argmax()))
+        if answer[-1] == model.generation_config.eos_token_id:
+            break
+    return processor.tokenizer.decode(answer, skip_special_tokens=True)
+
+
+# Training
+
+
+def test_a_resumed_run_is_the_uninterrupted_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(train, "VISION_STEPS", 1)
+    monkeypatch.setattr(train, "VISION_CLIPS", 2)
+    monkeypatch.setattr(train, "CLIPS_A_STEP", {4: 2, 8: 2})
+
+    def weights(folder: str, *steps: int) -> dict[str, torch.Tensor]:
+        for step in steps:
+            run = train.Run(tmp_path / folder, seed=0)
+            run.train(step, float("inf"), save_every=60, report=lambda line: None)
+        return run.model.state_dict()
+
+    whole, resumed = weights("whole", 2), weights("resumed", 1, 2)
+    for name, weight in whole.items():
+        torch.testing.assert_close(resumed[name], weight, msg=name)
+    AutoModelForImageTextToText.from_pretrained(tmp_path / "whole" / "export")

@@ -3,10 +3,10 @@
     python benchmarks/recall.py
     python benchmarks/recall.py --memory 256 --streams 20 --policies infinipot-v,infinipot-v:combine=union
 
-Every policy watches the same streams of the synthetic world and is asked the same questions. Prints the share of exactly
-right answers with a 95% interval (bootstrap over streams), and the paired difference to the first policy. Streams are
-of the development seeds; `--first-seed 10000` and above are those to report. A small still world: it tells policies
-that forget from those that remember, and no more.
+Every policy watches the same streams of the synthetic world and is asked the same questions. Prints the share of
+exactly right answers with a 95% interval (bootstrap over streams), and the paired difference to the first policy.
+Streams are of the development seeds; `--first-seed 10000` and above are those to report. A small still world: it
+tells policies that forget from those that remember, and no more.
 """
 
 import argparse
@@ -65,7 +65,8 @@ def main() -> None:
         difference = table[:, column] - table[:, 0]
         least, most = interval(difference, draws)
         against = f"{100 * difference.mean():+5.1f} [{100 * least:+.1f}, {100 * most:+.1f}]" if column else ""
-        print(f"{spec:58s} {100 * table[:, column].mean():4.0f}%    {100 * low:3.0f} to {100 * high:3.0f}     {against}")
+        right = 100 * table[:, column].mean()
+        print(f"{spec:58s} {right:4.0f}%    {100 * low:3.0f} to {100 * high:3.0f}     {against}")
 
 
 if __name__ == "__main__":

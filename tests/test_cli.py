@@ -230,7 +230,7 @@ def test_wrong_usage_is_exit_code_2(args: tuple[str, ...], said: str) -> None:
 
 
 @pytest.mark.parametrize("question", ["word " * 100, " "])
-def test_a_question_that_cannot_be_asked_fails_before_the_first_frame(question: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_question_that_cannot_be_asked_fails_before_any_frame(question: str, monkeypatch: pytest.MonkeyPatch) -> None:
     frames = []
     watched = Stream.watch
     monkeypatch.setattr(Stream, "watch", lambda self, frame: frames.append(frame) or watched(self, frame))

@@ -59,17 +59,6 @@ def turned(keys: Tensor, patch: Tensor) -> Tensor:
     return moved
 
 
-def unrotating(plain: Tensor) -> Callable[..., Tensor]:
-    """What the memory gives as `unrotate`, for keys that are known without rotation."""
-
-    def unrotate(order: Tensor | None = None) -> Tensor:
-        if order is None:
-            return plain.float().clone()
-        return plain.float().gather(1, order[..., None].expand(-1, -1, plain.shape[-1]))
-
-    return unrotate
-
-
 def video_tokens(
     plain: Tensor, values: Tensor, patch: Tensor, cell: Tensor, grids: tuple[Grid, ...], **where: int
 ) -> VideoTokens:
@@ -173,8 +162,8 @@ def test_works_in_half_precision(spec: str, dtype: torch.dtype) -> None:
 def test_tar_of_half_precision_keys_is_exact_and_does_not_overflow(reference: Any, keys: Any) -> None:
     tokens = random_tokens(heads=3, sizes=((3, 4),))
     plain, cached = (1000 * tensor for tensor in (tokens.unrotate(), tokens.keys))  # squares leave float16
-    half = replace(tokens, keys=cached.half(), unrotate=unrotating(plain.half()))
-    exact = replace(tokens, keys=cached.half().float(), unrotate=unrotating(plain.half()))
+    half = replace(tokens, keys=cached.half(), unrotate=giving(plain.half().float()))
+    exact = replace(tokens, keys=cached.half().float(), unrotate=giving(plain.half().float()))
     torch.testing.assert_close(tar(half, reference, 0.25, keys), tar(exact, reference, 0.25, keys))
 
 
@@ -391,6 +380,13 @@ def test_union_always_keeps_the_recent_patches() -> None:
             for budget in (12, 13, 40):
                 assert all(kept >= set(range(36, 48)) for kept in as_sets(policy.select(tokens, budget)))
             assert as_sets(policy.select(tokens, 5)) == [set(range(43, 48))] * 2
+
+
+@pytest.mark.parametrize("piece", [1, 7, 32])
+def test_tar_is_the_same_in_pieces(piece: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    tokens = random_tokens(sizes=MIXED, patches=9)
+    monkeypatch.setattr("infinipot.policies.redundancy.PIECE", piece)
+    assert close(tar(tokens, "previous", 0.25, "unrotated"), slow_tar_previous(tokens.unrotate(), tokens, 1))
 
 
 # What the method is for, on planted scenes.

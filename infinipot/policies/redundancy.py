@@ -1,10 +1,12 @@
 """TaR, temporal-axis redundancy: how alike a token is to what its cell shows at other times; high: redundant.
 
 InfiniPot-V, https://arxiv.org/abs/2506.15745. Keys are compared with their rotary rotation undone: rotated
-keys grow apart with time whatever they show. One KV head at a time, so that scratch stays below a layer's
-size.
+keys grow apart with time whatever they show. A piece or a KV head at a time, so that scratch stays a fraction of a
+layer.
 """
 
+from collections.abc import Callable
+from functools import partial
 from typing import Literal
 
 import torch
@@ -16,6 +18,7 @@ from infinipot.policies.base import VideoTokens
 Reference = Literal["previous", "recent"]
 Keys = Literal["unrotated", "rotated"]
 
+PIECE = 512  # tokens of a head that are compared at once: few enough to stay in a processor's cache
 NEW = -torch.inf  # the TaR of a token that has nothing to be compared with: not redundant at all
 
 
@@ -28,28 +31,30 @@ def tar(tokens: VideoTokens, reference: Reference, recent: float, keys: Keys) ->
         keys: compare them "unrotated", or "rotated" as cached (an ablation).
     """
     if reference == "previous":
-        order = tokens.cell.argsort(dim=1, stable=True)  # cell by cell, each in order of arrival
-        arranged = tokens.unrotate(order) if keys == "unrotated" else _arranged(tokens.keys, order)
-        return against_previous(arranged, tokens.cell, order)
+        arranged = tokens.unrotate if keys == "unrotated" else partial(_arranged, tokens.keys)
+        return against_previous(arranged, tokens.cell)
     compared = tokens.unrotate() if keys == "unrotated" else tokens.keys
     cells = max(grid.first_cell + grid.cells for grid in tokens.grids)
     return against_recent(compared, tokens.cell, in_recent_patches(tokens, recent), cells)
 
 
-def against_previous(arranged: Tensor, cell: Tensor, order: Tensor) -> Tensor:
+def against_previous(arranged: Callable[[Tensor], Tensor], cell: Tensor) -> Tensor:
     """TaR(t, c) = cos(k(t, c), k(t⁻, c)), where t⁻ is the last patch before t of which the head holds cell c.
 
     Args:
-        arranged: `[kv_heads, N, head_dim]`, the keys cell by cell, each cell's in order of arrival.
+        arranged: gives the keys of tokens in an order, `[kv_heads, n]` -> `[kv_heads, n, head_dim]`.
         cell: `[kv_heads, N]`, in order of arrival.
-        order: `[kv_heads, N]`, which token stands where in `arranged`.
     """
+    order = cell.argsort(dim=1, stable=True)  # cell by cell, each in order of arrival
     by_cell = cell.gather(1, order)
-    seen = by_cell[:, 1:] == by_cell[:, :-1]
-    norm = torch.linalg.vector_norm(arranged, dim=-1, dtype=torch.float32).clamp_min(1e-9)
-    product = torch.stack([(key[1:] * key[:-1]).sum(-1, dtype=torch.float32) for key in arranged])
-    cosine = (product / (norm[:, 1:] * norm[:, :-1])).masked_fill(~seen, NEW)
-    return torch.full_like(norm, NEW).scatter_(1, order[:, 1:], cosine)
+    again = by_cell[:, 1:] == by_cell[:, :-1]
+    cosines = []
+    for piece in range(0, cell.shape[1] - 1, PIECE):
+        key = arranged(order[:, piece : piece + PIECE + 1]).float()
+        norm = torch.linalg.vector_norm(key, dim=-1).clamp_min(1e-9)
+        cosines.append((key[:, 1:] * key[:, :-1]).sum(-1) / (norm[:, 1:] * norm[:, :-1]))
+    cosine = torch.cat(cosines, dim=1).masked_fill(~again, NEW)
+    return torch.full(cell.shape, NEW, device=cell.device).scatter_(1, order[:, 1:], cosine)
 
 
 def against_recent(keys: Tensor, cell: Tensor, recent: Tensor, cells: int) -> Tensor:
@@ -78,7 +83,7 @@ def against_recent(keys: Tensor, cell: Tensor, recent: Tensor, cells: int) -> Te
 
 
 def _arranged(keys: Tensor, order: Tensor) -> Tensor:
-    return torch.stack([key.index_select(0, index).float() for key, index in zip(keys, order, strict=True)])
+    return torch.stack([key.index_select(0, index) for key, index in zip(keys, order, strict=True)])
 
 
 def recent_patches(tokens: VideoTokens, share: float) -> int:

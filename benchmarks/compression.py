@@ -1,14 +1,13 @@
-"""How long one eviction takes, next to a plain copy of what it evicts from.
+"""How long a compression takes, next to a plain copy of the keys and values it works on.
 
     python benchmarks/compression.py
     python benchmarks/compression.py --policy infinipot-v:combine=union --policy van --dtype bfloat16
 
-A pass is, for every layer: select, put the indices in order, gather keys, values and coordinates into a spare
-layer that exists already. The copy moves the same keys and values, all N of them, into storage of the same
-kind. The default shape is that of Qwen2.5-VL-7B with 4480 video tokens held, of which 3360 stay. Keys are
-random, and a tenth of the tokens has been evicted before, so that heads hold different ones. Times are
-medians over passes taken in turn; scratch is the most memory that the select of one layer allocates at
-once.
+A pass is what a stream does: for every layer, select what stays, and gather its keys, values and coordinates into the
+spare slab. The copy moves all video keys and values into storage that was allocated and touched before. The default
+shape is that of Qwen2.5-VL-7B, 4480 video tokens of which 3360 stay. The memory has been compressed before, so heads
+hold different tokens. Copy and pass take turns, and times are medians. Scratch is the most memory that choosing one
+layer's tokens allocates at once, as a share of the layer's keys and values.
 """
 
 import argparse
@@ -17,68 +16,39 @@ import time
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
 from infinipot import policies
-from infinipot.policies import Grid, Policy, VideoTokens
-
-TEMPORAL = 16  # rotary frequencies of 64 that turn with time
-
-
-def layer_of_tokens(arguments: argparse.Namespace, layer: int, grid: Grid) -> VideoTokens:
-    """One layer as it stands just before an eviction, in a buffer somewhat longer than what it holds."""
-    shape = arguments.tokens + 512, arguments.heads, arguments.dim  # token by token, as the memory stores them
-    buffer, others = (torch.randn(shape).to(getattr(torch, arguments.dtype)) for _ in range(2))
-    keys, values = (stored[: arguments.tokens].transpose(0, 1) for stored in (buffer, others))
-    seen = -(-arguments.tokens * 10 // 9 // grid.cells) * grid.cells
-    index = torch.stack([torch.randperm(seen)[: arguments.tokens].sort().values for _ in range(arguments.heads)])
-    patch, cell = (part.T.contiguous().T.int() for part in (index // grid.cells, index % grid.cells))
-    frequency = 1e6 ** -(torch.arange(TEMPORAL) * 2 / arguments.dim)
-
-    def unrotate(order: Tensor | None = None) -> Tensor:
-        index = torch.arange(arguments.tokens).expand_as(patch) if order is None else order
-        row = index * arguments.heads + torch.arange(arguments.heads)[:, None]
-        turned = buffer.flatten(0, 1).index_select(0, row.flatten()).float().view(*index.shape, -1)
-        angle = patch.gather(1, index)[..., None] * frequency
-        cosine, sine, half = angle.cos(), angle.sin(), arguments.dim // 2
-        first, second = turned[..., :TEMPORAL], turned[..., half : half + TEMPORAL]
-        moved = second * cosine - first * sine
-        first.mul_(cosine).addcmul_(second, sine)
-        second.copy_(moved)
-        return turned
-
-    newest = seen // grid.cells - 1
-    return VideoTokens(keys, values, patch, cell, (grid,), newest, layer, arguments.layers, unrotate)
+from infinipot.memory import Draft, LayerShape, Memory, PositionRule, Rotary
+from infinipot.policies import Policy
 
 
-def evict(policy: Policy, tokens: VideoTokens, spare: tuple[Tensor, ...]) -> None:
-    """Select, and gather what stays into the spare layer: keys, values, patches, cells."""
-    heads = tokens.cell.shape[0]
-    kept = policy.select(tokens, spare[0].shape[0]).sort(dim=1).values
-    row = (kept.T * heads + torch.arange(heads)).flatten()
-    for source, target in zip((tokens.keys, tokens.values, tokens.patch, tokens.cell), spare, strict=True):
-        torch.index_select(source.transpose(0, 1).flatten(0, 1), 0, row, out=target.flatten(0, 1))
+def open_memory(arguments: argparse.Namespace) -> Memory:
+    """A memory of the shape asked for, with Qwen2.5-VL's rotary layout."""
+    shape = LayerShape(arguments.heads, arguments.dim, torch.device("cpu"), getattr(torch, arguments.dtype))
+    half = arguments.dim // 2
+    axes = [0] * (half // 4) + [1] * (3 * half // 8) + [2] * (3 * half // 8)
+    rotary = Rotary(1.0 / 1e6 ** (torch.arange(half) / half), axes)
+    return Memory(arguments.tokens, [shape] * arguments.layers, rotary, PositionRule(tokens_per_second=2.0))
 
 
-def copy(tokens: VideoTokens, target: tuple[Tensor, Tensor]) -> None:
-    target[0].copy_(tokens.keys)
-    target[1].copy_(tokens.values)
+def fill(memory: Memory, draft: Draft, arguments: argparse.Namespace) -> None:
+    """Random keys and values for as many new patches as find room."""
+    grid = memory.use_grid(arguments.rows, arguments.columns)
+    first, patches = memory.cursor.patch, (arguments.tokens - memory.held) // grid.cells
+    draft.video(grid, [float(patch) for patch in range(first, first + patches)])
+    for layer, bounded in enumerate(memory.cache.bounded):
+        states = torch.randn(2, 1, arguments.heads, draft.tokens, arguments.dim, dtype=bounded.shape.dtype)
+        memory.cache.update(states[0], states[1], layer)
 
 
-def median_milliseconds(passes: dict[str, Callable[[], None]], repeats: int) -> dict[str, float]:
-    """The median time of each pass, the passes in turn, so that a busy machine slows all of them."""
-    times: dict[str, list[float]] = {name: [] for name in passes}
-    for repeat in range(repeats + 1):
-        for name, run in passes.items():
-            start = time.perf_counter()
-            run()
-            if repeat:  # the first one warms up
-                times[name].append(1e3 * (time.perf_counter() - start))
-    return {name: statistics.median(taken) for name, taken in times.items()}
+def milliseconds(run: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    run()
+    return 1e3 * (time.perf_counter() - start)
 
 
-def peak_scratch(run: Callable[[], object]) -> int:
+def scratch(run: Callable[[], object]) -> int:
     """Most bytes that were allocated at once during the run and not before it."""
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
         run()
@@ -88,6 +58,36 @@ def peak_scratch(run: Callable[[], object]) -> int:
             held += event.nbytes()
             peak = max(peak, held)
     return peak
+
+
+def measure(policy: Policy, arguments: argparse.Namespace) -> tuple[float, float, float]:
+    """Milliseconds of the copy and of the pass, and the scratch as a share of a layer."""
+    memory = open_memory(arguments)
+    targets = [
+        (torch.zeros_like(layer.slab.keys), torch.zeros_like(layer.slab.values)) for layer in memory.cache.bounded
+    ]
+    copies, passes = [], []
+    for repeat in range(arguments.repeats + 2):
+        with memory.draft() as draft:
+            fill(memory, draft, arguments)
+
+            def copy() -> None:
+                for layer, (keys, values) in zip(memory.cache.bounded, targets, strict=True):
+                    keys.copy_(layer.slab.keys)
+                    values.copy_(layer.slab.values)
+
+            def compress(draft: Draft = draft) -> None:
+                memory.commit(draft, policy=policy, keep=lambda text, video: arguments.keep)
+
+            times = milliseconds(copy), milliseconds(compress)
+        if repeat > 1:  # the first ones touch the storage, and make the heads differ
+            copies.append(times[0])
+            passes.append(times[1])
+    tokens = memory.video_tokens(layer=0)
+    cells = arguments.rows * arguments.columns
+    used = scratch(lambda: policy.select(tokens, 3 * arguments.keep // 4 // cells * cells))
+    held = tokens.keys.nbytes + tokens.values.nbytes
+    return statistics.median(copies), statistics.median(passes), used / held
 
 
 def main() -> None:
@@ -104,31 +104,13 @@ def main() -> None:
     torch.manual_seed(0)
     torch.set_num_threads(arguments.threads)
 
-    grid = Grid(arguments.rows, arguments.columns, first_cell=0)
-    layers = [layer_of_tokens(arguments, layer, grid) for layer in range(arguments.layers)]
-    target = torch.empty_like(layers[0].keys), torch.empty_like(layers[0].values)
-    fields = layers[0].keys, layers[0].values, layers[0].patch, layers[0].cell
-    spare = tuple(torch.empty_like(field.transpose(0, 1)[: arguments.keep]) for field in fields)
-    layer_bytes = sum(tensor.nbytes for tensor in target)
-
     every = [kind.name for kind in policies.available() if kind.evicts]
-    chosen = {spec: policies.make(spec) for spec in arguments.policy or every}
-    passes = {"copy": lambda: [copy(tokens, target) for tokens in layers]} | {
-        spec: lambda policy=policy: [evict(policy, tokens, spare) for tokens in layers]
-        for spec, policy in chosen.items()
-    }
-    taken = median_milliseconds(passes, arguments.repeats)
-
-    threads = arguments.threads
-    print(
-        f"{arguments.layers} layers, {arguments.heads} KV heads of {arguments.dim}, {arguments.dtype}: "
-        f"{arguments.tokens} -> {arguments.keep} tokens, {grid.cells} cells a patch, {threads} threads"
-    )
-    print(f"{'':36}{'ms':>8}{'x copy':>8}{'scratch, layers':>17}")
-    print(f"{'copy':36}{taken['copy']:8.1f}{1:8.2f}")
-    for spec, policy in chosen.items():
-        scratch = peak_scratch(lambda policy=policy: policy.select(layers[0], arguments.keep)) / layer_bytes
-        print(f"{spec:36}{taken[spec]:8.1f}{taken[spec] / taken['copy']:8.2f}{scratch:17.2f}")
+    print(f"{arguments.layers} layers, {arguments.tokens} -> {arguments.keep} tokens, {arguments.dtype}")
+    print(f"{'policy':44s} copy ms   pass ms   pass / copy   scratch / layer")
+    with torch.inference_mode():
+        for spec in arguments.policy or every:
+            copy, taken, used = measure(policies.make(spec), arguments)
+            print(f"{spec:44s} {copy:7.1f}   {taken:7.1f}   {taken / copy:11.2f}   {used:15.2f}", flush=True)
 
 
 if __name__ == "__main__":

@@ -231,7 +231,7 @@ class Memory:
                     f"policy {policy.name!r} returned {chosen.dtype} indices of shape {tuple(chosen.shape)}: "
                     f"int64 of shape {(shape.kv_heads, budget)} were asked for"
                 )
-            kept = slots[chosen.sort(dim=-1).values].T
+            kept = slots[_ascending(chosen, len(slots))].T
         return torch.cat([_slots(text, shape.device).unsqueeze(1).expand(-1, shape.kv_heads), kept])
 
     def _view(self, layer: int, video: list[slice], cursor: Cursor) -> VideoTokens:
@@ -316,3 +316,12 @@ def _slots(slices: list[slice], device: torch.device) -> Tensor:
 def _take(rows: Tensor, slices: list[slice]) -> Tensor:
     """The rows of these slices: a view where they are one run."""
     return rows[slices[0]] if len(slices) == 1 else torch.cat([rows[part] for part in slices])
+
+
+def _ascending(chosen: Tensor, length: int) -> Tensor:
+    """Rows of indices below `length`, put in order: by counting, which is faster than sorting."""
+    heads, count = chosen.shape
+    taken = torch.zeros(heads, length, dtype=torch.bool, device=chosen.device).scatter_(1, chosen, True)
+    place = torch.where(taken, taken.cumsum(1) - 1, count)
+    index = torch.arange(length, device=chosen.device).expand(heads, -1)
+    return torch.zeros(heads, count + 1, dtype=torch.int64, device=chosen.device).scatter_(1, place, index)[:, :count]

@@ -1,7 +1,7 @@
 """What each policy remembers: the embedded model's answers over streams that a full cache would pass many times over.
 
     python benchmarks/recall.py
-    python benchmarks/recall.py --memory 256 --streams 20 --policies infinipot-v,infinipot-v:combine=union
+    python benchmarks/recall.py --memory 256 --streams 20 --policies "infinipot-v;infinipot-v:combine=two-stage"
 
 Every policy watches the same streams of the synthetic world and is asked the same questions. Prints the share of
 exactly right answers with a 95% interval (bootstrap over streams), and the paired difference to the first policy.
@@ -32,8 +32,8 @@ def main() -> None:
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument(
         "--policies",
-        default="infinipot-v;infinipot-v:combine=union;infinipot-v:combine=union,reference=recent;"
-        "infinipot-v-reference;tar;van;uniform;sliding-window;streaming-llm;random",
+        default="infinipot-v;infinipot-v:reference=recent;infinipot-v:combine=two-stage;infinipot-v-reference;"
+        "tar;van;uniform;sliding-window;streaming-llm;random",
         help="separated by ';' (options have commas of their own), or by ',' where there are no options",
     )
     arguments = parser.parse_args()

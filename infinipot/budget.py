@@ -4,6 +4,7 @@ import re
 from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass
+from numbers import Integral
 
 from infinipot.errors import CapError
 
@@ -24,6 +25,7 @@ class Budget:
         prompt: tokens of the system prompt.
         reserve: tokens kept free for a question and its answer.
         dialogue: tokens that remembered turns may take.
+        reopening: tokens of the text that opens a video again behind a remembered turn.
         keep: |C| as a share of the video's part of the cap, in (0, 1).
         block: temporal patches per block; None for as many as fit, 8 at the most.
     """
@@ -32,16 +34,17 @@ class Budget:
     prompt: int
     reserve: int
     dialogue: int
+    reopening: int = 0
     keep: float = 0.75
     block: int | None = None
 
     def video(self, text: int) -> int:
         """The video's part of the cap while `text` tokens of prompt and dialogue are held."""
-        return self.cap - text - self.reserve
+        return self.cap - text - self.reserve - self.reopening
 
     def kept(self, text: int, cells: int, *, whole_patches: bool = False) -> int:
         """|C|: the video tokens that a compression leaves."""
-        kept = int(self.keep * self.video(text))
+        kept = max(1, int(self.keep * self.video(text))) if self.keep else 0
         return kept - kept % cells if whole_patches else kept
 
     def block_patches(self, cells: int) -> int:
@@ -54,6 +57,7 @@ class Budget:
 def make_budget(
     cap: int,
     prompt: int,
+    reopening: int = 0,
     *,
     reserve: int | None = None,
     dialogue: int | None = None,
@@ -77,6 +81,7 @@ def make_budget(
     return Budget(
         cap=cap,
         prompt=prompt,
+        reopening=reopening,
         reserve=max(eighth, 64) if reserve is None else reserve,
         dialogue=eighth if dialogue is None else dialogue,
         keep=keep,
@@ -92,7 +97,7 @@ def smallest_cap(budget_of: Callable[[int], Budget], cells: int) -> int:
 
     found = 1 + bisect_left(range(1, _LARGEST_CAP), True, key=fits)
     # Where a default share grows by a token the video's part may lose one: look a little further down.
-    return next(cap for cap in range(max(1, found - 16), found + 1) if fits(cap))
+    return next((cap for cap in range(max(1, found - 16), found + 1) if fits(cap)), found)
 
 
 def parse_memory(memory: int | str, bytes_per_token: int) -> int:
@@ -101,12 +106,17 @@ def parse_memory(memory: int | str, bytes_per_token: int) -> int:
     Raises:
         CapError: neither of the two.
     """
-    if isinstance(memory, int):
-        return memory
+    if isinstance(memory, Integral):
+        return int(memory)
+    if not isinstance(memory, str):
+        raise CapError(f"memory={memory!r}: give tokens, such as 4096, or an amount, such as '256MiB' or '2GB'")
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]*)\s*", memory)
     number, unit = (found[1], found[2].upper()) if found else ("", "?")
     if unit == "" and "." not in number:
         return int(number)
     if unit not in _UNITS:
         raise CapError(f"memory={memory!r}: give tokens, such as 4096, or an amount, such as '256MiB' or '2GB'")
-    return int(float(number) * _UNITS[unit]) // bytes_per_token
+    tokens = int(float(number) * _UNITS[unit]) // bytes_per_token
+    if not tokens:
+        raise CapError(f"memory={memory!r} is less than one token takes: {bytes_per_token} bytes over all layers")
+    return tokens

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedConfig
 
 from infinipot import embedded, policies
@@ -101,16 +102,21 @@ def load(
         getattr(torch, dtype, None) if isinstance(dtype, str) else dtype, torch.dtype
     ):
         raise ModelError(f"dtype={dtype!r}: give 'auto', or a type such as 'bfloat16', 'float16' or 'float32'")
-    name = str(model)
+    name = str(Path(model).expanduser()) if str(model).startswith("~") else str(model)
     source = str(embedded.path()) if name == "embedded" else name
     pinned = {"revision": revision} if revision else {}
     family = _family_of(name, source, pinned)
     options = dict(pinned) | ({"attn_implementation": attn_implementation} if attn_implementation else {})
     placed = device_map if device_map is not None else {"": _device(device)}
     try:
-        network = AutoModelForImageTextToText.from_pretrained(source, dtype=dtype, device_map=placed, **options)
-    except (OSError, ValueError, ImportError, RuntimeError) as error:
+        loaded: Any = AutoModelForImageTextToText.from_pretrained(
+            source, dtype=dtype, device_map=placed, output_loading_info=True, **options
+        )
+    except (OSError, ValueError, ImportError, RuntimeError, SafetensorError) as error:
         raise ModelError(f"{name}: the weights cannot be loaded: {_first_line(error)}") from error
+    network, report = loaded
+    if missing := sorted(report["missing_keys"]):
+        raise ModelError(f"{name}: the checkpoint lacks {len(missing)} weights, {missing[0]} among them")
     try:
         processor = AutoProcessor.from_pretrained(source, **pinned)
     except (OSError, ValueError, ImportError) as error:

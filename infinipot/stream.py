@@ -3,7 +3,9 @@
 Knows the order of things, not how a family encodes frames, how the memory stores tokens or how a policy chooses.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Self
@@ -15,7 +17,6 @@ from infinipot.budget import Budget, make_budget, parse_memory, smallest_cap
 from infinipot.errors import CapError, FrameError, InfinipotError, QuestionError
 from infinipot.generate import greedy
 from infinipot.memory import Draft, Memory, allocated_bytes
-from infinipot.memory.interrupts import interrupts_held
 from infinipot.models import Family, Patch
 from infinipot.policies.base import Grid, Policy
 from infinipot.stats import Stats, Stopwatch
@@ -54,8 +55,9 @@ class _Intake:
 class Stream:
     """A video in bounded memory: `watch` it frame by frame and `ask` at any moment. `Model.stream` opens one.
 
-    A call that raises, or that Ctrl-C ends, leaves the stream as it was before the call. Asking changes nothing,
-    unless the turn is to be remembered.
+    A call that raises, or that Ctrl-C ends, leaves the stream as it was before the call: at the most, frames that
+    waited for their block have gone into the memory, or positions have been re-based. Asking changes nothing, unless
+    the turn is to be remembered. One call at a time.
 
     Args:
         family: the model.
@@ -80,6 +82,8 @@ class Stream:
     ) -> None:
         if not fps > 0:
             raise FrameError(f"fps={fps}: the frames per second must be above 0")
+        if pixels is not None and not (len(pixels) == 2 and 0 < pixels[0] <= pixels[1]):
+            raise InfinipotError(f"pixels={pixels}: give the least and the most pixels of a resized frame")
         if positions not in ("rebase", "native"):
             raise InfinipotError(f"positions={positions!r}: give 'rebase' or 'native'")
         self.policy = policy
@@ -91,7 +95,8 @@ class Stream:
         self._reopening = family.tokenize(self._chat.reopening)
 
         def budget_of(cap: int) -> Budget:
-            budget = make_budget(cap, len(self._opening), reserve=reserve, dialogue=dialogue, keep=keep, block=block)
+            texts = len(self._opening), len(self._reopening)
+            budget = make_budget(cap, *texts, reserve=reserve, dialogue=dialogue, keep=keep, block=block)
             return budget if policy.evicts else replace(budget, keep=0.0)
 
         shapes = family.layer_shapes()
@@ -109,10 +114,15 @@ class Stream:
                     f"on: give at most {largest}, or positions='native'"
                 )
             rule = replace(rule, longest_gap=max(1, self._range // (8 * max(block or 0, 8))))
-        self._memory = Memory(self._budget.cap, shapes, family.rotary(), rule, self._budget.dialogue)
+        try:
+            self._memory = Memory(cap, shapes, family.rotary(), rule, self._budget.dialogue)
+        except RuntimeError as error:  # torch's word for having no memory left, on any device
+            size = allocated_bytes(cap, shapes) / 2**20
+            raise CapError(f"memory={cap} tokens takes {size:.0f} MiB, which the device does not have") from error
         self._intake = _Intake()
         self._stopwatch = Stopwatch()
         self._closed = False
+        self._busy = threading.Lock()
 
     @torch.inference_mode()
     def watch(self, frame: Frame | ImageLike, time: float | None = None) -> None:
@@ -127,8 +137,10 @@ class Stream:
             FrameError: it is not a picture, or not later than the last frame.
             CapError: the memory is too small for frames of this size, or full and the policy never evicts.
         """
-        self._require_open()
-        frame = self._accept(frame, time)
+        with self._alone():
+            self._take_in(self._accept(frame, time))
+
+    def _take_in(self, frame: Frame) -> None:
         if frame.image.shape[:2] != self._intake.size:
             self._change_size(frame)
         intake = replace(
@@ -170,12 +182,21 @@ class Stream:
             QuestionError: it is empty, or no frame was watched yet.
             CapError: question and answer do not fit the share of the memory that is reserved for them.
         """
-        self._require_open()
+        with self._alone():
+            return self._answer(question, max_new_tokens, remember, on_text)
+
+    def _answer(
+        self,
+        question: str,
+        max_new_tokens: int | None,
+        remember: bool,
+        on_text: Callable[[str], None] | None,
+    ) -> str:
         if not self._intake.frames:
             raise QuestionError("there is nothing to ask about yet: watch a frame first")
         patches = self._patches(self._intake)
         prompt = self._prompt(question, follows_video=bool(patches) or self._memory.cursor.base is not None)
-        limit = self._answer_limit(len(prompt), max_new_tokens, remember)
+        limit = self._answer_limit(question, max_new_tokens, remember)
 
         with self._memory.draft() as draft:
             parts = self._lay_out(draft, patches)
@@ -198,7 +219,7 @@ class Stream:
     def check(self, question: str, *, max_new_tokens: int | None = None, remember: bool = False) -> None:
         """Raises what `ask` would raise for a question that cannot be asked at any moment, without asking it."""
         self._require_open()
-        self._answer_limit(len(self._prompt(question, follows_video=True)), max_new_tokens, remember)
+        self._answer_limit(question, max_new_tokens, remember)
 
     def stats(self) -> Stats:
         """What is held, and what it cost so far."""
@@ -235,6 +256,19 @@ class Stream:
     ) -> None:
         self.close()
 
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """One call at a time: a stream has one memory, and a draft on it is not part of it yet."""
+        self._require_open()
+        if not self._busy.acquire(blocking=False):
+            raise InfinipotError(
+                "the stream is in the middle of another call: one thread at a time, and no call inside"
+            )
+        try:
+            yield
+        finally:
+            self._busy.release()
+
     def _require_open(self) -> None:
         if self._closed:
             raise InfinipotError("the stream is closed: open another one")
@@ -252,23 +286,41 @@ class Stream:
 
     def _change_size(self, frame: Frame) -> None:
         """Enters the grid of a frame of another size: what waits in the old one goes into the memory first."""
-        probe = self._family.patchify([frame.image], frame.time, self._pixels)
-        block = self._block_patches(probe.rows * probe.columns)
-        patches, old = self._patches(self._intake), self._intake.grid
-        grid = self._memory.use_grid(probe.rows, probe.columns)
-        intake = replace(self._intake, pending=(), odd=(), size=frame.image.shape[:2], grid=grid, block=block)
-        with self._memory.draft() as draft:
-            if patches:
-                self._forward(self._lay_out(draft, patches, old))
-            self._commit(draft, intake)
+        probe = self._patchify([frame])
+        cells = probe.rows * probe.columns
+        block, old, grids = self._block_patches(cells), self._intake.grid, self._memory.grids
+        if self.policy.whole_patches and grids and cells != old.cells:
+            raise FrameError(
+                f"frames changed from {old.rows} x {old.columns} to {probe.rows} x {probe.columns} cells, but policy "
+                f"{self.policy.name!r} reads the memory as patches of one size"
+            )
+        self._require_slots(self._intake, more=cells)
+        patches = self._patches(self._intake)
+        try:
+            grid = self._memory.use_grid(probe.rows, probe.columns)
+            intake = replace(self._intake, pending=(), odd=(), size=frame.image.shape[:2], grid=grid, block=block)
+            with self._memory.draft() as draft:
+                if patches:
+                    self._forward(self._lay_out(draft, patches, old))
+                self._commit(draft, intake)
+        except BaseException:
+            if self._intake.grid is old:
+                self._memory.grids = grids
+            raise
 
     def _patches(self, intake: _Intake) -> tuple[Patch, ...]:
         """The temporal patches that wait, one whose frames are not complete included."""
         if not intake.odd:
             return intake.pending
-        images = [frame.image for frame in intake.odd]
+        return (*intake.pending, self._patchify(intake.odd))
+
+    def _patchify(self, frames: Sequence[Frame]) -> Patch:
+        """One temporal patch of frames of one size."""
         with self._stopwatch.phase("vision"):
-            return (*intake.pending, self._family.patchify(images, intake.odd[0].time, self._pixels))
+            try:
+                return self._family.patchify([frame.image for frame in frames], frames[0].time, self._pixels)
+            except ValueError as error:  # such as a picture that is 200 times as wide as high
+                raise FrameError(f"the model cannot take a frame of this size: {error}") from error
 
     def _prefill(self, intake: _Intake) -> None:
         """Runs a block through the model and makes it part of the memory."""
@@ -287,10 +339,12 @@ class Stream:
                 return None
             return self._budget.kept(text, cells, whole_patches=self.policy.whole_patches)
 
-        with interrupts_held(), self._stopwatch.phase("compress"):
-            evicted = self._memory.compressions
-            self._memory.commit(draft, turn=turn, policy=self.policy, keep=keep)
+        def take() -> None:
             self._intake = intake
+
+        with self._stopwatch.phase("compress"):
+            evicted = self._memory.compressions
+            self._memory.commit(draft, turn=turn, policy=self.policy, keep=keep, on_applied=take)
             if self.policy.dense_positions and self._memory.compressions > evicted:
                 self._memory.rebase(target=0, limit=self._memory.cursor.next)
 
@@ -343,22 +397,27 @@ class Stream:
     def _block_patches(self, cells: int) -> int:
         """Temporal patches of `cells` tokens in a block, or an error that names the memory that would do."""
         patches = self._budget.block_patches(cells)
-        if not patches:
-            least = smallest_cap(self._budget_of, cells)
-            size = f" and frames of {cells} tokens" if cells > 1 else ""
+        if patches:
+            return patches
+        least = smallest_cap(self._budget_of, cells)
+        if cells == 1:
             raise CapError(
-                f"memory={self._budget.cap} tokens is too small for this prompt{size}: "
-                f"the smallest that works is {least}"
+                f"memory={self._budget.cap} tokens is too small for this prompt alone: give {least} and more"
             )
-        return patches
+        message = f"memory={self._budget.cap} tokens is too small for this prompt and frames of {cells} tokens"
+        if self._range is not None and least > 3 * self._range // 4:
+            raise CapError(
+                f"{message}, and {least} would leave the trained positions: give smaller frames (pixels=...)"
+            )
+        raise CapError(f"{message}: the smallest that works is {least}")
 
-    def _require_slots(self, intake: _Intake) -> None:
-        """A policy that never evicts is full when the next temporal patch finds no room."""
-        waiting = len(intake.times()) * intake.grid.cells
-        text = self._memory.text + len(self._lead(self._memory.cursor.base is None))
+    def _require_slots(self, intake: _Intake, more: int = 0) -> None:
+        """A policy that never evicts is full when what waits, and `more` tokens, find no room beside the dialogue."""
+        waiting = len(intake.times()) * intake.grid.cells + more
+        text = len(self._opening) + self._budget.dialogue
         if not self.policy.evicts and self._memory.video + waiting > self._budget.video(text):
             raise CapError(
-                f"the memory of {self._budget.cap} tokens is full at {intake.time:g} s, and policy "
+                f"the memory of {self._budget.cap} tokens is full at {max(intake.time, 0.0):g} s, and policy "
                 f"{self.policy.name!r} never evicts: give more memory, or another policy"
             )
 
@@ -386,17 +445,19 @@ class Stream:
         # A question is text, whatever is in it: it cannot end its turn and begin another.
         return [*tokenize(before), *tokenize(question, plain=True), *tokenize(self._chat.after_question)]
 
-    def _answer_limit(self, prompt: int, asked: int | None, remember: bool) -> int:
+    def _answer_limit(self, question: str, asked: int | None, remember: bool) -> int:
         """Tokens that an answer may take, the same at every moment of the stream."""
+        prompt = max(len(self._prompt(question, follows_video=follows)) for follows in (True, False))
         room = self._budget.reserve
         if remember:
-            room = min(room, self._budget.dialogue - len(self._reopening))
+            # A turn may stand behind one reopening of the video, and the next one behind the turn.
+            room = min(room, self._budget.dialogue - 2 * len(self._reopening))
         limit = min(room - prompt, _LONGEST_ANSWER) if asked is None else asked
         if limit < 1 and asked is not None:
             raise QuestionError(f"max_new_tokens={asked}: an answer has at least one token")
         if limit < 1 or prompt + limit > room:
             needed = prompt + max(limit, 1)
-            share = f"dialogue={needed + len(self._reopening)}" if remember else f"reserve={needed}"
+            share = f"dialogue={needed + 2 * len(self._reopening)}" if remember else f"reserve={needed}"
             raise CapError(
                 f"the question takes {prompt} tokens and its answer up to {max(limit, 1)}, but only {room} are set "
                 f"aside for both: open the stream with {share} or more, or with more memory"

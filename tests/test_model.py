@@ -6,6 +6,7 @@ import shutil
 import pytest
 import torch
 from conftest import pictures
+from safetensors.torch import load_file, save_file
 
 import infinipot
 from infinipot import ModelError, embedded
@@ -62,6 +63,20 @@ def test_a_folder_without_weights_is_an_error(tmp_path):
     folder = shutil.copytree(embedded.path(), tmp_path / "checkpoint")
     (folder / "model.safetensors").unlink()
     with pytest.raises(ModelError, match="weights cannot be loaded"):
+        infinipot.load(folder)
+
+
+def test_a_damaged_or_incomplete_checkpoint_is_an_error(tmp_path):
+    folder = shutil.copytree(embedded.path(), tmp_path / "checkpoint")
+    weights = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(weights[: len(weights) // 2])
+    with pytest.raises(ModelError, match="weights cannot be loaded"):
+        infinipot.load(folder)
+    kept = load_file(embedded.path() / "model.safetensors")
+    lost = next(name for name in kept if "layers.1" in name)
+    del kept[lost]
+    save_file(kept, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ModelError, match="lacks 1 weights"):
         infinipot.load(folder)
 
 

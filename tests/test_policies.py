@@ -25,10 +25,10 @@ VARIANTS = [
     "tar:reference=recent",
     "tar:keys=rotated",
     "van:pooling=layerwise",
-    "infinipot-v:reference=recent",
-    "infinipot-v:r1=1",
-    "infinipot-v:r1=0",
-    "infinipot-v:combine=union",
+    "infinipot-v:combine=two-stage,reference=recent",
+    "infinipot-v:combine=two-stage,r1=1",
+    "infinipot-v:combine=two-stage,r1=0",
+    "infinipot-v:combine=two-stage",
     "infinipot-v:combine=union,reference=recent,alpha=0,recent=0",
     "infinipot-v:combine=union,alpha=1,recent=1",
     "infinipot-v:keys=rotated,coordinates=guessed,pooling=layerwise",
@@ -435,8 +435,13 @@ def test_two_stage_drops_a_loud_value_that_is_redundant() -> None:
     plain = still.unrotate()
     plain[:, torch.arange(36) > 11] = torch.randn(2, 24, HEAD_DIM, generator=torch.Generator().manual_seed(5))
     tokens = replace(still, unrotate=giving(plain))
-    assert all(9 not in kept for kept in as_sets(policies.make("infinipot-v", r1=1 / 6).select(tokens, 20)))
-    assert all(9 in kept for kept in as_sets(policies.make("infinipot-v", r1=0).select(tokens, 20)))
+    assert all(
+        9 not in kept
+        for kept in as_sets(policies.make("infinipot-v", combine="two-stage", r1=1 / 6).select(tokens, 20))
+    )
+    assert all(
+        9 in kept for kept in as_sets(policies.make("infinipot-v", combine="two-stage", r1=0).select(tokens, 20))
+    )
 
 
 def test_guessed_coordinates_are_the_true_ones_until_something_is_evicted() -> None:

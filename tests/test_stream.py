@@ -1,5 +1,6 @@
 """A stream as its user has it: the cap, asking, failures, many streams on one model, endless video."""
 
+import signal
 from collections.abc import Callable
 from types import SimpleNamespace
 
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 import infinipot
 from infinipot import CapError, Frame, FrameError, InfinipotError, PolicyError, QuestionError, Stream, policies
 from infinipot.memory import LayerShape, PositionRule, Rotary
-from infinipot.memory.storage import BoundedLayer
+from infinipot.memory.storage import BoundedCache, BoundedLayer
 from infinipot.models import Family, Patch
 from infinipot.models.chat import ChatFormat
 
@@ -210,6 +211,43 @@ def test_the_pieces_of_an_answer_make_the_answer(qwen):
         assert "".join(pieces).strip() == answer
 
 
+def test_the_prompt_stays_however_many_turns_come_and_go(qwen):
+    """Also where the first question is remembered before the first block is full."""
+    with qwen.stream(**SMALL) as stream:
+        for turn in range(5):
+            for image in pictures(3, seed=turn):
+                stream.watch(image)
+            stream.ask(QUESTIONS[turn % 3], max_new_tokens=5, remember=True)
+            memory = stream._memory
+            assert memory.text - memory.dialogue == len(stream._opening)
+            first = memory.cache.bounded[0].slab.origin[: len(stream._opening), 0, 2]
+            assert first.tolist() == list(range(len(stream._opening)))
+
+
+@pytest.mark.parametrize("policy", ["infinipot-v", "full"])
+@pytest.mark.parametrize("memory", range(216, 250, 3))
+def test_the_whole_reserve_can_be_used_behind_remembered_turns(qwen, policy, memory):
+    family = qwen.family
+    with qwen.stream(memory, policy, reserve=44, dialogue=46) as stream:
+        used = max(len(stream._prompt(QUESTIONS[1], follows_video=follows)) for follows in (True, False))
+        turn = 46 - 2 * len(stream._reopening) - used
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(type(family), "stop_ids", frozenset())
+            for image in pictures(60):
+                try:
+                    stream.watch(image)
+                except CapError:
+                    assert policy == "full"
+                    break
+                if stream.stats().frames % 7 == 3:
+                    stream.ask(QUESTIONS[1], max_new_tokens=turn, remember=True)
+                stream.ask(QUESTIONS[1], max_new_tokens=44 - used)
+            stream.ask(QUESTIONS[1], max_new_tokens=44 - used)
+            stream.ask(QUESTIONS[1], max_new_tokens=turn, remember=True)
+            stream.ask(QUESTIONS[1], max_new_tokens=44 - used)
+            assert stream._memory.dialogue <= 46
+
+
 # Failures
 
 
@@ -291,6 +329,63 @@ def test_ctrl_c_in_mid_answer_leaves_the_stream_usable(qwen, monkeypatch):
         assert stream.ask(QUESTIONS[0], max_new_tokens=5) == expected
 
 
+def test_a_change_of_size_that_fails_changes_nothing(qwen):
+    with qwen.stream(memory=400, pixels=(1024, 8192)) as stream:
+        for image in pictures(30):
+            stream.watch(image)
+        before, grids = held(stream), stream._memory.grids
+        for part in ("forward", "patchify"):
+            with pytest.MonkeyPatch.context() as patch, pytest.raises(Boom):
+                fail_at(patch, qwen.family, part, 1)
+                stream.watch(pictures(1, size=(32, 64))[0])
+        with pytest.raises(FrameError, match="size"):
+            stream.watch(pictures(1, size=(4, 4000))[0])
+        assert same(before, held(stream))
+        assert stream._memory.grids == grids
+        stream.watch(pictures(1)[0])
+
+
+def test_a_policy_of_whole_patches_refuses_another_size(qwen):
+    with qwen.stream(memory=400, policy="infinipot-v-reference", pixels=(1024, 8192)) as stream:
+        for image in pictures(60):
+            stream.watch(image)
+        assert stream.stats().compressions > 0
+        with pytest.raises(FrameError, match="one size"):
+            stream.watch(pictures(1, size=(32, 64))[0])
+        stream.watch(pictures(1)[0])
+
+
+def test_ctrl_c_while_the_memory_is_rewritten_waits_until_it_is_whole(qwen, monkeypatch):
+    """A real signal between two layers: the memory is after the change, the frame is taken, and then it is raised."""
+    rewrite = BoundedCache.rewrite
+
+    def interrupted(cache, layer, rows):
+        if layer == 1:
+            signal.raise_signal(signal.SIGINT)
+        rewrite(cache, layer, rows)
+
+    with qwen.stream(**SMALL) as stream, qwen.stream(**SMALL) as undisturbed:
+        for image in pictures(60):
+            undisturbed.watch(image)
+            with monkeypatch.context() as patch:
+                patch.setattr(BoundedCache, "rewrite", interrupted)
+                compressed = stream.stats().compressions
+                try:
+                    stream.watch(image)
+                except KeyboardInterrupt:
+                    assert stream.stats().compressions == compressed + 1
+        assert same(held(stream), held(undisturbed))
+        assert stream.stats().compressions > 0
+
+
+def test_a_call_inside_a_call_is_refused(qwen):
+    with qwen.stream(memory=512) as stream:
+        stream.watch(pictures(1)[0])
+        with pytest.raises(InfinipotError, match="middle of another call"):
+            stream.ask(QUESTIONS[0], max_new_tokens=4, on_text=lambda _: stream.watch(pictures(1)[0]))
+        stream.ask(QUESTIONS[0], max_new_tokens=4)
+
+
 @pytest.mark.parametrize(
     "bad",
     [
@@ -335,6 +430,11 @@ def test_frames_come_in_order_of_time(qwen):
         ({"reserve": 0}, CapError),
         ({"memory": 0}, CapError),
         ({"positions": "relative"}, InfinipotError),
+        ({"pixels": (0, 0)}, InfinipotError),
+        ({"pixels": (4096, 1024)}, InfinipotError),
+        ({"memory": 4096.0}, CapError),
+        ({"memory": "1KB"}, CapError),
+        ({"memory": 1 << 50, "positions": "native"}, CapError),
     ],
 )
 def test_options_that_are_not_possible_are_errors(qwen, options, error):

@@ -62,11 +62,11 @@ class Draft:
         return torch.cat(positions, -1)
 
     def origin(self) -> tuple[Tensor, Tensor]:
-        """Where the tokens come from: `[tokens, 4]` int32 as in `Slab.origin`, and `[tokens]` float32 seconds."""
+        """Where the tokens come from: `[tokens, 4]` int32 as in `Slab.origin`, and `[tokens]` float64 seconds."""
         return torch.cat(self._origin), torch.cat(self._time)
 
     def _add(self, origin: Tensor, time: float, *, is_text: bool) -> None:
         self._origin.append(origin.to(torch.int32))
-        self._time.append(torch.full((len(origin),), time, dtype=torch.float32))
+        self._time.append(torch.full((len(origin),), time, dtype=torch.float64))
         self.runs.append((len(origin), is_text))
         self.tokens += len(origin)

@@ -4,7 +4,6 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import FrameType
 
 
 @contextmanager
@@ -13,14 +12,16 @@ def interrupts_held() -> Iterator[None]:
 
     Only the main thread receives signals, so elsewhere there is nothing to hold.
     """
-    if threading.current_thread() is not threading.main_thread():
+    previous = signal.getsignal(signal.SIGINT)
+    # A handler that was not set from Python reads as None and could not be put back.
+    if threading.current_thread() is not threading.main_thread() or previous is None:
         yield
         return
-    caught: list[tuple[int, FrameType | None]] = []
-    previous = signal.signal(signal.SIGINT, lambda number, frame: caught.append((number, frame)))
+    caught: list[int] = []
+    signal.signal(signal.SIGINT, lambda number, frame: caught.append(number))
     try:
         yield
     finally:
         signal.signal(signal.SIGINT, previous)
-    if caught and callable(previous):
-        previous(*caught[-1])
+    if caught:
+        signal.raise_signal(signal.SIGINT)

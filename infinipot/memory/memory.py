@@ -3,8 +3,8 @@
 Slots lie in the order prompt, dialogue, video: text stands at the same slots for all heads, and the video, of which
 every KV head keeps tokens of its own, behind it. The order of slots means nothing to attention; positions do.
 
-All changes are made by `commit` and `rebase`. Each first computes everything that can fail and then applies it with
-interrupts held, so that a memory is either before or after a change, never between. Knows nothing of models or frames.
+All changes are made by `commit` and `rebase`. Each first computes what is to change and then applies it with interrupts
+held, so that a memory is either before or after a change, never between. Knows nothing of models or frames.
 """
 
 from collections import deque
@@ -99,6 +99,7 @@ class Memory:
     @contextmanager
     def draft(self) -> Iterator[Draft]:
         """A draft on top of the memory. On the way out, what was not committed is forgotten."""
+        self.cache.truncate(self.held)
         try:
             yield Draft(self.cursor, self.rule)
         finally:
@@ -111,6 +112,7 @@ class Memory:
         turn: bool = False,
         policy: Policy | None = None,
         keep: Callable[[int, int], int | None] = lambda text, video: None,
+        on_applied: Callable[[], None] = lambda: None,
     ) -> None:
         """Makes the draft part of the memory and, where `keep` asks for it, evicts video tokens.
 
@@ -119,6 +121,7 @@ class Memory:
             turn: whether the draft's text is a turn of the dialogue of its own.
             policy: chooses the video tokens that stay.
             keep: given the text and video tokens that there would be, |C|, the video tokens to leave; None for all.
+            on_applied: called together with the change, where no interrupt comes between.
         """
         self._record_origin(draft)
         text, video = self._arrangement(draft)
@@ -128,15 +131,16 @@ class Memory:
         in_order = [*text, *video]
         stays = all(here.stop == behind.start for here, behind in pairwise([slice(0, 0), *in_order]))
         layers = range(0) if stays and budget is None else range(len(self.cache.bounded))
-        indices = [self._index_after(layer, text, video, draft.cursor, policy, budget) for layer in layers]
+        indices = [self._rows_after(layer, text, video, draft.cursor, policy, budget) for layer in layers]
         with interrupts_held():
-            for layer, index in enumerate(indices):
-                self.cache.rewrite(layer, index)
+            for layer, rows in enumerate(indices):
+                self.cache.rewrite(layer, rows)
             self.text = _length(text)
             self.held = self.text + (_length(video) if budget is None else budget)
             self.turns, self.cursor = turns, draft.cursor
             self.seen += draft.tokens
             self.compressions += budget is not None
+            on_applied()
 
     def rebase(self, target: int, limit: int) -> int:
         """Takes positions out of the gaps that eviction left, so that the next one comes near `target`.
@@ -150,7 +154,7 @@ class Memory:
         """
         for step, keep_extent in ((max(self.cursor.step, 1), True), (1, True), (1, False)):
             gaps = [self._gaps(layer, step, keep_extent) for layer in range(len(self.cache.bounded))]
-            before, within = self._common_share(gaps, self.cursor.next - target, keep_extent)
+            before, within = self._common_share(gaps, self.cursor.next - target)
             if self.cursor.next - before - within <= limit:
                 break
         if not before + within:
@@ -158,7 +162,7 @@ class Memory:
         moved = [close_gaps(layer_gaps, before, within) for layer_gaps in gaps]
         with interrupts_held():
             for layer, (temporal, base) in zip(self.cache.bounded, moved, strict=True):
-                self._move(layer.slab, temporal.T, base.T, spatial=before > 0)
+                self._move(layer.slab, temporal.T, base.T)
             self.cursor = self.cursor.after_rebase(before, within)
             self.rebases += 1
         return before + within
@@ -194,7 +198,9 @@ class Memory:
 
     def _turns_after(self, draft: Draft, turn: bool) -> deque[int]:
         turns = self.turns.copy()
-        added = sum(tokens for tokens, is_text in draft.runs if is_text)
+        # What an empty memory is given first is the prompt, which no turn takes along when it leaves.
+        said = draft.runs if self.held else draft.runs[1:]
+        added = sum(tokens for tokens, is_text in said if is_text)
         if turn:
             turns.append(added)
         elif turns:
@@ -211,7 +217,7 @@ class Memory:
         prompt = self.text - self.dialogue
         return [slice(0, prompt), slice(prompt + dropped, text[0].stop), *text[1:]], turns
 
-    def _index_after(
+    def _rows_after(
         self,
         layer: int,
         text: list[slice],
@@ -220,7 +226,7 @@ class Memory:
         policy: Policy | None,
         budget: int | None,
     ) -> Tensor:
-        """`[slots, kv_heads]`: for one layer, the slot that each slot is filled from."""
+        """`[slots, kv_heads]`: for one layer, the row (slot · kv_heads + head) that each slot is filled from."""
         shape = self.cache.bounded[layer].shape
         slots = _slots(video, shape.device)
         kept = slots.unsqueeze(1).expand(-1, shape.kv_heads)
@@ -232,7 +238,8 @@ class Memory:
                     f"int64 of shape {(shape.kv_heads, budget)} were asked for"
                 )
             kept = slots[_ascending(chosen, len(slots))].T
-        return torch.cat([_slots(text, shape.device).unsqueeze(1).expand(-1, shape.kv_heads), kept])
+        index = torch.cat([_slots(text, shape.device).unsqueeze(1).expand(-1, shape.kv_heads), kept])
+        return index * shape.kv_heads + torch.arange(shape.kv_heads, device=shape.device)
 
     def _view(self, layer: int, video: list[slice], cursor: Cursor) -> VideoTokens:
         bounded = self.cache.bounded[layer]
@@ -270,8 +277,8 @@ class Memory:
         heads = torch.arange(shape.kv_heads, device=shape.device).unsqueeze(-1)
         rows = (slot * shape.kv_heads + heads).reshape(-1)
         keys = bounded.slab.keys.view(-1, shape.head_dim).index_select(0, rows).to(torch.float32)
-        temporal, base = bounded.slab.origin.view(-1, 4)[:, 2:].index_select(0, rows).neg().unbind(-1)
-        turned = self._rotary[shape.device].shift_(keys, temporal, base if across_spans else None)
+        temporal, base = bounded.slab.origin.view(-1, 4)[:, 2:].index_select(0, rows).unbind(-1)
+        turned = self._rotary[shape.device].unrotate_(keys, temporal, base if across_spans else None)
         return turned.view(shape.kv_heads, -1, shape.head_dim)
 
     def _gaps(self, layer: int, step: int, keep_extent: bool) -> Gaps:
@@ -282,25 +289,25 @@ class Memory:
         extents = [torch.full((grid.cells,), max(grid.rows, grid.columns) * keep_extent) for grid in by_number]
         extent = torch.cat([*extents, torch.zeros(1, dtype=torch.int64)]).to(cell.device)[cell]
         end, opened = self.cursor.next, self.cursor.base
-        return find_gaps(temporal, base, extent, end=end, split=end if opened is None else opened, step=step)
+        split = end if opened is None else opened
+        return find_gaps(temporal, base, extent, cell >= 0, end=end, split=split, step=step)
 
-    def _common_share(self, gaps: list[Gaps], need: int, keep_extent: bool) -> tuple[int, int]:
+    def _common_share(self, gaps: list[Gaps], need: int) -> tuple[int, int]:
         """Positions to take out ahead of the open span and inside it: `need` together, or what every head can give."""
         least = torch.stack([torch.stack([gap.before.sum(-1).min(), gap.within.sum(-1).min()]).cpu() for gap in gaps])
         before, within = least.amin(0).tolist()
-        if self.cursor.base is not None and keep_extent:
+        if self.cursor.base is not None:
             extent = max(max(grid.rows, grid.columns) for grid in self.grids)
             within = min(within, max(0, self.cursor.next - self.cursor.base - extent))
         wanted = min(max(need, 0), before + within)
         first = max(wanted * before // max(before + within, 1), wanted - within)
         return first, wanted - first
 
-    def _move(self, slab: Slab, temporal: Tensor, base: Tensor, *, spatial: bool) -> None:
+    def _move(self, slab: Slab, temporal: Tensor, base: Tensor) -> None:
         """Gives the held slots of one layer new positions, `[held, kv_heads]` each, and turns their keys to them."""
         keys, origin = slab.keys[: self.held], slab.origin[: self.held]
-        shift = temporal - origin[..., 2], base - origin[..., 3]
-        moved = keys.to(torch.float32)  # the keys themselves, if that is what they are stored as
-        keys.copy_(self._rotary[keys.device].shift_(moved, shift[0], shift[1] if spatial else None))
+        wide = keys.to(torch.float32)  # the keys themselves, if that is what they are stored as
+        keys.copy_(self._rotary[keys.device].move_(wide, (origin[..., 2], origin[..., 3]), (temporal, base)))
         origin[..., 2], origin[..., 3] = temporal, base
 
 

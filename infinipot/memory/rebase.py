@@ -32,7 +32,9 @@ class Gaps:
     within: Tensor
 
 
-def find_gaps(temporal: Tensor, base: Tensor, extent: Tensor, *, end: int, split: int, step: int) -> Gaps:
+def find_gaps(
+    temporal: Tensor, base: Tensor, extent: Tensor, spatial: Tensor, *, end: int, split: int, step: int
+) -> Gaps:
     """Where positions can be taken out without touching order or layout.
 
     Neighbours stay `step` apart. In a vision span that text follows, the first `extent` positions stay too, since its
@@ -40,24 +42,27 @@ def find_gaps(temporal: Tensor, base: Tensor, extent: Tensor, *, end: int, split
 
     Args:
         temporal, base: `[kv_heads, n]` int64, positions of each slot; equal for text.
-        extent: `[kv_heads, n]` int64, max(rows, columns) of a video token's grid; 0 for text.
+        extent: `[kv_heads, n]` int64, positions that stay behind a base: max(rows, columns) of a video token's grid;
+            0 for text.
+        spatial: `[kv_heads, n]` bool, whether a slot has rows and columns: false for text.
         end: the next position of the stream.
         split: first position of the open vision span; `end` if none is open.
         step: how far apart neighbouring patches are, at least 1.
     """
     temporal, order = temporal.sort(dim=-1, stable=True)
-    base, extent = base.gather(-1, order), extent.gather(-1, order)
+    base, extent, spatial = (part.gather(-1, order) for part in (base, extent, spatial))
 
     edge = temporal.new_full((temporal.shape[0], 1), -1)
     here, ahead = torch.cat([edge, temporal], -1), torch.cat([temporal, torch.full_like(edge, end)], -1)
     layout = torch.where((extent > 0) & (base < split), base + extent, -1)
-    own = torch.cat([edge, layout], -1)
+    # A span may have had several grids, of which the largest need not be the last: carry what earlier ones take.
+    own = torch.cat([edge, layout.cummax(-1).values], -1)
     opened = torch.cat([layout.where(base > here[:, :-1], -1), edge], -1)
     floor = torch.maximum(here + step, torch.maximum(own, opened))
     removable = (ahead - floor).clamp_min(0)
 
     inside = ahead > split
-    return Gaps(order, temporal, base, extent > 0, removable * ~inside, removable * inside)
+    return Gaps(order, temporal, base, spatial, removable * ~inside, removable * inside)
 
 
 def close_gaps(gaps: Gaps, before: int, within: int) -> tuple[Tensor, Tensor]:

@@ -34,23 +34,44 @@ class Rotary:
         """The same rotation with its frequencies on another device."""
         return Rotary(self.inv_freq.to(device), self.axes)
 
-    def shift_(self, keys: Tensor, temporal: Tensor, spatial: Tensor | None = None) -> Tensor:
-        """Moves keys, in place, by `temporal` positions on axis 0 and by `spatial` positions on axes 1 and 2.
+    def unrotate_(self, keys: Tensor, temporal: Tensor, spatial: Tensor | None = None) -> Tensor:
+        """Moves keys, in place, to temporal position 0, and by `-spatial` on the row and the column axis.
 
         Args:
             keys: `[..., head_dim]` float32.
-            temporal: `[...]` int.
-            spatial: `[...]` int; None where it is zero for all, which spares most of the work.
+            temporal: `[...]` int, the positions that they were rotated for.
+            spatial: `[...]` int; None to leave rows and columns, which spares most of the work.
 
         Returns:
             `keys`.
         """
-        half = self.inv_freq.shape[0]
-        turning = self._moved_by_time if spatial is None else slice(0, half)
+        turning = self._moved_by_time if spatial is None else slice(0, self.inv_freq.shape[0])
         angle = temporal.unsqueeze(-1) * self._in_time[turning]
         if spatial is not None:
             angle += spatial.unsqueeze(-1) * self._in_space
-        cos, sin = angle.cos(), angle.sin()
+        return self._turn_(keys, angle.neg_(), turning)
+
+    def move_(self, keys: Tensor, before: tuple[Tensor, Tensor], after: tuple[Tensor, Tensor]) -> Tensor:
+        """Moves keys, in place, from some positions to others: to what a model makes of them there, without drift.
+
+        A model rounds the angle of a position to float32, which at 100,000 positions is a hundredth of a radian.
+        The same rounding is done here for both ends of a move in time, and their difference is taken in float64.
+
+        Args:
+            keys: `[..., head_dim]` float32.
+            before, after: temporal and base positions, `[...]` int each.
+
+        Returns:
+            `keys`.
+        """
+        wide = torch.float32 if keys.device.type == "mps" else torch.float64  # Apple's GPUs have no float64
+        start, end = ((temporal.unsqueeze(-1) * self._in_time).to(wide) for temporal, _ in (before, after))
+        angle = end - start + (after[1] - before[1]).unsqueeze(-1).to(wide) * self._in_space
+        return self._turn_(keys, angle, slice(0, self.inv_freq.shape[0]))
+
+    def _turn_(self, keys: Tensor, angle: Tensor, turning: slice) -> Tensor:
+        half = self.inv_freq.shape[0]
+        cos, sin = angle.cos().to(torch.float32), angle.sin().to(torch.float32)
         first, second = keys[..., :half][..., turning], keys[..., half:][..., turning]
         turned = first * sin + second * cos
         first.mul_(cos).addcmul_(second, sin, value=-1.0)

@@ -11,7 +11,7 @@ from transformers.cache_utils import Cache, CacheLayerMixin
 
 from infinipot.errors import CapError
 
-COORDINATE_BYTES = 5 * 4
+COORDINATE_BYTES = 4 * 4 + 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Slab:
     Attributes:
         keys, values: `[cap, kv_heads, head_dim]`.
         origin: `[cap, kv_heads, 4]` int32: temporal patch (-1 for text), cell, temporal position, base position.
-        time: `[cap, kv_heads]` float32, seconds of video time.
+        time: `[cap, kv_heads]` float64, seconds of video time.
     """
 
     __slots__ = ("keys", "origin", "time", "values")
@@ -45,19 +45,24 @@ class Slab:
         self.keys = torch.empty(*rows, shape.head_dim, device=shape.device, dtype=shape.dtype)
         self.values = torch.empty_like(self.keys)
         self.origin = torch.empty(*rows, 4, device=shape.device, dtype=torch.int32)
-        self.time = torch.empty(*rows, device=shape.device, dtype=torch.float32)
+        # Apple's GPUs have no float64.
+        seconds = torch.float32 if shape.device.type == "mps" else torch.float64
+        self.time = torch.empty(*rows, device=shape.device, dtype=seconds)
 
     def parts(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         return self.keys, self.values, self.origin, self.time
 
-    def gather(self, source: "Slab", index: Tensor) -> None:
-        """Fills the first n slots with those of `source` that `index` `[n, kv_heads]` names, head by head."""
-        slots, heads = index.shape
-        rows = (index * heads + torch.arange(heads, device=index.device)).reshape(-1)
+    def gather(self, source: "Slab", rows: Tensor) -> None:
+        """Fills the first slots with those of `source` that `rows` `[n, kv_heads]` names: slot · kv_heads + head.
+
+        Allocates nothing.
+        """
+        slots, heads = rows.shape
+        flat = rows.view(-1)
         for mine, theirs in zip(self.parts(), source.parts(), strict=True):
             width = theirs[0, 0].numel()
             out = mine[:slots].view(slots * heads, width)
-            torch.index_select(theirs.view(-1, width), 0, rows, out=out)
+            torch.index_select(theirs.view(-1, width), 0, flat, out=out)
 
 
 class BoundedLayer(CacheLayerMixin):
@@ -123,14 +128,13 @@ class BoundedCache(Cache):
         super().__init__(layers=list(self.bounded))
         self._spare = {shape: Slab(cap, shape) for shape in shapes}
 
-    def rewrite(self, layer: int, index: Tensor) -> Slab:
-        """Keeps of one layer the slots that `index` `[n, kv_heads]` names, in that order; returns its new slab."""
+    def rewrite(self, layer: int, rows: Tensor) -> None:
+        """Keeps of one layer the slots that `rows` `[n, kv_heads]` names, in that order: see `Slab.gather`."""
         bounded = self.bounded[layer]
         spare = self._spare[bounded.shape]
-        spare.gather(bounded.slab, index)
+        spare.gather(bounded.slab, rows)
         bounded.slab, self._spare[bounded.shape] = spare, bounded.slab
-        bounded.filled = index.shape[0]
-        return spare
+        bounded.filled = rows.shape[0]
 
     def truncate(self, slots: int) -> None:
         """Forgets every slot from `slots` on, in all layers."""

@@ -107,6 +107,8 @@ class Family(ABC):
     def layer_shapes(self) -> list[LayerShape]:
         """What each layer stores per slot, and where: storage follows its layer."""
         config = self._text_config
+        if "sliding_attention" in (getattr(config, "layer_types", None) or ()):
+            raise ModelError(f"{self.title} with sliding-window attention layers is not supported")
         head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         return [
             LayerShape(config.num_key_value_heads, head_dim, _device_of(layer), self.model.dtype)

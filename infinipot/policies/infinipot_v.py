@@ -18,7 +18,7 @@ from infinipot.policies.salience import Pooling, van
 
 @dataclass(frozen=True)
 class InfiniPotV(Policy):
-    """Drops what time made redundant (TaR), keeps the largest values of the rest (VaN).
+    """Keeps what time did not make redundant (TaR) and what has the largest values (VaN).
 
     Of N tokens |C| stay, the budget. All ties go to the later token.
 
@@ -39,7 +39,7 @@ class InfiniPotV(Policy):
     name: ClassVar[str] = "infinipot-v"
     paper: ClassVar[str] = "InfiniPot-V, arXiv 2506.15745"
 
-    combine: Literal["two-stage", "union"] = "two-stage"
+    combine: Literal["two-stage", "union"] = "union"
     reference: Reference = "previous"
     r1: Share = 0.125
     alpha: Share = 0.5

@@ -18,7 +18,7 @@ from infinipot.policies.base import VideoTokens
 Reference = Literal["previous", "recent"]
 Keys = Literal["unrotated", "rotated"]
 
-PIECE = 1536  # tokens of a head that are compared at once: few enough to stay in a processor's cache
+PIECE = 1024  # tokens of a head that are compared at once: few enough to stay in a processor's cache
 NEW = -torch.inf  # the TaR of a token that has nothing to be compared with: not redundant at all
 
 

@@ -194,9 +194,9 @@ class Stream:
     ) -> str:
         if not self._intake.frames:
             raise QuestionError("there is nothing to ask about yet: watch a frame first")
+        limit = self._answer_limit(question, max_new_tokens, remember)
         patches = self._patches(self._intake)
         prompt = self._prompt(question, follows_video=bool(patches) or self._memory.cursor.base is not None)
-        limit = self._answer_limit(question, max_new_tokens, remember)
 
         with self._memory.draft() as draft:
             parts = self._lay_out(draft, patches)
@@ -379,16 +379,18 @@ class Stream:
 
     def _spell(self, tokens: Iterable[int], on_text: Callable[[str], None] | None) -> str:
         """The text of tokens as they come, in pieces that end between letters."""
+        if on_text is None:
+            return self._family.detokenize(list(tokens))
         ids: list[int] = []
         text = shown = ""
         for token in tokens:
             ids.append(token)
             text = self._family.detokenize(ids)
             # A replacement character at the end is a letter whose last bytes are still to come.
-            if on_text is not None and not text.endswith("\ufffd"):
+            if not text.endswith("\ufffd"):
                 on_text(text[len(shown) :])
                 shown = text
-        if on_text is not None and text != shown:
+        if text != shown:
             on_text(text[len(shown) :])
         return text
 

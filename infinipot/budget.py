@@ -28,6 +28,7 @@ class Budget:
         reopening: tokens of the text that opens a video again behind a remembered turn.
         keep: |C| as a share of the video's part of the cap, in (0, 1).
         block: temporal patches per block; None for as many as fit, 8 at the most.
+        caption: the most tokens of text that stand with one temporal patch; they are the video's.
     """
 
     cap: int
@@ -37,6 +38,7 @@ class Budget:
     reopening: int = 0
     keep: float = 0.75
     block: int | None = None
+    caption: int = 0
 
     def video(self, text: int) -> int:
         """The video's part of the cap while `text` tokens of prompt and dialogue are held."""
@@ -50,7 +52,10 @@ class Budget:
     def block_patches(self, cells: int) -> int:
         """Temporal patches of `cells` tokens in a block, with the dialogue at its largest; 0 where none fits."""
         fullest = self.prompt + self.dialogue
-        fitting = max(0, self.video(fullest) - self.kept(fullest, cells)) // cells
+        kept = self.kept(fullest, cells)
+        if self.keep and kept < self.caption + 1:
+            return 0  # not even the newest patch's caption would stay
+        fitting = max(0, self.video(fullest) - kept) // (cells + self.caption)
         return min(fitting, self.block or _MOST_BLOCK_PATCHES)
 
 
@@ -58,6 +63,7 @@ def make_budget(
     cap: int,
     prompt: int,
     reopening: int = 0,
+    caption: int = 0,
     *,
     reserve: int | None = None,
     dialogue: int | None = None,
@@ -86,6 +92,7 @@ def make_budget(
         dialogue=eighth if dialogue is None else dialogue,
         keep=keep,
         block=block,
+        caption=caption,
     )
 
 
@@ -100,8 +107,8 @@ def smallest_cap(budget_of: Callable[[int], Budget], cells: int) -> int:
     return next((cap for cap in range(max(1, found - 16), found + 1) if fits(cap)), found)
 
 
-def parse_memory(memory: int | str, bytes_per_token: int) -> int:
-    """The cap in tokens of a number of tokens or an amount such as "256MiB".
+def parse_memory(memory: int | str, bytes_per_token: int, bytes_beside: int = 0) -> int:
+    """The cap in tokens of a number of tokens or an amount such as "256MiB", of which `bytes_beside` are no tokens'.
 
     Raises:
         CapError: neither of the two.
@@ -116,7 +123,8 @@ def parse_memory(memory: int | str, bytes_per_token: int) -> int:
         return int(number)
     if unit not in _UNITS:
         raise CapError(f"memory={memory!r}: give tokens, such as 4096, or an amount, such as '256MiB' or '2GB'")
-    tokens = int(float(number) * _UNITS[unit]) // bytes_per_token
-    if not tokens:
-        raise CapError(f"memory={memory!r} is less than one token takes: {bytes_per_token} bytes over all layers")
+    tokens = (int(float(number) * _UNITS[unit]) - bytes_beside) // bytes_per_token
+    if tokens < 1:
+        least = bytes_beside + bytes_per_token
+        raise CapError(f"memory={memory!r} is less than one token takes: {least} bytes over all layers")
     return tokens

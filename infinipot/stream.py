@@ -93,9 +93,10 @@ class Stream:
         self._chat = family.chat(system)
         self._opening = family.tokenize(self._chat.opening)
         self._reopening = family.tokenize(self._chat.reopening)
+        self._closing = family.closing()
 
         def budget_of(cap: int) -> Budget:
-            texts = len(self._opening), len(self._reopening)
+            texts = len(self._opening), len(self._reopening), family.caption_limit
             budget = make_budget(cap, *texts, reserve=reserve, dialogue=dialogue, keep=keep, block=block)
             return budget if policy.evicts else replace(budget, keep=0.0)
 
@@ -103,7 +104,9 @@ class Stream:
         rule = family.position_rule()
         self._range = family.position_range if positions == "rebase" and policy.evicts else None
         largest = 3 * self._range // 4 if self._range else _DEFAULT_CAP
-        cap = min(_DEFAULT_CAP, largest) if memory is None else parse_memory(memory, allocated_bytes(1, shapes))
+        beside = allocated_bytes(0, shapes)
+        per_token = allocated_bytes(1, shapes) - beside
+        cap = min(_DEFAULT_CAP, largest) if memory is None else parse_memory(memory, per_token, beside)
         self._budget_of = budget_of
         self._budget = budget_of(cap)
         self._block_patches(cells=1)
@@ -196,11 +199,14 @@ class Stream:
             raise QuestionError("there is nothing to ask about yet: watch a frame first")
         limit = self._answer_limit(question, max_new_tokens, remember)
         patches = self._patches(self._intake)
-        prompt = self._prompt(question, follows_video=bool(patches) or self._memory.cursor.base is not None)
+        follows_video = bool(patches) or self._memory.cursor.open
+        prompt = self._prompt(question, follows_video=follows_video)
 
         with self._memory.draft() as draft:
             parts = self._lay_out(draft, patches)
             with self._stopwatch.phase("answer"):
+                if follows_video and self._closing is not None:
+                    parts.append((self._closing, draft.text(len(self._closing), self._intake.time)))
                 parts.append(self._text(draft, prompt))
                 tokens = greedy(
                     self._forward(parts),
@@ -294,7 +300,7 @@ class Stream:
                 f"frames changed from {old.rows} x {old.columns} to {probe.rows} x {probe.columns} cells, but policy "
                 f"{self.policy.name!r} reads the memory as patches of one size"
             )
-        self._require_slots(self._intake, more=cells)
+        self._require_slots(self._intake, more=cells + self._family.caption_limit)
         patches = self._patches(self._intake)
         try:
             grid = self._memory.use_grid(probe.rows, probe.columns)
@@ -318,7 +324,8 @@ class Stream:
         """One temporal patch of frames of one size."""
         with self._stopwatch.phase("vision"):
             try:
-                return self._family.patchify([frame.image for frame in frames], frames[0].time, self._pixels)
+                times = [frame.time for frame in frames]
+                return self._family.patchify([frame.image for frame in frames], times, self._pixels)
             except ValueError as error:  # such as a picture that is 200 times as wide as high
                 raise FrameError(f"the model cannot take a frame of this size: {error}") from error
 
@@ -332,7 +339,8 @@ class Stream:
 
     def _commit(self, draft: Draft, intake: _Intake, *, turn: bool = False) -> None:
         """Makes a draft part of the memory, with room behind it for the next block."""
-        cells, block = intake.grid.cells, intake.block * intake.grid.cells
+        cells = intake.grid.cells
+        block = intake.block * (cells + self._family.caption_limit)
 
         def keep(text: int, video: int) -> int | None:
             if not self.policy.evicts or video + block <= self._budget.video(text):
@@ -354,12 +362,24 @@ class Stream:
         """Embeddings `[n, hidden]` and positions `[3, n]` of patches of one grid, behind the text that opens them."""
         if not patches:
             return []
-        lead = self._lead(draft.cursor.base is None)
+        lead = self._lead(not draft.cursor.open)
         parts = [self._text(draft, lead)] if lead else []
         with self._stopwatch.phase("vision"):
             features = self._family.encode(patches)
-        times = [patch.time for patch in patches]
-        return [*parts, (features, draft.video(grid or self._intake.grid, times))]
+        for patch, cells in zip(patches, features.chunk(len(patches)), strict=True):
+            before, after = self._caption(draft, patch)
+            rows = [self._family.embed(before), cells, self._family.embed(after)]
+            where = draft.patch(grid or self._intake.grid, patch.time, len(before), len(after))
+            parts.append((self._family.join(rows), where))
+        return parts
+
+    def _caption(self, draft: Draft, patch: Patch) -> tuple[list[int], list[int]]:
+        """The texts of the next patch, as token ids."""
+        cursor, limit = draft.cursor, self._family.caption_limit
+        before, after = self._family.caption_ids(patch.times, cursor.patch, opens=not cursor.open)
+        if len(before) + len(after) > limit:
+            raise FrameError(f"the time {patch.time:g} s takes more tokens than the {limit} that are set aside for it")
+        return before, after
 
     def _lead(self, closed: bool) -> list[int]:
         """The text ahead of the next patch."""
@@ -372,8 +392,7 @@ class Stream:
 
     def _forward(self, parts: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
         """Runs the model over parts in a row; returns the logits behind them, `[vocab]`."""
-        like = parts[-1][0]
-        embeddings = torch.cat([part.to(like) for part, _ in parts])
+        embeddings = self._family.join([rows for rows, _ in parts])
         positions = torch.cat([where for _, where in parts], -1)
         return self._family.forward(embeddings, positions, self._memory.cache)
 
@@ -415,7 +434,7 @@ class Stream:
 
     def _require_slots(self, intake: _Intake, more: int = 0) -> None:
         """A policy that never evicts is full when what waits, and `more` tokens, find no room beside the dialogue."""
-        waiting = len(intake.times()) * intake.grid.cells + more
+        waiting = len(intake.times()) * (intake.grid.cells + self._family.caption_limit) + more
         text = len(self._opening) + self._budget.dialogue
         if not self.policy.evicts and self._memory.video + waiting > self._budget.video(text):
             raise CapError(
@@ -430,8 +449,9 @@ class Stream:
         here = self._memory.cursor
         cursor = here.after_text(len(self._reopening) + self._budget.reserve)
         if intake.times():
-            cursor = here if here.base is not None else here.after_text(len(self._lead(True)))
+            cursor = here if here.open else here.after_text(len(self._lead(True)))
             for time in intake.times():
+                cursor = cursor.after_caption(self._family.caption_limit)
                 cursor = cursor.after_patch(intake.grid, time, self._memory.rule)
             cursor = cursor.after_text(self._budget.reserve)
         ahead = cursor.next - here.next
@@ -450,6 +470,7 @@ class Stream:
     def _answer_limit(self, question: str, asked: int | None, remember: bool) -> int:
         """Tokens that an answer may take, the same at every moment of the stream."""
         prompt = max(len(self._prompt(question, follows_video=follows)) for follows in (True, False))
+        prompt += 0 if self._closing is None else len(self._closing)
         room = self._budget.reserve
         if remember:
             # A turn may stand behind one reopening of the video, and the next one behind the turn.

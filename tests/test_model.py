@@ -89,10 +89,10 @@ def test_a_folder_without_a_processor_is_an_error(tmp_path):
         infinipot.load(folder)
 
 
-@pytest.mark.parametrize("model_type", ["llama", "qwen3_vl", "of_my_own"])
+@pytest.mark.parametrize("model_type", ["llama", "qwen4_vl", "of_my_own"])
 def test_an_unsupported_family_names_the_supported_ones(tmp_path, model_type):
     (tmp_path / "config.json").write_text(json.dumps({"model_type": model_type}))
-    with pytest.raises(ModelError, match="supported are qwen2_5_vl, qwen2_vl") as caught:
+    with pytest.raises(ModelError, match="supported are qwen2_5_vl, qwen2_vl, qwen3_5") as caught:
         infinipot.load(tmp_path)
     assert "\n" not in str(caught.value)
 
@@ -105,7 +105,7 @@ def test_a_chat_template_of_another_shape_is_an_error():
             return "nothing of what was said"
 
     with pytest.raises(ModelError, match="chat template"):
-        read_chat_format(Processor())
+        read_chat_format(Processor(), Processor.video_token)
 
 
 def test_a_system_message_takes_the_place_of_the_templates_own(qwen):

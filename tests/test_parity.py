@@ -1,11 +1,19 @@
 """Without eviction, nothing changes: a stream against one forward of the transformers model over the whole prompt."""
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from conftest import pictures
+from families import POSITIONS
+from transformers.video_utils import VideoMetadata
 
-from infinipot import Model
+from infinipot import Frame, Model, Stream
+
+QUESTION = "What colour was the circle?"
 
 
 def rendered(model: Model, *parts: str | list[dict]) -> str:
@@ -22,48 +30,56 @@ def about_video(question: str) -> list[dict]:
     return [{"type": "video"}, {"type": "text", "text": question}]
 
 
-def positions_token_by_token(ids: list[int], video_token: int, grids: list, per_second: float | None, fps: float):
-    """The models' rule, one token at a time: text counts on, a cell stands at (time, row, column) of its span."""
-    positions: list[tuple[int, int, int]] = []
-    spans, token = iter(grids), 0
-    while token < len(ids):
-        start = max((max(position) for position in positions), default=-1) + 1
-        if ids[token] != video_token:
-            positions.append((start, start, start))
-            token += 1
-            continue
-        patches, rows, columns = next(spans)
-        for patch in range(patches):
-            seconds = patch * 2 / fps
-            time = patch if per_second is None else int(seconds * per_second)
-            positions += [
-                (start + time, start + row, start + column) for row in range(rows) for column in range(columns)
-            ]
-        token += patches * rows * columns
-    return torch.tensor(positions).T
+Clip = tuple[int, list[np.ndarray]]  # the number of its first frame in the stream, and its frames
 
 
-def one_forward(model: Model, text: str, clips: list[list[np.ndarray]], fps: float) -> torch.Tensor:
-    """Logits behind the prompt, `[vocab]`, by transformers' own processor and forward."""
-    family = model.family
-    inputs = family.processor(
-        text=[text],
-        videos=[torch.from_numpy(np.stack(clip)).permute(0, 3, 1, 2) for clip in clips],
+def inputs_of(model: Model, text: str, clips: Sequence[Clip], fps: float) -> dict[str, Any]:
+    """What transformers' own processor makes of a conversation and its clips."""
+    family, videos, metadata = model.family, [], []
+    for start, frames in clips:
+        # A processor that takes no single frame is given it twice, which is what it makes of an odd last frame.
+        shown = frames if len(frames) > 1 else frames * family.patch_frames
+        numbers = [start + min(index, len(frames) - 1) for index in range(len(shown))]
+        videos.append(torch.from_numpy(np.stack(shown)).permute(0, 3, 1, 2))
+        metadata.append(VideoMetadata(total_num_frames=start + len(frames), fps=fps, frames_indices=numbers))
+    made = family.processor(
+        # Where the template brackets a video whose patches bring brackets of their own, the models know only theirs.
+        text=[text.replace(family.placeholder, family.processor.video_token)],
+        videos=videos,
+        video_metadata=metadata,
         do_sample_frames=False,
         cap_pixels_per_frame=False,
         return_tensors="pt",
     )
-    grids = [(t, h // 2, w // 2) for t, h, w in inputs["video_grid_thw"].tolist()]
-    per_second = family.position_rule().tokens_per_second
-    ids = inputs["input_ids"][0].tolist()
-    positions = positions_token_by_token(ids, family.processor.video_token_id, grids, per_second, fps)
-    with torch.inference_mode():
-        return family.model(
-            input_ids=inputs["input_ids"],
-            pixel_values_videos=inputs["pixel_values_videos"],
-            video_grid_thw=inputs["video_grid_thw"],
-            position_ids=positions[:, None],
-        ).logits[0, -1]
+    return {name: value for name, value in made.items() if isinstance(value, torch.Tensor)}
+
+
+@contextmanager
+def right_positions(model: Model, fps: float) -> Iterator[None]:
+    """Inside, transformers' model has the positions that it was trained with, also where it would count others."""
+    network = model.family.model
+    rule = POSITIONS.get(network.config.model_type)
+
+    def counted(input_ids, video_grid_thw, **kwargs):
+        positions = rule(network.config, input_ids[0].tolist(), video_grid_thw.tolist(), fps)
+        return positions.unsqueeze(1), positions.max().view(1, 1) + 1 - positions.shape[1]
+
+    with pytest.MonkeyPatch.context() as patch, torch.inference_mode():
+        if rule is not None:
+            patch.setattr(network.model, "get_rope_index", counted)
+        yield
+
+
+def one_forward(model: Model, text: str, clips: Sequence[Clip], fps: float = 2.0) -> torch.Tensor:
+    """Logits behind the prompt, `[vocab]`, by transformers' own processor and forward."""
+    with right_positions(model, fps):
+        return model.family.model(**inputs_of(model, text, clips, fps)).logits[0, -1]
+
+
+def watch(stream: Stream, clip: Clip, fps: float = 2.0) -> None:
+    start, frames = clip
+    for number, image in enumerate(frames, start):
+        stream.watch(Frame(image, number / fps))
 
 
 class Recorder:
@@ -83,65 +99,79 @@ class Recorder:
         monkeypatch.setattr(model.family, "forward", recording)
 
 
+def close(actual: torch.Tensor, expected: torch.Tensor) -> None:
+    torch.testing.assert_close(actual, expected, atol=1e-4, rtol=0)
+
+
+def first_logits(model: Model, clip: Clip, fps: float = 2.0, **options: Any) -> torch.Tensor:
+    """Logits behind the prompt of a question about a clip that was watched in blocks."""
+    with pytest.MonkeyPatch.context() as patch, model.stream(memory=2048, policy="full", **options) as stream:
+        watch(stream, clip, fps)
+        recorder = Recorder(model, patch)
+        stream.ask(QUESTION, max_new_tokens=1)
+        return recorder.logits[0]
+
+
 @pytest.mark.parametrize("frames", [1, 2, 13, 18])
-@pytest.mark.parametrize("block", [1, 2, 3, 8])
-@pytest.mark.parametrize("fps", [2.0, 3.0])
-def test_block_wise_prefill_gives_the_logits_of_one_forward(model, monkeypatch, frames, block, fps):
-    clip = pictures(frames, seed=frames)
-    question = "What colour was the circle?"
-    recorder = Recorder(model, monkeypatch)
-    with model.stream(memory=2048, policy="full", block=block, fps=fps) as stream:
-        for image in clip:
-            stream.watch(image)
-        recorder.logits.clear()
-        stream.ask(question, max_new_tokens=1)
-    expected = one_forward(model, rendered(model, about_video(question)), [clip], fps)
-    torch.testing.assert_close(recorder.logits[0], expected, atol=1e-4, rtol=0)
+@pytest.mark.parametrize("block", [1, 3, 8])
+def test_block_wise_prefill_gives_the_logits_of_one_forward(model, frames, block):
+    clip = 0, pictures(frames, seed=frames)
+    expected = one_forward(model, rendered(model, about_video(QUESTION)), [clip])
+    close(first_logits(model, clip, block=block), expected)
 
 
-def test_frames_that_are_not_square_keep_rows_and_columns_apart(model, monkeypatch):
-    clip = pictures(6, size=(48, 96))
-    recorder = Recorder(model, monkeypatch)
+def test_frames_of_another_rate_stand_at_their_times(model):
+    clip = 0, pictures(13)
+    expected = one_forward(model, rendered(model, about_video(QUESTION)), [clip], fps=3.0)
+    close(first_logits(model, clip, fps=3.0, block=2), expected)
+
+
+def test_frames_that_are_not_square_keep_rows_and_columns_apart(model):
+    clip = 0, pictures(6, size=(48, 96))
+    expected = one_forward(model, rendered(model, about_video(QUESTION)), [clip])
+    close(first_logits(model, clip, block=2), expected)
+
+
+@pytest.mark.parametrize("frames", [4, 9])
+def test_greedy_answers_are_those_of_generate(model, frames):
+    clip = 0, pictures(frames, seed=frames)
+    inputs = inputs_of(model, rendered(model, about_video(QUESTION)), [clip], 2.0)
+    with right_positions(model, 2.0):
+        generated = model.family.model.generate(**inputs, max_new_tokens=8, do_sample=False)
     with model.stream(memory=2048, policy="full", block=2) as stream:
-        for image in clip:
-            stream.watch(image)
-        recorder.logits.clear()
-        stream.ask("Which shape was red?", max_new_tokens=1)
-    expected = one_forward(model, rendered(model, about_video("Which shape was red?")), [clip], 2.0)
-    torch.testing.assert_close(recorder.logits[0], expected, atol=1e-4, rtol=0)
+        watch(stream, clip)
+        answer = stream.ask(QUESTION, max_new_tokens=8)
+    expected = model.family.detokenize(generated[0, inputs["input_ids"].shape[1] :].tolist()).strip()
+    assert expected
+    assert answer == expected
 
 
 def test_each_token_of_an_answer_gets_the_logits_of_one_forward(model, monkeypatch):
-    clip = pictures(5)
+    clip = 0, pictures(5)
     recorder = Recorder(model, monkeypatch)
     with model.stream(memory=2048, policy="full", block=2) as stream:
-        for image in clip:
-            stream.watch(image)
+        watch(stream, clip)
         recorder.logits.clear()
         recorder.script = model.family.tokenize("red circle blue square")
-        answer = stream.ask("What came?", max_new_tokens=len(recorder.script))
-    so_far = rendered(model, about_video("What came?"))
-    torch.testing.assert_close(recorder.logits[0], one_forward(model, so_far, [clip], 2.0), atol=1e-4, rtol=0)
+        answer = stream.ask(QUESTION, max_new_tokens=len(recorder.script))
+    so_far = rendered(model, about_video(QUESTION))
+    close(recorder.logits[0], one_forward(model, so_far, [clip]))
     # The last token of the answer is not run over: the logits are those behind the one before it.
-    so_far += answer.removesuffix(" square")
-    torch.testing.assert_close(recorder.logits[-1], one_forward(model, so_far, [clip], 2.0), atol=1e-4, rtol=0)
+    close(recorder.logits[-1], one_forward(model, so_far + answer.removesuffix(" square"), [clip]))
 
 
 @pytest.mark.parametrize("more", [0, 1, 4])
 def test_a_remembered_conversation_gives_the_logits_of_one_forward(model, monkeypatch, more):
     """Two turns, with or without new frames between them, are the chat that the template would render."""
-    first, second = pictures(5, seed=1), pictures(more, seed=2)
+    first, second = (0, pictures(5, seed=1)), (5, pictures(more, seed=2))
     recorder = Recorder(model, monkeypatch)
     with model.stream(memory=2048, policy="full", block=2, dialogue=128) as stream:
-        for image in first:
-            stream.watch(image)
+        watch(stream, first)
         recorder.script = [*model.family.tokenize("red circle"), min(model.family.stop_ids)]
-        assert stream.ask("What colour was the circle?", remember=True) == "red circle"
-        for image in second:
-            stream.watch(image)
+        assert stream.ask(QUESTION, remember=True) == "red circle"
+        watch(stream, second)
         recorder.logits.clear()
         stream.ask("Which shape was red?", max_new_tokens=1)
-    follow_up = about_video("Which shape was red?") if second else "Which shape was red?"
-    text = rendered(model, about_video("What colour was the circle?"), "red circle", follow_up)
-    clips = [first, second] if second else [first]
-    torch.testing.assert_close(recorder.logits[0], one_forward(model, text, clips, 2.0), atol=1e-4, rtol=0)
+    follow_up = about_video("Which shape was red?") if more else "Which shape was red?"
+    text = rendered(model, about_video(QUESTION), "red circle", follow_up)
+    close(recorder.logits[0], one_forward(model, text, [first, second] if more else [first]))

@@ -518,8 +518,8 @@ class Stub(Family):
     position_range = property(lambda self: self.positions)
     language_model = None
 
-    def patchify(self, images, time, pixels=None):
-        return Patch(torch.zeros(1), 1, 2, time)
+    def patchify(self, images, times, pixels=None):
+        return Patch(torch.zeros(1), 1, 2, tuple(times))
 
     def encode(self, patches):
         return self._numbers(2 * len(patches))

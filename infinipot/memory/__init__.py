@@ -4,6 +4,6 @@ from infinipot.memory.draft import Draft
 from infinipot.memory.memory import Memory
 from infinipot.memory.positions import PositionRule
 from infinipot.memory.rotary import Rotary
-from infinipot.memory.storage import LayerShape, allocated_bytes
+from infinipot.memory.storage import LayerShape, StateShape, allocated_bytes
 
-__all__ = ["Draft", "LayerShape", "Memory", "PositionRule", "Rotary", "allocated_bytes"]
+__all__ = ["Draft", "LayerShape", "Memory", "PositionRule", "Rotary", "StateShape", "allocated_bytes"]

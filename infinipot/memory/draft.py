@@ -5,6 +5,7 @@ slots; only a commit makes it part of the memory.
 """
 
 from collections.abc import Sequence
+from enum import Enum
 
 import torch
 from torch import Tensor
@@ -12,7 +13,18 @@ from torch import Tensor
 from infinipot.memory.positions import Cursor, PositionRule, patch_positions, text_positions
 from infinipot.policies.base import Grid
 
-TEXT = -1
+NOWHERE = -1  # the patch and cell of text
+
+
+class Kind(Enum):
+    """What a token is: text of the conversation, text that belongs to a temporal patch, or a cell of one."""
+
+    TEXT = "text"
+    CAPTION = "caption"
+    CELL = "cell"
+
+
+Run = tuple[int, Kind]  # so many tokens of a kind in a row
 
 
 class Draft:
@@ -21,13 +33,15 @@ class Draft:
     Attributes:
         cursor: where the stream would stand behind them.
         tokens: how many they are.
-        is_text: for each run of tokens, its length and whether it is text.
+        runs: their kinds, in order.
+        captions: for each caption token among them the temporal patch that it belongs to.
     """
 
     def __init__(self, cursor: Cursor, rule: PositionRule) -> None:
         self.cursor = cursor
         self.tokens = 0
-        self.runs: list[tuple[int, bool]] = []
+        self.runs: list[Run] = []
+        self.captions: list[int] = []
         self._rule = rule
         self._origin: list[Tensor] = []
         self._time: list[Tensor] = []
@@ -36,37 +50,43 @@ class Draft:
         """Adds text tokens; returns their positions, `[3, tokens]` int64."""
         positions = text_positions(self.cursor.next, tokens)
         self.cursor = self.cursor.after_text(tokens)
-        outside = torch.full((tokens,), TEXT)
-        self._add(torch.stack([outside, outside, positions[0], positions[0]], -1), time, is_text=True)
+        self._add(NOWHERE, torch.full((tokens,), NOWHERE), positions[0], positions[0], time, Kind.TEXT)
         return positions
 
     def video(self, grid: Grid, times: Sequence[float]) -> Tensor:
         """Adds one temporal patch for each of `times`, in seconds; returns positions, `[3, len(times) · P]` int64."""
-        positions = []
-        for time in times:
-            patch = self.cursor.patch
-            self.cursor = self.cursor.after_patch(grid, time, self._rule)
-            positions.append(patch_positions(self.cursor, grid))
-            assert self.cursor.base is not None
-            cell = torch.arange(grid.first_cell, grid.first_cell + grid.cells)
-            origin = torch.stack(
-                [
-                    torch.full_like(cell, patch),
-                    cell,
-                    positions[-1][0],
-                    torch.full_like(cell, self.cursor.base),
-                ],
-                -1,
-            )
-            self._add(origin, time, is_text=False)
-        return torch.cat(positions, -1)
+        return torch.cat([self.patch(grid, time) for time in times], -1)
+
+    def patch(self, grid: Grid, time: float, before: int = 0, after: int = 0) -> Tensor:
+        """Adds one temporal patch at `time` seconds between `before` and `after` tokens of text that belong to it.
+
+        Returns:
+            `[3, before + P + after]` int64 positions.
+        """
+        number = self.cursor.patch
+        ahead = self._caption(number, before, time)
+        self.cursor = self.cursor.after_patch(grid, time, self._rule)
+        positions = patch_positions(self.cursor, grid, self._rule)
+        cell = torch.arange(grid.first_cell, grid.first_cell + grid.cells)
+        base = self.cursor.newest if self.cursor.base is None else self.cursor.base
+        self._add(number, cell, positions[0], torch.full_like(cell, base), time, Kind.CELL)
+        return torch.cat([ahead, positions, self._caption(number, after, time)], -1)
 
     def origin(self) -> tuple[Tensor, Tensor]:
         """Where the tokens come from: `[tokens, 4]` int32 as in `Slab.origin`, and `[tokens]` float64 seconds."""
         return torch.cat(self._origin), torch.cat(self._time)
 
-    def _add(self, origin: Tensor, time: float, *, is_text: bool) -> None:
+    def _caption(self, patch: int, tokens: int, time: float) -> Tensor:
+        positions = text_positions(self.cursor.next, tokens)
+        if tokens:
+            self.cursor = self.cursor.after_caption(tokens)
+            self.captions += [patch] * tokens
+            self._add(patch, torch.full((tokens,), NOWHERE), positions[0], positions[0], time, Kind.CAPTION)
+        return positions
+
+    def _add(self, patch: int, cell: Tensor, temporal: Tensor, base: Tensor, time: float, kind: Kind) -> None:
+        origin = torch.stack([torch.full_like(cell, patch), cell, temporal, base], -1)
         self._origin.append(origin.to(torch.int32))
-        self._time.append(torch.full((len(origin),), time, dtype=torch.float64))
-        self.runs.append((len(origin), is_text))
-        self.tokens += len(origin)
+        self._time.append(torch.full(cell.shape, time, dtype=torch.float64))
+        self.runs.append((len(cell), kind))
+        self.tokens += len(cell)

@@ -1,27 +1,29 @@
 """The bounded memory of one stream: what is held, where it came from, and the only ways in which it changes.
 
-Slots lie in the order prompt, dialogue, video: text stands at the same slots for all heads, and the video, of which
-every KV head keeps tokens of its own, behind it. The order of slots means nothing to attention; positions do.
+Text of the conversation lies at the first slots, the same for all heads: the prompt, then the dialogue. Behind it lies
+the video: its cells, of which every KV head keeps tokens of its own, and, in families that have them, the captions of
+its temporal patches, the same for all heads again. The order of slots means nothing to attention; positions do.
 
 All changes are made by `commit` and `rebase`. Each first computes what is to change and then applies it with interrupts
 held, so that a memory is either before or after a change, never between. Knows nothing of models or frames.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 
 import torch
 from torch import Tensor
 
-from infinipot.errors import PolicyError
-from infinipot.memory.draft import Draft
+from infinipot.memory.draft import Draft, Kind, Run
+from infinipot.memory.eviction import Kept, evict
 from infinipot.memory.interrupts import interrupts_held
 from infinipot.memory.positions import Cursor, PositionRule
 from infinipot.memory.rebase import Gaps, close_gaps, find_gaps
 from infinipot.memory.rotary import Rotary
-from infinipot.memory.storage import BoundedCache, BoundedLayer, LayerShape, Slab, allocated_bytes
+from infinipot.memory.storage import BoundedCache, LayerShape, Slab, StateShape, allocated_bytes
+from infinipot.memory.view import Viewer, slot_numbers
 from infinipot.policies.base import Grid, Policy, VideoTokens
 
 
@@ -30,14 +32,15 @@ class Memory:
 
     Args:
         cap: |M|, the slots that are ever held.
-        shapes: what each layer stores, and where.
+        shapes: what each layer of the model stores, and where.
         rotary: how keys are rotated.
         rule: how positions advance with the video.
         dialogue_limit: tokens that remembered turns may hold together.
 
     Attributes:
         cache: the transformers cache to run the model with, inside a `draft`.
-        held: slots held, of which the first `text` are text: the prompt, then the remembered turns.
+        runs: what lies in the slots that are held, in order.
+        captions: for each caption token held, in order of slots, the temporal patch that it belongs to.
         turns: tokens of each remembered turn, oldest first.
         cursor: where the stream stands on the position axes.
         grids: the grids the video has had, the current one last.
@@ -49,7 +52,7 @@ class Memory:
     def __init__(
         self,
         cap: int,
-        shapes: list[LayerShape],
+        shapes: Sequence[LayerShape | StateShape],
         rotary: Rotary,
         rule: PositionRule,
         dialogue_limit: int = 0,
@@ -58,8 +61,8 @@ class Memory:
         self.dialogue_limit = dialogue_limit
         self.cache = BoundedCache(cap, shapes)
         self.rule = rule
-        self.held = 0
-        self.text = 0
+        self.runs: tuple[Run, ...] = ()
+        self.captions: tuple[int, ...] = ()
         self.turns: deque[int] = deque()
         self.cursor = Cursor()
         self.grids: tuple[Grid, ...] = ()
@@ -67,11 +70,21 @@ class Memory:
         self.compressions = 0
         self.rebases = 0
         self.bytes = allocated_bytes(cap, shapes)
-        self._rotary = {shape.device: rotary.to(shape.device) for shape in shapes}
+        self._rotary = {layer.shape.device: rotary.to(layer.shape.device) for layer in self.cache.bounded}
+
+    @property
+    def held(self) -> int:
+        """Slots held."""
+        return sum(tokens for tokens, _ in self.runs)
+
+    @property
+    def text(self) -> int:
+        """Tokens held of the prompt and the remembered turns; they are the first slots."""
+        return sum(tokens for tokens, kind in self.runs if kind is Kind.TEXT)
 
     @property
     def video(self) -> int:
-        """Video tokens held, per layer and KV head."""
+        """Tokens of the video held, per layer and KV head: cells, and captions if there are any."""
         return self.held - self.text
 
     @property
@@ -99,11 +112,11 @@ class Memory:
     @contextmanager
     def draft(self) -> Iterator[Draft]:
         """A draft on top of the memory. On the way out, what was not committed is forgotten."""
-        self.cache.truncate(self.held)
+        self.cache.roll_back(self.held)
         try:
             yield Draft(self.cursor, self.rule)
         finally:
-            self.cache.truncate(self.held)
+            self.cache.roll_back(self.held)
 
     def commit(
         self,
@@ -124,19 +137,26 @@ class Memory:
             on_applied: called together with the change, where no interrupt comes between.
         """
         self._record_origin(draft)
-        text, video = self._arrangement(draft)
-        text, turns = self._drop_old_turns(text, self._turns_after(draft, turn))
+        runs = _joined([*self.runs, *draft.runs])
+        text, turns = self._drop_old_turns(_slices(runs, Kind.TEXT), self._turns_after(draft, turn))
+        video, captions = _slices(runs, Kind.CAPTION, Kind.CELL), (*self.captions, *draft.captions)
         budget = keep(_length(text), _length(video))
 
-        in_order = [*text, *video]
-        stays = all(here.stop == behind.start for here, behind in pairwise([slice(0, 0), *in_order]))
-        layers = range(0) if stays and budget is None else range(len(self.cache.bounded))
-        indices = [self._rows_after(layer, text, video, draft.cursor, policy, budget) for layer in layers]
+        stays = all(here.stop == behind.start for here, behind in pairwise([slice(0, 0), *text]))
+        indices: list[Tensor] = []
+        if policy is not None and budget is not None:
+            kept = evict(policy, self._viewer(_slices(runs, Kind.CELL), draft.cursor), captions, budget)
+            indices = self._rows_of(text, runs, captions, kept)
+            captions = tuple(patch for patch in captions if patch in kept.patches)
+            runs = _joined([(_length(text), Kind.TEXT), (len(captions), Kind.CAPTION), (kept.count, Kind.CELL)])
+        elif not stays:
+            indices = [self._rows(layer, [*text, *video]) for layer in range(len(self.cache.bounded))]
+            runs = _joined([(_length(text), Kind.TEXT), *(run for run in runs if run[1] is not Kind.TEXT)])
         with interrupts_held():
             for layer, rows in enumerate(indices):
                 self.cache.rewrite(layer, rows)
-            self.text = _length(text)
-            self.held = self.text + (_length(video) if budget is None else budget)
+            self.cache.commit()
+            self.runs, self.captions = tuple(runs), captions
             self.turns, self.cursor = turns, draft.cursor
             self.seen += draft.tokens
             self.compressions += budget is not None
@@ -168,8 +188,9 @@ class Memory:
         return before + within
 
     def video_tokens(self, layer: int, draft: Draft | None = None) -> VideoTokens:
-        """The video tokens of one layer as a policy sees them, those of a draft behind the others."""
-        return self._view(layer, self._arrangement(draft)[1], draft.cursor if draft else self.cursor)
+        """The cells of one layer as a policy sees them, those of a draft behind the others."""
+        runs, cursor = (draft.runs, draft.cursor) if draft else ([], self.cursor)
+        return self._viewer(_slices(_joined([*self.runs, *runs]), Kind.CELL), cursor).tokens(layer)
 
     def _record_origin(self, draft: Draft) -> None:
         if not draft.tokens:
@@ -182,25 +203,11 @@ class Memory:
                 if layer.shape.device == device:
                     layer.slab.origin[rows], layer.slab.time[rows] = there
 
-    def _arrangement(self, draft: Draft | None) -> tuple[list[slice], list[slice]]:
-        """The slots of text and those of video, each in order, draft included; neighbouring runs are one slice."""
-        runs = [(self.text, True), (self.video, False), *(draft.runs if draft else ())]
-        found: dict[bool, list[slice]] = {True: [], False: []}
-        start = 0
-        for tokens, is_text in runs:
-            slices = found[is_text]
-            if slices and slices[-1].stop == start:
-                slices[-1] = slice(slices[-1].start, start + tokens)
-            elif tokens:
-                slices.append(slice(start, start + tokens))
-            start += tokens
-        return found[True], found[False]
-
     def _turns_after(self, draft: Draft, turn: bool) -> deque[int]:
         turns = self.turns.copy()
         # What an empty memory is given first is the prompt, which no turn takes along when it leaves.
         said = draft.runs if self.held else draft.runs[1:]
-        added = sum(tokens for tokens, is_text in said if is_text)
+        added = sum(tokens for tokens, kind in said if kind is Kind.TEXT)
         if turn:
             turns.append(added)
         elif turns:
@@ -217,87 +224,47 @@ class Memory:
         prompt = self.text - self.dialogue
         return [slice(0, prompt), slice(prompt + dropped, text[0].stop), *text[1:]], turns
 
-    def _rows_after(
-        self,
-        layer: int,
-        text: list[slice],
-        video: list[slice],
-        cursor: Cursor,
-        policy: Policy | None,
-        budget: int | None,
-    ) -> Tensor:
+    def _viewer(self, cells: list[slice], cursor: Cursor) -> Viewer:
+        return Viewer(self.cache.bounded, self._rotary, cells, self.grids, cursor.patch - 1, cursor.spans > 1)
+
+    def _rows_of(self, text: list[slice], runs: Sequence[Run], captions: Sequence[int], kept: Kept) -> list[Tensor]:
+        """For each layer the rows of what stays: text, captions, and each head's cells. See `_rows`."""
+        stays = torch.tensor([patch in kept.patches for patch in captions], dtype=torch.bool)
+        cpu = torch.device("cpu")
+        common = torch.cat([slot_numbers(text, cpu), slot_numbers(_slices(runs, Kind.CAPTION), cpu)[stays]])
+        cells = _slices(runs, Kind.CELL)
+        rows = []
+        for bounded, chosen in zip(self.cache.bounded, kept.cells, strict=True):
+            heads, device = torch.arange(bounded.shape.kv_heads, device=bounded.shape.device), bounded.shape.device
+            own = slot_numbers(cells, device)[chosen].T
+            slots = torch.cat([common.to(device).unsqueeze(1).expand(-1, len(heads)), own])
+            rows.append(slots * len(heads) + heads)
+        return rows
+
+    def _rows(self, layer: int, slots: list[slice]) -> Tensor:
         """`[slots, kv_heads]`: for one layer, the row (slot · kv_heads + head) that each slot is filled from."""
         shape = self.cache.bounded[layer].shape
-        slots = _slots(video, shape.device)
-        kept = slots.unsqueeze(1).expand(-1, shape.kv_heads)
-        if policy is not None and budget is not None:
-            chosen = policy.select(self._view(layer, video, cursor), budget)
-            if chosen.shape != (shape.kv_heads, budget) or chosen.dtype != torch.int64:
-                raise PolicyError(
-                    f"policy {policy.name!r} returned {chosen.dtype} indices of shape {tuple(chosen.shape)}: "
-                    f"int64 of shape {(shape.kv_heads, budget)} were asked for"
-                )
-            kept = slots[_ascending(chosen, len(slots))].T
-        index = torch.cat([_slots(text, shape.device).unsqueeze(1).expand(-1, shape.kv_heads), kept])
-        return index * shape.kv_heads + torch.arange(shape.kv_heads, device=shape.device)
-
-    def _view(self, layer: int, video: list[slice], cursor: Cursor) -> VideoTokens:
-        bounded = self.cache.bounded[layer]
-        keys, values, origin, _ = (_take(part, video).transpose(0, 1) for part in bounded.slab.parts())
-
-        def unrotate(order: Tensor | None = None) -> Tensor:
-            return self._unrotated(bounded, video, order, across_spans=cursor.spans > 1)
-
-        return VideoTokens(
-            keys=keys,
-            values=values,
-            patch=origin[..., 0],
-            cell=origin[..., 1],
-            grids=self.grids,
-            newest_patch=cursor.patch - 1,
-            layer=layer,
-            layers=len(self.cache.bounded),
-            unrotate=unrotate,
-        )
-
-    def _unrotated(
-        self, bounded: BoundedLayer, video: list[slice], order: Tensor | None, *, across_spans: bool
-    ) -> Tensor:
-        """Video keys `[kv_heads, n, head_dim]` float32 in some order, moved to temporal position 0.
-
-        Within one span, tokens of a cell have the same row and column positions, so only time has to be undone.
-        """
-        shape = bounded.shape
-        # A memory's video is one run of slots, but for the moment in which a draft puts text behind it.
-        if order is None or len(video) > 1:
-            slots = _slots(video, shape.device)
-            slot = slots if order is None else slots[order]
-        else:
-            slot = order + video[0].start
-        heads = torch.arange(shape.kv_heads, device=shape.device).unsqueeze(-1)
-        rows = (slot * shape.kv_heads + heads).reshape(-1)
-        keys = bounded.slab.keys.view(-1, shape.head_dim).index_select(0, rows).to(torch.float32)
-        temporal, base = bounded.slab.origin.view(-1, 4)[:, 2:].index_select(0, rows).unbind(-1)
-        turned = self._rotary[shape.device].unrotate_(keys, temporal, base if across_spans else None)
-        return turned.view(shape.kv_heads, -1, shape.head_dim)
+        heads = torch.arange(shape.kv_heads, device=shape.device)
+        return slot_numbers(slots, shape.device).unsqueeze(1) * shape.kv_heads + heads
 
     def _gaps(self, layer: int, step: int, keep_extent: bool) -> Gaps:
         origin = self.cache.bounded[layer].slab.origin[: self.held].to(torch.int64).permute(2, 1, 0)
         _, cell, temporal, base = origin
         # One entry a cell number, and behind them all the zero that text, whose cell is -1, picks.
         by_number = sorted(self.grids, key=lambda grid: grid.first_cell)
-        extents = [torch.full((grid.cells,), max(grid.rows, grid.columns) * keep_extent) for grid in by_number]
+        extents = [torch.full((grid.cells,), self.rule.extent(grid) * keep_extent) for grid in by_number]
         extent = torch.cat([*extents, torch.zeros(1, dtype=torch.int64)]).to(cell.device)[cell]
         end, opened = self.cursor.next, self.cursor.base
         split = end if opened is None else opened
-        return find_gaps(temporal, base, extent, cell >= 0, end=end, split=split, step=step)
+        flat = self.rule.flat
+        return find_gaps(temporal, base, extent, cell >= 0, end=end, split=split, step=step, flat=flat)
 
     def _common_share(self, gaps: list[Gaps], need: int) -> tuple[int, int]:
         """Positions to take out ahead of the open span and inside it: `need` together, or what every head can give."""
         least = torch.stack([torch.stack([gap.before.sum(-1).min(), gap.within.sum(-1).min()]).cpu() for gap in gaps])
         before, within = least.amin(0).tolist()
         if self.cursor.base is not None:
-            extent = max(max(grid.rows, grid.columns) for grid in self.grids)
+            extent = max(self.rule.extent(grid) for grid in self.grids)
             within = min(within, max(0, self.cursor.next - self.cursor.base - extent))
         wanted = min(max(need, 0), before + within)
         first = max(wanted * before // max(before + within, 1), wanted - within)
@@ -311,24 +278,29 @@ class Memory:
         origin[..., 2], origin[..., 3] = temporal, base
 
 
+def _joined(runs: Sequence[Run]) -> list[Run]:
+    """The same runs, those of one kind in a row taken together, and none of them empty."""
+    joined: list[Run] = []
+    for tokens, kind in runs:
+        if joined and joined[-1][1] is kind:
+            joined[-1] = joined[-1][0] + tokens, kind
+        elif tokens:
+            joined.append((tokens, kind))
+    return joined
+
+
+def _slices(runs: Sequence[Run], *kinds: Kind) -> list[slice]:
+    """The slots of tokens of these kinds, in order; neighbouring runs are one slice."""
+    found: list[slice] = []
+    start = 0
+    for tokens, kind in runs:
+        if kind in kinds and found and found[-1].stop == start:
+            found[-1] = slice(found[-1].start, start + tokens)
+        elif kind in kinds:
+            found.append(slice(start, start + tokens))
+        start += tokens
+    return found
+
+
 def _length(slices: list[slice]) -> int:
     return sum(part.stop - part.start for part in slices)
-
-
-def _slots(slices: list[slice], device: torch.device) -> Tensor:
-    runs = [torch.arange(part.start, part.stop, device=device) for part in slices]
-    return torch.cat(runs) if runs else torch.zeros(0, dtype=torch.int64, device=device)
-
-
-def _take(rows: Tensor, slices: list[slice]) -> Tensor:
-    """The rows of these slices: a view where they are one run."""
-    return rows[slices[0]] if len(slices) == 1 else torch.cat([rows[part] for part in slices])
-
-
-def _ascending(chosen: Tensor, length: int) -> Tensor:
-    """Rows of indices below `length`, put in order: by counting, which is faster than sorting."""
-    heads, count = chosen.shape
-    taken = torch.zeros(heads, length, dtype=torch.bool, device=chosen.device).scatter_(1, chosen, True)
-    place = torch.where(taken, taken.cumsum(1) - 1, count)
-    index = torch.arange(length, device=chosen.device).expand(heads, -1)
-    return torch.zeros(heads, count + 1, dtype=torch.int64, device=chosen.device).scatter_(1, place, index)[:, :count]

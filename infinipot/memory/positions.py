@@ -2,7 +2,9 @@
 
 Text takes the next position on all three axes. A vision span starts one past everything before it; the cell (r, c) of a
 temporal patch stands at (origin + offset of the patch, base + r, base + c); text after the span starts at
-`max(all so far) + 1` (Qwen2-VL, arXiv 2409.12191, section 2.1; Qwen2.5-VL, arXiv 2502.13923, section 2.1.2).
+`max(all so far) + 1` (Qwen2-VL, arXiv 2409.12191, section 2.1; Qwen2.5-VL, arXiv 2502.13923, section 2.1.2). Captions,
+i.e. text between the patches of a video, end a span without closing the video (Qwen3-VL, arXiv 2511.21631). In a flat
+rule there are no rows and columns: cells count on as text does (LLaVA and most others).
 """
 
 import math
@@ -21,10 +23,12 @@ class PositionRule:
     Attributes:
         tokens_per_second: positions per second of video (Qwen2.5-VL), or None for one position a patch (Qwen2-VL).
         longest_gap: the most positions between two patches in a row, however long the source paused; None: no limit.
+        flat: cells take consecutive positions, row after row, the same on all axes; the others do not matter then.
     """
 
     tokens_per_second: float | None = None
     longest_gap: int | None = None
+    flat: bool = False
 
     def offset(self, index: int, seconds: float) -> int:
         """Temporal offset of a span's patch `index`, which starts `seconds` after the span's first one."""
@@ -32,6 +36,10 @@ class PositionRule:
             return index
         # Times are sums of frame periods: what is meant to be a whole number may miss it by a rounding error.
         return math.floor(self.tokens_per_second * seconds + 1e-6)
+
+    def extent(self, grid: Grid) -> int:
+        """Positions that the layout of one patch takes on any axis."""
+        return grid.cells if self.flat else max(grid.rows, grid.columns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +49,7 @@ class Cursor:
     Attributes:
         next: the position of the next text token, one past everything so far on any axis.
         base: first position of the open vision span; None while no span is open.
+        open: whether a video is open: its last patch was given, or its captions, and no other text since.
         origin: temporal position of offset zero in the open span (`base`, less what re-basing took out).
         started: time of the span's first patch, in seconds.
         index: temporal patches in the open span so far.
@@ -52,6 +61,7 @@ class Cursor:
 
     next: int = 0
     base: int | None = None
+    open: bool = False
     origin: int = 0
     started: float = 0.0
     index: int = 0
@@ -61,11 +71,18 @@ class Cursor:
     spans: int = 0
 
     def after_text(self, tokens: int) -> "Cursor":
-        """The cursor behind `tokens` text tokens, which close an open vision span."""
-        return replace(self, next=self.next + tokens, base=None)
+        """The cursor behind `tokens` text tokens, which close an open video."""
+        return replace(self, next=self.next + tokens, base=None, open=False)
+
+    def after_caption(self, tokens: int) -> "Cursor":
+        """The cursor behind `tokens` tokens of text inside a video, which end a vision span if there are any."""
+        return replace(self, next=self.next + tokens, base=None, open=True) if tokens else self
 
     def after_patch(self, grid: Grid, time: float, rule: PositionRule) -> "Cursor":
         """The cursor behind one more temporal patch, in the open vision span or else in a new one."""
+        if rule.flat:
+            last = self.next + grid.cells
+            return replace(self, next=last, newest=self.next, open=True, patch=self.patch + 1, spans=self.spans + 1)
         if self.base is None:
             opened = replace(
                 self, base=self.next, origin=self.next, started=time, index=0, step=0, spans=self.spans + 1
@@ -79,7 +96,8 @@ class Cursor:
         return replace(
             self,
             origin=origin,
-            next=max(self.next, temporal + 1, self.base + max(grid.rows, grid.columns)),
+            open=True,
+            next=max(self.next, temporal + 1, self.base + rule.extent(grid)),
             index=self.index + 1,
             newest=temporal,
             step=min(filter(None, (self.step, advance)), default=0),
@@ -102,8 +120,10 @@ def text_positions(start: int, tokens: int) -> Tensor:
     return torch.arange(start, start + tokens).expand(3, tokens)
 
 
-def patch_positions(cursor: Cursor, grid: Grid) -> Tensor:
+def patch_positions(cursor: Cursor, grid: Grid, rule: PositionRule) -> Tensor:
     """`[3, P]` int64: positions of the newest patch before `cursor`, cell by cell, row after row."""
+    if rule.flat:
+        return text_positions(cursor.newest, grid.cells)
     assert cursor.base is not None, "no vision span is open"
     cells = torch.arange(grid.cells)
     row, column = cells // grid.columns, cells % grid.columns

@@ -22,6 +22,7 @@ class Gaps:
         before: `[kv_heads, n + 1]`, removable positions ahead of the open vision span: ahead of each slot, and last
             those behind all of them.
         within: `[kv_heads, n + 1]`, likewise inside the open vision span.
+        flat: see `find_gaps`.
     """
 
     order: Tensor
@@ -30,10 +31,19 @@ class Gaps:
     spatial: Tensor
     before: Tensor
     within: Tensor
+    flat: bool = False
 
 
 def find_gaps(
-    temporal: Tensor, base: Tensor, extent: Tensor, spatial: Tensor, *, end: int, split: int, step: int
+    temporal: Tensor,
+    base: Tensor,
+    extent: Tensor,
+    spatial: Tensor,
+    *,
+    end: int,
+    split: int,
+    step: int,
+    flat: bool = False,
 ) -> Gaps:
     """Where positions can be taken out without touching order or layout.
 
@@ -48,6 +58,7 @@ def find_gaps(
         end: the next position of the stream.
         split: first position of the open vision span; `end` if none is open.
         step: how far apart neighbouring patches are, at least 1.
+        flat: cells stand one behind the other, see `PositionRule`: a patch with an extent moves as a whole.
     """
     temporal, order = temporal.sort(dim=-1, stable=True)
     base, extent, spatial = (part.gather(-1, order) for part in (base, extent, spatial))
@@ -58,11 +69,13 @@ def find_gaps(
     # A span may have had several grids, of which the largest need not be the last: carry what earlier ones take.
     own = torch.cat([edge, layout.cummax(-1).values], -1)
     opened = torch.cat([layout.where(base > here[:, :-1], -1), edge], -1)
+    inside = ahead > split
+    if flat:  # what may go ahead of a patch ends at its base, whichever of its cells are held
+        first = torch.cat([(extent > 0) & (base > here[:, :-1]), torch.zeros_like(edge, dtype=torch.bool)], -1)
+        ahead, opened = torch.where(first, torch.cat([base, edge], -1), ahead), edge
     floor = torch.maximum(here + step, torch.maximum(own, opened))
     removable = (ahead - floor).clamp_min(0)
-
-    inside = ahead > split
-    return Gaps(order, temporal, base, spatial, removable * ~inside, removable * inside)
+    return Gaps(order, temporal, base, spatial, removable * ~inside, removable * inside, flat)
 
 
 def close_gaps(gaps: Gaps, before: int, within: int) -> tuple[Tensor, Tensor]:
@@ -74,9 +87,9 @@ def close_gaps(gaps: Gaps, before: int, within: int) -> tuple[Tensor, Tensor]:
     removed = _share(gaps.before, before) + _share(gaps.within, within)
     temporal = gaps.temporal - removed
     # A span's base lies in the gap ahead of its first patch, whose removable part starts behind the base's extent:
-    # it moves with the last slot that stands before it.
-    earlier = torch.searchsorted(gaps.temporal.contiguous(), gaps.base.contiguous()) - 1
-    moved = removed.gather(-1, earlier.clamp_min(0)) * (earlier >= 0)
+    # it moves with the last slot that stands before it. The base of a flat patch moves with the first of its cells.
+    at = torch.searchsorted(gaps.temporal.contiguous(), gaps.base.contiguous()) - (0 if gaps.flat else 1)
+    moved = removed.gather(-1, at.clamp_min(0)) * (at >= 0)
     base = torch.where(gaps.spatial, gaps.base - moved, temporal)
     back = gaps.order.argsort(dim=-1)
     return temporal.gather(-1, back), base.gather(-1, back)

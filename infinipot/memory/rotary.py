@@ -12,10 +12,10 @@ from torch import Tensor
 
 
 class Rotary:
-    """How a family rotates its keys: dimensions i and i + head_dim/2 turn together, by position · inv_freq[i].
+    """How a family rotates its keys: dimensions i and i + n turn together, by position · inv_freq[i].
 
     Args:
-        inv_freq: `[head_dim / 2]`, angle per position.
+        inv_freq: `[n]`, angle per position; 2·n is the head's width, or less where only its first part is rotated.
         axes: for each frequency the position axis it turns with: 0 temporal, 1 row, 2 column.
     """
 
@@ -72,7 +72,7 @@ class Rotary:
     def _turn_(self, keys: Tensor, angle: Tensor, turning: slice) -> Tensor:
         half = self.inv_freq.shape[0]
         cos, sin = angle.cos().to(torch.float32), angle.sin().to(torch.float32)
-        first, second = keys[..., :half][..., turning], keys[..., half:][..., turning]
+        first, second = keys[..., :half][..., turning], keys[..., half : 2 * half][..., turning]
         turned = first * sin + second * cos
         first.mul_(cos).addcmul_(second, sin, value=-1.0)
         second.copy_(turned)

@@ -1,13 +1,17 @@
 """Where keys and values lie: storage of a fixed size, allocated once, and the transformers cache that writes to it.
 
 The only file that knows how a transformers cache works. It knows nothing of videos, text or policies: a slot is a row.
+Layers that keep a recurrent state in place of keys and values (linear attention) stand beside them: the cap is not for
+those, their state never grows; what is common is that all go back to what was last committed.
 """
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from transformers.cache_utils import Cache, CacheLayerMixin
+from transformers.cache_utils import Cache, CacheLayerMixin, LinearAttentionLayer
 
 from infinipot.errors import CapError
 
@@ -27,6 +31,26 @@ class LayerShape:
     def slot_bytes(self) -> int:
         """Bytes of one slot over all KV heads: a key, a value and its coordinates."""
         return self.kv_heads * (2 * self.head_dim * self.dtype.itemsize + COORDINATE_BYTES)
+
+
+@dataclass(frozen=True, slots=True)
+class StateShape:
+    """What a layer of linear attention stores, whatever it has seen: the end of a convolution's input, and a state.
+
+    Attributes:
+        conv: `[1, channels, kernel]`, of type `dtype`.
+        recurrent: `[1, heads, key_dim, value_dim]`, float32.
+    """
+
+    conv: tuple[int, ...]
+    recurrent: tuple[int, ...]
+    device: torch.device
+    dtype: torch.dtype
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of the state and of the copy to go back to."""
+        return 2 * (math.prod(self.conv) * self.dtype.itemsize + math.prod(self.recurrent) * 4)
 
 
 class Slab:
@@ -116,33 +140,85 @@ class BoundedLayer(CacheLayerMixin):
         return self.cap
 
 
+class StateLayer(LinearAttentionLayer):
+    """One layer's recurrent state, and the one that was last committed."""
+
+    def __init__(self, shape: StateShape) -> None:
+        super().__init__()
+        self.lazy_initialization(
+            conv_states=torch.zeros(shape.conv, device=shape.device, dtype=shape.dtype),
+            recurrent_states=torch.zeros(shape.recurrent, device=shape.device, dtype=torch.float32),
+        )
+        self._committed = tuple(state.clone() for state in self.states())
+        self._begun = False
+
+    def states(self) -> tuple[Tensor, Tensor]:
+        """The state as the model left it."""
+        conv, recurrent = self.conv_states[0], self.recurrent_states[0]
+        assert conv is not None, "both are there from the start"
+        assert recurrent is not None
+        return conv, recurrent
+
+    def commit(self) -> None:
+        """Makes the state as it is the one to go back to."""
+        for kept, state in zip(self._committed, self.states(), strict=True):
+            kept.copy_(state)
+        self._begun = self.has_previous_state[0]
+
+    def roll_back(self) -> None:
+        """Goes back to the state that was last committed."""
+        for kept, state in zip(self._committed, self.states(), strict=True):
+            state.copy_(kept)
+        self.has_previous_state[0] = self._begun
+
+
 class BoundedCache(Cache):
     """A transformers cache whose layers never hold more than `cap` slots, and a spare slab for each kind of layer.
 
     A rewrite gathers the slots that stay from a layer's slab into the spare one and exchanges the two, layer by
     layer: scratch is one layer's, and nothing is copied twice.
+
+    Attributes:
+        bounded: the layers that hold keys and values.
+        recurrent: those that hold a state.
     """
 
-    def __init__(self, cap: int, shapes: list[LayerShape]) -> None:
-        self.bounded = [BoundedLayer(cap, shape) for shape in shapes]
-        super().__init__(layers=list(self.bounded))
-        self._spare = {shape: Slab(cap, shape) for shape in shapes}
+    def __init__(self, cap: int, shapes: Sequence[LayerShape | StateShape]) -> None:
+        layers = [BoundedLayer(cap, at) if isinstance(at, LayerShape) else StateLayer(at) for at in shapes]
+        self.bounded = [layer for layer in layers if isinstance(layer, BoundedLayer)]
+        self.recurrent = [layer for layer in layers if isinstance(layer, StateLayer)]
+        super().__init__(layers=list(layers))
+        self._spare = {layer.shape: Slab(cap, layer.shape) for layer in self.bounded}
 
     def rewrite(self, layer: int, rows: Tensor) -> None:
-        """Keeps of one layer the slots that `rows` `[n, kv_heads]` names, in that order: see `Slab.gather`."""
+        """Keeps of one bounded layer the slots that `rows` `[n, kv_heads]` names, in that order: see `Slab.gather`."""
         bounded = self.bounded[layer]
         spare = self._spare[bounded.shape]
         spare.gather(bounded.slab, rows)
         bounded.slab, self._spare[bounded.shape] = spare, bounded.slab
         bounded.filled = rows.shape[0]
 
-    def truncate(self, slots: int) -> None:
-        """Forgets every slot from `slots` on, in all layers."""
+    def commit(self) -> None:
+        """Makes what the layers with a state hold what `roll_back` goes back to."""
+        for layer in self.recurrent:
+            layer.commit()
+
+    def roll_back(self, slots: int) -> None:
+        """Forgets every slot from `slots` on, and all states since the last commit."""
         for layer in self.bounded:
             layer.filled = slots
+        for state in self.recurrent:
+            state.roll_back()
 
 
-def allocated_bytes(cap: int, shapes: list[LayerShape]) -> int:
-    """Bytes that a cache of this cap allocates, its spare slabs included."""
-    spares = {shape: shape.slot_bytes for shape in shapes}
-    return cap * (sum(shape.slot_bytes for shape in shapes) + sum(spares.values()))
+def slot_shapes(shapes: Sequence[LayerShape | StateShape]) -> list[LayerShape]:
+    """Those of the layers that hold slots."""
+    return [shape for shape in shapes if isinstance(shape, LayerShape)]
+
+
+def allocated_bytes(cap: int, shapes: Sequence[LayerShape | StateShape]) -> int:
+    """Bytes that a cache of this cap allocates, its spare slabs and the states' copies included."""
+    slots = slot_shapes(shapes)
+    spares = {shape: shape.slot_bytes for shape in slots}
+    states = sum(shape.bytes for shape in shapes if isinstance(shape, StateShape))
+    return cap * (sum(shape.slot_bytes for shape in slots) + sum(spares.values())) + states

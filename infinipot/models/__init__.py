@@ -2,7 +2,9 @@
 
 from infinipot.models.base import Family, Patch
 from infinipot.models.qwen2_vl import Qwen2VL, Qwen25VL
+from infinipot.models.qwen3_5 import Qwen35
+from infinipot.models.qwen3_vl import Qwen3VL
 
-FAMILIES: tuple[type[Family], ...] = (Qwen2VL, Qwen25VL)
+FAMILIES: tuple[type[Family], ...] = (Qwen2VL, Qwen25VL, Qwen3VL, Qwen35)
 
 __all__ = ["FAMILIES", "Family", "Patch"]

@@ -12,8 +12,10 @@ from torch import Tensor
 from transformers.cache_utils import Cache
 
 from infinipot.errors import ModelError
-from infinipot.memory import LayerShape, PositionRule, Rotary
+from infinipot.memory import LayerShape, PositionRule, Rotary, StateShape
 from infinipot.models.chat import ChatFormat, read_chat_format
+
+_LATEST = 9_999_999.9  # seconds: a time with as many digits as a stream's may get
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -23,13 +25,18 @@ class Patch:
     Attributes:
         pixels: what the family's processor makes of its frames.
         rows, columns: its grid of cells, i.e. of tokens.
-        time: of its first frame, in seconds.
+        times: of its frames, in seconds; one of an odd last frame.
     """
 
     pixels: Tensor
     rows: int
     columns: int
-    time: float
+    times: tuple[float, ...]
+
+    @property
+    def time(self) -> float:
+        """Of its first frame."""
+        return self.times[0]
 
 
 class Family(ABC):
@@ -56,18 +63,30 @@ class Family(ABC):
     # Vision
 
     @abstractmethod
-    def patchify(self, images: Sequence[np.ndarray], time: float, pixels: tuple[int, int] | None = None) -> Patch:
-        """One temporal patch of `patch_frames` images, `[height, width, 3]` uint8; a last odd frame stands twice.
+    def patchify(
+        self, images: Sequence[np.ndarray], times: Sequence[float], pixels: tuple[int, int] | None = None
+    ) -> Patch:
+        """One temporal patch of at most `patch_frames` images, `[height, width, 3]` uint8; a last odd one is repeated.
 
         Args:
             images: the frames.
-            time: of the first one, in seconds.
+            times: of each, in seconds.
             pixels: least and most pixels of a resized frame; None for the processor's own budget.
+
+        Raises:
+            ValueError: the processor does not take pictures of this size.
         """
 
     @abstractmethod
     def encode(self, patches: Sequence[Patch]) -> Tensor:
-        """The vision encoder's tokens for patches of one grid, `[len(patches) · P, hidden]`."""
+        """The vision encoder's tokens for patches of one grid, `[len(patches) · P, hidden]`.
+
+        Rows may be wider where a model takes more than embeddings, as long as `join` and `forward` understand them.
+        """
+
+    def closing(self) -> Tensor | None:
+        """What stands behind a whole video, `[n, hidden]`, where that is not text: it comes with each question."""
+        return None
 
     # Language
 
@@ -92,30 +111,67 @@ class Family(ABC):
     def embed(self, ids: Sequence[int]) -> Tensor:
         """Token embeddings, `[len(ids), hidden]`."""
         table = self.model.get_input_embeddings()
-        return table(torch.tensor(ids, device=table.weight.device))
+        return table(torch.tensor(ids, dtype=torch.int64, device=table.weight.device))
+
+    def join(self, parts: Sequence[Tensor]) -> Tensor:
+        """Rows of text and of patches, one behind the other, `[n, hidden]`."""
+        return torch.cat([part.to(parts[-1]) for part in parts if len(part)])
 
     def forward(self, embeddings: Tensor, positions: Tensor, cache: Cache) -> Tensor:
         """Runs the decoder over `[n, hidden]` embeddings at `[3, n]` positions; returns the last logits, `[vocab]`."""
+        return self._decode(cache, positions, inputs_embeds=embeddings.unsqueeze(0))
+
+    def _decode(self, cache: Cache, positions: Tensor, **inputs: Any) -> Tensor:
+        where = positions.to(inputs["inputs_embeds"].device)
         output = self.language_model(
-            inputs_embeds=embeddings.unsqueeze(0),
-            position_ids=positions.to(embeddings.device).unsqueeze(1),
+            position_ids=where[:1] if self.position_rule().flat else where.unsqueeze(1),
             past_key_values=cache,
             use_cache=True,
+            **inputs,
         )
         return self.model.lm_head(output.last_hidden_state[0, -1])
 
-    def layer_shapes(self) -> list[LayerShape]:
-        """What each layer stores per slot, and where: storage follows its layer."""
-        config = self._text_config
-        if "sliding_attention" in (getattr(config, "layer_types", None) or ()):
+    def layer_shapes(self) -> list[LayerShape | StateShape]:
+        """What each layer stores, and where: storage follows its layer."""
+        if "sliding_attention" in (getattr(self._text_config, "layer_types", None) or ()):
             raise ModelError(f"{self.title} with sliding-window attention layers is not supported")
+        return [self._slot_shape(layer) for layer in self.language_model.layers]
+
+    def _slot_shape(self, layer: torch.nn.Module) -> LayerShape:
+        config = self._text_config
         head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        return [
-            LayerShape(config.num_key_value_heads, head_dim, _device_of(layer), self.model.dtype)
-            for layer in self.language_model.layers
-        ]
+        return LayerShape(config.num_key_value_heads, head_dim, device_of(layer), self.model.dtype)
 
     # Text
+
+    @property
+    def placeholder(self) -> str:
+        """What the chat template puts where a video comes in, and what captions and cells stand in place of."""
+        return str(self.processor.video_token)
+
+    def caption(self, times: Sequence[float], number: int, *, opens: bool) -> tuple[str, str]:
+        """The texts ahead of a temporal patch and behind it. A family captions all of its patches, or none.
+
+        Captions count against the memory and leave with their patch.
+
+        Args:
+            times: of its frames, in seconds.
+            number: temporal patches of the stream before it.
+            opens: whether it is the first of its video: of the stream, or behind a remembered turn.
+        """
+        return "", ""
+
+    def caption_ids(self, times: Sequence[float], number: int, *, opens: bool) -> tuple[list[int], list[int]]:
+        """Token ids of `caption`."""
+        before, after = self.caption(times, number, opens=opens)
+        return self.tokenize(before) if before else [], self.tokenize(after) if after else []
+
+    @cached_property
+    def caption_limit(self) -> int:
+        """The most tokens that both texts of a patch together take, at any time below four months of video."""
+        latest, most = [_LATEST] * self.patch_frames, int(_LATEST) * 100
+        lengths = [sum(map(len, self.caption_ids(latest, most, opens=opens))) for opens in (True, False)]
+        return max(lengths)
 
     @cached_property
     def _chat(self) -> dict[str | None, ChatFormat]:
@@ -124,7 +180,7 @@ class Family(ABC):
     def chat(self, system: str | None = None) -> ChatFormat:
         """The texts around videos, questions and answers, by the checkpoint's own chat template."""
         if system not in self._chat:
-            self._chat[system] = read_chat_format(self.processor, system)
+            self._chat[system] = read_chat_format(self.processor, self.placeholder, system)
         return self._chat[system]
 
     def tokenize(self, text: str, *, plain: bool = False) -> list[int]:
@@ -154,7 +210,7 @@ def require_static_rope(parameters: dict[str, Any], name: str) -> None:
         raise ModelError(f"{name} uses {kind!r} rotary scaling, whose keys change with the length of the prompt")
 
 
-def _device_of(layer: torch.nn.Module) -> torch.device:
+def device_of(layer: torch.nn.Module) -> torch.device:
     """The device a layer computes on, also where accelerate keeps its weights elsewhere."""
     hook = getattr(layer, "_hf_hook", None)
     device = getattr(hook, "execution_device", None)

@@ -25,11 +25,12 @@ class ChatFormat:
     follow_up: str
 
 
-def read_chat_format(processor: Any, system: str | None = None) -> ChatFormat:
+def read_chat_format(processor: Any, placeholder: str, system: str | None = None) -> ChatFormat:
     """Renders two short conversations and takes them apart.
 
     Args:
         processor: a transformers processor with a chat template.
+        placeholder: what the template puts where a video comes in.
         system: a system message; None for the template's own.
 
     Raises:
@@ -40,11 +41,10 @@ def read_chat_format(processor: Any, system: str | None = None) -> ChatFormat:
     try:
         with_video = _render(processor, [*first, reply, _message("user", _AGAIN, video=True)])
         without = _render(processor, [*first, reply, _message("user", _AGAIN)])
-        video = processor.video_token
-        opening, rest = with_video.split(video, 1)
+        opening, rest = with_video.split(placeholder, 1)
         before_question, rest = rest.split(_QUESTION, 1)
         after_question, rest = rest.split(_ANSWER, 1)
-        reopening, rest = rest.split(video, 1)
+        reopening, rest = rest.split(placeholder, 1)
         follow_up = without.split(_ANSWER, 1)[1].split(_AGAIN, 1)[0]
     except (ValueError, AttributeError, IndexError) as error:
         raise ModelError(f"the checkpoint's chat template cannot be used for video: {error}") from error

@@ -1,7 +1,7 @@
 """Qwen2-VL (arXiv 2409.12191) and Qwen2.5-VL (arXiv 2502.13923)."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -14,11 +14,13 @@ from infinipot.models.base import Family, Patch, require_static_rope
 class Qwen2VL(Family):
     """Two frames a temporal patch, 2 x 2 patches merged to a cell, multimodal rotary positions in three chunks."""
 
-    model_types = ("qwen2_vl",)
+    model_types: ClassVar[tuple[str, ...]] = ("qwen2_vl",)
     title = "Qwen2-VL"
     patch_frames = 2
 
-    def patchify(self, images: Sequence[np.ndarray], time: float, pixels: tuple[int, int] | None = None) -> Patch:
+    def patchify(
+        self, images: Sequence[np.ndarray], times: Sequence[float], pixels: tuple[int, int] | None = None
+    ) -> Patch:
         processor = self.processor.video_processor
         options: dict[str, Any] = {}
         if pixels is not None:
@@ -30,16 +32,19 @@ class Qwen2VL(Family):
         made = processor(videos=[video], do_sample_frames=False, return_tensors="pt", **options)
         _, height, width = made["video_grid_thw"][0].tolist()
         merge = processor.merge_size
-        return Patch(made["pixel_values_videos"], height // merge, width // merge, time)
+        return Patch(made["pixel_values_videos"], height // merge, width // merge, tuple(times))
 
     def encode(self, patches: Sequence[Patch]) -> Tensor:
+        return torch.cat(list(self._encoded(patches).pooler_output))
+
+    def _encoded(self, patches: Sequence[Patch]) -> Any:
+        """The vision tower's output for patches of one grid."""
         visual = self.model.model.visual
         merge = visual.spatial_merge_size
         grid = [[len(patches), patches[0].rows * merge, patches[0].columns * merge]]
         pixels = torch.cat([patch.pixels for patch in patches])
         device = visual.device
-        encoded = self.model.model.get_video_features(pixels.to(device), torch.tensor(grid, device=device))
-        return torch.cat(list(encoded.pooler_output))
+        return self.model.model.get_video_features(pixels.to(device), torch.tensor(grid, device=device))
 
     @property
     def language_model(self) -> Any:

@@ -1,0 +1,157 @@
+"""Which cells and which captions stay. Knows policies and what they are shown, not where slots lie.
+
+Cells are chosen by the policy, for each layer and KV head. Captions (text that stands with a temporal patch, such as
+its time) are held by all layers and heads alike, so they cannot follow each head's choice: policies vote. What a policy
+would keep without a thought for captions counts, cell by cell, as votes for patches; patches keep their captions in
+order of votes while those take a bounded share of what stays; patches beyond it go, cells and captions. Then the policy
+chooses again, shown nothing but cells of the patches that stay. It never learns that there are captions.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+import torch
+from torch import Tensor
+
+from infinipot.errors import PolicyError
+from infinipot.memory.view import Viewer
+from infinipot.policies.base import Policy, VideoTokens
+
+CAPTION_SHARE = 0.25  # of what a compression leaves: the most that captions take, if cells can fill the rest
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What stays.
+
+    Attributes:
+        cells: for each layer, `[kv_heads, n]` int64, which of its cells, ascending; n is the same for all.
+        patches: the temporal patches whose captions stay.
+    """
+
+    cells: list[Tensor]
+    patches: frozenset[int] = frozenset()
+
+    @property
+    def count(self) -> int:
+        """Cells that stay, per layer and KV head."""
+        return self.cells[0].shape[-1]
+
+
+def evict(policy: Policy, viewer: Viewer, captions: Sequence[int], budget: int) -> Kept:
+    """Chooses what stays.
+
+    Args:
+        policy: chooses cells.
+        viewer: shows them.
+        captions: for each caption token held, the temporal patch that it belongs to; every patch of which cells are
+            held has some, or none has.
+        budget: |C|, the cells and caption tokens that stay; where there are captions, a few fewer may.
+
+    Raises:
+        PolicyError: the policy's choice is not what was asked for.
+    """
+    layers = range(len(viewer.layers))
+    if not captions:
+        return Kept([_select(policy, viewer.tokens(layer), budget) for layer in layers])
+    words = Counter(captions)
+    patches = sorted(words)
+    unit = viewer.grids[-1].cells if policy.whole_patches else 1
+    first = budget - min(len(captions), int(CAPTION_SHARE * budget))
+    votes, cells = _votes(policy, viewer, patches, first - first % unit)
+    allowed = _admitted([words[patch] for patch in patches], votes.tolist(), cells, budget - unit + 1)
+    room = budget - sum(words[patches[number]] for number in allowed)
+    room = min(room, int(cells[:, allowed].sum(1).min()))
+    kept, used = _select_among(policy, viewer, patches, allowed, room - room % unit)
+    return Kept(kept, frozenset(patches[number] for number in used))
+
+
+def _votes(policy: Policy, viewer: Viewer, patches: list[int], budget: int) -> tuple[Tensor, Tensor]:
+    """How many cells of each patch the policy keeps, `[patches]`, and how many each head of a layer holds,
+    `[layers · kv_heads, patches]`."""
+    votes, held = torch.zeros(len(patches), dtype=torch.int64), []
+    for layer in range(len(viewer.layers)):
+        tokens = viewer.tokens(layer)
+        number = _numbered(tokens, patches)
+        chosen = number.gather(1, _select(policy, tokens, budget))
+        votes += torch.bincount(chosen.flatten(), minlength=len(patches)).cpu()
+        heads = torch.arange(len(number), device=number.device).unsqueeze(-1)
+        count = torch.bincount((heads * len(patches) + number).flatten(), minlength=len(number) * len(patches))
+        held.append(count.view(len(number), -1).cpu())
+    return votes, torch.cat(held)
+
+
+def _admitted(words: list[int], votes: list[int], cells: Tensor, budget: int) -> list[int]:
+    """The patches that keep their captions, ascending: the newest, and others in order of votes.
+
+    Captions take up to their share of the budget; where the cells of so few patches would not fill the rest, more
+    patches stay, until they do.
+
+    Args:
+        words: caption tokens of each patch.
+        votes: for each patch.
+        cells: `[rows, patches]`, how many each head of each layer holds.
+        budget: cells and captions together leave at the most this many.
+    """
+    newest = len(words) - 1
+    order = sorted(range(len(words)), key=lambda number: (number != newest, -votes[number], -number))
+    taken = list(accumulate(words[number] for number in order))
+    enough = cells[:, order].cumsum(1).amin(0).tolist()
+    count = 0
+    for place, number in enumerate(order):
+        full = place > 0 and taken[place - 1] + enough[place - 1] >= budget
+        shared = taken[place] <= CAPTION_SHARE * budget and votes[number] > 0
+        if taken[place] >= budget or (full and not shared):
+            break
+        count = place + 1
+    return sorted(order[:count])
+
+
+def _select_among(
+    policy: Policy, viewer: Viewer, patches: list[int], allowed: list[int], budget: int
+) -> tuple[list[Tensor], set[int]]:
+    """The policy's choice among the cells of some patches, for each layer, and the patches that it is from."""
+    kept, used = [], torch.zeros(len(patches), dtype=torch.bool)
+    unit = viewer.grids[-1].cells if policy.whole_patches else 1
+    among = torch.zeros(len(patches), dtype=torch.bool).index_fill(0, torch.tensor(allowed), True)
+    for layer in range(len(viewer.layers)):
+        tokens = viewer.tokens(layer)
+        number = _numbered(tokens, patches)
+        chosen = []
+        for head, mine in enumerate(among.to(number.device)[number]):
+            index = mine.nonzero().squeeze(-1)
+            index = index[len(index) % unit :]
+            chosen.append(index[_select(policy, viewer.part(tokens, head, index), budget)[0]])
+        kept.append(torch.stack(chosen))
+        used[number.gather(1, kept[-1]).unique().cpu()] = True
+    return kept, set(used.nonzero().flatten().tolist())
+
+
+def _numbered(tokens: VideoTokens, patches: list[int]) -> Tensor:
+    """For each token the place of its patch in `patches`: `[kv_heads, N]` int64."""
+    return torch.searchsorted(torch.tensor(patches, device=tokens.patch.device), tokens.patch.long().contiguous())
+
+
+def _select(policy: Policy, tokens: VideoTokens, budget: int) -> Tensor:
+    """A policy's choice, `[kv_heads, budget]` int64 ascending; everything where the budget is no limit."""
+    heads, length = tokens.cell.shape
+    if not 0 < budget < length:
+        return torch.arange(min(budget, length), device=tokens.cell.device).expand(heads, -1)
+    chosen = policy.select(tokens, budget)
+    if chosen.shape != (heads, budget) or chosen.dtype != torch.int64:
+        raise PolicyError(
+            f"policy {policy.name!r} returned {chosen.dtype} indices of shape {tuple(chosen.shape)}: "
+            f"int64 of shape {(heads, budget)} were asked for"
+        )
+    return _ascending(chosen, length)
+
+
+def _ascending(chosen: Tensor, length: int) -> Tensor:
+    """Rows of indices below `length`, put in order: by counting, which is faster than sorting."""
+    heads, count = chosen.shape
+    taken = torch.zeros(heads, length, dtype=torch.bool, device=chosen.device).scatter_(1, chosen, True)
+    place = torch.where(taken, taken.cumsum(1) - 1, count)
+    index = torch.arange(length, device=chosen.device).expand(heads, -1)
+    return torch.zeros(heads, count + 1, dtype=torch.int64, device=chosen.device).scatter_(1, place, index)[:, :count]

@@ -1,0 +1,78 @@
+"""Qwen3-VL (arXiv 2511.21631), dense and mixture of experts."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers.cache_utils import Cache
+
+from infinipot.memory import PositionRule, Rotary
+from infinipot.models.base import Patch, require_static_rope
+from infinipot.models.qwen2_vl import Qwen2VL
+
+
+class Qwen3VL(Qwen2VL):
+    """Each temporal patch behind its time in words; rotary axes interleaved; features for the first layers (DeepStack).
+
+    Rows of patches are `[embedding, first layer's feature, second's, ...]` side by side, `[n, (1 + layers) · hidden]`.
+    """
+
+    model_types = ("qwen3_vl", "qwen3_vl_moe")
+    title = "Qwen3-VL"
+
+    @property
+    def placeholder(self) -> str:
+        """With the vision-start and vision-end round it, since every patch brings its own."""
+        return f"{self._start}{self.processor.video_token}{self._end}"
+
+    @property
+    def _start(self) -> str:
+        return str(self.processor.vision_start_token)
+
+    @property
+    def _end(self) -> str:
+        return str(self.processor.vision_end_token)
+
+    def caption(self, times: Sequence[float], number: int, *, opens: bool) -> tuple[str, str]:
+        """The mean of the patch's first and last time, between its vision-start and vision-end."""
+        return f"<{(times[0] + times[-1]) / 2:.1f} seconds>{self._start}", self._end
+
+    def patchify(
+        self, images: Sequence[np.ndarray], times: Sequence[float], pixels: tuple[int, int] | None = None
+    ) -> Patch:
+        # The processor counts pixels over all frames of a video; here it sees those of one patch, always a full one.
+        full = [*images, *[images[-1]] * (self.patch_frames - len(images))]
+        budget = None if pixels is None else (pixels[0] * self.patch_frames, pixels[1] * self.patch_frames)
+        return super().patchify(full, times, budget)
+
+    def encode(self, patches: Sequence[Patch]) -> Tensor:
+        encoded = self._encoded(patches)
+        return torch.cat([torch.cat(list(part)) for part in (encoded.pooler_output, *encoded.deepstack_features)], -1)
+
+    def join(self, parts: Sequence[Tensor]) -> Tensor:
+        """Text among patches gets zeros for the features that it does not have."""
+        width = max(part.shape[1] for part in parts)
+        return super().join([torch.nn.functional.pad(part, (0, width - part.shape[1])) for part in parts])
+
+    def forward(self, embeddings: Tensor, positions: Tensor, cache: Cache) -> Tensor:
+        first, *deeper = embeddings.split(self._text_config.hidden_size, dim=1)
+        features: dict[str, Any] = {}
+        if deeper:
+            everywhere = torch.ones(1, len(first), dtype=torch.bool, device=first.device)
+            features = {"visual_pos_masks": everywhere, "deepstack_visual_embeds": deeper}
+        return self._decode(cache, positions, inputs_embeds=first.unsqueeze(0), **features)
+
+    def position_rule(self) -> PositionRule:
+        return PositionRule()
+
+    def rotary(self) -> Rotary:
+        parameters = self._text_config.rope_parameters
+        require_static_rope(parameters, self.title)
+        rotary_emb = self.language_model.rotary_emb
+        axes = [0] * len(rotary_emb.inv_freq)
+        for axis in (1, 2):  # every third frequency, as far as the section of the axis goes; the rest are time's
+            width = 3 * rotary_emb.mrope_section[axis]
+            axes[axis:width:3] = [axis] * len(axes[axis:width:3])
+        return Rotary(rotary_emb.inv_freq, axes)

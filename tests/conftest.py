@@ -1,6 +1,7 @@
 """Small random models of each family, made by its own classes: no network, no trained weights."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 import torch
 from families import BUILDERS
 
+from infinipot import Stream
 from infinipot.model import Model
 from infinipot.models import FAMILIES
 
@@ -23,8 +25,14 @@ def build(model_type: str) -> Model:
 
 
 @pytest.fixture(scope="session", params=[name for family in FAMILIES for name in family.model_types])
-def model(request: pytest.FixtureRequest) -> Model:
+def any_model(request: pytest.FixtureRequest) -> Model:
     """One random model of every type that a family runs."""
+    return build(request.param)
+
+
+@pytest.fixture(scope="session", params=[family.model_types[0] for family in FAMILIES])
+def model(request: pytest.FixtureRequest) -> Model:
+    """One random model of every family."""
     return build(request.param)
 
 
@@ -37,6 +45,36 @@ def qwen() -> Model:
 def pictures(count: int, seed: int = 0, size: tuple[int, int] = (64, 64)) -> list[np.ndarray]:
     """`count` random images, `[height, width, 3]` uint8."""
     return list(np.random.default_rng(seed).integers(0, 256, (count, *size, 3), dtype=np.uint8))
+
+
+def held(stream: Stream) -> list[torch.Tensor]:
+    """Everything a stream's memory holds, copied."""
+    memory = stream._memory
+    parts = [part[: memory.held].clone() for layer in memory.cache.bounded for part in layer.slab.parts()]
+    parts += [state.clone() for layer in memory.cache.recurrent for state in layer.states()]
+    return [*parts, torch.tensor([memory.held, memory.text, *memory.turns]), torch.tensor(memory.cursor.next)]
+
+
+def same(one: list[torch.Tensor], other: list[torch.Tensor]) -> bool:
+    return len(one) == len(other) and all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+class Boom(BaseException):
+    """Neither an Exception nor anything that one would catch: like Ctrl-C."""
+
+
+def fail_at(patch: pytest.MonkeyPatch, owner: object, name: str, countdown: int) -> None:
+    """Makes the `countdown`th call of a method raise."""
+    method: Callable = getattr(owner, name)
+    left = [countdown]
+
+    def failing(*args, **kwargs):
+        left[0] -= 1
+        if left[0] == 0:
+            raise Boom
+        return method(*args, **kwargs)
+
+    patch.setattr(owner, name, failing)
 
 
 def reference_dir() -> Path:

@@ -1,5 +1,7 @@
 """The bounded memory against a bookkeeper that remembers every token it was ever given."""
 
+from collections import Counter
+
 import numpy as np
 import pytest
 import torch
@@ -13,15 +15,27 @@ from infinipot.policies import Policy
 
 LAYERS, HEADS, DIM = 2, 2, 16
 ROTARY = Rotary(1.0 / 100.0 ** (torch.arange(8) / 8), axes=[0, 0, 1, 1, 1, 2, 2, 2])
+FLAT = Rotary(ROTARY.inv_freq, axes=[0] * 8)
+PARTIAL = Rotary(ROTARY.inv_freq[:4], axes=[0, 1, 2, 0])  # half of the head, axes interleaved
 SIZES = ((2, 3), (3, 2), (4, 4))
 
 
 class Bookkeeper:
     """Writes tokens whose value is their number, so that each can be recognised wherever the memory moves it."""
 
-    def __init__(self, cap: int = 400, policy: Policy | str = "random", dialogue: int = 24, **rule: float) -> None:
+    def __init__(
+        self,
+        cap: int = 400,
+        policy: Policy | str = "random",
+        dialogue: int = 24,
+        caption: tuple[int, int] = (0, 0),
+        rotary: Rotary = ROTARY,
+        **rule: float,
+    ) -> None:
         shape = LayerShape(HEADS, DIM, torch.device("cpu"), torch.float32)
-        self.memory = Memory(cap, [shape] * LAYERS, ROTARY, PositionRule(**rule), dialogue)
+        self.memory = Memory(cap, [shape] * LAYERS, rotary, PositionRule(**rule), dialogue)
+        self.caption = caption
+        self.rotary = rotary
         self.policy = policies.make(policy)
         self.records: list[tuple[int, int, int, float]] = []  # patch, row, column, time; patch -1 for text
         self.time = 0.0
@@ -34,14 +48,19 @@ class Bookkeeper:
         """What a model's forward does: appends rotated keys, and values, to every layer."""
         count = positions.shape[1]
         number = torch.arange(len(self.records) - count, len(self.records)).float()
-        angle = positions[list(ROTARY.axes)].T.float() * ROTARY.inv_freq
-        cos, sin = angle.cos().repeat(1, 2), angle.sin().repeat(1, 2)
-        raw = self.key(number)
-        rotated = raw * cos + torch.cat([-raw[:, 8:], raw[:, :8]], -1) * sin
+        rotated = self.rotated(self.key(number), positions.T)
         keys = rotated.expand(1, HEADS, count, DIM)
         values = number.view(1, 1, -1, 1).expand(1, HEADS, count, DIM)
         for layer in range(LAYERS):
             self.memory.cache.update(keys, values, layer)
+
+    def rotated(self, raw: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+        """Keys `[..., DIM]` turned to positions `[..., 3]`, of a head of which only a part may turn."""
+        half = len(self.rotary.axes)
+        angle = positions[..., list(self.rotary.axes)].float() * self.rotary.inv_freq
+        first, second, rest = raw[..., :half], raw[..., half : 2 * half], raw[..., 2 * half :]
+        cos, sin = angle.cos(), angle.sin()
+        return torch.cat([first * cos - second * sin, second * cos + first * sin, rest], -1)
 
     def watch(self, patches: int, size: tuple[int, int], pause: float, keep: float | None) -> None:
         grid = self.memory.use_grid(*size)
@@ -52,10 +71,13 @@ class Bookkeeper:
             if self.memory.cursor.base is None:
                 self.records += [(-1, -1, -1, self.time)] * 3
                 self.write(draft.text(3, self.time))
-            for index, time in enumerate(times):
+            for number, time in enumerate(times, patch):
                 rows, columns = size
-                self.records += [(patch + index, row, column, time) for row in range(rows) for column in range(columns)]
-                self.write(draft.video(grid, [time]))
+                before, after = self.caption
+                self.records += [(number, -1, -1, time)] * before
+                self.records += [(number, row, column, time) for row in range(rows) for column in range(columns)]
+                self.records += [(number, -1, -1, time)] * after
+                self.write(draft.patch(grid, time, before, after))
             self.memory.commit(
                 draft, policy=self.policy, keep=lambda _, held: max(1, int(held * keep)) if keep else None
             )
@@ -83,16 +105,13 @@ class Bookkeeper:
             np.testing.assert_array_equal(rows, expected[..., 1])
             np.testing.assert_array_equal(columns, expected[..., 2])
 
-            text = origin[..., 0] < 0
+            text = origin[..., 1] < 0
             temporal, base = origin[..., 2], origin[..., 3]
-            row = torch.from_numpy(base + np.where(text, 0, rows))
-            column = torch.from_numpy(base + np.where(text, 0, columns))
+            across = np.zeros_like(base) if memory.rule.flat else base
+            row = torch.from_numpy(np.where(memory.rule.flat | text, temporal, across + rows))
+            column = torch.from_numpy(np.where(memory.rule.flat | text, temporal, across + columns))
             position = torch.stack([torch.from_numpy(temporal), row, column], -1)
-            angle = position[..., list(ROTARY.axes)].float() * ROTARY.inv_freq
-            raw = self.key(numbers)
-            cos, sin = angle.cos().repeat(1, 1, 2), angle.sin().repeat(1, 1, 2)
-            rotated = raw * cos + torch.cat([-raw[..., 8:], raw[..., :8]], -1) * sin
-            torch.testing.assert_close(slab.keys[held], rotated, atol=1e-3, rtol=0)
+            torch.testing.assert_close(slab.keys[held], self.rotated(self.key(numbers), position), atol=1e-3, rtol=0)
             assert (position < memory.cursor.next).all(), "the next position lies behind all that are held"
             # Text stands behind every row and column before it: tokens are numbered in order of arrival.
             reach = position.amax(-1).numpy()
@@ -101,9 +120,23 @@ class Bookkeeper:
                 behind = np.maximum.accumulate(reach[arrived, head])
                 later = text[arrived, head][1:]
                 assert (position[arrived, head].numpy()[1:, 0][later] > behind[:-1][later]).all(), "text comes after"
-                in_order = np.argsort(numbers[:, head].numpy())
-                assert (np.diff(temporal[in_order, head]) >= 0).all(), "time runs forward"
-                assert (np.diff(numbers[memory.text :, head]) > 0).all(), "no token twice, and in order"
+                assert (np.diff(temporal[arrived, head]) >= 0).all(), "time runs forward"
+                for of_text in (True, False):
+                    mine = numbers[memory.text :, head][torch.from_numpy(text[memory.text :, head] == of_text)]
+                    assert (np.diff(mine) > 0).all(), "no token twice, and in order"
+        self.check_captions()
+
+    def check_captions(self) -> None:
+        """Captions are those of the patches of which cells are held, whole, and the same for all."""
+        patches, expected = set(), []
+        for layer in self.memory.cache.bounded:
+            origin = layer.slab.origin[self.memory.text : self.memory.held]
+            cells, words = origin[..., 1] >= 0, origin[..., 1] < 0
+            patches |= set(origin[..., 0][cells].tolist())
+            expected += [origin[words[:, head], head, 0].tolist() for head in range(HEADS)]
+        assert all(held == list(self.memory.captions) for held in expected)
+        size = sum(self.caption)
+        assert not size or Counter(self.memory.captions) == dict.fromkeys(patches, size)
 
     def row_and_column(self, cell: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         rows, columns = np.full_like(cell, -1), np.full_like(cell, -1)
@@ -124,14 +157,25 @@ asking = st.tuples(st.just("turn"), st.integers(2, 9))
 rebasing = st.tuples(st.just("rebase"), st.integers(0, 300))
 
 
+# The kinds of families: how positions count, whether patches have captions, and how much of a head is rotated.
+KINDS = (
+    {"tokens_per_second": None},
+    {"tokens_per_second": 2.0},
+    {"caption": (3, 1)},
+    {"flat": True, "rotary": FLAT},
+    {"flat": True, "rotary": FLAT, "caption": (2, 1)},
+    {"caption": (3, 1), "rotary": PARTIAL},
+)
+
+
 @settings(max_examples=150, deadline=None)
 @given(
     st.lists(st.one_of(watching, watching, asking, rebasing), min_size=1, max_size=12),
-    st.sampled_from([None, 2.0]),
-    st.sampled_from(["random", "sliding-window", "uniform"]),
+    st.sampled_from(KINDS),
+    st.sampled_from(["random", "sliding-window", "uniform", "infinipot-v"]),
 )
-def test_every_token_knows_where_it_came_from_whatever_happens(operations, tokens_per_second, policy):
-    book = Bookkeeper(policy=policy, tokens_per_second=tokens_per_second)
+def test_every_token_knows_where_it_came_from_whatever_happens(operations, kind, policy):
+    book = Bookkeeper(policy=policy, cap=600, **kind)
     for name, *arguments in operations:
         if name == "watch":
             book.watch(*arguments)

@@ -114,64 +114,64 @@ def first_logits(model: Model, clip: Clip, fps: float = 2.0, **options: Any) -> 
 
 @pytest.mark.parametrize("frames", [1, 2, 13, 18])
 @pytest.mark.parametrize("block", [1, 3, 8])
-def test_block_wise_prefill_gives_the_logits_of_one_forward(model, frames, block):
+def test_block_wise_prefill_gives_the_logits_of_one_forward(any_model, frames, block):
     clip = 0, pictures(frames, seed=frames)
-    expected = one_forward(model, rendered(model, about_video(QUESTION)), [clip])
-    close(first_logits(model, clip, block=block), expected)
+    expected = one_forward(any_model, rendered(any_model, about_video(QUESTION)), [clip])
+    close(first_logits(any_model, clip, block=block), expected)
 
 
-def test_frames_of_another_rate_stand_at_their_times(model):
+def test_frames_of_another_rate_stand_at_their_times(any_model):
     clip = 0, pictures(13)
-    expected = one_forward(model, rendered(model, about_video(QUESTION)), [clip], fps=3.0)
-    close(first_logits(model, clip, fps=3.0, block=2), expected)
+    expected = one_forward(any_model, rendered(any_model, about_video(QUESTION)), [clip], fps=3.0)
+    close(first_logits(any_model, clip, fps=3.0, block=2), expected)
 
 
-def test_frames_that_are_not_square_keep_rows_and_columns_apart(model):
+def test_frames_that_are_not_square_keep_rows_and_columns_apart(any_model):
     clip = 0, pictures(6, size=(48, 96))
-    expected = one_forward(model, rendered(model, about_video(QUESTION)), [clip])
-    close(first_logits(model, clip, block=2), expected)
+    expected = one_forward(any_model, rendered(any_model, about_video(QUESTION)), [clip])
+    close(first_logits(any_model, clip, block=2), expected)
 
 
 @pytest.mark.parametrize("frames", [4, 9])
-def test_greedy_answers_are_those_of_generate(model, frames):
+def test_greedy_answers_are_those_of_generate(any_model, frames):
     clip = 0, pictures(frames, seed=frames)
-    inputs = inputs_of(model, rendered(model, about_video(QUESTION)), [clip], 2.0)
-    with right_positions(model, 2.0):
-        generated = model.family.model.generate(**inputs, max_new_tokens=8, do_sample=False)
-    with model.stream(memory=2048, policy="full", block=2) as stream:
+    inputs = inputs_of(any_model, rendered(any_model, about_video(QUESTION)), [clip], 2.0)
+    with right_positions(any_model, 2.0):
+        generated = any_model.family.model.generate(**inputs, max_new_tokens=8, do_sample=False)
+    with any_model.stream(memory=2048, policy="full", block=2) as stream:
         watch(stream, clip)
         answer = stream.ask(QUESTION, max_new_tokens=8)
-    expected = model.family.detokenize(generated[0, inputs["input_ids"].shape[1] :].tolist()).strip()
+    expected = any_model.family.detokenize(generated[0, inputs["input_ids"].shape[1] :].tolist()).strip()
     assert expected
     assert answer == expected
 
 
-def test_each_token_of_an_answer_gets_the_logits_of_one_forward(model, monkeypatch):
+def test_each_token_of_an_answer_gets_the_logits_of_one_forward(any_model, monkeypatch):
     clip = 0, pictures(5)
-    recorder = Recorder(model, monkeypatch)
-    with model.stream(memory=2048, policy="full", block=2) as stream:
+    recorder = Recorder(any_model, monkeypatch)
+    with any_model.stream(memory=2048, policy="full", block=2) as stream:
         watch(stream, clip)
         recorder.logits.clear()
-        recorder.script = model.family.tokenize("red circle blue square")
+        recorder.script = any_model.family.tokenize("red circle blue square")
         answer = stream.ask(QUESTION, max_new_tokens=len(recorder.script))
-    so_far = rendered(model, about_video(QUESTION))
-    close(recorder.logits[0], one_forward(model, so_far, [clip]))
+    so_far = rendered(any_model, about_video(QUESTION))
+    close(recorder.logits[0], one_forward(any_model, so_far, [clip]))
     # The last token of the answer is not run over: the logits are those behind the one before it.
-    close(recorder.logits[-1], one_forward(model, so_far + answer.removesuffix(" square"), [clip]))
+    close(recorder.logits[-1], one_forward(any_model, so_far + answer.removesuffix(" square"), [clip]))
 
 
 @pytest.mark.parametrize("more", [0, 1, 4])
-def test_a_remembered_conversation_gives_the_logits_of_one_forward(model, monkeypatch, more):
+def test_a_remembered_conversation_gives_the_logits_of_one_forward(any_model, monkeypatch, more):
     """Two turns, with or without new frames between them, are the chat that the template would render."""
     first, second = (0, pictures(5, seed=1)), (5, pictures(more, seed=2))
-    recorder = Recorder(model, monkeypatch)
-    with model.stream(memory=2048, policy="full", block=2, dialogue=128) as stream:
+    recorder = Recorder(any_model, monkeypatch)
+    with any_model.stream(memory=2048, policy="full", block=2, dialogue=128) as stream:
         watch(stream, first)
-        recorder.script = [*model.family.tokenize("red circle"), min(model.family.stop_ids)]
+        recorder.script = [*any_model.family.tokenize("red circle"), min(any_model.family.stop_ids)]
         assert stream.ask(QUESTION, remember=True) == "red circle"
         watch(stream, second)
         recorder.logits.clear()
         stream.ask("Which shape was red?", max_new_tokens=1)
     follow_up = about_video("Which shape was red?") if more else "Which shape was red?"
-    text = rendered(model, about_video(QUESTION), "red circle", follow_up)
-    close(recorder.logits[0], one_forward(model, text, [first, second] if more else [first]))
+    text = rendered(any_model, about_video(QUESTION), "red circle", follow_up)
+    close(recorder.logits[0], one_forward(any_model, text, [first, second] if more else [first]))

@@ -69,7 +69,7 @@ def encode(family: Family, pixels: torch.Tensor, trace: Trace) -> torch.Tensor:
     """The vision encoder's tokens of the whole video, `[T · P, hidden]`."""
     patches, height, width = trace["video_grid_thw"][0].tolist()
     shaped = pixels.view(patches, height * width, -1)
-    return family.encode([Patch(patch, height // 2, width // 2, 0.0) for patch in shaped])
+    return family.encode([Patch(patch, height // 2, width // 2, (0.0,)) for patch in shaped])
 
 
 def test_there_are_traces():

@@ -1,13 +1,12 @@
 """A stream as its user has it: the cap, asking, failures, many streams on one model, endless video."""
 
 import signal
-from collections.abc import Callable
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from conftest import pictures
+from conftest import Boom, fail_at, held, pictures, same
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -20,17 +19,6 @@ from infinipot.models.chat import ChatFormat
 
 SMALL = {"memory": 288, "reserve": 56, "dialogue": 60}
 QUESTIONS = ("What colour was the circle?", "Which shape was red?", "How many shapes have appeared so far?")
-
-
-def held(stream: Stream) -> list[torch.Tensor]:
-    """Everything a stream's memory holds, copied."""
-    memory = stream._memory
-    parts = [part[: memory.held].clone() for layer in memory.cache.bounded for part in layer.slab.parts()]
-    return [*parts, torch.tensor([memory.held, memory.text, *memory.turns]), torch.tensor(memory.cursor.next)]
-
-
-def same(one: list[torch.Tensor], other: list[torch.Tensor]) -> bool:
-    return len(one) == len(other) and all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
 
 
 # The cap
@@ -131,16 +119,6 @@ def test_a_cap_beyond_the_trained_positions_is_refused_and_native_positions_allo
 
 
 # Asking
-
-
-def test_asking_leaves_the_memory_as_it_was(model):
-    with model.stream(**SMALL) as stream:
-        for image in pictures(41):
-            stream.watch(image)
-        before = held(stream)
-        answers = [stream.ask(QUESTIONS[0], max_new_tokens=6) for _ in range(3)]
-        assert same(before, held(stream))
-        assert len(set(answers)) == 1
 
 
 def test_a_remembered_turn_takes_dialogue_slots_and_the_oldest_leaves(qwen):
@@ -249,24 +227,6 @@ def test_the_whole_reserve_can_be_used_behind_remembered_turns(qwen, policy, mem
 
 
 # Failures
-
-
-class Boom(BaseException):
-    """Neither an Exception nor anything that one would catch: like Ctrl-C."""
-
-
-def fail_at(patch: pytest.MonkeyPatch, owner: object, name: str, countdown: int) -> None:
-    """Makes the `countdown`th call of a method raise."""
-    method: Callable = getattr(owner, name)
-    left = [countdown]
-
-    def failing(*args, **kwargs):
-        left[0] -= 1
-        if left[0] == 0:
-            raise Boom
-        return method(*args, **kwargs)
-
-    patch.setattr(owner, name, failing)
 
 
 @pytest.mark.parametrize("part", ["forward", "encode", "patchify", "select"])
@@ -456,9 +416,9 @@ def test_a_closed_stream_says_so(qwen):
 
 @settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(st.booleans(), st.integers(1, 7), st.booleans()), min_size=4, max_size=12))
-def test_interleaved_streams_answer_as_each_does_alone(model, turns):
+def test_streams_interleaved_in_any_way_answer_as_each_does_alone(qwen, turns):
     def play(only: bool | None) -> dict[bool, list]:
-        streams = {name: model.stream(policy="infinipot-v", **SMALL) for name in (False, True) if only in (None, name)}
+        streams = {name: qwen.stream(policy="infinipot-v", **SMALL) for name in (False, True) if only in (None, name)}
         seen: dict[bool, list] = {name: [] for name in streams}
         count = {False: 0, True: 0}
         for name, frames, remember in turns:

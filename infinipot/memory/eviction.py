@@ -10,7 +10,6 @@ chooses again, shown nothing but cells of the patches that stay. It never learns
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -86,8 +85,8 @@ def _votes(policy: Policy, viewer: Viewer, patches: list[int], budget: int) -> t
 def _admitted(words: list[int], votes: list[int], cells: Tensor, budget: int) -> list[int]:
     """The patches that keep their captions, ascending: the newest, and others in order of votes.
 
-    Captions take up to their share of the budget; where the cells of so few patches would not fill the rest, more
-    patches stay, until they do.
+    Captions take up to their share of the budget. Where the cells of so few patches would not fill the rest, more
+    patches stay, as long as each brings at least as many cells as its caption takes: what is left over stays empty.
 
     Args:
         words: caption tokens of each patch.
@@ -95,18 +94,16 @@ def _admitted(words: list[int], votes: list[int], cells: Tensor, budget: int) ->
         cells: `[rows, patches]`, how many each head of each layer holds.
         budget: cells and captions together leave at the most this many.
     """
-    newest = len(words) - 1
-    order = sorted(range(len(words)), key=lambda number: (number != newest, -votes[number], -number))
-    taken = list(accumulate(words[number] for number in order))
-    enough = cells[:, order].cumsum(1).amin(0).tolist()
-    count = 0
-    for place, number in enumerate(order):
-        full = place > 0 and taken[place - 1] + enough[place - 1] >= budget
-        shared = taken[place] <= CAPTION_SHARE * budget and votes[number] > 0
-        if taken[place] >= budget or (full and not shared):
-            break
-        count = place + 1
-    return sorted(order[:count])
+    newest, fewest = len(words) - 1, cells.amin(0).tolist()
+    admitted, taken, held = [], 0, torch.zeros_like(cells[:, 0])
+    for number in sorted(range(len(words)), key=lambda number: (number != newest, -votes[number], -number)):
+        after = taken + words[number]
+        shared = after <= CAPTION_SHARE * budget and votes[number] > 0
+        fills = taken + int(held.min()) < budget and fewest[number] >= words[number]
+        if after < budget and (number == newest or shared or fills):
+            admitted.append(number)
+            taken, held = after, held + cells[:, number]
+    return sorted(admitted)
 
 
 def _select_among(
@@ -115,7 +112,7 @@ def _select_among(
     """The policy's choice among the cells of some patches, for each layer, and the patches that it is from."""
     kept, used = [], torch.zeros(len(patches), dtype=torch.bool)
     unit = viewer.grids[-1].cells if policy.whole_patches else 1
-    among = torch.zeros(len(patches), dtype=torch.bool).index_fill(0, torch.tensor(allowed), True)
+    among = torch.zeros(len(patches), dtype=torch.bool).index_fill(0, torch.tensor(allowed, dtype=torch.int64), True)
     for layer in range(len(viewer.layers)):
         tokens = viewer.tokens(layer)
         number = _numbered(tokens, patches)

@@ -1,0 +1,176 @@
+"""The contract of every family with every policy. A new family gets all of it by its registry line and its builder."""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pytest
+import torch
+from conftest import Boom, fail_at, held, pictures, same
+from video_files import encode
+
+import infinipot
+from infinipot import Frame, FrameError, Model, Stream, policies
+from infinipot.memory.draft import NOWHERE
+
+SMALL = {"memory": 320, "reserve": 56, "dialogue": 60}
+QUESTIONS = ("What colour was the circle?", "Which shape was red?", "How many shapes have appeared so far?")
+EVICTING = [kind.name for kind in policies.available() if kind.evicts]
+BAD = [np.zeros((0, 4, 3), np.uint8), np.zeros((4, 4), np.int64), np.full((4, 4, 3), np.nan, np.float32), "a picture"]
+PAUSE = 3.0  # seconds between frames: far enough apart for positions to run out where they follow the clock
+
+
+@pytest.fixture(params=EVICTING)
+def policy(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture
+def _short_range(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few positions, so that streams have to re-base soon."""
+    monkeypatch.setattr(type(model.family), "position_range", 440)
+
+
+def played(stream: Stream, seed: int = 0, frames: int = 46, *, scripted: bool = False) -> Iterator[str]:
+    """Watches and asks, and gives each answer as it comes: some are remembered. Scripted ones are always the same."""
+    for number, image in enumerate(pictures(frames, seed)):
+        stream.watch(Frame(image, number * PAUSE))
+        if number % 11 == 6:
+            with pytest.MonkeyPatch.context() as patch:
+                if scripted:
+                    patch.setattr("infinipot.stream.greedy", recited)
+                answer = stream.ask(QUESTIONS[number % 3], max_new_tokens=4, remember=number % 2 == 1)
+            yield answer
+
+
+def recited(logits: torch.Tensor, step: Callable, stop: set[int], limit: int, *, feed_last: bool) -> Iterator[int]:
+    """In place of the decode loop: four tokens, whatever the model makes of the question."""
+    for token in (5, 6, 7, 8)[: limit - 1]:
+        yield token
+        step(token)
+
+
+def by_coordinates(stream: Stream) -> dict[tuple[int, int, int], tuple[torch.Tensor, ...]]:
+    """Where each video token of the first layer comes from: (head, patch, cell), or the place in a patch's caption as
+    a number below zero; and its key, value, temporal and base position and time."""
+    memory = stream._memory
+    tokens = {}
+    slab = memory.cache.bounded[0].slab
+    words: dict[tuple[int, int], int] = {}
+    for slot in range(memory.text, memory.held):
+        for head in range(slab.keys.shape[1]):
+            patch, cell, temporal, base = slab.origin[slot, head].tolist()
+            if cell == NOWHERE:
+                words[head, patch] = cell = words.get((head, patch), 0) - 1
+            assert (head, patch, cell) not in tokens, "no token is held twice"
+            key, value = slab.keys[slot, head], slab.values[slot, head]
+            tokens[head, patch, cell] = key, value, temporal, base, slab.time[slot, head].item()
+    return tokens
+
+
+def check_coordinates(stream: Stream, whole: Stream) -> None:
+    """Every token held is the one that a stream without eviction holds at its coordinates.
+
+    The first layer's keys and values do not depend on what was evicted; keys are compared where their positions are.
+    """
+    mine, theirs = by_coordinates(stream), by_coordinates(whole)
+    rotary = stream._family.rotary()
+    for where, (key, value, temporal, base, time) in mine.items():
+        their_key, their_value, *their_position, their_time = theirs[where]
+        torch.testing.assert_close(value, their_value, atol=1e-4, rtol=0)
+        before, after = (tuple(torch.tensor(at) for at in position) for position in (their_position, (temporal, base)))
+        torch.testing.assert_close(key, rotary.move_(their_key.clone(), before, after), atol=1e-3, rtol=0)
+        assert time == their_time
+
+
+@pytest.fixture(scope="module")
+def whole(model: Model) -> Iterator[Stream]:
+    """The stream that holds everything the others have seen."""
+    with model.stream(memory=4096, policy="full", positions="native", reserve=56, dialogue=2000, block=1) as stream:
+        list(played(stream, scripted=True))
+        yield stream
+
+
+@pytest.mark.usefixtures("_short_range")
+def test_a_long_video_in_a_small_memory(model, policy, whole):
+    """The cap, the coordinates, the trained positions; asking and bad frames change nothing."""
+    with model.stream(policy=policy, **SMALL) as stream:
+        for _ in played(stream, scripted=True):
+            stats = stream.stats()
+            assert stats.tokens <= stats.peak_tokens <= SMALL["memory"]
+            before = held(stream)
+            assert stream.ask(QUESTIONS[0], max_new_tokens=4) == stream.ask(QUESTIONS[0], max_new_tokens=4)
+            with pytest.raises(FrameError):
+                stream.watch(BAD[stats.frames % len(BAD)])
+            assert same(before, held(stream))
+            assert stream.stats().frames == stats.frames
+        assert stats.compressions > 2
+        memory = stream._memory
+        assert memory.cursor.next <= model.family.position_range
+        check_coordinates(stream, whole)
+        memory.rebase(target=0, limit=memory.cursor.next)
+        check_coordinates(stream, whole)
+        assert len(memory.captions) <= memory.video / 2
+
+
+def test_interleaved_streams_answer_as_each_does_alone(model, policy):
+    def alone(seed: int) -> tuple[list[str], list[torch.Tensor]]:
+        with model.stream(policy=policy, **SMALL) as stream:
+            return list(played(stream, seed, 24)), held(stream)
+
+    with model.stream(policy=policy, **SMALL) as one, model.stream(policy=policy, **SMALL) as other:
+        answers = list(zip(played(one, 1, 24), played(other, 2, 24), strict=True))
+        for number, stream in enumerate((one, other)):
+            expected = alone(number + 1)
+            assert [pair[number] for pair in answers] == expected[0]
+            assert same(held(stream), expected[1])
+
+
+@pytest.mark.parametrize("part", ["forward", "encode", "patchify"])
+def test_a_failure_loses_nothing(model, part):
+    """Calls that fail and are repeated end as if nothing had failed."""
+
+    def run(failing: bool) -> tuple[list[torch.Tensor], str]:
+        with model.stream(**SMALL) as stream:
+            for number, image in enumerate(pictures(22)):
+                before = held(stream)
+                with pytest.MonkeyPatch.context() as patch:
+                    if failing and number % 3 == 1:
+                        fail_at(patch, model.family, part, 1 + number % 2)
+                    try:
+                        stream.watch(image)
+                        if number % 3 == 1:
+                            stream.ask(QUESTIONS[0], max_new_tokens=2)
+                    except Boom:
+                        if stream.stats().frames == number:
+                            assert same(before, held(stream))
+                            patch.undo()
+                            stream.watch(image)
+            return held(stream), stream.ask(QUESTIONS[1], max_new_tokens=6)
+
+    (undisturbed, answer), (disturbed, after) = run(failing=False), run(failing=True)
+    assert same(undisturbed, disturbed)
+    assert answer == after
+
+
+def test_another_resolution_starts_another_grid(model):
+    with model.stream(memory=400, dialogue=0, pixels=(1024, 16384)) as stream:
+        for turn, size in enumerate(((64, 64), (96, 64), (64, 64), (32, 96))):
+            for number, image in enumerate(pictures(7, size=size)):
+                stream.watch(Frame(image, turn * 10.0 + number))
+            assert stream.ask(QUESTIONS[0], max_new_tokens=2) is not None
+        assert len({(grid.rows, grid.columns) for grid in stream._memory.grids}) == len(stream._memory.grids) == 3
+
+
+def test_decoded_frames_become_the_tensors_that_the_processor_makes(model, tmp_path):
+    """Frame by frame as they come from a file, against the processor on the whole clip."""
+    family = model.family
+    frames = list(infinipot.open_video(encode(tmp_path / "clip.mp4", pictures(20, size=(72, 100)), rate=5), fps=2))[:7]
+    clip = torch.from_numpy(np.stack([frame.image for frame in frames])).permute(0, 3, 1, 2)
+    made = family.processor.video_processor(
+        videos=[clip], do_sample_frames=False, cap_pixels_per_frame=False, return_tensors="pt"
+    )
+    groups = [frames[start : start + family.patch_frames] for start in range(0, len(frames), family.patch_frames)]
+    patches = [
+        family.patchify([frame.image for frame in group], [frame.time for frame in group]).pixels for group in groups
+    ]
+    assert torch.equal(torch.cat(patches), made["pixel_values_videos"])

@@ -137,9 +137,10 @@ def _family_of(name: str, source: str, pinned: dict[str, str]) -> type[Family]:
     by_type = {known: family for family in FAMILIES for known in family.model_types}
     if model_type not in by_type:
         near = difflib.get_close_matches(model_type, by_type, n=1)
-        hint = f"; the nearest is {near[0]}" if near else ""
+        hint = f"the nearest is {near[0]} ({by_type[near[0]].title}); " if near else ""
         raise ModelError(
-            f"{name}: model type {model_type!r} is not supported; supported are {', '.join(sorted(by_type))}{hint}"
+            f"{name}: model type {model_type!r} is not supported; {hint}supported are {', '.join(sorted(by_type))}. "
+            "To add a family, see 'Add a model family' in CONTRIBUTING.md"
         )
     return by_type[model_type]
 

@@ -367,7 +367,9 @@ def test_policies_lists_the_whole_registry() -> None:
 
 def test_models_lists_every_family_and_the_embedded_model() -> None:
     table = infinipot("models").stdout
-    titles = {model["title"] for model in json.loads(infinipot("models", "--json").stdout)}
+    listed = {model["title"]: model for model in json.loads(infinipot("models", "--json").stdout)}
+    titles = set(listed)
+    assert all(listed[family.title]["checked"] == family.checked for family in FAMILIES)
     assert titles == {family.title for family in FAMILIES} | {"embedded"}
     assert all(title in table for title in titles)
     assert all(model_type in table for family in FAMILIES for model_type in family.model_types)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from infinipot import policies
 from infinipot.errors import CapError, PolicyError
-from infinipot.memory import LayerShape, Memory, PositionRule, Rotary
+from infinipot.memory import LayerShape, Memory, PositionRule, Rotary, StateShape
 from infinipot.policies import Policy
 
 LAYERS, HEADS, DIM = 2, 2, 16
@@ -247,6 +247,90 @@ def test_only_the_limit_brings_neighbouring_patches_closer_than_they_were():
     assert book.memory.rebase(target=0, limit=end // 2) > 0
     assert book.memory.cursor.next <= end // 2
     book.check()
+
+
+def test_captions_take_a_bounded_share_of_an_endless_video_and_the_newest_stays():
+    book = Bookkeeper(cap=700, policy="random", caption=(9, 1))
+    for _ in range(60):
+        book.watch(2, (4, 4), pause=0.0, keep=None)
+        before = book.memory.compressions
+        with book.memory.draft() as draft:
+            book.memory.commit(draft, policy=book.policy, keep=lambda _, held: 400 if held > 500 else None)
+        words = Counter(book.memory.captions)
+        assert book.memory.cursor.patch - 1 in words
+        if book.memory.compressions > before:
+            cells = book.memory.video - words.total()
+            assert words.total() <= max(0.25 * 400, cells), "beyond a share, no more words than cells"
+            assert book.memory.video > 0.9 * 400
+    assert book.memory.compressions > 10
+    book.check()
+
+
+def test_the_patches_that_a_policy_wants_most_keep_their_captions():
+    book = Bookkeeper(cap=4000, policy="sliding-window", caption=(3, 1))
+    book.watch(40, (4, 4), pause=0.0, keep=None)
+    with book.memory.draft() as draft:
+        book.memory.commit(draft, policy=book.policy, keep=lambda text, held: 16 * 10 + 4 * 10)
+    assert sorted(set(book.memory.captions)) == list(range(30, 40))
+    assert book.memory.video == 16 * 10 + 4 * 10
+    book.check()
+
+
+def test_flat_patches_move_as_a_whole_and_only_the_limit_pushes_their_cells_together():
+    book = Bookkeeper(cap=4000, policy="random", flat=True, rotary=FLAT)
+    for _ in range(30):
+        book.watch(2, (4, 4), pause=0.0, keep=0.5)
+    slab, held = book.memory.cache.bounded[0].slab, slice(book.memory.text, book.memory.held)
+
+    def layout() -> torch.Tensor:
+        return slab.origin[held, :, 2] - slab.origin[held, :, 3] - slab.origin[held, :, 1]
+
+    end = book.memory.cursor.next
+    assert book.memory.rebase(target=0, limit=end) > end // 4
+    assert not layout().any(), "each cell stands where the first of its patch says"
+    book.check()
+    tight = book.memory.held + 20
+    assert book.memory.cursor.next > tight
+    book.memory.rebase(target=0, limit=tight)
+    assert book.memory.cursor.next <= tight
+    assert layout().any()
+    book.check()
+    book.watch(2, (4, 4), pause=0.0, keep=None)
+    book.memory.rebase(target=0, limit=1 << 30)
+    book.check()
+
+
+def test_a_recurrent_state_goes_back_to_what_was_committed():
+    device = torch.device("cpu")
+    slots = LayerShape(HEADS, DIM, device, torch.float32)
+    state = StateShape((1, 6, 4), (1, 2, 3, 3), device, torch.float32)
+    memory = Memory(100, [state, slots, state], ROTARY, PositionRule())
+    assert memory.bytes == sum(
+        part.nbytes
+        for slab in [layer.slab for layer in memory.cache.bounded] + list(memory.cache._spare.values())
+        for part in slab.parts()
+    ) + 2 * sum(part.nbytes for layer in memory.cache.recurrent for part in layer.states())
+
+    def run(value: float, tokens: int) -> None:
+        for layer in (0, 2):
+            memory.cache.update_conv_state(torch.full((1, 6, tokens), value), layer)
+            memory.cache.update_recurrent_state(torch.full((1, 2, 3, 3), value), layer)
+        memory.cache.update(torch.zeros(1, HEADS, tokens, DIM), torch.zeros(1, HEADS, tokens, DIM), 1)
+
+    with memory.draft() as draft:
+        draft.text(5)
+        run(1.0, 5)
+    assert not memory.cache.has_previous_state(0), "nothing was committed"
+    with memory.draft() as draft:
+        draft.text(5)
+        run(2.0, 5)
+        memory.commit(draft)
+    with memory.draft() as draft:
+        draft.text(1)
+        run(3.0, 1)
+    for layer in memory.cache.recurrent:
+        assert layer.has_previous_state[0]
+        assert all((part == 2.0).all() for part in layer.states())
 
 
 def test_a_draft_that_is_not_committed_leaves_no_trace():

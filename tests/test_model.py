@@ -95,6 +95,8 @@ def test_an_unsupported_family_names_the_supported_ones(tmp_path, model_type):
     with pytest.raises(ModelError, match="supported are qwen2_5_vl, qwen2_vl, qwen3_5") as caught:
         infinipot.load(tmp_path)
     assert "\n" not in str(caught.value)
+    assert "CONTRIBUTING.md" in str(caught.value)
+    assert ("the nearest is qwen3_vl (Qwen3-VL)" in str(caught.value)) == (model_type == "qwen4_vl")
 
 
 def test_a_chat_template_of_another_shape_is_an_error():

@@ -1,6 +1,7 @@
 """`infinipot policies` and `infinipot models`: what there is to choose from."""
 
 import sys
+from typing import Any
 
 import click
 from rich.console import Console
@@ -57,15 +58,19 @@ def policies(as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
 def models(as_json: bool) -> None:
     """List the model families that --model takes, and the small model that ships with the package."""
-    known = {family.title: list(family.model_types) for family in FAMILIES}
     if as_json:
-        print_json([{"title": title, "model_types": types} for title, types in known.items()] + [_EMBEDDED])
+        known: list[dict[str, Any]] = [
+            {"title": family.title, "model_types": list(family.model_types), "checked": family.checked}
+            for family in FAMILIES
+        ]
+        print_json([*known, _EMBEDDED])
         return
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     table.add_column("family", no_wrap=True)
     table.add_column("--model")
-    for title, types in known.items():
-        table.add_row(Text(title), f"any checkpoint, by hub id or folder, of model type {' or '.join(types)}")
+    for family in FAMILIES:
+        types = Text(f"any checkpoint, by hub id or folder, of model type {' or '.join(family.model_types)}")
+        table.add_row(Text(family.title), types.append(f"\nchecked: {family.checked}", "dim"))
     table.add_row("embedded", Text(f'"embedded": {_EMBEDDED["summary"]}'))
     _print(table)
 

@@ -15,6 +15,7 @@ from infinipot.errors import ModelError
 from infinipot.memory import LayerShape, PositionRule, Rotary, StateShape
 from infinipot.models.chat import ChatFormat, read_chat_format
 
+PARITY = "logits, greedy answers and pixels as transformers makes them, on small random weights"
 _LATEST = 9_999_999.9  # seconds: a time with as many digits as a stream's may get
 
 
@@ -50,11 +51,13 @@ class Family(ABC):
         model_types: the `model_type`s of the checkpoints that it runs.
         title: how people call the family.
         patch_frames: frames per temporal patch.
+        checked: what the tests hold against transformers, as `infinipot models` prints it.
     """
 
     model_types: ClassVar[tuple[str, ...]]
     title: ClassVar[str]
     patch_frames: ClassVar[int]
+    checked: ClassVar[str]
 
     def __init__(self, model: Any, processor: Any = None) -> None:
         self.model = model

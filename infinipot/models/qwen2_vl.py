@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from infinipot.memory import PositionRule, Rotary
-from infinipot.models.base import Family, Patch, require_static_rope
+from infinipot.models.base import PARITY, Family, Patch, require_static_rope
 
 
 class Qwen2VL(Family):
@@ -17,6 +17,7 @@ class Qwen2VL(Family):
     model_types: ClassVar[tuple[str, ...]] = ("qwen2_vl",)
     title = "Qwen2-VL"
     patch_frames = 2
+    checked = f"{PARITY}; the published method's recorded runs repeated to the index"
 
     def patchify(
         self, images: Sequence[np.ndarray], times: Sequence[float], pixels: tuple[int, int] | None = None

@@ -9,7 +9,7 @@ from torch import Tensor
 from transformers.cache_utils import Cache
 
 from infinipot.memory import PositionRule, Rotary
-from infinipot.models.base import Patch, require_static_rope
+from infinipot.models.base import PARITY, Patch, require_static_rope
 from infinipot.models.qwen2_vl import Qwen2VL
 
 
@@ -21,6 +21,7 @@ class Qwen3VL(Qwen2VL):
 
     model_types = ("qwen3_vl", "qwen3_vl_moe")
     title = "Qwen3-VL"
+    checked = f"{PARITY}, dense and mixture of experts"
 
     @property
     def placeholder(self) -> str:

@@ -1,16 +1,19 @@
 """The contract of every family with every policy. A new family gets all of it by its registry line and its builder."""
 
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from conftest import Boom, fail_at, held, pictures, same
+from transformers import Qwen3VLVideoProcessor
 from video_files import encode
 
 import infinipot
 from infinipot import Frame, FrameError, Model, Stream, policies
 from infinipot.memory.draft import NOWHERE
+from infinipot.models.qwen3_vl import Qwen3VL
 
 SMALL = {"memory": 320, "reserve": 56, "dialogue": 60}
 QUESTIONS = ("What colour was the circle?", "Which shape was red?", "How many shapes have appeared so far?")
@@ -175,3 +178,21 @@ def test_decoded_frames_become_the_tensors_that_the_processor_makes(model, tmp_p
         family.patchify([frame.image for frame in group], [frame.time for frame in group]).pixels for group in groups
     ]
     assert torch.equal(torch.cat(patches), made["pixel_values_videos"])
+
+
+def test_large_frames_meet_the_ceiling_that_the_processor_has_for_a_frame():
+    """With the sizes of the hub's Qwen3-VL checkpoints, whose budget is a whole video's."""
+    processor = Qwen3VLVideoProcessor(size={"shortest_edge": 4096, "longest_edge": 25_165_824})
+    family = Qwen3VL(None, SimpleNamespace(video_processor=processor))
+    frames = pictures(2, size=(1080, 1920))
+    made = processor(
+        videos=[torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2)],
+        do_sample_frames=False,
+        cap_pixels_per_frame=True,
+        return_tensors="pt",
+    )
+    patch = family.patchify(frames, [0.0, 0.5])
+    assert torch.equal(patch.pixels, made["pixel_values_videos"])
+    assert 640 < patch.rows * patch.columns <= 768
+    small = family.patchify(frames[:1], [0.0], pixels=(64 * 1024, 128 * 1024))
+    assert 64 <= small.rows * small.columns <= 128

@@ -12,8 +12,14 @@ from infinipot.models.base import PARITY, Family, Patch, require_static_rope
 
 
 class Qwen2VL(Family):
-    """Two frames a temporal patch, 2 x 2 patches merged to a cell, multimodal rotary positions in three chunks."""
+    """Two frames a temporal patch, 2 x 2 patches merged to a cell, multimodal rotary positions in three chunks.
 
+    Class attributes:
+        frame_ceiling: whether the processor's size is a video's and its ceiling for one frame has to be asked for. That
+            also shrinks the frames of longer videos, but here the processor sees those of one patch at a time.
+    """
+
+    frame_ceiling: ClassVar[bool] = False
     model_types: ClassVar[tuple[str, ...]] = ("qwen2_vl",)
     title = "Qwen2-VL"
     patch_frames = 2
@@ -27,8 +33,7 @@ class Qwen2VL(Family):
         if pixels is not None:
             options["size"] = {"shortest_edge": pixels[0], "longest_edge": pixels[1]}
         if hasattr(processor, "cap_pixels_per_frame"):
-            # The cap shrinks frames with the number of frames in the video, which a stream does not know.
-            options["cap_pixels_per_frame"] = False
+            options["cap_pixels_per_frame"] = self.frame_ceiling and pixels is None
         video = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
         made = processor(videos=[video], do_sample_frames=False, return_tensors="pt", **options)
         _, height, width = made["video_grid_thw"][0].tolist()

@@ -21,6 +21,7 @@ class Qwen3VL(Qwen2VL):
 
     model_types = ("qwen3_vl", "qwen3_vl_moe")
     title = "Qwen3-VL"
+    frame_ceiling = True
     checked = f"{PARITY}, dense and mixture of experts"
 
     @property

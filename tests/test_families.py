@@ -12,6 +12,7 @@ from video_files import encode
 
 import infinipot
 from infinipot import Frame, FrameError, Model, Stream, policies
+from infinipot.memory import Memory
 from infinipot.memory.draft import NOWHERE
 from infinipot.models.qwen3_vl import Qwen3VL
 
@@ -114,6 +115,28 @@ def test_a_long_video_in_a_small_memory(model, policy, whole):
         check_coordinates(stream, whole)
         words = len(memory.captions)
         assert words - model.family.caption_limit <= memory.video - words, "words do not crowd out what they are about"
+
+
+@torch.inference_mode()
+def test_keys_move_as_the_model_would_have_made_them(model):
+    """One token at two places: its key is moved from the one to what the model writes at the other."""
+    family, row = model.family, model.family.embed([5])
+    rotary, rule = family.rotary(), family.position_rule()
+
+    def key_at(temporal: int, base: int) -> torch.Tensor:
+        where = [temporal] * 3 if rule.flat else [temporal, base + 1, base + 2]
+        memory = Memory(4, family.layer_shapes(), rotary, rule)
+        with memory.draft():
+            family.forward(row, torch.tensor(where).view(3, 1), memory.cache)
+            return memory.cache.bounded[0].slab.keys[0].clone()
+
+    places = [(torch.tensor(temporal), torch.tensor(base)) for temporal, base in ((5, 5), (90, 40), (90, 5))]
+    for before in places:
+        for after in places:
+            moved = rotary.move_(key_at(*map(int, before)), before, after)
+            torch.testing.assert_close(moved, key_at(*map(int, after)), atol=1e-4, rtol=0)
+            straight = [rotary.unrotate_(key_at(*map(int, place)), *place) for place in (before, after)]
+            torch.testing.assert_close(*straight, atol=1e-4, rtol=0)
 
 
 def test_interleaved_streams_answer_as_each_does_alone(model, policy):

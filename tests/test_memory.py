@@ -275,6 +275,13 @@ def test_the_patches_that_a_policy_wants_most_keep_their_captions():
     assert book.memory.video == 16 * 10 + 4 * 10
     book.check()
 
+    oldest = Bookkeeper(cap=4000, policy="streaming-llm:sinks=1000", caption=(3, 1))
+    oldest.watch(40, (4, 4), pause=0.0, keep=None)
+    with oldest.memory.draft() as draft:
+        oldest.memory.commit(draft, policy=oldest.policy, keep=lambda text, held: 16 * 10 + 4 * 10)
+    assert sorted(set(oldest.memory.captions)) == list(range(10))
+    oldest.check()
+
 
 def test_flat_patches_move_as_a_whole_and_only_the_limit_pushes_their_cells_together():
     book = Bookkeeper(cap=4000, policy="random", flat=True, rotary=FLAT)
@@ -288,6 +295,9 @@ def test_flat_patches_move_as_a_whole_and_only_the_limit_pushes_their_cells_toge
     end = book.memory.cursor.next
     assert book.memory.rebase(target=0, limit=end) > end // 4
     assert not layout().any(), "each cell stands where the first of its patch says"
+    for head in range(HEADS):
+        bases = slab.origin[held, head, 3].unique()
+        assert (bases.diff() >= 16).all(), "patches leave each other room"
     book.check()
     tight = book.memory.held + 20
     assert book.memory.cursor.next > tight

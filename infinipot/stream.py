@@ -18,6 +18,7 @@ from infinipot.errors import CapError, FrameError, InfinipotError, QuestionError
 from infinipot.generate import greedy
 from infinipot.memory import Draft, Memory, allocated_bytes
 from infinipot.models import Family, Patch
+from infinipot.models.chat import ANSWER
 from infinipot.policies.base import Grid, Policy
 from infinipot.stats import Stats, Stopwatch
 from infinipot.video import Frame, ImageLike, as_frame
@@ -91,8 +92,8 @@ class Stream:
         self._fps = fps
         self._pixels = pixels
         self._chat = family.chat(system)
-        self._opening = family.tokenize(self._chat.opening)
-        self._reopening = family.tokenize(self._chat.reopening)
+        self._opening = family.tokenize(self._chat.opening, opens=True)
+        self._reopening = family.tokenize(self._chat.reopening, behind=ANSWER)
         self._closing = family.closing()
 
         def budget_of(cap: int) -> Budget:
@@ -462,10 +463,10 @@ class Stream:
         """A question and the texts around it, as token ids."""
         if not question.strip():
             raise QuestionError("the question is empty")
-        before = self._chat.before_question if follows_video else self._chat.follow_up
-        tokenize = self._family.tokenize
-        # A question is text, whatever is in it: it cannot end its turn and begin another.
-        return [*tokenize(before), *tokenize(question, plain=True), *tokenize(self._chat.after_question)]
+        chat, family = self._chat, self._family
+        if follows_video:
+            return family.prompt(chat.before_question, question, chat.after_question, behind=family.placeholder)
+        return family.prompt(chat.follow_up, question, chat.after_question, behind=ANSWER)
 
     def _answer_limit(self, question: str, asked: int | None, remember: bool) -> int:
         """Tokens that an answer may take, the same at every moment of the stream."""

@@ -110,6 +110,17 @@ def test_a_chat_template_of_another_shape_is_an_error():
         read_chat_format(Processor(), Processor.video_token)
 
 
+def test_an_answer_follows_what_the_template_prompts_with_not_what_it_puts_ahead_of_a_given_answer():
+    class Processor:
+        video_token = "<video>"
+
+        def apply_chat_template(self, messages, **options):
+            texts = [content.get("text", self.video_token) for message in messages for content in message["content"]]
+            return " | ".join(texts) + "\nANSWER:"
+
+    assert read_chat_format(Processor(), Processor.video_token).after_question == "\nANSWER:"
+
+
 def test_a_system_message_takes_the_place_of_the_templates_own(qwen):
     opening = qwen.family.chat("Be brief.").opening
     assert "Be brief." in opening

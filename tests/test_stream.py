@@ -477,6 +477,7 @@ class Stub(Family):
 
     position_range = property(lambda self: self.positions)
     language_model = None
+    placeholder = "video"
 
     def patchify(self, images, times, pixels=None):
         return Patch(torch.zeros(1), 1, 2, tuple(times))
@@ -519,7 +520,7 @@ class Stub(Family):
     def chat(self, system=None):
         return ChatFormat("open", "?", "!", "again", "more")
 
-    def tokenize(self, text, plain=False):
+    def tokenize(self, text, **context):
         return list(range(len(text)))
 
     def detokenize(self, ids):

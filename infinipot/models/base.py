@@ -13,7 +13,7 @@ from transformers.cache_utils import Cache
 
 from infinipot.errors import ModelError
 from infinipot.memory import LayerShape, PositionRule, Rotary, StateShape
-from infinipot.models.chat import ChatFormat, read_chat_format
+from infinipot.models.chat import ANSWER, ChatFormat, read_chat_format
 
 PARITY = "logits, greedy answers and pixels as transformers makes them, on small random weights"
 _LATEST = 9_999_999.9  # seconds: a time with as many digits as a stream's may get
@@ -186,10 +186,32 @@ class Family(ABC):
             self._chat[system] = read_chat_format(self.processor, self.placeholder, system)
         return self._chat[system]
 
-    def tokenize(self, text: str, *, plain: bool = False) -> list[int]:
-        """Token ids of a piece of a conversation; in a `plain` one what looks like a special token is mere text."""
+    def tokenize(self, text: str, *, plain: bool = False, opens: bool = False, behind: str = "") -> list[int]:
+        """Token ids of a piece of a conversation.
+
+        Args:
+            text: the piece.
+            plain: whether what looks like a special token is mere text.
+            opens: whether the conversation begins with it: then it has what the tokenizer begins every prompt with.
+            behind: a text like the one ahead of it, where its first token depends on that (as Llama's does).
+        """
         tokenizer = self.processor.tokenizer
-        return list(tokenizer(text, add_special_tokens=False, split_special_tokens=plain).input_ids)
+        begun = tokenizer.bos_token is not None and text.startswith(tokenizer.bos_token)
+        ids = list(tokenizer(text, add_special_tokens=opens and not begun, split_special_tokens=plain).input_ids)
+        if behind:
+            ahead, whole = (self.tokenize(part, plain=plain) for part in (behind, behind + text))
+            ids = whole[len(ahead) :] if whole[: len(ahead)] == ahead else ids
+        return ids
+
+    def prompt(self, before: str, question: str, after: str, *, behind: str) -> list[int]:
+        """Token ids of a question between its texts, as one text wherever the question itself has no special tokens.
+
+        A question is text, whatever is in it: it cannot end its turn and begin another.
+        """
+        plain = self.tokenize(question, plain=True)
+        if plain == self.tokenize(question):
+            return self.tokenize(before + question + after, behind=behind)
+        return [*self.tokenize(before, behind=behind), *plain, *self.tokenize(after, behind=ANSWER)]
 
     def detokenize(self, ids: Sequence[int]) -> str:
         """Text of an answer, without special tokens."""

@@ -5,6 +5,7 @@ from typing import Any
 
 from infinipot.errors import ModelError
 
+ANSWER = "x"  # stands for any, where only matters that a piece of a conversation is behind one
 _QUESTION, _ANSWER, _AGAIN = "<infinipot question>", "<infinipot answer>", "<infinipot again>"
 
 
@@ -26,7 +27,7 @@ class ChatFormat:
 
 
 def read_chat_format(processor: Any, placeholder: str, system: str | None = None) -> ChatFormat:
-    """Renders two short conversations and takes them apart.
+    """Renders three short conversations and takes them apart.
 
     Args:
         processor: a transformers processor with a chat template.
@@ -43,8 +44,10 @@ def read_chat_format(processor: Any, placeholder: str, system: str | None = None
         without = _render(processor, [*first, reply, _message("user", _AGAIN)])
         opening, rest = with_video.split(placeholder, 1)
         before_question, rest = rest.split(_QUESTION, 1)
-        after_question, rest = rest.split(_ANSWER, 1)
+        _, rest = rest.split(_ANSWER, 1)
         reopening, rest = rest.split(placeholder, 1)
+        # Not what stands ahead of an answer that was given, which may begin with what a model says itself: a space.
+        after_question = _render(processor, first).split(_QUESTION, 1)[1]
         follow_up = without.split(_ANSWER, 1)[1].split(_AGAIN, 1)[0]
     except (ValueError, AttributeError, IndexError) as error:
         raise ModelError(f"the checkpoint's chat template cannot be used for video: {error}") from error

@@ -17,16 +17,18 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 torch.set_num_threads(1)
 
 
-def build(model_type: str) -> Model:
+def build(name: str) -> Model:
     """A random model whose answers depend on what it sees."""
-    network, processor = BUILDERS[model_type]()
-    family = next(family for family in FAMILIES if model_type in family.model_types)
-    return Model(f"random {model_type}", family(network, processor))
+    network, processor = BUILDERS[name]()
+    family = next(family for family in FAMILIES if network.config.model_type in family.model_types)
+    return Model(f"random {name}", family(network, processor))
 
 
-@pytest.fixture(scope="session", params=[name for family in FAMILIES for name in family.model_types])
+@pytest.fixture(
+    scope="session", params=sorted({*BUILDERS, *(name for family in FAMILIES for name in family.model_types)})
+)
 def any_model(request: pytest.FixtureRequest) -> Model:
-    """One random model of every type that a family runs."""
+    """A random model of every type that a family runs, and of every variant that has a builder."""
     return build(request.param)
 
 

@@ -3,15 +3,29 @@
 A new family is one function here, under its model type in `BUILDERS`.
 """
 
+import json
 from collections.abc import Callable
 from itertools import product
 from typing import Any
 
 import torch
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from torch import Tensor
 from transformers import (
     GenerationConfig,
+    LlamaTokenizer,
+    LlavaNextImageProcessor,
+    LlavaNextVideoConfig,
+    LlavaNextVideoForConditionalGeneration,
+    LlavaNextVideoProcessor,
+    LlavaNextVideoVideoProcessor,
+    LlavaOnevisionConfig,
+    LlavaOnevisionForConditionalGeneration,
+    LlavaOnevisionImageProcessor,
+    LlavaOnevisionProcessor,
+    LlavaOnevisionVideoProcessor,
     PreTrainedModel,
+    PreTrainedTokenizerBase,
     ProcessorMixin,
     Qwen2VLConfig,
     Qwen2VLForConditionalGeneration,
@@ -60,12 +74,12 @@ TEXT = {
 EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": HIDDEN}
 
 
-def finished(kind: type[PreTrainedModel], config: Any) -> PreTrainedModel:
+def finished(kind: type[PreTrainedModel], config: Any, tokenizer: PreTrainedTokenizerBase = TOKENIZER) -> Any:
     """Random weights, larger than at initialisation, so that answers depend on what is seen."""
     torch.manual_seed(7)
     model = kind(config).eval()
-    stop = checkpoint.token_id(TOKENIZER, "<|im_end|>")
-    padding = checkpoint.token_id(TOKENIZER, "<|endoftext|>")
+    stop = tokenizer.eos_token_id
+    padding = tokenizer.pad_token_id
     model.generation_config = GenerationConfig(eos_token_id=stop, pad_token_id=padding, do_sample=False)
     return model
 
@@ -168,8 +182,144 @@ def qwen3_5_moe() -> Checkpoint:
     return _qwen3_5(Qwen3_5MoeForConditionalGeneration, Qwen3_5MoeConfig, **more)
 
 
+# The LLaVA family: a frame is always of the tower's size, and 4 x 4 cells are left of it.
+
+LLAVA = {"image_token": "<image>", "video_token": "<video>"}
+TOWER = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 2,
+    "patch_size": PATCH,
+    "initializer_range": 0.06,
+}
+# Of the form of llava-hf's own: pictures first, then words. Only the roles and what is around them differ.
+TURN = (
+    "{% for message in messages %}"
+    "HEAD"
+    "{% for content in message['content'] if content['type'] == 'video' %}<video>\n{% endfor %}"
+    "{% for content in message['content'] if content['type'] == 'text' %}{{ content['text'] }}{% endfor %}"
+    "TAIL"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}PROMPT{% endif %}"
+)
+
+
+def _template(head: str, tail: str, prompt: str) -> str:
+    return TURN.replace("HEAD", head).replace("TAIL", tail).replace("PROMPT", prompt)
+
+
+CHATML = _template("<|im_start|>{{ message['role'] }}\n", "<|im_end|>\n", "<|im_start|>assistant\n")
+VICUNA = _template("{{ message['role'] | upper }}: ", " ", "ASSISTANT:")
+MISTRAL = _template(
+    "{% if message['role'] == 'user' %}[INST] {% else %} {% endif %}",
+    "{% if message['role'] == 'user' %} [/INST]{% else %}</s> {% endif %}",
+    "",
+)
+
+
+def _ids(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
+    return {f"{kind}_token_index": checkpoint.token_id(tokenizer, f"<{kind}>") for kind in ("image", "video")}
+
+
+def llava_onevision() -> Checkpoint:
+    """An odd number of patches across the tower, as in the published one, whose 27 x 27 become 14 x 14."""
+    side = 7 * PATCH
+    tokenizer = checkpoint.build_tokenizer()
+    tokenizer.add_tokens(list(LLAVA.values()), special_tokens=True)
+    config = LlavaOnevisionConfig(
+        text_config={"model_type": "qwen2", **TEXT, "vocab_size": len(tokenizer)},
+        vision_config={"model_type": "siglip_vision_model", **TOWER, "image_size": side, "vision_use_head": False},
+        image_grid_pinpoints=[[side, side]],
+        **_ids(tokenizer),
+    )
+    size = {"height": side, "width": side}
+    processor = LlavaOnevisionProcessor(
+        image_processor=LlavaOnevisionImageProcessor(size=size, image_grid_pinpoints=[[side, side]]),
+        tokenizer=tokenizer,
+        video_processor=LlavaOnevisionVideoProcessor(size=size),
+        num_image_tokens=7 * 7,
+        vision_feature_select_strategy="full",
+        chat_template=CHATML,
+        **LLAVA,
+    )
+    return finished(LlavaOnevisionForConditionalGeneration, config, tokenizer), processor
+
+
+def _llama_tokenizer(**options: Any) -> LlamaTokenizer:
+    """Like Llama's own: spaces are letters, any byte has a token, and prompts begin with one of their own."""
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="never")
+    trainer = trainers.BpeTrainer(vocab_size=1000, min_frequency=1, show_progress=False)
+    texts = [*checkpoint.sentences(), "USER: ASSISTANT:", "[INST] [/INST]"]
+    bpe.train_from_iterator([*texts, *(f" {text}" for text in texts)], trainer)
+    learned = json.loads(bpe.to_str())["model"]
+    first = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256))]
+    vocab = [*first, *sorted(learned["vocab"], key=learned["vocab"].get)]
+    tokenizer = LlamaTokenizer(
+        vocab={token: number for number, token in enumerate(vocab)},
+        merges=[tuple(merge) for merge in learned["merges"]],
+        pad_token="<unk>",
+        add_bos_token=True,
+        **options,
+    )
+    tokenizer.add_tokens(list(LLAVA.values()), special_tokens=True)
+    return tokenizer
+
+
+def _llava_next_video(template: str, tower: str, text: dict[str, Any], **options: Any) -> Checkpoint:
+    side = 8 * PATCH
+    tokenizer = _llama_tokenizer(**options)
+    strategy = "default" if tower == "clip_vision_model" else "full"  # SigLIP has no class token to leave out
+    words = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id, "pad_token_id": 0}
+    config = LlavaNextVideoConfig(
+        text_config={**TEXT, "vocab_size": len(tokenizer), **words, **text},
+        vision_config={"model_type": tower, **TOWER, "image_size": side},
+        vision_feature_select_strategy=strategy,
+        image_grid_pinpoints=[[side, side]],
+        **_ids(tokenizer),
+    )
+    size: dict[str, Any] = {"size": {"shortest_edge": side}, "crop_size": {"height": side, "width": side}}
+    processor = LlavaNextVideoProcessor(
+        video_processor=LlavaNextVideoVideoProcessor(**size),
+        image_processor=LlavaNextImageProcessor(**size, image_grid_pinpoints=[[side, side]]),
+        tokenizer=tokenizer,
+        chat_template=template,
+        patch_size=PATCH,
+        vision_feature_select_strategy=strategy,
+        num_additional_image_tokens=1 if strategy == "default" else 0,
+        **LLAVA,
+    )
+    return finished(LlavaNextVideoForConditionalGeneration, config, tokenizer), processor
+
+
+def llava_next_video() -> Checkpoint:
+    """As the Vicuna ones: as many KV heads as heads, positions scaled down to half, CLIP."""
+    rope = {"rope_type": "linear", "factor": 2.0, "rope_theta": 1e4}
+    text = {"model_type": "llama", "num_key_value_heads": TEXT["num_attention_heads"], "rope_parameters": rope}
+    return _llava_next_video(VICUNA, "clip_vision_model", text)
+
+
+def llava_next_video_mistral() -> Checkpoint:
+    """As the Mistral one, with fewer KV heads than heads and an older tokenizer; and SigLIP."""
+    text = {"model_type": "mistral", "sliding_window": None}
+    return _llava_next_video(MISTRAL, "siglip_vision_model", text, legacy=True)
+
+
+# Under the model type; a second one of a type under a name of its own.
 BUILDERS: dict[str, Callable[[], Checkpoint]] = {
-    builder.__name__: builder for builder in (qwen2_vl, qwen2_5_vl, qwen3_vl, qwen3_vl_moe, qwen3_5, qwen3_5_moe)
+    builder.__name__: builder
+    for builder in (
+        qwen2_vl,
+        qwen2_5_vl,
+        qwen3_vl,
+        qwen3_vl_moe,
+        qwen3_5,
+        qwen3_5_moe,
+        llava_onevision,
+        llava_next_video,
+        llava_next_video_mistral,
+    )
 }
 
 
@@ -197,3 +347,6 @@ POSITIONS: dict[str, Callable[[Any, list[int], list[list[int]], float], Tensor]]
     "qwen2_vl": _counted_token_by_token,
     "qwen2_5_vl": _counted_token_by_token,
 }
+
+# Whose processors take several videos only if they are as long as each other.
+OF_ONE_LENGTH = ("llava_onevision", "llava_next_video")

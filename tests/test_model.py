@@ -92,7 +92,7 @@ def test_a_folder_without_a_processor_is_an_error(tmp_path):
 @pytest.mark.parametrize("model_type", ["llama", "qwen4_vl", "of_my_own"])
 def test_an_unsupported_family_names_the_supported_ones(tmp_path, model_type):
     (tmp_path / "config.json").write_text(json.dumps({"model_type": model_type}))
-    with pytest.raises(ModelError, match="supported are qwen2_5_vl, qwen2_vl, qwen3_5") as caught:
+    with pytest.raises(ModelError, match=r"supported are .*qwen2_5_vl, qwen2_vl, qwen3_5") as caught:
         infinipot.load(tmp_path)
     assert "\n" not in str(caught.value)
     assert "CONTRIBUTING.md" in str(caught.value)

@@ -136,8 +136,13 @@ class Family(ABC):
 
     def layer_shapes(self) -> list[LayerShape | StateShape]:
         """What each layer stores, and where: storage follows its layer."""
-        if "sliding_attention" in (getattr(self._text_config, "layer_types", None) or ()):
-            raise ModelError(f"{self.title} with sliding-window attention layers is not supported")
+        kinds, window = (getattr(self._text_config, name, None) for name in ("layer_types", "sliding_window"))
+        if "sliding_attention" in (kinds or ()) or (not kinds and window):
+            raise ModelError(
+                f"{self.title} with sliding-window attention ({window} tokens) is not supported: a memory keeps what a "
+                f"window would not see. Where the memory is below the window, give the checkpoint's config.json "
+                f"sliding_window=null"
+            )
         return [self._slot_shape(layer) for layer in self.language_model.layers]
 
     def _slot_shape(self, layer: torch.nn.Module) -> LayerShape:

@@ -1,0 +1,22 @@
+"""LLaVA-OneVision (arXiv 2408.03326)."""
+
+from torch import Tensor
+
+from infinipot.models.base import PARITY
+from infinipot.models.llava_next_video import LlavaNextVideo
+
+
+class LlavaOnevision(LlavaNextVideo):
+    """As LLaVA-NeXT-Video, with frames pooled by interpolation, and one newline embedding behind a whole video."""
+
+    model_types = ("llava_onevision",)
+    title = "LLaVA-OneVision"
+    checked = PARITY
+
+    def closing(self) -> Tensor:
+        newline: Tensor = self.model.model.image_newline.detach()
+        return newline.unsqueeze(0)
+
+    @property
+    def _side(self) -> int:
+        return (self._tower_side + 1) // 2

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,9 +18,9 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 torch.set_num_threads(1)
 
 
-def build(name: str) -> Model:
-    """A random model whose answers depend on what it sees."""
-    network, processor = BUILDERS[name]()
+def build(name: str, **shape: Any) -> Model:
+    """A random model whose answers depend on what it sees; `shape` is its builder's."""
+    network, processor = BUILDERS[name](**shape)
     family = next(family for family in FAMILIES if network.config.model_type in family.model_types)
     return Model(f"random {name}", family(network, processor))
 

@@ -4,15 +4,22 @@ A new family is one function here, under its model type in `BUILDERS`.
 """
 
 import json
+import re
 from collections.abc import Callable
 from itertools import product
 from typing import Any
 
+import pytest
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor
 from transformers import (
     GenerationConfig,
+    GotOcr2ImageProcessor,
+    InternVLConfig,
+    InternVLForConditionalGeneration,
+    InternVLProcessor,
+    InternVLVideoProcessor,
     LlamaTokenizer,
     LlavaNextImageProcessor,
     LlavaNextVideoConfig,
@@ -26,7 +33,9 @@ from transformers import (
     LlavaOnevisionVideoProcessor,
     PreTrainedModel,
     PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
     ProcessorMixin,
+    Qwen2Tokenizer,
     Qwen2VLConfig,
     Qwen2VLForConditionalGeneration,
     Qwen2VLImageProcessor,
@@ -41,7 +50,13 @@ from transformers import (
     Qwen3VLMoeForConditionalGeneration,
     Qwen3VLProcessor,
     Qwen3VLVideoProcessor,
+    SmolVLMConfig,
+    SmolVLMForConditionalGeneration,
+    SmolVLMImageProcessor,
+    SmolVLMProcessor,
+    SmolVLMVideoProcessor,
 )
+from transformers.models.smolvlm import processing_smolvlm
 
 from infinipot.embedded import checkpoint
 
@@ -306,8 +321,126 @@ def llava_next_video_mistral() -> Checkpoint:
     return _llava_next_video(MISTRAL, "siglip_vision_model", text, legacy=True)
 
 
+# Of the form of the hub's: no default system message, and a line break behind a video.
+INTERNVL_TEMPLATE = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
+    "{% if message['content'] is string %}{{ message['content'] }}{% else %}{% for part in message['content'] %}"
+    "{% if part['type'] == 'image' %}<IMG_CONTEXT>\n{% elif part['type'] == 'video' %}<video>\n"
+    "{% elif part['type'] == 'text' %}{{ part['text'] }}{% endif %}{% endfor %}{% endif %}<|im_end|>\n"
+    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+def internvl(text_type: str = "qwen2", rope_type: str = "dynamic", edge: int = 64, patch: int = PATCH) -> Checkpoint:
+    """Four by four cells a frame; rotary frequencies as in InternVL 2.5 and 3: scaled beyond the trained positions."""
+    cells = (edge // patch // 2) ** 2
+    tokenizer = Qwen2Tokenizer(
+        tokenizer_object=Tokenizer.from_str(TOKENIZER.backend_tokenizer.to_str()),
+        eos_token="<|im_end|>",
+        pad_token="<|endoftext|>",
+        extra_special_tokens={
+            "start_image_token": "<img>",
+            "end_image_token": "</img>",
+            "context_image_token": "<IMG_CONTEXT>",
+            "video_token": "<video>",
+        },
+    )
+    size = {"height": edge, "width": edge}
+    rope: dict[str, Any] = {"rope_type": rope_type, "rope_theta": 1e6}
+    if rope_type != "default":
+        rope["factor"] = 2.0
+    config = InternVLConfig(
+        text_config={
+            **TEXT,
+            "model_type": text_type,
+            "vocab_size": len(tokenizer),
+            "rope_parameters": rope,
+            "max_position_embeddings": 4096,
+            "pad_token_id": tokenizer.pad_token_id,
+        },
+        vision_config={
+            "hidden_size": 32,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "intermediate_size": 64,
+            "image_size": [edge, edge],
+            "patch_size": [patch, patch],
+            "initializer_range": 0.2,
+        },
+        image_token_id=tokenizer.context_image_token_id,
+        image_seq_length=cells,
+        downsample_ratio=0.5,
+    )
+    processor = InternVLProcessor(
+        image_processor=GotOcr2ImageProcessor(size=size),
+        tokenizer=tokenizer,
+        video_processor=InternVLVideoProcessor(size=size),
+        image_seq_length=cells,
+        chat_template=INTERNVL_TEMPLATE,
+    )
+    return finished(InternVLForConditionalGeneration, config, tokenizer), processor
+
+
+def _smolvlm_tokenizer() -> PreTrainedTokenizerFast:
+    """Of the form of SmolLM2's: GPT-2's way to split, digit by digit, and a token for two line breaks."""
+    bpe = Tokenizer(models.BPE())
+    bytewise = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True), bytewise])
+    bpe.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=1000, min_frequency=1, initial_alphabet=alphabet, show_progress=False)
+    texts = ["\n\n", "\nFrame from 00:00:", "You are provided the following series of frames from a video.\n"]
+    bpe.train_from_iterator([*checkpoint.sentences(), "User: Assistant: System:", *texts], trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=bpe,
+        bos_token="<|im_start|>",
+        eos_token="<end_of_utterance>",
+        pad_token="<|im_end|>",
+        extra_special_tokens={
+            "fake_image_token": "<fake_token_around_image>",
+            "image_token": "<image>",
+            "global_image_token": "<global-img>",
+            "end_of_utterance_token": "<end_of_utterance>",
+        },
+    )
+
+
+def smolvlm(edge: int = 64, patch: int = PATCH, shuffle: int = 2) -> Checkpoint:
+    """Four by four cells a frame. The template is the one that the processor itself brings for videos."""
+    tokenizer = _smolvlm_tokenizer()
+    config = SmolVLMConfig(
+        text_config={
+            **TEXT,
+            "model_type": "llama",
+            "vocab_size": len(tokenizer),
+            "rope_parameters": {"rope_type": "default", "rope_theta": 1e5},
+            "pad_token_id": tokenizer.pad_token_id,
+            "eos_token_id": tokenizer.eos_token_id,
+        },
+        vision_config={
+            "hidden_size": 32,
+            "intermediate_size": 64,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "image_size": edge,
+            "patch_size": patch,
+            "initializer_range": 0.2,
+        },
+        image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
+        scale_factor=shuffle,
+    )
+    size = {"size": {"longest_edge": 2 * edge}, "max_image_size": {"longest_edge": edge}}
+    processor = SmolVLMProcessor(
+        image_processor=SmolVLMImageProcessor(**size),
+        tokenizer=tokenizer,
+        video_processor=SmolVLMVideoProcessor(**size),
+        image_seq_len=(edge // patch // shuffle) ** 2,
+    )
+    return finished(SmolVLMForConditionalGeneration, config, tokenizer), processor
+
+
 # Under the model type; a second one of a type under a name of its own.
-BUILDERS: dict[str, Callable[[], Checkpoint]] = {
+BUILDERS: dict[str, Callable[..., Checkpoint]] = {
     builder.__name__: builder
     for builder in (
         qwen2_vl,
@@ -319,6 +452,8 @@ BUILDERS: dict[str, Callable[[], Checkpoint]] = {
         llava_onevision,
         llava_next_video,
         llava_next_video_mistral,
+        internvl,
+        smolvlm,
     )
 }
 
@@ -348,5 +483,30 @@ POSITIONS: dict[str, Callable[[Any, list[int], list[list[int]], float], Tensor]]
     "qwen2_5_vl": _counted_token_by_token,
 }
 
+
+def _numbered_on(patch: pytest.MonkeyPatch, processor: ProcessorMixin, starts: list[int]) -> None:
+    """InternVL: frames of a later video of a conversation are numbered on, not from 1 again."""
+    own = processor.replace_video_token
+
+    def numbered_on(inputs: dict, video_idx: int, **kwargs: Any) -> str:
+        text = own(inputs, video_idx, **kwargs)
+        return re.sub(r"Frame(\d+)", lambda found: f"Frame{int(found[1]) + starts[video_idx]}", text)
+
+    patch.setattr(processor, "replace_video_token", numbered_on, raising=False)
+
+
+def _introduced_without_numbers(patch: pytest.MonkeyPatch, processor: ProcessorMixin, starts: list[int]) -> None:
+    """SmolVLM: how many frames there are and how long the video is stays open."""
+    intro = "You are provided the following series of frames from a video.\n"
+    patch.setattr(processing_smolvlm, "DEFAULT_VIDEO_INTRO", intro)
+
+
+# Where a stream says something else around a video than transformers' processor does: has the processor say that. The
+# rest of the prompt stays the processor's own. `starts`: the frames of the stream before each video.
+TEXTS: dict[str, Callable[[pytest.MonkeyPatch, ProcessorMixin, list[int]], None]] = {
+    "internvl": _numbered_on,
+    "smolvlm": _introduced_without_numbers,
+}
+
 # Whose processors take several videos only if they are as long as each other.
-OF_ONE_LENGTH = ("llava_onevision", "llava_next_video")
+OF_ONE_LENGTH = ("llava_onevision", "llava_next_video", "internvl")

@@ -200,7 +200,8 @@ def test_decoded_frames_become_the_tensors_that_the_processor_makes(model, tmp_p
     clip = torch.from_numpy(np.stack([frame.image for frame in frames])).permute(0, 3, 1, 2)
     processor = family.processor.video_processor
     uncapped = {"cap_pixels_per_frame": False} if hasattr(processor, "cap_pixels_per_frame") else {}
-    made = processor(videos=[clip], do_sample_frames=False, return_tensors="pt", **uncapped)["pixel_values_videos"]
+    output = processor(videos=[clip], do_sample_frames=False, return_tensors="pt", **uncapped)
+    made = output["pixel_values_videos"] if "pixel_values_videos" in output else output["pixel_values"]
     groups = [frames[start : start + family.patch_frames] for start in range(0, len(frames), family.patch_frames)]
     patches = [
         family.patchify([frame.image for frame in group], [frame.time for frame in group]).pixels for group in groups

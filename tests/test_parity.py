@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import pictures
-from families import OF_ONE_LENGTH, POSITIONS
+from families import OF_ONE_LENGTH, POSITIONS, TEXTS
 from transformers.video_utils import VideoMetadata
 
 from infinipot import Frame, Model, Stream
@@ -30,6 +30,12 @@ def about_video(question: str) -> list[dict]:
     return [{"type": "video"}, {"type": "text", "text": question}]
 
 
+def spoken(model: Model, words: str) -> str:
+    """An answer as the model says it: behind the space, if any, that the template puts ahead of an answer."""
+    conversation = rendered(model, about_video(QUESTION), words)
+    return conversation[len(rendered(model, about_video(QUESTION))) : conversation.index(words) + len(words)]
+
+
 Clip = tuple[int, list[np.ndarray]]  # the number of its first frame in the stream, and its frames
 
 
@@ -42,15 +48,18 @@ def inputs_of(model: Model, text: str, clips: Sequence[Clip], fps: float) -> dic
         numbers = [start + min(index, len(frames) - 1) for index in range(len(shown))]
         videos.append(torch.from_numpy(np.stack(shown)).permute(0, 3, 1, 2))
         metadata.append(VideoMetadata(total_num_frames=start + len(frames), fps=fps, frames_indices=numbers))
-    made = family.processor(
-        # Where the template brackets a video whose patches bring brackets of their own, the models know only theirs.
-        text=[text.replace(family.placeholder, family.processor.video_token)],
-        videos=videos,
-        video_metadata=metadata,
-        do_sample_frames=False,
-        cap_pixels_per_frame=False,
-        return_tensors="pt",
-    )
+    with pytest.MonkeyPatch.context() as patch:
+        if say := TEXTS.get(family.model.config.model_type):
+            say(patch, family.processor, [start for start, _ in clips])
+        made = family.processor(
+            # Where the template brackets a video whose patches bring brackets of their own, models know only theirs.
+            text=[text.replace(family.placeholder, family.processor.video_token)],
+            videos=videos,
+            video_metadata=metadata,
+            do_sample_frames=False,
+            cap_pixels_per_frame=False,
+            return_tensors="pt",
+        )
     return {name: value for name, value in made.items() if isinstance(value, torch.Tensor)}
 
 
@@ -181,7 +190,8 @@ def test_a_remembered_conversation_gives_the_logits_of_one_forward(any_model, mo
     recorder = Recorder(any_model, monkeypatch)
     with any_model.stream(memory=2048, policy="full", block=2, dialogue=128) as stream:
         watch(stream, first)
-        recorder.script = [*any_model.family.tokenize("red circle"), min(any_model.family.stop_ids)]
+        said = any_model.family.tokenize(spoken(any_model, "red circle"), behind="x")
+        recorder.script = [*said, min(any_model.family.stop_ids)]
         assert stream.ask(QUESTION, remember=True) == "red circle"
         watch(stream, second)
         recorder.logits.clear()

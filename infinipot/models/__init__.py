@@ -1,12 +1,23 @@
 """The model families, one adapter each. A new family is a class in a file of its own and its line in `FAMILIES`."""
 
 from infinipot.models.base import Family, Patch
+from infinipot.models.internvl import InternVL
 from infinipot.models.llava_next_video import LlavaNextVideo
 from infinipot.models.llava_onevision import LlavaOnevision
 from infinipot.models.qwen2_vl import Qwen2VL, Qwen25VL
 from infinipot.models.qwen3_5 import Qwen35
 from infinipot.models.qwen3_vl import Qwen3VL
+from infinipot.models.smolvlm import SmolVLM
 
-FAMILIES: tuple[type[Family], ...] = (Qwen2VL, Qwen25VL, Qwen3VL, Qwen35, LlavaOnevision, LlavaNextVideo)
+FAMILIES: tuple[type[Family], ...] = (
+    Qwen2VL,
+    Qwen25VL,
+    Qwen3VL,
+    Qwen35,
+    LlavaOnevision,
+    LlavaNextVideo,
+    InternVL,
+    SmolVLM,
+)
 
 __all__ = ["FAMILIES", "Family", "Patch"]

@@ -1,0 +1,91 @@
+"""InternVL in transformers' own form (arXiv 2412.05271, 2504.10479, 2508.18265): the `-hf` checkpoints.
+
+Decoders are Qwen2, Qwen3, their mixtures of experts, or Llama: all with one position a token.
+"""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers.cache_utils import Cache
+
+from infinipot.errors import CapError
+from infinipot.memory import PositionRule, Rotary
+from infinipot.models.base import PARITY, Family, Patch, device_of, require_static_rope
+
+
+class InternVL(Family):
+    """Each frame on a line of its own behind its number, squeezed to one square size; patches shuffled into cells.
+
+    Frames are numbered through the whole stream, so that a number names one frame in every turn of a dialogue.
+    transformers' processor, which sees each video of a conversation as one of its own, begins again at 1.
+    """
+
+    model_types: ClassVar[tuple[str, ...]] = ("internvl",)
+    title = "InternVL"
+    patch_frames = 1
+    checked = f"{PARITY}, with Qwen2, Qwen3 and Llama decoders; a dialogue's frames numbered on, not from 1 again"
+
+    @property
+    def _vision(self) -> Any:
+        return self.model.model.vision_tower
+
+    @property
+    def _cell(self) -> int:
+        """Pixels along an edge of a cell."""
+        return int(self._vision.config.patch_size[0] / self.model.config.downsample_ratio)
+
+    def patchify(
+        self, images: Sequence[np.ndarray], times: Sequence[float], pixels: tuple[int, int] | None = None
+    ) -> Patch:
+        video = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
+        made = self._processed(video)
+        height, width = made.shape[-2:]
+        if pixels is not None and not pixels[0] <= height * width <= pixels[1]:
+            raise ValueError(
+                f"{self.title} makes every frame {height} x {width} pixels, which is not in pixels={pixels}"
+            )
+        return Patch(made, height // self._cell, width // self._cell, tuple(times))
+
+    def _processed(self, video: Tensor) -> Tensor:
+        """Frames `[n, 3, height, width]` by the checkpoint's video processor."""
+        made = self.processor.video_processor(videos=[video], do_sample_frames=False, return_tensors="pt")
+        return made["pixel_values_videos"][0]
+
+    def encode(self, patches: Sequence[Patch]) -> Tensor:
+        pixels = torch.cat([patch.pixels for patch in patches]).to(device_of(self._vision))
+        return self.model.model.get_image_features(pixels).pooler_output.flatten(0, 1)
+
+    def caption(self, times: Sequence[float], number: int, *, opens: bool) -> tuple[str, str]:
+        """The frame's number, from 1, and the brackets round its cells."""
+        line = "" if opens else "\n"
+        return f"{line}Frame{number + 1}: {self.processor.start_image_token}", str(self.processor.end_image_token)
+
+    @property
+    def language_model(self) -> Any:
+        return self.model.model.language_model
+
+    def forward(self, embeddings: Tensor, positions: Tensor, cache: Cache) -> Tensor:
+        if self._dynamic and int(positions[0, -1]) >= self.position_range:
+            raise CapError(
+                f"{self.title} rotates keys by the length of the prompt beyond {self.position_range} positions: "
+                "open the stream with positions='rebase' and a policy that evicts"
+            )
+        return super().forward(embeddings, positions, cache)
+
+    def position_rule(self) -> PositionRule:
+        return PositionRule(flat=True)
+
+    def rotary(self) -> Rotary:
+        if not self._dynamic:
+            require_static_rope(self._text_config.rope_parameters, self.title)
+        # Not `inv_freq`, which a long prompt of someone else's may have changed on the shared model.
+        frequencies = self.language_model.rotary_emb.original_inv_freq
+        return Rotary(frequencies, axes=[0] * len(frequencies))
+
+    @property
+    def _dynamic(self) -> bool:
+        """Whether frequencies change with the prompt (InternVL 2.5 and 3): from `position_range` on, never below."""
+        return bool(self._text_config.rope_parameters.get("rope_type") == "dynamic")

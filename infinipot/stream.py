@@ -288,6 +288,9 @@ class Stream:
         accepted = as_frame(frame, time)
         if accepted.time <= last:
             raise FrameError(f"frames come in order of time: {accepted.time:g} s is not after {last:g} s")
+        limit = self._family.caption_limit
+        if limit and sum(map(len, self._family.caption_ids([accepted.time], self._intake.frames, opens=True))) > limit:
+            raise FrameError(f"the time {accepted.time:g} s takes more tokens than the {limit} set aside for a caption")
         return accepted
 
     def _change_size(self, frame: Frame) -> None:
@@ -367,19 +370,12 @@ class Stream:
         with self._stopwatch.phase("vision"):
             features = self._family.encode(patches)
         for patch, cells in zip(patches, features.chunk(len(patches)), strict=True):
-            before, after = self._caption(draft, patch)
+            number, opens = draft.cursor.patch, not draft.cursor.open
+            before, after = self._family.caption_ids(patch.times, number, opens=opens)
             rows = [self._family.embed(before), cells, self._family.embed(after)]
             where = draft.patch(grid or self._intake.grid, patch.time, len(before), len(after))
             parts.append((self._family.join(rows), where))
         return parts
-
-    def _caption(self, draft: Draft, patch: Patch) -> tuple[list[int], list[int]]:
-        """The texts of the next patch, as token ids."""
-        cursor, limit = draft.cursor, self._family.caption_limit
-        before, after = self._family.caption_ids(patch.times, cursor.patch, opens=not cursor.open)
-        if len(before) + len(after) > limit:
-            raise FrameError(f"the time {patch.time:g} s takes more tokens than the {limit} that are set aside for it")
-        return before, after
 
     def _lead(self, closed: bool) -> list[int]:
         """The text ahead of the next patch."""

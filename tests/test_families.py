@@ -203,6 +203,17 @@ def test_decoded_frames_become_the_tensors_that_the_processor_makes(model, tmp_p
     assert torch.equal(torch.cat(patches), made["pixel_values_videos"])
 
 
+def test_a_time_too_long_to_write_down_is_refused_and_changes_nothing(model):
+    with model.stream(memory=400, dialogue=0) as stream:
+        stream.watch(Frame(pictures(1)[0], 1.8e9))  # seconds since 1970
+        if model.family.caption_limit:
+            with pytest.raises(FrameError, match="caption"):
+                stream.watch(Frame(pictures(1)[0], 1e20))
+        stream.watch(pictures(1)[0])
+        assert stream.stats().frames == 2
+        stream.ask(QUESTIONS[0], max_new_tokens=2)
+
+
 def test_large_frames_meet_the_ceiling_that_the_processor_has_for_a_frame():
     """With the sizes of the hub's Qwen3-VL checkpoints, whose budget is a whole video's."""
     processor = Qwen3VLVideoProcessor(size={"shortest_edge": 4096, "longest_edge": 25_165_824})

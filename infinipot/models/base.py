@@ -16,7 +16,7 @@ from infinipot.memory import LayerShape, PositionRule, Rotary, StateShape
 from infinipot.models.chat import ChatFormat, read_chat_format
 
 PARITY = "logits, greedy answers and pixels as transformers makes them, on small random weights"
-_LATEST = 9_999_999.9  # seconds: a time with as many digits as a stream's may get
+_LATEST = 9_999_999_999.9  # seconds: a time with as many digits as a stream's may get, seconds since 1970 included
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -171,8 +171,8 @@ class Family(ABC):
 
     @cached_property
     def caption_limit(self) -> int:
-        """The most tokens that both texts of a patch together take, at any time below four months of video."""
-        latest, most = [_LATEST] * self.patch_frames, int(_LATEST) * 100
+        """The most tokens that both texts of a patch together take, at any time of a stream."""
+        latest, most = [_LATEST] * self.patch_frames, int(_LATEST)
         lengths = [sum(map(len, self.caption_ids(latest, most, opens=opens))) for opens in (True, False)]
         return max(lengths)
 

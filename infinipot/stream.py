@@ -118,7 +118,7 @@ class Stream:
                 )
             rule = replace(rule, longest_gap=max(1, self._range // (8 * max(block or 0, 8))))
         try:
-            self._memory = Memory(cap, shapes, family.rotary(), rule, self._budget.dialogue)
+            self._memory = Memory(cap, shapes, family.rotary(), rule, self._budget.dialogue, family.ranks)
         except RuntimeError as error:  # torch's word for having no memory left, on any device
             size = allocated_bytes(cap, shapes) / 2**20
             raise CapError(f"memory={cap} tokens takes {size:.0f} MiB, which the device does not have") from error

@@ -1,7 +1,7 @@
 """What differs between model families, and nothing else. Knows transformers' models, not policies or streams."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers.cache_utils import Cache
 
 from infinipot.errors import ModelError
-from infinipot.memory import LayerShape, PositionRule, Rotary, StateShape
+from infinipot.memory import ALONE, LayerShape, PositionRule, Ranks, Rotary, StateShape
 from infinipot.models.chat import ChatFormat, read_chat_format
 
 PARITY = "logits, greedy answers and pixels as transformers makes them, on small random weights"
@@ -52,12 +52,14 @@ class Family(ABC):
         title: how people call the family.
         patch_frames: frames per temporal patch.
         checked: what the tests hold against transformers, as `infinipot models` prints it.
+        tp_plan: how tensor parallelism shares out the decoder, where transformers has no plan of its own.
     """
 
     model_types: ClassVar[tuple[str, ...]]
     title: ClassVar[str]
     patch_frames: ClassVar[int]
     checked: ClassVar[str]
+    tp_plan: ClassVar[Mapping[str, str]] = {}
 
     def __init__(self, model: Any, processor: Any = None) -> None:
         self.model = model
@@ -143,7 +145,16 @@ class Family(ABC):
     def _slot_shape(self, layer: torch.nn.Module) -> LayerShape:
         config = self._text_config
         head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        return LayerShape(config.num_key_value_heads, head_dim, device_of(layer), self.model.dtype)
+        return LayerShape(config.num_key_value_heads // self.ranks.count, head_dim, device_of(layer), self.model.dtype)
+
+    @cached_property
+    def ranks(self) -> Ranks:
+        """The processes that share the KV heads, equally, under tensor parallelism."""
+        for layer in self.language_model.layers:
+            if hasattr(layer, "self_attn"):  # weights that are shared out know among whom
+                mesh = getattr(layer.self_attn.k_proj.weight, "device_mesh", None)
+                return ALONE if mesh is None else Ranks(mesh.get_group(), torch.device(mesh.device_type))
+        return ALONE
 
     # Text
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, PreTrainedConfig
+from transformers import AutoConfig, AutoProcessor, PreTrainedConfig
 from transformers.distributed.configuration_utils import DistributedConfig
 
 from infinipot import embedded, policies
@@ -124,9 +124,7 @@ def load(
     else:
         options["device_map"] = device_map if device_map is not None else {"": _device(device)}
     try:
-        loaded: Any = AutoModelForImageTextToText.from_pretrained(
-            source, dtype=dtype, output_loading_info=True, **options
-        )
+        loaded: Any = family.loader.from_pretrained(source, dtype=dtype, output_loading_info=True, **options)
     except (OSError, ValueError, ImportError, RuntimeError, SafetensorError) as error:
         raise ModelError(f"{name}: the weights cannot be loaded: {_first_line(error)}") from error
     network, report = loaded

@@ -194,7 +194,7 @@ def test_a_video_that_is_cut_short_is_answered_from_with_a_warning() -> None:
         ((".", *EMBEDDED), "directory"),
         (("clip.mp4", "--model", "./nowhere"), "no such folder"),
         (("clip.mp4", "--model", "bare"), "bare: the weights cannot be loaded"),
-        (("clip.mp4", "--model", "bert"), "supported are qwen2_5_vl"),
+        (("clip.mp4", "--model", "bert"), "qwen2_5_vl, qwen2_vl, qwen3_5"),
         (("clip.mp4", "--model", "embedded", "--memory", "120"), "the smallest that works is"),
         (("clip.mp4", "--model", "embedded", "--memory", "lots"), "give tokens"),
         (("clip.mp4", *EMBEDDED, "--device", "abacus"), "device='abacus'"),

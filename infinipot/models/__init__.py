@@ -1,10 +1,11 @@
 """The model families, one adapter each. A new family is a class in a file of its own and its line in `FAMILIES`."""
 
 from infinipot.models.base import Family, Patch
+from infinipot.models.qwen2_5_omni import Qwen25Omni
 from infinipot.models.qwen2_vl import Qwen2VL, Qwen25VL
 from infinipot.models.qwen3_5 import Qwen35
 from infinipot.models.qwen3_vl import Qwen3VL
 
-FAMILIES: tuple[type[Family], ...] = (Qwen2VL, Qwen25VL, Qwen3VL, Qwen35)
+FAMILIES: tuple[type[Family], ...] = (Qwen2VL, Qwen25VL, Qwen3VL, Qwen35, Qwen25Omni)
 
 __all__ = ["FAMILIES", "Family", "Patch"]

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from torch import Tensor
+from transformers import AutoModelForImageTextToText
 from transformers.cache_utils import Cache
 
 from infinipot.errors import ModelError
@@ -52,6 +53,7 @@ class Family(ABC):
         title: how people call the family.
         patch_frames: frames per temporal patch.
         checked: what the tests hold against transformers, as `infinipot models` prints it.
+        loader: the transformers class whose `from_pretrained` loads it.
         tp_plan: how tensor parallelism shares out the decoder, where transformers has no plan of its own.
     """
 
@@ -59,6 +61,7 @@ class Family(ABC):
     title: ClassVar[str]
     patch_frames: ClassVar[int]
     checked: ClassVar[str]
+    loader: ClassVar[Any] = AutoModelForImageTextToText
     tp_plan: ClassVar[Mapping[str, str]] = {}
 
     def __init__(self, model: Any, processor: Any = None) -> None:
@@ -208,8 +211,10 @@ class Family(ABC):
 
     @property
     def stop_ids(self) -> frozenset[int]:
-        """Tokens that end an answer."""
+        """Tokens that end an answer: the generation config's, or the tokenizer's where that names none."""
         ids = self.model.generation_config.eos_token_id
+        if ids is None and self.processor is not None:
+            ids = self.processor.tokenizer.eos_token_id
         return frozenset(ids if isinstance(ids, list) else [] if ids is None else [ids])
 
     @property

@@ -1,12 +1,14 @@
 """Loading a checkpoint, and opening streams on it."""
 
 import difflib
+import os
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedConfig
+from transformers import AutoConfig, AutoProcessor, PreTrainedConfig
+from transformers.distributed.configuration_utils import DistributedConfig
 
 from infinipot import embedded, policies
 from infinipot.errors import ModelError
@@ -82,6 +84,7 @@ def load(
     dtype: str | torch.dtype = "auto",
     device: str | torch.device = "auto",
     device_map: str | dict[str, Any] | None = None,
+    tp_plan: str | None = None,
     attn_implementation: str | None = None,
     revision: str | None = None,
 ) -> Model:
@@ -92,11 +95,15 @@ def load(
         dtype: of the weights; "auto" takes the checkpoint's.
         device: "auto" takes the accelerator if there is one.
         device_map: spreads the layers over devices (accelerate); overrides `device`.
+        tp_plan: "auto" shares out each layer among the processes that torchrun started, one accelerator a process
+            (tensor parallelism). Each process then gives its stream the same frames and questions, and gets the same
+            answers; caps in tokens are those of one process, amounts in bytes are per process.
         attn_implementation: as transformers names it, such as "sdpa" or "flash_attention_2".
         revision: of a hub checkpoint.
 
     Raises:
-        ModelError: there is no such checkpoint, it lacks weights or a processor, or its family is not supported.
+        ModelError: there is no such checkpoint, it lacks weights or a processor, its family is not supported, or it
+            cannot be shared out among so many processes.
     """
     if dtype != "auto" and not isinstance(
         getattr(torch, dtype, None) if isinstance(dtype, str) else dtype, torch.dtype
@@ -106,12 +113,18 @@ def load(
     source = str(embedded.path()) if name == "embedded" else name
     pinned = {"revision": revision} if revision else {}
     family = _family_of(name, source, pinned)
-    options = dict(pinned) | ({"attn_implementation": attn_implementation} if attn_implementation else {})
-    placed = device_map if device_map is not None else {"": _device(device)}
+    options: dict[str, Any] = dict(pinned)
+    if attn_implementation:
+        options["attn_implementation"] = attn_implementation
+    shared = tp_plan is not None and _processes(tp_plan, device, device_map) > 1
+    if shared:
+        _require_even_share(name, source, pinned)
+        plan: Any = dict(family.tp_plan) or tp_plan
+        options["distributed_config"] = DistributedConfig(tp_plan=plan)
+    else:
+        options["device_map"] = device_map if device_map is not None else {"": _device(device)}
     try:
-        loaded: Any = AutoModelForImageTextToText.from_pretrained(
-            source, dtype=dtype, device_map=placed, output_loading_info=True, **options
-        )
+        loaded: Any = family.loader.from_pretrained(source, dtype=dtype, output_loading_info=True, **options)
     except (OSError, ValueError, ImportError, RuntimeError, SafetensorError) as error:
         raise ModelError(f"{name}: the weights cannot be loaded: {_first_line(error)}") from error
     network, report = loaded
@@ -121,7 +134,10 @@ def load(
         processor = AutoProcessor.from_pretrained(source, **pinned)
     except (OSError, ValueError, ImportError) as error:
         raise ModelError(f"{name}: the processor cannot be loaded: {_first_line(error)}") from error
-    return Model(name, family(network.eval(), processor))
+    adapter = family(network.eval(), processor)
+    if shared and adapter.ranks.count == 1:
+        raise ModelError(f"{name}: transformers has no plan that shares out the attention of {family.title}")
+    return Model(name, adapter)
 
 
 def _family_of(name: str, source: str, pinned: dict[str, str]) -> type[Family]:
@@ -143,6 +159,30 @@ def _family_of(name: str, source: str, pinned: dict[str, str]) -> type[Family]:
             "To add a family, see 'Add a model family' in CONTRIBUTING.md"
         )
     return by_type[model_type]
+
+
+def _processes(tp_plan: str, device: str | torch.device, device_map: object) -> int:
+    """How many processes torchrun started."""
+    if tp_plan != "auto":
+        raise ModelError(f"tp_plan={tp_plan!r}: 'auto' is what there is")
+    if device != "auto" or device_map is not None:
+        raise ModelError(
+            "with tp_plan each process takes the accelerator of its number: leave device and device_map out"
+        )
+    if "WORLD_SIZE" not in os.environ:
+        raise ModelError("tp_plan='auto' is for processes that torchrun starts: torchrun --nproc-per-node 8 ...")
+    return int(os.environ["WORLD_SIZE"])
+
+
+def _require_even_share(name: str, source: str, pinned: dict[str, str]) -> None:
+    """Each process takes whole KV heads, and as many as the others."""
+    processes = int(os.environ["WORLD_SIZE"])
+    heads = AutoConfig.from_pretrained(source, **pinned).get_text_config().num_key_value_heads
+    if heads % processes:
+        possible = ", ".join(str(count) for count in range(1, heads + 1) if heads % count == 0)
+        raise ModelError(
+            f"{name} has {heads} KV heads a layer, which {processes} processes cannot share: start one of {possible}"
+        )
 
 
 def _device(device: str | torch.device) -> torch.device:

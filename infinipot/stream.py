@@ -119,7 +119,7 @@ class Stream:
                 )
             rule = replace(rule, longest_gap=max(1, self._range // (8 * max(block or 0, 8))))
         try:
-            self._memory = Memory(cap, shapes, family.rotary(), rule, self._budget.dialogue)
+            self._memory = Memory(cap, shapes, family.rotary(), rule, self._budget.dialogue, family.ranks)
         except RuntimeError as error:  # torch's word for having no memory left, on any device
             size = allocated_bytes(cap, shapes) / 2**20
             raise CapError(f"memory={cap} tokens takes {size:.0f} MiB, which the device does not have") from error
@@ -289,6 +289,9 @@ class Stream:
         accepted = as_frame(frame, time)
         if accepted.time <= last:
             raise FrameError(f"frames come in order of time: {accepted.time:g} s is not after {last:g} s")
+        limit = self._family.caption_limit
+        if limit and sum(map(len, self._family.caption_ids([accepted.time], self._intake.frames, opens=True))) > limit:
+            raise FrameError(f"the time {accepted.time:g} s takes more tokens than the {limit} set aside for a caption")
         return accepted
 
     def _change_size(self, frame: Frame) -> None:
@@ -368,19 +371,12 @@ class Stream:
         with self._stopwatch.phase("vision"):
             features = self._family.encode(patches)
         for patch, cells in zip(patches, features.chunk(len(patches)), strict=True):
-            before, after = self._caption(draft, patch)
+            number, opens = draft.cursor.patch, not draft.cursor.open
+            before, after = self._family.caption_ids(patch.times, number, opens=opens)
             rows = [self._family.embed(before), cells, self._family.embed(after)]
             where = draft.patch(grid or self._intake.grid, patch.time, len(before), len(after))
             parts.append((self._family.join(rows), where))
         return parts
-
-    def _caption(self, draft: Draft, patch: Patch) -> tuple[list[int], list[int]]:
-        """The texts of the next patch, as token ids."""
-        cursor, limit = draft.cursor, self._family.caption_limit
-        before, after = self._family.caption_ids(patch.times, cursor.patch, opens=not cursor.open)
-        if len(before) + len(after) > limit:
-            raise FrameError(f"the time {patch.time:g} s takes more tokens than the {limit} that are set aside for it")
-        return before, after
 
     def _lead(self, closed: bool) -> list[int]:
         """The text ahead of the next patch."""

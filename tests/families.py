@@ -35,6 +35,9 @@ from transformers import (
     PreTrainedTokenizerBase,
     PreTrainedTokenizerFast,
     ProcessorMixin,
+    Qwen2_5OmniProcessor,
+    Qwen2_5OmniThinkerConfig,
+    Qwen2_5OmniThinkerForConditionalGeneration,
     Qwen2Tokenizer,
     Qwen2VLConfig,
     Qwen2VLForConditionalGeneration,
@@ -55,6 +58,7 @@ from transformers import (
     SmolVLMImageProcessor,
     SmolVLMProcessor,
     SmolVLMVideoProcessor,
+    WhisperFeatureExtractor,
 )
 from transformers.models.smolvlm import processing_smolvlm
 
@@ -439,6 +443,64 @@ def smolvlm(edge: int = 64, patch: int = PATCH, shuffle: int = 2) -> Checkpoint:
     return finished(SmolVLMForConditionalGeneration, config, tokenizer), processor
 
 
+OMNI_TOKENS = {
+    "image_token": "<|image_pad|>",
+    "video_token": "<|video_pad|>",
+    "audio_token": "<|audio_pad|>",
+    "vision_bos_token": "<|vision_start|>",
+    "vision_eos_token": "<|vision_end|>",
+    "audio_bos_token": "<|audio_start|>",
+    "audio_eos_token": "<|audio_end|>",
+}
+
+
+def omni_config() -> Qwen2_5OmniThinkerConfig:
+    vision = checkpoint.build_model(TOKENIZER, seed=5).config.vision_config.to_dict()
+    rope = {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [4, 2, 2]}
+    audio = {"encoder_layers": 1, "encoder_attention_heads": 2, "encoder_ffn_dim": 32, "d_model": 32}
+    kept = ("depth", "hidden_size", "intermediate_size", "num_heads", "fullatt_block_indexes", "window_size")
+    grid = {"patch_size": PATCH, "spatial_merge_size": MERGE, "temporal_patch_size": FRAMES, "out_hidden_size": HIDDEN}
+    made = Qwen2_5OmniThinkerConfig(
+        text_config={**TEXT, "vocab_size": len(TOKENIZER) + 3, "rope_parameters": rope},
+        vision_config={**{key: vision[key] for key in kept}, **grid},
+        audio_config={**audio, "num_mel_bins": 16, "output_dim": HIDDEN},
+        position_id_per_seconds=4,
+        image_token_index=IDS["image_token_id"],
+        video_token_index=IDS["video_token_id"],
+        audio_token_index=len(TOKENIZER),
+        audio_start_token_id=len(TOKENIZER) + 1,
+        audio_end_token_id=len(TOKENIZER) + 2,
+    )
+    made.vision_start_token_id = IDS["vision_start_token_id"]
+    return made
+
+
+def omni_processor() -> Qwen2_5OmniProcessor:
+    parts = checkpoint.build_processor()
+    parts.tokenizer.add_tokens(["<|audio_pad|>", "<|audio_start|>", "<|audio_end|>"], special_tokens=True)
+    tokenizer = Qwen2Tokenizer(
+        tokenizer_object=parts.tokenizer.backend_tokenizer,
+        eos_token="<|im_end|>",
+        pad_token="<|endoftext|>",
+        extra_special_tokens=OMNI_TOKENS,
+    )
+    hearing = WhisperFeatureExtractor(feature_size=16)
+    processor = Qwen2_5OmniProcessor(
+        parts.image_processor, parts.video_processor, hearing, tokenizer, parts.chat_template
+    )
+    size = processor.video_processor.size
+    processor.videos_kwargs = {"size": {edge: size[edge] for edge in ("shortest_edge", "longest_edge")}}
+    return processor
+
+
+def qwen2_5_omni_thinker() -> Checkpoint:
+    return finished(Qwen2_5OmniThinkerForConditionalGeneration, omni_config()), omni_processor()
+
+
+def qwen2_5_omni() -> Checkpoint:
+    return qwen2_5_omni_thinker()
+
+
 # Under the model type; a second one of a type under a name of its own.
 BUILDERS: dict[str, Callable[..., Checkpoint]] = {
     builder.__name__: builder
@@ -454,6 +516,8 @@ BUILDERS: dict[str, Callable[..., Checkpoint]] = {
         llava_next_video_mistral,
         internvl,
         smolvlm,
+        qwen2_5_omni,
+        qwen2_5_omni_thinker,
     )
 }
 

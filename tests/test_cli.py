@@ -16,11 +16,13 @@ import av
 import pytest
 from click.testing import CliRunner, Result
 
-from infinipot import FrameError, Stream, embedded, policies
+from infinipot import FrameError, Stream, embedded, open_video, policies
 from infinipot.cli import main, prompt
+from infinipot.cli import watch as command
 from infinipot.cli.output import Asker, clock
 from infinipot.embedded.world import Clip
 from infinipot.models import FAMILIES
+from infinipot.video import Video
 
 SEEN = "Is there a shape now?"
 EMBEDDED = ("--model", "embedded", "--memory", "512")
@@ -221,12 +223,25 @@ def test_bad_input_is_one_line_on_stderr_and_exit_code_1(args: tuple[str, ...], 
         (("clip.mp4", *EMBEDDED, "--at", "3", SEEN, "--start", "5"), "--start"),
         (("clip.mp4", *EMBEDDED, "--max-pixels", "4096"), "--min-pixels"),
         (("clip.mp4", *EMBEDDED, "--colour"), "--colour"),
+        (("clip.mp4", *EMBEDDED, "--tp-plan", "auto"), "--ask"),
     ],
 )
 def test_wrong_usage_is_exit_code_2(args: tuple[str, ...], said: str) -> None:
     result = infinipot("watch", *args)
     assert (result.exit_code, result.stdout) == (2, "")
     assert said in result.stderr
+
+
+def test_several_processes_do_not_read_a_live_source(monkeypatch: pytest.MonkeyPatch) -> None:
+    def live(*args: object, **options: object) -> Video:
+        video = open_video(*args, **options)
+        video.duration = None
+        return video
+
+    monkeypatch.setitem(command.callback.__globals__, "open_video", live)
+    result = infinipot("watch", "clip.mp4", *EMBEDDED, "--tp-plan", "auto", "--ask", SEEN)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "live source" in result.stderr
 
 
 @pytest.mark.parametrize("question", ["word " * 100, " "])

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import Boom, fail_at, held, pictures, same
+from families import omni_processor
 from transformers import Qwen3VLVideoProcessor
 from video_files import encode
 
@@ -14,6 +15,7 @@ import infinipot
 from infinipot import Frame, FrameError, Model, Stream, policies
 from infinipot.memory import Memory
 from infinipot.memory.draft import NOWHERE
+from infinipot.models.qwen2_5_omni import Qwen25Omni
 from infinipot.models.qwen3_vl import Qwen3VL
 
 SMALL = {"memory": 320, "reserve": 56, "dialogue": 60}
@@ -209,6 +211,17 @@ def test_decoded_frames_become_the_tensors_that_the_processor_makes(model, tmp_p
     assert torch.equal(torch.cat(patches), made.flatten(0, made.ndim - patches[0].ndim))
 
 
+def test_a_time_too_long_to_write_down_is_refused_and_changes_nothing(model):
+    with model.stream(memory=400, dialogue=0) as stream:
+        stream.watch(Frame(pictures(1)[0], 1.8e9))  # seconds since 1970
+        if model.family.caption_limit:
+            with pytest.raises(FrameError, match="caption"):
+                stream.watch(Frame(pictures(1)[0], 1e20))
+        stream.watch(pictures(1)[0])
+        assert stream.stats().frames == 2
+        stream.ask(QUESTIONS[0], max_new_tokens=2)
+
+
 def test_large_frames_meet_the_ceiling_that_the_processor_has_for_a_frame():
     """With the sizes of the hub's Qwen3-VL checkpoints, whose budget is a whole video's."""
     processor = Qwen3VLVideoProcessor(size={"shortest_edge": 4096, "longest_edge": 25_165_824})
@@ -225,3 +238,15 @@ def test_large_frames_meet_the_ceiling_that_the_processor_has_for_a_frame():
     assert 640 < patch.rows * patch.columns <= 768
     small = family.patchify(frames[:1], [0.0], pixels=(64 * 1024, 128 * 1024))
     assert 64 <= small.rows * small.columns <= 128
+
+
+def test_the_budget_of_a_processor_goes_before_its_video_processors():
+    processor = omni_processor()
+    processor.video_processor.size = {"shortest_edge": 128 * 128, "longest_edge": 256 * 256}
+    frames = pictures(2)
+    video = torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2)
+    options = {"do_sample_frames": False, "cap_pixels_per_frame": False, "return_tensors": "pt"}
+    made = processor(text=[processor.video_token], videos=[video], **options)
+    patch = Qwen25Omni(None, processor).patchify(frames, [0.0, 0.5])
+    assert torch.equal(patch.pixels, made["pixel_values_videos"])
+    assert (patch.rows, patch.columns) == (4, 4), "not enlarged"

@@ -5,7 +5,8 @@ import shutil
 
 import pytest
 import torch
-from conftest import pictures
+from conftest import build, pictures
+from families import omni_processor
 from safetensors.torch import load_file, save_file
 
 import infinipot
@@ -48,6 +49,31 @@ def test_attention_implementations_agree():
 
 def test_layers_may_be_spread_by_a_device_map():
     assert answers(infinipot.load("embedded", device_map="auto")) == answers(infinipot.load("embedded"))
+
+
+def test_of_a_whole_omni_checkpoint_the_thinker_is_loaded(tmp_path):
+    """Named as in the published checkpoints, which have a talker beside it and no tokens that end an answer."""
+    thinker = build("qwen2_5_omni_thinker")
+    network = thinker.family.model
+    names = (("model.language_model.", "model."), ("model.visual.", "visual."), ("model.audio_tower.", "audio_tower."))
+    published = {"talker.codec_head.weight": torch.zeros(2, 2)}
+    for name, weight in network.state_dict().items():
+        for ours, theirs in names:
+            name = theirs + name.removeprefix(ours) if name.startswith(ours) else name
+        published[f"thinker.{name}"] = weight
+    save_file(published, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    config = {"model_type": "qwen2_5_omni", "thinker_config": network.config.to_dict()}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    omni_processor().save_pretrained(tmp_path)
+
+    loaded = infinipot.load(tmp_path, device="cpu")
+    assert loaded.family.stop_ids == thinker.family.stop_ids
+    with loaded.stream() as one, thinker.stream() as other:
+        for stream in (one, other):
+            stream._family.processor.videos_kwargs = thinker.family.processor.videos_kwargs
+            for image in pictures(6):
+                stream.watch(image)
+        assert one.ask("Which shape was red?", max_new_tokens=6) == other.ask("Which shape was red?", max_new_tokens=6)
 
 
 def test_a_model_that_is_not_there_is_an_error(tmp_path):

@@ -57,6 +57,7 @@ def inputs_of(model: Model, text: str, clips: Sequence[Clip], fps: float) -> dic
             videos=videos,
             video_metadata=metadata,
             do_sample_frames=False,
+            fps=fps,
             cap_pixels_per_frame=False,
             return_tensors="pt",
         )

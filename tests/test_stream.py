@@ -469,8 +469,11 @@ class Stub(Family):
     patch_frames = 1
     rope = Rotary(1.0 / 100.0 ** (torch.arange(4) / 4), axes=[0, 0, 1, 2])
 
-    def __init__(self, per_second: float | None = 2.0, positions: int = 2000) -> None:
+    def __init__(
+        self, per_second: float | None = 2.0, positions: int = 2000, *, flat: bool = False, captioned: bool = False
+    ) -> None:
         super().__init__(SimpleNamespace(generation_config=SimpleNamespace(eos_token_id=None)))
+        self.flat, self.captioned = flat, captioned
         self.per_second, self.positions = per_second, positions
         self.tokens = 0
         self.highest = 0
@@ -509,7 +512,10 @@ class Stub(Family):
         return torch.sin(number.unsqueeze(-1) * (1.0 + torch.arange(8))).float()
 
     def position_rule(self):
-        return PositionRule(self.per_second)
+        return PositionRule(self.per_second, flat=self.flat)
+
+    def caption(self, times, number, *, opens):
+        return (f"{number}", "s") if self.captioned else ("", "")
 
     def rotary(self):
         return self.rope
@@ -547,14 +553,16 @@ def test_a_hundred_thousand_patches_stay_in_the_trained_range():
         assert (position >= 0).all()
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     st.lists(st.tuples(st.sampled_from([0.1, 1.0, 60.0, 1e5]), st.integers(1, 120), st.booleans()), max_size=15),
     st.sampled_from(["random", "sliding-window", "streaming-llm", "uniform"]),
+    st.booleans(),
+    st.booleans(),
 )
-def test_no_pause_and_no_dialogue_leaves_the_trained_range(moments, policy):
+def test_no_pause_and_no_dialogue_leaves_the_trained_range(moments, policy, flat, captioned):
     """Cameras that sleep for a day, slow sampling and remembered turns: the next position is always a trained one."""
-    stub = Stub(2.0, positions=700)
+    stub = Stub(2.0, positions=700, flat=flat, captioned=captioned)
     image, time = np.zeros((2, 2, 3), np.uint8), 0.0
     with Stream(stub, policies.make(policy), 300, reserve=20, dialogue=60) as stream:
         for pause, frames, remember in moments:

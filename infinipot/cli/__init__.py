@@ -13,7 +13,7 @@ import click
 from infinipot import InfinipotError, __version__
 from infinipot.cli.demo import demo
 from infinipot.cli.lists import models, policies
-from infinipot.cli.output import WarningNotes, note
+from infinipot.cli.output import WarningNotes, note, printing_once
 from infinipot.cli.watch import watch
 
 
@@ -27,7 +27,8 @@ class Program(click.Group):
         logger = logging.getLogger("infinipot")
         logger.addHandler(handler)
         try:
-            return super().invoke(ctx)
+            with printing_once():
+                return super().invoke(ctx)
         except InfinipotError as error:
             note(f"error: {' '.join(str(error).split())}", "red")
             ctx.exit(1)

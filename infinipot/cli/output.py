@@ -1,7 +1,9 @@
 """What a person or a program reads: notes and progress on stderr, answers on stdout."""
 
+import contextlib
 import json
 import logging
+import os
 import platform
 import time
 import warnings
@@ -22,6 +24,22 @@ from infinipot import Model, Stats, Stream, __version__, load
 
 STDERR = Console(stderr=True)
 _PLAIN_SECONDS = 10.0  # between two lines of progress where there is no terminal to redraw
+
+
+def first_process() -> bool:
+    """Whether this is the process that prints, where torchrun started several."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+@contextmanager
+def printing_once() -> Iterator[None]:
+    """Inside, all processes but the first print nothing; what nobody expected still shows, by Python itself."""
+    if first_process():
+        yield
+        return
+    STDERR.quiet = True
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+        yield
 
 
 def note(text: str, style: str | None = None) -> None:

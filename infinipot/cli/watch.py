@@ -13,7 +13,7 @@ from infinipot.cli.pace import at_own_pace
 from infinipot.cli.prompt import converse
 from infinipot.video import Video
 
-_LOADING = ("dtype", "device", "device_map", "attn_implementation", "revision", "verbose")
+_LOADING = ("dtype", "device", "device_map", "tp_plan", "attn_implementation", "revision", "verbose")
 _STREAMING = ("memory", "policy", "fps", "keep", "block", "reserve", "dialogue", "positions", "system")
 
 
@@ -70,6 +70,7 @@ class _Question:
 )
 @click.option("--device", default="auto", show_default=True, help="Such as cpu, cuda or cuda:1.")
 @click.option("--device-map", help="Spread the layers over devices; overrides --device.")
+@click.option("--tp-plan", type=click.Choice(["auto"]), help="Share out each layer among torchrun's processes.")
 @click.option("--attn-implementation", help="Such as sdpa or flash_attention_2.")
 @click.option("--revision", help="Of a hub checkpoint.")
 @click.option(
@@ -111,10 +112,14 @@ def watch(
             raise click.UsageError(f"--at {question.at:g} lies before --start {start:g}")
     if (min_pixels is None) != (max_pixels is None):
         raise click.UsageError("--min-pixels and --max-pixels go together")
+    if settings["tp_plan"] and not questions:
+        raise click.UsageError("--tp-plan leaves no prompt to type at, with several processes: give --ask or --at")
     pixels = None if min_pixels is None or max_pixels is None else (min_pixels, max_pixels)
     settings["policy"] = policies.make(settings["policy"])
     # What is quick to check comes before what takes long: the policy, the video, then the model.
     with open_video(file, fps=settings["fps"], start=start, end=end) as video:
+        if settings["tp_plan"] and video.duration is None:
+            raise click.UsageError(f"--tp-plan: each process reads {video.name} itself: give a file, not a live source")
         loaded = load_quietly(model, **{name: settings[name] for name in _LOADING})
         with loaded.stream(pixels=pixels, **{name: settings[name] for name in _STREAMING}) as stream:
             asker = Asker(stream, max_new_tokens, remember, as_json, repeat_question=bool(questions))

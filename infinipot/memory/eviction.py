@@ -4,7 +4,8 @@ Cells are chosen by the policy, for each layer and KV head. Captions (text that 
 its time) are held by all layers and heads alike, so they cannot follow each head's choice: policies vote. What a policy
 would keep without a thought for captions counts, cell by cell, as votes for patches; patches keep their captions in
 order of votes while those take a bounded share of what stays; patches beyond it go, cells and captions. Then the policy
-chooses again, shown nothing but cells of the patches that stay. It never learns that there are captions.
+chooses again, shown nothing but cells of the patches that stay. It never learns that there are captions. Where several
+processes share the heads, votes and cells are counted over all of them, so that each comes to the same captions.
 """
 
 from collections import Counter
@@ -60,6 +61,7 @@ def evict(policy: Policy, viewer: Viewer, captions: Sequence[int], budget: int) 
     unit = viewer.grids[-1].cells if policy.whole_patches else 1
     first = budget - min(len(captions), int(CAPTION_SHARE * budget))
     votes, cells = _votes(policy, viewer, patches, first - first % unit)
+    votes, cells = viewer.ranks.gather(votes).sum(0), viewer.ranks.gather(cells).flatten(0, 1)
     allowed = _admitted([words[patch] for patch in patches], votes.tolist(), cells, budget - unit + 1)
     room = budget - sum(words[patches[number]] for number in allowed)
     room = min(room, int(cells[:, allowed].sum(1).min()))
@@ -123,7 +125,7 @@ def _select_among(
             chosen.append(index[_select(policy, viewer.part(tokens, head, index), budget)[0]])
         kept.append(torch.stack(chosen))
         used[number.gather(1, kept[-1]).unique().cpu()] = True
-    return kept, set(used.nonzero().flatten().tolist())
+    return kept, set(viewer.ranks.gather(used).any(0).nonzero().flatten().tolist())
 
 
 def _numbered(tokens: VideoTokens, patches: list[int]) -> Tensor:

@@ -20,6 +20,7 @@ from infinipot.memory.draft import Draft, Kind, Run
 from infinipot.memory.eviction import Kept, evict
 from infinipot.memory.interrupts import interrupts_held
 from infinipot.memory.positions import Cursor, PositionRule
+from infinipot.memory.ranks import ALONE, Ranks
 from infinipot.memory.rebase import Gaps, close_gaps, find_gaps
 from infinipot.memory.rotary import Rotary
 from infinipot.memory.storage import BoundedCache, LayerShape, Slab, StateShape, allocated_bytes
@@ -36,6 +37,7 @@ class Memory:
         rotary: how keys are rotated.
         rule: how positions advance with the video.
         dialogue_limit: tokens that remembered turns may hold together.
+        ranks: the processes that share the KV heads; `shapes` are this one's part.
 
     Attributes:
         cache: the transformers cache to run the model with, inside a `draft`.
@@ -56,6 +58,7 @@ class Memory:
         rotary: Rotary,
         rule: PositionRule,
         dialogue_limit: int = 0,
+        ranks: Ranks = ALONE,
     ) -> None:
         self.cap = cap
         self.dialogue_limit = dialogue_limit
@@ -70,6 +73,7 @@ class Memory:
         self.compressions = 0
         self.rebases = 0
         self.bytes = allocated_bytes(cap, shapes)
+        self._ranks = ranks
         self._rotary = {layer.shape.device: rotary.to(layer.shape.device) for layer in self.cache.bounded}
 
     @property
@@ -225,7 +229,8 @@ class Memory:
         return [slice(0, prompt), slice(prompt + dropped, text[0].stop), *text[1:]], turns
 
     def _viewer(self, cells: list[slice], cursor: Cursor) -> Viewer:
-        return Viewer(self.cache.bounded, self._rotary, cells, self.grids, cursor.patch - 1, cursor.spans > 1)
+        newest, across = cursor.patch - 1, cursor.spans > 1
+        return Viewer(self.cache.bounded, self._rotary, cells, self.grids, newest, across, self._ranks)
 
     def _rows_of(self, text: list[slice], runs: Sequence[Run], captions: Sequence[int], kept: Kept) -> list[Tensor]:
         """For each layer the rows of what stays: text, captions, and each head's cells. See `_rows`."""
@@ -262,7 +267,7 @@ class Memory:
     def _common_share(self, gaps: list[Gaps], need: int) -> tuple[int, int]:
         """Positions to take out ahead of the open span and inside it: `need` together, or what every head can give."""
         least = torch.stack([torch.stack([gap.before.sum(-1).min(), gap.within.sum(-1).min()]).cpu() for gap in gaps])
-        before, within = least.amin(0).tolist()
+        before, within = self._ranks.gather(least.amin(0)).amin(0).tolist()
         if self.cursor.base is not None:
             extent = max(self.rule.extent(grid) for grid in self.grids)
             within = min(within, max(0, self.cursor.next - self.cursor.base - extent))

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from infinipot.memory.ranks import ALONE, Ranks
 from infinipot.memory.rotary import Rotary
 from infinipot.memory.storage import BoundedLayer
 from infinipot.policies.base import Grid, VideoTokens
@@ -20,6 +21,7 @@ class Viewer:
         slots: the runs, in order of arrival.
         grids, newest_patch: see `VideoTokens`.
         across_spans: whether cells of one number may differ in row and column position.
+        ranks: the processes that share the heads.
     """
 
     layers: Sequence[BoundedLayer]
@@ -28,6 +30,7 @@ class Viewer:
     grids: tuple[Grid, ...]
     newest_patch: int
     across_spans: bool
+    ranks: Ranks = ALONE
 
     def tokens(self, layer: int) -> VideoTokens:
         """All that one layer holds."""
@@ -48,6 +51,7 @@ class Viewer:
             layer=layer,
             layers=len(self.layers),
             unrotate=unrotate,
+            first_head=self.ranks.number * bounded.shape.kv_heads,
         )
 
     def part(self, tokens: VideoTokens, head: int, index: Tensor) -> VideoTokens:
@@ -59,7 +63,7 @@ class Viewer:
             return self._unrotated(bounded, heads, (index if order is None else index[order]).view(1, -1))
 
         shown = {name: getattr(tokens, name)[head : head + 1, index] for name in ("keys", "values", "patch", "cell")}
-        return replace(tokens, **shown, unrotate=unrotate)
+        return replace(tokens, **shown, unrotate=unrotate, first_head=tokens.first_head + head)
 
     def _unrotated(self, bounded: BoundedLayer, heads: Tensor, order: Tensor | None) -> Tensor:
         """Keys `[heads, n, head_dim]` float32 in some order `[heads, n]`, moved to temporal position 0.

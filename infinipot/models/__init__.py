@@ -4,6 +4,7 @@ from infinipot.models.base import Family, Patch
 from infinipot.models.internvl import InternVL
 from infinipot.models.llava_next_video import LlavaNextVideo
 from infinipot.models.llava_onevision import LlavaOnevision
+from infinipot.models.qwen2_5_omni import Qwen25Omni
 from infinipot.models.qwen2_vl import Qwen2VL, Qwen25VL
 from infinipot.models.qwen3_5 import Qwen35
 from infinipot.models.qwen3_vl import Qwen3VL
@@ -14,6 +15,7 @@ FAMILIES: tuple[type[Family], ...] = (
     Qwen25VL,
     Qwen3VL,
     Qwen35,
+    Qwen25Omni,
     LlavaOnevision,
     LlavaNextVideo,
     InternVL,

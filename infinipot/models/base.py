@@ -1,7 +1,7 @@
 """What differs between model families, and nothing else. Knows transformers' models, not policies or streams."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
@@ -9,14 +9,15 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from torch import Tensor
+from transformers import AutoModelForImageTextToText
 from transformers.cache_utils import Cache
 
 from infinipot.errors import ModelError
-from infinipot.memory import LayerShape, PositionRule, Rotary, StateShape
+from infinipot.memory import ALONE, LayerShape, PositionRule, Ranks, Rotary, StateShape
 from infinipot.models.chat import ANSWER, ChatFormat, read_chat_format
 
 PARITY = "logits, greedy answers and pixels as transformers makes them, on small random weights"
-_LATEST = 9_999_999.9  # seconds: a time with as many digits as a stream's may get
+_LATEST = 9_999_999_999.9  # seconds: a time with as many digits as a stream's may get, seconds since 1970 included
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,12 +53,16 @@ class Family(ABC):
         title: how people call the family.
         patch_frames: frames per temporal patch.
         checked: what the tests hold against transformers, as `infinipot models` prints it.
+        loader: the transformers class whose `from_pretrained` loads it.
+        tp_plan: how tensor parallelism shares out the decoder, where transformers has no plan of its own.
     """
 
     model_types: ClassVar[tuple[str, ...]]
     title: ClassVar[str]
     patch_frames: ClassVar[int]
     checked: ClassVar[str]
+    loader: ClassVar[Any] = AutoModelForImageTextToText
+    tp_plan: ClassVar[Mapping[str, str]] = {}
 
     def __init__(self, model: Any, processor: Any = None) -> None:
         self.model = model
@@ -148,7 +153,16 @@ class Family(ABC):
     def _slot_shape(self, layer: torch.nn.Module) -> LayerShape:
         config = self._text_config
         head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        return LayerShape(config.num_key_value_heads, head_dim, device_of(layer), self.model.dtype)
+        return LayerShape(config.num_key_value_heads // self.ranks.count, head_dim, device_of(layer), self.model.dtype)
+
+    @cached_property
+    def ranks(self) -> Ranks:
+        """The processes that share the KV heads, equally, under tensor parallelism."""
+        for layer in self.language_model.layers:
+            if hasattr(layer, "self_attn"):  # weights that are shared out know among whom
+                mesh = getattr(layer.self_attn.k_proj.weight, "device_mesh", None)
+                return ALONE if mesh is None else Ranks(mesh.get_group(), torch.device(mesh.device_type))
+        return ALONE
 
     # Text
 
@@ -176,8 +190,8 @@ class Family(ABC):
 
     @cached_property
     def caption_limit(self) -> int:
-        """The most tokens that both texts of a patch together take, at any time below four months of video."""
-        latest, most = [_LATEST] * self.patch_frames, int(_LATEST) * 100
+        """The most tokens that both texts of a patch together take, at any time of a stream."""
+        latest, most = [_LATEST] * self.patch_frames, int(_LATEST)
         lengths = [sum(map(len, self.caption_ids(latest, most, opens=opens))) for opens in (True, False)]
         return max(lengths)
 
@@ -224,8 +238,10 @@ class Family(ABC):
 
     @property
     def stop_ids(self) -> frozenset[int]:
-        """Tokens that end an answer."""
+        """Tokens that end an answer: the generation config's, or the tokenizer's where that names none."""
         ids = self.model.generation_config.eos_token_id
+        if ids is None and self.processor is not None:
+            ids = self.processor.tokenizer.eos_token_id
         return frozenset(ids if isinstance(ids, list) else [] if ids is None else [ids])
 
     @property

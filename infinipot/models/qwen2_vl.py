@@ -69,7 +69,7 @@ class Qwen2VL(Family):
 class Qwen25VL(Qwen2VL):
     """As Qwen2-VL, but temporal positions follow the clock: `tokens_per_second` of them a second."""
 
-    model_types = ("qwen2_5_vl",)
+    model_types: ClassVar[tuple[str, ...]] = ("qwen2_5_vl",)
     title = "Qwen2.5-VL"
 
     def position_rule(self) -> PositionRule:

@@ -1,7 +1,7 @@
 """Qwen3.5, dense and mixture of experts: three layers of four are linear attention with a state of constant size."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ class Qwen35(Qwen3VL):
 
     model_types = ("qwen3_5", "qwen3_5_moe")
     title = "Qwen3.5"
+    tp_plan: ClassVar[Mapping[str, str]] = {}
 
     def encode(self, patches: Sequence[Patch]) -> Tensor:
         return torch.cat(list(self._encoded(patches).pooler_output))

@@ -1,11 +1,12 @@
 """Qwen3-VL (arXiv 2511.21631), dense and mixture of experts."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
+from transformers import Qwen3Config
 from transformers.cache_utils import Cache
 
 from infinipot.memory import PositionRule, Rotary
@@ -23,6 +24,10 @@ class Qwen3VL(Qwen2VL):
     title = "Qwen3-VL"
     frame_ceiling = True
     checked = f"{PARITY}, dense and mixture of experts"
+    # transformers has a plan for the mixture of experts only; the dense decoder is shared out as Qwen3's.
+    tp_plan: ClassVar[Mapping[str, str]] = {
+        f"model.language_model.{name}": style for name, style in (Qwen3Config.base_model_tp_plan or {}).items()
+    }
 
     @property
     def placeholder(self) -> str:

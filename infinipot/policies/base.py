@@ -45,6 +45,7 @@ class VideoTokens:
             tokens of a cell: right for comparing a cell with itself, which is what TaR does. Called with an
             order, `[kv_heads, n]` int64, it gives those tokens in that order: `[kv_heads, n, head_dim]` float32,
             newly allocated and contiguous. Without one it gives them all.
+        first_head: number of the first of these heads in its layer: other processes may hold those before it.
     """
 
     keys: Tensor
@@ -56,6 +57,7 @@ class VideoTokens:
     layer: int
     layers: int
     unrotate: Callable[..., Tensor]
+    first_head: int = 0
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from infinipot.policies.ranking import highest
 class Random(Policy):
     """Keeps tokens drawn by lot, for each KV head others.
 
-    The draw is a function of the seed, the layer and the newest patch alone, and the same on every device.
+    The draw is a function of the seed, the layer, the head and the newest patch alone, and the same on every device.
 
     Options:
         seed: another one gives another draw.
@@ -28,4 +28,6 @@ class Random(Policy):
     def select(self, tokens: VideoTokens, budget: int) -> Tensor:
         state = (self.seed * 1_000_003 + tokens.newest_patch) * tokens.layers + tokens.layer
         draw = torch.Generator().manual_seed(state % 2**32)
-        return highest(torch.rand(tokens.cell.shape, generator=draw), budget).to(tokens.cell.device, non_blocking=True)
+        heads, length = tokens.cell.shape
+        lots = torch.rand(tokens.first_head + heads, length, generator=draw)[tokens.first_head :]
+        return highest(lots, budget).to(tokens.cell.device, non_blocking=True)

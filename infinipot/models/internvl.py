@@ -6,17 +6,17 @@ Decoders are Qwen2, Qwen3, their mixtures of experts, or Llama: all with one pos
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from torch import Tensor
 from transformers.cache_utils import Cache
 
 from infinipot.errors import CapError
-from infinipot.memory import PositionRule, Rotary
-from infinipot.models.base import PARITY, Family, Patch, device_of, require_static_rope
+from infinipot.memory import Rotary
+from infinipot.models.base import PARITY, Patch, device_of
+from infinipot.models.one_size import OneSize
 
 
-class InternVL(Family):
+class InternVL(OneSize):
     """Each frame on a line of its own behind its number, squeezed to one square size; patches shuffled into cells.
 
     Frames are numbered through the whole stream, so that a number names one frame in every turn of a dialogue.
@@ -25,7 +25,6 @@ class InternVL(Family):
 
     model_types: ClassVar[tuple[str, ...]] = ("internvl",)
     title = "InternVL"
-    patch_frames = 1
     checked = f"{PARITY}, with Qwen2, Qwen3 and Llama decoders; a dialogue's frames numbered on, not from 1 again"
 
     @property
@@ -37,22 +36,8 @@ class InternVL(Family):
         """Pixels along an edge of a cell."""
         return int(self._vision.config.patch_size[0] / self.model.config.downsample_ratio)
 
-    def patchify(
-        self, images: Sequence[np.ndarray], times: Sequence[float], pixels: tuple[int, int] | None = None
-    ) -> Patch:
-        video = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
-        made = self._processed(video)
-        height, width = made.shape[-2:]
-        if pixels is not None and not pixels[0] <= height * width <= pixels[1]:
-            raise ValueError(
-                f"{self.title} makes every frame {height} x {width} pixels, which is not in pixels={pixels}"
-            )
-        return Patch(made, height // self._cell, width // self._cell, tuple(times))
-
-    def _processed(self, video: Tensor) -> Tensor:
-        """Frames `[n, 3, height, width]` by the checkpoint's video processor."""
-        made = self.processor.video_processor(videos=[video], do_sample_frames=False, return_tensors="pt")
-        return made["pixel_values_videos"][0]
+    def grid(self, height: int, width: int) -> tuple[int, int]:
+        return height // self._cell, width // self._cell
 
     def encode(self, patches: Sequence[Patch]) -> Tensor:
         pixels = torch.cat([patch.pixels for patch in patches]).to(device_of(self._vision))
@@ -63,10 +48,6 @@ class InternVL(Family):
         line = "" if opens else "\n"
         return f"{line}Frame{number + 1}: {self.processor.start_image_token}", str(self.processor.end_image_token)
 
-    @property
-    def language_model(self) -> Any:
-        return self.model.model.language_model
-
     def forward(self, embeddings: Tensor, positions: Tensor, cache: Cache) -> Tensor:
         if self._dynamic and int(positions[0, -1]) >= self.position_range:
             raise CapError(
@@ -75,12 +56,9 @@ class InternVL(Family):
             )
         return super().forward(embeddings, positions, cache)
 
-    def position_rule(self) -> PositionRule:
-        return PositionRule(flat=True)
-
     def rotary(self) -> Rotary:
         if not self._dynamic:
-            require_static_rope(self._text_config.rope_parameters, self.title)
+            return super().rotary()
         # Not `inv_freq`, which a long prompt of someone else's may have changed on the shared model.
         frequencies = self.language_model.rotary_emb.original_inv_freq
         return Rotary(frequencies, axes=[0] * len(frequencies))

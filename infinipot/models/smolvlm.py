@@ -32,9 +32,10 @@ class SmolVLM(InternVL):
     def _cell(self) -> int:
         return int(self._vision.config.patch_size * self.model.config.scale_factor)
 
-    def _processed(self, video: Tensor) -> Tensor:
+    def pixels_of(self, video: Tensor) -> Tensor:
         made = self.processor.video_processor(videos=[video], do_sample_frames=False, return_tensors="pt")
-        return made["pixel_values"][0]
+        pixels: Tensor = made["pixel_values"][0]
+        return pixels
 
     def encode(self, patches: Sequence[Patch]) -> Tensor:
         pixels = torch.cat([patch.pixels for patch in patches]).to(device_of(self._vision))

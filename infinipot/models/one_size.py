@@ -1,0 +1,52 @@
+"""What families have in common whose frames all become one size, and whose decoders count one position a token."""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from infinipot.memory import PositionRule, Rotary
+from infinipot.models.base import Family, Patch, require_static_rope
+
+
+class OneSize(Family):
+    """One frame a temporal patch, resized to what the vision tower takes; flat positions."""
+
+    patch_frames = 1
+
+    @abstractmethod
+    def grid(self, height: int, width: int) -> tuple[int, int]:
+        """Rows and columns of cells of a frame of so many pixels."""
+
+    def pixels_of(self, video: Tensor) -> Tensor:
+        """Frames `[n, 3, h, w]` uint8 as the checkpoint's video processor makes them, `[n, 3, height, width]`."""
+        made = self.processor.video_processor(videos=[video], do_sample_frames=False, return_tensors="pt")
+        pixels: Tensor = made["pixel_values_videos"][0]
+        return pixels
+
+    def patchify(
+        self, images: Sequence[np.ndarray], times: Sequence[float], pixels: tuple[int, int] | None = None
+    ) -> Patch:
+        made = self.pixels_of(torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2))
+        height, width = made.shape[-2:]
+        if pixels is not None and not pixels[0] <= height * width <= pixels[1]:
+            raise ValueError(
+                f"{self.title} resizes every frame to {width} x {height} = {height * width} pixels, "
+                f"which is not within pixels={tuple(pixels)}"
+            )
+        return Patch(made, *self.grid(height, width), tuple(times))
+
+    @property
+    def language_model(self) -> Any:
+        return self.model.model.language_model
+
+    def position_rule(self) -> PositionRule:
+        return PositionRule(flat=True)
+
+    def rotary(self) -> Rotary:
+        require_static_rope(self._text_config.rope_parameters, self.title)
+        frequencies = self.language_model.rotary_emb.inv_freq
+        return Rotary(frequencies, axes=[0] * len(frequencies))

@@ -6,7 +6,7 @@ import shutil
 import pytest
 import torch
 from conftest import build, pictures
-from families import omni_processor
+from families import BUILDERS, omni_processor
 from safetensors.torch import load_file, save_file
 
 import infinipot
@@ -151,3 +151,15 @@ def test_a_system_message_takes_the_place_of_the_templates_own(qwen):
     opening = qwen.family.chat("Be brief.").opening
     assert "Be brief." in opening
     assert qwen.family.chat().opening != opening
+
+
+def test_a_template_that_thinks_aloud_is_asked_not_to():
+    _, processor = BUILDERS["qwen3_5"]()
+    thinks = (
+        "{% if enable_thinking is defined and not enable_thinking %}<think></think>\n{% else %}<think>\n{% endif %}"
+    )
+    prompt = "<|im_start|>assistant\n"
+    head, tail = processor.chat_template.rsplit(prompt, 1)
+    processor.chat_template = head + prompt + thinks + tail
+    after = read_chat_format(processor, processor.video_token).after_question
+    assert after.endswith(prompt + "<think></think>\n")

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import infinipot
 from infinipot import CapError, Frame, FrameError, InfinipotError, PolicyError, QuestionError, Stream, policies
-from infinipot.memory import LayerShape, PositionRule, Rotary
+from infinipot.memory import ALONE, LayerShape, PositionRule, Rotary
 from infinipot.memory.storage import BoundedCache, BoundedLayer
 from infinipot.models import Family, Patch
 from infinipot.models.chat import ChatFormat
@@ -480,6 +480,7 @@ class Stub(Family):
 
     position_range = property(lambda self: self.positions)
     language_model = None
+    ranks = ALONE
     placeholder = "video"
 
     def patchify(self, images, times, pixels=None):

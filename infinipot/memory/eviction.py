@@ -60,28 +60,34 @@ def evict(policy: Policy, viewer: Viewer, captions: Sequence[int], budget: int) 
     patches = sorted(words)
     unit = viewer.grids[-1].cells if policy.whole_patches else 1
     first = budget - min(len(captions), int(CAPTION_SHARE * budget))
-    votes, cells = _votes(policy, viewer, patches, first - first % unit)
-    votes, cells = viewer.ranks.gather(votes).sum(0), viewer.ranks.gather(cells).flatten(0, 1)
+    votes, own = _votes(policy, viewer, patches, first - first % unit)
+    votes, cells = viewer.ranks.gather(votes).sum(0), viewer.ranks.gather(own).flatten(0, 1)
     allowed = _admitted([words[patch] for patch in patches], votes.tolist(), cells, budget - unit + 1)
     room = budget - sum(words[patches[number]] for number in allowed)
     room = min(room, int(cells[:, allowed].sum(1).min()))
-    kept, used = _select_among(policy, viewer, patches, allowed, room - room % unit)
+    lengths = own[:, allowed].sum(1).view(len(viewer.layers), -1).tolist()
+    kept, used = _select_among(policy, viewer, patches, allowed, lengths, room - room % unit)
     return Kept(kept, frozenset(patches[number] for number in used))
 
 
 def _votes(policy: Policy, viewer: Viewer, patches: list[int], budget: int) -> tuple[Tensor, Tensor]:
     """How many cells of each patch the policy keeps, `[patches]`, and how many each head of a layer holds,
     `[layers · kv_heads, patches]`."""
-    votes, held = torch.zeros(len(patches), dtype=torch.int64), []
+    votes, held = [], []
     for layer in range(len(viewer.layers)):
         tokens = viewer.tokens(layer)
         number = _numbered(tokens, patches)
         chosen = number.gather(1, _select(policy, tokens, budget))
-        votes += torch.bincount(chosen.flatten(), minlength=len(patches)).cpu()
-        heads = torch.arange(len(number), device=number.device).unsqueeze(-1)
-        count = torch.bincount((heads * len(patches) + number).flatten(), minlength=len(number) * len(patches))
-        held.append(count.view(len(number), -1).cpu())
-    return votes, torch.cat(held)
+        votes.append(_count(chosen, len(patches)).sum(0))
+        held.append(_count(number, len(patches)))
+    # Devices are waited for once all layers have their work.
+    return torch.stack([vote.cpu() for vote in votes]).sum(0), torch.cat([count.cpu() for count in held])
+
+
+def _count(numbers: Tensor, patches: int) -> Tensor:
+    """How often each of `patches` numbers stands in each row of `[rows, n]`: `[rows, patches]` int64."""
+    counts = numbers.new_zeros(len(numbers), patches)
+    return counts.scatter_add_(1, numbers, torch.ones_like(numbers))
 
 
 def _admitted(words: list[int], votes: list[int], cells: Tensor, budget: int) -> list[int]:
@@ -109,23 +115,30 @@ def _admitted(words: list[int], votes: list[int], cells: Tensor, budget: int) ->
 
 
 def _select_among(
-    policy: Policy, viewer: Viewer, patches: list[int], allowed: list[int], budget: int
+    policy: Policy, viewer: Viewer, patches: list[int], allowed: list[int], lengths: list[list[int]], budget: int
 ) -> tuple[list[Tensor], set[int]]:
-    """The policy's choice among the cells of some patches, for each layer, and the patches that it is from."""
-    kept, used = [], torch.zeros(len(patches), dtype=torch.bool)
+    """The policy's choice among the cells of some patches, for each layer, and the patches that it is from.
+
+    Args:
+        allowed: places in `patches`.
+        lengths: for each layer and head, how many cells it holds of those.
+    """
+    kept, used = [], []
     unit = viewer.grids[-1].cells if policy.whole_patches else 1
     among = torch.zeros(len(patches), dtype=torch.bool).index_fill(0, torch.tensor(allowed, dtype=torch.int64), True)
-    for layer in range(len(viewer.layers)):
+    for layer, counts in enumerate(lengths):
         tokens = viewer.tokens(layer)
         number = _numbered(tokens, patches)
+        # Those that may stay first, in their order: how many they are is known, so no device has to be asked.
+        order = (~among.to(number.device)[number]).to(torch.uint8).argsort(dim=1, stable=True)
         chosen = []
-        for head, mine in enumerate(among.to(number.device)[number]):
-            index = mine.nonzero().squeeze(-1)
-            index = index[len(index) % unit :]
+        for head, count in enumerate(counts):
+            index = order[head, count % unit : count]
             chosen.append(index[_select(policy, viewer.part(tokens, head, index), budget)[0]])
         kept.append(torch.stack(chosen))
-        used[number.gather(1, kept[-1]).unique().cpu()] = True
-    return kept, set(viewer.ranks.gather(used).any(0).nonzero().flatten().tolist())
+        used.append(_count(number.gather(1, kept[-1]), len(patches)).sum(0))
+    stays = torch.stack([count.cpu() for count in used]).any(0)
+    return kept, set(viewer.ranks.gather(stays).any(0).nonzero().flatten().tolist())
 
 
 def _numbered(tokens: VideoTokens, patches: list[int]) -> Tensor:

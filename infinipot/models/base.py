@@ -119,7 +119,7 @@ class Family(ABC):
     def embed(self, ids: Sequence[int]) -> Tensor:
         """Token embeddings, `[len(ids), hidden]`."""
         table = self.model.get_input_embeddings()
-        return table(torch.tensor(ids, dtype=torch.int64, device=table.weight.device))
+        return table(torch.tensor(ids, dtype=torch.int64, device=device_of(table)))
 
     def join(self, parts: Sequence[Tensor]) -> Tensor:
         """Rows of text and of patches, one behind the other, `[n, hidden]`."""

@@ -60,4 +60,6 @@ def _message(role: str, text: str, *, video: bool = False) -> dict[str, Any]:
 
 
 def _render(processor: Any, messages: list[dict[str, Any]]) -> str:
-    return str(processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+    """Without room for thinking aloud, where the template knows that: an answer is short, and a cap is hard."""
+    options = {"tokenize": False, "add_generation_prompt": True, "enable_thinking": False}
+    return str(processor.apply_chat_template(messages, **options))

@@ -49,7 +49,8 @@ class InternVL(OneSize):
         return f"{line}Frame{number + 1}: {self.processor.start_image_token}", str(self.processor.end_image_token)
 
     def forward(self, embeddings: Tensor, positions: Tensor, cache: Cache) -> Tensor:
-        if self._dynamic and int(positions[0, -1]) >= self.position_range:
+        # At the last position already, frequencies that a longer prompt grew are not taken back.
+        if self._dynamic and int(positions[0, -1]) >= self.position_range - 1:
             raise CapError(
                 f"{self.title} rotates keys by the length of the prompt beyond {self.position_range} positions: "
                 "open the stream with positions='rebase' and a policy that evicts"

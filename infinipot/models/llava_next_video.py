@@ -6,7 +6,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from infinipot.models.base import PARITY, Patch
+from infinipot.models.base import PARITY, Patch, device_of
 from infinipot.models.one_size import OneSize
 
 
@@ -25,7 +25,7 @@ class LlavaNextVideo(OneSize):
 
     def encode(self, patches: Sequence[Patch]) -> Tensor:
         network = self.model.model
-        pixels = torch.cat([patch.pixels for patch in patches]).to(network.vision_tower.device)
+        pixels = torch.cat([patch.pixels for patch in patches]).to(device_of(network.vision_tower))
         features = network.get_video_features(pixels.unsqueeze(0)).pooler_output[0]
         # Behind the cells there may be what closes a whole video: see `closing`.
         return features[: len(patches) * self._side**2]

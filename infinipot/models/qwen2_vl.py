@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from infinipot.memory import PositionRule, Rotary
-from infinipot.models.base import PARITY, Family, Patch, require_static_rope
+from infinipot.models.base import PARITY, Family, Patch, device_of, require_static_rope
 
 
 class Qwen2VL(Family):
@@ -49,7 +49,7 @@ class Qwen2VL(Family):
         merge = visual.spatial_merge_size
         grid = [[len(patches), patches[0].rows * merge, patches[0].columns * merge]]
         pixels = torch.cat([patch.pixels for patch in patches])
-        device = visual.device
+        device = device_of(visual)
         return self.model.model.get_video_features(pixels.to(device), torch.tensor(grid, device=device))
 
     @property

@@ -1,13 +1,10 @@
 """Qwen3.5, dense and mixture of experts: three layers of four are linear attention with a state of constant size."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
-import torch
-from torch import Tensor
-
 from infinipot.memory import LayerShape, StateShape
-from infinipot.models.base import Patch, device_of
+from infinipot.models.base import device_of
 from infinipot.models.qwen3_vl import Qwen3VL
 
 
@@ -17,9 +14,6 @@ class Qwen35(Qwen3VL):
     model_types = ("qwen3_5", "qwen3_5_moe")
     title = "Qwen3.5"
     tp_plan: ClassVar[Mapping[str, str]] = {}
-
-    def encode(self, patches: Sequence[Patch]) -> Tensor:
-        return torch.cat(list(self._encoded(patches).pooler_output))
 
     def layer_shapes(self) -> list[LayerShape | StateShape]:
         return [

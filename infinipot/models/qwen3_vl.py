@@ -56,7 +56,8 @@ class Qwen3VL(Qwen2VL):
 
     def encode(self, patches: Sequence[Patch]) -> Tensor:
         encoded = self._encoded(patches)
-        return torch.cat([torch.cat(list(part)) for part in (encoded.pooler_output, *encoded.deepstack_features)], -1)
+        deeper = getattr(encoded, "deepstack_features", None) or ()
+        return torch.cat([torch.cat(list(part)) for part in (encoded.pooler_output, *deeper)], -1)
 
     def join(self, parts: Sequence[Tensor]) -> Tensor:
         """Text among patches gets zeros for the features that it does not have."""

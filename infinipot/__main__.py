@@ -2,5 +2,4 @@
 
 from infinipot.cli import main
 
-if __name__ == "__main__":  # a process that the benchmark starts reads this file, too
-    main(prog_name="infinipot")
+main(prog_name="infinipot")

@@ -154,6 +154,7 @@ class Stream:
             time=frame.time,
         )
         self._require_slots(intake)
+        self._require_positions(intake)
         self._stay_in_range(intake)
         if len(intake.odd) == self._family.patch_frames:
             intake = replace(intake, pending=self._patches(intake), odd=())
@@ -199,6 +200,7 @@ class Stream:
         if not self._intake.frames:
             raise QuestionError("there is nothing to ask about yet: watch a frame first")
         limit = self._answer_limit(question, max_new_tokens, remember)
+        self._require_positions(self._intake)
         patches = self._patches(self._intake)
         follows_video = bool(patches) or self._memory.cursor.open
         prompt = self._prompt(question, follows_video=follows_video)
@@ -443,17 +445,29 @@ class Stream:
         """Re-bases the memory if what waits, a question and its answer would leave the trained positions."""
         if self._range is None:
             return
+        after = self._position_after(intake)
+        if after > self._range:
+            self._memory.rebase(target=self._range // 2, limit=self._range - (after - self._memory.cursor.next))
+
+    def _require_positions(self, intake: _Intake) -> None:
+        """Where a stream does not re-base, a family may work up to some position only."""
+        limit = self._family.position_limit
+        if self._range is None and limit is not None and self._position_after(intake) > limit:
+            raise CapError(
+                f"{self._family.title} rotates keys by the length of the prompt beyond {limit} positions, which this "
+                "stream would reach: open it with positions='rebase' and a policy that evicts"
+            )
+
+    def _position_after(self, intake: _Intake) -> int:
+        """The next position behind what waits, and the reserve for a question and its answer."""
         here = self._memory.cursor
-        cursor = here.after_text(len(self._reopening) + self._budget.reserve)
-        if intake.times():
-            cursor = here if here.open else here.after_text(len(self._lead(True)))
-            for time in intake.times():
-                cursor = cursor.after_caption(self._family.caption_limit)
-                cursor = cursor.after_patch(intake.grid, time, self._memory.rule)
-            cursor = cursor.after_text(self._budget.reserve)
-        ahead = cursor.next - here.next
-        if cursor.next > self._range:
-            self._memory.rebase(target=self._range // 2, limit=self._range - ahead)
+        if not intake.times():
+            return here.after_text(len(self._reopening) + self._budget.reserve).next
+        cursor = here if here.open else here.after_text(len(self._lead(True)))
+        for time in intake.times():
+            cursor = cursor.after_caption(self._family.caption_limit)
+            cursor = cursor.after_patch(intake.grid, time, self._memory.rule)
+        return cursor.after_text(self._budget.reserve).next
 
     def _prompt(self, question: str, *, follows_video: bool) -> list[int]:
         """A question and the texts around it, as token ids."""

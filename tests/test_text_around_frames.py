@@ -1,5 +1,6 @@
 """Families that say in words which frame comes: InternVL its number, SmolVLM its time. What only they have."""
 
+import contextlib
 import re
 from collections import Counter
 from types import SimpleNamespace
@@ -178,19 +179,30 @@ def test_words_count_against_the_cap_and_leave_with_their_frame(captioned, monke
 
 @pytest.mark.parametrize("rope", ["default", "dynamic"])
 def test_internvl_leaves_the_trained_positions_only_where_frequencies_stay(rope, monkeypatch):
+    """An answer's positions are counted in ahead: it never ends half-way."""
     model = build("internvl", rope_type=rope)
-    monkeypatch.setattr(type(model.family), "position_range", 200)
+    monkeypatch.setattr(type(model.family), "position_range", 400)
     with model.stream(memory=2048, policy="full", positions="native", block=1) as stream:
-        for image in pictures(7):
-            stream.watch(image)
-        before = held(stream)
+        images = iter(pictures(40))
         if rope == "default":
-            stream.watch(pictures(1)[0])
-            assert stream._memory.cursor.next > 200
-        else:
-            with pytest.raises(CapError, match="200 positions"):
-                stream.watch(pictures(1)[0])
-            assert same(before, held(stream))
+            for image in images:
+                stream.watch(image)
+            assert stream._memory.cursor.next > 400
+            return
+        with pytest.raises(CapError, match="400 positions"):
+            for image in images:
+                before = held(stream)
+                stream.watch(image)
+        assert same(before, held(stream))
+        for _ in range(20):
+            with contextlib.suppress(CapError):
+                stream.ask(QUESTION, remember=True)
+            assert stream._memory.cursor.next <= 400
+
+
+def test_internvl_stays_one_position_short_of_where_frequencies_change():
+    ranges = [build("internvl", rope_type=rope).family.position_range for rope in ("default", "dynamic")]
+    assert ranges[1] == ranges[0] - 1
 
 
 def test_a_long_prompt_of_someone_else_changes_nothing(internvl):

@@ -116,6 +116,11 @@ class Family(ABC):
         """Positions the model was trained on: the largest allowed is one less."""
         return int(self._text_config.max_position_embeddings)
 
+    @property
+    def position_limit(self) -> int | None:
+        """Positions that even a stream which leaves `position_range` must not leave; None for no such limit."""
+        return None
+
     def embed(self, ids: Sequence[int]) -> Tensor:
         """Token embeddings, `[len(ids), hidden]`."""
         table = self.model.get_input_embeddings()

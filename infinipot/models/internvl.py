@@ -8,9 +8,7 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
-from transformers.cache_utils import Cache
 
-from infinipot.errors import CapError
 from infinipot.memory import Rotary
 from infinipot.models.base import PARITY, Patch, device_of
 from infinipot.models.one_size import OneSize
@@ -48,14 +46,14 @@ class InternVL(OneSize):
         line = "" if opens else "\n"
         return f"{line}Frame{number + 1}: {self.processor.start_image_token}", str(self.processor.end_image_token)
 
-    def forward(self, embeddings: Tensor, positions: Tensor, cache: Cache) -> Tensor:
-        # At the last position already, frequencies that a longer prompt grew are not taken back.
-        if self._dynamic and int(positions[0, -1]) >= self.position_range - 1:
-            raise CapError(
-                f"{self.title} rotates keys by the length of the prompt beyond {self.position_range} positions: "
-                "open the stream with positions='rebase' and a policy that evicts"
-            )
-        return super().forward(embeddings, positions, cache)
+    @property
+    def position_range(self) -> int:
+        # At the very last position, frequencies that someone's longer prompt grew are not taken back.
+        return super().position_range - self._dynamic
+
+    @property
+    def position_limit(self) -> int | None:
+        return self.position_range if self._dynamic else None
 
     def rotary(self) -> Rotary:
         if not self._dynamic:
@@ -66,5 +64,5 @@ class InternVL(OneSize):
 
     @property
     def _dynamic(self) -> bool:
-        """Whether frequencies change with the prompt (InternVL 2.5 and 3): from `position_range` on, never below."""
+        """Whether frequencies change with the prompt (InternVL 2.5 and 3): from the end of the trained range on."""
         return bool(self._text_config.rope_parameters.get("rope_type") == "dynamic")

@@ -11,6 +11,7 @@ from rich.text import Text
 from infinipot import policies as registry
 from infinipot.cli.output import print_json
 from infinipot.models import FAMILIES
+from infinipot.models.base import PARITY
 
 _EMBEDDED = {
     "title": "embedded",
@@ -65,13 +66,15 @@ def models(as_json: bool) -> None:
         ]
         print_json([*known, _EMBEDDED])
         return
+    click.echo(f"Checkpoints, by hub id or folder, of these model types. Checked for each: {PARITY}.\n")
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     table.add_column("family", no_wrap=True)
-    table.add_column("--model")
+    table.add_column("model types", no_wrap=True)
+    table.add_column("of note")
     for family in FAMILIES:
-        types = Text(f"any checkpoint, by hub id or folder, of model type {' or '.join(family.model_types)}")
-        table.add_row(Text(family.title), types.append(f"\nchecked: {family.checked}", "dim"))
-    table.add_row("embedded", Text(f'"embedded": {_EMBEDDED["summary"]}'))
+        more = family.checked.removeprefix(PARITY).lstrip(" ,:;")
+        table.add_row(Text(family.title), Text(", ".join(family.model_types)), Text(more, "dim"))
+    table.add_row("embedded", '"embedded"', Text(str(_EMBEDDED["summary"]), "dim"))
     _print(table)
 
 

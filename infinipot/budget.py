@@ -4,7 +4,7 @@ import re
 from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass
-from numbers import Integral
+from numbers import Integral, Real
 
 from infinipot.errors import CapError
 
@@ -59,6 +59,16 @@ class Budget:
         return min(fitting, self.block or _MOST_BLOCK_PATCHES)
 
 
+def is_real(value: object) -> bool:
+    """Whether it is a number, numpy's included."""
+    return isinstance(value, Real)
+
+
+def is_whole(value: object) -> bool:
+    """Whether it is a whole number, numpy's included."""
+    return isinstance(value, Integral)
+
+
 def make_budget(
     cap: int,
     prompt: int,
@@ -78,11 +88,11 @@ def make_budget(
     """
     if cap < 1:
         raise CapError(f"memory={cap}: the cap must be at least one token")
-    if not 0 < keep < 1:
-        raise CapError(f"keep={keep}: the share of the video's memory that a compression leaves lies between 0 and 1")
+    if not is_real(keep) or not 0 < keep < 1:
+        raise CapError(f"keep={keep!r}: the share of the video's memory that a compression leaves lies between 0 and 1")
     for name, value, least in (("reserve", reserve, 1), ("dialogue", dialogue, 0), ("block", block, 1)):
-        if value is not None and value < least:
-            raise CapError(f"{name}={value}: at least {least} is needed")
+        if value is not None and (not is_whole(value) or value < least):
+            raise CapError(f"{name}={value!r}: give a whole number of {least} or more")
     eighth = min(cap // 8, 512)
     return Budget(
         cap=cap,

@@ -13,7 +13,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from infinipot.budget import Budget, make_budget, parse_memory, smallest_cap
+from infinipot.budget import Budget, is_real, is_whole, make_budget, parse_memory, smallest_cap
 from infinipot.errors import CapError, FrameError, InfinipotError, QuestionError
 from infinipot.generate import greedy
 from infinipot.memory import Draft, Memory, allocated_bytes
@@ -81,10 +81,12 @@ class Stream:
         system: str | None = None,
         pixels: tuple[int, int] | None = None,
     ) -> None:
-        if not fps > 0:
-            raise FrameError(f"fps={fps}: the frames per second must be above 0")
-        if pixels is not None and not (len(pixels) == 2 and 0 < pixels[0] <= pixels[1]):
-            raise InfinipotError(f"pixels={pixels}: give the least and the most pixels of a resized frame")
+        if not is_real(fps) or not fps > 0:
+            raise FrameError(f"fps={fps!r}: the frames per second must be a number above 0")
+        if pixels is not None and not (
+            isinstance(pixels, Sequence) and len(pixels) == 2 and 0 < pixels[0] <= pixels[1]
+        ):
+            raise InfinipotError(f"pixels={pixels!r}: give the least and the most pixels of a resized frame")
         if positions not in ("rebase", "native"):
             raise InfinipotError(f"positions={positions!r}: give 'rebase' or 'native'")
         self.policy = policy
@@ -471,6 +473,8 @@ class Stream:
 
     def _prompt(self, question: str, *, follows_video: bool) -> list[int]:
         """A question and the texts around it, as token ids."""
+        if not isinstance(question, str):
+            raise QuestionError(f"a question is a text, not {type(question).__name__}: {question!r}")
         if not question.strip():
             raise QuestionError("the question is empty")
         chat, family = self._chat, self._family
@@ -480,6 +484,8 @@ class Stream:
 
     def _answer_limit(self, question: str, asked: int | None, remember: bool) -> int:
         """Tokens that an answer may take, the same at every moment of the stream."""
+        if asked is not None and not is_whole(asked):
+            raise QuestionError(f"max_new_tokens={asked!r}: give a whole number")
         prompt = max(len(self._prompt(question, follows_video=follows)) for follows in (True, False))
         prompt += 0 if self._closing is None else len(self._closing)
         room = self._budget.reserve
@@ -487,7 +493,7 @@ class Stream:
             # A turn may stand behind one reopening of the video, and the next one behind the turn.
             room = min(room, self._budget.dialogue - 2 * len(self._reopening))
         limit = min(room - prompt, _LONGEST_ANSWER) if asked is None else asked
-        if limit < 1 and asked is not None:
+        if asked is not None and limit < 1:
             raise QuestionError(f"max_new_tokens={asked}: an answer has at least one token")
         if limit < 1 or prompt + limit > room:
             needed = prompt + max(limit, 1)

@@ -163,3 +163,14 @@ def test_a_template_that_thinks_aloud_is_asked_not_to():
     processor.chat_template = head + prompt + thinks + tail
     after = read_chat_format(processor, processor.video_token).after_question
     assert after.endswith(prompt + "<think></think>\n")
+
+
+def test_a_template_that_cannot_think_is_not_told_about_it():
+    """transformers warns of what a template does not know."""
+    _, processor = BUILDERS["qwen2_5_vl"]()
+    given = []
+    apply = processor.apply_chat_template
+    processor.apply_chat_template = lambda messages, **options: given.append(set(options)) or apply(messages, **options)
+    read_chat_format(processor, processor.video_token)
+    assert given
+    assert all(options == {"tokenize", "add_generation_prompt"} for options in given)

@@ -172,6 +172,32 @@ def test_a_question_cannot_end_its_turn_and_begin_another(qwen):
         )
 
 
+@pytest.mark.parametrize(
+    ("given", "error"),
+    [
+        ({"reserve": "a"}, CapError),
+        ({"dialogue": 1.5}, CapError),
+        ({"block": "2"}, CapError),
+        ({"keep": "most"}, CapError),
+        ({"fps": "2"}, FrameError),
+        ({"pixels": 3}, InfinipotError),
+    ],
+    ids=str,
+)
+def test_an_option_of_another_type_is_named_with_what_it_takes(qwen, given, error):
+    ((name, value),) = given.items()
+    with pytest.raises(error, match=f"{name}={value!r}: "):
+        qwen.stream(memory=400, **given)
+
+
+@pytest.mark.parametrize(("question", "longest"), [(None, None), (3, None), (QUESTIONS[0], "3")])
+def test_a_question_is_a_text_and_its_answer_has_a_whole_number_of_tokens(qwen, question, longest):
+    with qwen.stream(memory=400) as stream:
+        stream.watch(pictures(1)[0])
+        with pytest.raises(QuestionError):
+            stream.ask(question, max_new_tokens=longest)
+
+
 def test_a_question_can_be_checked_before_there_is_a_frame(qwen):
     with qwen.stream(memory=512) as stream:
         stream.check(QUESTIONS[0])

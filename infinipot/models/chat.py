@@ -61,5 +61,7 @@ def _message(role: str, text: str, *, video: bool = False) -> dict[str, Any]:
 
 def _render(processor: Any, messages: list[dict[str, Any]]) -> str:
     """Without room for thinking aloud, where the template knows that: an answer is short, and a cap is hard."""
-    options = {"tokenize": False, "add_generation_prompt": True, "enable_thinking": False}
+    options = {"tokenize": False, "add_generation_prompt": True}
+    if "enable_thinking" in str(getattr(processor, "chat_template", None)):
+        options["enable_thinking"] = False
     return str(processor.apply_chat_template(messages, **options))

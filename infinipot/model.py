@@ -130,6 +130,7 @@ def load(
     network, report = loaded
     if missing := sorted(report["missing_keys"]):
         raise ModelError(f"{name}: the checkpoint lacks {len(missing)} weights, {missing[0]} among them")
+    _require_resident(name, network)
     try:
         processor = AutoProcessor.from_pretrained(source, **pinned)
     except (OSError, ValueError, ImportError) as error:
@@ -138,6 +139,17 @@ def load(
     if shared and adapter.ranks.count == 1:
         raise ModelError(f"{name}: transformers has no plan that shares out the attention of {family.title}")
     return Model(name, adapter)
+
+
+def _require_resident(name: str, network: torch.nn.Module) -> None:
+    """Weights that wait in main memory or on disk for their turn are more than transformers' video models take."""
+    weights = [weight.numel() for weight in network.parameters()]
+    waiting = sum(weight.numel() for weight in network.parameters() if weight.is_meta)
+    if waiting:
+        raise ModelError(
+            f"{name}: the devices have no room for {waiting / sum(weights):.0%} of the weights, and offloaded ones are "
+            'not supported: use more or larger devices, dtype="bfloat16", or a smaller checkpoint'
+        )
 
 
 def _family_of(name: str, source: str, pinned: dict[str, str]) -> type[Family]:

@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import accelerate
 import pytest
 import torch
 from conftest import build, pictures
@@ -11,6 +12,7 @@ from safetensors.torch import load_file, save_file
 
 import infinipot
 from infinipot import ModelError, embedded
+from infinipot.model import _require_resident
 from infinipot.models.chat import read_chat_format
 
 
@@ -174,3 +176,11 @@ def test_a_template_that_cannot_think_is_not_told_about_it():
     read_chat_format(processor, processor.video_token)
     assert given
     assert all(options == {"tokenize", "add_generation_prompt"} for options in given)
+
+
+def test_weights_that_wait_elsewhere_are_refused():
+    network = BUILDERS["qwen2_5_vl"]()[0]
+    _require_resident("small", network)
+    accelerate.cpu_offload(network, execution_device=torch.device("cpu"))
+    with pytest.raises(ModelError, match="no room for 100% of the weights"):
+        _require_resident("small", network)

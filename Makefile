@@ -33,7 +33,7 @@ test: lint
 bench: setup
 	$(BIN)/python benchmarks/compression.py
 	$(BIN)/python benchmarks/endless.py
-	$(BIN)/python benchmarks/recall.py
+	$(BIN)/infinipot bench needle
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from infinipot import InfinipotError, __version__
+from infinipot.cli.bench import bench
 from infinipot.cli.demo import demo
 from infinipot.cli.lists import models, policies
 from infinipot.cli.output import WarningNotes, note, printing_once
@@ -50,5 +51,5 @@ def main() -> None:
     """
 
 
-for command in (watch, demo, policies, models):
+for command in (watch, demo, bench, policies, models):
     main.add_command(command)

@@ -4,88 +4,107 @@ import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from infinipot.embedded.checkpoint import MAX_POSITION, TOKENS_PER_SECOND
+from infinipot.embedded.scenery import BACKGROUNDS
 from infinipot.embedded.sequence import Pixels, Sequence, see
-from infinipot.embedded.world import Clip, Question
+from infinipot.embedded.world import KINDS, Clip, Question
 
-TEXT_ROOM = 100  # positions left for text behind the longest video
+TEXT_ROOM = 150  # positions left for text behind the longest video
 SLOWEST, FASTEST = 0.25, 2.0  # frames a second
+ASKED_AT_ONCE, LISTED_AT_ONCE = 13, 2  # turns at one moment of a training clip, and how many of them list
+Moment = tuple[float, float]  # times of the two frames of a temporal patch, in seconds
 
 
-def lesson(tokenizer: PreTrainedTokenizerBase, seed: int, patches: int) -> tuple[Sequence, Pixels]:
-    """A training sequence: `patches` temporal patches of a clip, many questions at their end and before.
+def lesson(
+    tokenizer: PreTrainedTokenizerBase, seed: int, patches: int, *, busy: bool = False
+) -> tuple[Sequence, Pixels]:
+    """A training sequence: about `patches` temporal patches of a clip, many questions at their end and before.
 
-    Frame rates vary, and the stream may pause, so that positions up to MAX_POSITION occur. Sometimes a turn
-    stays in the dialogue and the video goes on behind it; sometimes the last patch is an odd frame, twice.
+    Frame rates vary, and in half of the cases stretches in which nothing happens are left out, as a camera with motion
+    detection does, so that positions up to MAX_POSITION occur. Sometimes a turn stays in the dialogue and the video
+    goes on behind it; sometimes the last patch is an odd frame, twice. A `busy` clip has as many events as one may.
     """
     rng = np.random.default_rng((seed, 1))
-    room = MAX_POSITION - TEXT_ROOM
-    slowest = max(SLOWEST, 2 * TOKENS_PER_SECOND * patches / room)
-    fps = float(np.exp(rng.uniform(np.log(slowest), np.log(FASTEST))))
-    clip = _clip(seed, patches, fps)
-    times = [index / fps for index in range(2 * patches)]
+    most_seconds = (MAX_POSITION - TEXT_ROOM) / TOKENS_PER_SECOND
+    whole = patches * int(rng.choice([1, 1, 2, 4]))
+    slowest = max(SLOWEST, 2 * whole / most_seconds)
+    fps = float(np.exp(rng.uniform(np.log(slowest), np.log(max(slowest, FASTEST)))))
+    most_events = max(1, 2 * patches // 5)
+    few = min(most_events, 8)
+    events = int(rng.integers(0, few + 1) if rng.random() < 0.85 else rng.integers(few, most_events + 1))
+    clip = _clip(seed, whole, fps, str(rng.choice(BACKGROUNDS)), most_events if busy else events)
+    moments = _without_stillness(clip, [(2 * k / fps, (2 * k + 1) / fps) for k in range(whole)], patches, rng)
     if rng.random() < 0.15:
-        times[-1] = times[-2]
-    starts = np.array(times[::2]) + _pauses(rng, patches, room / TOKENS_PER_SECOND - times[-1])
-    stops = {patches - 1, *rng.integers(patches, size=max(1, patches // 16)).tolist()}
+        moments[-1] = (moments[-1][0], moments[-1][0])
+    stops = {len(moments) - 1, *_stops(clip, moments, rng)}
     sequence = Sequence(tokenizer)
     sequence.open_video()
     span = 0
-    for k in range(patches):
-        sequence.patch(starts[k] - starts[span])
+    for k, (start, at) in enumerate(moments):
+        sequence.patch(start - moments[span][0])
         if k not in stops:
             continue
-        at = times[2 * k + 1]
         _ask(sequence, clip, at, rng)
-        if k < patches - 1 and rng.random() < 0.4:
+        if k < len(moments) - 1 and rng.random() < 0.4:
             remembered = clip.questions(at, rng)
             question = remembered[rng.integers(len(remembered))]
             sequence.turn(question.kind, question.text, question.answer, behind_video=True)
             sequence.resume_video()
             span = k + 1
-    return sequence, see(clip, times)
+    return sequence, see(clip, moments)
 
 
 def exam(
-    tokenizer: PreTrainedTokenizerBase, seed: int, patches: int, fps: float
+    tokenizer: PreTrainedTokenizerBase, clip: Clip, patches: int, rng: np.random.Generator
 ) -> tuple[Sequence, Pixels, list[Question]]:
-    """`patches` temporal patches at an even rate, then a question of every kind, each as if asked alone."""
-    clip = _clip(seed, patches, fps)
-    times = [index / fps for index in range(2 * patches)]
+    """The first `patches` temporal patches of a clip, then a question of every kind, each as if asked alone."""
+    moments = [(2 * k / clip.fps, (2 * k + 1) / clip.fps) for k in range(patches)]
     sequence = Sequence(tokenizer)
     sequence.open_video()
-    for time in times[::2]:
-        sequence.patch(time)
-    questions = clip.questions(times[-1], np.random.default_rng((seed, 2)), plain=True)
+    for start, _ in moments:
+        sequence.patch(start)
+    questions = clip.questions(moments[-1][1], rng, plain=True)
     for question in questions:
         with sequence.branch():
             sequence.turn(question.kind, question.text, question.answer, behind_video=True)
-    return sequence, see(clip, times), questions
+    return sequence, see(clip, moments), questions
 
 
-def _clip(seed: int, patches: int, fps: float) -> Clip:
+def _clip(seed: int, patches: int, fps: float, background: str, events: int) -> Clip:
     """A clip that goes on two patches longer than it is watched, so that watching may end within an event."""
-    return Clip(seed, 2 * (patches + 2) / fps, fps)
+    return Clip(seed, 2 * (patches + 2) / fps, fps, events, background)
 
 
-def _pauses(rng: np.random.Generator, patches: int, most: float) -> np.ndarray:
-    """Seconds that the stream has stood still before each patch: `[patches]`, none in half of the cases."""
-    if rng.random() < 0.5:
-        return np.zeros(patches)
-    count = int(rng.integers(1, 4))
-    pauses = np.zeros(patches)
-    pauses[rng.integers(patches, size=count)] = rng.dirichlet(np.ones(count)) * rng.uniform(0, most)
-    pauses[0] = 0
-    return np.cumsum(pauses)
+def _without_stillness(clip: Clip, moments: list[Moment], patches: int, rng: np.random.Generator) -> list[Moment]:
+    """Leaves out runs of patches without an event until `patches` are left; the first and the last patch stay."""
+    free = [k for k, pair in enumerate(moments) if not any(map(clip.visible, pair)) and 0 < k < len(moments) - 1]
+    run = int(rng.choice([1, 4, 16]))
+    order = rng.random(len(moments) // run + 1).repeat(run)
+    left_out = sorted(free, key=lambda k: (order[k], k))[: max(0, len(moments) - patches)]
+    return [moment for k, moment in enumerate(moments) if k not in set(left_out)]
+
+
+def _stops(clip: Clip, moments: list[Moment], rng: np.random.Generator) -> list[int]:
+    """Patches after which to ask, one in 24; half of them while a shape is there or has just gone."""
+    count = max(1, len(moments) // 24)
+    busy = [k for k, pair in enumerate(moments) if any(map(clip.visible, pair))] or [0]
+    return [int(rng.choice(busy) if rng.random() < 0.5 else rng.integers(len(moments))) for _ in range(count)]
 
 
 def _ask(sequence: Sequence, clip: Clip, at: float, rng: np.random.Generator) -> None:
-    """Branches with two rounds of questions and both listings, now and then one as a follow-up of another."""
-    turns = {(q.kind, q.text, q.answer) for _ in range(2) for q in clip.questions(at, rng)}
-    turns |= {("list", request, answer) for request, answer in clip.listings(at)}
-    order = sorted(turns)
-    rng.shuffle(order)
-    while order:
+    """Branches with questions of all kinds and the listings, now and then one as a follow-up of another."""
+    of_kind: dict[str, list[tuple[str, str, str]]] = {kind: [] for kind in KINDS}
+    for question in clip.every_question(at, rng):
+        of_kind[question.kind].append((question.kind, question.text, question.answer))
+    turns = [("list", request, answer) for request, answer in clip.listings(at)]
+    rng.shuffle(turns)
+    del turns[LISTED_AT_ONCE:]
+    waiting = [list(rng.permutation(np.array(turns, object))) for turns in of_kind.values() if turns]
+    while waiting and len(turns) < ASKED_AT_ONCE:
+        turns.extend(tuple(asked.pop()) for asked in waiting)  # one of each kind a round
+        waiting = [asked for asked in waiting if asked]
+    rng.shuffle(turns)
+    while turns:
         with sequence.branch():
-            sequence.turn(*order.pop(), behind_video=True)
-            while order and rng.random() < 0.25:
-                sequence.turn(*order.pop(), behind_video=False)
+            sequence.turn(*turns.pop(), behind_video=True)
+            while turns and rng.random() < 0.25:
+                sequence.turn(*turns.pop(), behind_video=False)

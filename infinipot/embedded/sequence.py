@@ -7,7 +7,7 @@ This file knows tokens and pixels, not the model.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import lru_cache
 
 import numpy as np
@@ -15,10 +15,12 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from infinipot.embedded.checkpoint import MERGE, PATCH, SYSTEM, TEMPORAL_PATCH, TOKENS_PER_SECOND, token_id
-from infinipot.embedded.world import COLOURS, SHAPES, SIZE, Clip
+from infinipot.embedded.drawing import SIZE
+from infinipot.embedded.world import COLOURS, LONGEST_LIST, SHAPES, Clip
 
 CELLS = SIZE // PATCH // MERGE  # tokens along a side of a frame
 IGNORE = -100
+_CORNERS = 2 * (np.arange(CELLS**2) >= CELLS**2 // 2) + (np.arange(CELLS**2) % CELLS >= CELLS // 2)  # of each cell
 _MEAN = np.array([0.48145466, 0.4578275, 0.40821073], np.float32)  # the processor's own
 _STD = np.array([0.26862954, 0.26130258, 0.27577711], np.float32)
 
@@ -91,6 +93,33 @@ class Sequence:
 
 
 @dataclass(slots=True)
+class Pixels:
+    """What the vision tower sees of one clip and what it should make of it, T temporal patches.
+
+    Attributes:
+        patches: `[T * 64, 384]` float32, as the video processor lays them out.
+        colours: `[T * 16]`, the colour (its place in `COLOURS`) that each cell shows; `len(COLOURS)` for
+            none, IGNORE where too little is visible.
+        shapes: `[T * 16]`, the same for `SHAPES`.
+        centres: `[T * 16]`, 1 where the centre of a shape is, 0 elsewhere.
+        arrivals: `[T * 16]`, 1 where the centre of a shape is that was not there before, 0 elsewhere.
+        corners: `[T * 16]`, the corner (its place in `PLACES`) of the centre of the shape that a cell shows, or else of
+            the cell.
+        ordinals: `[T * 16]`, how many events came before the one that is shown, LONGEST_LIST at most, else IGNORE.
+        lasting: `[T * 16]`, 1 where the second frame still shows a shape, 0 where only the first does, else IGNORE.
+    """
+
+    patches: torch.Tensor
+    colours: torch.Tensor
+    shapes: torch.Tensor
+    centres: torch.Tensor
+    arrivals: torch.Tensor
+    corners: torch.Tensor
+    ordinals: torch.Tensor
+    lasting: torch.Tensor
+
+
+@dataclass(slots=True)
 class Batch:
     """Sequences padded on the right to one length n.
 
@@ -100,6 +129,7 @@ class Batch:
         mask: `[B, 1, n, n]`, true where a query (row) sees a key (column).
         answers: `[B, n]`, the number of the answer in `kinds` that a token belongs to, or IGNORE.
         kinds: the kind of each answer in the batch.
+        pixels: of all clips, one behind the other.
     """
 
     ids: torch.Tensor
@@ -107,9 +137,10 @@ class Batch:
     mask: torch.Tensor
     answers: torch.Tensor
     kinds: list[str]
+    pixels: Pixels
 
 
-def collate(sequences: list[Sequence]) -> Batch:
+def collate(sequences: list[Sequence], pixels: list[Pixels]) -> Batch:
     """Pad sequences into a batch. Padding stands last, so that nothing sees it."""
     n = max(len(sequence.ids) for sequence in sequences)
     ids, answers = torch.zeros(len(sequences), n, dtype=torch.long), torch.full((len(sequences), n), IGNORE)
@@ -125,36 +156,43 @@ def collate(sequences: list[Sequence]) -> Batch:
         kinds += sequence.kinds
     seen = (branches[:, None, :] == 0) | (branches[:, None, :] == branches[:, :, None])
     mask = seen & torch.ones(n, n, dtype=torch.bool).tril()
-    return Batch(ids, positions, mask[:, None], answers, kinds)
+    joined = Pixels(*(torch.cat([getattr(one, each.name) for one in pixels]) for each in fields(Pixels)))
+    return Batch(ids, positions, mask[:, None], answers, kinds, joined)
 
 
-@dataclass(slots=True)
-class Pixels:
-    """What the vision tower sees of one clip and what it should make of it, T temporal patches.
-
-    Attributes:
-        patches: `[T * 64, 384]` float32, as the video processor lays them out.
-        colours: `[T * 16]`, the colour (its place in `COLOURS`) that each cell shows; `len(COLOURS)` for
-            none, IGNORE where too little is visible.
-        shapes: `[T * 16]`, the same for `SHAPES`.
-    """
-
-    patches: torch.Tensor
-    colours: torch.Tensor
-    shapes: torch.Tensor
-
-
-def see(clip: Clip, times: list[float]) -> Pixels:
-    """The pixels of the frames at `times`, two a temporal patch."""
-    images, covered = clip.draw(times)
-    area = covered.reshape(-1, TEMPORAL_PATCH, CELLS, SIZE // CELLS, CELLS, SIZE // CELLS).sum((3, 5)).max(1)
-    area = area.reshape(-1, CELLS**2)  # [T, cells], pixels
-    shown = [clip.visible(one) or clip.visible(other) for one, other in zip(times[::2], times[1::2], strict=True)]
+def see(clip: Clip, moments: list[tuple[float, float]]) -> Pixels:
+    """The pixels of temporal patches, given by the times of their two frames."""
+    images, covered = clip.draw([time for pair in moments for time in pair])
+    cell = SIZE // CELLS
+    areas = covered.reshape(-1, TEMPORAL_PATCH, CELLS, cell, CELLS, cell).sum((3, 5))
+    first, second = areas.reshape(-1, TEMPORAL_PATCH, CELLS**2).swapaxes(0, 1)  # [T, cells] each, pixels
+    area = np.maximum(first, second)
+    shown = [clip.visible(one) or clip.visible(other) for one, other in moments]
     labels = []
     for names, attribute in ((list(COLOURS), "colour"), (list(SHAPES), "shape")):
         there = np.array([[names.index(getattr(event, attribute))] if event else [0] for event in shown])
-        labels.append(np.where(area >= 30, there, np.where(area > 0, IGNORE, len(names))).reshape(-1))
-    return Pixels(patchify(images), torch.from_numpy(labels[0]), torch.from_numpy(labels[1]))
+        labels.append(np.where(area >= 30, there, np.where(area > 0, IGNORE, len(names))))
+    centres, arrivals = np.zeros_like(area, np.int64), np.zeros_like(area, np.int64)
+    corners = np.tile(_CORNERS, (len(area), 1))
+    last = None
+    for t, (event, pair) in enumerate(zip(shown, moments, strict=True)):
+        if event:
+            x, y = event.centre(max(pair[0], event.start))
+            middle = int(y // cell) * CELLS + int(x // cell)
+            centres[t, middle] = 1
+            corners[t, area[t] >= 30] = _CORNERS[middle]
+            arrivals[t] = centres[t] * (event is not last)
+        last = event
+    before = np.array([[min(clip.events.index(event), LONGEST_LIST)] if event else [0] for event in shown])
+    ordinals = np.where(area >= 30, before, IGNORE)
+    labels += [
+        centres,
+        arrivals,
+        corners,
+        ordinals,
+        np.where(second >= 30, 1, np.where((second == 0) & (first >= 30), 0, IGNORE)),
+    ]
+    return Pixels(patchify(images), *(torch.from_numpy(label.reshape(-1)) for label in labels))
 
 
 def patchify(images: np.ndarray) -> torch.Tensor:

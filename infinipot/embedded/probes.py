@@ -1,0 +1,63 @@
+"""Questions to the inside of the model while it learns. Thrown away with the training; no part of a checkpoint."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+from torch.nn import functional as F  # noqa: N812
+
+from infinipot.embedded.checkpoint import HIDDEN, MAX_POSITION
+from infinipot.embedded.sequence import IGNORE, Batch, Pixels
+from infinipot.embedded.world import LONGEST_LIST, PLACES
+
+ELAPSED = 20  # steps of time since the first patch, each half an octave
+_RARE = (0.2, 1.0)  # weights of the common and the rare case
+
+
+class Probes(nn.Module):
+    """What is asked of the model's inside while it learns; no part of the checkpoint.
+
+    Answers come easily to a model whose visual tokens already say what they are of: where and when, whether a shape
+    arrives, and the how-manieth it is.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen = nn.Linear(HIDDEN, 4)  # of a visual token: is a centre here, does the second frame show it
+        self.placed = nn.Linear(HIDDEN, len(PLACES) + 2 + ELAPSED)  # of a cell, behind the first decoder layer
+        self.counted = nn.ModuleList(
+            nn.Linear(HIDDEN, len(PLACES) + LONGEST_LIST + 1) for _ in range(2)
+        )  # behind later
+
+    def vision_loss(self, visual: torch.Tensor, pixels: Pixels) -> torch.Tensor:
+        """For visual tokens `[cells, hidden]` as the vision tower gives them."""
+        centre, lasting = self.seen(visual).split(2, -1)
+        return 0.5 * _mean_loss(centre, pixels.centres, _RARE) + 0.5 * _mean_loss(lasting, pixels.lasting)
+
+    def decoder_loss(
+        self, hidden: Sequence[torch.Tensor], batch: Batch, is_cell: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
+        """For hidden states `[B, n, hidden]` before the first decoder layer and behind each; `is_cell` says where."""
+        pixels = batch.pixels
+        time = batch.positions[0] - batch.positions[0].masked_fill(~is_cell, MAX_POSITION).amin(1, keepdim=True)
+        octave = ((time[is_cell] + 1).log2() * ELAPSED / math.log2(MAX_POSITION)).long()
+        shown = pixels.ordinals != IGNORE
+        corner, arrival, elapsed = self.placed(hidden[1][is_cell]).split([len(PLACES), 2, ELAPSED], -1)
+        losses = {
+            "arrival": 0.5 * _mean_loss(arrival, pixels.arrivals, _RARE),
+            "elapsed": 0.3 * F.cross_entropy(elapsed, octave),
+            "corner1": 0.3 * F.cross_entropy(corner, pixels.corners),
+        }
+        for layer, probe in enumerate(self.counted, 2):
+            corner, ordinal = probe(hidden[layer][is_cell]).split([len(PLACES), LONGEST_LIST + 1], -1)
+            losses[f"corner{layer}"] = 0.3 * _mean_loss(corner, pixels.corners.where(shown, IGNORE))
+            losses[f"ordinal{layer}"] = 0.3 * _mean_loss(ordinal, pixels.ordinals)
+        return losses
+
+
+def _mean_loss(logits: torch.Tensor, labels: torch.Tensor, weight: tuple[float, ...] | None = None) -> torch.Tensor:
+    """Cross-entropy over the tokens that have a label; 0 where none has."""
+    if not (labels != IGNORE).any():
+        return logits.sum() * 0
+    return F.cross_entropy(logits, labels, None if weight is None else logits.new_tensor(weight), ignore_index=IGNORE)

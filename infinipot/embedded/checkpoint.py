@@ -29,7 +29,7 @@ from infinipot.embedded.drawing import SIZE
 PATCH, MERGE, TEMPORAL_PATCH = 8, 2, 2
 TOKENS_PER_SECOND = 2
 MAX_POSITION = 1024  # training covers positions up to here
-HIDDEN, LAYERS = 128, 6
+HIDDEN, LAYERS = 128, 5
 # Sixteen frequencies in turn for time, rows and columns, so that each axis has fast and slow ones.
 MROPE_SECTION = [2, 1, 1] * 4
 SPECIAL_TOKENS = (

@@ -1,12 +1,14 @@
 """What the model is taught and asked: clips, questions and turns put into sequences, each from one seed."""
 
+from dataclasses import dataclass
+
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from infinipot.embedded.checkpoint import MAX_POSITION, TOKENS_PER_SECOND
 from infinipot.embedded.scenery import BACKGROUNDS
-from infinipot.embedded.sequence import Pixels, Sequence, see
-from infinipot.embedded.world import KINDS, Clip, Question
+from infinipot.embedded.sequence import Look, Pixels, Sequence, see
+from infinipot.embedded.world import KINDS, Clip, Event, Question
 
 TEXT_ROOM = 150  # positions left for text behind the longest video
 SLOWEST, FASTEST = 0.25, 2.0  # frames a second
@@ -15,13 +17,14 @@ Moment = tuple[float, float]  # times of the two frames of a temporal patch, in 
 
 
 def lesson(
-    tokenizer: PreTrainedTokenizerBase, seed: int, patches: int, *, busy: bool = False
+    tokenizer: PreTrainedTokenizerBase, seed: int, patches: int, *, busy: bool = False, calm: bool = False
 ) -> tuple[Sequence, Pixels]:
     """A training sequence: about `patches` temporal patches of a clip, many questions at their end and before.
 
     Frame rates vary, and in half of the cases stretches in which nothing happens are left out, as a camera with motion
     detection does, so that positions up to MAX_POSITION occur. Sometimes a turn stays in the dialogue and the video
-    goes on behind it; sometimes the last patch is an odd frame, twice. A `busy` clip has as many events as one may.
+    goes on behind it; sometimes the last patch is an odd frame, twice. A `busy` clip has as many events as one may, a
+    `calm` one a still background and no crowd.
     """
     rng = np.random.default_rng((seed, 1))
     most_seconds = (MAX_POSITION - TEXT_ROOM) / TOKENS_PER_SECOND
@@ -31,7 +34,10 @@ def lesson(
     most_events = max(1, 2 * patches // 5)
     few = min(most_events, 8)
     events = int(rng.integers(0, few + 1) if rng.random() < 0.85 else rng.integers(few, most_events + 1))
-    clip = _clip(seed, whole, fps, str(rng.choice(BACKGROUNDS)), most_events if busy else events)
+    background = "still" if calm else str(rng.choice(BACKGROUNDS))
+    # It goes on two patches longer than it is watched, so that watching may end within an event.
+    seconds, crowd = 2 * (whole + 2) / fps, 0 if calm else None
+    clip = Clip(seed, seconds, fps, most_events if busy else events, background, crowd=crowd)
     moments = _without_stillness(clip, [(2 * k / fps, (2 * k + 1) / fps) for k in range(whole)], patches, rng)
     if rng.random() < 0.15:
         moments[-1] = (moments[-1][0], moments[-1][0])
@@ -69,11 +75,6 @@ def exam(
     return sequence, see(clip, moments), questions
 
 
-def _clip(seed: int, patches: int, fps: float, background: str, events: int) -> Clip:
-    """A clip that goes on two patches longer than it is watched, so that watching may end within an event."""
-    return Clip(seed, 2 * (patches + 2) / fps, fps, events, background)
-
-
 def _without_stillness(clip: Clip, moments: list[Moment], patches: int, rng: np.random.Generator) -> list[Moment]:
     """Leaves out runs of patches without an event until `patches` are left; the first and the last patch stay."""
     free = [k for k, pair in enumerate(moments) if not any(map(clip.visible, pair)) and 0 < k < len(moments) - 1]
@@ -92,19 +93,45 @@ def _stops(clip: Clip, moments: list[Moment], rng: np.random.Generator) -> list[
 
 def _ask(sequence: Sequence, clip: Clip, at: float, rng: np.random.Generator) -> None:
     """Branches with questions of all kinds and the listings, now and then one as a follow-up of another."""
-    of_kind: dict[str, list[tuple[str, str, str]]] = {kind: [] for kind in KINDS}
+    of_kind: dict[str, list[_Turn]] = {kind: [] for kind in KINDS}
     for question in clip.every_question(at, rng):
-        of_kind[question.kind].append((question.kind, question.text, question.answer))
-    turns = [("list", request, answer) for request, answer in clip.listings(at)]
-    rng.shuffle(turns)
-    del turns[LISTED_AT_ONCE:]
-    waiting = [list(rng.permutation(np.array(turns, object))) for turns in of_kind.values() if turns]
+        looks = _looks(clip, question, at)
+        of_kind[question.kind].append(_Turn(question.kind, question.text, question.answer, looks))
+    named = tuple(Look(1, 0, (number,), number) for number in range(len(clip.seen(at))))
+    turns = [_Turn("list", request, answer, named) for request, answer in clip.listings(at)]
+    turns = [turns[i] for i in rng.permutation(len(turns))[:LISTED_AT_ONCE]]
+    waiting = [[turns[i] for i in rng.permutation(len(turns))] for turns in of_kind.values() if turns]
     while waiting and len(turns) < ASKED_AT_ONCE:
-        turns.extend(tuple(asked.pop()) for asked in waiting)  # one of each kind a round
+        turns.extend(asked.pop() for asked in waiting)  # one of each kind a round
         waiting = [asked for asked in waiting if asked]
-    rng.shuffle(turns)
+    turns = [turns[i] for i in rng.permutation(len(turns))]
     while turns:
         with sequence.branch():
-            sequence.turn(*turns.pop(), behind_video=True)
+            turns.pop().put(sequence, behind_video=True)
             while turns and rng.random() < 0.25:
-                sequence.turn(*turns.pop(), behind_video=False)
+                turns.pop().put(sequence, behind_video=False)
+
+
+@dataclass(frozen=True, slots=True)
+class _Turn:
+    kind: str
+    question: str
+    answer: str
+    looks: tuple[Look, ...]
+
+    def put(self, sequence: Sequence, *, behind_video: bool) -> None:
+        sequence.turn(self.kind, self.question, self.answer, behind_video=behind_video, looks=self.looks)
+
+
+def _looks(clip: Clip, question: Question, at: float) -> tuple[Look, ...]:
+    """Two heads look at the events that a question names; for the odd one out, first at what comes again and again."""
+
+    def numbers(*events: Event) -> tuple[int, ...]:
+        return tuple(clip.events.index(event) for event in events)
+
+    if question.kind == "odd":
+        regulars = [event for event in clip.seen(at) if event not in question.about]
+        return (Look(0, 0, numbers(*regulars)), Look(1, 0, numbers(*question.about)))
+    if not question.about:
+        return ()
+    return (Look(0, 0, numbers(question.about[0])), Look(0, 1, numbers(question.about[-1])))

@@ -6,12 +6,14 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 from torch.nn import functional as F  # noqa: N812
+from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLTextModel, apply_rotary_pos_emb
 
 from infinipot.embedded.checkpoint import HIDDEN, MAX_POSITION
 from infinipot.embedded.sequence import IGNORE, Batch, Pixels
 from infinipot.embedded.world import LONGEST_LIST, PLACES
 
 ELAPSED = 20  # steps of time since the first patch, each half an octave
+STAGES = (2, 3)  # the decoder layers whose attention is told what to look at
 _RARE = (0.2, 1.0)  # weights of the common and the rare case
 
 
@@ -42,7 +44,8 @@ class Probes(nn.Module):
         pixels = batch.pixels
         time = batch.positions[0] - batch.positions[0].masked_fill(~is_cell, MAX_POSITION).amin(1, keepdim=True)
         octave = ((time[is_cell] + 1).log2() * ELAPSED / math.log2(MAX_POSITION)).long()
-        shown = pixels.ordinals != IGNORE
+        ordinals = pixels.events.clamp(max=LONGEST_LIST)
+        shown = ordinals != IGNORE
         corner, arrival, elapsed = self.placed(hidden[1][is_cell]).split([len(PLACES), 2, ELAPSED], -1)
         losses = {
             "arrival": 0.5 * _mean_loss(arrival, pixels.arrivals, _RARE),
@@ -52,8 +55,40 @@ class Probes(nn.Module):
         for layer, probe in enumerate(self.counted, 2):
             corner, ordinal = probe(hidden[layer][is_cell]).split([len(PLACES), LONGEST_LIST + 1], -1)
             losses[f"corner{layer}"] = 0.3 * _mean_loss(corner, pixels.corners.where(shown, IGNORE))
-            losses[f"ordinal{layer}"] = 0.3 * _mean_loss(ordinal, pixels.ordinals)
+            losses[f"ordinal{layer}"] = 0.3 * _mean_loss(ordinal, ordinals)
         return losses
+
+
+def look_loss(decoder: Qwen2_5_VLTextModel, hidden: Sequence[torch.Tensor], batch: Batch) -> dict[str, torch.Tensor]:
+    """Minus the log of the attention that looks (see `Look`) give to what they should, by stage.
+
+    Looking something up is two steps, where to look and what to read there, of which neither pays without the other:
+    answers alone teach them late and at once. This teaches the first by itself.
+    """
+    losses = {}
+    rotary = decoder.rotary_emb(hidden[0], batch.positions)
+    for stage, number in enumerate(STAGES):
+        due = batch.looks[:, 2] == stage
+        if not due.any():
+            continue
+        layer = decoder.layers[number]
+        attention, states = layer.self_attn, layer.input_layernorm(hidden[number])
+        width = attention.head_dim
+        queries, keys = (
+            project(states).unflatten(-1, (-1, width)).transpose(1, 2)
+            for project in (attention.q_proj, attention.k_proj)
+        )
+        queries, keys = apply_rotary_pos_emb(queries, keys, *rotary)
+        terms = []
+        for clip in batch.looks[due, 0].unique():
+            own = due & (batch.looks[:, 0] == clip)
+            _, token, _, head = batch.looks[own].T
+            scores = (keys[clip, head // attention.num_key_value_groups] @ queries[clip, head, token, :, None])[..., 0]
+            scores = (scores * attention.scaling).masked_fill(~batch.mask[clip, 0, token], -torch.inf)
+            there = scores.masked_fill(~batch.looked_at[own], -torch.inf)
+            terms.append(scores.logsumexp(-1) - there.logsumexp(-1))
+        losses[f"look{stage}"] = 0.5 * torch.cat(terms).mean()
+    return losses
 
 
 def _mean_loss(logits: torch.Tensor, labels: torch.Tensor, weight: tuple[float, ...] | None = None) -> torch.Tensor:

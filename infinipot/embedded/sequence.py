@@ -5,7 +5,7 @@ to where they leave it and nothing of each other, as a stream is asked without b
 This file knows tokens and pixels, not the model.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from functools import lru_cache
@@ -16,13 +16,27 @@ from transformers import PreTrainedTokenizerBase
 
 from infinipot.embedded.checkpoint import MERGE, PATCH, SYSTEM, TEMPORAL_PATCH, TOKENS_PER_SECOND, token_id
 from infinipot.embedded.drawing import SIZE
-from infinipot.embedded.world import COLOURS, LONGEST_LIST, SHAPES, Clip
+from infinipot.embedded.world import COLOURS, SHAPES, Clip
 
 CELLS = SIZE // PATCH // MERGE  # tokens along a side of a frame
 IGNORE = -100
 _CORNERS = 2 * (np.arange(CELLS**2) >= CELLS**2 // 2) + (np.arange(CELLS**2) % CELLS >= CELLS // 2)  # of each cell
 _MEAN = np.array([0.48145466, 0.4578275, 0.40821073], np.float32)  # the processor's own
 _STD = np.array([0.26862954, 0.26130258, 0.27577711], np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What a token should look at before it answers: some of a clip's events, by number.
+
+    `stage` and `head` say which attention is to do it (see `infinipot.embedded.probes`); `part` which of the parts of
+    the answer, divided by commas, the token begins.
+    """
+
+    stage: int
+    head: int
+    events: tuple[int, ...]
+    part: int = 0
 
 
 @dataclass(slots=True)
@@ -35,6 +49,7 @@ class Sequence:
     branches: list[int] = field(default_factory=list)  # 0 is the trunk
     answers: list[int] = field(default_factory=list)  # the answer that a token belongs to, or IGNORE
     kinds: list[str] = field(default_factory=list)  # of each answer
+    looks: list[tuple[int, Look]] = field(default_factory=list)  # and the tokens that should look so
     next_position: int = 0
     base: int = 0  # of the open vision span
     branch_count: int = 0
@@ -57,11 +72,16 @@ class Sequence:
                 self._append(_video_token(self.tokenizer), (time, self.base + row, self.base + column))
         self.next_position = max(time, self.base + CELLS - 1) + 1
 
-    def turn(self, kind: str, question: str, answer: str, behind_video: bool) -> None:
+    def turn(self, kind: str, question: str, answer: str, *, behind_video: bool, looks: Iterable[Look] = ()) -> None:
         """A question and its answer, which is to be learned up to <|im_end|>."""
         opening = "<|vision_end|>" if behind_video else "<|im_start|>user\n"
         self._text(f"{opening}{question}<|im_end|>\n<|im_start|>assistant\n")
-        self._text(f"{answer}<|im_end|>", answer=len(self.kinds))
+        before = []  # the tokens before each part of the answer
+        for part in answer.split(","):
+            before.append(len(self.ids) - (not before))
+            self._text(f"{',' * (len(before) > 1)}{part}", answer=len(self.kinds))
+        self._text("<|im_end|>", answer=len(self.kinds))
+        self.looks += [(before[look.part], look) for look in looks]
         self._text("\n")
         self.kinds.append(kind)
 
@@ -105,7 +125,7 @@ class Pixels:
         arrivals: `[T * 16]`, 1 where the centre of a shape is that was not there before, 0 elsewhere.
         corners: `[T * 16]`, the corner (its place in `PLACES`) of the centre of the shape that a cell shows, or else of
             the cell.
-        ordinals: `[T * 16]`, how many events came before the one that is shown, LONGEST_LIST at most, else IGNORE.
+        events: `[T * 16]`, the number of the event that is shown, in the order of the clip, else IGNORE.
         lasting: `[T * 16]`, 1 where the second frame still shows a shape, 0 where only the first does, else IGNORE.
     """
 
@@ -115,7 +135,7 @@ class Pixels:
     centres: torch.Tensor
     arrivals: torch.Tensor
     corners: torch.Tensor
-    ordinals: torch.Tensor
+    events: torch.Tensor
     lasting: torch.Tensor
 
 
@@ -129,6 +149,8 @@ class Batch:
         mask: `[B, 1, n, n]`, true where a query (row) sees a key (column).
         answers: `[B, n]`, the number of the answer in `kinds` that a token belongs to, or IGNORE.
         kinds: the kind of each answer in the batch.
+        looks: `[looks, 4]`: sequence, token, stage and head of each (see `Look`).
+        looked_at: `[looks, n]`, true for the video tokens to look at.
         pixels: of all clips, one behind the other.
     """
 
@@ -137,6 +159,8 @@ class Batch:
     mask: torch.Tensor
     answers: torch.Tensor
     kinds: list[str]
+    looks: torch.Tensor
+    looked_at: torch.Tensor
     pixels: Pixels
 
 
@@ -146,6 +170,8 @@ def collate(sequences: list[Sequence], pixels: list[Pixels]) -> Batch:
     ids, answers = torch.zeros(len(sequences), n, dtype=torch.long), torch.full((len(sequences), n), IGNORE)
     positions, branches = torch.zeros(3, len(sequences), n, dtype=torch.long), torch.zeros(len(sequences), n)
     kinds: list[str] = []
+    looks: list[tuple[int, int, int, int]] = []
+    looked_at: list[torch.Tensor] = []
     for i, sequence in enumerate(sequences):
         length = len(sequence.ids)
         ids[i, :length] = torch.tensor(sequence.ids)
@@ -154,10 +180,19 @@ def collate(sequences: list[Sequence], pixels: list[Pixels]) -> Batch:
         own = torch.tensor(sequence.answers)
         answers[i, :length] = torch.where(own == IGNORE, own, own + len(kinds))
         kinds += sequence.kinds
+        shown = torch.full((n,), IGNORE)
+        shown[ids[i] == _video_token(sequence.tokenizer)] = pixels[i].events
+        for token, look in sequence.looks:
+            target = torch.isin(shown, torch.tensor(look.events))
+            target[token:] = False
+            if target.any():
+                looks.append((i, token, look.stage, look.head))
+                looked_at.append(target)
     seen = (branches[:, None, :] == 0) | (branches[:, None, :] == branches[:, :, None])
     mask = seen & torch.ones(n, n, dtype=torch.bool).tril()
     joined = Pixels(*(torch.cat([getattr(one, each.name) for one in pixels]) for each in fields(Pixels)))
-    return Batch(ids, positions, mask[:, None], answers, kinds, joined)
+    targets = torch.stack(looked_at) if looked_at else torch.zeros(0, n, dtype=torch.bool)
+    return Batch(ids, positions, mask[:, None], answers, kinds, torch.tensor(looks).view(-1, 4), targets, joined)
 
 
 def see(clip: Clip, moments: list[tuple[float, float]]) -> Pixels:
@@ -183,13 +218,13 @@ def see(clip: Clip, moments: list[tuple[float, float]]) -> Pixels:
             corners[t, area[t] >= 30] = _CORNERS[middle]
             arrivals[t] = centres[t] * (event is not last)
         last = event
-    before = np.array([[min(clip.events.index(event), LONGEST_LIST)] if event else [0] for event in shown])
-    ordinals = np.where(area >= 30, before, IGNORE)
+    numbers = np.array([[clip.events.index(event)] if event else [0] for event in shown])
+    events = np.where(area >= 30, numbers, IGNORE)
     labels += [
         centres,
         arrivals,
         corners,
-        ordinals,
+        events,
         np.where(second >= 30, 1, np.where((second == 0) & (first >= 30), 0, IGNORE)),
     ]
     return Pixels(patchify(images), *(torch.from_numpy(label.reshape(-1)) for label in labels))

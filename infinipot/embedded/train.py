@@ -25,17 +25,19 @@ from torch.utils.data import DataLoader, Dataset
 from infinipot.embedded.checkpoint import build_model, build_processor, build_tokenizer, token_id
 from infinipot.embedded.forward import Counts, add, answer, attend_in_chunks, look, tally
 from infinipot.embedded.lessons import lesson
-from infinipot.embedded.probes import Probes
+from infinipot.embedded.probes import Probes, look_loss
 from infinipot.embedded.sequence import IGNORE, Batch, Pixels, collate
 from infinipot.embedded.world import COLOURS, FIRST_TRAINING_SEED, SHAPES
 
-VISION_STEPS = 600  # at first the vision tower is trained alone, then everything
-VISION_CLIPS, VISION_PATCHES = 16, 8  # clips a step, temporal patches each
-CLIPS_A_STEP = {4: 12, 8: 9, 16: 6, 32: 3, 64: 2}  # then, by their temporal patches
+VISION_STEPS = 2000  # at first the vision tower is trained alone, then everything
+CALM_STEPS = 1000  # at the very first on shapes before still backgrounds
+VISION_CLIPS, VISION_PATCHES = 4, 8  # clips a step, temporal patches each
+CLIPS_A_STEP = {4: 8, 8: 6, 16: 4, 32: 2, 64: 1}  # then, by their temporal patches
 # Up to which share of the training clips of each of these lengths are how frequent.
 CURRICULUM = (
-    (0.7, (0.1, 0.4, 0.4, 0.1, 0.0)),
-    (0.85, (0.0, 0.2, 0.3, 0.3, 0.2)),
+    (0.3, (0.4, 0.5, 0.1, 0.0, 0.0)),
+    (0.6, (0.1, 0.35, 0.4, 0.15, 0.0)),
+    (0.8, (0.0, 0.2, 0.35, 0.3, 0.15)),
     (1.0, (0.0, 0.1, 0.25, 0.35, 0.3)),
 )
 PEAK_RATE, LAST_RATE, WARM_UP = 1.5e-3, 2e-5, 100
@@ -49,9 +51,9 @@ def clip_length(rng: np.random.Generator, progress: float) -> int:
 
 
 def learning_rate(step: int, progress: float) -> float:
-    """Warm-up, PEAK_RATE for 65 % of the training, then a cosine down to LAST_RATE."""
+    """Warm-up, PEAK_RATE for 60 % of the training, then a cosine down to LAST_RATE."""
     warm = min(1.0, (step + 1) / WARM_UP)
-    decay = min(1.0, max(0.0, (progress - 0.65) / 0.35))
+    decay = min(1.0, max(0.0, (progress - 0.6) / 0.4))
     return warm * (LAST_RATE + (PEAK_RATE - LAST_RATE) * (1 + math.cos(math.pi * decay)) / 2)
 
 
@@ -79,7 +81,9 @@ class Lessons(Dataset[Batch]):
         patches = VISION_PATCHES if vision_alone else clip_length(rng, step / self._steps)
         clips = VISION_CLIPS if vision_alone else CLIPS_A_STEP[patches]
         first = FIRST_TRAINING_SEED + 100 * step
-        cases = [lesson(self._tokenizer, first + i, patches, busy=vision_alone) for i in range(clips)]
+        cases = [
+            lesson(self._tokenizer, first + i, patches, busy=vision_alone, calm=step < CALM_STEPS) for i in range(clips)
+        ]
         return collate([sequence for sequence, _ in cases], [pixels for _, pixels in cases])
 
 
@@ -141,6 +145,7 @@ class Run:
             logits, targets, hidden = answer(self.model, batch, visual)
             losses["answers"] = answer_loss(logits, targets, batch)
             losses |= self.probes.decoder_loss(hidden, batch, batch.ids == self.model.config.video_token_id)
+            losses |= look_loss(self.model.model.language_model, hidden, batch)
             counts |= tally(logits, targets, batch)
         self.optimizer.zero_grad()
         torch.stack(list(losses.values())).sum().backward()

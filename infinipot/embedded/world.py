@@ -117,14 +117,19 @@ class Event:
 class Question:
     """A question with exactly one right answer, among `choices`; a guess is right by `chance`.
 
-    `event` is when what it asks about began, in seconds; None where it asks about the stream as a whole.
+    `about` are the events that it names or describes, in its order; none where it asks about the stream as a whole.
     """
 
     kind: str
     text: str
     answer: str
     choices: tuple[str, ...]
-    event: float | None = None
+    about: tuple[Event, ...] = ()
+
+    @property
+    def event(self) -> float | None:
+        """When the earliest event that it is about began, in seconds."""
+        return min((event.start for event in self.about), default=None)
 
     @property
     def chance(self) -> float:
@@ -237,11 +242,9 @@ class Clip:
     def every_question(self, at: float, rng: np.random.Generator, plain: bool = False) -> Iterator[Question]:
         """All questions with a single right answer once the frames up to time `at` are seen, each in one wording."""
 
-        def question(
-            kind: str, answer: str, choices: tuple[str, ...], event: Event | None = None, **about: str
-        ) -> Question:
+        def question(kind: str, answer: str, choices: tuple[str, ...], *about: Event, **words: str) -> Question:
             wording = WORDINGS[kind][0 if plain else rng.integers(len(WORDINGS[kind]))]
-            return Question(kind, wording.format(**about), answer, choices, event.start if event else None)
+            return Question(kind, wording.format(**words), answer, choices, about)
 
         seen = self.seen(at)
         names = Counter(event.name for event in seen)
@@ -257,7 +260,7 @@ class Clip:
                 yield question("when", third, THIRDS, event, name=event.name)
         for first, second in combinations(unique, 2):
             one, other = (first, second) if rng.random() < 0.5 else (second, first)
-            yield question("first", first.name, (one.name, other.name), first, one=one.name, other=other.name)
+            yield question("first", first.name, (one.name, other.name), one, other, one=one.name, other=other.name)
         yield question("count", NUMBERS[min(len(seen), len(NUMBERS) - 1)], NUMBERS)
         yield question("now", "yes" if self.visible(at) else "no", ("yes", "no"))
         if len(names) == 2 and len(unique) == 1 and len(seen) > 2:

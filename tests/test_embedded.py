@@ -21,13 +21,14 @@ from video_files import encode
 
 from infinipot import embedded
 from infinipot.embedded import train
-from infinipot.embedded.checkpoint import MAX_POSITION, build_processor
+from infinipot.embedded.checkpoint import MAX_POSITION, build_model, build_processor
 from infinipot.embedded.drawing import SIZE
 from infinipot.embedded.examine import examine
 from infinipot.embedded.forward import answer, look
 from infinipot.embedded.lessons import exam, lesson
+from infinipot.embedded.probes import STAGES, look_loss
 from infinipot.embedded.scenery import BACKGROUNDS, Footage
-from infinipot.embedded.sequence import CELLS, IGNORE, Sequence, collate, patchify
+from infinipot.embedded.sequence import CELLS, IGNORE, Look, Sequence, collate, patchify
 from infinipot.embedded.world import (
     CASTS,
     COLOURS,
@@ -205,7 +206,7 @@ def test_every_question_has_exactly_one_right_answer(seed: int, frames: int, pla
     for question in questions:
         assert {question.answer} == right_answers(question, clip, at)
         assert question.answer in question.choices
-        assert question.event is None or any(question.event == event.start for event in clip.seen(at))
+        assert set(question.about) <= set(clip.seen(at))
 
 
 def test_no_answer_dominates_its_kind() -> None:
@@ -264,6 +265,62 @@ def test_lessons_stay_inside_the_trained_positions(seed: int, patches: int) -> N
     assert len(pixels.patches) == 64 * shown
     assert len(pixels.colours) == len(pixels.lasting) == 16 * shown
     assert pixels.arrivals.sum() <= pixels.centres.sum() <= shown
+
+
+def test_an_answer_in_parts_has_the_tokens_of_the_whole(processor: Qwen2_5_VLProcessor) -> None:
+    sequence = Sequence(processor.tokenizer)
+    text = "circle red top left, square blue, none"
+    sequence.turn("list", "List.", text, behind_video=False, looks=[Look(1, 0, (2,), 2), Look(1, 0, (1,), 1)])
+    ids = processor.tokenizer(text)["input_ids"]
+    start = sequence.answers.index(0)
+    assert sequence.ids[start : start + len(ids)] == ids
+    third, second = (processor.tokenizer.decode(sequence.ids[start : token + 1]) for token, _ in sequence.looks)
+    assert (second, third) == ("circle red top left,", "circle red top left, square blue,")
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.integers(FIRST_TRAINING_SEED, FIRST_TRAINING_SEED + 10**6))
+def test_looks_go_back_to_cells_that_show_the_events_asked_for(seed: int) -> None:
+    lessons = [lesson(_TOKENIZER, number, 8) for number in (seed, seed + 1)]
+    batch = collate([sequence for sequence, _ in lessons], [pixels for _, pixels in lessons])
+    is_cell = batch.ids == _TOKENIZER.convert_tokens_to_ids("<|video_pad|>")
+    shown = torch.full_like(batch.ids, IGNORE)
+    shown[is_cell] = torch.cat([pixels.events for _, pixels in lessons])
+    named = torch.full_like(batch.ids, IGNORE)
+    named[is_cell] = torch.cat([pixels.colours for _, pixels in lessons])
+    assert (shown[is_cell] != IGNORE).sum() == ((named[is_cell] != IGNORE) & (named[is_cell] < len(COLOURS))).sum()
+    for (clip, token, _, _), targets in zip(batch.looks.tolist(), batch.looked_at, strict=True):
+        there = targets.nonzero()[:, 0]
+        assert len(there)
+        assert there.max() < token
+        assert batch.mask[clip, 0, token, there].all()
+        assert (shown[clip, there] != IGNORE).all()
+
+
+@torch.no_grad()
+def test_where_heads_look_is_read_off_their_attention() -> None:
+    model = build_model(_TOKENIZER, 0)
+    lessons = [lesson(_TOKENIZER, FIRST_TRAINING_SEED + number, 8) for number in range(2)]
+    batch = collate([sequence for sequence, _ in lessons], [pixels for _, pixels in lessons])
+    visual = look(model, batch.pixels)
+    decoder = model.model.language_model
+    _, _, hidden = answer(model, batch, visual)
+    losses = look_loss(decoder, hidden, batch)
+    decoder.set_attn_implementation("eager")
+    output = decoder(
+        inputs_embeds=hidden[0],
+        position_ids=batch.positions,
+        attention_mask=torch.where(batch.mask, 0.0, -torch.inf),
+        output_attentions=True,
+    )
+    decoder.set_attn_implementation("sdpa")
+    for stage, layer in enumerate(STAGES):
+        shares = [
+            (output.attentions[layer][clip, head, token] * targets).sum()
+            for (clip, token, of, head), targets in zip(batch.looks.tolist(), batch.looked_at, strict=True)
+            if of == stage
+        ]
+        torch.testing.assert_close(losses[f"look{stage}"], -0.5 * torch.stack(shares).log().mean())
 
 
 @torch.no_grad()

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -71,7 +72,7 @@ def look_loss(decoder: Qwen2_5_VLTextModel, hidden: Sequence[torch.Tensor], batc
         due = batch.looks[:, 2] == stage
         if not due.any():
             continue
-        layer = decoder.layers[number]
+        layer: Any = decoder.layers[number]
         attention, states = layer.self_attn, layer.input_layernorm(hidden[number])
         width = attention.head_dim
         queries, keys = (

@@ -76,7 +76,7 @@ class Sequence:
         """A question and its answer, which is to be learned up to <|im_end|>."""
         opening = "<|vision_end|>" if behind_video else "<|im_start|>user\n"
         self._text(f"{opening}{question}<|im_end|>\n<|im_start|>assistant\n")
-        before = []  # the tokens before each part of the answer
+        before: list[int] = []  # the token before each part of the answer
         for part in answer.split(","):
             before.append(len(self.ids) - (not before))
             self._text(f"{',' * (len(before) > 1)}{part}", answer=len(self.kinds))

@@ -16,15 +16,23 @@ ASKED_AT_ONCE, LISTED_AT_ONCE = 13, 2  # turns at one moment of a training clip,
 Moment = tuple[float, float]  # times of the two frames of a temporal patch, in seconds
 
 
-def lesson(
-    tokenizer: PreTrainedTokenizerBase, seed: int, patches: int, *, busy: bool = False, calm: bool = False
-) -> tuple[Sequence, Pixels]:
+def glimpses(seed: int, patches: int, *, calm: bool) -> Pixels:
+    """Every other of `2 * patches` temporal patches of a clip with as many events as it has room for.
+
+    A `calm` clip has a still background and no crowd.
+    """
+    rng = np.random.default_rng((seed, 1))
+    background, crowd = ("still", 0) if calm else (str(rng.choice(BACKGROUNDS)), None)
+    clip = Clip(seed, 4 * patches / FASTEST, FASTEST, 4 * patches // 5, background, crowd=crowd)
+    return see(clip, [(4 * k / FASTEST, (4 * k + 1) / FASTEST) for k in range(patches)])
+
+
+def lesson(tokenizer: PreTrainedTokenizerBase, seed: int, patches: int) -> tuple[Sequence, Pixels]:
     """A training sequence: about `patches` temporal patches of a clip, many questions at their end and before.
 
     Frame rates vary, and in half of the cases stretches in which nothing happens are left out, as a camera with motion
     detection does, so that positions up to MAX_POSITION occur. Sometimes a turn stays in the dialogue and the video
-    goes on behind it; sometimes the last patch is an odd frame, twice. A `busy` clip has as many events as one may, a
-    `calm` one a still background and no crowd.
+    goes on behind it; sometimes the last patch is an odd frame, twice.
     """
     rng = np.random.default_rng((seed, 1))
     most_seconds = (MAX_POSITION - TEXT_ROOM) / TOKENS_PER_SECOND
@@ -34,10 +42,8 @@ def lesson(
     most_events = max(1, 2 * patches // 5)
     few = min(most_events, 8)
     events = int(rng.integers(0, few + 1) if rng.random() < 0.85 else rng.integers(few, most_events + 1))
-    background = "still" if calm else str(rng.choice(BACKGROUNDS))
     # It goes on two patches longer than it is watched, so that watching may end within an event.
-    seconds, crowd = 2 * (whole + 2) / fps, 0 if calm else None
-    clip = Clip(seed, seconds, fps, most_events if busy else events, background, crowd=crowd)
+    clip = Clip(seed, 2 * (whole + 2) / fps, fps, events, str(rng.choice(BACKGROUNDS)))
     moments = _without_stillness(clip, [(2 * k / fps, (2 * k + 1) / fps) for k in range(whole)], patches, rng)
     if rng.random() < 0.15:
         moments[-1] = (moments[-1][0], moments[-1][0])

@@ -190,9 +190,14 @@ def collate(sequences: list[Sequence], pixels: list[Pixels]) -> Batch:
                 looked_at.append(target)
     seen = (branches[:, None, :] == 0) | (branches[:, None, :] == branches[:, :, None])
     mask = seen & torch.ones(n, n, dtype=torch.bool).tril()
-    joined = Pixels(*(torch.cat([getattr(one, each.name) for one in pixels]) for each in fields(Pixels)))
     targets = torch.stack(looked_at) if looked_at else torch.zeros(0, n, dtype=torch.bool)
-    return Batch(ids, positions, mask[:, None], answers, kinds, torch.tensor(looks).view(-1, 4), targets, joined)
+    return Batch(ids, positions, mask[:, None], answers, kinds, torch.tensor(looks).view(-1, 4), targets, join(pixels))
+
+
+def join(pixels: Iterable[Pixels]) -> Pixels:
+    """The pixels of several clips, one behind the other."""
+    pixels = list(pixels)
+    return Pixels(*(torch.cat([getattr(one, each.name) for one in pixels]) for each in fields(Pixels)))
 
 
 def see(clip: Clip, moments: list[tuple[float, float]]) -> Pixels:

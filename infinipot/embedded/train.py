@@ -24,12 +24,12 @@ from torch.utils.data import DataLoader, Dataset
 
 from infinipot.embedded.checkpoint import build_model, build_processor, build_tokenizer, token_id
 from infinipot.embedded.forward import Counts, add, answer, attend_in_chunks, look, tally
-from infinipot.embedded.lessons import lesson
+from infinipot.embedded.lessons import glimpses, lesson
 from infinipot.embedded.probes import Probes, look_loss
-from infinipot.embedded.sequence import IGNORE, Batch, Pixels, collate
+from infinipot.embedded.sequence import IGNORE, Batch, Pixels, collate, join
 from infinipot.embedded.world import COLOURS, FIRST_TRAINING_SEED, SHAPES
 
-VISION_STEPS = 2000  # at first the vision tower is trained alone, then everything
+VISION_STEPS = 5000  # at first the vision tower is trained alone, then everything
 CALM_STEPS = 1000  # at the very first on shapes before still backgrounds
 VISION_CLIPS, VISION_PATCHES = 4, 8  # clips a step, temporal patches each
 CLIPS_A_STEP = {4: 8, 8: 6, 16: 4, 32: 2, 64: 1}  # then, by their temporal patches
@@ -64,7 +64,7 @@ def answer_loss(logits: torch.Tensor, targets: torch.Tensor, batch: Batch) -> to
     return (F.cross_entropy(logits, targets, reduction="none") / lengths[owners]).sum() / len(lengths)
 
 
-class Lessons(Dataset[Batch]):
+class Lessons(Dataset[tuple[Pixels, Batch | None]]):
     """What the steps that are due learn from, in a training of `steps` steps; made when it is asked for."""
 
     def __init__(self, seed: int, due: range, steps: int) -> None:
@@ -74,17 +74,18 @@ class Lessons(Dataset[Batch]):
     def __len__(self) -> int:
         return len(self._due)
 
-    def __getitem__(self, index: int) -> Batch:
+    def __getitem__(self, index: int) -> tuple[Pixels, Batch | None]:
+        """What there is to see and, once the vision tower is not alone any more, the sequences about it."""
         step = self._due[index]
         rng = np.random.default_rng((self._seed, step))
-        vision_alone = step < VISION_STEPS
-        patches = VISION_PATCHES if vision_alone else clip_length(rng, step / self._steps)
-        clips = VISION_CLIPS if vision_alone else CLIPS_A_STEP[patches]
         first = FIRST_TRAINING_SEED + 100 * step
-        cases = [
-            lesson(self._tokenizer, first + i, patches, busy=vision_alone, calm=step < CALM_STEPS) for i in range(clips)
-        ]
-        return collate([sequence for sequence, _ in cases], [pixels for _, pixels in cases])
+        if step < VISION_STEPS:
+            calm = step < CALM_STEPS
+            return join(glimpses(first + i, VISION_PATCHES, calm=calm) for i in range(VISION_CLIPS)), None
+        patches = clip_length(rng, step / self._steps)
+        cases = [lesson(self._tokenizer, first + i, patches) for i in range(CLIPS_A_STEP[patches])]
+        batch = collate([sequence for sequence, _ in cases], [pixels for _, pixels in cases])
+        return batch.pixels, batch
 
 
 class Run:
@@ -119,8 +120,8 @@ class Run:
         saved = self.seconds
         answers: list[Counts] = []
         lessons = Lessons(self.seed, range(self.step, stop or steps), steps)
-        for batch in DataLoader(lessons, batch_size=None, num_workers=1, prefetch_factor=8):
-            losses, right = self.learn(batch, self.step / steps)
+        for pixels, batch in DataLoader(lessons, batch_size=None, num_workers=1, prefetch_factor=8):
+            losses, right = self.learn(pixels, batch, self.step / steps)
             self.step += 1
             self.seconds = time.monotonic() - started
             answers.append(right)
@@ -134,14 +135,14 @@ class Run:
                 saved = self.seconds
         self.save()
 
-    def learn(self, batch: Batch, progress: float) -> tuple[dict[str, float], Counts]:
+    def learn(self, pixels: Pixels, batch: Batch | None, progress: float) -> tuple[dict[str, float], Counts]:
         """One step on clips never seen before; the answers are counted before the weights change."""
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.step, progress)
-        visual = look(self.model, batch.pixels)
-        losses = {"vision": self.vision_loss(visual, batch.pixels)}
-        counts: Counts = {"cells": self.recognised(visual, batch.pixels)}
-        if self.step >= VISION_STEPS:
+        visual = look(self.model, pixels)
+        losses = {"vision": self.vision_loss(visual, pixels)}
+        counts: Counts = {"cells": self.recognised(visual, pixels)}
+        if batch:
             logits, targets, hidden = answer(self.model, batch, visual)
             losses["answers"] = answer_loss(logits, targets, batch)
             losses |= self.probes.decoder_loss(hidden, batch, batch.ids == self.model.config.video_token_id)

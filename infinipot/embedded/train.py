@@ -33,15 +33,20 @@ VISION_STEPS = 5000  # at first the vision tower is trained alone, then everythi
 CALM_STEPS = 1000  # at the very first on shapes before still backgrounds
 VISION_CLIPS, VISION_PATCHES = 4, 8  # clips a step, temporal patches each
 CLIPS_A_STEP = {4: 8, 8: 6, 16: 4, 32: 2, 64: 1}  # then, by their temporal patches
-# Up to which share of the training clips of each of these lengths are how frequent.
+# Up to which share of that training clips of each of these lengths are how frequent.
 CURRICULUM = (
-    (0.3, (0.4, 0.5, 0.1, 0.0, 0.0)),
-    (0.6, (0.1, 0.35, 0.4, 0.15, 0.0)),
-    (0.8, (0.0, 0.2, 0.35, 0.3, 0.15)),
+    (0.25, (0.4, 0.5, 0.1, 0.0, 0.0)),
+    (0.5, (0.1, 0.35, 0.4, 0.15, 0.0)),
+    (0.75, (0.0, 0.2, 0.35, 0.3, 0.15)),
     (1.0, (0.0, 0.1, 0.25, 0.35, 0.3)),
 )
 PEAK_RATE, LAST_RATE, WARM_UP = 1.5e-3, 2e-5, 100
 REPORT_EVERY = 25  # steps
+
+
+def progress_of(step: int, steps: int) -> float:
+    """How much of the training of everything is done, 0 to 1."""
+    return max(0, step - VISION_STEPS) / (steps - VISION_STEPS)
 
 
 def clip_length(rng: np.random.Generator, progress: float) -> int:
@@ -51,9 +56,9 @@ def clip_length(rng: np.random.Generator, progress: float) -> int:
 
 
 def learning_rate(step: int, progress: float) -> float:
-    """Warm-up, PEAK_RATE for 60 % of the training, then a cosine down to LAST_RATE."""
+    """Warm-up, PEAK_RATE for half of the training of everything, then a cosine down to LAST_RATE."""
     warm = min(1.0, (step + 1) / WARM_UP)
-    decay = min(1.0, max(0.0, (progress - 0.6) / 0.4))
+    decay = min(1.0, max(0.0, (progress - 0.5) / 0.5))
     return warm * (LAST_RATE + (PEAK_RATE - LAST_RATE) * (1 + math.cos(math.pi * decay)) / 2)
 
 
@@ -82,7 +87,7 @@ class Lessons(Dataset[tuple[Pixels, Batch | None]]):
         if step < VISION_STEPS:
             calm = step < CALM_STEPS
             return join(glimpses(first + i, VISION_PATCHES, calm=calm) for i in range(VISION_CLIPS)), None
-        patches = clip_length(rng, step / self._steps)
+        patches = clip_length(rng, progress_of(step, self._steps))
         cases = [lesson(self._tokenizer, first + i, patches) for i in range(CLIPS_A_STEP[patches])]
         batch = collate([sequence for sequence, _ in cases], [pixels for _, pixels in cases])
         return batch.pixels, batch
@@ -121,7 +126,7 @@ class Run:
         answers: list[Counts] = []
         lessons = Lessons(self.seed, range(self.step, stop or steps), steps)
         for pixels, batch in DataLoader(lessons, batch_size=None, num_workers=1, prefetch_factor=8):
-            losses, right = self.learn(pixels, batch, self.step / steps)
+            losses, right = self.learn(pixels, batch, progress_of(self.step, steps))
             self.step += 1
             self.seconds = time.monotonic() - started
             answers.append(right)

@@ -11,7 +11,7 @@ from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLTextMod
 
 from infinipot.embedded.checkpoint import HIDDEN, MAX_POSITION
 from infinipot.embedded.sequence import IGNORE, Batch, Pixels
-from infinipot.embedded.world import LONGEST_LIST, PLACES
+from infinipot.embedded.world import COLOURS, LONGEST_LIST, PLACES, SHAPES
 
 ELAPSED = 20  # steps of time since the first patch, each half an octave
 STAGES = (2, 3)  # the decoder layers whose attention is told what to look at
@@ -22,7 +22,7 @@ class Probes(nn.Module):
     """What is asked of the model's inside while it learns; no part of the checkpoint.
 
     Answers come easily to a model whose visual tokens already say what they are of: where and when, whether a shape
-    arrives, and the how-manieth it is.
+    arrives, the how-manieth it is, and what a question names.
     """
 
     def __init__(self) -> None:
@@ -32,6 +32,9 @@ class Probes(nn.Module):
         self.counted = nn.ModuleList(
             nn.Linear(HIDDEN, len(PLACES) + LONGEST_LIST + 1) for _ in range(2)
         )  # behind later
+        self.asked = nn.Linear(
+            HIDDEN, 2 * (len(COLOURS) + len(SHAPES))
+        )  # of a question's last token, where it is to look
 
     def vision_loss(self, visual: torch.Tensor, pixels: Pixels) -> torch.Tensor:
         """For visual tokens `[cells, hidden]` as the vision tower gives them."""
@@ -57,6 +60,9 @@ class Probes(nn.Module):
             corner, ordinal = probe(hidden[layer][is_cell]).split([len(PLACES), LONGEST_LIST + 1], -1)
             losses[f"corner{layer}"] = 0.3 * _mean_loss(corner, pixels.corners.where(shown, IGNORE))
             losses[f"ordinal{layer}"] = 0.3 * _mean_loss(ordinal, ordinals)
+        sequence, token, *named = batch.asked.T
+        asked = self.asked(hidden[STAGES[0]][sequence, token]).split([len(COLOURS)] * 2 + [len(SHAPES)] * 2, -1)
+        losses["asked"] = torch.stack([_mean_loss(*pair) for pair in zip(asked, named, strict=True)]).mean()
         return losses
 
 

@@ -5,6 +5,7 @@ to where they leave it and nothing of each other, as a stream is asked without b
 This file knows tokens and pixels, not the model.
 """
 
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
@@ -50,6 +51,7 @@ class Sequence:
     answers: list[int] = field(default_factory=list)  # the answer that a token belongs to, or IGNORE
     kinds: list[str] = field(default_factory=list)  # of each answer
     looks: list[tuple[int, Look]] = field(default_factory=list)  # and the tokens that should look so
+    asked: list[tuple[int, ...]] = field(default_factory=list)  # the last token of each question, and what it names
     next_position: int = 0
     base: int = 0  # of the open vision span
     branch_count: int = 0
@@ -76,6 +78,7 @@ class Sequence:
         """A question and its answer, which is to be learned up to <|im_end|>."""
         opening = "<|vision_end|>" if behind_video else "<|im_start|>user\n"
         self._text(f"{opening}{question}<|im_end|>\n<|im_start|>assistant\n")
+        self.asked.append((len(self.ids) - 1, *_named(question)))
         before: list[int] = []  # the token before each part of the answer
         for part in answer.split(","):
             before.append(len(self.ids) - (not before))
@@ -151,6 +154,8 @@ class Batch:
         kinds: the kind of each answer in the batch.
         looks: `[looks, 4]`: sequence, token, stage and head of each (see `Look`).
         looked_at: `[looks, n]`, true for the video tokens to look at.
+        asked: `[turns, 6]`: sequence, the last token before the answer, the colours and the shapes that the question
+            names, two at the most of each (places in `COLOURS` and `SHAPES`), else IGNORE.
         pixels: of all clips, one behind the other.
     """
 
@@ -161,6 +166,7 @@ class Batch:
     kinds: list[str]
     looks: torch.Tensor
     looked_at: torch.Tensor
+    asked: torch.Tensor
     pixels: Pixels
 
 
@@ -190,8 +196,11 @@ def collate(sequences: list[Sequence], pixels: list[Pixels]) -> Batch:
                 looked_at.append(target)
     seen = (branches[:, None, :] == 0) | (branches[:, None, :] == branches[:, :, None])
     mask = seen & torch.ones(n, n, dtype=torch.bool).tril()
+    asked = torch.tensor([(i, *about) for i, sequence in enumerate(sequences) for about in sequence.asked]).view(-1, 6)
     targets = torch.stack(looked_at) if looked_at else torch.zeros(0, n, dtype=torch.bool)
-    return Batch(ids, positions, mask[:, None], answers, kinds, torch.tensor(looks).view(-1, 4), targets, join(pixels))
+    return Batch(
+        ids, positions, mask[:, None], answers, kinds, torch.tensor(looks).view(-1, 4), targets, asked, join(pixels)
+    )
 
 
 def join(pixels: Iterable[Pixels]) -> Pixels:
@@ -242,6 +251,14 @@ def patchify(images: np.ndarray) -> torch.Tensor:
     split = pixels.reshape(-1, TEMPORAL_PATCH, *side, *side, 3)  # t, f, row, mr, pr, column, mc, pc, channel
     ordered = split.transpose(0, 2, 5, 3, 6, 8, 1, 4, 7)  # t, row, column, mr, mc, channel, f, pr, pc
     return torch.from_numpy(np.ascontiguousarray(ordered).reshape(-1, 3 * TEMPORAL_PATCH * PATCH**2))
+
+
+def _named(question: str) -> Iterator[int]:
+    """The places of the first two colours and the first two shapes in a question, else IGNORE."""
+    words = re.findall("[a-z]+", question)
+    for names in (list(COLOURS), list(SHAPES)):
+        places = [names.index(word) for word in words if word in names]
+        yield from (places + [IGNORE] * 2)[:2]
 
 
 @lru_cache(maxsize=20_000)

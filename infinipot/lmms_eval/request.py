@@ -64,7 +64,8 @@ def read(instance: Instance, tasks: Mapping[str, Any], system: str | None = None
         system = "".join(_text(part, where) for said in messages if said.role == "system" for part in said.content)
     _require_greedy(settings, where)
     clip, question = _clip_and_question(turns[0].content, where)
-    limit = settings.get("max_new_tokens", _LONGEST_ANSWER)
+    limit = settings.get("max_new_tokens")
+    limit = _LONGEST_ANSWER if limit is None else limit
     return Request(clip, system or None, question, limit, _stops(settings), where)
 
 

@@ -108,8 +108,8 @@ def test_another_part_of_a_video_or_another_system_message_is_watched_anew(
     ask(
         shared,
         [video(path, end_time=1.0), text(count)],
-        [video(path), text(count)],
         [video({"path": path, "video_start": 3.0, "video_end": 9.0}), text(count)],
+        [video(path), text(count)],
         [system, {"role": "user", "content": [video(path), text(count)]}],
     )
     assert opened == [path] * 4
@@ -164,8 +164,9 @@ def test_other_ways_to_decode_are_refused(
 def test_a_question_without_room_is_an_error_before_any_video_and_names_what_would_do(
     shared: Infinipot, rows: list[dict[str, str]], opened: list[str]
 ) -> None:
-    asked = [*questions(rows), [video(rows[0]["video"]), text("How many shapes have appeared so far? " * 9)]]
-    with pytest.raises(CapError, match=rf"task, document {len(rows)}: .*reserve=(\d+) or more") as caught:
+    long = [text("How many shapes have appeared so far? " * times) for times in (9, 12, 10)]
+    asked = [*questions(rows), *([video(rows[0]["video"]), words] for words in long)]
+    with pytest.raises(CapError, match=rf"task, document {len(rows) + 1}: .*reserve=(\d+) or more") as caught:
         ask(shared, *asked)
     assert not opened
     reserve = str(caught.value).partition("reserve=")[2].partition(" ")[0]
@@ -181,12 +182,33 @@ def test_other_kinds_of_tasks_are_refused(shared: Infinipot, call: str) -> None:
 # Answers
 
 
-def test_an_answer_ends_at_the_tasks_stops(shared: Infinipot, rows: list[dict[str, str]]) -> None:
-    row = next(row for row in rows if " " in row["answer"])
-    content = [video(row["video"]), text(row["question"])]
-    assert ask(shared, content, until=[" ", "\n\n"]) == [row["answer"].split()[0]]
-    assert ask(shared, content, until=row["answer"][2:]) == [row["answer"][:2]]
-    assert ask(shared, content, until=["", "\n\n"]) == ask(shared, content, until=None) == [row["answer"]]
+@pytest.mark.parametrize(
+    ("until", "answer"),
+    [
+        (None, "A ring.\n\nIt is red"),
+        ([], "A ring.\n\nIt is red"),
+        (["", "\n\n"], "A ring.\n\nIt is red"),  # lmms-eval fills an empty line in
+        ("\n", "A ring."),
+        (["is", "."], "A ring"),
+        (["ring", "A"], ""),
+    ],
+)
+def test_an_answer_ends_at_the_first_of_the_tasks_stops(
+    shared: Infinipot, rows: list[dict[str, str]], monkeypatch: pytest.MonkeyPatch, until: Any, answer: str
+) -> None:
+    monkeypatch.setattr(shared._viewer, "ask", lambda question, limit: "A ring.\n\nIt is red")
+    assert ask(shared, questions(rows)[0], until=until) == [answer]
+
+
+def test_the_longest_answer_is_the_tasks(
+    shared: Infinipot, rows: list[dict[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits: list[int] = []
+    monkeypatch.setattr(shared._viewer, "check", lambda question, limit, system: None)
+    monkeypatch.setattr(shared._viewer, "ask", lambda question, limit: limits.append(limit) or "")
+    ask(shared, questions(rows)[0], max_new_tokens=5)
+    ask(shared, questions(rows)[0], max_new_tokens=None)
+    assert limits == [5, 128]
 
 
 def test_a_broken_video_is_left_out_and_the_rest_goes_on(

@@ -1,0 +1,25 @@
+"""The benchmarks: one file each, and its line in `BENCHMARKS`."""
+
+from difflib import get_close_matches
+
+from infinipot.errors import BenchmarkError
+from infinipot.evaluate.benchmarks.base import Benchmark
+from infinipot.evaluate.benchmarks.mlvu import MLVU
+
+BENCHMARKS: dict[str, Benchmark] = {benchmark.name: benchmark for benchmark in (MLVU(),)}
+
+
+def find_benchmark(name: str) -> Benchmark:
+    """The benchmark of that name.
+
+    Raises:
+        BenchmarkError: there is none.
+    """
+    if name not in BENCHMARKS:
+        near = get_close_matches(name.lower().replace("_", "-"), BENCHMARKS, 1)
+        hint = f'did you mean "{near[0]}"? ' if near else ""
+        raise BenchmarkError(f'unknown benchmark: "{name}"; {hint}Possible: {", ".join(BENCHMARKS)}')
+    return BENCHMARKS[name]
+
+
+__all__ = ["BENCHMARKS", "Benchmark", "find_benchmark"]

@@ -1,0 +1,255 @@
+"""Reading what others wrote: annotation files whose every field may be missing, wrong or hostile.
+
+A file that should be there and is not is a `BenchmarkError`. Whatever a file holds is either usable or a sentence
+that says why it is not; nothing else is ever raised.
+"""
+
+import csv
+import io
+import json
+import math
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from infinipot.budget import is_real, is_whole
+from infinipot.errors import BenchmarkError
+from infinipot.evaluate.records import LETTERS, Problem
+
+_LONGEST_SHOWN = 60
+
+
+class UnusableError(Exception):
+    """An annotation that cannot be used; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """An annotation: a JSON value, and where it stands. Fields are asked for by name and type, or are `UnusableError`.
+
+    Attributes:
+        value: whatever stands there.
+        where: file and place, for people.
+        source: of the file, where a benchmark has several.
+        index: from 0 on, in its file.
+    """
+
+    value: Any
+    where: str
+    source: str = ""
+    index: int = 0
+
+    def get(self, name: str) -> Any:
+        """The field's value; None where it is missing or null."""
+        if not isinstance(self.value, dict):
+            raise UnusableError(f"is {_kind(self.value)}, not an object with fields")
+        return self.value.get(name)
+
+    def text(self, name: str, default: str | None = None) -> str:
+        """A text that is not blank; `default`, if given, where it is missing or blank."""
+        value = self._given(name, default)
+        if isinstance(value, str) and not value.strip() and default is not None:
+            return default
+        return _text(value, f'"{name}"')
+
+    def texts(self, name: str) -> tuple[str, ...]:
+        """A list of at least two texts, and no more than there are letters: the options of a question."""
+        value = self._given(name)
+        if not isinstance(value, list | tuple):
+            raise UnusableError(f'"{name}" is {_kind(value)}, not a list of texts')
+        if not 2 <= len(value) <= len(LETTERS):
+            raise UnusableError(f'"{name}" holds {len(value)} options; 2 to {len(LETTERS)} are possible')
+        return tuple(_text(option, f'"{name}"[{index}]') for index, option in enumerate(value))
+
+    def label(self, name: str) -> str:
+        """A short name of something: a text, or a whole number."""
+        value = self._given(name)
+        if is_whole(value) and not isinstance(value, bool) and abs(value) < 1 << 63:
+            return str(value)
+        return _text(value, f'"{name}"')
+
+    def seconds(self, name: str, default: float | None = None) -> float:
+        """A time from 0 on: a number, or a text such as "754.5", "12:34" or "0:12:34"."""
+        value = self._given(name, default)
+        return parse_seconds(value, f'"{name}"')
+
+    def whole(self, name: str) -> int:
+        """A whole number."""
+        value = self._given(name)
+        if not is_whole(value) or isinstance(value, bool):
+            raise UnusableError(f'"{name}" is {_kind(value)}, not a whole number')
+        return int(value)
+
+    def letter(self, name: str, options: Sequence[str]) -> str:
+        """The letter of the right option."""
+        value = self.text(name).strip()
+        if value not in LETTERS[: len(options)] or len(value) != 1:
+            raise UnusableError(
+                f'"{name}" is {_shown(value)}; one of {", ".join(LETTERS[: len(options)])} was expected'
+            )
+        return value
+
+    def parts(self, name: str) -> Iterator["Entry"]:
+        """The annotations in a list."""
+        value = self._given(name)
+        if not isinstance(value, list | tuple):
+            raise UnusableError(f'"{name}" is {_kind(value)}, not a list')
+        for index, part in enumerate(value):
+            yield Entry(part, f'{self.where} "{name}"[{index}]', self.source, index)
+
+    def _given(self, name: str, default: Any = None) -> Any:
+        value = self.get(name)
+        if value is None and default is None:
+            raise UnusableError(f'has no "{name}"')
+        return default if value is None else value
+
+
+def require(data: Path, title: str, *names: str) -> Path:
+    """The first of the files or folders `names` in `data` that exists.
+
+    Raises:
+        BenchmarkError: none does.
+    """
+    for name in names:
+        if (data / name).exists():
+            return data / name
+    other = "".join(f" or {name}" for name in names[1:])
+    raise BenchmarkError(f"{title}: {data} does not hold {names[0]}{other}; `infinipot eval --list` shows the layout")
+
+
+def json_entries(path: Path, data: Path, source: str = "") -> Iterator[Entry | Problem]:
+    """The annotations in a JSON file that holds a list of them, or in a JSON Lines file (`.jsonl`)."""
+    where = path.relative_to(data).as_posix()
+    try:
+        value = read_json(path)
+    except UnusableError as error:
+        yield Problem(where, str(error))
+        return
+    if not isinstance(value, list):
+        yield Problem(where, f"holds {_kind(value)}, not a list of annotations")
+        return
+    for index, annotation in enumerate(value):
+        yield Entry(annotation, f"{where}[{index}]", source, index)
+
+
+def read_json(path: Path) -> Any:
+    """The value that a JSON file holds; of a JSON Lines file (`.jsonl`) the list of its lines' values.
+
+    Raises:
+        UnusableError: it is no JSON.
+    """
+    content = read_text(path)
+    try:
+        if path.suffix == ".jsonl":
+            return [json.loads(line) for line in content.splitlines() if line.strip()]
+        return json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise UnusableError(f"is no JSON that can be read ({error})") from None
+
+
+def csv_entries(path: Path, data: Path, source: str = "") -> Iterator[Entry | Problem]:
+    """The annotations in a CSV file with a heading."""
+    where = path.relative_to(data).as_posix()
+    try:
+        rows = list(csv.DictReader(io.StringIO(read_text(path), newline="")))
+    except UnusableError as error:
+        yield Problem(where, str(error))
+        return
+    except csv.Error as error:
+        yield Problem(where, f"is no CSV that can be read ({error})")
+        return
+    for index, row in enumerate(rows):
+        yield Entry(row, f"{where} row {index + 1}", source, index)
+
+
+def read_text(path: Path) -> str:
+    """What a text file in UTF-8 holds.
+
+    Raises:
+        UnusableError: it cannot be read, or is not text.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise UnusableError(f"cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError:
+        raise UnusableError("is not text in UTF-8") from None
+
+
+def find_video(folder: Path, name: str, data: Path, *, endings: Sequence[str] = ("",)) -> tuple[Path, str]:
+    """The video that an annotation names, and its path in the layout.
+
+    Args:
+        folder: of the layout; what the annotation names has to lie in it.
+        name: as the annotation gives it.
+        data: the data folder.
+        endings: tried in order behind the name.
+
+    Raises:
+        UnusableError: it is missing, is no file, or lies outside of `folder`, whatever leads there.
+    """
+    shown = _shown(name)
+    if "\0" in name or PurePosixPath(name).is_absolute():
+        raise UnusableError(f"the video {shown} is not named by a path inside {_place(folder, data)}")
+    try:
+        root = folder.resolve()
+        for ending in endings:
+            path = folder / (name + ending)
+            found = path.resolve()
+            if not found.is_relative_to(root) or found == root:
+                raise UnusableError(f"the video {shown} lies outside of {_place(folder, data)}")
+            if found.is_file():
+                return path, Path(os.path.relpath(path, data)).as_posix()
+    except (OSError, RuntimeError, ValueError):  # names that no file can have, and links that lead to themselves
+        raise UnusableError(f"the video {shown} has no name that a file can have") from None
+    raise UnusableError(f"the video {shown} is not in {_place(folder, data)}")
+
+
+def parse_seconds(value: Any, what: str) -> float:
+    """Seconds from 0 on: a number, or a text such as "754.5", "12:34" or "0:12:34".
+
+    Raises:
+        UnusableError: it is none; the message calls it `what`.
+    """
+    seconds = math.nan
+    try:
+        if isinstance(value, str):
+            parts = [float(part) for part in value.strip().split(":")]
+            if len(parts) <= 3 and all(part >= 0 for part in parts):
+                seconds = sum(part * 60.0**power for power, part in enumerate(reversed(parts)))
+        elif is_real(value) and not isinstance(value, bool):
+            seconds = float(value)
+    except (ValueError, OverflowError):
+        pass
+    if not math.isfinite(seconds) or seconds < 0:
+        raise UnusableError(f"{what} is {_shown(value)}, not a time in seconds")
+    return seconds
+
+
+def _text(value: Any, what: str) -> str:
+    if not isinstance(value, str):
+        raise UnusableError(f"{what} is {_kind(value)}, not a text")
+    if not value.strip():
+        raise UnusableError(f"{what} is blank")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise UnusableError(f"{what} holds half of a character") from None
+    return value
+
+
+def _place(folder: Path, data: Path) -> str:
+    return "the data folder" if folder == data else f"{folder.relative_to(data).as_posix()}/"
+
+
+def _kind(value: Any) -> str:
+    kinds = {dict: "an object", list: "a list", str: "a text", bool: "true or false", type(None): "null"}
+    return kinds.get(type(value), "a number")
+
+
+def _shown(value: Any) -> str:
+    """A value in quotes on one line, cut short."""
+    shown = ascii(value) if not isinstance(value, str) or not value.isprintable() else repr(value)
+    return shown if len(shown) <= _LONGEST_SHOWN else shown[:_LONGEST_SHOWN] + "…"

@@ -35,6 +35,14 @@ def over_tasks(scored: Sequence[Scored]) -> dict[str, float]:
     return {"overall": _mean(list(tasks.values())), **tasks, **_by_group(scored)}
 
 
+def over_groups(scored: Sequence[Scored]) -> dict[str, float]:
+    """As `over_tasks`, but a group's is the unweighted mean of its tasks' means, and "overall" that of the groups'."""
+    groups = {one.group or one.task for one in scored if one.correct is not None}
+    within = {name: _by_task([one for one in scored if (one.group or one.task) == name]) for name in sorted(groups)}
+    means = {name: _mean(list(tasks.values())) for name, tasks in within.items()}
+    return {"overall": _mean(list(means.values())), **_by_task(scored), **means} if means else {}
+
+
 def _by_task(scored: Sequence[Scored]) -> dict[str, float]:
     return _means([(one.task, one.correct) for one in scored if one.correct is not None])
 

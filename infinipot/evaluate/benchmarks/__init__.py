@@ -4,9 +4,18 @@ from difflib import get_close_matches
 
 from infinipot.errors import BenchmarkError
 from infinipot.evaluate.benchmarks.base import Benchmark
+from infinipot.evaluate.benchmarks.egoschema import EgoSchema
+from infinipot.evaluate.benchmarks.longvideobench import LongVideoBench
 from infinipot.evaluate.benchmarks.mlvu import MLVU
+from infinipot.evaluate.benchmarks.ovo_bench import OVOBench
+from infinipot.evaluate.benchmarks.rvs import RVS
+from infinipot.evaluate.benchmarks.streaming_bench import StreamingBench
+from infinipot.evaluate.benchmarks.video_mme import VideoMME
 
-BENCHMARKS: dict[str, Benchmark] = {benchmark.name: benchmark for benchmark in (MLVU(),)}
+BENCHMARKS: dict[str, Benchmark] = {
+    benchmark.name: benchmark
+    for benchmark in (MLVU(), VideoMME(), LongVideoBench(), EgoSchema(), RVS(), OVOBench(), StreamingBench())
+}
 
 
 def find_benchmark(name: str) -> Benchmark:

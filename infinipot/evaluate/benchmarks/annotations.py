@@ -9,8 +9,8 @@ import io
 import json
 import math
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -82,8 +82,15 @@ class Entry:
             raise UnusableError(f'"{name}" is {_kind(value)}, not a whole number')
         return int(value)
 
+    def choice(self, name: str, options: Sequence[str]) -> str:
+        """The letter of the right option, which is given by its number from 0 on."""
+        index = self.whole(name)
+        if not 0 <= index < len(options):
+            raise UnusableError(f'"{name}" is {_shown(index)}; there are options 0 to {len(options) - 1}')
+        return LETTERS[index]
+
     def letter(self, name: str, options: Sequence[str]) -> str:
-        """The letter of the right option."""
+        """The letter of the right option, which is given as such."""
         value = self.text(name).strip()
         if value not in LETTERS[: len(options)] or len(value) != 1:
             raise UnusableError(
@@ -91,13 +98,18 @@ class Entry:
             )
         return value
 
-    def parts(self, name: str) -> Iterator["Entry"]:
-        """The annotations in a list."""
+    def parts(self, name: str) -> list["Entry"]:
+        """The annotations in a list, each with the other fields of this one where it has none of that name."""
         value = self._given(name)
         if not isinstance(value, list | tuple):
             raise UnusableError(f'"{name}" is {_kind(value)}, not a list')
-        for index, part in enumerate(value):
-            yield Entry(part, f'{self.where} "{name}"[{index}]', self.source, index)
+        shared = {field: other for field, other in self.value.items() if field != name}
+        return [
+            Entry(
+                shared | part if isinstance(part, dict) else part, f'{self.where} "{name}"[{index}]', self.source, index
+            )
+            for index, part in enumerate(value)
+        ]
 
     def _given(self, name: str, default: Any = None) -> Any:
         value = self.get(name)
@@ -132,6 +144,18 @@ def json_entries(path: Path, data: Path, source: str = "") -> Iterator[Entry | P
         return
     for index, annotation in enumerate(value):
         yield Entry(annotation, f"{where}[{index}]", source, index)
+
+
+def parts_of(entries: Iterable[Entry | Problem], name: str) -> Iterator[Entry | Problem]:
+    """The annotations in the lists `name` of `entries`; `source` tells one entry's from another's."""
+    for entry in entries:
+        if isinstance(entry, Problem):
+            yield entry
+            continue
+        try:
+            yield from (replace(part, source=str(entry.index)) for part in entry.parts(name))
+        except UnusableError as error:
+            yield Problem(entry.where, str(error))
 
 
 def read_json(path: Path) -> Any:
@@ -191,7 +215,7 @@ def find_video(folder: Path, name: str, data: Path, *, endings: Sequence[str] = 
         UnusableError: it is missing, is no file, or lies outside of `folder`, whatever leads there.
     """
     shown = _shown(name)
-    if "\0" in name or PurePosixPath(name).is_absolute():
+    if "\0" in name or PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
         raise UnusableError(f"the video {shown} is not named by a path inside {_place(folder, data)}")
     try:
         root = folder.resolve()
@@ -226,6 +250,20 @@ def parse_seconds(value: Any, what: str) -> float:
     if not math.isfinite(seconds) or seconds < 0:
         raise UnusableError(f"{what} is {_shown(value)}, not a time in seconds")
     return seconds
+
+
+def without_letters(options: Sequence[str]) -> tuple[str, ...]:
+    """Options without the "A. ", "B. ", … that they bring along, if all of them do."""
+    if all(option.startswith(f"{letter}.") for letter, option in zip(LETTERS, options, strict=False)):
+        return tuple(option[2:].strip() for option in options)
+    return tuple(options)
+
+
+def with_letters(options: Sequence[str]) -> str:
+    """Options with "A. ", "B. ", … before them, each on a line; as they are, if they bring them along."""
+    if without_letters(options) != tuple(options):
+        return "\n".join(options)
+    return "\n".join(f"{letter}. {option}" for letter, option in zip(LETTERS, options, strict=False))
 
 
 def _text(value: Any, what: str) -> str:

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
@@ -25,7 +25,6 @@ class Benchmark(ABC):
         variants: the first is the default.
         default_protocol: a name in `PROTOCOLS`.
         streaming: whether questions are asked while the video runs.
-        tasks: by variant, the task types that its authors average over.
     """
 
     name: ClassVar[str]
@@ -58,6 +57,10 @@ class Benchmark(ABC):
             UnusableError: the file cannot be used.
         """
         return ()
+
+    def submission(self, answers: Mapping[str, str | None]) -> str | None:
+        """The file that the benchmark's own server scores, from the letters read by question id; None: it has none."""
+        return None
 
     def read(self, data: Path, variant: str | None = None) -> Iterator[Item | Problem]:
         """The videos with their questions, and every annotation that cannot be used.
@@ -115,7 +118,7 @@ class Placed:
         video: the file.
         label: of the video, for its item's id: its path in the layout.
         start, end: see `Item`.
-        extra: what `Benchmark.subtitles` needs.
+        extra: what `Benchmark.subtitles` needs besides.
     """
 
     question: Question
@@ -123,4 +126,4 @@ class Placed:
     label: str
     start: float = 0.0
     end: float | None = None
-    extra: Mapping[str, str] | None = None
+    extra: Mapping[str, str] = field(default_factory=dict)

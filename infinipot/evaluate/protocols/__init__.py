@@ -3,9 +3,10 @@
 from infinipot.errors import BenchmarkError
 from infinipot.evaluate.protocols.base import Protocol
 from infinipot.evaluate.protocols.lmms_eval import LMMS_EVAL
+from infinipot.evaluate.protocols.official import OFFICIAL
 from infinipot.evaluate.protocols.paper import PAPER
 
-PROTOCOLS: dict[str, Protocol] = {protocol.name: protocol for protocol in (PAPER, LMMS_EVAL)}
+PROTOCOLS: dict[str, Protocol] = {protocol.name: protocol for protocol in (PAPER, LMMS_EVAL, OFFICIAL)}
 
 
 def find_protocol(name: str) -> Protocol:

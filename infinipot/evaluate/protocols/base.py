@@ -29,6 +29,7 @@ class Rules:
         max_new_tokens: the longest answer.
         summary: the averages.
         guess: (question, seed) -> what an unparsed answer counts as; None: wrong.
+        variants: of the benchmark, that the rules are for; None: all.
     """
 
     prompt: Prompt
@@ -37,6 +38,7 @@ class Rules:
     max_new_tokens: int
     summary: Summary = over_questions
     guess: Guess = _no_guess
+    variants: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -53,9 +55,18 @@ class Protocol:
     about: str
     rules: Mapping[str, Rules]
 
-    def covers(self, benchmark: Benchmark) -> bool:
-        """Whether the protocol has rules for the benchmark."""
-        return benchmark.name in self.rules
+    def check(self, benchmark: Benchmark, variant: str) -> None:
+        """Makes sure that the protocol has rules for the benchmark and variant.
+
+        Raises:
+            BenchmarkError: it has none; the message names what it has.
+        """
+        variants = self._rules(benchmark).variants
+        if variants is not None and variant not in variants:
+            raise BenchmarkError(
+                f'protocol "{self.name}" has no rules for {benchmark.title} with variant "{variant}"; '
+                f"it has for {', '.join(variants)}"
+            )
 
     def prompt(self, benchmark: Benchmark, item: Item, question: Question, frame_times: Sequence[float]) -> str:
         """The whole text of the user's turn, behind the video; `frame_times` in seconds, those watched so far."""
@@ -66,9 +77,9 @@ class Protocol:
         return self._rules(benchmark).max_new_tokens
 
     def read_answer(self, benchmark: Benchmark, question: Question, text: str, seed: int = 0) -> str | None:
-        """The answer in the model's text: a letter of the options, or what is compared or judged; None: unparsed.
+        """The answer in the model's text: a letter, or what is compared or judged; None: unparsed.
 
-        Where the protocol draws unparsed answers, they are drawn by `seed` and the question's id.
+        A letter may be none of the options', where the published rules read such a one: it is wrong. Where the protocol draws unparsed answers, they are drawn by `seed` and the question's id.
         """
         rules = self._rules(benchmark)
         answer = rules.read(question, text)
@@ -83,9 +94,9 @@ class Protocol:
         return self._rules(benchmark).frames
 
     def _rules(self, benchmark: Benchmark) -> Rules:
-        if not self.covers(benchmark):
+        if benchmark.name not in self.rules:
             raise BenchmarkError(
-                f'protocol "{self.name}" has no rules for {benchmark.title}; it has for {", ".join(self.rules)}. '
-                f"The default for {benchmark.title} is {benchmark.default_protocol}"
+                f'protocol "{self.name}" has no rules for {benchmark.title}, whose default is '
+                f'"{benchmark.default_protocol}"; it has for {", ".join(self.rules)}'
             )
         return self.rules[benchmark.name]

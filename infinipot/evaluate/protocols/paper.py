@@ -9,6 +9,7 @@ What differs, and why:
 - An unparsed answer is wrong. That old file took it for "C"; the newer one's reading was not published with it.
 - At most 32 tokens are generated, not 300: the first letter counts.
 - MLVU's test set, which the code does not run, gets the letters of its six options.
+- RVS is not in the published code: its rules are those of ReKV, which the paper compares with.
 """
 
 import re
@@ -16,6 +17,7 @@ from collections.abc import Sequence
 
 from infinipot.evaluate.metrics import over_questions, over_tasks
 from infinipot.evaluate.protocols.base import Protocol, Rules
+from infinipot.evaluate.protocols.official import RVS
 from infinipot.evaluate.records import Item, Question, Sampling
 
 FRAMES = Sampling("uniform", frames=768, fps=2.0, pixels=(128 * 28 * 28, 128 * 28 * 28))
@@ -51,14 +53,14 @@ def first_of_four(question: Question, text: str) -> str | None:
     """The first capital A to D, or as far as the options go: also one inside a word."""
     last = max("D", question.letters[-1])
     found = re.search(f"[A-{last}]", text.replace("Answer", ""))
-    return found[0] if found and found[0] in question.letters else None
+    return found[0] if found else None
 
 
 def first_of_five(question: Question, text: str) -> str | None:
     """The first capital A to E, with the brackets and blanks round it, which may hold no other blank: "( A )" fails."""
     found = re.search(r"[( ]*[A-E][) ]*", text.replace("Answer", ""))
     letter = found[0].strip().strip("()") if found else ""
-    return letter if letter and letter in question.letters else None
+    return letter if len(letter) == 1 else None
 
 
 PAPER = Protocol(
@@ -66,8 +68,9 @@ PAPER = Protocol(
     "as the published InfiniPot-V code: 768 frames, the first letter counts, an unparsed answer is wrong",
     {
         "mlvu": Rules(only_the_letter, first_of_four, FRAMES, LONGEST, over_tasks),
-        "video-mme": Rules(video_mme, first_of_four, FRAMES, LONGEST, over_questions),
-        "longvideobench": Rules(the_letter_for, first_of_five, FRAMES, LONGEST, over_tasks),
+        "video-mme": Rules(video_mme, first_of_four, FRAMES, LONGEST, over_questions, variants=("no-subtitles",)),
+        "longvideobench": Rules(the_letter_for, first_of_five, FRAMES, LONGEST, over_tasks, variants=("val", "test")),
         "egoschema": Rules(only_the_letter, first_of_five, FRAMES, LONGEST, over_questions),
+        "rvs": RVS,
     },
 )

@@ -55,25 +55,26 @@ class Entry:
         return _text(value, f'"{name}"')
 
     def texts(self, name: str) -> tuple[str, ...]:
-        """A list of at least two texts, and no more than there are letters: the options of a question."""
+        """The options of a question: at least two, and no more than there are letters. Numbers become texts."""
         value = self._given(name)
         if not isinstance(value, list | tuple):
             raise UnusableError(f'"{name}" is {_kind(value)}, not a list of texts')
         if not 2 <= len(value) <= len(LETTERS):
             raise UnusableError(f'"{name}" holds {len(value)} options; 2 to {len(LETTERS)} are possible')
-        return tuple(_text(option, f'"{name}"[{index}]') for index, option in enumerate(value))
+        return tuple(_option(option, f'"{name}"[{index}]') for index, option in enumerate(value))
+
+    def option(self, name: str) -> str:
+        """A text as in `texts`."""
+        return _option(self._given(name), f'"{name}"')
 
     def label(self, name: str) -> str:
         """A short name of something: a text, or a whole number."""
         value = self._given(name)
-        if is_whole(value) and not isinstance(value, bool) and abs(value) < 1 << 63:
-            return str(value)
-        return _text(value, f'"{name}"')
+        return str(value) if is_whole(value) and not isinstance(value, bool) else _text(value, f'"{name}"')
 
-    def seconds(self, name: str, default: float | None = None) -> float:
+    def seconds(self, name: str) -> float:
         """A time from 0 on: a number, or a text such as "754.5", "12:34" or "0:12:34"."""
-        value = self._given(name, default)
-        return parse_seconds(value, f'"{name}"')
+        return parse_seconds(self._given(name), f'"{name}"')
 
     def whole(self, name: str) -> int:
         """A whole number."""
@@ -86,16 +87,14 @@ class Entry:
         """The letter of the right option, which is given by its number from 0 on."""
         index = self.whole(name)
         if not 0 <= index < len(options):
-            raise UnusableError(f'"{name}" is {_shown(index)}; there are options 0 to {len(options) - 1}')
+            raise UnusableError(f'"{name}" is {shown(index)}; there are options 0 to {len(options) - 1}')
         return LETTERS[index]
 
     def letter(self, name: str, options: Sequence[str]) -> str:
         """The letter of the right option, which is given as such."""
         value = self.text(name).strip()
         if value not in LETTERS[: len(options)] or len(value) != 1:
-            raise UnusableError(
-                f'"{name}" is {_shown(value)}; one of {", ".join(LETTERS[: len(options)])} was expected'
-            )
+            raise UnusableError(f'"{name}" is {shown(value)}; one of {", ".join(LETTERS[: len(options)])} was expected')
         return value
 
     def parts(self, name: str) -> list["Entry"]:
@@ -125,14 +124,17 @@ def require(data: Path, title: str, *names: str) -> Path:
         BenchmarkError: none does.
     """
     for name in names:
-        if (data / name).exists():
-            return data / name
+        try:
+            if (data / name).exists():
+                return data / name
+        except OSError as error:
+            raise BenchmarkError(f"{title}: {data / name} cannot be reached ({error.strerror})") from None
     other = "".join(f" or {name}" for name in names[1:])
     raise BenchmarkError(f"{title}: {data} does not hold {names[0]}{other}; `infinipot eval --list` shows the layout")
 
 
 def json_entries(path: Path, data: Path, source: str = "") -> Iterator[Entry | Problem]:
-    """The annotations in a JSON file that holds a list of them, or in a JSON Lines file (`.jsonl`)."""
+    """The annotations in a JSON file that holds a list of them."""
     where = path.relative_to(data).as_posix()
     try:
         value = read_json(path)
@@ -159,15 +161,13 @@ def parts_of(entries: Iterable[Entry | Problem], name: str) -> Iterator[Entry | 
 
 
 def read_json(path: Path) -> Any:
-    """The value that a JSON file holds; of a JSON Lines file (`.jsonl`) the list of its lines' values.
+    """The value that a JSON file holds.
 
     Raises:
         UnusableError: it is no JSON.
     """
     content = read_text(path)
     try:
-        if path.suffix == ".jsonl":
-            return [json.loads(line) for line in content.splitlines() if line.strip()]
         return json.loads(content)
     except (ValueError, RecursionError) as error:
         raise UnusableError(f"is no JSON that can be read ({error})") from None
@@ -214,21 +214,23 @@ def find_video(folder: Path, name: str, data: Path, *, endings: Sequence[str] = 
     Raises:
         UnusableError: it is missing, is no file, or lies outside of `folder`, whatever leads there.
     """
-    shown = _shown(name)
+    quoted = shown(name)
     if "\0" in name or PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
-        raise UnusableError(f"the video {shown} is not named by a path inside {_place(folder, data)}")
+        raise UnusableError(f"the video {quoted} is not named by a path inside {_place(folder, data)}")
     try:
         root = folder.resolve()
         for ending in endings:
             path = folder / (name + ending)
             found = path.resolve()
             if not found.is_relative_to(root) or found == root:
-                raise UnusableError(f"the video {shown} lies outside of {_place(folder, data)}")
+                raise UnusableError(f"the video {quoted} lies outside of {_place(folder, data)}")
             if found.is_file():
                 return path, Path(os.path.relpath(path, data)).as_posix()
-    except (OSError, RuntimeError, ValueError):  # names that no file can have, and links that lead to themselves
-        raise UnusableError(f"the video {shown} has no name that a file can have") from None
-    raise UnusableError(f"the video {shown} is not in {_place(folder, data)}")
+    except OSError as error:
+        raise UnusableError(f"the video {quoted} cannot be reached ({error.strerror})") from None
+    except (RuntimeError, ValueError):  # links that lead to themselves, and names that no file can have
+        raise UnusableError(f"the video {quoted} is no file that can be reached") from None
+    raise UnusableError(f"the video {quoted} is not in {_place(folder, data)}")
 
 
 def parse_seconds(value: Any, what: str) -> float:
@@ -248,7 +250,7 @@ def parse_seconds(value: Any, what: str) -> float:
     except (ValueError, OverflowError):
         pass
     if not math.isfinite(seconds) or seconds < 0:
-        raise UnusableError(f"{what} is {_shown(value)}, not a time in seconds")
+        raise UnusableError(f"{what} is {shown(value)}, not a time in seconds")
     return seconds
 
 
@@ -260,8 +262,8 @@ def without_letters(options: Sequence[str]) -> tuple[str, ...]:
 
 
 def with_letters(options: Sequence[str]) -> str:
-    """Options with "A. ", "B. ", … before them, each on a line; as they are, if they bring them along."""
-    if without_letters(options) != tuple(options):
+    """Options with "A. ", "B. ", … before them, each on a line; as they are, if the first brings its own."""
+    if options[0].startswith("A."):
         return "\n".join(options)
     return "\n".join(f"{letter}. {option}" for letter, option in zip(LETTERS, options, strict=False))
 
@@ -278,16 +280,20 @@ def _text(value: Any, what: str) -> str:
     return value
 
 
+def _option(value: Any, what: str) -> str:
+    return str(value) if is_real(value) and not isinstance(value, bool) else _text(value, what)
+
+
 def _place(folder: Path, data: Path) -> str:
     return "the data folder" if folder == data else f"{folder.relative_to(data).as_posix()}/"
 
 
 def _kind(value: Any) -> str:
     kinds = {dict: "an object", list: "a list", str: "a text", bool: "true or false", type(None): "null"}
-    return kinds.get(type(value), "a number")
+    return kinds.get(type(value), "a number" if is_real(value) else "something else")
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
     """A value in quotes on one line, cut short."""
-    shown = ascii(value) if not isinstance(value, str) or not value.isprintable() else repr(value)
-    return shown if len(shown) <= _LONGEST_SHOWN else shown[:_LONGEST_SHOWN] + "…"
+    text = repr(value) if isinstance(value, str) and value.isprintable() else ascii(value)
+    return text if len(text) <= _LONGEST_SHOWN else text[:_LONGEST_SHOWN] + "…"

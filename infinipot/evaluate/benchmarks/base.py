@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from infinipot.errors import BenchmarkError
-from infinipot.evaluate.benchmarks.annotations import Entry, UnusableError
+from infinipot.evaluate.benchmarks.annotations import Entry, UnusableError, shown
 from infinipot.evaluate.records import Item, Problem, Question, Subtitle
 
 
@@ -43,8 +43,8 @@ class Benchmark(ABC):
         """The annotations of `variant`, one a question, and files that could not be read."""
 
     @abstractmethod
-    def place(self, entry: Entry, data: Path, variant: str) -> "Placed | Iterable[Placed]":
-        """The question or questions that an annotation holds, with their video.
+    def place(self, entry: Entry, data: Path, variant: str) -> "Placed":
+        """The question that an annotation holds, with its video.
 
         Raises:
             UnusableError: the annotation cannot be used.
@@ -87,12 +87,11 @@ class Benchmark(ABC):
                 yield entry
                 continue
             try:
-                made = self.place(entry, data, variant)
-                for placed in [made] if isinstance(made, Placed) else list(made):
-                    if placed.question.id in known:
-                        raise UnusableError(f"the id {placed.question.id} was used before; the first one counts")
-                    known.add(placed.question.id)
-                    videos.setdefault((placed.video, placed.start, placed.end), []).append(placed)
+                placed = self.place(entry, data, variant)
+                if placed.question.id in known:
+                    raise UnusableError(f"the id {shown(placed.question.id)} was used before; the first one counts")
+                known.add(placed.question.id)
+                videos.setdefault((placed.video, placed.start, placed.end), []).append(placed)
             except UnusableError as error:
                 yield Problem(entry.where, str(error))
         yield from self._items(data, variant, videos.values())

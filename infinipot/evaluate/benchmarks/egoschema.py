@@ -10,7 +10,15 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import ClassVar
 
-from infinipot.evaluate.benchmarks.annotations import Entry, UnusableError, find_video, json_entries, read_json, require
+from infinipot.evaluate.benchmarks.annotations import (
+    Entry,
+    UnusableError,
+    find_video,
+    json_entries,
+    read_json,
+    require,
+    shown,
+)
 from infinipot.evaluate.benchmarks.base import Benchmark, Placed
 from infinipot.evaluate.records import LETTERS, Problem, Question
 
@@ -48,7 +56,7 @@ videos/<q_uid>.mp4      or video/"""
                 yield Entry({**entry.value, "answer": answers[uid]}, entry.where, index=entry.index)  # type: ignore[union-attr]
             elif not isinstance(uid, str):  # unlike one of the many that are not in the subset
                 yield entry if isinstance(entry, Problem) else Entry(entry.value, entry.where, index=entry.index)
-        yield from (Problem("subset_answers.json", f"{uid!r:.60} is not in questions.json") for uid in left)
+        yield from (Problem("subset_answers.json", f"{shown(uid)} is not in questions.json") for uid in left)
 
     def place(self, entry: Entry, data: Path, variant: str) -> Placed:
         uid = entry.text("q_uid")

@@ -31,7 +31,7 @@ class MLVU(Benchmark):
     layout: ClassVar[str] = """\
 dev
   json/1_plotQA.json … json/7_topic_reasoning.json     a list of {video, question, candidates, answer, …} each
-  video/1_plotQA/*.mp4 … video/7_topic_reasoning/*.mp4
+  video/1_plotQA/*.mp4 … video/7_topic_reasoning/*.mp4 or video/plotQA/ …
 test
   test-ground-truth/test_mcq_gt.json                   or test_multi_choice_tasks.json, without answers
   video/*.mp4                                          or MLVU_Test/video/"""
@@ -49,7 +49,7 @@ test
     def place(self, entry: Entry, data: Path, variant: str) -> Placed:
         if variant == "dev":
             task = entry.source.partition("_")[2]
-            folder = data / "video" / entry.source
+            folder = require(data, self.title, f"video/{entry.source}", f"video/{task}")
             identity = f"{task}-{entry.index}"
         else:
             task = entry.text("question_type")
@@ -64,7 +64,7 @@ def _letter(entry: Entry, options: tuple[str, ...], variant: str) -> str | None:
     """The letter of the option that the answer repeats; with two alike the last, as the authors' code has it."""
     if variant == "test" and entry.get("answer") is None:
         return None
-    answer = entry.text("answer").strip()
+    answer = entry.option("answer").strip()
     matching = [index for index, option in enumerate(options) if option.strip() == answer]
     if not matching:
         raise UnusableError(f'"answer" is none of the {len(options)} candidates')

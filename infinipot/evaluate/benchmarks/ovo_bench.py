@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar
 
-from infinipot.evaluate.benchmarks.annotations import Entry, UnusableError, find_video, json_entries, require
+from infinipot.evaluate.benchmarks.annotations import Entry, UnusableError, find_video, json_entries, require, shown
 from infinipot.evaluate.benchmarks.base import Benchmark, Placed
 from infinipot.evaluate.records import Problem, Question
 
@@ -68,7 +68,7 @@ def _mode(entry: Entry) -> str:
     for mode, tasks in MODES.items():
         if task in tasks:
             return mode
-    raise UnusableError(f'"task" is {task!r:.40}, none of the twelve')
+    raise UnusableError(f'"task" is {shown(task)}, none of the twelve')
 
 
 def _forward(task: str, entry: Entry) -> tuple[str, str]:

@@ -6,6 +6,7 @@ name counts. That is what the readers of this file in ReKV's code and its descen
 at hand when this was written.
 """
 
+import re
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import ClassVar
@@ -20,7 +21,7 @@ FILES = {"ego": "ego/ego4d_oe.json", "movie": "movie/movienet_oe.json"}
 class RVS(Benchmark):
     name: ClassVar[str] = "rvs"
     title: ClassVar[str] = "RVS"
-    about: ClassVar[str] = "RVS-Ego and RVS-Movie: open questions asked while videos of 30 to 60 minutes run"
+    about: ClassVar[str] = "RVS-Ego and RVS-Movie: open questions asked while long videos run"
     paper: ClassVar[str] = "arXiv 2406.08085 (VStream-QA); arXiv 2503.00540 (ReKV)"
     source: ClassVar[str] = "https://huggingface.co/datasets/Becomebright/RVS"
     licence: ClassVar[str] = "CC BY-NC 4.0; the videos are Ego4D's and MovieNet's"
@@ -38,8 +39,8 @@ movie/videos/*.mp4"""
 
     def place(self, entry: Entry, data: Path, variant: str) -> Placed:
         video_id = entry.label("video_id")
-        name = PurePosixPath(entry.text("video_path", default=video_id)).name or video_id
-        stem = name.removesuffix(PurePosixPath(name).suffix) if name != video_id else name
+        path = PurePosixPath(entry.text("video_path", default=video_id))
+        name = re.sub(r"\.(mp4|mkv|avi|webm|npy)$", "", path.name or video_id)
         question = Question(
             id=f"{video_id}-{entry.index}",
             text=entry.text("question"),
@@ -50,4 +51,4 @@ movie/videos/*.mp4"""
             judged=True,
         )
         folder = require(data, self.title, f"{variant}/videos")
-        return Placed(question, *find_video(folder, stem, data, endings=(".mp4", ".mkv", ".avi", ".webm", "")))
+        return Placed(question, *find_video(folder, name, data, endings=(".mp4", ".mkv", ".avi", ".webm")))

@@ -91,6 +91,8 @@ def _options(entry: Entry) -> tuple[str, ...]:
             value = ast.literal_eval(value.strip()) if len(value) <= _LONGEST_LIST else None
         except (ValueError, SyntaxError, RecursionError, MemoryError):
             value = None
+        if value is None:
+            raise UnusableError('"options" is no list of texts')
     options = Entry({"options": value}, entry.where).texts("options")
     if len(options) != 4:
         raise UnusableError(f'"options" holds {len(options)} options, not four')

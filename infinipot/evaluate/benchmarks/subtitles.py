@@ -38,8 +38,9 @@ def read_timed_lines(path: Path, offset: float, duration: float) -> tuple[Subtit
 
     Args:
         path: of the file.
-        offset: its times less this are the video's; what lies before the video's beginning is left out.
-        duration: seconds of the video on the file's own clock: the end of a line that has none.
+        offset: its times less this are the video's; what was said before its beginning has times below 0.
+        duration: of the video in seconds: the end of a line that has none, on the clock of `path`, as the authors'
+            loader has it.
 
     Raises:
         UnusableError: it cannot be read or holds something else.
@@ -51,9 +52,7 @@ def read_timed_lines(path: Path, offset: float, duration: float) -> tuple[Subtit
         read = [_timed_line(Entry(line, path.name), duration) for line in lines]
     except UnusableError as error:
         raise UnusableError(f"the subtitles {path.name} cannot be used: {error}") from None
-    return tuple(
-        Subtitle(start - offset, end - offset, text) for start, end, text in read if text.strip() and end > offset
-    )
+    return tuple(Subtitle(start - offset, end - offset, text) for start, end, text in read if text.strip())
 
 
 def _timed_line(entry: Entry, duration: float) -> tuple[float, float, str]:

@@ -15,7 +15,6 @@ from infinipot.evaluate.benchmarks.annotations import (
     find_video,
     json_entries,
     require,
-    with_letters,
     without_letters,
 )
 from infinipot.evaluate.benchmarks.base import Benchmark, Placed
@@ -55,7 +54,7 @@ subtitle/<videoID>.srt                   for the variant with subtitles; videos 
             answer=entry.letter("answer", given),
             task=entry.text("task_type"),
             group=entry.text("duration"),
-            details={"options": with_letters(given), "subtitles": "yes" if variant == "subtitles" else ""},
+            details={"options": "\n".join(given), "subtitles": "yes" if variant == "subtitles" else ""},
         )
         video, label = find_video(folder, video_id, data, endings=(".mp4", ".MP4", ".mkv", ".webm"))
         return Placed(question, video, label, extra={"subtitles": video_id})
@@ -85,7 +84,7 @@ def parquet_entries(path: Path, data: Path) -> Iterator[Entry | Problem]:
     try:
         table = parquet.read_table(path)
         rows = table.select([name for name in COLUMNS if name in table.column_names]).to_pylist()
-    except (pyarrow.ArrowException, OSError, ValueError) as error:
+    except (pyarrow.ArrowException, OSError, ValueError, KeyError) as error:
         yield Problem(where, f"is no Parquet file that can be read ({str(error).splitlines()[0]})")
         return
     for index, row in enumerate(rows):

@@ -79,7 +79,8 @@ class Protocol:
     def read_answer(self, benchmark: Benchmark, question: Question, text: str, seed: int = 0) -> str | None:
         """The answer in the model's text: a letter, or what is compared or judged; None: unparsed.
 
-        A letter may be none of the options', where the published rules read such a one: it is wrong. Where the protocol draws unparsed answers, they are drawn by `seed` and the question's id.
+        A letter may be none of the options', where the published rules read such a one: it is wrong. Where the
+        protocol draws unparsed answers, they are drawn by `seed` and the question's id.
         """
         rules = self._rules(benchmark)
         answer = rules.read(question, text)

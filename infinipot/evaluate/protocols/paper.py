@@ -9,6 +9,8 @@ What differs, and why:
 - An unparsed answer is wrong. That old file took it for "C"; the newer one's reading was not published with it.
 - At most 32 tokens are generated, not 300: the first letter counts.
 - MLVU's test set, which the code does not run, gets the letters of its six options.
+- LongVideoBench's task types are its question categories; the code takes them from the names of converted files that
+  were not published.
 - RVS is not in the published code: its rules are those of ReKV, which the paper compares with.
 """
 

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from pathlib import Path
 
 import pytest
 from benchmark_layouts import LAYOUTS, egoschema, longvideobench, mlvu, ovo_bench, rvs, streaming_bench, video_mme
@@ -181,3 +182,12 @@ def test_streaming_bench_as_table_or_as_json(tmp_path):
     (only,) = items("streaming-bench", tmp_path)
     assert [(q.id, q.at) for q in only.questions] == [("sample_12-0-0", 2), ("sample_12-1-0", 63)]
     assert only.questions[0].details["options"] == "A. 1\nB. 2\nC. 3\nD. 4"
+
+
+def test_the_page_of_benchmarks_says_what_they_say():
+    page = (Path(__file__).parents[1] / "docs" / "benchmarks.md").read_text()
+    for benchmark in BENCHMARKS.values():
+        section = page[page.index(f"## {benchmark.title}\n") :].removeprefix("## ").partition("\n## ")[0]
+        assert f"\n```\n{benchmark.layout}\n```\n" in section
+        said = [benchmark.name, benchmark.paper, benchmark.source, benchmark.licence, benchmark.default_protocol]
+        assert [part for part in (*said, *benchmark.variants, benchmark.about[1:]) if part not in section] == []

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from infinipot import BenchmarkError
 from infinipot.evaluate import BENCHMARKS, Item, Problem, find_benchmark
+from infinipot.evaluate.benchmarks.annotations import UnusableError, parse_seconds
 
 MAIN = {
     "mlvu": "json/1_plotQA.json",
@@ -250,6 +251,19 @@ def test_nothing_that_annotations_hold_raises(miniature, data):
         hold(name, folder, variant)
     finally:
         file.write_bytes(kept)
+
+
+@pytest.mark.parametrize(
+    ("given", "seconds"),
+    [(0, 0), (2.5, 2.5), ("754.5", 754.5), ("12:34", 754), ("00:03:10", 190), (" 1:00:00 ", 3600)]
+    + [(wrong, None) for wrong in (-1, "-1", "nan", float("inf"), 10**400, True, "1:2:3:4", "soon", "", [1], "1:-2")],
+)
+def test_times_are_numbers_or_clocks(given, seconds):
+    if seconds is None:
+        with pytest.raises(UnusableError, match="not a time in seconds"):
+            parse_seconds(given, '"at"')
+    else:
+        assert parse_seconds(given, '"at"') == seconds
 
 
 def test_options_of_a_table_are_read_as_a_list_and_never_run(tmp_path):

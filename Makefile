@@ -1,13 +1,15 @@
 # make demo    the main job on the embedded model, nothing to download
 # make test    lint, types and tests
 # make setup   the environment in .venv alone
+# make test-lmms-eval   the lmms-eval plug-in, in an environment of its own: .venv-lmms-eval
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+LMMS_EVAL_VENV := .venv-lmms-eval
 export HF_HUB_OFFLINE := 1
 
-.PHONY: setup demo test lint bench clean
+.PHONY: setup demo test test-lmms-eval lint bench clean
 
 setup: $(VENV)/.done
 
@@ -30,10 +32,19 @@ lint: setup
 test: lint
 	$(BIN)/python -m pytest
 
+test-lmms-eval: $(LMMS_EVAL_VENV)/.done
+	$(LMMS_EVAL_VENV)/bin/python -m pytest tests/lmms_eval
+
+$(LMMS_EVAL_VENV)/.done: pyproject.toml tests/lmms_eval/constraints.txt
+	$(PYTHON) -m venv $(LMMS_EVAL_VENV)
+	$(LMMS_EVAL_VENV)/bin/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(LMMS_EVAL_VENV)/bin/python -m pip install --quiet --constraint tests/lmms_eval/constraints.txt --editable ".[lmms-eval]" pytest
+	touch $@
+
 bench: setup
 	$(BIN)/python benchmarks/compression.py
 	$(BIN)/python benchmarks/endless.py
 	$(BIN)/infinipot bench needle
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(LMMS_EVAL_VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

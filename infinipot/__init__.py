@@ -1,6 +1,7 @@
 """Watch a video of any length with a multimodal language model, in a fixed amount of memory."""
 
 from infinipot.errors import (
+    BenchmarkError,
     CapError,
     FrameError,
     InfinipotError,
@@ -17,6 +18,7 @@ from infinipot.video import Frame, open_video
 __version__ = "0.1.0"
 
 __all__ = [
+    "BenchmarkError",
     "CapError",
     "Frame",
     "FrameError",

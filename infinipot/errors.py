@@ -30,3 +30,7 @@ class CapError(InfinipotError):
 
 class QuestionError(InfinipotError, ValueError):
     """A question that cannot be asked now, such as one before the first frame."""
+
+
+class BenchmarkError(InfinipotError):
+    """A benchmark or protocol that is not known, or data that do not lie as the benchmark lays them out."""

@@ -1,0 +1,128 @@
+"""What every benchmark says of itself, and how its annotations become items. Knows no prompt, metric or model."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar
+
+from infinipot.errors import BenchmarkError
+from infinipot.evaluate.benchmarks.annotations import Entry, UnusableError, shown
+from infinipot.evaluate.records import Item, Problem, Question, Subtitle
+
+
+class Benchmark(ABC):
+    """A benchmark as its authors lay it out on disk.
+
+    Attributes:
+        name: in kebab case.
+        title: as its authors write it.
+        about: one line.
+        paper: where it is described.
+        source: where to get it.
+        licence: a note, no legal advice; the authors' own page counts.
+        layout: the tree that is expected in the data folder.
+        variants: the first is the default.
+        default_protocol: a name in `PROTOCOLS`.
+        streaming: whether questions are asked while the video runs.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    about: ClassVar[str]
+    paper: ClassVar[str]
+    source: ClassVar[str]
+    licence: ClassVar[str]
+    layout: ClassVar[str]
+    variants: ClassVar[tuple[str, ...]]
+    default_protocol: ClassVar[str]
+    streaming: ClassVar[bool] = False
+
+    @abstractmethod
+    def entries(self, data: Path, variant: str) -> Iterator[Entry | Problem]:
+        """The annotations of `variant`, one a question, and files that could not be read."""
+
+    @abstractmethod
+    def place(self, entry: Entry, data: Path, variant: str) -> "Placed":
+        """The question that an annotation holds, with its video.
+
+        Raises:
+            UnusableError: the annotation cannot be used.
+        """
+
+    def subtitles(self, data: Path, variant: str, placed: "Placed") -> tuple[Subtitle, ...]:
+        """The subtitles of a video; none, unless a benchmark has some.
+
+        Raises:
+            UnusableError: the file cannot be used.
+        """
+        return ()
+
+    def submission(self, answers: Mapping[str, str | None]) -> str | None:
+        """The file that the benchmark's own server scores, from the letters read by question id; None: it has none."""
+        return None
+
+    def read(self, data: Path, variant: str | None = None) -> Iterator[Item | Problem]:
+        """The videos with their questions, and every annotation that cannot be used.
+
+        Problems come first, then the items in the order of the annotations. What the annotation files hold raises
+        nothing.
+
+        Args:
+            data: the folder that holds `layout`.
+            variant: one of `variants`; the first, if not given.
+
+        Raises:
+            BenchmarkError: at the first item, for an unknown variant or a file of the layout that is missing.
+        """
+        variant = self.variants[0] if variant is None else variant
+        if variant not in self.variants:
+            raise BenchmarkError(f'{self.title} has no variant "{variant}"; possible: {", ".join(self.variants)}')
+        if not data.is_dir():
+            raise BenchmarkError(f"{self.title}: the data folder {data} does not exist")
+        videos: dict[tuple[Path, float, float | None], list[Placed]] = {}
+        known: set[str] = set()
+        for entry in self.entries(data, variant):
+            if isinstance(entry, Problem):
+                yield entry
+                continue
+            try:
+                placed = self.place(entry, data, variant)
+                if placed.question.id in known:
+                    raise UnusableError(f"the id {shown(placed.question.id)} was used before; the first one counts")
+                known.add(placed.question.id)
+                videos.setdefault((placed.video, placed.start, placed.end), []).append(placed)
+            except UnusableError as error:
+                yield Problem(entry.where, str(error))
+        yield from self._items(data, variant, videos.values())
+
+    def _items(self, data: Path, variant: str, videos: Iterable[list["Placed"]]) -> Iterator[Item | Problem]:
+        for together in videos:
+            first = together[0]
+            try:
+                subtitles = self.subtitles(data, variant, first)
+            except UnusableError as error:
+                yield Problem(first.label, f"{error} ({len(together)} questions are left out)")
+                continue
+            span = "" if first.start == 0.0 and first.end is None else f"@{first.start:g}-{first.end or 0.0:g}"
+            questions = tuple(placed.question for placed in together)
+            yield Item(first.label + span, first.video, questions, first.start, first.end, subtitles)
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A question with its video.
+
+    Attributes:
+        video: the file.
+        label: of the video, for its item's id: its path in the layout.
+        start, end: see `Item`.
+        extra: what `Benchmark.subtitles` needs besides.
+    """
+
+    question: Question
+    video: Path
+    label: str
+    start: float = 0.0
+    end: float | None = None
+    extra: Mapping[str, str] = field(default_factory=dict)

@@ -1,0 +1,71 @@
+"""MLVU, the multiple-choice tasks (arXiv 2406.04264).
+
+Dev: nine annotation files, one a task type, in https://huggingface.co/datasets/MLVU/MVLU; the seven of multiple choice
+are read (the sub-scene and summary tasks are free generation). Test: https://huggingface.co/datasets/MLVU/MLVU_Test,
+six options; its answers were withheld at first and are in `test-ground-truth/` by now. Where only the questions are
+there they are asked unlabelled. An answer is the text of the right candidate.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import ClassVar
+
+from infinipot.evaluate.benchmarks.annotations import Entry, UnusableError, find_video, json_entries, require
+from infinipot.evaluate.benchmarks.base import Benchmark, Placed
+from infinipot.evaluate.records import LETTERS, Problem, Question
+
+DEV = ("1_plotQA", "2_needle", "3_ego", "4_count", "5_order", "6_anomaly_reco", "7_topic_reasoning")
+TEST = ("test-ground-truth/test_mcq_gt.json", "test_multi_choice_tasks.json", "MLVU_Test/test_question.json")
+
+
+class MLVU(Benchmark):
+    name: ClassVar[str] = "mlvu"
+    title: ClassVar[str] = "MLVU"
+    about: ClassVar[str] = "videos of 3 minutes to 2 hours, multiple choice, 7 task types (dev) or 9 (test)"
+    paper: ClassVar[str] = "arXiv 2406.04264"
+    source: ClassVar[str] = (
+        "dev: https://huggingface.co/datasets/MLVU/MVLU, the folder MLVU/; "
+        "test: https://huggingface.co/datasets/MLVU/MLVU_Test"
+    )
+    licence: ClassVar[str] = "CC BY-NC-SA 4.0, research only; the videos belong to their makers"
+    layout: ClassVar[str] = """\
+dev
+  json/1_plotQA.json … json/7_topic_reasoning.json     a list of {video, question, candidates, answer, …} each
+  video/1_plotQA/*.mp4 … video/7_topic_reasoning/*.mp4 or video/plotQA/ …
+test
+  test-ground-truth/test_mcq_gt.json                   or test_multi_choice_tasks.json, without answers
+  video/*.mp4                                          or MLVU_Test/video/"""
+    variants: ClassVar[tuple[str, ...]] = ("dev", "test")
+    default_protocol: ClassVar[str] = "paper"
+
+    def entries(self, data: Path, variant: str) -> Iterator[Entry | Problem]:
+        if variant == "test":
+            yield from json_entries(require(data, self.title, *TEST), data)
+            return
+        files = [require(data, self.title, f"json/{task}.json") for task in DEV]
+        for path in files:
+            yield from json_entries(path, data, source=path.stem)
+
+    def place(self, entry: Entry, data: Path, variant: str) -> Placed:
+        if variant == "dev":
+            task = entry.source.partition("_")[2]
+            folder = require(data, self.title, f"video/{entry.source}", f"video/{task}")
+            identity = f"{task}-{entry.index}"
+        else:
+            task = entry.text("question_type")
+            folder = require(data, self.title, "video", "MLVU_Test/video")
+            identity = entry.label("question_id")
+        options = entry.texts("candidates")
+        question = Question(identity, entry.text("question"), options, _letter(entry, options, variant), task)
+        return Placed(question, *find_video(folder, entry.text("video"), data))
+
+
+def _letter(entry: Entry, options: tuple[str, ...], variant: str) -> str | None:
+    """The letter of the option that the answer repeats; with two alike the last, as the authors' code has it."""
+    if variant == "test" and entry.get("answer") is None:
+        return None
+    answer = entry.option("answer").strip()
+    matching = [index for index, option in enumerate(options) if option.strip() == answer]
+    if not matching:
+        raise UnusableError(f'"answer" is none of the {len(options)} candidates')
+    return LETTERS[matching[-1]]

@@ -1,0 +1,84 @@
+"""OVO-Bench (arXiv 2501.05510): backward tracing, real-time perception, forward responding.
+
+Annotations as in https://github.com/JoeLeelyf/OVO-Bench, videos as in
+https://huggingface.co/datasets/JoeLeelyf/OVO-Bench.
+Its own code cuts a clip for every question (`chunked_videos/`); here the source video is watched once, and each
+question asked at its `realtime`. A forward annotation is one question for each of its moments in `test_info`: how
+often an action was done by then (REC), whether a step is going on (SSR), whether one can answer yet (CRR).
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import ClassVar
+
+from infinipot.evaluate.benchmarks.annotations import Entry, UnusableError, find_video, json_entries, require, shown
+from infinipot.evaluate.benchmarks.base import Benchmark, Placed
+from infinipot.evaluate.records import Problem, Question
+
+MODES = {
+    "backward": ("EPM", "ASI", "HLD"),
+    "real-time": ("OCR", "ACR", "ATR", "STU", "FPD", "OJR"),
+    "forward": ("REC", "SSR", "CRR"),
+}
+
+
+class OVOBench(Benchmark):
+    name: ClassVar[str] = "ovo-bench"
+    title: ClassVar[str] = "OVO-Bench"
+    about: ClassVar[str] = "questions at their moment: 12 task types in three modes, backward, real-time and forward"
+    paper: ClassVar[str] = "arXiv 2501.05510"
+    source: ClassVar[str] = (
+        "annotations: https://github.com/JoeLeelyf/OVO-Bench, data/; "
+        "videos: https://huggingface.co/datasets/JoeLeelyf/OVO-Bench, unpacked to src_videos/"
+    )
+    licence: ClassVar[str] = "CC BY-NC-SA 4.0 by its code, CC BY-SA 4.0 by its data page; and the sources' own"
+    layout: ClassVar[str] = """\
+ovo_bench_new.json        a list of {id, task, video, realtime, question, options, gt}; forward: test_info
+src_videos/<video>        such as src_videos/MovieNet/tt0048028.mp4"""
+    variants: ClassVar[tuple[str, ...]] = ("all", *MODES)
+    default_protocol: ClassVar[str] = "official"
+    streaming: ClassVar[bool] = True
+
+    def entries(self, data: Path, variant: str) -> Iterator[Entry | Problem]:
+        for entry in json_entries(require(data, self.title, "ovo_bench_new.json", "ovo_bench.json"), data):
+            try:
+                if isinstance(entry, Problem):
+                    yield entry
+                elif variant in ("all", mode := _mode(entry)):
+                    yield from entry.parts("test_info") if mode == "forward" else [entry]
+            except UnusableError as error:
+                yield Problem(entry.where, str(error))
+
+    def place(self, entry: Entry, data: Path, variant: str) -> Placed:
+        task, mode = entry.text("task"), _mode(entry)
+        identity = entry.label("id")
+        options: tuple[str, ...] = ()
+        if mode == "forward":
+            identity = f"{identity}_{entry.index}"
+            text, answer = _forward(task, entry)
+        else:
+            text, options = entry.text("question"), entry.texts("options")
+            answer = entry.choice("gt", options)
+        question = Question(identity, text, options, answer, task, at=entry.seconds("realtime"), group=mode)
+        return Placed(question, *find_video(require(data, self.title, "src_videos"), entry.text("video"), data))
+
+
+def _mode(entry: Entry) -> str:
+    task = entry.text("task")
+    for mode, tasks in MODES.items():
+        if task in tasks:
+            return mode
+    raise UnusableError(f'"task" is {shown(task)}, none of the twelve')
+
+
+def _forward(task: str, entry: Entry) -> tuple[str, str]:
+    """What is asked at one moment of a forward annotation, and what is right then."""
+    if task == "REC":
+        count = entry.whole("count")
+        if not 0 <= count < 10**6:
+            raise UnusableError('"count" is no number of times')
+        return f"How many times did they {entry.text('activity')}?", str(count)
+    right = entry.whole("type")
+    if right not in (0, 1):
+        raise UnusableError('"type" is neither 0 nor 1')
+    return entry.text("step" if task == "SSR" else "question"), ("No", "Yes")[right]

@@ -1,0 +1,54 @@
+"""RVS-Ego and RVS-Movie: open questions asked while the video runs (VStream-QA, arXiv 2406.08085).
+
+As ReKV (arXiv 2503.00540) arranges them, in https://huggingface.co/datasets/Becomebright/RVS: a video with its
+conversations, each asked at its `end_time`. `video_path` names the file as it lay on the authors' disk; only its last
+name counts. That is what the readers of this file in ReKV's code and its descendants show; the data set itself was not
+at hand when this was written.
+"""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import ClassVar
+
+from infinipot.evaluate.benchmarks.annotations import Entry, find_video, json_entries, parts_of, require
+from infinipot.evaluate.benchmarks.base import Benchmark, Placed
+from infinipot.evaluate.records import Problem, Question
+
+FILES = {"ego": "ego/ego4d_oe.json", "movie": "movie/movienet_oe.json"}
+
+
+class RVS(Benchmark):
+    name: ClassVar[str] = "rvs"
+    title: ClassVar[str] = "RVS"
+    about: ClassVar[str] = "RVS-Ego and RVS-Movie: open questions asked while long videos run"
+    paper: ClassVar[str] = "arXiv 2406.08085 (VStream-QA); arXiv 2503.00540 (ReKV)"
+    source: ClassVar[str] = "https://huggingface.co/datasets/Becomebright/RVS"
+    licence: ClassVar[str] = "CC BY-NC 4.0; the videos are Ego4D's and MovieNet's"
+    layout: ClassVar[str] = """\
+ego/ego4d_oe.json           a list of {video_id, video_path, conversations: [{question, answer, end_time}]}
+ego/videos/*.mp4
+movie/movienet_oe.json
+movie/videos/*.mp4"""
+    variants: ClassVar[tuple[str, ...]] = ("ego", "movie")
+    default_protocol: ClassVar[str] = "official"
+    streaming: ClassVar[bool] = True
+
+    def entries(self, data: Path, variant: str) -> Iterator[Entry | Problem]:
+        yield from parts_of(json_entries(require(data, self.title, FILES[variant]), data), "conversations")
+
+    def place(self, entry: Entry, data: Path, variant: str) -> Placed:
+        video_id = entry.label("video_id")
+        path = PurePosixPath(entry.text("video_path", default=video_id))
+        name = re.sub(r"\.(mp4|mkv|avi|webm|npy)$", "", path.name or video_id)
+        question = Question(
+            id=f"{video_id}-{entry.index}",
+            text=entry.text("question"),
+            options=(),
+            answer=entry.text("answer"),
+            task=f"RVS-{variant.capitalize()}",
+            at=entry.seconds("end_time"),
+            judged=True,
+        )
+        folder = require(data, self.title, f"{variant}/videos")
+        return Placed(question, *find_video(folder, name, data, endings=(".mp4", ".mkv", ".avi", ".webm")))

@@ -1,0 +1,66 @@
+"""Reading subtitles: SubRip files (.srt) and the two JSON forms of LongVideoBench."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+from infinipot.evaluate.benchmarks.annotations import Entry, UnusableError, parse_seconds, read_json, read_text
+from infinipot.evaluate.records import Subtitle
+
+_TIMES = re.compile(r"(\d+:\d+:\d+[,.]\d+)\s*-->\s*(\d+:\d+:\d+[,.]\d+)")
+_TAG = re.compile(r"<[^<>]*>")
+
+
+def read_srt(path: Path) -> tuple[Subtitle, ...]:
+    """The subtitles of a SubRip file, without markup; sections that are none are passed over.
+
+    Raises:
+        UnusableError: it cannot be read, or holds something, but no subtitle.
+    """
+    content = read_text(path)
+    found = []
+    for section in re.split(r"\n\s*\n", content.replace("\r\n", "\n")):
+        lines = section.strip().split("\n")
+        at = next((index for index, line in enumerate(lines) if _TIMES.search(line)), None)
+        if at is None:
+            continue
+        start, end = (parse_seconds(time.replace(",", "."), "a time") for time in _TIMES.search(lines[at]).groups())  # type: ignore[union-attr]
+        text = _TAG.sub("", " ".join(lines[at + 1 :])).strip()
+        if text:
+            found.append(Subtitle(start, end, text))
+    if content.strip() and not found:
+        raise UnusableError(f"the subtitles {path.name} are no SubRip file")
+    return tuple(found)
+
+
+def read_timed_lines(path: Path, offset: float, duration: float) -> tuple[Subtitle, ...]:
+    """The subtitles of LongVideoBench: a list of `{timestamp: [start, end], text}` or `{start, end, line}`.
+
+    Args:
+        path: of the file.
+        offset: its times less this are the video's; what was said before its beginning has times below 0.
+        duration: of the video in seconds: the end of a line that has none, on the clock of `path`, as the authors'
+            loader has it.
+
+    Raises:
+        UnusableError: it cannot be read or holds something else.
+    """
+    try:
+        lines = read_json(path)
+        if not isinstance(lines, list):
+            raise UnusableError("they are no list")
+        read = [_timed_line(Entry(line, path.name), duration) for line in lines]
+    except UnusableError as error:
+        raise UnusableError(f"the subtitles {path.name} cannot be used: {error}") from None
+    return tuple(Subtitle(start - offset, end - offset, text) for start, end, text in read if text.strip())
+
+
+def _timed_line(entry: Entry, duration: float) -> tuple[float, float, str]:
+    stamp: Any = entry.get("timestamp")
+    if stamp is None:
+        return entry.seconds("start"), entry.seconds("end"), entry.text("line", default=" ")
+    if not isinstance(stamp, list) or len(stamp) != 2:
+        raise UnusableError('"timestamp" is no pair of times')
+    start, end = stamp
+    end = end if isinstance(end, float) else duration
+    return parse_seconds(start, '"timestamp"'), parse_seconds(end, '"timestamp"'), entry.text("text", default=" ")

@@ -1,0 +1,91 @@
+"""Video-MME (arXiv 2405.21075).
+
+As https://huggingface.co/datasets/lmms-lab/Video-MME has it: the questions as Parquet, of which `pyarrow` is needed
+to read (`pip install infinipot[eval]`); the same rows as JSON are taken as well. Videos and subtitles come as zip
+files that unpack to `data/` and `subtitle/`; a video without a file in `subtitle/` has none.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import ClassVar
+
+from infinipot.errors import BenchmarkError
+from infinipot.evaluate.benchmarks.annotations import (
+    Entry,
+    find_video,
+    json_entries,
+    require,
+    without_letters,
+)
+from infinipot.evaluate.benchmarks.base import Benchmark, Placed
+from infinipot.evaluate.benchmarks.subtitles import read_srt
+from infinipot.evaluate.records import Problem, Question, Subtitle
+
+PARQUET = "videomme/test-00000-of-00001.parquet"
+COLUMNS = ("videoID", "duration", "task_type", "question_id", "question", "options", "answer")
+
+
+class VideoMME(Benchmark):
+    name: ClassVar[str] = "video-mme"
+    title: ClassVar[str] = "Video-MME"
+    about: ClassVar[str] = "900 videos of 11 seconds to an hour, 2700 multiple-choice questions, short, medium and long"
+    paper: ClassVar[str] = "arXiv 2405.21075"
+    source: ClassVar[str] = "https://huggingface.co/datasets/lmms-lab/Video-MME, unpacked"
+    licence: ClassVar[str] = "academic research only, no commercial use; the videos belong to their makers"
+    layout: ClassVar[str] = """\
+videomme/test-00000-of-00001.parquet     needs pyarrow; or videomme.json, a list of its rows
+data/<videoID>.mp4                       or .MP4, .mkv; or video/
+subtitle/<videoID>.srt                   for the variant with subtitles; videos without one have none"""
+    variants: ClassVar[tuple[str, ...]] = ("no-subtitles", "subtitles")
+    default_protocol: ClassVar[str] = "paper"
+
+    def entries(self, data: Path, variant: str) -> Iterator[Entry | Problem]:
+        path = require(data, self.title, "videomme.json", PARQUET)
+        yield from json_entries(path, data) if path.suffix == ".json" else parquet_entries(path, data)
+
+    def place(self, entry: Entry, data: Path, variant: str) -> Placed:
+        video_id = entry.text("videoID")
+        folder = require(data, self.title, "data", "video")
+        given = entry.texts("options")
+        question = Question(
+            id=entry.label("question_id"),
+            text=entry.text("question"),
+            options=without_letters(given),
+            answer=entry.letter("answer", given),
+            task=entry.text("task_type"),
+            group=entry.text("duration"),
+            details={"options": "\n".join(given), "subtitles": "yes" if variant == "subtitles" else ""},
+        )
+        video, label = find_video(folder, video_id, data, endings=(".mp4", ".MP4", ".mkv", ".webm"))
+        return Placed(question, video, label, extra={"subtitles": video_id})
+
+    def subtitles(self, data: Path, variant: str, placed: Placed) -> tuple[Subtitle, ...]:
+        if variant == "no-subtitles":
+            return ()
+        path = require(data, self.title, "subtitle") / f"{placed.extra['subtitles']}.srt"
+        return read_srt(path) if path.exists() else ()
+
+
+def parquet_entries(path: Path, data: Path) -> Iterator[Entry | Problem]:
+    """The rows of a Parquet file.
+
+    Raises:
+        BenchmarkError: pyarrow is not installed.
+    """
+    where = path.relative_to(data).as_posix()
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ImportError:
+        raise BenchmarkError(
+            f"{path} is read by pyarrow, which is not installed: pip install 'infinipot[eval]', "
+            f"or put the same rows beside it as {data / 'videomme.json'}"
+        ) from None
+    try:
+        table = parquet.read_table(path)
+        rows = table.select([name for name in COLUMNS if name in table.column_names]).to_pylist()
+    except (pyarrow.ArrowException, OSError, ValueError, KeyError) as error:
+        yield Problem(where, f"is no Parquet file that can be read ({str(error).splitlines()[0]})")
+        return
+    for index, row in enumerate(rows):
+        yield Entry(row, f"{where} row {index + 1}", index=index)

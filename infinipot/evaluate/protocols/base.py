@@ -1,0 +1,103 @@
+"""What a protocol is: how a benchmark's questions are put, its answers read, its scores averaged."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from infinipot.errors import BenchmarkError
+from infinipot.evaluate.benchmarks.base import Benchmark
+from infinipot.evaluate.metrics import over_questions
+from infinipot.evaluate.records import Item, Question, Sampling, Scored
+
+Prompt = Callable[[Item, Question, Sequence[float]], str]
+Reader = Callable[[Question, str], str | None]
+Guess = Callable[[Question, int], str | None]
+Summary = Callable[[Sequence[Scored]], dict[str, float]]
+
+
+def _no_guess(question: Question, seed: int) -> None:
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """A protocol's rules for one benchmark.
+
+    Attributes:
+        prompt: (item, question, times of the frames in seconds) -> the whole text of the user's turn.
+        read: (question, the model's text) -> a letter, or the text that is compared; None: unparsed.
+        frames: the frames that are watched by default.
+        max_new_tokens: the longest answer.
+        summary: the averages.
+        guess: (question, seed) -> what an unparsed answer counts as; None: wrong.
+        variants: of the benchmark, that the rules are for; None: all.
+    """
+
+    prompt: Prompt
+    read: Reader
+    frames: Sampling
+    max_new_tokens: int
+    summary: Summary = over_questions
+    guess: Guess = _no_guess
+    variants: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """A way to run benchmarks that others published, repeated to the character.
+
+    Attributes:
+        name: in kebab case.
+        about: one line.
+        rules: by benchmark.
+    """
+
+    name: str
+    about: str
+    rules: Mapping[str, Rules]
+
+    def check(self, benchmark: Benchmark, variant: str) -> None:
+        """Makes sure that the protocol has rules for the benchmark and variant.
+
+        Raises:
+            BenchmarkError: it has none; the message names what it has.
+        """
+        variants = self._rules(benchmark).variants
+        if variants is not None and variant not in variants:
+            raise BenchmarkError(
+                f'protocol "{self.name}" has no rules for {benchmark.title} with variant "{variant}"; '
+                f"it has for {', '.join(variants)}"
+            )
+
+    def prompt(self, benchmark: Benchmark, item: Item, question: Question, frame_times: Sequence[float]) -> str:
+        """The whole text of the user's turn, behind the video; `frame_times` in seconds, those watched so far."""
+        return self._rules(benchmark).prompt(item, question, frame_times)
+
+    def max_new_tokens(self, benchmark: Benchmark, question: Question) -> int:
+        """The longest answer."""
+        return self._rules(benchmark).max_new_tokens
+
+    def read_answer(self, benchmark: Benchmark, question: Question, text: str, seed: int = 0) -> str | None:
+        """The answer in the model's text: a letter, or what is compared or judged; None: unparsed.
+
+        A letter may be none of the options', where the published rules read such a one: it is wrong. Where the
+        protocol draws unparsed answers, they are drawn by `seed` and the question's id.
+        """
+        rules = self._rules(benchmark)
+        answer = rules.read(question, text)
+        return rules.guess(question, seed) if answer is None else answer
+
+    def summary(self, benchmark: Benchmark, scored: Sequence[Scored]) -> dict[str, float]:
+        """Shares in 0..1: "overall" first, then each task's, then each group's; empty where nothing has a score."""
+        return self._rules(benchmark).summary(scored)
+
+    def frames(self, benchmark: Benchmark) -> Sampling:
+        """The frames that are watched by default."""
+        return self._rules(benchmark).frames
+
+    def _rules(self, benchmark: Benchmark) -> Rules:
+        if benchmark.name not in self.rules:
+            raise BenchmarkError(
+                f'protocol "{self.name}" has no rules for {benchmark.title}, whose default is '
+                f'"{benchmark.default_protocol}"; it has for {", ".join(self.rules)}'
+            )
+        return self.rules[benchmark.name]

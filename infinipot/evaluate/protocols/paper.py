@@ -1,0 +1,78 @@
+"""The protocol of the published InfiniPot-V code.
+
+https://github.com/aiha-lab/InfiniPot-V: prompts and reading as `legacy/qwen_inference_ovu_old.py` has them (commit
+d6cad87), averages as `qwen_inference_ovu.py` writes them to `accuracy.json` (commit 39007cc): MLVU and LongVideoBench
+over task types, Video-MME and EgoSchema over questions. Frames as `qwen-vl-utils` takes them there: 2 a second, at
+even distances no more than 768, each about 128 tokens of 28 x 28 pixels.
+
+What differs, and why:
+- An unparsed answer is wrong. That old file took it for "C"; the newer one's reading was not published with it.
+- At most 32 tokens are generated, not 300: the first letter counts.
+- MLVU's test set, which the code does not run, gets the letters of its six options.
+- LongVideoBench's task types are its question categories; the code takes them from the names of converted files that
+  were not published.
+- RVS is not in the published code: its rules are those of ReKV, which the paper compares with.
+"""
+
+import re
+from collections.abc import Sequence
+
+from infinipot.evaluate.metrics import over_questions, over_tasks
+from infinipot.evaluate.protocols.base import Protocol, Rules
+from infinipot.evaluate.protocols.official import RVS
+from infinipot.evaluate.records import Item, Question, Sampling
+
+FRAMES = Sampling("uniform", frames=768, fps=2.0, pixels=(128 * 28 * 28, 128 * 28 * 28))
+LONGEST = 32
+
+
+def only_the_letter(item: Item, question: Question, frame_times: Sequence[float]) -> str:
+    """MLVU, EgoSchema."""
+    letters = f"{', '.join(question.letters[:-1])} or {question.letters[-1]}"
+    return f"{_listed(question)}Respond with only the letter ({letters}) of the correct option."
+
+
+def the_letter_for(item: Item, question: Question, frame_times: Sequence[float]) -> str:
+    """LongVideoBench."""
+    return f"{_listed(question)}Please answer with the letter for the correct option."
+
+
+def video_mme(item: Item, question: Question, frame_times: Sequence[float]) -> str:
+    """Video-MME, whose options bring their letters along."""
+    options = question.details["options"]
+    ending = "Respond with only the letter (A, B, C, or D) of the correct option."
+    return f"Question: {question.text}\nOptions:\n{options}\n{ending}"
+
+
+def _listed(question: Question) -> str:
+    options = "".join(
+        f"({letter}) {option}\n" for letter, option in zip(question.letters, question.options, strict=True)
+    )
+    return f"Question: {question.text}\nOptions:\n{options}"
+
+
+def first_of_four(question: Question, text: str) -> str | None:
+    """The first capital A to D, or as far as the options go: also one inside a word."""
+    last = max("D", question.letters[-1])
+    found = re.search(f"[A-{last}]", text.replace("Answer", ""))
+    return found[0] if found else None
+
+
+def first_of_five(question: Question, text: str) -> str | None:
+    """The first capital A to E, with the brackets and blanks round it, which may hold no other blank: "( A )" fails."""
+    found = re.search(r"[( ]*[A-E][) ]*", text.replace("Answer", ""))
+    letter = found[0].strip().strip("()") if found else ""
+    return letter if len(letter) == 1 else None
+
+
+PAPER = Protocol(
+    "paper",
+    "as the published InfiniPot-V code: 768 frames, the first letter counts, an unparsed answer is wrong",
+    {
+        "mlvu": Rules(only_the_letter, first_of_four, FRAMES, LONGEST, over_tasks),
+        "video-mme": Rules(video_mme, first_of_four, FRAMES, LONGEST, over_questions, variants=("no-subtitles",)),
+        "longvideobench": Rules(the_letter_for, first_of_five, FRAMES, LONGEST, over_tasks, variants=("val", "test")),
+        "egoschema": Rules(only_the_letter, first_of_five, FRAMES, LONGEST, over_questions),
+        "rvs": RVS,
+    },
+)

@@ -1,0 +1,110 @@
+"""What passes between benchmarks, protocols and runs: plain records. Knows no file format, prompt or model."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+
+@dataclass(frozen=True, slots=True)
+class Subtitle:
+    """A line that is spoken from `start` until `end`, in seconds on the clock of the video's file."""
+
+    start: float
+    end: float
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One question about a video.
+
+    Attributes:
+        id: unique within the benchmark and stable between runs.
+        text: the question alone, without its options.
+        options: texts of the choices, without letters; () where the answer is free.
+        answer: a letter from "A" on where there are options, else the right or the reference text; None where the
+            label is withheld.
+        task: the task type that is reported apart.
+        at: seconds on the clock of the video's file. The question is asked at this moment, on what was seen until
+            then. None: after the whole video.
+        group: a second partition that is reported, such as short, medium and long videos.
+        details: what else the prompt or the metric of this benchmark needs.
+        judged: whether only a judge can tell if a free answer is right; False where it is compared by rule.
+    """
+
+    id: str
+    text: str
+    options: tuple[str, ...]
+    answer: str | None
+    task: str
+    at: float | None = None
+    group: str | None = None
+    details: Mapping[str, str] = field(default_factory=dict)
+    judged: bool = False
+
+    @property
+    def letters(self) -> str:
+        """The letters of the options, in order: "ABCD" where there are four."""
+        return LETTERS[: len(self.options)]
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """A video, or a part of one, with all questions about it: it is watched once.
+
+    Attributes:
+        id: unique within the benchmark and stable between runs.
+        video: the file.
+        questions: in the order of the annotations.
+        start, end: the part of the file that is the video, in seconds; `end` None: to the end of the file.
+        subtitles: by time; only where the variant has them.
+    """
+
+    id: str
+    video: Path
+    questions: tuple[Question, ...]
+    start: float = 0.0
+    end: float | None = None
+    subtitles: tuple[Subtitle, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """An annotation that cannot be used: where it stands and what is the matter, a line for a person."""
+
+    where: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.what}"
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """A question's score. `correct` lies in 0..1; None: not judged, or the label is withheld."""
+
+    question_id: str
+    task: str
+    group: str | None
+    correct: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """Which frames of a video are watched, and how large.
+
+    Attributes:
+        kind: "uniform": `frames` at even distances over the video, fewer where that were more than `fps` a second.
+            "fps": `fps` a second, however many.
+        frames: see "uniform".
+        fps: see both; None with "uniform": no limit.
+        pixels: least and most pixels of a resized frame, for `Model.stream`; None: as the model's processor has it.
+    """
+
+    kind: Literal["uniform", "fps"]
+    frames: int | None = None
+    fps: float | None = None
+    pixels: tuple[int, int] | None = None

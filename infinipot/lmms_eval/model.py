@@ -1,0 +1,199 @@
+"""lmms-eval's side of infinipot: its settings in, its answers out."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NoReturn
+
+import torch
+from accelerate import Accelerator
+from lmms_eval.api.instance import Instance
+from lmms_eval.api.model import lmms
+from loguru import logger
+from tqdm import tqdm
+
+from infinipot import FrameError, InfinipotError, PolicyError, VideoError, load, policies
+from infinipot.lmms_eval.request import Request, read
+from infinipot.lmms_eval.sampling import Clip, Sampling
+from infinipot.lmms_eval.viewer import Viewer
+from infinipot.policies import Policy
+
+
+class Infinipot(lmms):
+    """Videos watched in bounded memory, a video once for all its questions.
+
+    Args:
+        pretrained: a hub id, a folder, or "embedded" for the small model that ships with the package.
+        batch_size: 1; one video is watched at a time.
+        revision, dtype, device, device_map, attn_implementation: see `infinipot.load`. With several processes each
+            loads the model on its own device.
+        memory, policy, keep, block, reserve, positions: see `Model.stream`.
+        fps, max_num_frames: see `Sampling`.
+        min_pixels, max_pixels: of a resized frame; both or neither.
+        system_prompt: a system message, or a file that holds it, in place of the task's and the chat template's own.
+        max_batch_size: given by lmms-eval; of no account.
+        options: options of the policy, which lmms-eval's commas separate from it:
+            `policy=infinipot-v:combine=two-stage,r1=0.2`.
+
+    Raises:
+        InfinipotError: settings that cannot be, before the model is loaded wherever that can be told.
+    """
+
+    is_simple = False  # conversations, through doc_to_messages
+
+    def __init__(
+        self,
+        pretrained: str,
+        *,
+        batch_size: int | str = 1,
+        revision: str | None = None,
+        dtype: str = "auto",
+        device: str | None = None,
+        device_map: str | None = None,
+        attn_implementation: str | None = None,
+        memory: int | str | None = None,
+        policy: str = "infinipot-v",
+        keep: float = 0.75,
+        block: int | None = None,
+        reserve: int | None = None,
+        positions: str = "rebase",
+        fps: float | None = None,
+        max_num_frames: int | None = None,
+        min_pixels: int | None = None,
+        max_pixels: int | None = None,
+        system_prompt: str | None = None,
+        max_batch_size: int | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__()
+        if str(batch_size) != "1":
+            raise InfinipotError(f"batch_size={batch_size}: infinipot watches one video at a time, so it is 1")
+        if (min_pixels is None) != (max_pixels is None):
+            raise InfinipotError("min_pixels and max_pixels go together")
+        chosen, sampling = _policy(policy, options), Sampling(fps, max_num_frames)
+        self.accelerator = Accelerator()
+        self._rank, self._world_size = self.accelerator.process_index, self.accelerator.num_processes
+        self._system = None if system_prompt is None else self._resolve_system_prompt(_unquoted(system_prompt))
+        loaded = load(
+            str(pretrained),
+            dtype=dtype,
+            device=self._own_device(device, device_map),
+            device_map=device_map,
+            attn_implementation=attn_implementation,
+            revision=None if revision is None else str(revision),
+        )
+        self._viewer = Viewer(
+            loaded,
+            sampling,
+            memory=memory,
+            policy=chosen,
+            keep=keep,
+            block=block,
+            reserve=reserve,
+            positions=positions,
+            pixels=None if min_pixels is None else (min_pixels, max_pixels),
+        )
+
+    @property
+    def device(self) -> torch.device:
+        """Where lmms-eval exchanges numbers between processes."""
+        return self.accelerator.device
+
+    def _own_device(self, device: str | None, device_map: str | None) -> str | torch.device:
+        """The device of this process's model."""
+        if self._world_size == 1:
+            return device or "auto"
+        if device_map is not None:
+            raise InfinipotError(
+                f"device_map={device_map} spreads one model over devices; {self._world_size} processes have one each"
+            )
+        return self.accelerator.device
+
+    def generate_until(self, requests: Sequence[Instance]) -> list[str]:
+        """Answers in the order of the requests.
+
+        A video that cannot be read is logged, and its answers are empty; if that is so of every one, it is an error.
+
+        Raises:
+            QuestionError: a request that is not one video and a question.
+            CapError: a question and its answer do not fit the share of the memory that is reserved for them.
+            VideoError: no video at all could be read.
+        """
+        asked = [read(instance, self.task_dict, self._system) for instance in requests]
+        self._require_room(asked)
+        answers = [""] * len(asked)
+        broken: dict[Clip, VideoError | FrameError] = {}
+        before = self._viewer.watched
+        with tqdm(total=len(asked), disable=self.rank != 0, desc="Model Responding") as progress:
+            for (clip, system), places in _by_clip(asked).items():
+                try:
+                    self._viewer.watch(clip, system)
+                except (VideoError, FrameError) as error:
+                    broken[clip] = error
+                    logger.error(f"{asked[places[0]].where}: {error}; answered with nothing: {len(places)} questions")
+                else:
+                    for place in places:
+                        answer = self._viewer.ask(asked[place].question, asked[place].max_new_tokens)
+                        answers[place] = asked[place].cut(answer)
+                progress.update(len(places))
+        self._report(len(asked), self._viewer.watched - before, broken)
+        return answers
+
+    def loglikelihood(self, requests: Sequence[Instance]) -> NoReturn:
+        """A stream gives words, not their likelihood."""
+        raise InfinipotError(
+            "infinipot answers in words and gives no likelihoods: take a task, or a variant of it, of output_type "
+            "generate_until"
+        )
+
+    def generate_until_multi_round(self, requests: Sequence[Instance]) -> NoReturn:
+        """A stream is asked one question at a time."""
+        raise InfinipotError("tasks of several rounds are not supported: infinipot asks one question at a time")
+
+    def clean(self) -> None:
+        """Frees the memory and the model; lmms-eval calls it behind the last answer."""
+        self._viewer.close()
+        del self._viewer
+        super().clean()
+
+    def _require_room(self, asked: Sequence[Request]) -> None:
+        """What cannot be asked is an error now, not after days."""
+        # The longest first: the reserve that its error names will do for the others.
+        for request in sorted(asked, key=lambda request: (request.system or "", -_length(request))):
+            try:
+                self._viewer.check(request.question, request.max_new_tokens, request.system)
+            except InfinipotError as error:
+                raise type(error)(f"{request.where}: {error}") from error
+
+    def _report(self, questions: int, watched: int, broken: Mapping[Clip, Exception]) -> None:
+        if broken and not self._viewer.watched:
+            raise VideoError(f"no video could be read, of {len(broken)}; the first: {next(iter(broken.values()))}")
+        logger.info(f"{questions} questions about {watched} videos, each watched once for all of its questions")
+        if broken:
+            logger.warning(f"{len(broken)} videos could not be read; their questions were answered with nothing")
+
+
+def _by_clip(asked: Sequence[Request]) -> dict[tuple[Clip, str | None], list[int]]:
+    """The places of the requests about each clip, in the order in which the clips first come."""
+    places: dict[tuple[Clip, str | None], list[int]] = {}
+    for place, request in enumerate(asked):
+        places.setdefault((request.clip, request.system), []).append(place)
+    return places
+
+
+def _length(request: Request) -> float:
+    """About how many tokens a question and its answer take."""
+    return len(request.question) / 4 + request.max_new_tokens
+
+
+def _policy(policy: str, options: Mapping[str, Any]) -> Policy:
+    try:
+        return policies.make(_unquoted(policy), **options)
+    except PolicyError as error:
+        if not options:
+            raise
+        known = ", ".join(Infinipot.__init__.__kwdefaults__ or ())
+        raise PolicyError(f"{error}. Model arguments that are no options of a policy: pretrained, {known}") from error
+
+
+def _unquoted(value: str) -> str:
+    """lmms-eval leaves the quotes on that keep a value with commas together."""
+    return value[1:-1] if len(value) > 1 and value[0] == value[-1] and value[0] in "'\"" else value

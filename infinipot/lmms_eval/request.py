@@ -1,0 +1,116 @@
+"""What lmms-eval asks for, read from its messages: one clip, one question. What a stream cannot do is an error here."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lmms_eval.api.instance import Instance
+from lmms_eval.protocol import ChatContent, ChatMessages
+
+from infinipot import QuestionError
+from infinipot.lmms_eval.sampling import Clip
+
+_LONGEST_ANSWER = 128  # lmms-eval's own models take this where a task says nothing
+_FILLER = "\n\n"  # lmms-eval gives it to every task that names no stop; its own models leave it out as well
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One question about one clip.
+
+    Attributes:
+        clip: what is watched.
+        system: the system message, or None for the chat template's own.
+        question: the text behind the video.
+        max_new_tokens: the longest answer.
+        until: texts at which the answer is cut.
+        where: the task and the document, for messages to people.
+    """
+
+    clip: Clip
+    system: str | None
+    question: str
+    max_new_tokens: int
+    until: tuple[str, ...]
+    where: str
+
+    def cut(self, answer: str) -> str:
+        """The answer up to the first of the texts at which it ends."""
+        for stop in self.until:
+            answer = answer.partition(stop)[0]
+        return answer
+
+
+def read(instance: Instance, tasks: Mapping[str, Any], system: str | None = None) -> Request:
+    """The request behind an instance of lmms-eval's chat interface.
+
+    Args:
+        instance: its arguments are context, doc_to_messages, generation settings, document number, task and split.
+        tasks: the documents by task, split and number.
+        system: takes the place of a system message in the conversation.
+
+    Raises:
+        QuestionError: it is not one video and a text behind it, or its answer is not to be the likeliest one.
+    """
+    _, doc_to_messages, settings, number, task, split = instance.args
+    where = f"{task}, document {number}"
+    messages = ChatMessages(messages=doc_to_messages(tasks[task][split][number])).messages
+    turns = [message for message in messages if message.role != "system"]
+    if [message.role for message in turns] != ["user"]:
+        roles = ", ".join(message.role for message in turns) or "none"
+        raise QuestionError(f"{where}: a stream is asked one question at a time; these turns were given: {roles}")
+    if system is None:
+        system = "".join(_text(part, where) for said in messages if said.role == "system" for part in said.content)
+    _require_greedy(settings, where)
+    clip, question = _clip_and_question(turns[0].content, where)
+    limit = settings.get("max_new_tokens")
+    limit = _LONGEST_ANSWER if limit is None else limit
+    return Request(clip, system or None, question, limit, _stops(settings), where)
+
+
+def _clip_and_question(content: Sequence[ChatContent], where: str) -> tuple[Clip, str]:
+    kinds = [part.type for part in content]
+    if kinds.count("video") != 1 or {*kinds} - {"video", "text"}:
+        given = ", ".join(f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(kinds)) or "nothing"
+        raise QuestionError(f"{where}: infinipot watches one video and is asked about it in words; given: {given}")
+    video, *rest = content
+    if video.type != "video":
+        raise QuestionError(f"{where}: there is text ahead of the video, but a stream is asked behind what it watched")
+    return _clip(video, where), "".join(_text(part, where) for part in rest)
+
+
+def _clip(video: Any, where: str) -> Clip:
+    """The clip of a message: its `url` is a path or an address, or a mapping of it with a beginning and an end."""
+    source, start, end = video.url, getattr(video, "start_time", None), getattr(video, "end_time", None)
+    if isinstance(source, Mapping):
+        start, end = source.get("video_start", start), source.get("video_end", end)
+        source = source.get("url") or source.get("path") or source.get("video")
+    if not isinstance(source, str | os.PathLike):
+        raise QuestionError(f"{where}: a video is a path or an address here, not a {type(source).__name__}")
+    return Clip(os.fspath(source), start or 0.0, end)
+
+
+def _text(part: ChatContent, where: str) -> str:
+    if part.type != "text":
+        raise QuestionError(f"{where}: a system message is text, but there is {part.type} in it")
+    return part.text
+
+
+def _require_greedy(settings: Mapping[str, Any], where: str) -> None:
+    """A stream gives the likeliest answer; any other way to decode would be another measurement."""
+    asked = [
+        f"{name}={settings[name]}"
+        for name, plain in (("do_sample", False), ("temperature", 0), ("num_beams", 1))
+        if settings.get(name) not in (None, plain)
+    ]
+    if asked:
+        raise QuestionError(
+            f"{where} asks for {', '.join(asked)}, but infinipot decodes greedily. To measure that all the same: "
+            "--gen_kwargs do_sample=False,temperature=0,num_beams=1"
+        )
+
+
+def _stops(settings: Mapping[str, Any]) -> tuple[str, ...]:
+    until = settings.get("until") or ()
+    return tuple(stop for stop in ([until] if isinstance(until, str) else until) if stop and stop != _FILLER)

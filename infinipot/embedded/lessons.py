@@ -12,6 +12,7 @@ from infinipot.embedded.world import KINDS, Clip, Event, Question
 
 TEXT_ROOM = 150  # positions left for text behind the longest video
 SLOWEST, FASTEST = 0.25, 2.0  # frames a second
+ODD_SHARE = 0.4  # of clips with events enough have an odd one out for sure: the rarest question, and slow to learn
 ASKED_AT_ONCE, LISTED_AT_ONCE = 13, 2  # turns at one moment of a training clip, and how many of them list
 Moment = tuple[float, float]  # times of the two frames of a temporal patch, in seconds
 
@@ -42,8 +43,9 @@ def lesson(tokenizer: PreTrainedTokenizerBase, seed: int, patches: int) -> tuple
     most_events = max(1, 2 * patches // 5)
     few = min(most_events, 8)
     events = int(rng.integers(0, few + 1) if rng.random() < 0.85 else rng.integers(few, most_events + 1))
+    cast = "odd" if events > 2 and rng.random() < ODD_SHARE else None
     # It goes on two patches longer than it is watched, so that watching may end within an event.
-    clip = Clip(seed, 2 * (whole + 2) / fps, fps, events, str(rng.choice(BACKGROUNDS)))
+    clip = Clip(seed, 2 * (whole + 2) / fps, fps, events, str(rng.choice(BACKGROUNDS)), cast)
     moments = _without_stillness(clip, [(2 * k / fps, (2 * k + 1) / fps) for k in range(whole)], patches, rng)
     if rng.random() < 0.15:
         moments[-1] = (moments[-1][0], moments[-1][0])

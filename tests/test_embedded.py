@@ -26,7 +26,7 @@ from infinipot.embedded.drawing import SIZE
 from infinipot.embedded.examine import examine
 from infinipot.embedded.forward import answer, look
 from infinipot.embedded.lessons import exam, lesson
-from infinipot.embedded.probes import STAGES, look_loss
+from infinipot.embedded.probes import HEADS, STAGES, look_loss
 from infinipot.embedded.scenery import BACKGROUNDS, Footage
 from infinipot.embedded.sequence import CELLS, IGNORE, Look, Sequence, collate, patchify
 from infinipot.embedded.world import (
@@ -314,13 +314,16 @@ def test_where_heads_look_is_read_off_their_attention() -> None:
         output_attentions=True,
     )
     decoder.set_attn_implementation("sdpa")
-    for stage, layer in enumerate(STAGES):
+    for (stage, layer), head in product(enumerate(STAGES), range(HEADS)):
         shares = [
             (output.attentions[layer][clip, head, token] * targets).sum()
-            for (clip, token, of, head), targets in zip(batch.looks.tolist(), batch.looked_at, strict=True)
-            if of == stage
+            for (clip, token, *by), targets in zip(batch.looks.tolist(), batch.looked_at, strict=True)
+            if by == [stage, head]
         ]
-        torch.testing.assert_close(losses[f"look{stage}"], -0.5 * torch.stack(shares).log().mean())
+        if shares:
+            expected = -torch.stack(shares).log().mean() / 4
+            torch.testing.assert_close(losses.pop(f"look{stage}{head}"), expected)
+    assert not losses
 
 
 @torch.no_grad()

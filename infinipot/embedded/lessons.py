@@ -139,7 +139,7 @@ def _looks(clip: Clip, question: Question, at: float) -> tuple[Look, ...]:
 
     if question.kind == "odd":
         regulars = [event for event in clip.seen(at) if event not in question.about]
-        return (Look(0, 0, numbers(*regulars)), Look(1, 0, numbers(*question.about)))
+        return (Look(0, 0, numbers(*regulars)), Look(1, 1, numbers(*question.about)))
     if not question.about:
         return ()
     return (Look(0, 0, numbers(question.about[0])), Look(0, 1, numbers(question.about[-1])))

@@ -14,7 +14,7 @@ from infinipot.embedded.sequence import IGNORE, Batch, Pixels
 from infinipot.embedded.world import COLOURS, LONGEST_LIST, PLACES, SHAPES
 
 ELAPSED = 20  # steps of time since the first patch, each half an octave
-STAGES = (2, 3)  # the decoder layers whose attention is told what to look at
+STAGES, HEADS = (2, 3), 2  # the decoder layers whose attention is told what to look at, and its first heads
 _RARE = (0.2, 1.0)  # weights of the common and the rare case
 
 
@@ -67,34 +67,32 @@ class Probes(nn.Module):
 
 
 def look_loss(decoder: Qwen2_5_VLTextModel, hidden: Sequence[torch.Tensor], batch: Batch) -> dict[str, torch.Tensor]:
-    """Minus the log of the attention that looks (see `Look`) give to what they should, by stage.
+    """Minus the log of the attention that looks (see `Look`) give to what they should, by stage and head.
 
     Looking something up is two steps, where to look and what to read there, of which neither pays without the other:
     answers alone teach them late and at once. This teaches the first by itself.
     """
-    losses = {}
     rotary = decoder.rotary_emb(hidden[0], batch.positions)
+    losses: dict[str, torch.Tensor] = {}
     for stage, number in enumerate(STAGES):
-        due = batch.looks[:, 2] == stage
-        if not due.any():
-            continue
         layer: Any = decoder.layers[number]
         attention, states = layer.self_attn, layer.input_layernorm(hidden[number])
-        width = attention.head_dim
         queries, keys = (
-            project(states).unflatten(-1, (-1, width)).transpose(1, 2)
+            project(states).unflatten(-1, (-1, attention.head_dim)).transpose(1, 2)
             for project in (attention.q_proj, attention.k_proj)
         )
         queries, keys = apply_rotary_pos_emb(queries, keys, *rotary)
-        terms = []
-        for clip in batch.looks[due, 0].unique():
-            own = due & (batch.looks[:, 0] == clip)
-            _, token, _, head = batch.looks[own].T
-            scores = (keys[clip, head // attention.num_key_value_groups] @ queries[clip, head, token, :, None])[..., 0]
-            scores = (scores * attention.scaling).masked_fill(~batch.mask[clip, 0, token], -torch.inf)
-            there = scores.masked_fill(~batch.looked_at[own], -torch.inf)
-            terms.append(scores.logsumexp(-1) - there.logsumexp(-1))
-        losses[f"look{stage}"] = 0.5 * torch.cat(terms).mean()
+        for head in range(HEADS):
+            terms = []
+            for clip in range(len(batch.ids)):
+                own = (batch.looks == batch.looks.new_tensor([clip, 0, stage, head]))[:, [0, 2, 3]].all(1)
+                token = batch.looks[own, 1]
+                scores = queries[clip, head, token] @ keys[clip, head // attention.num_key_value_groups].T
+                scores = (scores * attention.scaling).masked_fill(~batch.mask[clip, 0, token], -torch.inf)
+                there = scores.masked_fill(~batch.looked_at[own], -torch.inf)
+                terms.append(scores.logsumexp(-1) - there.logsumexp(-1))
+            if len(distances := torch.cat(terms)):
+                losses[f"look{stage}{head}"] = distances.mean() / 4
     return losses
 
 

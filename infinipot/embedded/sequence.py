@@ -199,7 +199,15 @@ def collate(sequences: list[Sequence], pixels: list[Pixels]) -> Batch:
     asked = torch.tensor([(i, *about) for i, sequence in enumerate(sequences) for about in sequence.asked]).view(-1, 6)
     targets = torch.stack(looked_at) if looked_at else torch.zeros(0, n, dtype=torch.bool)
     return Batch(
-        ids, positions, mask[:, None], answers, kinds, torch.tensor(looks).view(-1, 4), targets, asked, join(pixels)
+        ids,
+        positions,
+        mask[:, None],
+        answers,
+        kinds,
+        torch.tensor(looks, dtype=torch.long).view(-1, 4),
+        targets,
+        asked,
+        join(pixels),
     )
 
 

@@ -1,5 +1,6 @@
 """Watch a video of any length with a multimodal language model, in a fixed amount of memory."""
 
+from infinipot.audio import Sound
 from infinipot.errors import (
     CapError,
     FrameError,
@@ -25,6 +26,7 @@ __all__ = [
     "ModelError",
     "PolicyError",
     "QuestionError",
+    "Sound",
     "Stats",
     "Stream",
     "VideoError",

@@ -1,7 +1,8 @@
 """Watch a video of any length with a multimodal language model, in a fixed amount of memory."""
 
-from infinipot.audio import Sound
+from infinipot.audio import Sound, open_audio
 from infinipot.errors import (
+    AudioError,
     CapError,
     FrameError,
     InfinipotError,
@@ -18,6 +19,7 @@ from infinipot.video import Frame, open_video
 __version__ = "0.1.0"
 
 __all__ = [
+    "AudioError",
     "CapError",
     "Frame",
     "FrameError",
@@ -31,5 +33,6 @@ __all__ = [
     "Stream",
     "VideoError",
     "load",
+    "open_audio",
     "open_video",
 ]

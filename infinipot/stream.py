@@ -229,6 +229,7 @@ class Stream:
         self._require_open()
         memory, intake = self._memory, self._intake
         return Stats(
+            modality=self._family.modality,
             frames=intake.frames,
             patches=memory.cursor.patch,
             time=max(intake.time, 0.0),

@@ -70,8 +70,13 @@ def pictures(count: int, seed: int = 0, size: tuple[int, int] = (64, 64)) -> lis
 
 
 def noises(count: int, seed: int = 0, seconds: float = 0.7) -> list[np.ndarray]:
-    """`count` pieces of random sound, `[n]` float32."""
-    return list(np.random.default_rng(seed).normal(0, 0.1, (count, round(seconds * RATE))).astype(np.float32))
+    """`count` pieces of random sound, `[n]` float32: hissing and humming, now loud, now soft."""
+    generator, samples = np.random.default_rng(seed), round(seconds * RATE)
+    hiss = generator.normal(0, 0.1, (count, samples))
+    pitch, tones = generator.uniform(100, 4000, (count, 1 + samples // 1600)), np.arange(samples) // 1600
+    loud = 10 ** generator.uniform(-1, 0, pitch.shape)
+    hum = np.sin(2 * np.pi * pitch[:, tones] * np.arange(samples) / RATE)
+    return list(((hiss + 0.3 * hum) * loud[:, tones]).astype(np.float32))
 
 
 def given(model: Model, count: int, seed: int = 0) -> list[np.ndarray]:

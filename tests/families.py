@@ -468,7 +468,7 @@ def omni_config() -> Qwen2_5OmniThinkerConfig:
     made = Qwen2_5OmniThinkerConfig(
         text_config={**TEXT, "vocab_size": len(TOKENIZER) + 3, "rope_parameters": rope},
         vision_config={**{key: vision[key] for key in kept}, **grid},
-        audio_config={**audio, "num_mel_bins": 16, "output_dim": HIDDEN},
+        audio_config={**audio, "num_mel_bins": 16, "output_dim": HIDDEN, "initializer_range": 0.4},
         position_id_per_seconds=4,
         image_token_index=IDS["image_token_id"],
         video_token_index=IDS["video_token_id"],

@@ -16,6 +16,8 @@ RATE = 16_000
 GAP = 0.04
 """Seconds between two pieces up to which they are one behind the other: clocks and time stamps are not exact."""
 
+_LOUDEST = 4.0  # lossy formats overshoot; what is far beyond 1 is of another scale
+
 SamplesLike: TypeAlias = np.ndarray | torch.Tensor
 
 
@@ -85,6 +87,3 @@ def _checked(given: SamplesLike) -> np.ndarray:
     if not -_LOUDEST <= low <= high <= _LOUDEST:
         raise FrameError(f"floating point samples lie in [-1, 1]; these span {low:g} to {high:g}")
     return given.astype(np.float32, copy=False)
-
-
-_LOUDEST = 4.0  # decoders of lossy formats overshoot: what is far beyond 1 is of another scale

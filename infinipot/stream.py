@@ -390,12 +390,11 @@ class Stream:
         with self._stopwatch.phase("vision"):
             features = self._family.encode(patches).split([patch.tokens for patch in patches])
         for patch, tokens in zip(patches, features, strict=True):
-            for start, cells in zip(patch.starts, tokens.chunk(patch.steps), strict=True):
-                number, opens = draft.cursor.patch, not draft.cursor.open
-                before, after = self._family.caption_ids(patch.times, number, opens=opens)
-                rows = [self._family.embed(before), cells, self._family.embed(after)]
-                where = draft.patch(grid or self._intake.grid, start, len(before), len(after))
-                parts.append((self._family.join(rows), where))
+            number, opens = draft.cursor.patch, not draft.cursor.open
+            before, after = self._family.caption_ids(patch.times, number, opens=opens)
+            rows = [self._family.embed(before), tokens, self._family.embed(after)]
+            where = draft.video(grid or self._intake.grid, patch.starts, len(before), len(after))
+            parts.append((self._family.join(rows), where))
         return parts
 
     def _lead(self, closed: bool) -> list[int]:

@@ -30,7 +30,7 @@ def resampled(blocks: Iterable[tuple[float | None, av.AudioFrame]]) -> Iterator[
                 place += len(samples)
             due = max(due, time)
             place, layout = max(place, round(due * RATE)), its_layout
-            resampler = av.AudioResampler(format="flt", layout="mono", rate=RATE)
+            resampler = av.AudioResampler(format="fltp", rate=RATE)
         block.pts = None
         for samples in _made(resampler, block):
             yield place, samples
@@ -42,6 +42,9 @@ def resampled(blocks: Iterable[tuple[float | None, av.AudioFrame]]) -> Iterator[
 
 
 def _made(resampler: av.AudioResampler | None, block: av.AudioFrame | None) -> list[np.ndarray]:
-    """What comes out once a block went in; None for the rest, at the end."""
+    """What comes out once a block went in; None for the rest, at the end. Channels are averaged.
+
+    FFmpeg's own mix of channels that are alike would be louder than each of them.
+    """
     made = [] if resampler is None else resampler.resample(block)
-    return [part.to_ndarray()[0].astype(np.float32, copy=False) for part in made if part is not None]
+    return [part.to_ndarray().mean(0, dtype=np.float32) for part in made if part is not None]

@@ -76,7 +76,7 @@ def _checked(given: SamplesLike) -> np.ndarray:
         raise FrameError(f"sound is a NumPy array or a torch tensor, not a {type(given).__name__}")
     described = f"{given.dtype} {list(given.shape)}"
     if given.ndim != 1:
-        raise FrameError(f"the sound is {described}: give samples of one channel, [n]; open_audio mixes channels")
+        raise FrameError(f"the sound is {described}: give samples of one channel, [n], such as the mean of all")
     if given.size == 0:
         raise FrameError(f"the sound is {described}: it has no samples")
     if given.dtype == np.int16:

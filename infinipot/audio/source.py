@@ -95,7 +95,7 @@ def open_audio(
 ) -> Audio:
     """Opens sound and returns it in pieces of half a second, of one channel, 16,000 samples a second.
 
-    Channels are mixed and rates are changed by FFmpeg's resampler. Time 0 is the first sample.
+    Channels are averaged, and rates are changed by FFmpeg's resampler. Time 0 is the first sample.
 
     Args:
         source: path of an audio file, or of a video file with sound; an address (`https://`, `rtsp://`); or samples: an

@@ -45,7 +45,7 @@ class Qwen25OmniSound(Qwen25Omni):
     """
 
     title = "Qwen2.5-Omni, sound"
-    checked = f"{PARITY}, of sound in place of pixels: modality='audio'"
+    checked = f"{PARITY}; spectra in place of pixels; modality='audio'"
     modality = "audio"
 
     @cached_property

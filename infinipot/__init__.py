@@ -1,6 +1,8 @@
 """Watch a video of any length with a multimodal language model, in a fixed amount of memory."""
 
+from infinipot.audio import Sound, open_audio
 from infinipot.errors import (
+    AudioError,
     BenchmarkError,
     CapError,
     FrameError,
@@ -18,6 +20,7 @@ from infinipot.video import Frame, open_video
 __version__ = "0.1.0"
 
 __all__ = [
+    "AudioError",
     "BenchmarkError",
     "CapError",
     "Frame",
@@ -27,9 +30,11 @@ __all__ = [
     "ModelError",
     "PolicyError",
     "QuestionError",
+    "Sound",
     "Stats",
     "Stream",
     "VideoError",
     "load",
+    "open_audio",
     "open_video",
 ]

@@ -12,8 +12,12 @@ class VideoError(InfinipotError):
     """A video source that is missing, empty, broken or holds no pictures."""
 
 
+class AudioError(InfinipotError):
+    """An audio source that is missing, empty, broken or holds no sound."""
+
+
 class FrameError(InfinipotError, ValueError):
-    """A frame of the wrong shape, dtype, size or time."""
+    """A frame, or a piece of sound, of the wrong shape, dtype, size or time."""
 
 
 class ModelError(InfinipotError):

@@ -38,3 +38,11 @@ class QuestionError(InfinipotError, ValueError):
 
 class BenchmarkError(InfinipotError):
     """A benchmark or protocol that is not known, or data that do not lie as the benchmark lays them out."""
+
+
+class ResultsError(InfinipotError):
+    """A file of results that cannot be written, read, resumed or compared with others."""
+
+
+class JudgeError(InfinipotError):
+    """A judge that cannot be reached, or does not answer as one."""

@@ -30,6 +30,23 @@ class Model:
         self.family = family
         self._others: dict[str, Family] = {}
 
+    @property
+    def device(self) -> torch.device:
+        """What it computes on; where its layers are spread over several devices, the first of them."""
+        return torch.device(self.family.model.device)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of its weights."""
+        dtype: torch.dtype = self.family.model.dtype
+        return dtype
+
+    @property
+    def commit(self) -> str | None:
+        """The revision that was loaded from a hub, as its hash; None for a folder."""
+        commit: str | None = getattr(self.family.model.config, "_commit_hash", None)
+        return commit
+
     def stream(
         self,
         memory: int | str | None = None,

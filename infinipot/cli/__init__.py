@@ -12,6 +12,7 @@ import click
 
 from infinipot import InfinipotError, __version__
 from infinipot.cli.demo import demo
+from infinipot.cli.eval import eval_group
 from infinipot.cli.lists import models, policies
 from infinipot.cli.output import WarningNotes, note, printing_once
 from infinipot.cli.watch import watch
@@ -50,5 +51,5 @@ def main() -> None:
     """
 
 
-for command in (watch, demo, policies, models):
+for command in (watch, demo, policies, models, eval_group):
     main.add_command(command)

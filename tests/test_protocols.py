@@ -333,6 +333,13 @@ def test_averages_by_hand():
         assert average([]) == average([Scored("5", "order", None, None)]) == {}
 
 
+@pytest.mark.parametrize("average", [over_questions, over_tasks, over_groups])
+def test_no_task_takes_the_place_of_the_headline(average):
+    summary = average([Scored("1", "overall", "overall", 1.0), Scored("2", "any", "else", 0.0)])
+    assert summary["overall"] == 0.5
+    assert next(iter(summary)) == "overall"
+
+
 def test_ovo_bench_averages_tasks_then_modes():
     rows = [
         ("EPM", "backward", 1),

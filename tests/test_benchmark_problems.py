@@ -75,7 +75,7 @@ def test_each_missing_part_of_a_layout_is_named(tmp_path):
 def test_unknown_names_are_said():
     with pytest.raises(BenchmarkError, match=r'"video_mme"; did you mean "video-mme"\? Possible: mlvu'):
         find_benchmark("video_mme")
-    with pytest.raises(BenchmarkError, match=r'unknown benchmark: "lvb"\. Possible: mlvu'):
+    with pytest.raises(BenchmarkError, match=r'unknown benchmark: "lvb"; Possible: mlvu'):
         find_benchmark("lvb")
 
 

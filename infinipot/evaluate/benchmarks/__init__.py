@@ -26,8 +26,8 @@ def find_benchmark(name: str) -> Benchmark:
     """
     if name not in BENCHMARKS:
         near = get_close_matches(name.lower().replace("_", "-"), BENCHMARKS, 1)
-        hint = f'; did you mean "{near[0]}"?' if near else "."
-        raise BenchmarkError(f'unknown benchmark: "{name}"{hint} Possible: {", ".join(BENCHMARKS)}')
+        hint = f'did you mean "{near[0]}"? ' if near else ""
+        raise BenchmarkError(f'unknown benchmark: "{name}"; {hint}Possible: {", ".join(BENCHMARKS)}')
     return BENCHMARKS[name]
 
 

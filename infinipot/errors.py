@@ -12,8 +12,12 @@ class VideoError(InfinipotError):
     """A video source that is missing, empty, broken or holds no pictures."""
 
 
+class AudioError(InfinipotError):
+    """An audio source that is missing, empty, broken or holds no sound."""
+
+
 class FrameError(InfinipotError, ValueError):
-    """A frame of the wrong shape, dtype, size or time."""
+    """A frame, or a piece of sound, of the wrong shape, dtype, size or time."""
 
 
 class ModelError(InfinipotError):
@@ -34,3 +38,11 @@ class QuestionError(InfinipotError, ValueError):
 
 class BenchmarkError(InfinipotError):
     """A benchmark or protocol that is not known, or data that do not lie as the benchmark lays them out."""
+
+
+class ResultsError(InfinipotError):
+    """A file of results that cannot be written, read, resumed or compared with others."""
+
+
+class JudgeError(InfinipotError):
+    """A judge that cannot be reached, or does not answer as one."""

@@ -22,18 +22,37 @@ class Model:
 
     Attributes:
         name: the id or folder it was loaded from.
-        family: its adapter.
+        family: its adapter, for streams of its modality.
     """
 
     def __init__(self, name: str, family: Family) -> None:
         self.name = name
         self.family = family
+        self._others: dict[str, Family] = {}
+
+    @property
+    def device(self) -> torch.device:
+        """What it computes on; where its layers are spread over several devices, the first of them."""
+        return torch.device(self.family.model.device)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of its weights."""
+        dtype: torch.dtype = self.family.model.dtype
+        return dtype
+
+    @property
+    def commit(self) -> str | None:
+        """The revision that was loaded from a hub, as its hash; None for a folder."""
+        commit: str | None = getattr(self.family.model.config, "_commit_hash", None)
+        return commit
 
     def stream(
         self,
         memory: int | str | None = None,
         policy: str | Policy = "infinipot-v",
         *,
+        modality: str | None = None,
         fps: float = 2.0,
         keep: float = 0.75,
         block: int | None = None,
@@ -49,9 +68,11 @@ class Model:
             memory: the cap |M|: tokens per layer and KV head that the stream may ever hold, or an amount in bytes over
                 all layers, such as "256MiB". By default 4096 tokens, or what the model's positions allow.
             policy: a name, a name with options ("infinipot-v:combine=union,alpha=0.4"), or a `Policy`.
+            modality: "video" to watch, or "audio" to listen, where the model can hear; by default video.
             fps: period of frames that come without a time.
             keep: |C| as a share of the video's part of the cap: what a compression leaves.
-            block: temporal patches that go through the model at once; by default as many as fit, 8 at the most.
+            block: temporal patches, or chunks of sound (2 s), that go through the model at once; by default as many as
+                fit, 8 at the most.
             reserve: tokens kept free for a question and its answer; by default an eighth of the cap, 64 to 512.
             dialogue: tokens that remembered turns may take from the video; by default an eighth of the cap, up to 512.
             positions: "rebase" keeps endless streams inside the positions that the model was trained on; "native"
@@ -62,9 +83,10 @@ class Model:
         Raises:
             CapError: the cap is too small for the prompt, or too large for the model's positions.
             PolicyError: an unknown policy or option.
+            ModelError: the model does not take this modality.
         """
         return Stream(
-            self.family,
+            self._family_for(self.family.modality if modality is None else modality),
             policies.make(policy),
             memory,
             fps=fps,
@@ -76,6 +98,19 @@ class Model:
             system=system,
             pixels=pixels,
         )
+
+    def _family_for(self, modality: str) -> Family:
+        """The adapter of the same network for streams of this modality."""
+        if modality == self.family.modality:
+            return self.family
+        if modality not in self._others:
+            alike = [family for family in FAMILIES if set(family.model_types) & set(self.family.model_types)]
+            possible = {family.modality: family for family in alike}
+            if modality not in possible:
+                taken = " or ".join(repr(each) for each in sorted({self.family.modality, *possible}))
+                raise ModelError(f"modality={modality!r}: {self.family.title} takes {taken}")
+            self._others[modality] = possible[modality](self.family.model, self.family.processor)
+        return self._others[modality]
 
 
 def load(
@@ -162,7 +197,7 @@ def _family_of(name: str, source: str, pinned: dict[str, str]) -> type[Family]:
         model_type = PreTrainedConfig.get_config_dict(source, **pinned)[0].get("model_type", "")
     except (OSError, ValueError) as error:
         raise ModelError(f"{name}: no such checkpoint: {_first_line(error)}") from error
-    by_type = {known: family for family in FAMILIES for known in family.model_types}
+    by_type = {known: family for family in FAMILIES if family.modality == "video" for known in family.model_types}
     if model_type not in by_type:
         near = difflib.get_close_matches(model_type, by_type, n=1)
         hint = f"the nearest is {near[0]} ({by_type[near[0]].title}); " if near else ""

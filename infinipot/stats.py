@@ -12,18 +12,20 @@ class Stats:
     """The state of a stream, and what it cost so far.
 
     Attributes:
-        frames: frames watched, and patches: temporal patches run through the model.
-        time: of the newest frame, in seconds of video.
-        tokens: tokens held per layer and KV head now: text_tokens (prompt and dialogue) and video_tokens.
+        modality: what the stream is of, "video" or "audio".
+        frames: frames watched, or pieces of sound heard, and patches: temporal patches run through the model.
+        time: of the newest frame, or the end of the newest piece of sound, in seconds.
+        tokens: tokens held per layer and KV head now: text_tokens (prompt and dialogue) and video_tokens, or sound's.
         turns: dialogue turns remembered.
         cap: tokens that may ever be held, and peak_tokens: the most that ever were, questions and answers included.
         full_tokens: tokens that a cache without eviction would hold now.
         bytes: allocated for the memory, all layers and scratch included, when the stream opened.
         compressions, rebases: how often tokens were evicted, and positions moved back into the trained range.
-        seconds: wall-clock time by phase: vision, prefill, compress, answer. On a GPU, work is queued: a phase may
-            pay for the one before it.
+        seconds: wall-clock time by phase: vision (or hearing), prefill, compress, answer. On a GPU, work is queued: a
+            phase may pay for the one before it.
     """
 
+    modality: str
     frames: int
     patches: int
     time: float

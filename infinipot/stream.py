@@ -1,21 +1,24 @@
-"""One video being watched by one model: watch -> prefill -> compress, and ask. Reads like the design's diagram.
+"""One video being watched, or one sound being heard, by one model: watch -> prefill -> compress, and ask.
 
-Knows the order of things, not how a family encodes frames, how the memory stores tokens or how a policy chooses.
+Reads like the design's diagram. Knows the order of things, not how a family encodes frames or sound, how the memory
+stores tokens or how a policy chooses.
 """
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
 import torch
 from torch import Tensor
 
+from infinipot.audio import GAP, SamplesLike, Sound, as_sound
 from infinipot.budget import Budget, is_real, is_whole, make_budget, parse_memory, smallest_cap
 from infinipot.errors import CapError, FrameError, InfinipotError, QuestionError
 from infinipot.generate import greedy
+from infinipot.intake import Intake
 from infinipot.memory import Draft, Memory, allocated_bytes
 from infinipot.models import Family, Patch
 from infinipot.models.chat import ANSWER
@@ -25,36 +28,12 @@ from infinipot.video import Frame, ImageLike, as_frame
 
 _DEFAULT_CAP = 4096
 _LONGEST_ANSWER = 256
-_NO_GRID = Grid(0, 0, 0)
-
-
-@dataclass(frozen=True, slots=True)
-class _Intake:
-    """What was given to a stream and is not in its memory yet. Replaced as a whole, so that it is never half new.
-
-    Attributes:
-        pending: temporal patches of a block that is not full.
-        odd: frames of a temporal patch that is not full.
-        frames: frames given so far, the last of them at `time`.
-        size: height and width of the last frame.
-        grid, block: its grid, and the temporal patches in a block of that grid.
-    """
-
-    pending: tuple[Patch, ...] = ()
-    odd: tuple[Frame, ...] = ()
-    frames: int = 0
-    time: float = -1.0
-    size: tuple[int, ...] = ()
-    grid: Grid = _NO_GRID
-    block: int = 0
-
-    def times(self) -> list[float]:
-        """Start of each temporal patch that a question would see, the half-filled one included."""
-        return [patch.time for patch in self.pending] + [frame.time for frame in self.odd[:1]]
 
 
 class Stream:
     """A video in bounded memory: `watch` it frame by frame and `ask` at any moment. `Model.stream` opens one.
+
+    Or sound: `listen` to it piece by piece.
 
     A call that raises, or that Ctrl-C ends, leaves the stream as it was before the call: at the most, frames that
     waited for their block have gone into the memory, or positions have been re-based. Asking changes nothing, unless
@@ -92,7 +71,6 @@ class Stream:
         self.policy = policy
         self._family = family
         self._fps = fps
-        self._pixels = pixels
         self._chat = family.chat(system)
         self._opening = family.tokenize(self._chat.opening, opens=True)
         self._reopening = family.tokenize(self._chat.reopening, behind=ANSWER)
@@ -125,7 +103,7 @@ class Stream:
         except RuntimeError as error:  # torch's word for having no memory left, on any device
             size = allocated_bytes(cap, shapes) / 2**20
             raise CapError(f"memory={cap} tokens takes {size:.0f} MiB, which the device does not have") from error
-        self._intake = _Intake()
+        self._intake = Intake(family.gather(pixels))
         self._stopwatch = Stopwatch()
         self._closed = False
         self._busy = threading.Lock()
@@ -143,23 +121,37 @@ class Stream:
             FrameError: it is not a picture, or not later than the last frame.
             CapError: the memory is too small for frames of this size, or full and the policy never evicts.
         """
-        with self._alone():
+        with self._alone("video"):
             self._take_in(self._accept(frame, time))
 
-    def _take_in(self, frame: Frame) -> None:
-        if frame.image.shape[:2] != self._intake.size:
-            self._change_size(frame)
-        intake = replace(
-            self._intake,
-            odd=(*self._intake.odd, frame),
-            frames=self._intake.frames + 1,
-            time=frame.time,
-        )
+    @torch.inference_mode()
+    def listen(self, sound: Sound | SamplesLike, time: float | None = None) -> None:
+        """Takes in a piece of sound; runs the model and compresses as `watch` does.
+
+        Args:
+            sound: a `Sound`, or samples of one channel, NumPy or torch `[n]`, 16,000 a second; 2 s at the most.
+            time: of the first sample in seconds, not before the end of the last piece. Left out: the sound's own time,
+                or right behind the last piece. Sound that comes later than that has paused: it begins a chunk.
+
+        Raises:
+            FrameError: it is no sound, too long, or not behind the last piece.
+            CapError: the memory is too small, or full and the policy never evicts.
+        """
+        with self._alone("audio"):
+            self._take_in(self._accept_sound(sound, time))
+
+    def _take_in(self, given: Frame | Sound) -> None:
+        gathered = self._intake.open.after(given)
+        if given.size != self._intake.size:
+            self._change_size(given)
+            gathered = self._intake.open.after(given)
+        intake = replace(self._intake, open=gathered, frames=self._intake.frames + 1, time=given.end)
         self._require_slots(intake)
         self._require_positions(intake)
         self._stay_in_range(intake)
-        if len(intake.odd) == self._family.patch_frames:
-            intake = replace(intake, pending=self._patches(intake), odd=())
+        with self._encoding():
+            full, rest = gathered.split()
+        intake = replace(intake, pending=(*intake.pending, full) if full else intake.pending, open=rest)
         if len(intake.pending) == intake.block:
             self._prefill(intake)
         else:
@@ -199,8 +191,8 @@ class Stream:
         remember: bool,
         on_text: Callable[[str], None] | None,
     ) -> str:
-        if not self._intake.frames:
-            raise QuestionError("there is nothing to ask about yet: watch a frame first")
+        if not self._memory.held and not self._intake.starts():
+            raise QuestionError("there is nothing to ask about yet: watch a frame, or listen, first")
         limit = self._answer_limit(question, max_new_tokens, remember)
         self._require_positions(self._intake)
         patches = self._patches(self._intake)
@@ -222,7 +214,7 @@ class Stream:
                 )
                 answer = self._spell(tokens, on_text)
             if remember:
-                self._commit(draft, replace(self._intake, pending=(), odd=()), turn=True)
+                self._commit(draft, self._emptied(), turn=True)
         if remember:
             self._stay_in_range(self._intake)
         return answer.strip()
@@ -237,6 +229,7 @@ class Stream:
         self._require_open()
         memory, intake = self._memory, self._intake
         return Stats(
+            modality=self._family.modality,
             frames=intake.frames,
             patches=memory.cursor.patch,
             time=max(intake.time, 0.0),
@@ -268,9 +261,17 @@ class Stream:
         self.close()
 
     @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """One call at a time: a stream has one memory, and a draft on it is not part of it yet."""
+    def _alone(self, modality: str | None = None) -> Iterator[None]:
+        """One call at a time: a stream has one memory, and a draft on it is not part of it yet.
+
+        Args:
+            modality: what the stream has to be of.
+        """
         self._require_open()
+        if modality not in (None, self._family.modality):
+            raise InfinipotError(
+                f"the stream is of {self._family.modality}: open one of {modality} with modality={modality!r}"
+            )
         if not self._busy.acquire(blocking=False):
             raise InfinipotError(
                 "the stream is in the middle of another call: one thread at a time, and no call inside"
@@ -298,21 +299,31 @@ class Stream:
             raise FrameError(f"the time {accepted.time:g} s takes more tokens than the {limit} set aside for a caption")
         return accepted
 
-    def _change_size(self, frame: Frame) -> None:
+    def _accept_sound(self, sound: Sound | SamplesLike, time: float | None) -> Sound:
+        last = max(self._intake.time, 0.0)
+        if time is None and not isinstance(sound, Sound):
+            time = last
+        accepted = as_sound(sound, time)
+        if accepted.time < last - GAP:
+            raise FrameError(f"sound comes in order of time: {accepted.time:g} s is before {last:g} s, where it was")
+        return accepted
+
+    def _change_size(self, given: Frame | Sound) -> None:
         """Enters the grid of a frame of another size: what waits in the old one goes into the memory first."""
-        probe = self._patchify([frame])
-        cells = probe.rows * probe.columns
-        block, old, grids = self._block_patches(cells), self._intake.grid, self._memory.grids
+        with self._encoding():
+            rows, columns = self._intake.open.grid(given)
+        cells, steps = rows * columns, self._intake.open.steps
+        block, old, grids = self._block_patches(steps * cells), self._intake.grid, self._memory.grids
         if self.policy.whole_patches and grids and cells != old.cells:
             raise FrameError(
-                f"frames changed from {old.rows} x {old.columns} to {probe.rows} x {probe.columns} cells, but policy "
+                f"frames changed from {old.rows} x {old.columns} to {rows} x {columns} cells, but policy "
                 f"{self.policy.name!r} reads the memory as patches of one size"
             )
-        self._require_slots(self._intake, more=cells + self._family.caption_limit)
+        self._require_slots(self._intake, more=steps * (cells + self._family.caption_limit))
         patches = self._patches(self._intake)
         try:
-            grid = self._memory.use_grid(probe.rows, probe.columns)
-            intake = replace(self._intake, pending=(), odd=(), size=frame.image.shape[:2], grid=grid, block=block)
+            grid = self._memory.use_grid(rows, columns)
+            intake = replace(self._emptied(), size=given.size, grid=grid, block=block)
             with self._memory.draft() as draft:
                 if patches:
                     self._forward(self._lay_out(draft, patches, old))
@@ -322,22 +333,26 @@ class Stream:
                 self._memory.grids = grids
             raise
 
-    def _patches(self, intake: _Intake) -> tuple[Patch, ...]:
-        """The temporal patches that wait, one whose frames are not complete included."""
-        if not intake.odd:
-            return intake.pending
-        return (*intake.pending, self._patchify(intake.odd))
+    def _emptied(self) -> Intake:
+        """The intake once all that waits has gone into the memory."""
+        return replace(self._intake, pending=(), open=self._intake.open.cleared())
 
-    def _patchify(self, frames: Sequence[Frame]) -> Patch:
-        """One temporal patch of frames of one size."""
+    def _patches(self, intake: Intake) -> tuple[Patch, ...]:
+        """The patches that wait, one that is not full included."""
+        with self._encoding():
+            last = intake.open.patch()
+        return intake.pending if last is None else (*intake.pending, last)
+
+    @contextmanager
+    def _encoding(self) -> Iterator[None]:
+        """Inside, what was given becomes what the encoder takes."""
         with self._stopwatch.phase("vision"):
             try:
-                times = [frame.time for frame in frames]
-                return self._family.patchify([frame.image for frame in frames], times, self._pixels)
+                yield
             except ValueError as error:  # such as a picture that is 200 times as wide as high
                 raise FrameError(f"the model cannot take a frame of this size: {error}") from error
 
-    def _prefill(self, intake: _Intake) -> None:
+    def _prefill(self, intake: Intake) -> None:
         """Runs a block through the model and makes it part of the memory."""
         with self._memory.draft() as draft:
             parts = self._lay_out(draft, intake.pending)
@@ -345,10 +360,10 @@ class Stream:
                 self._forward(parts)
             self._commit(draft, replace(intake, pending=()))
 
-    def _commit(self, draft: Draft, intake: _Intake, *, turn: bool = False) -> None:
+    def _commit(self, draft: Draft, intake: Intake, *, turn: bool = False) -> None:
         """Makes a draft part of the memory, with room behind it for the next block."""
         cells = intake.grid.cells
-        block = intake.block * (cells + self._family.caption_limit)
+        block = intake.block * intake.patch_tokens(self._family.caption_limit)
 
         def keep(text: int, video: int) -> int | None:
             if not self.policy.evicts or video + block <= self._budget.video(text):
@@ -373,12 +388,12 @@ class Stream:
         lead = self._lead(not draft.cursor.open)
         parts = [self._text(draft, lead)] if lead else []
         with self._stopwatch.phase("vision"):
-            features = self._family.encode(patches)
-        for patch, cells in zip(patches, features.chunk(len(patches)), strict=True):
+            features = self._family.encode(patches).split([patch.tokens for patch in patches])
+        for patch, tokens in zip(patches, features, strict=True):
             number, opens = draft.cursor.patch, not draft.cursor.open
             before, after = self._family.caption_ids(patch.times, number, opens=opens)
-            rows = [self._family.embed(before), cells, self._family.embed(after)]
-            where = draft.patch(grid or self._intake.grid, patch.time, len(before), len(after))
+            rows = [self._family.embed(before), tokens, self._family.embed(after)]
+            where = draft.video(grid or self._intake.grid, patch.starts, len(before), len(after))
             parts.append((self._family.join(rows), where))
         return parts
 
@@ -433,9 +448,9 @@ class Stream:
             )
         raise CapError(f"{message}: the smallest that works is {least}")
 
-    def _require_slots(self, intake: _Intake, more: int = 0) -> None:
+    def _require_slots(self, intake: Intake, more: int = 0) -> None:
         """A policy that never evicts is full when what waits, and `more` tokens, find no room beside the dialogue."""
-        waiting = len(intake.times()) * (intake.grid.cells + self._family.caption_limit) + more
+        waiting = len(intake.starts()) * (intake.grid.cells + self._family.caption_limit) + more
         text = len(self._opening) + self._budget.dialogue
         if not self.policy.evicts and self._memory.video + waiting > self._budget.video(text):
             raise CapError(
@@ -443,7 +458,7 @@ class Stream:
                 f"{self.policy.name!r} never evicts: give more memory, or another policy"
             )
 
-    def _stay_in_range(self, intake: _Intake) -> None:
+    def _stay_in_range(self, intake: Intake) -> None:
         """Re-bases the memory if what waits, a question and its answer would leave the trained positions."""
         if self._range is None:
             return
@@ -451,7 +466,7 @@ class Stream:
         if after > self._range:
             self._memory.rebase(target=self._range // 2, limit=self._range - (after - self._memory.cursor.next))
 
-    def _require_positions(self, intake: _Intake) -> None:
+    def _require_positions(self, intake: Intake) -> None:
         """Where a stream does not re-base, a family may work up to some position only."""
         limit = self._family.position_limit
         if self._range is None and limit is not None and self._position_after(intake) > limit:
@@ -460,15 +475,15 @@ class Stream:
                 "stream would reach: open it with positions='rebase' and a policy that evicts"
             )
 
-    def _position_after(self, intake: _Intake) -> int:
+    def _position_after(self, intake: Intake) -> int:
         """The next position behind what waits, and the reserve for a question and its answer."""
-        here = self._memory.cursor
-        if not intake.times():
+        here, starts = self._memory.cursor, intake.starts()
+        if not starts:
             return here.after_text(len(self._reopening) + self._budget.reserve).next
         cursor = here if here.open else here.after_text(len(self._lead(True)))
-        for time in intake.times():
+        for start in starts:
             cursor = cursor.after_caption(self._family.caption_limit)
-            cursor = cursor.after_patch(intake.grid, time, self._memory.rule)
+            cursor = cursor.after_patch(intake.grid, start, self._memory.rule)
         return cursor.after_text(self._budget.reserve).next
 
     def _prompt(self, question: str, *, follows_video: bool) -> list[int]:

@@ -11,32 +11,51 @@ import torch
 from families import BUILDERS
 
 from infinipot import Stream
+from infinipot.audio import RATE, Sound
 from infinipot.model import Model
 from infinipot.models import FAMILIES
+from infinipot.video import Frame
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 torch.set_num_threads(1)
 
 
-def build(name: str, **shape: Any) -> Model:
-    """A random model whose answers depend on what it sees; `shape` is its builder's."""
+def build(name: str, modality: str = "video", **shape: Any) -> Model:
+    """A random model whose answers depend on what it is given; `shape` is its builder's."""
     network, processor = BUILDERS[name](**shape)
-    family = next(family for family in FAMILIES if network.config.model_type in family.model_types)
+    kinds = [family for family in FAMILIES if network.config.model_type in family.model_types]
+    family = next(family for family in kinds if family.modality == modality)
     return Model(f"random {name}", family(network, processor))
 
 
-@pytest.fixture(
-    scope="session", params=sorted({*BUILDERS, *(name for family in FAMILIES for name in family.model_types)})
-)
+SEEING = {name: (name, "video") for name in BUILDERS}
+HEARING = {f"{name}-{each.modality}": (name, each.modality) for each in FAMILIES for name in each.model_types}
+ANY = {**SEEING, **{label: kind for label, kind in HEARING.items() if kind not in SEEING.values()}}
+ONE_OF_EACH = [(family.model_types[0], family.modality) for family in FAMILIES]
+
+
+@pytest.fixture(scope="session", params=ANY.values(), ids=ANY)
 def any_model(request: pytest.FixtureRequest) -> Model:
     """A random model of every type that a family runs, and of every variant that has a builder."""
-    return build(request.param)
+    return build(*request.param)
 
 
-@pytest.fixture(scope="session", params=[family.model_types[0] for family in FAMILIES])
+@pytest.fixture(scope="session", params=[kind for kind in ANY.values() if kind[1] == "video"], ids="-".join)
+def any_seeing(request: pytest.FixtureRequest) -> Model:
+    """Those of them that watch."""
+    return build(*request.param)
+
+
+@pytest.fixture(scope="session", params=ONE_OF_EACH, ids="-".join)
 def model(request: pytest.FixtureRequest) -> Model:
     """One random model of every family."""
-    return build(request.param)
+    return build(*request.param)
+
+
+@pytest.fixture(scope="session", params=[kind for kind in ONE_OF_EACH if kind[1] == "video"], ids="-".join)
+def seeing(request: pytest.FixtureRequest) -> Model:
+    """One of every family that watches."""
+    return build(*request.param)
 
 
 @pytest.fixture(scope="session")
@@ -48,6 +67,29 @@ def qwen() -> Model:
 def pictures(count: int, seed: int = 0, size: tuple[int, int] = (64, 64)) -> list[np.ndarray]:
     """`count` random images, `[height, width, 3]` uint8."""
     return list(np.random.default_rng(seed).integers(0, 256, (count, *size, 3), dtype=np.uint8))
+
+
+def noises(count: int, seed: int = 0, seconds: float = 0.7) -> list[np.ndarray]:
+    """`count` pieces of random sound, `[n]` float32: hissing and humming, now loud, now soft."""
+    generator, samples = np.random.default_rng(seed), round(seconds * RATE)
+    hiss = generator.normal(0, 0.1, (count, samples))
+    pitch, tones = generator.uniform(100, 4000, (count, 1 + samples // 1600)), np.arange(samples) // 1600
+    loud = 10 ** generator.uniform(-1, 0, pitch.shape)
+    hum = np.sin(2 * np.pi * pitch[:, tones] * np.arange(samples) / RATE)
+    return list(((hiss + 0.3 * hum) * loud[:, tones]).astype(np.float32))
+
+
+def given(model: Model, count: int, seed: int = 0) -> list[np.ndarray]:
+    """What a stream of the model takes: pictures, or pieces of sound."""
+    return (noises if model.family.modality == "audio" else pictures)(count, seed)
+
+
+def give(stream: Stream, content: np.ndarray, time: float | None = None) -> None:
+    """Has a stream watch, or listen."""
+    if stream._family.modality == "audio":
+        stream.listen(content if time is None else Sound(content, time))
+    else:
+        stream.watch(content if time is None else Frame(content, time))
 
 
 def held(stream: Stream) -> list[torch.Tensor]:

@@ -443,6 +443,11 @@ def smolvlm(edge: int = 64, patch: int = PATCH, shuffle: int = 2) -> Checkpoint:
     return finished(SmolVLMForConditionalGeneration, config, tokenizer), processor
 
 
+# As Omni's own: a clip of sound has brackets of its own.
+OMNI_TEMPLATE = checkpoint.CHAT_TEMPLATE.replace(
+    "{% elif 'text' in content %}",
+    "{% elif content['type'] == 'audio' %}<|audio_start|><|audio_pad|><|audio_end|>{% elif 'text' in content %}",
+)
 OMNI_TOKENS = {
     "image_token": "<|image_pad|>",
     "video_token": "<|video_pad|>",
@@ -463,7 +468,7 @@ def omni_config() -> Qwen2_5OmniThinkerConfig:
     made = Qwen2_5OmniThinkerConfig(
         text_config={**TEXT, "vocab_size": len(TOKENIZER) + 3, "rope_parameters": rope},
         vision_config={**{key: vision[key] for key in kept}, **grid},
-        audio_config={**audio, "num_mel_bins": 16, "output_dim": HIDDEN},
+        audio_config={**audio, "num_mel_bins": 16, "output_dim": HIDDEN, "initializer_range": 0.4},
         position_id_per_seconds=4,
         image_token_index=IDS["image_token_id"],
         video_token_index=IDS["video_token_id"],
@@ -485,9 +490,7 @@ def omni_processor() -> Qwen2_5OmniProcessor:
         extra_special_tokens=OMNI_TOKENS,
     )
     hearing = WhisperFeatureExtractor(feature_size=16)
-    processor = Qwen2_5OmniProcessor(
-        parts.image_processor, parts.video_processor, hearing, tokenizer, parts.chat_template
-    )
+    processor = Qwen2_5OmniProcessor(parts.image_processor, parts.video_processor, hearing, tokenizer, OMNI_TEMPLATE)
     size = processor.video_processor.size
     processor.videos_kwargs = {"size": {edge: size[edge] for edge in ("shortest_edge", "longest_edge")}}
     return processor

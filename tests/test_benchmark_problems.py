@@ -46,7 +46,7 @@ def test_a_missing_file_or_folder_is_named(name, tmp_path):
     (data / MAIN[name]).rename(data / "elsewhere")
     with pytest.raises(BenchmarkError, match=f"{benchmark.title}: .*{MAIN[name]}.*--list"):
         list(benchmark.read(data))
-    with pytest.raises(BenchmarkError, match="does not exist"):
+    with pytest.raises(BenchmarkError, match="there is no data folder"):
         list(benchmark.read(data / "nowhere"))
     with pytest.raises(BenchmarkError, match=f'no variant "dve"; possible: {", ".join(benchmark.variants)}'):
         list(benchmark.read(data, "dve"))
@@ -73,8 +73,10 @@ def test_each_missing_part_of_a_layout_is_named(tmp_path):
 
 
 def test_unknown_names_are_said():
-    with pytest.raises(BenchmarkError, match='did you mean "video-mme"'):
+    with pytest.raises(BenchmarkError, match=r'"video_mme"; did you mean "video-mme"\? Possible: mlvu'):
         find_benchmark("video_mme")
+    with pytest.raises(BenchmarkError, match=r'unknown benchmark: "lvb"; Possible: mlvu'):
+        find_benchmark("lvb")
 
 
 @pytest.mark.parametrize(
@@ -143,7 +145,9 @@ def test_broken_subtitles_leave_out_their_video(tmp_path):
     (data / "subtitle" / "fFjv93ACGo8.srt").write_bytes(b"\xff\xfe\x00")
     items, (problem,) = read("video-mme", data, "subtitles")
     assert len(items) == 1
-    assert problem == "data/fFjv93ACGo8.mp4: is not text in UTF-8 (3 questions are left out)"
+    assert problem == (
+        "data/fFjv93ACGo8.mp4: the file of subtitles fFjv93ACGo8.srt is not text in UTF-8 (3 questions are left out)"
+    )
     data = longvideobench(tmp_path / "longvideobench")
     (data / "subtitles" / "aa1_en.json").write_text('[{"timestamp": [0], "text": "x"}]')
     change(data / "lvb_val.json", 2, subtitle_path="../lvb_val.json")
@@ -151,6 +155,18 @@ def test_broken_subtitles_leave_out_their_video(tmp_path):
     assert items == []
     assert "the subtitles aa1_en.json cannot be used" in problems[0]
     assert "the file of subtitles '../lvb_val.json' is not named by a path inside subtitles/" in problems[1]
+
+
+@pytest.mark.parametrize("wrong", ["empty", "a file"])
+def test_subtitles_that_were_not_unpacked_are_not_taken_for_videos_without(wrong, tmp_path):
+    data = video_mme(tmp_path, "subtitles")
+    (data / "subtitle" / "fFjv93ACGo8.srt").unlink()
+    if wrong == "a file":
+        (data / "subtitle").rmdir()
+        (data / "subtitle").write_bytes(b"PK")
+    with pytest.raises(BenchmarkError, match=r"subtitle holds no \.srt file"):
+        read("video-mme", data, "subtitles")
+    assert len(read("video-mme", data)[0]) == 2
 
 
 def test_labels_of_questions_that_are_not_there_are_said(tmp_path):

@@ -92,7 +92,7 @@ def test_video_mme_with_subtitles_reads_srt_and_videos_may_have_none(tmp_path):
     assert second.subtitles == ()
 
 
-def test_video_mme_as_parquet(tmp_path):
+def test_video_mme_as_parquet(tmp_path, monkeypatch):
     pyarrow = pytest.importorskip("pyarrow")
     parquet = pytest.importorskip("pyarrow.parquet")
     expected = asked(items("video-mme", video_mme(tmp_path)))
@@ -105,6 +105,13 @@ def test_video_mme_as_parquet(tmp_path):
     file.write_bytes(b"PAR1 no, it is not")
     (problem,) = find_benchmark("video-mme").read(tmp_path)
     assert "is no Parquet file" in str(problem)
+
+    def failing(path):
+        raise OSError
+
+    monkeypatch.setattr(parquet, "read_table", failing)
+    (problem,) = find_benchmark("video-mme").read(tmp_path)
+    assert "(OSError)" in str(problem)
 
 
 def test_video_mme_says_what_parquet_needs(tmp_path, monkeypatch):
@@ -143,6 +150,14 @@ def test_rvs_is_open_ended_and_asked_at_its_moments(tmp_path):
     assert [question.at for question in first.questions] == [1, 2, 3.5]
     assert all(q.judged and q.options == () and q.answer == "A lamp goes on." for q in first.questions)
     assert {q.task for q in second.questions} == {"RVS-Movie"}
+
+
+def test_rvs_asks_every_question_of_a_video_that_stands_twice(tmp_path):
+    file = rvs(tmp_path) / "ego" / "ego4d_oe.json"
+    first, second = json.loads(file.read_text())
+    file.write_text(json.dumps([first, second | {name: first[name] for name in ("video_id", "video_path")}]))
+    (item,) = items("rvs", tmp_path)
+    assert [question.at for question in item.questions] == [1, 2, 3.5, 4]
 
 
 def test_ovo_bench_makes_a_question_of_each_moment(tmp_path):

@@ -15,6 +15,7 @@ from pathlib import Path
 import av
 import pytest
 from click.testing import CliRunner, Result
+from families import BUILDERS
 
 from infinipot import FrameError, Stream, embedded, open_video, policies
 from infinipot.cli import main, prompt
@@ -388,6 +389,45 @@ def test_models_lists_every_family_and_the_embedded_model() -> None:
     assert titles == {family.title for family in FAMILIES} | {"embedded"}
     assert all(title in table for title in titles)
     assert all(model_type in table for family in FAMILIES for model_type in family.model_types)
+
+
+@pytest.fixture(scope="module")
+def omni(folder: Path) -> tuple[str, ...]:
+    """A checkpoint that hears, and what it is asked with."""
+    network, processor = BUILDERS["qwen2_5_omni_thinker"]()
+    network.save_pretrained(folder / "omni")
+    processor.save_pretrained(folder / "omni")
+    return "--model", "omni", "--modality", "audio", "--memory", "512"
+
+
+def test_the_sound_of_a_file_is_listened_to(omni: tuple[str, ...]) -> None:
+    result = infinipot("watch", "sound.wav", *omni, "--at", "0.5", SEEN, "--ask", SEEN, "--json", "--progress")
+    assert result.exit_code == 0, result.stderr
+    early, late, summary = map(json.loads, result.stdout.splitlines())
+    assert (early["time"], late["time"], summary["time"]) == (0.5, 1.0, 1.0)
+    assert summary["modality"] == "audio"
+    assert "0:01 of 0:01 heard in 2 pieces" in result.stderr
+
+
+def test_one_can_ask_while_it_listens(omni: tuple[str, ...]) -> None:
+    result = infinipot("watch", "sound.wav", *omni, "--no-realtime", stdin=f"{SEEN}\n/stats\n")
+    assert result.exit_code == 0, result.stderr
+    assert "heard in" in result.stderr
+    assert result.stdout.startswith("[0:0")
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (("clip.mp4", "--model", "embedded", "--modality", "audio"), "holds no audio, only video"),
+        (("sound.wav", "--model", "embedded", "--modality", "audio"), "Qwen2.5-VL takes 'video'"),
+    ],
+)
+def test_what_cannot_be_heard_is_said_in_one_line(args: tuple[str, ...], said: str) -> None:
+    result = infinipot("watch", *args, "--ask", SEEN)
+    assert result.exit_code == 1
+    assert said in result.stderr
+    assert len(result.stderr.splitlines()) == 1
 
 
 def test_the_version_is_printed() -> None:

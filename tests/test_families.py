@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from conftest import Boom, fail_at, held, pictures, same
+from conftest import Boom, fail_at, give, given, held, pictures, same
 from families import omni_processor
 from transformers import Qwen3VLVideoProcessor
 from video_files import encode
@@ -17,12 +17,24 @@ from infinipot.memory import Memory
 from infinipot.memory.draft import NOWHERE
 from infinipot.models.qwen2_5_omni import Qwen25Omni
 from infinipot.models.qwen3_vl import Qwen3VL
+from infinipot.models.sound import Spectrum
 
-SMALL = {"memory": 320, "reserve": 56, "dialogue": 60}
+SHARES = {"reserve": 56, "dialogue": 60}
+# A cap that is soon full, and a range of positions that is soon left: a chunk of sound is 50 tokens.
+SMALL, RANGE = {"video": 320, "audio": 480}, {"video": 440, "audio": 660}
 QUESTIONS = ("What colour was the circle?", "Which shape was red?", "How many shapes have appeared so far?")
 EVICTING = [kind.name for kind in policies.available() if kind.evicts]
 BAD = [np.zeros((0, 4, 3), np.uint8), np.zeros((4, 4), np.int64), np.full((4, 4, 3), np.nan, np.float32), "a picture"]
 PAUSE = 3.0  # seconds between frames: far enough apart for positions to run out where they follow the clock
+
+
+def small(model: Model) -> dict[str, int]:
+    return {"memory": SMALL[model.family.modality], **SHARES}
+
+
+def moment(model: Model, number: int) -> float:
+    """When a frame, or a piece of sound, comes: of sound every fifth one after a pause."""
+    return 0.7 * number + number // 5 if model.family.modality == "audio" else number * PAUSE
 
 
 @pytest.fixture(params=EVICTING)
@@ -33,13 +45,13 @@ def policy(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def _short_range(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     """Few positions, so that streams have to re-base soon."""
-    monkeypatch.setattr(type(model.family), "position_range", 440)
+    monkeypatch.setattr(type(model.family), "position_range", RANGE[model.family.modality])
 
 
-def played(stream: Stream, seed: int = 0, frames: int = 46, *, scripted: bool = False) -> Iterator[str]:
+def played(model: Model, stream: Stream, seed: int = 0, frames: int = 46, *, scripted: bool = False) -> Iterator[str]:
     """Watches and asks, and gives each answer as it comes: some are remembered. Scripted ones are always the same."""
-    for number, image in enumerate(pictures(frames, seed)):
-        stream.watch(Frame(image, number * PAUSE))
+    for number, content in enumerate(given(model, frames, seed)):
+        give(stream, content, moment(model, number))
         if number % 11 == 6:
             with pytest.MonkeyPatch.context() as patch:
                 if scripted:
@@ -92,21 +104,21 @@ def check_coordinates(stream: Stream, whole: Stream) -> None:
 def whole(model: Model) -> Iterator[Stream]:
     """The stream that holds everything the others have seen."""
     with model.stream(memory=4096, policy="full", positions="native", reserve=56, dialogue=2000, block=1) as stream:
-        list(played(stream, scripted=True))
+        list(played(model, stream, scripted=True))
         yield stream
 
 
 @pytest.mark.usefixtures("_short_range")
 def test_a_long_video_in_a_small_memory(model, policy, whole):
     """The cap, the coordinates, the trained positions; asking and bad frames change nothing."""
-    with model.stream(policy=policy, **SMALL) as stream:
-        for _ in played(stream, scripted=True):
+    with model.stream(policy=policy, **small(model)) as stream:
+        for _ in played(model, stream, scripted=True):
             stats = stream.stats()
-            assert stats.tokens <= stats.peak_tokens <= SMALL["memory"]
+            assert stats.tokens <= stats.peak_tokens <= small(model)["memory"]
             before = held(stream)
             assert stream.ask(QUESTIONS[0], max_new_tokens=4) == stream.ask(QUESTIONS[0], max_new_tokens=4)
             with pytest.raises(FrameError):
-                stream.watch(BAD[stats.frames % len(BAD)])
+                give(stream, BAD[stats.frames % len(BAD)])
             assert same(before, held(stream))
             assert stream.stats().frames == stats.frames
         assert stats.compressions > 2
@@ -143,15 +155,19 @@ def test_keys_move_as_the_model_would_have_made_them(model):
 
 def test_interleaved_streams_answer_as_each_does_alone(model, policy):
     def alone(seed: int) -> tuple[list[str], list[torch.Tensor]]:
-        with model.stream(policy=policy, **SMALL) as stream:
-            return list(played(stream, seed, 24)), held(stream)
+        with model.stream(policy=policy, **small(model)) as stream:
+            return list(played(model, stream, seed, 24)), held(stream)
 
-    with model.stream(policy=policy, **SMALL) as one, model.stream(policy=policy, **SMALL) as other:
-        answers = list(zip(played(one, 1, 24), played(other, 2, 24), strict=True))
+    with model.stream(policy=policy, **small(model)) as one, model.stream(policy=policy, **small(model)) as other:
+        answers = list(zip(played(model, one, 1, 24), played(model, other, 2, 24), strict=True))
         for number, stream in enumerate((one, other)):
             expected = alone(number + 1)
             assert [pair[number] for pair in answers] == expected[0]
             assert same(held(stream), expected[1])
+
+
+def failing_part(model: Model, part: str) -> tuple[object, str]:
+    return (Spectrum, "log_mel") if (model.family.modality, part) == ("audio", "patchify") else (model.family, part)
 
 
 @pytest.mark.parametrize("part", ["forward", "encode", "patchify"])
@@ -159,21 +175,21 @@ def test_a_failure_loses_nothing(model, part):
     """Calls that fail and are repeated end as if nothing had failed."""
 
     def run(failing: bool) -> tuple[list[torch.Tensor], str]:
-        with model.stream(**SMALL) as stream:
-            for number, image in enumerate(pictures(22)):
+        with model.stream(**small(model)) as stream:
+            for number, content in enumerate(given(model, 22)):
                 before = held(stream)
                 with pytest.MonkeyPatch.context() as patch:
                     if failing and number % 3 == 1:
-                        fail_at(patch, model.family, part, 1 + number % 2)
+                        fail_at(patch, *failing_part(model, part), 1 + number % 2)
                     try:
-                        stream.watch(image)
+                        give(stream, content)
                         if number % 3 == 1:
                             stream.ask(QUESTIONS[0], max_new_tokens=2)
                     except Boom:
                         if stream.stats().frames == number:
                             assert same(before, held(stream))
                             patch.undo()
-                            stream.watch(image)
+                            give(stream, content)
             return held(stream), stream.ask(QUESTIONS[1], max_new_tokens=6)
 
     (undisturbed, answer), (disturbed, after) = run(failing=False), run(failing=True)
@@ -181,12 +197,12 @@ def test_a_failure_loses_nothing(model, part):
     assert answer == after
 
 
-def test_another_resolution_starts_another_grid(model):
+def test_another_resolution_starts_another_grid(seeing):
     pixels, sizes = (1024, 16384), ((64, 64), (96, 64), (64, 64), (32, 96))
-    made = [model.family.patchify(pictures(model.family.patch_frames, size=size), [0.0], pixels) for size in sizes]
+    made = [seeing.family.patchify(pictures(seeing.family.patch_frames, size=size), [0.0], pixels) for size in sizes]
     grids = {(patch.rows, patch.columns) for patch in made}  # one where frames are always resized to one size
     assert len(grids) in (1, 3)
-    with model.stream(memory=400, dialogue=0, pixels=pixels) as stream:
+    with seeing.stream(memory=400, dialogue=0, pixels=pixels) as stream:
         for turn, size in enumerate(sizes):
             for number, image in enumerate(pictures(7, size=size)):
                 stream.watch(Frame(image, turn * 10.0 + number))
@@ -195,9 +211,9 @@ def test_another_resolution_starts_another_grid(model):
         assert len(stream._memory.grids) == len(grids)
 
 
-def test_decoded_frames_become_the_tensors_that_the_processor_makes(model, tmp_path):
+def test_decoded_frames_become_the_tensors_that_the_processor_makes(seeing, tmp_path):
     """Frame by frame as they come from a file, against the processor on the whole clip."""
-    family = model.family
+    family = seeing.family
     frames = list(infinipot.open_video(encode(tmp_path / "clip.mp4", pictures(20, size=(72, 100)), rate=5), fps=2))[:7]
     clip = torch.from_numpy(np.stack([frame.image for frame in frames])).permute(0, 3, 1, 2)
     processor = family.processor.video_processor
@@ -211,9 +227,9 @@ def test_decoded_frames_become_the_tensors_that_the_processor_makes(model, tmp_p
     assert torch.equal(torch.cat(patches), made.flatten(0, made.ndim - patches[0].ndim))
 
 
-def test_a_time_too_long_to_write_down_is_refused_and_changes_nothing(model):
-    captions = [model.family.caption([time] * model.family.patch_frames, 0, opens=True) for time in (0.0, 1e20)]
-    with model.stream(memory=400, dialogue=0) as stream:
+def test_a_time_too_long_to_write_down_is_refused_and_changes_nothing(seeing):
+    captions = [seeing.family.caption([time] * seeing.family.patch_frames, 0, opens=True) for time in (0.0, 1e20)]
+    with seeing.stream(memory=400, dialogue=0) as stream:
         stream.watch(Frame(pictures(1)[0], 1.8e9))  # seconds since 1970
         if captions[0] != captions[1]:  # the time is in the caption
             with pytest.raises(FrameError, match="caption"):

@@ -1,6 +1,6 @@
-"""A grid of one cell, as sound would have: each token a temporal patch of its own, positions flat.
+"""A grid of one cell, as sound has it: each token a temporal patch of its own, positions flat.
 
-infinipot takes no sound (docs/audio.md); here is what of the method and of the memory already holds for it.
+What of the method, of the memory and of the audio encoder the listening of Qwen2.5-Omni rests on (docs/audio.md).
 """
 
 import pytest
@@ -96,4 +96,4 @@ def test_sound_is_encoded_two_seconds_at_a_time_with_nothing_between_them():
     with torch.inference_mode():
         whole, parts = encoded(sound), [encoded(part) for part in sound.split(200, dim=2)]
     assert [len(part) for part in parts] == [50, 50, 50]  # a token each 0.04 s
-    torch.testing.assert_close(torch.cat(parts), whole, atol=1e-5, rtol=0)
+    torch.testing.assert_close(torch.cat(parts), whole, atol=1e-4, rtol=0)

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import pictures
+from conftest import give, given, pictures
 from families import OF_ONE_LENGTH, POSITIONS, TEXTS
 from transformers.video_utils import VideoMetadata
 
-from infinipot import Frame, Model, Stream
+from infinipot import Model, Stream
 
 QUESTION = "What colour was the circle?"
 
@@ -26,22 +26,25 @@ def rendered(model: Model, *parts: str | list[dict]) -> str:
     return model.family.processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
 
 
-def about_video(question: str) -> list[dict]:
-    return [{"type": "video"}, {"type": "text", "text": question}]
+def about(model: Model, question: str) -> list[dict]:
+    return [{"type": model.family.modality}, {"type": "text", "text": question}]
 
 
 def spoken(model: Model, words: str) -> str:
     """An answer as the model says it: behind the space, if any, that the template puts ahead of an answer."""
-    conversation = rendered(model, about_video(QUESTION), words)
-    return conversation[len(rendered(model, about_video(QUESTION))) : conversation.index(words) + len(words)]
+    conversation = rendered(model, about(model, QUESTION), words)
+    return conversation[len(rendered(model, about(model, QUESTION))) : conversation.index(words) + len(words)]
 
 
-Clip = tuple[int, list[np.ndarray]]  # the number of its first frame in the stream, and its frames
+Clip = tuple[int, list[np.ndarray]]  # the number of its first frame in the stream, and its frames, or pieces of sound
 
 
 def inputs_of(model: Model, text: str, clips: Sequence[Clip], fps: float) -> dict[str, Any]:
     """What transformers' own processor makes of a conversation and its clips."""
     family, videos, metadata = model.family, [], []
+    if family.modality == "audio":
+        sounds = [np.concatenate(pieces) for _, pieces in clips]
+        return dict(family.processor(text=[text], audio=sounds, sampling_rate=16_000, return_tensors="pt"))
     for start, frames in clips:
         # A processor that takes no single frame is given it twice, which is what it makes of an odd last frame.
         shown = frames if len(frames) > 1 else frames * family.patch_frames
@@ -98,8 +101,8 @@ def one_forward(
 
 def watch(stream: Stream, clip: Clip, fps: float = 2.0) -> None:
     start, frames = clip
-    for number, image in enumerate(frames, start):
-        stream.watch(Frame(image, number / fps))
+    for number, content in enumerate(frames, start):
+        give(stream, content, number / fps if stream._family.modality == "video" else None)
 
 
 class Recorder:
@@ -135,27 +138,27 @@ def first_logits(model: Model, clip: Clip, fps: float = 2.0, **options: Any) -> 
 @pytest.mark.parametrize("frames", [1, 2, 13, 18])
 @pytest.mark.parametrize("block", [1, 3, 8])
 def test_block_wise_prefill_gives_the_logits_of_one_forward(any_model, frames, block):
-    clip = 0, pictures(frames, seed=frames)
-    expected = one_forward(any_model, rendered(any_model, about_video(QUESTION)), [clip])
+    clip = 0, given(any_model, frames, seed=frames)
+    expected = one_forward(any_model, rendered(any_model, about(any_model, QUESTION)), [clip])
     close(first_logits(any_model, clip, block=block), expected)
 
 
-def test_frames_of_another_rate_stand_at_their_times(any_model):
+def test_frames_of_another_rate_stand_at_their_times(any_seeing):
     clip = 0, pictures(13)
-    expected = one_forward(any_model, rendered(any_model, about_video(QUESTION)), [clip], fps=3.0)
-    close(first_logits(any_model, clip, fps=3.0, block=2), expected)
+    expected = one_forward(any_seeing, rendered(any_seeing, about(any_seeing, QUESTION)), [clip], fps=3.0)
+    close(first_logits(any_seeing, clip, fps=3.0, block=2), expected)
 
 
-def test_frames_that_are_not_square_keep_rows_and_columns_apart(any_model):
+def test_frames_that_are_not_square_keep_rows_and_columns_apart(any_seeing):
     clip = 0, pictures(6, size=(48, 96))
-    expected = one_forward(any_model, rendered(any_model, about_video(QUESTION)), [clip])
-    close(first_logits(any_model, clip, block=2), expected)
+    expected = one_forward(any_seeing, rendered(any_seeing, about(any_seeing, QUESTION)), [clip])
+    close(first_logits(any_seeing, clip, block=2), expected)
 
 
 @pytest.mark.parametrize("frames", [4, 9])
 def test_greedy_answers_are_those_of_generate(any_model, frames):
-    clip = 0, pictures(frames, seed=frames)
-    inputs = inputs_of(any_model, rendered(any_model, about_video(QUESTION)), [clip], 2.0)
+    clip = 0, given(any_model, frames, seed=frames)
+    inputs = inputs_of(any_model, rendered(any_model, about(any_model, QUESTION)), [clip], 2.0)
     with right_positions(any_model, 2.0):
         generated = any_model.family.model.generate(**inputs, max_new_tokens=8, do_sample=False)
     with any_model.stream(memory=2048, policy="full", block=2) as stream:
@@ -167,7 +170,7 @@ def test_greedy_answers_are_those_of_generate(any_model, frames):
 
 
 def test_each_token_of_an_answer_gets_the_logits_of_one_forward(any_model, monkeypatch):
-    clip = 0, pictures(5)
+    clip = 0, given(any_model, 5)
     recorder = Recorder(any_model, monkeypatch)
     with any_model.stream(memory=2048, policy="full", block=2) as stream:
         watch(stream, clip)
@@ -175,7 +178,7 @@ def test_each_token_of_an_answer_gets_the_logits_of_one_forward(any_model, monke
         said = any_model.family.tokenize("red circle blue square")
         recorder.script = list(said)
         assert stream.ask(QUESTION, max_new_tokens=len(said)) == "red circle blue square"
-    so_far = rendered(any_model, about_video(QUESTION))
+    so_far = rendered(any_model, about(any_model, QUESTION))
     # The last token of the answer is not run over: the last logits are those behind the one before it.
     assert len(recorder.logits) == len(said)
     for index, logits in enumerate(recorder.logits):
@@ -187,7 +190,7 @@ def test_a_remembered_conversation_gives_the_logits_of_one_forward(any_model, mo
     """Two turns, with or without new frames between them, are the chat that the template would render."""
     # Some processors take several videos only if they are as long as each other.
     frames = more if more and any_model.family.model.config.model_type in OF_ONE_LENGTH else 5
-    first, second = (0, pictures(frames, seed=1)), (frames, pictures(more, seed=2))
+    first, second = (0, given(any_model, frames, seed=1)), (frames, given(any_model, more, seed=2))
     recorder = Recorder(any_model, monkeypatch)
     with any_model.stream(memory=2048, policy="full", block=2, dialogue=128) as stream:
         watch(stream, first)
@@ -197,6 +200,6 @@ def test_a_remembered_conversation_gives_the_logits_of_one_forward(any_model, mo
         watch(stream, second)
         recorder.logits.clear()
         stream.ask("Which shape was red?", max_new_tokens=1)
-    follow_up = about_video("Which shape was red?") if more else "Which shape was red?"
-    text = rendered(any_model, about_video(QUESTION), "red circle", follow_up)
+    follow_up = about(any_model, "Which shape was red?") if more else "Which shape was red?"
+    text = rendered(any_model, about(any_model, QUESTION), "red circle", follow_up)
     close(recorder.logits[0], one_forward(any_model, text, [first, second] if more else [first]))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import build, held, pictures, same
-from test_parity import QUESTION, about_video, close, first_logits, inputs_of, one_forward, rendered
+from test_parity import QUESTION, about, close, first_logits, inputs_of, one_forward, rendered
 from transformers.video_utils import VideoMetadata
 from video_files import encode
 
@@ -42,7 +42,7 @@ def captioned(request: pytest.FixtureRequest) -> Model:
 @pytest.mark.parametrize("rope", ["default", "dynamic", "linear"])
 def test_internvl_with_any_of_its_decoders(shape, rope):
     model, clip = build("internvl", rope_type=rope, **shape), (0, pictures(3))
-    close(first_logits(model, clip, block=2), one_forward(model, rendered(model, about_video(QUESTION)), [clip]))
+    close(first_logits(model, clip, block=2), one_forward(model, rendered(model, about(model, QUESTION)), [clip]))
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_frames_of_the_size_of_published_checkpoints(model_type, shape, edge):
     model, clip = build(model_type, **shape), (0, pictures(2, size=(90, 160)))
     patch = model.family.patchify(clip[1][:1], [0.0])
     assert (patch.rows, patch.columns) == (edge, edge)
-    close(first_logits(model, clip, block=1), one_forward(model, rendered(model, about_video(QUESTION)), [clip]))
+    close(first_logits(model, clip, block=1), one_forward(model, rendered(model, about(model, QUESTION)), [clip]))
 
 
 # Frames
@@ -70,7 +70,7 @@ def test_decoded_frames_of_any_shape_become_the_tensors_that_the_processor_makes
     assert len(frames) == 6
     assert frames[0].image.shape[:2] == size
     clip = torch.from_numpy(np.stack([frame.image for frame in frames])).permute(0, 3, 1, 2)
-    text = rendered(captioned, about_video(QUESTION))
+    text = rendered(captioned, about(captioned, QUESTION))
     metadata = VideoMetadata(total_num_frames=12, fps=2.0, frames_indices=list(range(6)))
     made = captioned.family.processor(
         text=[text], videos=[clip], video_metadata=[metadata], do_sample_frames=False, return_tensors="pt"
@@ -117,9 +117,12 @@ def test_smolvlm_differs_from_its_processor_by_the_numbers_of_the_intro_alone(sm
     video = torch.zeros(5, 3, 48, 64, dtype=torch.uint8)
     metadata = VideoMetadata(total_num_frames=5, fps=1.0, frames_indices=list(range(5)))
     own = smolvlm.family.processor(
-        text=[rendered(smolvlm, about_video(QUESTION))], videos=[video], video_metadata=[metadata], return_tensors="pt"
+        text=[rendered(smolvlm, about(smolvlm, QUESTION))],
+        videos=[video],
+        video_metadata=[metadata],
+        return_tensors="pt",
     )
-    ours = inputs_of(smolvlm, rendered(smolvlm, about_video(QUESTION)), [(0, pictures(5))], 1.0)
+    ours = inputs_of(smolvlm, rendered(smolvlm, about(smolvlm, QUESTION)), [(0, pictures(5))], 1.0)
     theirs, mine = (smolvlm.family.processor.tokenizer.decode(made["input_ids"][0]) for made in (own, ours))
     assert "series of five frames from a 0:00:04 [H:MM:SS] video" in theirs
     assert mine == re.sub(r"series of \w+ frames from a \S+ \[H:MM:SS\] video", "series of frames from a video", theirs)

@@ -319,3 +319,25 @@ def test_the_rate_of_the_source_belongs_to_arrays(clip):
         open_video(clip, source_fps=10)
     with pytest.raises(VideoError, match="give source_fps"):
         open_video([gray(0)], fps=None)
+
+
+def test_a_most_number_of_frames_is_spread_from_the_first_picture_to_the_last(tmp_path):
+    video = encode(tmp_path / "clip.mp4", [gray(i) for i in range(31)])
+    assert indices(open_video(video, fps=None, frames=4)) == [0, 10, 20, 30]
+    assert indices(open_video(video, fps=5, frames=4)) == [0, 10, 20, 30]
+    assert times(open_video(video, fps=None, frames=4)) == [0, 1, 2, 3]
+    assert indices(open_video(video, fps=5, frames=16)) == list(range(0, 31, 2))  # no more than fps asks for
+    assert indices(open_video(video, fps=None, frames=100)) == list(range(31))
+    assert indices(open_video(video, fps=None, frames=1)) == [0]
+    assert indices(open_video(video, fps=None, frames=3, start=1, end=2.1)) == [10, 15, 20]
+
+
+@pytest.mark.parametrize("frames", [0, -1, 2.5, "8"])
+def test_a_number_of_frames_that_cannot_be_is_an_error(tmp_path, frames):
+    with pytest.raises(VideoError, match="whole number of at least 1"):
+        open_video([gray(0)], fps=2, frames=frames)
+
+
+def test_frames_cannot_be_spread_over_a_video_of_unknown_length():
+    with pytest.raises(VideoError, match="how long it is"):
+        next(open_video(iter([gray(0)]), fps=2, frames=8))

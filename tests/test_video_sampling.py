@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infinipot.video.sampling import TOLERANCE, Picture, sample, timed
+from infinipot.video.sampling import TOLERANCE, Picture, sample, spread, timed
 
 
 def pictures_at(times, duration=0.1):
@@ -59,6 +59,17 @@ def test_times_rounded_to_milliseconds_lose_no_frame(rate, first):
     stamps = [round(first + k / rate, 3) for k in range(400)]
     found = sampled([stamp - stamps[0] for stamp in stamps], rate, duration=1 / rate)
     assert [index for _, index in found] == list(range(400))
+
+
+@given(pictures=st.integers(1, 200), count=st.integers(1, 60), rate=st.sampled_from([2, 10, 24, 25, 30, 60]))
+def test_spreading_takes_the_pictures_nearest_to_even_instants(pictures, count, rate):
+    """By search over all pictures, in whole numbers; as `round(linspace(0, pictures - 1, count))`, each once."""
+    found = list(spread(pictures_at([i / rate for i in range(pictures)], 1 / rate), count, 0.0, (pictures - 1) / rate))
+    steps = max(count - 1, 1)
+    nearest = [min(range(pictures), key=lambda i, k=k: (abs(i * steps - k * (pictures - 1)), -i)) for k in range(count)]
+    if all((2 * k * (pictures - 1) - steps) % (2 * steps) for k in range(count)):  # no instant is half-way
+        assert nearest == [round(k * (pictures - 1) / steps) for k in range(count)]
+    assert found == [(i / rate, i) for i in sorted(set(nearest))]
 
 
 def test_a_held_picture_is_taken_again_and_a_short_one_is_not():

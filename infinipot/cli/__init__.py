@@ -13,6 +13,7 @@ import click
 from infinipot import InfinipotError, __version__
 from infinipot.cli.bench import bench
 from infinipot.cli.demo import demo
+from infinipot.cli.eval import eval_group
 from infinipot.cli.lists import models, policies
 from infinipot.cli.output import WarningNotes, note, printing_once
 from infinipot.cli.watch import watch
@@ -51,5 +52,9 @@ def main() -> None:
     """
 
 
+<<<<<<< HEAD
 for command in (watch, demo, bench, policies, models):
+=======
+for command in (watch, demo, policies, models, eval_group):
+>>>>>>> main
     main.add_command(command)

@@ -16,6 +16,7 @@ from infinipot.models.base import PARITY
 _EMBEDDED = {
     "title": "embedded",
     "model_types": ["qwen2_5_vl"],
+    "modality": "video",
     "summary": "small, ships with the package, knows the synthetic world of `infinipot demo`",
 }
 
@@ -61,7 +62,12 @@ def models(as_json: bool) -> None:
     """List the model families that --model takes, and the small model that ships with the package."""
     if as_json:
         known: list[dict[str, Any]] = [
-            {"title": family.title, "model_types": list(family.model_types), "checked": family.checked}
+            {
+                "title": family.title,
+                "model_types": list(family.model_types),
+                "modality": family.modality,
+                "checked": family.checked,
+            }
             for family in FAMILIES
         ]
         print_json([*known, _EMBEDDED])

@@ -7,7 +7,7 @@ import os
 import platform
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
@@ -89,11 +89,17 @@ def versions() -> dict[str, str]:
     }
 
 
+def taking(stream: Stream) -> Callable[[Any], None]:
+    """How a stream takes in what it is of: frames, or pieces of sound."""
+    return stream.listen if stream.stats().modality == "audio" else stream.watch
+
+
 def status(stats: Stats, duration: float | None = None) -> str:
     """The state of a stream in a line."""
     length = "" if duration is None else f" of {clock(duration)}"
+    taken = f"heard in {stats.frames} pieces" if stats.modality == "audio" else f"watched in {stats.frames} frames"
     return (
-        f"{clock(stats.time)}{length} watched in {stats.frames} frames, {stats.tokens} tokens held of {stats.cap}, "
+        f"{clock(stats.time)}{length} {taken}, {stats.tokens} tokens held of {stats.cap}, "
         f"{stats.compressions} compressions"
     )
 

@@ -2,15 +2,16 @@
 
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
 
 import click
 
-from infinipot import InfinipotError, Stream
-from infinipot.cli.output import Asker, clock, note, status
+from infinipot import Frame, InfinipotError, Sound, Stream
+from infinipot.audio import Audio
+from infinipot.cli.output import Asker, clock, note, status, taking
 from infinipot.cli.pace import at_own_pace
 from infinipot.video import Video
 
@@ -27,8 +28,8 @@ class Watcher:
     """Watches a video in a thread of its own, and lets go of the stream between two frames for a question.
 
     Args:
-        stream: what watches.
-        video: what is watched.
+        stream: what watches, or listens.
+        video: what is watched, or heard.
         paced: at the video's own pace, rather than as fast as it can.
         on_end: called with a line of text when the video is over, or watching failed.
 
@@ -36,11 +37,12 @@ class Watcher:
         failure: what ended the watching before the video was over.
     """
 
-    def __init__(self, stream: Stream, video: Video, paced: bool, on_end: Callable[[str], None]) -> None:
+    def __init__(self, stream: Stream, video: Video | Audio, paced: bool, on_end: Callable[[str], None]) -> None:
         self.failure: Exception | None = None
         self._stream, self._video, self._on_end = stream, video, on_end
+        self._take = taking(stream)
         self._stop, self._begun = threading.Event(), threading.Event()
-        self._frames = at_own_pace(video, self._stop.wait) if paced else video
+        self._frames: Iterable[Frame | Sound] = at_own_pace(video, self._stop.wait) if paced else video
         # Who wants the stream first takes `_next`, so that a watcher without a pause cannot starve a question.
         self._next, self._free = threading.Lock(), threading.Lock()
         self._thread = threading.Thread(target=self._run, name="watcher", daemon=True)
@@ -77,10 +79,11 @@ class Watcher:
                 if self._stop.is_set():
                     return
                 with self.paused():
-                    self._stream.watch(frame)
+                    self._take(frame)
                 self._begun.set()
             with self.paused():
-                self._on_end(f"the video is over at {clock(self._stream.stats().time)}; ask on, or /quit")
+                stats = self._stream.stats()
+                self._on_end(f"the {stats.modality} is over at {clock(stats.time)}; ask on, or /quit")
         except Exception as error:
             self.failure = error
             if self._begun.is_set():
@@ -90,7 +93,7 @@ class Watcher:
             self._begun.set()
 
 
-def converse(video: Video, asker: Asker, paced: bool) -> None:
+def converse(video: Video | Audio, asker: Asker, paced: bool) -> None:
     """Answers what is typed, or piped in, until the input ends.
 
     Raises:

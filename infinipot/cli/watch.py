@@ -1,4 +1,4 @@
-"""`infinipot watch`: streams a video through a model and answers questions about it."""
+"""`infinipot watch`: streams a video, or its sound, through a model and answers questions about it."""
 
 import math
 from collections import deque
@@ -7,14 +7,15 @@ from typing import Any
 
 import click
 
-from infinipot import Model, Stream, open_video, policies
-from infinipot.cli.output import Asker, Meter, clock, load_quietly, note, print_json, versions
+from infinipot import Model, Stream, open_audio, open_video, policies
+from infinipot.audio import Audio
+from infinipot.cli.output import Asker, Meter, clock, load_quietly, note, print_json, taking, versions
 from infinipot.cli.pace import at_own_pace
 from infinipot.cli.prompt import converse
 from infinipot.video import Video
 
 _LOADING = ("dtype", "device", "device_map", "tp_plan", "attn_implementation", "revision", "verbose")
-_STREAMING = ("memory", "policy", "fps", "keep", "block", "reserve", "dialogue", "positions", "system")
+_STREAMING = ("memory", "policy", "modality", "fps", "keep", "block", "reserve", "dialogue", "positions", "system")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,13 @@ class _Question:
     "[default: 4096, or what the model's positions allow]",
 )
 @click.option("--policy", default="infinipot-v", show_default=True, help="What stays: see `infinipot policies`.")
+@click.option(
+    "--modality",
+    type=click.Choice(["video", "audio"]),
+    default="video",
+    show_default=True,
+    help="Watch the pictures of FILE, or listen to its sound.",
+)
 @click.option("--fps", type=float, default=2.0, show_default=True, help="Frames watched per second of video.")
 @click.option("--start", type=float, default=0.0, metavar="SECONDS", help="Where in the video to begin.")
 @click.option("--end", type=float, metavar="SECONDS", help="Where in the video to stop.")
@@ -50,7 +58,7 @@ class _Question:
 @click.option("--system", metavar="TEXT", help="A system message in place of the model's own.")
 @click.option("--min-pixels", type=click.IntRange(min=1), metavar="N", help="Least pixels of a resized frame.")
 @click.option("--max-pixels", type=click.IntRange(min=1), metavar="N", help="Most pixels of a resized frame.")
-@click.option("--block", type=int, metavar="N", help="Temporal patches that go through the model at once.")
+@click.option("--block", type=int, metavar="N", help="Temporal patches, or chunks of sound, run at once.")
 @click.option("--keep", type=float, default=0.75, show_default=True, help="Share that a compression leaves.")
 @click.option("--reserve", type=int, metavar="N", help="Tokens kept free for a question and its answer.")
 @click.option("--dialogue", type=int, metavar="N", help="Tokens that remembered turns may take.")
@@ -105,6 +113,7 @@ def watch(
     \b
     infinipot watch street.mp4 --model Qwen/Qwen2.5-VL-7B-Instruct --ask "What happened?"
     infinipot watch street.mp4 --model Qwen/Qwen2.5-VL-7B-Instruct --at 12.5 "Who is there?" --json
+    infinipot watch talk.mp3 --modality audio --model Qwen/Qwen2.5-Omni-7B --ask "Who speaks?"
     """
     questions = [*(_Question(text, seconds) for seconds, text in at), *map(_Question, ask)]
     for question in questions:
@@ -117,7 +126,7 @@ def watch(
     pixels = None if min_pixels is None or max_pixels is None else (min_pixels, max_pixels)
     settings["policy"] = policies.make(settings["policy"])
     # What is quick to check comes before what takes long: the policy, the video, then the model.
-    with open_video(file, fps=settings["fps"], start=start, end=end) as video:
+    with _open(file, settings["modality"], settings["fps"], start, end) as video:
         if settings["tp_plan"] and video.duration is None:
             raise click.UsageError(f"--tp-plan: each process reads {video.name} itself: give a file, not a live source")
         loaded = load_quietly(model, **{name: settings[name] for name in _LOADING})
@@ -133,24 +142,34 @@ def watch(
                 _print_summary(loaded, stream, video)
 
 
-def _watch_and_ask(video: Video, questions: list[_Question], asker: Asker, progress: bool | None, paced: bool) -> None:
+def _open(file: str, modality: str, fps: float, start: float, end: float | None) -> Video | Audio:
+    if modality == "audio":
+        return open_audio(file, start=start, end=end)
+    return open_video(file, fps=fps, start=start, end=end)
+
+
+def _watch_and_ask(
+    video: Video | Audio, questions: list[_Question], asker: Asker, progress: bool | None, paced: bool
+) -> None:
     """Watches to the end and asks each question at its time."""
+    take = taking(asker.stream)
     due = deque(sorted(questions, key=lambda question: question.at))
     with Meter(video.duration, progress) as meter:
         for frame in at_own_pace(video) if paced else video:
-            while due and due[0].at < frame.time:
+            while due and due[0].at < frame.end:
                 with meter.hidden():
                     asker.ask(due.popleft().text)
-            asker.stream.watch(frame)
+            take(frame)
             meter.update(asker.stream.stats())
-    ended = asker.stream.stats().time
+    stats = asker.stream.stats()
+    ended, last = stats.time, "sound ends" if stats.modality == "audio" else "last frame is"
     for question in due:
         if ended < question.at < math.inf:
-            note(f"note: the last frame is at {clock(ended)}; asked there, not at {clock(question.at)}")
+            note(f"note: the {last} at {clock(ended)}; asked there, not at {clock(question.at)}")
         asker.ask(question.text)
 
 
-def _print_summary(model: Model, stream: Stream, video: Video) -> None:
+def _print_summary(model: Model, stream: Stream, video: Video | Audio) -> None:
     print_json(
         {
             "type": "summary",

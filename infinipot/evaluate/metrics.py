@@ -1,6 +1,6 @@
 """How answers are scored, and scores averaged. Knows no prompt, file or model."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from infinipot.evaluate.records import Question, Scored
 
@@ -21,10 +21,10 @@ def over_questions(scored: Sequence[Scored]) -> dict[str, float]:
 
     Scores lie in 0..1. Questions without a score count nowhere; where no question has one, the result is empty.
     """
-    known = [(one, one.correct) for one in scored if one.correct is not None]
+    known = [one.correct for one in scored if one.correct is not None]
     if not known:
         return {}
-    return {"overall": _mean([correct for _, correct in known]), **_by_task(scored), **_by_group(scored)}
+    return _summary(_mean(known), _by_task(scored), _by_group(scored))
 
 
 def over_tasks(scored: Sequence[Scored]) -> dict[str, float]:
@@ -32,7 +32,7 @@ def over_tasks(scored: Sequence[Scored]) -> dict[str, float]:
     tasks = _by_task(scored)
     if not tasks:
         return {}
-    return {"overall": _mean(list(tasks.values())), **tasks, **_by_group(scored)}
+    return _summary(_mean(list(tasks.values())), tasks, _by_group(scored))
 
 
 def over_groups(scored: Sequence[Scored]) -> dict[str, float]:
@@ -40,7 +40,12 @@ def over_groups(scored: Sequence[Scored]) -> dict[str, float]:
     groups = {one.group or one.task for one in scored if one.correct is not None}
     within = {name: _by_task([one for one in scored if (one.group or one.task) == name]) for name in sorted(groups)}
     means = {name: _mean(list(tasks.values())) for name, tasks in within.items()}
-    return {"overall": _mean(list(means.values())), **_by_task(scored), **means} if means else {}
+    return _summary(_mean(list(means.values())), _by_task(scored), means) if means else {}
+
+
+def _summary(overall: float, tasks: Mapping[str, float], groups: Mapping[str, float]) -> dict[str, float]:
+    """All in one, "overall" first: no task or group can take its place, whatever annotations call it."""
+    return {"overall": overall, **tasks, **groups} | {"overall": overall}
 
 
 def _by_task(scored: Sequence[Scored]) -> dict[str, float]:

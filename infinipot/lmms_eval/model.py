@@ -10,7 +10,7 @@ from lmms_eval.api.model import lmms
 from loguru import logger
 from tqdm import tqdm
 
-from infinipot import FrameError, InfinipotError, PolicyError, VideoError, load, policies
+from infinipot import CapError, FrameError, InfinipotError, PolicyError, VideoError, load, policies
 from infinipot.lmms_eval.request import Request, read
 from infinipot.lmms_eval.sampling import Clip, Sampling
 from infinipot.lmms_eval.viewer import Viewer
@@ -114,7 +114,8 @@ class Infinipot(lmms):
 
         Raises:
             QuestionError: a request that is not one video and a question.
-            CapError: a question and its answer do not fit the share of the memory that is reserved for them.
+            CapError: a question and its answer do not fit the share of the memory that is reserved for them; or, in
+                mid-run, a video's frames do not fit the memory, or fill it under a policy that never evicts.
             VideoError: no video at all could be read.
         """
         asked = [read(instance, self.task_dict, self._system) for instance in requests]
@@ -129,6 +130,8 @@ class Infinipot(lmms):
                 except (VideoError, FrameError) as error:
                     broken[clip] = error
                     logger.error(f"{asked[places[0]].where}: {error}; answered with nothing: {len(places)} questions")
+                except CapError as error:  # of the settings, not of the video: answers left out would flatter them
+                    raise CapError(f"{asked[places[0]].where}, {clip.source}: {error}") from error
                 else:
                     for place in places:
                         answer = self._viewer.ask(asked[place].question, asked[place].max_new_tokens)

@@ -53,24 +53,33 @@ class Draft:
         self._add(NOWHERE, torch.full((tokens,), NOWHERE), positions[0], positions[0], time, Kind.TEXT)
         return positions
 
-    def video(self, grid: Grid, times: Sequence[float]) -> Tensor:
-        """Adds one temporal patch for each of `times`, in seconds; returns positions, `[3, len(times) · P]` int64."""
-        return torch.cat([self.patch(grid, time) for time in times], -1)
-
     def patch(self, grid: Grid, time: float, before: int = 0, after: int = 0) -> Tensor:
-        """Adds one temporal patch at `time` seconds between `before` and `after` tokens of text that belong to it.
+        """Adds one temporal patch: see `video`; returns positions, `[3, before + P + after]` int64."""
+        return self.video(grid, [time], before, after)
+
+    def video(self, grid: Grid, times: Sequence[float], before: int = 0, after: int = 0) -> Tensor:
+        """Adds temporal patches between `before` and `after` tokens of text that belong to the first and the last.
+
+        Args:
+            grid: of each.
+            times: of each, in seconds.
 
         Returns:
-            `[3, before + P + after]` int64 positions.
+            `[3, before + len(times) · P + after]` int64 positions.
         """
+        positions = [self._caption(self.cursor.patch, before, times[0])]
+        positions += [self._cells(grid, time) for time in times]
+        positions.append(self._caption(self.cursor.patch - 1, after, times[-1]))
+        return torch.cat(positions, -1)
+
+    def _cells(self, grid: Grid, time: float) -> Tensor:
         number = self.cursor.patch
-        ahead = self._caption(number, before, time)
         self.cursor = self.cursor.after_patch(grid, time, self._rule)
         positions = patch_positions(self.cursor, grid, self._rule)
         cell = torch.arange(grid.first_cell, grid.first_cell + grid.cells)
         base = self.cursor.newest if self.cursor.base is None else self.cursor.base
         self._add(number, cell, positions[0], torch.full_like(cell, base), time, Kind.CELL)
-        return torch.cat([ahead, positions, self._caption(number, after, time)], -1)
+        return positions
 
     def origin(self) -> tuple[Tensor, Tensor]:
         """Where the tokens come from: `[tokens, 4]` int32 as in `Slab.origin`, and `[tokens]` float64 seconds."""

@@ -1,10 +1,11 @@
 """The model families, one adapter each. A new family is a class in a file of its own and its line in `FAMILIES`."""
 
-from infinipot.models.base import Family, Patch
+from infinipot.models.base import Family
 from infinipot.models.internvl import InternVL
 from infinipot.models.llava_next_video import LlavaNextVideo
 from infinipot.models.llava_onevision import LlavaOnevision
-from infinipot.models.qwen2_5_omni import Qwen25Omni
+from infinipot.models.patch import Gathered, Patch
+from infinipot.models.qwen2_5_omni import Qwen25Omni, Qwen25OmniSound
 from infinipot.models.qwen2_vl import Qwen2VL, Qwen25VL
 from infinipot.models.qwen3_5 import Qwen35
 from infinipot.models.qwen3_vl import Qwen3VL
@@ -16,10 +17,11 @@ FAMILIES: tuple[type[Family], ...] = (
     Qwen3VL,
     Qwen35,
     Qwen25Omni,
+    Qwen25OmniSound,
     LlavaOnevision,
     LlavaNextVideo,
     InternVL,
     SmolVLM,
 )
 
-__all__ = ["FAMILIES", "Family", "Patch"]
+__all__ = ["FAMILIES", "Family", "Gathered", "Patch"]

@@ -2,7 +2,6 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -15,30 +14,11 @@ from transformers.cache_utils import Cache
 from infinipot.errors import ModelError
 from infinipot.memory import ALONE, LayerShape, PositionRule, Ranks, Rotary, StateShape
 from infinipot.models.chat import ANSWER, ChatFormat, read_chat_format
+from infinipot.models.patch import Frames, Gathered, Patch
+from infinipot.video import Frame
 
 PARITY = "logits, greedy answers and pixels as transformers makes them, on small random weights"
 _LATEST = 9_999_999_999.9  # seconds: a time with as many digits as a stream's may get, seconds since 1970 included
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Patch:
-    """One temporal patch, ready for the vision encoder.
-
-    Attributes:
-        pixels: what the family's processor makes of its frames.
-        rows, columns: its grid of cells, i.e. of tokens.
-        times: of its frames, in seconds; one of an odd last frame.
-    """
-
-    pixels: Tensor
-    rows: int
-    columns: int
-    times: tuple[float, ...]
-
-    @property
-    def time(self) -> float:
-        """Of its first frame."""
-        return self.times[0]
 
 
 class Family(ABC):
@@ -51,6 +31,7 @@ class Family(ABC):
     Class attributes:
         model_types: the `model_type`s of the checkpoints that it runs.
         title: how people call the family.
+        modality: what its streams are of, "video" or "audio"; also what chat templates call that.
         patch_frames: frames per temporal patch.
         checked: what the tests hold against transformers, as `infinipot models` prints it.
         loader: the transformers class whose `from_pretrained` loads it.
@@ -59,6 +40,7 @@ class Family(ABC):
 
     model_types: ClassVar[tuple[str, ...]]
     title: ClassVar[str]
+    modality: ClassVar[str] = "video"
     patch_frames: ClassVar[int]
     checked: ClassVar[str]
     loader: ClassVar[Any] = AutoModelForImageTextToText
@@ -68,7 +50,15 @@ class Family(ABC):
         self.model = model
         self.processor = processor
 
-    # Vision
+    # What is seen, or heard
+
+    def gather(self, pixels: tuple[int, int] | None = None) -> Gathered:
+        """What a stream gathers its first patch with; `pixels` as in `patchify`."""
+
+        def make(frames: tuple[Frame, ...]) -> Patch:
+            return self.patchify([frame.image for frame in frames], [frame.time for frame in frames], pixels)
+
+        return Frames(self.patch_frames, make)
 
     @abstractmethod
     def patchify(
@@ -87,7 +77,7 @@ class Family(ABC):
 
     @abstractmethod
     def encode(self, patches: Sequence[Patch]) -> Tensor:
-        """The vision encoder's tokens for patches of one grid, `[len(patches) · P, hidden]`.
+        """The encoder's tokens for patches of one grid, one behind the other, `[sum of their tokens, hidden]`.
 
         Rows may be wider where a model takes more than embeddings, as long as `join` and `forward` understand them.
         """
@@ -207,7 +197,7 @@ class Family(ABC):
     def chat(self, system: str | None = None) -> ChatFormat:
         """The texts around videos, questions and answers, by the checkpoint's own chat template."""
         if system not in self._chat:
-            self._chat[system] = read_chat_format(self.processor, self.placeholder, system)
+            self._chat[system] = read_chat_format(self.processor, self.placeholder, self.modality, system)
         return self._chat[system]
 
     def tokenize(self, text: str, *, plain: bool = False, opens: bool = False, behind: str = "") -> list[int]:

@@ -26,21 +26,24 @@ class ChatFormat:
     follow_up: str
 
 
-def read_chat_format(processor: Any, placeholder: str, system: str | None = None) -> ChatFormat:
+def read_chat_format(
+    processor: Any, placeholder: str, modality: str = "video", system: str | None = None
+) -> ChatFormat:
     """Renders three short conversations and takes them apart.
 
     Args:
         processor: a transformers processor with a chat template.
-        placeholder: what the template puts where a video comes in.
+        placeholder: what the template puts where a video, or a clip of sound, comes in.
+        modality: what the template calls that: "video" or "audio".
         system: a system message; None for the template's own.
 
     Raises:
         ModelError: the template is missing, or does not keep the order of what it is given.
     """
     head = [] if system is None else [_message("system", system)]
-    first, reply = [*head, _message("user", _QUESTION, video=True)], _message("assistant", _ANSWER)
+    first, reply = [*head, _message("user", _QUESTION, modality)], _message("assistant", _ANSWER)
     try:
-        with_video = _render(processor, [*first, reply, _message("user", _AGAIN, video=True)])
+        with_video = _render(processor, [*first, reply, _message("user", _AGAIN, modality)])
         without = _render(processor, [*first, reply, _message("user", _AGAIN)])
         opening, rest = with_video.split(placeholder, 1)
         before_question, rest = rest.split(_QUESTION, 1)
@@ -50,12 +53,12 @@ def read_chat_format(processor: Any, placeholder: str, system: str | None = None
         after_question = _render(processor, first).split(_QUESTION, 1)[1]
         follow_up = without.split(_ANSWER, 1)[1].split(_AGAIN, 1)[0]
     except (ValueError, AttributeError, IndexError) as error:
-        raise ModelError(f"the checkpoint's chat template cannot be used for video: {error}") from error
+        raise ModelError(f"the checkpoint's chat template cannot be used for {modality}: {error}") from error
     return ChatFormat(opening, before_question, after_question, reopening, follow_up)
 
 
-def _message(role: str, text: str, *, video: bool = False) -> dict[str, Any]:
-    content: list[dict[str, str]] = [{"type": "video"}] if video else []
+def _message(role: str, text: str, *modalities: str) -> dict[str, Any]:
+    content = [{"type": modality} for modality in modalities]
     return {"role": role, "content": [*content, {"type": "text", "text": text}]}
 
 

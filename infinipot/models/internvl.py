@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from infinipot.memory import Rotary
-from infinipot.models.base import PARITY, Patch, device_of
+from infinipot.models.base import PARITY, device_of
 from infinipot.models.one_size import OneSize
+from infinipot.models.patch import Patch
 
 
 class InternVL(OneSize):

@@ -6,8 +6,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from infinipot.models.base import PARITY, Patch, device_of
+from infinipot.models.base import PARITY, device_of
 from infinipot.models.one_size import OneSize
+from infinipot.models.patch import Patch
 
 
 class LlavaNextVideo(OneSize):

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from infinipot.memory import PositionRule, Rotary
-from infinipot.models.base import Family, Patch, require_static_rope
+from infinipot.models.base import Family, require_static_rope
+from infinipot.models.patch import Patch
 
 
 class OneSize(Family):

@@ -1,14 +1,21 @@
-"""The thinker of Qwen2.5-Omni (arXiv 2503.20215): what sees and answers. Its talker, and sound, are left out."""
+"""The thinker of Qwen2.5-Omni (arXiv 2503.20215): what sees, hears and answers. Its talker is left out."""
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from transformers import Qwen2_5OmniThinkerForConditionalGeneration
 
-from infinipot.memory import PositionRule
-from infinipot.models.base import PARITY, Patch
+from infinipot.errors import InfinipotError
+from infinipot.memory import PositionRule, Rotary
+from infinipot.models.base import PARITY, device_of, require_static_rope
+from infinipot.models.patch import Gathered, Patch
 from infinipot.models.qwen2_vl import Qwen25VL
+from infinipot.models.sound import Samples, Spectrum
 
 
 class Qwen25Omni(Qwen25VL):
@@ -16,7 +23,7 @@ class Qwen25Omni(Qwen25VL):
 
     model_types = ("qwen2_5_omni", "qwen2_5_omni_thinker")
     title = "Qwen2.5-Omni"
-    checked = f"{PARITY}; pictures only, no sound"
+    checked = f"{PARITY}; pictures without their sound"
     loader: ClassVar[Any] = Qwen2_5OmniThinkerForConditionalGeneration
 
     def patchify(
@@ -29,3 +36,45 @@ class Qwen25Omni(Qwen25VL):
 
     def position_rule(self) -> PositionRule:
         return PositionRule(tokens_per_second=self.model.config.position_id_per_seconds)
+
+
+class Qwen25OmniSound(Qwen25Omni):
+    """Sound without pictures: chunks of 2 s that the audio encoder takes one by one, 25 tokens a second.
+
+    A token is a temporal patch of one cell, and stands at one position on all axes, one behind the other.
+    """
+
+    title = "Qwen2.5-Omni, sound"
+    checked = f"{PARITY}; spectra in place of pixels; modality='audio'"
+    modality = "audio"
+
+    @cached_property
+    def spectrum(self) -> Spectrum:
+        """How samples become what the encoder takes."""
+        return Spectrum.of(self.processor.feature_extractor, 2 * self.model.config.audio_config.n_window)
+
+    def gather(self, pixels: tuple[int, int] | None = None) -> Gathered:
+        if pixels is not None:
+            raise InfinipotError(f"pixels={pixels!r} are for video; this stream is of sound")
+        return Samples(self.spectrum)
+
+    def encode(self, patches: Sequence[Patch]) -> Tensor:
+        # Each chunk as a clip of its own, whatever its length: no chunk depends on another.
+        windows = [patch.pixels.T for patch in patches]
+        device = device_of(self.model.model.audio_tower)
+        features = pad_sequence(windows, batch_first=True).transpose(1, 2).to(device)
+        there = pad_sequence([torch.ones(len(each), dtype=torch.int64) for each in windows], batch_first=True)
+        tokens: Tensor = self.model.model.get_audio_features(features, there.to(device)).last_hidden_state
+        return tokens
+
+    def position_rule(self) -> PositionRule:
+        return PositionRule(flat=True)
+
+    def rotary(self) -> Rotary:
+        require_static_rope(self._text_config.rope_parameters, self.title)
+        frequencies = self.language_model.rotary_emb.inv_freq
+        return Rotary(frequencies, axes=[0] * len(frequencies))  # where all axes are alike, one is enough
+
+    @property
+    def placeholder(self) -> str:
+        return str(self.processor.audio_token)

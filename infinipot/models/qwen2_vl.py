@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from infinipot.memory import PositionRule, Rotary
-from infinipot.models.base import PARITY, Family, Patch, device_of, require_static_rope
+from infinipot.models.base import PARITY, Family, device_of, require_static_rope
+from infinipot.models.patch import Patch
 
 
 class Qwen2VL(Family):

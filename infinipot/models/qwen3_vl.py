@@ -10,7 +10,8 @@ from transformers import Qwen3Config
 from transformers.cache_utils import Cache
 
 from infinipot.memory import PositionRule, Rotary
-from infinipot.models.base import PARITY, Patch, require_static_rope
+from infinipot.models.base import PARITY, require_static_rope
+from infinipot.models.patch import Patch
 from infinipot.models.qwen2_vl import Qwen2VL
 
 

@@ -7,9 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from infinipot.models.base import PARITY, Patch, device_of
+from infinipot.models.base import PARITY, device_of
 from infinipot.models.chat import ChatFormat
 from infinipot.models.internvl import InternVL
+from infinipot.models.patch import Patch
 
 # transformers' processor says how many frames there are and how long the video is. A stream cannot know, and
 # anything it said would be wrong a frame later: it says the same without the numbers.

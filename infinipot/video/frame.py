@@ -16,3 +16,13 @@ class Frame:
 
     image: np.ndarray
     time: float
+
+    @property
+    def end(self) -> float:
+        """Seconds up to which it is seen: it takes no time."""
+        return self.time
+
+    @property
+    def size(self) -> tuple[int, ...]:
+        """What decides on its grid: height and width."""
+        return self.image.shape[:2]

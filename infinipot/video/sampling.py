@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from itertools import count
+from math import inf
 from typing import Generic, NamedTuple, TypeVar
 
 T = TypeVar("T")
@@ -9,6 +10,9 @@ T = TypeVar("T")
 TOLERANCE = 1.1e-3
 """Seconds by which a picture may be late and still count as on show: Matroska and FLV round times to
 milliseconds, so that the difference of two of them can be a whole one off."""
+
+_TIE = 1e-6
+"""Seconds by which two distances may differ and still count as equal."""
 
 
 class Picture(NamedTuple, Generic[T]):
@@ -75,12 +79,41 @@ def sample(
             return
 
 
-def _on_show(pictures: Iterable[Picture[T]]) -> Iterator[tuple[Picture[T], float]]:
-    """Yields each picture and the time until which it is on show."""
+def spread(pictures: Iterable[Picture[T]], count: int, first: float, last: float) -> Iterator[tuple[float, T]]:
+    """Yields `(time, content)` of the pictures nearest to `count` instants, evenly from `first` to `last`.
+
+    Each picture comes once, at its own time: where there are fewer than `count`, all of them do. Of two that are
+    equally near, the later one is taken. Pictures at a steady rate, `first` and `last` their first and last one, are
+    those of index `round(k * (pictures - 1) / (count - 1))`, k = 0, 1, ...; one instant alone is `first`.
+    """
+    step = (last - first) / (count - 1) if count > 1 else 0.0
+    instants = iter([first + k * step for k in range(count)])
+    instant = next(instants, inf)
+    previous = -1.0
+    for picture, following in _neighbours(pictures):
+        middle = inf if following is None else (picture.time + following) / 2
+        nearest = instant < middle - _TIE
+        while instant < middle - _TIE:
+            instant = next(instants, inf)
+        if nearest and picture.time > previous:
+            yield picture.time, picture.content
+            previous = picture.time
+        if instant == inf:
+            return
+
+
+def _neighbours(pictures: Iterable[Picture[T]]) -> Iterator[tuple[Picture[T], float | None]]:
+    """Yields each picture and the time of the one behind it, None behind the last."""
     held: Picture[T] | None = None
     for picture in pictures:
         if held is not None:
             yield held, picture.time
         held = picture
     if held is not None:
-        yield held, held.time + max(held.duration, 2 * TOLERANCE)
+        yield held, None
+
+
+def _on_show(pictures: Iterable[Picture[T]]) -> Iterator[tuple[Picture[T], float]]:
+    """Yields each picture and the time until which it is on show."""
+    for picture, following in _neighbours(pictures):
+        yield picture, picture.time + max(picture.duration, 2 * TOLERANCE) if following is None else following

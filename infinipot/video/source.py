@@ -2,7 +2,8 @@
 
 import math
 from collections.abc import Generator, Iterable, Iterator
-from numbers import Real
+from itertools import takewhile
+from numbers import Integral, Real
 from os import PathLike, fspath
 from types import TracebackType
 from typing import Any, Protocol
@@ -12,7 +13,7 @@ from infinipot.video.arrays import ArraySource
 from infinipot.video.file import FileSource
 from infinipot.video.frame import Frame
 from infinipot.video.images import ImageLike
-from infinipot.video.sampling import Picture, sample
+from infinipot.video.sampling import TOLERANCE, Picture, sample, spread
 
 
 class Source(Protocol):
@@ -45,18 +46,27 @@ class Video(Iterator[Frame]):
     Attributes:
         name: the path or address, or "frames" for arrays.
         fps: frames yielded per second of video, or None for every frame.
+        frames: the most frames yielded, or None for no limit.
         duration: length of the whole video in seconds, or None where that is not known.
         source_fps: average rate of the source, or None where that is not known.
         incomplete: True once the source turned out to be cut short or damaged; what can be read is yielded.
     """
 
-    def __init__(self, source: Source, fps: float | None, start: float = 0.0, end: float = math.inf) -> None:
+    def __init__(
+        self,
+        source: Source,
+        fps: float | None,
+        start: float = 0.0,
+        end: float = math.inf,
+        frames: int | None = None,
+    ) -> None:
         self.name = source.name
         self.fps = fps
+        self.frames = frames
         self.duration = source.duration
         self.source_fps = source.source_fps
         self._source = source
-        self._frames = _frames(source, fps, start, end)
+        self._frames = _frames(source, fps, start, end, frames)
         self._closed = False
 
     @property
@@ -94,13 +104,37 @@ class Video(Iterator[Frame]):
         return f"<Video {self.name}, {length}, {'every frame' if self.fps is None else f'{self.fps:g} fps'}>"
 
 
-def _frames(source: Source, fps: float | None, start: float, end: float) -> Generator[Frame, None, None]:
+def _frames(
+    source: Source, fps: float | None, start: float, end: float, most: int | None
+) -> Generator[Frame, None, None]:
     empty = True
-    for time, content in sample(source.pictures(start), fps, start, end):
+    for time, content in _sampled(source, fps, start, end, most):
         yield source.frame(content, time)
         empty = False
     if empty:
         raise VideoError(f"{source.name} holds no pictures" + (f" from {start:g} s on" if start else ""))
+
+
+def _sampled(
+    source: Source, fps: float | None, start: float, end: float, most: int | None
+) -> Iterator[tuple[float, Any]]:
+    """Samples at `fps`; where that gives more than `most` frames, as many evenly from the first to the last."""
+    if most is None:
+        return sample(source.pictures(start), fps, start, end)
+    rate = source.source_fps or 0.0
+    stop = min(end, math.inf if source.duration is None else source.duration)
+    if not math.isfinite(stop):
+        raise VideoError(
+            f"{source.name} does not say how long it is, so {most} frames cannot be spread over it: give fps"
+        )
+    if fps is not None and (stop - start) * fps <= most:
+        return sample(source.pictures(start), fps, start, end)
+    inside = (
+        picture
+        for picture in takewhile(lambda picture: picture.time < stop - TOLERANCE, source.pictures(start))
+        if picture.time >= start - TOLERANCE
+    )
+    return spread(inside, most, start, max(start, stop - (1 / rate if rate else 0.0)))
 
 
 def open_video(
@@ -109,6 +143,7 @@ def open_video(
     *,
     start: float = 0.0,
     end: float | None = None,
+    frames: int | None = None,
     source_fps: float | None = None,
 ) -> Video:
     """Opens a video and returns its frames, sampled by time and read as they are asked for.
@@ -124,6 +159,8 @@ def open_video(
         fps: frames per second of video, or None for all of them.
         start: seconds into the video at which to begin. Frames keep the times of the whole video.
         end: seconds into the video before which to stop; its end, if not given.
+        frames: the most frames. Where `fps` gives more, so many are spread evenly from the first picture to the last,
+            each at its own time; `fps=None` spreads them whatever the rate. The length of the video must be known.
         source_fps: rate at which the pictures of an array or iterable were taken. If not given, they are at
             `fps` already, and each is yielded.
 
@@ -137,9 +174,11 @@ def open_video(
     fps = None if fps is None else _checked("fps", fps, zero=False)
     start = _checked("start", start, zero=True)
     end = math.inf if end is None else _checked("end", end, zero=True)
+    if frames is not None and (not isinstance(frames, Integral) or frames < 1):
+        raise VideoError(f"frames is a whole number of at least 1, not {frames!r}")
     if end <= start:
         raise VideoError(f"end={end:g} is not after start={start:g}")
-    return Video(_source_of(source, fps, source_fps), fps, start, end)
+    return Video(_source_of(source, fps, source_fps), fps, start, end, None if frames is None else int(frames))
 
 
 def _source_of(source: Any, fps: float | None, source_fps: float | None) -> Source:

@@ -211,6 +211,11 @@ def test_the_longest_answer_is_the_tasks(
     assert limits == [5, 128]
 
 
+def test_a_video_that_fills_the_memory_of_a_policy_that_never_evicts_is_named(rows: list[dict[str, str]]) -> None:
+    with pytest.raises(CapError, match=rf"task, document 0, {rows[0]['video']}: the memory of 320 tokens is full at "):
+        ask(make("policy=full"), *questions(rows[:1]))
+
+
 def test_a_broken_video_is_left_out_and_the_rest_goes_on(
     shared: Infinipot, rows: list[dict[str, str]], tmp_path: Path
 ) -> None:

@@ -79,7 +79,7 @@ class Benchmark(ABC):
         if variant not in self.variants:
             raise BenchmarkError(f'{self.title} has no variant "{variant}"; possible: {", ".join(self.variants)}')
         if not data.is_dir():
-            raise BenchmarkError(f"{self.title}: the data folder {data} does not exist")
+            raise BenchmarkError(f"{self.title}: there is no data folder {data}")
         videos: dict[tuple[Path, float, float | None], list[Placed]] = {}
         known: set[str] = set()
         for entry in self.entries(data, variant):

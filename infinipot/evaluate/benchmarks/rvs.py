@@ -42,7 +42,7 @@ movie/videos/*.mp4"""
         path = PurePosixPath(entry.text("video_path", default=video_id))
         name = re.sub(r"\.(mp4|mkv|avi|webm|npy)$", "", path.name or video_id)
         question = Question(
-            id=f"{video_id}-{entry.index}",
+            id=f"{video_id}-{entry.source}-{entry.index}",
             text=entry.text("question"),
             options=(),
             answer=entry.text("answer"),

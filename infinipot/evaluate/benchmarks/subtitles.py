@@ -17,7 +17,10 @@ def read_srt(path: Path) -> tuple[Subtitle, ...]:
     Raises:
         UnusableError: it cannot be read, or holds something, but no subtitle.
     """
-    content = read_text(path)
+    try:
+        content = read_text(path)
+    except UnusableError as error:
+        raise UnusableError(f"the file of subtitles {path.name} {error}") from None
     found = []
     for section in re.split(r"\n\s*\n", content.replace("\r\n", "\n")):
         lines = section.strip().split("\n")
@@ -29,7 +32,7 @@ def read_srt(path: Path) -> tuple[Subtitle, ...]:
         if text:
             found.append(Subtitle(start, end, text))
     if content.strip() and not found:
-        raise UnusableError(f"the subtitles {path.name} are no SubRip file")
+        raise UnusableError(f"the file of subtitles {path.name} is no SubRip file")
     return tuple(found)
 
 

@@ -62,7 +62,10 @@ subtitle/<videoID>.srt                   for the variant with subtitles; videos 
     def subtitles(self, data: Path, variant: str, placed: Placed) -> tuple[Subtitle, ...]:
         if variant == "no-subtitles":
             return ()
-        path = require(data, self.title, "subtitle") / f"{placed.extra['subtitles']}.srt"
+        folder = require(data, self.title, "subtitle")
+        if next(folder.glob("*.srt"), None) is None:
+            raise BenchmarkError(f"{self.title}: {folder} holds no .srt file; without, no video would have subtitles")
+        path = folder / f"{placed.extra['subtitles']}.srt"
         return read_srt(path) if path.exists() else ()
 
 
@@ -85,7 +88,8 @@ def parquet_entries(path: Path, data: Path) -> Iterator[Entry | Problem]:
         table = parquet.read_table(path)
         rows = table.select([name for name in COLUMNS if name in table.column_names]).to_pylist()
     except (pyarrow.ArrowException, OSError, ValueError, KeyError) as error:
-        yield Problem(where, f"is no Parquet file that can be read ({str(error).splitlines()[0]})")
+        why = str(error).partition("\n")[0] or type(error).__name__
+        yield Problem(where, f"is no Parquet file that can be read ({why})")
         return
     for index, row in enumerate(rows):
         yield Entry(row, f"{where} row {index + 1}", index=index)

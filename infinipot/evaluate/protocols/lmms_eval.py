@@ -1,16 +1,18 @@
-"""The protocol of lmms-eval (https://github.com/EvolvingLMMs-Lab/lmms-eval), as its task files have it.
+"""The protocol of lmms-eval 0.7.3 (https://github.com/EvolvingLMMs-Lab/lmms-eval), as its task files have it.
 
-Of `lmms_eval/tasks/`, each with the prompts of its "default" models:
-- mlvu/ (commit 54ad0f8). Its copy of the data set writes the options behind the question, "(A) …" on a line each.
-- videomme/ (commit 0696573; the prompt's last line is in `videomme.yaml`, read in copies of it). Of subtitles, those
-  on show at a sampled frame count.
-- longvideobench/ (commit 03a5823): `_v`, and `_i` where subtitles stand among the frames. A stream has watched its
-  frames already: of the interleaved text the subtitles remain, in the same order, and the frames' places are left out.
-- egoschema/ (commit 147ad5c).
-- ovobench/ (commit 0379ab1), which is the benchmark's own.
+`make test-lmms-eval` compares prompts and readings with the harness itself. Of `lmms_eval/tasks/`, each with the
+prompts of its "default" models:
+- mlvu/. Its copy of the data set writes the options behind the question, "(A) …" on a line each. Only the letters A to
+  D are read, of the test set's six options too: whatever is right there beyond D is never found.
+- videomme/. Of subtitles, those on show at a sampled frame count.
+- longvideobench/: `_v`, and `_i` where subtitles stand among the frames. A stream has watched its frames already: of
+  the interleaved text the subtitles remain, in the same order, and the frames' places are left out. Unparsed answers
+  are drawn at random.
+- egoschema/. Unparsed answers are drawn at random.
+- ovobench/, which is the benchmark's own; the harness has no average over its three modes.
 
-Newer versions of the harness read letters by a shared parser; these rules are those that most published numbers were
-made with. The harness leaves the frames to the model: 32 is what its Qwen2.5-VL takes by default.
+Versions of the harness before its shared parser (`letters.ranked`) read MLVU, Video-MME and EgoSchema otherwise. It
+leaves the frames to the model: 32 is what its Qwen2.5-VL takes by default.
 """
 
 import random
@@ -19,12 +21,15 @@ from collections.abc import Sequence
 
 from infinipot.evaluate.metrics import over_questions, over_tasks
 from infinipot.evaluate.protocols.base import Protocol, Rules
+from infinipot.evaluate.protocols.letters import first, ranked
 from infinipot.evaluate.protocols.official import OVO_BENCH
 from infinipot.evaluate.records import Item, Question, Sampling, Subtitle
 
 FRAMES = Sampling("uniform", frames=32)
-PREFIXES = ("The best answer is", "The correct answer is", "The answer is", "The answer")
-MORE_PREFIXES = ("The best option is", "The correct option is", "Best answer:", "Best option:")
+PREFIXES = (
+    *("The best answer is", "The correct answer is", "The answer is", "The answer"),
+    *("The best option is", "The correct option is", "Best answer:", "Best option:"),
+)
 
 
 def mlvu(item: Item, question: Question, frame_times: Sequence[float]) -> str:
@@ -34,13 +39,9 @@ def mlvu(item: Item, question: Question, frame_times: Sequence[float]) -> str:
     return f"{question.text}{options}\nOnly give the best option.\nBest option: ("
 
 
-def before_the_bracket(question: Question, text: str) -> str | None:
-    """The character before the first closing bracket; the whole text where there is none."""
-    answer = text.strip()
-    bracket = answer.find(")")
-    if bracket >= 0:
-        answer = answer[max(bracket - 1, 0) : bracket]
-    return answer if len(answer) == 1 and answer in question.letters else None
+def ranked_of_four(question: Question, text: str) -> str | None:
+    """A to D by the form it stands in; E and F never."""
+    return ranked(text, "ABCD")
 
 
 def video_mme(item: Item, question: Question, frame_times: Sequence[float]) -> str:
@@ -54,11 +55,6 @@ def video_mme(item: Item, question: Question, frame_times: Sequence[float]) -> s
     shown = "\n".join(line.text for line in item.subtitles if any(line.start <= at < line.end for at in frame_times))
     subtitles = shown if item.subtitles else "No subtitles available"
     return f"This video's subtitles are listed below: \n{subtitles}\n{asked}The best answer is:"
-
-
-def first_of_four(question: Question, text: str) -> str | None:
-    """The first capital A to D behind what often opens an answer; also one inside a word."""
-    return _first(text, "[ABCD]", PREFIXES)
 
 
 def longvideobench(item: Item, question: Question, frame_times: Sequence[float]) -> str:
@@ -94,8 +90,12 @@ def interleaved(subtitles: Sequence[Subtitle], frame_times: Sequence[float]) -> 
 
 
 def first_of_five(question: Question, text: str) -> str | None:
-    """As `first_of_four`, A to E."""
-    return _first(text, "[ABCDE]", PREFIXES + MORE_PREFIXES)
+    """The first capital A to E behind what often opens an answer; also one inside a word."""
+    answer = text.strip()
+    for prefix in PREFIXES:
+        answer = answer.replace(prefix, "")
+    found = re.search("[ABCDE]", answer)
+    return found[0] if found else None
 
 
 def drawn(question: Question, seed: int) -> str:
@@ -110,32 +110,20 @@ def egoschema(item: Item, question: Question, frame_times: Sequence[float]) -> s
     return f"{question.text}{options}\nAnswer with the option's letter from the given choices directly."
 
 
-def exact_option(question: Question, text: str) -> str | None:
-    """The option that the text is: whole ("A. He cooks."), its first sentence alone ("He cooks.") or its letter."""
-    whole = [f"{letter}. {option}" for letter, option in zip(question.letters, question.options, strict=True)]
-    whole = [option if option.endswith(".") else f"{option}." for option in whole]
-    for form in (whole, [option.split(". ")[1] for option in whole], list(question.letters)):
-        if text in form:
-            return question.letters[form.index(text)]
-    return None
-
-
-def _first(text: str, letters: str, prefixes: Sequence[str]) -> str | None:
-    answer = text.strip()
-    for prefix in prefixes:
-        answer = answer.replace(prefix, "")
-    found = re.search(letters, answer)
-    return found[0] if found else None
+def first_form(question: Question, text: str) -> str | None:
+    """The letter that `letters.first` finds."""
+    whole = [f"{letter}. {option}".strip() for letter, option in zip(question.letters, question.options, strict=True)]
+    return first(text, whole, question.letters)
 
 
 LMMS_EVAL = Protocol(
     "lmms-eval",
     "as the harness lmms-eval: its prompts, its reading of answers, its averages",
     {
-        "mlvu": Rules(mlvu, before_the_bracket, FRAMES, 16, over_tasks),
-        "video-mme": Rules(video_mme, first_of_four, FRAMES, 16, over_questions),
+        "mlvu": Rules(mlvu, ranked_of_four, FRAMES, 16, over_tasks),
+        "video-mme": Rules(video_mme, ranked_of_four, FRAMES, 16, over_questions),
         "longvideobench": Rules(longvideobench, first_of_five, FRAMES, 32, over_questions, guess=drawn),
-        "egoschema": Rules(egoschema, exact_option, FRAMES, 16, over_questions),
+        "egoschema": Rules(egoschema, first_form, FRAMES, 16, over_questions, guess=drawn),
         "ovo-bench": OVO_BENCH,
     },
 )

@@ -12,7 +12,8 @@
   tokens; a judge says whether the answer matches. Read in copies of that repository, not in itself.
 
 OVO-Bench and StreamingBench take a clip up to the question's moment and a number of its frames anew for each question;
-a stream is watched once, at one frame a second.
+a stream is watched once, at one frame a second. So StreamingBench is run with "all context", which its README
+(commit 6531757) gives apart: its main table lets a model see the 60 seconds before the question alone.
 """
 
 import re

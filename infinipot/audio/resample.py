@@ -1,0 +1,50 @@
+"""Sound of any rate and any channels as samples of one rate, on one clock. Knows nothing of where it came from."""
+
+from collections.abc import Iterable, Iterator
+
+import av
+import numpy as np
+
+from infinipot.audio.sound import GAP, RATE
+
+
+def resampled(blocks: Iterable[tuple[float | None, av.AudioFrame]]) -> Iterator[tuple[int, np.ndarray]]:
+    """Yields samples `[n]` float32 of one channel and the place of the first of them, counted from the first of all.
+
+    Places go on from one to the next but where time stamps say that nothing was recorded for more than `GAP`. A stamp
+    that lies before what was heard already (streams that were glued together) counts for nothing.
+
+    Args:
+        blocks: time stamps in seconds, or None, and blocks in order.
+    """
+    resampler, layout = None, None
+    place, due, origin = 0, 0.0, None
+    for stamp, block in blocks:
+        if origin is None and stamp is not None:
+            origin = stamp - due
+        time = due if stamp is None or origin is None else stamp - origin
+        its_layout = block.format.name, block.layout.name, block.sample_rate
+        if resampler is None or its_layout != layout or time > due + GAP:
+            for samples in _made(resampler, None):
+                yield place, samples
+                place += len(samples)
+            due = max(due, time)
+            place, layout = max(place, round(due * RATE)), its_layout
+            resampler = av.AudioResampler(format="fltp", rate=RATE)
+        block.pts = None
+        for samples in _made(resampler, block):
+            yield place, samples
+            place += len(samples)
+        due += block.samples / block.sample_rate
+    for samples in _made(resampler, None):
+        yield place, samples
+        place += len(samples)
+
+
+def _made(resampler: av.AudioResampler | None, block: av.AudioFrame | None) -> list[np.ndarray]:
+    """What comes out once a block went in; None for the rest, at the end. Channels are averaged.
+
+    FFmpeg's own mix of channels that are alike would be louder than each of them.
+    """
+    made = [] if resampler is None else resampler.resample(block)
+    return [part.to_ndarray().mean(0, dtype=np.float32) for part in made if part is not None]

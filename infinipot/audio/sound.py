@@ -1,0 +1,89 @@
+"""A piece of sound and its time. Knows nothing of where it came from."""
+
+import math
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+import torch
+
+from infinipot.budget import is_real
+from infinipot.errors import FrameError
+
+RATE = 16_000
+"""Samples a second of every piece."""
+
+GAP = 0.04
+"""Seconds between two pieces up to which they are one behind the other: clocks and time stamps are not exact."""
+
+_LOUDEST = 4.0  # lossy formats overshoot; what is far beyond 1 is of another scale
+
+SamplesLike: TypeAlias = np.ndarray | torch.Tensor
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sound:
+    """A piece of a stream of sound, of one channel.
+
+    Attributes:
+        samples: `[n]` float32 in [-1, 1], 16,000 a second.
+        time: of the first of them, in seconds since the start.
+    """
+
+    samples: np.ndarray
+    time: float
+
+    @property
+    def end(self) -> float:
+        """Seconds up to which it is heard."""
+        return self.time + len(self.samples) / RATE
+
+    @property
+    def size(self) -> tuple[int, ...]:
+        """What decides on its grid: all sound is alike."""
+        return (1,)
+
+
+def as_sound(samples: SamplesLike | Sound, time: float | None = None) -> Sound:
+    """Returns samples as a `Sound` that owns them.
+
+    Args:
+        samples: a NumPy array or a torch tensor `[n]`, floating point in [-1, 1] or int16, 16,000 a second; or a
+            `Sound`, which is checked, not copied.
+        time: of the first of them, in seconds. May be left out for a `Sound`, which has its own.
+
+    Raises:
+        FrameError: for samples of another type, dtype, shape or range of values, for none at all, and for times that
+            are missing, negative or not finite.
+    """
+    given = samples.samples if isinstance(samples, Sound) else samples
+    if isinstance(samples, Sound) and time is None:
+        time = samples.time
+    if time is None or not is_real(time) or not math.isfinite(time) or time < 0:
+        raise FrameError(f"the time of a sound is a finite number of seconds from 0 on, not {time!r}")
+    checked = _checked(given)
+    if isinstance(samples, Sound) and checked is given:
+        return samples if time == samples.time else Sound(given, float(time))
+    return Sound(checked.copy() if checked is given else checked, float(time))
+
+
+def _checked(given: SamplesLike) -> np.ndarray:
+    """The samples as float32."""
+    if isinstance(given, torch.Tensor):
+        tensor = given.detach().cpu()
+        given = (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy().copy()
+    if not isinstance(given, np.ndarray):
+        raise FrameError(f"sound is a NumPy array or a torch tensor, not a {type(given).__name__}")
+    described = f"{given.dtype} {list(given.shape)}"
+    if given.ndim != 1:
+        raise FrameError(f"the sound is {described}: give samples of one channel, [n], such as the mean of all")
+    if given.size == 0:
+        raise FrameError(f"the sound is {described}: it has no samples")
+    if given.dtype == np.int16:
+        return given.astype(np.float32) / 32768
+    if not np.issubdtype(given.dtype, np.floating):
+        raise FrameError(f"the sound is {described}: samples are int16, or floating point in [-1, 1]")
+    low, high = float(given.min()), float(given.max())
+    if not -_LOUDEST <= low <= high <= _LOUDEST:
+        raise FrameError(f"floating point samples lie in [-1, 1]; these span {low:g} to {high:g}")
+    return given.astype(np.float32, copy=False)

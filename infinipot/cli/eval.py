@@ -1,0 +1,166 @@
+"""`infinipot eval`: runs the field's benchmarks. Parsing and printing only.
+
+Exit codes: 0 every question has an answer; 3 the run is over, but some videos or questions could not be used; else as
+the program's: 1 an error, 2 wrong usage, 130 Ctrl-C.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from infinipot.cli.eval_options import Shard, judge, judge_options, machinery, model_options, setup, setup_options
+from infinipot.cli.eval_report import judge as judge_command
+from infinipot.cli.eval_report import print_sections
+from infinipot.cli.eval_report import report as report_command
+from infinipot.cli.eval_reproduce import reproduce
+from infinipot.cli.meter import Meter, quiet_stdout
+from infinipot.cli.output import note, print_json
+from infinipot.evaluate import BENCHMARKS, PROTOCOLS, Benchmark
+from infinipot.evaluate.judge import Judge, judge_run
+from infinipot.evaluate.merge import read_runs
+from infinipot.evaluate.report import as_json, report
+from infinipot.evaluate.results import forget_problems, read_run
+from infinipot.evaluate.run import Plan, evaluate, read_plan
+
+SOME_LEFT_OUT = 3
+
+
+@click.group(name="eval", invoke_without_command=True, short_help="Run the field's benchmarks, and report on runs.")
+@click.option("--list", "show_list", is_flag=True, help="What there is, where to get it, and how it lies on disk.")
+@click.option("--json", "as_json_list", is_flag=True, help="With --list: a JSON list.")
+@click.pass_context
+def eval_group(ctx: click.Context, show_list: bool, as_json_list: bool) -> None:
+    """Run the field's benchmarks from their official files, compare runs, and repeat published tables.
+
+    \b
+    infinipot eval --list
+    infinipot eval mlvu --data MLVU --model Qwen/Qwen2.5-VL-7B-Instruct --memory 7168 --output mlvu.jsonl
+    infinipot eval report mlvu.jsonl mlvu-uniform.jsonl
+    """
+    if show_list:
+        print_json([_described(one) for one in BENCHMARKS.values()]) if as_json_list else _print_list()
+    elif ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
+
+
+def _benchmark_command(benchmark: Benchmark) -> click.Command:
+    @click.command(name=benchmark.name, short_help=f"{benchmark.title}: {benchmark.about}")
+    @click.option("--data", required=True, type=click.Path(path_type=Path), help="The folder with its layout.")
+    @click.option("--variant", type=click.Choice(benchmark.variants), default=benchmark.variants[0], show_default=True)
+    @click.option(
+        "--protocol", type=click.Choice(_protocols(benchmark)), default=benchmark.default_protocol, show_default=True
+    )
+    @click.option(
+        "--output",
+        type=click.Path(dir_okay=False, path_type=Path),
+        help="The run's file, .jsonl; gone on with if it is there.",
+    )
+    @model_options
+    @setup_options
+    @judge_options
+    @click.option("--seed", type=int, default=0, show_default=True, help="Of answers that a protocol draws by lot.")
+    @click.option("--shard", type=Shard(), default="1/1", help="One of n parts, such as 2/4, with a file of its own.")
+    @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="The first N videos only.")
+    @click.option("--retry", is_flag=True, help="Try again what could not be used before.")
+    @click.option("--json", "as_json_lines", is_flag=True, help="Print the report as JSON.")
+    @click.option("--verbose", is_flag=True, help="Show what the libraries below have to say.")
+    def command(
+        data: Path,
+        variant: str,
+        protocol: str,
+        output: Path | None,
+        seed: int,
+        shard: tuple[int, int],
+        limit: int | None,
+        retry: bool,
+        as_json_lines: bool,
+        **given: Any,
+    ) -> None:
+        machine, grader = machinery(given), judge(given)
+        PROTOCOLS[protocol].check(benchmark, variant)
+        how = setup(benchmark, protocol, given)
+        path = output or _default_output(benchmark, variant, how.policy, shard)
+        # What is quick to check comes before what takes long: the annotations, then the model.
+        plan = read_plan(benchmark, data, variant, shard, limit)
+        if retry and path.is_file() and (forgotten := forget_problems(path)):
+            note(f"{forgotten} problems are forgotten, to be tried again")
+        engine = machine.start(how, {})
+        try:
+            with quiet_stdout(), Meter() as meter:
+                done = evaluate(plan, how, engine, path, seed=seed, on_progress=meter.update)
+            if spread := engine.report():
+                note(f"ray: {spread}")
+        finally:
+            engine.close()
+        _finish(plan, path, grader, as_json_lines)
+        if done.problems:
+            note(f"{done.problems} problems, in {path}", "yellow")
+            click.get_current_context().exit(SOME_LEFT_OUT)
+
+    command.help = f"{benchmark.title}: {benchmark.about}. `infinipot eval --list` shows the layout that --data has."
+    return command
+
+
+def _protocols(benchmark: Benchmark) -> list[str]:
+    return [name for name, protocol in PROTOCOLS.items() if benchmark.name in protocol.rules]
+
+
+def _default_output(benchmark: Benchmark, variant: str, policy: str, shard: tuple[int, int]) -> Path:
+    part = "" if shard == (1, 1) else f"-{shard[0]}-of-{shard[1]}"
+    safe = "".join(letter if letter.isalnum() or letter in "-_.=" else "-" for letter in policy)
+    return Path(f"{benchmark.name}-{variant}-{safe}{part}.jsonl")
+
+
+def _finish(plan: Plan, path: Path, grader: Judge | None, as_json_lines: bool) -> None:
+    """After the last answer: the judge, the file for a benchmark's own server, and the tables."""
+    run = read_run(path)
+    if grader is not None:
+        judged = judge_run(path, grader, on_verdict=lambda done, of: None)
+        note(f"{judged} answers judged")
+    elif unjudged := sum(line["judged"] for line in run.answers):
+        note(f"{unjudged} open answers are not judged: infinipot eval judge {path} --judge-url ... --judge-model ...")
+    if any(line["reference"] is None for line in run.answers):
+        text = plan.benchmark.submission({line["question"]: line["answer"] for line in run.answers})
+        if text is not None:
+            submission = path.with_name(f"{path.stem}.submission.json")
+            submission.write_text(text)
+            note(f"labels are withheld; the answers for the benchmark's own server are in {submission}")
+    sections = report(read_runs([path]))
+    if as_json_lines:
+        print_json([as_json(section) for section in sections])
+    else:
+        print_sections(sections)
+
+
+def _described(benchmark: Benchmark) -> dict[str, Any]:
+    names = (
+        "name",
+        "title",
+        "about",
+        "paper",
+        "source",
+        "licence",
+        "variants",
+        "layout",
+        "default_protocol",
+        "streaming",
+    )
+    return {name: getattr(benchmark, name) for name in names} | {"protocols": _protocols(benchmark)}
+
+
+def _print_list() -> None:
+    for benchmark in BENCHMARKS.values():
+        said = _described(benchmark)
+        click.secho(f"{benchmark.name}", bold=True, nl=False)
+        click.echo(f"  {benchmark.title}: {benchmark.about}")
+        for name in ("paper", "source", "licence", "variants", "protocols"):
+            value = said[name]
+            click.echo(f"  {name:10}{value if isinstance(value, str) else ', '.join(value)}")
+        click.echo("  layout    " + benchmark.layout.replace("\n", "\n            ") + "\n")
+
+
+for _one in BENCHMARKS.values():
+    eval_group.add_command(_benchmark_command(_one))
+for _command in (report_command, judge_command, reproduce):
+    eval_group.add_command(_command)

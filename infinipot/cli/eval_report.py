@@ -1,0 +1,93 @@
+"""`infinipot eval report` and `infinipot eval judge`: what becomes of runs that are over. Parsing and printing only."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from infinipot.cli.eval_options import judge as judge_of
+from infinipot.cli.eval_options import judge_options
+from infinipot.cli.output import note, print_json
+from infinipot.evaluate.judge import judge_run
+from infinipot.evaluate.merge import read_runs
+from infinipot.evaluate.render import write
+from infinipot.evaluate.report import Section, Table, as_json, tables
+from infinipot.evaluate.report import report as make_report
+
+_RUN = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+
+@click.command(short_help="Compare runs: accuracy with intervals, differences, time and memory.")
+@click.argument("runs", nargs=-1, required=True, type=_RUN)
+@click.option(
+    "--output",
+    type=click.Path(file_okay=False, path_type=Path),
+    default="infinipot-report",
+    show_default=True,
+    help="Folder for report.md, report.json and report.png.",
+)
+@click.option("--draws", type=click.IntRange(min=2), default=1000, show_default=True, help="Of the bootstrap.")
+@click.option("--json", "as_json_lines", is_flag=True, help="Print JSON.")
+def report(runs: tuple[Path, ...], output: Path, draws: int, as_json_lines: bool) -> None:
+    """Compare RUNS, files that `infinipot eval` wrote; the shards of one run count as one.
+
+    The first run of a benchmark is the one that the others are compared with. Runs of one benchmark that differ in
+    more than the model and its memory (protocol, frames, seed, annotations) are refused.
+    """
+    sections = make_report(read_runs(runs), draws)
+    paths = write(sections, output)
+    if as_json_lines:
+        print_json([as_json(section) for section in sections])
+    else:
+        print_sections(sections)
+    note(f"written: {', '.join(map(str, paths))}")
+
+
+@click.command(short_help="Have the open answers of a run judged.")
+@click.argument("run", type=_RUN)
+@judge_options
+@click.option("--workers", type=click.IntRange(min=1), default=4, show_default=True, help="Requests at once.")
+def judge(run: Path, workers: int, **given: Any) -> None:
+    """Have the open answers in RUN judged by a chat model; verdicts go to RUN's .verdicts.jsonl.
+
+    What has a verdict already is not judged again.
+    """
+    grader = judge_of(given)
+    if grader is None:
+        raise click.UsageError("give --judge-url and --judge-model")
+    graded = judge_run(run, grader, workers=workers, on_verdict=_tell)
+    note(f"{graded} answers judged")
+    print_sections(make_report(read_runs([run])))
+
+
+def _tell(done: int, of: int) -> None:
+    if done % 100 == 0:
+        note(f"{done} of {of} answers have a verdict")
+
+
+def print_sections(sections: Sequence[Section]) -> None:
+    """To stdout, as tables."""
+    console = Console(width=None if sys.stdout.isatty() else 200)
+    for section in sections:
+        for table in tables(section):
+            print_table(console, table)
+
+
+def print_table(console: Console, table: Table) -> None:
+    """One table with its notes."""
+    shown = RichTable(
+        box=None, padding=(0, 2, 0, 0), header_style="bold", title=Text(table.title), title_justify="left"
+    )
+    for number, column in enumerate(table.columns):
+        shown.add_column(Text(column), justify="right" if number else "left")
+    for row in table.rows:
+        shown.add_row(*(Text(cell) for cell in row), style="bold" if row[0] == "overall" else None)
+    console.print(shown)
+    for line in table.notes:
+        console.print(Text(line, "dim"))
+    console.print()

@@ -1,0 +1,153 @@
+"""`infinipot eval reproduce`: the published tables, run and laid side by side. Parsing and printing only."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+
+from infinipot import BenchmarkError
+from infinipot.cli.eval_options import Machinery, machinery, model_options
+from infinipot.cli.eval_report import print_table
+from infinipot.cli.meter import Meter, quiet_stdout
+from infinipot.cli.output import note
+from infinipot.evaluate import find_benchmark
+from infinipot.evaluate.merge import Whole, read_runs
+from infinipot.evaluate.published import MEMORY, PAPER, published, published_models
+from infinipot.evaluate.report import Table
+from infinipot.evaluate.report import report as make_report
+from infinipot.evaluate.reproduce import Entry, entries, gpu_hours, most_questions
+from infinipot.evaluate.run import Plan, evaluate, read_plan
+
+
+@click.command(short_help="Repeat the tables of the InfiniPot-V paper.")
+@click.option("--data", required=True, type=click.Path(file_okay=False, path_type=Path), help="A folder a benchmark.")
+@click.option(
+    "--output", type=click.Path(file_okay=False, path_type=Path), default="infinipot-reproduce", show_default=True
+)
+@click.option("--dry-run", is_flag=True, help="List the runs and what they cost, by arithmetic; run nothing.")
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="The first N videos of each benchmark only.")
+@model_options
+@click.option("--verbose", is_flag=True, help="Show what the libraries below have to say.")
+def reproduce(data: Path, output: Path, dry_run: bool, limit: int | None, **given: Any) -> None:
+    """Run the published tables: full cache, uniform, sliding window and InfiniPot-V at an eighth of the tokens,
+    on MLVU, Video-MME, LongVideoBench and EgoSchema, and the ablation of TaR and VaN on MLVU.
+
+    --data holds a folder for each benchmark, by its name (mlvu, video-mme, longvideobench, egoschema); one that is not
+    there is left out. Runs that are over are not run again.
+    """
+    machine = machinery(given)
+    plans = _plans(data, limit)
+    if dry_run:
+        _print_runs(plans)
+        return
+    if not plans:
+        raise BenchmarkError(f"{data} holds none of {', '.join(dict.fromkeys(one.benchmark for one in entries()))}")
+    files = _run(machine, plans, output)
+    wholes = read_runs(list(files.values()))
+    by_path = {whole.paths[0]: whole for whole in wholes}
+    console = Console(width=None if sys.stdout.isatty() else 200)
+    for table in _side_by_side({entry: by_path[path] for entry, path in files.items()}):
+        print_table(console, table)
+
+
+def _plans(data: Path, limit: int | None) -> dict[str, Plan]:
+    """The benchmarks that are there."""
+    plans = {}
+    for entry in entries():
+        folder = data / entry.benchmark
+        if entry.benchmark not in plans and folder.is_dir():
+            plans[entry.benchmark] = read_plan(find_benchmark(entry.benchmark), folder, entry.variant, limit=limit)
+    return plans
+
+
+def _run(machine: Machinery, plans: dict[str, Plan], output: Path) -> dict[Entry, Path]:
+    files: dict[Entry, Path] = {}
+    todo = [entry for entry in entries() if entry.benchmark in plans]
+    models: dict[Any, Any] = {}
+    for number, entry in enumerate(todo, 1):
+        note(f"run {number} of {len(todo)}: {entry.benchmark}, {entry.label}", "bold")
+        engine = machine.start(entry.setup, models)
+        try:
+            with quiet_stdout(), Meter() as meter:
+                files[entry] = output / entry.file
+                evaluate(plans[entry.benchmark], entry.setup, engine, files[entry], on_progress=meter.update)
+        finally:
+            engine.close()
+    return files
+
+
+def _print_runs(plans: dict[str, Plan]) -> None:
+    rows, total = [], 0.0
+    for entry in entries():
+        plan = plans.get(entry.benchmark)
+        questions = plan.questions if plan else most_questions(entry.benchmark)
+        videos = len(plan.items) if plan else questions
+        hours = gpu_hours(videos, questions, entry.evicts)
+        total += hours
+        count = f"{videos:,}" if plan else f"at most {videos:,}"
+        setup = entry.setup
+        rows.append(
+            (entry.benchmark, entry.label, setup.policy, f"{setup.memory:,}", count, f"{questions:,}", f"{hours:.1f}")
+        )
+    columns = ("benchmark", "run", "policy", "cap", "videos", "questions", "GPU hours")
+    notes = (
+        f"{len(rows)} runs, {total:.0f} GPU hours by arithmetic: Qwen2.5-VL-7B on an A100 at 30% of its bfloat16 peak,",
+        "every video at its most, 768 frames; decoding the videos comes on top. Nobody has run this yet.",
+    )
+    print_table(
+        Console(width=None if sys.stdout.isatty() else 200), Table("What would run", columns, tuple(rows), notes)
+    )
+
+
+def _side_by_side(wholes: dict[Entry, Whole]) -> list[Table]:
+    """Published and measured, a table a benchmark, and the memory."""
+    made = []
+    for benchmark in dict.fromkeys(entry.benchmark for entry in wholes):
+        of_it = {entry: whole for entry, whole in wholes.items() if entry.benchmark == benchmark}
+        made.append(_table(benchmark, of_it))
+    return [*made, _memory(wholes)]
+
+
+def _table(benchmark: str, wholes: dict[Entry, Whole]) -> Table:
+    (section,) = make_report(list(wholes.values()))
+    rows = []
+    models: list[str] = []
+    for (entry, whole), estimates in zip(wholes.items(), section.estimates, strict=True):
+        theirs = [
+            row
+            for row in published(benchmark, entry.variant, whole.settings["model"], 768)
+            if row.method.partition(",")[0] == entry.published
+        ]
+        shown = " or ".join(dict.fromkeys(f"{row.values['overall']:.1f}" for row in theirs)) or "none"
+        own = estimates.get("overall")
+        interval = (
+            f" [{100 * own.low:.1f}, {100 * own.high:.1f}]"
+            if own and own.low is not None and own.high is not None
+            else ""
+        )
+        rows.append((entry.label, shown, f"{100 * own.value:.1f}{interval}" if own else "nothing scored"))
+        models = published_models(benchmark, entry.variant)
+    note_ = f"Published: {PAPER}, for {', '.join(models)} alone; not measured here."
+    return Table(
+        f"{section.runs[0].benchmark.title}, overall, %", ("run", "published", "measured"), tuple(rows), (note_,)
+    )
+
+
+def _memory(wholes: dict[Entry, Whole]) -> Table:
+    rows = []
+    for entry, whole in wholes.items():
+        (section,) = make_report([whole], draws=2)
+        theirs = MEMORY.get(entry.label.partition(",")[0])
+        rows.append(
+            (
+                f"{entry.benchmark}, {entry.label}",
+                "none" if theirs is None else f"{theirs:.2f} GB",
+                f"{section.costs[0].peak / 1e9:.2f} GB",
+                f"{section.costs[0].cache / 1e9:.2f} GB",
+            )
+        )
+    columns = ("run", "published", "measured", "KV cache")
+    source = f"Published: {PAPER}, table A4, 50K tokens of context on an A100-80GB; the model is not named there."
+    return Table("Peak memory", columns, tuple(rows), (source,))

@@ -1,0 +1,211 @@
+"""A pool of Ray actors, each with its own model; videos are their tasks. Needs the extra `ray`.
+
+The driver alone writes results. Answers reach it one by one, as each comes, so a worker that dies loses nothing that
+was answered: its video goes to another worker, which watches it again for the questions that are left.
+"""
+
+import os
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import ray
+from ray.exceptions import RayActorError, RayTaskError
+
+from infinipot import InfinipotError
+from infinipot.evaluate.records import Item, Question
+from infinipot.evaluate.run import Job
+from infinipot.evaluate.watch import Answer, Event, Loading, Origin, Setup, Trouble, Watched, Watcher, versions
+
+MOST_DEATHS = 2
+"""Workers that may die over one video; after that it counts as one that cannot be watched."""
+
+
+class _Worker:
+    """What runs in an actor. It loads in `start`, since Ray hides what an actor's `__init__` raises."""
+
+    def __init__(self, loading: Loading, setup: Setup) -> None:
+        self._loading, self._setup = loading, setup
+
+    def start(self) -> tuple[Origin, dict[str, str], int]:
+        self._watcher = Watcher(self._loading.load(), self._setup)
+        return self._watcher.origin(), versions(), os.getpid()
+
+    def watch(self, item: Item, questions: tuple[Question, ...]) -> Iterator[Event]:
+        yield from self._watcher.watch(item, questions)
+
+
+@dataclass(slots=True, eq=False)
+class _Seat:
+    """A place in the pool, and the actor that holds it."""
+
+    actor: Any
+    pid: int
+
+
+@dataclass(slots=True, eq=False)
+class _Task:
+    """A job that a worker is at; `done` are the ids of the questions that it dealt with."""
+
+    job: Job
+    seat: _Seat
+    done: set[str] = field(default_factory=set)
+
+    def rest(self) -> Job:
+        return Job(self.job.item, tuple(one for one in self.job.questions if one.id not in self.done))
+
+
+class RayEngine:
+    """Watches in a pool of workers.
+
+    Args:
+        loading, setup: of the model and its streams, in every worker.
+        address: of a cluster, such as "ray://host:10001" or "auto"; by default one is started on this machine.
+        workers: how many.
+        gpus: that each gets; with more than one, its layers are spread over them.
+
+    Raises:
+        InfinipotError: the cluster cannot be reached or is too small, or the workers do not agree in versions.
+        ModelError, CapError: what a worker met when it loaded the model.
+    """
+
+    def __init__(
+        self, loading: Loading, setup: Setup, *, address: str | None = None, workers: int = 1, gpus: float = 0.0
+    ) -> None:
+        begun = time.perf_counter()
+        self._arguments = (loading, setup)
+        self._workers = workers
+        self._seats: list[_Seat] = []
+        self._starting: dict[Any, Any] = {}
+        self._deaths: dict[str, int] = {}
+        self._busy = self._wall = 0.0
+        self._owns = not ray.is_initialized()
+        if self._owns:
+            _connect(address, workers)
+        try:
+            _require_room(workers, gpus)
+            self._kind: Any = ray.remote(num_cpus=1, num_gpus=gpus, max_restarts=0)(_Worker)
+            for _ in range(workers):
+                self._hire()
+            (first, *_), _ = ray.wait(list(self._starting), num_returns=1)
+            self._origin = self._seat(first)
+        except BaseException:
+            self.close()
+            raise
+        self._started_in = time.perf_counter() - begun
+
+    def origin(self) -> Origin:
+        return self._origin
+
+    def pids(self) -> list[int]:
+        """The processes of the workers that are ready."""
+        return [seat.pid for seat in self._seats]
+
+    def run(self, jobs: Sequence[Job]) -> Iterator[tuple[Item, Event]]:
+        begun = time.perf_counter()
+        waiting, idle = deque(jobs), list(self._seats)
+        tasks: dict[Any, _Task] = {}
+        while waiting or tasks:
+            while waiting and idle:
+                seat, job = idle.pop(), waiting.popleft()
+                tasks[self._begin(seat, job)] = _Task(job, seat)
+            (ready, *_), _ = ray.wait([*tasks, *self._starting], num_returns=1)
+            if ready in self._starting:
+                self._seat(ready)
+                idle.append(self._seats[-1])
+                continue
+            task = tasks[ready]
+            try:
+                event: Event = ray.get(next(ready))
+            except StopIteration:
+                idle.append(tasks.pop(ready).seat)
+                continue
+            except RayActorError:
+                self._seats.remove(tasks.pop(ready).seat)
+                self._hire()
+                yield from self._again(task, waiting)
+                continue
+            except RayTaskError as error:
+                raise error.cause from None
+            _note(task, event)
+            self._busy += event.seconds["wall"] if isinstance(event, Watched) else 0.0
+            self._wall = time.perf_counter() - begun
+            yield task.job.item, event
+
+    def report(self) -> str | None:
+        if not self._wall:
+            return None
+        lost = 1 - self._busy / (self._workers * self._wall)
+        return (
+            f"{self._workers} workers, the first ready after {self._started_in:.1f} s, did {self._busy:.1f} s of "
+            f"watching in {self._wall:.1f} s: {lost:.1%} of their time went into loading, waiting and passing on"
+        )
+
+    def close(self) -> None:
+        for actor in [*(seat.actor for seat in self._seats), *self._starting.values()]:
+            ray.kill(actor)
+        if self._owns:
+            ray.shutdown()
+
+    def _begin(self, seat: _Seat, job: Job) -> Any:
+        """Gives a worker a video; returns the stream of what comes of it."""
+        return seat.actor.watch.options(num_returns="streaming").remote(job.item, job.questions)
+
+    def _hire(self) -> None:
+        """Starts a worker, which joins the pool when it has loaded the model."""
+        actor = self._kind.remote(*self._arguments)
+        self._starting[actor.start.remote()] = actor
+
+    def _seat(self, started: Any) -> Origin:
+        """Takes a worker that has loaded the model into the pool."""
+        actor = self._starting.pop(started)
+        try:
+            origin, worker_versions, pid = ray.get(started)
+        except RayTaskError as error:
+            raise error.cause from None
+        except RayActorError as error:
+            why = str(error).strip().rpartition("\n")[2].strip()
+            raise InfinipotError(f"a Ray worker died while it loaded the model ({why})") from error
+        if worker_versions != versions():
+            raise InfinipotError(f"a Ray worker has other versions ({worker_versions}) than are here ({versions()})")
+        self._seats.append(_Seat(actor, pid))
+        return origin
+
+    def _again(self, task: _Task, waiting: deque[Job]) -> Iterator[tuple[Item, Event]]:
+        """What a dead worker left goes to the next one, unless its video has killed enough of them."""
+        left, item = task.rest(), task.job.item
+        if not left.questions:
+            return
+        self._deaths[item.id] = self._deaths.get(item.id, 0) + 1
+        if self._deaths[item.id] < MOST_DEATHS:
+            waiting.appendleft(left)
+            return
+        what = f"{MOST_DEATHS} workers died while they watched this video"
+        yield item, Trouble(what, tuple(question.id for question in left.questions))
+
+
+def _connect(address: str | None, workers: int) -> None:
+    local: dict[str, Any] = {"num_cpus": max(workers, os.cpu_count() or 1), "include_dashboard": False}
+    try:
+        ray.init(address=address or "local", log_to_driver=False, logging_level="ERROR", **({} if address else local))
+    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+        raise InfinipotError(f"Ray at {address or 'this machine'} cannot be reached: {error}") from error
+
+
+def _require_room(workers: int, gpus: float) -> None:
+    """Ray would wait without end for what a cluster does not have."""
+    there = ray.cluster_resources()
+    for kind, each in (("CPU", 1.0), ("GPU", gpus)):
+        if workers * each > there.get(kind, 0.0):
+            has = there.get(kind, 0.0)
+            raise InfinipotError(f"{workers} workers of {each:g} {kind} each need more than the {has:g} that Ray has")
+
+
+def _note(task: _Task, event: Event) -> None:
+    match event:
+        case Answer():
+            task.done.add(event.question)
+        case Trouble():
+            task.done.update(event.questions)

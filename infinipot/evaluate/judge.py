@@ -1,0 +1,168 @@
+"""Open answers, judged by a chat model behind an OpenAI-compatible address that the user names.
+
+Verdicts go to a file of their own beside the run's, `NAME.verdicts.jsonl`: its first line is the judge and its prompt,
+then comes a line a verdict, with what was sent and what came back. So a run is judged after it, again after a kill,
+or by another judge, and its own file stays as it is.
+"""
+
+import json
+import os
+import re
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from infinipot.errors import JudgeError, ResultsError
+from infinipot.evaluate.results import Journal, Record, Run, differences, read_lines, read_run
+
+PROMPT = """\
+You grade answers to questions about a video. You do not see the video: compare with the reference answer.
+
+Question: {question}
+Reference answer: {reference}
+Answer to grade: {answer}
+
+The answer is correct if it says what the reference says, in whatever words, and nothing that contradicts it. The score
+says how well they agree, from 0 (not at all) to 5 (fully). Reply with JSON alone, such as
+{"correct": "yes", "score": 4} or {"correct": "no", "score": 1}."""
+
+_TRIES = 6
+_PASSING = {408, 409, 425, 429, 500, 502, 503, 504}  # statuses that may be others a moment later
+
+
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """A chat model that grades.
+
+    Attributes:
+        url: of the service, up to and with "/v1": "/chat/completions" is added.
+        model: its name there.
+        key: sent as a bearer token; None: nothing is. It is written nowhere.
+        prompt: {question}, {reference} and {answer} in it are filled in.
+        timeout: seconds for one reply.
+        wait: seconds before the second try; each further one waits twice as long.
+    """
+
+    url: str
+    model: str
+    key: str | None = None
+    prompt: str = PROMPT
+    timeout: float = 60.0
+    wait: float = 1.0
+
+    def header(self) -> Record:
+        """What verdicts depend on; an address without credentials or query."""
+        parts = urlsplit(self.url)
+        address = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+        return {"type": "judge", "url": address, "model": self.model, "prompt": self.prompt, "temperature": 0}
+
+    def grade(self, answer: Record) -> Record:
+        """The verdict on an answer's record: `correct` None where the reply is no verdict.
+
+        Raises:
+            JudgeError: the service refuses, or is out of reach after several tries.
+        """
+        filled = {"question": answer["asked"], "reference": answer["reference"], "answer": answer["text"]}
+        sent = re.sub(r"\{(question|reference|answer)\}", lambda found: filled[found[1]], self.prompt)
+        reply = self._reply(sent)
+        correct, score = read_verdict(reply)
+        return {"question": answer["question"], "sent": sent, "reply": reply, "correct": correct, "score": score}
+
+    def _reply(self, sent: str) -> str:
+        body = {"model": self.model, "temperature": 0, "messages": [{"role": "user", "content": sent}]}
+        headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {self.key}"} if self.key else {})
+        address = f"{self.url.rstrip('/')}/chat/completions"
+        said: Any = self._post(urllib.request.Request(address, json.dumps(body).encode(), headers))
+        try:
+            return str(said["choices"][0]["message"]["content"])
+        except (LookupError, TypeError) as error:
+            raise JudgeError(f"{self.url}: it does not reply as a chat service: {str(said)[:200]}") from error
+
+    def _post(self, request: urllib.request.Request) -> Any:
+        for attempt in range(_TRIES):
+            try:
+                with urllib.request.urlopen(request, timeout=self.timeout) as response:
+                    return json.load(response)
+            except urllib.error.HTTPError as error:
+                said = f"status {error.code}: {error.read(500).decode(errors='replace').strip()}"
+                asked = error.headers.get("Retry-After", "")
+                if error.code not in _PASSING:
+                    raise JudgeError(f"{self.url}: the judge refuses ({said})") from error
+            except (OSError, ValueError) as error:
+                said, asked = str(error), ""
+            if attempt + 1 < _TRIES:
+                time.sleep(float(asked) if asked.isdigit() else self.wait * 2**attempt)
+        raise JudgeError(f"{self.url}: no reply after {_TRIES} tries ({said})")
+
+
+def judge_run(path: Path, judge: Judge, *, workers: int = 4, on_verdict: Callable[[int, int], None] = print) -> int:
+    """Grades what has no verdict yet, several answers at a time, in their order; returns how many it graded.
+
+    Args:
+        path: the run's file.
+        judge: who grades.
+        workers: requests under way at once.
+        on_verdict: called with verdicts had and needed.
+
+    Raises:
+        JudgeError, ResultsError: see `Judge.grade` and `Journal`; or the verdicts there are another judge's.
+    """
+    answers = [line for line in read_run(path).answers if line["judged"] and line["reference"] is not None]
+    with Journal(verdicts_path(path)) as journal, ThreadPoolExecutor(workers) as pool:
+        if not journal.records:
+            journal.append(judge.header())
+        elif apart := list(differences(journal.records[0], judge.header())):
+            raise ResultsError(
+                f"{journal.path} holds another judge's verdicts ({'; '.join(apart)}): move it away first"
+            )
+        known = {line["question"] for line in journal.records[1:]}
+        left = iter([line for line in answers if line["question"] not in known])
+        graded = 0
+        while together := list(islice(left, workers)):
+            for verdict in pool.map(judge.grade, together):
+                journal.append({"type": "verdict", **verdict})
+                graded += 1
+                on_verdict(len(known) + graded, len(answers))
+        return graded
+
+
+def read_verdict(reply: str) -> tuple[float | None, float | None]:
+    """(1 or 0, score) of a judge's reply; None for what it does not say."""
+    correct = re.search(r"""["']?(?:correct|pred)["']?\s*:\s*["']?(yes|no|true|false)""", reply, re.IGNORECASE)
+    score = re.search(r"""["']?score["']?\s*:\s*["']?(\d+(?:\.\d+)?)""", reply, re.IGNORECASE)
+    return (
+        float(correct[1].lower() in ("yes", "true")) if correct else None,
+        float(score[1]) if score else None,
+    )
+
+
+def read_verdicts(run: Run) -> Run:
+    """The run, its open answers scored by the verdicts that there are."""
+    path = verdicts_path(run.path)
+    if not path.is_file():
+        return run
+    verdicts = {line["question"]: line for line in read_lines(path) if line.get("type") == "verdict"}
+    return replace(run, answers=tuple(_judged(run.answers, verdicts)))
+
+
+def verdicts_path(path: Path) -> Path:
+    """Where the verdicts on a run are."""
+    return path.with_name(f"{path.name.removesuffix('.jsonl')}.verdicts.jsonl")
+
+
+def key_from(variable: str) -> str | None:
+    """The key that an environment variable holds, if it is set."""
+    return os.environ.get(variable) or None
+
+
+def _judged(answers: tuple[Record, ...], verdicts: dict[str, Record]) -> Iterator[Record]:
+    for line in answers:
+        verdict = verdicts.get(line["question"])
+        yield line if verdict is None else line | {"correct": verdict["correct"], "judge_score": verdict["score"]}

@@ -1,0 +1,80 @@
+"""A report as files: Markdown, JSON and a picture. Knows how things look, nothing of how they were found."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from infinipot.errors import ResultsError
+from infinipot.evaluate.report import Section, Table, as_json, tables
+
+_OWN, _PUBLISHED = "tab:blue", "0.6"
+
+
+def write(sections: Sequence[Section], folder: Path) -> list[Path]:
+    """Writes `report.md`, `report.json` and `report.png`; returns where.
+
+    Raises:
+        ResultsError: the folder cannot be written.
+    """
+    paths = [folder / f"report.{ending}" for ending in ("md", "json", "png")]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        paths[0].write_text("\n".join(markdown(section) for section in sections))
+        paths[1].write_text(json.dumps([as_json(section) for section in sections], indent=2, ensure_ascii=False) + "\n")
+        draw(sections).savefig(paths[2])
+    except OSError as error:
+        raise ResultsError(f"{folder}: the report cannot be written here: {error.strerror}") from error
+    return paths
+
+
+def markdown(section: Section) -> str:
+    """A section's tables in Markdown."""
+    return "\n".join(_markdown(table) for table in tables(section))
+
+
+def _markdown(table: Table) -> str:
+    def line(cells: Sequence[str]) -> str:
+        return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+    ruled = "|" + "---|" * len(table.columns)
+    rows = [line(row) for row in table.rows]
+    return "\n".join(
+        [f"## {table.title}\n", line(table.columns), ruled, *rows, "", *(f"{note}\n" for note in table.notes)]
+    )
+
+
+def draw(sections: Sequence[Section]) -> Figure:
+    """The overall averages with their intervals, a panel for each benchmark; published ones in grey."""
+    figure = Figure(
+        figsize=(9, 1 + sum(0.8 + 0.35 * _bars(section) for section in sections)), dpi=150, layout="constrained"
+    )
+    panels = figure.subplots(
+        len(sections), 1, squeeze=False, height_ratios=[0.8 + 0.35 * _bars(section) for section in sections]
+    )
+    for axes, section in zip(panels[:, 0], sections, strict=True):
+        _panel(axes, section)
+    return figure
+
+
+def _bars(section: Section) -> int:
+    return len(section.runs) + len(section.published)
+
+
+def _panel(axes: Axes, section: Section) -> None:
+    names: list[str] = []
+    for run, estimates in zip(section.runs, section.estimates, strict=True):
+        if (one := estimates.get("overall")) is not None:
+            axes.barh(len(names), 100 * one.value, color=_OWN)
+            if one.low is not None and one.high is not None:
+                axes.plot([100 * one.low, 100 * one.high], [len(names)] * 2, color="black")
+        names.append(run.name)
+    for row in section.published:
+        axes.barh(len(names), row.values.get("overall", 0.0), color=_PUBLISHED)
+        names.append(row.name)
+    axes.set_yticks(range(len(names)), names)
+    axes.invert_yaxis()
+    axes.set(xlim=(0, 100), xlabel="%", title=section.title)
+    axes.spines[["top", "right"]].set_visible(False)

@@ -1,0 +1,258 @@
+"""A run: a benchmark's videos through an engine, and what comes of them into the run's file. Knows no model."""
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from infinipot.evaluate.benchmarks import Benchmark
+from infinipot.evaluate.metrics import score
+from infinipot.evaluate.protocols import find_protocol
+from infinipot.evaluate.records import Item, Problem, Question
+from infinipot.evaluate.results import Record, Results
+from infinipot.evaluate.watch import Answer, Event, Origin, Setup, Trouble, Watched, versions
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A video, and those of its questions that have no answer yet."""
+
+    item: Item
+    questions: tuple[Question, ...]
+
+
+class Engine(Protocol):
+    """Where the watching is done. A new kind is one file in `engines/`."""
+
+    def origin(self) -> Origin:
+        """What answers; the same wherever the engine computes."""
+
+    def run(self, jobs: Sequence[Job]) -> Iterator[tuple[Item, Event]]:
+        """Yields what comes of the jobs as it comes; a job is over when `Watched` or its last `Trouble` came."""
+
+    def report(self) -> str | None:
+        """What spreading the work cost, in a line, once the run is over; None where nothing was spread."""
+
+    def close(self) -> None:
+        """Lets go of all that it holds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a run is to ask.
+
+    Attributes:
+        benchmark, variant, data: what was read, and from where.
+        items: of this shard, in the order of the annotations.
+        problems: annotations that cannot be used.
+        shard: this one and how many there are, from 1.
+        limit: the first so many videos only.
+        fingerprint: of all that was read: two runs of the same one ask the same.
+    """
+
+    benchmark: Benchmark
+    variant: str
+    data: Path
+    items: tuple[Item, ...]
+    problems: tuple[Problem, ...]
+    shard: tuple[int, int]
+    limit: int | None
+    fingerprint: str
+
+    @property
+    def questions(self) -> int:
+        return sum(len(item.questions) for item in self.items)
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a run is; the counts include what an earlier process did.
+
+    Attributes:
+        videos, questions: done, of `of_videos` and `of_questions`.
+        now: videos that this process did.
+        problems: lines of problems written.
+        trouble: the problem that came just now, if one did.
+    """
+
+    videos: int
+    of_videos: int
+    questions: int
+    of_questions: int
+    now: int
+    problems: int
+    trouble: str | None = None
+
+
+def read_plan(
+    benchmark: Benchmark,
+    data: Path,
+    variant: str | None = None,
+    shard: tuple[int, int] = (1, 1),
+    limit: int | None = None,
+) -> Plan:
+    """Reads a benchmark's annotations.
+
+    A shard takes every n-th video, so that shards are alike in length, and the same ones every time.
+
+    Raises:
+        BenchmarkError: the data do not lie as the benchmark lays them out.
+    """
+    variant = benchmark.variants[0] if variant is None else variant
+    read = list(benchmark.read(data, variant))
+    items = [one for one in read if isinstance(one, Item)][:limit]
+    problems = tuple(one for one in read if isinstance(one, Problem))
+    number, count = shard
+    mine = tuple(items[number - 1 :: count])
+    return Plan(benchmark, variant, data, mine, problems, shard, limit, _fingerprint(items, data))
+
+
+def evaluate(
+    plan: Plan,
+    setup: Setup,
+    engine: Engine,
+    output: Path,
+    *,
+    seed: int = 0,
+    on_progress: Callable[[Progress], None] = lambda progress: None,
+) -> Progress:
+    """Asks what the file does not answer yet; a file that is not there is begun.
+
+    Args:
+        plan: what to ask.
+        setup: how.
+        engine: where.
+        output: the run's file.
+        seed: of answers that a protocol draws by lot.
+        on_progress: called at the beginning and after each event.
+
+    Returns:
+        How far it is: to the end.
+
+    Raises:
+        ResultsError: the file is of another run, or cannot be written.
+        CapError: the memory cannot be opened.
+    """
+    origin = engine.origin()
+    header = _settings(plan, setup, seed) | origin.settings
+    with Results(output, header, origin.device, versions()) as results:
+        for problem in plan.problems:
+            results.problem(problem.where, problem.what)
+        jobs = list(_jobs(plan, results))
+        tally = _Tally(plan, results, open_jobs=len(jobs))
+        on_progress(tally.progress())
+        for item, event in engine.run(jobs):
+            trouble = _write(results, plan, setup, seed, item, event)
+            tally.over(item)
+            on_progress(tally.progress(trouble))
+        return tally.progress()
+
+
+def _write(results: Results, plan: Plan, setup: Setup, seed: int, item: Item, event: Event) -> str | None:
+    """Writes what came of a video; returns a line about it if it was trouble."""
+    match event:
+        case Answer():
+            question = next(one for one in item.questions if one.id == event.question)
+            results.answer(_record(plan, setup, seed, item, question, event), {"seconds": event.seconds})
+        case Watched():
+            results.watched({"item": item.id, **asdict(event)})
+            if event.incomplete:
+                return f"{item.id}: the video is cut short or damaged; asked about what can be read"
+        case Trouble():
+            results.problem(item.id, event.what, event.questions)
+            return f"{item.id}: {event.what} ({len(event.questions)} questions not asked)"
+    return None
+
+
+def _record(plan: Plan, setup: Setup, seed: int, item: Item, question: Question, answer: Answer) -> Record:
+    read = find_protocol(setup.protocol).read_answer(plan.benchmark, question, answer.text, seed)
+    return {
+        "item": item.id,
+        "video": _inside(item.video, plan.data),
+        "question": question.id,
+        "task": question.task,
+        "group": question.group,
+        "at": question.at,
+        "prompt": answer.prompt,
+        "text": answer.text,
+        "answer": read,
+        "reference": question.answer,
+        "judged": question.judged,
+        "correct": score(question, read),
+        "asked": question.text,
+        "seen_until": answer.seen_until,
+        "frames": answer.frames,
+        "patches": answer.patches,
+        "tokens": answer.tokens,
+        "full_tokens": answer.full_tokens,
+    }
+
+
+def _settings(plan: Plan, setup: Setup, seed: int) -> Record:
+    """What a header says beside what the engine knows."""
+    return {
+        "benchmark": plan.benchmark.name,
+        "variant": plan.variant,
+        "annotations": plan.fingerprint,
+        "shard": list(plan.shard),
+        "limit": plan.limit,
+        "videos": len(plan.items),
+        "questions": plan.questions,
+        "protocol": setup.protocol,
+        "sampling": asdict(setup.sampling),
+        "memory": setup.memory,
+        "keep": setup.keep,
+        "block": setup.block,
+        "reserve": setup.reserve,
+        "positions": setup.positions,
+        "seed": seed,
+    }
+
+
+def _jobs(plan: Plan, results: Results) -> Iterator[Job]:
+    known = results.answered | results.given_up
+    for item in plan.items:
+        if left := tuple(question for question in item.questions if question.id not in known):
+            yield Job(item, left)
+
+
+class _Tally:
+    """Counts what is done."""
+
+    def __init__(self, plan: Plan, results: Results, open_jobs: int) -> None:
+        self._plan, self._results = plan, results
+        self._before = len(plan.items) - open_jobs
+        self._over: set[str] = set()
+
+    def over(self, item: Item) -> None:
+        """Takes note of a video whose questions are all answered, or given up."""
+        known = self._results.answered | self._results.given_up
+        if all(question.id in known for question in item.questions):
+            self._over.add(item.id)
+
+    def progress(self, trouble: str | None = None) -> Progress:
+        results = self._results
+        return Progress(
+            videos=self._before + len(self._over),
+            of_videos=len(self._plan.items),
+            questions=len(results.answered) + len(results.given_up),
+            of_questions=self._plan.questions,
+            now=len(self._over),
+            problems=results.problems,
+            trouble=trouble,
+        )
+
+
+def _fingerprint(items: Sequence[Item], data: Path) -> str:
+    """A hash of all that a run asks, wherever the data lie."""
+    digest = hashlib.sha256()
+    for item in items:
+        shown: Any = (item.id, _inside(item.video, data), item.start, item.end, item.questions, item.subtitles)
+        digest.update(repr(shown).encode())
+    return digest.hexdigest()
+
+
+def _inside(video: Path, data: Path) -> str:
+    """A video's path in the data folder."""
+    return video.relative_to(data).as_posix() if video.is_relative_to(data) else video.as_posix()

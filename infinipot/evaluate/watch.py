@@ -1,0 +1,273 @@
+"""One video, watched once on one stream for all its questions. Knows no result file, engine or score.
+
+The cache does not depend on a question, and asking does not disturb watching: so every question is asked on one and the
+same stream, at its moment or behind the whole video, and is answered as if it had been the only one.
+"""
+
+import gc
+import platform
+import sys
+import time
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+import transformers
+
+from infinipot import InfinipotError, Model, Stream, __version__, load, open_video
+from infinipot.evaluate.benchmarks import find_benchmark
+from infinipot.evaluate.protocols import find_protocol
+from infinipot.evaluate.records import Item, Question, Sampling
+
+try:
+    import resource
+except ImportError:  # Windows does not count this way
+    resource = None  # type: ignore[assignment]
+
+# What may befall a single video: all else is a fault of the program, and ends the run.
+_VIDEO_FAULTS = (InfinipotError, OSError, MemoryError, torch.OutOfMemoryError)
+
+
+@dataclass(frozen=True, slots=True)
+class Loading:
+    """How a model is loaded: see `infinipot.load`."""
+
+    model: str
+    dtype: str = "auto"
+    device: str = "auto"
+    device_map: str | None = None
+    attn_implementation: str | None = None
+    revision: str | None = None
+
+    def load(self) -> Model:
+        """Loads it; raises what `infinipot.load` does."""
+        return load(
+            self.model,
+            dtype=self.dtype,
+            device=self.device,
+            device_map=self.device_map,
+            attn_implementation=self.attn_implementation,
+            revision=self.revision,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """How questions are asked: all that an answer depends on, beside the model and the question.
+
+    Attributes:
+        benchmark, protocol: by name.
+        sampling: which frames are watched, and how large.
+        policy, memory, keep, block, reserve, positions: see `Model.stream`. No turn is remembered, so nothing
+            is set aside for dialogue.
+    """
+
+    benchmark: str
+    protocol: str
+    sampling: Sampling
+    policy: str = "infinipot-v"
+    memory: int | str | None = None
+    keep: float = 0.75
+    block: int | None = None
+    reserve: int | None = None
+    positions: str = "rebase"
+
+    def stream(self, model: Model) -> Stream:
+        """Opens a stream; raises what `Model.stream` does."""
+        return model.stream(
+            self.memory,
+            self.policy,
+            keep=self.keep,
+            block=self.block,
+            reserve=self.reserve,
+            dialogue=0,
+            positions=self.positions,
+            pixels=self.sampling.pixels,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came of one question.
+
+    Attributes:
+        question: its id.
+        prompt, text: the whole text of the user's turn, and the model's.
+        seen_until: time of the last frame that was watched when it was asked, in seconds.
+        frames, patches: how many were watched until then; patches are the temporal ones that the model reads.
+        tokens, full_tokens: held per layer and KV head then, and what a cache that never evicts would hold.
+        seconds: wall-clock time of the answer.
+    """
+
+    question: str
+    prompt: str
+    text: str
+    seen_until: float
+    frames: int
+    patches: int
+    tokens: int
+    full_tokens: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """Questions that could not be asked, by id, and why."""
+
+    what: str
+    questions: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """What watching a video took: wall-clock seconds by phase, and the most memory that was allocated on the device
+    (on a CPU, that the process ever had resident).
+    """
+
+    seconds: dict[str, float]
+    peak_bytes: int
+    incomplete: bool = False
+
+
+Event = Answer | Trouble | Watched
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Which model answers, and with what memory: the part of a run's header that only a loaded model knows.
+
+    Attributes:
+        settings: what answers depend on, as JSON.
+        device: what it computes on, in words.
+    """
+
+    settings: dict[str, Any]
+    device: str
+
+
+@dataclass(frozen=True, slots=True)
+class Watcher:
+    """A model that watches videos and answers their questions."""
+
+    model: Model
+    setup: Setup
+
+    def origin(self) -> Origin:
+        """What the answers come from, for a run's header.
+
+        Raises:
+            CapError: the stream cannot be opened.
+        """
+        with self.setup.stream(self.model) as stream:
+            policy, stats = stream.policy, stream.stats()
+        settings = {
+            "model": self.model.name,
+            "commit": self.model.commit,
+            "dtype": str(self.model.dtype).removeprefix("torch."),
+            "policy": policy.spec,
+            "policy_options": asdict(policy),
+            "cap": stats.cap,
+            "cache_bytes": stats.bytes,
+        }
+        return Origin(settings, _device_name(self.model))
+
+    def watch(self, item: Item, questions: tuple[Question, ...]) -> Iterator[Event]:
+        """Watches a video once and yields the answers as they come, in the order of their moments.
+
+        A question with a moment sees the frames up to it and none behind it. Whatever befalls the video, or a single
+        question, is yielded as `Trouble`, with the questions that are left unasked by it.
+        """
+        due = deque(sorted(questions, key=lambda question: float("inf") if question.at is None else question.at))
+        begun = time.perf_counter()
+        _forget_peak()
+        try:
+            with self.setup.stream(self.model) as stream, _open(item, self.setup.sampling) as video:
+                times: list[float] = []
+                for frame in video:
+                    while due and due[0].at is not None and due[0].at < frame.time:
+                        yield self._ask(stream, item, due.popleft(), times)
+                    stream.watch(frame)
+                    times.append(frame.time)
+                    if not due:
+                        break
+                while due:
+                    yield self._ask(stream, item, due.popleft(), times)
+                seconds = {"wall": time.perf_counter() - begun, **stream.stats().seconds}
+                yield Watched({name: round(spent, 4) for name, spent in seconds.items()}, _peak(), video.incomplete)
+        except _VIDEO_FAULTS as error:
+            yield Trouble(_in_a_line(error), tuple(question.id for question in due))
+        finally:
+            _let_go()
+
+    def _ask(self, stream: Stream, item: Item, question: Question, times: list[float]) -> Answer | Trouble:
+        if not times:
+            return Trouble(f"there is no frame until {question.at:g} s", (question.id,))
+        benchmark, protocol = find_benchmark(self.setup.benchmark), find_protocol(self.setup.protocol)
+        prompt = protocol.prompt(benchmark, item, question, times)
+        begun = time.perf_counter()
+        try:
+            text = stream.ask(prompt, max_new_tokens=protocol.max_new_tokens(benchmark, question))
+        except (InfinipotError, torch.OutOfMemoryError) as error:
+            return Trouble(_in_a_line(error), (question.id,))
+        stats = stream.stats()
+        return Answer(
+            question=question.id,
+            prompt=prompt,
+            text=text,
+            seen_until=times[-1],
+            frames=stats.frames,
+            patches=-(-stats.frames // self.model.family.patch_frames),
+            tokens=stats.tokens,
+            full_tokens=stats.full_tokens,
+            seconds=round(time.perf_counter() - begun, 4),
+        )
+
+
+def versions() -> dict[str, str]:
+    """What an answer may depend on beside the settings."""
+    return {
+        "infinipot": __version__,
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def _device_name(model: Model) -> str:
+    """What the model computes on, in words."""
+    device = model.device
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+def _open(item: Item, sampling: Sampling) -> Any:
+    return open_video(item.video, fps=sampling.fps, frames=sampling.frames, start=item.start, end=item.end)
+
+
+def _in_a_line(error: BaseException) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    return f"out of memory: {text}" if isinstance(error, torch.OutOfMemoryError | MemoryError) else text
+
+
+def _forget_peak() -> None:
+    if torch.cuda.is_available():
+        for device in range(torch.cuda.device_count()):
+            torch.cuda.reset_peak_memory_stats(device)
+
+
+def _peak() -> int:
+    """The most bytes that were allocated on all accelerators together; of the process, where there are none."""
+    if torch.cuda.is_available():
+        return sum(torch.cuda.max_memory_allocated(device) for device in range(torch.cuda.device_count()))
+    if resource is None:
+        return 0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak
+
+
+def _let_go() -> None:
+    """After a video: what an error kept alive is freed before the next one opens its stream."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

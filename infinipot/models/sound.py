@@ -1,0 +1,176 @@
+"""Sound on its way to an audio encoder: chunks of samples, and the spectrum of each as the whole clip would have it.
+
+A log-mel spectrum is made of windows that reach over the ends of a chunk. So a chunk waits for the few samples behind
+it (2.5 ms) and keeps those ahead: its spectrum is then, window by window, that of the whole clip. Behind a clip's last
+sample there is silence, ahead of its first one its mirror image (Whisper, arXiv 2212.04356; transformers' extractor).
+
+What is quieter than 1e-8 of a clip's loudest value is lifted to that. A stream does not know what is still to come: its
+loudest value is that of what was heard, back to as long ago as the longest clip that the extractor takes.
+"""
+
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from infinipot.audio import GAP, RATE, Sound
+from infinipot.errors import FrameError, ModelError
+from infinipot.models.patch import Gathered, Patch
+
+WINDOWS = 4  # of a spectrum to a token: the encoder halves them twice
+_SILENCE = np.zeros(0, np.float32)
+_RANGE = 8.0  # in log10: what lies further below the loudest value is lifted
+_FAINTEST = 1e-10
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """How samples become log-mel spectra.
+
+    Attributes:
+        filters: `[bins, mel]`.
+        width: samples in a window (n_fft), and hop: from one window to the next.
+        windows: in a full chunk.
+        chunks: in the longest clip.
+    """
+
+    filters: Tensor
+    width: int
+    hop: int
+    windows: int
+    chunks: int
+
+    @classmethod
+    def of(cls, extractor: Any, windows: int) -> "Spectrum":
+        """That of a checkpoint's own Whisper feature extractor.
+
+        Raises:
+            ModelError: it is for sound of another rate.
+        """
+        if extractor.sampling_rate != RATE:
+            raise ModelError(f"the checkpoint hears {extractor.sampling_rate} samples a second: {RATE} are supported")
+        chunks = max(1, extractor.n_samples // (windows * extractor.hop_length))
+        filters = torch.from_numpy(np.asarray(extractor.mel_filters, np.float32))
+        return cls(filters, extractor.n_fft, extractor.hop_length, windows, chunks)
+
+    @property
+    def samples(self) -> int:
+        """In a full chunk."""
+        return self.windows * self.hop
+
+    @property
+    def reach(self) -> int:
+        """Samples that a window reaches to each side of its middle."""
+        return self.width // 2
+
+    @property
+    def lookahead(self) -> int:
+        """Samples behind a chunk that its last window reaches."""
+        return max(0, self.reach - self.hop)
+
+    @cached_property
+    def _hann(self) -> Tensor:
+        return torch.hann_window(self.width)
+
+    def windows_of(self, samples: int) -> int:
+        """Windows whose middles lie in so many samples, those of one chunk at the most."""
+        return min(-(-samples // self.hop), self.windows)
+
+    def log_mel(self, before: np.ndarray, samples: np.ndarray) -> Tensor:
+        """`[mel, windows]` float32, log10 of the power of a chunk, nothing lifted yet.
+
+        Args:
+            before: the `reach` samples ahead of the chunk; none at the beginning of a clip.
+            samples: those from the beginning of the chunk on; silence behind them.
+        """
+        ahead = before if len(before) else samples[1 : self.reach + 1][::-1]
+        here = np.zeros((self.windows_of(len(samples)) - 1) * self.hop + self.reach, np.float32)
+        heard = samples[: len(here)]
+        here[: len(heard)] = heard
+        sound = torch.from_numpy(np.concatenate([ahead, here]))
+        bins = torch.stft(sound, self.width, self.hop, window=self._hann, center=False, return_complex=True)
+        return (self.filters.T @ (bins.abs() ** 2)).clamp_min(_FAINTEST).log10()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Samples(Gathered):
+    """Sound of a chunk that is not full.
+
+    Attributes:
+        spectrum: what patches are made by.
+        samples: `[n]` float32, from the beginning of the chunk on.
+        time: of the first one, in seconds.
+        before: those ahead of them, as far as windows reach; none at the beginning of a clip.
+        peaks: the loudest log10 of each chunk before, oldest first.
+        ended: the chunk before, where a pause ended it before it was full.
+    """
+
+    spectrum: Spectrum
+    samples: np.ndarray = field(default_factory=lambda: _SILENCE)
+    time: float = 0.0
+    before: np.ndarray = field(default_factory=lambda: _SILENCE)
+    peaks: tuple[float, ...] = ()
+    ended: "Samples | None" = None
+
+    @property
+    def steps(self) -> int:
+        return self.spectrum.windows // WINDOWS
+
+    def grid(self, given: Sound) -> tuple[int, int]:
+        return 1, 1
+
+    def after(self, given: Sound) -> Self:
+        """With a piece more, of a chunk's length at the most. A pause ahead of it ends the chunk."""
+        most = self.spectrum.samples
+        if len(given.samples) > most:
+            raise FrameError(
+                f"{len(given.samples) / RATE:g} s of sound at once: give {most / RATE:g} s at the most, or let "
+                "open_audio cut it up"
+            )
+        late = given.time - (self.time + len(self.samples) / RATE)
+        if not len(self.samples):
+            return replace(self, samples=given.samples, time=given.time)
+        if late > GAP:
+            return replace(self, samples=given.samples, time=given.time, before=_SILENCE, ended=self)
+        # Clocks of devices run apart: the newest piece's is right.
+        return replace(self, samples=np.concatenate([self.samples, given.samples]), time=self.time + late)
+
+    def starts(self) -> tuple[float, ...]:
+        ended = self.ended.starts() if self.ended else ()
+        tokens = _tokens(-(-len(self.samples) // self.spectrum.hop))
+        return (*ended, *(self.time + token * WINDOWS * self.spectrum.hop / RATE for token in range(tokens)))
+
+    def patch(self) -> Patch | None:
+        return self._made()[0]
+
+    def split(self) -> tuple[Patch | None, Self]:
+        if self.ended:
+            patch, peaks = self.ended._made()
+            return patch, replace(self, peaks=peaks, ended=None)
+        full, reach = self.spectrum.samples, self.spectrum.reach
+        if len(self.samples) < full + self.spectrum.lookahead:
+            return None, self
+        patch, peaks = self._made()
+        before, behind = self.samples[full - reach : full], self.samples[full:]
+        return patch, replace(self, samples=behind, time=self.time + full / RATE, before=before, peaks=peaks)
+
+    def cleared(self) -> Self:
+        return type(self)(self.spectrum)
+
+    def _made(self) -> tuple[Patch | None, tuple[float, ...]]:
+        """The patch of what there is of the chunk, and the peaks with its own."""
+        tokens = _tokens(self.spectrum.windows_of(len(self.samples)))
+        if not tokens:
+            return None, self.peaks
+        log_mel = self.spectrum.log_mel(self.before, self.samples)
+        peaks = (*self.peaks, float(log_mel.max()))[-self.spectrum.chunks :]
+        features = (log_mel.clamp_min(max(peaks) - _RANGE) + 4.0) / 4.0
+        return Patch(features, 1, 1, self.starts()[:tokens], steps=tokens), peaks
+
+
+def _tokens(windows: int) -> int:
+    """What the encoder makes of so many windows in a row."""
+    return (windows + 1) // WINDOWS

@@ -1,0 +1,148 @@
+"""`infinipot eval` on the command line: what is printed where, exit codes, one clear line for what goes wrong."""
+
+import json
+import logging
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from benchmark_layouts import egoschema, mlvu
+from click.testing import CliRunner, Result
+
+from infinipot.cli import eval_reproduce, main
+from infinipot.cli.meter import _line
+from infinipot.evaluate import BENCHMARKS, Sampling
+from infinipot.evaluate.reproduce import entries
+from infinipot.evaluate.results import read_run
+from infinipot.evaluate.run import Progress
+
+SMALL = ("--memory", "768", "--reserve", "500", "--frames", "4", "--min-pixels", "4096", "--max-pixels", "4096")
+EMBEDDED = ("--model", "embedded", "--device", "cpu")
+
+
+@pytest.fixture(autouse=True)
+def _libraries_as_before() -> Iterator[None]:
+    logger = logging.getLogger("transformers")
+    level = logger.level
+    yield
+    logger.setLevel(level)
+
+
+@pytest.fixture(autouse=True)
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return mlvu(tmp_path / "mlvu")
+
+
+def call(*args: str) -> Result:
+    return CliRunner().invoke(main, ["eval", *args])
+
+
+def test_the_list_says_of_each_benchmark_what_one_needs_to_get_it() -> None:
+    text = call("--list").stdout
+    listed = {one["name"]: one for one in json.loads(call("--list", "--json").stdout)}
+    assert set(listed) == set(BENCHMARKS)
+    for name, benchmark in BENCHMARKS.items():
+        assert benchmark.licence in text
+        assert benchmark.source in text
+        assert all(line.strip() in text for line in benchmark.layout.splitlines())
+        assert benchmark.default_protocol in listed[name]["protocols"]
+
+
+def test_a_run_prints_its_table_and_is_gone_on_with(data: Path) -> None:
+    arguments = ("mlvu", "--data", "mlvu", *EMBEDDED, *SMALL)
+    first = call(*arguments, "--limit", "2", "--json")
+    assert first.exit_code == 0, first.stderr
+    (section,) = json.loads(first.stdout)
+    assert section["runs"][0]["answered"] == section["runs"][0]["asked"] == 3
+    assert "2 of 2 videos, 3 of 3 questions" in first.stderr
+    output = Path("mlvu-dev-infinipot-v.jsonl")
+    before = output.read_bytes()
+    assert call(*arguments, "--limit", "2").exit_code == 0
+    assert output.read_bytes() == before
+    refused = call(*arguments, "--limit", "2", "--policy", "van", "--output", str(output))
+    assert refused.exit_code == 1
+    assert refused.stderr.startswith("error: ")
+    assert 'policy: "infinipot-v" there, "van" now' in refused.stderr
+    report = call("report", str(output), "--output", "out")
+    assert report.exit_code == 0
+    assert "one watch a question would take" in report.stdout
+    assert {path.name for path in Path("out").iterdir()} == {"report.md", "report.json", "report.png"}
+
+
+def test_where_labels_are_withheld_the_file_for_the_authors_server_is_written(tmp_path: Path) -> None:
+    egoschema(tmp_path / "ego", "full")
+    arguments = ("egoschema", "--variant", "full", "--data", "ego", *EMBEDDED, *SMALL, "--output", "ego.jsonl")
+    result = call(*arguments)
+    assert result.exit_code == 0, result.stderr
+    answers = read_run(Path("ego.jsonl")).answers
+    written = Path("ego.submission.json").read_text()
+    assert "ego.submission.json" in result.stderr
+    assert all(line["question"] in written for line in answers)
+
+
+def test_what_could_not_be_used_is_told_counted_and_exit_code_3(data: Path) -> None:
+    (data / "video" / "1_plotQA" / "plotQA_1.mp4").write_bytes(b"broken")
+    result = call("mlvu", "--data", "mlvu", *EMBEDDED, *SMALL, "--limit", "2", "--output", "a.jsonl")
+    assert result.exit_code == 3
+    assert "problem: video/1_plotQA/plotQA_1.mp4" in result.stderr
+    assert "1 problems" in result.stderr
+    assert len(read_run(Path("a.jsonl")).answers) == 1
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "said"),
+    [
+        (("mlvu", "--data", "nowhere", *EMBEDDED), 1, "nowhere does not exist"),
+        (("mlvu", "--data", ".", *EMBEDDED), 1, "json/1_plotQA.json"),
+        (("mlvu", "--data", "mlvu", *EMBEDDED, "--policy", "infinipot"), 1, "did you mean"),
+        (("mlvu", "--data", "mlvu", *EMBEDDED, "--memory", "50"), 1, "too small"),
+        (("mlvu", "--data", "mlvu", *EMBEDDED, "--shard", "0/3"), 2, "is no shard"),
+        (("mlvu", "--data", "mlvu", *EMBEDDED, "--workers", "2"), 2, "--engine ray"),
+        (("mlvu", "--data", "mlvu", *EMBEDDED, "--judge-url", "http://x"), 2, "--judge-model"),
+        (("mlvu", "--data", "mlvu", *EMBEDDED, "--min-pixels", "9"), 2, "--max-pixels"),
+        (("mlvu", "--data", "mlvu"), 2, "--model"),
+        (("nlvu",), 2, "nlvu"),
+        (("report", "mlvu/json/1_plotQA.json"), 1, "not the header of a run"),
+        (("reproduce", "--data", "nowhere", "--model", "x"), 1, "holds none of mlvu"),
+    ],
+)
+def test_what_cannot_be_is_one_clear_line(args: tuple[str, ...], code: int, said: str) -> None:
+    result = call(*args)
+    assert result.exit_code == code, result.stderr
+    assert said in result.stderr
+    assert "Traceback" not in result.stderr
+    assert code == 2 or result.stderr.count("\n") == 1
+
+
+def test_the_published_tables_are_listed_with_their_cost_and_run_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
+    listed = call("reproduce", "--data", ".", "--model", "x", "--dry-run")
+    assert listed.exit_code == 0
+    assert "23 runs" in listed.stdout
+    assert "Nobody has run this yet" in listed.stdout
+    small = [
+        replace(
+            entry,
+            setup=replace(entry.setup, memory=768, reserve=500, sampling=Sampling("uniform", 4, None, (4096, 4096))),
+        )
+        for entry in entries()
+        if entry.benchmark == "mlvu" and entry.label in ("uniform", "TaR alone")
+    ]
+    monkeypatch.setattr(eval_reproduce, "entries", lambda: small)
+    result = call("reproduce", "--data", ".", *EMBEDDED, "--limit", "1", "--output", "out")
+    assert result.exit_code == 0, result.stderr
+    assert "published  measured" in " ".join(result.stdout.split()).replace("published measured", "published  measured")
+    assert {path.name for path in Path("out").glob("*.jsonl") if "times" not in path.name} == {
+        "mlvu-uniform.jsonl",
+        "mlvu-TaR-alone.jsonl",
+    }
+    before = Path("out/mlvu-uniform.jsonl").read_bytes()
+    assert call("reproduce", "--data", ".", *EMBEDDED, "--limit", "1", "--output", "out").exit_code == 0
+    assert Path("out/mlvu-uniform.jsonl").read_bytes() == before
+
+
+def test_time_left_is_that_of_the_videos_left_at_this_processes_pace() -> None:
+    progress = Progress(videos=15, of_videos=20, questions=30, of_questions=40, now=5, problems=2)
+    assert _line(progress, 100.0) == "15 of 20 videos, 30 of 40 questions, 2 problems, 1:40 left"
+    assert "left" not in _line(replace(progress, now=0), 100.0)

@@ -1,0 +1,297 @@
+"""What runs come to: intervals, differences, shards together, costs, published numbers, verdicts of a judge."""
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import numpy as np
+import pytest
+from runs import SETUPS, Canned, plan
+
+from infinipot import JudgeError, ResultsError
+from infinipot.evaluate import BENCHMARKS, Scored
+from infinipot.evaluate.bootstrap import difference, estimate
+from infinipot.evaluate.judge import PROMPT, Judge, judge_run, read_verdict, verdicts_path
+from infinipot.evaluate.merge import read_runs
+from infinipot.evaluate.metrics import over_questions, over_tasks
+from infinipot.evaluate.published import published
+from infinipot.evaluate.render import markdown, write
+from infinipot.evaluate.report import cost, report, tables
+from infinipot.evaluate.reproduce import CELLS, PATCHES, Hardware, entries, gpu_hours
+from infinipot.evaluate.results import read_run
+from infinipot.evaluate.run import evaluate
+
+
+def clusters(*videos: str) -> dict[str, list[Scored]]:
+    """Videos as texts: "1101" is one with four questions of which one was wrong; "-" has no score."""
+    return {
+        f"v{number}": [
+            Scored(f"q{number}-{index}", f"task{index % 2}", None, None if digit == "-" else float(digit))
+            for index, digit in enumerate(video)
+        ]
+        for number, video in enumerate(videos)
+    }
+
+
+# Statistics
+
+
+def test_the_interval_of_single_questions_is_the_binomial_one() -> None:
+    scores = clusters(*("1" * 60 + "0" * 40))
+    (one,) = [value for name, value in estimate(scores, over_questions, draws=4000).items() if name == "overall"]
+    spread = 1.96 * np.sqrt(0.6 * 0.4 / 100)
+    assert one.value == 0.6
+    assert (one.low, one.high) == (pytest.approx(0.6 - spread, abs=0.015), pytest.approx(0.6 + spread, abs=0.015))
+
+
+def test_questions_of_one_video_do_not_count_as_independent() -> None:
+    """Four questions a video that are all right or all wrong tell as much as one."""
+    wide = estimate(clusters(*["1111"] * 15 + ["0000"] * 10), over_questions)["overall"]
+    one = estimate(clusters(*"1" * 15 + "0" * 10), over_questions)["overall"]
+    assert wide.high - wide.low == pytest.approx(one.high - one.low, abs=0.03)
+    assert wide.high - wide.low > 1.7 * 2 * 1.96 * np.sqrt(0.6 * 0.4 / 100)
+
+
+def test_the_average_is_the_protocols_on_every_draw() -> None:
+    scores = clusters("10", "10", "11", "00", "1")
+    assert estimate(scores, over_tasks)["overall"].value == pytest.approx((4 / 5 + 1 / 4) / 2)
+    assert estimate(scores, over_questions)["overall"].value == pytest.approx(5 / 9)
+
+
+def test_nothing_is_said_of_one_video_or_of_none() -> None:
+    alone = estimate(clusters("110"), over_questions)["overall"]
+    assert (alone.low, alone.high) == (None, None)
+    assert estimate(clusters("--"), over_questions) == {}
+    assert difference(clusters("--"), clusters("11"), over_questions) is None
+
+
+def test_a_difference_is_of_the_questions_that_both_have() -> None:
+    gap = difference(clusters("11", "10", "0-"), clusters("11", "11", "1"), over_questions)
+    assert (gap.questions, gap.videos) == (5, 3)
+    assert gap.value == pytest.approx(1 - 3 / 5)
+    same = difference(clusters("10", "01"), clusters("10", "01"), over_questions)
+    assert (same.value, same.low, same.high, same.p) == (0, 0, 0, 1)
+
+
+def test_significance_is_that_of_the_exact_sign_test() -> None:
+    """Ten videos that all get better: swaps that look as extreme are 2 in 1024."""
+    gap = difference(clusters(*"0" * 10), clusters(*"1" * 10), over_questions, draws=20_000)
+    assert gap.p == pytest.approx(2 / 1024, rel=0.35)
+    back = difference(clusters(*"1" * 10), clusters(*"0" * 10), over_questions, draws=20_000)
+    assert (back.value, back.p) == (-gap.value, gap.p)
+
+
+# Runs together
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    plan(tmp_path)
+    return tmp_path
+
+
+def run(folder: Path, name: str, said: dict[str, str] | None = None, shard: tuple[int, int] = (1, 1)) -> Path:
+    output = folder / f"{name}.jsonl"
+    evaluate(plan(folder, shard=shard), SETUPS["mlvu"], Canned(said), output)
+    return output
+
+
+def test_shards_are_one_run(folder: Path) -> None:
+    (whole,) = read_runs([run(folder, "whole")])
+    files = [run(folder, f"part{number}", shard=(number, 3)) for number in (1, 2, 3)]
+    (merged,) = read_runs(files)
+    assert sorted(line["question"] for line in merged.answers) == sorted(line["question"] for line in whole.answers)
+    assert merged.summary([s for video in merged.scored().values() for s in video]) == pytest.approx(
+        whole.summary([s for video in whole.scored().values() for s in video])
+    )
+    assert (merged.missing, merged.asked) == ((), 8)
+    (part,) = read_runs(files[:2])
+    assert part.missing == ("3/3",)
+    assert any("shard 3/3 is missing" in note for table in tables(report([part])[0]) for note in table.notes)
+    (folder / "again.jsonl").write_bytes(files[0].read_bytes())
+    with pytest.raises(ResultsError, match="the same run, shard 1 of 3"):
+        read_runs([*files, folder / "again.jsonl"])
+
+
+def test_runs_that_do_not_compare_are_refused_with_what_differs(folder: Path) -> None:
+    one, other = run(folder, "one"), run(folder, "other")
+    lines = other.read_text().splitlines(keepends=True)
+    header = json.loads(lines[0])
+    header["settings"]["protocol"] = "lmms-eval"
+    other.write_text(json.dumps(header) + "\n" + "".join(lines[1:]))
+    with pytest.raises(ResultsError, match='protocol: "paper" there, "lmms-eval" now'):
+        read_runs([one, other])
+
+
+def test_a_report_says_shares_costs_and_differences(folder: Path) -> None:
+    """Labels of the miniature: plot A and D, needle B, ego C, count D, order A, anomaly B, topic C."""
+    first = run(folder, "first")
+    second = run(folder, "second", {"needle-0": "B", "ego-0": "(C)", "count-0": "nothing"})
+    lines = second.read_text().splitlines(keepends=True)
+    header = json.loads(lines[0])
+    header["settings"]["policy"] = "other"
+    second.write_text(json.dumps(header) + "\n" + "".join(lines[1:]))
+    (section,) = report(read_runs([first, second]))
+    overall = [estimates["overall"].value for estimates in section.estimates]
+    assert overall == [pytest.approx((0.5 + 1) / 7), pytest.approx((0.5 + 1 + 2) / 7)]
+    assert section.against[1].value == pytest.approx(2 / 7)
+    spent = cost(section.runs[0])
+    assert (spent.patches, spent.alone, spent.watching, spent.answer) == (14, 16, 7.0, 0.5)
+    assert spent.saved == pytest.approx(1 / 8)
+    text = markdown(section)
+    assert "| saved | 12% | 12% |" in text
+    assert "| unparsed | 0 | 1 |" in text
+    paths = write([section], folder / "report")
+    assert [path.name for path in paths] == ["report.md", "report.json", "report.png"]
+    assert json.loads(paths[1].read_text())[0]["runs"][1]["against_the_first"]["questions"] == 8
+    assert paths[2].read_bytes().startswith(b"\x89PNG")
+
+
+def test_published_numbers_are_marked_and_only_of_the_same_setting(folder: Path) -> None:
+    output = run(folder, "one")
+    lines = output.read_text().splitlines(keepends=True)
+    header = json.loads(lines[0])
+    header["settings"] |= {"model": "Qwen/Qwen2-VL-7B-Instruct"}
+    output.write_text(json.dumps(header) + "\n" + "".join(lines[1:]))
+    assert report(read_runs([output]))[0].published == ()  # six frames were watched, not 768
+    header["settings"]["sampling"]["frames"] = 768
+    output.write_text(json.dumps(header) + "\n" + "".join(lines[1:]))
+    (section,) = report(read_runs([output]))
+    text = markdown(section)
+    assert "InfiniPot-V 6K (published)" in text
+    assert "arXiv 2506.15745v2, table 1, Qwen2-VL-7B-Instruct, not measured here" in text
+
+
+def test_published_rows_name_benchmarks_and_tasks_that_there_are() -> None:
+    for name, benchmark in BENCHMARKS.items():
+        for variant in benchmark.variants:
+            for model in ("a/Qwen2-VL-7B-Instruct", "Qwen2.5-VL-3B-Instruct", "Qwen2.5-VL-7B-Instruct"):
+                for row in published(name, variant, model):
+                    assert "overall" in row.values
+                    assert all(0 < value < 100 for value in row.values.values())
+    mlvu = [row for row in published("mlvu", "dev", "Qwen2-VL-7B-Instruct") if len(row.values) > 1]
+    assert len(mlvu) == 6
+    for row in mlvu:  # the published average is that of the published tasks
+        tasks = [value for name, value in row.values.items() if name != "overall"]
+        assert np.mean(tasks) == pytest.approx(row.values["overall"], abs=0.06)
+    (ours,) = [row for row in published("ovo-bench", "all", "Qwen2.5-VL-7B-Instruct") if row.method == "InfiniPot-V"]
+    assert ours.values["overall"] == 53.6
+    assert published("mlvu", "dev", "Qwen2.5-VL-7B-Instruct") == []
+
+
+# The judge
+
+
+class Service(BaseHTTPRequestHandler):
+    """A chat service that fails as told, then says yes to every answer with a lamp in it."""
+
+    failures: list[int] = []  # noqa: RUF012
+    requests: list[dict] = []  # noqa: RUF012
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.requests.append({"path": self.path, "key": self.headers.get("Authorization"), "body": body})
+        if self.failures:
+            self.send_error(self.failures.pop(0))
+            return
+        said = body["messages"][0]["content"].partition("Answer to grade:")[2]
+        verdict = '{"correct": "yes", "score": 5}' if "lamp" in said else 'Well: {"correct": "no", "score": 1}'
+        reply = json.dumps({"choices": [{"message": {"role": "assistant", "content": verdict}}]}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(reply)))
+        self.end_headers()
+        self.wfile.write(reply)
+
+    def log_message(self, *args: object) -> None: ...
+
+
+@pytest.fixture
+def service() -> Iterator[str]:
+    Service.failures, Service.requests = [], []
+    server = HTTPServer(("127.0.0.1", 0), Service)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/v1"
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def open_run(tmp_path: Path) -> Path:
+    asked, output = plan(tmp_path, "rvs"), tmp_path / "rvs.jsonl"
+    first = asked.items[0].questions[0].id
+    evaluate(asked, SETUPS["rvs"], Canned({first: "A {lamp} is lit"}), output)
+    return output
+
+
+def test_open_answers_stay_unjudged_without_a_judge(open_run: Path) -> None:
+    (section,) = report(read_runs([open_run]))
+    assert section.estimates == ({},)
+    assert all(line["correct"] is None for line in read_run(open_run).answers)
+
+
+def test_verdicts_are_recorded_with_judge_and_prompt_and_a_failing_service_is_tried_again(
+    open_run: Path, service: str
+) -> None:
+    before = open_run.read_bytes()
+    Service.failures = [503, 429]
+    judge = Judge(service, "a-model", key="secret", wait=0.01)
+    assert judge_run(open_run, judge, workers=1) == 4
+    assert open_run.read_bytes() == before
+    header, *verdicts = [json.loads(line) for line in verdicts_path(open_run).read_text().splitlines()]
+    assert (header["model"], header["prompt"]) == ("a-model", PROMPT)
+    assert "secret" not in verdicts_path(open_run).read_text()
+    assert {request["key"] for request in Service.requests} == {"Bearer secret"}
+    assert Service.requests[0]["path"] == "/v1/chat/completions"
+    assert [verdict["correct"] for verdict in verdicts] == [1.0, 0.0, 0.0, 0.0]
+    assert "A {lamp} is lit" in verdicts[0]["sent"]
+    (section,) = report(read_runs([open_run]))
+    assert section.estimates[0]["overall"].value == 0.25
+    assert judge_run(open_run, judge) == 0
+    with pytest.raises(ResultsError, match="another judge's verdicts"):
+        judge_run(open_run, Judge(service, "other"))
+
+
+def test_a_judge_that_refuses_ends_it_and_what_was_judged_stays(open_run: Path, service: str) -> None:
+    judge = Judge(service, "m", wait=0.01)
+    Service.failures = [401]
+    with pytest.raises(JudgeError, match="refuses"):
+        judge_run(open_run, judge, workers=1)
+    assert judge_run(open_run, judge, workers=3) == 4
+
+
+def test_a_judge_that_is_not_there_is_an_error_after_some_tries(open_run: Path) -> None:
+    with pytest.raises(JudgeError, match="no reply after 6 tries"):
+        judge_run(open_run, Judge("http://127.0.0.1:9", "m", wait=0.001), workers=1)
+
+
+@pytest.mark.parametrize(
+    ("reply", "read"),
+    [
+        ('{"correct": "yes", "score": 4}', (1.0, 4.0)),
+        ("{'pred': 'no', 'score': 2.5}", (0.0, 2.5)),
+        ('```json\n{"correct": true}\n```', (1.0, None)),
+        ("I cannot tell.", (None, None)),
+    ],
+)
+def test_verdicts_are_read_from_what_judges_write(reply: str, read: tuple[float | None, float | None]) -> None:
+    assert read_verdict(reply) == read
+
+
+# The published tables
+
+
+def test_the_tables_are_all_there_each_with_a_file_of_its_own() -> None:
+    listed = entries()
+    assert len({entry.file for entry in listed}) == len(listed) == 23
+    assert {entry.benchmark for entry in listed} == {"mlvu", "video-mme", "longvideobench", "egoschema"}
+    assert {entry.setup.sampling.frames for entry in listed} == {768}
+
+
+def test_gpu_hours_are_the_arithmetic_that_the_page_shows() -> None:
+    tokens = PATCHES * CELLS
+    one = Hardware(decoder=1e9, encoder=0, layers=0, flops=1e12, share=1.0)
+    assert gpu_hours(1, 0, evicts=True, hardware=one) * 3600 == pytest.approx(2e9 * tokens / 1e12)
+    assert gpu_hours(0, 10, evicts=True, hardware=one) * 3600 == pytest.approx(2e9 * 2560 / 1e12)
+    assert gpu_hours(10, 10, evicts=False) > gpu_hours(10, 10, evicts=True)

@@ -1,0 +1,215 @@
+"""Runs: watched once, asked at the moment, killed and resumed, in parts, with broken videos among the whole ones."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import runs
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from runs import SETUPS, Canned, local, plan
+
+from infinipot import ResultsError, Stream, load, open_video
+from infinipot.evaluate import Question
+from infinipot.evaluate.results import Journal, Results, forget_problems, read_run, times_path
+from infinipot.evaluate.run import evaluate
+from infinipot.evaluate.watch import Answer, Setup, Trouble, Watched, Watcher
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("runs")
+
+
+@pytest.fixture(scope="module")
+def watcher() -> Watcher:
+    return Watcher(load("embedded", device="cpu"), SETUPS["rvs"])
+
+
+# Watching
+
+
+def test_every_answer_is_that_of_a_stream_that_saw_the_frames_until_its_moment_and_nothing_else(
+    folder: Path, watcher: Watcher
+) -> None:
+    asked = plan(folder, "rvs")
+    for item in asked.items:
+        answers = [event for event in watcher.watch(item, item.questions) if isinstance(event, Answer)]
+        assert [answer.question for answer in answers] == [question.id for question in item.questions]
+        for question, answer in zip(item.questions, answers, strict=True):
+            with watcher.setup.stream(watcher.model) as alone:
+                times = [frame.time for frame in open_video(item.video, fps=2.0) if frame.time <= question.at]
+                for frame in open_video(item.video, fps=2.0, end=times[-1] + 0.4):
+                    alone.watch(frame)
+                assert alone.stats().time == times[-1] <= question.at
+                assert answer.text == alone.ask(answer.prompt, max_new_tokens=256)
+                assert (answer.seen_until, answer.frames) == (times[-1], len(times))
+
+
+def test_a_video_is_watched_once_whatever_is_asked(
+    folder: Path, watcher: Watcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frames = []
+    watched = Stream.watch
+    monkeypatch.setattr(Stream, "watch", lambda self, frame: frames.append(frame.time) or watched(self, frame))
+    (item, *_) = plan(folder, "rvs").items
+    events = list(watcher.watch(item, item.questions))
+    assert frames == sorted(set(frames))
+    assert max(frames) <= max(question.at for question in item.questions)
+    assert isinstance(events[-1], Watched)
+    assert events[-2].patches == -(-len(frames) // 2)
+
+
+def test_a_question_before_the_first_frame_or_too_long_for_the_reserve_is_trouble_of_its_own(
+    folder: Path, watcher: Watcher
+) -> None:
+    (item, *_) = plan(folder, "rvs").items
+    good = item.questions[0]
+    early = Question("early", "What?", (), "x", "t", at=-1.0, judged=True)
+    long = Question("long", "word " * 800, (), "x", "t", at=good.at, judged=True)
+    events = list(watcher.watch(item, (good, early, long)))
+    assert [(type(event).__name__, getattr(event, "questions", None)) for event in events] == [
+        ("Trouble", ("early",)),
+        ("Answer", None),
+        ("Trouble", ("long",)),
+        ("Watched", None),
+    ]
+    assert "no frame until -1 s" in events[0].what
+    assert "reserve=" in events[2].what
+
+
+def test_a_memory_that_is_full_gives_up_the_rest_of_the_video_only(folder: Path, watcher: Watcher) -> None:
+    (item, *_) = plan(folder, "rvs").items
+    small = Watcher(watcher.model, Setup("rvs", "official", SETUPS["rvs"].sampling, "full", 464, reserve=400))
+    *answers, trouble = small.watch(item, item.questions)
+    assert isinstance(trouble, Trouble)
+    assert "never evicts" in trouble.what
+    assert [answer.question for answer in answers] + list(trouble.questions) == [one.id for one in item.questions]
+
+
+# Files that a kill cannot harm
+
+
+def undisturbed(folder: Path) -> bytes:
+    output = folder / "undisturbed.jsonl"
+    if not output.is_file():
+        evaluate(plan(folder), SETUPS["mlvu"], Canned(), output)
+    return output.read_bytes()
+
+
+@given(share=st.floats(0, 1), torn=st.sampled_from([b"", b'{"type": "ans', b"\x00\x00"]))
+@settings(max_examples=25)
+def test_a_file_cut_at_any_byte_is_gone_on_with_to_the_same_bytes(folder: Path, share: float, torn: bytes) -> None:
+    whole = undisturbed(folder)
+    output = folder / "cut.jsonl"
+    kept = whole[: int(share * len(whole))]
+    output.write_bytes(kept + (torn if kept.endswith(b"\n") else b""))
+    engine = Canned()
+    evaluate(plan(folder), SETUPS["mlvu"], engine, output)
+    assert output.read_bytes() == whole
+    answered = [json.loads(line)["question"] for line in kept[: kept.rfind(b"\n") + 1].splitlines()[1:]]
+    assert sorted(answered + engine.asked) == sorted(one.id for item in plan(folder).items for one in item.questions)
+
+
+@pytest.mark.parametrize("name", ["mlvu", "rvs"])
+def test_a_process_killed_in_the_middle_of_a_video_is_gone_on_with_to_the_same_bytes(folder: Path, name: str) -> None:
+    engine, whole, killed = local(name), folder / f"{name}-whole.jsonl", folder / f"{name}-killed.jsonl"
+    asked = plan(folder, name)
+    evaluate(asked, SETUPS[name], engine, whole)
+    root = Path(runs.__file__).parents[1]
+    environment = os.environ | {"PYTHONPATH": f"{root}:{root / 'tests'}", "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    arguments = [sys.executable, runs.__file__, str(folder), name, str(killed), "1"]
+    process = subprocess.run(arguments, env=environment, capture_output=True, timeout=300)
+    assert process.returncode == -9, process.stderr
+    left = len(killed.read_bytes().splitlines())
+    assert left == 2  # the header and one answer, of a video with more questions
+    evaluate(asked, SETUPS[name], engine, killed)
+    assert killed.read_bytes() == whole.read_bytes()
+    assert {line["type"] for line in read_run(killed).times} == {"answer", "watched"}
+
+
+def test_times_are_beside_the_answers_and_not_in_them(folder: Path) -> None:
+    text = undisturbed(folder).decode()
+    assert "seconds" not in text
+    times = [json.loads(line) for line in times_path(folder / "undisturbed.jsonl").read_text().splitlines()]
+    assert [line["type"] for line in times].count("watched") == len(plan(folder).items)
+
+
+def test_the_header_says_what_answers_depend_on(folder: Path) -> None:
+    undisturbed(folder)
+    run = read_run(folder / "undisturbed.jsonl")
+    assert {"model", "policy", "cap", "protocol", "benchmark", "variant", "sampling", "seed", "annotations"} <= set(
+        run.settings
+    )
+    assert {"infinipot", "torch", "transformers", "python"} == set(run.made_by)
+
+
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        ({"seed": 7}, "seed: 0 there, 7 now"),
+        ({"setup": Setup("mlvu", "paper", SETUPS["mlvu"].sampling, memory=700)}, "memory: 768 there, 700 now"),
+        ({"setup": Setup("mlvu", "paper", runs.Sampling("uniform", 8), memory=768, reserve=500)}, "sampling.frames: 6"),
+        ({"plan": {"limit": 3}}, "limit: null there, 3 now"),
+    ],
+)
+def test_a_file_of_another_run_is_refused_with_what_differs(folder: Path, changed: dict, named: str) -> None:
+    whole = undisturbed(folder)
+    output = folder / "other.jsonl"
+    output.write_bytes(whole)
+    asked = plan(folder, **changed.pop("plan", {}))
+    with pytest.raises(ResultsError, match=named):
+        evaluate(asked, changed.pop("setup", SETUPS["mlvu"]), Canned(), output, **changed)
+    assert output.read_bytes() == whole
+
+
+def test_a_file_that_another_process_writes_to_is_refused(tmp_path: Path) -> None:
+    with Journal(tmp_path / "a.jsonl"), pytest.raises(ResultsError, match="another run is writing"):
+        Journal(tmp_path / "a.jsonl")
+
+
+def test_a_line_that_is_no_record_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"type": "run"}\nnonsense\n{"type": "answer"}\n')
+    with pytest.raises(ResultsError, match="line 2"):
+        Journal(tmp_path / "a.jsonl")
+
+
+def test_an_answer_is_on_disk_when_it_is_written(tmp_path: Path) -> None:
+    results = Results(tmp_path / "a.jsonl", {"seed": 0}, "cpu", {})
+    results.answer({"question": "q"}, {"seconds": 1.0})
+    assert [line["question"] for line in read_run(tmp_path / "a.jsonl").answers] == ["q"]
+    results.close()
+
+
+# Parts, and what is broken
+
+
+def test_shards_share_out_the_videos(folder: Path) -> None:
+    whole = [item.id for item in plan(folder).items]
+    parts = [[item.id for item in plan(folder, shard=(number, 3)).items] for number in (1, 2, 3)]
+    assert sorted(one for part in parts for one in part) == sorted(whole)
+    assert max(map(len, parts)) - min(map(len, parts)) <= 1
+    assert plan(folder, shard=(1, 3)).fingerprint == plan(folder).fingerprint
+
+
+def test_a_broken_video_is_recorded_once_and_the_rest_goes_on(tmp_path: Path) -> None:
+    plan(tmp_path)
+    broken = tmp_path / "mlvu" / "video" / "2_needle" / "needle_1.mp4"
+    whole = broken.read_bytes()
+    broken.write_bytes(b"no video at all" * 50)
+    output, engine, asked = tmp_path / "out.jsonl", local(), plan(tmp_path)
+    done = evaluate(asked, SETUPS["mlvu"], engine, output)
+    assert (done.questions, done.problems, done.videos) == (8, 1, 7)
+    (problem,) = read_run(output).problems
+    assert problem["questions"] == ["needle-0"]
+    assert "needle_1.mp4" in problem["what"]
+    before = output.read_bytes()
+    evaluate(asked, SETUPS["mlvu"], engine, output)
+    assert output.read_bytes() == before
+    broken.write_bytes(whole)
+    assert forget_problems(output) == 1
+    assert evaluate(asked, SETUPS["mlvu"], engine, output).problems == 0
+    assert len(read_run(output).answers) == 8

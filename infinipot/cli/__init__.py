@@ -52,9 +52,5 @@ def main() -> None:
     """
 
 
-<<<<<<< HEAD
-for command in (watch, demo, bench, policies, models):
-=======
-for command in (watch, demo, policies, models, eval_group):
->>>>>>> main
+for command in (watch, demo, policies, models, eval_group, bench):
     main.add_command(command)

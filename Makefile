@@ -30,7 +30,7 @@ lint: setup
 	$(BIN)/mypy
 
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto
 
 test-lmms-eval: $(LMMS_EVAL_VENV)/.done
 	$(LMMS_EVAL_VENV)/bin/python -m pytest tests/lmms_eval

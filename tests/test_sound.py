@@ -11,6 +11,7 @@ import infinipot
 from infinipot import CapError, FrameError, InfinipotError, Model, ModelError, QuestionError, Sound, Stream
 from infinipot.audio import RATE
 from infinipot.models.patch import Patch
+from infinipot.models.sound import Spectrum
 
 QUESTION = "What colour was the circle?"
 CHUNK = 2 * RATE
@@ -88,6 +89,18 @@ def test_how_loud_it_was_is_forgotten_once_no_clip_would_be_so_long(hearing):
     patches = heard(hearing, sound, [CHUNK])
     lifted = [patch.pixels[:, 2:].std().item() < 1e-3 for patch in patches[1:]]  # the first windows reach back
     assert lifted == [True] * 15 + [False] * 2
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16], ids=str)
+def test_the_default_dtype_of_a_process_changes_no_spectrum(hearing, dtype):
+    sound, before = noise(2), torch.get_default_dtype()
+    expected = Spectrum.of(hearing.family.processor.feature_extractor, 200).log_mel(sound[:0], sound)
+    torch.set_default_dtype(dtype)
+    try:
+        made = Spectrum.of(hearing.family.processor.feature_extractor, 200).log_mel(sound[:0], sound)
+    finally:
+        torch.set_default_dtype(before)
+    assert torch.equal(made, expected)
 
 
 # Listening

@@ -73,7 +73,7 @@ class Spectrum:
 
     @cached_property
     def _hann(self) -> Tensor:
-        return torch.hann_window(self.width)
+        return torch.hann_window(self.width, dtype=torch.float32, device="cpu")  # whatever the process's defaults are
 
     def windows_of(self, samples: int) -> int:
         """Windows whose middles lie in so many samples, those of one chunk at the most."""

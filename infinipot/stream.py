@@ -130,8 +130,9 @@ class Stream:
 
         Args:
             sound: a `Sound`, or samples of one channel, NumPy or torch `[n]`, 16,000 a second; 2 s at the most.
-            time: of the first sample in seconds, not before the end of the last piece. Left out: the sound's own time,
-                or right behind the last piece. Sound that comes later than that has paused: it begins a chunk.
+            time: of the first sample in seconds, not before the end of the last piece, give or take 0.04 s. Left out:
+                the sound's own time, or right behind the last piece. Sound that comes later than that has paused: it
+                begins a chunk.
 
         Raises:
             FrameError: it is no sound, too long, or not behind the last piece.

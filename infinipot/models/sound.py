@@ -10,7 +10,7 @@ loudest value is that of what was heard, back to as long ago as the longest clip
 
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -108,6 +108,7 @@ class Samples(Gathered):
         ended: the chunk before, where a pause ended it before it was full.
     """
 
+    unit: ClassVar[str] = "chunks of sound"
     spectrum: Spectrum
     samples: np.ndarray = field(default_factory=lambda: _SILENCE)
     time: float = 0.0

@@ -90,7 +90,8 @@ class Stream:
         cap = min(_DEFAULT_CAP, largest) if memory is None else parse_memory(memory, per_token, beside)
         self._budget_of = budget_of
         self._budget = budget_of(cap)
-        self._block_patches(cells=1)
+        self._intake = Intake(family.gather(pixels))
+        self._block_patches(cells=self._intake.open.steps)
         if self._range is not None:
             if cap > largest:
                 raise CapError(
@@ -103,7 +104,6 @@ class Stream:
         except RuntimeError as error:  # torch's word for having no memory left, on any device
             size = allocated_bytes(cap, shapes) / 2**20
             raise CapError(f"memory={cap} tokens takes {size:.0f} MiB, which the device does not have") from error
-        self._intake = Intake(family.gather(pixels))
         self._stopwatch = Stopwatch()
         self._closed = False
         self._busy = threading.Lock()
@@ -130,8 +130,9 @@ class Stream:
 
         Args:
             sound: a `Sound`, or samples of one channel, NumPy or torch `[n]`, 16,000 a second; 2 s at the most.
-            time: of the first sample in seconds, not before the end of the last piece. Left out: the sound's own time,
-                or right behind the last piece. Sound that comes later than that has paused: it begins a chunk.
+            time: of the first sample in seconds, not before the end of the last piece, give or take 0.04 s. Left out:
+                the sound's own time, or right behind the last piece. Sound that comes later than that has paused: it
+                begins a chunk.
 
         Raises:
             FrameError: it is no sound, too long, or not behind the last piece.
@@ -441,7 +442,8 @@ class Stream:
             raise CapError(
                 f"memory={self._budget.cap} tokens is too small for this prompt alone: give {least} and more"
             )
-        message = f"memory={self._budget.cap} tokens is too small for this prompt and frames of {cells} tokens"
+        unit = self._intake.open.unit
+        message = f"memory={self._budget.cap} tokens is too small for this prompt and {unit} of {cells} tokens"
         if self._range is not None and least > 3 * self._range // 4:
             raise CapError(
                 f"{message}, and {least} would leave the trained positions: give smaller frames (pixels=...)"

@@ -24,10 +24,10 @@ def tone(seconds: float, rate: int, pitch: float = 440.0) -> np.ndarray:
 def encode(path: Path, sound: np.ndarray, rate: int, codec: str = "pcm_s16le", channels: int = 1, late=()) -> Path:
     """Writes a sound; `late` are pairs: from which second on, how many seconds later its time stamps are."""
     with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=rate, layout="mono" if channels == 1 else "stereo")
+        stream = container.add_stream(codec, rate=rate, layout={1: "mono", 2: "stereo", 8: "7.1"}[channels])
         for start in range(0, len(sound), 1024):
-            part = np.repeat(sound[None, start : start + 1024], channels, 0)
-            block = av.AudioFrame.from_ndarray(part, format="fltp", layout=stream.layout.name)
+            part = np.repeat(sound[start : start + 1024], channels)[None]
+            block = av.AudioFrame.from_ndarray(part, format="flt", layout=stream.layout.name)
             delay = sum(seconds for since, seconds in late if start >= since * rate)
             block.sample_rate, block.time_base = rate, Fraction(1, rate)
             block.pts = start + round(delay * rate)
@@ -44,7 +44,12 @@ def joined(pieces) -> tuple[np.ndarray, list[float]]:
 
 @pytest.mark.parametrize(
     ("name", "codec", "rate", "channels"),
-    [("a.wav", "pcm_s16le", 16_000, 1), ("b.wav", "pcm_s16le", 44_100, 2), ("c.flac", "flac", 8000, 1)],
+    [
+        ("a.wav", "pcm_s16le", 16_000, 1),
+        ("b.wav", "pcm_s16le", 44_100, 2),
+        ("c.flac", "flac", 8000, 1),
+        ("d.wav", "pcm_s16le", 48_000, 8),
+    ],
 )
 def test_files_of_any_rate_become_one_channel_of_one_rate(tmp_path, name, codec, rate, channels):
     path = encode(tmp_path / name, tone(2.25, rate), rate, codec, channels)

@@ -409,6 +409,13 @@ def test_the_sound_of_a_file_is_listened_to(omni: tuple[str, ...]) -> None:
     assert "0:01 of 0:01 heard in 2 pieces" in result.stderr
 
 
+def test_a_question_hears_sound_up_to_its_moment(omni: tuple[str, ...]) -> None:
+    result = infinipot("watch", "sound.wav", *omni, "--at", "0.2", SEEN, "--at", "0.7", SEEN, "--json")
+    assert result.exit_code == 0, result.stderr
+    times = [json.loads(line)["time"] for line in result.stdout.splitlines()]
+    assert times == [pytest.approx(time) for time in (0.2, 0.7, 1.0)]
+
+
 def test_one_can_ask_while_it_listens(omni: tuple[str, ...]) -> None:
     result = infinipot("watch", "sound.wav", *omni, "--no-realtime", stdin=f"{SEEN}\n/stats\n")
     assert result.exit_code == 0, result.stderr

@@ -30,7 +30,7 @@ def resampled(blocks: Iterable[tuple[float | None, av.AudioFrame]]) -> Iterator[
                 place += len(samples)
             due = max(due, time)
             place, layout = max(place, round(due * RATE)), its_layout
-            resampler = av.AudioResampler(format="fltp", rate=RATE)
+            resampler = av.AudioResampler(format="flt", rate=RATE)
         block.pts = None
         for samples in _made(resampler, block):
             yield place, samples
@@ -44,7 +44,8 @@ def resampled(blocks: Iterable[tuple[float | None, av.AudioFrame]]) -> Iterator[
 def _made(resampler: av.AudioResampler | None, block: av.AudioFrame | None) -> list[np.ndarray]:
     """What comes out once a block went in; None for the rest, at the end. Channels are averaged.
 
-    FFmpeg's own mix of channels that are alike would be louder than each of them.
+    FFmpeg's own mix of channels that are alike would be louder than each of them. Their samples stand side by side,
+    since PyAV cannot read eight channels and more from planes of their own: it crashes.
     """
     made = [] if resampler is None else resampler.resample(block)
-    return [part.to_ndarray().mean(0, dtype=np.float32) for part in made if part is not None]
+    return [part.to_ndarray().reshape(part.samples, -1).mean(1, dtype=np.float32) for part in made if part is not None]

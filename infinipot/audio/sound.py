@@ -43,6 +43,11 @@ class Sound:
         """What decides on its grid: all sound is alike."""
         return (1,)
 
+    def split(self, time: float) -> "tuple[Sound, Sound]":
+        """What is heard before a time inside of it, in seconds, and the rest; either may be empty."""
+        count = max(0, round((time - self.time) * RATE))
+        return Sound(self.samples[:count], self.time), Sound(self.samples[count:], self.time + count / RATE)
+
 
 def as_sound(samples: SamplesLike | Sound, time: float | None = None) -> Sound:
     """Returns samples as a `Sound` that owns them.

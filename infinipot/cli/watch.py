@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from infinipot import Model, Stream, open_audio, open_video, policies
+from infinipot import Model, Sound, Stream, open_audio, open_video, policies
 from infinipot.audio import Audio
 from infinipot.cli.output import Asker, Meter, clock, load_quietly, note, print_json, taking, versions
 from infinipot.cli.pace import at_own_pace
@@ -157,9 +157,14 @@ def _watch_and_ask(
     with Meter(video.duration, progress) as meter:
         for frame in at_own_pace(video) if paced else video:
             while due and due[0].at < frame.end:
+                if isinstance(frame, Sound):  # heard up to the very moment
+                    early, frame = frame.split(due[0].at)
+                    if len(early.samples):
+                        take(early)
                 with meter.hidden():
                     asker.ask(due.popleft().text)
-            take(frame)
+            if not isinstance(frame, Sound) or len(frame.samples):
+                take(frame)
             meter.update(asker.stream.stats())
     stats = asker.stream.stats()
     ended, last = stats.time, "sound ends" if stats.modality == "audio" else "last frame is"

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from torch import Tensor
 
@@ -39,7 +39,13 @@ class Patch:
 
 
 class Gathered(ABC):
-    """What a stream was given of a patch that is not full. Immutable: taking in more makes another one."""
+    """What a stream was given of a patch that is not full. Immutable: taking in more makes another one.
+
+    Class attributes:
+        unit: what messages call what makes a patch, in the plural.
+    """
+
+    unit: ClassVar[str]
 
     @property
     @abstractmethod
@@ -81,6 +87,7 @@ class Frames(Gathered):
         frames: given so far.
     """
 
+    unit: ClassVar[str] = "frames"
     most: int
     make: Callable[[tuple[Frame, ...]], Patch]
     frames: tuple[Frame, ...] = ()

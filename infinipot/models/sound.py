@@ -10,7 +10,7 @@ loudest value is that of what was heard, back to as long ago as the longest clip
 
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -73,7 +73,7 @@ class Spectrum:
 
     @cached_property
     def _hann(self) -> Tensor:
-        return torch.hann_window(self.width)
+        return torch.hann_window(self.width, dtype=torch.float32, device="cpu")  # whatever the process's defaults are
 
     def windows_of(self, samples: int) -> int:
         """Windows whose middles lie in so many samples, those of one chunk at the most."""
@@ -102,15 +102,17 @@ class Samples(Gathered):
     Attributes:
         spectrum: what patches are made by.
         samples: `[n]` float32, from the beginning of the chunk on.
-        time: of the first one, in seconds.
+        time: of the first one, in seconds, as the newest piece has it; begun: as it was when the chunk began.
         before: those ahead of them, as far as windows reach; none at the beginning of a clip.
         peaks: the loudest log10 of each chunk before, oldest first.
         ended: the chunk before, where a pause ended it before it was full.
     """
 
+    unit: ClassVar[str] = "chunks of sound"
     spectrum: Spectrum
     samples: np.ndarray = field(default_factory=lambda: _SILENCE)
     time: float = 0.0
+    begun: float = 0.0
     before: np.ndarray = field(default_factory=lambda: _SILENCE)
     peaks: tuple[float, ...] = ()
     ended: "Samples | None" = None
@@ -131,10 +133,15 @@ class Samples(Gathered):
                 "open_audio cut it up"
             )
         late = given.time - (self.time + len(self.samples) / RATE)
+        begun = replace(self, samples=given.samples, time=given.time, begun=given.time)
         if not len(self.samples):
-            return replace(self, samples=given.samples, time=given.time)
+            return begun
         if late > GAP:
-            return replace(self, samples=given.samples, time=given.time, before=_SILENCE, ended=self)
+            return replace(begun, before=_SILENCE, ended=self)
+        if self.time + late < self.begun - GAP:  # no two clocks run so far apart
+            raise FrameError(
+                f"the sound up to {given.end:g} s is longer than its times say: give {RATE} samples a second"
+            )
         # Clocks of devices run apart: the newest piece's is right.
         return replace(self, samples=np.concatenate([self.samples, given.samples]), time=self.time + late)
 
@@ -155,7 +162,8 @@ class Samples(Gathered):
             return None, self
         patch, peaks = self._made()
         before, behind = self.samples[full - reach : full], self.samples[full:]
-        return patch, replace(self, samples=behind, time=self.time + full / RATE, before=before, peaks=peaks)
+        time = self.time + full / RATE
+        return patch, replace(self, samples=behind, time=time, begun=time, before=before, peaks=peaks)
 
     def cleared(self) -> Self:
         return type(self)(self.spectrum)

@@ -101,7 +101,8 @@ def run(folder: Path, name: str, said: dict[str, str] | None = None, shard: tupl
 def test_shards_are_one_run(folder: Path) -> None:
     (whole,) = read_runs([run(folder, "whole")])
     files = [run(folder, f"part{number}", shard=(number, 3)) for number in (1, 2, 3)]
-    (merged,) = read_runs(files)
+    assert len(list(folder.glob("part*.jsonl"))) == 6
+    (merged,) = read_runs(sorted(folder.glob("part*.jsonl")))  # with the files of times
     assert sorted(line["question"] for line in merged.answers) == sorted(line["question"] for line in whole.answers)
     assert merged.summary([s for video in merged.scored().values() for s in video]) == pytest.approx(
         whole.summary([s for video in whole.scored().values() for s in video])
@@ -184,6 +185,9 @@ def test_published_rows_name_benchmarks_and_tasks_that_there_are() -> None:
 # The judge
 
 
+CUT_SHORT, ELSEWHERE = -1, -2
+
+
 class Service(BaseHTTPRequestHandler):
     """A chat service that fails as told, then says yes to every answer with a lamp in it."""
 
@@ -193,8 +197,19 @@ class Service(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.requests.append({"path": self.path, "key": self.headers.get("Authorization"), "body": body})
-        if self.failures:
-            self.send_error(self.failures.pop(0))
+        failure = self.failures.pop(0) if self.failures else 0
+        if failure == CUT_SHORT:
+            self.send_response(200)
+            self.send_header("Content-Length", "1000")
+            self.end_headers()
+            return
+        if failure == ELSEWHERE:
+            self.send_response(302)
+            self.send_header("Location", f"http://localhost:{self.server.server_port}/v1/chat/completions")
+            self.end_headers()
+            return
+        if failure:
+            self.send_error(failure)
             return
         said = body["messages"][0]["content"].partition("Answer to grade:")[2]
         verdict = '{"correct": "yes", "score": 5}' if "lamp" in said else 'Well: {"correct": "no", "score": 1}'
@@ -204,6 +219,11 @@ class Service(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(reply)
 
+    def do_GET(self) -> None:
+        """What a redirection makes of it."""
+        self.requests.append({"path": self.path, "key": self.headers.get("Authorization"), "body": None})
+        self.send_error(404)
+
     def log_message(self, *args: object) -> None: ...
 
 
@@ -211,7 +231,7 @@ class Service(BaseHTTPRequestHandler):
 def service() -> Iterator[str]:
     Service.failures, Service.requests = [], []
     server = HTTPServer(("127.0.0.1", 0), Service)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}/v1"
     server.shutdown()
     server.server_close()
@@ -235,7 +255,7 @@ def test_verdicts_are_recorded_with_judge_and_prompt_and_a_failing_service_is_tr
     open_run: Path, service: str
 ) -> None:
     before = open_run.read_bytes()
-    Service.failures = [503, 429]
+    Service.failures = [503, 429, CUT_SHORT]
     judge = Judge(service, "a-model", key="secret", wait=0.01)
     assert judge_run(open_run, judge, workers=1) == 4
     assert open_run.read_bytes() == before
@@ -259,6 +279,13 @@ def test_a_judge_that_refuses_ends_it_and_what_was_judged_stays(open_run: Path, 
     with pytest.raises(JudgeError, match="refuses"):
         judge_run(open_run, judge, workers=1)
     assert judge_run(open_run, judge, workers=3) == 4
+
+
+def test_the_key_goes_to_no_other_service_than_the_one_it_is_for(open_run: Path, service: str) -> None:
+    Service.failures = [ELSEWHERE]
+    with pytest.raises(JudgeError, match="refuses"):
+        judge_run(open_run, Judge(service, "m", key="secret"), workers=1)
+    assert [request["key"] for request in Service.requests] == ["Bearer secret", None]
 
 
 def test_a_judge_that_is_not_there_is_an_error_after_some_tries(open_run: Path) -> None:

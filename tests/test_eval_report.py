@@ -63,6 +63,11 @@ def test_the_average_is_the_protocols_on_every_draw() -> None:
 def test_nothing_is_said_of_one_video_or_of_none() -> None:
     alone = estimate(clusters("110"), over_questions)["overall"]
     assert (alone.low, alone.high) == (None, None)
+    of_tasks = estimate(clusters("11", "0", "1"), over_tasks)  # task1 is in the first video alone
+    assert (of_tasks["task1"].low, of_tasks["task1"].high) == (None, None)
+    assert of_tasks["task0"].low == 0.0
+    unscored = estimate(clusters("110", "-", "--"), over_questions)["overall"]
+    assert (unscored.low, unscored.high) == (None, None)
     assert estimate(clusters("--"), over_questions) == {}
     assert difference(clusters("--"), clusters("11"), over_questions) is None
 

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from runs import SETUPS, Canned, local, plan
 
-from infinipot import ResultsError, Stream, load, open_video
+from infinipot import ResultsError, Stream, open_video
 from infinipot.evaluate import Question
 from infinipot.evaluate.results import Journal, Results, read_run, times_path
 from infinipot.evaluate.run import evaluate
@@ -30,7 +30,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def watcher() -> Watcher:
-    return Watcher(load("embedded", device="cpu"), SETUPS["rvs"])
+    return Watcher(runs.model(), SETUPS["rvs"])
 
 
 # Watching
@@ -120,8 +120,8 @@ def test_a_file_cut_at_any_byte_is_gone_on_with_to_the_same_bytes(folder: Path, 
     assert sorted(answered + engine.asked) == sorted(one.id for item in plan(folder).items for one in item.questions)
 
 
-@pytest.mark.parametrize("name", ["mlvu", "rvs"])
-def test_a_process_killed_in_the_middle_of_a_video_is_gone_on_with_to_the_same_bytes(folder: Path, name: str) -> None:
+def test_a_process_killed_in_the_middle_of_a_video_is_gone_on_with_to_the_same_bytes(folder: Path) -> None:
+    name = "rvs"
     engine, whole, killed = local(name), folder / f"{name}-whole.jsonl", folder / f"{name}-killed.jsonl"
     asked = plan(folder, name)
     evaluate(asked, SETUPS[name], engine, whole)
@@ -244,9 +244,9 @@ def test_a_broken_video_is_recorded_once_and_the_rest_goes_on(tmp_path: Path) ->
     broken = tmp_path / "mlvu" / "video" / "2_needle" / "needle_1.mp4"
     whole = broken.read_bytes()
     broken.write_bytes(b"no video at all" * 50)
-    output, engine, asked = tmp_path / "out.jsonl", local(), plan(tmp_path)
+    output, engine, asked = tmp_path / "out.jsonl", local(), plan(tmp_path, limit=3)
     done = evaluate(asked, SETUPS["mlvu"], engine, output)
-    assert (done.questions, done.problems, done.videos) == (8, 1, 7)
+    assert (done.questions, done.problems, done.videos) == (4, 1, 3)
     (problem,) = read_run(output).problems
     assert problem["questions"] == ["needle-0"]
     assert "needle_1.mp4" in problem["what"]
@@ -255,7 +255,7 @@ def test_a_broken_video_is_recorded_once_and_the_rest_goes_on(tmp_path: Path) ->
     assert output.read_bytes() == before
     broken.write_bytes(whole)
     assert evaluate(asked, SETUPS["mlvu"], engine, output, retry=True).problems == 0
-    assert len(read_run(output).answers) == 8
+    assert len(read_run(output).answers) == 4
 
 
 def test_a_video_that_was_missing_is_asked_about_when_it_is_there(tmp_path: Path) -> None:

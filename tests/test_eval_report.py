@@ -3,6 +3,7 @@
 import json
 import threading
 from collections.abc import Iterator
+from dataclasses import asdict
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 from runs import SETUPS, Canned, plan
 
 from infinipot import JudgeError, ResultsError
-from infinipot.evaluate import BENCHMARKS, Scored
+from infinipot.evaluate import BENCHMARKS, Scored, find_protocol
 from infinipot.evaluate.bootstrap import difference, estimate
 from infinipot.evaluate.judge import PROMPT, Judge, judge_run, read_verdict, verdicts_path
 from infinipot.evaluate.merge import read_runs
@@ -81,10 +82,10 @@ def test_a_difference_is_of_the_questions_that_both_have() -> None:
 
 
 def test_significance_is_that_of_the_exact_sign_test() -> None:
-    """Ten videos that all get better: swaps that look as extreme are 2 in 1024."""
-    gap = difference(clusters(*"0" * 10), clusters(*"1" * 10), over_questions, draws=20_000)
-    assert gap.p == pytest.approx(2 / 1024, rel=0.35)
-    back = difference(clusters(*"1" * 10), clusters(*"0" * 10), over_questions, draws=20_000)
+    """Six videos that all get better: swaps that look as extreme are 2 in 64."""
+    gap = difference(clusters(*"0" * 6), clusters(*"1" * 6), over_questions, draws=4000)
+    assert gap.p == pytest.approx(2 / 64, rel=0.35)
+    back = difference(clusters(*"1" * 6), clusters(*"0" * 6), over_questions, draws=4000)
     assert (back.value, back.p) == (-gap.value, gap.p)
 
 
@@ -162,7 +163,14 @@ def test_published_numbers_are_marked_and_only_of_the_same_setting(folder: Path)
     header["settings"] |= {"model": "Qwen/Qwen2-VL-7B-Instruct"}
     output.write_text(json.dumps(header) + "\n" + "".join(lines[1:]))
     assert report(read_runs([output]))[0].published == ()  # six frames were watched, not 768
-    header["settings"]["sampling"]["frames"] = 768
+    for setting in ({"frames": 768}, {"fps": 2.0}):
+        header["settings"]["sampling"] |= setting
+        output.write_text(json.dumps(header) + "\n" + "".join(lines[1:]))
+        assert report(read_runs([output]))[0].published == ()  # their pictures were larger
+    header["settings"] |= {"sampling": asdict(find_protocol("paper").frames(BENCHMARKS["mlvu"])), "limit": 7}
+    output.write_text(json.dumps(header) + "\n" + "".join(lines[1:]))
+    assert report(read_runs([output]))[0].published == ()  # a part of what was asked then
+    header["settings"]["limit"] = None
     output.write_text(json.dumps(header) + "\n" + "".join(lines[1:]))
     (section,) = report(read_runs([output]))
     text = markdown(section)

@@ -18,7 +18,7 @@ from infinipot.evaluate.judge import PROMPT, Judge, judge_run, read_verdict, ver
 from infinipot.evaluate.merge import read_runs
 from infinipot.evaluate.metrics import over_questions, over_tasks
 from infinipot.evaluate.published import published
-from infinipot.evaluate.render import markdown, write
+from infinipot.evaluate.render import draw, markdown, write
 from infinipot.evaluate.report import cost, report, tables
 from infinipot.evaluate.reproduce import CELLS, PATCHES, Hardware, entries, gpu_hours
 from infinipot.evaluate.results import read_run
@@ -154,6 +154,7 @@ def test_a_report_says_shares_costs_and_differences(folder: Path) -> None:
     assert [path.name for path in paths] == ["report.md", "report.json", "report.png"]
     assert json.loads(paths[1].read_text())[0]["runs"][1]["against_the_first"]["questions"] == 8
     assert paths[2].read_bytes().startswith(b"\x89PNG")
+    assert [text.get_text() for text in draw([section]).axes[0].texts] == ["21.4", "50.0"]
 
 
 def test_published_numbers_are_marked_and_only_of_the_same_setting(folder: Path) -> None:

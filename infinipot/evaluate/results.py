@@ -270,8 +270,7 @@ def _lasting(settings: Record) -> Record:
 
 def _is_ours(content: bytes) -> bool:
     """Whether a file is one of a run, or holds its first bytes: of another nothing may be cut off."""
-    begun = content.rstrip(b"\0")[: len(_OPENING)]
-    return _OPENING.startswith(begun)
+    return _OPENING.startswith(content.rstrip(b"\0")[: len(_OPENING)])
 
 
 def _parse(path: Path, content: bytes) -> tuple[list[Record], int]:

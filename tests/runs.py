@@ -4,11 +4,13 @@ import os
 import signal
 import sys
 from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 
 import torch
 from benchmark_layouts import mlvu, rvs
 
+from infinipot import Model
 from infinipot.evaluate import Item, Sampling, find_benchmark
 from infinipot.evaluate.engines.local import Local
 from infinipot.evaluate.run import Job, Plan, Progress, evaluate, read_plan
@@ -52,9 +54,15 @@ class Canned:
     def close(self) -> None: ...
 
 
+@cache
+def model() -> Model:
+    """The embedded model; a process loads it once."""
+    return Loading("embedded", device="cpu").load()
+
+
 def local(name: str = "mlvu") -> Local:
     """The embedded model, in this process."""
-    return Local(Watcher(Loading("embedded", device="cpu").load(), SETUPS[name]))
+    return Local(Watcher(model(), SETUPS[name]))
 
 
 def run_and_die(folder: Path, name: str, output: Path, at: int) -> None:

@@ -100,6 +100,7 @@ def test_what_could_not_be_used_is_told_counted_and_exit_code_3(data: Path) -> N
         (("mlvu", "--data", "mlvu", *EMBEDDED, "--memory", "50"), 1, "too small"),
         (("mlvu", "--data", "mlvu", *EMBEDDED, "--shard", "0/3"), 2, "is no shard"),
         (("mlvu", "--data", "mlvu", *EMBEDDED, "--workers", "2"), 2, "--engine ray"),
+        (("mlvu", "--data", "mlvu", *EMBEDDED, "--engine", "ray", "--gpus-per-worker", "1.5"), 2, "whole ones"),
         (("mlvu", "--data", "mlvu", *EMBEDDED, "--judge-url", "http://x"), 2, "--judge-model"),
         (("mlvu", "--data", "mlvu", *EMBEDDED, "--min-pixels", "9"), 2, "--max-pixels"),
         (("mlvu", "--data", "mlvu"), 2, "--model"),

@@ -3,25 +3,29 @@
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from runs import SETUPS, local, plan
 
-from infinipot import ModelError
+from infinipot import InfinipotError, ModelError
 from infinipot.evaluate import Item, Question
-from infinipot.evaluate.results import read_run
-from infinipot.evaluate.run import evaluate
-from infinipot.evaluate.watch import Event, Loading
+from infinipot.evaluate.run import Job, evaluate
+from infinipot.evaluate.watch import Answer, Event, Loading, Origin, Trouble, Watched, versions
 
 ray = pytest.importorskip("ray")
+
+from ray.exceptions import ActorDiedError, ActorUnavailableError, OutOfMemoryError  # noqa: E402
 
 from infinipot.evaluate.engines import ray as engine_module  # noqa: E402
 from infinipot.evaluate.engines.ray import RayEngine, _Worker  # noqa: E402
 
 
-@pytest.fixture(scope="module", autouse=True)
+@pytest.fixture(scope="module")
 def _cluster() -> Iterator[None]:
     os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112
     ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
@@ -60,6 +64,7 @@ def mortal() -> type[_Worker]:
     return Mortal
 
 
+@pytest.mark.usefixtures("_cluster")
 def test_two_workers_answer_as_one_process_even_if_one_is_killed(
     folder: Path, alone: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -84,31 +89,127 @@ def test_two_workers_answer_as_one_process_even_if_one_is_killed(
         print(f"\nray, one of its workers killed: {said}")
 
 
+@pytest.mark.usefixtures("_cluster")
 def test_what_a_worker_meets_when_it_loads_is_the_error_here() -> None:
     with pytest.raises(ModelError, match="no such folder"):
         RayEngine(Loading("./nowhere"), SETUPS["rvs"])
 
 
-def test_a_video_that_kills_its_workers_is_given_up_and_the_rest_goes_on(
-    folder: Path, alone: list[str], monkeypatch: pytest.MonkeyPatch
+# What Ray may come to, played in this process
+
+
+READY = (Origin({"model": "m", "dtype": "bfloat16"}, "nowhere"), versions(), 1)
+
+
+class Played:
+    """Ray without processes: `loads` are what workers say when they have loaded, an exception being their death."""
+
+    def __init__(
+        self, *loads: Any, machines: Sequence[dict[str, float]] = ({"CPU": 8.0},), running: bool = True
+    ) -> None:
+        self.loads = deque(loads)
+        self.machines = machines
+        self.running = running
+        self.killed: list[Any] = []
+        self.watched: list[str] = []
+        self.deadly: dict[str, Exception] = {}
+
+    def is_initialized(self) -> bool:
+        return self.running
+
+    def nodes(self) -> list[dict[str, Any]]:
+        return [{"Alive": True, "Resources": machine} for machine in self.machines]
+
+    def remote(self, **_: object) -> Any:
+        return lambda kind: SimpleNamespace(remote=self.actor)
+
+    def actor(self, *_: object) -> Any:
+        watch = SimpleNamespace(options=lambda **_: SimpleNamespace(remote=self.watch))
+        return SimpleNamespace(start=SimpleNamespace(remote=lambda: iter([self.loads.popleft()])), watch=watch)
+
+    def watch(self, item: Item, questions: tuple[Question, ...]) -> Iterator[Event]:
+        self.watched.append(item.id)
+        for question in questions:
+            if item.id in self.deadly:
+                raise self.deadly[item.id]
+            yield Answer(question.id, question.text, "A", 1.0, 4, 2, 10, 20, 0.5)
+        yield Watched({"wall": 1.0}, 1)
+
+    def wait(self, refs: list[Any], num_returns: int) -> tuple[list[Any], list[Any]]:
+        return refs[-1:], refs[:-1]
+
+    def get(self, ref: Any) -> Any:
+        value = next(ref) if isinstance(ref, Iterator) else ref
+        if isinstance(value, Exception):
+            raise value
+        return value
+
+    def kill(self, actor: Any) -> None:
+        self.killed.append(actor)
+
+
+def pool(monkeypatch: pytest.MonkeyPatch, played: Played, **given: Any) -> RayEngine:
+    monkeypatch.setattr(engine_module, "ray", played)
+    return RayEngine(Loading("m"), SETUPS["rvs"], **given)
+
+
+@pytest.mark.parametrize("death", [ActorDiedError(), ActorUnavailableError("?", None), OutOfMemoryError("too much")])
+def test_a_video_that_ends_its_workers_is_given_up_and_the_rest_goes_on(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, death: Exception
 ) -> None:
-    engine = RayEngine(Loading("embedded", device="cpu"), SETUPS["rvs"], workers=1)
-    (first, *_) = plan(folder, "rvs").items
-    begin = engine._begin
+    played, asked = Played(READY, READY, READY), plan(folder, "rvs")
+    first, second = asked.items
+    played.deadly[first.id] = death
+    engine = pool(monkeypatch, played)
+    events = list(engine.run([Job(item, item.questions) for item in asked.items]))
+    (trouble,) = [event for item, event in events if item is first]
+    assert trouble == Trouble("2 workers died while they watched this video", tuple(one.id for one in first.questions))
+    assert [item.id for item, event in events if isinstance(event, Answer)] == [second.id]
+    assert played.watched == [first.id, first.id, second.id]
+    assert len(played.killed) == 2  # one that is only out of reach gives its accelerator back too
+    assert not played.loads
 
-    def deadly(seat, job):  # type: ignore[no-untyped-def]
-        if job.item.id == first.id:
-            os.kill(seat.pid, signal.SIGKILL)
-        return begin(seat, job)
 
-    engine._begin = deadly  # type: ignore[method-assign]
-    try:
-        output = folder / "deadly.jsonl"
-        evaluate(plan(folder, "rvs"), SETUPS["rvs"], engine, output)
-    finally:
-        engine.close()
-    run = read_run(output)
-    (problem,) = run.problems
-    assert problem["questions"] == [question.id for question in first.questions]
-    assert "workers died" in problem["what"]
-    assert len(run.answers) == 1
+@pytest.mark.parametrize("loads", [(ActorDiedError(), READY), (READY, ActorDiedError())])
+def test_a_worker_that_dies_while_it_loads_is_missed_only_if_none_is_left(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, loads: tuple[Any, ...]
+) -> None:
+    asked = plan(folder, "rvs")
+    engine = pool(monkeypatch, Played(*loads), workers=2)
+    events = list(engine.run([Job(item, item.questions) for item in asked.items]))
+    assert sum(isinstance(event, Answer) for _, event in events) == asked.questions
+    with pytest.raises(InfinipotError, match="died while it loaded the model"):
+        pool(monkeypatch, Played(ActorDiedError(), OutOfMemoryError("too much")), workers=2)
+
+
+def test_workers_that_would_not_answer_alike_are_refused(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    other = (Origin({"model": "m", "dtype": "float16"}, "elsewhere"), versions(), 2)
+    engine = pool(monkeypatch, Played(other, READY), workers=2)
+    with pytest.raises(InfinipotError, match='dtype: "bfloat16" there, "float16" now'):
+        list(engine.run([Job(item, item.questions) for item in plan(folder, "rvs").items]))
+    with pytest.raises(InfinipotError, match="other versions"):
+        pool(monkeypatch, Played((READY[0], {"torch": "0"}, 1)))
+
+
+@pytest.mark.parametrize(
+    ("machines", "gpus", "fit"),
+    [
+        ([{"CPU": 4.0}], 0, 4),
+        ([{"CPU": 64.0, "GPU": 4.0}, {"CPU": 2.0, "GPU": 4.0}], 1, 6),
+        ([{"CPU": 8.0, "GPU": 1.0}] * 4, 2, 0),
+        ([{"CPU": 8.0, "GPU": 3.0}], 2, 1),
+        ([{"CPU": 16.0, "GPU": 2.0}], 0.3, 6),
+    ],
+)
+def test_workers_that_no_machine_has_room_for_are_refused_in_place_of_waiting_for_ever(
+    machines: list[dict[str, float]], gpus: float, fit: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if fit:
+        pool(monkeypatch, Played(*[READY] * fit, machines=machines), workers=fit, gpus=gpus)
+    with pytest.raises(InfinipotError, match=f"more than the {fit} that fit"):
+        pool(monkeypatch, Played(machines=machines), workers=fit + 1, gpus=gpus)
+
+
+def test_a_ray_client_is_refused_since_it_does_not_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(InfinipotError, match="on a machine of the cluster"):
+        pool(monkeypatch, Played(running=False), address="ray://head:10001")

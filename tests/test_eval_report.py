@@ -1,26 +1,22 @@
-"""What runs come to: intervals, differences, shards together, costs, published numbers, verdicts of a judge."""
+"""What runs come to: intervals, differences, shards together, costs, published numbers."""
 
 import json
-import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pytest
 from runs import SETUPS, Canned, plan
 
-from infinipot import JudgeError, ResultsError
-from infinipot.evaluate import BENCHMARKS, Scored
+from infinipot import ResultsError
+from infinipot.evaluate import BENCHMARKS, Scored, find_protocol
 from infinipot.evaluate.bootstrap import difference, estimate
-from infinipot.evaluate.judge import PROMPT, Judge, judge_run, read_verdict, verdicts_path
 from infinipot.evaluate.merge import read_runs
 from infinipot.evaluate.metrics import over_questions, over_tasks
 from infinipot.evaluate.published import published
-from infinipot.evaluate.render import markdown, write
+from infinipot.evaluate.render import draw, markdown, write
 from infinipot.evaluate.report import cost, report, tables
 from infinipot.evaluate.reproduce import CELLS, PATCHES, Hardware, entries, gpu_hours
-from infinipot.evaluate.results import read_run
 from infinipot.evaluate.run import evaluate
 
 
@@ -63,6 +59,11 @@ def test_the_average_is_the_protocols_on_every_draw() -> None:
 def test_nothing_is_said_of_one_video_or_of_none() -> None:
     alone = estimate(clusters("110"), over_questions)["overall"]
     assert (alone.low, alone.high) == (None, None)
+    of_tasks = estimate(clusters("11", "0", "1"), over_tasks)  # task1 is in the first video alone
+    assert (of_tasks["task1"].low, of_tasks["task1"].high) == (None, None)
+    assert of_tasks["task0"].low == 0.0
+    unscored = estimate(clusters("110", "-", "--"), over_questions)["overall"]
+    assert (unscored.low, unscored.high) == (None, None)
     assert estimate(clusters("--"), over_questions) == {}
     assert difference(clusters("--"), clusters("11"), over_questions) is None
 
@@ -76,10 +77,10 @@ def test_a_difference_is_of_the_questions_that_both_have() -> None:
 
 
 def test_significance_is_that_of_the_exact_sign_test() -> None:
-    """Ten videos that all get better: swaps that look as extreme are 2 in 1024."""
-    gap = difference(clusters(*"0" * 10), clusters(*"1" * 10), over_questions, draws=20_000)
-    assert gap.p == pytest.approx(2 / 1024, rel=0.35)
-    back = difference(clusters(*"1" * 10), clusters(*"0" * 10), over_questions, draws=20_000)
+    """Six videos that all get better: swaps that look as extreme are 2 in 64."""
+    gap = difference(clusters(*"0" * 6), clusters(*"1" * 6), over_questions, draws=4000)
+    assert gap.p == pytest.approx(2 / 64, rel=0.35)
+    back = difference(clusters(*"1" * 6), clusters(*"0" * 6), over_questions, draws=4000)
     assert (back.value, back.p) == (-gap.value, gap.p)
 
 
@@ -101,7 +102,8 @@ def run(folder: Path, name: str, said: dict[str, str] | None = None, shard: tupl
 def test_shards_are_one_run(folder: Path) -> None:
     (whole,) = read_runs([run(folder, "whole")])
     files = [run(folder, f"part{number}", shard=(number, 3)) for number in (1, 2, 3)]
-    (merged,) = read_runs(files)
+    assert len(list(folder.glob("part*.jsonl"))) == 6
+    (merged,) = read_runs(sorted(folder.glob("part*.jsonl")))  # with the files of times
     assert sorted(line["question"] for line in merged.answers) == sorted(line["question"] for line in whole.answers)
     assert merged.summary([s for video in merged.scored().values() for s in video]) == pytest.approx(
         whole.summary([s for video in whole.scored().values() for s in video])
@@ -147,6 +149,7 @@ def test_a_report_says_shares_costs_and_differences(folder: Path) -> None:
     assert [path.name for path in paths] == ["report.md", "report.json", "report.png"]
     assert json.loads(paths[1].read_text())[0]["runs"][1]["against_the_first"]["questions"] == 8
     assert paths[2].read_bytes().startswith(b"\x89PNG")
+    assert [text.get_text() for text in draw([section]).axes[0].texts] == ["21.4", "50.0"]
 
 
 def test_published_numbers_are_marked_and_only_of_the_same_setting(folder: Path) -> None:
@@ -156,7 +159,14 @@ def test_published_numbers_are_marked_and_only_of_the_same_setting(folder: Path)
     header["settings"] |= {"model": "Qwen/Qwen2-VL-7B-Instruct"}
     output.write_text(json.dumps(header) + "\n" + "".join(lines[1:]))
     assert report(read_runs([output]))[0].published == ()  # six frames were watched, not 768
-    header["settings"]["sampling"]["frames"] = 768
+    for setting in ({"frames": 768}, {"fps": 2.0}):
+        header["settings"]["sampling"] |= setting
+        output.write_text(json.dumps(header) + "\n" + "".join(lines[1:]))
+        assert report(read_runs([output]))[0].published == ()  # their pictures were larger
+    header["settings"] |= {"sampling": asdict(find_protocol("paper").frames(BENCHMARKS["mlvu"])), "limit": 7}
+    output.write_text(json.dumps(header) + "\n" + "".join(lines[1:]))
+    assert report(read_runs([output]))[0].published == ()  # a part of what was asked then
+    header["settings"]["limit"] = None
     output.write_text(json.dumps(header) + "\n" + "".join(lines[1:]))
     (section,) = report(read_runs([output]))
     text = markdown(section)
@@ -179,104 +189,6 @@ def test_published_rows_name_benchmarks_and_tasks_that_there_are() -> None:
     (ours,) = [row for row in published("ovo-bench", "all", "Qwen2.5-VL-7B-Instruct") if row.method == "InfiniPot-V"]
     assert ours.values["overall"] == 53.6
     assert published("mlvu", "dev", "Qwen2.5-VL-7B-Instruct") == []
-
-
-# The judge
-
-
-class Service(BaseHTTPRequestHandler):
-    """A chat service that fails as told, then says yes to every answer with a lamp in it."""
-
-    failures: list[int] = []  # noqa: RUF012
-    requests: list[dict] = []  # noqa: RUF012
-
-    def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.requests.append({"path": self.path, "key": self.headers.get("Authorization"), "body": body})
-        if self.failures:
-            self.send_error(self.failures.pop(0))
-            return
-        said = body["messages"][0]["content"].partition("Answer to grade:")[2]
-        verdict = '{"correct": "yes", "score": 5}' if "lamp" in said else 'Well: {"correct": "no", "score": 1}'
-        reply = json.dumps({"choices": [{"message": {"role": "assistant", "content": verdict}}]}).encode()
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(reply)))
-        self.end_headers()
-        self.wfile.write(reply)
-
-    def log_message(self, *args: object) -> None: ...
-
-
-@pytest.fixture
-def service() -> Iterator[str]:
-    Service.failures, Service.requests = [], []
-    server = HTTPServer(("127.0.0.1", 0), Service)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}/v1"
-    server.shutdown()
-    server.server_close()
-
-
-@pytest.fixture
-def open_run(tmp_path: Path) -> Path:
-    asked, output = plan(tmp_path, "rvs"), tmp_path / "rvs.jsonl"
-    first = asked.items[0].questions[0].id
-    evaluate(asked, SETUPS["rvs"], Canned({first: "A {lamp} is lit"}), output)
-    return output
-
-
-def test_open_answers_stay_unjudged_without_a_judge(open_run: Path) -> None:
-    (section,) = report(read_runs([open_run]))
-    assert section.estimates == ({},)
-    assert all(line["correct"] is None for line in read_run(open_run).answers)
-
-
-def test_verdicts_are_recorded_with_judge_and_prompt_and_a_failing_service_is_tried_again(
-    open_run: Path, service: str
-) -> None:
-    before = open_run.read_bytes()
-    Service.failures = [503, 429]
-    judge = Judge(service, "a-model", key="secret", wait=0.01)
-    assert judge_run(open_run, judge, workers=1) == 4
-    assert open_run.read_bytes() == before
-    header, *verdicts = [json.loads(line) for line in verdicts_path(open_run).read_text().splitlines()]
-    assert (header["model"], header["prompt"]) == ("a-model", PROMPT)
-    assert "secret" not in verdicts_path(open_run).read_text()
-    assert {request["key"] for request in Service.requests} == {"Bearer secret"}
-    assert Service.requests[0]["path"] == "/v1/chat/completions"
-    assert [verdict["correct"] for verdict in verdicts] == [1.0, 0.0, 0.0, 0.0]
-    assert "A {lamp} is lit" in verdicts[0]["sent"]
-    (section,) = report(read_runs([open_run]))
-    assert section.estimates[0]["overall"].value == 0.25
-    assert judge_run(open_run, judge) == 0
-    with pytest.raises(ResultsError, match="another judge's verdicts"):
-        judge_run(open_run, Judge(service, "other"))
-
-
-def test_a_judge_that_refuses_ends_it_and_what_was_judged_stays(open_run: Path, service: str) -> None:
-    judge = Judge(service, "m", wait=0.01)
-    Service.failures = [401]
-    with pytest.raises(JudgeError, match="refuses"):
-        judge_run(open_run, judge, workers=1)
-    assert judge_run(open_run, judge, workers=3) == 4
-
-
-def test_a_judge_that_is_not_there_is_an_error_after_some_tries(open_run: Path) -> None:
-    with pytest.raises(JudgeError, match="no reply after 6 tries"):
-        judge_run(open_run, Judge("http://127.0.0.1:9", "m", wait=0.001), workers=1)
-
-
-@pytest.mark.parametrize(
-    ("reply", "read"),
-    [
-        ('{"correct": "yes", "score": 4}', (1.0, 4.0)),
-        ("{'pred': 'no', 'score': 2.5}", (0.0, 2.5)),
-        ('```json\n{"correct": true}\n```', (1.0, None)),
-        ("I cannot tell.", (None, None)),
-    ],
-)
-def test_verdicts_are_read_from_what_judges_write(reply: str, read: tuple[float | None, float | None]) -> None:
-    assert read_verdict(reply) == read
 
 
 # The published tables

@@ -20,7 +20,7 @@ from infinipot.evaluate import BENCHMARKS, PROTOCOLS, Benchmark
 from infinipot.evaluate.judge import Judge, judge_run
 from infinipot.evaluate.merge import read_runs
 from infinipot.evaluate.report import as_json, report
-from infinipot.evaluate.results import forget_problems, read_run
+from infinipot.evaluate.results import read_run
 from infinipot.evaluate.run import Plan, evaluate, read_plan
 
 SOME_LEFT_OUT = 3
@@ -83,12 +83,10 @@ def _benchmark_command(benchmark: Benchmark) -> click.Command:
         path = output or _default_output(benchmark, variant, how.policy, shard)
         # What is quick to check comes before what takes long: the annotations, then the model.
         plan = read_plan(benchmark, data, variant, shard, limit)
-        if retry and path.is_file() and (forgotten := forget_problems(path)):
-            note(f"{forgotten} problems are forgotten, to be tried again")
         engine = machine.start(how, {})
         try:
             with quiet_stdout(), Meter() as meter:
-                done = evaluate(plan, how, engine, path, seed=seed, on_progress=meter.update)
+                done = evaluate(plan, how, engine, path, seed=seed, retry=retry, on_progress=meter.update)
             if spread := engine.report():
                 note(f"ray: {spread}")
         finally:

@@ -134,6 +134,8 @@ def machinery(given: dict[str, Any]) -> Machinery:
     """Takes what `model_options` gave out of the options."""
     if given["engine"] == "local" and (given["ray_address"] or given["workers"] > 1 or given["gpus_per_worker"]):
         raise click.UsageError("--ray-address, --workers and --gpus-per-worker go with --engine ray")
+    if (gpus := given["gpus_per_worker"]) is not None and gpus > 1 and gpus != int(gpus):
+        raise click.UsageError(f"--gpus-per-worker {gpus:g}: give a part of one, or whole ones")
     loading = Loading(**{name: given.pop(name) for name in Loading.__slots__})
     names = ("engine", "ray_address", "workers", "gpus_per_worker", "verbose")
     return Machinery(loading, **{name: given.pop(name) for name in names})

@@ -5,6 +5,7 @@ cluster bootstrap; Davison and Hinkley, *Bootstrap Methods and their Application
 whatever the protocol says it is, computed anew on each draw. Draws are seeded: a report says the same every time.
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -21,7 +22,7 @@ DRAWS = 1000
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A share in 0..1 and its 95% interval; None where there are too few videos to draw from."""
+    """A share in 0..1 and its 95% interval; None where a single video is all there is to draw from."""
 
     value: float
     low: float | None
@@ -48,15 +49,21 @@ class Difference:
 
 
 def estimate(clusters: Clusters, summary: Summary, draws: int = DRAWS, seed: int = 0) -> dict[str, Estimate]:
-    """Each average of `summary` with its interval, by the percentiles of `draws` draws of videos."""
-    videos = list(clusters.values())
+    """Each average of `summary` with its interval, by the percentiles of `draws` draws of videos.
+
+    Draws without a question of some task say nothing of that task's average.
+    """
+    videos = [video for video in clusters.values() if any(one.correct is not None for one in video)]
     values = summary([one for video in videos for one in video])
     drawn: dict[str, list[float]] = {name: [] for name in values}
-    if len(videos) > 1:
-        for chosen in _choices(len(videos), draws, seed):
-            for name, value in summary([one for index in chosen for one in videos[index]]).items():
-                drawn[name].append(value)
-    return {name: Estimate(value, *_interval(drawn[name])) for name, value in values.items()}
+    for chosen in _choices(len(videos), draws, seed) if len(videos) > 1 else ():
+        for name, value in summary([one for index in chosen for one in videos[index]]).items():
+            drawn[name].append(value)
+    of = Counter(name for video in videos for name in summary(video))
+    return {
+        name: Estimate(value, *(_interval(drawn[name]) if of[name] > 1 else (None, None)))
+        for name, value in values.items()
+    }
 
 
 def difference(

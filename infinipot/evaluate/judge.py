@@ -14,6 +14,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from http.client import HTTPException
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -77,9 +78,11 @@ class Judge:
 
     def _reply(self, sent: str) -> str:
         body = {"model": self.model, "temperature": 0, "messages": [{"role": "user", "content": sent}]}
-        headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {self.key}"} if self.key else {})
         address = f"{self.url.rstrip('/')}/chat/completions"
-        said: Any = self._post(urllib.request.Request(address, json.dumps(body).encode(), headers))
+        request = urllib.request.Request(address, json.dumps(body).encode(), {"Content-Type": "application/json"})
+        if self.key:
+            request.add_unredirected_header("Authorization", f"Bearer {self.key}")  # it is for this service alone
+        said: Any = self._post(request)
         try:
             return str(said["choices"][0]["message"]["content"])
         except (LookupError, TypeError) as error:
@@ -95,7 +98,7 @@ class Judge:
                 asked = error.headers.get("Retry-After", "")
                 if error.code not in _PASSING:
                     raise JudgeError(f"{self.url}: the judge refuses ({said})") from error
-            except (OSError, ValueError) as error:
+            except (OSError, ValueError, HTTPException) as error:
                 said, asked = str(error), ""
             if attempt + 1 < _TRIES:
                 time.sleep(float(asked) if asked.isdigit() else self.wait * 2**attempt)

@@ -7,10 +7,10 @@ from typing import Any
 
 from infinipot.errors import ResultsError
 from infinipot.evaluate.benchmarks import Benchmark, find_benchmark
-from infinipot.evaluate.judge import read_verdicts
+from infinipot.evaluate.judge import read_verdicts, verdicts_path
 from infinipot.evaluate.protocols import find_protocol
 from infinipot.evaluate.records import Scored
-from infinipot.evaluate.results import Record, Run, differences, read_run
+from infinipot.evaluate.results import Record, Run, differences, read_run, times_path
 
 # What may differ between the shards of one run,
 _OF_A_SHARD = ("shard", "videos", "questions")
@@ -68,7 +68,8 @@ def read_runs(paths: Sequence[Path]) -> list[Whole]:
             model and its memory, so that their numbers do not compare.
     """
     shards: dict[str, list[Run]] = {}
-    for path in dict.fromkeys(paths):
+    beside = {name(path) for path in paths for name in (times_path, verdicts_path)}  # as a shell's *.jsonl gives them
+    for path in dict.fromkeys(path for path in paths if path not in beside):
         run = read_verdicts(read_run(path))
         shards.setdefault(repr(_shared(run)), []).append(run)
     wholes = [_whole(runs) for runs in shards.values()]

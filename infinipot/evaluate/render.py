@@ -70,11 +70,20 @@ def _panel(axes: Axes, section: Section) -> None:
             axes.barh(len(names), 100 * one.value, color=_OWN)
             if one.low is not None and one.high is not None:
                 axes.plot([100 * one.low, 100 * one.high], [len(names)] * 2, color="black")
+            _number(axes, 100 * one.value, len(names), 100 * (one.high or one.value))
         names.append(run.name)
     for row in section.published:
-        axes.barh(len(names), row.values.get("overall", 0.0), color=_PUBLISHED)
+        axes.barh(len(names), row.values["overall"], color=_PUBLISHED)
+        _number(axes, row.values["overall"], len(names), row.values["overall"])
         names.append(row.name)
     axes.set_yticks(range(len(names)), names)
     axes.invert_yaxis()
     axes.set(xlim=(0, 100), xlabel="%", title=section.title)
     axes.spines[["top", "right"]].set_visible(False)
+
+
+def _number(axes: Axes, value: float, bar: int, end: float) -> None:
+    """Writes a bar's number behind it: one of 0 would show nothing."""
+    axes.annotate(
+        f"{value:.1f}", (end, bar), xytext=(4, 0), textcoords="offset points", va="center", annotation_clip=False
+    )

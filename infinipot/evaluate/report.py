@@ -1,5 +1,6 @@
 """What runs came to: tables of shares with their intervals, of differences, and of what it took. Prints nothing."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -8,8 +9,9 @@ from typing import Any
 
 from infinipot.evaluate.bootstrap import DRAWS, Difference, Estimate, difference, estimate
 from infinipot.evaluate.merge import Whole
+from infinipot.evaluate.protocols import find_protocol
 from infinipot.evaluate.published import Published, published
-from infinipot.evaluate.results import Record
+from infinipot.evaluate.results import Record, differences
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +84,9 @@ def _section(runs: tuple[Whole, ...], draws: int) -> Section:
     settings = first.settings
     scores = [run.scored() for run in runs]
     rows: dict[str, Published] = {}
-    if settings["protocol"] != "lmms-eval":  # other prompts, other averages: not the published setting
+    if _as_published(first):
         for run in runs:
-            frames = run.settings["sampling"]["frames"]
+            frames = settings["sampling"]["frames"]
             for row in published(settings["benchmark"], settings["variant"], run.settings["model"], frames):
                 rows[f"{row.where} {row.model} {row.name}"] = row
     return Section(
@@ -95,6 +97,15 @@ def _section(runs: tuple[Whole, ...], draws: int) -> Section:
         costs=tuple(cost(run) for run in runs),
         published=tuple(rows.values()),
     )
+
+
+def _as_published(run: Whole) -> bool:
+    """Whether what it asks, and shows, is what was published: the whole benchmark, and the protocol's own frames."""
+    settings = run.settings
+    if settings["protocol"] == "lmms-eval" or settings["limit"] is not None:
+        return False
+    frames = asdict(find_protocol(settings["protocol"]).frames(run.benchmark))
+    return not list(differences(json.loads(json.dumps(frames)), settings["sampling"]))
 
 
 def cost(run: Whole) -> Cost:

@@ -24,6 +24,11 @@ except ImportError:  # Windows: nothing there keeps two runs off one file
 FORMAT = 1
 Record = dict[str, Any]
 
+_OPENING = b'{"type": "'
+"""What every line begins with."""
+_OF_WHAT_IS_THERE = ("annotations", "videos", "questions")
+"""Settings that change where a video that was missing is there now."""
+
 
 class Journal:
     """A JSON Lines file that only grows, written by one process at a time.
@@ -35,20 +40,24 @@ class Journal:
         records: what it held when it was opened.
 
     Raises:
-        ResultsError: it cannot be written, another process writes to it, or a line in it is no record.
+        ResultsError: it cannot be written, another process writes to it, or it holds something else, which is then
+            left as it is.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = open(path, "ab+")  # noqa: SIM115
+            self._file = open(path, "ab+", buffering=0)  # noqa: SIM115
         except OSError as error:
             raise ResultsError(f"{path}: the results cannot be written here: {error.strerror}") from error
         try:
             self._lock()
             self._file.seek(0)
-            self.records, whole = _parse(path, self._file.read())
+            content = self._file.read()
+            self.records, whole = _parse(path, content)
+            if not _is_ours(content):
+                raise ResultsError(f"{path}: it holds something else than a run; give another --output")
             self._file.truncate(whole)
             _sync_folder(path.parent)
         except BaseException:
@@ -56,10 +65,20 @@ class Journal:
             raise
 
     def append(self, record: Mapping[str, Any]) -> None:
-        """Adds a line, and returns when it is on disk."""
-        self._file.write(json.dumps(record, ensure_ascii=False, allow_nan=False).encode() + b"\n")
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        """Adds a line, and returns when it is on disk.
+
+        Raises:
+            ResultsError: it cannot be written, on a disk that is full for one.
+        """
+        left = memoryview(json.dumps(record, ensure_ascii=False, allow_nan=False).encode() + b"\n")
+        try:
+            while left:
+                left = left[self._file.write(left) :]
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise ResultsError(
+                f"{self.path}: a line cannot be written: {error.strerror}; what was written stays, to be gone on with"
+            ) from error
 
     def close(self) -> None:
         self._file.close()
@@ -79,6 +98,8 @@ class Journal:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise ResultsError(f"{self.path}: another run is writing to it; give this one another --output") from error
+        except OSError:  # a network file system that has no locks
+            return
 
 
 class Results:
@@ -126,8 +147,9 @@ class Results:
             raise ResultsError(f"{path}: its first line is not the header of a run; give another --output")
         if changed := list(differences(old, header | {"device": old.get("device")})):
             named = "; ".join(changed[:3]) + (f", and {len(changed) - 3} more" if len(changed) > 3 else "")
+            mend = "; --retry takes up videos that were missing" if changed[0].startswith("annotations") else ""
             raise ResultsError(
-                f"{path} holds a run with other settings ({named}): go on with the same, or give another --output"
+                f"{path} holds a run with other settings ({named}): go on with the same, or give another --output{mend}"
             )
 
     def answer(self, record: Record, times: Record) -> None:
@@ -201,11 +223,19 @@ def read_lines(path: Path) -> list[Record]:
         raise ResultsError(f"{path}: it cannot be read: {error.strerror}") from error
 
 
-def forget_problems(path: Path) -> int:
-    """Takes the lines of problems out of a run's file, so that what they are about is tried again; returns how many."""
+def forget_problems(path: Path, settings: Record) -> int:
+    """Takes the lines of problems out of a run's file, so that what they are about is tried again; returns how many.
+
+    The header is then that of `settings` in what depends on which videos are there. A file of a run that differs in
+    more is left as it is.
+    """
     with Journal(path) as journal:
-        kept = [line for line in journal.records if line.get("type") != "problem"]
-        if len(kept) < len(journal.records):
+        if not journal.records or list(differences(_lasting(journal.records[0]["settings"]), _lasting(settings))):
+            return 0
+        header, *lines = journal.records
+        now = {name: settings[name] for name in _OF_WHAT_IS_THERE}
+        kept = [header | {"settings": header["settings"] | now}, *(one for one in lines if one["type"] != "problem")]
+        if kept != journal.records:
             beside = path.with_name(path.name + ".new")
             beside.unlink(missing_ok=True)
             with Journal(beside) as copy:
@@ -232,6 +262,17 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any], name: str = "") 
             yield f"{where}: {json.dumps(before)} there, {json.dumps(now)} now"
 
 
+def _lasting(settings: Record) -> Record:
+    """As JSON has them, without what depends on which videos are there."""
+    kept = {name: value for name, value in settings.items() if name not in _OF_WHAT_IS_THERE}
+    return dict(json.loads(json.dumps(kept)))
+
+
+def _is_ours(content: bytes) -> bool:
+    """Whether a file is one of a run, or holds its first bytes: of another nothing may be cut off."""
+    return _OPENING.startswith(content.rstrip(b"\0")[: len(_OPENING)])
+
+
 def _parse(path: Path, content: bytes) -> tuple[list[Record], int]:
     """The records, and the bytes that they take; what stands behind the last end of a line was cut short."""
     whole = content.rfind(b"\n") + 1
@@ -241,7 +282,7 @@ def _parse(path: Path, content: bytes) -> tuple[list[Record], int]:
             record = json.loads(line)
         except ValueError:
             record = None
-        if not isinstance(record, dict):
+        if not isinstance(record, dict) or not isinstance(record.get("type"), str):
             raise ResultsError(f"{path}: line {number} is no record of a run")
         records.append(record)
     return records, whole

@@ -6,11 +6,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from infinipot.errors import ResultsError
 from infinipot.evaluate.benchmarks import Benchmark
 from infinipot.evaluate.metrics import score
 from infinipot.evaluate.protocols import find_protocol
 from infinipot.evaluate.records import Item, Problem, Question
-from infinipot.evaluate.results import Record, Results
+from infinipot.evaluate.results import Record, Results, forget_problems, read_run
 from infinipot.evaluate.watch import Answer, Event, Origin, Setup, Trouble, Watched, versions
 
 
@@ -115,6 +116,7 @@ def evaluate(
     output: Path,
     *,
     seed: int = 0,
+    retry: bool = False,
     on_progress: Callable[[Progress], None] = lambda progress: None,
 ) -> Progress:
     """Asks what the file does not answer yet; a file that is not there is begun.
@@ -125,6 +127,7 @@ def evaluate(
         engine: where.
         output: the run's file.
         seed: of answers that a protocol draws by lot.
+        retry: try again what could not be used before, and what was not there.
         on_progress: called at the beginning and after each event.
 
     Returns:
@@ -136,6 +139,9 @@ def evaluate(
     """
     origin = engine.origin()
     header = _settings(plan, setup, seed) | origin.settings
+    if retry and output.is_file():
+        _require_same_questions(plan, output)
+        forget_problems(output, header)
     with Results(output, header, origin.device, versions()) as results:
         for problem in plan.problems:
             results.problem(problem.where, problem.what)
@@ -208,6 +214,18 @@ def _settings(plan: Plan, setup: Setup, seed: int) -> Record:
         "positions": setup.positions,
         "seed": seed,
     }
+
+
+def _require_same_questions(plan: Plan, output: Path) -> None:
+    """Before what is asked changes under a run: what it answered has to be asked still, and as it was."""
+    asked = {question.id: question for item in plan.items for question in item.questions}
+    for line in read_run(output).answers:
+        question = asked.get(line["question"])
+        if question is None or (question.text, question.answer) != (line["asked"], line["reference"]):
+            raise ResultsError(
+                f"{output}: the question {line['question']} that it answers is not one of this run's any more, since "
+                "the annotations, or the videos of this shard or limit, are others now: give another --output"
+            )
 
 
 def _jobs(plan: Plan, results: Results) -> Iterator[Job]:

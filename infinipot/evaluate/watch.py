@@ -188,10 +188,10 @@ class Watcher:
                 for frame in video:
                     while due and due[0].at is not None and due[0].at < frame.time:
                         yield self._ask(stream, item, due.popleft(), times)
-                    stream.watch(frame)
-                    times.append(frame.time)
                     if not due:
                         break
+                    stream.watch(frame)
+                    times.append(frame.time)
                 while due:
                     yield self._ask(stream, item, due.popleft(), times)
                 seconds = {"wall": time.perf_counter() - begun, **stream.stats().seconds}
@@ -209,7 +209,7 @@ class Watcher:
         begun = time.perf_counter()
         try:
             text = stream.ask(prompt, max_new_tokens=protocol.max_new_tokens(benchmark, question))
-        except (InfinipotError, torch.OutOfMemoryError) as error:
+        except _VIDEO_FAULTS as error:
             return Trouble(_in_a_line(error), (question.id,))
         stats = stream.stats()
         return Answer(

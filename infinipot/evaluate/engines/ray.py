@@ -4,18 +4,20 @@ The driver alone writes results. Answers reach it one by one, as each comes, so 
 was answered: its video goes to another worker, which watches it again for the questions that are left.
 """
 
+import logging
 import os
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import ray
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import RayError, RayTaskError
 
 from infinipot import InfinipotError
 from infinipot.evaluate.records import Item, Question
+from infinipot.evaluate.results import differences
 from infinipot.evaluate.run import Job
 from infinipot.evaluate.watch import Answer, Event, Loading, Origin, Setup, Trouble, Watched, Watcher, versions
 
@@ -62,12 +64,14 @@ class RayEngine:
 
     Args:
         loading, setup: of the model and its streams, in every worker.
-        address: of a cluster, such as "ray://host:10001" or "auto"; by default one is started on this machine.
+        address: of a cluster, such as "auto" on one of its machines; by default one is started on this machine.
+            Not "ray://...": that client does not pass on answers as they come.
         workers: how many.
-        gpus: that each gets; with more than one, its layers are spread over them.
+        gpus: that each gets, a part of one or whole ones; with more than one, its layers are spread over them.
 
     Raises:
-        InfinipotError: the cluster cannot be reached or is too small, or the workers do not agree in versions.
+        InfinipotError: the cluster cannot be reached or is too small, or the workers do not agree in versions or in
+            what their answers depend on.
         ModelError, CapError: what a worker met when it loaded the model.
     """
 
@@ -78,6 +82,7 @@ class RayEngine:
         self._arguments = (loading, setup)
         self._workers = workers
         self._seats: list[_Seat] = []
+        self._origin: Origin | None = None
         self._starting: dict[Any, Any] = {}
         self._deaths: dict[str, int] = {}
         self._busy = self._wall = 0.0
@@ -89,14 +94,16 @@ class RayEngine:
             self._kind: Any = ray.remote(num_cpus=1, num_gpus=gpus, max_restarts=0)(_Worker)
             for _ in range(workers):
                 self._hire()
-            (first, *_), _ = ray.wait(list(self._starting), num_returns=1)
-            self._origin = self._seat(first)
+            while not self._seats:
+                (first, *_), _ = ray.wait(list(self._starting), num_returns=1)
+                self._seat(first)
         except BaseException:
             self.close()
             raise
         self._started_in = time.perf_counter() - begun
 
     def origin(self) -> Origin:
+        assert self._origin is not None, "a worker is ready when the engine is"
         return self._origin
 
     def pids(self) -> list[int]:
@@ -111,10 +118,10 @@ class RayEngine:
             while waiting and idle:
                 seat, job = idle.pop(), waiting.popleft()
                 tasks[self._begin(seat, job)] = _Task(job, seat)
+            ready: Any
             (ready, *_), _ = ray.wait([*tasks, *self._starting], num_returns=1)
             if ready in self._starting:
-                self._seat(ready)
-                idle.append(self._seats[-1])
+                idle.extend(self._seat(ready))
                 continue
             task = tasks[ready]
             try:
@@ -122,13 +129,13 @@ class RayEngine:
             except StopIteration:
                 idle.append(tasks.pop(ready).seat)
                 continue
-            except RayActorError:
-                self._seats.remove(tasks.pop(ready).seat)
+            except RayTaskError as error:
+                raise error.cause from None
+            except RayError:  # the worker is gone, or its machine, or Ray ended it for the memory that it took
+                self._dismiss(tasks.pop(ready).seat)
                 self._hire()
                 yield from self._again(task, waiting)
                 continue
-            except RayTaskError as error:
-                raise error.cause from None
             _note(task, event)
             self._busy += event.seconds["wall"] if isinstance(event, Watched) else 0.0
             self._wall = time.perf_counter() - begun
@@ -158,20 +165,32 @@ class RayEngine:
         actor = self._kind.remote(*self._arguments)
         self._starting[actor.start.remote()] = actor
 
-    def _seat(self, started: Any) -> Origin:
-        """Takes a worker that has loaded the model into the pool."""
+    def _seat(self, started: Any) -> list[_Seat]:
+        """Takes a worker that has loaded the model into the pool; of one that died over it, the others do the work."""
         actor = self._starting.pop(started)
         try:
             origin, worker_versions, pid = ray.get(started)
         except RayTaskError as error:
             raise error.cause from None
-        except RayActorError as error:
+        except RayError as error:
+            if self._seats or self._starting:
+                return []
             why = str(error).strip().rpartition("\n")[2].strip()
             raise InfinipotError(f"a Ray worker died while it loaded the model ({why})") from error
         if worker_versions != versions():
             raise InfinipotError(f"a Ray worker has other versions ({worker_versions}) than are here ({versions()})")
+        if apart := list(differences((self._origin or origin).settings, origin.settings)):
+            raise InfinipotError(
+                f"the Ray workers would answer differently ({'; '.join(apart)}): give --dtype, --memory"
+            )
+        self._origin = self._origin or origin
         self._seats.append(_Seat(actor, pid))
-        return origin
+        return self._seats[-1:]
+
+    def _dismiss(self, seat: _Seat) -> None:
+        """Takes a worker out of the pool, and off its machine if it was only out of reach."""
+        self._seats.remove(seat)
+        ray.kill(seat.actor)
 
     def _again(self, task: _Task, waiting: deque[Job]) -> Iterator[tuple[Item, Event]]:
         """What a dead worker left goes to the next one, unless its video has killed enough of them."""
@@ -187,20 +206,39 @@ class RayEngine:
 
 
 def _connect(address: str | None, workers: int) -> None:
+    if address is not None and address.startswith("ray://"):
+        raise InfinipotError(
+            f"Ray at {address}: a Ray client does not pass on answers as they come; start infinipot on a machine of "
+            'the cluster, with "auto" for the address'
+        )
     local: dict[str, Any] = {"num_cpus": max(workers, os.cpu_count() or 1), "include_dashboard": False}
     try:
-        ray.init(address=address or "local", log_to_driver=False, logging_level="ERROR", **({} if address else local))
+        ray.init(
+            address=address or "local", log_to_driver=False, logging_level=logging.ERROR, **({} if address else local)
+        )
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         raise InfinipotError(f"Ray at {address or 'this machine'} cannot be reached: {error}") from error
 
 
 def _require_room(workers: int, gpus: float) -> None:
-    """Ray would wait without end for what a cluster does not have."""
-    there = ray.cluster_resources()
-    for kind, each in (("CPU", 1.0), ("GPU", gpus)):
-        if workers * each > there.get(kind, 0.0):
-            has = there.get(kind, 0.0)
-            raise InfinipotError(f"{workers} workers of {each:g} {kind} each need more than the {has:g} that Ray has")
+    """Ray would wait without end for what a cluster does not have: a worker's share has to be on one machine."""
+    machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    room = sum(_room(machine, gpus) for machine in machines)
+    if room < workers:
+        has = " and ".join(f"{sum(machine.get(kind, 0.0) for machine in machines):g} {kind}" for kind in ("CPU", "GPU"))
+        raise InfinipotError(
+            f"{workers} workers of 1 CPU and {gpus:g} GPU each are more than the {room} that fit: Ray has {has} "
+            f"on {len(machines)} machines"
+        )
+
+
+def _room(machine: Mapping[str, float], gpus: float) -> int:
+    """How many workers a machine holds; a worker's part of a GPU is a part of a single one."""
+    cpus = int(machine.get("CPU", 0.0))
+    if not gpus:
+        return cpus
+    there = int(machine.get("GPU", 0.0))
+    return min(cpus, there * int(1 / gpus) if gpus < 1 else int(there / gpus))
 
 
 def _note(task: _Task, event: Event) -> None:

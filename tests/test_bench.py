@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from infinipot import CapError, InfinipotError, Model, Stats, policies
+from infinipot import CapError, InfinipotError, Model, PolicyError, Stats, policies
 from infinipot.bench import cost, machine, plan, results, run, statistics, tables, watch
 from infinipot.bench.case import CELLS, Case, Holder, Scene, usual_block
 from infinipot.bench.journal import Journal
@@ -216,6 +216,19 @@ def test_a_memory_that_the_engine_refuses_is_told_and_disturbs_no_other() -> Non
     assert other.answers
     assert Record.from_dict(json.loads(json.dumps(refused.as_dict()))) == refused
     assert Record.from_dict(json.loads(json.dumps(other.as_dict()))) == other
+
+
+def test_a_policy_that_refuses_at_its_first_compression_disturbs_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(stream: StubStream, frame: Any) -> None:
+        stream.frames += 1
+        if stream.options["policy"] == "tar" and stream.frames > 3:
+            raise PolicyError("too few patches")
+
+    monkeypatch.setattr(StubStream, "watch", refuse)
+    model: Any = Stub()
+    refused, other = watch.run(model, [Case(SCENE, holder_of("tar")), Case(SCENE, holder_of("uniform"))])
+    assert (refused.error, refused.answers) == ("too few patches", ())
+    assert other.answers
 
 
 # Going on

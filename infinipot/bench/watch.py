@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from infinipot import CapError, Model, Stream
+from infinipot import CapError, Model, PolicyError, Stream
 from infinipot.bench.case import CELLS, Case, Holder, Scene
 from infinipot.bench.machine import resident
 from infinipot.embedded.scenery import Footage
@@ -193,7 +193,7 @@ class _Seat:
         try:
             for stream in self._watching(frame.time):
                 stream.watch(frame)
-        except CapError as error:
+        except (CapError, PolicyError) as error:
             self._error = str(error)
 
     def ask(self, question: Question, time: float) -> None:
@@ -202,7 +202,7 @@ class _Seat:
             return
         try:
             given = stream.ask(question.text, max_new_tokens=LONGEST_ANSWER, remember=self._remember)
-        except CapError as error:
+        except (CapError, PolicyError) as error:
             self._error = str(error)
             return
         delay = None if question.event is None else time - question.event

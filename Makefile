@@ -30,7 +30,7 @@ lint: setup
 	$(BIN)/mypy
 
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto
 
 test-lmms-eval: $(LMMS_EVAL_VENV)/.done
 	$(LMMS_EVAL_VENV)/bin/python -m pytest tests/lmms_eval
@@ -44,7 +44,7 @@ $(LMMS_EVAL_VENV)/.done: pyproject.toml tests/lmms_eval/constraints.txt
 bench: setup
 	$(BIN)/python benchmarks/compression.py
 	$(BIN)/python benchmarks/endless.py
-	$(BIN)/python benchmarks/recall.py
+	$(BIN)/infinipot bench needle
 
 clean:
 	rm -rf $(VENV) $(LMMS_EVAL_VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

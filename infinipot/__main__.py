@@ -2,4 +2,5 @@
 
 from infinipot.cli import main
 
-main(prog_name="infinipot")
+if __name__ == "__main__":  # a process that the benchmark starts reads this file, too
+    main(prog_name="infinipot")

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from families import BUILDERS
+from hypothesis import settings
 
 from infinipot import Stream
 from infinipot.audio import RATE, Sound
@@ -18,6 +19,8 @@ from infinipot.video import Frame
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 torch.set_num_threads(1)
+settings.register_profile("infinipot", deadline=None)  # a busy machine is no failure
+settings.load_profile("infinipot")
 
 
 def build(name: str, modality: str = "video", **shape: Any) -> Model:

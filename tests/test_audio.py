@@ -90,7 +90,7 @@ def test_time_stamps_that_are_a_little_off_make_no_pause(tmp_path):
     assert joined(open_audio(path))[1] == [0.0, 0.5, 1.0, 1.5, 2.0, 2.5]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.integers(1, 20_000), min_size=1, max_size=8), st.floats(0, 2), st.floats(0.01, 3))
 def test_pieces_of_any_length_are_cut_anew_and_none_is_lost(lengths, start, length):
     sound = np.random.default_rng(0).uniform(-1, 1, sum(lengths)).astype(np.float32)

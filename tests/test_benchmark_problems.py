@@ -245,7 +245,7 @@ def miniature(request, tmp_path_factory):
     return name, variant, LAYOUTS[name](tmp_path_factory.mktemp(name), variant)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=40, suppress_health_check=list(HealthCheck))
 @given(st.data())
 def test_nothing_that_annotations_hold_raises(miniature, data):
     """Whatever stands in a field of a real annotation, or in its place: items and problems, nothing else."""

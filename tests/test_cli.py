@@ -339,9 +339,13 @@ def test_a_failure_while_watching_ends_the_conversation_with_exit_code_1(
 def start(*args: str, **pipes: int) -> subprocess.Popen[str]:
     root = str(Path(embedded.__file__).parents[2])
     environment = os.environ | {"PYTHONPATH": root, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        [sys.executable, "-m", "infinipot", *args], text=True, env=environment, stdout=-1, stderr=-1, **pipes
-    )
+    heard = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs start deaf to it
+    try:
+        return subprocess.Popen(
+            [sys.executable, "-m", "infinipot", *args], text=True, env=environment, stdout=-1, stderr=-1, **pipes
+        )
+    finally:
+        signal.signal(signal.SIGINT, heard)
 
 
 def test_ctrl_c_while_watching_is_exit_code_130_and_one_line() -> None:

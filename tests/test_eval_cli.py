@@ -94,7 +94,7 @@ def test_what_could_not_be_used_is_told_counted_and_exit_code_3(data: Path) -> N
 @pytest.mark.parametrize(
     ("args", "code", "said"),
     [
-        (("mlvu", "--data", "nowhere", *EMBEDDED), 1, "nowhere does not exist"),
+        (("mlvu", "--data", "nowhere", *EMBEDDED), 1, "there is no data folder nowhere"),
         (("mlvu", "--data", ".", *EMBEDDED), 1, "json/1_plotQA.json"),
         (("mlvu", "--data", "mlvu", *EMBEDDED, "--policy", "infinipot"), 1, "did you mean"),
         (("mlvu", "--data", "mlvu", *EMBEDDED, "--memory", "50"), 1, "too small"),

@@ -168,7 +168,7 @@ KINDS = (
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     st.lists(st.one_of(watching, watching, asking, rebasing), min_size=1, max_size=12),
     st.sampled_from(KINDS),

@@ -124,7 +124,7 @@ def situations(draw: st.DrawFn, whole_patches: bool = False) -> tuple[VideoToken
 
 
 @every_policy
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(data=st.data())
 def test_selects_budget_distinct_tokens_of_each_head(spec: str, data: st.DataObject) -> None:
     policy = policies.make(spec)

@@ -55,7 +55,7 @@ def whole(hearing: Model, sound: np.ndarray) -> torch.Tensor:
 # Spectra
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.integers(500, 3 * CHUNK + 500),
     st.lists(st.integers(1, CHUNK), min_size=1, max_size=4).filter(lambda pieces: sum(pieces) > 2000),

@@ -33,7 +33,7 @@ steps = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps, st.sampled_from(["infinipot-v", "infinipot-v:combine=union", "streaming-llm", "random"]))
 def test_no_call_into_the_memory_ever_passes_the_cap(qwen, steps, policy):
     most = 0
@@ -440,7 +440,7 @@ def test_a_closed_stream_says_so(qwen):
 # Many streams, many sizes
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(st.booleans(), st.integers(1, 7), st.booleans()), min_size=4, max_size=12))
 def test_streams_interleaved_in_any_way_answer_as_each_does_alone(qwen, turns):
     def play(only: bool | None) -> dict[bool, list]:
@@ -580,7 +580,7 @@ def test_a_hundred_thousand_patches_stay_in_the_trained_range():
         assert (position >= 0).all()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(st.tuples(st.sampled_from([0.1, 1.0, 60.0, 1e5]), st.integers(1, 120), st.booleans()), max_size=15),
     st.sampled_from(["random", "sliding-window", "streaming-llm", "uniform"]),

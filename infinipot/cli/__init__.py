@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from infinipot import InfinipotError, __version__
+from infinipot.cli.bench import bench
 from infinipot.cli.demo import demo
 from infinipot.cli.eval import eval_group
 from infinipot.cli.lists import models, policies
@@ -51,5 +52,5 @@ def main() -> None:
     """
 
 
-for command in (watch, demo, policies, models, eval_group):
+for command in (watch, demo, policies, models, eval_group, bench):
     main.add_command(command)

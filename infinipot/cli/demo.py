@@ -11,14 +11,20 @@ from infinipot import policies
 from infinipot.cli.output import Meter, clock, load_quietly, print_json, versions
 from infinipot.embedded import demo as embedded
 from infinipot.embedded.demo import Demo, Reply
-from infinipot.embedded.world import HELD_OUT_SEEDS
+from infinipot.embedded.scenery import BACKGROUNDS, Footage
+from infinipot.embedded.world import HELD_OUT_SEEDS, Clip
 from infinipot.policies import Policy
 
 _FORMATS = (".png", ".svg", ".pdf")
+_DEFAULT_MINUTES = 60.0
 
 
-@click.command(short_help="See it work: a small packaged model on a synthetic video.")
-@click.option("--minutes", type=click.FloatRange(min=0.5), default=10.0, show_default=True, help="Length of the video.")
+@click.command(short_help="See it work: a small packaged model on an hour of video.")
+@click.option(
+    "--minutes", type=click.FloatRange(min=0.5), help="Length of the video.  [default: 60, or that of --video]"
+)
+@click.option("--background", type=click.Choice(BACKGROUNDS), default="still", show_default=True, help="Of the video.")
+@click.option("--video", help="A file or address: its pictures, over and over, are the background.")
 @click.option("--memory", default="512", show_default=True, help="The cap: tokens, or an amount such as 1MiB.")
 @click.option("--policy", default="infinipot-v", show_default=True, help="What stays: see `infinipot policies`.")
 @click.option("--compare", default="sliding-window", show_default=True, help='A second policy beside, or "none".')
@@ -27,7 +33,7 @@ _FORMATS = (".png", ".svg", ".pdf")
     type=click.IntRange(min=0),
     default=HELD_OUT_SEEDS.start,
     show_default=True,
-    help="Which video and questions.",
+    help="Which shapes and questions.",
 )
 @click.option(
     "--plot",
@@ -37,33 +43,53 @@ _FORMATS = (".png", ".svg", ".pdf")
     help="Where the picture goes: .png, .svg or .pdf.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object per question, and a summary.")
-def demo(minutes: float, memory: str, policy: str, compare: str, seed: int, plot: Path, as_json: bool) -> None:
-    """See it work: a small packaged model watches a synthetic video in a small memory. Downloads nothing.
+def demo(
+    minutes: float | None,
+    background: str,
+    video: str | None,
+    memory: str,
+    policy: str,
+    compare: str,
+    seed: int,
+    plot: Path,
+    as_json: bool,
+) -> None:
+    """See it work: a small packaged model watches an hour of video in a small memory. Downloads nothing.
 
-    Coloured shapes come and go for a few seconds each. The model is asked what it saw, at several moments; a full
-    cache would need many times the memory. Everything printed is measured in the run.
+    Six coloured shapes come and go for a few seconds each, before a synthetic background or your own video. The model
+    is asked what it saw, at several moments; a full cache would need many times the memory. Everything printed is
+    measured in the run.
     """
     if plot.suffix not in _FORMATS or not plot.parent.is_dir():
         raise click.UsageError(f"--plot {plot}: give a file that ends in {', '.join(_FORMATS)}, in an existing folder")
     compared = _policies(policy, compare)
+    clip = _clip(minutes, background, video, seed)
     model = load_quietly("embedded")
-    meter = Meter(60 * minutes)
+    meter = Meter(len(clip) / clip.fps)
 
     def show(replies: list[Reply]) -> None:
         with meter.hidden():
             _print_json_replies(replies, compared) if as_json else _print_replies(replies)
 
     if not as_json:
-        _introduce(minutes, compared)
+        _introduce(clip, video, compared)
     with meter:
-        result = embedded.run(
-            model, compared, memory=memory, minutes=minutes, seed=seed, on_frame=meter.update, on_replies=show
-        )
+        result = embedded.run(model, compared, clip=clip, memory=memory, on_frame=meter.update, on_replies=show)
     embedded.plot(result, plot)
     if as_json:
-        _print_json_summary(result, minutes, seed, plot)
+        _print_json_summary(result, clip, plot)
     else:
         _print_summary(result, plot)
+
+
+def _clip(minutes: float | None, background: str, video: str | None, seed: int) -> Clip:
+    """Six shapes, all different, before the background that was asked for."""
+    behind: str | Footage = background
+    if video is not None:
+        behind = Footage(video, seconds=60 * (minutes or _DEFAULT_MINUTES))
+        minutes = minutes or max(1.0, behind.seconds / 60)
+    seconds = 60 * (minutes or _DEFAULT_MINUTES)
+    return Clip(seed, seconds, embedded.FPS, embedded.EVENTS, behind, cast="varied")
 
 
 def _policies(policy: str, compare: str) -> list[Policy]:
@@ -72,9 +98,10 @@ def _policies(policy: str, compare: str) -> list[Policy]:
     return list({one.spec: one for one in made}.values())
 
 
-def _introduce(minutes: float, compared: list[Policy]) -> None:
+def _introduce(clip: Clip, video: str | None, compared: list[Policy]) -> None:
+    where = f"drawn into {video}" if video else "that come and go"
     click.echo(
-        f"{clock(60 * minutes)} of coloured shapes that come and go, watched at {embedded.FPS:g} frames/s.\n"
+        f"{clock(len(clip) / clip.fps)} of coloured shapes {where}, watched at {clip.fps:g} frames/s.\n"
         f"Each question is answered from what the memory holds by then.\n"
     )
     click.secho(f"  {'right answer':18}" + "".join(f"{policy.name:20}" for policy in compared), dim=True)
@@ -84,7 +111,10 @@ def _print_replies(replies: list[Reply]) -> None:
     """The questions of one moment, and how each policy did."""
     click.secho(f"\nat {clock(replies[0].time)}", bold=True)
     for reply in replies:
-        click.echo(f"  {reply.question.text}\n  {reply.question.answer:18}", nl=False)
+        click.echo(f"  {reply.question.text}", nl=False)
+        if reply.question.event is not None:
+            click.secho(f"  ({clock(reply.time - reply.question.event)} ago)", dim=True, nl=False)
+        click.echo(f"\n  {reply.question.answer:18}", nl=False)
         for answer, right in zip(reply.answers, reply.right, strict=True):
             click.secho(f"{'✓' if right else '✗'} {answer:18}", fg="green" if right else "red", nl=False)
         click.echo()
@@ -115,12 +145,12 @@ def _print_json_replies(replies: list[Reply], compared: list[Policy]) -> None:
         print_json({"type": "answer", "time": reply.time, **asdict(reply.question), "answers": answers})
 
 
-def _print_json_summary(result: Demo, minutes: float, seed: int, plot: Path) -> None:
+def _print_json_summary(result: Demo, clip: Clip, plot: Path) -> None:
     print_json(
         {
             "type": "summary",
-            "minutes": minutes,
-            "seed": seed,
+            "minutes": len(clip) / clip.fps / 60,
+            "seed": clip.seed,
             "plot": str(plot),
             "versions": versions(),
             "scores": [

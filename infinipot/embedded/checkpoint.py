@@ -24,11 +24,14 @@ from transformers import (
 from transformers.models.qwen2.tokenization_qwen2 import PRETOKENIZE_REGEX
 
 from infinipot.embedded import world
+from infinipot.embedded.drawing import SIZE
 
 PATCH, MERGE, TEMPORAL_PATCH = 8, 2, 2
 TOKENS_PER_SECOND = 2
 MAX_POSITION = 1024  # training covers positions up to here
-HIDDEN = 128
+HIDDEN, LAYERS = 128, 5
+# Sixteen frequencies in turn for time, rows and columns, so that each axis has fast and slow ones.
+MROPE_SECTION = [2, 1, 1] * 4
 SPECIAL_TOKENS = (
     "<|endoftext|>",
     "<|im_start|>",
@@ -62,10 +65,12 @@ CHAT_TEMPLATE = (
 
 def sentences() -> Iterator[str]:
     """Every sentence form of the world, for the tokenizer's merges."""
-    yield from (SYSTEM, "system", "user", "assistant", "yes", "no", "none", " none", *world.NUMBERS)
-    yield from (world.LIST_COLOUR_FIRST, world.LIST_SHAPE_FIRST)
+    yield from (SYSTEM, "system", "user", "assistant", "yes", "no", "none", " none")
+    yield from (*world.NUMBERS, *world.PLACES, *world.THIRDS, *(f" {word}" for word in (*world.PLACES, *world.THIRDS)))
+    yield from world.LISTINGS
     for colour, shape in product(world.COLOURS, world.SHAPES):
-        about = {"colour": colour, "shape": shape, "one": f"{colour} {shape}", "other": f"{colour} {shape}"}
+        name = f"{colour} {shape}"
+        about = {"colour": colour, "shape": shape, "name": name, "one": name, "other": name}
         yield from (f"{colour} {shape}, {colour} {shape}", f"{shape} {colour}, {shape} {colour}")
         for wordings in world.WORDINGS.values():
             yield from (wording.format(**about) for wording in wordings)
@@ -109,7 +114,7 @@ def token_id(tokenizer: PreTrainedTokenizerBase, token: str) -> int:
 
 def build_processor() -> Qwen2_5_VLProcessor:
     """Frames of 64x64 pixels stay as they are; larger ones shrink to at most four times as many pixels."""
-    pixels = {"shortest_edge": world.SIZE**2, "longest_edge": 4 * world.SIZE**2}
+    pixels = {"shortest_edge": SIZE**2, "longest_edge": 4 * SIZE**2}
     grid: dict[str, Any] = {"patch_size": PATCH, "merge_size": MERGE, "temporal_patch_size": TEMPORAL_PATCH}
     return Qwen2_5_VLProcessor(
         image_processor=Qwen2VLImageProcessor(size=pixels, **grid),
@@ -120,34 +125,34 @@ def build_processor() -> Qwen2_5_VLProcessor:
 
 
 def build_model(tokenizer: Qwen2Tokenizer, seed: int) -> Qwen2_5_VLForConditionalGeneration:
-    """The untrained model: a vision tower of 2 blocks and a language model of 4 layers, 1.3 M parameters."""
+    """The untrained model: a vision tower of 2 blocks and a language model of 5 layers, 1.5 M parameters."""
     end_of_text, end_of_turn = token_id(tokenizer, "<|endoftext|>"), token_id(tokenizer, "<|im_end|>")
     config = Qwen2_5_VLConfig(
         text_config={
             "vocab_size": len(tokenizer),
             "hidden_size": HIDDEN,
-            "intermediate_size": 3 * HIDDEN,
-            "num_hidden_layers": 4,
+            "intermediate_size": 2 * HIDDEN,
+            "num_hidden_layers": LAYERS,
             "num_attention_heads": 4,
             "num_key_value_heads": 2,
             "max_position_embeddings": MAX_POSITION,
             "rms_norm_eps": 1e-6,
             "initializer_range": 0.04,
-            "rope_parameters": {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [4, 6, 6]},
+            "rope_parameters": {"rope_type": "default", "rope_theta": 1e6, "mrope_section": MROPE_SECTION},
             "bos_token_id": end_of_text,
             "eos_token_id": end_of_turn,
             "pad_token_id": end_of_text,
         },
         vision_config={
             "depth": 2,
-            "hidden_size": 96,
+            "hidden_size": 128,
             "intermediate_size": 256,
             "num_heads": 4,
             "patch_size": PATCH,
             "spatial_merge_size": MERGE,
             "temporal_patch_size": TEMPORAL_PATCH,
             "tokens_per_second": TOKENS_PER_SECOND,
-            "window_size": world.SIZE,
+            "window_size": SIZE,
             "fullatt_block_indexes": [1],
             "out_hidden_size": HIDDEN,
             "initializer_range": 0.04,

@@ -74,9 +74,8 @@ def run(
     model: Model,
     policies: Sequence[Policy],
     *,
+    clip: Clip,
     memory: int | str,
-    minutes: float,
-    seed: int,
     on_frame: Callable[[Stats], None] = lambda stats: None,
     on_replies: Callable[[list[Reply]], None] = lambda replies: None,
 ) -> Demo:
@@ -85,22 +84,20 @@ def run(
     Args:
         model: the embedded model.
         policies: one stream each.
+        clip: what is watched; its seed draws the questions, too.
         memory: the cap of each stream.
-        minutes: length of the clip.
-        seed: of the clip and the questions; see `infinipot.embedded.world` for which the model was not trained on.
         on_frame: called after each frame with the state of the first stream.
         on_replies: called after the questions of each moment.
 
     Raises:
         CapError: the cap is too small or too large, or a policy that never evicts is full.
     """
-    clip = Clip(seed, 60 * minutes, FPS, EVENTS)
-    draw = np.random.default_rng(seed)
+    draw = np.random.default_rng(clip.seed)
     due = moments(clip)
     replies: list[Reply] = []
     history = []
     with ExitStack() as opened:
-        streams = [opened.enter_context(model.stream(memory, policy, fps=FPS)) for policy in policies]
+        streams = [opened.enter_context(model.stream(memory, policy, fps=clip.fps)) for policy in policies]
         for frame in clip:
             for stream in streams:
                 stream.watch(frame)

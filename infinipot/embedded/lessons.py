@@ -1,91 +1,145 @@
 """What the model is taught and asked: clips, questions and turns put into sequences, each from one seed."""
 
+from dataclasses import dataclass
+
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from infinipot.embedded.checkpoint import MAX_POSITION, TOKENS_PER_SECOND
-from infinipot.embedded.sequence import Pixels, Sequence, see
-from infinipot.embedded.world import Clip, Question
+from infinipot.embedded.scenery import BACKGROUNDS
+from infinipot.embedded.sequence import Look, Pixels, Sequence, see
+from infinipot.embedded.world import KINDS, Clip, Event, Question
 
-TEXT_ROOM = 100  # positions left for text behind the longest video
+TEXT_ROOM = 150  # positions left for text behind the longest video
 SLOWEST, FASTEST = 0.25, 2.0  # frames a second
+ODD_SHARE = 0.4  # of clips with events enough have an odd one out for sure: the rarest question, and slow to learn
+ASKED_AT_ONCE, LISTED_AT_ONCE = 13, 2  # turns at one moment of a training clip, and how many of them list
+Moment = tuple[float, float]  # times of the two frames of a temporal patch, in seconds
+
+
+def glimpses(seed: int, patches: int, *, calm: bool) -> Pixels:
+    """Every other of `2 * patches` temporal patches of a clip with as many events as it has room for.
+
+    A `calm` clip has a still background and no crowd.
+    """
+    rng = np.random.default_rng((seed, 1))
+    background, crowd = ("still", 0) if calm else (str(rng.choice(BACKGROUNDS)), None)
+    clip = Clip(seed, 4 * patches / FASTEST, FASTEST, 4 * patches // 5, background, crowd=crowd)
+    return see(clip, [(4 * k / FASTEST, (4 * k + 1) / FASTEST) for k in range(patches)])
 
 
 def lesson(tokenizer: PreTrainedTokenizerBase, seed: int, patches: int) -> tuple[Sequence, Pixels]:
-    """A training sequence: `patches` temporal patches of a clip, many questions at their end and before.
+    """A training sequence: about `patches` temporal patches of a clip, many questions at their end and before.
 
-    Frame rates vary, and the stream may pause, so that positions up to MAX_POSITION occur. Sometimes a turn
-    stays in the dialogue and the video goes on behind it; sometimes the last patch is an odd frame, twice.
+    Frame rates vary, and in half of the cases stretches in which nothing happens are left out, as a camera with motion
+    detection does, so that positions up to MAX_POSITION occur. Sometimes a turn stays in the dialogue and the video
+    goes on behind it; sometimes the last patch is an odd frame, twice.
     """
     rng = np.random.default_rng((seed, 1))
-    room = MAX_POSITION - TEXT_ROOM
-    slowest = max(SLOWEST, 2 * TOKENS_PER_SECOND * patches / room)
-    fps = float(np.exp(rng.uniform(np.log(slowest), np.log(FASTEST))))
-    clip = _clip(seed, patches, fps)
-    times = [index / fps for index in range(2 * patches)]
+    most_seconds = (MAX_POSITION - TEXT_ROOM) / TOKENS_PER_SECOND
+    whole = patches * int(rng.choice([1, 1, 2, 4]))
+    slowest = max(SLOWEST, 2 * whole / most_seconds)
+    fps = float(np.exp(rng.uniform(np.log(slowest), np.log(max(slowest, FASTEST)))))
+    most_events = max(1, 2 * patches // 5)
+    few = min(most_events, 8)
+    events = int(rng.integers(0, few + 1) if rng.random() < 0.85 else rng.integers(few, most_events + 1))
+    cast = "odd" if events > 2 and rng.random() < ODD_SHARE else None
+    # It goes on two patches longer than it is watched, so that watching may end within an event.
+    clip = Clip(seed, 2 * (whole + 2) / fps, fps, events, str(rng.choice(BACKGROUNDS)), cast)
+    moments = _without_stillness(clip, [(2 * k / fps, (2 * k + 1) / fps) for k in range(whole)], patches, rng)
     if rng.random() < 0.15:
-        times[-1] = times[-2]
-    starts = np.array(times[::2]) + _pauses(rng, patches, room / TOKENS_PER_SECOND - times[-1])
-    stops = {patches - 1, *rng.integers(patches, size=max(1, patches // 16)).tolist()}
+        moments[-1] = (moments[-1][0], moments[-1][0])
+    stops = {len(moments) - 1, *_stops(clip, moments, rng)}
     sequence = Sequence(tokenizer)
     sequence.open_video()
     span = 0
-    for k in range(patches):
-        sequence.patch(starts[k] - starts[span])
+    for k, (start, at) in enumerate(moments):
+        sequence.patch(start - moments[span][0])
         if k not in stops:
             continue
-        at = times[2 * k + 1]
         _ask(sequence, clip, at, rng)
-        if k < patches - 1 and rng.random() < 0.4:
+        if k < len(moments) - 1 and rng.random() < 0.4:
             remembered = clip.questions(at, rng)
             question = remembered[rng.integers(len(remembered))]
             sequence.turn(question.kind, question.text, question.answer, behind_video=True)
             sequence.resume_video()
             span = k + 1
-    return sequence, see(clip, times)
+    return sequence, see(clip, moments)
 
 
 def exam(
-    tokenizer: PreTrainedTokenizerBase, seed: int, patches: int, fps: float
+    tokenizer: PreTrainedTokenizerBase, clip: Clip, patches: int, rng: np.random.Generator
 ) -> tuple[Sequence, Pixels, list[Question]]:
-    """`patches` temporal patches at an even rate, then a question of every kind, each as if asked alone."""
-    clip = _clip(seed, patches, fps)
-    times = [index / fps for index in range(2 * patches)]
+    """The first `patches` temporal patches of a clip, then a question of every kind, each as if asked alone."""
+    moments = [(2 * k / clip.fps, (2 * k + 1) / clip.fps) for k in range(patches)]
     sequence = Sequence(tokenizer)
     sequence.open_video()
-    for time in times[::2]:
-        sequence.patch(time)
-    questions = clip.questions(times[-1], np.random.default_rng((seed, 2)), plain=True)
+    for start, _ in moments:
+        sequence.patch(start)
+    questions = clip.questions(moments[-1][1], rng, plain=True)
     for question in questions:
         with sequence.branch():
             sequence.turn(question.kind, question.text, question.answer, behind_video=True)
-    return sequence, see(clip, times), questions
+    return sequence, see(clip, moments), questions
 
 
-def _clip(seed: int, patches: int, fps: float) -> Clip:
-    """A clip that goes on two patches longer than it is watched, so that watching may end within an event."""
-    return Clip(seed, 2 * (patches + 2) / fps, fps)
+def _without_stillness(clip: Clip, moments: list[Moment], patches: int, rng: np.random.Generator) -> list[Moment]:
+    """Leaves out runs of patches without an event until `patches` are left; the first and the last patch stay."""
+    free = [k for k, pair in enumerate(moments) if not any(map(clip.visible, pair)) and 0 < k < len(moments) - 1]
+    run = int(rng.choice([1, 4, 16]))
+    order = rng.random(len(moments) // run + 1).repeat(run)
+    left_out = sorted(free, key=lambda k: (order[k], k))[: max(0, len(moments) - patches)]
+    return [moment for k, moment in enumerate(moments) if k not in set(left_out)]
 
 
-def _pauses(rng: np.random.Generator, patches: int, most: float) -> np.ndarray:
-    """Seconds that the stream has stood still before each patch: `[patches]`, none in half of the cases."""
-    if rng.random() < 0.5:
-        return np.zeros(patches)
-    count = int(rng.integers(1, 4))
-    pauses = np.zeros(patches)
-    pauses[rng.integers(patches, size=count)] = rng.dirichlet(np.ones(count)) * rng.uniform(0, most)
-    pauses[0] = 0
-    return np.cumsum(pauses)
+def _stops(clip: Clip, moments: list[Moment], rng: np.random.Generator) -> list[int]:
+    """Patches after which to ask, one in 24; half of them while a shape is there or has just gone."""
+    count = max(1, len(moments) // 24)
+    busy = [k for k, pair in enumerate(moments) if any(map(clip.visible, pair))] or [0]
+    return [int(rng.choice(busy) if rng.random() < 0.5 else rng.integers(len(moments))) for _ in range(count)]
 
 
 def _ask(sequence: Sequence, clip: Clip, at: float, rng: np.random.Generator) -> None:
-    """Branches with two rounds of questions and both listings, now and then one as a follow-up of another."""
-    turns = {(q.kind, q.text, q.answer) for _ in range(2) for q in clip.questions(at, rng)}
-    turns |= {("list", request, answer) for request, answer in clip.listings(at)}
-    order = sorted(turns)
-    rng.shuffle(order)
-    while order:
+    """Branches with questions of all kinds and the listings, now and then one as a follow-up of another."""
+    of_kind: dict[str, list[_Turn]] = {kind: [] for kind in KINDS}
+    for question in clip.every_question(at, rng):
+        looks = _looks(clip, question, at)
+        of_kind[question.kind].append(_Turn(question.kind, question.text, question.answer, looks))
+    named = tuple(Look(1, 0, (number,), number) for number in range(len(clip.seen(at))))
+    turns = [_Turn("list", request, answer, named) for request, answer in clip.listings(at)]
+    turns = [turns[i] for i in rng.permutation(len(turns))[:LISTED_AT_ONCE]]
+    waiting = [[turns[i] for i in rng.permutation(len(turns))] for turns in of_kind.values() if turns]
+    while waiting and len(turns) < ASKED_AT_ONCE:
+        turns.extend(asked.pop() for asked in waiting)  # one of each kind a round
+        waiting = [asked for asked in waiting if asked]
+    turns = [turns[i] for i in rng.permutation(len(turns))]
+    while turns:
         with sequence.branch():
-            sequence.turn(*order.pop(), behind_video=True)
-            while order and rng.random() < 0.25:
-                sequence.turn(*order.pop(), behind_video=False)
+            turns.pop().put(sequence, behind_video=True)
+            while turns and rng.random() < 0.25:
+                turns.pop().put(sequence, behind_video=False)
+
+
+@dataclass(frozen=True, slots=True)
+class _Turn:
+    kind: str
+    question: str
+    answer: str
+    looks: tuple[Look, ...]
+
+    def put(self, sequence: Sequence, *, behind_video: bool) -> None:
+        sequence.turn(self.kind, self.question, self.answer, behind_video=behind_video, looks=self.looks)
+
+
+def _looks(clip: Clip, question: Question, at: float) -> tuple[Look, ...]:
+    """Two heads look at the events that a question names; for the odd one out, first at what comes again and again."""
+
+    def numbers(*events: Event) -> tuple[int, ...]:
+        return tuple(clip.events.index(event) for event in events)
+
+    if question.kind == "odd":
+        regulars = [event for event in clip.seen(at) if event not in question.about]
+        return (Look(0, 0, numbers(*regulars)), Look(1, 1, numbers(*question.about)))
+    if not question.about:
+        return ()
+    return (Look(0, 0, numbers(question.about[0])), Look(0, 1, numbers(question.about[-1])))

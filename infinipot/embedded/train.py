@@ -3,7 +3,8 @@
     python -m infinipot.embedded.train --out runs/embedded
 
 Every training clip is seen once. A run that was stopped resumes from its folder, which holds `log.jsonl`,
-`state.pt` (to resume) and `export/` (the checkpoint, as `from_pretrained` loads it).
+`state.pt` (to resume) and `export/` (the checkpoint, as `from_pretrained` loads it). What a step learns depends on its
+number and the seed alone.
 """
 
 import argparse
@@ -19,33 +20,77 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch.nn import functional as F  # noqa: N812
+from torch.utils.data import DataLoader, Dataset
 
-from infinipot.embedded.checkpoint import build_model, build_processor, token_id
-from infinipot.embedded.examine import Case, Counts, add, answer, look, tally
-from infinipot.embedded.lessons import lesson
-from infinipot.embedded.sequence import IGNORE, collate
+from infinipot.embedded.checkpoint import build_model, build_processor, build_tokenizer, token_id
+from infinipot.embedded.forward import Counts, add, answer, attend_in_chunks, look, tally
+from infinipot.embedded.lessons import glimpses, lesson
+from infinipot.embedded.probes import Probes, look_loss
+from infinipot.embedded.sequence import IGNORE, Batch, Pixels, collate, join
 from infinipot.embedded.world import COLOURS, FIRST_TRAINING_SEED, SHAPES
 
-VISION_STEPS = 800  # at first the vision tower is trained alone, then everything
-VISION_CLIPS, VISION_PATCHES = 16, 8  # clips a step, temporal patches each
-CLIPS_A_STEP = {4: 10, 8: 8, 16: 5, 32: 3, 64: 2}  # then, by their temporal patches
-PEAK_RATE, LAST_RATE, WARM_UP = 1.2e-3, 5e-5, 100
+VISION_STEPS = 5000  # at first the vision tower is trained alone, then everything
+CALM_STEPS = 1000  # at the very first on shapes before still backgrounds
+VISION_CLIPS, VISION_PATCHES = 4, 8  # clips a step, temporal patches each
+CLIPS_A_STEP = {4: 8, 8: 6, 16: 4, 32: 2, 64: 1}  # then, by their temporal patches
+# Up to which share of that training clips of each of these lengths are how frequent.
+CURRICULUM = (
+    (0.25, (0.4, 0.5, 0.1, 0.0, 0.0)),
+    (0.5, (0.1, 0.35, 0.4, 0.15, 0.0)),
+    (0.75, (0.0, 0.2, 0.35, 0.3, 0.15)),
+    (1.0, (0.0, 0.1, 0.25, 0.35, 0.3)),
+)
+PEAK_RATE, LAST_RATE, WARM_UP = 1.5e-3, 2e-5, 100
 REPORT_EVERY = 25  # steps
 
 
+def progress_of(step: int, steps: int) -> float:
+    """How much of the training of everything is done, 0 to 1."""
+    return max(0, step - VISION_STEPS) / (steps - VISION_STEPS)
+
+
 def clip_length(rng: np.random.Generator, progress: float) -> int:
-    """Temporal patches of the clips of a step: short at first, up to 64 later, mostly long in the end."""
-    lengths = list(CLIPS_A_STEP)
-    if progress > 0.55:
-        return int(rng.choice(lengths, p=[0.1, 0.1, 0.3, 0.3, 0.2]))
-    return int(rng.choice(lengths[: 2 if progress < 0.25 else 3 if progress < 0.4 else 5]))
+    """Temporal patches of the clips of a step: short ones until looking up is learned, up to 64 later."""
+    shares = next(shares for until, shares in CURRICULUM if progress <= until)
+    return int(rng.choice(list(CLIPS_A_STEP), p=shares))
 
 
 def learning_rate(step: int, progress: float) -> float:
-    """Warm-up, PEAK_RATE for 60 % of the training, then a cosine down to LAST_RATE."""
+    """Warm-up, PEAK_RATE for half of the training of everything, then a cosine down to LAST_RATE."""
     warm = min(1.0, (step + 1) / WARM_UP)
-    decay = min(1.0, max(0.0, (progress - 0.6) / 0.4))
+    decay = min(1.0, max(0.0, (progress - 0.5) / 0.5))
     return warm * (LAST_RATE + (PEAK_RATE - LAST_RATE) * (1 + math.cos(math.pi * decay)) / 2)
+
+
+def answer_loss(logits: torch.Tensor, targets: torch.Tensor, batch: Batch) -> torch.Tensor:
+    """Cross-entropy of the answer tokens; answers count alike, however many tokens they have."""
+    owners = batch.answers[:, 1:][batch.answers[:, 1:] != IGNORE]
+    lengths = torch.bincount(owners)
+    return (F.cross_entropy(logits, targets, reduction="none") / lengths[owners]).sum() / len(lengths)
+
+
+class Lessons(Dataset[tuple[Pixels, Batch | None]]):
+    """What the steps that are due learn from, in a training of `steps` steps; made when it is asked for."""
+
+    def __init__(self, seed: int, due: range, steps: int) -> None:
+        self._seed, self._due, self._steps = seed, due, steps
+        self._tokenizer = build_tokenizer()
+
+    def __len__(self) -> int:
+        return len(self._due)
+
+    def __getitem__(self, index: int) -> tuple[Pixels, Batch | None]:
+        """What there is to see and, once the vision tower is not alone any more, the sequences about it."""
+        step = self._due[index]
+        rng = np.random.default_rng((self._seed, step))
+        first = FIRST_TRAINING_SEED + 100 * step
+        if step < VISION_STEPS:
+            calm = step < CALM_STEPS
+            return join(glimpses(first + i, VISION_PATCHES, calm=calm) for i in range(VISION_CLIPS)), None
+        patches = clip_length(rng, progress_of(step, self._steps))
+        cases = [lesson(self._tokenizer, first + i, patches) for i in range(CLIPS_A_STEP[patches])]
+        batch = collate([sequence for sequence, _ in cases], [pixels for _, pixels in cases])
+        return batch.pixels, batch
 
 
 class Run:
@@ -55,26 +100,33 @@ class Run:
         self.out, self.seed = out, seed
         out.mkdir(parents=True, exist_ok=True)
         self.processor = build_processor()
-        self.tokenizer = self.processor.tokenizer
+        tokenizer = self.processor.tokenizer
         self.colours, self.shapes = (
-            [token_id(self.tokenizer, f"Ġ{word}") for word in (*words, "none")] for words in (COLOURS, SHAPES)
+            [token_id(tokenizer, f"Ġ{word}") for word in (*words, "none")] for words in (COLOURS, SHAPES)
         )
-        self.model = build_model(self.tokenizer, seed)
-        self.optimizer = torch.optim.AdamW(self.model.parameters(), betas=(0.9, 0.98), weight_decay=0.02)
+        self.model = build_model(tokenizer, seed)
+        attend_in_chunks(self.model)
+        self.probes = Probes()
+        parameters = [*self.model.parameters(), *self.probes.parameters()]
+        self.optimizer = torch.optim.AdamW(parameters, betas=(0.9, 0.98), weight_decay=0.02, fused=True)
         self.step, self.seconds = 0, 0.0
         if (state := out / "state.pt").exists():
             saved = torch.load(state)
             self.model.load_state_dict(saved["model"])
+            self.probes.load_state_dict(saved["probes"])
             self.optimizer.load_state_dict(saved["optimizer"])
             self.step, self.seconds = saved["step"], saved["seconds"]
 
-    def train(self, steps: int, minutes: float, save_every: float, report: Callable[[dict], None]) -> None:
-        """Train to `steps` steps or `minutes` minutes, whichever is first, over all resumptions."""
+    def train(
+        self, steps: int, save_every: float, report: Callable[[dict[str, float]], None], stop: int | None = None
+    ) -> None:
+        """Train to `steps` steps over all resumptions, or only to step `stop` for now."""
         started = time.monotonic() - self.seconds
         saved = self.seconds
         answers: list[Counts] = []
-        while self.step < steps and self.seconds < 60 * minutes:
-            losses, right = self.learn(max(self.step / steps, self.seconds / (60 * minutes)))
+        lessons = Lessons(self.seed, range(self.step, stop or steps), steps)
+        for pixels, batch in DataLoader(lessons, batch_size=None, num_workers=1, prefetch_factor=8):
+            losses, right = self.learn(pixels, batch, progress_of(self.step, steps))
             self.step += 1
             self.seconds = time.monotonic() - started
             answers.append(right)
@@ -88,23 +140,18 @@ class Run:
                 saved = self.seconds
         self.save()
 
-    def learn(self, progress: float) -> tuple[dict[str, float], Counts]:
+    def learn(self, pixels: Pixels, batch: Batch | None, progress: float) -> tuple[dict[str, float], Counts]:
         """One step on clips never seen before; the answers are counted before the weights change."""
-        rng = np.random.default_rng((self.seed, self.step))
-        vision_alone = self.step < VISION_STEPS
-        patches = VISION_PATCHES if vision_alone else clip_length(rng, progress)
-        clips = VISION_CLIPS if vision_alone else CLIPS_A_STEP[patches]
-        first = FIRST_TRAINING_SEED + 100 * self.step
-        cases = [lesson(self.tokenizer, first + i, patches) for i in range(clips)]
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.step, progress)
-        visual = look(self.model, cases)
-        losses = {"vision": self.vision_loss(visual, cases)}
-        counts: Counts = {"cells": self.recognised(visual, cases)}
-        if not vision_alone:
-            batch = collate([sequence for sequence, _ in cases])
-            logits, targets = answer(self.model, batch, visual)
-            losses["answers"] = F.cross_entropy(logits, targets)
+        visual = look(self.model, pixels)
+        losses = {"vision": self.vision_loss(visual, pixels)}
+        counts: Counts = {"cells": self.recognised(visual, pixels)}
+        if batch:
+            logits, targets, hidden = answer(self.model, batch, visual)
+            losses["answers"] = answer_loss(logits, targets, batch)
+            losses |= self.probes.decoder_loss(hidden, batch, batch.ids == self.model.config.video_token_id)
+            losses |= look_loss(self.model.model.language_model, hidden, batch)
             counts |= tally(logits, targets, batch)
         self.optimizer.zero_grad()
         torch.stack(list(losses.values())).sum().backward()
@@ -112,34 +159,35 @@ class Run:
         self.optimizer.step()
         return {name: loss.item() for name, loss in losses.items()}, counts
 
-    def vision_loss(self, visual: torch.Tensor, cases: list[Case]) -> torch.Tensor:
-        """How badly the visual tokens say, in word embeddings, what colour and shape their cells show."""
+    def vision_loss(self, visual: torch.Tensor, pixels: Pixels) -> torch.Tensor:
+        """How badly visual tokens say, in word embeddings, the colour and shape in their cells, and what probes ask."""
         terms = []
-        for logits, labels in self._readings(visual, cases):
+        for logits, labels in self._readings(visual, pixels):
             weight = visual.new_ones(logits.shape[1])
             weight[-1] = 0.2  # most cells are empty
             terms.append(F.cross_entropy(logits, labels, weight=weight, ignore_index=IGNORE))
-        return torch.stack(terms).sum()
+        return torch.stack([*terms, self.probes.vision_loss(visual, pixels)]).sum()
 
-    def recognised(self, visual: torch.Tensor, cases: list[Case]) -> tuple[int, int]:
+    def recognised(self, visual: torch.Tensor, pixels: Pixels) -> tuple[int, int]:
         """Of the cells that show a shape: how many say both colour and shape right, and how many there are."""
-        (colours, colour), (shapes, shape) = self._readings(visual, cases)
+        (colours, colour), (shapes, shape) = self._readings(visual, pixels)
         shown = (colour != IGNORE) & (colour < len(COLOURS))
         right = (colours.argmax(-1) == colour) & (shapes.argmax(-1) == shape)
         return int((right & shown).sum()), int(shown.sum())
 
-    def _readings(self, visual: torch.Tensor, cases: list[Case]) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    def _readings(self, visual: torch.Tensor, pixels: Pixels) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """For colours and for shapes: logits `[cells, words]` and labels `[cells]`."""
         embeddings = self.model.model.language_model.embed_tokens.weight
         return [
-            (visual @ embeddings[self.colours].T, torch.cat([pixels.colours for _, pixels in cases])),
-            (visual @ embeddings[self.shapes].T, torch.cat([pixels.shapes for _, pixels in cases])),
+            (visual @ embeddings[self.colours].T, pixels.colours),
+            (visual @ embeddings[self.shapes].T, pixels.shapes),
         ]
 
     def save(self) -> None:
         """Write `state.pt` and `export/`; an interruption leaves the earlier ones whole."""
         state = {
             "model": self.model.state_dict(),
+            "probes": self.probes.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "step": self.step,
             "seconds": self.seconds,
@@ -157,8 +205,7 @@ def main() -> None:
     """The command line; see the module's docstring."""
     parser = argparse.ArgumentParser(description="Train the embedded model.")
     parser.add_argument("--out", type=Path, required=True, help="folder of the run; an earlier one is resumed")
-    parser.add_argument("--steps", type=int, default=4000)
-    parser.add_argument("--minutes", type=float, default=60, help="stop after so many minutes of training")
+    parser.add_argument("--steps", type=int, default=9200)
     parser.add_argument("--save-every", type=float, default=3, help="minutes between saves")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
@@ -167,11 +214,11 @@ def main() -> None:
     run = Run(args.out, args.seed)
     with (args.out / "log.jsonl").open("a", buffering=1) as log:
 
-        def report(line: dict) -> None:
+        def report(line: dict[str, float]) -> None:
             print(json.dumps(line), file=log)
             print(*(f"{name} {value}" for name, value in line.items()), file=sys.stderr, flush=True)
 
-        run.train(args.steps, args.minutes, args.save_every, report)
+        run.train(args.steps, args.save_every, report)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""A small synthetic world: coloured shapes that come and go before a still background.
+"""A small synthetic world: coloured shapes that come and go before a background, and questions about them.
 
 A case is a number: `Clip(seed, ...)` always shows the same frames and events. Frames are rendered when they
-are asked for, so a clip of an hour needs no more memory than one of a second. Which seeds serve what:
+are asked for, so a clip of ten hours needs no more memory than one of a second. Which seeds serve what:
 
     0 ..      9_999    development: learning curves, choosing settings
     10_000 .. 99_999   held out: reported accuracies and tests
@@ -11,14 +11,16 @@ This file knows no model and no tokens.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 
+from infinipot.embedded.drawing import OUTLINE, SIZE, coverage
+from infinipot.embedded.scenery import Crowd, Scenery, scenery
 from infinipot.video.frame import Frame
 
-SIZE = 64  # pixels, both sides of a frame
 HELD_OUT_SEEDS = range(10_000, 100_000)
 FIRST_TRAINING_SEED = 1_000_000
 
@@ -31,8 +33,12 @@ COLOURS: dict[str, tuple[int, int, int]] = {
     "white": (240, 240, 240),
 }
 SHAPES = ("circle", "square", "triangle", "cross", "diamond", "ring")
-NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight")
-KINDS = ("colour", "shape", "first", "count", "now")
+PLACES = ("top left", "top right", "bottom left", "bottom right")
+NUMBERS = ("zero", "one", "two", "three", "four", "five", "many")  # many: six and more
+THIRDS = ("beginning", "middle", "end")
+NAMES = tuple(f"{colour} {shape}" for colour in COLOURS for shape in SHAPES)
+CASTS = ("varied", "regulars", "odd")
+KINDS = ("colour", "shape", "where", "first", "count", "when", "now", "odd")
 
 # The first wording of a kind is the plain one.
 WORDINGS: dict[str, tuple[str, ...]] = {
@@ -42,12 +48,20 @@ WORDINGS: dict[str, tuple[str, ...]] = {
         "Which colour was the {shape}?",
     ),
     "shape": ("Which shape was {colour}?", "What shape was {colour}?", "What was the {colour} shape?"),
+    "where": ("Where was the {name}?", "In which corner was the {name}?"),
     "first": ("Which came first, the {one} or the {other}?", "Which was first, the {one} or the {other}?"),
     "count": ("How many shapes have appeared so far?", "How many shapes have there been?"),
+    "when": ("In which third was the {name}?", "When was the {name}?"),
     "now": ("Is there a shape now?", "Is a shape there now?"),
+    "odd": ("Which was the odd one out?", "What was the odd one out?"),
 }
-LIST_COLOUR_FIRST = "List all shapes, colour first."
-LIST_SHAPE_FIRST = "List all shapes, shape first."
+LISTINGS = (
+    "List all shapes, colour first.",
+    "List all shapes, shape first.",
+    "List all shapes and their corners.",
+    "List all shapes and their thirds.",
+)
+LONGEST_LIST = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,15 +87,49 @@ class Event:
     def name(self) -> str:
         return f"{self.colour} {self.shape}"
 
+    def centre(self, time: float) -> tuple[float, float]:
+        """Where it is at `time`: x, y in pixels."""
+        return self.x + self.dx * (time - self.start), self.y + self.dy * (time - self.start)
+
+    @property
+    def place(self) -> str | None:
+        """The corner of the frame that it kept to, one of PLACES; None where that is not clear."""
+        corners = {(y > SIZE / 2, x > SIZE / 2) for x, y in (self.centre(self.start), self.centre(self.end))}
+        near = min(abs(c - SIZE / 2) for at in (self.start, self.end) for c in self.centre(at))
+        if len(corners) > 1 or near < 3:
+            return None
+        low, right = corners.pop()
+        return PLACES[2 * low + right]
+
+    def third(self, at: float) -> str | None:
+        """In which third of the time from 0 to `at` it was, one of THIRDS; None where that is not clear."""
+        if at <= 0:
+            return None
+        margin = 0.03 * at
+        for number, name in enumerate(THIRDS):
+            begin, end = number * at / 3, (number + 1) * at / 3
+            if self.start >= begin + margin * (number > 0) and min(self.end, at) <= end - margin * (number < 2):
+                return name
+        return None
+
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A question with exactly one right answer, among `choices`; a guess is right by `chance`."""
+    """A question with exactly one right answer, among `choices`; a guess is right by `chance`.
+
+    `about` are the events that it names or describes, in its order; none where it asks about the stream as a whole.
+    """
 
     kind: str
     text: str
     answer: str
     choices: tuple[str, ...]
+    about: tuple[Event, ...] = ()
+
+    @property
+    def event(self) -> float | None:
+        """When the earliest event that it is about began, in seconds."""
+        return min((event.start for event in self.about), default=None)
 
     @property
     def chance(self) -> float:
@@ -92,32 +140,50 @@ class Clip:
     """A stream of the synthetic world, `seconds` long, watched at `fps` frames a second.
 
     Iterating yields `Frame`s at times 0, 1/fps, 2/fps, ... Events begin and end on frame times, last 4 to 8
-    frames (fewer where `events` leaves no room), and never overlap. Colours and shapes are each dealt from a
-    shuffled deck of six, so among the first six events every colour and every shape is unique.
+    frames (fewer where `events` leaves no room), and never overlap.
 
     Args:
         seed: the case; see the module's docstring for which seeds serve what.
         seconds: length of the stream.
         fps: frames a second.
         events: how many events; drawn from 0 to 8 (or as many as fit) when left out.
+        background: "still", "moving", "cuts" (see `infinipot.embedded.scenery`), or what `footage` made of a video.
+        cast: who appears; drawn from what suits `events` when left out.
+            "varied": colours and shapes are each dealt from a shuffled deck of six, so among the first six events
+            every colour and every shape is unique.
+            "regulars": one or two come again and again; a few guests, of other colours and shapes, come once.
+            "odd": one comes again and again, another one once.
+        crowd: grey shapes that move about all the time and are not asked for; drawn from 0 to 3 when left out.
     """
 
-    def __init__(self, seed: int, seconds: float, fps: float = 2.0, events: int | None = None) -> None:
+    def __init__(
+        self,
+        seed: int,
+        seconds: float,
+        fps: float = 2.0,
+        events: int | None = None,
+        background: str | Scenery = "still",
+        cast: str | None = None,
+        crowd: int | None = None,
+    ) -> None:
         self.seed, self.fps = seed, fps
         self.frame_count = round(seconds * fps)
         rng = np.random.default_rng(seed)
         room = self.frame_count // 5
         if events is None:
-            events = int(rng.integers(0, min(len(NUMBERS) - 1, room) + 1))
+            events = int(rng.integers(0, min(8, room) + 1))
         if events > room:
             raise ValueError(
                 f"{events} events do not fit {self.frame_count} frames; at most {room} do, or pass seconds="
                 f"{events * 5 / fps:g} or more"
             )
-        self._background = _background(rng)
-        self._noise = rng.normal(0, rng.uniform(2, 7), (2 * SIZE, 2 * SIZE, 3)).astype(np.float32)
-        self._flicker = float(rng.uniform(0, 0.06))
-        self.events: tuple[Event, ...] = tuple(self._schedule(rng, events))
+        roles = [cast] if cast else [each for each, likely in zip(CASTS, _likely(events), strict=True) if likely]
+        self.cast = cast or str(rng.choice(roles, p=[p for p in _likely(events) if p]))
+        names = _names(rng, self.cast, events)
+        self.events: tuple[Event, ...] = tuple(self._schedule(rng, names))
+        self._crowd = Crowd(rng, int(rng.integers(0, 4)) if crowd is None else crowd)
+        self._scenery = scenery(background, rng) if isinstance(background, str) else background
+        self._noise = rng.normal(0, rng.uniform(1, 7), (2 * SIZE, 2 * SIZE, 3)).astype(np.float32)
 
     def __len__(self) -> int:
         """The number of frames."""
@@ -146,13 +212,16 @@ class Clip:
         images = np.empty((len(times), SIZE, SIZE, 3), np.uint8)
         covered = np.zeros((len(times), SIZE, SIZE), np.float32)
         for i, time in enumerate(times):
+            image = self._scenery.at(time)
+            self._crowd.draw(image, time)
+            if event := self.visible(time):
+                x, y = event.centre(time)
+                covered[i] = coverage(event.shape, x, y, event.radius)
+                rim = coverage(event.shape, x, y, event.radius + OUTLINE)[..., None]
+                image *= 1 - 0.9 * rim
+                image += covered[i, ..., None] * (np.array(event.rgb, np.float32) - image)
             tick = round(time * 1000)
             top, left = (tick * 7919 + self.seed) % SIZE, (tick * 104_729 + self.seed) % SIZE
-            light = 1 + self._flicker * np.sin(0.7 * time)
-            image = self._background * np.float32(light)
-            if event := self.visible(time):
-                covered[i] = _coverage(event, time)
-                image += covered[i, ..., None] * (np.array(event.rgb, np.float32) - image)
             image += self._noise[top : top + SIZE, left : left + SIZE]
             images[i] = image.clip(0, 255)
         return images, covered
@@ -165,51 +234,67 @@ class Clip:
             rng: draws what is asked about, and the wording.
             plain: use the first wording of each kind only.
         """
+        drawn: dict[str, list[Question]] = {kind: [] for kind in KINDS}
+        for question in self.every_question(at, rng, plain):
+            drawn[question.kind].append(question)
+        return [of_kind[rng.integers(len(of_kind))] for of_kind in drawn.values() if of_kind]
+
+    def every_question(self, at: float, rng: np.random.Generator, plain: bool = False) -> Iterator[Question]:
+        """All questions with a single right answer once the frames up to time `at` are seen, each in one wording."""
+
+        def question(kind: str, answer: str, choices: tuple[str, ...], *about: Event, **words: str) -> Question:
+            wording = WORDINGS[kind][0 if plain else rng.integers(len(WORDINGS[kind]))]
+            return Question(kind, wording.format(**words), answer, choices, about)
+
         seen = self.seen(at)
-        colours, shapes, names = (Counter(getattr(e, key) for e in seen) for key in ("colour", "shape", "name"))
-        drawn: list[tuple[str, dict[str, str], str, tuple[str, ...]]] = []
-        if by_shape := [event for event in seen if shapes[event.shape] == 1]:
-            event = by_shape[rng.integers(len(by_shape))]
-            drawn.append(("colour", {"shape": event.shape}, event.colour, tuple(COLOURS)))
-        if by_colour := [event for event in seen if colours[event.colour] == 1]:
-            event = by_colour[rng.integers(len(by_colour))]
-            drawn.append(("shape", {"colour": event.colour}, event.shape, SHAPES))
-        if len(pair := [event for event in seen if names[event.name] == 1]) >= 2:
-            one, other = (pair[i] for i in rng.choice(len(pair), 2, replace=False))
-            first = min(one, other, key=lambda event: event.start).name
-            drawn.append(("first", {"one": one.name, "other": other.name}, first, (one.name, other.name)))
-        if len(seen) < len(NUMBERS):
-            drawn.append(("count", {}, NUMBERS[len(seen)], NUMBERS))
-        drawn.append(("now", {}, "yes" if self.visible(at) else "no", ("yes", "no")))
-        return [
-            Question(
-                kind,
-                WORDINGS[kind][0 if plain else rng.integers(len(WORDINGS[kind]))].format(**about),
-                answer,
-                choices,
-            )
-            for kind, about, answer, choices in drawn
-        ]
+        names = Counter(event.name for event in seen)
+        unique = [event for event in seen if names[event.name] == 1]
+        for event in _single(seen, "shape"):
+            yield question("colour", event.colour, tuple(COLOURS), event, shape=event.shape)
+        for event in _single(seen, "colour"):
+            yield question("shape", event.shape, SHAPES, event, colour=event.colour)
+        for event in unique:
+            if place := event.place:
+                yield question("where", place, PLACES, event, name=event.name)
+            if third := event.third(at):
+                yield question("when", third, THIRDS, event, name=event.name)
+        for first, second in combinations(unique, 2):
+            one, other = (first, second) if rng.random() < 0.5 else (second, first)
+            yield question("first", first.name, (one.name, other.name), one, other, one=one.name, other=other.name)
+        yield question("count", NUMBERS[min(len(seen), len(NUMBERS) - 1)], NUMBERS)
+        yield question("now", "yes" if self.visible(at) else "no", ("yes", "no"))
+        if len(names) == 2 and len(unique) == 1 and len(seen) > 2:
+            yield question("odd", unique[0].name, NAMES, unique[0])
 
     def listings(self, at: float) -> list[tuple[str, str]]:
-        """Requests for all events up to `at`, and their answers: "red circle, ..." and "circle red, ..."."""
-        seen = self.seen(at)
-        return [
-            (LIST_COLOUR_FIRST, ", ".join(event.name for event in seen) or "none"),
-            (LIST_SHAPE_FIRST, ", ".join(f"{event.shape} {event.colour}" for event in seen) or "none"),
-        ]
+        """Requests for all events up to `at`, and their answers: "red circle, ..." and "circle red, ...".
 
-    def _schedule(self, rng: np.random.Generator, count: int) -> Iterator[Event]:
-        if not count:
+        Each way round once more with the corner or the third, where that is clear: "circle red top left, ...".
+        """
+        seen = self.seen(at)
+        if len(seen) > LONGEST_LIST:
+            return []
+        answers = (
+            [event.name for event in seen],
+            [f"{event.shape} {event.colour}" for event in seen],
+            [f"{event.shape} {event.colour} {event.place or ''}".strip() for event in seen],
+            [f"{event.name} {event.third(at) or ''}".strip() for event in seen],
+        )
+        return [(request, ", ".join(answer) or "none") for request, answer in zip(LISTINGS, answers, strict=True)]
+
+    def _schedule(self, rng: np.random.Generator, names: Sequence[tuple[str, str]]) -> Iterator[Event]:
+        if not names:
             return
+        count = len(names)
         longest = min(8, self.frame_count // count - 1)
         lengths = rng.integers(min(4, longest), longest + 1, count)
-        # what is left over goes between the events, at least one empty frame behind each
+        # What is left over goes between the events, at least one empty frame behind each; now and then they come
+        # in bursts.
         spare = self.frame_count - int(lengths.sum()) - count
-        gaps = np.diff(np.sort(rng.integers(0, spare + 1, count)), prepend=0)
-        colours, shapes = _deal(rng, list(COLOURS), count), _deal(rng, list(SHAPES), count)
+        shares = rng.dirichlet(np.full(count + 1, rng.choice([0.3, 1.0])))[:count]
+        gaps = np.diff(np.floor(np.cumsum(shares) * (spare + 1)).clip(0, spare), prepend=0).astype(int)
         start = 0
-        for length, gap, colour, shape in zip(lengths.tolist(), gaps.tolist(), colours, shapes, strict=True):
+        for length, gap, (colour, shape) in zip(lengths.tolist(), gaps.tolist(), names, strict=True):
             start += gap
             duration = length / self.fps
             radius = rng.uniform(9, 13)
@@ -218,6 +303,32 @@ class Clip:
             red, green, blue = (np.array(COLOURS[colour]) + rng.integers(-15, 16, 3)).tolist()
             yield Event(colour, shape, begin, end, x, y, dx, dy, radius, (red, green, blue))
             start += length + 1
+
+
+def _single(events: Iterable[Event], attribute: str) -> list[Event]:
+    """The events that share their `attribute` with no other."""
+    events = list(events)
+    times = Counter(getattr(event, attribute) for event in events)
+    return [event for event in events if times[getattr(event, attribute)] == 1]
+
+
+def _likely(events: int) -> tuple[float, float, float]:
+    """How often each of CASTS is drawn for so many events."""
+    if events < 3:
+        return (1.0, 0.0, 0.0)
+    return (0.45, 0.2, 0.35) if events <= len(COLOURS) else (0.0, 0.7, 0.3)
+
+
+def _names(rng: np.random.Generator, cast: str, count: int) -> list[tuple[str, str]]:
+    """The colours and shapes of `count` events, in order."""
+    if cast == "varied":
+        return list(zip(_deal(rng, list(COLOURS), count), _deal(rng, list(SHAPES), count), strict=True))
+    colours, shapes = rng.permutation(list(COLOURS)).tolist(), rng.permutation(list(SHAPES)).tolist()
+    regulars = 1 if cast == "odd" else int(rng.integers(1, 3))
+    guests = 1 if cast == "odd" else int(rng.integers(1, 5))
+    guests = min(guests, max(1, count - regulars - 1))
+    order = [*range(regulars, regulars + guests), *(i % regulars for i in range(count - guests))]
+    return [(colours[i], shapes[i]) for i in rng.permutation(order[:count])]
 
 
 def _deal(rng: np.random.Generator, deck: list[str], count: int) -> list[str]:
@@ -231,38 +342,3 @@ def _path(rng: np.random.Generator, radius: float, duration: float) -> tuple[flo
     start = rng.uniform(low, high)
     goal = rng.uniform(low, high) if rng.random() < 1 / 3 else start
     return start, (goal - start) / duration
-
-
-def _background(rng: np.random.Generator) -> np.ndarray:
-    """A dim, greyish, blotchy surface: `[SIZE, SIZE, 3]` float32."""
-    base = rng.uniform(40, 110) + rng.uniform(-12, 12, 3)
-    surface = np.zeros((SIZE, SIZE), np.float32)
-    for cells, strength in ((4, 12), (16, 7), (64, 4)):
-        surface += np.kron(rng.normal(0, strength, (cells, cells)), np.ones((SIZE // cells, SIZE // cells)))
-    return (base + surface[..., None]).clip(10, 150).astype(np.float32)
-
-
-_Y, _X = np.mgrid[0:SIZE, 0:SIZE].astype(np.float32) + 0.5
-
-
-def _coverage(event: Event, time: float) -> np.ndarray:
-    """How much of each pixel the shape covers at `time`: `[SIZE, SIZE]` float32 in 0..1."""
-    elapsed = time - event.start
-    x, y = _X - np.float32(event.x + event.dx * elapsed), _Y - np.float32(event.y + event.dy * elapsed)
-    ax, ay, r = np.abs(x), np.abs(y), np.float32(event.radius)
-    match event.shape:  # signed distance to the outline, in pixels; negative inside
-        case "circle":
-            distance = np.hypot(x, y) - r
-        case "square":
-            distance = np.maximum(ax, ay) - 0.88 * r
-        case "triangle":
-            distance = np.maximum(0.894 * ax - 0.447 * (y + r), y - 0.8 * r)
-        case "cross":
-            distance = np.minimum(np.maximum(ax - r, ay - 0.3 * r), np.maximum(ay - r, ax - 0.3 * r))
-        case "diamond":
-            distance = (ax + ay - 1.1 * r) * 0.707
-        case "ring":
-            distance = np.abs(np.hypot(x, y) - 0.78 * r) - 0.22 * r
-        case _:
-            raise ValueError(f"no such shape: {event.shape!r}; there are {', '.join(SHAPES)}")
-    return (0.5 - distance).clip(0, 1)

@@ -63,7 +63,7 @@ class Qwen2VL(Family):
     def rotary(self) -> Rotary:
         parameters = self._text_config.rope_parameters
         require_static_rope(parameters, self.title)
-        axes = [axis for axis, width in enumerate(parameters["mrope_section"]) for _ in range(width)]
+        axes = [chunk % 3 for chunk, width in enumerate(parameters["mrope_section"]) for _ in range(width)]
         return Rotary(self.language_model.rotary_emb.inv_freq, axes)
 
 

@@ -1,0 +1,102 @@
+"""Finished cases in a file, so that a run that was stopped goes on where it was. Knows nothing of models.
+
+The first line says what all others depend on; each other line is a finished case. A line that was cut off when a run
+was killed is forgotten, and its case runs again.
+"""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Self
+
+from infinipot.bench.case import Case
+from infinipot.bench.watch import Record
+from infinipot.errors import InfinipotError
+
+
+class Journal:
+    """The file of a run. `open` makes it or goes on with it.
+
+    Attributes:
+        path: the file.
+        header: what the answers in it depend on.
+        records: finished cases.
+        costs: measurements of the section on cost, by what was measured.
+    """
+
+    def __init__(self, path: Path, header: dict[str, Any]) -> None:
+        self.path = path
+        self.header = header
+        self.records: dict[Case, Record] = {}
+        self.costs: dict[str, dict[str, Any]] = {}
+
+    @classmethod
+    def open(cls, path: Path, header: dict[str, Any]) -> Self:
+        """The journal at `path`, which is made where there is none.
+
+        Raises:
+            InfinipotError: the file is of another model, version or machine, or is none of ours, or cannot be written.
+        """
+        journal = cls(path, header)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if path.exists() and path.stat().st_size:
+                journal._go_on()
+            else:
+                path.touch()
+        except OSError as error:
+            raise InfinipotError(f"{path}: results cannot be kept there: {error}") from error
+        return journal
+
+    def add(self, records: Iterable[Record]) -> None:
+        """Writes finished cases down."""
+        records = list(records)
+        self._write(*(record.as_dict() for record in records))
+        self.records.update((record.case, record) for record in records)
+
+    def add_cost(self, name: str, measured: dict[str, Any]) -> None:
+        """Writes a measurement down."""
+        self._write({"cost": name, "measured": measured})
+        self.costs[name] = measured
+
+    def _go_on(self) -> None:
+        text = self.path.read_bytes()
+        whole, _, cut_off = text.rpartition(b"\n")
+        try:
+            header, *lines = (json.loads(line) for line in whole.splitlines())
+            self._check(header["header"])
+            for line in lines:
+                self._take(line)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise InfinipotError(
+                f"{self.path}: this is no file of results of this version: give another --out"
+            ) from error
+        if cut_off:
+            with self.path.open("r+b") as file:
+                file.truncate(len(whole) + 1)
+
+    def _take(self, line: dict[str, Any]) -> None:
+        if "cost" in line:
+            self.costs[line["cost"]] = line["measured"]
+        else:
+            record = Record.from_dict(line)
+            self.records[record.case] = record
+
+    def _check(self, found: dict[str, Any]) -> None:
+        for name, now in self.header.items():
+            if (before := found.get(name)) != now:
+                raise InfinipotError(
+                    f"{self.path} has results of another {name} ({_short(before)}; now {_short(now)}), which do not "
+                    "mix: give another --out, or remove that folder"
+                )
+
+    def _write(self, *lines: dict[str, Any]) -> None:
+        text = "".join(json.dumps(line, ensure_ascii=False, separators=(",", ":")) + "\n" for line in lines)
+        with self.path.open("a", encoding="utf-8") as file:
+            if not file.tell():
+                file.write(json.dumps({"header": self.header}, ensure_ascii=False) + "\n")
+            file.write(text)
+
+
+def _short(value: Any) -> str:
+    return ", ".join(map(str, value.values())) if isinstance(value, dict) else str(value)

@@ -1,0 +1,233 @@
+"""The sections of the benchmark and the cases of each. Sections share cases: what two of them need is run once."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from infinipot import policies
+from infinipot.bench.case import CELLS, Case, Holder, Scene, usual_block
+from infinipot.embedded.scenery import BACKGROUNDS
+from infinipot.errors import InfinipotError
+
+SECTIONS = ("caps", "delay", "kinds", "length", "hard", "ablations", "turns", "cost")
+SECONDS, FPS = 64.0, 2.0  # of a stream of the length that the model was trained on
+FULL = round(SECONDS * FPS) // 2 * CELLS  # its video tokens
+SHARES = (2, 4, 8, 16, 32)
+DEFAULT = "infinipot-v"
+TWO_STAGE = "infinipot-v:combine=two-stage"
+POLICIES = (
+    DEFAULT,
+    TWO_STAGE,
+    "infinipot-v-reference",
+    "tar",
+    "van",
+    "uniform",
+    "random",
+    "sliding-window",
+    "streaming-llm",
+)
+INFORMED = (DEFAULT, TWO_STAGE, "infinipot-v-reference", "tar", "van")
+# Who appears, and how many events; clips take them in turn.
+MIX = (("varied", 3), ("odd", 6), ("varied", 6), ("regulars", 16), ("regulars", 8), ("odd", 12))
+DELAY_SHARE = 8  # delay and kinds are told at 1/8 of the full cache
+LENGTHS = (60.0, 600.0, 3600.0, 36_000.0)
+LONG_FPS, LONG_EVENTS, LONG_KEPT = 0.5, 6, 256
+LONGEST_FULL = 3600.0
+HARD_EVENTS, HARD_CROWD = 24, 3
+DIALOGUE = 192  # tokens for remembered turns, in the section on turns
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """One setting of an option that the ablations compare with the default of all options.
+
+    Attributes:
+        option, value: as a table names them.
+        policy: its spec.
+        keep: |C| as a share of the video's room, where that is what varies; the room stays.
+        block: temporal patches, where that is what varies; |C| stays, and the room has a block more than that.
+    """
+
+    option: str
+    value: str
+    policy: str = DEFAULT
+    keep: float | None = None
+    block: int | None = None
+
+    def holder(self, kept: int) -> Holder:
+        """The memory that is compared with the default that keeps `kept` tokens."""
+        usual = Holder(self.policy, kept, self.block or usual_block(kept))
+        if self.keep is None:
+            return usual
+        block = max(1, min(usual.block, int((1 - self.keep) * usual.room / CELLS)))
+        kept = min(round(self.keep * usual.room), usual.room - block * CELLS)
+        return Holder(self.policy, kept, block, usual.room - kept - block * CELLS)
+
+
+ABLATIONS = (
+    Variant("TaR and VaN", "union, α=0.5 (default)"),
+    Variant("TaR and VaN", "two-stage, r1=0.125", TWO_STAGE),
+    Variant("TaR and VaN", "TaR alone", "tar"),
+    Variant("TaR and VaN", "VaN alone", "van"),
+    *(Variant("α (union)", f"{alpha}", f"{DEFAULT}:alpha={alpha}") for alpha in (0.25, 0.75, 0.9)),
+    *(Variant("r1 (two-stage)", f"{r1}", f"{TWO_STAGE},r1={r1}") for r1 in (0.05, 0.25, 0.5)),
+    Variant("reference", "recent", f"{DEFAULT}:reference=recent"),
+    Variant("reference", "recent, two-stage", f"{TWO_STAGE},reference=recent"),
+    *(Variant("recent patches", f"{share}", f"{DEFAULT}:recent={share}") for share in (0.0, 0.125, 0.5)),
+    Variant("keys", "rotated", f"{DEFAULT}:keys=rotated"),
+    Variant("keys", "rotated, TaR alone", "tar:keys=rotated"),
+    Variant("coordinates", "guessed", f"{DEFAULT}:coordinates=guessed"),
+    Variant("pooling", "layerwise", f"{DEFAULT}:pooling=layerwise"),
+    Variant("pooling", "layerwise, VaN alone", "van:pooling=layerwise"),
+    *(Variant("|C| of the room", f"{keep}", keep=keep) for keep in (0.25, 0.5, 0.9)),
+    *(Variant("block behind |C|", f"{block} patches", block=block) for block in (1, 2, 4, 8)),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How much of the benchmark is run.
+
+    Attributes:
+        clips: of each background, in the sections at the trained length.
+        few: of each background, in the sections that compare many settings or run long.
+        shares: of the full cache: 2 for one half.
+        ablated: shares at which options are compared.
+        lengths: seconds of video, and how many clips of each.
+        policies: those that the caps compare; long: those of the long streams, beside the full cache.
+        variants: of the ablations.
+        native: seconds of the streams that compare native with re-based positions.
+        moments: at which each clip is asked.
+    """
+
+    clips: int = 18
+    few: int = 9
+    shares: tuple[int, ...] = SHARES
+    ablated: tuple[int, ...] = (8, 16)
+    lengths: tuple[tuple[float, int], ...] = tuple(zip(LENGTHS, (18, 18, 9, 4), strict=True))
+    policies: tuple[str, ...] = POLICIES
+    long: tuple[str, ...] = (DEFAULT, "tar", "uniform", "sliding-window")
+    variants: tuple[Variant, ...] = ABLATIONS
+    native: float = 3600.0
+    moments: int = 4
+
+
+QUICK = Size(
+    clips=1,
+    few=1,
+    shares=(8, 32),
+    ablated=(8,),
+    lengths=((60.0, 1), (600.0, 1)),
+    policies=(DEFAULT, TWO_STAGE, "uniform", "sliding-window"),
+    long=(DEFAULT, "sliding-window"),
+    variants=ABLATIONS[:4],
+    native=600.0,
+    moments=3,
+)
+
+
+def full_size(clips: int) -> Size:
+    """The whole benchmark on `clips` clips of each background."""
+    few = max(1, clips // 2)
+    counts = (clips, clips, few, max(1, clips // 4))
+    return replace(Size(), clips=clips, few=few, lengths=tuple(zip(LENGTHS, counts, strict=True)))
+
+
+def make_plan(
+    size: Size, first_seed: int, footage: str | None = None, sections: Sequence[str] = SECTIONS
+) -> dict[str, list[Case]]:
+    """The cases of each of the sections, in the order of clips; "cost" has none, and "delay" and "kinds" those of caps.
+
+    Args:
+        footage: the background that a video file makes, if there is one.
+
+    Raises:
+        PolicyError: a policy of `size` is unknown.
+        InfinipotError: a section is.
+    """
+    if unknown := [section for section in sections if section not in SECTIONS]:
+        raise InfinipotError(f"no section is called {unknown[0]!r}; there are {', '.join(SECTIONS)}")
+    for spec in (*size.policies, *size.long):
+        policies.make(spec)
+    backgrounds = (*BACKGROUNDS, *([footage] if footage else []))
+    scenes = list(_trained_length(size, first_seed, backgrounds))
+    caps = [Case(scene, holder) for scene in scenes for holder in _by_share(size.policies, size.shares)]
+    told = [Case(scene, holder) for scene in scenes for holder in _by_share(size.policies, (DELAY_SHARE,))]
+    few = [scene for scene in scenes if (scene.seed - first_seed) % 1000 < size.few]
+    made = {
+        "caps": caps,
+        "delay": told,
+        "kinds": told,
+        "length": list(_length(size, first_seed + 6000)),
+        "hard": list(_hard(size, first_seed + 4000)),
+        "ablations": [*_ablations(size, few), *_native(size, first_seed + 6000)],
+        "turns": list(_turns(size, few)),
+        "cost": [],
+    }
+    return {section: made[section] for section in SECTIONS if section in sections}
+
+
+def holders_at(specs: Sequence[str], share: int) -> list[Holder]:
+    """Memories that keep 1/share of the trained length's video tokens, one a policy."""
+    kept = FULL // share
+    return [Holder(spec, kept, usual_block(kept)) for spec in specs if spec != "full"]
+
+
+def _by_share(specs: Sequence[str], shares: Sequence[int]) -> list[Holder]:
+    """The full cache, and every policy at every share of it."""
+    return [Holder("full"), *(holder for share in shares for holder in holders_at(specs, share))]
+
+
+def _trained_length(size: Size, first_seed: int, backgrounds: Sequence[str]) -> Iterator[Scene]:
+    for number in range(size.clips):
+        cast, events = MIX[number % len(MIX)]
+        for kind, background in enumerate(backgrounds):
+            seed = first_seed + 1000 * kind + number
+            yield Scene(seed, SECONDS, FPS, events, background, cast, moments=size.moments)
+
+
+def _length(size: Size, first_seed: int) -> Iterator[Case]:
+    for seconds, clips in size.lengths:
+        for number in range(clips):
+            scene = _long_scene(first_seed + number, seconds)
+            if seconds <= LONGEST_FULL:
+                yield Case(scene, Holder("full"))
+            yield from (Case(scene, _long_holder(spec)) for spec in size.long if spec != "full")
+
+
+def _long_scene(seed: int, seconds: float) -> Scene:
+    cast = ("varied", "odd")[seed % 2]
+    return Scene(seed, seconds, LONG_FPS, LONG_EVENTS, "still", cast, moments=6, samples=100)
+
+
+def _long_holder(spec: str, positions: str = "rebase") -> Holder:
+    return Holder(spec, LONG_KEPT, usual_block(LONG_KEPT), positions=positions)
+
+
+def _hard(size: Size, first_seed: int) -> Iterator[Case]:
+    for number in range(size.few):
+        for kind, background in enumerate(("moving", "cuts")):
+            seed = first_seed + 1000 * kind + number
+            scene = Scene(seed, SECONDS, FPS, HARD_EVENTS, background, "regulars", HARD_CROWD, size.moments)
+            yield from (Case(scene, holder) for holder in _by_share(size.policies, size.ablated))
+
+
+def _ablations(size: Size, scenes: Sequence[Scene]) -> Iterator[Case]:
+    for scene in scenes:
+        for share in size.ablated:
+            yield from (Case(scene, variant.holder(FULL // share)) for variant in size.variants)
+
+
+def _native(size: Size, first_seed: int) -> Iterator[Case]:
+    for number in range(size.few):
+        scene = _long_scene(first_seed + number, size.native)
+        yield from (Case(scene, _long_holder(DEFAULT, positions)) for positions in ("rebase", "native"))
+
+
+def _turns(size: Size, scenes: Sequence[Scene]) -> Iterator[Case]:
+    kept = FULL // 4
+    holder = Holder(DEFAULT, kept, usual_block(kept), dialogue=DIALOGUE)
+    for scene in scenes:
+        asked = replace(scene, moments=10, single=True)
+        yield Case(asked, holder)
+        yield Case(asked, replace(holder, turns="alone"))
+        yield Case(asked, replace(holder, turns="remembered"))

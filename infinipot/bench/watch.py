@@ -1,0 +1,220 @@
+"""Runs cases: a clip is drawn once, and every memory watches its frames side by side and is asked the same questions.
+
+Streams share nothing but the model, so a memory answers as it does alone. Knows nothing of files or tables.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from infinipot import CapError, Model, PolicyError, Stream
+from infinipot.bench.case import CELLS, Case, Holder, Scene
+from infinipot.bench.machine import resident
+from infinipot.embedded.scenery import Footage
+from infinipot.embedded.world import Clip, Question
+
+RESERVE = 64  # tokens for a question and its answer
+LONGEST_ANSWER = 8  # tokens
+EARLIEST = 0.25  # share of the stream ahead of the first question
+FOOTAGE_SECONDS = 600
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One question, and what a memory made the model answer.
+
+    Attributes:
+        kind: of the question.
+        at: seconds of video watched when it was asked.
+        delay: seconds since what it asks about began; None where it asks about the stream as a whole.
+        chance: share of guesses that are right.
+        right, given: the right answer, and the model's.
+    """
+
+    kind: str
+    at: float
+    delay: float | None
+    chance: float
+    right: str
+    given: str
+
+    @property
+    def correct(self) -> bool:
+        return self.given == self.right
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What a case came to.
+
+    Attributes:
+        case: the case.
+        answers: in the order asked.
+        cap: |M|, tokens; stats: of the stream at the end, see `infinipot.Stats`.
+        history: along a scene with samples: seconds of video, tokens held, tokens that a full cache would hold, and
+            bytes of process memory, those of the streams beside included.
+        error: why the case cannot be run at all; then there is nothing else.
+    """
+
+    case: Case
+    answers: tuple[Answer, ...] = ()
+    cap: int = 0
+    stats: dict[str, Any] = field(default_factory=dict)
+    history: tuple[tuple[float, int, int, int], ...] = ()
+    error: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON; answers and history as lists, in the order of their attributes."""
+        answers = [[getattr(answer, name) for name in Answer.__slots__] for answer in self.answers]
+        return asdict(self) | {"answers": answers}
+
+    @classmethod
+    def from_dict(cls, given: dict[str, Any]) -> "Record":
+        """The record of which this is the `as_dict`."""
+        return cls(
+            Case.from_dict(given["case"]),
+            tuple(Answer(*answer) for answer in given["answers"]),
+            given["cap"],
+            given["stats"],
+            tuple(tuple(sample) for sample in given["history"]),
+            given["error"],
+        )
+
+
+def run(model: Model, cases: Sequence[Case], footage: Footage | None = None) -> list[Record]:
+    """Runs cases of one scene side by side.
+
+    Args:
+        model: that knows the world.
+        footage: the video file of a scene whose background is footage.
+
+    Returns:
+        A record of each case; of one that the engine refuses, such as for a cap that is too small, the reason.
+    """
+    scene = cases[0].scene
+    clip = make_clip(scene, footage)
+    asked = questions(clip, scene)
+    with ExitStack() as opened:
+        seats = [_Seat(model, case.holder, scene, sorted(asked), opened) for case in cases]
+        every = max(1, len(clip) // scene.samples) if scene.samples else 0
+        for number, frame in enumerate(clip):
+            for seat in seats:
+                seat.watch(frame)
+                for question in asked.get(frame.time, ()):
+                    seat.ask(question, frame.time)
+            if every and number % every == every - 1:
+                memory = resident()
+                for seat in seats:
+                    seat.sample(frame.time, memory)
+        return [seat.record(case) for seat, case in zip(seats, cases, strict=True)]
+
+
+def make_clip(scene: Scene, footage: Footage | None = None) -> Clip:
+    """The clip of a scene; on footage each starts at a moment of its own."""
+    behind: Any = scene.kind
+    if scene.kind == "footage":
+        if footage is None:
+            raise ValueError("a scene on footage needs the footage")
+        behind = footage.beginning_at(np.random.default_rng((scene.seed, 3)).uniform(0, FOOTAGE_SECONDS))
+    return Clip(scene.seed, scene.seconds, scene.fps, scene.events, behind, scene.cast, scene.crowd)
+
+
+def questions(clip: Clip, scene: Scene) -> dict[float, list[Question]]:
+    """What is asked, by the time of the frame after which it is. The same for every memory."""
+    rng = np.random.default_rng((scene.seed, 2))
+    asked = {}
+    for at in moments(clip, scene.moments, rng):
+        possible = clip.questions(at, rng, plain=True)
+        asked[at] = [possible[rng.integers(len(possible))]] if scene.single else possible
+    return asked
+
+
+def moments(clip: Clip, count: int, rng: np.random.Generator) -> list[float]:
+    """Frame times at which to ask: the last one, and before it one in each of equal parts of the last three quarters.
+
+    Each ends a temporal patch. Half of them are drawn from those that show an event, where there are any.
+    """
+    ends = np.arange(1, len(clip), 2)
+    edges = np.linspace(EARLIEST, 1, count) * len(ends)
+    chosen = []
+    for low, high in pairwise(edges.astype(int)):
+        part = (ends[low:high] if high > low else ends[low : low + 1]) / clip.fps
+        busy = [time for time in part if clip.visible(time)]
+        chosen.append(float(rng.choice(busy if busy and rng.random() < 0.5 else part)))
+    return sorted({*chosen, float(ends[-1] / clip.fps)})
+
+
+def options(model: Model, holder: Holder, scene: Scene) -> dict[str, Any]:
+    """The arguments of `Model.stream`: the cap is what prompt, dialogue and reserve take, and |C|, and a block."""
+    chat = model.family.chat(None)
+    overhead = sum(len(model.family.tokenize(text)) for text in (chat.opening, chat.reopening)) + RESERVE
+    room = holder.room if holder.kept else scene.patches * CELLS
+    # Whatever rounding does, a compression leaves |C| tokens of the room.
+    keep = {"keep": (holder.kept + 0.5) / room} if holder.kept else {}
+    return {
+        "memory": overhead + holder.dialogue + room,
+        "policy": holder.policy,
+        "fps": scene.fps,
+        "block": holder.block,
+        "reserve": RESERVE,
+        "dialogue": holder.dialogue,
+        "positions": holder.positions,
+        **keep,
+    }
+
+
+class _Seat:
+    """One memory in front of the clip; where each question is asked alone, a stream for each."""
+
+    def __init__(self, model: Model, holder: Holder, scene: Scene, due: list[float], opened: ExitStack) -> None:
+        self._remember = holder.turns == "remembered"
+        self._answers: list[Answer] = []
+        self._history: list[tuple[float, int, int, int]] = []
+        self._error = ""
+        self._ends = due if holder.turns == "alone" else due[-1:]
+        self._streams: list[Stream] = []
+        try:
+            for _ in self._ends:
+                self._streams.append(opened.enter_context(model.stream(**options(model, holder, scene))))
+        except CapError as error:
+            self._error = str(error)
+        self._stats: dict[str, Any] = {}
+
+    def _watching(self, time: float) -> Iterator[Stream]:
+        """The streams that go on at `time`; one that is asked alone ends with its question."""
+        if not self._error:
+            yield from (stream for stream, end in zip(self._streams, self._ends, strict=True) if time <= end)
+
+    def watch(self, frame: Any) -> None:
+        try:
+            for stream in self._watching(frame.time):
+                stream.watch(frame)
+        except (CapError, PolicyError) as error:
+            self._error = str(error)
+
+    def ask(self, question: Question, time: float) -> None:
+        stream = next(self._watching(time), None)
+        if stream is None:
+            return
+        try:
+            given = stream.ask(question.text, max_new_tokens=LONGEST_ANSWER, remember=self._remember)
+        except (CapError, PolicyError) as error:
+            self._error = str(error)
+            return
+        delay = None if question.event is None else time - question.event
+        self._answers.append(Answer(question.kind, time, delay, question.chance, question.answer, given))
+        self._stats = stream.stats().as_dict()
+
+    def sample(self, time: float, memory: int) -> None:
+        for stream in self._watching(time):
+            stats = stream.stats()
+            self._history.append((time, stats.tokens, stats.full_tokens, memory))
+
+    def record(self, case: Case) -> Record:
+        if self._error:
+            return Record(case, error=self._error)
+        return Record(case, tuple(self._answers), self._stats["cap"], self._stats, tuple(self._history))

@@ -1,0 +1,103 @@
+"""Questions to the inside of the model while it learns. Thrown away with the training; no part of a checkpoint."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional as F  # noqa: N812
+from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLTextModel, apply_rotary_pos_emb
+
+from infinipot.embedded.checkpoint import HIDDEN, MAX_POSITION
+from infinipot.embedded.sequence import IGNORE, Batch, Pixels
+from infinipot.embedded.world import COLOURS, LONGEST_LIST, PLACES, SHAPES
+
+ELAPSED = 20  # steps of time since the first patch, each half an octave
+STAGES, HEADS = (2, 3), 2  # the decoder layers whose attention is told what to look at, and its first heads
+_RARE = (0.2, 1.0)  # weights of the common and the rare case
+
+
+class Probes(nn.Module):
+    """What is asked of the model's inside while it learns; no part of the checkpoint.
+
+    Answers come easily to a model whose visual tokens already say what they are of: where and when, whether a shape
+    arrives, the how-manieth it is, and what a question names.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen = nn.Linear(HIDDEN, 4)  # of a visual token: is a centre here, does the second frame show it
+        self.placed = nn.Linear(HIDDEN, len(PLACES) + 2 + ELAPSED)  # of a cell, behind the first decoder layer
+        self.counted = nn.ModuleList(
+            nn.Linear(HIDDEN, len(PLACES) + LONGEST_LIST + 1) for _ in range(2)
+        )  # behind later
+        self.asked = nn.Linear(
+            HIDDEN, 2 * (len(COLOURS) + len(SHAPES))
+        )  # of a question's last token, where it is to look
+
+    def vision_loss(self, visual: torch.Tensor, pixels: Pixels) -> torch.Tensor:
+        """For visual tokens `[cells, hidden]` as the vision tower gives them."""
+        centre, lasting = self.seen(visual).split(2, -1)
+        return 0.5 * _mean_loss(centre, pixels.centres, _RARE) + 0.5 * _mean_loss(lasting, pixels.lasting)
+
+    def decoder_loss(
+        self, hidden: Sequence[torch.Tensor], batch: Batch, is_cell: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
+        """For hidden states `[B, n, hidden]` before the first decoder layer and behind each; `is_cell` says where."""
+        pixels = batch.pixels
+        time = batch.positions[0] - batch.positions[0].masked_fill(~is_cell, MAX_POSITION).amin(1, keepdim=True)
+        octave = ((time[is_cell] + 1).log2() * ELAPSED / math.log2(MAX_POSITION)).long()
+        ordinals = pixels.events.clamp(max=LONGEST_LIST)
+        shown = ordinals != IGNORE
+        corner, arrival, elapsed = self.placed(hidden[1][is_cell]).split([len(PLACES), 2, ELAPSED], -1)
+        losses = {
+            "arrival": 0.5 * _mean_loss(arrival, pixels.arrivals, _RARE),
+            "elapsed": 0.3 * F.cross_entropy(elapsed, octave),
+            "corner1": 0.3 * F.cross_entropy(corner, pixels.corners),
+        }
+        for layer, probe in enumerate(self.counted, 2):
+            corner, ordinal = probe(hidden[layer][is_cell]).split([len(PLACES), LONGEST_LIST + 1], -1)
+            losses[f"corner{layer}"] = 0.3 * _mean_loss(corner, pixels.corners.where(shown, IGNORE))
+            losses[f"ordinal{layer}"] = 0.3 * _mean_loss(ordinal, ordinals)
+        sequence, token, *named = batch.asked.T
+        asked = self.asked(hidden[STAGES[0]][sequence, token]).split([len(COLOURS)] * 2 + [len(SHAPES)] * 2, -1)
+        losses["asked"] = torch.stack([_mean_loss(*pair) for pair in zip(asked, named, strict=True)]).mean()
+        return losses
+
+
+def look_loss(decoder: Qwen2_5_VLTextModel, hidden: Sequence[torch.Tensor], batch: Batch) -> dict[str, torch.Tensor]:
+    """Minus the log of the attention that looks (see `Look`) give to what they should, by stage and head.
+
+    Looking something up is two steps, where to look and what to read there, of which neither pays without the other:
+    answers alone teach them late and at once. This teaches the first by itself.
+    """
+    rotary = decoder.rotary_emb(hidden[0], batch.positions)
+    losses: dict[str, torch.Tensor] = {}
+    for stage, number in enumerate(STAGES):
+        layer: Any = decoder.layers[number]
+        attention, states = layer.self_attn, layer.input_layernorm(hidden[number])
+        queries, keys = (
+            project(states).unflatten(-1, (-1, attention.head_dim)).transpose(1, 2)
+            for project in (attention.q_proj, attention.k_proj)
+        )
+        queries, keys = apply_rotary_pos_emb(queries, keys, *rotary)
+        for head in range(HEADS):
+            terms = []
+            for clip in range(len(batch.ids)):
+                own = (batch.looks == batch.looks.new_tensor([clip, 0, stage, head]))[:, [0, 2, 3]].all(1)
+                token = batch.looks[own, 1]
+                scores = queries[clip, head, token] @ keys[clip, head // attention.num_key_value_groups].T
+                scores = (scores * attention.scaling).masked_fill(~batch.mask[clip, 0, token], -torch.inf)
+                there = scores.masked_fill(~batch.looked_at[own], -torch.inf)
+                terms.append(scores.logsumexp(-1) - there.logsumexp(-1))
+            if len(distances := torch.cat(terms)):
+                losses[f"look{stage}{head}"] = distances.mean() / 4
+    return losses
+
+
+def _mean_loss(logits: torch.Tensor, labels: torch.Tensor, weight: tuple[float, ...] | None = None) -> torch.Tensor:
+    """Cross-entropy over the tokens that have a label; 0 where none has."""
+    if not (labels != IGNORE).any():
+        return logits.sum() * 0
+    return F.cross_entropy(logits, labels, None if weight is None else logits.new_tensor(weight), ignore_index=IGNORE)

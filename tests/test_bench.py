@@ -1,0 +1,407 @@
+"""The benchmark: which cases, how they are asked, how a run goes on, and what is counted."""
+
+import json
+from collections import Counter
+from dataclasses import replace
+from itertools import islice, product
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+from infinipot import CapError, InfinipotError, Model, PolicyError, Stats, policies
+from infinipot.bench import cost, machine, plan, results, run, statistics, tables, watch
+from infinipot.bench.case import CELLS, Case, Holder, Scene, usual_block
+from infinipot.bench.journal import Journal
+from infinipot.bench.needle import Needle
+from infinipot.bench.plan import DEFAULT, FULL, QUICK, SECTIONS, Size, make_plan
+from infinipot.bench.watch import Answer, Record
+from infinipot.cli import main
+from infinipot.embedded.world import HELD_OUT_SEEDS, KINDS
+
+SCENE = Scene(10_000, 20.0, 2.0, 4, "still", "varied", moments=3)
+TINY = replace(QUICK, lengths=((60.0, 1),), native=60.0, policies=("infinipot-v", "uniform"), long=("infinipot-v",))
+
+
+class StubStream:
+    """Says "no" to everything, or what it was asked about the last time; remembers how it was treated."""
+
+    def __init__(self, **options: Any) -> None:
+        self.options, self.frames, self.asked = options, 0, []
+
+    def __enter__(self) -> "StubStream":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    def watch(self, frame: Any) -> None:
+        self.frames += 1
+
+    def ask(self, question: str, *, max_new_tokens: int, remember: bool) -> str:
+        self.asked.append((self.frames, question, remember))
+        return "no"
+
+    def stats(self) -> Stats:
+        seconds = {"vision": 1.0, "prefill": 1.0, "compress": 1.0, "answer": 1.0}
+        cap = self.options["memory"]
+        return Stats("video", self.frames, 0, 0.0, self.frames, 0, 0, 0, cap, 0, 8 * self.frames, 0, 0, 0, seconds)
+
+
+class Stub:
+    """A model whose streams know nothing; one of a policy that it refuses cannot be opened."""
+
+    def __init__(self, refused: str = "") -> None:
+        self.family = SimpleNamespace(chat=lambda system: SimpleNamespace(opening="o", reopening="r"), tokenize=list)
+        self.refused = refused
+        self.opened: list[StubStream] = []
+
+    def stream(self, **options: Any) -> StubStream:
+        if options["policy"] == self.refused:
+            raise CapError("too small")
+        self.opened.append(StubStream(**options))
+        return self.opened[-1]
+
+
+def records(*policies: str, right: dict[str, set[int]], clips: int = 4) -> list[Record]:
+    """A question a clip, at 1/8 of the full cache; `right` names the clips on which each policy answers it."""
+    scene = Scene(10_000, 64.0, 2.0, 3, "still", "varied")
+    return [
+        Record(
+            Case(replace(scene, seed=10_000 + clip), holder_of(policy)),
+            (Answer("now", 63.5, 8.0 * clip, 0.5, "yes", "yes" if clip in right[policy] else "no"),),
+            cap=100,
+        )
+        for policy, clip in product(policies, range(clips))
+    ]
+
+
+def holder_of(policy: str) -> Holder:
+    return Holder(policy) if policy == "full" else Holder(policy, FULL // 8, usual_block(FULL // 8))
+
+
+# Statistics
+
+
+def test_a_share_is_that_of_all_answers_and_its_interval_that_of_all_ways_to_draw_the_clips() -> None:
+    counts = {5: (1, 4), 7: (4, 4), 9: (2, 2)}
+    found = statistics.share(counts)
+    every = [np.sum([counts[seed] for seed in drawn], axis=0) for drawn in product(counts, repeat=3)]
+    shares = np.repeat([right / asked for right, asked in every], 1000)
+    assert found is not None
+    assert (found.value, found.clips, found.answers) == (7 / 10, 3, 10)
+    assert found.low == pytest.approx(np.quantile(shares, 0.025), abs=0.03)
+    assert found.high == pytest.approx(np.quantile(shares, 0.975), abs=0.03)
+
+
+def test_a_difference_is_paired_by_clip() -> None:
+    easy = dict.fromkeys(range(0, 20, 2), (9, 10)) | dict.fromkeys(range(1, 20, 2), (2, 10))
+    better = {seed: (right + 1, asked) for seed, (right, asked) in easy.items()}
+    found, alone = statistics.difference(better, easy), statistics.share(easy)
+    assert found is not None
+    assert alone is not None
+    assert (found.value, found.low, found.high) == (pytest.approx(0.1),) * 3  # on each clip the same
+    assert alone.high - alone.low > 0.2
+
+
+def test_clips_that_only_one_of_two_answered_do_not_count() -> None:
+    found = statistics.difference({1: (2, 2), 2: (0, 2)}, {1: (1, 2), 3: (2, 2), 2: (0, 3)})
+    assert found is not None
+    assert (found.value, found.clips, found.answers) == (0.5, 1, 2)
+    assert statistics.share({}) is None
+
+
+def test_intervals_are_the_same_whatever_the_order_of_the_clips() -> None:
+    counts = {seed: (seed % 3, 3) for seed in range(9)}
+    assert statistics.share(counts) == statistics.share(dict(reversed(counts.items())))
+
+
+# Cases and sections
+
+
+def test_every_section_has_cases_on_seeds_of_the_reported_range_and_no_two_scenes_share_one() -> None:
+    made = make_plan(plan.full_size(20), HELD_OUT_SEEDS.start, "footage:0")
+    scenes = {case.scene for cases in made.values() for case in cases}
+    assert set(made) == set(SECTIONS)
+    assert all(made[section] for section in SECTIONS if section != "cost")
+    assert {scene.seed for scene in scenes} <= set(HELD_OUT_SEEDS)
+    plain = {(scene.seed, scene.kind, scene.seconds) for scene in scenes}
+    assert len(plain) == len({(seed, seconds) for seed, _, seconds in plain})
+
+
+def test_a_case_is_the_same_after_json() -> None:
+    made = make_plan(QUICK, 0)
+    cases = {case for of_section in made.values() for case in of_section}
+    assert {Case.from_dict(json.loads(json.dumps(case.as_dict()))) for case in cases} == cases
+
+
+def test_quick_is_a_part_of_the_whole() -> None:
+    whole, quick = make_plan(Size(), 0, sections=["ablations"]), make_plan(replace(QUICK, moments=4), 0)
+    assert {case for case in quick["ablations"] if not case.scene.samples} <= set(whole["ablations"])
+
+
+@pytest.mark.parametrize("wrong", [{"sections": ["caps", "speed"]}, {"size": replace(QUICK, policies=("best",))}])
+def test_what_there_is_not_is_said(wrong: dict[str, Any]) -> None:
+    with pytest.raises(InfinipotError, match=r"speed.*caps|best"):
+        make_plan(**({"size": QUICK, "first_seed": 0} | wrong))
+
+
+def test_the_engine_takes_every_memory_and_a_compression_leaves_as_many_tokens_as_the_case_says(qwen: Model) -> None:
+    cases = [case for of_section in make_plan(Size(), 0).values() for case in of_section]
+    for policy in {case.holder.policy for case in cases}:
+        policies.make(policy)
+    for holder in {replace(case.holder, policy=DEFAULT) for case in cases if case.holder.kept}:
+        with qwen.stream(**watch.options(qwen, holder, SCENE)) as stream:
+            question = "Which came first, the yellow triangle or the purple diamond?"
+            stream.check(question, max_new_tokens=watch.LONGEST_ANSWER, remember=holder.turns == "remembered")
+    holders = [Holder(DEFAULT, kept, usual_block(kept)) for kept in (32, 64, 128)]
+    for record in watch.run(qwen, [Case(SCENE, holder) for holder in [*holders, Holder("full")]]):
+        assert not record.error
+        holder, stats = record.case.holder, record.stats
+        if holder.kept:
+            assert stats["compressions"] > 0
+            assert (stats["video_tokens"] - holder.kept) % (holder.block * CELLS) == 0
+        else:
+            assert stats["video_tokens"] >= (SCENE.patches - 8) * CELLS
+
+
+# Watching and asking
+
+
+def test_every_memory_is_asked_the_same_at_the_same_moments() -> None:
+    model: Any = Stub()
+    found = watch.run(model, [Case(SCENE, holder_of(policy)) for policy in ("full", "uniform", DEFAULT)])
+    assert model.opened[0].asked == model.opened[1].asked == model.opened[2].asked
+    assert [answer.at for answer in found[0].answers] == sorted(answer.at for answer in found[0].answers)
+    assert found[0].answers[-1].at == (len(watch.make_clip(SCENE)) - 1) / SCENE.fps
+    assert {answer.kind for answer in found[0].answers} <= set(KINDS)
+    assert all(answer.delay is None or 0 <= answer.delay <= answer.at for answer in found[0].answers)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_moments_end_temporal_patches_and_begin_after_a_quarter(seed: int) -> None:
+    clip = watch.make_clip(replace(SCENE, seed=seed, seconds=64.0))
+    due = watch.moments(clip, 10, np.random.default_rng(seed))
+    assert due == sorted(set(due))
+    assert len(due) >= 9
+    assert all((time * clip.fps) % 2 == 1 for time in due)
+    assert due[0] >= 16
+    assert due[-1] == 63.5
+
+
+def test_a_question_asked_alone_has_a_stream_of_its_own() -> None:
+    model: Any = Stub()
+    scene = replace(SCENE, seconds=64.0, moments=5, single=True)
+    forgotten, alone, remembered = watch.run(
+        model,
+        [
+            Case(scene, Holder(DEFAULT, 64, 1, dialogue=128, turns=turns))
+            for turns in ("forgotten", "alone", "remembered")
+        ],
+    )
+    one, *each, kept = model.opened
+    assert len(each) == len(forgotten.answers) == len(alone.answers) == len(remembered.answers)
+    assert [stream.asked for stream in each] == [[turn] for turn in one.asked]
+    assert [stream.frames for stream in each] == [turn[0] for turn in one.asked]
+    assert [(frames, question, True) for frames, question, _ in one.asked] == kept.asked
+
+
+def test_a_memory_that_the_engine_refuses_is_told_and_disturbs_no_other() -> None:
+    model: Any = Stub(refused="tar")
+    refused, other = watch.run(model, [Case(SCENE, holder_of("tar")), Case(SCENE, holder_of("uniform"))])
+    assert (refused.error, refused.answers) == ("too small", ())
+    assert other.answers
+    assert Record.from_dict(json.loads(json.dumps(refused.as_dict()))) == refused
+    assert Record.from_dict(json.loads(json.dumps(other.as_dict()))) == other
+
+
+def test_a_policy_that_refuses_at_its_first_compression_disturbs_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(stream: StubStream, frame: Any) -> None:
+        stream.frames += 1
+        if stream.options["policy"] == "tar" and stream.frames > 3:
+            raise PolicyError("too few patches")
+
+    monkeypatch.setattr(StubStream, "watch", refuse)
+    model: Any = Stub()
+    refused, other = watch.run(model, [Case(SCENE, holder_of("tar")), Case(SCENE, holder_of("uniform"))])
+    assert (refused.error, refused.answers) == ("too few patches", ())
+    assert other.answers
+
+
+# Going on
+
+
+@pytest.fixture
+def stub(monkeypatch: pytest.MonkeyPatch) -> Stub:
+    """A stub in place of what a run loads."""
+    model = Stub()
+    monkeypatch.setattr(watch, "resident", lambda: 1000)
+    monkeypatch.setattr(run, "_prepare", lambda name, footage: run._IDLE.update(model=model, footage=None))
+    return model
+
+
+def needle(folder: Path, **changes: Any) -> Needle:
+    given = {"model": "stub", "size": TINY, "first_seed": 0, "sections": ("caps", "length", "turns")} | changes
+    return Needle(folder, **given)
+
+
+def test_a_run_that_was_killed_goes_on_and_ends_with_the_same_answers(stub: Stub, tmp_path: Path) -> None:
+    whole, stopped = needle(tmp_path / "whole"), needle(tmp_path / "stopped")
+    assert list(whole.run(1))[-1].left == 0
+    list(islice(stopped.run(1), 3))  # two groups of cases, and no more
+    answers = stopped.journal.path
+    lines = answers.read_bytes().splitlines(keepends=True)
+    finished = len(lines) - 2
+    answers.write_bytes(b"".join(lines[:-1]) + lines[-1][:50])  # the last one was cut off
+    again = needle(tmp_path / "stopped")
+    assert len(again.journal.records) == finished > 5
+    list(again.run(1))
+    assert answers.read_text() == whole.journal.path.read_text()
+    assert needle(tmp_path / "stopped").journal.records == whole.journal.records
+    assert next(needle(tmp_path / "stopped").run(1)).left == 0
+
+
+def test_results_of_another_model_are_not_mixed(stub: Stub, tmp_path: Path) -> None:
+    list(islice(needle(tmp_path).run(1), 2))
+    before = (tmp_path / "answers.jsonl").read_bytes()
+    with pytest.raises(InfinipotError, match=r"results of another model .*stub; now other.*--out"):
+        needle(tmp_path, model="other")
+    assert (tmp_path / "answers.jsonl").read_bytes() == before
+
+
+@pytest.mark.parametrize("content", ["a note\n", '{"header": 3}\n', '{"case": {}}\n'])
+def test_a_file_that_is_no_journal_is_left_alone(content: str, tmp_path: Path) -> None:
+    (tmp_path / "answers.jsonl").write_text(content)
+    with pytest.raises(InfinipotError, match="--out"):
+        Journal.open(tmp_path / "answers.jsonl", {"model": "stub"})
+    assert (tmp_path / "answers.jsonl").read_text() == content
+
+
+def test_what_two_sections_need_is_run_once(stub: Stub, tmp_path: Path) -> None:
+    bench = needle(tmp_path, sections=("caps", "delay", "kinds", "ablations"))
+    list(bench.run(1))
+    lines = [json.dumps(json.loads(line)["case"]) for line in (tmp_path / "answers.jsonl").read_text().splitlines()[1:]]
+    assert max(Counter(lines).values()) == 1
+    assert set(bench.rows()) == {"caps", "delay", "kinds", "ablations"}
+
+
+def test_code_is_the_same_with_other_comments_and_not_with_other_numbers() -> None:
+    plain = 'def double(x):\n    """Twice."""\n    return 2 * x\n'
+    assert machine._meaning(plain) == machine._meaning("# twice\ndef double(x):\n    return 2*x\n")
+    assert machine._meaning(plain) != machine._meaning(plain.replace("2", "3"))
+
+
+# Results
+
+
+def test_rows_count_right_answers_against_the_default_and_the_full_cache() -> None:
+    right = {"full": {0, 1, 2, 3}, DEFAULT: {0, 1, 2}, "uniform": {0}}
+    rows = list(results._caps(records("full", DEFAULT, "uniform", right=right), QUICK))
+    by_policy = {row["policy"]: row for row in rows}
+    assert {row["background"] for row in rows} == {"still"}
+    assert by_policy["uniform"]["right"].value == 0.25
+    assert by_policy["uniform"]["against_default"].value == -0.5
+    assert by_policy["uniform"]["against_full"].value == -0.75
+    assert by_policy[DEFAULT]["against_default"] is None
+    assert (by_policy[DEFAULT]["share"], by_policy[DEFAULT]["kept"], by_policy["full"]["share"]) == (8, FULL // 8, 1)
+
+
+def test_delays_fall_between_their_bounds() -> None:
+    right = {"full": {0, 1, 2, 3}, DEFAULT: {0, 1}}
+    rows = [row for row in results._delay(records("full", DEFAULT, right=right), QUICK) if row["policy"] == DEFAULT]
+    assert [(row["from"], row["to"], row["right"].value, row["right"].answers) for row in rows] == [
+        (0, 8, 1.0, 1),
+        (8, 16, 1.0, 1),
+        (16, 32, 0.0, 2),
+    ]
+
+
+def test_the_large_model_needs_what_its_shape_says() -> None:
+    assert cost.large_full() == 49_152
+    assert cost.large_bytes("full") == 49_152 * 57_344
+    assert cost.large_bytes("cap 4096") == 4096 * 57_344
+    assert cost.large_bytes("tar") is None
+
+
+def test_a_measurement_tells_what_the_stream_took() -> None:
+    case = Case(replace(SCENE, samples=4), Holder(DEFAULT, 64, 1))
+    found = cost.measure_here("embedded", case)
+    assert found["stats"]["frames"] == 40
+    assert found["patch_seconds"] > 0
+    assert found["peak_bytes"] >= found["idle_bytes"] > 0
+    assert [sample[1] for sample in found["history"]] == sorted(sample[1] for sample in found["history"])
+    json.dumps(found)
+
+
+# The command
+
+
+def command(*args: str) -> Result:
+    return CliRunner().invoke(main, ["bench", "needle", "--quick", "--jobs", "1", *args])
+
+
+def test_the_command_answers_with_tables_a_summary_and_pictures(stub: Stub, tmp_path: Path) -> None:
+    printed = command("--out", str(tmp_path), "--sections", "caps,delay", "--policies", "infinipot-v,uniform")
+    assert printed.exit_code == 0, printed.output
+    assert "Accuracy by tokens kept, background still. 1 clips" in printed.stdout
+    assert "Against infinipot-v at the same tokens" in printed.stdout
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["unfinished"] == 0
+    assert {row["policy"] for row in summary["sections"]["caps"]} == {"full", "infinipot-v", "uniform"}
+    assert summary["pictures"] == ["accuracy-by-tokens.png", "accuracy-by-delay.png"]
+    assert all((tmp_path / name).read_bytes().startswith(b"\x89PNG") for name in summary["pictures"])
+    assert (tmp_path / "tables.txt").read_text() in printed.stdout
+    again = command("--out", str(tmp_path), "--sections", "caps", "--policies", "infinipot-v,uniform", "--json")
+    assert json.loads(again.stdout)["sections"]["caps"] == summary["sections"]["caps"]
+
+
+def test_ctrl_c_prints_what_is_there_and_says_how_to_go_on(
+    stub: Stub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = run._run
+
+    def interrupted(cases: list[Case]) -> list[Record]:
+        if len(stub.opened) > 10:
+            raise KeyboardInterrupt
+        return real(cases)
+
+    monkeypatch.setattr(run, "_run", interrupted)
+    printed = command("--out", str(tmp_path), "--sections", "caps", "--policies", "infinipot-v,uniform,tar,van")
+    assert printed.exit_code == 130
+    assert "same --out" in printed.stderr
+    assert "cases unfinished" in printed.stdout
+    assert json.loads((tmp_path / "summary.json").read_text())["unfinished"] > 0
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "said"),
+    [
+        (("--sections", "speed"), 1, "no section is called 'speed'"),
+        (("--policies", "sliding"), 1, 'did you mean "sliding-window"?'),
+        (("--model", "./nowhere"), 1, "no such folder"),
+        (("--clips", "0"), 2, "--clips"),
+        (("--video", "nowhere.mp4"), 2, "nowhere.mp4"),
+    ],
+)
+def test_what_cannot_be_is_said(args: tuple[str, ...], code: int, said: str, tmp_path: Path) -> None:
+    printed = command("--out", str(tmp_path), *args)
+    assert printed.exit_code == code
+    assert said in printed.stderr
+
+
+def test_tables_say_what_they_rest_on() -> None:
+    right = {"full": {0, 1, 2, 3}, DEFAULT: {0, 1, 2}, "uniform": {0}}
+    found = records("full", DEFAULT, "uniform", right=right)
+    titles = [title for title, _ in tables.tables({"caps": list(results._caps(found, QUICK))})]
+    assert "4 clips, 4 answers each, guessing 50" in titles[0]
+
+
+def test_a_process_that_cannot_load_its_model_says_so_instead_of_ending(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run.signal, "signal", lambda *handled: None)
+    monkeypatch.setattr(run, "_IDLE", {})
+    run._start("./nowhere", None)
+    with pytest.raises(InfinipotError, match="no such folder"):
+        run._run([Case(SCENE, holder_of(DEFAULT))])

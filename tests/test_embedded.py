@@ -271,12 +271,14 @@ def test_lessons_stay_inside_the_trained_positions(seed: int, patches: int) -> N
 def test_an_answer_in_parts_has_the_tokens_of_the_whole(processor: Qwen2_5_VLProcessor) -> None:
     sequence = Sequence(processor.tokenizer)
     text = "circle red top left, square blue, none"
-    sequence.turn("list", "List.", text, behind_video=False, looks=[Look(1, 0, (2,), 2), Look(1, 0, (1,), 1)])
+    looks = [Look(1, 0, (2,), 2), Look(1, 0, (1,), 1, throughout=True)]
+    sequence.turn("list", "List.", text, behind_video=False, looks=looks)
     ids = processor.tokenizer(text)["input_ids"]
     start = sequence.answers.index(0)
     assert sequence.ids[start : start + len(ids)] == ids
-    third, second = (processor.tokenizer.decode(sequence.ids[start : token + 1]) for token, _ in sequence.looks)
-    assert (second, third) == ("circle red top left,", "circle red top left, square blue,")
+    told = [processor.tokenizer.decode(sequence.ids[start : token + 1]) for token, _ in sequence.looks]
+    first = "circle red top left,"
+    assert told == [f"{first} square blue,", first, f"{first} square"]
 
 
 @settings(max_examples=20)

@@ -149,4 +149,6 @@ def _looks(clip: Clip, question: Question, at: float) -> tuple[Look, ...]:
         return (Look(NAMED, 0, numbers(*regulars)), Look(TOLD, 2, numbers(*question.about)))
     if not question.about:
         return ()
-    return (Look(NAMED, 0, numbers(question.about[0])), Look(NAMED, 1, numbers(question.about[-1])))
+    places = question.kind == "where"  # two words, of which neither tells the other
+    named = question.about[0], question.about[-1]
+    return tuple(Look(NAMED, head, numbers(event), throughout=places) for head, event in enumerate(named))

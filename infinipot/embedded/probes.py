@@ -12,12 +12,13 @@ from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLTextMod
 from infinipot.embedded.batch import Batch
 from infinipot.embedded.checkpoint import HIDDEN, MAX_POSITION
 from infinipot.embedded.pixels import IGNORE, Pixels
-from infinipot.embedded.sequence import NAMED
+from infinipot.embedded.sequence import NAMED, TOLD
 from infinipot.embedded.world import COLOURS, LONGEST_LIST, PLACES, SHAPES
 
 ELAPSED = 20  # steps of time since the first patch, each half an octave
 ARRIVED, COUNTED = (1, 2), (2, 3, 4)  # how many decoder layers arrivals and ordinals are told behind
 _NAMES = [len(COLOURS)] * 2 + [len(SHAPES)] * 2  # classes of two colours and two shapes
+_FOUND = [*_NAMES, *[len(PLACES)] * 2]  # and of two places
 _RARE = (0.2, 1.0)  # weights of the common and the rare case
 
 
@@ -35,7 +36,8 @@ class Probes(nn.Module):
         self.arrived = nn.ModuleList(nn.Linear(HIDDEN, 2) for _ in ARRIVED)
         self.counted = nn.ModuleList(nn.Linear(HIDDEN, len(PLACES) + LONGEST_LIST + 1) for _ in COUNTED)
         self.asked = nn.Linear(HIDDEN, sum(_NAMES))  # of a question's last token, before it looks
-        self.found = nn.Linear(HIDDEN, sum(_NAMES))  # and behind: what its heads were to look at
+        # Of a token behind a layer that looks: what two of its heads were to look at, and where that was.
+        self.found = nn.ModuleDict({str(layer): nn.Linear(HIDDEN, sum(_FOUND)) for layer in (NAMED, TOLD)})
 
     def vision_loss(self, visual: torch.Tensor, pixels: Pixels) -> torch.Tensor:
         """For visual tokens `[cells, hidden]` as the vision tower gives them."""
@@ -65,19 +67,31 @@ class Probes(nn.Module):
         sequence, token, *named = batch.asked.T
         asked = self.asked(hidden[NAMED][sequence, token]).split(_NAMES, -1)
         losses["asked"] = torch.stack([_mean_loss(*pair) for pair in zip(asked, named, strict=True)]).mean()
-        losses["found"] = self._found_loss(hidden[NAMED + 1], batch, is_cell)
-        return losses
+        return losses | {
+            f"found{layer}": self._found_loss(layer, hidden[layer + 1], batch, is_cell) for layer in (NAMED, TOLD)
+        }
 
-    def _found_loss(self, hidden: torch.Tensor, batch: Batch, is_cell: torch.Tensor) -> torch.Tensor:
-        """For the hidden states `[B, n, hidden]` behind the layer that looks at what is named."""
-        first = batch.looks[:, 2] == NAMED
-        sequence, token, _, head = batch.looks[first].T
-        cell = batch.looked_at[first].int().argmax(1)
-        found = self.found(hidden[sequence, token]).split(_NAMES, -1)
+    def _found_loss(self, layer: int, hidden: torch.Tensor, batch: Batch, is_cell: torch.Tensor) -> torch.Tensor:
+        """For the hidden states `[B, n, hidden]` behind a layer that looks."""
+        own = batch.looks[:, 2] == layer
+        sequence, token, _, head = batch.looks[own].T
+        looked_at = batch.looked_at[own]
+
+        def of_cells(labels: torch.Tensor) -> torch.Tensor:
+            return torch.full_like(batch.ids, IGNORE).masked_scatter(is_cell, labels)[sequence]
+
+        cell = looked_at.int().argmax(1, keepdim=True)
+        colour, shape, corner = (
+            of_cells(labels).gather(1, cell)[:, 0]
+            for labels in (batch.pixels.colours, batch.pixels.shapes, batch.pixels.corners)
+        )
+        events = of_cells(batch.pixels.events)
+        several = (looked_at & (events != events.gather(1, cell))).any(1)
+        corner = corner.masked_fill(several, IGNORE)
+        found = self.found[str(layer)](hidden[sequence, token]).split(_FOUND, -1)
         terms = []
-        for place, labels in enumerate([batch.pixels.colours] * 2 + [batch.pixels.shapes] * 2):
-            shown = torch.full_like(batch.ids, IGNORE).masked_scatter(is_cell, labels)[sequence, cell]
-            terms.append(_mean_loss(found[place], shown.where(head == place % 2, IGNORE)))
+        for place, labels in enumerate((colour, colour, shape, shape, corner, corner)):
+            terms.append(_mean_loss(found[place], labels.where((head > 0) == place % 2, IGNORE)))
         return 0.5 * torch.stack(terms).mean()
 
 

@@ -24,16 +24,18 @@ AGAIN, NAMED, TOLD, LATEST = 0, 2, 3, 4
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What a token should look at before it answers: some of a clip's events, by number.
+    """What tokens should look at before they answer: some of a clip's events, by number.
 
     `layer` and `head` say which attention of the decoder is to do it (see `infinipot.embedded.probes`); `part` which of
-    the parts of the answer, divided by commas, the token begins.
+    the parts of the answer, divided by commas, they say; `throughout` that all tokens of this part should look, not the
+    first alone.
     """
 
     layer: int
     head: int
     events: tuple[int, ...]
     part: int = 0
+    throughout: bool = False
 
 
 @dataclass(slots=True)
@@ -75,12 +77,15 @@ class Sequence:
         opening = "<|vision_end|>" if behind_video else "<|im_start|>user\n"
         self._text(f"{opening}{question}<|im_end|>\n<|im_start|>assistant\n")
         self.asked.append((len(self.ids) - 1, *_named(question)))
-        before: list[int] = []  # the token before each part of the answer
+        before: list[range] = []  # the tokens before each token of a part of the answer
         for part in answer.split(","):
-            before.append(len(self.ids) - (not before))
-            self._text(f"{',' * (len(before) > 1)}{part}", answer=len(self.kinds))
+            start = len(self.ids) - (not before)
+            self._text(f"{',' * bool(before)}{part}", answer=len(self.kinds))
+            before.append(range(start, len(self.ids) - 1))
         self._text("<|im_end|>", answer=len(self.kinds))
-        self.looks += [(before[look.part], look) for look in looks]
+        for look in looks:
+            tokens = before[look.part]
+            self.looks += [(token, look) for token in (tokens if look.throughout else tokens[:1])]
         self._text("\n")
         self.kinds.append(kind)
 

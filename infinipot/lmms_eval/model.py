@@ -11,8 +11,8 @@ from loguru import logger
 from tqdm import tqdm
 
 from infinipot import CapError, FrameError, InfinipotError, PolicyError, VideoError, load, policies
+from infinipot.lmms_eval.clip import Clip, FrameCount
 from infinipot.lmms_eval.request import Request, read
-from infinipot.lmms_eval.sampling import Clip, Sampling
 from infinipot.lmms_eval.viewer import Viewer
 from infinipot.policies import Policy
 
@@ -26,7 +26,7 @@ class Infinipot(lmms):
         revision, dtype, device, device_map, attn_implementation: see `infinipot.load`. With several processes each
             loads the model on its own device.
         memory, policy, keep, block, reserve, positions: see `Model.stream`.
-        fps, max_num_frames: see `Sampling`.
+        fps, max_num_frames: see `FrameCount`.
         min_pixels, max_pixels: of a resized frame; both or neither.
         system_prompt: a system message, or a file that holds it, in place of the task's and the chat template's own.
         max_batch_size: given by lmms-eval; of no account.
@@ -68,7 +68,7 @@ class Infinipot(lmms):
             raise InfinipotError(f"batch_size={batch_size}: infinipot watches one video at a time, so it is 1")
         if (min_pixels is None) != (max_pixels is None):
             raise InfinipotError("min_pixels and max_pixels go together")
-        chosen, sampling = _policy(policy, options), Sampling(fps, max_num_frames)
+        chosen, frames = _policy(policy, options), FrameCount(fps, max_num_frames)
         self.accelerator = Accelerator()
         self._rank, self._world_size = self.accelerator.process_index, self.accelerator.num_processes
         self._system = None if system_prompt is None else self._resolve_system_prompt(_unquoted(system_prompt))
@@ -82,7 +82,7 @@ class Infinipot(lmms):
         )
         self._viewer = Viewer(
             loaded,
-            sampling,
+            frames,
             memory=memory,
             policy=chosen,
             keep=keep,

@@ -11,9 +11,18 @@ from lmms_eval.api.instance import Instance
 from lmms_eval.models import get_model
 from PIL import Image
 
-from infinipot import CapError, InfinipotError, PolicyError, QuestionError, VideoError, lmms_eval
+from infinipot import (
+    CapError,
+    InfinipotError,
+    PolicyError,
+    QuestionError,
+    VideoError,
+    lmms_eval,
+    load,
+    open_video,
+)
+from infinipot.lmms_eval import clip
 from infinipot.lmms_eval import model as module
-from infinipot.lmms_eval import sampling
 from infinipot.lmms_eval.model import Infinipot
 
 Content = list[dict[str, Any]]
@@ -44,8 +53,8 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         names.append(source)
         return open_video(source, *args, **options)
 
-    open_video: Callable = sampling.open_video
-    monkeypatch.setattr(sampling, "open_video", counting)
+    open_video: Callable = clip.open_video
+    monkeypatch.setattr(clip, "open_video", counting)
     return names
 
 
@@ -77,6 +86,14 @@ def questions(rows: list[dict[str, str]]) -> list[Content]:
     return [[video(row["video"]), text(row["question"])] for row in rows]
 
 
+def alone(row: dict[str, str]) -> str:
+    """The library's answer to one question, on a stream of its own."""
+    with load("embedded").stream(memory=320) as stream:
+        for frame in open_video(row["video"]):
+            stream.watch(frame)
+        return stream.ask(row["question"], max_new_tokens=8)
+
+
 # Finding it
 
 
@@ -92,12 +109,13 @@ def test_the_entry_point_names_a_chat_model() -> None:
 def test_a_video_is_watched_once_whatever_the_order_and_answers_stand_in_the_order_asked(
     shared: Infinipot, rows: list[dict[str, str]], opened: list[str]
 ) -> None:
-    assert ask(shared, *questions(rows)) == [row["answer"] for row in rows]
+    answers = ask(shared, *questions(rows))
     assert len(opened) == len(set(opened)) == len(clips.SEEDS)
     last = rows[-1]["video"]
-    again = [row for row in rows if row["video"] == last]
-    assert ask(shared, *questions(again)) == [row["answer"] for row in again]
+    again = [place for place, row in enumerate(rows) if row["video"] == last]
+    assert ask(shared, *questions([rows[place] for place in again])) == [answers[place] for place in again]
     assert len(opened) == len(clips.SEEDS)  # a later call goes on with the stream that there is
+    assert answers == [alone(row) for row in rows]
 
 
 def test_another_part_of_a_video_or_another_system_message_is_watched_anew(

@@ -98,6 +98,8 @@ def test_what_could_not_be_used_is_told_counted_and_exit_code_3(data: Path) -> N
         (("mlvu", "--data", ".", *EMBEDDED), 1, "json/1_plotQA.json"),
         (("mlvu", "--data", "mlvu", *EMBEDDED, "--policy", "infinipot"), 1, "did you mean"),
         (("mlvu", "--data", "mlvu", *EMBEDDED, "--memory", "50"), 1, "too small"),
+        (("mlvu", "--data", "mlvu", "--model", "./nowhere", "--memory", "12XB"), 1, "memory='12XB'"),
+        (("mlvu", "--data", "mlvu", "--model", "./nowhere", "--keep", "1.5"), 1, "keep=1.5"),
         (("mlvu", "--data", "mlvu", *EMBEDDED, "--shard", "0/3"), 2, "is no shard"),
         (("mlvu", "--data", "mlvu", *EMBEDDED, "--workers", "2"), 2, "--engine ray"),
         (("mlvu", "--data", "mlvu", *EMBEDDED, "--engine", "ray", "--gpus-per-worker", "1.5"), 2, "whole ones"),

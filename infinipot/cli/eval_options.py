@@ -15,6 +15,7 @@ from infinipot.evaluate.engines.local import Local
 from infinipot.evaluate.judge import PROMPT, Judge, key_from
 from infinipot.evaluate.run import Engine
 from infinipot.evaluate.watch import Loading, Setup, Watcher
+from infinipot.settings import check_settings
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -146,12 +147,14 @@ def setup(benchmark: Benchmark, protocol: str | None, given: dict[str, Any]) -> 
 
     Raises:
         PolicyError, BenchmarkError: there is no such policy, or the protocol has no rules for the benchmark.
+        InfinipotError: what no model could take.
     """
     policies.make(given["policy"])
     name = protocol or benchmark.default_protocol
     sampling = _sampling(find_protocol(name).frames(benchmark), given)
-    kept = {option: given.pop(option) for option in ("policy", "memory", "keep", "block", "reserve", "positions")}
-    return Setup(benchmark.name, name, sampling, **kept)
+    kept = {option: given.pop(option) for option in ("memory", "keep", "block", "reserve", "positions")}
+    check_settings(**kept, pixels=sampling.pixels)
+    return Setup(benchmark.name, name, sampling, given.pop("policy"), **kept)
 
 
 def _sampling(default: Sampling, given: dict[str, Any]) -> Sampling:

@@ -15,6 +15,7 @@ from infinipot.lmms_eval.clip import Clip, FrameCount
 from infinipot.lmms_eval.request import Request, read
 from infinipot.lmms_eval.viewer import Viewer
 from infinipot.policies import Policy
+from infinipot.settings import check_settings
 
 
 class Infinipot(lmms):
@@ -69,6 +70,15 @@ class Infinipot(lmms):
         if (min_pixels is None) != (max_pixels is None):
             raise InfinipotError("min_pixels and max_pixels go together")
         chosen, frames = _policy(policy, options), FrameCount(fps, max_num_frames)
+        streaming: dict[str, Any] = {
+            "memory": memory,
+            "keep": keep,
+            "block": block,
+            "reserve": reserve,
+            "positions": positions,
+            "pixels": None if min_pixels is None else (min_pixels, max_pixels),
+        }
+        check_settings(**streaming)
         self.accelerator = Accelerator()
         self._rank, self._world_size = self.accelerator.process_index, self.accelerator.num_processes
         self._system = None if system_prompt is None else self._resolve_system_prompt(_unquoted(system_prompt))
@@ -80,17 +90,7 @@ class Infinipot(lmms):
             attn_implementation=attn_implementation,
             revision=None if revision is None else str(revision),
         )
-        self._viewer = Viewer(
-            loaded,
-            frames,
-            memory=memory,
-            policy=chosen,
-            keep=keep,
-            block=block,
-            reserve=reserve,
-            positions=positions,
-            pixels=None if min_pixels is None else (min_pixels, max_pixels),
-        )
+        self._viewer = Viewer(loaded, frames, policy=chosen, **streaming)
 
     @property
     def device(self) -> torch.device:

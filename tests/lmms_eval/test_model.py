@@ -179,6 +179,15 @@ def test_other_ways_to_decode_are_refused(
     assert ask(shared, questions(rows)[0], **plain) == [rows[0]["answer"]]
 
 
+@pytest.mark.parametrize("limit", ["16", 0, -1, 2.5, [8]])
+def test_a_longest_answer_that_is_no_number_of_tokens_is_an_error_before_any_video(
+    shared: Infinipot, rows: list[dict[str, str]], opened: list[str], limit: Any
+) -> None:
+    with pytest.raises(QuestionError, match=r"task, document 0: max_new_tokens=.*: give a whole number of tokens"):
+        ask(shared, questions(rows)[0], max_new_tokens=limit)
+    assert not opened
+
+
 def test_a_question_without_room_is_an_error_before_any_video_and_names_what_would_do(
     shared: Infinipot, rows: list[dict[str, str]], opened: list[str]
 ) -> None:
@@ -265,12 +274,25 @@ def test_options_of_a_policy_survive_lmms_evals_commas(arguments: str) -> None:
         ("min_pixels=784", InfinipotError, "min_pixels and max_pixels go together"),
         ("fps=0", VideoError, "fps=0"),
         ("max_num_frames=2.5", VideoError, "max_num_frames=2.5"),
-        ("memory=12MB,memory=20", CapError, "too small for this prompt"),
+        ("memory=12XB", CapError, "memory='12XB': give tokens"),
+        ("memory=0", CapError, "at least one token"),
+        ("keep=1.5", CapError, "keep=1.5"),
+        ("reserve=abc", CapError, "reserve='abc'"),
+        ("positions=other", InfinipotError, "give 'rebase' or 'native'"),
+        ("min_pixels=9,max_pixels=8", InfinipotError, "the least and the most pixels"),
     ],
 )
-def test_settings_that_cannot_be_are_errors_at_the_start(arguments: str, error: type, words: str) -> None:
+def test_settings_that_cannot_be_are_errors_before_the_model_is_loaded(
+    monkeypatch: pytest.MonkeyPatch, arguments: str, error: type, words: str
+) -> None:
+    monkeypatch.setattr(module, "load", lambda *_, **__: pytest.fail("loaded"))
     with pytest.raises(error, match=words):
         make(arguments)
+
+
+def test_a_memory_that_is_too_small_for_the_models_prompt_is_an_error() -> None:
+    with pytest.raises(CapError, match="too small for this prompt"):
+        make("memory=20")
 
 
 def test_more_than_one_video_at_a_time_is_refused() -> None:

@@ -10,7 +10,7 @@ import pytest
 from benchmark_layouts import egoschema, mlvu
 from click.testing import CliRunner, Result
 
-from infinipot.cli import eval_reproduce, main
+from infinipot.cli import eval_options, eval_reproduce, main
 from infinipot.cli.meter import _line
 from infinipot.evaluate import BENCHMARKS, Sampling
 from infinipot.evaluate.reproduce import entries
@@ -69,6 +69,34 @@ def test_a_run_prints_its_table_and_is_gone_on_with(data: Path) -> None:
     assert report.exit_code == 0
     assert "one watch a question would take" in report.stdout
     assert {path.name for path in Path("out").iterdir()} == {"report.md", "report.json", "report.png"}
+
+
+def test_a_file_of_another_run_is_refused_before_a_model_is_loaded(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    output = Path("mlvu-dev-infinipot-v.jsonl")
+    arguments = ("mlvu", "--data", "mlvu", *EMBEDDED, *SMALL, "--limit", "2", "--output", str(output))
+    assert call(*arguments).exit_code == 0
+    before = output.read_bytes()
+    monkeypatch.setattr(eval_options, "load_quietly", lambda *_, **__: pytest.fail("loaded"))
+    for changed, named in (
+        (("--policy", "van"), 'policy: "infinipot-v" there, "van" now'),
+        (("--model", "./nowhere"), 'model: "embedded" there, "./nowhere" now'),
+        (("--dtype", "float16"), '"float16" now'),
+        (("--seed", "7"), "seed: 0 there, 7 now"),
+        (("--seed", "7", "--retry"), "seed: 0 there, 7 now"),
+        (("--limit", "1"), "limit: 2 there, 1 now"),
+        (("--limit", "1", "--retry"), "limit: 2 there, 1 now"),
+    ):
+        refused = call(*arguments, *changed)
+        assert refused.exit_code == 1
+        assert named in refused.stderr
+        assert refused.stderr.count("\n") == 1
+    (data / "json" / "1_plotQA.json").write_text((data / "json" / "1_plotQA.json").read_text().replace("?", "!"))
+    assert "not one of this run's any more" in call(*arguments, "--retry").stderr
+    other = Path("notes.jsonl")
+    other.write_text("notes")
+    assert "something else than a run" in call(*arguments, "--output", str(other)).stderr
+    assert output.read_bytes() == before
+    assert other.read_text() == "notes"
 
 
 def test_where_labels_are_withheld_the_file_for_the_authors_server_is_written(tmp_path: Path) -> None:

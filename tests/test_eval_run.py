@@ -18,7 +18,8 @@ from runs import SETUPS, Canned, local, plan
 
 from infinipot import ResultsError, Stream, open_video
 from infinipot.evaluate import Question
-from infinipot.evaluate.results import Journal, Results, read_run, times_path
+from infinipot.evaluate.journal import Journal
+from infinipot.evaluate.results import Results, read_run, times_path
 from infinipot.evaluate.run import evaluate
 from infinipot.evaluate.watch import Answer, Setup, Trouble, Watched, Watcher
 

@@ -21,7 +21,7 @@ from infinipot.evaluate.judge import Judge, judge_run
 from infinipot.evaluate.merge import read_runs
 from infinipot.evaluate.report import as_json, report
 from infinipot.evaluate.results import read_run
-from infinipot.evaluate.run import Plan, evaluate, read_plan
+from infinipot.evaluate.run import Plan, check_before_loading, evaluate, read_plan
 
 SOME_LEFT_OUT = 3
 
@@ -81,8 +81,9 @@ def _benchmark_command(benchmark: Benchmark) -> click.Command:
         PROTOCOLS[protocol].check(benchmark, variant)
         how = setup(benchmark, protocol, given)
         path = output or _default_output(benchmark, variant, how.policy, shard)
-        # What is quick to check comes before what takes long: the annotations, then the model.
+        # What is quick to check comes before what takes long: the annotations and the file, then the model.
         plan = read_plan(benchmark, data, variant, shard, limit)
+        check_before_loading(plan, how, machine.loading, path, seed=seed, retry=retry)
         engine = machine.start(how, {})
         try:
             with quiet_stdout(), Meter() as meter:

@@ -18,7 +18,7 @@ from infinipot.evaluate.published import MEMORY, PAPER, published, published_mod
 from infinipot.evaluate.report import Table
 from infinipot.evaluate.report import report as make_report
 from infinipot.evaluate.reproduce import Entry, entries, gpu_hours, most_questions
-from infinipot.evaluate.run import Plan, evaluate, read_plan
+from infinipot.evaluate.run import Plan, check_before_loading, evaluate, read_plan
 
 
 @click.command(short_help="Repeat the tables of the InfiniPot-V paper.")
@@ -66,6 +66,8 @@ def _run(machine: Machinery, plans: dict[str, Plan], output: Path) -> dict[Entry
     files: dict[Entry, Path] = {}
     todo = [entry for entry in entries() if entry.benchmark in plans]
     models: dict[Any, Any] = {}
+    for entry in todo:
+        check_before_loading(plans[entry.benchmark], entry.setup, machine.loading, output / entry.file)
     for number, entry in enumerate(todo, 1):
         note(f"run {number} of {len(todo)}: {entry.benchmark}, {entry.label}", "bold")
         engine = machine.start(entry.setup, models)

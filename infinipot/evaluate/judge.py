@@ -21,7 +21,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from infinipot.errors import JudgeError, ResultsError
-from infinipot.evaluate.results import Journal, Record, Run, differences, read_lines, read_run
+from infinipot.evaluate.journal import Journal, Record, read_lines
+from infinipot.evaluate.results import Run, differences, read_run
 
 PROMPT = """\
 You grade answers to questions about a video. You do not see the video: compare with the reference answer.

@@ -7,10 +7,11 @@ from typing import Any
 
 from infinipot.errors import ResultsError
 from infinipot.evaluate.benchmarks import Benchmark, find_benchmark
+from infinipot.evaluate.journal import Record
 from infinipot.evaluate.judge import read_verdicts, verdicts_path
 from infinipot.evaluate.protocols import find_protocol
 from infinipot.evaluate.records import Scored
-from infinipot.evaluate.results import Record, Run, differences, read_run, times_path
+from infinipot.evaluate.results import Run, differences, read_run, times_path
 
 # What may differ between the shards of one run,
 _OF_A_SHARD = ("shard", "videos", "questions")

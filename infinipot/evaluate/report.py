@@ -8,10 +8,11 @@ from statistics import median
 from typing import Any
 
 from infinipot.evaluate.bootstrap import DRAWS, Difference, Estimate, difference, estimate
+from infinipot.evaluate.journal import Record
 from infinipot.evaluate.merge import Whole
 from infinipot.evaluate.protocols import find_protocol
 from infinipot.evaluate.published import Published, published
-from infinipot.evaluate.results import Record, differences
+from infinipot.evaluate.results import differences
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,12 +11,13 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
 
-from infinipot import InfinipotError, Model, Stream, __version__, load, open_video
+from infinipot import InfinipotError, Model, Stream, __version__, load, open_video, policies
 from infinipot.evaluate.benchmarks import find_benchmark
 from infinipot.evaluate.protocols import find_protocol
 from infinipot.evaluate.records import Item, Question, Sampling
@@ -40,6 +41,11 @@ class Loading:
     device_map: str | None = None
     attn_implementation: str | None = None
     revision: str | None = None
+
+    @property
+    def name(self) -> str:
+        """What the loaded model says that it was loaded from."""
+        return str(Path(self.model).expanduser()) if self.model.startswith("~") else self.model
 
     def load(self) -> Model:
         """Loads it; raises what `infinipot.load` does."""
@@ -223,6 +229,13 @@ class Watcher:
             full_tokens=stats.full_tokens,
             seconds=round(time.perf_counter() - begun, 4),
         )
+
+
+def origin_settings(loading: Loading, setup: Setup) -> dict[str, Any]:
+    """What of `Watcher.origin` can be told before the model is loaded."""
+    policy = policies.make(setup.policy)
+    known = {"model": loading.name, "policy": policy.spec, "policy_options": asdict(policy)}
+    return known if loading.dtype == "auto" else {**known, "dtype": loading.dtype}
 
 
 def versions() -> dict[str, str]:

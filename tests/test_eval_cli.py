@@ -110,6 +110,28 @@ def test_where_labels_are_withheld_the_file_for_the_authors_server_is_written(tm
     assert all(line["question"] in written for line in answers)
 
 
+def test_the_file_for_the_authors_server_is_written_for_all_shards_or_not_at_all(tmp_path: Path) -> None:
+    egoschema(tmp_path / "ego", "full")
+    arguments = ("egoschema", "--variant", "full", "--data", "ego", *EMBEDDED, *SMALL)
+    whole = call(*arguments, "--output", "whole.jsonl")
+    assert whole.exit_code == 0, whole.stderr
+    for number in (1, 2):
+        part = call(*arguments, "--shard", f"{number}/2", "--output", f"part{number}.jsonl")
+        assert f"shard {3 - number}/2 is not here" in part.stderr
+    assert [path.name for path in Path().glob("*.submission.json")] == ["whole.submission.json"]
+    assert call("report", "part1.jsonl", "--output", "one").exit_code == 0
+    assert not list(Path("one").glob("*.submission.json"))
+    said = call("report", "part1.jsonl", "part2.jsonl", "--output", "both").stderr
+    (merged,) = Path("both").glob("*.submission.json")
+    assert merged.name == "egoschema-full-infinipot-v-@768.submission.json"
+    assert merged.name in said
+    assert json.loads(merged.read_text()) == json.loads(Path("whole.submission.json").read_text())
+    lines = Path("part2.jsonl").read_text().splitlines(keepends=True)
+    Path("part2.jsonl").write_text("".join(lines[:-1]))  # it is still going on
+    said = call("report", "part1.jsonl", "part2.jsonl", "--output", "both").stderr
+    assert f"but 1 questions of {len(json.loads(Path('whole.submission.json').read_text()))} have no answer" in said
+
+
 def test_what_could_not_be_used_is_told_counted_and_exit_code_3(data: Path) -> None:
     (data / "video" / "1_plotQA" / "plotQA_1.mp4").write_bytes(b"broken")
     result = call("mlvu", "--data", "mlvu", *EMBEDDED, *SMALL, "--limit", "2", "--output", "a.jsonl")

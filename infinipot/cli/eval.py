@@ -21,7 +21,8 @@ from infinipot.evaluate.judge import Judge, judge_run
 from infinipot.evaluate.merge import read_runs
 from infinipot.evaluate.report import as_json, report
 from infinipot.evaluate.results import read_run
-from infinipot.evaluate.run import Plan, check_before_loading, evaluate, read_plan
+from infinipot.evaluate.run import check_before_loading, evaluate, read_plan
+from infinipot.evaluate.submission import submit
 
 SOME_LEFT_OUT = 3
 
@@ -92,7 +93,7 @@ def _benchmark_command(benchmark: Benchmark) -> click.Command:
                 note(f"ray: {spread}")
         finally:
             engine.close()
-        _finish(plan, path, grader, as_json_lines)
+        _finish(path, grader, as_json_lines)
         if done.problems:
             note(f"{done.problems} problems, in {path}", "yellow")
             click.get_current_context().exit(SOME_LEFT_OUT)
@@ -111,7 +112,7 @@ def _default_output(benchmark: Benchmark, variant: str, policy: str, shard: tupl
     return Path(f"{benchmark.name}-{variant}-{safe}{part}.jsonl")
 
 
-def _finish(plan: Plan, path: Path, grader: Judge | None, as_json_lines: bool) -> None:
+def _finish(path: Path, grader: Judge | None, as_json_lines: bool) -> None:
     """After the last answer: the judge, the file for a benchmark's own server, and the tables."""
     run = read_run(path)
     if grader is not None:
@@ -119,13 +120,10 @@ def _finish(plan: Plan, path: Path, grader: Judge | None, as_json_lines: bool) -
         note(f"{judged} answers judged")
     elif unjudged := sum(line["judged"] for line in run.answers):
         note(f"{unjudged} open answers are not judged: infinipot eval judge {path} --judge-url ... --judge-model ...")
-    if any(line["reference"] is None for line in run.answers):
-        text = plan.benchmark.submission({line["question"]: line["answer"] for line in run.answers})
-        if text is not None:
-            submission = path.with_name(f"{path.stem}.submission.json")
-            submission.write_text(text)
-            note(f"labels are withheld; the answers for the benchmark's own server are in {submission}")
-    sections = report(read_runs([path]))
+    wholes = read_runs([path])
+    if submission := submit(wholes[0], path.with_name(f"{path.stem}.submission.json")):
+        note(submission.about)
+    sections = report(wholes)
     if as_json_lines:
         print_json([as_json(section) for section in sections])
     else:

@@ -18,6 +18,7 @@ from infinipot.evaluate.merge import read_runs
 from infinipot.evaluate.render import write
 from infinipot.evaluate.report import Section, Table, as_json, tables
 from infinipot.evaluate.report import report as make_report
+from infinipot.evaluate.submission import submission_name, submit
 
 _RUN = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -36,11 +37,18 @@ _RUN = click.Path(exists=True, dir_okay=False, path_type=Path)
 def report(runs: tuple[Path, ...], output: Path, draws: int, as_json_lines: bool) -> None:
     """Compare RUNS, files that `infinipot eval` wrote; the shards of one run count as one.
 
+    Where labels are withheld, the answers of each run for the benchmark's own server are written beside the report,
+    once all of its shards are given.
+
     The first run of a benchmark is the one that the others are compared with. Runs of one benchmark that differ in
     more than the model and its memory (protocol, frames, seed, annotations) are refused.
     """
-    sections = make_report(read_runs(runs), draws)
+    wholes = read_runs(runs)
+    sections = make_report(wholes, draws)
     paths = write(sections, output)
+    for whole in wholes:
+        if submission := submit(whole, output / submission_name(whole)):
+            note(submission.about)
     if as_json_lines:
         print_json([as_json(section) for section in sections])
     else:

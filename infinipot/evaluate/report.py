@@ -93,8 +93,8 @@ def _section(runs: tuple[Whole, ...], draws: int) -> Section:
     return Section(
         title=f"{first.benchmark.title}, {settings['variant']}, protocol {settings['protocol']}",
         runs=runs,
-        estimates=tuple(estimate(own, run.summary, draws) for run, own in zip(runs, scores, strict=True)),
-        against=(None, *(difference(scores[0], own, first.summary, draws) for own in scores[1:])),
+        estimates=tuple(estimate(own, run.average, draws) for run, own in zip(runs, scores, strict=True)),
+        against=(None, *(difference(scores[0], own, first.average, draws) for own in scores[1:])),
         costs=tuple(cost(run) for run in runs),
         published=tuple(rows.values()),
     )

@@ -179,6 +179,8 @@ def test_answers_that_are_all_right_are_not_said_to_be_certain() -> None:
     assert (wrong.value, wrong.low, wrong.high) == (0.0, 0.0, pytest.approx(1 - 0.025 ** (1 / 20)))
     many = estimate(clusters(*["111"] * 20), over_questions)["overall"]
     assert many.low == pytest.approx(right.low)  # it is videos that count, not questions
+    uneven = estimate(clusters("11", *"1" * 9), over_tasks)["overall"]  # one of two tasks is in the first video alone
+    assert uneven.low == pytest.approx(0.025 ** ((1 + 1 / 10) / 2))
     same = difference(clusters(*"10" * 10), clusters(*"10" * 10), over_questions)
     assert (same.value, same.low, same.high, same.p) == (
         0,

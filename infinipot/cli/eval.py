@@ -11,7 +11,7 @@ import click
 
 from infinipot.cli.eval_options import Shard, judge, judge_options, machinery, model_options, setup, setup_options
 from infinipot.cli.eval_report import judge as judge_command
-from infinipot.cli.eval_report import print_sections
+from infinipot.cli.eval_report import print_sections, tell_judged
 from infinipot.cli.eval_report import report as report_command
 from infinipot.cli.eval_reproduce import reproduce
 from infinipot.cli.meter import Meter, quiet_stdout
@@ -117,7 +117,7 @@ def _finish(path: Path, grader: Judge | None, as_json_lines: bool) -> None:
     run = read_run(path)
     if grader is not None:
         judged = judge_run(path, grader, on_verdict=lambda done, of: None)
-        note(f"{judged} answers judged")
+        tell_judged(judged)
     elif unjudged := sum(line["judged"] for line in run.answers):
         note(f"{unjudged} open answers are not judged: infinipot eval judge {path} --judge-url ... --judge-model ...")
     wholes = read_runs([path])

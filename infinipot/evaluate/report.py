@@ -175,7 +175,12 @@ def _costs(section: Section) -> Table:
         for run in runs
         if len(run.answers) < run.asked
     )
-    return Table("What it took", ("", *(run.name for run in runs)), rows, missing + short)
+    mute = tuple(
+        f"{run.name}: what the judge replied on {count} answers is no verdict"
+        for run in runs
+        if (count := sum("judge_score" in line and line["correct"] is None for line in run.answers))
+    )
+    return Table("What it took", ("", *(run.name for run in runs)), rows, missing + short + mute)
 
 
 def _differences(section: Section) -> Table:

@@ -88,11 +88,7 @@ def make_budget(
     """
     if cap < 1:
         raise CapError(f"memory={cap}: the cap must be at least one token")
-    if not is_real(keep) or not 0 < keep < 1:
-        raise CapError(f"keep={keep!r}: the share of the video's memory that a compression leaves lies between 0 and 1")
-    for name, value, least in (("reserve", reserve, 1), ("dialogue", dialogue, 0), ("block", block, 1)):
-        if value is not None and (not is_whole(value) or value < least):
-            raise CapError(f"{name}={value!r}: give a whole number of {least} or more")
+    check_shares(keep=keep, block=block, reserve=reserve, dialogue=dialogue)
     eighth = min(cap // 8, 512)
     return Budget(
         cap=cap,
@@ -104,6 +100,19 @@ def make_budget(
         block=block,
         caption=caption,
     )
+
+
+def check_shares(*, keep: float, block: int | None, reserve: int | None, dialogue: int | None) -> None:
+    """Makes sure that shares are ones at all, whatever the cap.
+
+    Raises:
+        CapError: one is out of range.
+    """
+    if not is_real(keep) or not 0 < keep < 1:
+        raise CapError(f"keep={keep!r}: the share of the video's memory that a compression leaves lies between 0 and 1")
+    for name, value, least in (("reserve", reserve, 1), ("dialogue", dialogue, 0), ("block", block, 1)):
+        if value is not None and (not is_whole(value) or value < least):
+            raise CapError(f"{name}={value!r}: give a whole number of {least} or more")
 
 
 def smallest_cap(budget_of: Callable[[int], Budget], cells: int) -> int:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from infinipot.audio import GAP, SamplesLike, Sound, as_sound
-from infinipot.budget import Budget, is_real, is_whole, make_budget, parse_memory, smallest_cap
+from infinipot.budget import Budget, is_whole, make_budget, parse_memory, smallest_cap
 from infinipot.errors import CapError, FrameError, InfinipotError, QuestionError
 from infinipot.generate import greedy
 from infinipot.intake import Intake
@@ -23,6 +23,7 @@ from infinipot.memory import Draft, Memory, allocated_bytes
 from infinipot.models import Family, Patch
 from infinipot.models.chat import ANSWER
 from infinipot.policies.base import Grid, Policy
+from infinipot.settings import check_settings
 from infinipot.stats import Stats, Stopwatch
 from infinipot.video import Frame, ImageLike, as_frame
 
@@ -60,14 +61,16 @@ class Stream:
         system: str | None = None,
         pixels: tuple[int, int] | None = None,
     ) -> None:
-        if not is_real(fps) or not fps > 0:
-            raise FrameError(f"fps={fps!r}: the frames per second must be a number above 0")
-        if pixels is not None and not (
-            isinstance(pixels, Sequence) and len(pixels) == 2 and 0 < pixels[0] <= pixels[1]
-        ):
-            raise InfinipotError(f"pixels={pixels!r}: give the least and the most pixels of a resized frame")
-        if positions not in ("rebase", "native"):
-            raise InfinipotError(f"positions={positions!r}: give 'rebase' or 'native'")
+        check_settings(
+            memory,
+            fps=fps,
+            keep=keep,
+            block=block,
+            reserve=reserve,
+            dialogue=dialogue,
+            positions=positions,
+            pixels=pixels,
+        )
         self.policy = policy
         self._family = family
         self._fps = fps

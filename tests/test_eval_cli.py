@@ -10,7 +10,7 @@ import pytest
 from benchmark_layouts import egoschema, mlvu
 from click.testing import CliRunner, Result
 
-from infinipot.cli import eval_reproduce, main
+from infinipot.cli import eval_options, eval_reproduce, main
 from infinipot.cli.meter import _line
 from infinipot.evaluate import BENCHMARKS, Sampling
 from infinipot.evaluate.reproduce import entries
@@ -71,6 +71,34 @@ def test_a_run_prints_its_table_and_is_gone_on_with(data: Path) -> None:
     assert {path.name for path in Path("out").iterdir()} == {"report.md", "report.json", "report.png"}
 
 
+def test_a_file_of_another_run_is_refused_before_a_model_is_loaded(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    output = Path("mlvu-dev-infinipot-v.jsonl")
+    arguments = ("mlvu", "--data", "mlvu", *EMBEDDED, *SMALL, "--limit", "2", "--output", str(output))
+    assert call(*arguments).exit_code == 0
+    before = output.read_bytes()
+    monkeypatch.setattr(eval_options, "load_quietly", lambda *_, **__: pytest.fail("loaded"))
+    for changed, named in (
+        (("--policy", "van"), 'policy: "infinipot-v" there, "van" now'),
+        (("--model", "./nowhere"), 'model: "embedded" there, "./nowhere" now'),
+        (("--dtype", "float16"), '"float16" now'),
+        (("--seed", "7"), "seed: 0 there, 7 now"),
+        (("--seed", "7", "--retry"), "seed: 0 there, 7 now"),
+        (("--limit", "1"), "limit: 2 there, 1 now"),
+        (("--limit", "1", "--retry"), "limit: 2 there, 1 now"),
+    ):
+        refused = call(*arguments, *changed)
+        assert refused.exit_code == 1
+        assert named in refused.stderr
+        assert refused.stderr.count("\n") == 1
+    (data / "json" / "1_plotQA.json").write_text((data / "json" / "1_plotQA.json").read_text().replace("?", "!"))
+    assert "not one of this run's any more" in call(*arguments, "--retry").stderr
+    other = Path("notes.jsonl")
+    other.write_text("notes")
+    assert "something else than a run" in call(*arguments, "--output", str(other)).stderr
+    assert output.read_bytes() == before
+    assert other.read_text() == "notes"
+
+
 def test_where_labels_are_withheld_the_file_for_the_authors_server_is_written(tmp_path: Path) -> None:
     egoschema(tmp_path / "ego", "full")
     arguments = ("egoschema", "--variant", "full", "--data", "ego", *EMBEDDED, *SMALL, "--output", "ego.jsonl")
@@ -80,6 +108,28 @@ def test_where_labels_are_withheld_the_file_for_the_authors_server_is_written(tm
     written = Path("ego.submission.json").read_text()
     assert "ego.submission.json" in result.stderr
     assert all(line["question"] in written for line in answers)
+
+
+def test_the_file_for_the_authors_server_is_written_for_all_shards_or_not_at_all(tmp_path: Path) -> None:
+    egoschema(tmp_path / "ego", "full")
+    arguments = ("egoschema", "--variant", "full", "--data", "ego", *EMBEDDED, *SMALL)
+    whole = call(*arguments, "--output", "whole.jsonl")
+    assert whole.exit_code == 0, whole.stderr
+    for number in (1, 2):
+        part = call(*arguments, "--shard", f"{number}/2", "--output", f"part{number}.jsonl")
+        assert f"shard {3 - number}/2 is not here" in part.stderr
+    assert [path.name for path in Path().glob("*.submission.json")] == ["whole.submission.json"]
+    assert call("report", "part1.jsonl", "--output", "one").exit_code == 0
+    assert not list(Path("one").glob("*.submission.json"))
+    said = call("report", "part1.jsonl", "part2.jsonl", "--output", "both").stderr
+    (merged,) = Path("both").glob("*.submission.json")
+    assert merged.name == "egoschema-full-infinipot-v-@768.submission.json"
+    assert merged.name in said
+    assert json.loads(merged.read_text()) == json.loads(Path("whole.submission.json").read_text())
+    lines = Path("part2.jsonl").read_text().splitlines(keepends=True)
+    Path("part2.jsonl").write_text("".join(lines[:-1]))  # it is still going on
+    said = call("report", "part1.jsonl", "part2.jsonl", "--output", "both").stderr
+    assert f"but 1 questions of {len(json.loads(Path('whole.submission.json').read_text()))} have no answer" in said
 
 
 def test_what_could_not_be_used_is_told_counted_and_exit_code_3(data: Path) -> None:
@@ -98,6 +148,8 @@ def test_what_could_not_be_used_is_told_counted_and_exit_code_3(data: Path) -> N
         (("mlvu", "--data", ".", *EMBEDDED), 1, "json/1_plotQA.json"),
         (("mlvu", "--data", "mlvu", *EMBEDDED, "--policy", "infinipot"), 1, "did you mean"),
         (("mlvu", "--data", "mlvu", *EMBEDDED, "--memory", "50"), 1, "too small"),
+        (("mlvu", "--data", "mlvu", "--model", "./nowhere", "--memory", "12XB"), 1, "memory='12XB'"),
+        (("mlvu", "--data", "mlvu", "--model", "./nowhere", "--keep", "1.5"), 1, "keep=1.5"),
         (("mlvu", "--data", "mlvu", *EMBEDDED, "--shard", "0/3"), 2, "is no shard"),
         (("mlvu", "--data", "mlvu", *EMBEDDED, "--workers", "2"), 2, "--engine ray"),
         (("mlvu", "--data", "mlvu", *EMBEDDED, "--engine", "ray", "--gpus-per-worker", "1.5"), 2, "whole ones"),

@@ -6,7 +6,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import SimpleNamespace
+from types import GeneratorType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,6 +14,7 @@ from runs import SETUPS, local, plan
 
 from infinipot import InfinipotError, ModelError
 from infinipot.evaluate import Item, Question
+from infinipot.evaluate.results import read_run
 from infinipot.evaluate.run import Job, evaluate
 from infinipot.evaluate.watch import Answer, Event, Loading, Origin, Trouble, Watched, versions
 
@@ -89,6 +90,41 @@ def test_two_workers_answer_as_one_process_even_if_one_is_killed(
         print(f"\nray, one of its workers killed: {said}")
 
 
+def hanging() -> type[_Worker]:
+    """A worker that hangs over the first video with several questions, behind its first answer."""
+
+    class Hanging(_Worker):
+        def watch(self, item: Item, questions: tuple[Question, ...]) -> Iterator[Event]:
+            for event in super().watch(item, questions):
+                yield event
+                if len(item.questions) > 1:
+                    time.sleep(600)
+
+    return Hanging
+
+
+@pytest.mark.usefixtures("_cluster")
+def test_a_video_over_which_a_worker_hangs_is_given_up_and_the_rest_goes_on(
+    folder: Path, alone: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine_module, "_Worker", hanging())
+    monkeypatch.setattr(engine_module, "GRACE", 0.0)
+    asked, output = plan(folder, "rvs"), folder / "hung.jsonl"
+    engine = RayEngine(Loading("embedded", device="cpu"), SETUPS["rvs"], time_limit=20.0)
+    monkeypatch.setattr(engine, "_time_limit", 5.0)  # so that it is the driver that gives up
+    try:
+        done = evaluate(asked, SETUPS["rvs"], engine, output)
+    finally:
+        engine.close()
+    assert (done.problems, done.questions) == (1, asked.questions)
+    (problem,) = read_run(output).problems
+    assert problem["questions"] == [question.id for question in asked.items[0].questions[1:]]
+    answers = [line for line in alone if '"type": "answer"' in line]
+    assert [line for line in output.read_text().splitlines() if '"type": "answer"' in line] == [
+        line for line in answers if not any(f'"question": "{one}"' in line for one in problem["questions"])
+    ]
+
+
 @pytest.mark.usefixtures("_cluster")
 def test_what_a_worker_meets_when_it_loads_is_the_error_here() -> None:
     with pytest.raises(ModelError, match="no such folder"):
@@ -113,6 +149,7 @@ class Played:
         self.killed: list[Any] = []
         self.watched: list[str] = []
         self.deadly: dict[str, Exception] = {}
+        self.hung: set[str] = set()
 
     def is_initialized(self) -> bool:
         return self.running
@@ -135,8 +172,16 @@ class Played:
             yield Answer(question.id, question.text, "A", 1.0, 4, 2, 10, 20, 0.5)
         yield Watched({"wall": 1.0}, 1)
 
-    def wait(self, refs: list[Any], num_returns: int) -> tuple[list[Any], list[Any]]:
-        return refs[-1:], refs[:-1]
+    def wait(self, refs: list[Any], num_returns: int, timeout: float | None = None) -> tuple[list[Any], list[Any]]:
+        live = [ref for ref in refs if not (isinstance(ref, GeneratorType) and self.hangs(ref))]
+        if not live:
+            assert timeout is not None, "it would wait for ever"
+            time.sleep(timeout)
+        return live[-1:], [ref for ref in refs if ref not in live[-1:]]
+
+    def hangs(self, stream: GeneratorType) -> bool:
+        """Whether the video is one that hangs behind the first of its answers."""
+        return stream.gi_frame.f_locals["item"].id in self.hung and stream.gi_suspended
 
     def get(self, ref: Any) -> Any:
         value = next(ref) if isinstance(ref, Iterator) else ref
@@ -170,16 +215,54 @@ def test_a_video_that_ends_its_workers_is_given_up_and_the_rest_goes_on(
     assert not played.loads
 
 
-@pytest.mark.parametrize("loads", [(ActorDiedError(), READY), (READY, ActorDiedError())])
-def test_a_worker_that_dies_while_it_loads_is_missed_only_if_none_is_left(
+@pytest.mark.parametrize("limit", [0.01, None])
+def test_a_worker_that_hangs_is_ended_and_replaced_where_there_is_a_time_limit(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, limit: float | None
+) -> None:
+    monkeypatch.setattr(engine_module, "GRACE", 0.01)
+    played, asked = Played(READY, READY, READY), plan(folder, "rvs")
+    first, second = asked.items
+    played.hung.add(first.id)
+    engine = pool(monkeypatch, played, time_limit=limit)
+    if limit is None:
+        with pytest.raises(AssertionError, match="for ever"):
+            list(engine.run([Job(item, item.questions) for item in asked.items]))
+        return
+    events = list(engine.run([Job(item, item.questions) for item in asked.items]))
+    *answers, trouble = [event for item, event in events if item is first]
+    assert [answer.question for answer in answers] == [first.questions[0].id]  # what came before it hung is kept
+    assert trouble.questions == tuple(one.id for one in first.questions[1:])
+    assert "0.01 s of --time-limit" in trouble.what
+    assert [event.question for item, event in events if item is second and isinstance(event, Answer)] == [
+        question.id for question in second.questions
+    ]
+    assert (played.watched, len(played.killed)) == ([first.id, second.id], 1)
+
+
+@pytest.mark.parametrize(
+    "loads", [(ActorDiedError(), READY, READY), (READY, ActorDiedError(), ActorDiedError(), READY)]
+)
+def test_a_worker_that_dies_while_it_loads_is_replaced(
     folder: Path, monkeypatch: pytest.MonkeyPatch, loads: tuple[Any, ...]
 ) -> None:
-    asked = plan(folder, "rvs")
-    engine = pool(monkeypatch, Played(*loads), workers=2)
+    asked, played = plan(folder, "rvs"), Played(*loads)
+    engine = pool(monkeypatch, played, workers=2)
     events = list(engine.run([Job(item, item.questions) for item in asked.items]))
     assert sum(isinstance(event, Answer) for _, event in events) == asked.questions
+    assert len(played.killed) == len(loads) - 2
+    assert (len(engine.pids()), len(played.loads)) == (2, 0)
+
+
+def test_workers_that_die_in_a_row_while_they_load_are_replaced_no_more(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = plan(folder, "rvs")
+    deaths = [OutOfMemoryError("too much")] * 2 + [ActorDiedError()] * 2
     with pytest.raises(InfinipotError, match="died while it loaded the model"):
-        pool(monkeypatch, Played(ActorDiedError(), OutOfMemoryError("too much")), workers=2)
+        pool(monkeypatch, Played(*deaths, READY), workers=2)
+    engine = pool(monkeypatch, Played(READY, *deaths, READY), workers=2)
+    events = list(engine.run([Job(item, item.questions) for item in asked.items]))
+    assert sum(isinstance(event, Answer) for _, event in events) == asked.questions  # by the one that is left
 
 
 def test_workers_that_would_not_answer_alike_are_refused(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:

@@ -1,18 +1,23 @@
 """What runs come to: intervals, differences, shards together, costs, published numbers."""
 
 import json
-from dataclasses import asdict
+import random
+import time
+import tracemalloc
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
 from runs import SETUPS, Canned, plan
 
 from infinipot import ResultsError
-from infinipot.evaluate import BENCHMARKS, Scored, find_protocol
+from infinipot.evaluate import BENCHMARKS, Scored, bootstrap, find_protocol
 from infinipot.evaluate.bootstrap import difference, estimate
 from infinipot.evaluate.merge import read_runs
-from infinipot.evaluate.metrics import over_questions, over_tasks
+from infinipot.evaluate.metrics import Average, over_groups, over_questions, over_tasks
 from infinipot.evaluate.published import published
 from infinipot.evaluate.render import draw, markdown, write
 from infinipot.evaluate.report import cost, report, tables
@@ -73,7 +78,7 @@ def test_a_difference_is_of_the_questions_that_both_have() -> None:
     assert (gap.questions, gap.videos) == (5, 3)
     assert gap.value == pytest.approx(1 - 3 / 5)
     same = difference(clusters("10", "01"), clusters("10", "01"), over_questions)
-    assert (same.value, same.low, same.high, same.p) == (0, 0, 0, 1)
+    assert (same.value, same.p) == (0, 1)
 
 
 def test_significance_is_that_of_the_exact_sign_test() -> None:
@@ -82,6 +87,127 @@ def test_significance_is_that_of_the_exact_sign_test() -> None:
     assert gap.p == pytest.approx(2 / 64, rel=0.35)
     back = difference(clusters(*"1" * 6), clusters(*"0" * 6), over_questions, draws=4000)
     assert (back.value, back.p) == (-gap.value, gap.p)
+
+
+AVERAGES = [over_questions, over_tasks, over_groups]
+
+
+def mixed(seed: int, videos: int = 7) -> dict[str, list[Scored]]:
+    """Videos of none to four questions of some tasks, one of which has no group, scored 0, 1, in between or not."""
+    draw = random.Random(seed)
+
+    def one(name: str) -> Scored:
+        task = draw.choice("abc")
+        return Scored(name, task, None if task == "c" else draw.choice("xy"), draw.choice([0, 1, 0.25, None]))
+
+    return {f"v{video}": [one(f"{video}-{index}") for index in range(draw.randint(0, 4))] for video in range(videos)}
+
+
+@pytest.mark.parametrize("average", AVERAGES)
+@pytest.mark.parametrize("at_once", [1, 50, 1 << 20])
+def test_estimates_are_those_of_averaging_the_questions_of_each_draw(
+    average: Average, at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bootstrap, "_AT_ONCE", at_once)
+    for seed in range(4):
+        scores = mixed(seed)
+        videos = [video for video in scores.values() if any(one.correct is not None for one in video)]
+        drawn: dict[str, list[float]] = {}
+        for chosen in np.random.default_rng(seed).integers(0, len(videos), (60, len(videos))):
+            for name, value in average([one for index in chosen for one in videos[index]]).items():
+                drawn.setdefault(name, []).append(value)
+        found = estimate(scores, average, draws=60, seed=seed)
+        whole = average([one for video in videos for one in video])
+        assert list(found) == list(whole)
+        for name, one in found.items():
+            assert one.value == pytest.approx(whole[name])
+            if one.low is not None and np.ptp(drawn[name]):
+                assert (one.low, one.high) == pytest.approx(tuple(np.quantile(drawn[name], [0.025, 0.975])))
+
+
+@pytest.mark.parametrize("average", AVERAGES)
+@pytest.mark.parametrize("at_once", [1, 1 << 20])
+def test_differences_are_those_of_averaging_the_questions_of_each_draw_and_swap(
+    average: Average, at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bootstrap, "_AT_ONCE", at_once)
+    for seed in range(4):
+        one = mixed(seed)
+        right = random.Random(-seed)
+        other = {name: [replace(each, correct=right.choice([0, 1, 1, None])) for each in one[name]] for name in one}
+        pairs = []
+        for name in one:
+            both = [
+                (first, second)
+                for first, second in zip(one[name], other[name], strict=True)
+                if first.correct is not None and second.correct is not None
+            ]
+            pairs += [tuple(zip(*both, strict=True))] if both else []
+
+        def gap(sides: list) -> float:
+            first, second = ([one for pair in sides for one in pair[side]] for side in (0, 1))
+            return average(second)["overall"] - average(first)["overall"]
+
+        found = difference(one, other, average, draws=60, seed=seed)
+        choices = np.random.default_rng(seed).integers(0, len(pairs), (60, len(pairs)))
+        drawn = [gap([pairs[index] for index in chosen]) for chosen in choices]
+        swaps = np.random.default_rng(seed).random((60, len(pairs))) < 0.5
+        far = [gap([pair[::-1] if swap else pair for pair, swap in zip(pairs, row, strict=True)]) for row in swaps]
+        assert found.value == pytest.approx(gap(pairs))
+        assert (found.low, found.high) == pytest.approx(tuple(np.quantile(drawn, [0.025, 0.975])))
+        assert found.p == (1 + sum(abs(one) >= abs(found.value) - 1e-12 for one in far)) / 61
+
+
+def test_2700_questions_take_no_time_and_little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bootstrap, "_AT_ONCE", 1 << 14)
+    runs = [clusters(*("".join(random.Random(seed + n).choices("01", k=3)) for n in range(900))) for seed in (0, 9)]
+    tracemalloc.start()
+    begun = time.process_time()
+    estimate(runs[0], over_tasks)
+    difference(*runs, over_tasks)
+    spent, (_, peak) = time.process_time() - begun, tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert spent < 3  # a loop over draws and questions takes over ten times as long
+    assert peak < 10 * 2**20
+
+
+def test_answers_that_are_all_right_are_not_said_to_be_certain() -> None:
+    """Of 20 videos, the exact binomial interval begins at 0.025^(1/20)."""
+    right = estimate(clusters(*"1" * 20), over_questions)["overall"]
+    assert (right.value, right.low, right.high) == (1.0, pytest.approx(0.025 ** (1 / 20)), 1.0)
+    wrong = estimate(clusters(*"0" * 20), over_questions)["overall"]
+    assert (wrong.value, wrong.low, wrong.high) == (0.0, 0.0, pytest.approx(1 - 0.025 ** (1 / 20)))
+    many = estimate(clusters(*["111"] * 20), over_questions)["overall"]
+    assert many.low == pytest.approx(right.low)  # it is videos that count, not questions
+    uneven = estimate(clusters("11", *"1" * 9), over_tasks)["overall"]  # one of two tasks is in the first video alone
+    assert uneven.low == pytest.approx(0.025 ** ((1 + 1 / 10) / 2))
+    same = difference(clusters(*"10" * 10), clusters(*"10" * 10), over_questions)
+    assert (same.value, same.low, same.high, same.p) == (
+        0,
+        pytest.approx(right.low - 1),
+        pytest.approx(1 - right.low),
+        1,
+    )
+    better = difference(clusters(*"0" * 20), clusters(*"1" * 20), over_questions)
+    assert (better.low, better.high) == (pytest.approx(1 - 2 * (1 - right.low)), 1)
+
+
+@given(
+    seed=st.integers(0, 10_000),
+    shares=st.lists(st.sampled_from([0, 0, 0.1, 1]), min_size=7, max_size=7).filter(sum),
+    of=st.sampled_from(AVERAGES),
+)
+def test_all_right_leaves_out_no_chances_under_which_that_is_to_be_expected(
+    seed: int, shares: list[float], of: Average
+) -> None:
+    """Chances of the videos that make "all right" at least as likely as 1 in 40 average to no less than the bound."""
+    chances = [0.025 ** (share / sum(shares)) for share in shares]
+    scores = {name: [replace(one, correct=1.0) for one in own] for name, own in mixed(seed).items()}
+    assume(sum(map(bool, scores.values())) > 1)
+    expected = [
+        replace(one, correct=chance) for own, chance in zip(scores.values(), chances, strict=True) for one in own
+    ]
+    assert of(expected)["overall"] >= estimate(scores, of, draws=2)["overall"].low - 1e-9
 
 
 # Runs together
@@ -105,8 +231,8 @@ def test_shards_are_one_run(folder: Path) -> None:
     assert len(list(folder.glob("part*.jsonl"))) == 6
     (merged,) = read_runs(sorted(folder.glob("part*.jsonl")))  # with the files of times
     assert sorted(line["question"] for line in merged.answers) == sorted(line["question"] for line in whole.answers)
-    assert merged.summary([s for video in merged.scored().values() for s in video]) == pytest.approx(
-        whole.summary([s for video in whole.scored().values() for s in video])
+    assert merged.average([s for video in merged.scored().values() for s in video]) == pytest.approx(
+        whole.average([s for video in whole.scored().values() for s in video])
     )
     assert (merged.missing, merged.asked) == ((), 8)
     (part,) = read_runs(files[:2])

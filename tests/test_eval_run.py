@@ -8,6 +8,7 @@ import resource
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,8 @@ from runs import SETUPS, Canned, local, plan
 
 from infinipot import ResultsError, Stream, open_video
 from infinipot.evaluate import Question
-from infinipot.evaluate.results import Journal, Results, read_run, times_path
+from infinipot.evaluate.journal import Journal
+from infinipot.evaluate.results import Results, read_run, times_path
 from infinipot.evaluate.run import evaluate
 from infinipot.evaluate.watch import Answer, Setup, Trouble, Watched, Watcher
 
@@ -85,6 +87,21 @@ def test_a_question_before_the_first_frame_or_too_long_for_the_reserve_is_troubl
     ]
     assert "no frame until -1 s" in events[0].what
     assert "reserve=" in events[2].what
+
+
+def test_a_video_that_takes_longer_than_its_limit_is_given_up_with_what_is_left(
+    folder: Path, watcher: Watcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (item, *_) = plan(folder, "rvs").items
+    in_time = Watcher(watcher.model, watcher.setup, time_limit=600.0)
+    assert isinstance(list(in_time.watch(item, item.questions))[-1], Watched)
+    ask = Stream.ask
+    monkeypatch.setattr(Stream, "ask", lambda *args, **more: time.sleep(2.0) or ask(*args, **more))
+    slow = Watcher(watcher.model, watcher.setup, time_limit=1.9)
+    first, trouble = slow.watch(item, item.questions)
+    assert first.question == item.questions[0].id
+    assert trouble.questions == tuple(question.id for question in item.questions[1:])
+    assert "longer than the 1.9 s of --time-limit" in trouble.what
 
 
 def test_a_memory_that_is_full_gives_up_the_rest_of_the_video_only(folder: Path, watcher: Watcher) -> None:

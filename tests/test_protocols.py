@@ -352,7 +352,7 @@ def test_ovo_bench_averages_tasks_then_modes():
         ("CRR", "forward", 0),
     ]
     scored = [Scored(str(number), task, mode, correct) for number, (task, mode, correct) in enumerate(rows)]
-    summary = find_protocol("official").summary(find_benchmark("ovo-bench"), scored)
+    summary = find_protocol("official").average(find_benchmark("ovo-bench"))(scored)
     assert summary == pytest.approx(
         {
             "overall": (0.75 + 0 + 1 / 3) / 3,
@@ -384,7 +384,7 @@ def test_ovo_bench_averages_tasks_then_modes():
 )
 def test_each_protocol_averages_as_published(protocol, benchmark, overall):
     scored = [Scored(str(number), "ab"[number == 4], None, number in (0, 1, 4)) for number in range(5)]
-    assert find_protocol(protocol).summary(find_benchmark(benchmark), scored)["overall"] == pytest.approx(overall)
+    assert find_protocol(protocol).average(find_benchmark(benchmark))(scored)["overall"] == pytest.approx(overall)
 
 
 def test_protocols_say_what_they_have_no_rules_for():

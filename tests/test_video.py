@@ -332,6 +332,12 @@ def test_a_most_number_of_frames_is_spread_from_the_first_picture_to_the_last(tm
     assert indices(open_video(video, fps=None, frames=3, start=1, end=2.1)) == [10, 15, 20]
 
 
+def test_as_many_frames_as_fps_gives_are_those_of_fps_whatever_a_length_is_in_floating_point(tmp_path):
+    video = encode(tmp_path / "clip.mp4", [gray(i) for i in range(30)])
+    assert (3.0 - 2.4) * 5 > 3
+    assert indices(open_video(video, fps=5, frames=3, start=2.4)) == [24, 26, 28]
+
+
 @pytest.mark.parametrize("frames", [0, -1, 2.5, "8"])
 def test_a_number_of_frames_that_cannot_be_is_an_error(tmp_path, frames):
     with pytest.raises(VideoError, match="whole number of at least 1"):

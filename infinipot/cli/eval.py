@@ -11,7 +11,7 @@ import click
 
 from infinipot.cli.eval_options import Shard, judge, judge_options, machinery, model_options, setup, setup_options
 from infinipot.cli.eval_report import judge as judge_command
-from infinipot.cli.eval_report import print_sections
+from infinipot.cli.eval_report import print_sections, tell_judged
 from infinipot.cli.eval_report import report as report_command
 from infinipot.cli.eval_reproduce import reproduce
 from infinipot.cli.meter import Meter, quiet_stdout
@@ -21,7 +21,8 @@ from infinipot.evaluate.judge import Judge, judge_run
 from infinipot.evaluate.merge import read_runs
 from infinipot.evaluate.report import as_json, report
 from infinipot.evaluate.results import read_run
-from infinipot.evaluate.run import Plan, evaluate, read_plan
+from infinipot.evaluate.run import check_before_loading, evaluate, read_plan
+from infinipot.evaluate.submission import submit
 
 SOME_LEFT_OUT = 3
 
@@ -81,8 +82,9 @@ def _benchmark_command(benchmark: Benchmark) -> click.Command:
         PROTOCOLS[protocol].check(benchmark, variant)
         how = setup(benchmark, protocol, given)
         path = output or _default_output(benchmark, variant, how.policy, shard)
-        # What is quick to check comes before what takes long: the annotations, then the model.
+        # What is quick to check comes before what takes long: the annotations and the file, then the model.
         plan = read_plan(benchmark, data, variant, shard, limit)
+        check_before_loading(plan, how, machine.loading, path, seed=seed, retry=retry)
         engine = machine.start(how, {})
         try:
             with quiet_stdout(), Meter() as meter:
@@ -91,7 +93,7 @@ def _benchmark_command(benchmark: Benchmark) -> click.Command:
                 note(f"ray: {spread}")
         finally:
             engine.close()
-        _finish(plan, path, grader, as_json_lines)
+        _finish(path, grader, as_json_lines)
         if done.problems:
             note(f"{done.problems} problems, in {path}", "yellow")
             click.get_current_context().exit(SOME_LEFT_OUT)
@@ -110,21 +112,18 @@ def _default_output(benchmark: Benchmark, variant: str, policy: str, shard: tupl
     return Path(f"{benchmark.name}-{variant}-{safe}{part}.jsonl")
 
 
-def _finish(plan: Plan, path: Path, grader: Judge | None, as_json_lines: bool) -> None:
+def _finish(path: Path, grader: Judge | None, as_json_lines: bool) -> None:
     """After the last answer: the judge, the file for a benchmark's own server, and the tables."""
     run = read_run(path)
     if grader is not None:
         judged = judge_run(path, grader, on_verdict=lambda done, of: None)
-        note(f"{judged} answers judged")
+        tell_judged(judged)
     elif unjudged := sum(line["judged"] for line in run.answers):
         note(f"{unjudged} open answers are not judged: infinipot eval judge {path} --judge-url ... --judge-model ...")
-    if any(line["reference"] is None for line in run.answers):
-        text = plan.benchmark.submission({line["question"]: line["answer"] for line in run.answers})
-        if text is not None:
-            submission = path.with_name(f"{path.stem}.submission.json")
-            submission.write_text(text)
-            note(f"labels are withheld; the answers for the benchmark's own server are in {submission}")
-    sections = report(read_runs([path]))
+    wholes = read_runs([path])
+    if submission := submit(wholes[0], path.with_name(f"{path.stem}.submission.json")):
+        note(submission.about)
+    sections = report(wholes)
     if as_json_lines:
         print_json([as_json(section) for section in sections])
     else:

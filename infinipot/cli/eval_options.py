@@ -15,6 +15,7 @@ from infinipot.evaluate.engines.local import Local
 from infinipot.evaluate.judge import PROMPT, Judge, key_from
 from infinipot.evaluate.run import Engine
 from infinipot.evaluate.watch import Loading, Setup, Watcher
+from infinipot.settings import check_settings
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -53,6 +54,12 @@ _ENGINE = (
     click.option("--ray-address", metavar="ADDRESS", help='Of a cluster, or "auto".  [default: one on this machine]'),
     click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="With Ray: models."),
     click.option("--gpus-per-worker", type=click.FloatRange(min=0), help="With Ray.  [default: 1 where there are any]"),
+    click.option(
+        "--time-limit",
+        type=click.FloatRange(min=0, min_open=True),
+        metavar="SECONDS",
+        help="For a video, after which it is given up.  [default: none]",
+    ),
 )
 _JUDGE = (
     click.option("--judge-url", metavar="URL", help="An OpenAI-compatible service, up to /v1, for open answers."),
@@ -105,6 +112,7 @@ class Machinery:
     ray_address: str | None
     workers: int
     gpus_per_worker: float | None
+    time_limit: float | None
     verbose: bool
 
     def start(self, setup: Setup, models: dict[Loading, Any]) -> Engine:
@@ -117,7 +125,7 @@ class Machinery:
             if self.loading not in models:
                 given = {name: getattr(self.loading, name) for name in Loading.__slots__}
                 models[self.loading] = load_quietly(given.pop("model"), self.verbose, **given)
-            return Local(Watcher(models[self.loading], setup))
+            return Local(Watcher(models[self.loading], setup, self.time_limit))
         try:
             from infinipot.evaluate.engines.ray import RayEngine
         except ImportError as error:
@@ -127,7 +135,14 @@ class Machinery:
             gpus = 0.0 if self.ray_address is None and not _has_gpus() else 1.0
         spread = self.loading.device_map or ("auto" if gpus > 1 else None)
         loading = replace(self.loading, device_map=spread)
-        return RayEngine(loading, setup, address=self.ray_address, workers=self.workers, gpus=gpus)
+        return RayEngine(
+            loading,
+            setup,
+            address=self.ray_address,
+            workers=self.workers,
+            gpus=gpus,
+            time_limit=self.time_limit,
+        )
 
 
 def machinery(given: dict[str, Any]) -> Machinery:
@@ -137,7 +152,7 @@ def machinery(given: dict[str, Any]) -> Machinery:
     if (gpus := given["gpus_per_worker"]) is not None and gpus > 1 and gpus != int(gpus):
         raise click.UsageError(f"--gpus-per-worker {gpus:g}: give a part of one, or whole ones")
     loading = Loading(**{name: given.pop(name) for name in Loading.__slots__})
-    names = ("engine", "ray_address", "workers", "gpus_per_worker", "verbose")
+    names = ("engine", "ray_address", "workers", "gpus_per_worker", "time_limit", "verbose")
     return Machinery(loading, **{name: given.pop(name) for name in names})
 
 
@@ -146,12 +161,14 @@ def setup(benchmark: Benchmark, protocol: str | None, given: dict[str, Any]) -> 
 
     Raises:
         PolicyError, BenchmarkError: there is no such policy, or the protocol has no rules for the benchmark.
+        InfinipotError: what no model could take.
     """
     policies.make(given["policy"])
     name = protocol or benchmark.default_protocol
     sampling = _sampling(find_protocol(name).frames(benchmark), given)
-    kept = {option: given.pop(option) for option in ("policy", "memory", "keep", "block", "reserve", "positions")}
-    return Setup(benchmark.name, name, sampling, **kept)
+    kept = {option: given.pop(option) for option in ("memory", "keep", "block", "reserve", "positions")}
+    check_settings(**kept, pixels=sampling.pixels)
+    return Setup(benchmark.name, name, sampling, given.pop("policy"), **kept)
 
 
 def _sampling(default: Sampling, given: dict[str, Any]) -> Sampling:

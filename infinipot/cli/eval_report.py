@@ -13,11 +13,12 @@ from rich.text import Text
 from infinipot.cli.eval_options import judge as judge_of
 from infinipot.cli.eval_options import judge_options
 from infinipot.cli.output import note, print_json
-from infinipot.evaluate.judge import judge_run
+from infinipot.evaluate.judge import Judged, judge_run
 from infinipot.evaluate.merge import read_runs
 from infinipot.evaluate.render import write
 from infinipot.evaluate.report import Section, Table, as_json, tables
 from infinipot.evaluate.report import report as make_report
+from infinipot.evaluate.submission import submission_name, submit
 
 _RUN = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -36,11 +37,18 @@ _RUN = click.Path(exists=True, dir_okay=False, path_type=Path)
 def report(runs: tuple[Path, ...], output: Path, draws: int, as_json_lines: bool) -> None:
     """Compare RUNS, files that `infinipot eval` wrote; the shards of one run count as one.
 
+    Where labels are withheld, the answers of each run for the benchmark's own server are written beside the report,
+    once all of its shards are given.
+
     The first run of a benchmark is the one that the others are compared with. Runs of one benchmark that differ in
     more than the model and its memory (protocol, frames, seed, annotations) are refused.
     """
-    sections = make_report(read_runs(runs), draws)
+    wholes = read_runs(runs)
+    sections = make_report(wholes, draws)
     paths = write(sections, output)
+    for whole in wholes:
+        if submission := submit(whole, output / submission_name(whole)):
+            note(submission.about)
     if as_json_lines:
         print_json([as_json(section) for section in sections])
     else:
@@ -55,14 +63,20 @@ def report(runs: tuple[Path, ...], output: Path, draws: int, as_json_lines: bool
 def judge(run: Path, workers: int, **given: Any) -> None:
     """Have the open answers in RUN judged by a chat model; verdicts go to RUN's .verdicts.jsonl.
 
-    What has a verdict already is not judged again.
+    What has a verdict already is not judged again. A reply that is no verdict is asked for anew, twice at the most.
     """
     grader = judge_of(given)
     if grader is None:
         raise click.UsageError("give --judge-url and --judge-model")
-    graded = judge_run(run, grader, workers=workers, on_verdict=_tell)
-    note(f"{graded} answers judged")
+    tell_judged(judge_run(run, grader, workers=workers, on_verdict=_tell))
     print_sections(make_report(read_runs([run])))
+
+
+def tell_judged(judged: Judged) -> None:
+    """What came of judging, on stderr."""
+    note(f"{judged.verdicts} answers judged")
+    if judged.unparsed:
+        note(f"{judged.unparsed} answers have no score: what the judge replied is no verdict", "yellow")
 
 
 def _tell(done: int, of: int) -> None:

@@ -13,12 +13,12 @@ from infinipot.cli.eval_report import print_table
 from infinipot.cli.meter import Meter, quiet_stdout
 from infinipot.cli.output import note
 from infinipot.evaluate import find_benchmark
+from infinipot.evaluate.bootstrap import estimate
 from infinipot.evaluate.merge import Whole, read_runs
 from infinipot.evaluate.published import MEMORY, PAPER, published, published_models
-from infinipot.evaluate.report import Table
-from infinipot.evaluate.report import report as make_report
+from infinipot.evaluate.report import Table, cost
 from infinipot.evaluate.reproduce import Entry, entries, gpu_hours, most_questions
-from infinipot.evaluate.run import Plan, evaluate, read_plan
+from infinipot.evaluate.run import Plan, check_before_loading, evaluate, read_plan
 
 
 @click.command(short_help="Repeat the tables of the InfiniPot-V paper.")
@@ -66,6 +66,8 @@ def _run(machine: Machinery, plans: dict[str, Plan], output: Path) -> dict[Entry
     files: dict[Entry, Path] = {}
     todo = [entry for entry in entries() if entry.benchmark in plans]
     models: dict[Any, Any] = {}
+    for entry in todo:
+        check_before_loading(plans[entry.benchmark], entry.setup, machine.loading, output / entry.file)
     for number, entry in enumerate(todo, 1):
         note(f"run {number} of {len(todo)}: {entry.benchmark}, {entry.label}", "bold")
         engine = machine.start(entry.setup, models)
@@ -111,17 +113,16 @@ def _side_by_side(wholes: dict[Entry, Whole]) -> list[Table]:
 
 
 def _table(benchmark: str, wholes: dict[Entry, Whole]) -> Table:
-    (section,) = make_report(list(wholes.values()))
     rows = []
     models: list[str] = []
-    for (entry, whole), estimates in zip(wholes.items(), section.estimates, strict=True):
+    for entry, whole in wholes.items():
         theirs = [
             row
             for row in published(benchmark, entry.variant, whole.settings["model"], 768)
             if row.method.partition(",")[0] == entry.published
         ]
         shown = " or ".join(dict.fromkeys(f"{row.values['overall']:.1f}" for row in theirs)) or "none"
-        own = estimates.get("overall")
+        own = estimate(whole.scored(), whole.average).get("overall")
         interval = (
             f" [{100 * own.low:.1f}, {100 * own.high:.1f}]"
             if own and own.low is not None and own.high is not None
@@ -131,21 +132,21 @@ def _table(benchmark: str, wholes: dict[Entry, Whole]) -> Table:
         models = published_models(benchmark, entry.variant)
     note_ = f"Published: {PAPER}, for {', '.join(models)} alone; not measured here."
     return Table(
-        f"{section.runs[0].benchmark.title}, overall, %", ("run", "published", "measured"), tuple(rows), (note_,)
+        f"{find_benchmark(benchmark).title}, overall, %", ("run", "published", "measured"), tuple(rows), (note_,)
     )
 
 
 def _memory(wholes: dict[Entry, Whole]) -> Table:
     rows = []
     for entry, whole in wholes.items():
-        (section,) = make_report([whole], draws=2)
+        spent = cost(whole)
         theirs = MEMORY.get(entry.label.partition(",")[0])
         rows.append(
             (
                 f"{entry.benchmark}, {entry.label}",
                 "none" if theirs is None else f"{theirs:.2f} GB",
-                f"{section.costs[0].peak / 1e9:.2f} GB",
-                f"{section.costs[0].cache / 1e9:.2f} GB",
+                f"{spent.peak / 1e9:.2f} GB",
+                f"{spent.cache / 1e9:.2f} GB",
             )
         )
     columns = ("run", "published", "measured", "KV cache")

@@ -3,21 +3,29 @@
 Questions about one video are not independent of each other, so videos are what is drawn, with all their questions (the
 cluster bootstrap; Davison and Hinkley, *Bootstrap Methods and their Application*, 1997, chapter 3.8). The average is
 whatever the protocol says it is, computed anew on each draw. Draws are seeded: a report says the same every time.
+
+Where all answers are right, every draw says so too, and the bootstrap's interval would have no width. Of n videos that
+are all right the exact binomial interval begins at 0.025^(1/n) (Clopper and Pearson, *The Use of Confidence or Fiducial
+Limits Illustrated in the Case of the Binomial*, 1934), and that is what is said. In an average that gives video v the
+weight w(v), 1/n is the largest of the weights, which is never too narrow: with p(v) the chance that a video is right,
+sum w(v) p(v) >= prod p(v)^w(v) >= (prod p(v))^max w(v), and the product is at least 0.025 for all that the data allow.
 """
 
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from infinipot.evaluate.metrics import Average, Sums, sum_up
 from infinipot.evaluate.records import Scored
 
-Summary = Callable[[Sequence[Scored]], dict[str, float]]
 Clusters = Mapping[str, Sequence[Scored]]
 """The scores of each video, by its name."""
 
 DRAWS = 1000
+_TAIL = 0.025
+_AT_ONCE = 1 << 20
+"""Draws times videos that are in memory at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,48 +56,56 @@ class Difference:
     videos: int
 
 
-def estimate(clusters: Clusters, summary: Summary, draws: int = DRAWS, seed: int = 0) -> dict[str, Estimate]:
-    """Each average of `summary` with its interval, by the percentiles of `draws` draws of videos.
+def estimate(clusters: Clusters, average: Average, draws: int = DRAWS, seed: int = 0) -> dict[str, Estimate]:
+    """Each average with its interval, by the percentiles of `draws` draws of videos.
 
     Draws without a question of some task say nothing of that task's average.
     """
-    videos = [video for video in clusters.values() if any(one.correct is not None for one in video)]
-    values = summary([one for video in videos for one in video])
-    drawn: dict[str, list[float]] = {name: [] for name in values}
-    for chosen in _choices(len(videos), draws, seed) if len(videos) > 1 else ():
-        for name, value in summary([one for index in chosen for one in videos[index]]).items():
-            drawn[name].append(value)
-    of = Counter(name for video in videos for name in summary(video))
+    sums = sum_up([video for video in clusters.values() if any(one.correct is not None for one in video)])
+    if not sums.cells:
+        return {}
+    values = {name: float(value) for name, value in average.of(_total(sums)).items()}
+    drawn = _over_draws(lambda weights: average.of(_weighted(sums, weights)), len(sums.counts), draws, seed)
+    videos = {name: int((~np.isnan(own)).sum()) for name, own in average.of(sums).items()}
+    heaviest = _heaviest(sums, average)
     return {
-        name: Estimate(value, *(_interval(drawn[name]) if of[name] > 1 else (None, None)))
+        name: Estimate(value, *_interval(value, drawn[name], heaviest[name], 0.0))
+        if videos[name] > 1
+        else Estimate(value, None, None)
         for name, value in values.items()
     }
 
 
 def difference(
-    one: Clusters, other: Clusters, summary: Summary, draws: int = DRAWS, seed: int = 0
+    one: Clusters, other: Clusters, average: Average, draws: int = DRAWS, seed: int = 0
 ) -> Difference | None:
     """How the "overall" average of `other` differs from that of `one`; None where they share no scored question."""
     pairs = list(_paired(one, other).values())
     if not pairs:
         return None
+    both = sum_up([video for side in (0, 1) for video in (pair[side] for pair in pairs)])
+    first, second = (Sums(both.cells, *half) for half in _halves(both, len(pairs)))
+    change = Sums(both.cells, second.points - first.points, second.counts - first.counts)
 
-    def overall(chosen: Sequence[Sequence[Scored]]) -> float:
-        return summary([scored for video in chosen for scored in video])["overall"]
+    def gaps(one: Sums, other: Sums) -> np.ndarray:
+        return np.asarray(average.of(other)["overall"] - average.of(one)["overall"])
 
-    def gap(chosen: Sequence[tuple[list[Scored], list[Scored]]]) -> float:
-        return overall([second for _, second in chosen]) - overall([first for first, _ in chosen])
+    def swapped(rows: np.ndarray) -> np.ndarray:
+        moved = _weighted(change, rows)
+        return gaps(_plus(_total(first), moved), _plus(_total(second), moved, -1))
 
-    value = gap(pairs)
-    drawn = [gap([pairs[index] for index in chosen]) for chosen in _choices(len(pairs), draws, seed)]
-    swaps = np.random.default_rng(seed).random((draws, len(pairs))) < 0.5
+    value = float(gaps(_total(first), _total(second)))
+    drawn = _over_draws(
+        lambda weights: {"": gaps(_weighted(first, weights), _weighted(second, weights))}, len(pairs), draws, seed
+    )[""]
+    chance = np.random.default_rng(seed)
     as_far = sum(
-        abs(gap([pair[::-1] if swap else pair for pair, swap in zip(pairs, row, strict=True)])) >= abs(value) - 1e-12
-        for row in swaps
+        int((abs(swapped(chance.random((rows, len(pairs))) < 0.5)) >= abs(value) - 1e-12).sum())
+        for rows in _chunks(len(pairs), draws)
     )
-    low, high = _interval(drawn) if len(pairs) > 1 else (None, None)
-    questions = sum(len(first) for first, _ in pairs)
-    return Difference(value, low, high, (1 + as_far) / (1 + draws), questions, len(pairs))
+    heaviest = _heaviest(first, average)["overall"]
+    low, high = _interval(value, drawn, heaviest, -1.0) if len(pairs) > 1 else (None, None)
+    return Difference(value, low, high, (1 + as_far) / (1 + draws), int(first.counts.sum()), len(pairs))
 
 
 def _paired(one: Clusters, other: Clusters) -> dict[str, tuple[list[Scored], list[Scored]]]:
@@ -103,12 +119,63 @@ def _paired(one: Clusters, other: Clusters) -> dict[str, tuple[list[Scored], lis
     return dict(sorted(pairs.items()))
 
 
-def _choices(count: int, draws: int, seed: int) -> np.ndarray:
-    """`draws` draws of `count` videos with replacement: `[draws, count]`."""
-    return np.random.default_rng(seed).integers(0, count, (draws, count))
+def _over_draws(
+    averages: Callable[[np.ndarray], dict[str, np.ndarray]], videos: int, draws: int, seed: int
+) -> dict[str, np.ndarray]:
+    """The averages of `draws` draws of videos with replacement, `[draws]` by name.
+
+    Args:
+        averages: of how often each video was drawn, `[rows, videos]`.
+    """
+    choice = np.random.default_rng(seed)
+    parts = []
+    for rows in _chunks(videos, draws):
+        chosen = choice.integers(0, videos, (rows, videos)) + videos * np.arange(rows)[:, None]
+        weights = np.bincount(chosen.ravel(), minlength=rows * videos).reshape(rows, videos)
+        parts.append(averages(weights))
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def _interval(values: Sequence[float]) -> tuple[float | None, float | None]:
-    if len(values) < 2:
+def _chunks(videos: int, draws: int) -> Iterator[int]:
+    """How many draws to make at a time."""
+    most = max(1, _AT_ONCE // videos)
+    for begin in range(0, draws, most):
+        yield min(most, draws - begin)
+
+
+def _weighted(sums: Sums, weights: np.ndarray) -> Sums:
+    """Sums over videos `[videos, cells]` taken `weights` times, `[rows, videos]`: `[rows, cells]`."""
+    weights = weights.astype(float)
+    return Sums(sums.cells, weights @ sums.points, weights @ sums.counts)
+
+
+def _total(sums: Sums) -> Sums:
+    return Sums(sums.cells, sums.points.sum(0), sums.counts.sum(0))
+
+
+def _plus(one: Sums, other: Sums, sign: int = 1) -> Sums:
+    return Sums(one.cells, one.points + sign * other.points, one.counts + sign * other.counts)
+
+
+def _halves(sums: Sums, middle: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    yield sums.points[:middle], sums.counts[:middle]
+    yield sums.points[middle:], sums.counts[middle:]
+
+
+def _heaviest(sums: Sums, average: Average) -> dict[str, float]:
+    """The largest weight that one video has in each average: what it takes away if it alone is wrong."""
+    counts = np.broadcast_to(sums.counts.sum(0), sums.counts.shape)
+    without = average.of(Sums(sums.cells, counts - sums.counts, counts))
+    return {name: float(1 - own.min()) for name, own in without.items()}
+
+
+def _interval(value: float, drawn: np.ndarray, heaviest: float, least: float) -> tuple[float | None, float | None]:
+    """The percentiles of the draws; where all say the same, see above, for scores between `least` and 1."""
+    known = drawn[~np.isnan(drawn)]
+    if len(known) < 2:
         return None, None
-    return float(np.quantile(values, 0.025)), float(np.quantile(values, 0.975))
+    low, high = (float(np.quantile(known, tail)) for tail in (_TAIL, 1 - _TAIL))
+    if high - low > 1e-12:
+        return low, high
+    unseen = 1 - _TAIL**heaviest  # the most that may be otherwise
+    return value - unseen * (value - least), value + unseen * (1 - value)

@@ -11,6 +11,7 @@ import re
 import time
 import urllib.error
 import urllib.request
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -21,7 +22,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from infinipot.errors import JudgeError, ResultsError
-from infinipot.evaluate.results import Journal, Record, Run, differences, read_lines, read_run
+from infinipot.evaluate.journal import Journal, Record, read_lines
+from infinipot.evaluate.results import Run, differences, read_run
 
 PROMPT = """\
 You grade answers to questions about a video. You do not see the video: compare with the reference answer.
@@ -35,6 +37,8 @@ says how well they agree, from 0 (not at all) to 5 (fully). Reply with JSON alon
 {"correct": "yes", "score": 4} or {"correct": "no", "score": 1}."""
 
 _TRIES = 6
+MOST_READINGS = 3
+"""Times that an answer is judged, over all calls, where the reply is no verdict."""
 _PASSING = {408, 409, 425, 429, 500, 502, 503, 504}  # statuses that may be others a moment later
 
 
@@ -105,14 +109,30 @@ class Judge:
         raise JudgeError(f"{self.url}: no reply after {_TRIES} tries ({said})")
 
 
-def judge_run(path: Path, judge: Judge, *, workers: int = 4, on_verdict: Callable[[int, int], None] = print) -> int:
-    """Grades what has no verdict yet, several answers at a time, in their order; returns how many it graded.
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What came of judging.
+
+    Attributes:
+        verdicts: that were had now.
+        unparsed: answers of the run whose judge has said nothing that is a verdict, by now.
+    """
+
+    verdicts: int
+    unparsed: int
+
+
+def judge_run(path: Path, judge: Judge, *, workers: int = 4, on_verdict: Callable[[int, int], None] = print) -> Judged:
+    """Grades what has no verdict yet, several answers at a time, in their order.
+
+    An answer whose reply was no verdict is judged again when all others are, `MOST_READINGS` times in all; a line is
+    written for each reply.
 
     Args:
         path: the run's file.
         judge: who grades.
         workers: requests under way at once.
-        on_verdict: called with verdicts had and needed.
+        on_verdict: called with verdicts had and needed, behind each one.
 
     Raises:
         JudgeError, ResultsError: see `Judge.grade` and `Journal`; or the verdicts there are another judge's.
@@ -125,15 +145,19 @@ def judge_run(path: Path, judge: Judge, *, workers: int = 4, on_verdict: Callabl
             raise ResultsError(
                 f"{journal.path} holds another judge's verdicts ({'; '.join(apart)}): move it away first"
             )
-        known = {line["question"] for line in journal.records[1:]}
-        left = iter([line for line in answers if line["question"] not in known])
-        graded = 0
-        while together := list(islice(left, workers)):
-            for verdict in pool.map(judge.grade, together):
-                journal.append({"type": "verdict", **verdict})
-                graded += 1
-                on_verdict(len(known) + graded, len(answers))
-        return graded
+        replies = Counter(line["question"] for line in journal.records[1:])
+        known = {line["question"] for line in journal.records[1:] if line["correct"] is not None}
+        before = len(known)
+        for reading in range(1, MOST_READINGS + 1):
+            left = iter([one for one in answers if one["question"] not in known and replies[one["question"]] < reading])
+            while together := list(islice(left, workers)):
+                for verdict in pool.map(judge.grade, together):
+                    journal.append({"type": "verdict", **verdict})
+                    replies[verdict["question"]] += 1
+                    if verdict["correct"] is not None:
+                        known.add(verdict["question"])
+                        on_verdict(len(known), len(answers))
+        return Judged(len(known) - before, len(answers) - len(known))
 
 
 def read_verdict(reply: str) -> tuple[float | None, float | None]:
@@ -147,7 +171,7 @@ def read_verdict(reply: str) -> tuple[float | None, float | None]:
 
 
 def read_verdicts(run: Run) -> Run:
-    """The run, its open answers scored by the verdicts that there are."""
+    """The run, its open answers scored by the verdicts that there are; of several replies on one the last counts."""
     path = verdicts_path(run.path)
     if not path.is_file():
         return run

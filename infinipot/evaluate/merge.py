@@ -7,10 +7,12 @@ from typing import Any
 
 from infinipot.errors import ResultsError
 from infinipot.evaluate.benchmarks import Benchmark, find_benchmark
+from infinipot.evaluate.journal import Record
 from infinipot.evaluate.judge import read_verdicts, verdicts_path
+from infinipot.evaluate.metrics import Average
 from infinipot.evaluate.protocols import find_protocol
 from infinipot.evaluate.records import Scored
-from infinipot.evaluate.results import Record, Run, differences, read_run, times_path
+from infinipot.evaluate.results import Run, differences, read_run, times_path
 
 # What may differ between the shards of one run,
 _OF_A_SHARD = ("shard", "videos", "questions")
@@ -55,9 +57,10 @@ class Whole:
             videos.setdefault(line["video"], []).append(scored)
         return videos
 
-    def summary(self, scored: Sequence[Scored]) -> dict[str, float]:
-        """The averages that its protocol takes."""
-        return find_protocol(self.settings["protocol"]).summary(self.benchmark, scored)
+    @property
+    def average(self) -> Average:
+        """The one that its protocol takes."""
+        return find_protocol(self.settings["protocol"]).average(self.benchmark)
 
 
 def read_runs(paths: Sequence[Path]) -> list[Whole]:

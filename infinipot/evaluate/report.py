@@ -8,10 +8,11 @@ from statistics import median
 from typing import Any
 
 from infinipot.evaluate.bootstrap import DRAWS, Difference, Estimate, difference, estimate
+from infinipot.evaluate.journal import Record
 from infinipot.evaluate.merge import Whole
 from infinipot.evaluate.protocols import find_protocol
 from infinipot.evaluate.published import Published, published
-from infinipot.evaluate.results import Record, differences
+from infinipot.evaluate.results import differences
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +93,8 @@ def _section(runs: tuple[Whole, ...], draws: int) -> Section:
     return Section(
         title=f"{first.benchmark.title}, {settings['variant']}, protocol {settings['protocol']}",
         runs=runs,
-        estimates=tuple(estimate(own, run.summary, draws) for run, own in zip(runs, scores, strict=True)),
-        against=(None, *(difference(scores[0], own, first.summary, draws) for own in scores[1:])),
+        estimates=tuple(estimate(own, run.average, draws) for run, own in zip(runs, scores, strict=True)),
+        against=(None, *(difference(scores[0], own, first.average, draws) for own in scores[1:])),
         costs=tuple(cost(run) for run in runs),
         published=tuple(rows.values()),
     )
@@ -174,7 +175,12 @@ def _costs(section: Section) -> Table:
         for run in runs
         if len(run.answers) < run.asked
     )
-    return Table("What it took", ("", *(run.name for run in runs)), rows, missing + short)
+    mute = tuple(
+        f"{run.name}: what the judge replied on {count} answers is no verdict"
+        for run in runs
+        if (count := sum("judge_score" in line and line["correct"] is None for line in run.answers))
+    )
+    return Table("What it took", ("", *(run.name for run in runs)), rows, missing + short + mute)
 
 
 def _differences(section: Section) -> Table:

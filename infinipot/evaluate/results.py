@@ -7,7 +7,6 @@ and a run that was killed and resumed leaves the same bytes as one that was not.
 """
 
 import json
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,91 +14,12 @@ from types import TracebackType
 from typing import Any, Self
 
 from infinipot.errors import ResultsError
-
-try:
-    import fcntl
-except ImportError:  # Windows: nothing there keeps two runs off one file
-    fcntl = None  # type: ignore[assignment]
+from infinipot.evaluate.journal import Journal, Record, read_lines, sync_folder
 
 FORMAT = 1
-Record = dict[str, Any]
 
-_OPENING = b'{"type": "'
-"""What every line begins with."""
 _OF_WHAT_IS_THERE = ("annotations", "videos", "questions")
 """Settings that change where a video that was missing is there now."""
-
-
-class Journal:
-    """A JSON Lines file that only grows, written by one process at a time.
-
-    A record is on disk when `append` returns. A last line that a kill cut short is dropped when the file is opened.
-
-    Attributes:
-        path: the file; made if it is not there.
-        records: what it held when it was opened.
-
-    Raises:
-        ResultsError: it cannot be written, another process writes to it, or it holds something else, which is then
-            left as it is.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = open(path, "ab+", buffering=0)  # noqa: SIM115
-        except OSError as error:
-            raise ResultsError(f"{path}: the results cannot be written here: {error.strerror}") from error
-        try:
-            self._lock()
-            self._file.seek(0)
-            content = self._file.read()
-            self.records, whole = _parse(path, content)
-            if not _is_ours(content):
-                raise ResultsError(f"{path}: it holds something else than a run; give another --output")
-            self._file.truncate(whole)
-            _sync_folder(path.parent)
-        except BaseException:
-            self._file.close()
-            raise
-
-    def append(self, record: Mapping[str, Any]) -> None:
-        """Adds a line, and returns when it is on disk.
-
-        Raises:
-            ResultsError: it cannot be written, on a disk that is full for one.
-        """
-        left = memoryview(json.dumps(record, ensure_ascii=False, allow_nan=False).encode() + b"\n")
-        try:
-            while left:
-                left = left[self._file.write(left) :]
-            os.fsync(self._file.fileno())
-        except OSError as error:
-            raise ResultsError(
-                f"{self.path}: a line cannot be written: {error.strerror}; what was written stays, to be gone on with"
-            ) from error
-
-    def close(self) -> None:
-        self._file.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def _lock(self) -> None:
-        if fcntl is None:
-            return
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ResultsError(f"{self.path}: another run is writing to it; give this one another --output") from error
-        except OSError:  # a network file system that has no locks
-            return
 
 
 class Results:
@@ -142,15 +62,7 @@ class Results:
         if not self._journal.records:
             self._journal.append(header)
             return
-        old = self._journal.records[0]
-        if old.get("type") != "run":
-            raise ResultsError(f"{path}: its first line is not the header of a run; give another --output")
-        if changed := list(differences(old, header | {"device": old.get("device")})):
-            named = "; ".join(changed[:3]) + (f", and {len(changed) - 3} more" if len(changed) > 3 else "")
-            mend = "; --retry takes up videos that were missing" if changed[0].startswith("annotations") else ""
-            raise ResultsError(
-                f"{path} holds a run with other settings ({named}): go on with the same, or give another --output{mend}"
-            )
+        require_same_run(path, self._journal.records[0], header)
 
     def answer(self, record: Record, times: Record) -> None:
         """Writes an answer, and beside it what it took."""
@@ -215,12 +127,44 @@ def read_run(path: Path) -> Run:
     return Run(path, lines[0]["settings"], lines[0]["made_by"], lines[0]["device"], answers, problems, tuple(times))
 
 
-def read_lines(path: Path) -> list[Record]:
-    """The records of a file that a process may be writing to."""
-    try:
-        return _parse(path, path.read_bytes())[0]
-    except OSError as error:
-        raise ResultsError(f"{path}: it cannot be read: {error.strerror}") from error
+def require_same_run(path: Path, old: Record, new: Record) -> None:
+    """Makes sure that a file's header is that of the run which is to go on, on whatever device.
+
+    Raises:
+        ResultsError: it is no header, or one of a run with other settings, which the message names.
+    """
+    if old.get("type") != "run":
+        raise ResultsError(f"{path}: its first line is not the header of a run; give another --output")
+    if changed := list(differences(old, new | {"device": old.get("device")})):
+        named = "; ".join(changed[:3]) + (f", and {len(changed) - 3} more" if len(changed) > 3 else "")
+        mend = "; --retry takes up videos that were missing" if changed[0].startswith("annotations") else ""
+        raise ResultsError(
+            f"{path} holds a run with other settings ({named}): go on with the same, or give another --output{mend}"
+        )
+
+
+def check_output(path: Path, known: Record, made_by: Mapping[str, str], retry: bool = False) -> None:
+    """Refuses a file that is there and that a run could not go on with, as far as `known` settings tell.
+
+    Args:
+        path: the run's file; none: nothing is to be refused.
+        known: the settings that can be told while no model is loaded.
+        made_by: versions.
+        retry: whether what depends on which videos are there may change.
+
+    Raises:
+        ResultsError: see `Journal` and `require_same_run`.
+    """
+    if not path.is_file():
+        return
+    with Journal(path) as journal:
+        if not journal.records:
+            return
+        old = journal.records[0]
+        known = _lasting(known) if retry else json.loads(json.dumps(known))
+        there = old.get("settings", {})
+        old = old | {"settings": {name: there[name] for name in known if name in there}}
+        require_same_run(path, old, old | {"format": FORMAT, "settings": known, "made_by": dict(made_by)})
 
 
 def forget_problems(path: Path, settings: Record) -> int:
@@ -242,7 +186,7 @@ def forget_problems(path: Path, settings: Record) -> int:
                 for line in kept:
                     copy.append(line)
             beside.replace(path)
-            _sync_folder(path.parent)
+            sync_folder(path.parent)
         return len(journal.records) - len(kept)
 
 
@@ -266,34 +210,3 @@ def _lasting(settings: Record) -> Record:
     """As JSON has them, without what depends on which videos are there."""
     kept = {name: value for name, value in settings.items() if name not in _OF_WHAT_IS_THERE}
     return dict(json.loads(json.dumps(kept)))
-
-
-def _is_ours(content: bytes) -> bool:
-    """Whether a file is one of a run, or holds its first bytes: of another nothing may be cut off."""
-    return _OPENING.startswith(content.rstrip(b"\0")[: len(_OPENING)])
-
-
-def _parse(path: Path, content: bytes) -> tuple[list[Record], int]:
-    """The records, and the bytes that they take; what stands behind the last end of a line was cut short."""
-    whole = content.rfind(b"\n") + 1
-    records = []
-    for number, line in enumerate(content[:whole].splitlines(), 1):
-        try:
-            record = json.loads(line)
-        except ValueError:
-            record = None
-        if not isinstance(record, dict) or not isinstance(record.get("type"), str):
-            raise ResultsError(f"{path}: line {number} is no record of a run")
-        records.append(record)
-    return records, whole
-
-
-def _sync_folder(folder: Path) -> None:
-    """Makes sure that a new file's name is on disk too, where a folder can be asked for that."""
-    if os.name != "posix":
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

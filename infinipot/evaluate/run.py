@@ -8,11 +8,12 @@ from typing import Any, Protocol
 
 from infinipot.errors import ResultsError
 from infinipot.evaluate.benchmarks import Benchmark
+from infinipot.evaluate.journal import Record
 from infinipot.evaluate.metrics import score
 from infinipot.evaluate.protocols import find_protocol
 from infinipot.evaluate.records import Item, Problem, Question
-from infinipot.evaluate.results import Record, Results, forget_problems, read_run
-from infinipot.evaluate.watch import Answer, Event, Origin, Setup, Trouble, Watched, versions
+from infinipot.evaluate.results import Results, check_output, forget_problems, read_run
+from infinipot.evaluate.watch import Answer, Event, Loading, Origin, Setup, Trouble, Watched, origin_settings, versions
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +194,15 @@ def _record(plan: Plan, setup: Setup, seed: int, item: Item, question: Question,
         "tokens": answer.tokens,
         "full_tokens": answer.full_tokens,
     }
+
+
+def check_before_loading(
+    plan: Plan, setup: Setup, loading: Loading, output: Path, *, seed: int = 0, retry: bool = False
+) -> None:
+    """Raises of what `evaluate` would, about a file of another run, what can be told while no model is loaded."""
+    check_output(output, _settings(plan, setup, seed) | origin_settings(loading, setup), versions(), retry)
+    if retry and output.is_file():
+        _require_same_questions(plan, output)
 
 
 def _settings(plan: Plan, setup: Setup, seed: int) -> Record:

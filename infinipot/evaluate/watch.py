@@ -11,12 +11,13 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
 
-from infinipot import InfinipotError, Model, Stream, __version__, load, open_video
+from infinipot import InfinipotError, Model, Stream, VideoError, __version__, load, open_video, policies
 from infinipot.evaluate.benchmarks import find_benchmark
 from infinipot.evaluate.protocols import find_protocol
 from infinipot.evaluate.records import Item, Question, Sampling
@@ -40,6 +41,11 @@ class Loading:
     device_map: str | None = None
     attn_implementation: str | None = None
     revision: str | None = None
+
+    @property
+    def name(self) -> str:
+        """What the loaded model says that it was loaded from."""
+        return str(Path(self.model).expanduser()) if self.model.startswith("~") else self.model
 
     def load(self) -> Model:
         """Loads it; raises what `infinipot.load` does."""
@@ -149,10 +155,16 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class Watcher:
-    """A model that watches videos and answers their questions."""
+    """A model that watches videos and answers their questions.
+
+    Attributes:
+        time_limit: seconds after which a video is given up, at its next frame or question; None: never. A decoder
+            that gives no frame any more is not noticed here.
+    """
 
     model: Model
     setup: Setup
+    time_limit: float | None = None
 
     def origin(self) -> Origin:
         """What the answers come from, for a run's header.
@@ -186,6 +198,7 @@ class Watcher:
             with self.setup.stream(self.model) as stream, _open(item, self.setup.sampling) as video:
                 times: list[float] = []
                 for frame in video:
+                    self._require_time(begun)
                     while due and due[0].at is not None and due[0].at < frame.time:
                         yield self._ask(stream, item, due.popleft(), times)
                     if not due:
@@ -193,6 +206,7 @@ class Watcher:
                     stream.watch(frame)
                     times.append(frame.time)
                 while due:
+                    self._require_time(begun)
                     yield self._ask(stream, item, due.popleft(), times)
                 seconds = {"wall": time.perf_counter() - begun, **stream.stats().seconds}
                 yield Watched({name: round(spent, 4) for name, spent in seconds.items()}, _peak(), video.incomplete)
@@ -200,6 +214,10 @@ class Watcher:
             yield Trouble(_in_a_line(error), tuple(question.id for question in due))
         finally:
             _let_go()
+
+    def _require_time(self, begun: float) -> None:
+        if self.time_limit is not None and time.perf_counter() - begun > self.time_limit:
+            raise VideoError(f"given up: it takes longer than the {self.time_limit:g} s of --time-limit")
 
     def _ask(self, stream: Stream, item: Item, question: Question, times: list[float]) -> Answer | Trouble:
         if not times:
@@ -223,6 +241,13 @@ class Watcher:
             full_tokens=stats.full_tokens,
             seconds=round(time.perf_counter() - begun, 4),
         )
+
+
+def origin_settings(loading: Loading, setup: Setup) -> dict[str, Any]:
+    """What of `Watcher.origin` can be told before the model is loaded."""
+    policy = policies.make(setup.policy)
+    known = {"model": loading.name, "policy": policy.spec, "policy_options": asdict(policy)}
+    return known if loading.dtype == "auto" else {**known, "dtype": loading.dtype}
 
 
 def versions() -> dict[str, str]:

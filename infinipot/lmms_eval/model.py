@@ -11,10 +11,11 @@ from loguru import logger
 from tqdm import tqdm
 
 from infinipot import CapError, FrameError, InfinipotError, PolicyError, VideoError, load, policies
+from infinipot.lmms_eval.clip import Clip, FrameCount
 from infinipot.lmms_eval.request import Request, read
-from infinipot.lmms_eval.sampling import Clip, Sampling
 from infinipot.lmms_eval.viewer import Viewer
 from infinipot.policies import Policy
+from infinipot.settings import check_settings
 
 
 class Infinipot(lmms):
@@ -26,7 +27,7 @@ class Infinipot(lmms):
         revision, dtype, device, device_map, attn_implementation: see `infinipot.load`. With several processes each
             loads the model on its own device.
         memory, policy, keep, block, reserve, positions: see `Model.stream`.
-        fps, max_num_frames: see `Sampling`.
+        fps, max_num_frames: see `FrameCount`.
         min_pixels, max_pixels: of a resized frame; both or neither.
         system_prompt: a system message, or a file that holds it, in place of the task's and the chat template's own.
         max_batch_size: given by lmms-eval; of no account.
@@ -68,7 +69,16 @@ class Infinipot(lmms):
             raise InfinipotError(f"batch_size={batch_size}: infinipot watches one video at a time, so it is 1")
         if (min_pixels is None) != (max_pixels is None):
             raise InfinipotError("min_pixels and max_pixels go together")
-        chosen, sampling = _policy(policy, options), Sampling(fps, max_num_frames)
+        chosen, frames = _policy(policy, options), FrameCount(fps, max_num_frames)
+        streaming: dict[str, Any] = {
+            "memory": memory,
+            "keep": keep,
+            "block": block,
+            "reserve": reserve,
+            "positions": positions,
+            "pixels": None if min_pixels is None else (min_pixels, max_pixels),
+        }
+        check_settings(**streaming)
         self.accelerator = Accelerator()
         self._rank, self._world_size = self.accelerator.process_index, self.accelerator.num_processes
         self._system = None if system_prompt is None else self._resolve_system_prompt(_unquoted(system_prompt))
@@ -80,17 +90,7 @@ class Infinipot(lmms):
             attn_implementation=attn_implementation,
             revision=None if revision is None else str(revision),
         )
-        self._viewer = Viewer(
-            loaded,
-            sampling,
-            memory=memory,
-            policy=chosen,
-            keep=keep,
-            block=block,
-            reserve=reserve,
-            positions=positions,
-            pixels=None if min_pixels is None else (min_pixels, max_pixels),
-        )
+        self._viewer = Viewer(loaded, frames, policy=chosen, **streaming)
 
     @property
     def device(self) -> torch.device:

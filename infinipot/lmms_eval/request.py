@@ -9,7 +9,8 @@ from lmms_eval.api.instance import Instance
 from lmms_eval.protocol import ChatContent, ChatMessages
 
 from infinipot import QuestionError
-from infinipot.lmms_eval.sampling import Clip
+from infinipot.budget import is_whole
+from infinipot.lmms_eval.clip import Clip
 
 _LONGEST_ANSWER = 128  # lmms-eval's own models take this where a task says nothing
 _FILLER = "\n\n"  # lmms-eval gives it to every task that names no stop; its own models leave it out as well
@@ -64,9 +65,7 @@ def read(instance: Instance, tasks: Mapping[str, Any], system: str | None = None
         system = "".join(_text(part, where) for said in messages if said.role == "system" for part in said.content)
     _require_greedy(settings, where)
     clip, question = _clip_and_question(turns[0].content, where)
-    limit = settings.get("max_new_tokens")
-    limit = _LONGEST_ANSWER if limit is None else limit
-    return Request(clip, system or None, question, limit, _stops(settings), where)
+    return Request(clip, system or None, question, _limit(settings, where), _stops(settings), where)
 
 
 def _clip_and_question(content: Sequence[ChatContent], where: str) -> tuple[Clip, str]:
@@ -109,6 +108,15 @@ def _require_greedy(settings: Mapping[str, Any], where: str) -> None:
             f"{where} asks for {', '.join(asked)}, but infinipot decodes greedily. To measure that all the same: "
             "--gen_kwargs do_sample=False,temperature=0,num_beams=1"
         )
+
+
+def _limit(settings: Mapping[str, Any], where: str) -> int:
+    limit: Any = settings.get("max_new_tokens")
+    if limit is None:
+        return _LONGEST_ANSWER
+    if not is_whole(limit) or limit < 1:
+        raise QuestionError(f"{where}: max_new_tokens={limit!r}: give a whole number of tokens, 1 or more")
+    return int(limit)
 
 
 def _stops(settings: Mapping[str, Any]) -> tuple[str, ...]:

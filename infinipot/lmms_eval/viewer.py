@@ -3,7 +3,7 @@
 from typing import Any
 
 from infinipot import Model, Stream
-from infinipot.lmms_eval.sampling import Clip, Sampling
+from infinipot.lmms_eval.clip import Clip, FrameCount
 
 
 class Viewer:
@@ -14,7 +14,7 @@ class Viewer:
 
     Args:
         model: what watches.
-        sampling: which frames.
+        frames: how many of a clip.
         streaming: arguments of `Model.stream`, but for the system message.
 
     Attributes:
@@ -24,10 +24,10 @@ class Viewer:
         CapError, PolicyError, InfinipotError: no stream can be opened so.
     """
 
-    def __init__(self, model: Model, sampling: Sampling, **streaming: Any) -> None:
+    def __init__(self, model: Model, frames: FrameCount, **streaming: Any) -> None:
         self.watched = 0
         self._model = model
-        self._sampling = sampling
+        self._frames = frames
         self._streaming = streaming
         self._system: str | None = None
         self._clip: Clip | None = None
@@ -49,8 +49,9 @@ class Viewer:
         if (clip, system) == (self._clip, self._system):
             return
         self._reopen(system)
-        for frame in self._sampling.frames(clip):
-            self._stream.watch(frame)
+        with self._frames.open(clip) as video:
+            for frame in video:
+                self._stream.watch(frame)
         self._clip = clip
         self.watched += 1
 

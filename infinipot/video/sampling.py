@@ -84,7 +84,8 @@ def spread(pictures: Iterable[Picture[T]], count: int, first: float, last: float
 
     Each picture comes once, at its own time: where there are fewer than `count`, all of them do. Of two that are
     equally near, the later one is taken. Pictures at a steady rate, `first` and `last` their first and last one, are
-    those of index `round(k * (pictures - 1) / (count - 1))`, k = 0, 1, ...; one instant alone is `first`.
+    those of index `round(k * (pictures - 1) / (count - 1))`, k = 0, 1, ...; one instant alone is `first`. That is what
+    qwen-vl-utils takes (`torch.linspace(0, pictures - 1, count).round()`); other readers round down.
     """
     step = (last - first) / (count - 1) if count > 1 else 0.0
     instants = iter([first + k * step for k in range(count)])

@@ -127,7 +127,7 @@ def _sampled(
         raise VideoError(
             f"{source.name} does not say how long it is, so {most} frames cannot be spread over it: give fps"
         )
-    if fps is not None and (stop - start) * fps <= most:
+    if fps is not None and (stop - start - TOLERANCE) * fps <= most:  # as `sample` counts
         return sample(source.pictures(start), fps, start, end)
     inside = (
         picture

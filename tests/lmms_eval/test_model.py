@@ -11,9 +11,18 @@ from lmms_eval.api.instance import Instance
 from lmms_eval.models import get_model
 from PIL import Image
 
-from infinipot import CapError, InfinipotError, PolicyError, QuestionError, VideoError, lmms_eval
+from infinipot import (
+    CapError,
+    InfinipotError,
+    PolicyError,
+    QuestionError,
+    VideoError,
+    lmms_eval,
+    load,
+    open_video,
+)
+from infinipot.lmms_eval import clip
 from infinipot.lmms_eval import model as module
-from infinipot.lmms_eval import sampling
 from infinipot.lmms_eval.model import Infinipot
 
 Content = list[dict[str, Any]]
@@ -44,8 +53,8 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         names.append(source)
         return open_video(source, *args, **options)
 
-    open_video: Callable = sampling.open_video
-    monkeypatch.setattr(sampling, "open_video", counting)
+    open_video: Callable = clip.open_video
+    monkeypatch.setattr(clip, "open_video", counting)
     return names
 
 
@@ -77,6 +86,14 @@ def questions(rows: list[dict[str, str]]) -> list[Content]:
     return [[video(row["video"]), text(row["question"])] for row in rows]
 
 
+def alone(row: dict[str, str]) -> str:
+    """The library's answer to one question, on a stream of its own."""
+    with load("embedded").stream(memory=320) as stream:
+        for frame in open_video(row["video"]):
+            stream.watch(frame)
+        return stream.ask(row["question"], max_new_tokens=8)
+
+
 # Finding it
 
 
@@ -92,12 +109,13 @@ def test_the_entry_point_names_a_chat_model() -> None:
 def test_a_video_is_watched_once_whatever_the_order_and_answers_stand_in_the_order_asked(
     shared: Infinipot, rows: list[dict[str, str]], opened: list[str]
 ) -> None:
-    assert ask(shared, *questions(rows)) == [row["answer"] for row in rows]
+    answers = ask(shared, *questions(rows))
     assert len(opened) == len(set(opened)) == len(clips.SEEDS)
     last = rows[-1]["video"]
-    again = [row for row in rows if row["video"] == last]
-    assert ask(shared, *questions(again)) == [row["answer"] for row in again]
+    again = [place for place, row in enumerate(rows) if row["video"] == last]
+    assert ask(shared, *questions([rows[place] for place in again])) == [answers[place] for place in again]
     assert len(opened) == len(clips.SEEDS)  # a later call goes on with the stream that there is
+    assert answers == [alone(row) for row in rows]
 
 
 def test_another_part_of_a_video_or_another_system_message_is_watched_anew(
@@ -159,6 +177,15 @@ def test_other_ways_to_decode_are_refused(
         ask(shared, questions(rows)[0], **settings)
     plain = {"do_sample": False, "temperature": 0.0, "num_beams": 1, "top_p": 1.0}
     assert ask(shared, questions(rows)[0], **plain) == [rows[0]["answer"]]
+
+
+@pytest.mark.parametrize("limit", ["16", 0, -1, 2.5, [8]])
+def test_a_longest_answer_that_is_no_number_of_tokens_is_an_error_before_any_video(
+    shared: Infinipot, rows: list[dict[str, str]], opened: list[str], limit: Any
+) -> None:
+    with pytest.raises(QuestionError, match=r"task, document 0: max_new_tokens=.*: give a whole number of tokens"):
+        ask(shared, questions(rows)[0], max_new_tokens=limit)
+    assert not opened
 
 
 def test_a_question_without_room_is_an_error_before_any_video_and_names_what_would_do(
@@ -247,12 +274,25 @@ def test_options_of_a_policy_survive_lmms_evals_commas(arguments: str) -> None:
         ("min_pixels=784", InfinipotError, "min_pixels and max_pixels go together"),
         ("fps=0", VideoError, "fps=0"),
         ("max_num_frames=2.5", VideoError, "max_num_frames=2.5"),
-        ("memory=12MB,memory=20", CapError, "too small for this prompt"),
+        ("memory=12XB", CapError, "memory='12XB': give tokens"),
+        ("memory=0", CapError, "at least one token"),
+        ("keep=1.5", CapError, "keep=1.5"),
+        ("reserve=abc", CapError, "reserve='abc'"),
+        ("positions=other", InfinipotError, "give 'rebase' or 'native'"),
+        ("min_pixels=9,max_pixels=8", InfinipotError, "the least and the most pixels"),
     ],
 )
-def test_settings_that_cannot_be_are_errors_at_the_start(arguments: str, error: type, words: str) -> None:
+def test_settings_that_cannot_be_are_errors_before_the_model_is_loaded(
+    monkeypatch: pytest.MonkeyPatch, arguments: str, error: type, words: str
+) -> None:
+    monkeypatch.setattr(module, "load", lambda *_, **__: pytest.fail("loaded"))
     with pytest.raises(error, match=words):
         make(arguments)
+
+
+def test_a_memory_that_is_too_small_for_the_models_prompt_is_an_error() -> None:
+    with pytest.raises(CapError, match="too small for this prompt"):
+        make("memory=20")
 
 
 def test_more_than_one_video_at_a_time_is_refused() -> None:

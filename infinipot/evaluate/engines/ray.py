@@ -8,7 +8,7 @@ import logging
 import os
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,16 +23,20 @@ from infinipot.evaluate.watch import Answer, Event, Loading, Origin, Setup, Trou
 
 MOST_DEATHS = 2
 """Workers that may die over one video; after that it counts as one that cannot be watched."""
+MOST_FALSE_STARTS = 3
+"""Workers in a row that may die while they load the model; after that none takes the place of one that does."""
+GRACE = 30.0
+"""Seconds beyond the time limit in which a worker may give a video up by itself, before it is ended."""
 
 
 class _Worker:
     """What runs in an actor. It loads in `start`, since Ray hides what an actor's `__init__` raises."""
 
-    def __init__(self, loading: Loading, setup: Setup) -> None:
-        self._loading, self._setup = loading, setup
+    def __init__(self, loading: Loading, setup: Setup, time_limit: float | None) -> None:
+        self._loading, self._setup, self._time_limit = loading, setup, time_limit
 
     def start(self) -> tuple[Origin, dict[str, str], int]:
-        self._watcher = Watcher(self._loading.load(), self._setup)
+        self._watcher = Watcher(self._loading.load(), self._setup, self._time_limit)
         return self._watcher.origin(), versions(), os.getpid()
 
     def watch(self, item: Item, questions: tuple[Question, ...]) -> Iterator[Event]:
@@ -49,11 +53,12 @@ class _Seat:
 
 @dataclass(slots=True, eq=False)
 class _Task:
-    """A job that a worker is at; `done` are the ids of the questions that it dealt with."""
+    """A job that a worker is at; `done` are the ids of the questions that it dealt with, `begun` a moment."""
 
     job: Job
     seat: _Seat
     done: set[str] = field(default_factory=set)
+    begun: float = field(default_factory=time.monotonic)
 
     def rest(self) -> Job:
         return Job(self.job.item, tuple(one for one in self.job.questions if one.id not in self.done))
@@ -68,6 +73,8 @@ class RayEngine:
             Not "ray://...": that client does not pass on answers as they come.
         workers: how many.
         gpus: that each gets, a part of one or whole ones; with more than one, its layers are spread over them.
+        time_limit: seconds for a video; None: as long as it takes. A worker that does not even say that it gives up
+            is ended `GRACE` seconds later, and another takes its place.
 
     Raises:
         InfinipotError: the cluster cannot be reached or is too small, or the workers do not agree in versions or in
@@ -76,15 +83,24 @@ class RayEngine:
     """
 
     def __init__(
-        self, loading: Loading, setup: Setup, *, address: str | None = None, workers: int = 1, gpus: float = 0.0
+        self,
+        loading: Loading,
+        setup: Setup,
+        *,
+        address: str | None = None,
+        workers: int = 1,
+        gpus: float = 0.0,
+        time_limit: float | None = None,
     ) -> None:
         begun = time.perf_counter()
-        self._arguments = (loading, setup)
+        self._arguments = (loading, setup, time_limit)
+        self._time_limit = time_limit
         self._workers = workers
         self._seats: list[_Seat] = []
         self._origin: Origin | None = None
         self._starting: dict[Any, Any] = {}
         self._deaths: dict[str, int] = {}
+        self._false_starts = 0
         self._busy = self._wall = 0.0
         self._owns = not ray.is_initialized()
         if self._owns:
@@ -118,8 +134,11 @@ class RayEngine:
             while waiting and idle:
                 seat, job = idle.pop(), waiting.popleft()
                 tasks[self._begin(seat, job)] = _Task(job, seat)
-            ready: Any
-            (ready, *_), _ = ray.wait([*tasks, *self._starting], num_returns=1)
+            found, _ = ray.wait([*tasks, *self._starting], num_returns=1, timeout=self._patience(tasks.values()))
+            if not found:
+                yield from self._give_up(tasks)
+                continue
+            ready: Any = found[0]
             if ready in self._starting:
                 idle.extend(self._seat(ready))
                 continue
@@ -132,8 +151,7 @@ class RayEngine:
             except RayTaskError as error:
                 raise error.cause from None
             except RayError:  # the worker is gone, or its machine, or Ray ended it for the memory that it took
-                self._dismiss(tasks.pop(ready).seat)
-                self._hire()
+                self._replace(tasks.pop(ready).seat)
                 yield from self._again(task, waiting)
                 continue
             _note(task, event)
@@ -166,13 +184,17 @@ class RayEngine:
         self._starting[actor.start.remote()] = actor
 
     def _seat(self, started: Any) -> list[_Seat]:
-        """Takes a worker that has loaded the model into the pool; of one that died over it, the others do the work."""
+        """Takes a worker that has loaded the model into the pool; another is hired for one that died over it."""
         actor = self._starting.pop(started)
         try:
             origin, worker_versions, pid = ray.get(started)
         except RayTaskError as error:
             raise error.cause from None
         except RayError as error:
+            ray.kill(actor)
+            self._false_starts += 1
+            if self._false_starts < MOST_FALSE_STARTS:
+                self._hire()
             if self._seats or self._starting:
                 return []
             why = str(error).strip().rpartition("\n")[2].strip()
@@ -184,13 +206,31 @@ class RayEngine:
                 f"the Ray workers would answer differently ({'; '.join(apart)}): give --dtype, --memory"
             )
         self._origin = self._origin or origin
+        self._false_starts = 0
         self._seats.append(_Seat(actor, pid))
         return self._seats[-1:]
 
-    def _dismiss(self, seat: _Seat) -> None:
-        """Takes a worker out of the pool, and off its machine if it was only out of reach."""
+    def _replace(self, seat: _Seat) -> None:
+        """Takes a worker out of the pool, and off its machine if it is there still; another is hired."""
         self._seats.remove(seat)
         ray.kill(seat.actor)
+        self._hire()
+
+    def _patience(self, tasks: Iterable[_Task]) -> float | None:
+        """Seconds until the first of the tasks is overdue; None: it never is."""
+        if self._time_limit is None:
+            return None
+        left = [task.begun + self._time_limit + GRACE - time.monotonic() for task in tasks]
+        return max(0.0, min(left)) if left else None
+
+    def _give_up(self, tasks: dict[Any, _Task]) -> Iterator[tuple[Item, Event]]:
+        """Ends the workers whose task is overdue, and what is left of it with them."""
+        for stream, task in [(stream, task) for stream, task in tasks.items() if self._patience([task]) == 0]:
+            del tasks[stream]
+            self._replace(task.seat)
+            if left := tuple(question.id for question in task.rest().questions):
+                what = f"given up: its worker hung behind the {self._time_limit:g} s of --time-limit"
+                yield task.job.item, Trouble(what, left)
 
     def _again(self, task: _Task, waiting: deque[Job]) -> Iterator[tuple[Item, Event]]:
         """What a dead worker left goes to the next one, unless its video has killed enough of them."""

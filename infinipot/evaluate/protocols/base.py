@@ -5,13 +5,12 @@ from dataclasses import dataclass
 
 from infinipot.errors import BenchmarkError
 from infinipot.evaluate.benchmarks.base import Benchmark
-from infinipot.evaluate.metrics import over_questions
-from infinipot.evaluate.records import Item, Question, Sampling, Scored
+from infinipot.evaluate.metrics import Average, over_questions
+from infinipot.evaluate.records import Item, Question, Sampling
 
 Prompt = Callable[[Item, Question, Sequence[float]], str]
 Reader = Callable[[Question, str], str | None]
 Guess = Callable[[Question, int], str | None]
-Summary = Callable[[Sequence[Scored]], dict[str, float]]
 
 
 def _no_guess(question: Question, seed: int) -> None:
@@ -27,7 +26,7 @@ class Rules:
         read: (question, the model's text) -> a letter, or the text that is compared; None: unparsed.
         frames: the frames that are watched by default.
         max_new_tokens: the longest answer.
-        summary: the averages.
+        average: of the scores.
         guess: (question, seed) -> what an unparsed answer counts as; None: wrong.
         variants: of the benchmark, that the rules are for; None: all.
     """
@@ -36,7 +35,7 @@ class Rules:
     read: Reader
     frames: Sampling
     max_new_tokens: int
-    summary: Summary = over_questions
+    average: Average = over_questions
     guess: Guess = _no_guess
     variants: tuple[str, ...] | None = None
 
@@ -86,9 +85,9 @@ class Protocol:
         answer = rules.read(question, text)
         return rules.guess(question, seed) if answer is None else answer
 
-    def summary(self, benchmark: Benchmark, scored: Sequence[Scored]) -> dict[str, float]:
-        """Shares in 0..1: "overall" first, then each task's, then each group's; empty where nothing has a score."""
-        return self._rules(benchmark).summary(scored)
+    def average(self, benchmark: Benchmark) -> Average:
+        """How scores are averaged: "overall" first, then each task's, then each group's."""
+        return self._rules(benchmark).average
 
     def frames(self, benchmark: Benchmark) -> Sampling:
         """The frames that are watched by default."""

@@ -27,6 +27,7 @@ from infinipot.embedded import world
 from infinipot.embedded.drawing import SIZE
 
 PATCH, MERGE, TEMPORAL_PATCH = 8, 2, 2
+CELLS = SIZE // PATCH // MERGE  # tokens along a side of a frame
 TOKENS_PER_SECOND = 2
 MAX_POSITION = 1024  # training covers positions up to here
 HIDDEN, LAYERS = 128, 5

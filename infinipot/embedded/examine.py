@@ -15,10 +15,10 @@ import torch
 from transformers import AutoModelForImageTextToText, AutoTokenizer
 
 from infinipot.embedded import path
+from infinipot.embedded.batch import collate
 from infinipot.embedded.forward import Counts, add, answer, look, tally
 from infinipot.embedded.lessons import exam
 from infinipot.embedded.scenery import BACKGROUNDS, Footage
-from infinipot.embedded.sequence import collate
 from infinipot.embedded.world import HELD_OUT_SEEDS, KINDS, Clip, Question
 
 # temporal patches, frames a second

@@ -7,9 +7,10 @@ from torch import nn
 from torch.nn import functional as F  # noqa: N812
 from transformers import AttentionInterface, Qwen2_5_VLForConditionalGeneration
 
+from infinipot.embedded.batch import Batch
 from infinipot.embedded.checkpoint import PATCH
 from infinipot.embedded.drawing import SIZE
-from infinipot.embedded.sequence import IGNORE, Batch, Pixels
+from infinipot.embedded.pixels import IGNORE, Pixels
 
 CHUNK = 128  # queries at once
 Counts = dict[str, tuple[int, int]]  # kind: right, asked

@@ -6,10 +6,12 @@ import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from infinipot.embedded.checkpoint import MAX_POSITION, TOKENS_PER_SECOND
+from infinipot.embedded.pixels import Pixels, see
 from infinipot.embedded.scenery import BACKGROUNDS
-from infinipot.embedded.sequence import Look, Pixels, Sequence, see
-from infinipot.embedded.world import KINDS, Clip, Event, Question
+from infinipot.embedded.sequence import LATEST, NAMED, TOLD, Look, Sequence
+from infinipot.embedded.world import KINDS, NUMBERS, Clip, Event, Question
 
+MOST_COUNTED = len(NUMBERS) - 1  # from the sixth event on the answer stays "many"
 TEXT_ROOM = 150  # positions left for text behind the longest video
 SLOWEST, FASTEST = 0.25, 2.0  # frames a second
 ODD_SHARE = 0.4  # of clips with events enough have an odd one out for sure: the rarest question, and slow to learn
@@ -105,7 +107,7 @@ def _ask(sequence: Sequence, clip: Clip, at: float, rng: np.random.Generator) ->
     for question in clip.every_question(at, rng):
         looks = _looks(clip, question, at)
         of_kind[question.kind].append(_Turn(question.kind, question.text, question.answer, looks))
-    named = tuple(Look(1, 0, (number,), number) for number in range(len(clip.seen(at))))
+    named = tuple(Look(TOLD, 0, (number,), number) for number in range(len(clip.seen(at))))
     turns = [_Turn("list", request, answer, named) for request, answer in clip.listings(at)]
     turns = [turns[i] for i in rng.permutation(len(turns))[:LISTED_AT_ONCE]]
     waiting = [[turns[i] for i in rng.permutation(len(turns))] for turns in of_kind.values() if turns]
@@ -132,14 +134,21 @@ class _Turn:
 
 
 def _looks(clip: Clip, question: Question, at: float) -> tuple[Look, ...]:
-    """Two heads look at the events that a question names; for the odd one out, first at what comes again and again."""
+    """Two heads look at the events that a question names, one of the last layer at the latest one to count.
+
+    For the odd one out the first looks at what comes again and again, and one of the next layer at what is not that.
+    """
 
     def numbers(*events: Event) -> tuple[int, ...]:
         return tuple(clip.events.index(event) for event in events)
 
+    if question.kind == "count":
+        return (Look(LATEST, 0, numbers(*clip.seen(at)[MOST_COUNTED - 1 :] or clip.seen(at)[-1:])),)
     if question.kind == "odd":
         regulars = [event for event in clip.seen(at) if event not in question.about]
-        return (Look(0, 0, numbers(*regulars)), Look(1, 1, numbers(*question.about)))
+        return (Look(NAMED, 0, numbers(*regulars)), Look(TOLD, 2, numbers(*question.about)))
     if not question.about:
         return ()
-    return (Look(0, 0, numbers(question.about[0])), Look(0, 1, numbers(question.about[-1])))
+    places = question.kind == "where"  # two words, of which neither tells the other
+    named = question.about[0], question.about[-1]
+    return tuple(Look(NAMED, head, numbers(event), throughout=places) for head, event in enumerate(named))

@@ -22,11 +22,12 @@ import torch
 from torch.nn import functional as F  # noqa: N812
 from torch.utils.data import DataLoader, Dataset
 
+from infinipot.embedded.batch import Batch, collate
 from infinipot.embedded.checkpoint import build_model, build_processor, build_tokenizer, token_id
 from infinipot.embedded.forward import Counts, add, answer, attend_in_chunks, look, tally
 from infinipot.embedded.lessons import glimpses, lesson
+from infinipot.embedded.pixels import IGNORE, Pixels, join
 from infinipot.embedded.probes import Probes, look_loss
-from infinipot.embedded.sequence import IGNORE, Batch, Pixels, collate, join
 from infinipot.embedded.world import COLOURS, FIRST_TRAINING_SEED, SHAPES
 
 VISION_STEPS = 5000  # at first the vision tower is trained alone, then everything
@@ -205,7 +206,7 @@ def main() -> None:
     """The command line; see the module's docstring."""
     parser = argparse.ArgumentParser(description="Train the embedded model.")
     parser.add_argument("--out", type=Path, required=True, help="folder of the run; an earlier one is resumed")
-    parser.add_argument("--steps", type=int, default=9200)
+    parser.add_argument("--steps", type=int, default=11_500)
     parser.add_argument("--save-every", type=float, default=3, help="minutes between saves")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)

@@ -1,0 +1,97 @@
+"""Sequences of several clips in one batch, with masks and with what their tokens should look at."""
+
+from dataclasses import dataclass
+
+import torch
+
+from infinipot.embedded.pixels import IGNORE, Pixels, join
+from infinipot.embedded.sequence import AGAIN, Sequence, video_token
+
+
+@dataclass(slots=True)
+class Batch:
+    """Sequences padded on the right to one length n.
+
+    Attributes:
+        ids: `[B, n]`.
+        positions: `[3, B, n]`.
+        mask: `[B, 1, n, n]`, true where a query (row) sees a key (column).
+        answers: `[B, n]`, the number of the answer in `kinds` that a token belongs to, or IGNORE.
+        kinds: the kind of each answer in the batch.
+        looks: `[looks, 4]`: sequence, token, layer and head of each (see `Look`).
+        looked_at: `[looks, n]`, true for the tokens to look at.
+        asked: `[turns, 6]`: sequence, the last token before the answer, the colours and the shapes that the question
+            names, two at the most of each (places in `COLOURS` and `SHAPES`), else IGNORE.
+        pixels: of all clips, one behind the other.
+    """
+
+    ids: torch.Tensor
+    positions: torch.Tensor
+    mask: torch.Tensor
+    answers: torch.Tensor
+    kinds: list[str]
+    looks: torch.Tensor
+    looked_at: torch.Tensor
+    asked: torch.Tensor
+    pixels: Pixels
+
+
+def collate(sequences: list[Sequence], pixels: list[Pixels]) -> Batch:
+    """Pad sequences into a batch. Padding stands last, so that nothing sees it."""
+    n = max(len(sequence.ids) for sequence in sequences)
+    ids, answers = torch.zeros(len(sequences), n, dtype=torch.long), torch.full((len(sequences), n), IGNORE)
+    positions, branches = torch.zeros(3, len(sequences), n, dtype=torch.long), torch.zeros(len(sequences), n)
+    kinds: list[str] = []
+    looks: list[tuple[int, int, int, int]] = []
+    looked_at: list[torch.Tensor] = []
+    for i, sequence in enumerate(sequences):
+        length = len(sequence.ids)
+        ids[i, :length] = torch.tensor(sequence.ids)
+        positions[:, i, :length] = torch.tensor(sequence.positions).T
+        branches[i, :length] = torch.tensor(sequence.branches)
+        own = torch.tensor(sequence.answers)
+        answers[i, :length] = torch.where(own == IGNORE, own, own + len(kinds))
+        kinds += sequence.kinds
+        shown = torch.full((n,), IGNORE)
+        shown[ids[i] == video_token(sequence.tokenizer)] = pixels[i].events
+        for token, look in sequence.looks:
+            target = torch.isin(shown, torch.tensor(look.events))
+            target[token:] = False
+            if target.any():
+                looks.append((i, token, look.layer, look.head))
+                looked_at.append(target)
+        tokens, before = _again(shown, positions[0, i])
+        looks.extend((i, token, AGAIN, 0) for token in tokens.tolist())
+        looked_at.extend(before)
+    seen = (branches[:, None, :] == 0) | (branches[:, None, :] == branches[:, :, None])
+    mask = seen & torch.ones(n, n, dtype=torch.bool).tril()
+    asked = torch.tensor([(i, *about) for i, sequence in enumerate(sequences) for about in sequence.asked]).view(-1, 6)
+    targets = torch.stack(looked_at) if looked_at else torch.zeros(0, n, dtype=torch.bool)
+    return Batch(
+        ids,
+        positions,
+        mask[:, None],
+        answers,
+        kinds,
+        torch.tensor(looks, dtype=torch.long).view(-1, 4),
+        targets,
+        asked,
+        join(pixels),
+    )
+
+
+def _again(shown: torch.Tensor, times: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Where cells that show an event should look to know whether it is new.
+
+    Args:
+        shown: `[n]`, the event that each token shows, or IGNORE.
+        times: `[n]`, temporal positions.
+
+    Returns:
+        the tokens that show one; for each, `[tokens, n]`, the cells of earlier patches that show the same, or else the
+        very first token.
+    """
+    tokens = (shown != IGNORE).nonzero()[:, 0]
+    before = (shown == shown[tokens, None]) & (times < times[tokens, None])
+    before[:, 0] = ~before.any(1)
+    return tokens, before

@@ -24,7 +24,7 @@ from infinipot.embedded import train
 from infinipot.embedded.batch import collate
 from infinipot.embedded.checkpoint import CELLS, MAX_POSITION, build_model, build_processor
 from infinipot.embedded.drawing import SIZE
-from infinipot.embedded.examine import examine
+from infinipot.embedded.examine import LENGTHS, examine
 from infinipot.embedded.forward import answer, look
 from infinipot.embedded.lessons import exam, lesson
 from infinipot.embedded.pixels import IGNORE, patchify
@@ -266,6 +266,13 @@ def test_lessons_stay_inside_the_trained_positions(seed: int, patches: int) -> N
     assert len(pixels.patches) == 64 * shown
     assert len(pixels.colours) == len(pixels.lasting) == 16 * shown
     assert pixels.arrivals.sum() <= pixels.centres.sum() <= shown
+
+
+def test_short_lessons_are_as_busy_as_short_clips_of_the_exam() -> None:
+    patches, fps = LENGTHS[0]
+    busiest = max(len(Clip(seed, 2 * (patches + 2) / fps, fps).events) for seed in TEST_SEEDS[:50])
+    lessons = (lesson(_TOKENIZER, FIRST_TRAINING_SEED + seed, patches) for seed in range(50))
+    assert max(pixels.events.max() for _, pixels in lessons) >= busiest - 1 == 3
 
 
 def test_an_answer_in_parts_has_the_tokens_of_the_whole(processor: Qwen2_5_VLProcessor) -> None:

@@ -42,11 +42,11 @@ def lesson(tokenizer: PreTrainedTokenizerBase, seed: int, patches: int) -> tuple
     whole = patches * int(rng.choice([1, 1, 2, 4]))
     slowest = max(SLOWEST, 2 * whole / most_seconds)
     fps = float(np.exp(rng.uniform(np.log(slowest), np.log(max(slowest, FASTEST)))))
-    most_events = max(1, 2 * patches // 5)
+    # It goes on two patches longer than it is watched, so that watching may end within an event.
+    most_events = 2 * (patches + 2) // 5
     few = min(most_events, 8)
     events = int(rng.integers(0, few + 1) if rng.random() < 0.85 else rng.integers(few, most_events + 1))
     cast = "odd" if events > 2 and rng.random() < ODD_SHARE else None
-    # It goes on two patches longer than it is watched, so that watching may end within an event.
     clip = Clip(seed, 2 * (whole + 2) / fps, fps, events, str(rng.choice(BACKGROUNDS)), cast)
     moments = _without_stillness(clip, [(2 * k / fps, (2 * k + 1) / fps) for k in range(whole)], patches, rng)
     if rng.random() < 0.15:

@@ -319,6 +319,13 @@ def test_delays_fall_between_their_bounds() -> None:
     ]
 
 
+def test_long_streams_are_told_by_question_of_the_default_alone() -> None:
+    found = records("full", DEFAULT, "uniform", right={"full": {0}, DEFAULT: {0, 1, 2}, "uniform": set()})
+    size = replace(QUICK, lengths=((64.0, 4), (600.0, 1)))
+    (row,) = results._long_kinds(found, size)
+    assert (row["policy"], row["seconds"], row["kind"], row["right"].value) == (DEFAULT, 64.0, "now", 0.75)
+
+
 def test_the_large_model_needs_what_its_shape_says() -> None:
     assert cost.large_full() == 49_152
     assert cost.large_bytes("full") == 49_152 * 57_344

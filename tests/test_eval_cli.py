@@ -141,6 +141,22 @@ def test_what_could_not_be_used_is_told_counted_and_exit_code_3(data: Path) -> N
     assert len(read_run(Path("a.jsonl")).answers) == 1
 
 
+def test_annotations_that_cannot_be_used_are_told_once_and_by_the_first_shard_alone(data: Path) -> None:
+    lost = data / "json" / "7_topic_reasoning.json"
+    lost.write_text("no JSON")
+    arguments = ("mlvu", "--data", "mlvu", *EMBEDDED, *SMALL, "--limit", "2")
+    first = call(*arguments, "--output", "whole.jsonl")
+    assert first.exit_code == 3
+    assert first.stderr.count("problem: json/7_topic_reasoning.json: is no JSON") == 1
+    again = call(*arguments, "--output", "whole.jsonl")
+    assert again.exit_code == 3
+    assert "problem: json" not in again.stderr
+    assert "problem: json/7" in call(*arguments, "--output", "whole.jsonl", "--retry").stderr
+    parts = [call(*arguments, "--shard", f"{number}/2", "--output", f"{number}.jsonl") for number in (1, 2)]
+    assert [part.exit_code for part in parts] == [3, 0]
+    assert ["problem: json/7" in part.stderr for part in parts] == [True, False]
+
+
 @pytest.mark.parametrize(
     ("args", "code", "said"),
     [

@@ -47,7 +47,7 @@ class Plan:
     Attributes:
         benchmark, variant, data: what was read, and from where.
         items: of this shard, in the order of the annotations.
-        problems: annotations that cannot be used.
+        problems: annotations that cannot be used; of several shards the first has them all.
         shard: this one and how many there are, from 1.
         limit: the first so many videos only.
         fingerprint: of all that was read: two runs of the same one ask the same.
@@ -96,7 +96,8 @@ def read_plan(
 ) -> Plan:
     """Reads a benchmark's annotations.
 
-    A shard takes every n-th video, so that shards are alike in length, and the same ones every time.
+    A shard takes every n-th video, so that shards are alike in length, and the same ones every time. An annotation that
+    cannot be used has no video, so the first shard tells of it, and no other.
 
     Raises:
         BenchmarkError: the data do not lie as the benchmark lays them out.
@@ -104,8 +105,8 @@ def read_plan(
     variant = benchmark.variants[0] if variant is None else variant
     read = list(benchmark.read(data, variant))
     items = [one for one in read if isinstance(one, Item)][:limit]
-    problems = tuple(one for one in read if isinstance(one, Problem))
     number, count = shard
+    problems = tuple(one for one in read if isinstance(one, Problem) and number == 1)
     mine = tuple(items[number - 1 :: count])
     return Plan(benchmark, variant, data, mine, problems, shard, limit, _fingerprint(items, data))
 
@@ -144,11 +145,12 @@ def evaluate(
         _require_same_questions(plan, output)
         forget_problems(output, header)
     with Results(output, header, origin.device, versions()) as results:
-        for problem in plan.problems:
-            results.problem(problem.where, problem.what)
         jobs = list(_jobs(plan, results))
         tally = _Tally(plan, results, open_jobs=len(jobs))
         on_progress(tally.progress())
+        for problem in plan.problems:
+            if results.problem(problem.where, problem.what):
+                on_progress(tally.progress(str(problem)))
         for item, event in engine.run(jobs):
             trouble = _write(results, plan, setup, seed, item, event)
             tally.over(item)

@@ -94,6 +94,7 @@ class Stream:
         self._budget_of = budget_of
         self._budget = budget_of(cap)
         self._intake = Intake(family.gather(pixels))
+        self._asked_tokens = 0
         self._block_patches(cells=self._intake.open.steps)
         if self._range is not None:
             if cap > largest:
@@ -205,6 +206,7 @@ class Stream:
 
         with self._memory.draft() as draft:
             parts = self._lay_out(draft, patches)
+            seen = self._memory.held + draft.tokens
             with self._stopwatch.phase("answer"):
                 if follows_video and self._closing is not None:
                     parts.append((self._closing, draft.text(len(self._closing), self._intake.time)))
@@ -219,6 +221,7 @@ class Stream:
                 answer = self._spell(tokens, on_text)
             if remember:
                 self._commit(draft, self._emptied(), turn=True)
+        self._asked_tokens = seen
         if remember:
             self._stay_in_range(self._intake)
         return answer.strip()
@@ -240,6 +243,7 @@ class Stream:
             tokens=memory.held,
             text_tokens=memory.text,
             video_tokens=memory.video,
+            asked_tokens=self._asked_tokens,
             turns=len(memory.turns),
             cap=memory.cap,
             peak_tokens=memory.peak,

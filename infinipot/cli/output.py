@@ -136,7 +136,7 @@ class Asker:
                 "question": question,
                 "answer": answer,
                 "seconds": round(time.perf_counter() - start, 4),
-                "tokens": stats.tokens,
+                "tokens": stats.asked_tokens,
             }
         )
 

@@ -103,7 +103,8 @@ class Answer:
         prompt, text: the whole text of the user's turn, and the model's.
         seen_until: time of the last frame that was watched when it was asked, in seconds.
         frames, patches: how many were watched until then; patches are the temporal ones that the model reads.
-        tokens, full_tokens: held per layer and KV head then, and what a cache that never evicts would hold.
+        tokens, full_tokens: that it was asked on, per layer and KV head, and what a cache that never evicts would hold
+            then; both with frames that waited for their block.
         seconds: wall-clock time of the answer.
     """
 
@@ -237,8 +238,8 @@ class Watcher:
             seen_until=times[-1],
             frames=stats.frames,
             patches=-(-stats.frames // self.model.family.patch_frames),
-            tokens=stats.tokens,
-            full_tokens=stats.full_tokens,
+            tokens=stats.asked_tokens,
+            full_tokens=stats.full_tokens + stats.asked_tokens - stats.tokens,
             seconds=round(time.perf_counter() - begun, 4),
         )
 

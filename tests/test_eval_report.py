@@ -278,6 +278,25 @@ def test_a_report_says_shares_costs_and_differences(folder: Path) -> None:
     assert [text.get_text() for text in draw([section]).axes[0].texts] == ["21.4", "50.0"]
 
 
+def test_tasks_whose_questions_have_no_answer_are_in_the_table_with_how_many_have_one(folder: Path) -> None:
+    path = run(folder, "a")
+    lines = path.read_text().splitlines(keepends=True)
+    (lost,) = [line for line in lines if '"task": "needle"' in line]
+    one = next(line for line in lines if '"task": "plotQA"' in line)
+    path.write_text("".join(line for line in lines if line not in (lost, one)))
+    (section,) = report(read_runs([path]))
+    rows = dict(tables(section)[0].rows)
+    assert rows["needle"] == "0 of 1 answered"
+    assert rows["plotQA"].endswith(", 1 of 2 answered")
+    assert rows["overall"].endswith(", 6 of 8 answered")
+    assert "answered" not in rows["ego"]
+    assert tables(section)[0].rows[0][0] == "overall"
+    assert "count nowhere" in tables(section)[0].notes[1]
+    assert section.estimates[0].keys().isdisjoint({"needle"})
+    path.write_text(lines[0])  # not one answer yet
+    assert dict(tables(*report(read_runs([path])))[0].rows)["overall"] == "0 of 8 answered"
+
+
 def test_published_numbers_are_marked_and_only_of_the_same_setting(folder: Path) -> None:
     output = run(folder, "one")
     lines = output.read_text().splitlines(keepends=True)

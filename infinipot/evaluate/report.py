@@ -134,17 +134,24 @@ def tables(section: Section) -> list[Table]:
 
 
 def _accuracy(section: Section) -> Table:
-    names = list(dict.fromkeys(name for estimates in section.estimates for name in estimates))
+    lacking = [run.lacking() for run in section.runs]
+    names = list(dict.fromkeys(name for known in (*section.estimates, *lacking) for name in known))
     rows = []
     for name in names:
-        own = [_share(estimates.get(name)) for estimates in section.estimates]
+        own = [
+            _share(estimates.get(name), lacks.get(name))
+            for estimates, lacks in zip(section.estimates, lacking, strict=True)
+        ]
         theirs = [f"{row.values[name]:.1f}" if name in row.values else "" for row in section.published]
         rows.append((name, *own, *theirs))
     columns = ("%", *(run.name for run in section.runs), *(row.name for row in section.published))
     sources = tuple(
         dict.fromkeys(f"{row.name}: {row.where}, {row.model}, not measured here" for row in section.published)
     )
-    return Table(section.title, columns, tuple(rows), ("In brackets: 95% interval, by drawing videos.", *sources))
+    notes = ["In brackets: 95% interval, by drawing videos."]
+    if any(lacking):
+        notes.append("Questions without an answer count nowhere: averages are over those that have one.")
+    return Table(section.title, columns, tuple(rows), (*notes, *sources))
 
 
 def _costs(section: Section) -> Table:
@@ -203,11 +210,12 @@ def _unparsed(line: Record) -> bool:
     return line["answer"] is None and not line["judged"]
 
 
-def _share(one: Estimate | None) -> str:
+def _share(one: Estimate | None, lacks: tuple[int, int] | None) -> str:
+    answered = "" if lacks is None else f"{lacks[0]} of {lacks[1]} answered"
     if one is None:
-        return ""
+        return answered
     interval = "" if one.low is None or one.high is None else f" [{100 * one.low:.1f}, {100 * one.high:.1f}]"
-    return f"{100 * one.value:.1f}{interval}"
+    return f"{100 * one.value:.1f}{interval}{answered and f', {answered}'}"
 
 
 def as_json(section: Section) -> dict[str, Any]:
@@ -221,6 +229,7 @@ def as_json(section: Section) -> dict[str, Any]:
             "devices": run.devices,
             "answered": len(run.answers),
             "asked": run.asked,
+            "without_all_answers": {name: {"answered": has, "asked": of} for name, (has, of) in run.lacking().items()},
             "missing_shards": run.missing,
             "problems": run.problems,
             "estimates": {name: asdict(one) for name, one in estimates.items()},

@@ -18,7 +18,7 @@ from infinipot.evaluate.journal import Journal, Record, read_lines, sync_folder
 
 FORMAT = 1
 
-_OF_WHAT_IS_THERE = ("annotations", "videos", "questions")
+_OF_WHAT_IS_THERE = ("annotations", "videos", "questions", "parts")
 """Settings that change where a video that was missing is there now."""
 
 

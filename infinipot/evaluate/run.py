@@ -1,6 +1,7 @@
 """A run: a benchmark's videos through an engine, and what comes of them into the run's file. Knows no model."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -65,6 +66,13 @@ class Plan:
     @property
     def questions(self) -> int:
         return sum(len(item.questions) for item in self.items)
+
+    @property
+    def parts(self) -> dict[str, int]:
+        """How many questions each task and group has, by the names that a table gives them."""
+        asked = [question for item in self.items for question in item.questions]
+        groups = Counter(question.group for question in asked if question.group is not None)
+        return {**Counter(question.task for question in asked), **groups}
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,6 +225,7 @@ def _settings(plan: Plan, setup: Setup, seed: int) -> Record:
         "limit": plan.limit,
         "videos": len(plan.items),
         "questions": plan.questions,
+        "parts": plan.parts,
         "protocol": setup.protocol,
         "sampling": asdict(setup.sampling),
         "memory": setup.memory,

@@ -65,10 +65,20 @@ def test_a_run_prints_its_table_and_is_gone_on_with(data: Path) -> None:
     assert refused.exit_code == 1
     assert refused.stderr.startswith("error: ")
     assert 'policy: "infinipot-v" there, "van" now' in refused.stderr
-    report = call("report", str(output), "--output", "out")
-    assert report.exit_code == 0
+    Path("mlvu-dev-infinipot-v.verdicts.jsonl").write_text('{"type": "judge"}\n')
+    given = sorted(map(str, Path().glob("mlvu-*.jsonl")))  # as a shell gives them
+    assert given == [
+        "mlvu-dev-infinipot-v.jsonl",
+        *(f"mlvu-dev-infinipot-v.{kind}.jsonl" for kind in ("times", "verdicts")),
+    ]
+    report = call("report", *given, "--output", "out")
+    assert report.exit_code == 0, report.stderr
     assert "one watch a question would take" in report.stdout
     assert {path.name for path in Path("out").iterdir()} == {"report.md", "report.json", "report.png"}
+
+
+def test_the_help_says_what_the_runs_file_is_called() -> None:
+    assert "mlvu-VARIANT-POLICY.jsonl" in "".join(call("mlvu", "--help").stdout.split())
 
 
 def test_a_file_of_another_run_is_refused_before_a_model_is_loaded(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:

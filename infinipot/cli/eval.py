@@ -55,7 +55,8 @@ def _benchmark_command(benchmark: Benchmark) -> click.Command:
     @click.option(
         "--output",
         type=click.Path(dir_okay=False, path_type=Path),
-        help="The run's file, .jsonl; gone on with if it is there.",
+        help="The run's file, .jsonl; gone on with if it is there.  "
+        f"[default: {benchmark.name}-VARIANT-POLICY.jsonl here, with -1-of-2 of a shard]",
     )
     @model_options
     @setup_options

@@ -445,12 +445,12 @@ class Stream:
         if patches:
             return patches
         least = smallest_cap(self._budget_of, cells)
+        budget = self._budget
+        aside = f"reserve={budget.reserve}" + (f", dialogue={budget.dialogue}" if budget.dialogue else "")
+        message = f"memory={budget.cap} tokens is too small for this prompt, {aside}"
         if cells == 1:
-            raise CapError(
-                f"memory={self._budget.cap} tokens is too small for this prompt alone: give {least} and more"
-            )
-        unit = self._intake.open.unit
-        message = f"memory={self._budget.cap} tokens is too small for this prompt and {unit} of {cells} tokens"
+            raise CapError(f"{message} and any video at all: give {least} and more")
+        message = f"{message} and {self._intake.open.unit} of {cells} tokens"
         if self._range is not None and least > 3 * self._range // 4:
             raise CapError(
                 f"{message}, and {least} would leave the trained positions: give smaller frames (pixels=...)"
@@ -524,6 +524,7 @@ class Stream:
             share = f"dialogue={needed + 2 * len(self._reopening)}" if remember else f"reserve={needed}"
             raise CapError(
                 f"the question takes {prompt} tokens and its answer up to {max(limit, 1)}, but only {room} are set "
-                f"aside for both: open the stream with {share} or more, or with more memory"
+                f"aside for both: open the stream with {share} or more, or with more memory",
+                reserve=None if remember else needed,
             )
         return limit

@@ -1,7 +1,7 @@
 """What runs came to: tables of shares with their intervals, of differences, and of what it took. Prints nothing."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
@@ -12,6 +12,7 @@ from infinipot.evaluate.journal import Record
 from infinipot.evaluate.merge import Whole
 from infinipot.evaluate.protocols import find_protocol
 from infinipot.evaluate.published import Published, published
+from infinipot.evaluate.records import counted
 from infinipot.evaluate.results import differences
 
 
@@ -135,7 +136,8 @@ def tables(section: Section) -> list[Table]:
 
 def _accuracy(section: Section) -> Table:
     lacking = [run.lacking() for run in section.runs]
-    names = list(dict.fromkeys(name for known in (*section.estimates, *lacking) for name in known))
+    known: list[Mapping[str, object]] = [*section.estimates, *lacking]
+    names = list(dict.fromkeys(name for one in known for name in one))
     rows = []
     for name in names:
         own = [
@@ -159,13 +161,13 @@ def _costs(section: Section) -> Table:
         return (name, *values)
 
     runs, costs = section.runs, section.costs
-    counted = [run.answers for run in runs]
+    answered = [run.answers for run in runs]
     rows = (
         row("model", [Path(run.settings["model"]).name for run in runs]),
         row("computed on", [", ".join(run.devices) for run in runs]),
         row("questions answered", [f"{len(run.answers)} of {run.asked}" for run in runs]),
-        row("unparsed", [str(sum(_unparsed(line) for line in answers)) for answers in counted]),
-        row("not judged or without a label", [str(sum(a["correct"] is None for a in answers)) for answers in counted]),
+        row("unparsed", [str(sum(_unparsed(line) for line in answers)) for answers in answered]),
+        row("not judged or without a label", [str(sum(a["correct"] is None for a in answers)) for answers in answered]),
         row("problems", [str(len(run.problems)) for run in runs]),
         row("cap, tokens", [f"{run.settings['cap']:,}" for run in runs]),
         row("KV cache, MiB", [f"{one.cache / 2**20:.1f}" for one in costs]),
@@ -178,12 +180,12 @@ def _costs(section: Section) -> Table:
     )
     missing = tuple(f"{run.name}: shard {', '.join(run.missing)} is missing" for run in runs if run.missing)
     short = tuple(
-        f"{run.name}: {run.asked - len(run.answers)} questions have no answer"
+        f"{run.name}: no answer to {run.asked - len(run.answers)} of {counted(run.asked, 'question')}"
         for run in runs
         if len(run.answers) < run.asked
     )
     mute = tuple(
-        f"{run.name}: what the judge replied on {count} answers is no verdict"
+        f"{run.name}: what the judge replied on {counted(count, 'answer')} is no verdict"
         for run in runs
         if (count := sum("judge_score" in line and line["correct"] is None for line in run.answers))
     )

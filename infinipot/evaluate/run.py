@@ -12,7 +12,7 @@ from infinipot.evaluate.benchmarks import Benchmark
 from infinipot.evaluate.journal import Record
 from infinipot.evaluate.metrics import score
 from infinipot.evaluate.protocols import find_protocol
-from infinipot.evaluate.records import Item, Problem, Question
+from infinipot.evaluate.records import Item, Problem, Question, counted
 from infinipot.evaluate.results import Results, check_output, forget_problems, read_run
 from infinipot.evaluate.watch import Answer, Event, Loading, Origin, Setup, Trouble, Watched, origin_settings, versions
 
@@ -177,8 +177,8 @@ def _write(results: Results, plan: Plan, setup: Setup, seed: int, item: Item, ev
             if event.incomplete:
                 return f"{item.id}: the video is cut short or damaged; asked about what can be read"
         case Trouble():
-            results.problem(item.id, event.what, event.questions)
-            return f"{item.id}: {event.what} ({len(event.questions)} questions not asked)"
+            results.problem(item.id, event.what, event.questions, event.reserve)
+            return f"{item.id}: {event.what} ({counted(len(event.questions), 'question')} not asked)"
     return None
 
 

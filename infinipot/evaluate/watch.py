@@ -17,7 +17,7 @@ from typing import Any
 import torch
 import transformers
 
-from infinipot import InfinipotError, Model, Stream, VideoError, __version__, load, open_video, policies
+from infinipot import CapError, InfinipotError, Model, Stream, VideoError, __version__, load, open_video, policies
 from infinipot.evaluate.benchmarks import find_benchmark
 from infinipot.evaluate.protocols import find_protocol
 from infinipot.evaluate.records import Item, Question, Sampling
@@ -121,10 +121,11 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """Questions that could not be asked, by id, and why."""
+    """Questions that could not be asked, by id, and why; `reserve` is the one that they need, where that is why."""
 
     what: str
     questions: tuple[str, ...]
+    reserve: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,7 +230,9 @@ class Watcher:
         try:
             text = stream.ask(prompt, max_new_tokens=protocol.max_new_tokens(benchmark, question))
         except _VIDEO_FAULTS as error:
-            return Trouble(_in_a_line(error), (question.id,))
+            needed = error.reserve if isinstance(error, CapError) else None
+            what = _in_a_line(error) if needed is None else f"{question.id} and its answer need --reserve {needed}"
+            return Trouble(what, (question.id,), needed)
         stats = stream.stats()
         return Answer(
             question=question.id,

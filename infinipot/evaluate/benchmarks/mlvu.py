@@ -10,7 +10,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar
 
-from infinipot.evaluate.benchmarks.annotations import Entry, UnusableError, find_video, json_entries, require
+from infinipot.evaluate.benchmarks.annotations import (
+    Entry,
+    UnusableError,
+    find_video,
+    json_entries,
+    require,
+    require_all,
+)
 from infinipot.evaluate.benchmarks.base import Benchmark, Placed
 from infinipot.evaluate.records import LETTERS, Problem, Question
 
@@ -42,8 +49,7 @@ test
         if variant == "test":
             yield from json_entries(require(data, self.title, *TEST), data)
             return
-        files = [require(data, self.title, f"json/{task}.json") for task in DEV]
-        for path in files:
+        for path in require_all(data, self.title, *([f"json/{task}.json"] for task in DEV)):
             yield from json_entries(path, data, source=path.stem)
 
     def place(self, entry: Entry, data: Path, variant: str) -> Placed:

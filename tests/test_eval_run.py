@@ -191,6 +191,25 @@ def test_a_file_of_another_run_is_refused_with_what_differs(folder: Path, change
     assert output.read_bytes() == whole
 
 
+def test_annotations_that_change_what_a_run_asks_are_noticed_and_those_behind_its_limit_change_nothing(
+    tmp_path: Path,
+) -> None:
+    output = tmp_path / "out.jsonl"
+    evaluate(plan(tmp_path, limit=2), SETUPS["mlvu"], Canned(), output)
+    before = output.read_bytes()
+
+    def change(task: str) -> None:
+        file = tmp_path / "mlvu" / "json" / f"{task}.json"
+        file.write_text(file.read_text().replace("?", "!"))
+
+    change("3_ego")
+    evaluate(plan(tmp_path, limit=2), SETUPS["mlvu"], Canned(), output)
+    assert output.read_bytes() == before
+    change("2_needle")
+    with pytest.raises(ResultsError, match=r"\(annotations: .* there, .* now\).*--retry"):
+        evaluate(plan(tmp_path, limit=2), SETUPS["mlvu"], Canned(), output)
+
+
 def test_a_file_that_another_process_writes_to_is_refused(tmp_path: Path) -> None:
     with Journal(tmp_path / "a.jsonl"), pytest.raises(ResultsError, match="another run is writing"):
         Journal(tmp_path / "a.jsonl")

@@ -34,8 +34,8 @@ class EgoSchema(Benchmark):
     source: ClassVar[str] = "https://github.com/egoschema/EgoSchema, its download.py"
     licence: ClassVar[str] = "the videos are Ego4D's and need its licence"
     layout: ClassVar[str] = """\
-questions.json          a list of {q_uid, question, option 0, …, option 4}
-subset_answers.json     {q_uid: 0 to 4}, for the subset
+questions.json          a list of {q_uid, question, option 0, option 1, option 2, option 3, option 4}
+subset_answers.json     {q_uid: 0 to 4}, the number of the right option; needed for the subset
 videos/<q_uid>.mp4      or video/"""
     variants: ClassVar[tuple[str, ...]] = ("subset", "full")
     default_protocol: ClassVar[str] = "paper"

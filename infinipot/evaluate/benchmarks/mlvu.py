@@ -37,11 +37,18 @@ class MLVU(Benchmark):
     licence: ClassVar[str] = "CC BY-NC-SA 4.0, research only; the videos belong to their makers"
     layout: ClassVar[str] = """\
 dev
-  json/1_plotQA.json … json/7_topic_reasoning.json     a list of {video, question, candidates, answer, …} each
-  video/1_plotQA/*.mp4 … video/7_topic_reasoning/*.mp4 or video/plotQA/ …
+  json/1_plotQA.json                 all seven are needed, each a list of {video, question, candidates, answer}:
+  json/2_needle.json                   video        the name of a file in the task's folder
+  json/3_ego.json                      candidates   a list of texts
+  json/4_count.json                    answer       the text of one of them, not its letter
+  json/5_order.json                  other fields are not read
+  json/6_anomaly_reco.json
+  json/7_topic_reasoning.json
+  video/1_plotQA/*.mp4 …             a folder a task, named like its file; or video/plotQA/ …
 test
-  test-ground-truth/test_mcq_gt.json                   or test_multi_choice_tasks.json, without answers
-  video/*.mp4                                          or MLVU_Test/video/"""
+  test-ground-truth/test_mcq_gt.json with question_id and question_type, the task, besides;
+                                     or test_multi_choice_tasks.json, without answers
+  video/*.mp4                        or MLVU_Test/video/"""
     variants: ClassVar[tuple[str, ...]] = ("dev", "test")
     default_protocol: ClassVar[str] = "paper"
 

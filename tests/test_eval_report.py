@@ -275,7 +275,13 @@ def test_a_report_says_shares_costs_and_differences(folder: Path) -> None:
     assert [path.name for path in paths] == ["report.md", "report.json", "report.png"]
     assert json.loads(paths[1].read_text())[0]["runs"][1]["against_the_first"]["questions"] == 8
     assert paths[2].read_bytes().startswith(b"\x89PNG")
-    assert [text.get_text() for text in draw([section]).axes[0].texts] == ["21.4", "50.0"]
+    (axes,) = draw([section]).axes
+    assert [text.get_text() for text in axes.texts] == ["21.4", "50.0"]
+    points = [line for line in axes.lines if line.get_marker() == "o"]
+    assert [(*line.get_xdata(), *line.get_ydata()) for line in points] == [
+        (pytest.approx(100 * value), bar) for bar, value in enumerate(overall)
+    ]
+    assert "95% interval" in axes.get_xlabel()
 
 
 def test_tasks_whose_questions_have_no_answer_are_in_the_table_with_how_many_have_one(folder: Path) -> None:

@@ -88,7 +88,7 @@ def test_a_question_before_the_first_frame_or_too_long_for_the_reserve_is_troubl
         ("Watched", None),
     ]
     assert "no frame until -1 s" in events[0].what
-    assert "reserve=" in events[2].what
+    assert events[2].what == f"long and its answer need --reserve {events[2].reserve}"
 
 
 def test_a_video_that_takes_longer_than_its_limit_is_given_up_with_what_is_left(

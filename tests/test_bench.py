@@ -48,7 +48,7 @@ class StubStream:
     def stats(self) -> Stats:
         seconds = {"vision": 1.0, "prefill": 1.0, "compress": 1.0, "answer": 1.0}
         cap = self.options["memory"]
-        return Stats("video", self.frames, 0, 0.0, self.frames, 0, 0, 0, cap, 0, 8 * self.frames, 0, 0, 0, seconds)
+        return Stats("video", self.frames, 0, 0.0, self.frames, 0, 0, 0, 0, cap, 0, 8 * self.frames, 0, 0, 0, seconds)
 
 
 class Stub:

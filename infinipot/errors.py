@@ -29,7 +29,15 @@ class PolicyError(InfinipotError, ValueError):
 
 
 class CapError(InfinipotError):
-    """Something that does not fit the memory cap; the message names the number that would work."""
+    """Something that does not fit the memory cap; the message names the number that would work.
+
+    Attributes:
+        reserve: the tokens that a question and its answer need, where those set aside for them are too few.
+    """
+
+    def __init__(self, message: str, reserve: int | None = None) -> None:
+        super().__init__(message)
+        self.reserve = reserve
 
 
 class QuestionError(InfinipotError, ValueError):

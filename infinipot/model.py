@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.errors import LocalEntryNotFoundError
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoProcessor, PreTrainedConfig
 from transformers.distributed.configuration_utils import DistributedConfig
@@ -196,7 +197,7 @@ def _family_of(name: str, source: str, pinned: dict[str, str]) -> type[Family]:
     try:
         model_type = PreTrainedConfig.get_config_dict(source, **pinned)[0].get("model_type", "")
     except (OSError, ValueError) as error:
-        raise ModelError(f"{name}: no such checkpoint: {_first_line(error)}") from error
+        raise ModelError(f"{name}: {_why_not_there(name, error)}") from error
     by_type = {known: family for family in FAMILIES if family.modality == "video" for known in family.model_types}
     if model_type not in by_type:
         near = difflib.get_close_matches(model_type, by_type, n=1)
@@ -206,6 +207,14 @@ def _family_of(name: str, source: str, pinned: dict[str, str]) -> type[Family]:
             "To add a family, see 'Add a model family' in CONTRIBUTING.md"
         )
     return by_type[model_type]
+
+
+def _why_not_there(name: str, error: Exception) -> str:
+    """What is the matter with a name that is no folder's, and of which nothing was found on the hub."""
+    hint = '; did you mean "embedded"?' if difflib.get_close_matches(name.lower(), ["embedded"]) else ""
+    if isinstance(error.__cause__, LocalEntryNotFoundError):  # also where looking things up is turned off
+        return f"no folder has this name, the cache does not hold it, and the hub cannot be asked for it{hint}"
+    return f"no folder has this name, and on the hub there is no such checkpoint: {_first_line(error)}{hint}"
 
 
 def _processes(tp_plan: str, device: str | torch.device, device_map: object) -> int:

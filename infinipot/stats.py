@@ -16,6 +16,8 @@ class Stats:
         frames: frames watched, or pieces of sound heard, and patches: temporal patches run through the model.
         time: of the newest frame, or the end of the newest piece of sound, in seconds.
         tokens: tokens held per layer and KV head now: text_tokens (prompt and dialogue) and video_tokens, or sound's.
+        asked_tokens: tokens that the newest question was asked on: those held then, and those of frames that waited for
+            their block, which a question sees too; 0 before the first question.
         turns: dialogue turns remembered.
         cap: tokens that may ever be held, and peak_tokens: the most that ever were, questions and answers included.
         full_tokens: tokens that a cache without eviction would hold now.
@@ -32,6 +34,7 @@ class Stats:
     tokens: int
     text_tokens: int
     video_tokens: int
+    asked_tokens: int
     turns: int
     cap: int
     peak_tokens: int

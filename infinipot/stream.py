@@ -94,6 +94,7 @@ class Stream:
         self._budget_of = budget_of
         self._budget = budget_of(cap)
         self._intake = Intake(family.gather(pixels))
+        self._asked_tokens = 0
         self._block_patches(cells=self._intake.open.steps)
         if self._range is not None:
             if cap > largest:
@@ -205,6 +206,7 @@ class Stream:
 
         with self._memory.draft() as draft:
             parts = self._lay_out(draft, patches)
+            seen = self._memory.held + draft.tokens
             with self._stopwatch.phase("answer"):
                 if follows_video and self._closing is not None:
                     parts.append((self._closing, draft.text(len(self._closing), self._intake.time)))
@@ -219,6 +221,7 @@ class Stream:
                 answer = self._spell(tokens, on_text)
             if remember:
                 self._commit(draft, self._emptied(), turn=True)
+        self._asked_tokens = seen
         if remember:
             self._stay_in_range(self._intake)
         return answer.strip()
@@ -240,6 +243,7 @@ class Stream:
             tokens=memory.held,
             text_tokens=memory.text,
             video_tokens=memory.video,
+            asked_tokens=self._asked_tokens,
             turns=len(memory.turns),
             cap=memory.cap,
             peak_tokens=memory.peak,
@@ -441,12 +445,12 @@ class Stream:
         if patches:
             return patches
         least = smallest_cap(self._budget_of, cells)
+        budget = self._budget
+        aside = f"reserve={budget.reserve}" + (f", dialogue={budget.dialogue}" if budget.dialogue else "")
+        message = f"memory={budget.cap} tokens is too small for this prompt, {aside}"
         if cells == 1:
-            raise CapError(
-                f"memory={self._budget.cap} tokens is too small for this prompt alone: give {least} and more"
-            )
-        unit = self._intake.open.unit
-        message = f"memory={self._budget.cap} tokens is too small for this prompt and {unit} of {cells} tokens"
+            raise CapError(f"{message} and any video at all: give {least} and more")
+        message = f"{message} and {self._intake.open.unit} of {cells} tokens"
         if self._range is not None and least > 3 * self._range // 4:
             raise CapError(
                 f"{message}, and {least} would leave the trained positions: give smaller frames (pixels=...)"
@@ -520,6 +524,7 @@ class Stream:
             share = f"dialogue={needed + 2 * len(self._reopening)}" if remember else f"reserve={needed}"
             raise CapError(
                 f"the question takes {prompt} tokens and its answer up to {max(limit, 1)}, but only {room} are set "
-                f"aside for both: open the stream with {share} or more, or with more memory"
+                f"aside for both: open the stream with {share} or more, or with more memory",
+                reserve=None if remember else needed,
             )
         return limit

@@ -48,7 +48,7 @@ class StubStream:
     def stats(self) -> Stats:
         seconds = {"vision": 1.0, "prefill": 1.0, "compress": 1.0, "answer": 1.0}
         cap = self.options["memory"]
-        return Stats("video", self.frames, 0, 0.0, self.frames, 0, 0, 0, cap, 0, 8 * self.frames, 0, 0, 0, seconds)
+        return Stats("video", self.frames, 0, 0.0, self.frames, 0, 0, 0, 0, cap, 0, 8 * self.frames, 0, 0, 0, seconds)
 
 
 class Stub:
@@ -317,6 +317,13 @@ def test_delays_fall_between_their_bounds() -> None:
         (8, 16, 1.0, 1),
         (16, 32, 0.0, 2),
     ]
+
+
+def test_long_streams_are_told_by_question_of_the_default_alone() -> None:
+    found = records("full", DEFAULT, "uniform", right={"full": {0}, DEFAULT: {0, 1, 2}, "uniform": set()})
+    size = replace(QUICK, lengths=((64.0, 4), (600.0, 1)))
+    (row,) = results._long_kinds(found, size)
+    assert (row["policy"], row["seconds"], row["kind"], row["right"].value) == (DEFAULT, 64.0, "now", 0.75)
 
 
 def test_the_large_model_needs_what_its_shape_says() -> None:

@@ -44,7 +44,7 @@ def test_a_missing_file_or_folder_is_named(name, tmp_path):
     data = LAYOUTS[name](tmp_path)
     benchmark = BENCHMARKS[name]
     (data / MAIN[name]).rename(data / "elsewhere")
-    with pytest.raises(BenchmarkError, match=f"{benchmark.title}: .*{MAIN[name]}.*--list"):
+    with pytest.raises(BenchmarkError, match=f"{MAIN[name]}.*, of {benchmark.title}; .*--list"):
         list(benchmark.read(data))
     with pytest.raises(BenchmarkError, match="there is no data folder"):
         list(benchmark.read(data / "nowhere"))
@@ -146,7 +146,7 @@ def test_broken_subtitles_leave_out_their_video(tmp_path):
     items, (problem,) = read("video-mme", data, "subtitles")
     assert len(items) == 1
     assert problem == (
-        "data/fFjv93ACGo8.mp4: the file of subtitles fFjv93ACGo8.srt is not text in UTF-8 (3 questions are left out)"
+        "data/fFjv93ACGo8.mp4: the file of subtitles fFjv93ACGo8.srt is not text in UTF-8 (3 questions left out)"
     )
     data = longvideobench(tmp_path / "longvideobench")
     (data / "subtitles" / "aa1_en.json").write_text('[{"timestamp": [0], "text": "x"}]')

@@ -112,6 +112,7 @@ def test_a_question_is_asked_once_all_frames_up_to_its_time_were_watched() -> No
         ("last", 19.5),
     ]
     assert answers[0].keys() == {"type", "time", "question", "answer", "seconds", "tokens"}
+    assert all(answer["tokens"] > 0 for answer in answers)  # frames that wait for their block are seen, too
     assert summary["type"] == "summary"
     assert (summary["model"], summary["policy"], summary["frames"], summary["cap"]) == (
         "embedded",

@@ -65,10 +65,20 @@ def test_a_run_prints_its_table_and_is_gone_on_with(data: Path) -> None:
     assert refused.exit_code == 1
     assert refused.stderr.startswith("error: ")
     assert 'policy: "infinipot-v" there, "van" now' in refused.stderr
-    report = call("report", str(output), "--output", "out")
-    assert report.exit_code == 0
+    Path("mlvu-dev-infinipot-v.verdicts.jsonl").write_text('{"type": "judge"}\n')
+    given = sorted(map(str, Path().glob("mlvu-*.jsonl")))  # as a shell gives them
+    assert given == [
+        "mlvu-dev-infinipot-v.jsonl",
+        *(f"mlvu-dev-infinipot-v.{kind}.jsonl" for kind in ("times", "verdicts")),
+    ]
+    report = call("report", *given, "--output", "out")
+    assert report.exit_code == 0, report.stderr
     assert "one watch a question would take" in report.stdout
     assert {path.name for path in Path("out").iterdir()} == {"report.md", "report.json", "report.png"}
+
+
+def test_the_help_says_what_the_runs_file_is_called() -> None:
+    assert "mlvu-VARIANT-POLICY.jsonl" in "".join(call("mlvu", "--help").stdout.split())
 
 
 def test_a_file_of_another_run_is_refused_before_a_model_is_loaded(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,7 +139,7 @@ def test_the_file_for_the_authors_server_is_written_for_all_shards_or_not_at_all
     lines = Path("part2.jsonl").read_text().splitlines(keepends=True)
     Path("part2.jsonl").write_text("".join(lines[:-1]))  # it is still going on
     said = call("report", "part1.jsonl", "part2.jsonl", "--output", "both").stderr
-    assert f"but 1 questions of {len(json.loads(Path('whole.submission.json').read_text()))} have no answer" in said
+    assert f"but 1 of the {len(json.loads(Path('whole.submission.json').read_text()))} answers is missing" in said
 
 
 def test_what_could_not_be_used_is_told_counted_and_exit_code_3(data: Path) -> None:
@@ -137,8 +147,46 @@ def test_what_could_not_be_used_is_told_counted_and_exit_code_3(data: Path) -> N
     result = call("mlvu", "--data", "mlvu", *EMBEDDED, *SMALL, "--limit", "2", "--output", "a.jsonl")
     assert result.exit_code == 3
     assert "problem: video/1_plotQA/plotQA_1.mp4" in result.stderr
-    assert "1 problems" in result.stderr
+    assert "\n1 problem, in a.jsonl" in result.stderr
+    assert "(2 questions not asked)" in result.stderr
+    assert "no answer to 2 of 3 questions" in result.stdout
     assert len(read_run(Path("a.jsonl")).answers) == 1
+
+
+def test_annotations_that_cannot_be_used_are_told_once_and_by_the_first_shard_alone(data: Path) -> None:
+    lost = data / "json" / "7_topic_reasoning.json"
+    lost.write_text("no JSON")
+    arguments = ("mlvu", "--data", "mlvu", *EMBEDDED, *SMALL, "--limit", "2")
+    first = call(*arguments, "--output", "whole.jsonl")
+    assert first.exit_code == 3
+    assert first.stderr.count("problem: json/7_topic_reasoning.json: is no JSON") == 1
+    again = call(*arguments, "--output", "whole.jsonl")
+    assert again.exit_code == 3
+    assert "problem: json" not in again.stderr
+    assert "problem: json/7" in call(*arguments, "--output", "whole.jsonl", "--retry").stderr
+    parts = [call(*arguments, "--shard", f"{number}/2", "--output", f"{number}.jsonl") for number in (1, 2)]
+    assert [part.exit_code for part in parts] == [3, 0]
+    assert ["problem: json/7" in part.stderr for part in parts] == [True, False]
+
+
+def test_all_files_of_the_layout_that_are_missing_are_named_at_once(data: Path) -> None:
+    for task in ("2_needle", "5_order"):
+        (data / "json" / f"{task}.json").unlink()
+    result = call("mlvu", "--data", "mlvu", *EMBEDDED)
+    assert result.exit_code == 1
+    assert result.stderr.startswith("error: mlvu does not hold json/2_needle.json, json/5_order.json, of MLVU;")
+
+
+def test_the_reserve_that_every_question_would_have_room_in_is_said_at_the_end(data: Path) -> None:
+    small = ("--memory", "768", "--frames", "4", "--min-pixels", "4096", "--max-pixels", "4096", "--limit", "2")
+    arguments = ("mlvu", "--data", "mlvu", *EMBEDDED, *small)
+    result = call(*arguments, "--reserve", "100", "--output", "a.jsonl")
+    assert result.exit_code == 3
+    needed = sorted({line["reserve"] for line in read_run(Path("a.jsonl")).problems})
+    assert all(f"need --reserve {number} (1 question not asked)" in result.stderr for number in needed)
+    assert result.stderr.splitlines()[-1].startswith(f"--reserve {needed[-1]} has room for every question")
+    assert call(*arguments, "--reserve", str(needed[-1]), "--output", "b.jsonl").exit_code == 0
+    assert call(*arguments, "--reserve", str(needed[-1] - 1), "--output", "c.jsonl").exit_code == 3
 
 
 @pytest.mark.parametrize(
@@ -146,10 +194,12 @@ def test_what_could_not_be_used_is_told_counted_and_exit_code_3(data: Path) -> N
     [
         (("mlvu", "--data", "nowhere", *EMBEDDED), 1, "there is no data folder nowhere"),
         (("mlvu", "--data", ".", *EMBEDDED), 1, "json/1_plotQA.json"),
-        (("mlvu", "--data", "mlvu", *EMBEDDED, "--policy", "infinipot"), 1, "did you mean"),
+        (("mlvu", "--data", "mlvu", *EMBEDDED, "--policy", "infinipot"), 2, "did you mean"),
         (("mlvu", "--data", "mlvu", *EMBEDDED, "--memory", "50"), 1, "too small"),
-        (("mlvu", "--data", "mlvu", "--model", "./nowhere", "--memory", "12XB"), 1, "memory='12XB'"),
-        (("mlvu", "--data", "mlvu", "--model", "./nowhere", "--keep", "1.5"), 1, "keep=1.5"),
+        (("mlvu", "--data", "mlvu", *EMBEDDED, "--memory", "300", "--reserve", "500"), 1, "reserve=500"),
+        (("mlvu", "--data", "mlvu", "--model", "embeded", "--memory", "300"), 1, 'did you mean "embedded"?'),
+        (("mlvu", "--data", "mlvu", "--model", "./nowhere", "--memory", "12XB"), 2, "memory='12XB'"),
+        (("mlvu", "--data", "mlvu", "--model", "./nowhere", "--keep", "1.5"), 2, "keep=1.5"),
         (("mlvu", "--data", "mlvu", *EMBEDDED, "--shard", "0/3"), 2, "is no shard"),
         (("mlvu", "--data", "mlvu", *EMBEDDED, "--workers", "2"), 2, "--engine ray"),
         (("mlvu", "--data", "mlvu", *EMBEDDED, "--engine", "ray", "--gpus-per-worker", "1.5"), 2, "whole ones"),

@@ -121,7 +121,7 @@ def test_a_reply_that_is_no_verdict_is_asked_for_again_three_times_in_all(
     (section,) = report(read_runs([open_run]))
     assert section.estimates[0]["overall"].value == (0 if unparsed else 0.25)
     notes = [note for table in tables(section) for note in table.notes]
-    assert any("judge replied on 1 answers is no verdict" in note for note in notes) == bool(unparsed)
+    assert any("judge replied on 1 answer is no verdict" in note for note in notes) == bool(unparsed)
     assert judge_run(open_run, judge) == Judged(0, unparsed)
     assert len(Service.requests) == asked
 

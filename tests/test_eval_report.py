@@ -275,7 +275,32 @@ def test_a_report_says_shares_costs_and_differences(folder: Path) -> None:
     assert [path.name for path in paths] == ["report.md", "report.json", "report.png"]
     assert json.loads(paths[1].read_text())[0]["runs"][1]["against_the_first"]["questions"] == 8
     assert paths[2].read_bytes().startswith(b"\x89PNG")
-    assert [text.get_text() for text in draw([section]).axes[0].texts] == ["21.4", "50.0"]
+    (axes,) = draw([section]).axes
+    assert [text.get_text() for text in axes.texts] == ["21.4", "50.0"]
+    points = [line for line in axes.lines if line.get_marker() == "o"]
+    assert [(*line.get_xdata(), *line.get_ydata()) for line in points] == [
+        (pytest.approx(100 * value), bar) for bar, value in enumerate(overall)
+    ]
+    assert "95% interval" in axes.get_xlabel()
+
+
+def test_tasks_whose_questions_have_no_answer_are_in_the_table_with_how_many_have_one(folder: Path) -> None:
+    path = run(folder, "a")
+    lines = path.read_text().splitlines(keepends=True)
+    (lost,) = [line for line in lines if '"task": "needle"' in line]
+    one = next(line for line in lines if '"task": "plotQA"' in line)
+    path.write_text("".join(line for line in lines if line not in (lost, one)))
+    (section,) = report(read_runs([path]))
+    rows = dict(tables(section)[0].rows)
+    assert rows["needle"] == "0 of 1 answered"
+    assert rows["plotQA"].endswith(", 1 of 2 answered")
+    assert rows["overall"].endswith(", 6 of 8 answered")
+    assert "answered" not in rows["ego"]
+    assert tables(section)[0].rows[0][0] == "overall"
+    assert "count nowhere" in tables(section)[0].notes[1]
+    assert section.estimates[0].keys().isdisjoint({"needle"})
+    path.write_text(lines[0])  # not one answer yet
+    assert dict(tables(*report(read_runs([path])))[0].rows)["overall"] == "0 of 8 answered"
 
 
 def test_published_numbers_are_marked_and_only_of_the_same_setting(folder: Path) -> None:

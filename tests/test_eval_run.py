@@ -53,6 +53,8 @@ def test_every_answer_is_that_of_a_stream_that_saw_the_frames_until_its_moment_a
                 assert alone.stats().time == times[-1] <= question.at
                 assert answer.text == alone.ask(answer.prompt, max_new_tokens=256)
                 assert (answer.seen_until, answer.frames) == (times[-1], len(times))
+                assert answer.tokens == alone.stats().asked_tokens
+                assert answer.full_tokens >= answer.patches * alone._intake.grid.cells
 
 
 def test_a_video_is_watched_once_whatever_is_asked(
@@ -86,7 +88,7 @@ def test_a_question_before_the_first_frame_or_too_long_for_the_reserve_is_troubl
         ("Watched", None),
     ]
     assert "no frame until -1 s" in events[0].what
-    assert "reserve=" in events[2].what
+    assert events[2].what == f"long and its answer need --reserve {events[2].reserve}"
 
 
 def test_a_video_that_takes_longer_than_its_limit_is_given_up_with_what_is_left(
@@ -187,6 +189,25 @@ def test_a_file_of_another_run_is_refused_with_what_differs(folder: Path, change
     with pytest.raises(ResultsError, match=named):
         evaluate(asked, changed.pop("setup", SETUPS["mlvu"]), Canned(), output, **changed)
     assert output.read_bytes() == whole
+
+
+def test_annotations_that_change_what_a_run_asks_are_noticed_and_those_behind_its_limit_change_nothing(
+    tmp_path: Path,
+) -> None:
+    output = tmp_path / "out.jsonl"
+    evaluate(plan(tmp_path, limit=2), SETUPS["mlvu"], Canned(), output)
+    before = output.read_bytes()
+
+    def change(task: str) -> None:
+        file = tmp_path / "mlvu" / "json" / f"{task}.json"
+        file.write_text(file.read_text().replace("?", "!"))
+
+    change("3_ego")
+    evaluate(plan(tmp_path, limit=2), SETUPS["mlvu"], Canned(), output)
+    assert output.read_bytes() == before
+    change("2_needle")
+    with pytest.raises(ResultsError, match=r"\(annotations: .* there, .* now\).*--retry"):
+        evaluate(plan(tmp_path, limit=2), SETUPS["mlvu"], Canned(), output)
 
 
 def test_a_file_that_another_process_writes_to_is_refused(tmp_path: Path) -> None:

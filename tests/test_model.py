@@ -83,7 +83,18 @@ def test_a_model_that_is_not_there_is_an_error(tmp_path):
         infinipot.load(tmp_path / "nothing")
     with pytest.raises(ModelError, match=r"config\.json"):
         infinipot.load(tmp_path)
-    with pytest.raises(ModelError, match="no such checkpoint"):
+    with pytest.raises(ModelError, match=r"^nobody/nothing: no folder .* the hub cannot be asked for it$"):
+        infinipot.load("nobody/nothing")
+    with pytest.raises(ModelError, match='did you mean "embedded"'):
+        infinipot.load("Embeded")
+
+
+def test_a_checkpoint_that_the_hub_does_not_know_is_told_apart_from_a_hub_that_cannot_be_asked(monkeypatch):
+    def unknown(source):
+        raise OSError("nobody/nothing is not a valid model identifier\nIf this is a private repository, ...")
+
+    monkeypatch.setattr(infinipot.model.PreTrainedConfig, "get_config_dict", unknown)
+    with pytest.raises(ModelError, match=r"no such checkpoint: nobody/nothing is not a valid model identifier$"):
         infinipot.load("nobody/nothing")
 
 

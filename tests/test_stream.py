@@ -73,6 +73,21 @@ def test_one_can_always_ask(qwen):
         assert stream.stats().compressions > 5
 
 
+def test_a_question_counts_the_tokens_that_it_sees_frames_that_wait_for_their_block_included(qwen):
+    images = pictures(11)
+    with qwen.stream(memory=512, block=4) as waiting, qwen.stream(memory=512, block=1) as prompt:
+        assert waiting.stats().asked_tokens == 0
+        for number, image in enumerate(images, 1):
+            waiting.watch(image)
+            prompt.watch(image)
+            answers = [stream.ask(QUESTIONS[0], max_new_tokens=4) for stream in (waiting, prompt)]
+            assert answers[0] == answers[1]
+            here, there = waiting.stats(), prompt.stats()
+            assert here.asked_tokens == there.asked_tokens > here.tokens - (number % 8 == 0)
+            if number % 2 == 0:  # a block of one patch is full: nothing waits
+                assert there.asked_tokens == there.tokens == there.full_tokens
+
+
 def test_a_memory_that_is_too_small_names_the_smallest_that_works(qwen):
     with pytest.raises(CapError) as caught, qwen.stream(memory=100) as stream:
         stream.watch(pictures(1)[0])

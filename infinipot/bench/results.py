@@ -39,6 +39,7 @@ def put_together(plan: dict[str, list[Case]], size: Size, journal: Journal) -> d
         rows[section] = list(makers[section](found, size)) if section in makers else list(_cost(journal))
         if section == "length":
             rows["long delays"] = list(_long_delays(found))
+            rows["long kinds"] = list(_long_kinds(found, size))
             rows["process memory"] = list(_process_memory(found))
     return {section: made for section, made in rows.items() if made}
 
@@ -124,6 +125,17 @@ def _delay(records: list[Record], size: Size) -> Iterator[Row]:
 def _long_delays(records: list[Record]) -> Iterator[Row]:
     holders = dict.fromkeys(record.case.holder for record in records if record.case.holder.kept)
     yield from _in_delays(records, LONG_DELAYS, list(holders))
+
+
+def _long_kinds(records: list[Record], size: Size) -> Iterator[Row]:
+    """Of the default policy alone."""
+    for seconds in dict(size.lengths):
+        of_length = [record for record in records if record.case.scene.seconds == seconds]
+        for kind in KINDS:
+            answers = _Answers(of_length, lambda _, answer: answer.kind == kind)  # noqa: B023
+            for holder in (each for each in answers.of if each.policy == DEFAULT):
+                if row := answers.row(holder, seconds=seconds, kind=kind):
+                    yield row
 
 
 def _in_delays(records: list[Record], bounds: Sequence[int], holders: list[Holder], **named: Any) -> Iterator[Row]:

@@ -25,6 +25,7 @@ def tables(rows: dict[str, list[Row]]) -> Iterator[Titled]:
         "kinds": _kinds,
         "length": _length,
         "long delays": _long_delays,
+        "long kinds": _long_kinds,
         "process memory": _process_memory,
         "hard": lambda made: _caps(made, "The hardest setting"),
         "ablations": _ablations,
@@ -111,6 +112,17 @@ def _long_delays(rows: list[Row]) -> Iterator[Titled]:
         lambda row: f"{duration(row['from'])} to {duration(row['to'])}",
         lambda row: share(row["right"]),
         counted=True,
+    )
+
+
+def _long_kinds(rows: list[Row]) -> Iterator[Titled]:
+    yield _crossed(
+        f"Accuracy of {DEFAULT} by length and question, {LONG_KEPT} tokens kept. {_PERCENT}",
+        sorted(rows, key=lambda row: KINDS.index(row["kind"])),
+        "kind",
+        "seconds",
+        lambda row: duration(row["seconds"]),
+        lambda row: share(row["right"]),
     )
 
 

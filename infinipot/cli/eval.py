@@ -19,6 +19,7 @@ from infinipot.cli.output import note, print_json
 from infinipot.evaluate import BENCHMARKS, PROTOCOLS, Benchmark
 from infinipot.evaluate.judge import Judge, judge_run
 from infinipot.evaluate.merge import read_runs
+from infinipot.evaluate.records import counted
 from infinipot.evaluate.report import as_json, report
 from infinipot.evaluate.results import read_run
 from infinipot.evaluate.run import check_before_loading, evaluate, read_plan
@@ -55,7 +56,8 @@ def _benchmark_command(benchmark: Benchmark) -> click.Command:
     @click.option(
         "--output",
         type=click.Path(dir_okay=False, path_type=Path),
-        help="The run's file, .jsonl; gone on with if it is there.",
+        help="The run's file, .jsonl; gone on with if it is there.  "
+        f"[default: {benchmark.name}-VARIANT-POLICY.jsonl here, with -1-of-2 of a shard]",
     )
     @model_options
     @setup_options
@@ -95,7 +97,9 @@ def _benchmark_command(benchmark: Benchmark) -> click.Command:
             engine.close()
         _finish(path, grader, as_json_lines)
         if done.problems:
-            note(f"{done.problems} problems, in {path}", "yellow")
+            note(f"{counted(done.problems, 'problem')}, in {path}", "yellow")
+            if needed := max(line.get("reserve", 0) for line in read_run(path).problems):
+                note(f"--reserve {needed} has room for every question so far, with another --output", "yellow")
             click.get_current_context().exit(SOME_LEFT_OUT)
 
     command.help = f"{benchmark.title}: {benchmark.about}. `infinipot eval --list` shows the layout that --data has."
@@ -119,7 +123,8 @@ def _finish(path: Path, grader: Judge | None, as_json_lines: bool) -> None:
         judged = judge_run(path, grader, on_verdict=lambda done, of: None)
         tell_judged(judged)
     elif unjudged := sum(line["judged"] for line in run.answers):
-        note(f"{unjudged} open answers are not judged: infinipot eval judge {path} --judge-url ... --judge-model ...")
+        how = f"infinipot eval judge {path} --judge-url ... --judge-model ..."
+        note(f"{counted(unjudged, 'open answer')} not judged: {how}")
     wholes = read_runs([path])
     if submission := submit(wholes[0], path.with_name(f"{path.stem}.submission.json")):
         note(submission.about)

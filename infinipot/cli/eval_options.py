@@ -157,17 +157,19 @@ def machinery(given: dict[str, Any]) -> Machinery:
 
 
 def setup(benchmark: Benchmark, protocol: str | None, given: dict[str, Any]) -> Setup:
-    """Takes what `setup_options` gave out of the options.
+    """Takes what `setup_options` gave out of the options; what no model could take is wrong usage.
 
     Raises:
-        PolicyError, BenchmarkError: there is no such policy, or the protocol has no rules for the benchmark.
-        InfinipotError: what no model could take.
+        BenchmarkError: the protocol has no rules for the benchmark.
     """
-    policies.make(given["policy"])
     name = protocol or benchmark.default_protocol
     sampling = _sampling(find_protocol(name).frames(benchmark), given)
     kept = {option: given.pop(option) for option in ("memory", "keep", "block", "reserve", "positions")}
-    check_settings(**kept, pixels=sampling.pixels)
+    try:
+        policies.make(given["policy"])
+        check_settings(**kept, pixels=sampling.pixels)
+    except InfinipotError as error:
+        raise click.UsageError(str(error)) from error
     return Setup(benchmark.name, name, sampling, given.pop("policy"), **kept)
 
 

@@ -15,6 +15,7 @@ from infinipot.cli.eval_options import judge_options
 from infinipot.cli.output import note, print_json
 from infinipot.evaluate.judge import Judged, judge_run
 from infinipot.evaluate.merge import read_runs
+from infinipot.evaluate.records import counted
 from infinipot.evaluate.render import write
 from infinipot.evaluate.report import Section, Table, as_json, tables
 from infinipot.evaluate.report import report as make_report
@@ -74,9 +75,9 @@ def judge(run: Path, workers: int, **given: Any) -> None:
 
 def tell_judged(judged: Judged) -> None:
     """What came of judging, on stderr."""
-    note(f"{judged.verdicts} answers judged")
+    note(f"{counted(judged.verdicts, 'answer')} judged")
     if judged.unparsed:
-        note(f"{judged.unparsed} answers have no score: what the judge replied is no verdict", "yellow")
+        note(f"no score for {counted(judged.unparsed, 'answer')}: what the judge replied is no verdict", "yellow")
 
 
 def _tell(done: int, of: int) -> None:

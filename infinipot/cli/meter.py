@@ -9,6 +9,7 @@ from typing import Self
 from rich.progress import BarColumn, Progress, TextColumn
 
 from infinipot.cli.output import STDERR, clock, note
+from infinipot.evaluate.records import counted
 from infinipot.evaluate.run import Progress as RunProgress
 
 _PLAIN_SECONDS = 30.0  # between two lines of progress where there is no terminal to redraw
@@ -60,7 +61,7 @@ class Meter:
 def _line(progress: RunProgress, spent: float) -> str:
     left = progress.of_videos - progress.videos
     waiting = f", {clock(round(spent / progress.now * left))} left" if progress.now and left else ""
-    problems = f", {progress.problems} problems" if progress.problems else ""
+    problems = f", {counted(progress.problems, 'problem')}" if progress.problems else ""
     return (
         f"{progress.videos} of {progress.of_videos} videos, {progress.questions} of {progress.of_questions} questions"
         f"{problems}{waiting}"

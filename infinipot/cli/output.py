@@ -16,6 +16,7 @@ from typing import Any, Self
 import click
 import torch
 import transformers
+from huggingface_hub.utils import logging as hub_logging
 from huggingface_hub.utils.tqdm import enable_progress_bars
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
@@ -72,6 +73,7 @@ def load_quietly(model: str, verbose: bool = False, **options: Any) -> Model:
     """Loads a model without the messages of the libraries below, unless they are asked for."""
     if not verbose:
         transformers.utils.logging.set_verbosity_error()
+        hub_logging.set_verbosity_error()
         transformers.utils.logging.disable_progress_bar()
         warnings.simplefilter("ignore")
         if STDERR.is_terminal:  # downloads may take long: those bars stay
@@ -136,7 +138,7 @@ class Asker:
                 "question": question,
                 "answer": answer,
                 "seconds": round(time.perf_counter() - start, 4),
-                "tokens": stats.tokens,
+                "tokens": stats.asked_tokens,
             }
         )
 

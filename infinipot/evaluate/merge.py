@@ -1,6 +1,7 @@
 """Runs as a report takes them: their shards together, and only what can be compared side by side."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from infinipot.evaluate.records import Scored
 from infinipot.evaluate.results import Run, differences, read_run, times_path
 
 # What may differ between the shards of one run,
-_OF_A_SHARD = ("shard", "videos", "questions")
+_OF_A_SHARD = ("shard", "videos", "questions", "parts")
 # and what must not between runs that are compared.
 _TO_COMPARE = ("annotations", "limit", "protocol", "seed", "sampling")
 
@@ -30,6 +31,7 @@ class Whole:
         answers, problems, times: of all shards; each question once.
         paths: its files.
         asked: questions that it is to ask.
+        parts: how many of them each task and group has.
         missing: shards whose files were not given, as "2/4".
         devices: what it computed on.
     """
@@ -42,6 +44,7 @@ class Whole:
     times: tuple[Record, ...]
     paths: tuple[Path, ...]
     asked: int
+    parts: Mapping[str, int]
     missing: tuple[str, ...]
     devices: tuple[str, ...]
 
@@ -56,6 +59,13 @@ class Whole:
             scored = Scored(line["question"], line["task"], line["group"], line["correct"])
             videos.setdefault(line["video"], []).append(scored)
         return videos
+
+    def lacking(self) -> dict[str, tuple[int, int]]:
+        """Where questions have no answer: how many have one, of how many; "overall" first, then tasks and groups."""
+        has = {**Counter(line["task"] for line in self.answers), **Counter(line["group"] for line in self.answers)}
+        has["overall"], whole = len(self.answers), {"overall": self.asked}
+        every = whole | dict(self.parts) | whole
+        return {name: (has.get(name, 0), asked) for name, asked in every.items() if has.get(name, 0) < asked}
 
     @property
     def average(self) -> Average:
@@ -105,6 +115,7 @@ def _whole(runs: list[Run]) -> Whole:
         times=tuple(line for part in parts for line in part.times),
         paths=tuple(part.path for part in parts),
         asked=sum(part.settings["questions"] for part in parts),
+        parts=sum((Counter(part.settings.get("parts")) for part in parts), Counter()),
         missing=tuple(f"{number}/{count}" for number in range(1, count + 1) if number not in by_number),
         devices=tuple(dict.fromkeys(part.device for part in parts)),
     )

@@ -8,6 +8,11 @@ from typing import Literal
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
+def counted(number: int, noun: str) -> str:
+    """So many of something, in words: "1 question", "2 questions"."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
 @dataclass(frozen=True, slots=True)
 class Subtitle:
     """A line that is spoken from `start` until `end`, in seconds on the clock of the video's file."""

@@ -69,21 +69,23 @@ def _panel(axes: Axes, section: Section) -> None:
         if (one := estimates.get("overall")) is not None:
             axes.barh(len(names), 100 * one.value, color=_OWN)
             if one.low is not None and one.high is not None:
-                axes.plot([100 * one.low, 100 * one.high], [len(names)] * 2, color="black")
-            _number(axes, 100 * one.value, len(names), 100 * (one.high or one.value))
+                axes.plot([100 * one.low, 100 * one.high], [len(names)] * 2, color="black", linewidth=1)
+            # A bar of 0 cannot be seen, and the end of its interval would be taken for it.
+            axes.plot(100 * one.value, len(names), "o", color=_OWN, markeredgecolor="black", clip_on=False, zorder=3)
+            _number(axes, 100 * one.value, len(names))
         names.append(run.name)
     for row in section.published:
         axes.barh(len(names), row.values["overall"], color=_PUBLISHED)
-        _number(axes, row.values["overall"], len(names), row.values["overall"])
+        _number(axes, row.values["overall"], len(names))
         names.append(row.name)
     axes.set_yticks(range(len(names)), names)
     axes.invert_yaxis()
-    axes.set(xlim=(0, 100), xlabel="%", title=section.title)
+    axes.set(xlim=(0, 100), xlabel="%; black lines are 95% intervals, by drawing videos", title=section.title)
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _number(axes: Axes, value: float, bar: int, end: float) -> None:
-    """Writes a bar's number behind it: one of 0 would show nothing."""
+def _number(axes: Axes, value: float, bar: int) -> None:
+    """Writes a bar's number at the right margin, where it cannot be taken for the end of an interval."""
     axes.annotate(
-        f"{value:.1f}", (end, bar), xytext=(4, 0), textcoords="offset points", va="center", annotation_clip=False
+        f"{value:.1f}", (100, bar), xytext=(8, 0), textcoords="offset points", va="center", annotation_clip=False
     )

@@ -1,7 +1,7 @@
 """What runs came to: tables of shares with their intervals, of differences, and of what it took. Prints nothing."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
@@ -12,6 +12,7 @@ from infinipot.evaluate.journal import Record
 from infinipot.evaluate.merge import Whole
 from infinipot.evaluate.protocols import find_protocol
 from infinipot.evaluate.published import Published, published
+from infinipot.evaluate.records import counted
 from infinipot.evaluate.results import differences
 
 
@@ -134,17 +135,25 @@ def tables(section: Section) -> list[Table]:
 
 
 def _accuracy(section: Section) -> Table:
-    names = list(dict.fromkeys(name for estimates in section.estimates for name in estimates))
+    lacking = [run.lacking() for run in section.runs]
+    known: list[Mapping[str, object]] = [*section.estimates, *lacking]
+    names = list(dict.fromkeys(name for one in known for name in one))
     rows = []
     for name in names:
-        own = [_share(estimates.get(name)) for estimates in section.estimates]
+        own = [
+            _share(estimates.get(name), lacks.get(name))
+            for estimates, lacks in zip(section.estimates, lacking, strict=True)
+        ]
         theirs = [f"{row.values[name]:.1f}" if name in row.values else "" for row in section.published]
         rows.append((name, *own, *theirs))
     columns = ("%", *(run.name for run in section.runs), *(row.name for row in section.published))
     sources = tuple(
         dict.fromkeys(f"{row.name}: {row.where}, {row.model}, not measured here" for row in section.published)
     )
-    return Table(section.title, columns, tuple(rows), ("In brackets: 95% interval, by drawing videos.", *sources))
+    notes = ["In brackets: 95% interval, by drawing videos."]
+    if any(lacking):
+        notes.append("Questions without an answer count nowhere: averages are over those that have one.")
+    return Table(section.title, columns, tuple(rows), (*notes, *sources))
 
 
 def _costs(section: Section) -> Table:
@@ -152,13 +161,13 @@ def _costs(section: Section) -> Table:
         return (name, *values)
 
     runs, costs = section.runs, section.costs
-    counted = [run.answers for run in runs]
+    answered = [run.answers for run in runs]
     rows = (
         row("model", [Path(run.settings["model"]).name for run in runs]),
         row("computed on", [", ".join(run.devices) for run in runs]),
         row("questions answered", [f"{len(run.answers)} of {run.asked}" for run in runs]),
-        row("unparsed", [str(sum(_unparsed(line) for line in answers)) for answers in counted]),
-        row("not judged or without a label", [str(sum(a["correct"] is None for a in answers)) for answers in counted]),
+        row("unparsed", [str(sum(_unparsed(line) for line in answers)) for answers in answered]),
+        row("not judged or without a label", [str(sum(a["correct"] is None for a in answers)) for answers in answered]),
         row("problems", [str(len(run.problems)) for run in runs]),
         row("cap, tokens", [f"{run.settings['cap']:,}" for run in runs]),
         row("KV cache, MiB", [f"{one.cache / 2**20:.1f}" for one in costs]),
@@ -171,12 +180,12 @@ def _costs(section: Section) -> Table:
     )
     missing = tuple(f"{run.name}: shard {', '.join(run.missing)} is missing" for run in runs if run.missing)
     short = tuple(
-        f"{run.name}: {run.asked - len(run.answers)} questions have no answer"
+        f"{run.name}: no answer to {run.asked - len(run.answers)} of {counted(run.asked, 'question')}"
         for run in runs
         if len(run.answers) < run.asked
     )
     mute = tuple(
-        f"{run.name}: what the judge replied on {count} answers is no verdict"
+        f"{run.name}: what the judge replied on {counted(count, 'answer')} is no verdict"
         for run in runs
         if (count := sum("judge_score" in line and line["correct"] is None for line in run.answers))
     )
@@ -203,11 +212,12 @@ def _unparsed(line: Record) -> bool:
     return line["answer"] is None and not line["judged"]
 
 
-def _share(one: Estimate | None) -> str:
+def _share(one: Estimate | None, lacks: tuple[int, int] | None) -> str:
+    answered = "" if lacks is None else f"{lacks[0]} of {lacks[1]} answered"
     if one is None:
-        return ""
+        return answered
     interval = "" if one.low is None or one.high is None else f" [{100 * one.low:.1f}, {100 * one.high:.1f}]"
-    return f"{100 * one.value:.1f}{interval}"
+    return f"{100 * one.value:.1f}{interval}{answered and f', {answered}'}"
 
 
 def as_json(section: Section) -> dict[str, Any]:
@@ -221,6 +231,7 @@ def as_json(section: Section) -> dict[str, Any]:
             "devices": run.devices,
             "answered": len(run.answers),
             "asked": run.asked,
+            "without_all_answers": {name: {"answered": has, "asked": of} for name, (has, of) in run.lacking().items()},
             "missing_shards": run.missing,
             "problems": run.problems,
             "estimates": {name: asdict(one) for name, one in estimates.items()},

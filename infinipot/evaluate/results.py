@@ -18,7 +18,7 @@ from infinipot.evaluate.journal import Journal, Record, read_lines, sync_folder
 
 FORMAT = 1
 
-_OF_WHAT_IS_THERE = ("annotations", "videos", "questions")
+_OF_WHAT_IS_THERE = ("annotations", "videos", "questions", "parts")
 """Settings that change where a video that was missing is there now."""
 
 
@@ -74,11 +74,16 @@ class Results:
         """Writes what watching a video took."""
         self._times.append({"type": "watched", "device": self._device, **times})
 
-    def problem(self, where: str, what: str, questions: tuple[str, ...] = ()) -> bool:
-        """Writes what could not be used, once, with the questions that were not asked for it; False: known before."""
+    def problem(self, where: str, what: str, questions: tuple[str, ...] = (), reserve: int | None = None) -> bool:
+        """Writes what could not be used, once, with the questions that were not asked for it; False: known before.
+
+        Args:
+            reserve: the one that the questions need, where that is what was missing.
+        """
         if (where, what) in self._told and self.given_up.issuperset(questions):
             return False
-        self._journal.append({"type": "problem", "where": where, "what": what, "questions": list(questions)})
+        needed = {} if reserve is None else {"reserve": reserve}
+        self._journal.append({"type": "problem", "where": where, "what": what, "questions": list(questions), **needed})
         self._told.add((where, what))
         self.problems += 1
         self.given_up.update(questions)

@@ -1,6 +1,7 @@
 """A run: a benchmark's videos through an engine, and what comes of them into the run's file. Knows no model."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from infinipot.evaluate.benchmarks import Benchmark
 from infinipot.evaluate.journal import Record
 from infinipot.evaluate.metrics import score
 from infinipot.evaluate.protocols import find_protocol
-from infinipot.evaluate.records import Item, Problem, Question
+from infinipot.evaluate.records import Item, Problem, Question, counted
 from infinipot.evaluate.results import Results, check_output, forget_problems, read_run
 from infinipot.evaluate.watch import Answer, Event, Loading, Origin, Setup, Trouble, Watched, origin_settings, versions
 
@@ -47,7 +48,7 @@ class Plan:
     Attributes:
         benchmark, variant, data: what was read, and from where.
         items: of this shard, in the order of the annotations.
-        problems: annotations that cannot be used.
+        problems: annotations that cannot be used; of several shards the first has them all.
         shard: this one and how many there are, from 1.
         limit: the first so many videos only.
         fingerprint: of all that was read: two runs of the same one ask the same.
@@ -65,6 +66,13 @@ class Plan:
     @property
     def questions(self) -> int:
         return sum(len(item.questions) for item in self.items)
+
+    @property
+    def parts(self) -> dict[str, int]:
+        """How many questions each task and group has, by the names that a table gives them."""
+        asked = [question for item in self.items for question in item.questions]
+        groups = Counter(question.group for question in asked if question.group is not None)
+        return {**Counter(question.task for question in asked), **groups}
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +104,8 @@ def read_plan(
 ) -> Plan:
     """Reads a benchmark's annotations.
 
-    A shard takes every n-th video, so that shards are alike in length, and the same ones every time.
+    A shard takes every n-th video, so that shards are alike in length, and the same ones every time. An annotation that
+    cannot be used has no video, so the first shard tells of it, and no other.
 
     Raises:
         BenchmarkError: the data do not lie as the benchmark lays them out.
@@ -104,8 +113,8 @@ def read_plan(
     variant = benchmark.variants[0] if variant is None else variant
     read = list(benchmark.read(data, variant))
     items = [one for one in read if isinstance(one, Item)][:limit]
-    problems = tuple(one for one in read if isinstance(one, Problem))
     number, count = shard
+    problems = tuple(one for one in read if isinstance(one, Problem) and number == 1)
     mine = tuple(items[number - 1 :: count])
     return Plan(benchmark, variant, data, mine, problems, shard, limit, _fingerprint(items, data))
 
@@ -144,11 +153,12 @@ def evaluate(
         _require_same_questions(plan, output)
         forget_problems(output, header)
     with Results(output, header, origin.device, versions()) as results:
-        for problem in plan.problems:
-            results.problem(problem.where, problem.what)
         jobs = list(_jobs(plan, results))
         tally = _Tally(plan, results, open_jobs=len(jobs))
         on_progress(tally.progress())
+        for problem in plan.problems:
+            if results.problem(problem.where, problem.what):
+                on_progress(tally.progress(str(problem)))
         for item, event in engine.run(jobs):
             trouble = _write(results, plan, setup, seed, item, event)
             tally.over(item)
@@ -167,8 +177,8 @@ def _write(results: Results, plan: Plan, setup: Setup, seed: int, item: Item, ev
             if event.incomplete:
                 return f"{item.id}: the video is cut short or damaged; asked about what can be read"
         case Trouble():
-            results.problem(item.id, event.what, event.questions)
-            return f"{item.id}: {event.what} ({len(event.questions)} questions not asked)"
+            results.problem(item.id, event.what, event.questions, event.reserve)
+            return f"{item.id}: {event.what} ({counted(len(event.questions), 'question')} not asked)"
     return None
 
 
@@ -215,6 +225,7 @@ def _settings(plan: Plan, setup: Setup, seed: int) -> Record:
         "limit": plan.limit,
         "videos": len(plan.items),
         "questions": plan.questions,
+        "parts": plan.parts,
         "protocol": setup.protocol,
         "sampling": asdict(setup.sampling),
         "memory": setup.memory,

@@ -40,7 +40,7 @@ def submit(whole: Whole, path: Path) -> Submission | None:
         raise ResultsError(f"{path}: the answers cannot be written here: {error.strerror}") from error
     part = "" if whole.settings["limit"] is None else ", of the first videos alone"
     left = whole.asked - len(whole.answers)
-    short = f", but {left} questions of {whole.asked} have no answer" if left else ""
+    short = f", but {left} of the {whole.asked} answers {'is' if left == 1 else 'are'} missing" if left else ""
     return Submission(
         path, f"labels are withheld; the answers for the benchmark's own server are in {path}{part}{short}"
     )

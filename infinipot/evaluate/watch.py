@@ -17,7 +17,7 @@ from typing import Any
 import torch
 import transformers
 
-from infinipot import InfinipotError, Model, Stream, VideoError, __version__, load, open_video, policies
+from infinipot import CapError, InfinipotError, Model, Stream, VideoError, __version__, load, open_video, policies
 from infinipot.evaluate.benchmarks import find_benchmark
 from infinipot.evaluate.protocols import find_protocol
 from infinipot.evaluate.records import Item, Question, Sampling
@@ -103,7 +103,8 @@ class Answer:
         prompt, text: the whole text of the user's turn, and the model's.
         seen_until: time of the last frame that was watched when it was asked, in seconds.
         frames, patches: how many were watched until then; patches are the temporal ones that the model reads.
-        tokens, full_tokens: held per layer and KV head then, and what a cache that never evicts would hold.
+        tokens, full_tokens: that it was asked on, per layer and KV head, and what a cache that never evicts would hold
+            then; both with frames that waited for their block.
         seconds: wall-clock time of the answer.
     """
 
@@ -120,10 +121,11 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """Questions that could not be asked, by id, and why."""
+    """Questions that could not be asked, by id, and why; `reserve` is the one that they need, where that is why."""
 
     what: str
     questions: tuple[str, ...]
+    reserve: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,7 +230,9 @@ class Watcher:
         try:
             text = stream.ask(prompt, max_new_tokens=protocol.max_new_tokens(benchmark, question))
         except _VIDEO_FAULTS as error:
-            return Trouble(_in_a_line(error), (question.id,))
+            needed = error.reserve if isinstance(error, CapError) else None
+            what = _in_a_line(error) if needed is None else f"{question.id} and its answer need --reserve {needed}"
+            return Trouble(what, (question.id,), needed)
         stats = stream.stats()
         return Answer(
             question=question.id,
@@ -237,8 +241,8 @@ class Watcher:
             seen_until=times[-1],
             frames=stats.frames,
             patches=-(-stats.frames // self.model.family.patch_frames),
-            tokens=stats.tokens,
-            full_tokens=stats.full_tokens,
+            tokens=stats.asked_tokens,
+            full_tokens=stats.full_tokens + stats.asked_tokens - stats.tokens,
             seconds=round(time.perf_counter() - begun, 4),
         )
 

@@ -123,14 +123,28 @@ def require(data: Path, title: str, *names: str) -> Path:
     Raises:
         BenchmarkError: none does.
     """
-    for name in names:
-        try:
-            if (data / name).exists():
-                return data / name
-        except OSError as error:
-            raise BenchmarkError(f"{title}: {data / name} cannot be reached ({error.strerror})") from None
-    other = "".join(f" or {name}" for name in names[1:])
-    raise BenchmarkError(f"{title}: {data} does not hold {names[0]}{other}; `infinipot eval --list` shows the layout")
+    return require_all(data, title, names)[0]
+
+
+def require_all(data: Path, title: str, *wanted: Sequence[str]) -> list[Path]:
+    """Of each of `wanted` the first of the files or folders that exists.
+
+    Raises:
+        BenchmarkError: of some none does; all of those are named.
+    """
+    found = [next((data / name for name in names if _exists(data / name, title)), None) for names in wanted]
+    if lacking := [" or ".join(names) for names, path in zip(wanted, found, strict=True) if path is None]:
+        raise BenchmarkError(
+            f"{data} does not hold {', '.join(lacking)}, of {title}; `infinipot eval --list` shows the layout"
+        )
+    return [path for path in found if path is not None]
+
+
+def _exists(path: Path, title: str) -> bool:
+    try:
+        return path.exists()
+    except OSError as error:
+        raise BenchmarkError(f"{title}: {path} cannot be reached ({error.strerror})") from None
 
 
 def json_entries(path: Path, data: Path, source: str = "") -> Iterator[Entry | Problem]:

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from infinipot.errors import BenchmarkError
 from infinipot.evaluate.benchmarks.annotations import Entry, UnusableError, shown
-from infinipot.evaluate.records import Item, Problem, Question, Subtitle
+from infinipot.evaluate.records import Item, Problem, Question, Subtitle, counted
 
 
 class Benchmark(ABC):
@@ -102,7 +102,7 @@ class Benchmark(ABC):
             try:
                 subtitles = self.subtitles(data, variant, first)
             except UnusableError as error:
-                yield Problem(first.label, f"{error} ({len(together)} questions are left out)")
+                yield Problem(first.label, f"{error} ({counted(len(together), 'question')} left out)")
                 continue
             span = "" if first.start == 0.0 and first.end is None else f"@{first.start:g}-{first.end or 0.0:g}"
             questions = tuple(placed.question for placed in together)

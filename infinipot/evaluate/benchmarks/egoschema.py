@@ -17,6 +17,7 @@ from infinipot.evaluate.benchmarks.annotations import (
     json_entries,
     read_json,
     require,
+    require_all,
     shown,
 )
 from infinipot.evaluate.benchmarks.base import Benchmark, Placed
@@ -33,18 +34,18 @@ class EgoSchema(Benchmark):
     source: ClassVar[str] = "https://github.com/egoschema/EgoSchema, its download.py"
     licence: ClassVar[str] = "the videos are Ego4D's and need its licence"
     layout: ClassVar[str] = """\
-questions.json          a list of {q_uid, question, option 0, …, option 4}
-subset_answers.json     {q_uid: 0 to 4}, for the subset
+questions.json          a list of {q_uid, question, option 0, option 1, option 2, option 3, option 4}
+subset_answers.json     {q_uid: 0 to 4}, the number of the right option; needed for the subset
 videos/<q_uid>.mp4      or video/"""
     variants: ClassVar[tuple[str, ...]] = ("subset", "full")
     default_protocol: ClassVar[str] = "paper"
 
     def entries(self, data: Path, variant: str) -> Iterator[Entry | Problem]:
-        path = require(data, self.title, "questions.json")
         if variant == "full":
-            yield from json_entries(path, data)
+            yield from json_entries(require(data, self.title, "questions.json"), data)
             return
-        answers = self._answers(data)
+        path, labels = require_all(data, self.title, ["questions.json"], ["subset_answers.json"])
+        answers = self._answers(labels)
         if isinstance(answers, Problem):
             yield answers
             return
@@ -71,8 +72,7 @@ videos/<q_uid>.mp4      or video/"""
         indices = {uid: LETTERS.index(letter) if letter else -1 for uid, letter in answers.items()}
         return json.dumps(indices, indent=1)
 
-    def _answers(self, data: Path) -> Mapping[str, object] | Problem:
-        path = require(data, self.title, "subset_answers.json")
+    def _answers(self, path: Path) -> Mapping[str, object] | Problem:
         try:
             answers = read_json(path)
         except UnusableError as error:

@@ -23,7 +23,10 @@ class LongVideoBench(Benchmark):
     source: ClassVar[str] = "https://huggingface.co/datasets/longvideobench/LongVideoBench, unpacked"
     licence: ClassVar[str] = "CC BY-NC-SA 4.0, no commercial use"
     layout: ClassVar[str] = """\
-lvb_val.json              a list of {id, question, candidates, correct_choice, video_path, …}
+lvb_val.json              a list of {id, question, candidates, correct_choice, question_category, duration_group,
+                          video_path}:
+                            correct_choice     the place of the right candidate, from 0
+                          with subtitles also subtitle_path, starting_timestamp_for_subtitles and duration, in seconds
 lvb_test_wo_gt.json       for the test variants; no correct_choice
 videos/<video_path>
 subtitles/<subtitle_path> for the variants with subtitles"""

@@ -10,7 +10,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar
 
-from infinipot.evaluate.benchmarks.annotations import Entry, UnusableError, find_video, json_entries, require
+from infinipot.evaluate.benchmarks.annotations import (
+    Entry,
+    UnusableError,
+    find_video,
+    json_entries,
+    require,
+    require_all,
+)
 from infinipot.evaluate.benchmarks.base import Benchmark, Placed
 from infinipot.evaluate.records import LETTERS, Problem, Question
 
@@ -30,11 +37,18 @@ class MLVU(Benchmark):
     licence: ClassVar[str] = "CC BY-NC-SA 4.0, research only; the videos belong to their makers"
     layout: ClassVar[str] = """\
 dev
-  json/1_plotQA.json … json/7_topic_reasoning.json     a list of {video, question, candidates, answer, …} each
-  video/1_plotQA/*.mp4 … video/7_topic_reasoning/*.mp4 or video/plotQA/ …
+  json/1_plotQA.json                 all seven are needed, each a list of {video, question, candidates, answer}:
+  json/2_needle.json                   video        the name of a file in the task's folder
+  json/3_ego.json                      candidates   a list of texts
+  json/4_count.json                    answer       the text of one of them, not its letter
+  json/5_order.json                  other fields are not read
+  json/6_anomaly_reco.json
+  json/7_topic_reasoning.json
+  video/1_plotQA/*.mp4 …             a folder a task, named like its file; or video/plotQA/ …
 test
-  test-ground-truth/test_mcq_gt.json                   or test_multi_choice_tasks.json, without answers
-  video/*.mp4                                          or MLVU_Test/video/"""
+  test-ground-truth/test_mcq_gt.json with question_id and question_type, the task, besides;
+                                     or test_multi_choice_tasks.json, without answers
+  video/*.mp4                        or MLVU_Test/video/"""
     variants: ClassVar[tuple[str, ...]] = ("dev", "test")
     default_protocol: ClassVar[str] = "paper"
 
@@ -42,8 +56,7 @@ test
         if variant == "test":
             yield from json_entries(require(data, self.title, *TEST), data)
             return
-        files = [require(data, self.title, f"json/{task}.json") for task in DEV]
-        for path in files:
+        for path in require_all(data, self.title, *([f"json/{task}.json"] for task in DEV)):
             yield from json_entries(path, data, source=path.stem)
 
     def place(self, entry: Entry, data: Path, variant: str) -> Placed:

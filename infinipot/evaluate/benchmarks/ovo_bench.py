@@ -33,7 +33,13 @@ class OVOBench(Benchmark):
     )
     licence: ClassVar[str] = "CC BY-NC-SA 4.0 by its code, CC BY-SA 4.0 by its data page; and the sources' own"
     layout: ClassVar[str] = """\
-ovo_bench_new.json        a list of {id, task, video, realtime, question, options, gt}; forward: test_info
+ovo_bench_new.json        or ovo_bench.json; a list of {id, task, video, realtime, question, options, gt}:
+                            realtime    in seconds, when the question is asked
+                            gt          the place of the right option, from 0
+                          forward: {id, task, video, test_info: [{realtime, …}]}, with
+                            REC         activity, and count in test_info
+                            SSR         step and type in test_info, type 1 for yes and 0 for no
+                            CRR         question, and type in test_info
 src_videos/<video>        such as src_videos/MovieNet/tt0048028.mp4"""
     variants: ClassVar[tuple[str, ...]] = ("all", *MODES)
     default_protocol: ClassVar[str] = "official"

@@ -26,7 +26,9 @@ class RVS(Benchmark):
     source: ClassVar[str] = "https://huggingface.co/datasets/Becomebright/RVS"
     licence: ClassVar[str] = "CC BY-NC 4.0; the videos are Ego4D's and MovieNet's"
     layout: ClassVar[str] = """\
-ego/ego4d_oe.json           a list of {video_id, video_path, conversations: [{question, answer, end_time}]}
+ego/ego4d_oe.json           a list of {video_id, video_path, conversations: [{question, answer, end_time}]}:
+                              video_path   its last name, without ending, is the video's; left out: video_id
+                              end_time     in seconds, when the question is asked
 ego/videos/*.mp4
 movie/movienet_oe.json
 movie/videos/*.mp4"""

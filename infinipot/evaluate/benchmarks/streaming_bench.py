@@ -38,7 +38,14 @@ class StreamingBench(Benchmark):
     source: ClassVar[str] = "https://huggingface.co/datasets/mjuicem/StreamingBench, unpacked"
     licence: ClassVar[str] = "see its page; the videos belong to their makers"
     layout: ClassVar[str] = """\
-StreamingBench/Real_Time_Visual_Understanding.csv   or that file itself; or questions_real.json
+StreamingBench/Real_Time_Visual_Understanding.csv   or that file itself; or questions_real.json,
+                                                    which has a list "questions" for each video; of a question
+                                                    {question_id, task_type, question, time_stamp, options, answer}:
+                                                      question_id  ends in sample_<n>_<m>; in JSON video_path instead,
+                                                                   which ends in sample_<n>_real.mp4
+                                                      time_stamp   such as 0:01:02, when the question is asked
+                                                      options      four; in CSV the text of a Python list
+                                                      answer       a letter
 real/sample_<n>/video.mp4                           or below "Real-Time Visual Understanding/", in real/ or beside it;
                                                     or videos/sample_<n>_real.mp4"""
     variants: ClassVar[tuple[str, ...]] = ("real-time",)

@@ -33,7 +33,11 @@ class VideoMME(Benchmark):
     source: ClassVar[str] = "https://huggingface.co/datasets/lmms-lab/Video-MME, unpacked"
     licence: ClassVar[str] = "academic research only, no commercial use; the videos belong to their makers"
     layout: ClassVar[str] = """\
-videomme/test-00000-of-00001.parquet     needs pyarrow; or videomme.json, a list of its rows
+videomme/test-00000-of-00001.parquet     needs pyarrow; or videomme.json, a list of its rows, of which are read
+                                         {videoID, duration, task_type, question_id, question, options, answer}:
+                                           duration   short, medium or long
+                                           options    a list of texts, "A. " and so on before them or not
+                                           answer     a letter
 data/<videoID>.mp4                       or .MP4, .mkv; or video/
 subtitle/<videoID>.srt                   for the variant with subtitles; videos without one have none"""
     variants: ClassVar[tuple[str, ...]] = ("no-subtitles", "subtitles")

@@ -97,20 +97,30 @@ def test_a_share_is_that_of_all_answers_and_its_interval_that_of_all_ways_to_dra
     assert found.high == pytest.approx(np.quantile(shares, 0.975), abs=0.03)
 
 
+def test_clips_that_are_all_right_leave_open_what_others_would_be() -> None:
+    """The exact binomial interval of Clopper and Pearson, where every clip counts alike."""
+    right = statistics.share(dict.fromkeys(range(20), (3, 3)))
+    assert right is not None
+    assert (right.value, right.low, right.high) == (1.0, pytest.approx(0.025 ** (1 / 20)), 1.0)
+
+
 def test_a_difference_is_paired_by_clip() -> None:
     easy = dict.fromkeys(range(0, 20, 2), (9, 10)) | dict.fromkeys(range(1, 20, 2), (2, 10))
     better = {seed: (right + 1, asked) for seed, (right, asked) in easy.items()}
     found, alone = statistics.difference(better, easy), statistics.share(easy)
     assert found is not None
     assert alone is not None
-    assert (found.value, found.low, found.high) == (pytest.approx(0.1),) * 3  # on each clip the same
+    # On each clip the same, so that only clips not seen may differ: of 20 that agree, one in six at the most.
+    unseen = 1 - 0.025 ** (1 / 20)
+    assert (found.value, found.low, found.high) == pytest.approx((0.1, 0.1 - 1.1 * unseen, 0.1 + 0.9 * unseen))
+    assert None not in (alone.low, alone.high)
     assert alone.high - alone.low > 0.2
 
 
 def test_clips_that_only_one_of_two_answered_do_not_count() -> None:
     found = statistics.difference({1: (2, 2), 2: (0, 2)}, {1: (1, 2), 3: (2, 2), 2: (0, 3)})
     assert found is not None
-    assert (found.value, found.clips, found.answers) == (0.5, 1, 2)
+    assert (found.value, found.low, found.high, found.clips, found.answers) == (0.5, None, None, 1, 2)
     assert statistics.share({}) is None
 
 

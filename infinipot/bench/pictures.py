@@ -13,6 +13,7 @@ from matplotlib.ticker import FixedLocator, MaxNLocator
 
 from infinipot.bench.plan import DEFAULT, DELAY_SHARE, FULL, LONG_KEPT
 from infinipot.bench.results import EVERYWHERE, Row
+from infinipot.bench.statistics import Estimate
 from infinipot.bench.tables import duration
 from infinipot.errors import InfinipotError
 
@@ -151,7 +152,7 @@ def _lines(axes: Axes, rows: Sequence[Row], places: list[Any], place: Callable[[
             linewidth=2.5 if ours else 1.5,
         )
         if ours:
-            low, high = [100 * share.low for share in shares], [100 * share.high for share in shares]
+            low, high = zip(*(_ends(share) for share in shares), strict=True)
             axes.fill_between(across, low, high, color=colour, alpha=0.15, linewidth=0)
     chance = [[row["chance"] for row in rows if place(row) == at] for at in places]
     axes.plot([100 * sum(these) / len(these) for these in chance], ":", color="0.5", label="guessing")
@@ -159,6 +160,12 @@ def _lines(axes: Axes, rows: Sequence[Row], places: list[Any], place: Callable[[
     axes.xaxis.set_major_locator(FixedLocator(range(len(places))))
     axes.set_xticklabels(labels)
     _plain(axes)
+
+
+def _ends(share: Estimate) -> tuple[float, float]:
+    """The interval in percent, of no width where there is none."""
+    low, high = (share.value if end is None else end for end in (share.low, share.high))
+    return 100 * low, 100 * high
 
 
 def _name_ends(panels: Sequence[Axes]) -> None:

@@ -40,7 +40,7 @@ def share(estimate: Estimate | None) -> str:
     """ "97 (95–99)", in percent; one clip alone has no interval."""
     if estimate is None:
         return "–"
-    if estimate.clips == 1:
+    if estimate.low is None or estimate.high is None:
         return f"{100 * estimate.value:.0f}"
     return f"{100 * estimate.value:.0f} ({100 * estimate.low:.0f}–{100 * estimate.high:.0f})"
 
@@ -49,7 +49,7 @@ def difference(estimate: Estimate | None) -> str:
     """ "+2.1 (-0.3, +4.0)", in points."""
     if estimate is None:
         return "–"
-    if estimate.clips == 1:
+    if estimate.low is None or estimate.high is None:
         return f"{100 * estimate.value:+.1f}"
     return f"{100 * estimate.value:+.1f} ({100 * estimate.low:+.1f}, {100 * estimate.high:+.1f})"
 

@@ -3,12 +3,6 @@
 Questions about one video are not independent of each other, so videos are what is drawn, with all their questions (the
 cluster bootstrap; Davison and Hinkley, *Bootstrap Methods and their Application*, 1997, chapter 3.8). The average is
 whatever the protocol says it is, computed anew on each draw. Draws are seeded: a report says the same every time.
-
-Where all answers are right, every draw says so too, and the bootstrap's interval would have no width. Of n videos that
-are all right the exact binomial interval begins at 0.025^(1/n) (Clopper and Pearson, *The Use of Confidence or Fiducial
-Limits Illustrated in the Case of the Binomial*, 1934), and that is what is said. In an average that gives video v the
-weight w(v), 1/n is the largest of the weights, which is never too narrow: with p(v) the chance that a video is right,
-sum w(v) p(v) >= prod p(v)^w(v) >= (prod p(v))^max w(v), and the product is at least 0.025 for all that the data allow.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,12 +12,12 @@ import numpy as np
 
 from infinipot.evaluate.metrics import Average, Sums, sum_up
 from infinipot.evaluate.records import Scored
+from infinipot.intervals import interval
 
 Clusters = Mapping[str, Sequence[Scored]]
 """The scores of each video, by its name."""
 
 DRAWS = 1000
-_TAIL = 0.025
 _AT_ONCE = 1 << 20
 """Draws times videos that are in memory at a time."""
 
@@ -69,7 +63,7 @@ def estimate(clusters: Clusters, average: Average, draws: int = DRAWS, seed: int
     videos = {name: int((~np.isnan(own)).sum()) for name, own in average.of(sums).items()}
     heaviest = _heaviest(sums, average)
     return {
-        name: Estimate(value, *_interval(value, drawn[name], heaviest[name], 0.0))
+        name: Estimate(value, *interval(value, drawn[name], heaviest[name], 0.0))
         if videos[name] > 1
         else Estimate(value, None, None)
         for name, value in values.items()
@@ -104,7 +98,7 @@ def difference(
         for rows in _chunks(len(pairs), draws)
     )
     heaviest = _heaviest(first, average)["overall"]
-    low, high = _interval(value, drawn, heaviest, -1.0) if len(pairs) > 1 else (None, None)
+    low, high = interval(value, drawn, heaviest, -1.0) if len(pairs) > 1 else (None, None)
     return Difference(value, low, high, (1 + as_far) / (1 + draws), int(first.counts.sum()), len(pairs))
 
 
@@ -167,15 +161,3 @@ def _heaviest(sums: Sums, average: Average) -> dict[str, float]:
     counts = np.broadcast_to(sums.counts.sum(0), sums.counts.shape)
     without = average.of(Sums(sums.cells, counts - sums.counts, counts))
     return {name: float(1 - own.min()) for name, own in without.items()}
-
-
-def _interval(value: float, drawn: np.ndarray, heaviest: float, least: float) -> tuple[float | None, float | None]:
-    """The percentiles of the draws; where all say the same, see above, for scores between `least` and 1."""
-    known = drawn[~np.isnan(drawn)]
-    if len(known) < 2:
-        return None, None
-    low, high = (float(np.quantile(known, tail)) for tail in (_TAIL, 1 - _TAIL))
-    if high - low > 1e-12:
-        return low, high
-    unseen = 1 - _TAIL**heaviest  # the most that may be otherwise
-    return value - unseen * (value - least), value + unseen * (1 - value)

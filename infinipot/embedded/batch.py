@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 
 from infinipot.embedded.pixels import IGNORE, Pixels, join
-from infinipot.embedded.sequence import AGAIN, Sequence, video_token
+from infinipot.embedded.sequence import AGAIN, TALLY, Sequence, video_token
 
 
 @dataclass(slots=True)
@@ -52,21 +52,24 @@ def collate(sequences: list[Sequence], pixels: list[Pixels]) -> Batch:
         own = torch.tensor(sequence.answers)
         answers[i, :length] = torch.where(own == IGNORE, own, own + len(kinds))
         kinds += sequence.kinds
-        shown = torch.full((n,), IGNORE)
-        shown[ids[i] == video_token(sequence.tokenizer)] = pixels[i].events
+        is_cell = ids[i] == video_token(sequence.tokenizer)
+        shown = torch.full((n,), IGNORE).masked_scatter(is_cell, pixels[i].events)
+        arrived = torch.zeros(n, dtype=torch.bool).masked_scatter(is_cell, pixels[i].arrivals > 0)
         for token, look in sequence.looks:
             target = torch.isin(shown, torch.tensor(look.events))
             target[token:] = False
             if target.any():
                 looks.append((i, token, look.layer, look.head))
                 looked_at.append(target)
-        tokens, before = _again(shown, positions[0, i])
-        looks.extend((i, token, AGAIN, 0) for token in tokens.tolist())
-        looked_at.extend(before)
+        for layer, (tokens, targets) in (
+            (AGAIN, _again(shown, positions[0, i])),
+            (TALLY, _tally(shown, arrived, torch.tensor([token for token, *_ in sequence.asked]))),
+        ):
+            looks.extend((i, token, layer, 0) for token in tokens.tolist())
+            looked_at.extend(targets)
     seen = (branches[:, None, :] == 0) | (branches[:, None, :] == branches[:, :, None])
     mask = seen & torch.ones(n, n, dtype=torch.bool).tril()
     asked = torch.tensor([(i, *about) for i, sequence in enumerate(sequences) for about in sequence.asked]).view(-1, 6)
-    targets = torch.stack(looked_at) if looked_at else torch.zeros(0, n, dtype=torch.bool)
     return Batch(
         ids,
         positions,
@@ -74,7 +77,7 @@ def collate(sequences: list[Sequence], pixels: list[Pixels]) -> Batch:
         answers,
         kinds,
         torch.tensor(looks, dtype=torch.long).view(-1, 4),
-        targets,
+        torch.stack(looked_at) if looked_at else torch.zeros(0, n, dtype=torch.bool),
         asked,
         join(pixels),
     )
@@ -95,3 +98,23 @@ def _again(shown: torch.Tensor, times: torch.Tensor) -> tuple[torch.Tensor, torc
     before = (shown == shown[tokens, None]) & (times < times[tokens, None])
     before[:, 0] = ~before.any(1)
     return tokens, before
+
+
+def _tally(shown: torch.Tensor, arrived: torch.Tensor, asked: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Where tokens should look to know how many events there were.
+
+    Args:
+        shown: `[n]`, the event that each token shows, or IGNORE.
+        arrived: `[n]`, true for one cell of each event, in the first patch that shows it.
+        asked: the last token of each question.
+
+    Returns:
+        the cells that show an event from the one where it arrived on, and the last tokens of questions; for each,
+        `[tokens, n]`, all arrivals so far and the very first token.
+    """
+    n = len(shown)
+    so_far = arrived & torch.ones(n, n, dtype=torch.bool).tril()
+    told = (so_far & (shown == shown[:, None]) & (shown != IGNORE)[:, None]).any(1)
+    tokens = torch.cat([told.nonzero()[:, 0], asked])
+    so_far[:, 0] = True
+    return tokens, so_far[tokens]

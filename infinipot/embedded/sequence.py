@@ -17,9 +17,9 @@ from infinipot.embedded.checkpoint import CELLS, SYSTEM, TOKENS_PER_SECOND, toke
 from infinipot.embedded.pixels import IGNORE
 from infinipot.embedded.world import COLOURS, SHAPES
 
-# The decoder layers that look: for the same event before; for what a question names; for what is told next, or is the
-# odd one out; for the latest event.
-AGAIN, NAMED, TOLD, LATEST = 0, 2, 3, 4
+# The decoder layers that look: for the same event before; at all that have arrived so far, alike; for what a question
+# names; for what is told next, or is the odd one out; for the latest event.
+AGAIN, TALLY, NAMED, TOLD, LATEST = range(5)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,8 +19,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 from torch.nn import functional as F  # noqa: N812
 from torch.utils.data import DataLoader, Dataset
+from transformers import Qwen2_5_VLForConditionalGeneration
 
 from infinipot.embedded.batch import Batch, collate
 from infinipot.embedded.checkpoint import build_model, build_processor, build_tokenizer, token_id
@@ -30,7 +32,7 @@ from infinipot.embedded.pixels import IGNORE, Pixels, join
 from infinipot.embedded.probes import Probes, look_loss
 from infinipot.embedded.world import COLOURS, FIRST_TRAINING_SEED, SHAPES
 
-VISION_STEPS = 5000  # at first the vision tower is trained alone, then everything
+VISION_STEPS = 3000  # at first the vision tower is trained alone, then everything
 CALM_STEPS = 1000  # at the very first on shapes before still backgrounds
 VISION_CLIPS, VISION_PATCHES = 4, 8  # clips a step, temporal patches each
 CLIPS_A_STEP = {4: 8, 8: 6, 16: 4, 32: 2, 64: 1}  # then, by their temporal patches
@@ -61,6 +63,21 @@ def learning_rate(step: int, progress: float) -> float:
     warm = min(1.0, (step + 1) / WARM_UP)
     decay = min(1.0, max(0.0, (progress - 0.5) / 0.5))
     return warm * (LAST_RATE + (PEAK_RATE - LAST_RATE) * (1 + math.cos(math.pi * decay)) / 2)
+
+
+def optimizers(model: Qwen2_5_VLForConditionalGeneration, probes: nn.Module) -> list[torch.optim.Optimizer]:
+    """Muon for the weights of the model's linear layers, AdamW for embeddings, norms, biases and probes.
+
+    Muon's updates have the root mean square of AdamW's, so one learning rate serves both (Liu et al., 2025,
+    arXiv 2502.16982).
+    """
+    layers = [layer for layer in model.modules() if isinstance(layer, nn.Linear) and layer is not model.lm_head]
+    own = {id(layer.weight) for layer in layers}
+    others = [weight for weight in (*model.parameters(), *probes.parameters()) if id(weight) not in own]
+    return [
+        torch.optim.Muon([layer.weight for layer in layers], weight_decay=0.02, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(others, betas=(0.9, 0.98), weight_decay=0.02, fused=True),
+    ]
 
 
 def answer_loss(logits: torch.Tensor, targets: torch.Tensor, batch: Batch) -> torch.Tensor:
@@ -108,14 +125,14 @@ class Run:
         self.model = build_model(tokenizer, seed)
         attend_in_chunks(self.model)
         self.probes = Probes()
-        parameters = [*self.model.parameters(), *self.probes.parameters()]
-        self.optimizer = torch.optim.AdamW(parameters, betas=(0.9, 0.98), weight_decay=0.02, fused=True)
+        self.optimizers = optimizers(self.model, self.probes)
         self.step, self.seconds = 0, 0.0
         if (state := out / "state.pt").exists():
             saved = torch.load(state)
             self.model.load_state_dict(saved["model"])
             self.probes.load_state_dict(saved["probes"])
-            self.optimizer.load_state_dict(saved["optimizer"])
+            for optimizer, state_of in zip(self.optimizers, saved["optimizers"], strict=True):
+                optimizer.load_state_dict(state_of)
             self.step, self.seconds = saved["step"], saved["seconds"]
 
     def train(
@@ -143,7 +160,7 @@ class Run:
 
     def learn(self, pixels: Pixels, batch: Batch | None, progress: float) -> tuple[dict[str, float], Counts]:
         """One step on clips never seen before; the answers are counted before the weights change."""
-        for group in self.optimizer.param_groups:
+        for group in (group for optimizer in self.optimizers for group in optimizer.param_groups):
             group["lr"] = learning_rate(self.step, progress)
         visual = look(self.model, pixels)
         losses = {"vision": self.vision_loss(visual, pixels)}
@@ -154,10 +171,12 @@ class Run:
             losses |= self.probes.decoder_loss(hidden, batch, batch.ids == self.model.config.video_token_id)
             losses |= look_loss(self.model.model.language_model, hidden, batch)
             counts |= tally(logits, targets, batch)
-        self.optimizer.zero_grad()
+        self.model.zero_grad()
+        self.probes.zero_grad()
         torch.stack(list(losses.values())).sum().backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-        self.optimizer.step()
+        for optimizer in self.optimizers:
+            optimizer.step()
         return {name: loss.item() for name, loss in losses.items()}, counts
 
     def vision_loss(self, visual: torch.Tensor, pixels: Pixels) -> torch.Tensor:
@@ -189,7 +208,7 @@ class Run:
         state = {
             "model": self.model.state_dict(),
             "probes": self.probes.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             "step": self.step,
             "seconds": self.seconds,
         }
@@ -206,7 +225,7 @@ def main() -> None:
     """The command line; see the module's docstring."""
     parser = argparse.ArgumentParser(description="Train the embedded model.")
     parser.add_argument("--out", type=Path, required=True, help="folder of the run; an earlier one is resumed")
-    parser.add_argument("--steps", type=int, default=12_000)
+    parser.add_argument("--steps", type=int, default=9_500)
     parser.add_argument("--save-every", type=float, default=3, help="minutes between saves")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)

@@ -76,8 +76,8 @@ class Model:
                 fit, 8 at the most.
             reserve: tokens kept free for a question and its answer; by default an eighth of the cap, 64 to 512.
             dialogue: tokens that remembered turns may take from the video; by default an eighth of the cap, up to 512.
-            positions: "rebase" keeps endless streams inside the positions that the model was trained on; "native"
-                lets positions grow with the video.
+            positions: "rebase" keeps endless streams inside the positions that the model was trained on, in proportion
+                to time; "native" lets positions grow with the video.
             system: a system message; by default the chat template's own.
             pixels: least and most pixels of a resized frame; by default the processor's.
 

@@ -394,7 +394,7 @@ class Stream:
         if not patches:
             return []
         lead = self._lead(not draft.cursor.open)
-        parts = [self._text(draft, lead)] if lead else []
+        parts = [(self._family.embed(lead), draft.text(len(lead), patches[0].starts[0]))] if lead else []
         with self._stopwatch.phase("vision"):
             features = self._family.encode(patches).split([patch.tokens for patch in patches])
         for patch, tokens in zip(patches, features, strict=True):
@@ -468,12 +468,16 @@ class Stream:
             )
 
     def _stay_in_range(self, intake: Intake) -> None:
-        """Re-bases the memory if what waits, a question and its answer would leave the trained positions."""
+        """Re-bases the memory if what waits, a question and its answer would leave the trained positions.
+
+        A little at a time, since until the next time the newest patches take more positions than their time's share.
+        """
         if self._range is None:
             return
         after = self._position_after(intake)
         if after > self._range:
-            self._memory.rebase(target=self._range // 2, limit=self._range - (after - self._memory.cursor.next))
+            limit = self._range - (after - self._memory.cursor.next)
+            self._memory.rebase(target=7 * limit // 8, limit=limit, slow=True)
 
     def _require_positions(self, intake: Intake) -> None:
         """Where a stream does not re-base, a family may work up to some position only."""

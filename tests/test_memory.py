@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from infinipot import policies
 from infinipot.errors import CapError, PolicyError
 from infinipot.memory import LayerShape, Memory, PositionRule, Rotary, StateShape
+from infinipot.memory.rebase import close_gaps, find_gaps
 from infinipot.policies import Policy
 
 LAYERS, HEADS, DIM = 2, 2, 16
@@ -154,7 +155,7 @@ watching = st.tuples(
     st.sampled_from([None, 0.3, 0.6, 0.9]),
 )
 asking = st.tuples(st.just("turn"), st.integers(2, 9))
-rebasing = st.tuples(st.just("rebase"), st.integers(0, 300))
+rebasing = st.tuples(st.just("rebase"), st.integers(0, 300), st.booleans())
 
 
 # The kinds of families: how positions count, whether patches have captions, and how much of a head is rotated.
@@ -182,7 +183,7 @@ def test_every_token_knows_where_it_came_from_whatever_happens(operations, kind,
         elif name == "turn":
             book.turn(*arguments)
         else:
-            book.memory.rebase(target=arguments[0], limit=1 << 30)
+            book.memory.rebase(target=arguments[0], limit=1 << 30, slow=arguments[1])
         book.check()
         assert book.memory.dialogue <= max(book.memory.dialogue_limit, *book.memory.turns, 0)
 
@@ -226,17 +227,44 @@ def test_positions_do_not_drift_over_many_rebasings():
     book.check()
 
 
-def test_rebasing_keeps_what_was_longer_ago_longer_ago():
-    book = Bookkeeper(cap=4000, policy="uniform", tokens_per_second=2.0)
-    for _ in range(40):
-        book.watch(4, (4, 4), pause=0.0, keep=0.5)
-    before = book.memory.cache.bounded[0].slab.origin[: book.memory.held, 0, 2].clone().double()
-    end = book.memory.cursor.next
-    book.memory.rebase(target=end // 2, limit=end)
-    after = book.memory.cache.bounded[0].slab.origin[: book.memory.held, 0, 2].double()
-    assert book.memory.cursor.next == end // 2
-    ages = torch.stack([end - before, book.memory.cursor.next - after])
-    assert torch.corrcoef(ages)[0, 1] > 0.95
+@given(
+    st.lists(st.tuples(st.integers(0, 40), st.sampled_from([0.0, 0.1, 1.0, 7.5, 3600.0])), min_size=2, max_size=12),
+    st.floats(0, 1),
+)
+def test_what_stays_of_gaps_is_in_proportion_to_their_time_and_none_grows(gaps, share):
+    room, waits = torch.tensor([gap for gap, _ in gaps]), torch.tensor([0.0, *(wait for _, wait in gaps[1:])]).double()
+    *_, end = places = (room + 1).cumsum(0) - 1
+    temporal, time = places[None, :-1], waits.cumsum(0)[None, :-1]
+    nothing = torch.zeros_like(temporal)
+    now, split = float(waits.sum()), int(end)
+    found = find_gaps(temporal, temporal, nothing, nothing > 0, time, end=split, now=now, split=split, step=1)
+    assert found.before[0].tolist() == room.tolist()
+    amount = round(share * int(room.sum()))
+    moved, _ = close_gaps(found, amount, 0)
+    apart = torch.cat([torch.tensor([-1]), moved[0], (end - amount)[None]]).diff()
+    assert apart.sum() == (room + 1).sum() - amount
+    assert (apart >= 1).all()
+    assert (apart <= room + 1).all()
+    for gave in ((apart <= room) & (waits > 0)).nonzero()[:, 0]:  # none that could give has more positions a second
+        most = (apart[gave] + 1) / waits[gave] * waits.clamp_min(1e-3)
+        assert (apart <= most.clamp_min(1) + 1).all()
+
+
+@pytest.mark.parametrize("pause", [0.0, 3.0])
+def test_positions_tell_time_however_often_they_were_rebased(pause):
+    book = Bookkeeper(cap=4000, policy="random", tokens_per_second=2.0)
+    deviations = []
+    while len(deviations) < 20:
+        book.watch(4, (4, 4), pause=pause, keep=0.8)
+        if book.memory.cursor.next > 1000:
+            book.memory.rebase(target=850, limit=1000, slow=True)
+            slab, cursor = book.memory.cache.bounded[0].slab, book.memory.cursor
+            video = slice(book.memory.text, book.memory.held)
+            place = (slab.origin[video, :, 2] - cursor.base) / (cursor.newest - cursor.base)
+            deviations.append((place - slab.time[video] / cursor.latest).abs().max().item())
+    assert max(deviations) < 0.1
+    assert book.memory.cursor.pace < 0.5 or pause == 0
+    book.check()
 
 
 def test_only_the_limit_brings_neighbouring_patches_closer_than_they_were():

@@ -166,17 +166,19 @@ class Memory:
             self.compressions += budget is not None
             on_applied()
 
-    def rebase(self, target: int, limit: int) -> int:
+    def rebase(self, target: int, limit: int, *, slow: bool = False) -> int:
         """Takes positions out of the gaps that eviction left, so that the next one comes near `target`.
 
         Args:
             target: where the next position should be; it ends above it where the gaps do not give enough.
             limit: where it must be at the most. Only to meet it do neighbouring patches move closer than they were.
+            slow: whether the video counts on as slowly as what is held does now, so that positions go on telling time.
 
         Returns:
             By how much the next position fell.
         """
-        for step, keep_extent in ((max(self.cursor.step, 1), True), (1, True), (1, False)):
+        usual = max(self.cursor.step, 1)
+        for step, keep_extent in ((min(usual, self.rule.least) if slow else usual, True), (1, True), (1, False)):
             gaps = [self._gaps(layer, step, keep_extent) for layer in range(len(self.cache.bounded))]
             before, within = self._common_share(gaps, self.cursor.next - target)
             if self.cursor.next - before - within <= limit:
@@ -187,7 +189,7 @@ class Memory:
         with interrupts_held():
             for layer, (temporal, base) in zip(self.cache.bounded, moved, strict=True):
                 self._move(layer.slab, temporal.T, base.T)
-            self.cursor = self.cursor.after_rebase(before, within)
+            self.cursor = self.cursor.after_rebase(before, within, self.rule, slow=slow)
             self.rebases += 1
         return before + within
 
@@ -262,7 +264,8 @@ class Memory:
         end, opened = self.cursor.next, self.cursor.base
         split = end if opened is None else opened
         flat = self.rule.flat
-        return find_gaps(temporal, base, extent, cell >= 0, end=end, split=split, step=step, flat=flat)
+        time, now = self.cache.bounded[layer].slab.time[: self.held].T, self.cursor.latest
+        return find_gaps(temporal, base, extent, cell >= 0, time, end=end, now=now, split=split, step=step, flat=flat)
 
     def _common_share(self, gaps: list[Gaps], need: int) -> tuple[int, int]:
         """Positions to take out ahead of the open span and inside it: `need` together, or what every head can give."""

@@ -30,12 +30,25 @@ class PositionRule:
     longest_gap: int | None = None
     flat: bool = False
 
-    def offset(self, index: int, seconds: float) -> int:
-        """Temporal offset of a span's patch `index`, which starts `seconds` after the span's first one."""
+    def offset(self, index: int, seconds: float, pace: float = 1.0) -> int:
+        """Temporal offset of patch `index` behind another one, which starts `seconds` after it.
+
+        Args:
+            pace: how fast positions count, as a share of how fast the family's own do.
+        """
         if self.tokens_per_second is None:
             return index
         # Times are sums of frame periods: what is meant to be a whole number may miss it by a rounding error.
-        return math.floor(self.tokens_per_second * seconds + 1e-6)
+        return math.floor(self.tokens_per_second * seconds * pace + 1e-6)
+
+    def seconds(self, positions: int, pace: float) -> float:
+        """The time that so many positions tell."""
+        return positions / (self.tokens_per_second * pace) if self.tokens_per_second else 0.0
+
+    @property
+    def least(self) -> int:
+        """How close neighbouring patches come when positions count slower: as those of two frames a second."""
+        return 1 if self.tokens_per_second is None else max(1, round(self.tokens_per_second))
 
     def extent(self, grid: Grid) -> int:
         """Positions that the layout of one patch takes on any axis."""
@@ -50,10 +63,12 @@ class Cursor:
         next: the position of the next text token, one past everything so far on any axis.
         base: first position of the open vision span; None while no span is open.
         open: whether a video is open: its last patch was given, or its captions, and no other text since.
-        origin: temporal position of offset zero in the open span (`base`, less what re-basing took out).
-        started: time of the span's first patch, in seconds.
-        index: temporal patches in the open span so far.
-        newest: temporal position of the newest patch.
+        began: time of the open span's first patch in seconds, later by the pauses that positions do not tell.
+        origin, started: temporal position and time from which the open span counts: those of its first patch, or
+            of the one that was the newest when positions were re-based.
+        index: temporal patches in the open span since then.
+        pace: how fast it counts, see `PositionRule.offset`.
+        newest, latest: temporal position and time of the newest patch.
         step: the smallest advance seen between two patches of the span: how far apart neighbours are.
         patch: temporal patches of the whole stream so far.
         spans: vision spans opened so far.
@@ -62,10 +77,13 @@ class Cursor:
     next: int = 0
     base: int | None = None
     open: bool = False
+    began: float = 0.0
     origin: int = 0
     started: float = 0.0
     index: int = 0
+    pace: float = 1.0
     newest: int = 0
+    latest: float = 0.0
     step: int = 0
     patch: int = 0
     spans: int = 0
@@ -85,34 +103,52 @@ class Cursor:
             return replace(self, next=last, newest=self.next, open=True, patch=self.patch + 1, spans=self.spans + 1)
         if self.base is None:
             opened = replace(
-                self, base=self.next, origin=self.next, started=time, index=0, step=0, spans=self.spans + 1
+                self,
+                base=self.next,
+                began=time,
+                origin=self.next,
+                started=time,
+                index=0,
+                newest=self.next,
+                latest=time,
+                step=0,
+                spans=self.spans + 1,
             )
             return opened.after_patch(grid, time, rule)
-        offset = rule.offset(self.index, time - self.started)
-        advance = self.origin + offset - self.newest if self.index else 0
-        pause = max(0, advance - rule.longest_gap) if rule.longest_gap else 0
-        origin, advance = self.origin - pause, advance - pause
-        temporal = origin + offset
+        offset = rule.offset(self.index, time - self.started, self.pace)
+        advance = self.origin + offset - self.newest
+        if self.pace < 1 and self.index:
+            advance = max(advance, min(rule.least, rule.offset(1, time - self.latest)))
+        skipped = max(0, advance - rule.longest_gap) if rule.longest_gap else 0
+        advance -= skipped
+        temporal = self.newest + advance
         return replace(
             self,
-            origin=origin,
+            began=self.began + rule.seconds(skipped, self.pace),
+            origin=temporal - offset,
             open=True,
             next=max(self.next, temporal + 1, self.base + rule.extent(grid)),
             index=self.index + 1,
             newest=temporal,
+            latest=time,
             step=min(filter(None, (self.step, advance)), default=0),
             patch=self.patch + 1,
         )
 
-    def after_rebase(self, before: int, within: int) -> "Cursor":
-        """The cursor after `before` positions were taken out ahead of the open span and `within` inside it."""
-        return replace(
-            self,
-            next=self.next - before - within,
-            base=None if self.base is None else self.base - before,
-            origin=self.origin - before - within,
-            newest=self.newest - before - within,
-        )
+    def after_rebase(self, before: int, within: int, rule: PositionRule, *, slow: bool = False) -> "Cursor":
+        """The cursor after `before` positions were taken out ahead of the open span and `within` inside it.
+
+        Args:
+            slow: whether the span counts on as slowly as what it holds now does, on the whole.
+        """
+        newest = self.newest - before - within
+        cursor = replace(self, next=self.next - before - within, origin=newest, started=self.latest, newest=newest)
+        if self.base is None:
+            return cursor
+        base = self.base - before
+        native = rule.offset(1, self.latest - self.began) if slow else 0
+        pace = min(self.pace, max(1, newest - base) / native) if native else self.pace
+        return replace(cursor, base=base, index=1, pace=pace)
 
 
 def text_positions(start: int, tokens: int) -> Tensor:

@@ -2,13 +2,17 @@
 
 Pure functions over the slots of one layer, where each KV head keeps tokens of its own and so has gaps of its own. All
 heads give up the same total, so that the newest patch and the next question stand at one position for all of them.
-Within a head every gap gives in proportion to its size: order stays, and what was longer ago stays longer ago.
+Within a head, distances are left in proportion to the time that passed between tokens: order stays, and a position
+tells how long ago something was, however often positions were re-based. No gap grows.
 """
 
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
+
+_NO_TIME = 1e-3  # seconds that a gap counts for in which no time passed, so that it is the last to stay
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +26,8 @@ class Gaps:
         before: `[kv_heads, n + 1]`, removable positions ahead of the open vision span: ahead of each slot, and last
             those behind all of them.
         within: `[kv_heads, n + 1]`, likewise inside the open vision span.
+        least: `[kv_heads, n + 1]`, how far apart its two ends must stay.
+        waits: `[kv_heads, n + 1]`, seconds that passed in each gap.
         flat: see `find_gaps`.
     """
 
@@ -31,6 +37,8 @@ class Gaps:
     spatial: Tensor
     before: Tensor
     within: Tensor
+    least: Tensor
+    waits: Tensor
     flat: bool = False
 
 
@@ -39,8 +47,10 @@ def find_gaps(
     base: Tensor,
     extent: Tensor,
     spatial: Tensor,
+    time: Tensor,
     *,
     end: int,
+    now: float,
     split: int,
     step: int,
     flat: bool = False,
@@ -55,13 +65,16 @@ def find_gaps(
         extent: `[kv_heads, n]` int64, positions that stay behind a base: max(rows, columns) of a video token's grid;
             0 for text.
         spatial: `[kv_heads, n]` bool, whether a slot has rows and columns: false for text.
+        time: `[kv_heads, n]`, seconds of video time.
         end: the next position of the stream.
+        now: time of the newest patch.
         split: first position of the open vision span; `end` if none is open.
         step: how far apart neighbouring patches are, at least 1.
         flat: cells stand one behind the other, see `PositionRule`: a patch with an extent moves as a whole.
     """
     temporal, order = temporal.sort(dim=-1, stable=True)
-    base, extent, spatial = (part.gather(-1, order) for part in (base, extent, spatial))
+    base, extent, spatial, time = (part.gather(-1, order) for part in (base, extent, spatial, time))
+    waits = time.diff(prepend=time[:, :1], append=torch.full_like(time[:, :1], now)).clamp_min(0)
 
     edge = temporal.new_full((temporal.shape[0], 1), -1)
     here, ahead = torch.cat([edge, temporal], -1), torch.cat([temporal, torch.full_like(edge, end)], -1)
@@ -75,7 +88,7 @@ def find_gaps(
         ahead, opened = torch.where(first, torch.cat([base, edge], -1), ahead), edge
     floor = torch.maximum(here + step, torch.maximum(own, opened))
     removable = (ahead - floor).clamp_min(0)
-    return Gaps(order, temporal, base, spatial, removable * ~inside, removable * inside, flat)
+    return Gaps(order, temporal, base, spatial, removable * ~inside, removable * inside, floor - here, waits, flat)
 
 
 def close_gaps(gaps: Gaps, before: int, within: int) -> tuple[Tensor, Tensor]:
@@ -84,7 +97,7 @@ def close_gaps(gaps: Gaps, before: int, within: int) -> tuple[Tensor, Tensor]:
     Returns:
         temporal and base, `[kv_heads, n]` each.
     """
-    removed = _share(gaps.before, before) + _share(gaps.within, within)
+    removed = _taken(gaps.before, gaps, before) + _taken(gaps.within, gaps, within)
     temporal = gaps.temporal - removed
     # A span's base lies in the gap ahead of its first patch, whose removable part starts behind the base's extent:
     # it moves with the last slot that stands before it. The base of a flat patch moves with the first of its cells.
@@ -95,7 +108,28 @@ def close_gaps(gaps: Gaps, before: int, within: int) -> tuple[Tensor, Tensor]:
     return temporal.gather(-1, back), base.gather(-1, back)
 
 
-def _share(removable: Tensor, amount: int) -> Tensor:
-    """`[kv_heads, n]`: how much of `amount`, spread in proportion over the gaps, lies ahead of each slot."""
-    upto = removable.cumsum(-1)
-    return upto[:, :-1] * amount // upto[:, -1:].clamp_min(1)
+def _taken(removable: Tensor, gaps: Gaps, amount: int) -> Tensor:
+    """`[kv_heads, n]`: how much of `amount` is taken out ahead of each slot.
+
+    Of a gap that can give, λ · wait stays, but no less than its least and no more than there was, with one λ for the
+    head: positions a second. What stays in all grows with λ in straight lines between the values at which a gap comes
+    off its least or is whole again.
+
+    Args:
+        removable: `[kv_heads, n + 1]`, those positions of the gaps of which `amount` are to go.
+    """
+    gives = removable > 0
+    low, wait = (gaps.least * gives).to(gaps.waits.dtype), gaps.waits.clamp_min(_NO_TIME) * gives
+    high = low + removable
+    turns, order = torch.cat([low, high], -1).div(torch.cat([wait, wait], -1).clamp_min(_NO_TIME)).sort(dim=-1)
+    slope = torch.cat([wait, -wait], -1).gather(-1, order).cumsum(-1)
+    grown = (slope[:, :-1] * turns.diff(dim=-1)).cumsum(-1)
+    stay = pad(grown, (1, 0)) + low.sum(-1, keepdim=True)
+    target = high.sum(-1, keepdim=True) - amount
+    below = torch.searchsorted(stay, target, right=True).sub_(1).clamp_(0)
+    start, rise, reached = (part.gather(-1, below) for part in (turns, slope, stay))
+    level = start + (target - reached) / rise.clamp_min(_NO_TIME)
+    left = torch.minimum(torch.maximum(level * wait, low), high).cumsum(-1)
+    # Halves all go up, so that what is whole between two of them stays so.
+    left = (left + (0.5 + 1e-6)).floor()
+    return (high.cumsum(-1) - left).to(removable.dtype)[:, :-1]

@@ -30,7 +30,7 @@ from infinipot.embedded.lessons import exam, lesson
 from infinipot.embedded.pixels import IGNORE, patchify
 from infinipot.embedded.probes import FIRST_WEIGHT, look_loss
 from infinipot.embedded.scenery import BACKGROUNDS, Footage
-from infinipot.embedded.sequence import AGAIN, TALLY, Look, Sequence
+from infinipot.embedded.sequence import AGAIN, HERE, TALLY, Look, Sequence
 from infinipot.embedded.world import (
     CASTS,
     COLOURS,
@@ -300,16 +300,23 @@ def test_looks_go_back_to_cells_that_show_the_events_asked_for(seed: int) -> Non
     named = torch.full_like(batch.ids, IGNORE)
     named[is_cell] = torch.cat([pixels.colours for _, pixels in lessons])
     assert (shown[is_cell] != IGNORE).sum() == ((named[is_cell] != IGNORE) & (named[is_cell] < len(COLOURS))).sum()
-    for (clip, token, layer, _), targets in zip(batch.looks.tolist(), batch.looked_at, strict=True):
+    new = torch.zeros_like(batch.ids)
+    new[is_cell] = torch.cat([pixels.arrivals for _, pixels in lessons])
+    for (clip, token, layer, head), targets in zip(batch.looks.tolist(), batch.looked_at, strict=True):
         there = targets.nonzero()[:, 0]
         assert len(there)
-        assert there.max() < token or (layer == TALLY and there.max() == token)
+        assert there.max() <= token
         assert batch.mask[clip, 0, token, there].all()
-        if layer == TALLY:  # one cell of each event so far, and the first token
-            counted, so_far = shown[clip, there[1:]].tolist(), shown[clip, : token + 1]
+        if (layer, head) == TALLY:  # one cell of each event so far, and the first token
             assert there[0] == 0
-            assert sorted(counted) == so_far[so_far != IGNORE].unique().tolist()
+            assert len(there) - 1 == new[clip, : token + 1].sum()
             continue
+        if layer == HERE:
+            patch = batch.positions[0, clip] == batch.positions[0, clip, token]
+            here = (patch & is_cell[clip] & (shown[clip] != IGNORE)).nonzero()[:, 0]
+            assert there.tolist() == (here.tolist() or [0])
+            continue
+        assert there.max() < token
         if layer != AGAIN:
             assert (shown[clip, there] != IGNORE).all()
             continue
@@ -338,7 +345,7 @@ def test_where_heads_look_is_read_off_their_attention() -> None:
     shares = defaultdict(list)
     for (clip, token, layer, head), targets in zip(batch.looks.tolist(), batch.looked_at, strict=True):
         attention = output.attentions[layer][clip, head, token]
-        if layer == TALLY:  # FIRST_WEIGHT and n parts, one for each of n arrivals
+        if (layer, head) == TALLY:  # FIRST_WEIGHT and n parts, one for each of n arrivals
             wanted = targets.float() * torch.where(torch.arange(len(targets)) > 0, 1, FIRST_WEIGHT)
             wanted = wanted[targets] / wanted.sum()
             shares[f"look{layer}{head}"].append((wanted * (wanted / attention[targets]).log()).sum())

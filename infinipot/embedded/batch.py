@@ -4,8 +4,9 @@ from dataclasses import dataclass
 
 import torch
 
+from infinipot.embedded.checkpoint import CELLS
 from infinipot.embedded.pixels import IGNORE, Pixels, join
-from infinipot.embedded.sequence import AGAIN, TALLY, Sequence, video_token
+from infinipot.embedded.sequence import AGAIN, HERE, TALLY, Sequence, video_token
 
 
 @dataclass(slots=True)
@@ -52,20 +53,23 @@ def collate(sequences: list[Sequence], pixels: list[Pixels]) -> Batch:
         own = torch.tensor(sequence.answers)
         answers[i, :length] = torch.where(own == IGNORE, own, own + len(kinds))
         kinds += sequence.kinds
-        is_cell = ids[i] == video_token(sequence.tokenizer)
-        shown = torch.full((n,), IGNORE).masked_scatter(is_cell, pixels[i].events)
-        arrived = torch.zeros(n, dtype=torch.bool).masked_scatter(is_cell, pixels[i].arrivals > 0)
+        cells = (ids[i] == video_token(sequence.tokenizer)).nonzero().view(-1, CELLS**2)  # [T, cells]
+        shown = torch.full((n,), IGNORE)
+        shown[cells.flatten()] = pixels[i].events
         for token, look in sequence.looks:
             target = torch.isin(shown, torch.tensor(look.events))
             target[token:] = False
             if target.any():
                 looks.append((i, token, look.layer, look.head))
                 looked_at.append(target)
-        for layer, (tokens, targets) in (
-            (AGAIN, _again(shown, positions[0, i])),
-            (TALLY, _tally(shown, arrived, torch.tensor([token for token, *_ in sequence.asked]))),
+        arrived = cells[pixels[i].arrivals.view(cells.shape).any(1), -1]
+        asking = torch.tensor([token for token, *_ in sequence.asked], dtype=torch.long)
+        for layer, head, (tokens, targets) in (
+            (AGAIN, 0, _again(shown, positions[0, i])),
+            (HERE, 0, _here(shown, cells)),
+            (*TALLY, _tally(arrived, torch.cat([cells[:, -1], asking]), n)),
         ):
-            looks.extend((i, token, layer, 0) for token in tokens.tolist())
+            looks.extend((i, token, layer, head) for token in tokens.tolist())
             looked_at.extend(targets)
     seen = (branches[:, None, :] == 0) | (branches[:, None, :] == branches[:, :, None])
     mask = seen & torch.ones(n, n, dtype=torch.bool).tril()
@@ -100,21 +104,33 @@ def _again(shown: torch.Tensor, times: torch.Tensor) -> tuple[torch.Tensor, torc
     return tokens, before
 
 
-def _tally(shown: torch.Tensor, arrived: torch.Tensor, asked: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Where tokens should look to know how many events there were.
+def _here(shown: torch.Tensor, cells: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Where the last cell of a patch, which sees all of it, should look to know what it shows.
 
     Args:
         shown: `[n]`, the event that each token shows, or IGNORE.
-        arrived: `[n]`, true for one cell of each event, in the first patch that shows it.
-        asked: the last token of each question.
+        cells: `[T, cells]`, the tokens of each patch.
 
     Returns:
-        the cells that show an event from the one where it arrived on, and the last tokens of questions; for each,
-        `[tokens, n]`, all arrivals so far and the very first token.
+        the last cell of each patch; for each, `[T, n]`, the cells of the patch that show an event, or else the
+        very first token.
     """
-    n = len(shown)
-    so_far = arrived & torch.ones(n, n, dtype=torch.bool).tril()
-    told = (so_far & (shown == shown[:, None]) & (shown != IGNORE)[:, None]).any(1)
-    tokens = torch.cat([told.nonzero()[:, 0], asked])
-    so_far[:, 0] = True
-    return tokens, so_far[tokens]
+    targets = torch.zeros(len(cells), len(shown), dtype=torch.bool).scatter(1, cells, shown[cells] != IGNORE)
+    targets[:, 0] = ~targets.any(1)
+    return cells[:, -1], targets
+
+
+def _tally(arrived: torch.Tensor, tokens: torch.Tensor, n: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Where tokens should look to know how many events there were.
+
+    Args:
+        arrived: the last cell of each patch in which an event arrives.
+        tokens: those that should know.
+
+    Returns:
+        `tokens`; for each, `[tokens, n]`, the arrivals so far and the very first token.
+    """
+    targets = torch.zeros(len(tokens), n, dtype=torch.bool)
+    targets[:, arrived] = arrived <= tokens[:, None]
+    targets[:, 0] = True
+    return tokens, targets

@@ -10,13 +10,13 @@ from torch.nn import functional as F  # noqa: N812
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLTextModel, apply_rotary_pos_emb
 
 from infinipot.embedded.batch import Batch
-from infinipot.embedded.checkpoint import HIDDEN, MAX_POSITION
+from infinipot.embedded.checkpoint import CELLS, HIDDEN, MAX_POSITION
 from infinipot.embedded.pixels import IGNORE, Pixels
-from infinipot.embedded.sequence import NAMED, TALLY, TOLD
+from infinipot.embedded.sequence import HERE, NAMED, TALLY, TOLD
 from infinipot.embedded.world import COLOURS, LONGEST_LIST, PLACES, SHAPES
 
 ELAPSED = 40  # steps of time since the first patch, each a quarter of an octave
-FIRST_WEIGHT = 4  # of the first token beside arrivals in a tally: a head tells n of them as n / (n + 4)
+FIRST_WEIGHT = 4  # of the first token beside arrivals in a tally: it tells n of them as n / (n + 4)
 ARRIVED, COUNTED = (1, 2), (2, 3, 4)  # how many decoder layers arrivals and ordinals are told behind
 _NAMES = [len(COLOURS)] * 2 + [len(SHAPES)] * 2  # classes of two colours and two shapes
 _FOUND = [*_NAMES, *[len(PLACES)] * 2, *[LONGEST_LIST + 1] * 2, *[ELAPSED] * 2]  # two places, ordinals and times, too
@@ -36,6 +36,7 @@ class Probes(nn.Module):
         self.placed = nn.Linear(HIDDEN, len(PLACES) + ELAPSED)  # of a cell, behind the first decoder layer
         self.arrived = nn.ModuleList(nn.Linear(HIDDEN, 2) for _ in ARRIVED)
         self.counted = nn.ModuleList(nn.Linear(HIDDEN, len(PLACES) + LONGEST_LIST + 1) for _ in COUNTED)
+        self.begun = nn.Linear(HIDDEN, 2)  # of a patch's last cell: whether an event arrives in this patch
         self.tallied = nn.Linear(HIDDEN, LONGEST_LIST + 1)  # how many events there were
         self.asked = nn.Linear(HIDDEN, sum(_NAMES) + ELAPSED)  # of a question's last token, before it looks
         # Of a token behind a layer that looks: what two of its heads were to look at, and where and when that was.
@@ -66,10 +67,12 @@ class Probes(nn.Module):
             corner, ordinal = probe(hidden[layer][is_cell]).split([len(PLACES), LONGEST_LIST + 1], -1)
             losses[f"corner{layer}"] = 0.3 * _mean_loss(corner, pixels.corners.where(shown, IGNORE))
             losses[f"ordinal{layer}"] = 0.3 * _mean_loss(ordinal, ordinals)
-        own = batch.looks[:, 2] == TALLY
+        last, arrived = hidden[HERE + 1][is_cell][CELLS**2 - 1 :: CELLS**2], pixels.arrivals.view(-1, CELLS**2).amax(1)
+        losses["begun"] = 0.5 * F.cross_entropy(self.begun(last), arrived)
+        own = (batch.looks[:, 2:] == batch.looks.new_tensor(TALLY)).all(1)
         sequence, token = batch.looks[own, :2].T
         count = (batch.looked_at[own].sum(1) - 1).clamp(max=LONGEST_LIST)
-        losses["tallied"] = 0.5 * _mean_loss(self.tallied(hidden[TALLY + 1][sequence, token]), count)
+        losses["tallied"] = 0.5 * _mean_loss(self.tallied(hidden[NAMED + 1][sequence, token]), count)
         sequence, token, *named = batch.asked.T
         *asked, now = self.asked(hidden[NAMED][sequence, token]).split([*_NAMES, ELAPSED], -1)
         losses["asked"] = torch.stack([_mean_loss(*pair) for pair in zip(asked, named, strict=True)]).mean()
@@ -83,7 +86,7 @@ class Probes(nn.Module):
         self, layer: int, hidden: torch.Tensor, batch: Batch, is_cell: torch.Tensor, times: torch.Tensor
     ) -> torch.Tensor:
         """For the hidden states `[B, n, hidden]` behind a layer that looks, and the steps of time `[B, n]`."""
-        own = batch.looks[:, 2] == layer
+        own = (batch.looks[:, 2] == layer) & (batch.looks[:, 2:] != batch.looks.new_tensor(TALLY)).any(1)
         sequence, token, _, head = batch.looks[own].T
         looked_at = batch.looked_at[own]
 
@@ -136,7 +139,7 @@ def look_loss(decoder: Qwen2_5_VLTextModel, hidden: Sequence[torch.Tensor], batc
                 token = batch.looks[own, 1]
                 scores = queries[clip, head, token] @ keys[clip, head // attention.num_key_value_groups].T
                 scores = (scores * attention.scaling).masked_fill(~batch.mask[clip, 0, token], -torch.inf)
-                if number == TALLY:
+                if (number, head) == TALLY:
                     terms.append(_divergence(scores.log_softmax(-1), batch.looked_at[own]))
                 else:
                     there = scores.masked_fill(~batch.looked_at[own], -torch.inf)

@@ -17,9 +17,10 @@ from infinipot.embedded.checkpoint import CELLS, SYSTEM, TOKENS_PER_SECOND, toke
 from infinipot.embedded.pixels import IGNORE
 from infinipot.embedded.world import COLOURS, SHAPES
 
-# The decoder layers that look: for the same event before; at all that have arrived so far, alike; for what a question
-# names; for what is told next, or is the odd one out; for the latest event.
-AGAIN, TALLY, NAMED, TOLD, LATEST = range(5)
+# The decoder layers that look: for the same event before; at what the own patch shows; for what a question names; for
+# what is told next, or is the odd one out; for the latest event.
+AGAIN, HERE, NAMED, TOLD, LATEST = range(5)
+TALLY = (NAMED, 2)  # layer and head that look at all arrivals so far, alike
 
 
 @dataclass(frozen=True, slots=True)

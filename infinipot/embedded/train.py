@@ -35,7 +35,7 @@ from infinipot.embedded.world import COLOURS, FIRST_TRAINING_SEED, SHAPES
 VISION_STEPS = 3000  # at first the vision tower is trained alone, then everything
 CALM_STEPS = 1000  # at the very first on shapes before still backgrounds
 VISION_CLIPS, VISION_PATCHES = 4, 8  # clips a step, temporal patches each
-CLIPS_A_STEP = {4: 8, 8: 6, 16: 4, 32: 2, 64: 1}  # then, by their temporal patches
+CLIPS_A_STEP = {4: 5, 8: 4, 16: 3, 32: 2, 64: 1}  # then, by their temporal patches
 # Up to which share of that training clips of each of these lengths are how frequent.
 CURRICULUM = (
     (0.25, (0.4, 0.5, 0.1, 0.0, 0.0)),
@@ -225,7 +225,7 @@ def main() -> None:
     """The command line; see the module's docstring."""
     parser = argparse.ArgumentParser(description="Train the embedded model.")
     parser.add_argument("--out", type=Path, required=True, help="folder of the run; an earlier one is resumed")
-    parser.add_argument("--steps", type=int, default=9_500)
+    parser.add_argument("--steps", type=int, default=8_000)
     parser.add_argument("--save-every", type=float, default=3, help="minutes between saves")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)

@@ -6,7 +6,7 @@ import torch
 
 from infinipot.embedded.checkpoint import CELLS
 from infinipot.embedded.pixels import IGNORE, Pixels, join
-from infinipot.embedded.sequence import AGAIN, HERE, TALLY, Sequence, video_token
+from infinipot.embedded.sequence import AGAIN, BEFORE, HERE, TALLY, Sequence, video_token
 
 
 @dataclass(slots=True)
@@ -66,7 +66,8 @@ def collate(sequences: list[Sequence], pixels: list[Pixels]) -> Batch:
         asking = torch.tensor([token for token, *_ in sequence.asked], dtype=torch.long)
         for layer, head, (tokens, targets) in (
             (AGAIN, 0, _again(shown, positions[0, i])),
-            (HERE, 0, _here(shown, cells)),
+            (*HERE, _here(shown, cells)),
+            (BEFORE, 0, _before(cells[:, -1], n)),
             (*TALLY, _tally(arrived, torch.cat([cells[:, -1], asking]), n)),
         ):
             looks.extend((i, token, layer, head) for token in tokens.tolist())
@@ -118,6 +119,19 @@ def _here(shown: torch.Tensor, cells: torch.Tensor) -> tuple[torch.Tensor, torch
     targets = torch.zeros(len(cells), len(shown), dtype=torch.bool).scatter(1, cells, shown[cells] != IGNORE)
     targets[:, 0] = ~targets.any(1)
     return cells[:, -1], targets
+
+
+def _before(last: torch.Tensor, n: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Where the last cell of a patch should look to know what the patch before shows.
+
+    Args:
+        last: `[T]`, the last cell of each patch.
+
+    Returns:
+        `last`; for each, `[T, n]`, the last cell of the patch before, or else the very first token.
+    """
+    before = torch.cat([last.new_zeros(1), last[:-1]])
+    return last, torch.zeros(len(last), n, dtype=torch.bool).scatter(1, before[:, None], True)
 
 
 def _tally(arrived: torch.Tensor, tokens: torch.Tensor, n: int) -> tuple[torch.Tensor, torch.Tensor]:

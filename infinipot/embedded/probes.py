@@ -12,7 +12,7 @@ from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLTextMod
 from infinipot.embedded.batch import Batch
 from infinipot.embedded.checkpoint import CELLS, HIDDEN, MAX_POSITION
 from infinipot.embedded.pixels import IGNORE, Pixels
-from infinipot.embedded.sequence import HERE, NAMED, TALLY, TOLD
+from infinipot.embedded.sequence import AGAIN, BEFORE, NAMED, TALLY, TOLD
 from infinipot.embedded.world import COLOURS, LONGEST_LIST, PLACES, SHAPES
 
 ELAPSED = 40  # steps of time since the first patch, each a quarter of an octave
@@ -36,7 +36,9 @@ class Probes(nn.Module):
         self.placed = nn.Linear(HIDDEN, len(PLACES) + ELAPSED)  # of a cell, behind the first decoder layer
         self.arrived = nn.ModuleList(nn.Linear(HIDDEN, 2) for _ in ARRIVED)
         self.counted = nn.ModuleList(nn.Linear(HIDDEN, len(PLACES) + LONGEST_LIST + 1) for _ in COUNTED)
-        self.begun = nn.Linear(HIDDEN, 2)  # of a patch's last cell: whether an event arrives in this patch
+        # Of a patch's last cell, behind the first layer and the second: whether the second frame shows an event, and
+        # whether one arrives.
+        self.lasted, self.begun = nn.Linear(HIDDEN, 2), nn.Linear(HIDDEN, 2)
         self.tallied = nn.Linear(HIDDEN, LONGEST_LIST + 1)  # how many events there were
         self.asked = nn.Linear(HIDDEN, sum(_NAMES) + ELAPSED)  # of a question's last token, before it looks
         # Of a token behind a layer that looks: what two of its heads were to look at, and where and when that was.
@@ -67,8 +69,10 @@ class Probes(nn.Module):
             corner, ordinal = probe(hidden[layer][is_cell]).split([len(PLACES), LONGEST_LIST + 1], -1)
             losses[f"corner{layer}"] = 0.3 * _mean_loss(corner, pixels.corners.where(shown, IGNORE))
             losses[f"ordinal{layer}"] = 0.3 * _mean_loss(ordinal, ordinals)
-        last, arrived = hidden[HERE + 1][is_cell][CELLS**2 - 1 :: CELLS**2], pixels.arrivals.view(-1, CELLS**2).amax(1)
-        losses["begun"] = 0.5 * F.cross_entropy(self.begun(last), arrived)
+        last, cells = slice(CELLS**2 - 1, None, CELLS**2), (-1, CELLS**2)
+        lasted, arrived = (pixels.lasting == 1).view(cells).any(1).long(), pixels.arrivals.view(cells).amax(1)
+        losses["lasted"] = 0.5 * F.cross_entropy(self.lasted(hidden[AGAIN + 1][is_cell][last]), lasted)
+        losses["begun"] = 0.5 * F.cross_entropy(self.begun(hidden[BEFORE + 1][is_cell][last]), arrived)
         own = (batch.looks[:, 2:] == batch.looks.new_tensor(TALLY)).all(1)
         sequence, token = batch.looks[own, :2].T
         count = (batch.looked_at[own].sum(1) - 1).clamp(max=LONGEST_LIST)

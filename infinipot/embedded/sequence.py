@@ -17,10 +17,11 @@ from infinipot.embedded.checkpoint import CELLS, SYSTEM, TOKENS_PER_SECOND, toke
 from infinipot.embedded.pixels import IGNORE
 from infinipot.embedded.world import COLOURS, SHAPES
 
-# The decoder layers that look: for the same event before; at what the own patch shows; for what a question names; for
-# what is told next, or is the odd one out; for the latest event.
-AGAIN, HERE, NAMED, TOLD, LATEST = range(5)
-TALLY = (NAMED, 2)  # layer and head that look at all arrivals so far, alike
+# The decoder layers that look: for the same event before; at the patch before; for what a question names; for what is
+# told next, or is the odd one out; for the latest event.
+AGAIN, BEFORE, NAMED, TOLD, LATEST = range(5)
+HERE = (AGAIN, 2)  # layer and head that look at what the own patch shows
+TALLY = (NAMED, 2)  # and at all arrivals so far, alike
 
 
 @dataclass(frozen=True, slots=True)

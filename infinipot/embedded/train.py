@@ -35,7 +35,7 @@ from infinipot.embedded.world import COLOURS, FIRST_TRAINING_SEED, SHAPES
 VISION_STEPS = 3000  # at first the vision tower is trained alone, then everything
 CALM_STEPS = 1000  # at the very first on shapes before still backgrounds
 VISION_CLIPS, VISION_PATCHES = 4, 8  # clips a step, temporal patches each
-CLIPS_A_STEP = {4: 5, 8: 4, 16: 3, 32: 2, 64: 1}  # then, by their temporal patches
+CLIPS_A_STEP = {4: 8, 8: 6, 16: 4, 32: 2, 64: 1}  # then, by their temporal patches
 # Up to which share of that training clips of each of these lengths are how frequent.
 CURRICULUM = (
     (0.25, (0.4, 0.5, 0.1, 0.0, 0.0)),

@@ -311,14 +311,14 @@ def test_looks_go_back_to_cells_that_show_the_events_asked_for(seed: int) -> Non
             assert there[0] == 0
             assert len(there) - 1 == new[clip, : token + 1].sum()
             continue
-        if layer == BEFORE:  # the same cell of the patch before
-            earlier = is_cell[clip, :token].nonzero()[: 1 - CELLS**2, 0]  # but for the other cells of its own patch
-            assert there.tolist() == (earlier[-1:].tolist() or [0])
-            continue
-        if (layer, head) == HERE:
+        if (layer, head) in HERE:
             patch = batch.positions[0, clip] == batch.positions[0, clip, token]
             here = (patch & is_cell[clip] & (shown[clip] != IGNORE)).nonzero()[:, 0]
             assert there.tolist() == (here.tolist() or [0])
+            continue
+        if layer == BEFORE:  # the same cell of the patch before
+            earlier = is_cell[clip, :token].nonzero()[: 1 - CELLS**2, 0]  # but for the other cells of its own patch
+            assert there.tolist() == (earlier[-1:].tolist() or [0])
             continue
         assert there.max() < token
         if layer != AGAIN:

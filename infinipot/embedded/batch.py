@@ -66,7 +66,7 @@ def collate(sequences: list[Sequence], pixels: list[Pixels]) -> Batch:
         asking = torch.tensor([token for token, *_ in sequence.asked], dtype=torch.long)
         for layer, head, (tokens, targets) in (
             (AGAIN, 0, _again(shown, positions[0, i])),
-            (*HERE, _here(shown, cells)),
+            *((*head, _here(shown, cells)) for head in HERE),
             (BEFORE, 0, _before(cells[:, -1], n)),
             (*TALLY, _tally(arrived, torch.cat([cells[:, -1], asking]), n)),
         ):

@@ -20,7 +20,7 @@ from infinipot.embedded.world import COLOURS, SHAPES
 # The decoder layers that look: for the same event before; at the patch before; for what a question names; for what is
 # told next, or is the odd one out; for the latest event.
 AGAIN, BEFORE, NAMED, TOLD, LATEST = range(5)
-HERE = (AGAIN, 2)  # layer and head that look at what the own patch shows
+HERE = ((AGAIN, 2), (BEFORE, 2))  # layers and heads that look at what the own patch shows
 TALLY = (NAMED, 2)  # and at all arrivals so far, alike
 
 

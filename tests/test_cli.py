@@ -136,7 +136,7 @@ def test_settings_reach_the_stream() -> None:
             SEEN,
             "--json",
             "--policy",
-            "infinipot-v:combine=two-stage",
+            "infinipot-v:combine=union",
             "--fps",
             "1",
             "--end",
@@ -158,7 +158,7 @@ def test_settings_reach_the_stream() -> None:
         ),
     )
     *_, summary = records(result)
-    assert (summary["policy"], summary["frames"]) == ("infinipot-v:combine=two-stage", 10)
+    assert (summary["policy"], summary["frames"]) == ("infinipot-v:combine=union", 10)
     assert summary["full_tokens"] > 5 * 32
 
 

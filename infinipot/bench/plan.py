@@ -13,10 +13,10 @@ SECONDS, FPS = 64.0, 2.0  # of a stream of the length that the model was trained
 FULL = round(SECONDS * FPS) // 2 * CELLS  # its video tokens
 SHARES = (2, 4, 8, 16, 32)
 DEFAULT = "infinipot-v"
-TWO_STAGE = "infinipot-v:combine=two-stage"
+UNION = "infinipot-v:combine=union"
 POLICIES = (
     DEFAULT,
-    TWO_STAGE,
+    UNION,
     "infinipot-v-reference",
     "tar",
     "van",
@@ -25,7 +25,7 @@ POLICIES = (
     "sliding-window",
     "streaming-llm",
 )
-INFORMED = (DEFAULT, TWO_STAGE, "infinipot-v-reference", "tar", "van")
+INFORMED = (DEFAULT, UNION, "infinipot-v-reference", "tar", "van")
 # Who appears, and how many events; clips take them in turn.
 MIX = (("varied", 3), ("odd", 6), ("varied", 6), ("regulars", 16), ("regulars", 8), ("odd", 12))
 DELAY_SHARE = 8  # delay and kinds are told at 1/8 of the full cache
@@ -64,15 +64,15 @@ class Variant:
 
 
 ABLATIONS = (
-    Variant("TaR and VaN", "union, α=0.5 (default)"),
-    Variant("TaR and VaN", "two-stage, r1=0.125", TWO_STAGE),
+    Variant("TaR and VaN", "two-stage, r1=0.125 (default)"),
+    Variant("TaR and VaN", "union, α=0.5", UNION),
     Variant("TaR and VaN", "TaR alone", "tar"),
     Variant("TaR and VaN", "VaN alone", "van"),
-    *(Variant("α (union)", f"{alpha}", f"{DEFAULT}:alpha={alpha}") for alpha in (0.25, 0.75, 0.9)),
-    *(Variant("r1 (two-stage)", f"{r1}", f"{TWO_STAGE},r1={r1}") for r1 in (0.05, 0.25, 0.5)),
+    *(Variant("α (union)", f"{alpha}", f"{UNION},alpha={alpha}") for alpha in (0.25, 0.75, 0.9)),
+    *(Variant("r1 (two-stage)", f"{r1}", f"{DEFAULT}:r1={r1}") for r1 in (0.05, 0.25, 0.5)),
     Variant("reference", "recent", f"{DEFAULT}:reference=recent"),
-    Variant("reference", "recent, two-stage", f"{TWO_STAGE},reference=recent"),
-    *(Variant("recent patches", f"{share}", f"{DEFAULT}:recent={share}") for share in (0.0, 0.125, 0.5)),
+    Variant("reference", "recent, union", f"{UNION},reference=recent"),
+    *(Variant("recent patches (union)", f"{share}", f"{UNION},recent={share}") for share in (0.0, 0.125, 0.5)),
     Variant("keys", "rotated", f"{DEFAULT}:keys=rotated"),
     Variant("keys", "rotated, TaR alone", "tar:keys=rotated"),
     Variant("coordinates", "guessed", f"{DEFAULT}:coordinates=guessed"),
@@ -117,7 +117,7 @@ QUICK = Size(
     shares=(8, 32),
     ablated=(8,),
     lengths=((60.0, 1), (600.0, 1)),
-    policies=(DEFAULT, TWO_STAGE, "uniform", "sliding-window"),
+    policies=(DEFAULT, UNION, "uniform", "sliding-window"),
     long=(DEFAULT, "sliding-window"),
     variants=ABLATIONS[:4],
     native=600.0,

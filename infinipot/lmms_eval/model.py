@@ -32,7 +32,7 @@ class Infinipot(lmms):
         system_prompt: a system message, or a file that holds it, in place of the task's and the chat template's own.
         max_batch_size: given by lmms-eval; of no account.
         options: options of the policy, which lmms-eval's commas separate from it:
-            `policy=infinipot-v:combine=two-stage,r1=0.2`.
+            `policy=infinipot-v:combine=union,alpha=0.4`.
 
     Raises:
         InfinipotError: settings that cannot be, before the model is loaded wherever that can be told.

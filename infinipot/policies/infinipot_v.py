@@ -39,7 +39,7 @@ class InfiniPotV(Policy):
     name: ClassVar[str] = "infinipot-v"
     paper: ClassVar[str] = "InfiniPot-V, arXiv 2506.15745"
 
-    combine: Literal["two-stage", "union"] = "union"
+    combine: Literal["two-stage", "union"] = "two-stage"
     reference: Reference = "previous"
     r1: Share = 0.125
     alpha: Share = 0.5

@@ -474,10 +474,11 @@ class Stream:
         """
         if self._range is None:
             return
-        after = self._position_after(intake)
-        if after > self._range:
-            limit = self._range - (after - self._memory.cursor.next)
-            self._memory.rebase(target=7 * limit // 8, limit=limit, slow=True)
+        for _ in range(2):  # re-based, what waits may count otherwise
+            after = self._position_after(intake)
+            if after > self._range:
+                limit = self._range - (after - self._memory.cursor.next)
+                self._memory.rebase(target=7 * limit // 8, limit=limit, slow=True)
 
     def _require_positions(self, intake: Intake) -> None:
         """Where a stream does not re-base, a family may work up to some position only."""

@@ -1,6 +1,7 @@
 """The bounded memory against a bookkeeper that remembers every token it was ever given."""
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,8 +12,10 @@ from hypothesis import strategies as st
 from infinipot import policies
 from infinipot.errors import CapError, PolicyError
 from infinipot.memory import LayerShape, Memory, PositionRule, Rotary, StateShape
+from infinipot.memory.positions import Cursor
 from infinipot.memory.rebase import close_gaps, find_gaps
 from infinipot.policies import Policy
+from infinipot.policies.base import Grid
 
 LAYERS, HEADS, DIM = 2, 2, 16
 ROTARY = Rotary(1.0 / 100.0 ** (torch.arange(8) / 8), axes=[0, 0, 1, 1, 1, 2, 2, 2])
@@ -250,21 +253,50 @@ def test_what_stays_of_gaps_is_in_proportion_to_their_time_and_none_grows(gaps, 
         assert (apart <= most.clamp_min(1) + 1).all()
 
 
+@pytest.mark.parametrize("turn", [False, True])
 @pytest.mark.parametrize("pause", [0.0, 3.0])
-def test_positions_tell_time_however_often_they_were_rebased(pause):
+def test_positions_tell_time_however_often_they_were_rebased(pause, turn):
     book = Bookkeeper(cap=4000, policy="random", tokens_per_second=2.0)
     deviations = []
     while len(deviations) < 20:
         book.watch(4, (4, 4), pause=pause, keep=0.8)
+        if turn and len(deviations) == 8:
+            book.turn(3)
+            turn = False
         if book.memory.cursor.next > 1000:
             book.memory.rebase(target=850, limit=1000, slow=True)
             slab, cursor = book.memory.cache.bounded[0].slab, book.memory.cursor
             video = slice(book.memory.text, book.memory.held)
-            place = (slab.origin[video, :, 2] - cursor.base) / (cursor.newest - cursor.base)
+            start = slab.origin[book.memory.text - 1, 0, 2] if cursor.spans == 1 else 3
+            place = (slab.origin[video, :, 2] - start) / (cursor.newest - start)
             deviations.append((place - slab.time[video] / cursor.latest).abs().max().item())
     assert max(deviations) < 0.1
     assert book.memory.cursor.pace < 0.5 or pause == 0
     book.check()
+
+
+@pytest.mark.parametrize("fps", [0.5, 2.0, 3.0, 5.0, 8.0, 30.0])
+def test_a_slowed_video_counts_no_slower_than_two_frames_a_second(fps):
+    rule, grid, rng = PositionRule(tokens_per_second=2.0), Grid(2, 2, 0), np.random.default_rng(0)
+    cursor = replace(Cursor(next=10).after_patch(grid, 0.0, rule), pace=1e-3, started=0.0)
+    times = 2 / fps * (np.arange(1, 400) + rng.uniform(-0.1, 0.1, 399))
+    for time in times:
+        cursor = cursor.after_patch(grid, time, rule)
+    own, slowed = 2.0 * times[-1], cursor.newest - 10
+    assert 0.8 * min(own, 2.0 * len(times)) <= slowed <= own + 1
+
+
+@pytest.mark.parametrize("rule", [PositionRule(), PositionRule(tokens_per_second=2.0), PositionRule(flat=True)])
+def test_rebasing_that_slows_nothing_leaves_the_count_as_it_was(rule):
+    grid, one, other = Grid(2, 2, 0), Cursor(), Cursor()
+    taken = 0
+    for index in range(100):
+        one, other = (cursor.after_patch(grid, 0.4 * index, rule) for cursor in (one, other))
+        if index:
+            other, taken = other.after_rebase(0, 1, rule), taken + 1
+        assert other.next >= one.next - taken
+        assert other.newest == one.newest - taken
+        assert other.latest == one.latest == 0.4 * index
 
 
 def test_only_the_limit_brings_neighbouring_patches_closer_than_they_were():

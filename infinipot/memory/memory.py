@@ -171,14 +171,15 @@ class Memory:
 
         Args:
             target: where the next position should be; it ends above it where the gaps do not give enough.
-            limit: where it must be at the most. Only to meet it do neighbouring patches move closer than they were.
-            slow: whether the video counts on as slowly as what is held does now, so that positions go on telling time.
+            limit: where it must be at the most. To meet it neighbouring patches move as close as they can.
+            slow: whether they may move as close as `PositionRule.closest` before that, and a video of which patches are
+                further apart than this counts on as slowly as what is held does now: so positions go on telling time.
 
         Returns:
             By how much the next position fell.
         """
         usual = max(self.cursor.step, 1)
-        for step, keep_extent in ((min(usual, self.rule.least) if slow else usual, True), (1, True), (1, False)):
+        for step, keep_extent in ((min(usual, self.rule.closest) if slow else usual, True), (1, True), (1, False)):
             gaps = [self._gaps(layer, step, keep_extent) for layer in range(len(self.cache.bounded))]
             before, within = self._common_share(gaps, self.cursor.next - target)
             if self.cursor.next - before - within <= limit:
@@ -275,7 +276,13 @@ class Memory:
             extent = max(self.rule.extent(grid) for grid in self.grids)
             within = min(within, max(0, self.cursor.next - self.cursor.base - extent))
         wanted = min(max(need, 0), before + within)
-        first = max(wanted * before // max(before + within, 1), wanted - within)
+        if self.cursor.base is None:
+            return wanted, 0
+        # What is left is shared out by time, so that one rate holds for the whole stream.
+        cursor, left = self.cursor, self.cursor.next - wanted
+        earlier = (cursor.began - cursor.first) / max(cursor.latest - cursor.first, 1e-9)
+        first = cursor.base - round(left * min(max(earlier, 0.0), 1.0))
+        first = min(max(first, wanted - within, 0), before, wanted)
         return first, wanted - first
 
     def _move(self, slab: Slab, temporal: Tensor, base: Tensor) -> None:

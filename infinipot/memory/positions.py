@@ -46,8 +46,8 @@ class PositionRule:
         return positions / (self.tokens_per_second * pace) if self.tokens_per_second else 0.0
 
     @property
-    def least(self) -> int:
-        """How close neighbouring patches come when positions count slower: as those of two frames a second."""
+    def closest(self) -> int:
+        """How close neighbouring patches come when positions count slower: as those of two frames a second do."""
         return 1 if self.tokens_per_second is None else max(1, round(self.tokens_per_second))
 
     def extent(self, grid: Grid) -> int:
@@ -61,6 +61,7 @@ class Cursor:
 
     Attributes:
         next: the position of the next text token, one past everything so far on any axis.
+        first: time of the stream's first patch, in seconds.
         base: first position of the open vision span; None while no span is open.
         open: whether a video is open: its last patch was given, or its captions, and no other text since.
         began: time of the open span's first patch in seconds, later by the pauses that positions do not tell.
@@ -75,6 +76,7 @@ class Cursor:
     """
 
     next: int = 0
+    first: float = 0.0
     base: int | None = None
     open: bool = False
     began: float = 0.0
@@ -100,11 +102,21 @@ class Cursor:
         """The cursor behind one more temporal patch, in the open vision span or else in a new one."""
         if rule.flat:
             last = self.next + grid.cells
-            return replace(self, next=last, newest=self.next, open=True, patch=self.patch + 1, spans=self.spans + 1)
+            return replace(
+                self,
+                next=last,
+                open=True,
+                first=self.first if self.patch else time,
+                newest=self.next,
+                latest=time,
+                patch=self.patch + 1,
+                spans=self.spans + 1,
+            )
         if self.base is None:
             opened = replace(
                 self,
                 base=self.next,
+                first=self.first if self.patch else time,
                 began=time,
                 origin=self.next,
                 started=time,
@@ -118,7 +130,9 @@ class Cursor:
         offset = rule.offset(self.index, time - self.started, self.pace)
         advance = self.origin + offset - self.newest
         if self.pace < 1 and self.index:
-            advance = max(advance, min(rule.least, rule.offset(1, time - self.latest)))
+            own = rule.offset(self.index, time - self.started)
+            own -= rule.offset(self.index - 1, self.latest - self.started)
+            advance = max(advance, min(rule.closest, own))
         skipped = max(0, advance - rule.longest_gap) if rule.longest_gap else 0
         advance -= skipped
         temporal = self.newest + advance
@@ -139,16 +153,19 @@ class Cursor:
         """The cursor after `before` positions were taken out ahead of the open span and `within` inside it.
 
         Args:
-            slow: whether the span counts on as slowly as what it holds now does, on the whole.
+            slow: whether the span counts on as slowly as what it holds now does, and never faster than before.
         """
-        newest = self.newest - before - within
-        cursor = replace(self, next=self.next - before - within, origin=newest, started=self.latest, newest=newest)
+        gone = before + within
+        cursor = replace(self, next=self.next - gone, origin=self.origin - gone, newest=self.newest - gone)
         if self.base is None:
             return cursor
         base = self.base - before
-        native = rule.offset(1, self.latest - self.began) if slow else 0
-        pace = min(self.pace, max(1, newest - base) / native) if native else self.pace
-        return replace(cursor, base=base, index=1, pace=pace)
+        cursor = replace(cursor, base=base)
+        own = rule.offset(1, self.latest - self.began) if slow else 0
+        told = max(1, cursor.newest - base)
+        if told >= own * self.pace:
+            return cursor
+        return replace(cursor, origin=cursor.newest, started=self.latest, index=1, pace=told / own)
 
 
 def text_positions(start: int, tokens: int) -> Tensor:

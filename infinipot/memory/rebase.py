@@ -111,9 +111,9 @@ def close_gaps(gaps: Gaps, before: int, within: int) -> tuple[Tensor, Tensor]:
 def _taken(removable: Tensor, gaps: Gaps, amount: int) -> Tensor:
     """`[kv_heads, n]`: how much of `amount` is taken out ahead of each slot.
 
-    Of a gap that can give, λ · wait stays, but no less than its least and no more than there was, with one λ for the
-    head: positions a second. What stays in all grows with λ in straight lines between the values at which a gap comes
-    off its least or is whole again.
+    Of a gap that can give, λ · wait stays, but no less than its least and no more than there was, with one λ for these
+    gaps of a head: positions a second. What stays in all grows with λ in straight lines between the values at which a
+    gap comes off its least or is whole again.
 
     Args:
         removable: `[kv_heads, n + 1]`, those positions of the gaps of which `amount` are to go.

@@ -118,6 +118,8 @@ def _taken(removable: Tensor, gaps: Gaps, amount: int) -> Tensor:
     Args:
         removable: `[kv_heads, n + 1]`, those positions of the gaps of which `amount` are to go.
     """
+    if not amount:
+        return torch.zeros_like(gaps.temporal)
     gives = removable > 0
     low, wait = (gaps.least * gives).to(gaps.waits.dtype), gaps.waits.clamp_min(_NO_TIME) * gives
     high = low + removable

@@ -25,7 +25,6 @@ POLICIES = (
     "sliding-window",
     "streaming-llm",
 )
-INFORMED = (DEFAULT, UNION, "infinipot-v-reference", "tar", "van")
 # Who appears, and how many events; clips take them in turn.
 MIX = (("varied", 3), ("odd", 6), ("varied", 6), ("regulars", 16), ("regulars", 8), ("odd", 12))
 DELAY_SHARE = 8  # delay and kinds are told at 1/8 of the full cache

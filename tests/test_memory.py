@@ -1,7 +1,8 @@
 """The bounded memory against a bookkeeper that remembers every token it was ever given."""
 
 from collections import Counter
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from infinipot.memory import LayerShape, Memory, PositionRule, Rotary, StateShap
 from infinipot.memory.positions import Cursor
 from infinipot.memory.rebase import close_gaps, find_gaps
 from infinipot.policies import Policy
-from infinipot.policies.base import Grid
+from infinipot.policies.base import Grid, VideoTokens
 
 LAYERS, HEADS, DIM = 2, 2, 16
 ROTARY = Rotary(1.0 / 100.0 ** (torch.arange(8) / 8), axes=[0, 0, 1, 1, 1, 2, 2, 2])
@@ -403,18 +404,68 @@ def test_a_recurrent_state_goes_back_to_what_was_committed():
         assert all((part == 2.0).all() for part in layer.states())
 
 
+@dataclass(frozen=True)
+class Noting(policies.Random):
+    """Notes of tokens how often it has been asked for notes, and checks what it is shown at every choice."""
+
+    name: ClassVar[str] = "noting"
+    asked: Counter[int] = field(default_factory=Counter)  # by layer
+    first: dict[tuple[int, ...], float] = field(default_factory=dict)  # (layer, head, patch, cell): note
+    failing: set[int] = field(default_factory=set)  # how often notes are asked for when the choice fails
+
+    def note(self, tokens: VideoTokens) -> torch.Tensor:
+        self.asked[tokens.layer] += 1
+        return torch.full(tokens.cell.shape, float(self.asked[tokens.layer]))
+
+    def select(self, tokens: VideoTokens, budget: int) -> torch.Tensor:
+        if self.asked[tokens.layer] in self.failing:
+            raise ZeroDivisionError
+        assert tokens.noted is not None
+        at = zip(tokens.patch.tolist(), tokens.cell.tolist(), tokens.noted.tolist(), strict=True)
+        for head, (patches, cells, notes) in enumerate(at, tokens.first_head):
+            for patch, cell, note in zip(patches, cells, notes, strict=True):
+                assert self.first.setdefault((tokens.layer, head, patch, cell), note) == note
+                assert not self.failing & {int(note)}
+        return super().select(tokens, budget)
+
+
+@pytest.mark.parametrize("caption", [(0, 0), (2, 1)])
+def test_the_first_note_of_a_token_is_the_one_that_counts(caption):
+    """Also where text stands between the tokens, sizes change, heads hold other tokens, or a compression fails."""
+    policy = Noting(failing={3, 7})
+    book = Bookkeeper(1000, policy, caption=caption)
+    for round_, size in enumerate([SIZES[0], SIZES[0], SIZES[2], SIZES[1], SIZES[0], SIZES[2], SIZES[1], SIZES[0]]):
+        book.watch(2, size, pause=0.5, keep=None)
+        if round_ % 3 == 1:
+            book.turn(5)
+        if round_ in (2, 5):
+            recorded, shown = len(book.records), held_parts(book.memory)
+            with pytest.raises(ZeroDivisionError):
+                book.watch(1, size, pause=0.0, keep=0.7)
+            assert all(torch.equal(*pair) for pair in zip(shown, held_parts(book.memory), strict=True))
+            del book.records[recorded:]
+        book.watch(1, size, pause=0.0, keep=0.7)
+        book.check()
+    assert len(set(policy.first.values())) >= 8
+    assert {policy.first[layer, 0, book.memory.cursor.patch - 1, 0] for layer in range(LAYERS)} == {10.0}
+
+
+def held_parts(memory: Memory) -> list[torch.Tensor]:
+    """All that the held slots store, copied."""
+    return [part[: memory.held].clone() for layer in memory.cache.bounded for part in layer.slab.parts()]
+
+
 def test_a_draft_that_is_not_committed_leaves_no_trace():
     book = Bookkeeper()
     book.watch(3, (2, 3), pause=0.0, keep=None)
     memory = book.memory
-    before = [part[: memory.held].clone() for layer in memory.cache.bounded for part in layer.slab.parts()]
+    before = held_parts(memory)
     cursor = memory.cursor
     with pytest.raises(ZeroDivisionError), memory.draft() as draft:
         book.records += [(-1, -1, -1, 0.0)] * 5
         book.write(draft.text(5))
         raise ZeroDivisionError
-    after = [part[: memory.held] for layer in memory.cache.bounded for part in layer.slab.parts()]
-    assert all(torch.equal(one, other) for one, other in zip(before, after, strict=True))
+    assert all(torch.equal(one, other) for one, other in zip(before, held_parts(memory), strict=True))
     assert (memory.cursor, memory.held, memory.filled) == (cursor, 21, 21)
     assert memory.peak == 26
 

@@ -25,6 +25,8 @@ VARIANTS = [
     "tar:reference=recent",
     "tar:keys=rotated",
     "van:pooling=layerwise",
+    "infinipot-v:combine=product,scored=again",
+    "infinipot-v:combine=product,reference=recent,pooling=layerwise",
     "infinipot-v:combine=two-stage,reference=recent",
     "infinipot-v:combine=two-stage,r1=1",
     "infinipot-v:combine=two-stage,r1=0",
@@ -318,8 +320,14 @@ def slow_union(tar: list[float], van: list[float], recent: list[bool], budget: i
     return by_time | best(van, budget - len(by_time), among=past - by_time)
 
 
+def slow_product(tar: list[float], van: list[float], recent: list[bool], budget: int, policy: Any) -> set[int]:
+    new = [1 - x for x in tar if x > -math.inf]
+    usual = sum(new) / max(1, len(new))
+    return best([(1 - x if x > -math.inf else usual) * v**policy.power for x, v in zip(tar, van, strict=True)], budget)
+
+
 SLOW_TAR = {"previous": slow_tar_previous, "recent": slow_tar_recent}
-SLOW_COMBINE = {"two-stage": slow_two_stage, "union": slow_union}
+SLOW_COMBINE = {"product": slow_product, "two-stage": slow_two_stage, "union": slow_union}
 MIXED = ((2, 3), (3, 2), (1, 4))
 
 
@@ -351,13 +359,13 @@ def test_van_is_pooled_7x7x7_then_5x5_then_3_then_not() -> None:
     assert [tuple(2 * side + 1 for side in reach) for reach in REACH] == [(7, 7, 7), (1, 5, 5), (1, 1, 3), (1, 1, 1)]
 
 
-@pytest.mark.parametrize("combine", ["two-stage", "union"])
+@pytest.mark.parametrize("combine", SLOW_COMBINE)
 @pytest.mark.parametrize("reference", ["previous", "recent"])
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.45, 0.9, 1.0])
 @pytest.mark.parametrize("seed", range(4))
-def test_infinipot_v_combines_as_the_paper(combine: str, reference: Any, share: float, seed: int) -> None:
+def test_infinipot_v_combines_as_it_says(combine: str, reference: Any, share: float, seed: int) -> None:
     tokens = random_tokens(seed, sizes=MIXED, patches=12)
-    policy = policies.make("infinipot-v", combine=combine, reference=reference, r1=share, alpha=share)
+    policy = policies.make("infinipot-v", combine=combine, reference=reference, r1=share, alpha=share, power=4 * share)
     redundancy, salience = tar(tokens, reference, 0.25, "unrotated"), van(tokens, "none")
     heads = [*zip(redundancy.tolist(), salience.tolist(), in_recent_patches(tokens, 0.25).tolist(), strict=True)]
     for budget in (15, 27, 37):
@@ -421,7 +429,21 @@ def test_tar_keeps_the_cell_that_moves(reference: str) -> None:
     assert all(set(moving.nonzero().flatten().tolist()) <= tokens for tokens in as_sets(kept))
 
 
-@pytest.mark.parametrize("combine", ["two-stage", "union"])
+def test_a_product_is_scored_once_or_again() -> None:
+    tokens = random_tokens(patches=10)
+    once, again = (policies.make("infinipot-v", combine="product", scored=scored) for scored in ("once", "again"))
+    notes = once.note(tokens)
+    assert notes is not None
+    assert torch.equal(once.select(tokens, 9), highest(notes, 9))
+    assert as_sets(again.select(tokens, 9)) == as_sets(once.select(tokens, 9)), "nothing was noted before"
+    told = replace(tokens, noted=notes.flip(1))
+    assert torch.equal(once.select(told, 9), highest(notes.flip(1), 9))
+    assert as_sets(again.select(told, 9)) == as_sets(again.select(tokens, 9))
+    for other in (again, *(policies.make("infinipot-v", combine=combine) for combine in ("two-stage", "union"))):
+        assert other.note(tokens) is None
+
+
+@pytest.mark.parametrize("combine", SLOW_COMBINE)
 def test_infinipot_v_keeps_a_loud_value_that_is_new(combine: str) -> None:
     still = scene()
     still.values[:, 3] *= 10  # cell 3 of the first patch

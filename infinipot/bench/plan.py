@@ -13,9 +13,11 @@ SECONDS, FPS = 64.0, 2.0  # of a stream of the length that the model was trained
 FULL = round(SECONDS * FPS) // 2 * CELLS  # its video tokens
 SHARES = (2, 4, 8, 16, 32)
 DEFAULT = "infinipot-v"
+TWO_STAGE = "infinipot-v:combine=two-stage"
 UNION = "infinipot-v:combine=union"
 POLICIES = (
     DEFAULT,
+    TWO_STAGE,
     UNION,
     "infinipot-v-reference",
     "tar",
@@ -63,13 +65,17 @@ class Variant:
 
 
 ABLATIONS = (
-    Variant("TaR and VaN", "two-stage, r1=0.125 (default)"),
+    Variant("TaR and VaN", "product (default)"),
+    Variant("TaR and VaN", "product, scored again", f"{DEFAULT}:scored=again"),
+    Variant("TaR and VaN", "two-stage, r1=0.125", TWO_STAGE),
     Variant("TaR and VaN", "union, α=0.5", UNION),
     Variant("TaR and VaN", "TaR alone", "tar"),
     Variant("TaR and VaN", "VaN alone", "van"),
     *(Variant("α (union)", f"{alpha}", f"{UNION},alpha={alpha}") for alpha in (0.25, 0.75, 0.9)),
-    *(Variant("r1 (two-stage)", f"{r1}", f"{DEFAULT}:r1={r1}") for r1 in (0.05, 0.25, 0.5)),
+    *(Variant("power", f"{power}", f"{DEFAULT}:power={power}") for power in (0, 1, 2, 8)),
+    *(Variant("r1 (two-stage)", f"{r1}", f"{TWO_STAGE},r1={r1}") for r1 in (0.05, 0.25, 0.5)),
     Variant("reference", "recent", f"{DEFAULT}:reference=recent"),
+    Variant("reference", "recent, two-stage", f"{TWO_STAGE},reference=recent"),
     Variant("reference", "recent, union", f"{UNION},reference=recent"),
     *(Variant("recent patches (union)", f"{share}", f"{UNION},recent={share}") for share in (0.0, 0.125, 0.5)),
     Variant("keys", "rotated", f"{DEFAULT}:keys=rotated"),
@@ -104,7 +110,7 @@ class Size:
     ablated: tuple[int, ...] = (8, 16)
     lengths: tuple[tuple[float, int], ...] = tuple(zip(LENGTHS, (18, 18, 9, 4), strict=True))
     policies: tuple[str, ...] = POLICIES
-    long: tuple[str, ...] = (DEFAULT, "tar", "uniform", "sliding-window")
+    long: tuple[str, ...] = (DEFAULT, TWO_STAGE, "tar", "uniform", "sliding-window")
     variants: tuple[Variant, ...] = ABLATIONS
     native: float = 3600.0
     moments: int = 4
@@ -116,7 +122,7 @@ QUICK = Size(
     shares=(8, 32),
     ablated=(8,),
     lengths=((60.0, 1), (600.0, 1)),
-    policies=(DEFAULT, UNION, "uniform", "sliding-window"),
+    policies=(DEFAULT, TWO_STAGE, "uniform", "sliding-window"),
     long=(DEFAULT, "sliding-window"),
     variants=ABLATIONS[:4],
     native=600.0,

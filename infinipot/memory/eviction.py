@@ -29,10 +29,12 @@ class Kept:
     Attributes:
         cells: for each layer, `[kv_heads, n]` int64, which of its cells, ascending; n is the same for all.
         patches: the temporal patches whose captions stay.
+        notes: for each layer, `[kv_heads, n]` float32, what the policy noted of those cells, if it does.
     """
 
     cells: list[Tensor]
     patches: frozenset[int] = frozenset()
+    notes: Sequence[Tensor] = ()
 
     @property
     def count(self) -> int:
@@ -53,9 +55,11 @@ def evict(policy: Policy, viewer: Viewer, captions: Sequence[int], budget: int) 
     Raises:
         PolicyError: the policy's choice is not what was asked for.
     """
+    viewer = viewer.noted_by(policy)
     layers = range(len(viewer.layers))
     if not captions:
-        return Kept([_select(policy, viewer.tokens(layer), budget) for layer in layers])
+        everywhere = [_select(policy, viewer.tokens(layer), budget) for layer in layers]
+        return Kept(everywhere, notes=_notes(viewer, everywhere))
     words = Counter(captions)
     patches = sorted(words)
     unit = viewer.grids[-1].cells if policy.whole_patches else 1
@@ -67,7 +71,12 @@ def evict(policy: Policy, viewer: Viewer, captions: Sequence[int], budget: int) 
     room = min(room, int(cells[:, allowed].sum(1).min()))
     lengths = own[:, allowed].sum(1).view(len(viewer.layers), -1).tolist()
     kept, used = _select_among(policy, viewer, patches, allowed, lengths, room - room % unit)
-    return Kept(kept, frozenset(patches[number] for number in used))
+    return Kept(kept, frozenset(patches[number] for number in used), _notes(viewer, kept))
+
+
+def _notes(viewer: Viewer, cells: list[Tensor]) -> list[Tensor]:
+    """What the policy noted of the chosen cells of each layer; nothing if it does not note."""
+    return [viewer.notes[layer].gather(1, chosen) for layer, chosen in enumerate(cells)] if viewer.notes else []
 
 
 def _votes(policy: Policy, viewer: Viewer, patches: list[int], budget: int) -> tuple[Tensor, Tensor]:

@@ -48,6 +48,7 @@ class Memory:
         grids: the grids the video has had, the current one last.
         seen: tokens ever committed: what a cache without eviction would hold.
         compressions, rebases: how often either was done.
+        noted: the newest temporal patch that a policy had seen at the last compression, -1 before the first.
         bytes: what is allocated.
     """
 
@@ -71,6 +72,7 @@ class Memory:
         self.grids: tuple[Grid, ...] = ()
         self.seen = 0
         self.compressions = 0
+        self.noted = -1
         self.rebases = 0
         self.bytes = allocated_bytes(cap, shapes)
         self._ranks = ranks
@@ -148,9 +150,10 @@ class Memory:
 
         stays = all(here.stop == behind.start for here, behind in pairwise([slice(0, 0), *text]))
         indices: list[Tensor] = []
+        notes: Sequence[Tensor] = ()
         if policy is not None and budget is not None:
             kept = evict(policy, self._viewer(_slices(runs, Kind.CELL), draft.cursor), captions, budget)
-            indices = self._rows_of(text, runs, captions, kept)
+            indices, notes = self._rows_of(text, runs, captions, kept), kept.notes
             captions = tuple(patch for patch in captions if patch in kept.patches)
             runs = _joined([(_length(text), Kind.TEXT), (len(captions), Kind.CAPTION), (kept.count, Kind.CELL)])
         elif not stays:
@@ -159,11 +162,15 @@ class Memory:
         with interrupts_held():
             for layer, rows in enumerate(indices):
                 self.cache.rewrite(layer, rows)
+            for layer, noted in enumerate(notes):
+                self.cache.bounded[layer].write_notes(noted)
             self.cache.commit()
             self.runs, self.captions = tuple(runs), captions
             self.turns, self.cursor = turns, draft.cursor
             self.seen += draft.tokens
-            self.compressions += budget is not None
+            if budget is not None:
+                self.compressions += 1
+                self.noted = self.cursor.patch - 1
             on_applied()
 
     def rebase(self, target: int, limit: int, *, slow: bool = False) -> int:
@@ -233,7 +240,7 @@ class Memory:
 
     def _viewer(self, cells: list[slice], cursor: Cursor) -> Viewer:
         newest, across = cursor.patch - 1, cursor.spans > 1
-        return Viewer(self.cache.bounded, self._rotary, cells, self.grids, newest, across, self._ranks)
+        return Viewer(self.cache.bounded, self._rotary, cells, self.grids, newest, across, self.noted, self._ranks)
 
     def _rows_of(self, text: list[slice], runs: Sequence[Run], captions: Sequence[int], kept: Kept) -> list[Tensor]:
         """For each layer the rows of what stays: text, captions, and each head's cells. See `_rows`."""

@@ -15,7 +15,7 @@ from transformers.cache_utils import Cache, CacheLayerMixin, LinearAttentionLaye
 
 from infinipot.errors import CapError
 
-COORDINATE_BYTES = 4 * 4 + 8
+COORDINATE_BYTES, NOTE_BYTES = 4 * 4 + 8, 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +29,8 @@ class LayerShape:
 
     @property
     def slot_bytes(self) -> int:
-        """Bytes of one slot over all KV heads: a key, a value and its coordinates."""
-        return self.kv_heads * (2 * self.head_dim * self.dtype.itemsize + COORDINATE_BYTES)
+        """Bytes of one slot over all KV heads: a key, a value, its coordinates and a policy's note."""
+        return self.kv_heads * (2 * self.head_dim * self.dtype.itemsize + COORDINATE_BYTES + NOTE_BYTES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +60,10 @@ class Slab:
         keys, values: `[cap, kv_heads, head_dim]`.
         origin: `[cap, kv_heads, 4]` int32: temporal patch (-1 for text), cell, temporal position, base position.
         time: `[cap, kv_heads]` float64, seconds of video time.
+        notes: `[cap, kv_heads]` float32, what the policy noted of cells that it has been shown.
     """
 
-    __slots__ = ("keys", "origin", "time", "values")
+    __slots__ = ("keys", "notes", "origin", "time", "values")
 
     def __init__(self, cap: int, shape: LayerShape) -> None:
         rows = (cap, shape.kv_heads)
@@ -72,9 +73,10 @@ class Slab:
         # Apple's GPUs have no float64.
         seconds = torch.float32 if shape.device.type == "mps" else torch.float64
         self.time = torch.empty(*rows, device=shape.device, dtype=seconds)
+        self.notes = torch.zeros(*rows, device=shape.device)
 
-    def parts(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        return self.keys, self.values, self.origin, self.time
+    def parts(self) -> tuple[Tensor, ...]:
+        return self.keys, self.values, self.origin, self.time, self.notes
 
     def gather(self, source: "Slab", rows: Tensor) -> None:
         """Fills the first slots with those of `source` that `rows` `[n, kv_heads]` names: slot · kv_heads + head.
@@ -126,6 +128,10 @@ class BoundedLayer(CacheLayerMixin):
         self.filled = end
         self.peak = max(self.peak, end)
         return self._as_states(self.slab.keys), self._as_states(self.slab.values)
+
+    def write_notes(self, notes: Tensor) -> None:
+        """Stores a policy's notes `[kv_heads, n]` of the last n slots that are filled."""
+        self.slab.notes[self.filled - notes.shape[1] : self.filled] = notes.T
 
     def _as_states(self, rows: Tensor) -> Tensor:
         return rows[: self.filled].transpose(0, 1).unsqueeze(0)

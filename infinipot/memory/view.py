@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -9,7 +10,7 @@ from torch import Tensor
 from infinipot.memory.ranks import ALONE, Ranks
 from infinipot.memory.rotary import Rotary
 from infinipot.memory.storage import BoundedLayer
-from infinipot.policies.base import Grid, VideoTokens
+from infinipot.policies.base import Grid, Policy, VideoTokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +22,10 @@ class Viewer:
         slots: the runs, in order of arrival.
         grids, newest_patch: see `VideoTokens`.
         across_spans: whether cells of one number may differ in row and column position.
+        noted: the newest temporal patch of which the policy has noted what it will, -1 for none.
         ranks: the processes that share the heads.
+        notes: for each layer, `[kv_heads, N]` float32, what the policy noted of all tokens; empty if it does not
+            note, and ahead of that.
     """
 
     layers: Sequence[BoundedLayer]
@@ -30,12 +34,15 @@ class Viewer:
     grids: tuple[Grid, ...]
     newest_patch: int
     across_spans: bool
+    noted: int = -1
     ranks: Ranks = ALONE
+    notes: Sequence[Tensor] = ()
 
     def tokens(self, layer: int) -> VideoTokens:
         """All that one layer holds."""
         bounded = self.layers[layer]
-        keys, values, origin, _ = (_take(part, self.slots).transpose(0, 1) for part in bounded.slab.parts())
+        parts = bounded.slab.keys, bounded.slab.values, bounded.slab.origin
+        keys, values, origin = (_take(part, self.slots).transpose(0, 1) for part in parts)
         heads = torch.arange(bounded.shape.kv_heads, device=bounded.shape.device)
 
         def unrotate(order: Tensor | None = None) -> Tensor:
@@ -52,7 +59,20 @@ class Viewer:
             layers=len(self.layers),
             unrotate=unrotate,
             first_head=self.ranks.number * bounded.shape.kv_heads,
+            noted=self.notes[layer] if self.notes else None,
         )
+
+    def noted_by(self, policy: Policy) -> Self:
+        """The same, with notes of all tokens: of those up to patch `noted` the stored ones, of the others new ones."""
+        notes = []
+        for layer, bounded in enumerate(self.layers):
+            tokens = self.tokens(layer)
+            now = policy.note(tokens)
+            if now is None:
+                return self
+            before = _take(bounded.slab.notes, self.slots).T
+            notes.append(torch.where(tokens.patch > self.noted, now, before))
+        return replace(self, notes=notes)
 
     def part(self, tokens: VideoTokens, head: int, index: Tensor) -> VideoTokens:
         """Of one head of a layer's tokens, those at `index` `[n]` int64, ascending: as if it held no others."""
@@ -62,7 +82,8 @@ class Viewer:
         def unrotate(order: Tensor | None = None) -> Tensor:
             return self._unrotated(bounded, heads, (index if order is None else index[order]).view(1, -1))
 
-        shown = {name: getattr(tokens, name)[head : head + 1, index] for name in ("keys", "values", "patch", "cell")}
+        per_token = ("keys", "values", "patch", "cell", *(["noted"] if self.notes else []))
+        shown = {name: getattr(tokens, name)[head : head + 1, index] for name in per_token}
         return replace(tokens, **shown, unrotate=unrotate, first_head=tokens.first_head + head)
 
     def _unrotated(self, bounded: BoundedLayer, heads: Tensor, order: Tensor | None) -> Tensor:

@@ -46,6 +46,7 @@ class VideoTokens:
             order, `[kv_heads, n]` int64, it gives those tokens in that order: `[kv_heads, n, head_dim]` float32,
             newly allocated and contiguous. Without one it gives them all.
         first_head: number of the first of these heads in its layer: other processes may hold those before it.
+        noted: `[kv_heads, N]` float32, what the policy noted of each token (see `Policy.note`), if it does.
     """
 
     keys: Tensor
@@ -58,6 +59,7 @@ class VideoTokens:
     layers: int
     unrotate: Callable[..., Tensor]
     first_head: int = 0
+    noted: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,14 @@ class Policy(ABC):
         chosen = {option: getattr(self, option) for option in options.hints(type(self))}
         changed = {option: value for option, value in chosen.items() if value != self.defaults().get(option)}
         return ":".join(filter(None, [self.name, ",".join(f"{k}={options.to_text(v)}" for k, v in changed.items())]))
+
+    def note(self, tokens: VideoTokens) -> Tensor | None:
+        """What is to be remembered of tokens as long as they are held, `[kv_heads, N]` float32; None for nothing.
+
+        Asked for ahead of every eviction. Of each token the first note counts, made before anything that came with
+        it or after it was evicted: `VideoTokens.noted`.
+        """
+        return None
 
     @abstractmethod
     def select(self, tokens: VideoTokens, budget: int) -> Tensor:

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from infinipot.policies.base import Grid, Policy, VideoTokens
-from infinipot.policies.options import Share
+from infinipot.policies.options import Exponent, Share
 from infinipot.policies.ranking import highest
-from infinipot.policies.redundancy import Keys, Reference, in_recent_patches, tar
+from infinipot.policies.redundancy import NEW, Keys, Reference, in_recent_patches, tar
 from infinipot.policies.salience import Pooling, van
 
 
@@ -20,12 +20,18 @@ from infinipot.policies.salience import Pooling, van
 class InfiniPotV(Policy):
     """Keeps what time did not make redundant (TaR) and what has the largest values (VaN).
 
-    Of N tokens |C| stay, the budget. All ties go to the later token.
+    Of N tokens |C| stay, the budget. All ties go to the later token. "two-stage" and "union" are the two forms of the
+    literature; "product" is ours.
 
     Options:
-        combine: "two-stage": drop the r1·N tokens of highest TaR (fewer if less than |C| would remain), and
-            of the rest keep the |C| of highest VaN. "union": keep α·|C| by lowest TaR, the recent patches
-            first and always, and fill up with the highest VaN among the others.
+        combine: "product": keep the |C| of highest (1 - TaR) · VaN^power. A token that has nothing to be compared with
+            counts as new as the head's others do on average: more often than not its cell's tokens are gone because
+            they had nothing to say. "two-stage": drop the r1·N tokens of highest TaR (fewer if less than |C| would
+            remain), and of the rest keep the |C| of highest VaN. "union": keep α·|C| by lowest TaR, the recent
+            patches first and always, and fill up with the highest VaN among the others.
+        scored: when a product is made. "once": at a token's first compression. What made it new or redundant may go
+            later, and the less is left the more it is chance what it would be compared with. "again": at each.
+        power: see product. The higher, the more VaN weighs; at 0 TaR alone decides.
         reference: TaR compares with the "previous" token of the cell, or with those of the "recent" patches.
         r1: see two-stage; the default is half of what must go when |C| is ¾ of N.
         alpha: see union.
@@ -39,7 +45,9 @@ class InfiniPotV(Policy):
     name: ClassVar[str] = "infinipot-v"
     paper: ClassVar[str] = "InfiniPot-V, arXiv 2506.15745"
 
-    combine: Literal["two-stage", "union"] = "two-stage"
+    combine: Literal["product", "two-stage", "union"] = "product"
+    scored: Literal["once", "again"] = "once"
+    power: Exponent = 4.0
     reference: Reference = "previous"
     r1: Share = 0.125
     alpha: Share = 0.5
@@ -48,14 +56,31 @@ class InfiniPotV(Policy):
     coordinates: Literal["true", "guessed"] = "true"
     pooling: Pooling = "none"
 
+    def note(self, tokens: VideoTokens) -> Tensor | None:
+        if self.combine == "product" and self.scored == "once":
+            return self._product(*self._scores(tokens))
+        return None
+
     def select(self, tokens: VideoTokens, budget: int) -> Tensor:
-        if self.coordinates == "guessed":
-            tokens = guess_coordinates(tokens)
-        redundancy = tar(tokens, self.reference, self.recent, self.keys)
-        salience = van(tokens, self.pooling)
+        if self.combine == "product" and self.scored == "once" and tokens.noted is not None:
+            return highest(tokens.noted, budget)
+        redundancy, salience = self._scores(tokens)
+        if self.combine == "product":
+            return highest(self._product(redundancy, salience), budget)
         if self.combine == "two-stage":
             return self._two_stage(redundancy, salience, budget)
         return self._union(redundancy, salience, in_recent_patches(tokens, self.recent), budget)
+
+    def _scores(self, tokens: VideoTokens) -> tuple[Tensor, Tensor]:
+        if self.coordinates == "guessed":
+            tokens = guess_coordinates(tokens)
+        return tar(tokens, self.reference, self.recent, self.keys), van(tokens, self.pooling)
+
+    def _product(self, redundancy: Tensor, salience: Tensor) -> Tensor:
+        compared = redundancy > NEW
+        novelty = (1 - redundancy).masked_fill(~compared, 0)
+        usual = novelty.sum(1, keepdim=True) / compared.sum(1, keepdim=True).clamp_min(1)
+        return torch.where(compared, novelty, usual) * salience.pow(self.power)
 
     def _two_stage(self, redundancy: Tensor, salience: Tensor, budget: int) -> Tensor:
         length = redundancy.shape[1]

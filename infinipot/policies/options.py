@@ -1,7 +1,7 @@
 """Options of a policy: which types they have, which values are possible, how they are written as text.
 
 An option is a field of the policy's dataclass, and its annotation says all there is to know of it: a
-`Literal` of names, a `Share`, a `Count`, a `bool`, a `float`. Knows nothing of any particular policy.
+`Literal` of names, a `Share`, a `Count`, an `Exponent`, a `bool`, a `float`. Knows nothing of any particular policy.
 """
 
 import math
@@ -25,6 +25,7 @@ class Between:
 
 Share = Annotated[float, Between(0, 1)]
 Count = Annotated[int, Between(0)]
+Exponent = Annotated[float, Between(0)]
 
 _WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
 

@@ -30,7 +30,7 @@ from infinipot.embedded.lessons import exam, lesson
 from infinipot.embedded.pixels import IGNORE, patchify
 from infinipot.embedded.probes import FIRST_WEIGHT, look_loss
 from infinipot.embedded.scenery import BACKGROUNDS, Footage
-from infinipot.embedded.sequence import AGAIN, BEFORE, HERE, TALLY, Look, Sequence
+from infinipot.embedded.sequence import AGAIN, BEFORE, CHANGE, HERE, TALLY, Look, Sequence
 from infinipot.embedded.world import (
     CASTS,
     COLOURS,
@@ -316,9 +316,14 @@ def test_looks_go_back_to_cells_that_show_the_events_asked_for(seed: int) -> Non
             here = (patch & is_cell[clip] & (shown[clip] != IGNORE)).nonzero()[:, 0]
             assert there.tolist() == (here.tolist() or [0])
             continue
-        if layer == BEFORE:  # the same cell of the patch before
-            earlier = is_cell[clip, :token].nonzero()[: 1 - CELLS**2, 0]  # but for the other cells of its own patch
+        if layer == BEFORE:  # from the first cell of a patch at the last cell of the patch before
+            earlier = is_cell[clip, :token].nonzero()[:, 0]
+            assert len(earlier) % CELLS**2 == 0
             assert there.tolist() == (earlier[-1:].tolist() or [0])
+            continue
+        if (layer, head) == CHANGE:  # from the last cell at the first of the same patch
+            assert there.tolist() == [token - CELLS**2 + 1]
+            assert is_cell[clip, : token + 1].sum() % CELLS**2 == 0
             continue
         assert there.max() < token
         if layer != AGAIN:

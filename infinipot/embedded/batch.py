@@ -6,7 +6,7 @@ import torch
 
 from infinipot.embedded.checkpoint import CELLS
 from infinipot.embedded.pixels import IGNORE, Pixels, join
-from infinipot.embedded.sequence import AGAIN, BEFORE, HERE, TALLY, Sequence, video_token
+from infinipot.embedded.sequence import AGAIN, BEFORE, CHANGE, HERE, TALLY, Sequence, video_token
 
 
 @dataclass(slots=True)
@@ -67,7 +67,8 @@ def collate(sequences: list[Sequence], pixels: list[Pixels]) -> Batch:
         for layer, head, (tokens, targets) in (
             (AGAIN, 0, _again(shown, positions[0, i])),
             *((*head, _here(shown, cells)) for head in HERE),
-            (BEFORE, 0, _before(cells[:, -1], n)),
+            (BEFORE, 0, _at(cells[:, 0], torch.cat([cells.new_zeros(1), cells[:-1, -1]]), n)),
+            (*CHANGE, _at(cells[:, -1], cells[:, 0], n)),
             (*TALLY, _tally(arrived, torch.cat([cells[:, -1], asking]), n)),
         ):
             looks.extend((i, token, layer, head) for token in tokens.tolist())
@@ -121,17 +122,9 @@ def _here(shown: torch.Tensor, cells: torch.Tensor) -> tuple[torch.Tensor, torch
     return cells[:, -1], targets
 
 
-def _before(last: torch.Tensor, n: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Where the last cell of a patch should look to know what the patch before shows.
-
-    Args:
-        last: `[T]`, the last cell of each patch.
-
-    Returns:
-        `last`; for each, `[T, n]`, the last cell of the patch before, or else the very first token.
-    """
-    before = torch.cat([last.new_zeros(1), last[:-1]])
-    return last, torch.zeros(len(last), n, dtype=torch.bool).scatter(1, before[:, None], True)
+def _at(tokens: torch.Tensor, targets: torch.Tensor, n: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """`tokens` `[T]` that look at one token each, of `targets` `[T]`, as `[T, n]`."""
+    return tokens, torch.zeros(len(tokens), n, dtype=torch.bool).scatter(1, targets[:, None], True)
 
 
 def _tally(arrived: torch.Tensor, tokens: torch.Tensor, n: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -12,7 +12,7 @@ from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLTextMod
 from infinipot.embedded.batch import Batch
 from infinipot.embedded.checkpoint import CELLS, HIDDEN, MAX_POSITION
 from infinipot.embedded.pixels import IGNORE, Pixels
-from infinipot.embedded.sequence import AGAIN, BEFORE, NAMED, TALLY, TOLD
+from infinipot.embedded.sequence import AGAIN, BEFORE, CHANGE, NAMED, TALLY, TOLD
 from infinipot.embedded.world import COLOURS, LONGEST_LIST, PLACES, SHAPES
 
 ELAPSED = 40  # steps of time since the first patch, each a quarter of an octave
@@ -36,9 +36,9 @@ class Probes(nn.Module):
         self.placed = nn.Linear(HIDDEN, len(PLACES) + ELAPSED)  # of a cell, behind the first decoder layer
         self.arrived = nn.ModuleList(nn.Linear(HIDDEN, 2) for _ in ARRIVED)
         self.counted = nn.ModuleList(nn.Linear(HIDDEN, len(PLACES) + LONGEST_LIST + 1) for _ in COUNTED)
-        # Of a patch's last cell, behind the first layer and the second: whether the second frame shows an event, and
-        # whether one arrives.
-        self.lasted, self.begun = nn.Linear(HIDDEN, 2), nn.Linear(HIDDEN, 2)
+        # Of a patch's last cell, whether its second frame shows an event; of its first, whether that of the patch before
+        # did; and of the last again, whether one arrives.
+        self.lasted, self.had_lasted, self.begun = (nn.Linear(HIDDEN, 2) for _ in range(3))
         self.tallied = nn.Linear(HIDDEN, LONGEST_LIST + 1)  # how many events there were
         self.asked = nn.Linear(HIDDEN, sum(_NAMES) + ELAPSED)  # of a question's last token, before it looks
         # Of a token behind a layer that looks: what two of its heads were to look at, and where and when that was.
@@ -69,14 +69,21 @@ class Probes(nn.Module):
             corner, ordinal = probe(hidden[layer][is_cell]).split([len(PLACES), LONGEST_LIST + 1], -1)
             losses[f"corner{layer}"] = 0.3 * _mean_loss(corner, pixels.corners.where(shown, IGNORE))
             losses[f"ordinal{layer}"] = 0.3 * _mean_loss(ordinal, ordinals)
-        last, cells = slice(CELLS**2 - 1, None, CELLS**2), (-1, CELLS**2)
+        cells = (-1, CELLS**2)
         lasted, arrived = (pixels.lasting == 1).view(cells).any(1).long(), pixels.arrivals.view(cells).amax(1)
-        losses["lasted"] = 0.5 * F.cross_entropy(self.lasted(hidden[AGAIN + 1][is_cell][last]), lasted)
-        losses["begun"] = 0.5 * F.cross_entropy(self.begun(hidden[BEFORE + 1][is_cell][last]), arrived)
+        had_lasted = lasted.roll(1)
+        had_lasted[(is_cell.sum(1) // CELLS**2).cumsum(0).roll(1) % len(lasted)] = 0  # nothing was before a clip
+        for name, probe, layer, cell, label in (
+            ("lasted", self.lasted, AGAIN, -1, lasted),
+            ("had_lasted", self.had_lasted, BEFORE, 0, had_lasted),
+            ("begun", self.begun, CHANGE[0], -1, arrived),
+        ):
+            states = hidden[layer + 1][is_cell].view(*cells, HIDDEN)[:, cell]
+            losses[name] = 0.5 * F.cross_entropy(probe(states), label)
         own = (batch.looks[:, 2:] == batch.looks.new_tensor(TALLY)).all(1)
         sequence, token = batch.looks[own, :2].T
         count = (batch.looked_at[own].sum(1) - 1).clamp(max=LONGEST_LIST)
-        losses["tallied"] = 0.5 * _mean_loss(self.tallied(hidden[NAMED + 1][sequence, token]), count)
+        losses["tallied"] = 0.5 * _mean_loss(self.tallied(hidden[TALLY[0] + 1][sequence, token]), count)
         sequence, token, *named = batch.asked.T
         *asked, now = self.asked(hidden[NAMED][sequence, token]).split([*_NAMES, ELAPSED], -1)
         losses["asked"] = torch.stack([_mean_loss(*pair) for pair in zip(asked, named, strict=True)]).mean()
@@ -90,7 +97,7 @@ class Probes(nn.Module):
         self, layer: int, hidden: torch.Tensor, batch: Batch, is_cell: torch.Tensor, times: torch.Tensor
     ) -> torch.Tensor:
         """For the hidden states `[B, n, hidden]` behind a layer that looks, and the steps of time `[B, n]`."""
-        own = (batch.looks[:, 2] == layer) & (batch.looks[:, 2:] != batch.looks.new_tensor(TALLY)).any(1)
+        own = (batch.looks[:, 2] == layer) & (batch.looks[:, 3] != dict((CHANGE, TALLY))[layer])
         sequence, token, _, head = batch.looks[own].T
         looked_at = batch.looked_at[own]
 

@@ -20,8 +20,9 @@ from infinipot.embedded.world import COLOURS, SHAPES
 # The decoder layers that look: for the same event before; at the patch before; for what a question names; for what is
 # told next, or is the odd one out; for the latest event.
 AGAIN, BEFORE, NAMED, TOLD, LATEST = range(5)
-HERE = ((AGAIN, 2), (BEFORE, 2))  # layers and heads that look at what the own patch shows
-TALLY = (NAMED, 2)  # and at all arrivals so far, alike
+HERE = ((AGAIN, 2), (BEFORE, 2))  # layers and heads of a patch's last cell that look at what the patch shows,
+CHANGE = (NAMED, 2)  # and at its first cell, which has looked at the patch before
+TALLY = (TOLD, 3)  # and at all arrivals so far, alike
 
 
 @dataclass(frozen=True, slots=True)

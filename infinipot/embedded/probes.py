@@ -36,7 +36,7 @@ class Probes(nn.Module):
         self.placed = nn.Linear(HIDDEN, len(PLACES) + ELAPSED)  # of a cell, behind the first decoder layer
         self.arrived = nn.ModuleList(nn.Linear(HIDDEN, 2) for _ in ARRIVED)
         self.counted = nn.ModuleList(nn.Linear(HIDDEN, len(PLACES) + LONGEST_LIST + 1) for _ in COUNTED)
-        # Of a patch's last cell, whether its second frame shows an event; of its first, whether that of the patch before
+        # Of a patch's last cell, whether its second frame shows an event; of its first, whether that of the one before
         # did; and of the last again, whether one arrives.
         self.lasted, self.had_lasted, self.begun = (nn.Linear(HIDDEN, 2) for _ in range(3))
         self.tallied = nn.Linear(HIDDEN, LONGEST_LIST + 1)  # how many events there were

@@ -429,6 +429,23 @@ class Noting(policies.Random):
         return super().select(tokens, budget)
 
 
+@pytest.mark.parametrize(
+    "notes", [lambda cell: torch.zeros(cell.shape[1]), lambda cell: torch.zeros(cell.shape, dtype=torch.float64)]
+)
+def test_notes_that_are_not_one_float_a_token_are_an_error(notes, monkeypatch):
+    monkeypatch.setattr(policies.Random, "note", lambda self, tokens: notes(tokens.cell))
+    with pytest.raises(PolicyError, match=r"noted .* was asked for"):
+        Bookkeeper().watch(6, (2, 3), pause=0.0, keep=0.5)
+
+
+def test_a_policy_that_begins_to_note_is_asked_about_all_that_is_held():
+    book = Bookkeeper()
+    book.watch(6, (2, 3), pause=0.0, keep=0.5)
+    book.policy = Noting()
+    book.watch(2, (2, 3), pause=0.0, keep=0.9)
+    assert set(book.policy.first.values()) == {1.0}
+
+
 @pytest.mark.parametrize("caption", [(0, 0), (2, 1)])
 def test_the_first_note_of_a_token_is_the_one_that_counts(caption):
     """Also where text stands between the tokens, sizes change, heads hold other tokens, or a compression fails."""

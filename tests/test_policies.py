@@ -321,9 +321,12 @@ def slow_union(tar: list[float], van: list[float], recent: list[bool], budget: i
 
 
 def slow_product(tar: list[float], van: list[float], recent: list[bool], budget: int, policy: Any) -> set[int]:
-    new = [1 - x for x in tar if x > -math.inf]
-    usual = sum(new) / max(1, len(new))
-    return best([(1 - x if x > -math.inf else usual) * v**policy.power for x, v in zip(tar, van, strict=True)], budget)
+    new = [max(1e-4, 1 - x) for x in tar if x > -math.inf]
+    usual = sum(new) / len(new) if new else 1.0
+    return best(
+        [(max(1e-4, 1 - x) if x > -math.inf else usual) * v**policy.power for x, v in zip(tar, van, strict=True)],
+        budget,
+    )
 
 
 SLOW_TAR = {"previous": slow_tar_previous, "recent": slow_tar_recent}
@@ -429,6 +432,24 @@ def test_tar_keeps_the_cell_that_moves(reference: str) -> None:
     assert all(set(moving.nonzero().flatten().tolist()) <= tokens for tokens in as_sets(kept))
 
 
+def test_where_nothing_is_new_a_product_goes_by_value() -> None:
+    """Rounding makes keys that repeat a little more or less alike: that must not decide, nor turn a score negative."""
+    still = scene()
+    values = torch.rand(still.values.shape, generator=torch.Generator().manual_seed(1))
+    values[:, 4] *= 10  # in the first patch, which has nothing to be compared with
+    for tokens in (replace(still, values=values), one_patch(replace(still, values=values))):
+        policy = policies.make("infinipot-v", combine="product")
+        assert as_sets(policy.select(tokens, 5)) == as_sets(policies.make("van").select(tokens, 5))
+        assert (notes := policy.note(tokens)) is not None
+        assert notes.min() >= 0
+
+
+def one_patch(tokens: VideoTokens) -> VideoTokens:
+    """The first patch alone of a scene of six cells."""
+    first = {name: getattr(tokens, name)[:, :6] for name in ("keys", "values", "patch", "cell")}
+    return replace(tokens, **first, newest_patch=0, unrotate=giving(tokens.unrotate()[:, :6]))
+
+
 def test_a_product_is_scored_once_or_again() -> None:
     tokens = random_tokens(patches=10)
     once, again = (policies.make("infinipot-v", combine="product", scored=scored) for scored in ("once", "again"))
@@ -439,7 +460,12 @@ def test_a_product_is_scored_once_or_again() -> None:
     told = replace(tokens, noted=notes.flip(1))
     assert torch.equal(once.select(told, 9), highest(notes.flip(1), 9))
     assert as_sets(again.select(told, 9)) == as_sets(again.select(tokens, 9))
-    for other in (again, *(policies.make("infinipot-v", combine=combine) for combine in ("two-stage", "union"))):
+    recent = policies.make("infinipot-v", combine="product", reference="recent")
+    for other in (
+        again,
+        recent,
+        *(policies.make("infinipot-v", combine=combine) for combine in ("two-stage", "union")),
+    ):
         assert other.note(tokens) is None
 
 

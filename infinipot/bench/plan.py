@@ -110,7 +110,7 @@ class Size:
     ablated: tuple[int, ...] = (8, 16)
     lengths: tuple[tuple[float, int], ...] = tuple(zip(LENGTHS, (18, 18, 9, 4), strict=True))
     policies: tuple[str, ...] = POLICIES
-    long: tuple[str, ...] = (DEFAULT, TWO_STAGE, "tar", "uniform", "sliding-window")
+    long: tuple[str, ...] = (DEFAULT, "tar", "uniform", "sliding-window")
     variants: tuple[Variant, ...] = ABLATIONS
     native: float = 3600.0
     moments: int = 4

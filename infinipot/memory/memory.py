@@ -48,7 +48,7 @@ class Memory:
         grids: the grids the video has had, the current one last.
         seen: tokens ever committed: what a cache without eviction would hold.
         compressions, rebases: how often either was done.
-        noted: the newest temporal patch that a policy had seen at the last compression, -1 before the first.
+        noted: the newest temporal patch of which a policy has noted something, -1 before the first.
         bytes: what is allocated.
     """
 
@@ -168,8 +168,8 @@ class Memory:
             self.runs, self.captions = tuple(runs), captions
             self.turns, self.cursor = turns, draft.cursor
             self.seen += draft.tokens
-            if budget is not None:
-                self.compressions += 1
+            self.compressions += budget is not None
+            if notes:
                 self.noted = self.cursor.patch - 1
             on_applied()
 

@@ -73,7 +73,7 @@ class Slab:
         # Apple's GPUs have no float64.
         seconds = torch.float32 if shape.device.type == "mps" else torch.float64
         self.time = torch.empty(*rows, device=shape.device, dtype=seconds)
-        self.notes = torch.zeros(*rows, device=shape.device)
+        self.notes = torch.zeros(*rows, device=shape.device, dtype=torch.float32)
 
     def parts(self) -> tuple[Tensor, ...]:
         return self.keys, self.values, self.origin, self.time, self.notes

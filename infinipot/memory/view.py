@@ -7,6 +7,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
+from infinipot.errors import PolicyError
 from infinipot.memory.ranks import ALONE, Ranks
 from infinipot.memory.rotary import Rotary
 from infinipot.memory.storage import BoundedLayer
@@ -63,13 +64,22 @@ class Viewer:
         )
 
     def noted_by(self, policy: Policy) -> Self:
-        """The same, with notes of all tokens: of those up to patch `noted` the stored ones, of the others new ones."""
+        """The same, with notes of all tokens: of those up to patch `noted` the stored ones, of the others new ones.
+
+        Raises:
+            PolicyError: the policy's notes are not one float32 a token.
+        """
         notes = []
         for layer, bounded in enumerate(self.layers):
             tokens = self.tokens(layer)
             now = policy.note(tokens)
             if now is None:
                 return self
+            if now.shape != tokens.cell.shape or now.dtype != torch.float32:
+                raise PolicyError(
+                    f"policy {policy.name!r} noted {now.dtype} of shape {tuple(now.shape)}: "
+                    f"float32 of shape {tuple(tokens.cell.shape)} was asked for"
+                )
             before = _take(bounded.slab.notes, self.slots).T
             notes.append(torch.where(tokens.patch > self.noted, now, before))
         return replace(self, notes=notes)

@@ -15,6 +15,8 @@ from infinipot.policies.ranking import highest
 from infinipot.policies.redundancy import NEW, Keys, Reference, in_recent_patches, tar
 from infinipot.policies.salience import Pooling, van
 
+LEAST_NOVELTY = 1e-4  # 1 - TaR below it is rounding: among what is equally redundant VaN decides
+
 
 @dataclass(frozen=True)
 class InfiniPotV(Policy):
@@ -30,7 +32,8 @@ class InfiniPotV(Policy):
             remain), and of the rest keep the |C| of highest VaN. "union": keep α·|C| by lowest TaR, the recent
             patches first and always, and fill up with the highest VaN among the others.
         scored: when a product is made. "once": at a token's first compression. What made it new or redundant may go
-            later, and the less is left the more it is chance what it would be compared with. "again": at each.
+            later, and the less is left the more it is chance what it would be compared with. "again": at each; so it is
+            with recent patches as the reference, too, since a token is recent when it is first seen.
         power: see product. The higher, the more VaN weighs; at 0 TaR alone decides.
         reference: TaR compares with the "previous" token of the cell, or with those of the "recent" patches.
         r1: see two-stage; the default is half of what must go when |C| is ¾ of N.
@@ -57,12 +60,10 @@ class InfiniPotV(Policy):
     pooling: Pooling = "none"
 
     def note(self, tokens: VideoTokens) -> Tensor | None:
-        if self.combine == "product" and self.scored == "once":
-            return self._product(*self._scores(tokens))
-        return None
+        return self._product(*self._scores(tokens)) if self._scores_once else None
 
     def select(self, tokens: VideoTokens, budget: int) -> Tensor:
-        if self.combine == "product" and self.scored == "once" and tokens.noted is not None:
+        if self._scores_once and tokens.noted is not None:
             return highest(tokens.noted, budget)
         redundancy, salience = self._scores(tokens)
         if self.combine == "product":
@@ -71,6 +72,10 @@ class InfiniPotV(Policy):
             return self._two_stage(redundancy, salience, budget)
         return self._union(redundancy, salience, in_recent_patches(tokens, self.recent), budget)
 
+    @property
+    def _scores_once(self) -> bool:
+        return self.combine == "product" and self.scored == "once" and self.reference == "previous"
+
     def _scores(self, tokens: VideoTokens) -> tuple[Tensor, Tensor]:
         if self.coordinates == "guessed":
             tokens = guess_coordinates(tokens)
@@ -78,8 +83,9 @@ class InfiniPotV(Policy):
 
     def _product(self, redundancy: Tensor, salience: Tensor) -> Tensor:
         compared = redundancy > NEW
-        novelty = (1 - redundancy).masked_fill(~compared, 0)
-        usual = novelty.sum(1, keepdim=True) / compared.sum(1, keepdim=True).clamp_min(1)
+        novelty = (1 - redundancy).clamp_min(LEAST_NOVELTY).masked_fill(~compared, 0)
+        count = compared.sum(1, keepdim=True)
+        usual = torch.where(count > 0, novelty.sum(1, keepdim=True) / count.clamp_min(1), 1.0)
         return torch.where(compared, novelty, usual) * salience.pow(self.power)
 
     def _two_stage(self, redundancy: Tensor, salience: Tensor, budget: int) -> Tensor:

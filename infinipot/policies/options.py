@@ -25,7 +25,7 @@ class Between:
 
 Share = Annotated[float, Between(0, 1)]
 Count = Annotated[int, Between(0)]
-Exponent = Annotated[float, Between(0)]
+Exponent = Annotated[float, Between(0, 16)]  # of norms: beyond it float32 may not hold them
 
 _WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
 

@@ -56,6 +56,9 @@ class Observed:
         self.policy, self.prompt = policy, prompt
         self.kept: list[list[torch.Tensor]] = []
 
+    def note(self, tokens: Any) -> torch.Tensor | None:
+        return self.policy.note(tokens)
+
     def select(self, tokens: Any, budget: int) -> torch.Tensor:
         if tokens.layer == 0:
             self.kept.append([])

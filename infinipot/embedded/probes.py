@@ -97,7 +97,9 @@ class Probes(nn.Module):
         self, layer: int, hidden: torch.Tensor, batch: Batch, is_cell: torch.Tensor, times: torch.Tensor
     ) -> torch.Tensor:
         """For the hidden states `[B, n, hidden]` behind a layer that looks, and the steps of time `[B, n]`."""
-        own = (batch.looks[:, 2] == layer) & (batch.looks[:, 3] != dict((CHANGE, TALLY))[layer])
+        own = batch.looks[:, 2] == layer
+        for of_patches in (CHANGE, TALLY):
+            own &= (batch.looks[:, 2:] != batch.looks.new_tensor(of_patches)).any(1)
         sequence, token, _, head = batch.looks[own].T
         looked_at = batch.looked_at[own]
 

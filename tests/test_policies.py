@@ -308,25 +308,30 @@ def best(scores: list[float], count: int, among: set[int] | None = None) -> set[
     return set(sorted(pool, key=lambda i: (scores[i], i), reverse=True)[:count])
 
 
-def slow_two_stage(tar: list[float], van: list[float], recent: list[bool], budget: int, policy: Any) -> set[int]:
+def slow_two_stage(
+    tar: list[float], van: list[float], recent: list[bool], newest: list[bool], budget: int, policy: Any
+) -> set[int]:
     drop = min(round(policy.r1 * len(tar)), len(tar) - budget)
     return best(van, budget, among=best([-x for x in tar], len(tar) - drop))
 
 
-def slow_union(tar: list[float], van: list[float], recent: list[bool], budget: int, policy: Any) -> set[int]:
+def slow_union(
+    tar: list[float], van: list[float], recent: list[bool], newest: list[bool], budget: int, policy: Any
+) -> set[int]:
     now = {i for i, is_recent in enumerate(recent) if is_recent}
     past = set(range(len(tar))) - now
     by_time = now | best([-x for x in tar], max(0, round(policy.alpha * budget) - len(now)), among=past)
     return by_time | best(van, budget - len(by_time), among=past - by_time)
 
 
-def slow_product(tar: list[float], van: list[float], recent: list[bool], budget: int, policy: Any) -> set[int]:
+def slow_product(
+    tar: list[float], van: list[float], recent: list[bool], newest: list[bool], budget: int, policy: Any
+) -> set[int]:
     new = [max(1e-4, 1 - x) for x in tar if x > -math.inf]
     usual = sum(new) / len(new) if new else 1.0
-    return best(
-        [(max(1e-4, 1 - x) if x > -math.inf else usual) * v**policy.power for x, v in zip(tar, van, strict=True)],
-        budget,
-    )
+    scores = [(max(1e-4, 1 - x) if x > -math.inf else usual) * v**policy.power for x, v in zip(tar, van, strict=True)]
+    held = best(scores, int(policy.newest * budget), among={i for i, is_newest in enumerate(newest) if is_newest})
+    return held | best(scores, budget - len(held), among=set(range(len(scores))) - held)
 
 
 SLOW_TAR = {"previous": slow_tar_previous, "recent": slow_tar_recent}
@@ -368,9 +373,11 @@ def test_van_is_pooled_7x7x7_then_5x5_then_3_then_not() -> None:
 @pytest.mark.parametrize("seed", range(4))
 def test_infinipot_v_combines_as_it_says(combine: str, reference: Any, share: float, seed: int) -> None:
     tokens = random_tokens(seed, sizes=MIXED, patches=12)
-    policy = policies.make("infinipot-v", combine=combine, reference=reference, r1=share, alpha=share, power=4 * share)
+    options = {"r1": share, "alpha": share, "power": 4 * share, "newest": share}
+    policy = policies.make("infinipot-v", combine=combine, reference=reference, **options)
     redundancy, salience = tar(tokens, reference, 0.25, "unrotated"), van(tokens, "none")
-    heads = [*zip(redundancy.tolist(), salience.tolist(), in_recent_patches(tokens, 0.25).tolist(), strict=True)]
+    told = redundancy, salience, in_recent_patches(tokens, 0.25), tokens.patch == tokens.newest_patch
+    heads = [*zip(*(part.tolist() for part in told), strict=True)]
     for budget in (15, 27, 37):
         slow = [SLOW_COMBINE[combine](*head, budget, policy) for head in heads]
         assert as_sets(policy.select(tokens, budget)) == slow
@@ -391,6 +398,17 @@ def test_union_always_keeps_the_recent_patches() -> None:
             for budget in (12, 13, 40):
                 assert all(kept >= set(range(36, 48)) for kept in as_sets(policy.select(tokens, budget)))
             assert as_sets(policy.select(tokens, 5)) == [set(range(43, 48))] * 2
+
+
+@pytest.mark.parametrize("scored", ["once", "again"])
+def test_a_product_keeps_the_newest_patch_up_to_a_share(scored: str) -> None:
+    tokens = random_tokens(patches=8, held=1)
+    tokens.values[:, -6:] *= 1e-3  # next to nothing to say
+    tokens = replace(tokens, noted=policies.make("infinipot-v").note(tokens))
+    for budget, newest, kept in ((24, 0.25, 6), (40, 0.5, 6), (12, 0.25, 3), (7, 0.5, 3), (12, 0.0, 0), (5, 1.0, 5)):
+        policy = policies.make("infinipot-v", scored=scored, newest=newest)
+        chosen = as_sets(policy.select(tokens, budget))
+        assert [len(head & set(range(42, 48))) for head in chosen] == [kept] * 2
 
 
 @pytest.mark.parametrize("piece", [1, 7, 32])
@@ -438,7 +456,7 @@ def test_where_nothing_is_new_a_product_goes_by_value() -> None:
     values = torch.rand(still.values.shape, generator=torch.Generator().manual_seed(1))
     values[:, 4] *= 10  # in the first patch, which has nothing to be compared with
     for tokens in (replace(still, values=values), one_patch(replace(still, values=values))):
-        policy = policies.make("infinipot-v", combine="product")
+        policy = policies.make("infinipot-v", newest=0)
         assert as_sets(policy.select(tokens, 5)) == as_sets(policies.make("van").select(tokens, 5))
         assert (notes := policy.note(tokens)) is not None
         assert notes.min() >= 0
@@ -452,7 +470,7 @@ def one_patch(tokens: VideoTokens) -> VideoTokens:
 
 def test_a_product_is_scored_once_or_again() -> None:
     tokens = random_tokens(patches=10)
-    once, again = (policies.make("infinipot-v", combine="product", scored=scored) for scored in ("once", "again"))
+    once, again = (policies.make("infinipot-v", scored=scored, newest=0) for scored in ("once", "again"))
     notes = once.note(tokens)
     assert notes is not None
     assert torch.equal(once.select(tokens, 9), highest(notes, 9))

@@ -73,6 +73,7 @@ ABLATIONS = (
     Variant("TaR and VaN", "VaN alone", "van"),
     *(Variant("α (union)", f"{alpha}", f"{UNION},alpha={alpha}") for alpha in (0.25, 0.75, 0.9)),
     *(Variant("power", f"{power}", f"{DEFAULT}:power={power}") for power in (0, 1, 2, 8)),
+    *(Variant("newest patch, share of |C|", f"{share}", f"{DEFAULT}:newest={share}") for share in (0.0, 0.125, 0.5)),
     *(Variant("r1 (two-stage)", f"{r1}", f"{TWO_STAGE},r1={r1}") for r1 in (0.05, 0.25, 0.5)),
     Variant("reference", "recent", f"{DEFAULT}:reference=recent"),
     Variant("reference", "recent, two-stage", f"{TWO_STAGE},reference=recent"),

@@ -35,6 +35,8 @@ class InfiniPotV(Policy):
             later, and the less is left the more it is chance what it would be compared with. "again": at each; so it is
             with recent patches as the reference, too, since a token is recent when it is first seen.
         power: see product. The higher, the more VaN weighs; at 0 TaR alone decides.
+        newest: of a product, up to this share of |C| is for the newest patch: those of its tokens that score highest
+            stay whatever the others' scores are, since it is against them that the next patch is seen.
         reference: TaR compares with the "previous" token of the cell, or with those of the "recent" patches.
         r1: see two-stage; the default is half of what must go when |C| is ¾ of N.
         alpha: see union.
@@ -51,6 +53,7 @@ class InfiniPotV(Policy):
     combine: Literal["product", "two-stage", "union"] = "product"
     scored: Literal["once", "again"] = "once"
     power: Exponent = 4.0
+    newest: Share = 0.25
     reference: Reference = "previous"
     r1: Share = 0.125
     alpha: Share = 0.5
@@ -64,10 +67,10 @@ class InfiniPotV(Policy):
 
     def select(self, tokens: VideoTokens, budget: int) -> Tensor:
         if self._scores_once and tokens.noted is not None:
-            return highest(tokens.noted, budget)
+            return self._highest_and_newest(tokens.noted, tokens, budget)
         redundancy, salience = self._scores(tokens)
         if self.combine == "product":
-            return highest(self._product(redundancy, salience), budget)
+            return self._highest_and_newest(self._product(redundancy, salience), tokens, budget)
         if self.combine == "two-stage":
             return self._two_stage(redundancy, salience, budget)
         return self._union(redundancy, salience, in_recent_patches(tokens, self.recent), budget)
@@ -87,6 +90,11 @@ class InfiniPotV(Policy):
         count = compared.sum(1, keepdim=True)
         usual = torch.where(count > 0, novelty.sum(1, keepdim=True) / count.clamp_min(1), 1.0)
         return torch.where(compared, novelty, usual) * salience.pow(self.power)
+
+    def _highest_and_newest(self, scores: Tensor, tokens: VideoTokens, budget: int) -> Tensor:
+        newest = tokens.patch == tokens.newest_patch
+        held = highest(scores.masked_fill(~newest, -torch.inf), int(self.newest * budget))
+        return highest(scores.masked_fill(newest & torch.zeros_like(newest).scatter(1, held, True), torch.inf), budget)
 
     def _two_stage(self, redundancy: Tensor, salience: Tensor, budget: int) -> Tensor:
         length = redundancy.shape[1]

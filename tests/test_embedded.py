@@ -276,6 +276,38 @@ def test_short_lessons_are_as_busy_as_short_clips_of_the_exam() -> None:
     assert max(pixels.events.max() for _, pixels in lessons) >= busiest - 1 == 3
 
 
+@settings(max_examples=20)
+@given(st.integers(FIRST_TRAINING_SEED, FIRST_TRAINING_SEED + 10**6), st.sampled_from([8, 32]))
+def test_lessons_hide_tokens_from_later_patches_but_not_that_something_came(seed: int, patches: int) -> None:
+    sequence, pixels = lesson(_TOKENIZER, seed, patches)
+    batch = collate([sequence], [pixels])
+    rows, trunk = torch.arange(len(sequence.ids)), torch.tensor(sequence.branches) == 0
+    cells = sequence.cells()
+    patch_of = {token: number for number, patch in enumerate(cells) for token in patch}
+    arrivals = pixels.arrivals.view(-1, CELLS**2)
+    for token, last in sequence.forgotten.items():
+        assert cells[patch_of[last]][-1] == last
+        assert patch_of[token] < patch_of[last], "seen by all of its own patch, and of the next"
+        sees = batch.mask[0, 0, :, token]
+        assert sees[trunk].tolist() == ((rows >= token) & (rows <= last))[trunk].tolist()
+        assert not sees[last + 1 :].any()
+        arrived = arrivals[patch_of[token]]
+        cell = cells[patch_of[token]].index(token)
+        assert not arrived[cell]
+        assert not (arrived.any() and cell == CELLS**2 - 1)
+
+
+def test_some_lessons_forget_more_at_one_time_than_at_another() -> None:
+    forgotten = []
+    for seed in range(20):
+        sequence, _ = lesson(_TOKENIZER, FIRST_TRAINING_SEED + seed, 32)
+        half = sequence.cells()[16][0]
+        forgotten.append([sum(token < half for token in sequence.forgotten), len(sequence.forgotten)])
+    assert 4 < sum(total == 0 for _, total in forgotten) < 16
+    assert sum(total > 250 for _, total in forgotten) >= 2
+    assert any(total > 100 and early > 2 * (total - early) for early, total in forgotten)
+
+
 def test_an_answer_in_parts_has_the_tokens_of_the_whole(processor: Qwen2_5_VLProcessor) -> None:
     sequence = Sequence(processor.tokenizer)
     text = "circle red top left, square blue, none"
@@ -330,7 +362,7 @@ def test_looks_go_back_to_cells_that_show_the_events_asked_for(seed: int) -> Non
             assert (shown[clip, there] != IGNORE).all()
             continue
         times, event = batch.positions[0, clip], shown[clip, token]
-        before = (shown[clip] == event) & (times < times[token])
+        before = (shown[clip] == event) & (times < times[token]) & batch.mask[clip, 0, token]
         assert there.tolist() == (before.nonzero()[:, 0].tolist() or [0])
 
 

@@ -6,7 +6,7 @@ import torch
 
 from infinipot.embedded.checkpoint import CELLS
 from infinipot.embedded.pixels import IGNORE, Pixels, join
-from infinipot.embedded.sequence import AGAIN, BEFORE, CHANGE, HERE, TALLY, Sequence, video_token
+from infinipot.embedded.sequence import AGAIN, BEFORE, CHANGE, HERE, TALLY, Sequence
 
 
 @dataclass(slots=True)
@@ -42,6 +42,7 @@ def collate(sequences: list[Sequence], pixels: list[Pixels]) -> Batch:
     n = max(len(sequence.ids) for sequence in sequences)
     ids, answers = torch.zeros(len(sequences), n, dtype=torch.long), torch.full((len(sequences), n), IGNORE)
     positions, branches = torch.zeros(3, len(sequences), n, dtype=torch.long), torch.zeros(len(sequences), n)
+    until = torch.full((len(sequences), n), n)  # the last token that sees each
     kinds: list[str] = []
     looks: list[tuple[int, int, int, int]] = []
     looked_at: list[torch.Tensor] = []
@@ -53,7 +54,8 @@ def collate(sequences: list[Sequence], pixels: list[Pixels]) -> Batch:
         own = torch.tensor(sequence.answers)
         answers[i, :length] = torch.where(own == IGNORE, own, own + len(kinds))
         kinds += sequence.kinds
-        cells = (ids[i] == video_token(sequence.tokenizer)).nonzero().view(-1, CELLS**2)  # [T, cells]
+        until[i, list(sequence.forgotten)] = torch.tensor(list(sequence.forgotten.values()), dtype=torch.long)
+        cells = torch.tensor(sequence.cells(), dtype=torch.long).view(-1, CELLS**2)  # [T, cells]
         shown = torch.full((n,), IGNORE)
         shown[cells.flatten()] = pixels[i].events
         for token, look in sequence.looks:
@@ -74,7 +76,11 @@ def collate(sequences: list[Sequence], pixels: list[Pixels]) -> Batch:
             looks.extend((i, token, layer, head) for token in tokens.tolist())
             looked_at.extend(targets)
     seen = (branches[:, None, :] == 0) | (branches[:, None, :] == branches[:, :, None])
-    mask = seen & torch.ones(n, n, dtype=torch.bool).tril()
+    mask = seen & torch.ones(n, n, dtype=torch.bool).tril() & (torch.arange(n)[:, None] <= until[:, None, :])
+    all_looks = torch.tensor(looks, dtype=torch.long).view(-1, 4)
+    targets = torch.stack(looked_at) if looked_at else torch.zeros(0, n, dtype=torch.bool)
+    targets &= mask[all_looks[:, 0], all_looks[:, 1]]
+    seen_at_all = targets.any(1)
     asked = torch.tensor([(i, *about) for i, sequence in enumerate(sequences) for about in sequence.asked]).view(-1, 6)
     return Batch(
         ids,
@@ -82,8 +88,8 @@ def collate(sequences: list[Sequence], pixels: list[Pixels]) -> Batch:
         mask[:, None],
         answers,
         kinds,
-        torch.tensor(looks, dtype=torch.long).view(-1, 4),
-        torch.stack(looked_at) if looked_at else torch.zeros(0, n, dtype=torch.bool),
+        all_looks[seen_at_all],
+        targets[seen_at_all],
         asked,
         join(pixels),
     )

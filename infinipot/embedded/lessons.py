@@ -6,7 +6,7 @@ import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from infinipot.embedded.checkpoint import MAX_POSITION, TOKENS_PER_SECOND
-from infinipot.embedded.pixels import Pixels, see
+from infinipot.embedded.pixels import IGNORE, Pixels, see
 from infinipot.embedded.scenery import BACKGROUNDS
 from infinipot.embedded.sequence import LATEST, NAMED, TOLD, Look, Sequence
 from infinipot.embedded.world import KINDS, NUMBERS, Clip, Event, Question
@@ -15,6 +15,7 @@ MOST_COUNTED = len(NUMBERS) - 1  # from the sixth event on the answer stays "man
 TEXT_ROOM = 150  # positions left for text behind the longest video
 SLOWEST, FASTEST = 0.25, 2.0  # frames a second
 ODD_SHARE = 0.4  # of clips with events enough have an odd one out for sure: the rarest question, and slow to learn
+FORGETFUL_SHARE = 0.6  # of clips lose visual tokens on the way
 ASKED_AT_ONCE, LISTED_AT_ONCE = 13, 2  # turns at one moment of a training clip, and how many of them list
 Moment = tuple[float, float]  # times of the two frames of a temporal patch, in seconds
 
@@ -66,7 +67,10 @@ def lesson(tokenizer: PreTrainedTokenizerBase, seed: int, patches: int) -> tuple
             sequence.turn(question.kind, question.text, question.answer, behind_video=True)
             sequence.resume_video()
             span = k + 1
-    return sequence, see(clip, moments)
+    seen = see(clip, moments)
+    if rng.random() < FORGETFUL_SHARE:
+        _forget(sequence, seen, rng)
+    return sequence, seen
 
 
 def exam(
@@ -99,6 +103,25 @@ def _stops(clip: Clip, moments: list[Moment], rng: np.random.Generator) -> list[
     count = max(1, len(moments) // 24)
     busy = [k for k, pair in enumerate(moments) if any(map(clip.visible, pair))] or [0]
     return [int(rng.choice(busy) if rng.random() < 0.5 else rng.integers(len(moments))) for _ in range(count)]
+
+
+def _forget(sequence: Sequence, pixels: Pixels, rng: np.random.Generator) -> None:
+    """Hides visual tokens from what comes some patches later, at random, more of them at some times than at others.
+
+    So how much there is to see of a time or of an event says nothing about how much there was. Of each event a cell in
+    which it arrives stays, and the last cell of that patch.
+    """
+    cells = np.array(sequence.cells())
+    events, arrivals = (labels.view(cells.shape).numpy() for labels in (pixels.events, pixels.arrivals))
+    knots = 1 - rng.random(rng.integers(2, 6)) ** 3  # mostly all but a few
+    share = np.interp(np.linspace(0, 1, len(cells)), np.linspace(0, 1, len(knots)), knots)[:, None]
+    of_event = rng.random(events.max(initial=0) + 1)
+    gone = rng.random(cells.shape) < np.where(events == IGNORE, share, of_event[events.clip(min=0)])
+    gone &= arrivals == 0
+    gone[:, -1] &= ~arrivals.any(1)
+    delay = int(rng.choice([1, 2, 4, 8]))
+    for patch, goes, last in zip(cells, gone, cells[delay:, -1], strict=False):
+        sequence.forgotten |= dict.fromkeys(patch[goes].tolist(), int(last))
 
 
 def _ask(sequence: Sequence, clip: Clip, at: float, rng: np.random.Generator) -> None:

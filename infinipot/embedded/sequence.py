@@ -53,6 +53,7 @@ class Sequence:
     kinds: list[str] = field(default_factory=list)  # of each answer
     looks: list[tuple[int, Look]] = field(default_factory=list)  # and the tokens that should look so
     asked: list[tuple[int, ...]] = field(default_factory=list)  # the last token of each question, and what it names
+    forgotten: dict[int, int] = field(default_factory=dict)  # tokens, and the last one that sees each
     next_position: int = 0
     base: int = 0  # of the open vision span
     branch_count: int = 0
@@ -74,6 +75,12 @@ class Sequence:
             for column in range(CELLS):
                 self._append(video_token(self.tokenizer), (time, self.base + row, self.base + column))
         self.next_position = max(time, self.base + CELLS - 1) + 1
+
+    def cells(self) -> list[list[int]]:
+        """The visual tokens of each temporal patch."""
+        video = video_token(self.tokenizer)
+        visual = [place for place, token in enumerate(self.ids) if token == video]
+        return [visual[start : start + CELLS**2] for start in range(0, len(visual), CELLS**2)]
 
     def turn(self, kind: str, question: str, answer: str, *, behind_video: bool, looks: Iterable[Look] = ()) -> None:
         """A question and its answer, which is to be learned up to <|im_end|>."""

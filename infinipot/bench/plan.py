@@ -97,7 +97,7 @@ class Size:
         clips: of each background, in the sections at the trained length.
         few: of each background, in the sections that compare many settings or run long.
         shares: of the full cache: 2 for one half.
-        ablated: shares at which options are compared.
+        ablated: shares at which options are compared, and hard: those of the hardest setting.
         lengths: seconds of video, and how many clips of each.
         policies: those that the caps compare; long: those of the long streams, beside the full cache.
         variants: of the ablations.
@@ -109,6 +109,7 @@ class Size:
     few: int = 9
     shares: tuple[int, ...] = SHARES
     ablated: tuple[int, ...] = (8, 16)
+    hard: tuple[int, ...] = (8, 16, 32)
     lengths: tuple[tuple[float, int], ...] = tuple(zip(LENGTHS, (18, 18, 9, 4), strict=True))
     policies: tuple[str, ...] = POLICIES
     long: tuple[str, ...] = (DEFAULT, "tar", "uniform", "sliding-window")
@@ -122,6 +123,7 @@ QUICK = Size(
     few=1,
     shares=(8, 32),
     ablated=(8,),
+    hard=(8,),
     lengths=((60.0, 1), (600.0, 1)),
     policies=(DEFAULT, TWO_STAGE, "uniform", "sliding-window"),
     long=(DEFAULT, "sliding-window"),
@@ -214,7 +216,7 @@ def _hard(size: Size, first_seed: int) -> Iterator[Case]:
         for kind, background in enumerate(("moving", "cuts")):
             seed = first_seed + 1000 * kind + number
             scene = Scene(seed, SECONDS, FPS, HARD_EVENTS, background, "regulars", HARD_CROWD, size.moments)
-            yield from (Case(scene, holder) for holder in _by_share(size.policies, size.ablated))
+            yield from (Case(scene, holder) for holder in _by_share(size.policies, size.hard))
 
 
 def _ablations(size: Size, scenes: Sequence[Scene]) -> Iterator[Case]:

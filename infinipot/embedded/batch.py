@@ -61,9 +61,8 @@ def collate(sequences: list[Sequence], pixels: list[Pixels]) -> Batch:
         for token, look in sequence.looks:
             target = torch.isin(shown, torch.tensor(look.events))
             target[token:] = False
-            if target.any():
-                looks.append((i, token, look.layer, look.head))
-                looked_at.append(target)
+            looks.append((i, token, look.layer, look.head))
+            looked_at.append(target)
         arrived = cells[pixels[i].arrivals.view(cells.shape).any(1), -1]
         asking = torch.tensor([token for token, *_ in sequence.asked], dtype=torch.long)
         for layer, head, (tokens, targets) in (
@@ -80,7 +79,7 @@ def collate(sequences: list[Sequence], pixels: list[Pixels]) -> Batch:
     all_looks = torch.tensor(looks, dtype=torch.long).view(-1, 4)
     targets = torch.stack(looked_at) if looked_at else torch.zeros(0, n, dtype=torch.bool)
     targets &= mask[all_looks[:, 0], all_looks[:, 1]]
-    seen_at_all = targets.any(1)
+    visible = targets.any(1)
     asked = torch.tensor([(i, *about) for i, sequence in enumerate(sequences) for about in sequence.asked]).view(-1, 6)
     return Batch(
         ids,
@@ -88,8 +87,8 @@ def collate(sequences: list[Sequence], pixels: list[Pixels]) -> Batch:
         mask[:, None],
         answers,
         kinds,
-        all_looks[seen_at_all],
-        targets[seen_at_all],
+        all_looks[visible],
+        targets[visible],
         asked,
         join(pixels),
     )

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from infinipot.models import Gathered, Patch
-from infinipot.policies.base import Grid
+from infinipot.tokens import Grid
 
 _NO_GRID = Grid(0, 0, 0)
 

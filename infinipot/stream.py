@@ -19,12 +19,13 @@ from infinipot.budget import Budget, is_whole, make_budget, parse_memory, smalle
 from infinipot.errors import CapError, FrameError, InfinipotError, QuestionError
 from infinipot.generate import greedy
 from infinipot.intake import Intake
-from infinipot.memory import Draft, Memory, allocated_bytes
+from infinipot.memory import Draft, Memory, allocated_bytes, stored_columns
 from infinipot.models import Family, Patch
 from infinipot.models.chat import ANSWER
-from infinipot.policies.base import Grid, Policy
+from infinipot.policies.base import Policy
 from infinipot.settings import check_settings
 from infinipot.stats import Stats, Stopwatch
+from infinipot.tokens import Grid
 from infinipot.video import Frame, ImageLike, as_frame
 
 _DEFAULT_CAP = 4096
@@ -37,8 +38,9 @@ class Stream:
     Or sound: `listen` to it piece by piece.
 
     A call that raises, or that Ctrl-C ends, leaves the stream as it was before the call: at the most, frames that
-    waited for their block have gone into the memory, or positions have been re-based. Asking changes nothing, unless
-    the turn is to be remembered. One call at a time.
+    waited for their block have gone into the memory, or positions have been re-based. What interrupts a call when its
+    frame, or its turn, is already part of the memory does not end that call: the next one raises it, or `close` does.
+    Asking changes nothing, unless the turn is to be remembered. One call at a time.
 
     Args:
         family: the model.
@@ -88,8 +90,9 @@ class Stream:
         rule = family.position_rule()
         self._range = family.position_range if positions == "rebase" and policy.evicts else None
         largest = 3 * self._range // 4 if self._range else _DEFAULT_CAP
-        beside = allocated_bytes(0, shapes)
-        per_token = allocated_bytes(1, shapes) - beside
+        columns = stored_columns(rule, policy.columns)
+        beside = allocated_bytes(0, shapes, columns)
+        per_token = allocated_bytes(1, shapes, columns) - beside
         cap = min(_DEFAULT_CAP, largest) if memory is None else parse_memory(memory, per_token, beside)
         self._budget_of = budget_of
         self._budget = budget_of(cap)
@@ -104,12 +107,16 @@ class Stream:
                 )
             rule = replace(rule, longest_gap=max(1, self._range // (8 * max(block or 0, 8))))
         try:
-            self._memory = Memory(cap, shapes, family.rotary(), rule, self._budget.dialogue, family.ranks)
+            self._memory = Memory(
+                cap, shapes, family.rotary(), rule, self._budget.dialogue, family.ranks, policy.columns
+            )
         except RuntimeError as error:  # torch's word for having no memory left, on any device
-            size = allocated_bytes(cap, shapes) / 2**20
+            size = allocated_bytes(cap, shapes, columns) / 2**20
             raise CapError(f"memory={cap} tokens takes {size:.0f} MiB, which the device does not have") from error
         self._stopwatch = Stopwatch()
         self._closed = False
+        self._deferred: BaseException | None = None
+        self._dense_after = 0  # compressions
         self._busy = threading.Lock()
 
     @torch.inference_mode()
@@ -125,7 +132,7 @@ class Stream:
             FrameError: it is not a picture, or not later than the last frame.
             CapError: the memory is too small for frames of this size, or full and the policy never evicts.
         """
-        with self._alone("video"):
+        with self._alone(self._frames, "video"):
             self._take_in(self._accept(frame, time))
 
     @torch.inference_mode()
@@ -142,7 +149,7 @@ class Stream:
             FrameError: it is no sound, too long, or not behind the last piece.
             CapError: the memory is too small, or full and the policy never evicts.
         """
-        with self._alone("audio"):
+        with self._alone(self._frames, "audio"):
             self._take_in(self._accept_sound(sound, time))
 
     def _take_in(self, given: Frame | Sound) -> None:
@@ -186,8 +193,10 @@ class Stream:
             QuestionError: it is empty, or no frame was watched yet.
             CapError: question and answer do not fit the share of the memory that is reserved for them.
         """
-        with self._alone():
-            return self._answer(question, max_new_tokens, remember, on_text)
+        answers: list[str] = []
+        with self._alone(self._turns):
+            self._answer(question, max_new_tokens, remember, on_text, answers)
+        return answers[0]
 
     def _answer(
         self,
@@ -195,7 +204,8 @@ class Stream:
         max_new_tokens: int | None,
         remember: bool,
         on_text: Callable[[str], None] | None,
-    ) -> str:
+        answers: list[str],
+    ) -> None:
         if not self._memory.held and not self._intake.starts():
             raise QuestionError("there is nothing to ask about yet: watch a frame, or listen, first")
         limit = self._answer_limit(question, max_new_tokens, remember)
@@ -209,22 +219,22 @@ class Stream:
             seen = self._memory.held + draft.tokens
             with self._stopwatch.phase("answer"):
                 if follows_video and self._closing is not None:
-                    parts.append((self._closing, draft.text(len(self._closing), self._intake.time)))
+                    draft.text(len(self._closing), self._intake.time)
+                    parts.append(self._closing)
                 parts.append(self._text(draft, prompt))
                 tokens = greedy(
-                    self._forward(parts),
-                    lambda token: self._forward([self._text(draft, [token])]),
+                    self._forward(draft, parts),
+                    lambda token: self._forward(draft, [self._text(draft, [token])]),
                     self._family.stop_ids,
                     limit,
                     feed_last=remember,
                 )
-                answer = self._spell(tokens, on_text)
+                answers.append(self._spell(tokens, on_text).strip())
             if remember:
                 self._commit(draft, self._emptied(), turn=True)
         self._asked_tokens = seen
         if remember:
             self._stay_in_range(self._intake)
-        return answer.strip()
 
     def check(self, question: str, *, max_new_tokens: int | None = None, remember: bool = False) -> None:
         """Raises what `ask` would raise for a question that cannot be asked at any moment, without asking it."""
@@ -259,6 +269,7 @@ class Stream:
         if not self._closed:
             self._closed = True
             del self._memory
+        self._raise_deferred()
 
     def __enter__(self) -> Self:
         return self
@@ -266,13 +277,19 @@ class Stream:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if kind is not None:
+            self._deferred = None
         self.close()
 
     @contextmanager
-    def _alone(self, modality: str | None = None) -> Iterator[None]:
+    def _alone(self, done: Callable[[], int], modality: str | None = None) -> Iterator[None]:
         """One call at a time: a stream has one memory, and a draft on it is not part of it yet.
 
+        What interrupts a call once its change of the memory has begun is deferred: the change is finished, and there is
+        no way back from it.
+
         Args:
+            done: a number that the call's change changes.
             modality: what the stream has to be of.
         """
         self._require_open()
@@ -285,9 +302,31 @@ class Stream:
                 "the stream is in the middle of another call: one thread at a time, and no call inside"
             )
         try:
-            yield
+            self._memory.settle()
+            self._close_ranks()
+            self._raise_deferred()
+            before = done()
+            try:
+                yield
+            except BaseException as error:
+                self._memory.settle()
+                if done() == before:
+                    raise
+                self._deferred = error
         finally:
             self._busy.release()
+
+    def _frames(self) -> int:
+        return self._intake.frames
+
+    def _turns(self) -> int:
+        return self._memory.turns_ever
+
+    def _raise_deferred(self) -> None:
+        """Raises what interrupted the last call when that could no longer end."""
+        error, self._deferred = self._deferred, None
+        if error is not None:
+            raise error
 
     def _require_open(self) -> None:
         if self._closed:
@@ -334,7 +373,7 @@ class Stream:
             intake = replace(self._emptied(), size=given.size, grid=grid, block=block)
             with self._memory.draft() as draft:
                 if patches:
-                    self._forward(self._lay_out(draft, patches, old))
+                    self._forward(draft, self._lay_out(draft, patches, old))
                 self._commit(draft, intake)
         except BaseException:
             if self._intake.grid is old:
@@ -365,7 +404,7 @@ class Stream:
         with self._memory.draft() as draft:
             parts = self._lay_out(draft, intake.pending)
             with self._stopwatch.phase("prefill"):
-                self._forward(parts)
+                self._forward(draft, parts)
             self._commit(draft, replace(intake, pending=()))
 
     def _commit(self, draft: Draft, intake: Intake, *, turn: bool = False) -> None:
@@ -382,27 +421,34 @@ class Stream:
             self._intake = intake
 
         with self._stopwatch.phase("compress"):
-            evicted = self._memory.compressions
             self._memory.commit(draft, turn=turn, policy=self.policy, keep=keep, on_applied=take)
-            if self.policy.dense_positions and self._memory.compressions > evicted:
-                self._memory.rebase(target=0, limit=self._memory.cursor.next)
+            self._close_ranks()
+
+    def _close_ranks(self) -> None:
+        """Re-assigns positions without gaps after a compression, where the policy is one that does."""
+        if self.policy.dense_positions and self._dense_after != self._memory.compressions:
+            self._memory.rebase(target=0, limit=self._memory.cursor.next)
+            self._dense_after = self._memory.compressions
 
     # What the model sees
 
-    def _lay_out(self, draft: Draft, patches: Sequence[Patch], grid: Grid | None = None) -> list[tuple[Tensor, Tensor]]:
-        """Embeddings `[n, hidden]` and positions `[3, n]` of patches of one grid, behind the text that opens them."""
+    def _lay_out(self, draft: Draft, patches: Sequence[Patch], grid: Grid | None = None) -> list[Tensor]:
+        """Embeddings `[n, hidden]` of patches of one grid, behind the text that opens them; the draft takes them up."""
         if not patches:
             return []
         lead = self._lead(not draft.cursor.open)
-        parts = [(self._family.embed(lead), draft.text(len(lead), patches[0].starts[0]))] if lead else []
+        parts = []
+        if lead:
+            draft.text(len(lead), patches[0].starts[0])
+            parts.append(self._family.embed(lead))
         with self._stopwatch.phase("vision"):
             features = self._family.encode(patches).split([patch.tokens for patch in patches])
         for patch, tokens in zip(patches, features, strict=True):
             number, opens = draft.cursor.patch, not draft.cursor.open
             before, after = self._family.caption_ids(patch.times, number, opens=opens)
             rows = [self._family.embed(before), tokens, self._family.embed(after)]
-            where = draft.video(grid or self._intake.grid, patch.starts, len(before), len(after))
-            parts.append((self._family.join(rows), where))
+            draft.video(grid or self._intake.grid, patch.starts, len(before), len(after))
+            parts.append(self._family.join(rows))
         return parts
 
     def _lead(self, closed: bool) -> list[int]:
@@ -411,14 +457,13 @@ class Stream:
             return self._opening
         return self._reopening if closed else []
 
-    def _text(self, draft: Draft, ids: Sequence[int]) -> tuple[Tensor, Tensor]:
-        return self._family.embed(ids), draft.text(len(ids), self._intake.time)
+    def _text(self, draft: Draft, ids: Sequence[int]) -> Tensor:
+        draft.text(len(ids), self._intake.time)
+        return self._family.embed(ids)
 
-    def _forward(self, parts: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
-        """Runs the model over parts in a row; returns the logits behind them, `[vocab]`."""
-        embeddings = self._family.join([rows for rows, _ in parts])
-        positions = torch.cat([where for _, where in parts], -1)
-        return self._family.forward(embeddings, positions, self._memory.cache)
+    def _forward(self, draft: Draft, parts: Sequence[Tensor]) -> Tensor:
+        """Runs the model over what a draft took up last, embeddings in a row; returns the logits behind, `[vocab]`."""
+        return self._family.forward(self._family.join(parts), self._memory.step(draft))
 
     def _spell(self, tokens: Iterable[int], on_text: Callable[[str], None] | None) -> str:
         """The text of tokens as they come, in pieces that end between letters."""

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from conftest import pictures
+from conftest import pictures, slots
 
 import infinipot
 from infinipot import Frame, Model, ModelError
@@ -29,10 +29,17 @@ def play(model: Model, policy: str, frames: int) -> dict[str, Any]:
             if number % (frames // 3) == 9:
                 stream.ask(QUESTIONS[number % 3], max_new_tokens=3, remember=number > 15)
         memory, stats = stream._memory, stream.stats()
-        origins = torch.stack([layer.slab.origin[: memory.held].clone() for layer in memory.cache.bounded])
+        layers = [slots(memory, layer) for layer in range(memory.layers)]
+        origins = torch.stack([torch.stack([own.patch, own.cell, own.temporal, own.base], -1) for own in layers])
     del family.forward, family.detokenize
     counts = {"compressions": stats.compressions, "rebases": stats.rebases, "next": memory.cursor.next}
-    return {"said": said, "logits": torch.stack(logits), "origins": origins, "captions": memory.captions, **counts}
+    return {
+        "said": said,
+        "logits": torch.stack(logits),
+        "origins": origins,
+        "captions": sorted(memory.captions),
+        **counts,
+    }
 
 
 def run(folder: Path) -> None:

@@ -1,19 +1,20 @@
 """The contract of every family with every policy. A new family gets all of it by its registry line and its builder."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from conftest import Boom, fail_at, give, given, held, pictures, same
+from conftest import Boom, fail_at, give, given, held, pictures, same, slots
 from families import omni_processor
 from transformers import Qwen3VLVideoProcessor
 from video_files import encode
 
 import infinipot
 from infinipot import Frame, FrameError, Model, Stream, policies
-from infinipot.memory import Memory
+from infinipot.memory import LayerShape, Memory
 from infinipot.memory.draft import NOWHERE
 from infinipot.models.qwen2_5_omni import Qwen25Omni
 from infinipot.models.qwen3_vl import Qwen3VL
@@ -69,34 +70,30 @@ def recited(logits: torch.Tensor, step: Callable, stop: set[int], limit: int, *,
 
 def by_coordinates(stream: Stream) -> dict[tuple[int, int, int], tuple[torch.Tensor, ...]]:
     """Where each video token of the first layer comes from: (head, patch, cell), or the place in a patch's caption as
-    a number below zero; and its key, value, temporal and base position and time."""
-    memory = stream._memory
+    a number below zero; and its key, ahead of any rotation, value and time."""
+    memory, own = stream._memory, slots(stream._memory)
     tokens = {}
-    slab = memory.cache.bounded[0].slab
     words: dict[tuple[int, int], int] = {}
-    for slot in range(memory.text, memory.held):
-        for head in range(slab.keys.shape[1]):
-            patch, cell, temporal, base = slab.origin[slot, head].tolist()
+    for head in range(len(own.patch)):
+        for slot in range(memory.text, memory.held):
+            patch, cell = int(own.patch[head, slot]), int(own.cell[head, slot])
             if cell == NOWHERE:
                 words[head, patch] = cell = words.get((head, patch), 0) - 1
             assert (head, patch, cell) not in tokens, "no token is held twice"
-            key, value = slab.keys[slot, head], slab.values[slot, head]
-            tokens[head, patch, cell] = key, value, temporal, base, slab.time[slot, head].item()
+            tokens[head, patch, cell] = own.raw[head, slot], own.values[head, slot], own.time[head, slot].item()
     return tokens
 
 
 def check_coordinates(stream: Stream, whole: Stream) -> None:
     """Every token held is the one that a stream without eviction holds at its coordinates.
 
-    The first layer's keys and values do not depend on what was evicted; keys are compared where their positions are.
+    The first layer's keys and values do not depend on what was evicted.
     """
     mine, theirs = by_coordinates(stream), by_coordinates(whole)
-    rotary = stream._family.rotary()
-    for where, (key, value, temporal, base, time) in mine.items():
-        their_key, their_value, *their_position, their_time = theirs[where]
+    for where, (key, value, time) in mine.items():
+        their_key, their_value, their_time = theirs[where]
         torch.testing.assert_close(value, their_value, atol=1e-4, rtol=0)
-        before, after = (tuple(torch.tensor(at) for at in position) for position in (their_position, (temporal, base)))
-        torch.testing.assert_close(key, rotary.move_(their_key.clone(), before, after), atol=1e-3, rtol=0)
+        torch.testing.assert_close(key, their_key, atol=1e-4, rtol=0)
         assert time == their_time
 
 
@@ -132,25 +129,26 @@ def test_a_long_video_in_a_small_memory(model, policy, whole):
 
 
 @torch.inference_mode()
-def test_keys_move_as_the_model_would_have_made_them(model):
-    """One token at two places: its key is moved from the one to what the model writes at the other."""
+@pytest.mark.parametrize(("temporal", "base"), [(5, 5), (90, 40), (90, 5)])
+def test_keys_are_read_as_the_model_would_have_made_them(model, temporal, base):
+    """One token at some place: its key is what the model's own forward, without a memory, writes there."""
     family, row = model.family, model.family.embed([5])
-    rotary, rule = family.rotary(), family.position_rule()
+    rule, decoder = family.position_rule(), family.language_model
+    where = [temporal] * 3 if rule.flat else [temporal, base + 1, base + 2]
+    place = torch.tensor(where).view(3, 1)
+    own = decoder(inputs_embeds=row[None], position_ids=place[:1] if rule.flat else place[:, None], use_cache=True)
+    layer = next(number for number, shape in enumerate(family.layer_shapes()) if isinstance(shape, LayerShape))
+    expected = own.past_key_values.layers[layer].keys[0]
 
-    def key_at(temporal: int, base: int) -> torch.Tensor:
-        where = [temporal] * 3 if rule.flat else [temporal, base + 1, base + 2]
-        memory = Memory(4, family.layer_shapes(), rotary, rule)
-        with memory.draft():
-            family.forward(row, torch.tensor(where).view(3, 1), memory.cache)
-            return memory.cache.bounded[0].slab.keys[0].clone()
-
-    places = [(torch.tensor(temporal), torch.tensor(base)) for temporal, base in ((5, 5), (90, 40), (90, 5))]
-    for before in places:
-        for after in places:
-            moved = rotary.move_(key_at(*map(int, before)), before, after)
-            torch.testing.assert_close(moved, key_at(*map(int, after)), atol=1e-4, rtol=0)
-            straight = [rotary.unrotate_(key_at(*map(int, place)), *place) for place in (before, after)]
-            torch.testing.assert_close(*straight, atol=1e-4, rtol=0)
+    memory = Memory(4, family.layer_shapes(), family.rotary(), rule)
+    with memory.draft() as draft:
+        draft.text(1)
+        draft.origins[0].positions[:] = place
+        draft.cursor = replace(draft.cursor, next=100)
+        step = memory.step(draft)
+        family.forward(row, step)
+        turned, _ = step.read(layer)
+        torch.testing.assert_close(memory.rotary.to_model(turned), expected, atol=1e-4, rtol=0)
 
 
 def test_interleaved_streams_answer_as_each_does_alone(model, policy):

@@ -40,9 +40,9 @@ def test_half_precision_watches_compresses_rebases_and_answers(dtype):
         stats = stream.stats()
         assert stats.compressions > 10
         assert stats.rebases > 0
-        slab = stream._memory.cache.bounded[0].slab
-        assert slab.keys.dtype == getattr(torch, dtype)
-        assert slab.keys[: stats.tokens].isfinite().all()
+        (group,) = stream._memory.groups
+        assert group.keys.dtype == getattr(torch, dtype)
+        assert group.keys[:, : stats.tokens].isfinite().all()
 
 
 def test_attention_implementations_agree():

@@ -7,11 +7,12 @@ import pytest
 import torch
 from conftest import build
 from test_memory import FLAT, Bookkeeper
+from test_policies import select
 
 from infinipot import policies
 from infinipot.memory import Draft, PositionRule
 from infinipot.memory.positions import Cursor
-from infinipot.policies.base import Grid, VideoTokens
+from infinipot.tokens import Grid, VideoTokens
 
 SOUNDS = [("silence", 30), ("word", 4), ("silence", 25), ("horn", 12), ("silence", 29)]
 
@@ -28,27 +29,26 @@ def heard(loudness: dict[str, float]) -> VideoTokens:
     patch = torch.arange(len(sound), dtype=torch.int32).unsqueeze(0)
     values = torch.tensor([loudness[name] for name in names]).view(1, -1, 1).expand(1, -1, 16)
     return VideoTokens(
-        keys=raw.unsqueeze(0),
-        values=values,
         patch=patch,
         cell=torch.zeros_like(patch),
         grids=(Grid(1, 1, 0),),
         newest_patch=len(sound) - 1,
-        layer=0,
+        layer=[0],
         layers=1,
-        unrotate=lambda order=None: raw.unsqueeze(0) if order is None else raw[order],
+        head=[0],
+        read={"keys": raw.unsqueeze(0), "rotated": raw.unsqueeze(0), "values": values}.__getitem__,
     )
 
 
 def test_tar_keeps_where_a_sound_begins():
     tokens = heard(dict.fromkeys(("silence", "word", "horn"), 1.0))
-    kept = policies.make("tar:reference=previous").select(tokens, len(SOUNDS))
+    kept = select("tar:reference=previous", tokens, len(SOUNDS))
     starts = torch.tensor([tokens for _, tokens in SOUNDS]).cumsum(0) - torch.tensor([n for _, n in SOUNDS])
     assert kept.sort().values.tolist() == [starts.tolist()]
 
 
 def test_van_keeps_what_is_loud():
-    kept = policies.make("van").select(heard({"silence": 0.1, "word": 2.0, "horn": 3.0}), 16)
+    kept = select("van", heard({"silence": 0.1, "word": 2.0, "horn": 3.0}), 16)
     assert kept.sort().values.tolist() == [[*range(30, 34), *range(59, 71)]]
 
 

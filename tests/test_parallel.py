@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 import pytest
 import torch
-from conftest import pictures
+from conftest import pictures, slots
 from families import BUILDERS
 from processes import FRAMES, POLICIES, QUESTIONS, play
 from video_files import encode
@@ -22,8 +22,8 @@ import infinipot
 from infinipot import ModelError, embedded
 from infinipot.memory import ALONE, LayerShape, Memory, PositionRule, Ranks, Rotary
 from infinipot.policies import Policy
-from infinipot.policies.base import VideoTokens
 from infinipot.policies.ranking import highest
+from infinipot.tokens import VideoTokens
 
 
 @pytest.fixture(scope="module")
@@ -67,10 +67,10 @@ def test_two_processes_hold_and_say_what_one_does(folder, processes, name, polic
     assert alone["rebases"] > 0
     assert bool(alone["captions"]) == (name == "qwen3_vl")
     first, second = (results[f"{name} {policy}"] for results in processes)
-    # [layers, held, kv_heads, 4]: patch, cell and positions of every token that a head holds
+    # [layers, kv_heads, held, 4]: patch, cell and positions of every token that a head holds
     torch.testing.assert_close(first.pop("logits"), expected := alone.pop("logits"), atol=1e-4, rtol=0)
     torch.testing.assert_close(second.pop("logits"), expected, atol=1e-4, rtol=0)
-    assert torch.equal(torch.cat([first.pop("origins"), second.pop("origins")], 2), alone.pop("origins"))
+    assert torch.equal(torch.cat([first.pop("origins"), second.pop("origins")], 1), alone.pop("origins"))
     assert first == second == alone
 
 
@@ -81,8 +81,8 @@ class Parity(Policy):
     name: ClassVar[str] = "parity"
 
     def select(self, tokens: VideoTokens, budget: int) -> torch.Tensor:
-        head = tokens.first_head + torch.arange(len(tokens.patch)).unsqueeze(1)
-        return highest((tokens.patch % 2 == head % 2).float(), budget)
+        head = torch.tensor(tokens.head).unsqueeze(1)
+        return highest((tokens.patch % 2 == head % 2).float(), budget, tokens.arrival)
 
 
 class Peer:
@@ -106,7 +106,7 @@ def compressed(heads: int, ranks: Ranks | Peer) -> Memory:
     with memory.draft() as draft:
         for time in range(4):
             draft.patch(grid, time, before=2)
-        memory.cache.update(*torch.zeros(2, 1, heads, draft.tokens, 4), 0)
+        memory.step(draft).write(0, *torch.zeros(2, heads, draft.tokens, 4))
         memory.commit(draft, policy=Parity(), keep=lambda text, video: 150)
     return memory
 
@@ -116,12 +116,14 @@ def test_a_caption_stays_in_all_processes_if_one_holds_cells_of_its_patch():
     with ThreadPoolExecutor(2) as threads:
         peers = list(threads.map(lambda number: compressed(1, Peer(number, table, barrier)), range(2)))
     alone = compressed(2, ALONE)
-    cells = [set(peer.video_tokens(0).patch.unique().tolist()) for peer in peers]
+    cells = [set(peer.video_tokens().patch.unique().tolist()) for peer in peers]
     assert cells == [{0, 2, 3}, {1, 2, 3}]
     assert sorted(set(alone.captions)) == [0, 1, 2, 3]
     assert [peer.captions for peer in peers] == [alone.captions] * 2
-    origins = [memory.cache.bounded[0].slab.origin[: memory.held] for memory in (*peers, alone)]
-    assert torch.equal(torch.cat(origins[:2], 1), origins[2])
+    held = [slots(memory) for memory in (*peers, alone)]
+    for name in ("patch", "cell", "temporal", "base"):
+        first, second, both = (getattr(own, name) for own in held)
+        assert torch.equal(torch.cat([first, second]), both)
 
 
 def test_heads_that_processes_cannot_share_are_an_error_before_any_work(processes):

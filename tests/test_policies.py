@@ -13,11 +13,12 @@ from torch import Tensor
 
 from infinipot import policies
 from infinipot.errors import CapError, PolicyError
-from infinipot.policies import Grid, Policy, VideoTokens
+from infinipot.policies import Policy
 from infinipot.policies.infinipot_v import guess_coordinates
 from infinipot.policies.ranking import highest
 from infinipot.policies.redundancy import in_recent_patches, recent_patches, tar
 from infinipot.policies.salience import REACH, van
+from infinipot.tokens import Grid, NewTokens, VideoTokens, take
 
 HEAD_DIM = 8
 VARIANTS = [
@@ -40,15 +41,33 @@ VARIANTS = [
 ]
 EVICTING = [kind.name for kind in policies.available() if kind.evicts] + VARIANTS
 every_policy = pytest.mark.parametrize("spec", EVICTING)
+PARTS = ("keys", "values", "rotated", "patch", "cell")
 
 
-def giving(plain: Tensor) -> Callable[..., Tensor]:
-    """What `VideoTokens.unrotate` is, for keys whose rotation was never done."""
+def changed(tokens: VideoTokens, **given: Any) -> VideoTokens:
+    """The same tokens with other keys, values, rotated keys or anything else."""
+    states = {name: given.pop(name, getattr(tokens, name)) for name in ("keys", "values", "rotated")}
+    return replace(tokens, read=states.__getitem__, **given)
 
-    def unrotate(order: Tensor | None = None) -> Tensor:
-        return plain.clone() if order is None else plain.gather(1, order[..., None].expand(-1, -1, plain.shape[2]))
 
-    return unrotate
+def shown(policy: Policy, tokens: VideoTokens) -> VideoTokens:
+    """The tokens with the policy's columns, measured as if they had come one after the other and all had stayed."""
+    latest = torch.full(tokens.shape, -1)
+    for row, order in enumerate(tokens.in_order().tolist()):
+        last: dict[int, int] = {}
+        for place in order:
+            cell = int(tokens.cell[row, place])
+            latest[row, place], last[cell] = last.get(cell, -1), place
+    states = {name: getattr(tokens, name) for name in ("keys", "values", "rotated")}
+    states["previous"] = take(tokens.keys, latest.clamp_min(0))
+    plain = {field.name: getattr(tokens, field.name) for field in fields(tokens)}
+    new = NewTokens(**plain | {"read": states.__getitem__}, has_previous=latest >= 0)
+    return replace(tokens, columns=policy.measure(new))
+
+
+def select(policy: Policy | str, tokens: VideoTokens, budget: int) -> Tensor:
+    policy = policies.make(policy)
+    return policy.select(shown(policy, tokens), budget)
 
 
 def turned(keys: Tensor, patch: Tensor) -> Tensor:
@@ -66,8 +85,9 @@ def video_tokens(
 ) -> VideoTokens:
     """Tokens whose keys without rotation are `plain`."""
     where = {"newest_patch": int(patch.max()), "layer": 0, "layers": 4} | where
-    patch, cell = patch.int(), cell.int()
-    return VideoTokens(turned(plain, patch), values, patch, cell, grids, unrotate=giving(plain), **where)
+    patch, cell, layer = patch.int(), cell.int(), [where.pop("layer")] * len(patch)
+    states = {"keys": plain, "values": values, "rotated": turned(plain, patch)}
+    return VideoTokens(patch, cell, grids, layer=layer, head=range(len(patch)), read=states.__getitem__, **where)
 
 
 def random_tokens(
@@ -131,17 +151,60 @@ def situations(draw: st.DrawFn, whole_patches: bool = False) -> tuple[VideoToken
 def test_selects_budget_distinct_tokens_of_each_head(spec: str, data: st.DataObject) -> None:
     policy = policies.make(spec)
     tokens, budget = data.draw(situations(policy.whole_patches))
-    tensors = {field.name: getattr(tokens, field.name) for field in fields(tokens)}
-    before = {name: value.clone() for name, value in tensors.items() if isinstance(value, Tensor)}
+    tokens = shown(policy, tokens)
+    tensors = {name: getattr(tokens, name) for name in ("patch", "cell", "keys", "values", "rotated")} | tokens.columns
+    before = {name: value.clone() for name, value in tensors.items()}
 
     selected = policy.select(tokens, budget)
 
-    heads, length = tokens.cell.shape
+    heads, length = tokens.shape
+    assert set(tokens.columns) == set(policy.columns)
+    assert all(column.shape == tokens.shape and column.dtype == torch.float32 for column in tokens.columns.values())
     assert selected.shape == (heads, budget)
     assert selected.dtype == torch.int64
     assert all(len(kept) == budget and min(kept) >= 0 and max(kept) < length for kept in as_sets(selected))
-    assert all(torch.equal(getattr(tokens, name), value) for name, value in before.items())
+    assert all(torch.equal(tensors[name], value) for name, value in before.items())
     assert torch.equal(selected, policy.select(tokens, budget))
+
+
+@every_policy
+@settings(max_examples=15)
+@given(data=st.data())
+def test_the_order_in_which_tokens_lie_means_nothing(spec: str, data: st.DataObject) -> None:
+    policy = policies.make(spec)
+    tokens, budget = data.draw(situations(policy.whole_patches))
+    tokens = shown(policy, tokens)
+    draw = torch.Generator().manual_seed(budget)
+    order = torch.stack([torch.randperm(tokens.shape[1], generator=draw) for _ in range(tokens.shape[0])])
+    straight = as_sets(policy.select(tokens, budget))
+    assert as_sets(order.gather(1, policy.select(tokens.part(order), budget))) == straight
+
+
+@every_policy
+@pytest.mark.parametrize("odd", [torch.nan, -torch.nan, torch.inf, -torch.inf])
+def test_what_is_no_number_ranks_by_one_rule_and_stays_where_it_is(spec: str, odd: float) -> None:
+    """Of one token in one head: that head still keeps as many as asked for, the others what they kept."""
+    policy = policies.make(spec)
+    tokens, budget = situation(policy)
+    spoilt = {name: getattr(tokens, name).clone() for name in ("keys", "values", "rotated")}
+    for states in spoilt.values():
+        states[1, 4] = odd
+    kept = as_sets(select(policy, changed(tokens, **spoilt), budget))
+    assert [len(head) for head in kept] == [budget] * 3
+    clean = as_sets(select(policy, tokens, budget))
+    assert (kept[0], kept[2]) == (clean[0], clean[2])
+    assert len(kept[1] - clean[1]) <= 12 + 6 * ("layerwise" in spec), "its neighbours go on being ranked"
+
+
+def test_ranks_of_what_is_no_number_do_not_depend_on_its_sign() -> None:
+    scores = torch.tensor([[0.0, torch.nan, -1.0, -torch.inf, torch.inf]])
+    arrival = torch.arange(5).unsqueeze(0)
+    signed = scores.clone()
+    signed.view(torch.int32)[0, 1] |= -(1 << 31)
+    for either in (scores, signed):
+        assert [as_sets(highest(either, k, arrival))[0] for k in range(6)] == [
+            set([4, 0, 2, 3, 1][:k]) for k in range(6)
+        ]
 
 
 def situation(policy: Policy, **where: int) -> tuple[VideoTokens, int]:
@@ -154,19 +217,19 @@ def situation(policy: Policy, **where: int) -> tuple[VideoTokens, int]:
 def test_works_in_half_precision(spec: str, dtype: torch.dtype) -> None:
     policy = policies.make(spec)
     tokens, budget = situation(policy)
-    plain = tokens.unrotate().to(dtype)
-    half = replace(tokens, keys=tokens.keys.to(dtype), values=tokens.values.to(dtype), unrotate=giving(plain))
-    assert [len(kept) for kept in as_sets(policy.select(half, budget))] == [budget] * 3
+    half = changed(tokens, keys=tokens.keys.to(dtype), values=tokens.values.to(dtype))
+    assert [len(kept) for kept in as_sets(select(policy, half, budget))] == [budget] * 3
 
 
 @pytest.mark.parametrize("reference", ["previous", "recent"])
 @pytest.mark.parametrize("keys", ["unrotated", "rotated"])
 def test_tar_of_half_precision_keys_is_exact_and_does_not_overflow(reference: Any, keys: Any) -> None:
     tokens = random_tokens(heads=3, sizes=((3, 4),))
-    plain, cached = (1000 * tensor for tensor in (tokens.unrotate(), tokens.keys))  # squares leave float16
-    half = replace(tokens, keys=cached.half(), unrotate=giving(plain.half().float()))
-    exact = replace(tokens, keys=cached.half().float(), unrotate=giving(plain.half().float()))
+    plain, cached = (1000 * tensor for tensor in (tokens.keys, tokens.rotated))  # squares leave float16
+    half = changed(tokens, keys=plain.half(), rotated=cached.half())
+    exact = changed(tokens, keys=plain.half().float(), rotated=cached.half().float())
     torch.testing.assert_close(tar(half, reference, 0.25, keys), tar(exact, reference, 0.25, keys))
+    assert tar(half, reference, 0.25, keys).dtype == torch.float32
 
 
 @pytest.mark.parametrize("spec", [spec for spec in EVICTING if spec != "random"])
@@ -174,28 +237,26 @@ def test_treats_every_head_alike(spec: str) -> None:
     policy = policies.make(spec)
     tokens, budget = situation(policy)
     order = torch.tensor([2, 0, 1])
-    moved = replace(
-        tokens,
-        **{name: getattr(tokens, name)[order] for name in ("keys", "values", "patch", "cell")},
-        unrotate=giving(tokens.unrotate()[order]),
-    )
-    kept = as_sets(policy.select(tokens, budget))
-    assert as_sets(policy.select(moved, budget)) == [kept[head] for head in order]
+    moved = changed(tokens, **{name: getattr(tokens, name)[order] for name in PARTS})
+    kept = as_sets(select(policy, tokens, budget))
+    assert as_sets(select(policy, moved, budget)) == [kept[head] for head in order]
 
 
 @every_policy
 def test_reads_tokens_from_a_longer_buffer(spec: str) -> None:
     policy = policies.make(spec)
     tokens, budget = situation(policy)
-    length = tokens.cell.shape[1]
+    length = tokens.shape[1]
 
     def within(tensor: Tensor) -> Tensor:
         buffer = torch.full((tensor.shape[0], length + 9, *tensor.shape[2:]), 77, dtype=tensor.dtype)
         buffer[:, 4 : 4 + length] = tensor
         return buffer[:, 4 : 4 + length]
 
-    inside = {name: within(getattr(tokens, name)) for name in ("keys", "values", "patch", "cell")}
-    assert torch.equal(policy.select(replace(tokens, **inside), budget), policy.select(tokens, budget))
+    told = shown(policy, tokens)
+    inside = {name: within(getattr(tokens, name)) for name in PARTS}
+    longer = changed(told, **inside, columns={name: within(column) for name, column in told.columns.items()})
+    assert torch.equal(policy.select(longer, budget), policy.select(told, budget))
 
 
 @every_policy
@@ -204,9 +265,15 @@ def test_never_waits_for_the_data(spec: str, layer: int) -> None:
     """Meta tensors have no data: what would copy a number to the host, or let it decide a shape, fails on them."""
     policy = policies.make(spec)
     tokens, budget = situation(policy, layer=layer)
-    tensors = {name: getattr(tokens, name).to("meta") for name in ("keys", "values", "patch", "cell")}
-    blind = replace(tokens, **tensors, unrotate=giving(tensors["keys"]))
+    columns = {name: column.to("meta") for name, column in shown(policy, tokens).columns.items()}
+    states = {name: getattr(tokens, name).to("meta") for name in PARTS} | {"previous": tokens.keys.to("meta")}
+    blind = changed(tokens, columns=columns, **{name: states[name] for name in PARTS})
     assert policy.select(blind, budget).shape == (3, budget)
+    plain = {field.name: getattr(blind, field.name) for field in fields(blind)} | {"read": states.__getitem__}
+    new = NewTokens(**plain, has_previous=torch.ones(tokens.shape, dtype=torch.bool, device="meta"))
+    assert {name: column.shape for name, column in policy.measure(new).items()} == dict.fromkeys(
+        policy.columns, (3, tokens.shape[1])
+    )
 
 
 @every_policy
@@ -214,9 +281,21 @@ def test_static_silent_video_has_no_undefined_scores(spec: str) -> None:
     policy = policies.make(spec)
     tokens, budget = situation(policy)
     zeros = torch.zeros_like(tokens.keys)
-    selected = policy.select(replace(tokens, keys=zeros, values=zeros, unrotate=giving(zeros)), budget)
-    assert [len(kept) for kept in as_sets(selected)] == [budget] * 3
-    assert not tar(replace(tokens, unrotate=giving(zeros)), "previous", 0.25, "unrotated").isnan().any()
+    silent = changed(tokens, keys=zeros, values=zeros, rotated=zeros)
+    assert [len(kept) for kept in as_sets(select(policy, silent, budget))] == [budget] * 3
+    assert not tar(silent, "previous", 0.25, "unrotated").isnan().any()
+
+
+@every_policy
+def test_a_process_may_have_another_default_type(spec: str) -> None:
+    policy = policies.make(spec)
+    tokens, budget = situation(policy)
+    kept = as_sets(select(policy, tokens, budget))
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert as_sets(select(policy, tokens, budget)) == kept
+    finally:
+        torch.set_default_dtype(torch.float32)
 
 
 # The baselines.
@@ -233,19 +312,19 @@ def test_uniform_keeps_even_distances() -> None:
 
 
 def test_sliding_window_keeps_the_last() -> None:
-    assert policies.make("sliding-window").select(random_tokens(), 3).tolist() == [[30, 31, 32]] * 2
+    assert as_sets(select("sliding-window", random_tokens(), 3)) == [{30, 31, 32}] * 2
 
 
 def test_streaming_llm_keeps_sinks_and_the_last() -> None:
-    assert policies.make("streaming-llm:sinks=2").select(random_tokens(), 5).tolist() == [[0, 1, 30, 31, 32]] * 2
-    assert policies.make("streaming-llm").select(random_tokens(), 3).tolist() == [[0, 1, 2]] * 2
+    assert as_sets(select("streaming-llm:sinks=2", random_tokens(), 5)) == [{0, 1, 30, 31, 32}] * 2
+    assert as_sets(select("streaming-llm", random_tokens(), 3)) == [{0, 1, 2}] * 2
     assert policies.make("streaming-llm").dense_positions
 
 
 def test_random_draws_anew_for_seed_layer_head_and_time() -> None:
     tokens = random_tokens()
     draws = [
-        policies.make("random", seed=seed).select(replace(tokens, layer=layer, newest_patch=newest), 16)
+        policies.make("random", seed=seed).select(replace(tokens, layer=[layer] * 2, newest_patch=newest), 16)
         for seed, layer, newest in [(0, 0, 8), (1, 0, 8), (0, 1, 8), (0, 0, 9)]
     ]
     sets = [frozenset(kept) for draw in draws for kept in as_sets(draw)]
@@ -349,7 +428,7 @@ def close(fast: Tensor, slow: list[list[float]]) -> bool:
 @pytest.mark.parametrize("seed", range(3))
 def test_tar_is_the_papers(reference: Any, keys: Any, share: float, seed: int) -> None:
     tokens = random_tokens(seed, sizes=MIXED, patches=9)
-    compared = tokens.unrotate() if keys == "unrotated" else tokens.keys
+    compared = tokens.keys if keys == "unrotated" else tokens.rotated
     slow = SLOW_TAR[reference](compared, tokens, recent_patches(tokens, share))
     assert close(tar(tokens, reference, share, keys), slow)
 
@@ -380,7 +459,7 @@ def test_infinipot_v_combines_as_it_says(combine: str, reference: Any, share: fl
     heads = [*zip(*(part.tolist() for part in told), strict=True)]
     for budget in (15, 27, 37):
         slow = [SLOW_COMBINE[combine](*head, budget, policy) for head in heads]
-        assert as_sets(policy.select(tokens, budget)) == slow
+        assert as_sets(select(policy, tokens, budget)) == slow
 
 
 def test_recent_patches_are_a_share_of_what_is_held_and_at_least_one() -> None:
@@ -396,26 +475,25 @@ def test_union_always_keeps_the_recent_patches() -> None:
         for alpha in (0, 0.5, 1):
             policy = policies.make("infinipot-v", combine="union", reference=reference, alpha=alpha)
             for budget in (12, 13, 40):
-                assert all(kept >= set(range(36, 48)) for kept in as_sets(policy.select(tokens, budget)))
-            assert as_sets(policy.select(tokens, 5)) == [set(range(43, 48))] * 2
+                assert all(kept >= set(range(36, 48)) for kept in as_sets(select(policy, tokens, budget)))
+            assert as_sets(select(policy, tokens, 5)) == [set(range(43, 48))] * 2
 
 
 @pytest.mark.parametrize("scored", ["once", "again"])
 def test_a_product_keeps_the_newest_patch_up_to_a_share(scored: str) -> None:
     tokens = random_tokens(patches=8, held=1)
     tokens.values[:, -6:] *= 1e-3  # next to nothing to say
-    tokens = replace(tokens, noted=policies.make("infinipot-v").note(tokens))
     for budget, newest, kept in ((24, 0.25, 6), (40, 0.5, 6), (12, 0.25, 3), (7, 0.5, 3), (12, 0.0, 0), (5, 1.0, 5)):
         policy = policies.make("infinipot-v", scored=scored, newest=newest)
-        chosen = as_sets(policy.select(tokens, budget))
+        chosen = as_sets(select(policy, tokens, budget))
         assert [len(head & set(range(42, 48))) for head in chosen] == [kept] * 2
 
 
-@pytest.mark.parametrize("piece", [1, 7, 32])
-def test_tar_is_the_same_in_pieces(piece: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    tokens = random_tokens(sizes=MIXED, patches=9)
-    monkeypatch.setattr("infinipot.policies.redundancy.PIECE", piece)
-    assert close(tar(tokens, "previous", 0.25, "unrotated"), slow_tar_previous(tokens.unrotate(), tokens, 1))
+@pytest.mark.parametrize("seed", range(3))
+def test_tar_of_new_tokens_is_the_papers(seed: int) -> None:
+    tokens = random_tokens(seed, sizes=MIXED, patches=9)
+    measured = shown(policies.make("tar"), tokens).columns["tar"]
+    assert close(measured, slow_tar_previous(tokens.keys, tokens, 1))
 
 
 # What the method is for, on planted scenes.
@@ -443,10 +521,10 @@ def test_static_scene_is_fully_redundant_whatever_the_time(reference: Any) -> No
 @pytest.mark.parametrize("reference", ["previous", "recent"])
 def test_tar_keeps_the_cell_that_moves(reference: str) -> None:
     still = scene()
-    plain = still.unrotate()
+    plain = still.keys.clone()
     moving = torch.arange(36) % 6 == 4
     plain[:, moving] = torch.randn(2, 6, HEAD_DIM, generator=torch.Generator().manual_seed(5))
-    kept = policies.make("tar", reference=reference).select(replace(still, unrotate=giving(plain)), 11)
+    kept = select(f"tar:reference={reference}", changed(still, keys=plain), 11)
     assert all(set(moving.nonzero().flatten().tolist()) <= tokens for tokens in as_sets(kept))
 
 
@@ -455,36 +533,23 @@ def test_where_nothing_is_new_a_product_goes_by_value() -> None:
     still = scene()
     values = torch.rand(still.values.shape, generator=torch.Generator().manual_seed(1))
     values[:, 4] *= 10  # in the first patch, which has nothing to be compared with
-    for tokens in (replace(still, values=values), one_patch(replace(still, values=values))):
+    whole = changed(still, values=values)
+    first = torch.arange(6).expand(2, -1)
+    for tokens in (whole, replace(whole.part(first), newest_patch=0)):
         policy = policies.make("infinipot-v", newest=0)
-        assert as_sets(policy.select(tokens, 5)) == as_sets(policies.make("van").select(tokens, 5))
-        assert (notes := policy.note(tokens)) is not None
-        assert notes.min() >= 0
-
-
-def one_patch(tokens: VideoTokens) -> VideoTokens:
-    """The first patch alone of a scene of six cells."""
-    first = {name: getattr(tokens, name)[:, :6] for name in ("keys", "values", "patch", "cell")}
-    return replace(tokens, **first, newest_patch=0, unrotate=giving(tokens.unrotate()[:, :6]))
+        assert as_sets(select(policy, tokens, 5)) == as_sets(select("van", tokens, 5))
 
 
 def test_a_product_is_scored_once_or_again() -> None:
     tokens = random_tokens(patches=10)
     once, again = (policies.make("infinipot-v", scored=scored, newest=0) for scored in ("once", "again"))
-    notes = once.note(tokens)
-    assert notes is not None
-    assert torch.equal(once.select(tokens, 9), highest(notes, 9))
-    assert as_sets(again.select(tokens, 9)) == as_sets(once.select(tokens, 9)), "nothing was noted before"
-    told = replace(tokens, noted=notes.flip(1))
-    assert torch.equal(once.select(told, 9), highest(notes.flip(1), 9))
-    assert as_sets(again.select(told, 9)) == as_sets(again.select(tokens, 9))
+    told = shown(once, tokens)
+    assert as_sets(again.select(tokens, 9)) == as_sets(once.select(told, 9)), "nothing has left yet"
+    other = replace(told, columns={name: column.flip(1) for name, column in told.columns.items()})
+    assert as_sets(once.select(other, 9)) != as_sets(once.select(told, 9))
+    assert as_sets(again.select(other, 9)) == as_sets(again.select(tokens, 9))
     recent = policies.make("infinipot-v", combine="product", reference="recent")
-    for other in (
-        again,
-        recent,
-        *(policies.make("infinipot-v", combine=combine) for combine in ("two-stage", "union")),
-    ):
-        assert other.note(tokens) is None
+    assert again.columns == recent.columns == ()
 
 
 @pytest.mark.parametrize("combine", SLOW_COMBINE)
@@ -492,22 +557,18 @@ def test_infinipot_v_keeps_a_loud_value_that_is_new(combine: str) -> None:
     still = scene()
     still.values[:, 3] *= 10  # cell 3 of the first patch
     for name in ("van", f"infinipot-v:combine={combine}"):
-        assert all(3 in kept for kept in as_sets(policies.make(name).select(still, 10)))
+        assert all(3 in kept for kept in as_sets(select(name, still, 10)))
 
 
 def test_two_stage_drops_a_loud_value_that_is_redundant() -> None:
     still = scene()
     still.values[:, 9] *= 10  # cell 3 again, one patch later
-    plain = still.unrotate()
+    plain = still.keys.clone()
     plain[:, torch.arange(36) > 11] = torch.randn(2, 24, HEAD_DIM, generator=torch.Generator().manual_seed(5))
-    tokens = replace(still, unrotate=giving(plain))
-    assert all(
-        9 not in kept
-        for kept in as_sets(policies.make("infinipot-v", combine="two-stage", r1=1 / 6).select(tokens, 20))
-    )
-    assert all(
-        9 in kept for kept in as_sets(policies.make("infinipot-v", combine="two-stage", r1=0).select(tokens, 20))
-    )
+    tokens = changed(still, keys=plain)
+    for share, stays in ((1 / 6, False), (0, True)):
+        policy = policies.make("infinipot-v", combine="two-stage", r1=share)
+        assert all((9 in kept) == stays for kept in as_sets(select(policy, tokens, 20)))
 
 
 def test_guessed_coordinates_are_the_true_ones_until_something_is_evicted() -> None:
@@ -517,8 +578,8 @@ def test_guessed_coordinates_are_the_true_ones_until_something_is_evicted() -> N
     assert torch.equal(guessed.cell, whole.cell)
     assert (guessed.grids, guessed.newest_patch) == (whole.grids, whole.newest_patch)
     guessing, true = policies.make("infinipot-v", coordinates="guessed"), policies.make("infinipot-v")
-    assert as_sets(guessing.select(whole, 30)) == as_sets(true.select(whole, 30))
-    assert as_sets(guessing.select(holes, 20)) != as_sets(true.select(holes, 20))
+    assert as_sets(select(guessing, whole, 30)) == as_sets(select(true, whole, 30))
+    assert as_sets(select(guessing, holes, 20)) != as_sets(select(true, holes, 20))
 
 
 def test_reference_is_the_union_until_something_is_evicted() -> None:
@@ -539,10 +600,11 @@ def test_reference_names_what_it_cannot_do() -> None:
 
 
 def test_ties_go_to_the_later_token() -> None:
-    assert as_sets(policies.make("van").select(scene(), 7)) == [set(range(29, 36))] * 2
+    assert as_sets(select("van", scene(), 7)) == [set(range(29, 36))] * 2
     scores = torch.tensor([[0.0, -0.0, 1.0, -torch.inf, torch.inf, -2.5, 1.0, -1.0]])
     order = [4, 6, 2, 1, 0, 7, 5, 3]
-    assert [as_sets(highest(scores, k))[0] for k in range(9)] == [set(order[:k]) for k in range(9)]
+    arrival = torch.arange(8).unsqueeze(0)
+    assert [as_sets(highest(scores, k, arrival))[0] for k in range(9)] == [set(order[:k]) for k in range(9)]
 
 
 # The registry.

@@ -1,12 +1,11 @@
 """The published InfiniPot-V code as an outside oracle: kept indices, cache, logits and tokens of recorded runs."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from conftest import reference_dir
+from conftest import reference_dir, slots
 from safetensors import safe_open
 from transformers import AutoModelForImageTextToText
 
@@ -14,6 +13,7 @@ from infinipot import policies
 from infinipot.memory import Memory
 from infinipot.models import FAMILIES, Family, Patch
 from infinipot.policies import Policy
+from infinipot.tokens import VideoTokens
 
 TRACES = sorted((reference_dir() / "traces").glob("*.safetensors"))
 
@@ -54,17 +54,16 @@ class Observed:
 
     def __init__(self, policy: Policy, prompt: int) -> None:
         self.policy, self.prompt = policy, prompt
-        self.kept: list[list[torch.Tensor]] = []
+        self.kept: list[torch.Tensor] = []
 
-    def note(self, tokens: Any) -> torch.Tensor | None:
-        return self.policy.note(tokens)
+    columns = ()
+    reads_states = False  # all layers at once
 
-    def select(self, tokens: Any, budget: int) -> torch.Tensor:
-        if tokens.layer == 0:
-            self.kept.append([])
+    def select(self, tokens: VideoTokens, budget: int) -> torch.Tensor:
         chosen = self.policy.select(tokens, budget)
+        place = tokens.in_order().argsort(-1).gather(1, chosen).sort(-1).values
         before = torch.arange(self.prompt).expand(len(chosen), -1)
-        self.kept[-1].append(torch.cat([before, chosen.sort(-1).values + self.prompt], -1))
+        self.kept.append(torch.cat([before, place + self.prompt], -1).unflatten(0, (tokens.layers, -1)))
         return chosen
 
 
@@ -108,14 +107,15 @@ def test_a_recorded_run_is_repeated_to_the_index(path):
         keep = trace.number("keep_frames")
         keep = keep if keep + rest >= block else block - rest
         with memory.draft() as draft:
-            parts = [] if memory.held else [(family.embed(ids[:prompt]), draft.text(prompt))]
-            tokens = features[taken.start * cells : taken.stop * cells]
-            parts.append((tokens, draft.video(grid, [index * seconds for index in taken])))
-            embeddings = torch.cat([embedding for embedding, _ in parts])
-            positions = torch.cat([position for _, position in parts], -1)
+            parts = [] if memory.held else [family.embed(ids[:prompt])]
+            if parts:
+                draft.text(prompt)
+            parts.append(features[taken.start * cells : taken.stop * cells])
+            draft.video(grid, [index * seconds for index in taken])
             start = memory.held and prompt + taken.start * cells
-            assert torch.equal(positions, recorded[:, start : prompt + seen * cells])
-            family.forward(embeddings, positions, memory.cache)
+            step = memory.step(draft)
+            assert torch.equal(step.positions, recorded[:, start : prompt + seen * cells])
+            family.forward(torch.cat(parts), step)
             left = keep * cells
             memory.commit(
                 draft,
@@ -125,21 +125,22 @@ def test_a_recorded_run_is_repeated_to_the_index(path):
 
     assert len(policy.kept) == trace.number("compressions")
     for index, kept in enumerate(policy.kept):
-        assert torch.equal(torch.stack(kept), trace[f"kept_{index}"].long()), f"compression {index}"
-    slabs = [layer.slab for layer in memory.cache.bounded]
+        assert torch.equal(kept, trace[f"kept_{index}"].long()), f"compression {index}"
+    layers = [slots(memory, layer) for layer in range(memory.layers)]
     for name in ("keys", "values"):
-        held = torch.stack([getattr(slab, name)[: memory.held].transpose(0, 1) for slab in slabs])
+        held = torch.stack([getattr(layer, name) for layer in layers])
         torch.testing.assert_close(held, trace[name], atol=1e-4, rtol=0)
 
     # The published code starts the question behind the question's own recorded positions.
     question = ids[prompt + patches * cells :]
     position = int(recorded[0, -1]) + 1
     logits, answer = [], []
-    for run in range(8):
-        tokens = question if run == 0 else answer[-1:]
-        where = torch.arange(position, position + len(tokens)).expand(3, -1)
-        logits.append(family.forward(family.embed(tokens), where, memory.cache))
-        answer.append(int(logits[-1].argmax()))
-        position += len(tokens)
+    with memory.draft() as draft:
+        draft.cursor = replace(draft.cursor, next=position)
+        for run in range(8):
+            tokens = question if run == 0 else answer[-1:]
+            draft.text(len(tokens))
+            logits.append(family.forward(family.embed(tokens), memory.step(draft)))
+            answer.append(int(logits[-1].argmax()))
     torch.testing.assert_close(torch.stack(logits), trace["logits"], atol=1e-3, rtol=0)
     assert answer == trace["tokens"].tolist()

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from conftest import build, held, noises, pictures, same
+from conftest import build, held, noises, pictures, same, slots
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -120,9 +120,8 @@ def test_answers_depend_on_what_is_heard_and_when_it_is_asked(hearing):
 
 def origins(stream: Stream) -> tuple[list[int], list[float]]:
     """Patches and times of the tokens that the first layer holds of the sound."""
-    memory, slab = stream._memory, stream._memory.cache.bounded[0].slab
-    rows = slice(memory.text, memory.held)
-    return slab.origin[rows, 0, 0].tolist(), slab.time[rows, 0].tolist()
+    own, text = slots(stream._memory), stream._memory.text
+    return own.patch[0, text:].tolist(), own.time[0, text:].tolist()
 
 
 def test_every_token_is_a_patch_of_its_own_and_has_its_time(hearing):

@@ -1,21 +1,19 @@
 """A stream as its user has it: the cap, asking, failures, many streams on one model, endless video."""
 
 import signal
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from conftest import Boom, fail_at, held, pictures, same
+from conftest import Boom, fail_at, held, pictures, same, slots
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from stub import Stub
 
 import infinipot
 from infinipot import CapError, Frame, FrameError, InfinipotError, PolicyError, QuestionError, Stream, policies
-from infinipot.memory import ALONE, LayerShape, PositionRule, Rotary
-from infinipot.memory.storage import BoundedCache, BoundedLayer
-from infinipot.models import Family, Patch
-from infinipot.models.chat import ChatFormat
+from infinipot.memory.step import Step
+from infinipot.memory.storage import Rows
 
 SMALL = {"memory": 288, "reserve": 56, "dialogue": 60}
 QUESTIONS = ("What colour was the circle?", "Which shape was red?", "How many shapes have appeared so far?")
@@ -37,17 +35,17 @@ steps = st.lists(
 @given(steps, st.sampled_from(["infinipot-v", "infinipot-v:combine=union", "streaming-llm", "random"]))
 def test_no_call_into_the_memory_ever_passes_the_cap(qwen, steps, policy):
     most = 0
-    update = BoundedLayer.update
+    read = Step.read
 
-    def watched(layer, keys, values, *args, **kwargs):
+    def watched(step, layer):
         nonlocal most
-        states = update(layer, keys, values, *args, **kwargs)
-        most = max(most, states[0].shape[-2], layer.filled)
-        assert layer.slab.keys.shape[0] == SMALL["memory"]
-        return states
+        keys, values = read(step, layer)
+        most = max(most, keys.shape[-2], values.shape[-2], step.memory.filled)
+        assert all(group.keys.shape[1] == SMALL["memory"] for group in step.memory.groups)
+        return keys, values
 
     with pytest.MonkeyPatch.context() as patch, qwen.stream(policy=policy, pixels=(1024, 8192), **SMALL) as stream:
-        patch.setattr(BoundedLayer, "update", watched)
+        patch.setattr(Step, "read", watched)
         frames = 0
         for step, *arguments in steps:
             if step == "watch":
@@ -116,8 +114,7 @@ def test_memory_is_given_in_tokens_or_bytes(qwen, memory, tokens):
     with qwen.stream(memory=memory, positions="native") as stream:
         stats = stream.stats()
         assert stats.cap == tokens or (tokens is None and 0.99 * 2**20 < stats.bytes <= 2**20)
-        slabs = [layer.slab for layer in stream._memory.cache.bounded] + list(stream._memory.cache._spare.values())
-        assert stats.bytes == sum(part.nbytes for slab in slabs for part in slab.parts())
+        assert stats.bytes == sum(group.bytes for group in stream._memory.groups)
 
 
 @pytest.mark.parametrize("memory", ["12 parsecs", "many", "-5", "1.5"])
@@ -239,8 +236,8 @@ def test_the_prompt_stays_however_many_turns_come_and_go(qwen):
             stream.ask(QUESTIONS[turn % 3], max_new_tokens=5, remember=True)
             memory = stream._memory
             assert memory.text - memory.dialogue == len(stream._opening)
-            first = memory.cache.bounded[0].slab.origin[: len(stream._opening), 0, 2]
-            assert first.tolist() == list(range(len(stream._opening)))
+            opening = range(len(stream._opening))
+            assert slots(memory).temporal[0, : len(opening)].sort().values.tolist() == list(opening)
 
 
 @pytest.mark.parametrize("policy", ["infinipot-v", "full"])
@@ -356,27 +353,39 @@ def test_a_policy_of_whole_patches_refuses_another_size(qwen):
         stream.watch(pictures(1)[0])
 
 
-def test_ctrl_c_while_the_memory_is_rewritten_waits_until_it_is_whole(qwen, monkeypatch):
-    """A real signal between two layers: the memory is after the change, the frame is taken, and then it is raised."""
-    rewrite = BoundedCache.rewrite
+def test_ctrl_c_while_the_memory_changes_never_takes_a_frame_and_raises(qwen, monkeypatch):
+    """A real signal in the middle of moving: the frame is taken, its call returns, and the next one is interrupted."""
+    move = Rows.move
 
-    def interrupted(cache, layer, rows):
-        if layer == 1:
-            signal.raise_signal(signal.SIGINT)
-        rewrite(cache, layer, rows)
+    def interrupted(rows, moves):
+        signal.raise_signal(signal.SIGINT)
+        move(rows, moves)
 
     with qwen.stream(**SMALL) as stream, qwen.stream(**SMALL) as undisturbed:
-        for image in pictures(60):
+        interrupts = 0
+        for number, image in enumerate(pictures(60)):
             undisturbed.watch(image)
             with monkeypatch.context() as patch:
-                patch.setattr(BoundedCache, "rewrite", interrupted)
-                compressed = stream.stats().compressions
-                try:
-                    stream.watch(image)
-                except KeyboardInterrupt:
-                    assert stream.stats().compressions == compressed + 1
+                patch.setattr(Rows, "move", interrupted)
+                for _ in range(2):
+                    try:
+                        stream.watch(image)
+                        break
+                    except KeyboardInterrupt:
+                        assert stream.stats().frames == number
+                        interrupts += 1
+            assert stream.stats().frames == number + 1
+        assert interrupts >= stream.stats().compressions - 1 > 0
         assert same(held(stream), held(undisturbed))
-        assert stream.stats().compressions > 0
+
+
+def test_what_interrupted_the_last_call_is_raised_by_close(qwen, monkeypatch):
+    monkeypatch.setattr(Rows, "move", lambda rows, moves: signal.raise_signal(signal.SIGINT))
+    with pytest.raises(KeyboardInterrupt), qwen.stream(**SMALL) as stream:
+        for image in pictures(60):
+            stream.watch(image)
+            if stream._deferred is not None:
+                break
 
 
 def test_a_call_inside_a_call_is_refused(qwen):
@@ -488,8 +497,9 @@ def test_another_resolution_starts_another_grid(qwen):
                 stream.watch(image)
         memory = stream._memory
         assert {(grid.rows, grid.columns) for grid in memory.grids} == {(4, 4), (6, 4), (2, 6)}
-        origin = memory.cache.bounded[0].slab.origin[memory.text : memory.held, 0]
-        spans = {patch: sorted(origin[origin[:, 0] == patch, 1].tolist()) for patch in origin[:, 0].unique().tolist()}
+        own, video = slots(memory), slice(memory.text, memory.held)
+        patches, numbers = own.patch[0, video], own.cell[0, video]
+        spans = {patch: sorted(numbers[patches == patch].tolist()) for patch in patches.unique().tolist()}
         by_size = {grid.first_cell: grid.cells for grid in memory.grids}
         for cells in spans.values():
             assert cells == list(range(cells[0], cells[0] + by_size[cells[0]]))
@@ -500,79 +510,6 @@ def test_another_resolution_starts_another_grid(qwen):
 
 
 # Endless streams
-
-
-class Stub(Family):
-    """A family without a network: a token's key and value are its number, and positions are put on record."""
-
-    model_types = ("stub",)
-    title = "Stub"
-    patch_frames = 1
-    rope = Rotary(1.0 / 100.0 ** (torch.arange(4) / 4), axes=[0, 0, 1, 2])
-
-    def __init__(
-        self, per_second: float | None = 2.0, positions: int = 2000, *, flat: bool = False, captioned: bool = False
-    ) -> None:
-        super().__init__(SimpleNamespace(generation_config=SimpleNamespace(eos_token_id=None)))
-        self.flat, self.captioned = flat, captioned
-        self.per_second, self.positions = per_second, positions
-        self.tokens = 0
-        self.highest = 0
-
-    position_range = property(lambda self: self.positions)
-    language_model = None
-    ranks = ALONE
-    placeholder = "video"
-
-    def patchify(self, images, times, pixels=None):
-        return Patch(torch.zeros(1), 1, 2, tuple(times))
-
-    def encode(self, patches):
-        return self._numbers(2 * len(patches))
-
-    def embed(self, ids):
-        return self._numbers(len(ids))
-
-    def _numbers(self, count):
-        self.tokens += count
-        return torch.arange(self.tokens - count, self.tokens, dtype=torch.float64).unsqueeze(-1)
-
-    def forward(self, embeddings, positions, cache):
-        self.highest = max(self.highest, int(positions.max()))
-        raw = self.key(embeddings[:, 0])
-        keys = self.rotated(raw, positions.T)
-        number = embeddings.float().expand(-1, 8)
-        cache.update(keys[None, None], number[None, None], 0)
-        return torch.zeros(3)
-
-    def rotated(self, raw, positions):
-        angle = positions[:, list(self.rope.axes)].float() * self.rope.inv_freq
-        cos, sin = angle.cos().repeat(1, 2), angle.sin().repeat(1, 2)
-        return raw * cos + torch.cat([-raw[:, 4:], raw[:, :4]], -1) * sin
-
-    def key(self, number):
-        return torch.sin(number.unsqueeze(-1) * (1.0 + torch.arange(8))).float()
-
-    def position_rule(self):
-        return PositionRule(self.per_second, flat=self.flat)
-
-    def caption(self, times, number, *, opens):
-        return (f"{number}", "s") if self.captioned else ("", "")
-
-    def rotary(self):
-        return self.rope
-
-    def layer_shapes(self):
-        return [LayerShape(1, 8, torch.device("cpu"), torch.float32)]
-
-    def chat(self, system=None):
-        return ChatFormat("open", "?", "!", "again", "more")
-
-    def tokenize(self, text, **context):
-        return list(range(len(text)))
-
-    def detokenize(self, ids):
-        return " ".join(map(str, ids))
 
 
 def test_a_hundred_thousand_patches_stay_in_the_trained_range():
@@ -586,12 +523,11 @@ def test_a_hundred_thousand_patches_stay_in_the_trained_range():
         stats = stream.stats()
         assert stats.rebases > 50
         assert stub.highest < stub.positions
-        slab, text = stream._memory.cache.bounded[0].slab, stats.text_tokens
-        origin, number = slab.origin[text : stats.tokens, 0], slab.values[text : stats.tokens, 0, 0]
-        column = origin[:, 1] + origin[:, 3]
-        position = torch.stack([origin[:, 2], origin[:, 3], column], -1)
-        expected = stub.rotated(stub.key(number), position)
-        torch.testing.assert_close(slab.keys[text : stats.tokens, 0], expected, atol=1e-3, rtol=0)
+        own = slots(stream._memory)
+        video = (0, slice(stats.text_tokens, stats.tokens))
+        position = torch.stack([own.temporal[video], own.base[video], own.base[video] + own.cell[video]], -1)
+        expected = stub.rotated(stub.key(own.values[video][:, 0]), position)
+        torch.testing.assert_close(own.keys[video], expected, atol=1e-4, rtol=0)
         assert (position >= 0).all()
 
 
@@ -630,10 +566,11 @@ def test_streaming_llm_reassigns_positions_without_gaps():
         for second in range(900):
             stream.watch(Frame(np.zeros((2, 2, 3), np.uint8), float(second)))
         stats = stream.stats()
-        origin = stream._memory.cache.bounded[0].slab.origin[stats.text_tokens : stats.tokens, 0]
-        assert origin[0, 0] == 0, "the first token of the video is a sink"
-        assert origin[2, 0] > 700, "behind the sinks only recent patches are held"
-        assert (origin[:, 2].unique().diff() == 1).all()
+        own, video = slots(stream._memory), (0, slice(stats.text_tokens, stats.tokens))
+        patch = own.patch[video]
+        assert patch[0] == 0, "the first token of the video is a sink"
+        assert patch[2] > 700, "behind the sinks only recent patches are held"
+        assert (own.temporal[video].unique().diff() == 1).all()
         assert stream._memory.cursor.next < 300
 
 

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from conftest import build, held, pictures, same
+from conftest import build, held, pictures, same, slots
 from test_parity import QUESTION, about, close, first_logits, inputs_of, one_forward, rendered
 from transformers.video_utils import VideoMetadata
 from video_files import encode
@@ -165,15 +165,18 @@ def test_words_count_against_the_cap_and_leave_with_their_frame(captioned, monke
         memory = stream._memory
         assert stream.stats().compressions > 10
         assert stream.stats().rebases > 3
-        origin = torch.stack([layer.slab.origin[memory.text : memory.held] for layer in memory.cache.bounded])
-        cells = origin[..., 1] != NOWHERE  # [layers, tokens, kv_heads]
-        frames, words = set(origin[..., 0][cells].tolist()), Counter(origin[0, :, 0, 0][~cells[0, :, 0]].tolist())
+        layers = [slots(memory, layer) for layer in range(memory.layers)]
+        patch, cell = (
+            torch.stack([getattr(own, name) for own in layers])[..., memory.text :] for name in ("patch", "cell")
+        )
+        cells = cell != NOWHERE  # [layers, kv_heads, tokens]
+        frames, words = set(patch[cells].tolist()), Counter(patch[0, 0][~cells[0, 0]].tolist())
         assert words.keys() == frames
         assert max(frames) == memory.cursor.patch - 1 == 139
         for frame, count in words.items():
             ids = [family.caption_ids([30.0 * frame], frame, opens=opens) for opens in (False, True)]
             assert count in [len(before) + len(after) for before, after in ids]
-        assert sum(words.values()) + int(cells[0, :, 0].sum()) + memory.text == memory.held
+        assert sum(words.values()) + int(cells[0, 0].sum()) + memory.text == memory.held
         assert memory.cursor.next <= 440
 
 

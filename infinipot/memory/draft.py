@@ -5,13 +5,14 @@ slots; only a commit makes it part of the memory.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from enum import Enum
 
 import torch
 from torch import Tensor
 
 from infinipot.memory.positions import Cursor, PositionRule, patch_positions, text_positions
-from infinipot.policies.base import Grid
+from infinipot.tokens import Grid
 
 NOWHERE = -1  # the patch and cell of text
 
@@ -27,6 +28,29 @@ class Kind(Enum):
 Run = tuple[int, Kind]  # so many tokens of a kind in a row
 
 
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where tokens come from, on the CPU.
+
+    Attributes:
+        patch, cell: `[n]` int32, the temporal patch and the cell of it, `NOWHERE` for text.
+        positions: `[3, n]` int64.
+        base: `[n]` int64, where the layout of its patch starts; of text its own position.
+        time: `[n]` float64, seconds of video time.
+    """
+
+    patch: Tensor
+    cell: Tensor
+    positions: Tensor
+    base: Tensor
+    time: Tensor
+
+    @classmethod
+    def joined(cls, parts: Sequence["Origin"]) -> "Origin":
+        """Those of several runs of tokens, one behind the other."""
+        return cls(*(torch.cat([getattr(part, field.name) for part in parts], -1) for field in fields(cls)))
+
+
 class Draft:
     """Tokens to come, in order.
 
@@ -35,6 +59,8 @@ class Draft:
         tokens: how many they are.
         runs: their kinds, in order.
         captions: for each caption token among them the temporal patch that it belongs to.
+        cells: the cell numbers among them, in order: a tensor for each temporal patch.
+        origins: where those come from that no forward has run over yet, run by run.
     """
 
     def __init__(self, cursor: Cursor, rule: PositionRule) -> None:
@@ -42,15 +68,15 @@ class Draft:
         self.tokens = 0
         self.runs: list[Run] = []
         self.captions: list[int] = []
+        self.cells: list[Tensor] = []
+        self.origins: list[Origin] = []
         self._rule = rule
-        self._origin: list[Tensor] = []
-        self._time: list[Tensor] = []
 
     def text(self, tokens: int, time: float = 0.0) -> Tensor:
         """Adds text tokens; returns their positions, `[3, tokens]` int64."""
         positions = text_positions(self.cursor.next, tokens)
         self.cursor = self.cursor.after_text(tokens)
-        self._add(NOWHERE, torch.full((tokens,), NOWHERE), positions[0], positions[0], time, Kind.TEXT)
+        self._add(Kind.TEXT, NOWHERE, NOWHERE, positions, time)
         return positions
 
     def patch(self, grid: Grid, time: float, before: int = 0, after: int = 0) -> Tensor:
@@ -76,26 +102,31 @@ class Draft:
         number = self.cursor.patch
         self.cursor = self.cursor.after_patch(grid, time, self._rule)
         positions = patch_positions(self.cursor, grid, self._rule)
-        cell = torch.arange(grid.first_cell, grid.first_cell + grid.cells)
         base = self.cursor.newest if self.cursor.base is None else self.cursor.base
-        self._add(number, cell, positions[0], torch.full_like(cell, base), time, Kind.CELL)
+        cells = torch.arange(grid.first_cell, grid.first_cell + grid.cells)
+        self.cells.append(cells)
+        self._add(Kind.CELL, number, cells, positions, time, base)
         return positions
-
-    def origin(self) -> tuple[Tensor, Tensor]:
-        """Where the tokens come from: `[tokens, 4]` int32 as in `Slab.origin`, and `[tokens]` float64 seconds."""
-        return torch.cat(self._origin), torch.cat(self._time)
 
     def _caption(self, patch: int, tokens: int, time: float) -> Tensor:
         positions = text_positions(self.cursor.next, tokens)
         if tokens:
             self.cursor = self.cursor.after_caption(tokens)
             self.captions += [patch] * tokens
-            self._add(patch, torch.full((tokens,), NOWHERE), positions[0], positions[0], time, Kind.CAPTION)
+            self._add(Kind.CAPTION, patch, NOWHERE, positions, time)
         return positions
 
-    def _add(self, patch: int, cell: Tensor, temporal: Tensor, base: Tensor, time: float, kind: Kind) -> None:
-        origin = torch.stack([torch.full_like(cell, patch), cell, temporal, base], -1)
-        self._origin.append(origin.to(torch.int32))
-        self._time.append(torch.full(cell.shape, time, dtype=torch.float64))
-        self.runs.append((len(cell), kind))
-        self.tokens += len(cell)
+    def _add(
+        self, kind: Kind, patch: int, cell: int | Tensor, positions: Tensor, time: float, base: int | None = None
+    ) -> None:
+        count = positions.shape[1]
+        origin = Origin(
+            patch=torch.full((count,), patch, dtype=torch.int32),
+            cell=torch.as_tensor(cell, dtype=torch.int32).expand(count),
+            positions=positions,
+            base=positions[0] if base is None else torch.full((count,), base),
+            time=torch.full((count,), time, dtype=torch.float64),
+        )
+        self.origins.append(origin)
+        self.runs.append((count, kind))
+        self.tokens += count

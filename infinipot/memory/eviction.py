@@ -1,7 +1,7 @@
 """Which cells and which captions stay. Knows policies and what they are shown, not where slots lie.
 
-Cells are chosen by the policy, for each layer and KV head. Captions (text that stands with a temporal patch, such as
-its time) are held by all layers and heads alike, so they cannot follow each head's choice: policies vote. What a policy
+Cells are chosen by the policy, for each row: a KV head of a layer. Captions (text that stands with a temporal patch,
+such as its time) are held by all rows alike, so they cannot follow each row's choice: policies vote. What a policy
 would keep without a thought for captions counts, cell by cell, as votes for patches; patches keep their captions in
 order of votes while those take a bounded share of what stays; patches beyond it go, cells and captions. Then the policy
 chooses again, shown nothing but cells of the patches that stay. It never learns that there are captions. Where several
@@ -9,15 +9,21 @@ processes share the heads, votes and cells are counted over all of them, so that
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import torch
 from torch import Tensor
 
 from infinipot.errors import PolicyError
+from infinipot.memory.draft import NOWHERE, Draft, Kind
+from infinipot.memory.ranks import Ranks
+from infinipot.memory.storage import Rows
 from infinipot.memory.view import Viewer
-from infinipot.policies.base import Policy, VideoTokens
+from infinipot.policies.base import Policy
+from infinipot.policies.ranking import highest
+from infinipot.tokens import VideoTokens
 
 CAPTION_SHARE = 0.25  # of what a compression leaves: the most that captions take, if cells can fill the rest
 
@@ -27,22 +33,17 @@ class Kept:
     """What stays.
 
     Attributes:
-        cells: for each layer, `[kv_heads, n]` int64, which of its cells, ascending; n is the same for all.
+        cells: for each group of rows, `[rows, count]` int64, which of its cells.
+        count: how many of each row, the same for all.
         patches: the temporal patches whose captions stay.
-        notes: for each layer, `[kv_heads, n]` float32, what the policy noted of those cells, if it does.
     """
 
     cells: list[Tensor]
+    count: int
     patches: frozenset[int] = frozenset()
-    notes: Sequence[Tensor] = ()
-
-    @property
-    def count(self) -> int:
-        """Cells that stay, per layer and KV head."""
-        return self.cells[0].shape[-1]
 
 
-def evict(policy: Policy, viewer: Viewer, captions: Sequence[int], budget: int) -> Kept:
+def evict(policy: Policy, viewer: Viewer, captions: Sequence[int], budget: int, ranks: Ranks) -> Kept:
     """Chooses what stays.
 
     Args:
@@ -51,52 +52,114 @@ def evict(policy: Policy, viewer: Viewer, captions: Sequence[int], budget: int) 
         captions: for each caption token held, the temporal patch that it belongs to; every patch of which cells are
             held has some, or none has.
         budget: |C|, the cells and caption tokens that stay; where there are captions, a few fewer may.
+        ranks: the processes that share the rows.
 
     Raises:
         PolicyError: the policy's choice is not what was asked for.
     """
-    viewer = viewer.noted_by(policy)
-    layers = range(len(viewer.layers))
     if not captions:
-        everywhere = [_select(policy, viewer.tokens(layer), budget) for layer in layers]
-        return Kept(everywhere, notes=_notes(viewer, everywhere))
+        count = min(budget, viewer.count)
+        return Kept(_select(policy, viewer, count), count)
     words = Counter(captions)
     patches = sorted(words)
     unit = viewer.grids[-1].cells if policy.whole_patches else 1
     first = budget - min(len(captions), int(CAPTION_SHARE * budget))
-    votes, own = _votes(policy, viewer, patches, first - first % unit)
-    votes, cells = viewer.ranks.gather(votes).sum(0), viewer.ranks.gather(own).flatten(0, 1)
+    wanted = _select(policy, viewer, min(first - first % unit, viewer.count))
+    numbers = [_numbered(group.columns["patch"], viewer, number, patches) for number, group in enumerate(viewer.groups)]
+    votes, own = _votes(numbers, wanted, len(patches))
+    votes, cells = ranks.gather(votes).sum(0), ranks.gather(own).flatten(0, 1)
     allowed = _admitted([words[patch] for patch in patches], votes.tolist(), cells, budget - unit + 1)
-    room = budget - sum(words[patches[number]] for number in allowed)
-    room = min(room, int(cells[:, allowed].sum(1).min()))
-    lengths = own[:, allowed].sum(1).view(len(viewer.layers), -1).tolist()
-    kept, used = _select_among(policy, viewer, patches, allowed, lengths, room - room % unit)
-    return Kept(kept, frozenset(patches[number] for number in used), _notes(viewer, kept))
+    # Rows hold different numbers of cells of those patches: all show as many as the poorest.
+    least = int(cells[:, allowed].sum(1).min())
+    room = min(budget - sum(words[patches[number]] for number in allowed), least)
+    room, shown = room - room % unit, least - least % unit
+    among = torch.zeros(len(patches), dtype=torch.bool).index_fill(0, torch.tensor(allowed, dtype=torch.int64), True)
+    kept = _select_among(policy, viewer, numbers, wanted, among, shown, room)
+    used = _count([number.gather(1, chosen) for number, chosen in zip(numbers, kept, strict=True)], len(patches))
+    stays = ranks.gather(used.any(0)).any(0)
+    return Kept(kept, room, frozenset(patches[number] for number in stays.nonzero().flatten().tolist()))
 
 
-def _notes(viewer: Viewer, cells: list[Tensor]) -> list[Tensor]:
-    """What the policy noted of the chosen cells of each layer; nothing if it does not note."""
-    return [viewer.notes[layer].gather(1, chosen) for layer, chosen in enumerate(cells)] if viewer.notes else []
+def _select(policy: Policy, viewer: Viewer, budget: int) -> list[Tensor]:
+    """The policy's choice among all cells, `[rows, budget]` for each group."""
+    return _chosen(policy, viewer, viewer.count, budget, lambda tokens, _number, _rows: (tokens, None))
 
 
-def _votes(policy: Policy, viewer: Viewer, patches: list[int], budget: int) -> tuple[Tensor, Tensor]:
-    """How many cells of each patch the policy keeps, `[patches]`, and how many each head of a layer holds,
-    `[layers · kv_heads, patches]`."""
-    votes, held = [], []
-    for layer in range(len(viewer.layers)):
-        tokens = viewer.tokens(layer)
-        number = _numbered(tokens, patches)
-        chosen = number.gather(1, _select(policy, tokens, budget))
-        votes.append(_count(chosen, len(patches)).sum(0))
-        held.append(_count(number, len(patches)))
-    # Devices are waited for once all layers have their work.
-    return torch.stack([vote.cpu() for vote in votes]).sum(0), torch.cat([count.cpu() for count in held])
+def _select_among(
+    policy: Policy,
+    viewer: Viewer,
+    numbers: list[Tensor],
+    wanted: list[Tensor],
+    among: Tensor,
+    shown: int,
+    room: int,
+) -> list[Tensor]:
+    """The policy's choice where it is shown cells of some patches only.
+
+    Args:
+        numbers: for each group the patch number of each cell.
+        wanted: what the policy chose among all cells; where a row has more than `shown` allowed ones, these come first.
+        among: `[patches]` bool, which are allowed.
+        shown: how many cells of each row the policy is shown.
+        room: how many stay.
+    """
+
+    def part(tokens: VideoTokens, number: int, rows: slice) -> tuple[VideoTokens, Tensor]:
+        allowed = among.to(tokens.cell.device)[numbers[number][rows]]
+        first = torch.zeros_like(allowed).scatter_(1, wanted[number][rows], True)
+        index = highest(allowed.float() * (1 + first), shown, tokens.arrival)
+        return tokens.part(index), index
+
+    return _chosen(policy, viewer, shown, room, part)
 
 
-def _count(numbers: Tensor, patches: int) -> Tensor:
-    """How often each of `patches` numbers stands in each row of `[rows, n]`: `[rows, patches]` int64."""
-    counts = numbers.new_zeros(len(numbers), patches)
-    return counts.scatter_add_(1, numbers, torch.ones_like(numbers))
+def _chosen(policy: Policy, viewer: Viewer, length: int, budget: int, part: Callable) -> list[Tensor]:
+    """`[rows, budget]` for each group, chosen by the policy where there is a choice.
+
+    Args:
+        length: cells that it is shown of each row.
+        part: makes of the tokens of some rows of a group those that it is shown, and their places among all.
+    """
+    found: list[list[Tensor]] = [[] for _ in viewer.groups]
+    for number, rows in viewer.chunks(length, policy.reads_states):
+        tokens, index = part(viewer.tokens(viewer.groups[number], rows), number, rows)
+        count = rows.stop - rows.start
+        if 0 < budget < length:
+            chosen = policy.select(tokens, budget)
+            _check(policy, chosen, (count, budget))
+        else:
+            chosen = torch.arange(min(budget, length), device=tokens.cell.device).expand(count, -1)
+        found[number].append(chosen if index is None else index.gather(1, chosen))
+    return [torch.cat(parts) for parts in found]
+
+
+def _check(policy: Policy, chosen: Tensor, shape: tuple[int, int]) -> None:
+    if chosen.shape != shape or chosen.dtype != torch.int64:
+        raise PolicyError(
+            f"policy {policy.name!r} returned {chosen.dtype} indices of shape {tuple(chosen.shape)}: "
+            f"int64 of shape {shape} were asked for"
+        )
+
+
+def _numbered(patch: Tensor, viewer: Viewer, number: int, patches: list[int]) -> Tensor:
+    """For each cell of a group the place of its patch in `patches`: `[rows, count]` int64."""
+    group = viewer.groups[number]
+    own = patch.gather(1, viewer.slots(group, slice(0, len(group.layer)))).long()
+    return torch.searchsorted(torch.tensor(patches, device=own.device), own)
+
+
+def _votes(numbers: list[Tensor], wanted: list[Tensor], patches: int) -> tuple[Tensor, Tensor]:
+    """How many cells of each patch the policy wants, `[patches]`, and how many each row holds, `[rows, patches]`."""
+    votes = _count([number.gather(1, chosen) for number, chosen in zip(numbers, wanted, strict=True)], patches)
+    return votes.sum(0), _count(numbers, patches)
+
+
+def _count(numbers: list[Tensor], patches: int) -> Tensor:
+    """How often each of `patches` numbers stands in each row of all groups: `[rows, patches]` int64, on the CPU."""
+    counts = [
+        number.new_zeros(len(number), patches).scatter_add_(1, number, torch.ones_like(number)) for number in numbers
+    ]
+    return torch.cat([count.cpu() for count in counts])
 
 
 def _admitted(words: list[int], votes: list[int], cells: Tensor, budget: int) -> list[int]:
@@ -108,7 +171,7 @@ def _admitted(words: list[int], votes: list[int], cells: Tensor, budget: int) ->
     Args:
         words: caption tokens of each patch.
         votes: for each patch.
-        cells: `[rows, patches]`, how many each head of each layer holds.
+        cells: `[rows, patches]`, how many each row holds.
         budget: cells and captions together leave at the most this many.
     """
     newest, fewest = len(words) - 1, cells.amin(0).tolist()
@@ -123,56 +186,54 @@ def _admitted(words: list[int], votes: list[int], cells: Tensor, budget: int) ->
     return sorted(admitted)
 
 
-def _select_among(
-    policy: Policy, viewer: Viewer, patches: list[int], allowed: list[int], lengths: list[list[int]], budget: int
-) -> tuple[list[Tensor], set[int]]:
-    """The policy's choice among the cells of some patches, for each layer, and the patches that it is from.
+def what_stays(
+    group: Rows, viewer: Viewer, turns_gone: range, cells: Tensor | None, patches: frozenset[int] | None
+) -> Tensor:
+    """Which slots of a group of rows stay, `[rows, n]` bool.
 
     Args:
-        allowed: places in `patches`.
-        lengths: for each layer and head, how many cells it holds of those.
+        turns_gone: numbers of the turns that leave.
+        cells: `[rows, count]`, which cells stay; None for all.
+        patches: the temporal patches whose captions stay; None for all.
     """
-    kept, used = [], []
-    unit = viewer.grids[-1].cells if policy.whole_patches else 1
-    among = torch.zeros(len(patches), dtype=torch.bool).index_fill(0, torch.tensor(allowed, dtype=torch.int64), True)
-    for layer, counts in enumerate(lengths):
-        tokens = viewer.tokens(layer)
-        number = _numbered(tokens, patches)
-        # Those that may stay first, in their order: how many they are is known, so no device has to be asked.
-        order = (~among.to(number.device)[number]).to(torch.uint8).argsort(dim=1, stable=True)
-        chosen = []
-        for head, count in enumerate(counts):
-            index = order[head, count % unit : count]
-            chosen.append(index[_select(policy, viewer.part(tokens, head, index), budget)[0]])
-        kept.append(torch.stack(chosen))
-        used.append(_count(number.gather(1, kept[-1]), len(patches)).sum(0))
-    stays = torch.stack([count.cpu() for count in used]).any(0)
-    return kept, set(viewer.ranks.gather(stays).any(0).nonzero().flatten().tolist())
+    cell, patch = (group.columns[name][:, : viewer.length] for name in ("cell", "patch"))
+    stays = cell >= 0
+    if cells is not None:
+        slots = viewer.slots(group, slice(0, len(group.layer))).gather(1, cells)
+        stays = torch.zeros_like(stays).scatter_(1, slots, True)
+    turn = NOWHERE - cell  # that a piece of text is of, 0 for the prompt
+    stays |= (patch == NOWHERE) & ((turn < turns_gone.start) | (turn >= turns_gone.stop))
+    words = (patch != NOWHERE) & (cell == NOWHERE)
+    if patches is not None and patches:
+        words &= torch.isin(patch, torch.tensor(sorted(patches), dtype=patch.dtype, device=patch.device))
+    return stays if patches == frozenset() else stays | words
 
 
-def _numbered(tokens: VideoTokens, patches: list[int]) -> Tensor:
-    """For each token the place of its patch in `patches`: `[kv_heads, N]` int64."""
-    return torch.searchsorted(torch.tensor(patches, device=tokens.patch.device), tokens.patch.long().contiguous())
+def write_columns(policy: Policy, viewer: Viewer, draft: Draft, held: int) -> None:
+    """Stores what a policy measures of a draft's cells, which lie behind the `held` slots.
 
-
-def _select(policy: Policy, tokens: VideoTokens, budget: int) -> Tensor:
-    """A policy's choice, `[kv_heads, budget]` int64 ascending; everything where the budget is no limit."""
-    heads, length = tokens.cell.shape
-    if not 0 < budget < length:
-        return torch.arange(min(budget, length), device=tokens.cell.device).expand(heads, -1)
-    chosen = policy.select(tokens, budget)
-    if chosen.shape != (heads, budget) or chosen.dtype != torch.int64:
-        raise PolicyError(
-            f"policy {policy.name!r} returned {chosen.dtype} indices of shape {tuple(chosen.shape)}: "
-            f"int64 of shape {(heads, budget)} were asked for"
-        )
-    return _ascending(chosen, length)
-
-
-def _ascending(chosen: Tensor, length: int) -> Tensor:
-    """Rows of indices below `length`, put in order: by counting, which is faster than sorting."""
-    heads, count = chosen.shape
-    taken = torch.zeros(heads, length, dtype=torch.bool, device=chosen.device).scatter_(1, chosen, True)
-    place = torch.where(taken, taken.cumsum(1) - 1, count)
-    index = torch.arange(length, device=chosen.device).expand(heads, -1)
-    return torch.zeros(heads, count + 1, dtype=torch.int64, device=chosen.device).scatter_(1, place, index)[:, :count]
+    Raises:
+        PolicyError: a column is not one float32 a token.
+    """
+    where = torch.cat(
+        [
+            torch.arange(start, start + tokens)
+            for start, (tokens, kind) in zip(
+                accumulate((tokens for tokens, _ in draft.runs), initial=held), draft.runs, strict=False
+            )
+            if kind is Kind.CELL
+        ]
+    )
+    cells = torch.cat(draft.cells)
+    for number, rows in viewer.chunks(len(where), reads_states=True):
+        group, shape = viewer.groups[number], (rows.stop - rows.start, len(where))
+        measured = policy.measure(viewer.new_tokens(group, rows, held, where, cells))
+        for name in policy.columns:
+            column = measured.get(name)
+            if column is None or column.shape != shape or column.dtype != torch.float32:
+                given = "nothing" if column is None else f"{column.dtype} of shape {tuple(column.shape)}"
+                raise PolicyError(
+                    f"policy {policy.name!r} gave {given} for its column {name!r}: "
+                    f"float32 of shape {shape} was asked for"
+                )
+            group.columns[name][rows].index_copy_(1, where.to(column.device), column)

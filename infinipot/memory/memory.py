@@ -1,31 +1,54 @@
 """The bounded memory of one stream: what is held, where it came from, and the only ways in which it changes.
 
-Text of the conversation lies at the first slots, the same for all heads: the prompt, then the dialogue. Behind it lies
-the video: its cells, of which every KV head keeps tokens of its own, and, in families that have them, the captions of
-its temporal patches, the same for all heads again. The order of slots means nothing to attention; positions do.
+Every row (a KV head of a layer) holds the same text: the prompt, the dialogue, and the captions of temporal patches in
+families that have them; and cells of the video, of which it keeps its own. Where a token lies means nothing, to
+attention or to anything else: its columns say what it is.
 
-All changes are made by `commit` and `rebase`. Each first computes what is to change and then applies it with interrupts
-held, so that a memory is either before or after a change, never between. Knows nothing of models or frames.
+All changes are made by `commit` and `rebase`. Each is planned first, without touching anything that is held, and then
+applied. Applying can be done again as often as it is interrupted, and `settle` finishes it: what comes next finds a
+memory from before or after a change, never between. Knows nothing of models or frames.
 """
 
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import pairwise
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from infinipot.memory.draft import Draft, Kind, Run
-from infinipot.memory.eviction import Kept, evict
-from infinipot.memory.interrupts import interrupts_held
+from infinipot.errors import CapError, PolicyError
+from infinipot.memory.draft import NOWHERE, Draft, Kind, Origin
+from infinipot.memory.eviction import evict, what_stays, write_columns
+from infinipot.memory.held import Held
 from infinipot.memory.positions import Cursor, PositionRule
 from infinipot.memory.ranks import ALONE, Ranks
-from infinipot.memory.rebase import Gaps, close_gaps, find_gaps
+from infinipot.memory.rebase import plan_rebase
 from infinipot.memory.rotary import Rotary
-from infinipot.memory.storage import BoundedCache, LayerShape, Slab, StateShape, allocated_bytes
-from infinipot.memory.view import Viewer, slot_numbers
-from infinipot.policies.base import Grid, Policy, VideoTokens
+from infinipot.memory.states import States
+from infinipot.memory.step import Step
+from infinipot.memory.storage import LayerShape, Moves, Rows, StateShape, allocated_bytes, plan_moves
+from infinipot.memory.view import Viewer
+from infinipot.policies.base import Policy
+from infinipot.tokens import Grid, VideoTokens
+
+
+@dataclass(slots=True)
+class Plan:
+    """A change that is ready to be applied, as often as it takes.
+
+    Attributes:
+        after: what is held then.
+        moves: of slots, for each group of rows.
+        columns: new contents of the held slots of some columns, for each group.
+        on_applied: called when the change is made.
+        begun: whether applying began: from then on there is no way back.
+    """
+
+    after: Held
+    moves: Sequence[Moves] = ()
+    columns: Sequence[Mapping[str, Tensor]] = ()
+    on_applied: Callable[[], None] = lambda: None
+    begun: bool = False
 
 
 class Memory:
@@ -38,17 +61,13 @@ class Memory:
         rule: how positions advance with the video.
         dialogue_limit: tokens that remembered turns may hold together.
         ranks: the processes that share the KV heads; `shapes` are this one's part.
+        columns: what the policy stores of each token, by name.
 
     Attributes:
-        cache: the transformers cache to run the model with, inside a `draft`.
-        runs: what lies in the slots that are held, in order.
-        captions: for each caption token held, in order of slots, the temporal patch that it belongs to.
-        turns: tokens of each remembered turn, oldest first.
-        cursor: where the stream stands on the position axes.
+        groups: the layers' slots, those of one shape and device together.
+        states: the recurrent states beside them.
         grids: the grids the video has had, the current one last.
-        seen: tokens ever committed: what a cache without eviction would hold.
-        compressions, rebases: how often either was done.
-        noted: the newest temporal patch of which a policy has noted something, -1 before the first.
+        peak: the most slots that were ever in use, drafts included.
         bytes: what is allocated.
     """
 
@@ -60,33 +79,59 @@ class Memory:
         rule: PositionRule,
         dialogue_limit: int = 0,
         ranks: Ranks = ALONE,
+        columns: Sequence[str] = (),
     ) -> None:
         self.cap = cap
         self.dialogue_limit = dialogue_limit
-        self.cache = BoundedCache(cap, shapes)
         self.rule = rule
-        self.runs: tuple[Run, ...] = ()
-        self.captions: tuple[int, ...] = ()
-        self.turns: deque[int] = deque()
-        self.cursor = Cursor()
+        self.rotary = rotary
         self.grids: tuple[Grid, ...] = ()
-        self.seen = 0
-        self.compressions = 0
-        self.noted = -1
-        self.rebases = 0
-        self.bytes = allocated_bytes(cap, shapes)
+        self.peak = 0
+        self._columns = tuple(columns)
         self._ranks = ranks
-        self._rotary = {layer.shape.device: rotary.to(layer.shape.device) for layer in self.cache.bounded}
+        self._state = Held()
+        self._plan: Plan | None = None
+        self._filled = 0
+        stored = stored_columns(rule, columns)
+        slots = [(number, shape) for number, shape in enumerate(shapes) if isinstance(shape, LayerShape)]
+        self.layers = len(slots)
+        self.groups: list[Rows] = []
+        self._places: dict[int, tuple[Rows, slice]] = {}
+        for shape in dict.fromkeys(shape for _, shape in slots):
+            numbers = [place for place, (_, own) in enumerate(slots) if own == shape]
+            group = Rows(cap, shape, numbers, stored)
+            self.groups.append(group)
+            for place in numbers:
+                self._places[slots[place][0]] = group, group.rows_of(place)
+        self.states = States(shapes)
+        self.bytes = allocated_bytes(cap, shapes, stored)
+
+    # What is held
 
     @property
     def held(self) -> int:
         """Slots held."""
-        return sum(tokens for tokens, _ in self.runs)
+        return self._state.tokens
+
+    @property
+    def turns(self) -> tuple[int, ...]:
+        """Tokens of each remembered turn, oldest first."""
+        return self._state.turns
+
+    @property
+    def turns_ever(self) -> int:
+        """Turns remembered so far, those that have left included."""
+        return self._state.turns_gone + len(self._state.turns)
+
+    @property
+    def dialogue(self) -> int:
+        """Tokens of remembered turns held."""
+        return sum(self._state.turns)
 
     @property
     def text(self) -> int:
-        """Tokens held of the prompt and the remembered turns; they are the first slots."""
-        return sum(tokens for tokens, kind in self.runs if kind is Kind.TEXT)
+        """Tokens held of the prompt and the remembered turns."""
+        return self._state.text
 
     @property
     def video(self) -> int:
@@ -94,19 +139,34 @@ class Memory:
         return self.held - self.text
 
     @property
-    def dialogue(self) -> int:
-        """Tokens of remembered turns held."""
-        return sum(self.turns)
+    def captions(self) -> tuple[int, ...]:
+        """For each caption token held the temporal patch that it belongs to."""
+        return self._state.captions
 
     @property
-    def peak(self) -> int:
-        """The most slots that were ever in use, drafts included."""
-        return max(layer.peak for layer in self.cache.bounded)
+    def cursor(self) -> Cursor:
+        """Where the stream stands on the position axes."""
+        return self._state.cursor
+
+    @property
+    def seen(self) -> int:
+        """Tokens ever committed."""
+        return self._state.seen
+
+    @property
+    def compressions(self) -> int:
+        """How often tokens were evicted."""
+        return self._state.compressions
+
+    @property
+    def rebases(self) -> int:
+        """How often positions were moved back."""
+        return self._state.rebases
 
     @property
     def filled(self) -> int:
         """Slots in use at this moment, those of an open draft included."""
-        return max(layer.filled for layer in self.cache.bounded)
+        return self._filled
 
     def use_grid(self, rows: int, columns: int) -> Grid:
         """The grid of this size, from now on the current one; a size seen before gets its old cell numbers back."""
@@ -115,14 +175,51 @@ class Memory:
         self.grids = (*(other for other in self.grids if other is not grid), grid)
         return grid
 
+    def video_tokens(self, group: int = 0, rows: slice | None = None) -> VideoTokens:
+        """The cells that some rows hold, as a policy sees them."""
+        rows = slice(0, len(self.groups[group].layer)) if rows is None else rows
+        return self._viewer(self._state).tokens(self.groups[group], rows)
+
+    # What a model's forward does
+
     @contextmanager
     def draft(self) -> Iterator[Draft]:
         """A draft on top of the memory. On the way out, what was not committed is forgotten."""
-        self.cache.roll_back(self.held)
+        self._forget_draft()
         try:
             yield Draft(self.cursor, self.rule)
         finally:
-            self.cache.roll_back(self.held)
+            self._forget_draft()
+
+    def step(self, draft: Draft) -> Step:
+        """Makes room for the draft's tokens that no forward has run over yet.
+
+        Raises:
+            CapError: they do not fit. Callers check before any work, so this is the last line of defence.
+        """
+        origin = Origin.joined(draft.origins)
+        draft.origins.clear()
+        start, end = self._filled, self._filled + len(origin.patch)
+        if end > self.cap:
+            raise CapError(f"the memory holds {start} of {self.cap} tokens: {end - start} more do not fit")
+        for group in self.groups:
+            self._record(group, slice(start, end), origin)
+        self._filled, self.peak = end, max(self.peak, end)
+        return Step(self, start, end, origin.positions, draft.cursor.next)
+
+    def _record(self, group: Rows, slots: slice, origin: Origin) -> None:
+        temporal, height, width = origin.positions
+        known = {"temporal": temporal, "height": height, "width": width, "base": origin.base}
+        known |= {"patch": origin.patch, "cell": origin.cell, "time": origin.time}
+        for name, column in group.columns.items():
+            if name in known:
+                column[:, slots] = known[name].to(column.device, column.dtype, non_blocking=True)
+
+    def place(self, layer: int) -> tuple[Rows, slice]:
+        """Where a layer of the model, by its number, has its slots."""
+        return self._places[layer]
+
+    # Changes
 
     def commit(
         self,
@@ -140,38 +237,30 @@ class Memory:
             turn: whether the draft's text is a turn of the dialogue of its own.
             policy: chooses the video tokens that stay.
             keep: given the text and video tokens that there would be, |C|, the video tokens to leave; None for all.
-            on_applied: called together with the change, where no interrupt comes between.
+            on_applied: called together with the change.
         """
-        self._record_origin(draft)
-        runs = _joined([*self.runs, *draft.runs])
-        text, turns = self._drop_old_turns(_slices(runs, Kind.TEXT), self._turns_after(draft, turn))
-        video, captions = _slices(runs, Kind.CAPTION, Kind.CELL), (*self.captions, *draft.captions)
-        budget = keep(_length(text), _length(video))
-
-        stays = all(here.stop == behind.start for here, behind in pairwise([slice(0, 0), *text]))
-        indices: list[Tensor] = []
-        notes: Sequence[Tensor] = ()
+        if draft.origins:
+            self.step(draft)
+        grown = self._state.with_draft(draft, turn=turn)
+        self._label(draft, self._state, grown)
+        if policy is not None and policy.columns and draft.cells:
+            viewer = self._viewer(replace(self._state, cursor=draft.cursor))
+            write_columns(policy, viewer, draft, self.held)
+        after = grown.without_old_turns(self.dialogue_limit)
+        budget = keep(after.text, after.tokens - after.text)
+        kept = None
         if policy is not None and budget is not None:
-            kept = evict(policy, self._viewer(_slices(runs, Kind.CELL), draft.cursor), captions, budget)
-            indices, notes = self._rows_of(text, runs, captions, kept), kept.notes
-            captions = tuple(patch for patch in captions if patch in kept.patches)
-            runs = _joined([(_length(text), Kind.TEXT), (len(captions), Kind.CAPTION), (kept.count, Kind.CELL)])
-        elif not stays:
-            indices = [self._rows(layer, [*text, *video]) for layer in range(len(self.cache.bounded))]
-            runs = _joined([(_length(text), Kind.TEXT), *(run for run in runs if run[1] is not Kind.TEXT)])
-        with interrupts_held():
-            for layer, rows in enumerate(indices):
-                self.cache.rewrite(layer, rows)
-            for layer, noted in enumerate(notes):
-                self.cache.bounded[layer].write_notes(noted)
-            self.cache.commit()
-            self.runs, self.captions = tuple(runs), captions
-            self.turns, self.cursor = turns, draft.cursor
-            self.seen += draft.tokens
-            self.compressions += budget is not None
-            if notes:
-                self.noted = self.cursor.patch - 1
-            on_applied()
+            kept = evict(policy, self._viewer(grown), grown.captions, budget, self._ranks)
+            after = after.without_cells(kept.count, kept.patches)
+        moves: list[Moves] = []
+        if after.tokens < grown.tokens:
+            viewer, turns_gone = self._viewer(grown), range(grown.turns_gone + 1, after.turns_gone + 1)
+            for number, group in enumerate(self.groups):
+                cells = None if kept is None else kept.cells[number]
+                stays = what_stays(group, viewer, turns_gone, cells, kept.patches if kept else None)
+                moves.append(plan_moves(stays, after.tokens, self.cap))
+            after = grown.moved_to(after)
+        self._make(Plan(after, moves, on_applied=on_applied))
 
     def rebase(self, target: int, limit: int, *, slow: bool = False) -> int:
         """Takes positions out of the gaps that eviction left, so that the next one comes near `target`.
@@ -185,144 +274,76 @@ class Memory:
         Returns:
             By how much the next position fell.
         """
-        usual = max(self.cursor.step, 1)
-        for step, keep_extent in ((min(usual, self.rule.closest) if slow else usual, True), (1, True), (1, False)):
-            gaps = [self._gaps(layer, step, keep_extent) for layer in range(len(self.cache.bounded))]
-            before, within = self._common_share(gaps, self.cursor.next - target)
-            if self.cursor.next - before - within <= limit:
-                break
-        if not before + within:
+        self._forget_draft()
+        planned = plan_rebase(
+            self._state, self.groups, self.grids, self.rule, self._ranks, target=target, limit=limit, slow=slow
+        )
+        if planned is None:
             return 0
-        moved = [close_gaps(layer_gaps, before, within) for layer_gaps in gaps]
-        with interrupts_held():
-            for layer, (temporal, base) in zip(self.cache.bounded, moved, strict=True):
-                self._move(layer.slab, temporal.T, base.T)
-            self.cursor = self.cursor.after_rebase(before, within, self.rule, slow=slow)
-            self.rebases += 1
-        return before + within
+        cursor, columns = planned
+        fallen = self.cursor.next - cursor.next
+        self._make(Plan(replace(self._state, cursor=cursor, rebases=self.rebases + 1), columns=columns))
+        return fallen
 
-    def video_tokens(self, layer: int, draft: Draft | None = None) -> VideoTokens:
-        """The cells of one layer as a policy sees them, those of a draft behind the others."""
-        runs, cursor = (draft.runs, draft.cursor) if draft else ([], self.cursor)
-        return self._viewer(_slices(_joined([*self.runs, *runs]), Kind.CELL), cursor).tokens(layer)
+    def settle(self) -> None:
+        """Finishes a change that something interrupted after it had begun; one that had not is dropped."""
+        if self._plan is not None and not self._plan.begun:
+            self._plan = None
+        while (plan := self._plan) is not None:
+            self._apply(plan)
 
-    def _record_origin(self, draft: Draft) -> None:
-        if not draft.tokens:
-            return
-        origin, time = draft.origin()
-        rows = slice(self.held, self.held + draft.tokens)
-        for device in self._rotary:
-            there = origin.to(device).unsqueeze(1), time.to(device).unsqueeze(1)
-            for layer in self.cache.bounded:
-                if layer.shape.device == device:
-                    layer.slab.origin[rows], layer.slab.time[rows] = there
+    def _make(self, plan: Plan) -> None:
+        self._plan = plan
+        self._apply(plan)
 
-    def _turns_after(self, draft: Draft, turn: bool) -> deque[int]:
-        turns = self.turns.copy()
-        # What an empty memory is given first is the prompt, which no turn takes along when it leaves.
-        said = draft.runs if self.held else draft.runs[1:]
-        added = sum(tokens for tokens, kind in said if kind is Kind.TEXT)
-        if turn:
-            turns.append(added)
-        elif turns:
-            turns[-1] += added
-        return turns
+    def _apply(self, plan: Plan) -> None:
+        """Makes a planned change. Done again from its beginning, it comes to the same."""
+        plan.begun = True
+        for group, moves in zip(self.groups, plan.moves, strict=False):
+            group.move(moves)
+        for group, columns in zip(self.groups, plan.columns, strict=False):
+            for name, content in columns.items():
+                group.columns[name][:, : content.shape[1]] = content
+        self.states.commit()
+        self._state = plan.after
+        plan.on_applied()
+        self._filled = plan.after.tokens
+        self._plan = None
 
-    def _drop_old_turns(self, text: list[slice], turns: deque[int]) -> tuple[list[slice], deque[int]]:
-        """The text and turns that stay within the dialogue's limit: the oldest go first, the newest stays."""
-        dropped = 0
-        while len(turns) > 1 and sum(turns) > self.dialogue_limit:
-            dropped += turns.popleft()
-        if not dropped:
-            return text, turns
-        prompt = self.text - self.dialogue
-        return [slice(0, prompt), slice(prompt + dropped, text[0].stop), *text[1:]], turns
+    def _forget_draft(self) -> None:
+        self.settle()
+        self._filled = self.held
+        self.states.roll_back()
 
-    def _viewer(self, cells: list[slice], cursor: Cursor) -> Viewer:
-        newest, across = cursor.patch - 1, cursor.spans > 1
-        return Viewer(self.cache.bounded, self._rotary, cells, self.grids, newest, across, self.noted, self._ranks)
+    def _label(self, draft: Draft, before: Held, grown: Held) -> None:
+        """Has text say in place of a cell of which turn it is, counted from 1; the prompt is of none."""
+        turn, start = grown.turns_gone + len(grown.turns), before.tokens
+        for number, (tokens, kind) in enumerate(draft.runs):
+            if kind is Kind.TEXT and grown.turns and (number or before.tokens):
+                for group in self.groups:
+                    group.columns["cell"][:, start : start + tokens] = NOWHERE - turn
+            start += tokens
 
-    def _rows_of(self, text: list[slice], runs: Sequence[Run], captions: Sequence[int], kept: Kept) -> list[Tensor]:
-        """For each layer the rows of what stays: text, captions, and each head's cells. See `_rows`."""
-        stays = torch.tensor([patch in kept.patches for patch in captions], dtype=torch.bool)
-        cpu = torch.device("cpu")
-        common = torch.cat([slot_numbers(text, cpu), slot_numbers(_slices(runs, Kind.CAPTION), cpu)[stays]])
-        cells = _slices(runs, Kind.CELL)
-        rows = []
-        for bounded, chosen in zip(self.cache.bounded, kept.cells, strict=True):
-            heads, device = torch.arange(bounded.shape.kv_heads, device=bounded.shape.device), bounded.shape.device
-            own = slot_numbers(cells, device)[chosen].T
-            slots = torch.cat([common.to(device).unsqueeze(1).expand(-1, len(heads)), own])
-            rows.append(slots * len(heads) + heads)
-        return rows
-
-    def _rows(self, layer: int, slots: list[slice]) -> Tensor:
-        """`[slots, kv_heads]`: for one layer, the row (slot · kv_heads + head) that each slot is filled from."""
-        shape = self.cache.bounded[layer].shape
-        heads = torch.arange(shape.kv_heads, device=shape.device)
-        return slot_numbers(slots, shape.device).unsqueeze(1) * shape.kv_heads + heads
-
-    def _gaps(self, layer: int, step: int, keep_extent: bool) -> Gaps:
-        origin = self.cache.bounded[layer].slab.origin[: self.held].to(torch.int64).permute(2, 1, 0)
-        _, cell, temporal, base = origin
-        # One entry a cell number, and behind them all the zero that text, whose cell is -1, picks.
-        by_number = sorted(self.grids, key=lambda grid: grid.first_cell)
-        extents = [torch.full((grid.cells,), self.rule.extent(grid) * keep_extent) for grid in by_number]
-        extent = torch.cat([*extents, torch.zeros(1, dtype=torch.int64)]).to(cell.device)[cell]
-        end, opened = self.cursor.next, self.cursor.base
-        split = end if opened is None else opened
-        flat = self.rule.flat
-        time, now = self.cache.bounded[layer].slab.time[: self.held].T, self.cursor.latest
-        return find_gaps(temporal, base, extent, cell >= 0, time, end=end, now=now, split=split, step=step, flat=flat)
-
-    def _common_share(self, gaps: list[Gaps], need: int) -> tuple[int, int]:
-        """Positions to take out ahead of the open span and inside it: `need` together, or what every head can give."""
-        least = torch.stack([torch.stack([gap.before.sum(-1).min(), gap.within.sum(-1).min()]).cpu() for gap in gaps])
-        before, within = self._ranks.gather(least.amin(0)).amin(0).tolist()
-        if self.cursor.base is not None:
-            extent = max(self.rule.extent(grid) for grid in self.grids)
-            within = min(within, max(0, self.cursor.next - self.cursor.base - extent))
-        wanted = min(max(need, 0), before + within)
-        if self.cursor.base is None:
-            return wanted, 0
-        # What is left is shared out by time, so that one rate holds for the whole stream.
-        cursor, left = self.cursor, self.cursor.next - wanted
-        earlier = (cursor.began - cursor.first) / max(cursor.latest - cursor.first, 1e-9)
-        first = cursor.base - round(left * min(max(earlier, 0.0), 1.0))
-        first = min(max(first, wanted - within, 0), before, wanted)
-        return first, wanted - first
-
-    def _move(self, slab: Slab, temporal: Tensor, base: Tensor) -> None:
-        """Gives the held slots of one layer new positions, `[held, kv_heads]` each, and turns their keys to them."""
-        keys, origin = slab.keys[: self.held], slab.origin[: self.held]
-        wide = keys.to(torch.float32)  # the keys themselves, if that is what they are stored as
-        keys.copy_(self._rotary[keys.device].move_(wide, (origin[..., 2], origin[..., 3]), (temporal, base)))
-        origin[..., 2], origin[..., 3] = temporal, base
+    def _viewer(self, state: Held) -> Viewer:
+        return Viewer(
+            groups=self.groups,
+            rotary=self.rotary,
+            length=state.tokens,
+            cells=state.run,
+            count=state.cells,
+            grids=self.grids,
+            newest_patch=state.cursor.patch - 1,
+            layers=self.layers,
+            columns=self._columns,
+            highest=state.cursor.next,
+            first_head=self._ranks.number * self.groups[0].shape.kv_heads,
+        )
 
 
-def _joined(runs: Sequence[Run]) -> list[Run]:
-    """The same runs, those of one kind in a row taken together, and none of them empty."""
-    joined: list[Run] = []
-    for tokens, kind in runs:
-        if joined and joined[-1][1] is kind:
-            joined[-1] = joined[-1][0] + tokens, kind
-        elif tokens:
-            joined.append((tokens, kind))
-    return joined
-
-
-def _slices(runs: Sequence[Run], *kinds: Kind) -> list[slice]:
-    """The slots of tokens of these kinds, in order; neighbouring runs are one slice."""
-    found: list[slice] = []
-    start = 0
-    for tokens, kind in runs:
-        if kind in kinds and found and found[-1].stop == start:
-            found[-1] = slice(found[-1].start, start + tokens)
-        elif kind in kinds:
-            found.append(slice(start, start + tokens))
-        start += tokens
-    return found
-
-
-def _length(slices: list[slice]) -> int:
-    return sum(part.stop - part.start for part in slices)
+def stored_columns(rule: PositionRule, columns: Sequence[str] = ()) -> dict[str, torch.dtype]:
+    """What a memory stores of each token beside its key and value: names and types."""
+    positions = ("temporal", "base") if rule.flat else ("temporal", "height", "width")
+    own = dict.fromkeys(("patch", "cell", *positions), torch.int32) | {"time": torch.float64}
+    if taken := set(own) & set(columns):
+        raise PolicyError(f"a policy's column cannot be called {min(taken)!r}: the memory has one of that name")
+    return own | dict.fromkeys(columns, torch.float32)

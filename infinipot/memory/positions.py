@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from infinipot.policies.base import Grid
+from infinipot.tokens import Grid
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,33 +1,42 @@
 """Re-basing: taking out temporal positions that eviction left empty, so that an endless stream stays in range.
 
-Pure functions over the slots of one layer, where each KV head keeps tokens of its own and so has gaps of its own. All
-heads give up the same total, so that the newest patch and the next question stand at one position for all of them.
-Within a head, distances are left in proportion to the time that passed between tokens: order stays, and a position
-tells how long ago something was, however often positions were re-based. No gap grows.
+Pure functions over the slots of some rows, each of which keeps tokens of its own and so has gaps of its own. All rows
+give up the same total, so that the newest patch and the next question stand at one position for all of them. Within a
+row, distances are left in proportion to the time that passed between tokens: order stays, and a position tells how long
+ago something was, however often positions were re-based. No gap grows. Keys are stored without rotation, so that columns
+of positions are all that changes.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from infinipot.memory.draft import NOWHERE
+from infinipot.memory.held import Held
+from infinipot.memory.positions import Cursor, PositionRule
+from infinipot.memory.ranks import Ranks
+from infinipot.memory.storage import Rows
+from infinipot.tokens import Grid
+
 _NO_TIME = 1e-3  # seconds that a gap counts for in which no time passed, so that it is the last to stay
 
 
 @dataclass(frozen=True, slots=True)
 class Gaps:
-    """The slots of each head in order of position, and the positions between them that may be taken out.
+    """The slots of each row in order of position, and the positions between them that may be taken out.
 
     Attributes:
-        order: `[kv_heads, n]`, slot numbers.
-        temporal, base: `[kv_heads, n]`, positions of those slots, in that order.
-        spatial: `[kv_heads, n]` bool, whether the slot has rows and columns of its own.
-        before: `[kv_heads, n + 1]`, removable positions ahead of the open vision span: ahead of each slot, and last
+        order: `[rows, n]`, slot numbers.
+        temporal, base: `[rows, n]`, positions of those slots, in that order.
+        spatial: `[rows, n]` bool, whether the slot has rows and columns of its own.
+        before: `[rows, n + 1]`, removable positions ahead of the open vision span: ahead of each slot, and last
             those behind all of them.
-        within: `[kv_heads, n + 1]`, likewise inside the open vision span.
-        least: `[kv_heads, n + 1]`, how far apart its two ends must stay.
-        waits: `[kv_heads, n + 1]`, seconds that passed in each gap.
+        within: `[rows, n + 1]`, likewise inside the open vision span.
+        least: `[rows, n + 1]`, how far apart its two ends must stay.
+        waits: `[rows, n + 1]`, seconds that passed in each gap.
         flat: see `find_gaps`.
     """
 
@@ -61,11 +70,11 @@ def find_gaps(
     rows and columns stand there; of the open span the caller leaves as much.
 
     Args:
-        temporal, base: `[kv_heads, n]` int64, positions of each slot; equal for text.
-        extent: `[kv_heads, n]` int64, positions that stay behind a base: max(rows, columns) of a video token's grid;
+        temporal, base: `[rows, n]` int64, positions of each slot; equal for text.
+        extent: `[rows, n]` int64, positions that stay behind a base: max(rows, columns) of a video token's grid;
             0 for text.
-        spatial: `[kv_heads, n]` bool, whether a slot has rows and columns: false for text.
-        time: `[kv_heads, n]`, seconds of video time.
+        spatial: `[rows, n]` bool, whether a slot has rows and columns: false for text.
+        time: `[rows, n]`, seconds of video time.
         end: the next position of the stream.
         now: time of the newest patch.
         split: first position of the open vision span; `end` if none is open.
@@ -95,7 +104,7 @@ def close_gaps(gaps: Gaps, before: int, within: int) -> tuple[Tensor, Tensor]:
     """Positions after `before` and `within` positions were taken out, in the slots' own order.
 
     Returns:
-        temporal and base, `[kv_heads, n]` each.
+        temporal and base, `[rows, n]` each.
     """
     removed = _taken(gaps.before, gaps, before) + _taken(gaps.within, gaps, within)
     temporal = gaps.temporal - removed
@@ -109,14 +118,14 @@ def close_gaps(gaps: Gaps, before: int, within: int) -> tuple[Tensor, Tensor]:
 
 
 def _taken(removable: Tensor, gaps: Gaps, amount: int) -> Tensor:
-    """`[kv_heads, n]`: how much of `amount` is taken out ahead of each slot.
+    """`[rows, n]`: how much of `amount` is taken out ahead of each slot.
 
     Of a gap that can give, λ · wait stays, but no less than its least and no more than there was, with one λ for these
     gaps of a head: positions a second. What stays in all grows with λ in straight lines between the values at which a
     gap comes off its least or is whole again.
 
     Args:
-        removable: `[kv_heads, n + 1]`, those positions of the gaps of which `amount` are to go.
+        removable: `[rows, n + 1]`, those positions of the gaps of which `amount` are to go.
     """
     if not amount:
         return torch.zeros_like(gaps.temporal)
@@ -135,3 +144,85 @@ def _taken(removable: Tensor, gaps: Gaps, amount: int) -> Tensor:
     # Halves all go up, so that what is whole between two of them stays so.
     left = (left + (0.5 + 1e-6)).floor()
     return (high.cumsum(-1) - left).to(removable.dtype)[:, :-1]
+
+
+def plan_rebase(
+    held: Held,
+    groups: Sequence[Rows],
+    grids: Sequence[Grid],
+    rule: PositionRule,
+    ranks: Ranks,
+    target: int,
+    limit: int,
+    slow: bool,
+) -> tuple[Cursor, list[dict[str, Tensor]]] | None:
+    """Where the stream stands when it is re-based, and the columns of positions then; see `Memory.rebase`.
+
+    Returns:
+        None where there is nothing to take out.
+    """
+    cursor, usual = held.cursor, max(held.cursor.step, 1)
+    for step, keep_extent in ((min(usual, rule.closest) if slow else usual, True), (1, True), (1, False)):
+        gaps = [_gaps_of(group, held, grids, rule, step, keep_extent) for group in groups]
+        before, within = _common_share(gaps, cursor, grids, rule, ranks, cursor.next - target)
+        if cursor.next - before - within <= limit:
+            break
+    if not before + within:
+        return None
+    columns = [_moved(group, held, gap, before, within) for group, gap in zip(groups, gaps, strict=True)]
+    return cursor.after_rebase(before, within, rule, slow=slow), columns
+
+
+def _gaps_of(group: Rows, held: Held, grids: Sequence[Grid], rule: PositionRule, step: int, keep_extent: bool) -> Gaps:
+    def column(name: str) -> Tensor:
+        return group.columns[name][:, : held.tokens]
+
+    cell = column("cell").long().clamp_min(NOWHERE)
+    # One entry a cell number, and behind them all the zero that text, whose cell is below 0, picks.
+    by_number = sorted(grids, key=lambda grid: grid.first_cell)
+    extents = [torch.full((grid.cells,), rule.extent(grid) * keep_extent) for grid in by_number]
+    rows = [torch.arange(grid.cells) // grid.columns for grid in by_number]
+    none = torch.zeros(1, dtype=torch.int64)
+    extent, row = (torch.cat([*parts, none]).to(cell.device)[cell] for parts in (extents, rows))
+    cursor = held.cursor
+    return find_gaps(
+        column("temporal").long(),
+        column("base").long() if rule.flat else column("height").long() - row,
+        extent,
+        cell >= 0,
+        column("time"),
+        end=cursor.next,
+        now=cursor.latest,
+        split=cursor.next if cursor.base is None else cursor.base,
+        step=step,
+        flat=rule.flat,
+    )
+
+
+def _common_share(
+    gaps: Sequence[Gaps], cursor: Cursor, grids: Sequence[Grid], rule: PositionRule, ranks: Ranks, need: int
+) -> tuple[int, int]:
+    """Positions to take out ahead of the open span and inside it: `need` together, or what every row can give."""
+    least = torch.stack([torch.stack([gap.before.sum(-1).min(), gap.within.sum(-1).min()]).cpu() for gap in gaps])
+    before, within = ranks.gather(least.amin(0)).amin(0).tolist()
+    if cursor.base is not None:
+        within = min(within, max(0, cursor.next - cursor.base - max(rule.extent(grid) for grid in grids)))
+    wanted = min(max(need, 0), before + within)
+    if cursor.base is None:
+        return wanted, 0
+    # What is left is shared out by time, so that one rate holds for the whole stream.
+    left = cursor.next - wanted
+    earlier = (cursor.began - cursor.first) / max(cursor.latest - cursor.first, 1e-9)
+    first = cursor.base - round(left * min(max(earlier, 0.0), 1.0))
+    first = min(max(first, wanted - within, 0), before, wanted)
+    return first, wanted - first
+
+
+def _moved(group: Rows, held: Held, gaps: Gaps, before: int, within: int) -> dict[str, Tensor]:
+    """The columns of positions of some rows as they are when gaps were closed."""
+    temporal, base = close_gaps(gaps, before, within)
+    moved = {"temporal": temporal, "base": base}
+    if not gaps.flat:
+        fallen = gaps.base.gather(-1, gaps.order.argsort(dim=-1)) - moved.pop("base")
+        moved |= {axis: group.columns[axis][:, : held.tokens] - fallen for axis in ("height", "width")}
+    return {name: content.to(group.columns[name].dtype) for name, content in moved.items()}

@@ -1,18 +1,29 @@
-"""Rotary position embedding of cached keys: turning them on, and back. Knows keys and positions, not models.
+"""Rotary position embedding of what attends and what is attended to. Knows positions and heads, not models.
 
-A key that was rotated for position p becomes the key of position p + δ by one more rotation by δ (RoFormer,
-arXiv 2104.09864). In multimodal rotary embedding (Qwen2-VL, arXiv 2409.12191) every frequency turns with one of three
-position axes; `axes` says with which, so that chunked, interleaved and one-dimensional layouts are all the same here.
+Keys are stored as the model makes them, without rotation, and are rotated when they are read: a token can be given
+another position any number of times at no loss, and comparing keys needs no undoing. A read costs one look-up and one
+complex product a key.
+
+In rotary embedding (RoFormer, arXiv 2104.09864) two dimensions of a head turn together, by position · inv_freq[i]; in
+the multimodal form (Qwen2-VL, arXiv 2409.12191) every frequency turns with one of three position axes. `axes` says with
+which, so that chunked, interleaved and one-dimensional layouts are all the same here.
 """
 
 from collections.abc import Sequence
+from itertools import groupby
 
 import torch
 from torch import Tensor
 
+_LEAST_POSITIONS = 1024  # that a table of angles is made for
+
 
 class Rotary:
-    """How a family rotates its keys: dimensions i and i + n turn together, by position · inv_freq[i].
+    """How a family rotates: dimensions i and i + n turn together, by position · inv_freq[i].
+
+    Heads are stored in a layout of their own: the two dimensions of a frequency side by side, frequencies of one axis
+    in a row, and behind them what does not turn. So a rotation is one complex product an axis. Products of two heads in
+    this layout are those of the model's.
 
     Args:
         inv_freq: `[n]`, angle per position; 2·n is the head's width, or less where only its first part is rotated.
@@ -22,58 +33,73 @@ class Rotary:
     def __init__(self, inv_freq: Tensor, axes: Sequence[int]) -> None:
         if len(axes) != inv_freq.shape[0]:
             raise ValueError(f"{inv_freq.shape[0]} frequencies need as many axes, got {len(axes)}")
-        self.inv_freq = inv_freq.detach().to(torch.float32)
+        self.inv_freq = inv_freq.detach().to("cpu", torch.float32)
         self.axes = tuple(axes)
-        temporal = torch.tensor([axis == 0 for axis in axes], device=inv_freq.device)
-        self._in_time, self._in_space = self.inv_freq * temporal, self.inv_freq * ~temporal
-        # The frequencies that a shift in time alone has to touch, as one slice.
-        leading = self.axes.count(0)
-        self._moved_by_time = slice(0, leading if set(self.axes[:leading]) <= {0} else len(axes))
+        self._order = sorted(range(len(axes)), key=lambda frequency: axes[frequency])
+        runs = [(axis, len(list(run))) for axis, run in groupby(sorted(axes))]
+        ends = torch.tensor([count for _, count in runs]).cumsum(0).tolist()
+        self.sections = tuple((axis, slice(end - count, end)) for (axis, count), end in zip(runs, ends, strict=True))
+        self._layouts: dict[tuple[int, torch.device], tuple[Tensor, Tensor]] = {}
+        self._tables: dict[torch.device, list[Tensor]] = {}
 
-    def to(self, device: torch.device) -> "Rotary":
-        """The same rotation with its frequencies on another device."""
-        return Rotary(self.inv_freq.to(device), self.axes)
+    def to_stored(self, heads: Tensor) -> Tensor:
+        """Heads `[..., head_dim]` of a model in the layout of this class."""
+        return heads.index_select(-1, self._layout(heads)[0])
 
-    def unrotate_(self, keys: Tensor, temporal: Tensor, spatial: Tensor | None = None) -> Tensor:
-        """Moves keys, in place, to temporal position 0, and by `-spatial` on the row and the column axis.
+    def to_model(self, heads: Tensor) -> Tensor:
+        """The model's own layout of heads `[..., head_dim]`."""
+        return heads.index_select(-1, self._layout(heads)[1])
 
-        Args:
-            keys: `[..., head_dim]` float32.
-            temporal: `[...]` int, the positions that they were rotated for.
-            spatial: `[...]` int; None to leave rows and columns, which spares most of the work.
-
-        Returns:
-            `keys`.
-        """
-        turning = self._moved_by_time if spatial is None else slice(0, self.inv_freq.shape[0])
-        angle = temporal.unsqueeze(-1) * self._in_time[turning]
-        if spatial is not None:
-            angle += spatial.unsqueeze(-1) * self._in_space
-        return self._turn_(keys, angle.neg_(), turning)
-
-    def move_(self, keys: Tensor, before: tuple[Tensor, Tensor], after: tuple[Tensor, Tensor]) -> Tensor:
-        """Moves keys, in place, from some positions to others: to what a model makes of them there, without drift.
-
-        A model rounds the angle of a position to float32, which at 100,000 positions is a hundredth of a radian.
-        The same rounding is done here for both ends of a move in time, and their difference is taken in float64.
+    def angles(self, positions: Sequence[Tensor], highest: int) -> list[Tensor]:
+        """What turns heads at some positions, one tensor a section: `[..., frequencies]` complex64.
 
         Args:
-            keys: `[..., head_dim]` float32.
-            before, after: temporal and base positions, `[...]` int each.
+            positions: `[...]` int of each axis, or one for all.
+            highest: no position is above it.
+        """
+        tables = self._tables_of(positions[0].device, highest)
+        found = []
+        for (axis, _), table in zip(self.sections, tables, strict=True):
+            where = positions[axis if len(positions) > 1 else 0]
+            found.append(table.index_select(0, where.reshape(-1)).view(*where.shape, table.shape[1]))
+        return found
+
+    def rotate_(self, heads: Tensor, angles: Sequence[Tensor]) -> Tensor:
+        """Turns heads, in place.
+
+        Args:
+            heads: `[..., head_dim]` float32, in the stored layout.
+            angles: see there; `[..., frequencies]` each, broadcast over heads.
 
         Returns:
-            `keys`.
+            `heads`.
         """
-        wide = torch.float32 if keys.device.type == "mps" else torch.float64  # Apple's GPUs have no float64
-        start, end = ((temporal.unsqueeze(-1) * self._in_time).to(wide) for temporal, _ in (before, after))
-        angle = end - start + (after[1] - before[1]).unsqueeze(-1).to(wide) * self._in_space
-        return self._turn_(keys, angle, slice(0, self.inv_freq.shape[0]))
+        pairs = torch.view_as_complex(heads[..., : 2 * len(self.axes)].unflatten(-1, (-1, 2)))
+        for (_, section), turn in zip(self.sections, angles, strict=True):
+            pairs[..., section].mul_(turn)
+        return heads
 
-    def _turn_(self, keys: Tensor, angle: Tensor, turning: slice) -> Tensor:
-        half = self.inv_freq.shape[0]
-        cos, sin = angle.cos().to(torch.float32), angle.sin().to(torch.float32)
-        first, second = keys[..., :half][..., turning], keys[..., half : 2 * half][..., turning]
-        turned = first * sin + second * cos
-        first.mul_(cos).addcmul_(second, sin, value=-1.0)
-        second.copy_(turned)
-        return keys
+    def _layout(self, heads: Tensor) -> tuple[Tensor, Tensor]:
+        """The permutation of a head's dimensions, and the one back, made once a width and device."""
+        at = heads.shape[-1], heads.device
+        if at not in self._layouts:
+            half = len(self.axes)
+            order = [dimension for frequency in self._order for dimension in (frequency, half + frequency)]
+            forth = torch.tensor([*order, *range(2 * half, heads.shape[-1])])
+            self._layouts[at] = forth.to(heads.device), forth.argsort().to(heads.device)
+        return self._layouts[at]
+
+    def _tables_of(self, device: torch.device, highest: int) -> list[Tensor]:
+        """For each section e^(i · position · frequency), `[positions, frequencies]` complex64.
+
+        They grow by doubling to what streams reach, the trained range at the most where those re-base. Angles are
+        rounded as models round them, to the float32 product of position and frequency.
+        """
+        tables = self._tables.get(device)
+        if tables is None or len(tables[0]) <= highest:
+            count = max(_LEAST_POSITIONS, 1 << highest.bit_length())
+            angle = torch.arange(count, dtype=torch.float32)[:, None] * self.inv_freq[self._order]
+            turns = torch.complex(angle.double().cos().float(), angle.double().sin().float()).to(device)
+            tables = [turns[:, section].contiguous() for _, section in self.sections]
+            self._tables[device] = tables
+        return tables

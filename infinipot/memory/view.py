@@ -1,126 +1,147 @@
-"""What a policy sees of a memory: the video tokens of one layer, all heads together or a part of one head's."""
+"""What a policy is shown of a memory: the cells that some rows hold, or that come in. Knows where slots lie."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Self
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from infinipot.errors import PolicyError
-from infinipot.memory.ranks import ALONE, Ranks
 from infinipot.memory.rotary import Rotary
-from infinipot.memory.storage import BoundedLayer
-from infinipot.policies.base import Grid, Policy, VideoTokens
+from infinipot.memory.storage import Rows, places
+from infinipot.tokens import Grid, NewTokens, VideoTokens, take
+
+SCRATCH = (
+    64 << 20
+)  # bytes of keys, in float32, that a policy that reads them is shown at once, or an eighth of a memory
 
 
 @dataclass(frozen=True, slots=True)
 class Viewer:
-    """Looks at the cells that lie in some runs of slots, the same in every layer.
+    """Looks at the cells among the first slots of all rows.
 
     Attributes:
-        layers: the layers that hold them, and rotary: how their keys are rotated, by device.
-        slots: the runs, in order of arrival.
-        grids, newest_patch: see `VideoTokens`.
-        across_spans: whether cells of one number may differ in row and column position.
-        noted: the newest temporal patch of which the policy has noted what it will, -1 for none.
-        ranks: the processes that share the heads.
-        notes: for each layer, `[kv_heads, N]` float32, what the policy noted of all tokens; empty if it does not
-            note, and ahead of that.
+        groups: the rows, by shape and device.
+        rotary: how their keys are rotated.
+        length: the slots looked at.
+        cells: the run of slots that cells fill in all rows; None where they lie scattered.
+        count: how many cells each row has among them.
+        grids, newest_patch, layers: see `VideoTokens`.
+        columns: names of the policy's.
+        highest: no position is above it.
+        first_head: number of the first head of this process.
     """
 
-    layers: Sequence[BoundedLayer]
-    rotary: dict[torch.device, Rotary]
-    slots: list[slice]
+    groups: Sequence[Rows]
+    rotary: Rotary
+    length: int
+    cells: slice | None
+    count: int
     grids: tuple[Grid, ...]
     newest_patch: int
-    across_spans: bool
-    noted: int = -1
-    ranks: Ranks = ALONE
-    notes: Sequence[Tensor] = ()
+    layers: int
+    columns: Sequence[str] = ()
+    highest: int = 0
+    first_head: int = 0
 
-    def tokens(self, layer: int) -> VideoTokens:
-        """All that one layer holds."""
-        bounded = self.layers[layer]
-        parts = bounded.slab.keys, bounded.slab.values, bounded.slab.origin
-        keys, values, origin = (_take(part, self.slots).transpose(0, 1) for part in parts)
-        heads = torch.arange(bounded.shape.kv_heads, device=bounded.shape.device)
+    def chunks(self, tokens: int, reads_states: bool) -> Iterator[tuple[int, slice]]:
+        """All rows, as many at once as a bounded scratch holds the keys of: the number of a group, and rows of it.
 
-        def unrotate(order: Tensor | None = None) -> Tensor:
-            return self._unrotated(bounded, heads, order)
+        Args:
+            tokens: how many of a row are looked at.
+            reads_states: whether their keys or values are; else all rows of a group come at once.
+        """
+        for number, group in enumerate(self.groups):
+            rows = len(group.layer)
+            width = 4 * group.shape.head_dim * max(tokens, 1)
+            at_once = max(1, max(SCRATCH, group.bytes // 8) // width) if reads_states else rows
+            for start in range(0, rows, at_once):
+                yield number, slice(start, min(start + at_once, rows))
+
+    def slots(self, group: Rows, rows: slice) -> Tensor:
+        """The slots of the cells of some rows, `[rows, count]` int64 ascending."""
+        if self.cells is not None:
+            run = torch.arange(self.cells.start, self.cells.stop, device=group.shape.device)
+            return run.expand(rows.stop - rows.start, -1)
+        return places(group.columns["cell"][rows, : self.length] >= 0, self.count)
+
+    def tokens(self, group: Rows, rows: slice) -> VideoTokens:
+        """The cells of some rows."""
+        take_part = self._taking(group, rows)
+
+        def read(name: str) -> Tensor:
+            if name != "rotated":
+                return take_part({"keys": group.keys, "values": group.values}[name])
+            keys = take_part(group.keys).to(torch.float32, copy=True)
+            positions = [take_part(group.columns[axis]) for axis in group.axes]
+            return self.rotary.rotate_(keys, self.rotary.angles(positions, self.highest))
 
         return VideoTokens(
-            keys=keys,
-            values=values,
-            patch=origin[..., 0],
-            cell=origin[..., 1],
-            grids=self.grids,
-            newest_patch=self.newest_patch,
-            layer=layer,
-            layers=len(self.layers),
-            unrotate=unrotate,
-            first_head=self.ranks.number * bounded.shape.kv_heads,
-            noted=self.notes[layer] if self.notes else None,
+            patch=take_part(group.columns["patch"]),
+            cell=take_part(group.columns["cell"]),
+            columns={name: take_part(group.columns[name]) for name in self.columns},
+            read=read,
+            **self._place(group, rows),
         )
 
-    def noted_by(self, policy: Policy) -> Self:
-        """The same, with notes of all tokens: of those up to patch `noted` the stored ones, of the others new ones.
+    def new_tokens(self, group: Rows, rows: slice, held: int, slots: Tensor, cells: Tensor) -> NewTokens:
+        """Cells that come in, the same of all rows.
 
-        Raises:
-            PolicyError: the policy's notes are not one float32 a token.
+        Args:
+            held: the slots that were held before.
+            slots: `[n]` int64, where the new ones lie, in order of arrival; on the CPU.
+            cells: `[n]`, their cells; on the CPU.
         """
-        notes = []
-        for layer, bounded in enumerate(self.layers):
-            tokens = self.tokens(layer)
-            now = policy.note(tokens)
-            if now is None:
-                return self
-            if now.shape != tokens.cell.shape or now.dtype != torch.float32:
-                raise PolicyError(
-                    f"policy {policy.name!r} noted {now.dtype} of shape {tuple(now.shape)}: "
-                    f"float32 of shape {tuple(tokens.cell.shape)} was asked for"
-                )
-            before = _take(bounded.slab.notes, self.slots).T
-            notes.append(torch.where(tokens.patch > self.noted, now, before))
-        return replace(self, notes=notes)
+        device, count = group.shape.device, rows.stop - rows.start
+        run = slice(int(slots[0]), int(slots[-1]) + 1)
+        index = None if len(slots) == run.stop - run.start else slots.to(device, non_blocking=True)
+        where = _previous_slots(group, rows, held, slots, cells, self.grids)
 
-    def part(self, tokens: VideoTokens, head: int, index: Tensor) -> VideoTokens:
-        """Of one head of a layer's tokens, those at `index` `[n]` int64, ascending: as if it held no others."""
-        bounded = self.layers[tokens.layer]
-        heads = torch.tensor([head], device=index.device)
+        def part(tensor: Tensor) -> Tensor:
+            return tensor[rows, run] if index is None else tensor[rows].index_select(1, index)
 
-        def unrotate(order: Tensor | None = None) -> Tensor:
-            return self._unrotated(bounded, heads, (index if order is None else index[order]).view(1, -1))
+        def read(name: str) -> Tensor:
+            if name == "previous":
+                return take(group.keys[rows], where.clamp_min(0))
+            return part({"keys": group.keys, "values": group.values}[name])
 
-        per_token = ("keys", "values", "patch", "cell", *(["noted"] if self.notes else []))
-        shown = {name: getattr(tokens, name)[head : head + 1, index] for name in per_token}
-        return replace(tokens, **shown, unrotate=unrotate, first_head=tokens.first_head + head)
+        return NewTokens(
+            patch=part(group.columns["patch"]),
+            cell=part(group.columns["cell"]),
+            has_previous=where >= 0,
+            read=read,
+            **self._place(group, slice(rows.start, rows.start + count)),
+        )
 
-    def _unrotated(self, bounded: BoundedLayer, heads: Tensor, order: Tensor | None) -> Tensor:
-        """Keys `[heads, n, head_dim]` float32 in some order `[heads, n]`, moved to temporal position 0.
+    def _place(self, group: Rows, rows: slice) -> dict:
+        return {
+            "grids": self.grids,
+            "newest_patch": self.newest_patch,
+            "layer": group.layer[rows],
+            "layers": self.layers,
+            "head": [self.first_head + head for head in group.head[rows]],
+        }
 
-        Within one span, tokens of a cell have the same row and column positions, so only time has to be undone.
-        """
-        shape = bounded.shape
-        # A memory's video is one run of slots, but where text stands inside it or a draft puts some behind it.
-        if order is None or len(self.slots) > 1:
-            slots = slot_numbers(self.slots, shape.device)
-            slot = slots if order is None else slots[order]
-        else:
-            slot = order + self.slots[0].start
-        rows = (slot * shape.kv_heads + heads.unsqueeze(-1)).reshape(-1)
-        keys = bounded.slab.keys.view(-1, shape.head_dim).index_select(0, rows).to(torch.float32)
-        temporal, base = bounded.slab.origin.view(-1, 4)[:, 2:].index_select(0, rows).unbind(-1)
-        turned = self.rotary[shape.device].unrotate_(keys, temporal, base if self.across_spans else None)
-        return turned.view(len(heads), -1, shape.head_dim)
+    def _taking(self, group: Rows, rows: slice) -> Callable[[Tensor], Tensor]:
+        """Takes the cells of some rows from what is stored of all slots: a view where they are one run."""
+        if self.cells is not None:
+            run = self.cells
+            return lambda stored: stored[rows, run]
+        index = self.slots(group, rows)
+        return lambda stored: take(stored[rows], index) if stored.dim() > 2 else stored[rows].gather(1, index)
 
 
-def slot_numbers(slices: list[slice], device: torch.device) -> Tensor:
-    """The slots of some runs, `[n]` int64."""
-    runs = [torch.arange(part.start, part.stop, device=device) for part in slices]
-    return torch.cat(runs) if runs else torch.zeros(0, dtype=torch.int64, device=device)
-
-
-def _take(rows: Tensor, slices: list[slice]) -> Tensor:
-    """The rows of these slices: a view where they are one run."""
-    return rows[slices[0]] if len(slices) == 1 else torch.cat([rows[part] for part in slices])
+def _previous_slots(group: Rows, rows: slice, held: int, slots: Tensor, cells: Tensor, grids: Sequence[Grid]) -> Tensor:
+    """For each new token the slot of the row's latest token of its cell before it, `[rows, n]` int64; -1 for none."""
+    device, cap = group.shape.device, group.cap
+    numbers = max(grid.first_cell + grid.cells for grid in grids)
+    cell, patch = (group.columns[name][rows, :held].long() for name in ("cell", "patch"))
+    stamp = torch.where(cell >= 0, patch * cap + torch.arange(held, device=device), -1)
+    latest = torch.full((len(cell), numbers), -1, device=device, dtype=torch.int64)
+    latest.scatter_reduce_(1, cell.clamp_min(0), stamp, "amax")
+    among_new, last = [], dict[int, int]()
+    for slot, number in zip(slots.tolist(), cells.tolist(), strict=True):
+        among_new.append(last.get(number, -1))
+        last[number] = slot
+    nearer = torch.tensor(among_new).to(device, non_blocking=True)
+    stamp = latest.index_select(1, cells.to(device, torch.int64, non_blocking=True))
+    return torch.where(nearer >= 0, nearer, torch.where(stamp >= 0, stamp % cap, -1))

@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 from transformers import AutoModelForImageTextToText
-from transformers.cache_utils import Cache
 
 from infinipot.errors import ModelError
-from infinipot.memory import ALONE, LayerShape, PositionRule, Ranks, Rotary, StateShape
+from infinipot.memory import ALONE, LayerShape, PositionRule, Ranks, Rotary, StateShape, Step
+from infinipot.models.attention import NO_MASK, attach
 from infinipot.models.chat import ANSWER, ChatFormat, read_chat_format
 from infinipot.models.patch import Frames, Gathered, Patch
 from infinipot.video import Frame
@@ -49,6 +49,8 @@ class Family(ABC):
     def __init__(self, model: Any, processor: Any = None) -> None:
         self.model = model
         self.processor = processor
+        if self.language_model is not None:
+            attach(self.language_model)
 
     # What is seen, or heard
 
@@ -120,19 +122,29 @@ class Family(ABC):
         """Rows of text and of patches, one behind the other, `[n, hidden]`."""
         return torch.cat([part.to(parts[-1]) for part in parts if len(part)])
 
-    def forward(self, embeddings: Tensor, positions: Tensor, cache: Cache) -> Tensor:
-        """Runs the decoder over `[n, hidden]` embeddings at `[3, n]` positions; returns the last logits, `[vocab]`."""
-        return self._decode(cache, positions, inputs_embeds=embeddings.unsqueeze(0))
+    def forward(self, embeddings: Tensor, step: Step) -> Tensor:
+        """Runs the decoder over the `[n, hidden]` embeddings of a step; returns the last logits, `[vocab]`."""
+        return self._decode(step, inputs_embeds=embeddings.unsqueeze(0))
 
-    def _decode(self, cache: Cache, positions: Tensor, **inputs: Any) -> Tensor:
-        where = positions.to(inputs["inputs_embeds"].device)
+    def _decode(self, step: Step, **inputs: Any) -> Tensor:
+        embeddings = inputs["inputs_embeds"]
+        # At position 0 nothing turns: the memory's own attention does that, see models/attention.py.
+        nowhere = torch.zeros(1, embeddings.shape[1], dtype=torch.int64, device=embeddings.device)
+        states = step.memory.states
         output = self.language_model(
-            position_ids=where[:1] if self.position_rule().flat else where.unsqueeze(1),
-            past_key_values=cache,
-            use_cache=True,
+            position_ids=nowhere if self.position_rule().flat else nowhere.expand(3, 1, -1),
+            attention_mask=self.attention_mask,
+            past_key_values=states if states.recurrent else None,
+            use_cache=bool(states.recurrent),
+            step=step,
             **inputs,
         )
         return self.model.lm_head(output.last_hidden_state[0, -1])
+
+    @property
+    def attention_mask(self) -> Any:
+        """What keeps the decoder from making a mask of its own."""
+        return NO_MASK
 
     def layer_shapes(self) -> list[LayerShape | StateShape]:
         """What each layer stores, and where: storage follows its layer."""

@@ -15,6 +15,11 @@ class Qwen35(Qwen3VL):
     title = "Qwen3.5"
     tp_plan: ClassVar[Mapping[str, str]] = {}
 
+    @property
+    def attention_mask(self) -> Any:
+        """Kinds of layers have masks of their own, and none needs one."""
+        return dict.fromkeys(set(self._text_config.layer_types))
+
     def layer_shapes(self) -> list[LayerShape | StateShape]:
         return [
             self._state_shape(layer.linear_attn) if kind == "linear_attention" else self._slot_shape(layer)

@@ -7,9 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 from transformers import Qwen3Config
-from transformers.cache_utils import Cache
 
-from infinipot.memory import PositionRule, Rotary
+from infinipot.memory import PositionRule, Rotary, Step
 from infinipot.models.base import PARITY, require_static_rope
 from infinipot.models.patch import Patch
 from infinipot.models.qwen2_vl import Qwen2VL
@@ -65,13 +64,13 @@ class Qwen3VL(Qwen2VL):
         width = max(part.shape[1] for part in parts)
         return super().join([torch.nn.functional.pad(part, (0, width - part.shape[1])) for part in parts])
 
-    def forward(self, embeddings: Tensor, positions: Tensor, cache: Cache) -> Tensor:
+    def forward(self, embeddings: Tensor, step: Step) -> Tensor:
         first, *deeper = embeddings.split(self._text_config.hidden_size, dim=1)
         features: dict[str, Any] = {}
         if deeper:
             everywhere = torch.ones(1, len(first), dtype=torch.bool, device=first.device)
             features = {"visual_pos_masks": everywhere, "deepstack_visual_embeds": deeper}
-        return self._decode(cache, positions, inputs_embeds=first.unsqueeze(0), **features)
+        return self._decode(step, inputs_embeds=first.unsqueeze(0), **features)
 
     def position_rule(self) -> PositionRule:
         return PositionRule()

@@ -6,9 +6,8 @@ from typing import Any
 
 from infinipot.errors import PolicyError
 from infinipot.policies import options as _options
-from infinipot.policies.base import Grid as Grid
 from infinipot.policies.base import Policy as Policy
-from infinipot.policies.base import VideoTokens as VideoTokens
+from infinipot.policies.base import ScoredPolicy as ScoredPolicy
 from infinipot.policies.full import Full as Full
 from infinipot.policies.infinipot_v import InfiniPotV as InfiniPotV
 from infinipot.policies.infinipot_v_reference import InfiniPotVReference as InfiniPotVReference
@@ -22,7 +21,7 @@ from infinipot.policies.van import VaN as VaN
 _POLICIES: dict[str, type[Policy]] = {
     public.name: public
     for public in list(globals().values())
-    if isinstance(public, type) and issubclass(public, Policy) and public is not Policy
+    if isinstance(public, type) and issubclass(public, Policy) and public not in (Policy, ScoredPolicy)
 }
 
 

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from typing import ClassVar, NoReturn
 
 from infinipot.errors import CapError
-from infinipot.policies.base import Policy, VideoTokens
+from infinipot.policies.base import Policy
+from infinipot.tokens import VideoTokens
 
 
 @dataclass(frozen=True)
@@ -16,6 +17,6 @@ class Full(Policy):
 
     def select(self, tokens: VideoTokens, budget: int) -> NoReturn:
         raise CapError(
-            f"the memory is full: it holds {tokens.keys.shape[1]} video tokens, and the policy 'full' lets "
+            f"the memory is full: it holds {tokens.shape[1]} video tokens, and the policy 'full' lets "
             "go of none. Use a larger memory, or a policy that evicts, such as 'infinipot-v'."
         )

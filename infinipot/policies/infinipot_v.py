@@ -3,17 +3,19 @@
 https://arxiv.org/abs/2506.15745. TaR is in redundancy.py, VaN in salience.py; how they are combined is here.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from infinipot.policies.base import Grid, Policy, VideoTokens
+from infinipot.policies.base import Policy
 from infinipot.policies.options import Exponent, Share
 from infinipot.policies.ranking import highest
-from infinipot.policies.redundancy import NEW, Keys, Reference, in_recent_patches, tar
-from infinipot.policies.salience import Pooling, van
+from infinipot.policies.redundancy import NEW, Keys, Reference, in_recent_patches, tar, tar_of_new
+from infinipot.policies.salience import Pooling, value_norm, van
+from infinipot.tokens import Grid, NewTokens, VideoTokens
 
 LEAST_NOVELTY = 1e-4  # 1 - TaR below it is rounding: among what is equally redundant VaN decides
 
@@ -62,54 +64,68 @@ class InfiniPotV(Policy):
     coordinates: Literal["true", "guessed"] = "true"
     pooling: Pooling = "none"
 
-    def note(self, tokens: VideoTokens) -> Tensor | None:
-        return self._product(*self._scores(tokens)) if self._scores_once else None
-
-    def select(self, tokens: VideoTokens, budget: int) -> Tensor:
-        if self._scores_once and tokens.noted is not None:
-            return self._highest_and_newest(tokens.noted, tokens, budget)
-        redundancy, salience = self._scores(tokens)
-        if self.combine == "product":
-            return self._highest_and_newest(self._product(redundancy, salience), tokens, budget)
-        if self.combine == "two-stage":
-            return self._two_stage(redundancy, salience, budget)
-        return self._union(redundancy, salience, in_recent_patches(tokens, self.recent), budget)
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return () if self.reads_states else ("tar", "van")
 
     @property
-    def _scores_once(self) -> bool:
-        return self.combine == "product" and self.scored == "once" and self.reference == "previous"
+    def reads_states(self) -> bool:
+        once = self.scored == "once" and self.reference == "previous" and self.keys == "unrotated"
+        return not once or self.coordinates == "guessed" or self.pooling != "none"
+
+    def measure(self, new: NewTokens) -> Mapping[str, Tensor]:
+        return {} if self.reads_states else {"tar": tar_of_new(new), "van": value_norm(new.values)}
+
+    def select(self, tokens: VideoTokens, budget: int) -> Tensor:
+        redundancy, salience = self._scores(tokens)
+        if self.combine == "product":
+            return self._product(redundancy, salience, tokens, budget)
+        if self.combine == "two-stage":
+            return self._two_stage(redundancy, salience, tokens, budget)
+        return self._union(redundancy, salience, tokens, budget)
 
     def _scores(self, tokens: VideoTokens) -> tuple[Tensor, Tensor]:
+        """TaR and VaN: as they were when the tokens came in, or as things stand."""
+        if not self.reads_states:
+            return tokens.columns["tar"], tokens.columns["van"]
         if self.coordinates == "guessed":
-            tokens = guess_coordinates(tokens)
+            return self._guessed_scores(tokens)
         return tar(tokens, self.reference, self.recent, self.keys), van(tokens, self.pooling)
 
-    def _product(self, redundancy: Tensor, salience: Tensor) -> Tensor:
+    def _guessed_scores(self, tokens: VideoTokens) -> tuple[Tensor, Tensor]:
+        order = tokens.in_order()
+        guessed = guess_coordinates(tokens.part(order))
+        scores = tar(guessed, self.reference, self.recent, self.keys), van(guessed, self.pooling)
+        redundancy, salience = (torch.zeros_like(score).scatter_(1, order, score) for score in scores)
+        return redundancy, salience
+
+    def _product(self, redundancy: Tensor, salience: Tensor, tokens: VideoTokens, budget: int) -> Tensor:
         compared = redundancy > NEW
         novelty = (1 - redundancy).clamp_min(LEAST_NOVELTY).masked_fill(~compared, 0)
         count = compared.sum(1, keepdim=True)
         usual = torch.where(count > 0, novelty.sum(1, keepdim=True) / count.clamp_min(1), 1.0)
-        return torch.where(compared, novelty, usual) * salience.pow(self.power)
-
-    def _highest_and_newest(self, scores: Tensor, tokens: VideoTokens, budget: int) -> Tensor:
+        scores = torch.where(compared, novelty, usual) * salience.pow(self.power)
         newest = tokens.patch == tokens.newest_patch
-        held = highest(scores.masked_fill(~newest, -torch.inf), int(self.newest * budget))
-        return highest(scores.masked_fill(newest & torch.zeros_like(newest).scatter(1, held, True), torch.inf), budget)
+        of_newest = highest(scores.masked_fill(~newest, -torch.inf), int(self.newest * budget), tokens.arrival)
+        held = newest & torch.zeros_like(newest).scatter(1, of_newest, True)
+        return highest(scores.masked_fill(held, torch.inf), budget, tokens.arrival)
 
-    def _two_stage(self, redundancy: Tensor, salience: Tensor, budget: int) -> Tensor:
+    def _two_stage(self, redundancy: Tensor, salience: Tensor, tokens: VideoTokens, budget: int) -> Tensor:
         length = redundancy.shape[1]
-        distinct = highest(-redundancy, max(budget, length - round(self.r1 * length)))
+        distinct = highest(-redundancy, max(budget, length - round(self.r1 * length)), tokens.arrival)
         redundant = torch.ones_like(salience, dtype=torch.bool).scatter(1, distinct, False)
-        return highest(salience.masked_fill(redundant, -torch.inf), budget)
+        return highest(salience.masked_fill(redundant, -torch.inf), budget, tokens.arrival)
 
-    def _union(self, redundancy: Tensor, salience: Tensor, recent: Tensor, budget: int) -> Tensor:
-        distinct = highest(-redundancy.masked_fill(recent, -torch.inf), round(self.alpha * budget))
-        return highest(salience.masked_fill(recent, torch.inf).scatter(1, distinct, torch.inf), budget)
+    def _union(self, redundancy: Tensor, salience: Tensor, tokens: VideoTokens, budget: int) -> Tensor:
+        recent = in_recent_patches(tokens, self.recent)
+        distinct = highest(-redundancy.masked_fill(recent, -torch.inf), round(self.alpha * budget), tokens.arrival)
+        chosen = salience.masked_fill(recent, torch.inf).scatter(1, distinct, torch.inf)
+        return highest(chosen, budget, tokens.arrival)
 
 
 def guess_coordinates(tokens: VideoTokens) -> VideoTokens:
-    """The same tokens, taken for full patches of the current grid in a row."""
+    """Tokens in order of arrival, taken for full patches of the current grid in a row."""
     grid = Grid(tokens.grids[-1].rows, tokens.grids[-1].columns, first_cell=0)
-    index = torch.arange(tokens.cell.shape[1], device=tokens.cell.device, dtype=torch.int32).expand_as(tokens.cell)
-    newest = (tokens.cell.shape[1] - 1) // grid.cells
+    index = torch.arange(tokens.shape[1], device=tokens.cell.device, dtype=torch.int32).expand(tokens.shape)
+    newest = (tokens.shape[1] - 1) // grid.cells
     return replace(tokens, patch=index // grid.cells, cell=index % grid.cells, grids=(grid,), newest_patch=newest)

@@ -13,10 +13,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from infinipot.errors import PolicyError
-from infinipot.policies.base import Grid, Policy, VideoTokens
+from infinipot.policies.base import Policy
 from infinipot.policies.options import Share
 from infinipot.policies.ranking import highest
-from infinipot.policies.salience import value_norm
+from infinipot.policies.salience import by_group, value_norm
+from infinipot.tokens import Grid, VideoTokens, take
 
 POOLS = ((3, 7), (2, 5), (1, 3), (0, 1))  # (dimensions, kernel) for each quarter of the layers
 
@@ -39,23 +40,31 @@ class InfiniPotVReference(Policy):
     query_ratio: Share = 0.25
     adaptive_pooling: bool = False
 
+    @property
+    def reads_states(self) -> bool:
+        return True
+
     def select(self, tokens: VideoTokens, budget: int) -> Tensor:
-        grid, (_, length) = tokens.grids[-1], tokens.cell.shape
+        grid, (_, length) = tokens.grids[-1], tokens.shape
         if length % grid.cells or budget % grid.cells:
             raise PolicyError(
                 f"{self.name} works on whole patches, of {grid.cells} tokens here; "
                 f"got {length} tokens and a budget of {budget}"
             )
-        salience = value_norm(tokens.values)
+        order = tokens.in_order()
+        place = torch.arange(length, device=order.device).expand(tokens.shape)
+        salience = value_norm(tokens.values).gather(1, order)
         if self.adaptive_pooling:
-            salience = _pooled(salience, grid, *POOLS[min(tokens.layer // max(tokens.layers // 4, 1), 3)])
+            for pool, rows in by_group(tokens, lambda layer: POOLS[min(layer // max(tokens.layers // 4, 1), 3)]):
+                salience[rows] = _pooled(salience[rows], grid, *pool)
         if self.tar_ratio > 0:
-            salience = salience.scatter(1, self._least_redundant(tokens.keys, budget, grid.cells), torch.inf)
-        return highest(salience, budget)
+            distinct = self._least_redundant(take(tokens.rotated, order), place, budget, grid.cells)
+            salience = salience.scatter(1, distinct, torch.inf)
+        return order.gather(1, highest(salience, budget, place))
 
-    def _least_redundant(self, keys: Tensor, budget: int, cells: int) -> Tensor:
-        """The tokens that TaR keeps: the recent patches, and the past tokens least like them."""
-        heads, length, _ = keys.shape
+    def _least_redundant(self, keys: Tensor, place: Tensor, budget: int, cells: int) -> Tensor:
+        """The places of the tokens that TaR keeps: the recent patches, and the past tokens least like them."""
+        rows, length, _ = keys.shape
         held, kept = length // cells, budget // cells
         recent = int(held * self.query_ratio)
         past = budget - round((1 - self.tar_ratio) * budget) - recent * cells
@@ -64,10 +73,10 @@ class InfiniPotVReference(Policy):
                 f"{self.name}: query_ratio={self.query_ratio} makes {recent} of {held} patches recent; "
                 f"that must be at least one, and fit in tar_ratio={self.tar_ratio} of the {kept} that stay"
             )
-        frames = functional.normalize(keys.float(), dim=-1).view(heads, -1, cells, keys.shape[-1])
+        frames = functional.normalize(keys.float(), dim=-1).view(rows, -1, cells, keys.shape[-1])
         similarity = (frames[:, :-recent] * frames[:, -recent:].mean(1, keepdim=True)).sum(-1)
-        newest = torch.arange(length - recent * cells, length, device=keys.device).expand(heads, -1)
-        return torch.cat([highest(-similarity.flatten(1), past), newest], dim=1)
+        newest = place[:, length - recent * cells :]
+        return torch.cat([highest(-similarity.flatten(1), past, place[:, : -recent * cells]), newest], dim=1)
 
 
 def _pooled(norm: Tensor, grid: Grid, dimensions: int, kernel: int) -> Tensor:

@@ -6,16 +6,21 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from infinipot.policies.base import Policy, VideoTokens
+from infinipot.policies.base import ScoredPolicy
 from infinipot.policies.options import Count
-from infinipot.policies.ranking import highest
+from infinipot.tokens import VideoTokens
+
+# Multipliers of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014), as signed numbers.
+_MIX = (-0x40A7B892E31B1A47, -0x6B2FB644ECCEEE15)
+_STEP = -0x61C8864680B583EB
 
 
 @dataclass(frozen=True)
-class Random(Policy):
+class Random(ScoredPolicy):
     """Keeps tokens drawn by lot, for each KV head others.
 
-    The draw is a function of the seed, the layer, the head and the newest patch alone, and the same on every device.
+    A token's lot is a function of the seed, the newest patch, its layer and head, its patch and its cell alone, and the
+    same on every device.
 
     Options:
         seed: another one gives another draw.
@@ -25,9 +30,18 @@ class Random(Policy):
 
     seed: Count = 0
 
-    def select(self, tokens: VideoTokens, budget: int) -> Tensor:
-        state = (self.seed * 1_000_003 + tokens.newest_patch) * tokens.layers + tokens.layer
-        draw = torch.Generator().manual_seed(state % 2**32)
-        heads, length = tokens.cell.shape
-        lots = torch.rand(tokens.first_head + heads, length, generator=draw)[tokens.first_head :]
-        return highest(lots, budget).to(tokens.cell.device, non_blocking=True)
+    def score(self, tokens: VideoTokens) -> Tensor:
+        row = torch.tensor([*zip(tokens.layer, tokens.head, strict=True)], dtype=torch.int64)
+        row = row.to(tokens.cell.device, non_blocking=True)
+        lots = _mixed(_mixed(torch.full_like(row[:, :1], self.seed)) + tokens.newest_patch)
+        for number in (row[:, :1], row[:, 1:], tokens.patch.long(), tokens.cell.long()):
+            lots = _mixed(lots + number)
+        return (lots >> 40).float()
+
+
+def _mixed(number: Tensor) -> Tensor:
+    """Numbers without any pattern: SplitMix64's finalizer, int64 in wrap-around arithmetic."""
+    number = number + _STEP
+    for shift, factor in zip((30, 27), _MIX, strict=True):
+        number = (number ^ (number >> shift & (1 << 64 - shift) - 1)) * factor
+    return number ^ (number >> 31 & (1 << 33) - 1)

@@ -4,20 +4,20 @@ import torch
 from torch import Tensor
 
 
-def highest(scores: Tensor, count: int) -> Tensor:
-    """Indices of the `count` highest scores of each row; of equal scores the later one goes first.
+def highest(scores: Tensor, count: int, arrival: Tensor) -> Tensor:
+    """Indices of the `count` highest scores of each row; of equal scores the later token goes first.
 
-    `topk` alone leaves open which of two equal scores it takes, and a stable sort takes ten times as long. So
-    scores become whole numbers of the same order, each with its index as last digits: no two are equal.
+    `topk` alone leaves open which of two equal scores it takes, and a stable sort takes ten times as long. So scores
+    become whole numbers of the same order, each with the token's arrival as last digits: no two are equal. What is no
+    number ranks below everything, whatever its sign bit.
 
     Args:
-        scores: `[kv_heads, N]` float32, infinities allowed.
+        scores: `[rows, N]` float32, infinities allowed.
+        arrival: `[rows, N]` int64, see `VideoTokens.arrival`.
 
     Returns:
-        `[kv_heads, count]` int64, in no particular order.
+        `[rows, count]` int64, in no particular order.
     """
-    bits = scores.view(torch.int32).long()  # floats of one sign are ordered as their bits are
-    rank = torch.where(bits < 0, -(bits & 0x7FFFFFFF), bits)
-    length = scores.shape[1]
-    index = torch.arange(length, device=scores.device)
-    return (rank * length + index).topk(count, dim=1, sorted=False).indices
+    bits = torch.where(scores.isnan(), -torch.inf, scores).view(torch.int32).long()
+    rank = torch.where(bits < 0, -(bits & 0x7FFFFFFF), bits)  # floats of one sign are ordered as their bits are
+    return ((rank << 31) + arrival).topk(count, dim=1, sorted=False).indices

@@ -4,14 +4,15 @@ InfiniPot-V, https://arxiv.org/abs/2506.15745. The norm may be averaged over a t
 grid, fewer of them the deeper the layer.
 """
 
-from itertools import product
+from collections.abc import Callable, Iterator
+from itertools import groupby, product
 from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from infinipot.policies.base import Grid, VideoTokens
+from infinipot.tokens import Grid, VideoTokens
 
 Pooling = Literal["none", "layerwise"]
 
@@ -21,37 +22,53 @@ REACH = ((3, 3, 3), (0, 2, 2), (0, 0, 1), (0, 0, 0))
 
 
 def van(tokens: VideoTokens, pooling: Pooling) -> Tensor:
-    """VaN of every token, `[kv_heads, N]` float32, as it is or averaged over neighbours."""
+    """VaN of every token, `[rows, N]` float32, as it is or averaged over neighbours."""
     norm = value_norm(tokens.values)
-    reach = REACH[4 * tokens.layer // tokens.layers]
-    if pooling == "none" or not any(reach):
+    if pooling == "none":
         return norm
-    return neighbour_mean(norm, tokens.patch, tokens.cell, tokens.grids, reach)
+    order = tokens.in_order()
+    patch, cell, pooled = (part.gather(1, order) for part in (tokens.patch, tokens.cell, norm))
+    for reach, rows in by_group(tokens, lambda layer: REACH[4 * layer // tokens.layers]):
+        if any(reach):
+            pooled[rows] = neighbour_mean(pooled[rows], patch[rows], cell[rows], tokens.grids, reach)
+    return norm.scatter(1, order, pooled)
 
 
 def value_norm(values: Tensor) -> Tensor:
-    """‖v‖₂, `[kv_heads, N]` float32. Runs over N first, as memories store it: rows in a row are read faster."""
-    return torch.linalg.vector_norm(values.transpose(0, 1), dim=-1, dtype=torch.float32).T
+    """‖v‖₂ in float32: `[rows, N]` of `[rows, N, head_dim]`."""
+    return torch.linalg.vector_norm(values, dim=-1, dtype=torch.float32)
+
+
+def by_group(tokens: VideoTokens, group: Callable[[int], tuple[int, ...]]) -> Iterator[tuple[tuple[int, ...], slice]]:
+    """The rows whose layers are of one group, run by run, with that group."""
+    start = 0
+    for key, run in groupby(map(group, tokens.layer)):
+        end = start + len(list(run))
+        yield key, slice(start, end)
+        start = end
 
 
 def neighbour_mean(
-    norm: Tensor, patch: Tensor, cell: Tensor, grids: tuple[Grid, ...], reach: tuple[int, int, int]
+    norm: Tensor, patch: Tensor, cell: Tensor, grids: tuple[Grid, ...], reach: tuple[int, ...]
 ) -> Tensor:
-    """The mean over the neighbours that the head holds, itself included; what is not held does not count.
+    """The mean over the neighbours that the row holds, itself included; what is not held does not count.
 
-    The patches next to a patch are those before and after it of which the head holds anything, and neighbours
+    The patches next to a patch are those before and after it of which the row holds anything, and neighbours
     are of one grid. Tokens are sorted by (patch, cell), so a token's neighbours in one row of one patch are
     a run: two binary searches find it and a running sum adds it up, in scratch that does not grow with the
-    grid.
+    grid. A norm that is no finite number counts for its own token alone.
 
     Args:
-        norm, patch, cell: `[kv_heads, N]`.
+        norm, patch, cell: `[rows, N]`, in order of arrival.
         reach: how many patches, rows and columns to each side.
     """
     row, column, rows, columns = _layout(grids, cell.device)[:, cell.long()]
     cells = max(grid.first_cell + grid.cells for grid in grids)
     place = _patch_rank(patch) * cells + cell  # rises along N
-    running = pad(norm.to(_widest_float(norm.device)).cumsum(1), (1, 0))
+    finite = norm.isfinite()
+    wide = _widest_float(norm.device)
+    running = pad(norm.masked_fill(~finite, 0.0).to(wide).cumsum(1), (1, 0))
+    counted = pad(finite.long().cumsum(1), (1, 0))
     left, right = column.clamp_max(reach[2]), (columns - 1 - column).clamp_max(reach[2])
     total, count = torch.zeros_like(running[:, 1:]), torch.zeros_like(place)
     for ahead, down in product(range(-reach[0], reach[0] + 1), range(-reach[1], reach[1] + 1)):
@@ -60,8 +77,8 @@ def neighbour_mean(
         start = torch.searchsorted(place, centre - left)
         stop = torch.where(inside, torch.searchsorted(place, centre + right, right=True), start)
         total += running.gather(1, stop) - running.gather(1, start)
-        count += stop - start
-    return (total / count).float()
+        count += counted.gather(1, stop) - counted.gather(1, start)
+    return torch.where(finite, (total / count.clamp_min(1)).float(), norm)
 
 
 def _layout(grids: tuple[Grid, ...], device: torch.device) -> Tensor:
@@ -76,7 +93,7 @@ def _layout(grids: tuple[Grid, ...], device: torch.device) -> Tensor:
 
 
 def _patch_rank(patch: Tensor) -> Tensor:
-    """The patches that a head holds, numbered without gaps: `[kv_heads, N]` int64."""
+    """The patches that a row holds, numbered without gaps: `[rows, N]` int64."""
     return pad((patch[:, 1:] != patch[:, :-1]).cumsum(1), (1, 0))
 
 

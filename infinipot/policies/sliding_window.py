@@ -3,18 +3,17 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
-from infinipot.policies.base import Policy, VideoTokens
+from infinipot.policies.base import ScoredPolicy
+from infinipot.tokens import VideoTokens
 
 
 @dataclass(frozen=True)
-class SlidingWindow(Policy):
+class SlidingWindow(ScoredPolicy):
     """Keeps the most recent tokens."""
 
     name: ClassVar[str] = "sliding-window"
 
-    def select(self, tokens: VideoTokens, budget: int) -> Tensor:
-        heads, length = tokens.cell.shape
-        return torch.arange(length - budget, length, device=tokens.cell.device).expand(heads, budget)
+    def score(self, tokens: VideoTokens) -> Tensor:
+        return tokens.patch.float().zero_()  # all alike: the later ones stay

@@ -6,12 +6,13 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from infinipot.policies.base import Policy, VideoTokens
+from infinipot.policies.base import ScoredPolicy
 from infinipot.policies.options import Count
+from infinipot.tokens import VideoTokens
 
 
 @dataclass(frozen=True)
-class StreamingLLM(Policy):
+class StreamingLLM(ScoredPolicy):
     """Keeps the first tokens, which attention leans on, and the most recent ones.
 
     The memory always holds the system prompt, whose first tokens are sinks too.
@@ -26,8 +27,9 @@ class StreamingLLM(Policy):
 
     sinks: Count = 4
 
-    def select(self, tokens: VideoTokens, budget: int) -> Tensor:
-        heads, length = tokens.cell.shape
-        sinks = min(self.sinks, budget)
-        index = torch.arange(budget, device=tokens.cell.device)
-        return torch.where(index < sinks, index, index + length - budget).expand(heads, budget)
+    def score(self, tokens: VideoTokens) -> Tensor:
+        """Of the sinks the earlier score higher; the others are all alike, so that the later ones stay."""
+        count = min(self.sinks, tokens.shape[1])
+        first = tokens.arrival.topk(count, dim=1, largest=False).indices
+        weight = torch.arange(count, 0, -1, device=first.device, dtype=torch.float32).expand(len(first), -1)
+        return torch.zeros(tokens.shape, device=first.device, dtype=torch.float32).scatter_(1, first, weight)

@@ -1,19 +1,22 @@
 """TaR alone: the half of InfiniPot-V that looks at keys. https://arxiv.org/abs/2506.15745"""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 from torch import Tensor
 
-from infinipot.policies.base import Policy, VideoTokens
+from infinipot.policies.base import ScoredPolicy
 from infinipot.policies.options import Share
-from infinipot.policies.ranking import highest
-from infinipot.policies.redundancy import Keys, Reference, tar
+from infinipot.policies.redundancy import Keys, Reference, tar, tar_of_new
+from infinipot.tokens import NewTokens, VideoTokens
 
 
 @dataclass(frozen=True)
-class TaR(Policy):
+class TaR(ScoredPolicy):
     """Keeps the tokens that are least like what their cell shows at other times (temporal-axis redundancy).
+
+    Against the previous token of its cell a token is scored once, when it comes in; otherwise at each compression.
 
     Options: `reference`, `recent` and `keys`, see `InfiniPotV`.
     """
@@ -25,5 +28,16 @@ class TaR(Policy):
     recent: Share = 0.25
     keys: Keys = "unrotated"
 
-    def select(self, tokens: VideoTokens, budget: int) -> Tensor:
-        return highest(-tar(tokens, self.reference, self.recent, self.keys), budget)
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return () if self.reads_states else ("tar",)
+
+    @property
+    def reads_states(self) -> bool:
+        return self.reference == "recent" or self.keys == "rotated"
+
+    def measure(self, new: NewTokens) -> Mapping[str, Tensor]:
+        return {} if self.reads_states else {"tar": tar_of_new(new)}
+
+    def score(self, tokens: VideoTokens) -> Tensor:
+        return -(tar(tokens, self.reference, self.recent, self.keys) if self.reads_states else tokens.columns["tar"])

@@ -6,7 +6,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from infinipot.policies.base import Policy, VideoTokens
+from infinipot.policies.base import Policy
+from infinipot.tokens import VideoTokens
 
 
 @dataclass(frozen=True)
@@ -16,6 +17,5 @@ class Uniform(Policy):
     name: ClassVar[str] = "uniform"
 
     def select(self, tokens: VideoTokens, budget: int) -> Tensor:
-        heads, length = tokens.cell.shape
-        index = torch.arange(budget, device=tokens.cell.device) * length // budget
-        return index.expand(heads, budget)
+        place = torch.arange(budget, device=tokens.cell.device) * tokens.shape[1] // budget
+        return tokens.in_order().index_select(1, place)

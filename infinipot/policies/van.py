@@ -1,17 +1,18 @@
 """VaN alone: the half of InfiniPot-V that looks at values. https://arxiv.org/abs/2506.15745"""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 from torch import Tensor
 
-from infinipot.policies.base import Policy, VideoTokens
-from infinipot.policies.ranking import highest
+from infinipot.policies.base import ScoredPolicy
 from infinipot.policies.salience import Pooling, van
+from infinipot.tokens import NewTokens, VideoTokens
 
 
 @dataclass(frozen=True)
-class VaN(Policy):
+class VaN(ScoredPolicy):
     """Keeps the tokens with the largest values (value norm).
 
     Options: `pooling`, see `InfiniPotV`.
@@ -22,5 +23,16 @@ class VaN(Policy):
 
     pooling: Pooling = "none"
 
-    def select(self, tokens: VideoTokens, budget: int) -> Tensor:
-        return highest(van(tokens, self.pooling), budget)
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return () if self.reads_states else ("van",)
+
+    @property
+    def reads_states(self) -> bool:
+        return self.pooling != "none"
+
+    def measure(self, new: NewTokens) -> Mapping[str, Tensor]:
+        return {} if self.reads_states else {"van": van(new, self.pooling)}
+
+    def score(self, tokens: VideoTokens) -> Tensor:
+        return van(tokens, self.pooling) if self.reads_states else tokens.columns["van"]

@@ -1,0 +1,96 @@
+"""Layers that keep a recurrent state in place of keys and values (linear attention): the cap is not for those.
+
+Their state never grows; what they share with slots is that they go back to what was last committed. The only part of
+the memory that knows how a transformers cache works.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from transformers.cache_utils import Cache, CacheLayerMixin, LinearAttentionLayer
+
+from infinipot.memory.storage import LayerShape, StateShape
+
+
+class StateLayer(LinearAttentionLayer):
+    """One layer's recurrent state, and the one that was last committed."""
+
+    def __init__(self, shape: StateShape) -> None:
+        super().__init__()
+        self.lazy_initialization(
+            conv_states=torch.zeros(shape.conv, device=shape.device, dtype=shape.dtype),
+            recurrent_states=torch.zeros(shape.recurrent, device=shape.device, dtype=torch.float32),
+        )
+        self._committed = tuple(state.clone() for state in self.states())
+        self._begun = False
+
+    def states(self) -> tuple[Tensor, Tensor]:
+        """The state as the model left it."""
+        conv, recurrent = self.conv_states[0], self.recurrent_states[0]
+        assert conv is not None, "both are there from the start"
+        assert recurrent is not None
+        return conv, recurrent
+
+    def commit(self) -> None:
+        """Makes the state as it is the one to go back to."""
+        for kept, state in zip(self._committed, self.states(), strict=True):
+            kept.copy_(state)
+        self._begun = self.has_previous_state[0]
+
+    def roll_back(self) -> None:
+        """Goes back to the state that was last committed."""
+        for kept, state in zip(self._committed, self.states(), strict=True):
+            state.copy_(kept)
+        self.has_previous_state[0] = self._begun
+
+
+class SlotLayer(CacheLayerMixin):
+    """Stands in for a layer whose keys and values the memory holds: gives back what it is given."""
+
+    is_sliding = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_initialized = True
+
+    def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
+        """There is nothing to initialize."""
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object
+    ) -> tuple[Tensor, Tensor]:
+        """Returns both as they are: attention writes them to the memory itself."""
+        return key_states, value_states
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        return query_length, 0
+
+    def get_seq_length(self) -> int:
+        return 0
+
+    def get_max_length(self) -> int:
+        return -1
+
+
+class States(Cache):
+    """The transformers cache of the layers with a state; empty where a model has none.
+
+    Attributes:
+        recurrent: those layers.
+    """
+
+    def __init__(self, shapes: Sequence[LayerShape | StateShape]) -> None:
+        layers = [StateLayer(shape) if isinstance(shape, StateShape) else SlotLayer() for shape in shapes]
+        self.recurrent = [layer for layer in layers if isinstance(layer, StateLayer)]
+        super().__init__(layers=list(layers))
+
+    def commit(self) -> None:
+        """Makes the states as they are those to go back to."""
+        for layer in self.recurrent:
+            layer.commit()
+
+    def roll_back(self) -> None:
+        """Goes back to the states that were last committed."""
+        for layer in self.recurrent:
+            layer.roll_back()

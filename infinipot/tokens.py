@@ -1,0 +1,126 @@
+"""What memory and policies both speak of: grids of cells, and the video tokens that are held. Knows no models."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Self
+
+import torch
+from torch import Tensor
+
+_ARRIVALS = 1 << 31  # tokens back from the newest patch that `VideoTokens.arrival` tells apart
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """The cells of one temporal patch: `rows` x `columns`, numbered row by row from `first_cell`.
+
+    Each resolution that a stream has seen has a grid of its own, with cell numbers of its own, so that tokens
+    of different grids never share a cell.
+    """
+
+    rows: int
+    columns: int
+    first_cell: int
+
+    @property
+    def cells(self) -> int:
+        """Cells per temporal patch (P)."""
+        return self.rows * self.columns
+
+
+@dataclass(frozen=True, eq=False)
+class VideoTokens:
+    """N video tokens of each of some rows, a row being one KV head of one layer, which holds tokens of its own.
+
+    The tokens of a row stand in no particular order: `arrival` says in which they came.
+
+    Attributes:
+        patch: `[rows, N]` int32, the temporal patch of the stream that a token comes from.
+        cell: `[rows, N]` int32, the cell it comes from (see `Grid`).
+        grids: the grids the stream has seen, the current one last.
+        newest_patch: index of the newest temporal patch that was given to the stream.
+        layer: of each row, out of `layers`.
+        head: of each row, its number in its layer; other processes may hold those before it.
+        columns: `[rows, N]` each, what the policy stored of the tokens when they came in (see `Policy.measure`).
+        read: gives "keys", "values" or "rotated".
+    """
+
+    patch: Tensor
+    cell: Tensor
+    grids: tuple[Grid, ...]
+    newest_patch: int
+    layer: Sequence[int]
+    layers: int
+    head: Sequence[int]
+    read: Callable[[str], Tensor] = field(repr=False)
+    columns: Mapping[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def keys(self) -> Tensor:
+        """`[rows, N, head_dim]`, without their rotary rotation, so that time alone makes no difference between them."""
+        return self.read("keys")
+
+    @property
+    def rotated(self) -> Tensor:
+        """`[rows, N, head_dim]`, the keys turned to their positions, as attention sees them."""
+        return self.read("rotated")
+
+    @property
+    def values(self) -> Tensor:
+        """`[rows, N, head_dim]`."""
+        return self.read("values")
+
+    @property
+    def shape(self) -> torch.Size:
+        """Rows and N."""
+        return self.cell.shape
+
+    @property
+    def cells(self) -> int:
+        """Cell numbers are below it."""
+        return max((grid.first_cell + grid.cells for grid in self.grids), default=0)
+
+    @property
+    def arrival(self) -> Tensor:
+        """`[rows, N]` int64 from 0 to below 2^31: higher for what came later."""
+        back = (self.newest_patch + 1 - self.patch.long()) * self.cells - self.cell
+        return (_ARRIVALS - back).clamp_min(0)
+
+    def in_order(self) -> Tensor:
+        """`[rows, N]` int64, the tokens of each row in order of arrival."""
+        return self.arrival.argsort(dim=1)
+
+    def part(self, index: Tensor) -> Self:
+        """Some tokens of each row, as if no others were held: those at `index` `[rows, n]` int64."""
+        return replace(
+            self,
+            patch=self.patch.gather(1, index),
+            cell=self.cell.gather(1, index),
+            columns={name: column.gather(1, index) for name, column in self.columns.items()},
+            read=lambda name: take(self.read(name), index),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class NewTokens(VideoTokens):
+    """Tokens that come in, beside what their rows hold at that moment, other new tokens included.
+
+    Attributes:
+        has_previous: `[rows, N]` bool, whether the row holds an earlier token of the same cell.
+    """
+
+    has_previous: Tensor = field(kw_only=True)
+
+    @property
+    def previous(self) -> Tensor:
+        """`[rows, N, head_dim]`, the key of the latest of those, without rotation; any key where there is none."""
+        return self.read("previous")
+
+
+def take(states: Tensor, index: Tensor) -> Tensor:
+    """Of `[rows, N, head_dim]` the tokens at `index` `[rows, n]` int64: `[rows, n, head_dim]`."""
+    rows, length, width = states.shape
+    if index.shape[0] != rows or not states.is_contiguous():
+        return states.gather(1, index.unsqueeze(-1).expand(-1, -1, width))
+    start = torch.arange(rows, device=states.device).unsqueeze(1) * length
+    return states.view(-1, width).index_select(0, (index + start).view(-1)).view(rows, -1, width)

@@ -1,5 +1,6 @@
 """What differs between model families, and nothing else. Knows transformers' models, not policies or streams."""
 
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -128,11 +129,17 @@ class Family(ABC):
         where = positions.to(inputs["inputs_embeds"].device)
         output = self.language_model(
             position_ids=where[:1] if self.position_rule().flat else where.unsqueeze(1),
-            past_key_values=cache,
             use_cache=True,
+            **{self._cache_argument: cache},
             **inputs,
         )
         return self.model.lm_head(output.last_hidden_state[0, -1])
+
+    @cached_property
+    def _cache_argument(self) -> str:
+        """What the decoder calls a cache: transformers renamed it in 5.24."""
+        names = inspect.signature(type(self.language_model).forward).parameters
+        return "cache" if "cache" in names else "past_key_values"
 
     def layer_shapes(self) -> list[LayerShape | StateShape]:
         """What each layer stores, and where: storage follows its layer."""

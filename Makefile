@@ -2,14 +2,17 @@
 # make test    lint, types and tests
 # make setup   the environment in .venv alone
 # make test-lmms-eval   the lmms-eval plug-in, in an environment of its own: .venv-lmms-eval
+# make test-transformers-next   the tests with the newest transformers that is supported: .venv-transformers-next
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 LMMS_EVAL_VENV := .venv-lmms-eval
+TRANSFORMERS_NEXT := 5.24.0
+TRANSFORMERS_NEXT_VENV := .venv-transformers-next
 export HF_HUB_OFFLINE := 1
 
-.PHONY: setup demo test test-lmms-eval lint bench clean
+.PHONY: setup demo test test-lmms-eval test-transformers-next lint bench clean
 
 setup: $(VENV)/.done
 
@@ -41,10 +44,21 @@ $(LMMS_EVAL_VENV)/.done: pyproject.toml tests/lmms_eval/constraints.txt
 	$(LMMS_EVAL_VENV)/bin/python -m pip install --quiet --constraint tests/lmms_eval/constraints.txt --editable ".[lmms-eval]" pytest
 	touch $@
 
+test-transformers-next: $(TRANSFORMERS_NEXT_VENV)/.done
+	$(TRANSFORMERS_NEXT_VENV)/bin/python -m pytest --numprocesses auto
+
+# The versions of constraints.txt, but for transformers.
+$(TRANSFORMERS_NEXT_VENV)/.done: Makefile pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(TRANSFORMERS_NEXT_VENV)
+	sed 's/^transformers==.*/transformers==$(TRANSFORMERS_NEXT)/' constraints.txt > $(TRANSFORMERS_NEXT_VENV)/constraints.txt
+	$(TRANSFORMERS_NEXT_VENV)/bin/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(TRANSFORMERS_NEXT_VENV)/bin/python -m pip install --quiet --constraint $(TRANSFORMERS_NEXT_VENV)/constraints.txt --editable . --group dev
+	touch $@
+
 bench: setup
 	$(BIN)/python benchmarks/compression.py
 	$(BIN)/python benchmarks/endless.py
 	$(BIN)/infinipot bench needle
 
 clean:
-	rm -rf $(VENV) $(LMMS_EVAL_VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(LMMS_EVAL_VENV) $(TRANSFORMERS_NEXT_VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,6 +1,12 @@
-"""Watch a video of any length with a multimodal language model, in a fixed amount of memory."""
+"""Watch a video of any length with a multimodal language model, in a fixed amount of memory.
 
-from infinipot.audio import Sound, open_audio
+The public names. Those that need a tensor library are imported when they are first used, so that `import infinipot`,
+and a command line that only parses, take no time.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from infinipot.errors import (
     AudioError,
     BenchmarkError,
@@ -14,12 +20,33 @@ from infinipot.errors import (
     ResultsError,
     VideoError,
 )
-from infinipot.model import Model, load
-from infinipot.stats import Stats
-from infinipot.stream import Stream
-from infinipot.video import Frame, open_video
+
+if TYPE_CHECKING:
+    from infinipot import audio as audio
+    from infinipot import embedded as embedded
+    from infinipot import memory as memory
+    from infinipot import models as models
+    from infinipot import policies as policies
+    from infinipot import video as video
+    from infinipot.audio import Sound, open_audio
+    from infinipot.model import Model, load
+    from infinipot.stats import Stats
+    from infinipot.stream import Stream
+    from infinipot.video import Frame, open_video
 
 __version__ = "0.1.0"
+
+_HOME = {
+    "Frame": "infinipot.video",
+    "Model": "infinipot.model",
+    "Sound": "infinipot.audio",
+    "Stats": "infinipot.stats",
+    "Stream": "infinipot.stream",
+    "load": "infinipot.model",
+    "open_audio": "infinipot.audio",
+    "open_video": "infinipot.video",
+}
+_PARTS = ("audio", "embedded", "memory", "models", "policies", "video")
 
 __all__ = [
     "AudioError",
@@ -42,3 +69,18 @@ __all__ = [
     "open_audio",
     "open_video",
 ]
+
+if not TYPE_CHECKING:  # a type checker that saw it would take every name for one of the package's
+
+    def __getattr__(name: str) -> Any:
+        """Imports a name from where it lives, once: after that it is an attribute like any other (PEP 562)."""
+        if name in _PARTS:
+            return import_module(f"infinipot.{name}")
+        if name not in _HOME:
+            raise AttributeError(f"module 'infinipot' has no attribute {name!r}")
+        globals()[name] = value = getattr(import_module(_HOME[name]), name)
+        return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, *_PARTS})

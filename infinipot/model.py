@@ -1,17 +1,14 @@
 """Loading a checkpoint, and opening streams on it."""
 
-import difflib
 import os
 from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub.errors import LocalEntryNotFoundError
-from safetensors import SafetensorError
-from transformers import AutoConfig, AutoProcessor, PreTrainedConfig
 from transformers.distributed.configuration_utils import DistributedConfig
 
-from infinipot import embedded, policies
+from infinipot import policies
+from infinipot.checkpoint import Checkpoint, in_a_line
 from infinipot.errors import ModelError
 from infinipot.models import FAMILIES, Family
 from infinipot.policies import Policy
@@ -146,31 +143,23 @@ def load(
     ):
         raise ModelError(f"dtype={dtype!r}: give 'auto', or a type such as 'bfloat16', 'float16' or 'float32'")
     name = str(Path(model).expanduser()) if str(model).startswith("~") else str(model)
-    source = str(embedded.path()) if name == "embedded" else name
-    pinned = {"revision": revision} if revision else {}
-    family = _family_of(name, source, pinned)
-    options: dict[str, Any] = dict(pinned)
-    if attn_implementation:
-        options["attn_implementation"] = attn_implementation
+    checkpoint = Checkpoint(name, revision)
+    family = checkpoint.family()
+    options: dict[str, Any] = {"attn_implementation": attn_implementation} if attn_implementation else {}
     shared = tp_plan is not None and _processes(tp_plan, device, device_map) > 1
     if shared:
-        _require_even_share(name, source, pinned)
+        _require_even_share(checkpoint)
         plan: Any = dict(family.tp_plan) or tp_plan
         options["distributed_config"] = DistributedConfig(tp_plan=plan)
     else:
         options["device_map"] = device_map if device_map is not None else {"": _device(device)}
-    try:
-        loaded: Any = family.loader.from_pretrained(source, dtype=dtype, output_loading_info=True, **options)
-    except (OSError, ValueError, ImportError, RuntimeError, SafetensorError) as error:
-        raise ModelError(f"{name}: the weights cannot be loaded: {_first_line(error)}") from error
-    network, report = loaded
-    if missing := sorted(report["missing_keys"]):
-        raise ModelError(f"{name}: the checkpoint lacks {len(missing)} weights, {missing[0]} among them")
+    # What is quick to check comes before what takes long.
+    skeleton = checkpoint.skeleton(family, dtype=dtype)
+    processor = checkpoint.processor()
+    if skeleton is not None:
+        checkpoint.check(family(skeleton, processor))
+    network = checkpoint.network(family, dtype=dtype, **options)
     _require_resident(name, network)
-    try:
-        processor = AutoProcessor.from_pretrained(source, **pinned)
-    except (OSError, ValueError, ImportError) as error:
-        raise ModelError(f"{name}: the processor cannot be loaded: {_first_line(error)}") from error
     adapter = family(network.eval(), processor)
     if shared and adapter.ranks.count == 1:
         raise ModelError(f"{name}: transformers has no plan that shares out the attention of {family.title}")
@@ -188,35 +177,6 @@ def _require_resident(name: str, network: torch.nn.Module) -> None:
         )
 
 
-def _family_of(name: str, source: str, pinned: dict[str, str]) -> type[Family]:
-    looks_local = name.startswith((".", "/", "~")) or name.count("/") > 1
-    if looks_local and not Path(source).is_dir():
-        raise ModelError(f"{name}: no such folder")
-    if Path(source).is_dir() and not (Path(source) / "config.json").is_file():
-        raise ModelError(f"{name}: the folder has no config.json, so it is no checkpoint")
-    try:
-        model_type = PreTrainedConfig.get_config_dict(source, **pinned)[0].get("model_type", "")
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{name}: {_why_not_there(name, error)}") from error
-    by_type = {known: family for family in FAMILIES if family.modality == "video" for known in family.model_types}
-    if model_type not in by_type:
-        near = difflib.get_close_matches(model_type, by_type, n=1)
-        hint = f"the nearest is {near[0]} ({by_type[near[0]].title}); " if near else ""
-        raise ModelError(
-            f"{name}: model type {model_type!r} is not supported; {hint}supported are {', '.join(sorted(by_type))}. "
-            "To add a family, see 'Add a model family' in CONTRIBUTING.md"
-        )
-    return by_type[model_type]
-
-
-def _why_not_there(name: str, error: Exception) -> str:
-    """What is the matter with a name that is no folder's, and of which nothing was found on the hub."""
-    hint = '; did you mean "embedded"?' if difflib.get_close_matches(name.lower(), ["embedded"]) else ""
-    if isinstance(error.__cause__, LocalEntryNotFoundError):  # also where looking things up is turned off
-        return f"no folder has this name, the cache does not hold it, and the hub cannot be asked for it{hint}"
-    return f"no folder has this name, and on the hub there is no such checkpoint: {_first_line(error)}{hint}"
-
-
 def _processes(tp_plan: str, device: str | torch.device, device_map: object) -> int:
     """How many processes torchrun started."""
     if tp_plan != "auto":
@@ -230,14 +190,15 @@ def _processes(tp_plan: str, device: str | torch.device, device_map: object) -> 
     return int(os.environ["WORLD_SIZE"])
 
 
-def _require_even_share(name: str, source: str, pinned: dict[str, str]) -> None:
+def _require_even_share(checkpoint: Checkpoint) -> None:
     """Each process takes whole KV heads, and as many as the others."""
     processes = int(os.environ["WORLD_SIZE"])
-    heads = AutoConfig.from_pretrained(source, **pinned).get_text_config().num_key_value_heads
+    heads = checkpoint.kv_heads()
     if heads % processes:
         possible = ", ".join(str(count) for count in range(1, heads + 1) if heads % count == 0)
         raise ModelError(
-            f"{name} has {heads} KV heads a layer, which {processes} processes cannot share: start one of {possible}"
+            f"{checkpoint.name} has {heads} KV heads a layer, which {processes} processes cannot share: start one of "
+            f"{possible}"
         )
 
 
@@ -246,10 +207,6 @@ def _device(device: str | torch.device) -> torch.device:
         try:
             return torch.device(device)
         except RuntimeError as error:
-            raise ModelError(f"device={device!r}: {_first_line(error)}") from error
+            raise ModelError(f"device={device!r}: {in_a_line(error)}") from error
     accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     return accelerator or torch.device("cpu")
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0]

@@ -110,7 +110,10 @@ class Stream:
             self._memory = Memory(
                 cap, shapes, family.rotary(), rule, self._budget.dialogue, family.ranks, policy.columns
             )
-        except RuntimeError as error:  # torch's word for having no memory left, on any device
+        except RuntimeError as error:
+            if not _lacks_memory(error):
+                why = str(error).partition("\n")[0]
+                raise InfinipotError(f"the memory cannot be allocated: {why}") from error
             size = allocated_bytes(cap, shapes, columns) / 2**20
             raise CapError(f"memory={cap} tokens takes {size:.0f} MiB, which the device does not have") from error
         self._stopwatch = Stopwatch()
@@ -578,3 +581,9 @@ class Stream:
                 reserve=None if remember else needed,
             )
         return limit
+
+
+def _lacks_memory(error: RuntimeError) -> bool:
+    """Whether a device had no memory left: on a CPU, and on Apple's GPUs, torch has no class of its own for that."""
+    said = str(error)
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in said or "out of memory" in said

@@ -14,7 +14,8 @@ from infinipot import Model
 from infinipot.evaluate import Item, Sampling, find_benchmark
 from infinipot.evaluate.engines.local import Local
 from infinipot.evaluate.run import Job, Plan, Progress, evaluate, read_plan
-from infinipot.evaluate.watch import Answer, Event, Loading, Origin, Setup, Watched, Watcher
+from infinipot.evaluate.setup import Answer, Event, Loading, Origin, Setup, Watched
+from infinipot.evaluate.watch import Watcher
 
 SETUPS = {
     "mlvu": Setup("mlvu", "paper", Sampling("uniform", 6, pixels=(4096, 4096)), memory=768, reserve=500),

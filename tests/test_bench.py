@@ -20,7 +20,8 @@ from infinipot.bench.needle import Needle
 from infinipot.bench.plan import DEFAULT, FULL, QUICK, SECTIONS, Size, make_plan
 from infinipot.bench.watch import Answer, Record
 from infinipot.cli import main
-from infinipot.embedded.world import HELD_OUT_SEEDS, KINDS
+from infinipot.embedded.facts import HELD_OUT_SEEDS
+from infinipot.embedded.world import KINDS
 
 SCENE = Scene(10_000, 20.0, 2.0, 4, "still", "varied", moments=3)
 TINY = replace(QUICK, lengths=((60.0, 1),), native=60.0, policies=("infinipot-v", "uniform"), long=("infinipot-v",))

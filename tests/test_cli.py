@@ -19,7 +19,6 @@ from families import BUILDERS
 
 from infinipot import FrameError, Stream, embedded, open_video, policies
 from infinipot.cli import main, prompt
-from infinipot.cli import watch as command
 from infinipot.cli.output import Asker, clock
 from infinipot.embedded.world import Clip
 from infinipot.models import FAMILIES
@@ -240,7 +239,7 @@ def test_several_processes_do_not_read_a_live_source(monkeypatch: pytest.MonkeyP
         video.duration = None
         return video
 
-    monkeypatch.setitem(command.callback.__globals__, "open_video", live)
+    monkeypatch.setattr("infinipot.open_video", live)
     result = infinipot("watch", "clip.mp4", *EMBEDDED, "--tp-plan", "auto", "--ask", SEEN)
     assert (result.exit_code, result.stdout) == (2, "")
     assert "live source" in result.stderr

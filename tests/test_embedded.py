@@ -23,19 +23,17 @@ from infinipot import embedded
 from infinipot.embedded import train
 from infinipot.embedded.batch import collate
 from infinipot.embedded.checkpoint import CELLS, MAX_POSITION, build_model, build_processor
-from infinipot.embedded.drawing import SIZE
 from infinipot.embedded.examine import LENGTHS, examine
+from infinipot.embedded.facts import BACKGROUNDS, FIRST_TRAINING_SEED, HELD_OUT_SEEDS, SIZE
 from infinipot.embedded.forward import answer, look
 from infinipot.embedded.lessons import exam, lesson
 from infinipot.embedded.pixels import IGNORE, patchify
 from infinipot.embedded.probes import FIRST_WEIGHT, look_loss
-from infinipot.embedded.scenery import BACKGROUNDS, Footage
+from infinipot.embedded.scenery import Footage
 from infinipot.embedded.sequence import AGAIN, BEFORE, CHANGE, HERE, TALLY, Look, Sequence
 from infinipot.embedded.world import (
     CASTS,
     COLOURS,
-    FIRST_TRAINING_SEED,
-    HELD_OUT_SEEDS,
     KINDS,
     NUMBERS,
     PLACES,

@@ -16,7 +16,8 @@ from infinipot import InfinipotError, ModelError
 from infinipot.evaluate import Item, Question
 from infinipot.evaluate.results import read_run
 from infinipot.evaluate.run import Job, evaluate
-from infinipot.evaluate.watch import Answer, Event, Loading, Origin, Trouble, Watched, versions
+from infinipot.evaluate.setup import Answer, Event, Loading, Origin, Trouble, Watched
+from infinipot.versions import versions
 
 ray = pytest.importorskip("ray")
 

@@ -22,7 +22,8 @@ from infinipot.evaluate import Question
 from infinipot.evaluate.journal import Journal
 from infinipot.evaluate.results import Results, read_run, times_path
 from infinipot.evaluate.run import evaluate
-from infinipot.evaluate.watch import Answer, Setup, Trouble, Watched, Watcher
+from infinipot.evaluate.setup import Answer, Setup, Trouble, Watched
+from infinipot.evaluate.watch import Watcher
 
 
 @pytest.fixture(scope="module")

@@ -93,7 +93,7 @@ def test_a_checkpoint_that_the_hub_does_not_know_is_told_apart_from_a_hub_that_c
     def unknown(source):
         raise OSError("nobody/nothing is not a valid model identifier\nIf this is a private repository, ...")
 
-    monkeypatch.setattr(infinipot.model.PreTrainedConfig, "get_config_dict", unknown)
+    monkeypatch.setattr(infinipot.checkpoint.PreTrainedConfig, "get_config_dict", unknown)
     with pytest.raises(ModelError, match=r"no such checkpoint: nobody/nothing is not a valid model identifier$"):
         infinipot.load("nobody/nothing")
 

@@ -18,8 +18,9 @@ from infinipot.evaluate import (
     find_benchmark,
     find_protocol,
 )
-from infinipot.evaluate.metrics import over_groups, over_questions, over_tasks, score
+from infinipot.evaluate.metrics import over_groups, over_questions, over_tasks
 from infinipot.evaluate.protocols.lmms_eval import interleaved
+from infinipot.evaluate.records import score
 
 FOUR = ("a cat", "a dog", "a bird", "nothing")
 LETTERED = "A. a cat\nB. a dog\nC. a bird\nD. nothing"

@@ -8,7 +8,7 @@ The embedded model watches clips of its synthetic world, and every answer it giv
     journal.py     finished cases in a file, so that a run goes on where it was stopped
     run.py         runs groups of cases in several processes
     needle.py      a whole benchmark: what is left to run, and the report
-    machine.py     versions, weights, machine and process memory
+    machine.py     weights, code, machine and process memory
     cost.py        what memory and time it takes, a process for each policy
     statistics.py  shares of right answers with intervals
     results.py     answers put together into the rows of each table

@@ -4,8 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Self
 
-from infinipot.embedded.checkpoint import MERGE, PATCH
-from infinipot.embedded.drawing import SIZE
+from infinipot.embedded.facts import MERGE, PATCH, SIZE
 
 CELLS = (SIZE // (PATCH * MERGE)) ** 2  # tokens of a temporal patch
 Turns = Literal["forgotten", "remembered", "alone"]

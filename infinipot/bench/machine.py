@@ -1,4 +1,4 @@
-"""What a result depends on besides its case: the machine, versions, weights and code; and process memory."""
+"""What a result depends on besides its case: the machine, weights and code; and process memory."""
 
 import ast
 import hashlib
@@ -8,15 +8,13 @@ import sys
 from pathlib import Path
 
 import psutil
-import torch
-import transformers
 
 import infinipot
 from infinipot import embedded
 
 # Folders that change no answer, but for some files in them.
 _ASIDE = ("cli/", "bench/", "embedded/")
-_YET = ("bench/watch.py", "embedded/world.py", "embedded/scenery.py", "embedded/drawing.py")
+_YET = ("bench/watch.py", "embedded/world.py", "embedded/scenery.py", "embedded/drawing.py", "embedded/facts.py")
 
 
 def resident() -> int:
@@ -36,16 +34,6 @@ def peak_resident() -> int:
 
     used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return used if sys.platform == "darwin" else 1024 * used
-
-
-def versions() -> dict[str, str]:
-    """The libraries that answers depend on."""
-    return {
-        "infinipot": infinipot.__version__,
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
-        "python": platform.python_version(),
-    }
 
 
 def machine() -> dict[str, str]:

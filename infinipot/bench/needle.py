@@ -11,6 +11,7 @@ from infinipot.bench.case import Case
 from infinipot.bench.journal import Journal
 from infinipot.bench.plan import Size, make_plan
 from infinipot.bench.results import Row
+from infinipot.versions import versions
 
 FORMAT = 1  # of the journal; another one for every change of what is asked in a case
 _COST = 1500.0  # work of one measurement of cost, starting its process included; see `Case.work`
@@ -106,6 +107,6 @@ def header(model: str) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "model": machine.digest_of_model(model),
-        "versions": machine.versions(),
+        "versions": versions(),
         "code": machine.digest_of_code(),
     }

@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from infinipot import policies
+import infinipot
 from infinipot.bench.case import CELLS, Case, Holder, Scene, usual_block
-from infinipot.embedded.scenery import BACKGROUNDS
+from infinipot.embedded.facts import BACKGROUNDS
 from infinipot.errors import InfinipotError
 
 SECTIONS = ("caps", "delay", "kinds", "length", "hard", "ablations", "turns", "cost")
@@ -155,7 +155,7 @@ def make_plan(
     if unknown := [section for section in sections if section not in SECTIONS]:
         raise InfinipotError(f"no section is called {unknown[0]!r}; there are {', '.join(SECTIONS)}")
     for spec in (*size.policies, *size.long):
-        policies.make(spec)
+        infinipot.policies.make(spec)
     backgrounds = (*BACKGROUNDS, *([footage] if footage else []))
     scenes = list(_trained_length(size, first_seed, backgrounds))
     caps = [Case(scene, holder) for scene in scenes for holder in _by_share(size.policies, size.shares)]

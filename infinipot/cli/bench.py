@@ -1,22 +1,25 @@
 """`infinipot bench needle`: what each policy remembers, after how long, at how many tokens."""
 
+from __future__ import annotations
+
 import time
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
-from infinipot import policies
-from infinipot.bench import machine, plan, tables
-from infinipot.bench import needle as benchmark
-from infinipot.bench.plan import SECTIONS, Size
-from infinipot.bench.results import Row
-from infinipot.bench.run import quieten
+import infinipot
+from infinipot.bench.plan import QUICK, SECTIONS, Size, full_size
 from infinipot.cli.output import STDERR, clock, note, print_json
-from infinipot.embedded.world import FIRST_TRAINING_SEED, HELD_OUT_SEEDS
+from infinipot.embedded.facts import FIRST_TRAINING_SEED, HELD_OUT_SEEDS
+
+if TYPE_CHECKING:
+    from infinipot.bench import needle as benchmark
+    from infinipot.bench.results import Row
 
 _MOST_CLIPS = 1000
 _PLAIN_SECONDS = 30.0  # between two lines of progress where there is no terminal to redraw
@@ -78,6 +81,10 @@ def needle(
     about them. Prints tables with 95% intervals over clips; answers, a summary and pictures are left in a folder. A
     run can be stopped at any moment, and goes on where it was when it is started again with the same --out.
     """
+    from infinipot.bench import machine
+    from infinipot.bench import needle as benchmark
+    from infinipot.bench.run import quieten
+
     quieten()
     size = _size(quick, clips, specs)
     run = benchmark.Needle(folder, model, size, seed, tuple(sections.split(",")), video)
@@ -91,10 +98,12 @@ def needle(
 
 
 def _size(quick: bool, clips: int, specs: str | None) -> Size:
-    size = plan.QUICK if quick else plan.full_size(clips)
+    size = QUICK if quick else full_size(clips)
     if specs is None:
         return size
-    chosen = tuple(policies.make(spec).spec for spec in specs.split(";" if ";" in specs or ":" in specs else ","))
+    chosen = tuple(
+        infinipot.policies.make(spec).spec for spec in specs.split(";" if ";" in specs or ":" in specs else ",")
+    )
     return replace(size, policies=chosen, long=chosen)
 
 
@@ -135,6 +144,8 @@ def _report(run: benchmark.Needle, as_json: bool) -> None:
 
 
 def _print_tables(rows: dict[str, list[Row]], console: Console) -> None:
+    from infinipot.bench import tables
+
     for title, table in tables.tables(rows):
         console.print(title, style="bold", markup=False, highlight=False)
         console.print(table)

@@ -1,19 +1,25 @@
 """`infinipot demo`: the packaged model on its synthetic world, with questions, a score and a picture."""
 
+from __future__ import annotations
+
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
 from rich.table import Table
 
-from infinipot import policies
-from infinipot.cli.output import Meter, clock, load_quietly, print_json, versions
-from infinipot.embedded import demo as embedded
-from infinipot.embedded.demo import Demo, Reply
-from infinipot.embedded.scenery import BACKGROUNDS, Footage
-from infinipot.embedded.world import HELD_OUT_SEEDS, Clip
-from infinipot.policies import Policy
+import infinipot
+from infinipot.cli.output import Meter, clock, load_quietly, print_json
+from infinipot.embedded.facts import BACKGROUNDS, HELD_OUT_SEEDS
+from infinipot.versions import versions
+
+if TYPE_CHECKING:
+    from infinipot.embedded.demo import Demo, Reply
+    from infinipot.embedded.scenery import Footage
+    from infinipot.embedded.world import Clip
+    from infinipot.policies import Policy
 
 _FORMATS = (".png", ".svg", ".pdf")
 _DEFAULT_MINUTES = 60.0
@@ -62,6 +68,8 @@ def demo(
     """
     if plot.suffix not in _FORMATS or not plot.parent.is_dir():
         raise click.UsageError(f"--plot {plot}: give a file that ends in {', '.join(_FORMATS)}, in an existing folder")
+    from infinipot.embedded import demo as embedded
+
     compared = _policies(policy, compare)
     clip = _clip(minutes, background, video, seed)
     model = load_quietly("embedded")
@@ -84,6 +92,10 @@ def demo(
 
 def _clip(minutes: float | None, background: str, video: str | None, seed: int) -> Clip:
     """Six shapes, all different, before the background that was asked for."""
+    from infinipot.embedded import demo as embedded
+    from infinipot.embedded.scenery import Footage
+    from infinipot.embedded.world import Clip
+
     behind: str | Footage = background
     if video is not None:
         behind = Footage(video, seconds=60 * (minutes or _DEFAULT_MINUTES))
@@ -94,7 +106,7 @@ def _clip(minutes: float | None, background: str, video: str | None, seed: int) 
 
 def _policies(policy: str, compare: str) -> list[Policy]:
     """The policies to run, each once."""
-    made = [policies.make(spec) for spec in ([policy] if compare == "none" else [policy, compare])]
+    made = [infinipot.policies.make(spec) for spec in ([policy] if compare == "none" else [policy, compare])]
     return list({one.spec: one for one in made}.values())
 
 

@@ -20,7 +20,6 @@ from infinipot.evaluate import BENCHMARKS, PROTOCOLS, Benchmark
 from infinipot.evaluate.judge import Judge, judge_run
 from infinipot.evaluate.merge import read_runs
 from infinipot.evaluate.records import counted
-from infinipot.evaluate.report import as_json, report
 from infinipot.evaluate.results import read_run
 from infinipot.evaluate.run import check_before_loading, evaluate, read_plan
 from infinipot.evaluate.submission import submit
@@ -118,6 +117,8 @@ def _default_output(benchmark: Benchmark, variant: str, policy: str, shard: tupl
 
 def _finish(path: Path, grader: Judge | None, as_json_lines: bool) -> None:
     """After the last answer: the judge, the file for a benchmark's own server, and the tables."""
+    from infinipot.evaluate.report import as_json, report
+
     run = read_run(path)
     if grader is not None:
         judged = judge_run(path, grader, on_verdict=lambda done, of: None)

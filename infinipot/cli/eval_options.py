@@ -8,13 +8,13 @@ from typing import Any, TypeVar
 
 import click
 
-from infinipot import InfinipotError, policies
+import infinipot
+from infinipot import InfinipotError
 from infinipot.cli.output import load_quietly
 from infinipot.evaluate import Benchmark, Sampling, find_protocol
-from infinipot.evaluate.engines.local import Local
 from infinipot.evaluate.judge import PROMPT, Judge, key_from
 from infinipot.evaluate.run import Engine
-from infinipot.evaluate.watch import Loading, Setup, Watcher
+from infinipot.evaluate.setup import Loading, Setup
 from infinipot.settings import check_settings
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -121,6 +121,9 @@ class Machinery:
         Raises:
             InfinipotError: Ray is asked for and not installed.
         """
+        from infinipot.evaluate.engines.local import Local
+        from infinipot.evaluate.watch import Watcher
+
         if self.engine == "local":
             if self.loading not in models:
                 given = {name: getattr(self.loading, name) for name in Loading.__slots__}
@@ -166,7 +169,7 @@ def setup(benchmark: Benchmark, protocol: str | None, given: dict[str, Any]) -> 
     sampling = _sampling(find_protocol(name).frames(benchmark), given)
     kept = {option: given.pop(option) for option in ("memory", "keep", "block", "reserve", "positions")}
     try:
-        policies.make(given["policy"])
+        infinipot.policies.make(given["policy"])
         check_settings(**kept, pixels=sampling.pixels)
     except InfinipotError as error:
         raise click.UsageError(str(error)) from error

@@ -1,9 +1,11 @@
 """`infinipot eval report` and `infinipot eval judge`: what becomes of runs that are over. Parsing and printing only."""
 
+from __future__ import annotations
+
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
@@ -16,10 +18,10 @@ from infinipot.cli.output import note, print_json
 from infinipot.evaluate.judge import Judged, judge_run
 from infinipot.evaluate.merge import read_runs
 from infinipot.evaluate.records import counted
-from infinipot.evaluate.render import write
-from infinipot.evaluate.report import Section, Table, as_json, tables
-from infinipot.evaluate.report import report as make_report
 from infinipot.evaluate.submission import submission_name, submit
+
+if TYPE_CHECKING:
+    from infinipot.evaluate.report import Section, Table
 
 _RUN = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -44,6 +46,10 @@ def report(runs: tuple[Path, ...], output: Path, draws: int, as_json_lines: bool
     The first run of a benchmark is the one that the others are compared with. Runs of one benchmark that differ in
     more than the model and its memory (protocol, frames, seed, annotations) are refused.
     """
+    from infinipot.evaluate.render import write
+    from infinipot.evaluate.report import as_json
+    from infinipot.evaluate.report import report as make_report
+
     wholes = read_runs(runs)
     sections = make_report(wholes, draws)
     paths = write(sections, output)
@@ -66,6 +72,8 @@ def judge(run: Path, workers: int, **given: Any) -> None:
 
     What has a verdict already is not judged again. A reply that is no verdict is asked for anew, twice at the most.
     """
+    from infinipot.evaluate.report import report as make_report
+
     grader = judge_of(given)
     if grader is None:
         raise click.UsageError("give --judge-url and --judge-model")
@@ -87,6 +95,8 @@ def _tell(done: int, of: int) -> None:
 
 def print_sections(sections: Sequence[Section]) -> None:
     """To stdout, as tables."""
+    from infinipot.evaluate.report import tables
+
     console = Console(width=None if sys.stdout.isatty() else 200)
     for section in sections:
         for table in tables(section):

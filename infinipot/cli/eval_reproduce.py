@@ -1,8 +1,10 @@
 """`infinipot eval reproduce`: the published tables, run and laid side by side. Parsing and printing only."""
 
+from __future__ import annotations
+
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
@@ -13,12 +15,13 @@ from infinipot.cli.eval_report import print_table
 from infinipot.cli.meter import Meter, quiet_stdout
 from infinipot.cli.output import note
 from infinipot.evaluate import find_benchmark
-from infinipot.evaluate.bootstrap import estimate
 from infinipot.evaluate.merge import Whole, read_runs
 from infinipot.evaluate.published import MEMORY, PAPER, published, published_models
-from infinipot.evaluate.report import Table, cost
 from infinipot.evaluate.reproduce import Entry, entries, gpu_hours, most_questions
 from infinipot.evaluate.run import Plan, check_before_loading, evaluate, read_plan
+
+if TYPE_CHECKING:
+    from infinipot.evaluate.report import Table
 
 
 @click.command(short_help="Repeat the tables of the InfiniPot-V paper.")
@@ -81,6 +84,8 @@ def _run(machine: Machinery, plans: dict[str, Plan], output: Path) -> dict[Entry
 
 
 def _print_runs(plans: dict[str, Plan]) -> None:
+    from infinipot.evaluate.report import Table
+
     rows, total = [], 0.0
     for entry in entries():
         plan = plans.get(entry.benchmark)
@@ -113,6 +118,9 @@ def _side_by_side(wholes: dict[Entry, Whole]) -> list[Table]:
 
 
 def _table(benchmark: str, wholes: dict[Entry, Whole]) -> Table:
+    from infinipot.evaluate.bootstrap import estimate
+    from infinipot.evaluate.report import Table
+
     rows = []
     models: list[str] = []
     for entry, whole in wholes.items():
@@ -137,6 +145,8 @@ def _table(benchmark: str, wholes: dict[Entry, Whole]) -> Table:
 
 
 def _memory(wholes: dict[Entry, Whole]) -> Table:
+    from infinipot.evaluate.report import Table, cost
+
     rows = []
     for entry, whole in wholes.items():
         spent = cost(whole)

@@ -8,10 +8,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from infinipot import policies as registry
+import infinipot
 from infinipot.cli.output import print_json
-from infinipot.models import FAMILIES
-from infinipot.models.base import PARITY
 
 _EMBEDDED = {
     "title": "embedded",
@@ -28,7 +26,7 @@ def policies(as_json: bool) -> None:
 
     Options go behind the name: --policy infinipot-v:combine=union,alpha=0.4
     """
-    available = registry.available()
+    available = infinipot.policies.available()
     if as_json:
         print_json(
             [
@@ -60,6 +58,8 @@ def policies(as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
 def models(as_json: bool) -> None:
     """List the model families that --model takes, and the small model that ships with the package."""
+    from infinipot.models.base import PARITY
+
     if as_json:
         known: list[dict[str, Any]] = [
             {
@@ -68,7 +68,7 @@ def models(as_json: bool) -> None:
                 "modality": family.modality,
                 "checked": family.checked,
             }
-            for family in FAMILIES
+            for family in infinipot.models.FAMILIES
         ]
         print_json([*known, _EMBEDDED])
         return
@@ -77,7 +77,7 @@ def models(as_json: bool) -> None:
     table.add_column("family", no_wrap=True)
     table.add_column("model types", no_wrap=True)
     table.add_column("of note")
-    for family in FAMILIES:
+    for family in infinipot.models.FAMILIES:
         more = family.checked.removeprefix(PARITY).lstrip(" ,:;")
         table.add_row(Text(family.title), Text(", ".join(family.model_types)), Text(more, "dim"))
     table.add_row("embedded", '"embedded"', Text(str(_EMBEDDED["summary"]), "dim"))

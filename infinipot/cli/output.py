@@ -1,27 +1,27 @@
 """What a person or a program reads: notes and progress on stderr, answers on stdout."""
 
+from __future__ import annotations
+
 import contextlib
 import json
 import logging
 import os
-import platform
 import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import click
-import torch
-import transformers
-from huggingface_hub.utils import logging as hub_logging
-from huggingface_hub.utils.tqdm import enable_progress_bars
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
-from infinipot import Model, Stats, Stream, __version__, load
+import infinipot
+
+if TYPE_CHECKING:
+    from infinipot import Model, Stats, Stream
 
 STDERR = Console(stderr=True)
 _PLAIN_SECONDS = 10.0  # between two lines of progress where there is no terminal to redraw
@@ -71,6 +71,10 @@ def clock(seconds: float) -> str:
 
 def load_quietly(model: str, verbose: bool = False, **options: Any) -> Model:
     """Loads a model without the messages of the libraries below, unless they are asked for."""
+    import transformers
+    from huggingface_hub.utils import logging as hub_logging
+    from huggingface_hub.utils.tqdm import enable_progress_bars
+
     if not verbose:
         transformers.utils.logging.set_verbosity_error()
         hub_logging.set_verbosity_error()
@@ -78,17 +82,7 @@ def load_quietly(model: str, verbose: bool = False, **options: Any) -> Model:
         warnings.simplefilter("ignore")
         if STDERR.is_terminal:  # downloads may take long: those bars stay
             enable_progress_bars()
-    return load(model, **options)
-
-
-def versions() -> dict[str, str]:
-    """What produced a result."""
-    return {
-        "infinipot": __version__,
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
-        "python": platform.python_version(),
-    }
+    return infinipot.load(model, **options)
 
 
 def taking(stream: Stream) -> Callable[[Any], None]:

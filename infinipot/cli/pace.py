@@ -2,11 +2,12 @@
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from infinipot import Frame, Sound
+if TYPE_CHECKING:
+    from infinipot import Frame, Sound
 
-Given = TypeVar("Given", bound=Frame | Sound)
+Given = TypeVar("Given", bound="Frame | Sound")
 
 
 def at_own_pace(video: Iterable[Given], wait: Callable[[float], object] = time.sleep) -> Iterator[Given]:

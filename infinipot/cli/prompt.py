@@ -1,19 +1,24 @@
 """The prompt of `infinipot watch`: questions are typed while the video runs on in the background."""
 
+from __future__ import annotations
+
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import click
 
-from infinipot import Frame, InfinipotError, Sound, Stream
-from infinipot.audio import Audio
+from infinipot import InfinipotError
 from infinipot.cli.output import Asker, clock, note, status, taking
 from infinipot.cli.pace import at_own_pace
-from infinipot.video import Video
+
+if TYPE_CHECKING:
+    from infinipot import Frame, Sound, Stream
+    from infinipot.audio import Audio
+    from infinipot.video import Video
 
 try:
     import readline

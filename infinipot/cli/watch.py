@@ -1,18 +1,24 @@
 """`infinipot watch`: streams a video, or its sound, through a model and answers questions about it."""
 
+from __future__ import annotations
+
 import math
 from collections import deque
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from infinipot import Model, Sound, Stream, open_audio, open_video, policies
-from infinipot.audio import Audio
-from infinipot.cli.output import Asker, Meter, clock, load_quietly, note, print_json, taking, versions
+import infinipot
+from infinipot.cli.output import Asker, Meter, clock, load_quietly, note, print_json, taking
 from infinipot.cli.pace import at_own_pace
 from infinipot.cli.prompt import converse
-from infinipot.video import Video
+from infinipot.versions import versions
+
+if TYPE_CHECKING:
+    from infinipot import Model, Stream
+    from infinipot.audio import Audio
+    from infinipot.video import Video
 
 _LOADING = ("dtype", "device", "device_map", "tp_plan", "attn_implementation", "revision", "verbose")
 _STREAMING = ("memory", "policy", "modality", "fps", "keep", "block", "reserve", "dialogue", "positions", "system")
@@ -124,7 +130,7 @@ def watch(
     if settings["tp_plan"] and not questions:
         raise click.UsageError("--tp-plan leaves no prompt to type at, with several processes: give --ask or --at")
     pixels = None if min_pixels is None or max_pixels is None else (min_pixels, max_pixels)
-    settings["policy"] = policies.make(settings["policy"])
+    settings["policy"] = infinipot.policies.make(settings["policy"])
     # What is quick to check comes before what takes long: the policy, the video, then the model.
     with _open(file, settings["modality"], settings["fps"], start, end) as video:
         if settings["tp_plan"] and video.duration is None:
@@ -144,8 +150,8 @@ def watch(
 
 def _open(file: str, modality: str, fps: float, start: float, end: float | None) -> Video | Audio:
     if modality == "audio":
-        return open_audio(file, start=start, end=end)
-    return open_video(file, fps=fps, start=start, end=end)
+        return infinipot.open_audio(file, start=start, end=end)
+    return infinipot.open_video(file, fps=fps, start=start, end=end)
 
 
 def _watch_and_ask(
@@ -157,13 +163,13 @@ def _watch_and_ask(
     with Meter(video.duration, progress) as meter:
         for frame in at_own_pace(video) if paced else video:
             while due and due[0].at < frame.end:
-                if isinstance(frame, Sound):  # heard up to the very moment
+                if isinstance(frame, infinipot.Sound):  # heard up to the very moment
                     early, frame = frame.split(due[0].at)
                     if len(early.samples):
                         take(early)
                 with meter.hidden():
                     asker.ask(due.popleft().text)
-            if not isinstance(frame, Sound) or len(frame.samples):
+            if not isinstance(frame, infinipot.Sound) or len(frame.samples):
                 take(frame)
             meter.update(asker.stream.stats())
     stats = asker.stream.stats()

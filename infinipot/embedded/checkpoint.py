@@ -24,9 +24,8 @@ from transformers import (
 from transformers.models.qwen2.tokenization_qwen2 import PRETOKENIZE_REGEX
 
 from infinipot.embedded import world
-from infinipot.embedded.drawing import SIZE
+from infinipot.embedded.facts import MERGE, PATCH, SIZE, TEMPORAL_PATCH
 
-PATCH, MERGE, TEMPORAL_PATCH = 8, 2, 2
 CELLS = SIZE // PATCH // MERGE  # tokens along a side of a frame
 TOKENS_PER_SECOND = 2
 MAX_POSITION = 1024  # training covers positions up to here

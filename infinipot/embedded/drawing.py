@@ -2,7 +2,8 @@
 
 import numpy as np
 
-SIZE = 64  # pixels, both sides of a frame
+from infinipot.embedded.facts import SIZE
+
 OUTLINE = 1.5  # pixels of dark rim round a shape
 
 _Y, _X = np.mgrid[0:SIZE, 0:SIZE].astype(np.float32) + 0.5

@@ -16,10 +16,11 @@ from transformers import AutoModelForImageTextToText, AutoTokenizer
 
 from infinipot.embedded import path
 from infinipot.embedded.batch import collate
+from infinipot.embedded.facts import BACKGROUNDS, HELD_OUT_SEEDS
 from infinipot.embedded.forward import Counts, add, answer, look, tally
 from infinipot.embedded.lessons import exam
-from infinipot.embedded.scenery import BACKGROUNDS, Footage
-from infinipot.embedded.world import HELD_OUT_SEEDS, KINDS, Clip, Question
+from infinipot.embedded.scenery import Footage
+from infinipot.embedded.world import KINDS, Clip, Question
 
 # temporal patches, frames a second
 LENGTHS = ((8, 2.0), (16, 1.0), (32, 2.0), (32, 0.5), (60, 1.0), (60, 2.0))

@@ -8,8 +8,7 @@ from torch.nn import functional as F  # noqa: N812
 from transformers import AttentionInterface, Qwen2_5_VLForConditionalGeneration
 
 from infinipot.embedded.batch import Batch
-from infinipot.embedded.checkpoint import PATCH
-from infinipot.embedded.drawing import SIZE
+from infinipot.embedded.facts import PATCH, SIZE
 from infinipot.embedded.pixels import IGNORE, Pixels
 
 CHUNK = 128  # queries at once

@@ -6,8 +6,8 @@ import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from infinipot.embedded.checkpoint import MAX_POSITION, TOKENS_PER_SECOND
+from infinipot.embedded.facts import BACKGROUNDS
 from infinipot.embedded.pixels import IGNORE, Pixels, see
-from infinipot.embedded.scenery import BACKGROUNDS
 from infinipot.embedded.sequence import LATEST, NAMED, TOLD, Look, Sequence
 from infinipot.embedded.world import KINDS, NUMBERS, Clip, Event, Question
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass, fields
 import numpy as np
 import torch
 
-from infinipot.embedded.checkpoint import CELLS, MERGE, PATCH, TEMPORAL_PATCH
-from infinipot.embedded.drawing import SIZE
+from infinipot.embedded.checkpoint import CELLS
+from infinipot.embedded.facts import MERGE, PATCH, SIZE, TEMPORAL_PATCH
 from infinipot.embedded.world import COLOURS, SHAPES, Clip
 
 IGNORE = -100  # the label that losses skip

@@ -17,10 +17,10 @@ from typing import Protocol
 import numpy as np
 from PIL import Image
 
-from infinipot.embedded.drawing import SIZE, coverage
+from infinipot.embedded.drawing import coverage
+from infinipot.embedded.facts import SIZE
 from infinipot.video import open_video
 
-BACKGROUNDS = ("still", "moving", "cuts")
 WIDE = 160  # pixels, both sides of the surface that a camera moves over
 FOOTAGE_FPS = 4.0
 

@@ -26,11 +26,12 @@ from transformers import Qwen2_5_VLForConditionalGeneration
 
 from infinipot.embedded.batch import Batch, collate
 from infinipot.embedded.checkpoint import build_model, build_processor, build_tokenizer, token_id
+from infinipot.embedded.facts import FIRST_TRAINING_SEED
 from infinipot.embedded.forward import Counts, add, answer, attend_in_chunks, look, tally
 from infinipot.embedded.lessons import glimpses, lesson
 from infinipot.embedded.pixels import IGNORE, Pixels, join
 from infinipot.embedded.probes import Probes, look_loss
-from infinipot.embedded.world import COLOURS, FIRST_TRAINING_SEED, SHAPES
+from infinipot.embedded.world import COLOURS, SHAPES
 
 VISION_STEPS = 3000  # at first the vision tower is trained alone, then everything
 CALM_STEPS = 1000  # at the very first on shapes before still backgrounds

@@ -17,12 +17,10 @@ from itertools import combinations
 
 import numpy as np
 
-from infinipot.embedded.drawing import OUTLINE, SIZE, coverage
+from infinipot.embedded.drawing import OUTLINE, coverage
+from infinipot.embedded.facts import SIZE
 from infinipot.embedded.scenery import Crowd, Scenery, scenery
 from infinipot.video.frame import Frame
-
-HELD_OUT_SEEDS = range(10_000, 100_000)
-FIRST_TRAINING_SEED = 1_000_000
 
 COLOURS: dict[str, tuple[int, int, int]] = {
     "red": (215, 45, 45),

@@ -1,19 +1,23 @@
 """Runs as a report takes them: their shards together, and only what can be compared side by side."""
 
+from __future__ import annotations
+
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from infinipot.errors import ResultsError
 from infinipot.evaluate.benchmarks import Benchmark, find_benchmark
 from infinipot.evaluate.journal import Record
 from infinipot.evaluate.judge import read_verdicts, verdicts_path
-from infinipot.evaluate.metrics import Average
 from infinipot.evaluate.protocols import find_protocol
 from infinipot.evaluate.records import Scored
 from infinipot.evaluate.results import Run, differences, read_run, times_path
+
+if TYPE_CHECKING:
+    from infinipot.evaluate.metrics import Average
 
 # What may differ between the shards of one run,
 _OF_A_SHARD = ("shard", "videos", "questions", "parts")

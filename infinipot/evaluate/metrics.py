@@ -1,4 +1,4 @@
-"""How answers are scored, and scores averaged. Knows no prompt, file or model.
+"""How scores are averaged. Knows no prompt, file or model.
 
 An average is taken of sums of scores by task and group, so that one of many sets of questions at once costs little more
 than one of a single set: the bootstrap draws a thousand.
@@ -9,18 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from infinipot.evaluate.records import Question, Scored
-
-
-def score(question: Question, answer: str | None) -> float | None:
-    """1 for a right answer, 0 for a wrong or unparsed one; None without a label, or where a judge is needed.
-
-    Args:
-        answer: as the protocol read it.
-    """
-    if question.answer is None or question.judged:
-        return None
-    return float(answer == question.answer)
+from infinipot.evaluate.records import Scored
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,3 +128,5 @@ over_tasks = Average(_all_tasks)
 """The unweighted mean of the tasks' means."""
 over_groups = Average(_all_groups, _tasks_within_groups)
 """The unweighted mean of the groups', each of which is the unweighted mean of its tasks' means."""
+
+AVERAGES = {"questions": over_questions, "tasks": over_tasks, "groups": over_groups}

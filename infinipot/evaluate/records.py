@@ -113,3 +113,14 @@ class Sampling:
     frames: int | None = None
     fps: float | None = None
     pixels: tuple[int, int] | None = None
+
+
+def score(question: Question, answer: str | None) -> float | None:
+    """1 for a right answer, 0 for a wrong or unparsed one; None without a label, or where a judge is needed.
+
+    Args:
+        answer: as the protocol read it.
+    """
+    if question.answer is None or question.judged:
+        return None
+    return float(answer == question.answer)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from infinipot.evaluate.benchmarks import find_benchmark
 from infinipot.evaluate.protocols import find_protocol
-from infinipot.evaluate.watch import Setup
+from infinipot.evaluate.setup import Setup
 
 BESIDE = 1024
 """Slots beside the video's own, which the paper does not count: prompt, question and answer."""

@@ -10,11 +10,11 @@ from typing import Any, Protocol
 from infinipot.errors import ResultsError
 from infinipot.evaluate.benchmarks import Benchmark
 from infinipot.evaluate.journal import Record
-from infinipot.evaluate.metrics import score
 from infinipot.evaluate.protocols import find_protocol
-from infinipot.evaluate.records import Item, Problem, Question, counted
+from infinipot.evaluate.records import Item, Problem, Question, counted, score
 from infinipot.evaluate.results import Results, check_output, forget_problems, read_run
-from infinipot.evaluate.watch import Answer, Event, Loading, Origin, Setup, Trouble, Watched, origin_settings, versions
+from infinipot.evaluate.setup import Answer, Event, Loading, Origin, Setup, Trouble, Watched, origin_settings
+from infinipot.versions import versions
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,22 +5,20 @@ same stream, at its moment or behind the whole video, and is answered as if it h
 """
 
 import gc
-import platform
 import sys
 import time
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
 
-from infinipot import CapError, InfinipotError, Model, Stream, VideoError, __version__, load, open_video, policies
+from infinipot import CapError, InfinipotError, Model, Stream, VideoError, open_video
 from infinipot.evaluate.benchmarks import find_benchmark
 from infinipot.evaluate.protocols import find_protocol
 from infinipot.evaluate.records import Item, Question, Sampling
+from infinipot.evaluate.setup import Answer, Event, Origin, Setup, Trouble, Watched
 
 try:
     import resource
@@ -29,130 +27,6 @@ except ImportError:  # Windows does not count this way
 
 # What may befall a single video: all else is a fault of the program, and ends the run.
 _VIDEO_FAULTS = (InfinipotError, OSError, MemoryError, torch.OutOfMemoryError)
-
-
-@dataclass(frozen=True, slots=True)
-class Loading:
-    """How a model is loaded: see `infinipot.load`."""
-
-    model: str
-    dtype: str = "auto"
-    device: str = "auto"
-    device_map: str | None = None
-    attn_implementation: str | None = None
-    revision: str | None = None
-
-    @property
-    def name(self) -> str:
-        """What the loaded model says that it was loaded from."""
-        return str(Path(self.model).expanduser()) if self.model.startswith("~") else self.model
-
-    def load(self) -> Model:
-        """Loads it; raises what `infinipot.load` does."""
-        return load(
-            self.model,
-            dtype=self.dtype,
-            device=self.device,
-            device_map=self.device_map,
-            attn_implementation=self.attn_implementation,
-            revision=self.revision,
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Setup:
-    """How questions are asked: all that an answer depends on, beside the model and the question.
-
-    Attributes:
-        benchmark, protocol: by name.
-        sampling: which frames are watched, and how large.
-        policy, memory, keep, block, reserve, positions: see `Model.stream`. No turn is remembered, so nothing
-            is set aside for dialogue.
-    """
-
-    benchmark: str
-    protocol: str
-    sampling: Sampling
-    policy: str = "infinipot-v"
-    memory: int | str | None = None
-    keep: float = 0.75
-    block: int | None = None
-    reserve: int | None = None
-    positions: str = "rebase"
-
-    def stream(self, model: Model) -> Stream:
-        """Opens a stream; raises what `Model.stream` does."""
-        return model.stream(
-            self.memory,
-            self.policy,
-            keep=self.keep,
-            block=self.block,
-            reserve=self.reserve,
-            dialogue=0,
-            positions=self.positions,
-            pixels=self.sampling.pixels,
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What came of one question.
-
-    Attributes:
-        question: its id.
-        prompt, text: the whole text of the user's turn, and the model's.
-        seen_until: time of the last frame that was watched when it was asked, in seconds.
-        frames, patches: how many were watched until then; patches are the temporal ones that the model reads.
-        tokens, full_tokens: that it was asked on, per layer and KV head, and what a cache that never evicts would hold
-            then; both with frames that waited for their block.
-        seconds: wall-clock time of the answer.
-    """
-
-    question: str
-    prompt: str
-    text: str
-    seen_until: float
-    frames: int
-    patches: int
-    tokens: int
-    full_tokens: int
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class Trouble:
-    """Questions that could not be asked, by id, and why; `reserve` is the one that they need, where that is why."""
-
-    what: str
-    questions: tuple[str, ...]
-    reserve: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Watched:
-    """What watching a video took: wall-clock seconds by phase, and the most memory that was allocated on the device
-    (on a CPU, that the process ever had resident).
-    """
-
-    seconds: dict[str, float]
-    peak_bytes: int
-    incomplete: bool = False
-
-
-Event = Answer | Trouble | Watched
-
-
-@dataclass(frozen=True, slots=True)
-class Origin:
-    """Which model answers, and with what memory: the part of a run's header that only a loaded model knows.
-
-    Attributes:
-        settings: what answers depend on, as JSON.
-        device: what it computes on, in words.
-    """
-
-    settings: dict[str, Any]
-    device: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,23 +119,6 @@ class Watcher:
             full_tokens=stats.full_tokens + stats.asked_tokens - stats.tokens,
             seconds=round(time.perf_counter() - begun, 4),
         )
-
-
-def origin_settings(loading: Loading, setup: Setup) -> dict[str, Any]:
-    """What of `Watcher.origin` can be told before the model is loaded."""
-    policy = policies.make(setup.policy)
-    known = {"model": loading.name, "policy": policy.spec, "policy_options": asdict(policy)}
-    return known if loading.dtype == "auto" else {**known, "dtype": loading.dtype}
-
-
-def versions() -> dict[str, str]:
-    """What an answer may depend on beside the settings."""
-    return {
-        "infinipot": __version__,
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
-        "python": platform.python_version(),
-    }
 
 
 def _device_name(model: Model) -> str:

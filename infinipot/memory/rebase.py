@@ -3,8 +3,8 @@
 Pure functions over the slots of some rows, each of which keeps tokens of its own and so has gaps of its own. All rows
 give up the same total, so that the newest patch and the next question stand at one position for all of them. Within a
 row, distances are left in proportion to the time that passed between tokens: order stays, and a position tells how long
-ago something was, however often positions were re-based. No gap grows. Keys are stored without rotation, so that columns
-of positions are all that changes.
+ago something was, however often positions were re-based. No gap grows. Keys are stored without rotation, so nothing but
+columns of positions changes.
 """
 
 from collections.abc import Sequence

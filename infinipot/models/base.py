@@ -1,5 +1,6 @@
 """What differs between model families, and nothing else. Knows transformers' models, not policies or streams."""
 
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -134,9 +135,9 @@ class Family(ABC):
         output = self.language_model(
             position_ids=nowhere if self.position_rule().flat else nowhere.expand(3, 1, -1),
             attention_mask=self.attention_mask,
-            past_key_values=states if states.recurrent else None,
             use_cache=bool(states.recurrent),
             step=step,
+            **({self._cache_argument: states} if states.recurrent else {}),
             **inputs,
         )
         return self.model.lm_head(output.last_hidden_state[0, -1])
@@ -145,6 +146,12 @@ class Family(ABC):
     def attention_mask(self) -> Any:
         """What keeps the decoder from making a mask of its own."""
         return NO_MASK
+
+    @cached_property
+    def _cache_argument(self) -> str:
+        """What the decoder calls a cache: transformers renamed it in 5.24."""
+        names = inspect.signature(type(self.language_model).forward).parameters
+        return "cache" if "cache" in names else "past_key_values"
 
     def layer_shapes(self) -> list[LayerShape | StateShape]:
         """What each layer stores, and where: storage follows its layer."""

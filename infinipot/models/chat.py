@@ -9,6 +9,10 @@ ANSWER = "x"  # stands for any, where only matters that a piece of a conversatio
 _QUESTION, _ANSWER, _AGAIN = "<infinipot question>", "<infinipot answer>", "<infinipot again>"
 
 
+class _RefusedError(Exception):
+    """A template could not be rendered; the message says why."""
+
+
 @dataclass(frozen=True, slots=True)
 class ChatFormat:
     """A conversation about a video reads
@@ -38,7 +42,8 @@ def read_chat_format(
         system: a system message; None for the template's own.
 
     Raises:
-        ModelError: the template is missing, or does not keep the order of what it is given.
+        ModelError: the template is missing, fails, takes no system message, or does not keep the order of what it is
+            given.
     """
     head = [] if system is None else [_message("system", system)]
     first, reply = [*head, _message("user", _QUESTION, modality)], _message("assistant", _ANSWER)
@@ -52,8 +57,22 @@ def read_chat_format(
         # Not what stands ahead of an answer that was given, which may begin with what a model says itself: a space.
         after_question = _render(processor, first).split(_QUESTION, 1)[1]
         follow_up = without.split(_ANSWER, 1)[1].split(_AGAIN, 1)[0]
-    except (ValueError, AttributeError, IndexError) as error:
-        raise ModelError(f"the checkpoint's chat template cannot be used for {modality}: {error}") from error
+    except _RefusedError as error:
+        if system is not None:
+            raise ModelError(
+                f"the checkpoint's chat template takes no system message ({error}): leave it out"
+            ) from error
+        raise ModelError(
+            f"the checkpoint's chat template cannot be used for {modality} ({error}): put the chat_template.jinja that "
+            "it came with beside its weights"
+        ) from error
+    except (ValueError, IndexError) as error:
+        raise ModelError(
+            f"the checkpoint's chat template cannot be used for {modality}: it leaves out a part of a conversation, or "
+            "changes the order"
+        ) from error
+    if system is not None and system.strip() not in opening:
+        raise ModelError("the checkpoint's chat template takes no system message (it says nothing of it): leave it out")
     return ChatFormat(opening, before_question, after_question, reopening, follow_up)
 
 
@@ -67,4 +86,8 @@ def _render(processor: Any, messages: list[dict[str, Any]]) -> str:
     options = {"tokenize": False, "add_generation_prompt": True}
     if "enable_thinking" in str(getattr(processor, "chat_template", None)):
         options["enable_thinking"] = False
-    return str(processor.apply_chat_template(messages, **options))
+    try:
+        return str(processor.apply_chat_template(messages, **options))
+    except Exception as error:  # a template is a program: it may raise anything, and does where it refuses a message
+        line = str(error).strip().partition("\n")[0].rstrip(".")
+        raise _RefusedError(line or type(error).__name__) from error

@@ -4,7 +4,8 @@ from collections.abc import Iterator, Sequence
 
 from infinipot.evaluate.records import Item
 from infinipot.evaluate.run import Job
-from infinipot.evaluate.watch import Event, Origin, Watcher
+from infinipot.evaluate.setup import Event, Origin
+from infinipot.evaluate.watch import Watcher
 
 
 class Local:

@@ -19,7 +19,9 @@ from infinipot import InfinipotError
 from infinipot.evaluate.records import Item, Question
 from infinipot.evaluate.results import differences
 from infinipot.evaluate.run import Job
-from infinipot.evaluate.watch import Answer, Event, Loading, Origin, Setup, Trouble, Watched, Watcher, versions
+from infinipot.evaluate.setup import Answer, Event, Loading, Origin, Setup, Trouble, Watched
+from infinipot.evaluate.watch import Watcher
+from infinipot.versions import versions
 
 MOST_DEATHS = 2
 """Workers that may die over one video; after that it counts as one that cannot be watched."""

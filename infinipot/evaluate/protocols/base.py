@@ -1,12 +1,17 @@
 """What a protocol is: how a benchmark's questions are put, its answers read, its scores averaged."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
 from infinipot.errors import BenchmarkError
 from infinipot.evaluate.benchmarks.base import Benchmark
-from infinipot.evaluate.metrics import Average, over_questions
 from infinipot.evaluate.records import Item, Question, Sampling
+
+if TYPE_CHECKING:
+    from infinipot.evaluate.metrics import Average
 
 Prompt = Callable[[Item, Question, Sequence[float]], str]
 Reader = Callable[[Question, str], str | None]
@@ -26,7 +31,7 @@ class Rules:
         read: (question, the model's text) -> a letter, or the text that is compared; None: unparsed.
         frames: the frames that are watched by default.
         max_new_tokens: the longest answer.
-        average: of the scores.
+        average: which of `metrics.AVERAGES` sums up the scores: by name, so that rules are plain data.
         guess: (question, seed) -> what an unparsed answer counts as; None: wrong.
         variants: of the benchmark, that the rules are for; None: all.
     """
@@ -35,7 +40,7 @@ class Rules:
     read: Reader
     frames: Sampling
     max_new_tokens: int
-    average: Average = over_questions
+    average: Literal["questions", "tasks", "groups"] = "questions"
     guess: Guess = _no_guess
     variants: tuple[str, ...] | None = None
 
@@ -87,7 +92,9 @@ class Protocol:
 
     def average(self, benchmark: Benchmark) -> Average:
         """How scores are averaged: "overall" first, then each task's, then each group's."""
-        return self._rules(benchmark).average
+        from infinipot.evaluate.metrics import AVERAGES  # here, since arithmetic takes long to import
+
+        return AVERAGES[self._rules(benchmark).average]
 
     def frames(self, benchmark: Benchmark) -> Sampling:
         """The frames that are watched by default."""

@@ -19,7 +19,6 @@ import random
 import re
 from collections.abc import Sequence
 
-from infinipot.evaluate.metrics import over_questions, over_tasks
 from infinipot.evaluate.protocols.base import Protocol, Rules
 from infinipot.evaluate.protocols.letters import first, ranked
 from infinipot.evaluate.protocols.official import OVO_BENCH
@@ -120,10 +119,10 @@ LMMS_EVAL = Protocol(
     "lmms-eval",
     "as the harness lmms-eval: its prompts, its reading of answers, its averages",
     {
-        "mlvu": Rules(mlvu, ranked_of_four, FRAMES, 16, over_tasks),
-        "video-mme": Rules(video_mme, ranked_of_four, FRAMES, 16, over_questions),
-        "longvideobench": Rules(longvideobench, first_of_five, FRAMES, 32, over_questions, guess=drawn),
-        "egoschema": Rules(egoschema, first_form, FRAMES, 16, over_questions, guess=drawn),
+        "mlvu": Rules(mlvu, ranked_of_four, FRAMES, 16, "tasks"),
+        "video-mme": Rules(video_mme, ranked_of_four, FRAMES, 16, "questions"),
+        "longvideobench": Rules(longvideobench, first_of_five, FRAMES, 32, "questions", guess=drawn),
+        "egoschema": Rules(egoschema, first_form, FRAMES, 16, "questions", guess=drawn),
         "ovo-bench": OVO_BENCH,
     },
 )

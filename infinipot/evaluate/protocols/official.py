@@ -19,7 +19,6 @@ a stream is watched once, at one frame a second. So StreamingBench is run with "
 import re
 from collections.abc import Sequence
 
-from infinipot.evaluate.metrics import over_groups, over_questions
 from infinipot.evaluate.protocols.base import Protocol, Rules
 from infinipot.evaluate.records import LETTERS, Item, Question, Sampling
 
@@ -110,8 +109,8 @@ def whole_text(question: Question, text: str) -> str | None:
     return text.replace("\n", "").strip() or None
 
 
-OVO_BENCH = Rules(ovo_bench, contained, Sampling("fps", fps=1.0), 128, over_groups)
-RVS = Rules(question_alone, whole_text, Sampling("fps", fps=0.5), 256, over_questions)
+OVO_BENCH = Rules(ovo_bench, contained, Sampling("fps", fps=1.0), 128, "groups")
+RVS = Rules(question_alone, whole_text, Sampling("fps", fps=0.5), 256, "questions")
 
 OFFICIAL = Protocol(
     "official",
@@ -119,6 +118,6 @@ OFFICIAL = Protocol(
     {
         "rvs": RVS,
         "ovo-bench": OVO_BENCH,
-        "streaming-bench": Rules(streaming_bench, first_character, Sampling("fps", fps=1.0), 128, over_questions),
+        "streaming-bench": Rules(streaming_bench, first_character, Sampling("fps", fps=1.0), 128, "questions"),
     },
 )

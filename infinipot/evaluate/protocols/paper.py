@@ -17,7 +17,6 @@ What differs, and why:
 import re
 from collections.abc import Sequence
 
-from infinipot.evaluate.metrics import over_questions, over_tasks
 from infinipot.evaluate.protocols.base import Protocol, Rules
 from infinipot.evaluate.protocols.official import RVS
 from infinipot.evaluate.records import Item, Question, Sampling
@@ -69,10 +68,10 @@ PAPER = Protocol(
     "paper",
     "as the published InfiniPot-V code: 768 frames, the first letter counts, an unparsed answer is wrong",
     {
-        "mlvu": Rules(only_the_letter, first_of_four, FRAMES, LONGEST, over_tasks),
-        "video-mme": Rules(video_mme, first_of_four, FRAMES, LONGEST, over_questions, variants=("no-subtitles",)),
-        "longvideobench": Rules(the_letter_for, first_of_five, FRAMES, LONGEST, over_tasks, variants=("val", "test")),
-        "egoschema": Rules(only_the_letter, first_of_five, FRAMES, LONGEST, over_questions),
+        "mlvu": Rules(only_the_letter, first_of_four, FRAMES, LONGEST, "tasks"),
+        "video-mme": Rules(video_mme, first_of_four, FRAMES, LONGEST, "questions", variants=("no-subtitles",)),
+        "longvideobench": Rules(the_letter_for, first_of_five, FRAMES, LONGEST, "tasks", variants=("val", "test")),
+        "egoschema": Rules(only_the_letter, first_of_five, FRAMES, LONGEST, "questions"),
         "rvs": RVS,
     },
 )

@@ -1,0 +1,255 @@
+"""A checkpoint's files, and whether they belong together: asked before weights are read, since that may take minutes.
+
+A folder is written by others: whatever is in it is either loaded, or a `ModelError` that says in one line what is the
+matter and what to do. Knows files and transformers' loading, nothing of streams.
+"""
+
+import difflib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from huggingface_hub.errors import LocalEntryNotFoundError
+from safetensors import SafetensorError, safe_open
+from transformers import AutoConfig, AutoProcessor, PreTrainedConfig
+
+from infinipot import embedded
+from infinipot.errors import ModelError
+from infinipot.models import FAMILIES, Family
+
+_WORDS = "What is happening?"
+_PICTURE = np.zeros((64, 64, 3), np.uint8)
+_TOKENIZER_FILES = "tokenizer.json (or vocab.json and merges.txt, or tokenizer.model) and tokenizer_config.json"
+_PROCESSOR_FILES = "the checkpoint's own processor_config.json (or preprocessor_config.json)"
+_LONG = 200  # letters: of a longer line the first sentence is told
+_MEDIA = ("video", "image", "audio")
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """Where a model's files are.
+
+    Attributes:
+        name: the id or folder, for people; "embedded" for the small model that ships with the package.
+        revision: of a hub checkpoint.
+    """
+
+    name: str
+    revision: str | None = None
+
+    @property
+    def source(self) -> str:
+        """What transformers loads from."""
+        return str(embedded.path()) if self.name == "embedded" else self.name
+
+    @property
+    def pinned(self) -> dict[str, str]:
+        """The revision, as transformers takes it."""
+        return {"revision": self.revision} if self.revision else {}
+
+    def family(self) -> type[Family]:
+        """The adapter for its model type.
+
+        Raises:
+            ModelError: there is no such checkpoint, its config.json cannot be read, or no family is of its type.
+        """
+        model_type = self._config().get("model_type")
+        by_type = {known: family for family in FAMILIES if family.modality == "video" for known in family.model_types}
+        if not isinstance(model_type, str):
+            raise self._error(f"its config.json names no model type; supported are {', '.join(sorted(by_type))}")
+        if model_type not in by_type:
+            near = difflib.get_close_matches(model_type, by_type, n=1)
+            hint = f"the nearest is {near[0]} ({by_type[near[0]].title}); " if near else ""
+            raise self._error(
+                f"model type {model_type!r} is not supported; {hint}supported are {', '.join(sorted(by_type))}. "
+                "To add a family, see 'Add a model family' in CONTRIBUTING.md"
+            )
+        self._read_config()
+        return by_type[model_type]
+
+    def kv_heads(self) -> int:
+        """KV heads of a layer."""
+        return int(self._read_config().get_text_config().num_key_value_heads)
+
+    def processor(self) -> Any:
+        """Its processor, with tokenizer and chat template.
+
+        Raises:
+            ModelError: a file that it needs is missing, or cannot be used.
+        """
+        try:
+            return AutoProcessor.from_pretrained(self.source, **self.pinned)
+        except Exception as error:  # whatever a file makes of a library that trusts it
+            why = self._damage()
+            if why is None:
+                needed = "" if isinstance(error, ImportError) else f". It needs {_PROCESSOR_FILES}, {_TOKENIZER_FILES}"
+                why = f"{in_a_line(error)}{needed}"
+            raise self._error(f"the processor cannot be loaded: {why}") from error
+
+    def skeleton(self, family: type[Family], **options: Any) -> Any:
+        """The network without its weights, on the device "meta": their names and shapes are compared, nothing is read.
+
+        Returns:
+            The network; None for quantized weights, of which only their library knows how they lie.
+
+        Raises:
+            ModelError: config.json describes no network, or not the one whose weights are there.
+        """
+        if self._config().get("quantization_config"):
+            return None
+        return self._load(family, "no network can be made from its config.json", device_map={"": "meta"}, **options)
+
+    def network(self, family: type[Family], **options: Any) -> Any:
+        """Loads the weights.
+
+        Raises:
+            ModelError: they cannot be read, some are missing, or some are not of the shape that config.json says.
+        """
+        return self._load(family, "the weights cannot be loaded", **options)
+
+    def _load(self, family: type[Family], else_wrong: str, **options: Any) -> Any:
+        """The network; `else_wrong` is what a failure means that is no file's."""
+        try:
+            loaded: Any = family.loader.from_pretrained(
+                self.source, output_loading_info=True, ignore_mismatched_sizes=True, **self.pinned, **options
+            )
+        except Exception as error:  # whatever a file makes of a library that trusts it
+            damage = self._damage()
+            of_files = damage is not None or isinstance(error, OSError | ImportError | SafetensorError)
+            what = "the weights cannot be loaded" if of_files else else_wrong
+            raise self._error(f"{what}: {damage or in_a_line(error)}") from error
+        network, report = loaded
+        if other := sorted(report["mismatched_keys"]):
+            weight, here, wanted = other[0]
+            raise self._error(
+                f"config.json and weights do not belong together: {weight} is {list(here)}, not {list(wanted)}, one of "
+                f"{len(other)} of another shape. Take both from the same checkpoint"
+            )
+        if missing := sorted(report["missing_keys"]):
+            raise self._error(
+                f"the checkpoint lacks {len(missing)} weights, {missing[0]} among them: copy or download all of its "
+                "files again"
+            )
+        return network
+
+    def check(self, adapter: Family) -> None:
+        """Makes sure that network, processor, tokenizer and chat template are of one model; runs no network.
+
+        Raises:
+            ModelError: they are not.
+        """
+        self._check_words(adapter)
+        try:
+            adapter.chat()
+        except ModelError as error:
+            raise self._error(str(error)) from error
+        self._check_pictures(adapter)
+
+    def _check_words(self, adapter: Family) -> None:
+        """A tokenizer is the model's if it can spell, has no more tokens than the model and numbers media alike."""
+        tokenizer, config = adapter.processor.tokenizer, adapter.model.config
+        rows = adapter.model.get_input_embeddings().weight.shape[0]
+        known = max(tokenizer.get_vocab().values(), default=0) + 1
+        wrong = None
+        if not set(tokenizer(_WORDS).input_ids) - {tokenizer.unk_token_id, tokenizer.bos_token_id}:
+            wrong = f"knows no words (it has {known} tokens, the model {rows})"
+        elif known > rows:
+            wrong = f"has {known} tokens, and the model {rows}"
+        for kind in _MEDIA:
+            token, ours = (getattr(adapter.processor, f"{kind}_token{ending}", None) for ending in ("", "_id"))
+            theirs = getattr(config, f"{kind}_token_id", getattr(config, f"{kind}_token_index", None))
+            if wrong is None and None not in (ours, theirs) and ours != theirs:
+                wrong = f"gives {token} the number {ours}, and the model {theirs}"
+        if wrong is not None:
+            raise self._error(f"its tokenizer {wrong}: put the checkpoint's own {_TOKENIZER_FILES} beside the weights")
+
+    def _check_pictures(self, adapter: Family) -> None:
+        """A processor is the model's if it takes a picture, and cuts it as the encoder does."""
+        try:
+            adapter.patchify([_PICTURE], [0.0])
+        except Exception as error:
+            raise self._error(
+                f"the processor cannot take a picture: {in_a_line(error)}. Put {_PROCESSOR_FILES} there"
+            ) from error
+        processor = getattr(adapter.processor, "video_processor", None)
+        vision = getattr(adapter.model.config, "vision_config", None)
+        for ours, theirs in (("patch_size",) * 2, ("temporal_patch_size",) * 2, ("merge_size", "spatial_merge_size")):
+            cut, wanted = getattr(processor, ours, None), getattr(vision, theirs, None)
+            if isinstance(cut, int) and isinstance(wanted, int) and cut != wanted:
+                raise self._error(
+                    f"the processor's {ours} is {cut}, and the model's {wanted}: take the processor's and the "
+                    "model's files from the same checkpoint"
+                )
+
+    def _config(self) -> dict[str, Any]:
+        """What its config.json says."""
+        name, folder = self.name, Path(self.source)
+        if (name.startswith((".", "/", "~")) or name.count("/") > 1) and not folder.is_dir():
+            raise self._error("no such folder")
+        if not folder.is_dir():
+            return self._config_on_the_hub()
+        path = folder / "config.json"
+        if not path.is_file():
+            raise self._error("the folder has no config.json, so it is no checkpoint")
+        try:
+            config = json.loads(path.read_bytes())
+        except (OSError, ValueError, RecursionError) as error:
+            raise self._error(f"its config.json is no JSON that can be read ({in_a_line(error)})") from error
+        if not isinstance(config, dict):
+            raise self._error("its config.json holds no JSON object, so it is no checkpoint's")
+        return config
+
+    def _config_on_the_hub(self) -> dict[str, Any]:
+        try:
+            return dict(PreTrainedConfig.get_config_dict(self.source, **self.pinned)[0])
+        except Exception as error:
+            hint = '; did you mean "embedded"?' if difflib.get_close_matches(self.name.lower(), ["embedded"]) else ""
+            why = f"on the hub there is no such checkpoint: {in_a_line(error)}"
+            if isinstance(error.__cause__, LocalEntryNotFoundError):  # also where looking things up is turned off
+                why = "the cache does not hold it, and the hub cannot be asked for it"
+                raise self._error(f"no folder has this name, {why}{hint}") from error
+            raise self._error(f"no folder has this name, and {why}{hint}") from error
+
+    def _read_config(self) -> Any:
+        """Its configuration, as transformers has it."""
+        try:
+            return AutoConfig.from_pretrained(self.source, **self.pinned)
+        except Exception as error:
+            raise self._error(f"its config.json cannot be used: {in_a_line(error)}") from error
+
+    def _damage(self) -> str | None:
+        """Which of a folder's files cannot be read, and why; None if all can."""
+        found = ((path.name, _damage(path)) for path in sorted(Path(self.source).glob("*")))
+        return next((f"{name} {what}" for name, what in found if what is not None), None)
+
+    def _error(self, what: str) -> ModelError:
+        return ModelError(f"{self.name}: {what}")
+
+
+def _damage(path: Path) -> str | None:
+    """What is the matter with a file; None if it is whole, or of a kind that is not looked into."""
+    try:
+        if path.suffix == ".json" and not isinstance(json.loads(path.read_bytes()), dict):
+            return "holds no JSON object: copy or download it again"
+        if path.suffix == ".jinja":
+            path.read_text(encoding="utf-8")
+        if path.suffix == ".safetensors":
+            with safe_open(path, framework="pt"):
+                pass
+    except (OSError, ValueError, RecursionError, SafetensorError) as error:
+        with path.open("rb") as file:
+            if file.read(40).startswith(b"version https://git-lfs"):
+                return "only says where Git LFS keeps it: run git lfs pull in its folder"
+        return f"is cut short or damaged ({in_a_line(error)}): copy or download it again"
+    return None
+
+
+def in_a_line(error: BaseException) -> str:
+    """The first line of what an error says, and its kind where that says little by itself."""
+    first, *more = str(error).strip().split("\n") or [""]
+    line = f"{first} {more[0].strip()}" if first.endswith(":") and more else first
+    line = (line if len(line) <= _LONG else line.partition(". ")[0]).rstrip(".")
+    told = isinstance(error, OSError | ValueError | RuntimeError | ImportError | SafetensorError | ModelError)
+    return line if told and line else f"{type(error).__name__}: {line}".rstrip(": ")

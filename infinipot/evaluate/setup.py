@@ -1,0 +1,144 @@
+"""How a run asks, and what comes of it: plain data, which every part of a run may hold. Imports no tensor library."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import infinipot
+from infinipot.evaluate.records import Sampling
+
+if TYPE_CHECKING:
+    from infinipot import Model, Stream
+
+
+@dataclass(frozen=True, slots=True)
+class Loading:
+    """How a model is loaded: see `infinipot.load`."""
+
+    model: str
+    dtype: str = "auto"
+    device: str = "auto"
+    device_map: str | None = None
+    attn_implementation: str | None = None
+    revision: str | None = None
+
+    @property
+    def name(self) -> str:
+        """What the loaded model says that it was loaded from."""
+        return str(Path(self.model).expanduser()) if self.model.startswith("~") else self.model
+
+    def load(self) -> Model:
+        """Loads it; raises what `infinipot.load` does."""
+        return infinipot.load(
+            self.model,
+            dtype=self.dtype,
+            device=self.device,
+            device_map=self.device_map,
+            attn_implementation=self.attn_implementation,
+            revision=self.revision,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """How questions are asked: all that an answer depends on, beside the model and the question.
+
+    Attributes:
+        benchmark, protocol: by name.
+        sampling: which frames are watched, and how large.
+        policy, memory, keep, block, reserve, positions: see `Model.stream`. No turn is remembered, so nothing
+            is set aside for dialogue.
+    """
+
+    benchmark: str
+    protocol: str
+    sampling: Sampling
+    policy: str = "infinipot-v"
+    memory: int | str | None = None
+    keep: float = 0.75
+    block: int | None = None
+    reserve: int | None = None
+    positions: str = "rebase"
+
+    def stream(self, model: Model) -> Stream:
+        """Opens a stream; raises what `Model.stream` does."""
+        return model.stream(
+            self.memory,
+            self.policy,
+            keep=self.keep,
+            block=self.block,
+            reserve=self.reserve,
+            dialogue=0,
+            positions=self.positions,
+            pixels=self.sampling.pixels,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came of one question.
+
+    Attributes:
+        question: its id.
+        prompt, text: the whole text of the user's turn, and the model's.
+        seen_until: time of the last frame that was watched when it was asked, in seconds.
+        frames, patches: how many were watched until then; patches are the temporal ones that the model reads.
+        tokens, full_tokens: that it was asked on, per layer and KV head, and what a cache that never evicts would hold
+            then; both with frames that waited for their block.
+        seconds: wall-clock time of the answer.
+    """
+
+    question: str
+    prompt: str
+    text: str
+    seen_until: float
+    frames: int
+    patches: int
+    tokens: int
+    full_tokens: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """Questions that could not be asked, by id, and why; `reserve` is the one that they need, where that is why."""
+
+    what: str
+    questions: tuple[str, ...]
+    reserve: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """What watching a video took: wall-clock seconds by phase, and the most memory that was allocated on the device
+    (on a CPU, that the process ever had resident).
+    """
+
+    seconds: dict[str, float]
+    peak_bytes: int
+    incomplete: bool = False
+
+
+Event = Answer | Trouble | Watched
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Which model answers, and with what memory: the part of a run's header that only a loaded model knows.
+
+    Attributes:
+        settings: what answers depend on, as JSON.
+        device: what it computes on, in words.
+    """
+
+    settings: dict[str, Any]
+    device: str
+
+
+def origin_settings(loading: Loading, setup: Setup) -> dict[str, Any]:
+    """What of `Watcher.origin` can be told before the model is loaded."""
+    policy = infinipot.policies.make(setup.policy)
+    known = {"model": loading.name, "policy": policy.spec, "policy_options": asdict(policy)}
+    return known if loading.dtype == "auto" else {**known, "dtype": loading.dtype}

@@ -1,0 +1,232 @@
+"""Checkpoints whose files are missing, damaged, or not of one model: one clear line, before any weight is read."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from families import BUILDERS
+from safetensors.torch import load_file, save_file
+
+import infinipot
+from infinipot import CapError, InfinipotError, ModelError
+from infinipot.checkpoint import Checkpoint
+from infinipot.memory import Memory
+
+Change = Callable[[Path], Any]
+WEIGHT = "model.layers.1.mlp.down_proj.weight"
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of which all is right."""
+    return save(tmp_path_factory.mktemp("whole"), "qwen2_5_vl")
+
+
+@pytest.fixture
+def folder(whole: Path, tmp_path: Path) -> Path:
+    """A copy of it, to be spoilt."""
+    return shutil.copytree(whole, tmp_path / "checkpoint")
+
+
+def save(folder: Path, name: str) -> Path:
+    network, processor = BUILDERS[name]()
+    network.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return folder
+
+
+def without(*names: str) -> Change:
+    return lambda folder: [(folder / name).unlink() for name in names]
+
+
+def holding(name: str, content: str | bytes) -> Change:
+    return lambda folder: (folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+
+
+def cut(name: str, length: int) -> Change:
+    return lambda folder: (folder / name).write_bytes((folder / name).read_bytes()[:length])
+
+
+def changed(name: str, change: Callable[[dict], Any]) -> Change:
+    """A JSON file with something changed in it."""
+
+    def spoil(folder: Path) -> None:
+        value = json.loads((folder / name).read_text())
+        change(value)
+        (folder / name).write_text(json.dumps(value))
+
+    return spoil
+
+
+def config(part: str | None = None, **values: Any) -> Change:
+    return changed("config.json", lambda whole: (whole[part] if part else whole).update(values))
+
+
+def weights(change: Callable[[dict[str, torch.Tensor]], Any]) -> Change:
+    def spoil(folder: Path) -> None:
+        held = load_file(folder / "model.safetensors")
+        change(held)
+        save_file(held, folder / "model.safetensors", {"format": "pt"})
+
+    return spoil
+
+
+def template(ahead: str) -> Change:
+    path = "chat_template.jinja"
+    return lambda folder: (folder / path).write_text(ahead + (folder / path).read_text())
+
+
+def more_tokens(tokenizer: dict) -> None:
+    last = tokenizer["added_tokens"][-1]
+    tokenizer["added_tokens"].append({**last, "id": last["id"] + 1, "content": "<|more|>"})
+
+
+def renumbered(tokenizer: dict) -> None:
+    """The two kinds of placeholders have changed places."""
+    image, video = tokenizer["added_tokens"][-2:]
+    image["content"], video["content"] = video["content"], image["content"]
+
+
+NO_SYSTEM = "{% if messages[0].role == 'system' %}{{ raise_exception('no system, please') }}{% endif %}"
+SPOILT: dict[str, tuple[Change, str]] = {
+    "no tokenizer": (
+        without("tokenizer.json", "tokenizer_config.json"),
+        "tokenizer knows no words.*put the",
+    ),
+    "no vocabulary": (without("tokenizer.json"), "tokenizer knows no words.*put the checkpoint's own tokenizer.json"),
+    "more tokens than the model": (
+        changed("tokenizer.json", more_tokens),
+        "has 469 tokens, and the model 468",
+    ),
+    "tokens of other numbers": (changed("tokenizer.json", renumbered), "gives .* the number 46., and the model 46."),
+    "half a tokenizer": (cut("tokenizer.json", 100), "tokenizer.json is cut short or damaged .*download it again"),
+    "a tokenizer that is a list": (holding("tokenizer.json", "[]"), "tokenizer.json holds no JSON object"),
+    "a tokenizer's settings that are a list": (
+        holding("tokenizer_config.json", "[1]"),
+        "tokenizer_config.json holds",
+    ),
+    "no processor": (without("processor_config.json"), "processor cannot be loaded.*It needs the checkpoint's own"),
+    "half a processor": (cut("processor_config.json", 9), "processor_config.json is cut short or damaged"),
+    "a processor that cuts otherwise": (
+        changed("processor_config.json", lambda one: one["video_processor"].update(patch_size=7)),
+        "patch_size is 7, and the model's 8",
+    ),
+    "a processor that cannot cut": (
+        changed("processor_config.json", lambda one: one["video_processor"].update(patch_size="x")),
+        "cannot take a picture.*processor_config.json",
+    ),
+    "no template": (without("chat_template.jinja"), "chat template cannot be used for video.*chat_template.jinja"),
+    "a template that is no Jinja": (holding("chat_template.jinja", "{% if %}"), "chat template cannot be used"),
+    "a template that is no text": (
+        holding("chat_template.jinja", b"\xff\xfe\0"),
+        "chat_template.jinja is cut short",
+    ),
+    "a template that fails": (holding("chat_template.jinja", "{{ 1 / 0 }}"), r"chat template .*\(division by zero\)"),
+    "a template that refuses all": (template("{{ raise_exception('not\n here') }}"), r"chat template .*\(not\)"),
+    "a template that says nothing": (holding("chat_template.jinja", "hello"), "leaves out a part of a conversation"),
+    "half a configuration": (cut("config.json", 100), "config.json is no JSON that can be read"),
+    "an empty configuration": (cut("config.json", 0), "config.json is no JSON that can be read"),
+    "a configuration that is no text": (holding("config.json", b"\xff\xfe"), "config.json is no JSON"),
+    "a bottomless configuration": (holding("config.json", "[" * 100_000), "config.json is no JSON"),
+    "a configuration that is a list": (holding("config.json", "[]"), "config.json holds no JSON object"),
+    "a configuration that is null": (holding("config.json", "null"), "config.json holds no JSON object"),
+    "no model type": (changed("config.json", lambda one: one.pop("model_type")), "names no model type; supported are"),
+    "a model type that is a number": (config(model_type=3), "names no model type; supported are"),
+    "a part that is a text": (config(text_config="x"), "config.json cannot be used: .*'text_config'"),
+    "a width that is a text": (config("text_config", hidden_size="x"), "config.json cannot be used: .*'hidden_size'"),
+    "no width": (config("text_config", hidden_size=0), "no network can be made from its config.json"),
+    "an unknown activation": (config("text_config", hidden_act="loud"), "no network can be made from its config.json"),
+    "the default network, of 72B": (config(text_config=None), "config.json and weights do not belong together"),
+    "another width": (config("text_config", hidden_size=96), r"do not belong together: .* is \[.*\], not \[.*96.*\]"),
+    "another vocabulary": (config("text_config", vocab_size=500), r"embed_tokens.weight is \[468, .*not \[500"),
+    "another family": (config(model_type="qwen2_vl"), "config.json and weights do not belong together"),
+    "more layers than weights": (
+        config("text_config", num_hidden_layers=9, layer_types=["full_attention"] * 9),
+        "lacks .* weights, .*layers.5.* among them: copy or download",
+    ),
+    "a weight too few": (weights(lambda held: held.pop(WEIGHT)), f"lacks 1 weights, .*{WEIGHT[6:]} among them"),
+    "a weight of another shape": (
+        weights(lambda held: held.update({WEIGHT: held[WEIGHT][:-1].contiguous()})),
+        rf"do not belong together: .*{WEIGHT[6:]} is \[127, .*\], not \[128, ",
+    ),
+    "no weights": (without("model.safetensors"), "weights cannot be loaded: .*model.safetensors"),
+    "half the weights": (cut("model.safetensors", 100_000), "model.safetensors is cut short or damaged .*download"),
+    "a header cut short": (cut("model.safetensors", 5), "model.safetensors is cut short or damaged .*download"),
+    "a pointer for weights": (
+        holding("model.safetensors", "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"),
+        "model.safetensors only says where Git LFS keeps it: run git lfs pull",
+    ),
+    "half an index": (
+        lambda folder: (without("model.safetensors")(folder), holding("model.safetensors.index.json", "{")(folder)),
+        "model.safetensors.index.json is cut short or damaged",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", SPOILT)
+def test_what_is_wrong_with_a_checkpoint_is_one_line_before_its_weights_are_read(
+    kind: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spoil, said = SPOILT[kind]
+    spoil(folder)
+    monkeypatch.setattr(Checkpoint, "network", lambda *_, **__: pytest.fail("weights were read"))
+    with pytest.raises(ModelError, match=said) as caught:
+        infinipot.load(folder)
+    assert str(caught.value).startswith(f"{folder}: ")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", BUILDERS)
+def test_a_checkpoint_of_every_family_is_taken_as_it_is(name: str, tmp_path: Path) -> None:
+    with infinipot.load(save(tmp_path, name)).stream(memory=700) as stream:
+        assert stream.stats().cap == 700
+
+
+def test_a_template_without_room_for_a_system_message_is_an_error_only_where_there_is_one(folder: Path) -> None:
+    template(NO_SYSTEM)(folder)
+    model = infinipot.load(folder)
+    model.stream(memory=512).close()
+    with pytest.raises(ModelError, match=r"takes no system message \(no system, please\): leave it out") as caught:
+        model.stream(memory=512, system="Be brief.")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_template_that_drops_a_system_message_is_an_error_where_there_is_one(folder: Path) -> None:
+    template("{% set messages = messages[1:] if messages[0].role == 'system' else messages %}")(folder)
+    model = infinipot.load(folder)
+    model.stream(memory=512).close()
+    with pytest.raises(ModelError, match="takes no system message"):
+        model.stream(memory=512, system="Be brief.")
+
+
+@pytest.mark.parametrize(
+    ("failure", "kind", "said"),
+    [
+        (
+            torch.OutOfMemoryError("CUDA out of memory. Tried to"),
+            CapError,
+            "which the device does not have",
+        ),
+        (
+            RuntimeError("[enforce fail at alloc_cpu.cpp:124] . DefaultCPUAllocator: can't allocate memory: you tried"),
+            CapError,
+            "which the device does not have",
+        ),
+        (RuntimeError("CUDA error: an illegal memory access\nmore"), InfinipotError, "cannot be allocated: CUDA error"),
+    ],
+)
+def test_only_a_lack_of_memory_is_called_one(
+    failure: RuntimeError, kind: type, said: str, qwen: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: object, **options: object) -> None:
+        raise failure
+
+    monkeypatch.setattr(Memory, "__init__", fail)
+    with pytest.raises(kind, match=said) as caught:
+        qwen.stream(memory=512)
+    assert type(caught.value) is kind
+    assert "\n" not in str(caught.value)

@@ -15,6 +15,7 @@ from infinipot.errors import ModelError
 from infinipot.memory import ALONE, LayerShape, PositionRule, Ranks, Rotary, StateShape
 from infinipot.models.chat import ANSWER, ChatFormat, read_chat_format
 from infinipot.models.patch import Frames, Gathered, Patch
+from infinipot.models.tokens import Encoder
 from infinipot.video import Frame
 
 PARITY = "logits, greedy answers and pixels as transformers makes them, on small random weights"
@@ -49,6 +50,8 @@ class Family(ABC):
     def __init__(self, model: Any, processor: Any = None) -> None:
         self.model = model
         self.processor = processor
+        tokenizer = getattr(processor, "tokenizer", None)
+        self._encoder = None if tokenizer is None else Encoder(tokenizer)
 
     # What is seen, or heard
 
@@ -190,15 +193,9 @@ class Family(ABC):
         lengths = [sum(map(len, self.caption_ids(latest, most, opens=opens))) for opens in (True, False)]
         return max(lengths)
 
-    @cached_property
-    def _chat(self) -> dict[str | None, ChatFormat]:
-        return {}
-
     def chat(self, system: str | None = None) -> ChatFormat:
         """The texts around videos, questions and answers, by the checkpoint's own chat template."""
-        if system not in self._chat:
-            self._chat[system] = read_chat_format(self.processor, self.placeholder, self.modality, system)
-        return self._chat[system]
+        return read_chat_format(self.processor, self.placeholder, self.modality, system)
 
     def tokenize(self, text: str, *, plain: bool = False, opens: bool = False, behind: str = "") -> list[int]:
         """Token ids of a piece of a conversation.
@@ -209,9 +206,10 @@ class Family(ABC):
             opens: whether the conversation begins with it: then it has what the tokenizer begins every prompt with.
             behind: a text like the one ahead of it, where its first token depends on that (as Llama's does).
         """
-        tokenizer = self.processor.tokenizer
-        begun = tokenizer.bos_token is not None and text.startswith(tokenizer.bos_token)
-        ids = list(tokenizer(text, add_special_tokens=opens and not begun, split_special_tokens=plain).input_ids)
+        assert self._encoder is not None, "there is no text without a tokenizer"
+        first = self.processor.tokenizer.bos_token
+        begun = first is not None and text.startswith(first)
+        ids = self._encoder(text, split=plain, begin=opens and not begun)
         if behind:
             ahead, whole = (self.tokenize(part, plain=plain) for part in (behind, behind + text))
             ids = whole[len(ahead) :] if whole[: len(ahead)] == ahead else ids

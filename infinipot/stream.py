@@ -79,8 +79,10 @@ class Stream:
         self._reopening = family.tokenize(self._chat.reopening, behind=ANSWER)
         self._closing = family.closing()
 
+        texts = len(self._opening), len(self._reopening), family.caption_limit
+
         def budget_of(cap: int) -> Budget:
-            texts = len(self._opening), len(self._reopening), family.caption_limit
+            # Nothing here is the stream's: one that refers to itself would wait for the garbage collector.
             budget = make_budget(cap, *texts, reserve=reserve, dialogue=dialogue, keep=keep, block=block)
             return budget if policy.evicts else replace(budget, keep=0.0)
 
@@ -255,10 +257,10 @@ class Stream:
         )
 
     def close(self) -> None:
-        """Lets go of the memory. Closing twice is fine; any other use afterwards is an error."""
+        """Lets go of the memory and of waiting frames. Closing twice is fine; any other use afterwards is an error."""
         if not self._closed:
             self._closed = True
-            del self._memory
+            del self._memory, self._intake
 
     def __enter__(self) -> Self:
         return self

@@ -12,9 +12,11 @@ from infinipot.audio import Audio
 from infinipot.cli.output import Asker, Meter, clock, load_quietly, note, print_json, taking, versions
 from infinipot.cli.pace import at_own_pace
 from infinipot.cli.prompt import converse
+from infinipot.generate import Sampling
 from infinipot.video import Video
 
 _LOADING = ("dtype", "device", "device_map", "tp_plan", "attn_implementation", "revision", "verbose")
+_SAMPLING = ("temperature", "top_p", "top_k", "repetition_penalty", "seed", "stop")
 _STREAMING = ("memory", "policy", "modality", "fps", "keep", "block", "reserve", "dialogue", "positions", "system")
 
 
@@ -54,6 +56,12 @@ class _Question:
 @click.option("--start", type=float, default=0.0, metavar="SECONDS", help="Where in the video to begin.")
 @click.option("--end", type=float, metavar="SECONDS", help="Where in the video to stop.")
 @click.option("--max-new-tokens", type=int, metavar="N", help="The longest answer.")
+@click.option("--temperature", type=float, metavar="T", help="Draws tokens above 0.  [default: the model's own]")
+@click.option("--top-p", type=float, metavar="SHARE", help="Draws among the likeliest tokens of this probability.")
+@click.option("--top-k", type=int, metavar="N", help="Draws among so many of the likeliest tokens.")
+@click.option("--repetition-penalty", type=float, metavar="X", help="Above 1: says less again.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of what is drawn.")
+@click.option("--stop", multiple=True, metavar="TEXT", help="Ends an answer, which leaves it out. May be repeated.")
 @click.option("--remember", is_flag=True, help="Keep questions and answers in memory, to refer to later.")
 @click.option("--system", metavar="TEXT", help="A system message in place of the model's own.")
 @click.option("--min-pixels", type=click.IntRange(min=1), metavar="N", help="Least pixels of a resized frame.")
@@ -125,13 +133,14 @@ def watch(
         raise click.UsageError("--tp-plan leaves no prompt to type at, with several processes: give --ask or --at")
     pixels = None if min_pixels is None or max_pixels is None else (min_pixels, max_pixels)
     settings["policy"] = policies.make(settings["policy"])
+    sampling = Sampling(**{name: settings[name] for name in _SAMPLING})
     # What is quick to check comes before what takes long: the policy, the video, then the model.
     with _open(file, settings["modality"], settings["fps"], start, end) as video:
         if settings["tp_plan"] and video.duration is None:
             raise click.UsageError(f"--tp-plan: each process reads {video.name} itself: give a file, not a live source")
         loaded = load_quietly(model, **{name: settings[name] for name in _LOADING})
         with loaded.stream(pixels=pixels, **{name: settings[name] for name in _STREAMING}) as stream:
-            asker = Asker(stream, max_new_tokens, remember, as_json, repeat_question=bool(questions))
+            asker = Asker(stream, max_new_tokens, remember, as_json, bool(questions), sampling)
             for question in questions:  # one that cannot be asked is an error now, not after hours
                 asker.check(question.text)
             if questions:

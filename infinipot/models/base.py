@@ -1,7 +1,7 @@
 """What differs between model families, and nothing else. Knows transformers' models, not policies or streams."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -15,6 +15,7 @@ from infinipot.errors import ModelError
 from infinipot.memory import ALONE, LayerShape, PositionRule, Ranks, Rotary, StateShape
 from infinipot.models.chat import ANSWER, ChatFormat, read_chat_format
 from infinipot.models.patch import Frames, Gathered, Patch
+from infinipot.models.scoring import scores_of
 from infinipot.models.tokens import Encoder
 from infinipot.video import Frame
 
@@ -169,6 +170,15 @@ class Family(ABC):
         """What the chat template puts where a video comes in, and what captions and cells stand in place of."""
         return str(self.processor.video_token)
 
+    @property
+    def cell_id(self) -> int:
+        """The token that stands in a whole prompt, as transformers' processor makes it, for each token of a video."""
+        return int(self.processor.tokenizer.convert_tokens_to_ids(self._cell_token))
+
+    @property
+    def _cell_token(self) -> str:
+        return str(self.processor.video_token)
+
     def caption(self, times: Sequence[float], number: int, *, opens: bool) -> tuple[str, str]:
         """The texts ahead of a temporal patch and behind it. A family captions all of its patches, or none.
 
@@ -236,6 +246,12 @@ class Family(ABC):
         if ids is None and self.processor is not None:
             ids = self.processor.tokenizer.eos_token_id
         return frozenset(ids if isinstance(ids, list) else [] if ids is None else [ids])
+
+    def scores(
+        self, asked: Mapping[str, Any], ids: Sequence[int], limit: int, device: torch.device
+    ) -> tuple[Callable[..., Tensor], bool]:
+        """What becomes of logits before a token is chosen, and whether it is drawn: see `scores_of`."""
+        return scores_of(self.model, asked, ids, limit, self.stop_ids, device)
 
     @property
     def _text_config(self) -> Any:

@@ -78,3 +78,7 @@ class Qwen25OmniSound(Qwen25Omni):
     @property
     def placeholder(self) -> str:
         return str(self.processor.audio_token)
+
+    @property
+    def _cell_token(self) -> str:
+        return str(self.processor.audio_token)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from infinipot.audio import GAP, SamplesLike, Sound, as_sound
-from infinipot.budget import Budget, is_whole, make_budget, parse_memory, smallest_cap
+from infinipot.budget import Budget, default_cap, is_whole, make_budget, parse_memory, smallest_cap
 from infinipot.errors import CapError, FrameError, InfinipotError, QuestionError
 from infinipot.generate import Chooser, Sampling, are_numbers, decode, overflow, speak
 from infinipot.intake import Intake, Transcript
@@ -27,7 +27,6 @@ from infinipot.settings import check_settings
 from infinipot.stats import Stats, Stopwatch
 from infinipot.video import Frame, ImageLike, as_frame
 
-_DEFAULT_CAP = 4096
 _LONGEST_ANSWER = 256
 
 
@@ -103,16 +102,20 @@ class Stream:
         shapes = family.layer_shapes()
         rule = family.position_rule()
         self._range = family.position_range if positions == "rebase" and policy.evicts else None
-        largest = 3 * self._range // 4 if self._range else _DEFAULT_CAP
+        largest = 3 * self._range // 4 if self._range else None
         beside = allocated_bytes(0, shapes)
         per_token = allocated_bytes(1, shapes) - beside
-        cap = min(_DEFAULT_CAP, largest) if memory is None else parse_memory(memory, per_token, beside)
+        if memory is None:  # what is not given gives way to what is: the cap to frames, and frames to the cap
+            cap = default_cap(budget_of, family.frame_cells(pixels or family.frame_pixels()), largest)
+        else:
+            cap = parse_memory(memory, per_token, beside)
         self._budget_of = budget_of
         self._budget = budget_of(cap)
-        self._intake = Intake(family.gather(pixels))
+        self._pixels = pixels or family.frame_pixels(self._budget.largest_patch())
+        self._intake = Intake(family.gather(self._pixels))
         self._asked_tokens = 0
         self._block_patches(cells=self._intake.open.steps)
-        if self._range is not None:
+        if self._range is not None and largest is not None:
             if cap > largest:
                 raise CapError(
                     f"memory={cap} tokens may need more than the {self._range} positions that the model was trained "
@@ -529,11 +532,21 @@ class Stream:
         if cells == 1:
             raise CapError(f"{message} and any video at all: give {least} and more")
         message = f"{message} and {self._intake.open.unit} of {cells} tokens"
+        message += self._smaller_frames()
         if self._range is not None and least > 3 * self._range // 4:
-            raise CapError(
-                f"{message}, and {least} would leave the trained positions: give smaller frames (pixels=...)"
-            )
+            raise CapError(f"{message}; {least} tokens would do, but leave the trained positions")
         raise CapError(f"{message}: the smallest that works is {least}")
+
+    def _smaller_frames(self) -> str:
+        """Says what frames would fit, if frames can be smaller."""
+        most = 0 if self._pixels is None else self._budget.largest_patch() * self._family.cell_pixels
+        if not self._pixels or not most:
+            return ""
+        least = min(self._pixels[0], most)
+        return (
+            f". Frames of at most {most} pixels fit, pixels=({least}, {most}) or --min-pixels {least} "
+            f"--max-pixels {most}; or give more memory"
+        )
 
     def _require_slots(self, intake: Intake, more: int = 0) -> None:
         """A policy that never evicts is full when what waits, and `more` tokens, find no room beside the dialogue."""

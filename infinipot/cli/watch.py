@@ -42,7 +42,7 @@ class _Question:
 @click.option(
     "--memory",
     help="The cap: tokens per layer and KV head that may ever be held, or an amount such as 256MiB.  "
-    "[default: 4096, or what the model's positions allow]",
+    "[default: 4096, or what the model's largest frames need and its positions allow]",
 )
 @click.option("--policy", default="infinipot-v", show_default=True, help="What stays: see `infinipot policies`.")
 @click.option(
@@ -65,7 +65,12 @@ class _Question:
 @click.option("--remember", is_flag=True, help="Keep questions and answers in memory, to refer to later.")
 @click.option("--system", metavar="TEXT", help="A system message in place of the model's own.")
 @click.option("--min-pixels", type=click.IntRange(min=1), metavar="N", help="Least pixels of a resized frame.")
-@click.option("--max-pixels", type=click.IntRange(min=1), metavar="N", help="Most pixels of a resized frame.")
+@click.option(
+    "--max-pixels",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Most pixels of a resized frame.  [default: the model's for video]",
+)
 @click.option("--block", type=int, metavar="N", help="Temporal patches, or chunks of sound, run at once.")
 @click.option("--keep", type=float, default=0.75, show_default=True, help="Share that a compression leaves.")
 @click.option("--reserve", type=int, metavar="N", help="Tokens kept free for a question and its answer.")

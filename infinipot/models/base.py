@@ -73,11 +73,31 @@ class Family(ABC):
         Args:
             images: the frames.
             times: of each, in seconds.
-            pixels: least and most pixels of a resized frame; None for the processor's own budget.
+            pixels: least and most pixels of a resized frame; None for `frame_pixels`.
 
         Raises:
             ValueError: the processor does not take pictures of this size.
         """
+
+    def frame_pixels(self, room: int | None = None) -> tuple[int, int] | None:
+        """Least and most pixels of a frame where nobody says; None where the model takes frames of one size only.
+
+        Args:
+            room: cells that a patch may have; frames get smaller for it, down to what the family has for a video.
+        """
+        return None
+
+    @property
+    def cell_pixels(self) -> int:
+        """Pixels of a resized frame that make a cell; 0 where the model takes frames of one size only."""
+        return 0
+
+    def frame_cells(self, pixels: tuple[int, int] | None) -> int:
+        """Cells of the largest frame that becomes at most so many pixels."""
+        if pixels is None or not self.cell_pixels:
+            patch = self.patchify([np.zeros((32, 32, 3), np.uint8)], [0.0])
+            return patch.rows * patch.columns
+        return max(1, pixels[1] // self.cell_pixels)
 
     @abstractmethod
     def encode(self, patches: Sequence[Patch]) -> Tensor:

@@ -11,6 +11,8 @@ from infinipot.errors import CapError
 _UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 _LARGEST_CAP = 1 << 30
 _MOST_BLOCK_PATCHES = 8
+_DEFAULT_CAP = 4096
+_STEP = 256  # a default cap that has to be larger is a multiple of it
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,11 @@ class Budget:
             return 0  # not even the newest patch's caption would stay
         fitting = max(0, self.video(fullest) - kept) // (cells + self.caption)
         return min(fitting, self.block or _MOST_BLOCK_PATCHES)
+
+    def largest_patch(self) -> int:
+        """The most cells of a temporal patch that a block has room for, with the dialogue at its largest."""
+        fullest = self.prompt + self.dialogue
+        return max(0, self.video(fullest) - self.kept(fullest, 1) - self.caption)
 
 
 def is_real(value: object) -> bool:
@@ -124,6 +131,14 @@ def smallest_cap(budget_of: Callable[[int], Budget], cells: int) -> int:
     found = 1 + bisect_left(range(1, _LARGEST_CAP), True, key=fits)
     # Where a default share grows by a token the video's part may lose one: look a little further down.
     return next((cap for cap in range(max(1, found - 16), found + 1) if fits(cap)), found)
+
+
+def default_cap(budget_of: Callable[[int], Budget], cells: int, largest: int | None) -> int:
+    """The cap where nobody says: 4096 tokens, or as many more as temporal patches of `cells` tokens need; `largest` at
+    the most."""
+    needed = -(-smallest_cap(budget_of, cells) // _STEP) * _STEP
+    cap = max(_DEFAULT_CAP, needed)
+    return cap if largest is None else min(cap, largest)
 
 
 def parse_memory(memory: int | str, bytes_per_token: int, bytes_beside: int = 0) -> int:

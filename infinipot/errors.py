@@ -44,6 +44,10 @@ class QuestionError(InfinipotError, ValueError):
     """A question that cannot be asked now, such as one before the first frame."""
 
 
+class NumericalError(InfinipotError):
+    """A model whose numbers overflow: what it computes is infinite, or not a number at all."""
+
+
 class BenchmarkError(InfinipotError):
     """A benchmark or protocol that is not known, or data that do not lie as the benchmark lays them out."""
 

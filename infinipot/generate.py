@@ -1,31 +1,213 @@
-"""The decode loop. Knows logits and a way to get the next ones, not caches or videos."""
+"""How an answer comes about: which token is chosen, when to stop, and its text as it comes.
 
-from collections.abc import Callable, Collection, Iterator
+Knows logits and a way to get the next ones, not caches, videos or model families.
+"""
 
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from math import isfinite
+from typing import Any
+
+import torch
 from torch import Tensor
 
+from infinipot.budget import is_real, is_whole
+from infinipot.errors import NumericalError, QuestionError
 
-def greedy(
+_UNFINISHED = "\ufffd"  # at the end of a text: a letter whose last bytes are still to come
+_NOTHING = -1  # in place of a token, where there is none to choose
+
+Scores = Callable[..., Tensor]  # ids `[1, n]` so far, logits `[1, vocab]` -> logits `[1, vocab]`
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How the tokens of an answer are chosen. What is None is as the checkpoint's generation config has it.
+
+    Where nothing is said anywhere, or the temperature is below 1e-5, the likeliest token is taken each time. A
+    checkpoint that samples does so here too: `temperature=0` has it greedy. Giving a temperature, `top_p` or `top_k`
+    asks for sampling.
+
+    Attributes:
+        temperature: what logits are divided by; 0 takes the likeliest token.
+        top_p: draws among the likeliest tokens that have this probability together, 1 for all.
+        top_k: draws among so many of the likeliest, 0 for all.
+        repetition_penalty: what makes tokens that were there before less likely, 1 for nothing.
+        seed: of what is drawn: the same question at the same moment has the same answer, another one another.
+        stop: texts that end the answer, which is what stands before the first of them.
+
+    Raises:
+        QuestionError: a value that is out of range.
+    """
+
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    repetition_penalty: float | None = None
+    seed: int = 0
+    stop: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "stop", (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ()))
+        for name, fits, possible in (
+            ("temperature", lambda value: is_real(value) and value >= 0 and isfinite(value), "a number of 0 or more"),
+            ("top_p", lambda value: is_real(value) and 0 <= value <= 1, "a share from 0 to 1"),
+            ("top_k", lambda value: is_whole(value) and value >= 0, "a whole number of 0 or more"),
+            ("repetition_penalty", lambda value: is_real(value) and 0 < value < float("inf"), "a number above 0"),
+        ):
+            value = getattr(self, name)
+            if value is not None and (isinstance(value, bool) or not fits(value)):
+                raise QuestionError(f"{name}={value!r}: give {possible}")
+        if not is_whole(self.seed) or not 0 <= self.seed < 2**63:
+            raise QuestionError(f"seed={self.seed!r}: give a whole number from 0 to 2^63 - 1")
+        for text in self.stop:
+            if not isinstance(text, str) or not text:
+                raise QuestionError(f"stop={text!r}: give texts of at least one letter")
+
+    def said(self) -> dict[str, Any]:
+        """What `generate` of transformers would be told."""
+        named = {name: getattr(self, name) for name in ("temperature", "top_p", "top_k", "repetition_penalty")}
+        kinds = {"top_k": int}
+        said = {name: kinds.get(name, float)(value) for name, value in named.items() if value is not None}
+        return said | {"do_sample": True} if said.keys() - {"repetition_penalty"} else said
+
+
+class Chooser:
+    """Chooses the tokens of one answer, one after the other.
+
+    Args:
+        scores: what becomes of logits before a token is chosen.
+        ids: the prompt, for `scores` that count what was said before.
+        limit: tokens of the answer at the most.
+        seed: None to take the likeliest token.
+        device: of the logits.
+    """
+
+    def __init__(self, scores: Scores, ids: Sequence[int], limit: int, seed: int | None, device: torch.device) -> None:
+        self._scores = scores
+        self._ids = torch.empty(1, len(ids) + limit, dtype=torch.int64, device=device)
+        self._ids[0, : len(ids)] = torch.tensor(ids, dtype=torch.int64)
+        self._filled = len(ids)
+        self._drawn = None if seed is None else torch.Generator(device).manual_seed(seed)
+
+    def __call__(self, logits: Tensor) -> int:
+        """The next token, by logits `[vocab]`; waits for the device once.
+
+        Raises:
+            NumericalError: they are not numbers.
+        """
+        sound = are_numbers(logits)
+        # What is none would end in an error of the device that nothing recovers from.
+        row = torch.where(sound, logits, 0.0).float().unsqueeze(0)
+        scores = self._scores(self._ids[:, : self._filled], row)
+        if self._drawn is None:
+            token = scores.argmax(-1)
+        else:
+            token = torch.multinomial(scores.softmax(-1), 1, generator=self._drawn)[:, 0]
+        if self._filled < self._ids.shape[1]:
+            self._ids[:, self._filled] = token
+            self._filled += 1
+        chosen = int(torch.where(sound, token, _NOTHING))
+        if chosen == _NOTHING:
+            raise overflow(logits.dtype)
+        return chosen
+
+
+def are_numbers(logits: Tensor) -> Tensor:
+    """Whether logits are numbers, as a bool on their device: the largest of them is none where any is none."""
+    return logits.amax().isfinite()
+
+
+def overflow(dtype: torch.dtype) -> NumericalError:
+    """What to raise where they are not."""
+    name = str(dtype).removeprefix("torch.")
+    mend = (
+        "float16 overflows where bfloat16 and float32 do not: load the model with dtype='bfloat16' (--dtype bfloat16)"
+        if dtype == torch.float16
+        else "the checkpoint's weights may be damaged, or made for another type"
+    )
+    return NumericalError(f"what the model computes in {name} is not a number: {mend}")
+
+
+def decode(
     logits: Tensor,
     step: Callable[[int], Tensor],
+    choose: Callable[[Tensor], int],
     stop: Collection[int],
     limit: int,
     *,
     feed_last: bool = False,
 ) -> Iterator[int]:
-    """The likeliest token again and again.
+    """One token after the other.
 
     Args:
         logits: `[vocab]`, behind the prompt.
         step: runs the model over one token and returns the next logits.
+        choose: the next token, by logits.
         stop: tokens that end the answer; they are not yielded.
         limit: tokens at the most.
         feed_last: whether the model also runs over the last token of an answer that `limit` ended.
     """
     for remaining in range(limit - 1, -1, -1):
-        token = int(logits.argmax())
+        token = choose(logits)
         if token in stop:
             return
         yield token
         if remaining or feed_last:
             logits = step(token)
+
+
+def speak(
+    tokens: Iterable[int],
+    spell: Callable[[Sequence[int]], str],
+    stop: Sequence[str] = (),
+    on_text: Callable[[str], None] | None = None,
+) -> tuple[list[int], str, bool]:
+    """Takes tokens until they end, or their text comes to a text that ends it.
+
+    Args:
+        tokens: taken one by one, none more than is needed.
+        spell: the text of tokens.
+        stop: texts that end it.
+        on_text: called with each new piece of the text, never with what may be the beginning of a `stop`.
+
+    Returns:
+        The tokens taken, their text before any `stop`, and whether one was met.
+    """
+    taken: list[int] = []
+    told = held = ""
+    for piece in _pieces(tokens, spell, taken):
+        ready, held, met = _before(stop, held + piece)
+        told += ready
+        if ready and on_text is not None:
+            on_text(ready)
+        if met:
+            return taken, told, True
+    if held and on_text is not None:
+        on_text(held)
+    return taken, spell(taken), False
+
+
+def _pieces(tokens: Iterable[int], spell: Callable[[Sequence[int]], str], taken: list[int]) -> Iterator[str]:
+    """The text of tokens in pieces that end between letters. Puts the tokens that it takes into `taken`.
+
+    A token's text may depend on the one before it (a space, at the beginning, is none): so it is what a few tokens
+    have in common with those before it that is left out, and a long answer is not spelt from its beginning every time.
+    """
+    begin = shown = 0
+    for token in tokens:
+        taken.append(token)
+        ahead, text = spell(taken[begin:shown]), spell(taken[begin:])
+        if len(text) > len(ahead) and not text.endswith(_UNFINISHED):
+            yield text[len(ahead) :]
+            begin, shown = shown, len(taken)
+    yield spell(taken[begin:])[len(spell(taken[begin:shown])) :]
+
+
+def _before(stop: Sequence[str], text: str) -> tuple[str, str, bool]:
+    """What stands before the first `stop`, what is held back as the beginning of one, and whether there is one."""
+    found = [place for end in stop if (place := text.find(end)) >= 0]
+    if found:
+        return text[: min(found)], "", True
+    begun = max((length for end in stop for length in range(1, len(end)) if text.endswith(end[:length])), default=0)
+    return text[: len(text) - begun], text[len(text) - begun :], False

@@ -1,11 +1,47 @@
 """What was given to a stream and is not in its memory yet. Knows what is gathered, not how."""
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 from infinipot.models import Gathered, Patch
 from infinipot.tokens import Grid
 
 _NO_GRID = Grid(0, 0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Transcript:
+    """Token ids of the text that went into a memory, which an answer may be kept from repeating.
+
+    It is as bounded as the memory: of captions it has each token once, whatever their number, of turns those that are
+    held. The prompt, which is always held, is not in it.
+
+    Attributes:
+        captions: tokens that stood in the captions of patches.
+        turns: the text of each remembered turn, oldest first.
+    """
+
+    captions: frozenset[int] = frozenset()
+    turns: tuple[tuple[int, ...], ...] = ()
+
+    def after(self, text: Sequence[int], captions: Iterable[int], *, turn: bool) -> "Transcript":
+        """With more text: a turn of its own, or else part of the newest one, if there is one."""
+        turns = self.turns
+        if turn:
+            turns = (*turns, tuple(text))
+        elif turns:
+            turns = (*turns[:-1], (*turns[-1], *text))
+        return Transcript(self.captions | frozenset(captions), turns)
+
+    def held(self, turns: int) -> "Transcript":
+        """With so many turns, the newest."""
+        return Transcript(self.captions, self.turns[len(self.turns) - turns :])
+
+    def ids(self, cell: int) -> list[int]:
+        """All of it in a row. The `cell` that stands ahead of each caption's token is in no answer: no two of them make
+        a phrase that is not to be repeated."""
+        return [*chain.from_iterable((cell, token) for token in sorted(self.captions)), cell, *chain(*self.turns)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +54,7 @@ class Intake:
         frames: frames, or pieces of sound, given so far, the last of them up to `time`.
         size: of the last one: height and width.
         grid, block: its grid, and the patches in a block of that grid.
+        said: the text that is in the memory already.
     """
 
     open: Gathered
@@ -27,6 +64,7 @@ class Intake:
     size: tuple[int, ...] = ()
     grid: Grid = _NO_GRID
     block: int = 0
+    said: Transcript = Transcript()
 
     def starts(self) -> list[float]:
         """Of each temporal patch that a question would see, in seconds, also where its patch is not full."""

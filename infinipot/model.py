@@ -64,7 +64,8 @@ class Model:
 
         Args:
             memory: the cap |M|: tokens per layer and KV head that the stream may ever hold, or an amount in bytes over
-                all layers, such as "256MiB". By default 4096 tokens, or what the model's positions allow.
+                all layers, such as "256MiB". By default 4096 tokens, or as many more as the model's largest frames (or
+                those of `pixels`) need, and what the model's positions allow.
             policy: a name, a name with options ("infinipot-v:combine=union,alpha=0.4"), or a `Policy`.
             modality: "video" to watch, or "audio" to listen, where the model can hear; by default video.
             fps: period of frames that come without a time.
@@ -76,7 +77,8 @@ class Model:
             positions: "rebase" keeps endless streams inside the positions that the model was trained on, in proportion
                 to time; "native" lets positions grow with the video.
             system: a system message; by default the chat template's own.
-            pixels: least and most pixels of a resized frame; by default the processor's.
+            pixels: least and most pixels of a resized frame. By default the processor's, but no more than the family
+                has for a frame of a video, and smaller ones (of 128 tokens at the least) where `memory` is small.
 
         Raises:
             CapError: the cap is too small for the prompt, or too large for the model's positions.

@@ -5,20 +5,20 @@ stores tokens or how a policy chooses.
 """
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor
 
 from infinipot.audio import GAP, SamplesLike, Sound, as_sound
-from infinipot.budget import Budget, is_whole, make_budget, parse_memory, smallest_cap
+from infinipot.budget import Budget, default_cap, is_whole, make_budget, parse_memory, smallest_cap
 from infinipot.errors import CapError, FrameError, InfinipotError, QuestionError
-from infinipot.generate import greedy
-from infinipot.intake import Intake
+from infinipot.generate import Chooser, Sampling, are_numbers, decode, overflow, speak
+from infinipot.intake import Intake, Transcript
 from infinipot.memory import Draft, Memory, allocated_bytes, stored_columns
 from infinipot.models import Family, Patch
 from infinipot.models.chat import ANSWER
@@ -28,8 +28,20 @@ from infinipot.stats import Stats, Stopwatch
 from infinipot.tokens import Grid
 from infinipot.video import Frame, ImageLike, as_frame
 
-_DEFAULT_CAP = 4096
 _LONGEST_ANSWER = 256
+
+
+class _Part(NamedTuple):
+    """A piece of a prompt.
+
+    Attributes:
+        rows: embeddings, `[n, hidden]`.
+        text, captions: the token ids in it, of the conversation and of patches' captions.
+    """
+
+    rows: Tensor
+    text: Sequence[int] = ()
+    captions: Sequence[int] = ()
 
 
 class Stream:
@@ -81,25 +93,31 @@ class Stream:
         self._reopening = family.tokenize(self._chat.reopening, behind=ANSWER)
         self._closing = family.closing()
 
+        texts = len(self._opening), len(self._reopening), family.caption_limit
+
         def budget_of(cap: int) -> Budget:
-            texts = len(self._opening), len(self._reopening), family.caption_limit
+            # Nothing here is the stream's: one that refers to itself would wait for the garbage collector.
             budget = make_budget(cap, *texts, reserve=reserve, dialogue=dialogue, keep=keep, block=block)
             return budget if policy.evicts else replace(budget, keep=0.0)
 
         shapes = family.layer_shapes()
         rule = family.position_rule()
         self._range = family.position_range if positions == "rebase" and policy.evicts else None
-        largest = 3 * self._range // 4 if self._range else _DEFAULT_CAP
+        largest = 3 * self._range // 4 if self._range else None
         columns = stored_columns(rule, policy.columns)
         beside = allocated_bytes(0, shapes, columns)
         per_token = allocated_bytes(1, shapes, columns) - beside
-        cap = min(_DEFAULT_CAP, largest) if memory is None else parse_memory(memory, per_token, beside)
+        if memory is None:  # what is not given gives way to what is: the cap to frames, and frames to the cap
+            cap = default_cap(budget_of, family.frame_cells(pixels or family.frame_pixels()), largest)
+        else:
+            cap = parse_memory(memory, per_token, beside)
         self._budget_of = budget_of
         self._budget = budget_of(cap)
-        self._intake = Intake(family.gather(pixels))
+        self._pixels = pixels or family.frame_pixels(self._budget.largest_patch())
+        self._intake = Intake(family.gather(self._pixels))
         self._asked_tokens = 0
         self._block_patches(cells=self._intake.open.steps)
-        if self._range is not None:
+        if self._range is not None and largest is not None:
             if cap > largest:
                 raise CapError(
                     f"memory={cap} tokens may need more than the {self._range} positions that the model was trained "
@@ -180,25 +198,43 @@ class Stream:
         max_new_tokens: int | None = None,
         remember: bool = False,
         on_text: Callable[[str], None] | None = None,
+        temperature: float | None = None,
+        top_p: float | None = None,
+        top_k: int | None = None,
+        repetition_penalty: float | None = None,
+        seed: int = 0,
+        stop: str | Sequence[str] = (),
     ) -> str:
-        """Answers a question about all frames given so far, by greedy decoding.
+        """Answers a question about all frames given so far.
+
+        Each token is chosen as `generate` of transformers would by the checkpoint's generation config and what is said
+        here: the likeliest one, where neither says anything else. See `Sampling`.
 
         Args:
             question: in words.
             max_new_tokens: the longest answer; left out, what the reserve has room for, 256 at the most.
             remember: whether question and answer become part of the memory, for later questions to refer to.
-            on_text: called with each new piece of the answer.
+            on_text: called with each new piece of the answer, never with the beginning of a `stop`.
+            temperature: 0 for the likeliest tokens; above it tokens are drawn, the more freely the higher it is.
+            top_p, top_k: draws among the likeliest tokens: those of this probability together, or so many.
+            repetition_penalty: makes tokens that were said before less likely, 1 for nothing.
+            seed: of what is drawn: the same question at the same moment has the same answer, another seed another.
+            stop: a text, or texts, at which the answer ends; it is what stands before the first of them.
 
         Returns:
             The answer.
 
         Raises:
-            QuestionError: it is empty, or no frame was watched yet.
+            QuestionError: it is empty, no frame was watched yet, or a value is out of range.
             CapError: question and answer do not fit the share of the memory that is reserved for them.
+            NumericalError: what the model computes overflows.
         """
+        sampling = Sampling(
+            temperature, top_p, top_k, repetition_penalty, seed, (stop,) if isinstance(stop, str) else stop
+        )
         answers: list[str] = []
         with self._alone(self._turns):
-            self._answer(question, max_new_tokens, remember, on_text, answers)
+            self._answer(question, max_new_tokens, remember, on_text, sampling, answers)
         return answers[0]
 
     def _answer(
@@ -207,6 +243,7 @@ class Stream:
         max_new_tokens: int | None,
         remember: bool,
         on_text: Callable[[str], None] | None,
+        sampling: Sampling,
         answers: list[str],
     ) -> None:
         if not self._memory.held and not self._intake.starts():
@@ -221,28 +258,64 @@ class Stream:
             parts = self._lay_out(draft, patches)
             seen = self._memory.held + draft.tokens
             with self._stopwatch.phase("answer"):
-                if follows_video and self._closing is not None:
-                    draft.text(len(self._closing), self._intake.time)
-                    parts.append(self._closing)
-                parts.append(self._text(draft, prompt))
-                tokens = greedy(
-                    self._forward(draft, parts),
+                parts += self._asked(draft, prompt, follows_video=follows_video)
+                logits = self._forward(draft, parts)
+                tokens = decode(
+                    logits,
                     lambda token: self._forward(draft, [self._text(draft, [token])]),
+                    self._chooser(sampling, parts, limit, logits.device),
                     self._family.stop_ids,
                     limit,
                     feed_last=remember,
                 )
-                answers.append(self._spell(tokens, on_text).strip())
-            if remember:
-                self._commit(draft, self._emptied(), turn=True)
+                said, answer, cut = speak(tokens, self._family.detokenize, sampling.stop, on_text)
+                answers.append(answer.strip())
+            if remember and not cut:
+                self._commit(draft, self._emptied(), parts, said, turn=True)
+        if remember and cut:
+            self._remember(patches, prompt, self._said(said, answer)[:limit], follows_video=follows_video)
         self._asked_tokens = seen
         if remember:
             self._stay_in_range(self._intake)
+
+    def _remember(
+        self, patches: Sequence[Patch], prompt: Sequence[int], answer: Sequence[int], *, follows_video: bool
+    ) -> None:
+        """Makes a turn part of the memory whose answer was cut, of which the model has run over too much."""
+        with self._memory.draft() as draft:
+            parts = self._lay_out(draft, patches)
+            parts += self._asked(draft, [*prompt, *answer], follows_video=follows_video)
+            self._run(draft, parts)
+            self._commit(draft, self._emptied(), parts, turn=True)
+
+    def _said(self, tokens: Sequence[int], text: str) -> list[int]:
+        """Those of an answer's tokens that make its text, and what it takes to spell the rest of it."""
+        family = self._family
+        whole = next(
+            (count for count in range(len(tokens), 0, -1) if text.startswith(family.detokenize(tokens[:count]))), 0
+        )
+        rest = text[len(family.detokenize(tokens[:whole])) :]
+        return [*tokens[:whole], *(family.tokenize(rest, plain=True, behind=ANSWER) if rest else ())]
+
+    def _asked(self, draft: Draft, prompt: Sequence[int], *, follows_video: bool) -> list[_Part]:
+        """A question behind what is held and what waits."""
+        parts = []
+        if follows_video and self._closing is not None:
+            draft.text(len(self._closing), self._intake.time)
+            parts.append(_Part(self._closing))
+        return [*parts, self._text(draft, prompt)]
+
+    def _chooser(self, sampling: Sampling, parts: Sequence[_Part], limit: int, device: torch.device) -> Chooser:
+        """Chooses the tokens of an answer behind what is held and these parts."""
+        before = [*self._opening, *self._told(parts, turn=True).ids(self._family.cell_id)]
+        scores, drawn = self._family.scores(sampling.said(), before, limit, device)
+        return Chooser(scores, before, limit, sampling.seed if drawn else None, device)
 
     def check(self, question: str, *, max_new_tokens: int | None = None, remember: bool = False) -> None:
         """Raises what `ask` would raise for a question that cannot be asked at any moment, without asking it."""
         self._require_open()
         self._answer_limit(question, max_new_tokens, remember)
+        self._family.scores({}, self._opening, 1, torch.device("cpu"))
 
     def stats(self) -> Stats:
         """What is held, and what it cost so far."""
@@ -268,10 +341,10 @@ class Stream:
         )
 
     def close(self) -> None:
-        """Lets go of the memory. Closing twice is fine; any other use afterwards is an error."""
+        """Lets go of the memory and of waiting frames. Closing twice is fine; any other use afterwards is an error."""
         if not self._closed:
             self._closed = True
-            del self._memory
+            del self._memory, self._intake
         self._raise_deferred()
 
     def __enter__(self) -> Self:
@@ -375,9 +448,10 @@ class Stream:
             grid = self._memory.use_grid(rows, columns)
             intake = replace(self._emptied(), size=given.size, grid=grid, block=block)
             with self._memory.draft() as draft:
-                if patches:
-                    self._forward(draft, self._lay_out(draft, patches, old))
-                self._commit(draft, intake)
+                parts = self._lay_out(draft, patches, old)
+                if parts:
+                    self._run(draft, parts)
+                self._commit(draft, intake, parts)
         except BaseException:
             if self._intake.grid is old:
                 self._memory.grids = grids
@@ -407,11 +481,14 @@ class Stream:
         with self._memory.draft() as draft:
             parts = self._lay_out(draft, intake.pending)
             with self._stopwatch.phase("prefill"):
-                self._forward(draft, parts)
-            self._commit(draft, replace(intake, pending=()))
+                self._run(draft, parts)
+            self._commit(draft, replace(intake, pending=()), parts)
 
-    def _commit(self, draft: Draft, intake: Intake, *, turn: bool = False) -> None:
+    def _commit(
+        self, draft: Draft, intake: Intake, parts: Sequence[_Part], answer: Sequence[int] = (), *, turn: bool = False
+    ) -> None:
         """Makes a draft part of the memory, with room behind it for the next block."""
+        said = self._told(parts, answer, turn=turn)
         cells = intake.grid.cells
         block = intake.block * intake.patch_tokens(self._family.caption_limit)
 
@@ -421,7 +498,7 @@ class Stream:
             return self._budget.kept(text, cells, whole_patches=self.policy.whole_patches)
 
         def take() -> None:
-            self._intake = intake
+            self._intake = replace(intake, said=said.held(len(self._memory.turns)))
 
         with self._stopwatch.phase("compress"):
             self._memory.commit(draft, turn=turn, policy=self.policy, keep=keep, on_applied=take)
@@ -435,15 +512,15 @@ class Stream:
 
     # What the model sees
 
-    def _lay_out(self, draft: Draft, patches: Sequence[Patch], grid: Grid | None = None) -> list[Tensor]:
-        """Embeddings `[n, hidden]` of patches of one grid, behind the text that opens them; the draft takes them up."""
+    def _lay_out(self, draft: Draft, patches: Sequence[Patch], grid: Grid | None = None) -> list[_Part]:
+        """Patches of one grid, behind the text that opens them; the draft takes them up."""
         if not patches:
             return []
-        lead = self._lead(not draft.cursor.open)
+        lead, begun = self._lead(not draft.cursor.open), self._memory.held
         parts = []
         if lead:
             draft.text(len(lead), patches[0].starts[0])
-            parts.append(self._family.embed(lead))
+            parts.append(_Part(self._family.embed(lead), lead if begun else ()))
         with self._stopwatch.phase("vision"):
             features = self._family.encode(patches).split([patch.tokens for patch in patches])
         for patch, tokens in zip(patches, features, strict=True):
@@ -451,7 +528,7 @@ class Stream:
             before, after = self._family.caption_ids(patch.times, number, opens=opens)
             rows = [self._family.embed(before), tokens, self._family.embed(after)]
             draft.video(grid or self._intake.grid, patch.starts, len(before), len(after))
-            parts.append(self._family.join(rows))
+            parts.append(_Part(self._family.join(rows), captions=(*before, *after)))
         return parts
 
     def _lead(self, closed: bool) -> list[int]:
@@ -460,30 +537,32 @@ class Stream:
             return self._opening
         return self._reopening if closed else []
 
-    def _text(self, draft: Draft, ids: Sequence[int]) -> Tensor:
+    def _text(self, draft: Draft, ids: Sequence[int]) -> _Part:
         draft.text(len(ids), self._intake.time)
-        return self._family.embed(ids)
+        return _Part(self._family.embed(ids), ids)
 
-    def _forward(self, draft: Draft, parts: Sequence[Tensor]) -> Tensor:
-        """Runs the model over what a draft took up last, embeddings in a row; returns the logits behind, `[vocab]`."""
-        return self._family.forward(self._family.join(parts), self._memory.step(draft))
+    def _told(self, parts: Sequence[_Part], answer: Sequence[int] = (), *, turn: bool) -> Transcript:
+        """What was said once these parts and an answer are part of the memory."""
+        text = [token for part in parts for token in part.text]
+        return self._intake.said.after(
+            [*text, *answer], (token for part in parts for token in part.captions), turn=turn
+        )
 
-    def _spell(self, tokens: Iterable[int], on_text: Callable[[str], None] | None) -> str:
-        """The text of tokens as they come, in pieces that end between letters."""
-        if on_text is None:
-            return self._family.detokenize(list(tokens))
-        ids: list[int] = []
-        text = shown = ""
-        for token in tokens:
-            ids.append(token)
-            text = self._family.detokenize(ids)
-            # A replacement character at the end is a letter whose last bytes are still to come.
-            if not text.endswith("\ufffd"):
-                on_text(text[len(shown) :])
-                shown = text
-        if text != shown:
-            on_text(text[len(shown) :])
-        return text
+    def _forward(self, draft: Draft, parts: Sequence[_Part]) -> Tensor:
+        """Runs the model over what a draft took up last, parts in a row; returns the logits behind, `[vocab]`."""
+        embeddings = self._family.join([part.rows for part in parts])
+        return self._family.forward(embeddings, self._memory.step(draft))
+
+    def _run(self, draft: Draft, parts: Sequence[_Part]) -> None:
+        """Runs the model over parts that are to become part of the memory.
+
+        Whatever is no number in the memory makes the logits behind it none. Looking at them costs nothing on a CPU; a
+        GPU would have to be waited for, which is done once, for the first block, so that a type that overflows is told
+        at once. From then on it is told when a question is asked, whose answer is waited for anyway.
+        """
+        logits = self._forward(draft, parts)
+        if (logits.device.type == "cpu" or not self._memory.held) and not are_numbers(logits):
+            raise overflow(logits.dtype)
 
     # What must fit
 
@@ -499,11 +578,21 @@ class Stream:
         if cells == 1:
             raise CapError(f"{message} and any video at all: give {least} and more")
         message = f"{message} and {self._intake.open.unit} of {cells} tokens"
+        message += self._smaller_frames()
         if self._range is not None and least > 3 * self._range // 4:
-            raise CapError(
-                f"{message}, and {least} would leave the trained positions: give smaller frames (pixels=...)"
-            )
+            raise CapError(f"{message}; {least} tokens would do, but leave the trained positions")
         raise CapError(f"{message}: the smallest that works is {least}")
+
+    def _smaller_frames(self) -> str:
+        """Says what frames would fit, if frames can be smaller."""
+        most = 0 if self._pixels is None else self._budget.largest_patch() * self._family.cell_pixels
+        if not self._pixels or not most:
+            return ""
+        least = min(self._pixels[0], most)
+        return (
+            f". Frames of at most {most} pixels fit, pixels=({least}, {most}) or --min-pixels {least} "
+            f"--max-pixels {most}; or give more memory"
+        )
 
     def _require_slots(self, intake: Intake, more: int = 0) -> None:
         """A policy that never evicts is full when what waits, and `more` tokens, find no room beside the dialogue."""

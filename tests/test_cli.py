@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,8 +15,10 @@ from pathlib import Path
 
 import av
 import pytest
+import torch
 from click.testing import CliRunner, Result
 from families import BUILDERS
+from safetensors.torch import load_file, save_file
 
 from infinipot import FrameError, Stream, embedded, open_video, policies
 from infinipot.cli import main, prompt
@@ -451,3 +454,44 @@ def test_the_version_is_printed() -> None:
 )
 def test_video_time_reads_like_a_clock(seconds: float, shown: str) -> None:
     assert clock(seconds) == shown
+
+
+# How tokens are chosen
+
+
+def test_answers_are_drawn_by_seed_and_end_at_a_text() -> None:
+    drawn = ("--temperature", "2", "--top-k", "40", "--top-p", "0.99", "--repetition-penalty", "1.1", "--json")
+    answers = []
+    for seed in ("0", "0", "1", "2"):
+        result = watch("--ask", SEEN, "--max-new-tokens", "12", "--seed", seed, *drawn)
+        assert result.exit_code == 0, result.stderr
+        answers.append(records(result)[0]["answer"])
+    assert answers[0] == answers[1]
+    assert len(set(answers)) > 1
+    plain = records(watch("--ask", SEEN, "--json"))[0]["answer"]
+    stopped = watch("--ask", SEEN, "--stop", "nothing of the kind", "--stop", plain[1:])
+    assert stopped.stdout.splitlines()[1] == plain[0]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [("--temperature", "-1"), ("--top-p", "2"), ("--repetition-penalty", "0"), ("--seed", "-1"), ("--stop", "")],
+)
+def test_a_way_to_choose_that_there_is_not_is_a_line_before_anything_is_opened(wrong) -> None:
+    result = infinipot("watch", "nothing.mp4", "--model", "./nothing", "--ask", SEEN, *wrong)
+    assert result.exit_code == 1
+    assert result.stderr.startswith(f"error: {wrong[0].removeprefix('--').replace('-', '_')}=")
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_numbers_that_overflow_are_one_line(tmp_path) -> None:
+    checkpoint = shutil.copytree(embedded.path(), tmp_path / "checkpoint")
+    weights = load_file(checkpoint / "model.safetensors")
+    large = next(name for name in weights if name.endswith("layers.0.mlp.down_proj.weight"))
+    weights[large] = torch.full_like(weights[large], torch.finfo(weights[large].dtype).max)
+    save_file(weights, checkpoint / "model.safetensors", metadata={"format": "pt"})
+    result = infinipot("watch", "clip.mp4", "--model", str(checkpoint), "--memory", "512", "--ask", SEEN)
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    assert "is not a number" in result.stderr
+    assert len(result.stderr.splitlines()) == 1

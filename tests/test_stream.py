@@ -1,6 +1,10 @@
 """A stream as its user has it: the cap, asking, failures, many streams on one model, endless video."""
 
+import gc
 import signal
+import weakref
+from collections.abc import Iterator
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -355,16 +359,19 @@ def test_a_policy_of_whole_patches_refuses_another_size(qwen):
 
 def test_ctrl_c_while_the_memory_changes_never_takes_a_frame_and_raises(qwen, monkeypatch):
     """A real signal in the middle of moving: the frame is taken, its call returns, and the next one is interrupted."""
-    move = Rows.move
+    move, pressed = Rows.move, []
 
     def interrupted(rows, moves):
-        signal.raise_signal(signal.SIGINT)
+        if not pressed:
+            pressed.append(moves)
+            signal.raise_signal(signal.SIGINT)
         move(rows, moves)
 
     with qwen.stream(**SMALL) as stream, qwen.stream(**SMALL) as undisturbed:
         interrupts = 0
         for number, image in enumerate(pictures(60)):
             undisturbed.watch(image)
+            pressed.clear()
             with monkeypatch.context() as patch:
                 patch.setattr(Rows, "move", interrupted)
                 for _ in range(2):
@@ -380,7 +387,14 @@ def test_ctrl_c_while_the_memory_changes_never_takes_a_frame_and_raises(qwen, mo
 
 
 def test_what_interrupted_the_last_call_is_raised_by_close(qwen, monkeypatch):
-    monkeypatch.setattr(Rows, "move", lambda rows, moves: signal.raise_signal(signal.SIGINT))
+    move, presses = Rows.move, iter([signal.SIGINT])
+
+    def interrupted(rows, moves):
+        for press in presses:
+            signal.raise_signal(press)
+        move(rows, moves)
+
+    monkeypatch.setattr(Rows, "move", interrupted)
     with pytest.raises(KeyboardInterrupt), qwen.stream(**SMALL) as stream:
         for image in pictures(60):
             stream.watch(image)
@@ -459,6 +473,47 @@ def test_a_closed_stream_says_so(qwen):
     for use in (stream.stats, lambda: stream.watch(pictures(1)[0]), lambda: stream.ask("What?")):
         with pytest.raises(InfinipotError, match="closed"):
             use()
+
+
+@pytest.fixture
+def _no_collector() -> Iterator[None]:
+    """Only what nobody refers to any more is freed, not what refers to itself."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+def used(model: infinipot.Model) -> tuple[Stream, list[weakref.ref]]:
+    """A stream that watched, compressed, changed its size, failed, answered and re-based, and what it holds."""
+    stream = model.stream(memory=400, pixels=(1024, 8192), block=2)
+    for seed, size in enumerate([(64, 64), (32, 64), (64, 64)]):
+        for image in pictures(27, seed, size):
+            stream.watch(image)
+        stream.ask(QUESTIONS[0], max_new_tokens=4, remember=seed == 1, on_text=lambda piece: None)
+    for bad in (lambda: stream.watch("a picture"), lambda: stream.ask("")):
+        with suppress(InfinipotError):
+            bad()
+    memory = stream._memory
+    memory.rebase(target=0, limit=memory.cursor.next)
+    slabs = [layer.slab for layer in memory.cache.bounded] + list(memory.cache._spare.values())
+    waiting = [patch.pixels for patch in stream._intake.pending]
+    assert stream.stats().compressions > 0
+    assert waiting
+    return stream, [weakref.ref(part) for part in [*(part for slab in slabs for part in slab.parts()), *waiting]]
+
+
+@pytest.mark.usefixtures("_no_collector")
+def test_a_stream_that_is_dropped_or_closed_gives_its_memory_back_at_once(qwen):
+    stream, parts = used(qwen)
+    assert all(part() is not None for part in parts)
+    stream.close()
+    assert not any(part() is not None for part in parts)
+    stream, parts = used(qwen)
+    here = weakref.ref(stream)
+    del stream
+    assert here() is None
+    assert not any(part() is not None for part in parts)
 
 
 # Many streams, many sizes

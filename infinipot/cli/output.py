@@ -10,7 +10,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -22,6 +22,7 @@ import infinipot
 
 if TYPE_CHECKING:
     from infinipot import Model, Stats, Stream
+    from infinipot.generate import Sampling
 
 STDERR = Console(stderr=True)
 _PLAIN_SECONDS = 10.0  # between two lines of progress where there is no terminal to redraw
@@ -106,7 +107,7 @@ class Asker:
 
     Attributes:
         stream: the stream that is asked.
-        max_new_tokens, remember: see `Stream.ask`.
+        max_new_tokens, remember, sampling: see `Stream.ask`.
         as_json: one JSON object per answer, rather than text as it comes.
         repeat_question: whether the text repeats the question, which nobody typed.
     """
@@ -116,6 +117,7 @@ class Asker:
     remember: bool = False
     as_json: bool = False
     repeat_question: bool = True
+    sampling: Sampling = field(default_factory=Sampling)
 
     def ask(self, question: str) -> None:
         """Asks now, and prints the answer to stdout."""
@@ -123,7 +125,7 @@ class Asker:
             self._ask_in_text(question)
             return
         start = time.perf_counter()
-        answer = self.stream.ask(question, max_new_tokens=self.max_new_tokens, remember=self.remember)
+        answer = self._answer(question)
         stats = self.stream.stats()
         print_json(
             {
@@ -150,8 +152,12 @@ class Asker:
                 click.echo(ahead + piece, nl=False)
                 ahead = ""
 
-        self.stream.ask(question, max_new_tokens=self.max_new_tokens, remember=self.remember, on_text=show)
+        self._answer(question, show)
         click.echo(ahead)
+
+    def _answer(self, question: str, on_text: Callable[[str], None] | None = None) -> str:
+        said: dict[str, Any] = {"remember": self.remember, "on_text": on_text, **asdict(self.sampling)}
+        return self.stream.ask(question, max_new_tokens=self.max_new_tokens, **said)
 
 
 class Meter:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from infinipot.video import Video
 
 _LOADING = ("dtype", "device", "device_map", "tp_plan", "attn_implementation", "revision", "verbose")
+_SAMPLING = ("temperature", "top_p", "top_k", "repetition_penalty", "seed", "stop")
 _STREAMING = ("memory", "policy", "modality", "fps", "keep", "block", "reserve", "dialogue", "positions", "system")
 
 
@@ -46,7 +47,7 @@ class _Question:
 @click.option(
     "--memory",
     help="The cap: tokens per layer and KV head that may ever be held, or an amount such as 256MiB.  "
-    "[default: 4096, or what the model's positions allow]",
+    "[default: 4096, or what the model's largest frames need and its positions allow]",
 )
 @click.option("--policy", default="infinipot-v", show_default=True, help="What stays: see `infinipot policies`.")
 @click.option(
@@ -60,10 +61,21 @@ class _Question:
 @click.option("--start", type=float, default=0.0, metavar="SECONDS", help="Where in the video to begin.")
 @click.option("--end", type=float, metavar="SECONDS", help="Where in the video to stop.")
 @click.option("--max-new-tokens", type=int, metavar="N", help="The longest answer.")
+@click.option("--temperature", type=float, metavar="T", help="Draws tokens above 0.  [default: the model's own]")
+@click.option("--top-p", type=float, metavar="SHARE", help="Draws among the likeliest tokens of this probability.")
+@click.option("--top-k", type=int, metavar="N", help="Draws among so many of the likeliest tokens.")
+@click.option("--repetition-penalty", type=float, metavar="X", help="Above 1: says less again.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of what is drawn.")
+@click.option("--stop", multiple=True, metavar="TEXT", help="Ends an answer, which leaves it out. May be repeated.")
 @click.option("--remember", is_flag=True, help="Keep questions and answers in memory, to refer to later.")
 @click.option("--system", metavar="TEXT", help="A system message in place of the model's own.")
 @click.option("--min-pixels", type=click.IntRange(min=1), metavar="N", help="Least pixels of a resized frame.")
-@click.option("--max-pixels", type=click.IntRange(min=1), metavar="N", help="Most pixels of a resized frame.")
+@click.option(
+    "--max-pixels",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Most pixels of a resized frame.  [default: the model's for video]",
+)
 @click.option("--block", type=int, metavar="N", help="Temporal patches, or chunks of sound, run at once.")
 @click.option("--keep", type=float, default=0.75, show_default=True, help="Share that a compression leaves.")
 @click.option("--reserve", type=int, metavar="N", help="Tokens kept free for a question and its answer.")
@@ -131,13 +143,14 @@ def watch(
         raise click.UsageError("--tp-plan leaves no prompt to type at, with several processes: give --ask or --at")
     pixels = None if min_pixels is None or max_pixels is None else (min_pixels, max_pixels)
     settings["policy"] = infinipot.policies.make(settings["policy"])
+    sampling = infinipot.generate.Sampling(**{name: settings[name] for name in _SAMPLING})
     # What is quick to check comes before what takes long: the policy, the video, then the model.
     with _open(file, settings["modality"], settings["fps"], start, end) as video:
         if settings["tp_plan"] and video.duration is None:
             raise click.UsageError(f"--tp-plan: each process reads {video.name} itself: give a file, not a live source")
         loaded = load_quietly(model, **{name: settings[name] for name in _LOADING})
         with loaded.stream(pixels=pixels, **{name: settings[name] for name in _STREAMING}) as stream:
-            asker = Asker(stream, max_new_tokens, remember, as_json, repeat_question=bool(questions))
+            asker = Asker(stream, max_new_tokens, remember, as_json, bool(questions), sampling)
             for question in questions:  # one that cannot be asked is an error now, not after hours
                 asker.check(question.text)
             if questions:

@@ -102,7 +102,8 @@ class Watcher:
         prompt = protocol.prompt(benchmark, item, question, times)
         begun = time.perf_counter()
         try:
-            text = stream.ask(prompt, max_new_tokens=protocol.max_new_tokens(benchmark, question))
+            limit = protocol.max_new_tokens(benchmark, question)
+            text = stream.ask(prompt, max_new_tokens=limit, temperature=0)  # measured runs do not draw
         except _VIDEO_FAULTS as error:
             needed = error.reserve if isinstance(error, CapError) else None
             what = _in_a_line(error) if needed is None else f"{question.id} and its answer need --reserve {needed}"

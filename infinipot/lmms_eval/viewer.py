@@ -57,7 +57,7 @@ class Viewer:
 
     def ask(self, question: str, limit: int) -> str:
         """The answer to a question about the clip watched last, `limit` tokens at the most."""
-        return self._stream.ask(question, max_new_tokens=limit)
+        return self._stream.ask(question, max_new_tokens=limit, temperature=0)
 
     def close(self) -> None:
         """Lets go of the memory."""

@@ -2,7 +2,7 @@
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -16,6 +16,8 @@ from infinipot.memory import ALONE, LayerShape, PositionRule, Ranks, Rotary, Sta
 from infinipot.models.attention import NO_MASK, attach
 from infinipot.models.chat import ANSWER, ChatFormat, read_chat_format
 from infinipot.models.patch import Frames, Gathered, Patch
+from infinipot.models.scoring import scores_of
+from infinipot.models.tokens import Encoder
 from infinipot.video import Frame
 
 PARITY = "logits, greedy answers and pixels as transformers makes them, on small random weights"
@@ -52,6 +54,8 @@ class Family(ABC):
         self.processor = processor
         if self.language_model is not None:
             attach(self.language_model)
+        tokenizer = getattr(processor, "tokenizer", None)
+        self._encoder = None if tokenizer is None else Encoder(tokenizer)
 
     # What is seen, or heard
 
@@ -72,11 +76,31 @@ class Family(ABC):
         Args:
             images: the frames.
             times: of each, in seconds.
-            pixels: least and most pixels of a resized frame; None for the processor's own budget.
+            pixels: least and most pixels of a resized frame; None for `frame_pixels`.
 
         Raises:
             ValueError: the processor does not take pictures of this size.
         """
+
+    def frame_pixels(self, room: int | None = None) -> tuple[int, int] | None:
+        """Least and most pixels of a frame where nobody says; None where the model takes frames of one size only.
+
+        Args:
+            room: cells that a patch may have; frames get smaller for it, down to what the family has for a video.
+        """
+        return None
+
+    @property
+    def cell_pixels(self) -> int:
+        """Pixels of a resized frame that make a cell; 0 where the model takes frames of one size only."""
+        return 0
+
+    def frame_cells(self, pixels: tuple[int, int] | None) -> int:
+        """Cells of the largest frame that becomes at most so many pixels."""
+        if pixels is None or not self.cell_pixels:
+            patch = self.patchify([np.zeros((32, 32, 3), np.uint8)], [0.0])
+            return patch.rows * patch.columns
+        return max(1, pixels[1] // self.cell_pixels)
 
     @abstractmethod
     def encode(self, patches: Sequence[Patch]) -> Tensor:
@@ -185,6 +209,15 @@ class Family(ABC):
         """What the chat template puts where a video comes in, and what captions and cells stand in place of."""
         return str(self.processor.video_token)
 
+    @property
+    def cell_id(self) -> int:
+        """The token that stands in a whole prompt, as transformers' processor makes it, for each token of a video."""
+        return int(self.processor.tokenizer.convert_tokens_to_ids(self._cell_token))
+
+    @property
+    def _cell_token(self) -> str:
+        return str(self.processor.video_token)
+
     def caption(self, times: Sequence[float], number: int, *, opens: bool) -> tuple[str, str]:
         """The texts ahead of a temporal patch and behind it. A family captions all of its patches, or none.
 
@@ -209,15 +242,9 @@ class Family(ABC):
         lengths = [sum(map(len, self.caption_ids(latest, most, opens=opens))) for opens in (True, False)]
         return max(lengths)
 
-    @cached_property
-    def _chat(self) -> dict[str | None, ChatFormat]:
-        return {}
-
     def chat(self, system: str | None = None) -> ChatFormat:
         """The texts around videos, questions and answers, by the checkpoint's own chat template."""
-        if system not in self._chat:
-            self._chat[system] = read_chat_format(self.processor, self.placeholder, self.modality, system)
-        return self._chat[system]
+        return read_chat_format(self.processor, self.placeholder, self.modality, system)
 
     def tokenize(self, text: str, *, plain: bool = False, opens: bool = False, behind: str = "") -> list[int]:
         """Token ids of a piece of a conversation.
@@ -228,9 +255,10 @@ class Family(ABC):
             opens: whether the conversation begins with it: then it has what the tokenizer begins every prompt with.
             behind: a text like the one ahead of it, where its first token depends on that (as Llama's does).
         """
-        tokenizer = self.processor.tokenizer
-        begun = tokenizer.bos_token is not None and text.startswith(tokenizer.bos_token)
-        ids = list(tokenizer(text, add_special_tokens=opens and not begun, split_special_tokens=plain).input_ids)
+        assert self._encoder is not None, "there is no text without a tokenizer"
+        first = self.processor.tokenizer.bos_token
+        begun = first is not None and text.startswith(first)
+        ids = self._encoder(text, split=plain, begin=opens and not begun)
         if behind:
             ahead, whole = (self.tokenize(part, plain=plain) for part in (behind, behind + text))
             ids = whole[len(ahead) :] if whole[: len(ahead)] == ahead else ids
@@ -257,6 +285,12 @@ class Family(ABC):
         if ids is None and self.processor is not None:
             ids = self.processor.tokenizer.eos_token_id
         return frozenset(ids if isinstance(ids, list) else [] if ids is None else [ids])
+
+    def scores(
+        self, asked: Mapping[str, Any], ids: Sequence[int], limit: int, device: torch.device
+    ) -> tuple[Callable[..., Tensor], bool]:
+        """What becomes of logits before a token is chosen, and whether it is drawn: see `scores_of`."""
+        return scores_of(self.model, asked, ids, limit, self.stop_ids, device)
 
     @property
     def _text_config(self) -> Any:

@@ -48,6 +48,10 @@ class InternVL(OneSize):
         return f"{line}Frame{number + 1}: {self.processor.start_image_token}", str(self.processor.end_image_token)
 
     @property
+    def _cell_token(self) -> str:
+        return str(self.processor.image_token)
+
+    @property
     def position_range(self) -> int:
         # At the very last position, frequencies that someone's longer prompt grew are not taken back.
         return super().position_range - self._dynamic

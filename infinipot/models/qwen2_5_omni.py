@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
@@ -26,13 +25,9 @@ class Qwen25Omni(Qwen25VL):
     checked = f"{PARITY}; pictures without their sound"
     loader: ClassVar[Any] = Qwen2_5OmniThinkerForConditionalGeneration
 
-    def patchify(
-        self, images: Sequence[np.ndarray], times: Sequence[float], pixels: tuple[int, int] | None = None
-    ) -> Patch:
-        if pixels is None:  # this processor has a budget of its own, which goes before its video processor's
-            size = self.processor.videos_kwargs["size"]
-            pixels = size["shortest_edge"], size["longest_edge"]
-        return super().patchify(images, times, pixels)
+    def _checkpoint_pixels(self) -> tuple[int, int]:
+        size = self.processor.videos_kwargs["size"]  # goes before the video processor's own
+        return size["shortest_edge"], size["longest_edge"]
 
     def position_rule(self) -> PositionRule:
         return PositionRule(tokens_per_second=self.model.config.position_id_per_seconds)
@@ -52,6 +47,12 @@ class Qwen25OmniSound(Qwen25Omni):
     def spectrum(self) -> Spectrum:
         """How samples become what the encoder takes."""
         return Spectrum.of(self.processor.feature_extractor, 2 * self.model.config.audio_config.n_window)
+
+    def frame_pixels(self, room: int | None = None) -> None:
+        return None
+
+    def frame_cells(self, pixels: tuple[int, int] | None) -> int:
+        return 1
 
     def gather(self, pixels: tuple[int, int] | None = None) -> Gathered:
         if pixels is not None:
@@ -77,4 +78,8 @@ class Qwen25OmniSound(Qwen25Omni):
 
     @property
     def placeholder(self) -> str:
+        return str(self.processor.audio_token)
+
+    @property
+    def _cell_token(self) -> str:
         return str(self.processor.audio_token)

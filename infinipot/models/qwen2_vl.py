@@ -16,11 +16,11 @@ class Qwen2VL(Family):
     """Two frames a temporal patch, 2 x 2 patches merged to a cell, multimodal rotary positions in three chunks.
 
     Class attributes:
-        frame_ceiling: whether the processor's size is a video's and its ceiling for one frame has to be asked for. That
-            also shrinks the frames of longer videos, but here the processor sees those of one patch at a time.
+        frame_range: cells that a frame of a video has at least and at the most, as transformers' video processors and
+            qwen-vl-utils have it: 128 and 768. Checkpoints may bring the ceiling for images in its place, 20 times it.
     """
 
-    frame_ceiling: ClassVar[bool] = False
+    frame_range: ClassVar[tuple[int, int]] = (128, 768)
     model_types: ClassVar[tuple[str, ...]] = ("qwen2_vl",)
     title = "Qwen2-VL"
     patch_frames = 2
@@ -30,16 +30,36 @@ class Qwen2VL(Family):
         self, images: Sequence[np.ndarray], times: Sequence[float], pixels: tuple[int, int] | None = None
     ) -> Patch:
         processor = self.processor.video_processor
-        options: dict[str, Any] = {}
-        if pixels is not None:
-            options["size"] = {"shortest_edge": pixels[0], "longest_edge": pixels[1]}
+        least, most = pixels or self._frame_pixels()
+        options: dict[str, Any] = {"size": {"shortest_edge": least, "longest_edge": most}}
         if hasattr(processor, "cap_pixels_per_frame"):
-            options["cap_pixels_per_frame"] = self.frame_ceiling and pixels is None
+            options["cap_pixels_per_frame"] = False  # a ceiling for longer videos, which a stream does not have
         video = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
         made = processor(videos=[video], do_sample_frames=False, return_tensors="pt", **options)
         _, height, width = made["video_grid_thw"][0].tolist()
         merge = processor.merge_size
         return Patch(made["pixel_values_videos"], height // merge, width // merge, tuple(times))
+
+    def frame_pixels(self, room: int | None = None) -> tuple[int, int] | None:
+        return self._frame_pixels(room)
+
+    def _frame_pixels(self, room: int | None = None) -> tuple[int, int]:
+        least, most = self._checkpoint_pixels()
+        fewest, ceiling = self.frame_range
+        if room is not None:
+            ceiling = min(ceiling, max(fewest, room))
+        most = min(most, ceiling * self.cell_pixels)
+        return min(least, most), most
+
+    @property
+    def cell_pixels(self) -> int:
+        processor = self.processor.video_processor
+        return int((processor.patch_size * processor.merge_size) ** 2)
+
+    def _checkpoint_pixels(self) -> tuple[int, int]:
+        """Least and most pixels of a frame as the checkpoint's processor has them."""
+        size = self.processor.video_processor.size
+        return size["shortest_edge"], size["longest_edge"]
 
     def encode(self, patches: Sequence[Patch]) -> Tensor:
         return torch.cat(list(self._encoded(patches).pooler_output))

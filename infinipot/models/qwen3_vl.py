@@ -22,7 +22,6 @@ class Qwen3VL(Qwen2VL):
 
     model_types = ("qwen3_vl", "qwen3_vl_moe")
     title = "Qwen3-VL"
-    frame_ceiling = True
     checked = f"{PARITY}, dense and mixture of experts"
     # transformers has a plan for the mixture of experts only; the dense decoder is shared out as Qwen3's.
     tp_plan: ClassVar[Mapping[str, str]] = {
@@ -51,8 +50,12 @@ class Qwen3VL(Qwen2VL):
     ) -> Patch:
         # The processor counts pixels over all frames of a video; here it sees those of one patch, always a full one.
         full = [*images, *[images[-1]] * (self.patch_frames - len(images))]
-        budget = None if pixels is None else (pixels[0] * self.patch_frames, pixels[1] * self.patch_frames)
-        return super().patchify(full, times, budget)
+        least, most = pixels or self._frame_pixels()
+        return super().patchify(full, times, (least * self.patch_frames, most * self.patch_frames))
+
+    def _checkpoint_pixels(self) -> tuple[int, int]:
+        least, most = super()._checkpoint_pixels()
+        return -(-least // self.patch_frames), most // self.patch_frames
 
     def encode(self, patches: Sequence[Patch]) -> Tensor:
         encoded = self._encoded(patches)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Self
 
 import torch
@@ -80,11 +81,11 @@ class VideoTokens:
         """Cell numbers are below it."""
         return max((grid.first_cell + grid.cells for grid in self.grids), default=0)
 
-    @property
+    @cached_property
     def arrival(self) -> Tensor:
         """`[rows, N]` int64 from 0 to below 2^31: higher for what came later."""
-        back = (self.newest_patch + 1 - self.patch.long()) * self.cells - self.cell
-        return (_ARRIVALS - back).clamp_min(0)
+        place = self.patch.long().mul_(self.cells).add_(self.cell)
+        return place.add_(_ARRIVALS - (self.newest_patch + 1) * self.cells).clamp_min_(0)
 
     def in_order(self) -> Tensor:
         """`[rows, N]` int64, the tokens of each row in order of arrival."""

@@ -10,9 +10,9 @@ from infinipot.memory.rotary import Rotary
 from infinipot.memory.storage import Rows, places
 from infinipot.tokens import Grid, NewTokens, VideoTokens, take
 
-SCRATCH = (
-    64 << 20
-)  # bytes of keys, in float32, that a policy that reads them is shown at once, or an eighth of a memory
+# Bytes of keys, in float32, that a policy that reads them is shown at once: few enough for a processor's cache, or a
+# share of a large memory, since on a GPU it is the number of kernels that counts.
+SCRATCH, SHARE = 8 << 20, 1 / 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class Viewer:
         for number, group in enumerate(self.groups):
             rows = len(group.layer)
             width = 4 * group.shape.head_dim * max(tokens, 1)
-            at_once = max(1, max(SCRATCH, group.bytes // 8) // width) if reads_states else rows
+            at_once = max(1, max(SCRATCH, int(SHARE * group.bytes)) // width) if reads_states else rows
             for start in range(0, rows, at_once):
                 yield number, slice(start, min(start + at_once, rows))
 

@@ -18,6 +18,7 @@ def highest(scores: Tensor, count: int, arrival: Tensor) -> Tensor:
     Returns:
         `[rows, count]` int64, in no particular order.
     """
-    bits = torch.where(scores.isnan(), -torch.inf, scores).view(torch.int32).long()
-    rank = torch.where(bits < 0, -(bits & 0x7FFFFFFF), bits)  # floats of one sign are ordered as their bits are
-    return ((rank << 31) + arrival).topk(count, dim=1, sorted=False).indices
+    known = torch.nan_to_num(scores, nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf)
+    bits = known.add_(0.0).view(torch.int32)  # of zeros there is one
+    rank = bits ^ (bits >> 31 & 0x7FFFFFFF)  # floats of one sign are ordered as their bits are
+    return rank.long().mul_(1 << 31).add_(arrival).topk(count, dim=1, sorted=False).indices

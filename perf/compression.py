@@ -1,0 +1,173 @@
+"""How long a compression takes, next to a plain copy of the keys and values it works on.
+
+    python perf/compression.py
+    python perf/compression.py --policy infinipot-v:combine=union --policy van --dtype bfloat16
+
+A pass is what a stream does once a block has come in: measure the new tokens, rank all, and move those that stay into
+the slots of those that leave. The copy is of all keys and values of the video, into storage that was allocated and
+touched before. The default shape is that of Qwen2.5-VL-7B, 4480 video tokens of which 3360 stay. The memory has been
+compressed before, so heads hold different tokens. Copy and pass take turns, and times are medians. Launches are the
+kernels that a pass starts, counted by the profiler; scratch is the most memory that it allocates at once, as a share of
+all keys and values. `--captions` puts so many tokens of text with each patch.
+"""
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+from infinipot import policies
+from infinipot.memory import Draft, LayerShape, Memory, PositionRule, Rotary
+from infinipot.policies import Policy
+
+# What the profiler names and no device runs.
+NO_KERNEL = {
+    "_local_scalar_dense",
+    "_reshape_alias",
+    "_unsafe_view",
+    "alias",
+    "as_strided",
+    "detach",
+    "detach_",
+    "empty",
+}
+NO_KERNEL |= {
+    "empty_like",
+    "empty_strided",
+    "expand",
+    "is_nonzero",
+    "item",
+    "lift_fresh",
+    "narrow",
+    "permute",
+    "reshape",
+}
+NO_KERNEL |= {
+    "resize_",
+    "result_type",
+    "select",
+    "slice",
+    "split",
+    "squeeze",
+    "t",
+    "to",
+    "transpose",
+    "unbind",
+    "zeros",
+}
+NO_KERNEL |= {"unflatten", "unsqueeze", "view", "view_as_complex", "view_as_real"}
+
+
+def open_memory(policy: Policy, arguments: argparse.Namespace) -> Memory:
+    """A memory of the shape asked for, with Qwen2.5-VL's rotary layout."""
+    shape = LayerShape(arguments.heads, arguments.dim, torch.device("cpu"), getattr(torch, arguments.dtype))
+    half = arguments.dim // 2
+    axes = [0] * (half // 4) + [1] * (3 * half // 8) + [2] * (3 * half // 8)
+    rotary = Rotary(1.0 / 1e6 ** (torch.arange(half) / half), axes)
+    rule = PositionRule(tokens_per_second=2.0)
+    return Memory(arguments.tokens, [shape] * arguments.layers, rotary, rule, columns=policy.columns)
+
+
+def fill(memory: Memory, draft: Draft, arguments: argparse.Namespace) -> None:
+    """Random keys and values for as many new patches as find room."""
+    grid = memory.use_grid(arguments.rows, arguments.columns)
+    first, patches = memory.cursor.patch, (arguments.tokens - memory.held) // (grid.cells + arguments.captions)
+    for patch in range(first, first + patches):
+        draft.video(grid, [float(patch)], arguments.captions)
+    step = memory.step(draft)
+    for group in memory.groups:
+        for part in (group.keys, group.values):
+            part[:, step.start : step.end].normal_()
+
+
+def milliseconds(run: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    run()
+    return 1e3 * (time.perf_counter() - start)
+
+
+def profiled(run: Callable[[], object]) -> tuple[int, int]:
+    """Kernels that the run starts, views and allocations left out, and the most bytes that it allocates at once."""
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
+        run()
+    held = peak = 0
+    for event in profiled.profiler.kineto_results.events():
+        if event.name() == "[memory]":
+            held += event.nbytes()
+            peak = max(peak, held)
+    inner = [event for event in profiled.events() if not event.cpu_children and event.name.startswith("aten::")]
+    return sum(event.name.removeprefix("aten::") not in NO_KERNEL for event in inner), peak
+
+
+def measure(policy: Policy, arguments: argparse.Namespace) -> dict[str, object]:
+    """Milliseconds of the copy and of the pass, launches, and the scratch as a share of all keys and values."""
+    memory = open_memory(policy, arguments)
+    targets = [(torch.zeros_like(group.keys), torch.zeros_like(group.values)) for group in memory.groups]
+    copies, passes, counted = [], [], (0, 0)
+    for repeat in range(arguments.repeats + 3):
+        with memory.draft() as draft:
+            fill(memory, draft, arguments)
+
+            def copy() -> None:
+                for group, (keys, values) in zip(memory.groups, targets, strict=True):
+                    keys.copy_(group.keys)
+                    values.copy_(group.values)
+
+            def compress(draft: Draft = draft) -> None:
+                memory.commit(draft, policy=policy, keep=lambda text, video: arguments.keep)
+
+            if repeat == arguments.repeats + 2:
+                counted = profiled(compress)
+                break
+            times = milliseconds(copy), milliseconds(compress)
+        if repeat > 1:  # the first ones touch the storage, and make the heads differ
+            copies.append(times[0])
+            passes.append(times[1])
+    stored = sum(group.keys.nbytes + group.values.nbytes for group in memory.groups)
+    copied, passed = statistics.median(copies), statistics.median(passes)
+    return {
+        "policy": policy.spec,
+        "copy_ms": round(copied, 1),
+        "pass_ms": round(passed, 1),
+        "ratio": round(passed / copied, 2),
+        "launches": counted[0],
+        "scratch": round(counted[1] / stored, 3),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--policy", action="append", help="a name or a spec; may be given more than once")
+    parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16", "float16"])
+    for option, default in {"layers": 28, "heads": 4, "dim": 128, "tokens": 4480, "keep": 3360}.items():
+        parser.add_argument(f"--{option}", type=int, default=default)
+    parser.add_argument("--rows", type=int, default=10)
+    parser.add_argument("--columns", type=int, default=16)
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--captions", type=int, default=0, help="tokens of text with each patch")
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args()
+    torch.manual_seed(0)
+    torch.set_num_threads(arguments.threads)
+
+    every = [kind.name for kind in policies.available() if kind.evicts]
+    if not arguments.json:
+        print(f"{arguments.layers} layers, {arguments.tokens} -> {arguments.keep} tokens, {arguments.dtype}")
+        print(f"{'policy':44s} copy ms   pass ms   pass / copy   launches   scratch")
+    with torch.inference_mode():
+        for spec in arguments.policy or every:
+            row = measure(policies.make(spec), arguments)
+            if arguments.json:
+                print(json.dumps(row), flush=True)
+            else:
+                times = f"{row['copy_ms']:7}   {row['pass_ms']:7}   {row['ratio']:11}"
+                print(f"{spec:44s} {times}   {row['launches']:8}   {row['scratch']:7}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

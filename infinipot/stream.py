@@ -542,7 +542,7 @@ class Stream:
         most = 0 if self._pixels is None else self._budget.largest_patch() * self._family.cell_pixels
         if not self._pixels or not most:
             return ""
-        least = min(self._pixels[0], most)
+        least = max(1, min(self._pixels[0], most // 3))
         return (
             f". Frames of at most {most} pixels fit, pixels=({least}, {most}) or --min-pixels {least} "
             f"--max-pixels {most}; or give more memory"

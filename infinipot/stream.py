@@ -220,9 +220,7 @@ class Stream:
             CapError: question and answer do not fit the share of the memory that is reserved for them.
             NumericalError: what the model computes overflows.
         """
-        sampling = Sampling(
-            temperature, top_p, top_k, repetition_penalty, seed, (stop,) if isinstance(stop, str) else stop
-        )
+        sampling = Sampling(temperature, top_p, top_k, repetition_penalty, seed, stop)
         with self._alone():
             return self._answer(question, max_new_tokens, remember, on_text, sampling)
 

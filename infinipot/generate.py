@@ -48,7 +48,10 @@ class Sampling:
     stop: Sequence[str] = ()
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "stop", (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ()))
+        stop = (self.stop,) if isinstance(self.stop, str) else self.stop or ()
+        if not isinstance(stop, Sequence) or not all(isinstance(text, str) and text for text in stop):
+            raise QuestionError(f"stop={self.stop!r}: give a text, or texts, of at least one letter")
+        object.__setattr__(self, "stop", tuple(stop))
         for name, fits, possible in (
             ("temperature", lambda value: is_real(value) and value >= 0 and isfinite(value), "a number of 0 or more"),
             ("top_p", lambda value: is_real(value) and 0 <= value <= 1, "a share from 0 to 1"),
@@ -60,9 +63,6 @@ class Sampling:
                 raise QuestionError(f"{name}={value!r}: give {possible}")
         if not is_whole(self.seed) or not 0 <= self.seed < 2**63:
             raise QuestionError(f"seed={self.seed!r}: give a whole number from 0 to 2^63 - 1")
-        for text in self.stop:
-            if not isinstance(text, str) or not text:
-                raise QuestionError(f"stop={text!r}: give texts of at least one letter")
 
     def said(self) -> dict[str, Any]:
         """What `generate` of transformers would be told."""
@@ -88,7 +88,7 @@ class Chooser:
         self._ids = torch.empty(1, len(ids) + limit, dtype=torch.int64, device=device)
         self._ids[0, : len(ids)] = torch.tensor(ids, dtype=torch.int64)
         self._filled = len(ids)
-        self._drawn = None if seed is None else torch.Generator(device).manual_seed(seed)
+        self._drawn = None if seed is None else torch.Generator(device).manual_seed(int(seed))
 
     def __call__(self, logits: Tensor) -> int:
         """The next token, by logits `[vocab]`; waits for the device once.

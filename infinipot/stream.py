@@ -229,9 +229,7 @@ class Stream:
             CapError: question and answer do not fit the share of the memory that is reserved for them.
             NumericalError: what the model computes overflows.
         """
-        sampling = Sampling(
-            temperature, top_p, top_k, repetition_penalty, seed, (stop,) if isinstance(stop, str) else stop
-        )
+        sampling = Sampling(temperature, top_p, top_k, repetition_penalty, seed, stop)
         answers: list[str] = []
         with self._alone(self._turns):
             self._answer(question, max_new_tokens, remember, on_text, sampling, answers)
@@ -588,7 +586,7 @@ class Stream:
         most = 0 if self._pixels is None else self._budget.largest_patch() * self._family.cell_pixels
         if not self._pixels or not most:
             return ""
-        least = min(self._pixels[0], most)
+        least = max(1, min(self._pixels[0], most // 3))
         return (
             f". Frames of at most {most} pixels fit, pixels=({least}, {most}) or --min-pixels {least} "
             f"--max-pixels {most}; or give more memory"

@@ -69,6 +69,18 @@ def test_frames_give_way_to_a_memory_that_was_given(published, memory):
     assert there > 0.8 * min(768, watched(published, (720, 960))) or memory < 4096
 
 
+@pytest.mark.parametrize("size", [(64, 64), (2, 300), (30, 470), (400, 9), (17, 1700)])
+def test_small_frames_that_are_enlarged_fit_a_small_memory_too(size):
+    """With the least of transformers' own processor for videos, 128 tokens."""
+    model = build("qwen2_5_vl")
+    least = {"shortest_edge": 128 * model.family.cell_pixels, "longest_edge": 768 * model.family.cell_pixels}
+    model.family.processor.video_processor.size = least
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(model.family), "position_range", 32_768)
+        for memory in range(850, 1100, 25):
+            assert 40 < watched(model, size, memory=memory) <= 250
+
+
 def test_a_memory_gives_way_to_frames_that_were_given(published):
     if not published.family.cell_pixels:
         pytest.skip("its frames are of one size")

@@ -70,9 +70,9 @@ def test_of_a_whole_omni_checkpoint_the_thinker_is_loaded(tmp_path):
 
     loaded = infinipot.load(tmp_path, device="cpu")
     assert loaded.family.stop_ids == thinker.family.stop_ids
+    loaded.family.processor.videos_kwargs = thinker.family.processor.videos_kwargs
     with loaded.stream() as one, thinker.stream() as other:
         for stream in (one, other):
-            stream._family.processor.videos_kwargs = thinker.family.processor.videos_kwargs
             for image in pictures(6):
                 stream.watch(image)
         assert one.ask("Which shape was red?", max_new_tokens=6) == other.ask("Which shape was red?", max_new_tokens=6)

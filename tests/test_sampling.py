@@ -156,6 +156,7 @@ def test_a_caption_that_left_the_memory_still_counts_and_no_list_of_them_grows(m
         {"seed": 1.5},
         {"stop": [""]},
         {"stop": [3]},
+        {"stop": 3},
     ],
     ids=str,
 )

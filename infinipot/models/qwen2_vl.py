@@ -49,7 +49,8 @@ class Qwen2VL(Family):
         if room is not None:
             ceiling = min(ceiling, max(fewest, room))
         most = min(most, ceiling * self.cell_pixels)
-        return min(least, most), most
+        # A small frame is enlarged to whole cells, which may be twice as many and more where it is a strip.
+        return min(least, most // 3), most
 
     @property
     def cell_pixels(self) -> int:

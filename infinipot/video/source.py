@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Generator, Iterable, Iterator
+from functools import cached_property
 from itertools import takewhile
 from numbers import Integral, Real
 from os import PathLike, fspath
@@ -13,7 +14,7 @@ from infinipot.video.arrays import ArraySource
 from infinipot.video.file import FileSource
 from infinipot.video.frame import Frame
 from infinipot.video.images import ImageLike
-from infinipot.video.sampling import TOLERANCE, Picture, sample, spread
+from infinipot.video.sampling import TOLERANCE, Extent, Picture, sample, spread
 
 
 class Source(Protocol):
@@ -33,6 +34,9 @@ class Source(Protocol):
 
     def frame(self, content: Any, time: float) -> Frame:
         """Turns what `pictures` yielded into a frame; called for the pictures that are sampled only."""
+
+    def extent(self, end: float) -> Extent | None:
+        """Returns when the last picture before `end` comes and is over, or None where that is not known."""
 
     def close(self) -> None:
         """Frees what the source holds; may be called twice."""
@@ -63,11 +67,14 @@ class Video(Iterator[Frame]):
         self.name = source.name
         self.fps = fps
         self.frames = frames
-        self.duration = source.duration
         self.source_fps = source.source_fps
         self._source = source
         self._frames = _frames(source, fps, start, end, frames)
         self._closed = False
+
+    @cached_property
+    def duration(self) -> float | None:
+        return self._source.duration
 
     @property
     def incomplete(self) -> bool:
@@ -121,20 +128,20 @@ def _sampled(
     """Samples at `fps`; where that gives more than `most` frames, as many evenly from the first to the last."""
     if most is None:
         return sample(source.pictures(start), fps, start, end)
-    rate = source.source_fps or 0.0
-    stop = min(end, math.inf if source.duration is None else source.duration)
-    if not math.isfinite(stop):
+    extent = source.extent(end)
+    if extent is None:
         raise VideoError(
             f"{source.name} does not say how long it is, so {most} frames cannot be spread over it: give fps"
         )
-    if fps is not None and (stop - start - TOLERANCE) * fps <= most:  # as `sample` counts
+    last, over = extent
+    if fps is not None and (over - start - TOLERANCE) * fps <= most:  # as `sample` counts
         return sample(source.pictures(start), fps, start, end)
     inside = (
         picture
-        for picture in takewhile(lambda picture: picture.time < stop - TOLERANCE, source.pictures(start))
+        for picture in takewhile(lambda picture: picture.time < over - TOLERANCE, source.pictures(start))
         if picture.time >= start - TOLERANCE
     )
-    return spread(inside, most, start, max(start, stop - (1 / rate if rate else 0.0)))
+    return spread(inside, most, start, max(start, last))
 
 
 def open_video(

@@ -78,11 +78,11 @@ def public_name(location: str) -> str:
 
 
 def _without_secrets(address: str) -> str:
-    """Leaves scheme, host and path; less, where a password with a slash in it could be taken for a path."""
+    """Leaves scheme, host and path; the scheme alone, where a password may go on behind what looks like the host."""
     scheme, _, rest = address.partition("://")
     scheme = scheme.rpartition(":")[2]
     authority = rest[: next((place for place, letter in enumerate(rest) if letter in "/?#"), len(rest))]
-    if "@" not in authority and ":" in authority and "@" in rest:
+    if ":" in authority and "@" in rest[len(authority) :]:
         return f"{scheme}://…"
     path = rest[len(authority) :].partition("?")[0].partition("#")[0]
     return f"{scheme}://{authority.rpartition('@')[2]}{path}"

@@ -2,6 +2,7 @@
 
 import io
 import logging
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal
@@ -68,9 +69,14 @@ def faults_of(name: str, error: type[InfinipotError]) -> Iterator[None]:
         raise error(f"{name} cannot be read ({why(fault)})") from None
 
 
-def why(fault: Exception) -> str:
-    """Says in a few words what a fault is, without the file's name."""
-    if isinstance(fault, av.error.ExitError):
+def why(fault: Exception, waited: float = 0.0) -> str:
+    """Says in a few words what a fault is, without the file's name.
+
+    Args:
+        fault: what was raised.
+        waited: seconds until then. A camera that went silent is invalid data, to FFmpeg.
+    """
+    if isinstance(fault, av.error.ExitError) or waited >= NETWORK_TIMEOUT:
         return f"no answer within {NETWORK_TIMEOUT:g} s"
     if isinstance(fault, MemoryError):
         return "its pictures are too large for the memory"
@@ -139,6 +145,7 @@ def _opened(address: Address, kind: Literal["video", "audio"]) -> tuple[InputCon
     """Returns the open file and its main stream of a kind, None where there is none."""
     target = io.BytesIO(address.target) if isinstance(address.target, bytes) else address.target
     timeout = NETWORK_TIMEOUT if address.remote else None
+    begun = time.monotonic()
     try:
         container = av.open(target, mode="r", timeout=timeout, metadata_errors="replace")
         try:
@@ -147,7 +154,9 @@ def _opened(address: Address, kind: Literal["video", "audio"]) -> tuple[InputCon
             container.close()
             raise
     except Exception as fault:  # its own text would show an address's credentials
-        raise _ERRORS[kind](f"{address.name} cannot be opened ({why(fault)}){_hint(address, kind, fault)}") from None
+        waited = time.monotonic() - begun if address.remote else 0.0
+        hint = "" if waited >= NETWORK_TIMEOUT else _hint(address, kind, fault)
+        raise _ERRORS[kind](f"{address.name} cannot be opened ({why(fault, waited)}){hint}") from None
 
 
 def _hint(address: Address, kind: str, fault: Exception) -> str:

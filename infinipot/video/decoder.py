@@ -3,6 +3,7 @@
 Knows nothing of sampling, of the video's clock and of pixels.
 """
 
+import time
 import weakref
 from collections import deque
 from collections.abc import Generator, Iterator
@@ -14,7 +15,6 @@ from av.audio.stream import AudioStream
 from av.packet import Packet
 from av.video.stream import VideoStream
 
-from infinipot.errors import VideoError
 from infinipot.video.address import Address
 from infinipot.video.container import Report, has_stamps, is_spliced, open_container, why
 
@@ -70,7 +70,7 @@ class Decoder:
     """
 
     def __init__(self, address: Address, report: Report) -> None:
-        self._report = report
+        self._report, self._remote = report, address.remote
         self._container, self._stream = open_container(address)
         self._close = weakref.finalize(self, self._container.close)  # its own references are circular
         self.declared = self._read_declared()
@@ -114,7 +114,7 @@ class Decoder:
 
     def _packets(self) -> Iterator[Packet]:
         """Yields the packets of the video. The last one is empty: it gets the last pictures out of the decoder."""
-        stream = self._stream
+        stream, asked = self._stream, time.monotonic()
         try:
             for packet in self._container.demux():
                 video = packet.stream is stream
@@ -122,10 +122,10 @@ class Decoder:
                     self._reach(packet)
                 if video:
                     yield packet
-        except (GeneratorExit, VideoError):
-            raise
+                asked = time.monotonic()
         except Exception as fault:
-            self._report.damage("end", f"could not be read to its end ({why(fault)})")
+            waited = time.monotonic() - asked if self._remote else 0.0
+            self._report.damage("end", f"could not be read to its end ({why(fault, waited)})")
             yield flushing(stream)
 
     def _reach(self, packet: Packet) -> None:

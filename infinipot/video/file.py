@@ -55,7 +55,8 @@ class FileSource:
             self._decoded = self._decoder.pictures()
             first = next(self._decoded, None)
             if first is None:
-                raise VideoError(f"{self.name}: none of its pictures could be decoded")
+                hint = "" if self._address.seekable else "; a pipe cannot go back to where an index points: give a file"
+                raise VideoError(f"{self.name}: none of its pictures could be decoded{hint}")
         self._first: Decoded | None = first
         self._origin = first.stamp
         self._orientation = Orientation()

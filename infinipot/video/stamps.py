@@ -32,16 +32,31 @@ def stamps_of(address: Address, near: float | None = None) -> Generator[tuple[fl
     try:
         if near is not None:
             container.seek(int((near - _BACK) * time_base))
-        stamped = has_stamps(container)
-        group: list[tuple[float | None, float]] = []
-        for packet in _packets(container, stream):
-            if packet.is_keyframe:
-                yield from _in_order(group)
-                group = []
-            group.append((stamp_of(packet) if stamped else None, _duration(packet)))
-        yield from _in_order(group)
+        stamps = has_stamps(container)
+        in_order_of_coding = None
+        for group in _groups(container, stream):
+            if in_order_of_coding is None:
+                in_order_of_coding = any(packet.pts is None and packet.dts is not None for packet in group)
+            shown = [(_stamp(packet, in_order_of_coding) if stamps else None, _duration(packet)) for packet in group]
+            yield from sorted(shown, key=lambda picture: inf if picture[0] is None else picture[0])
     finally:
         container.close()
+
+
+def _groups(container: InputContainer, stream: VideoStream) -> Iterator[list[Packet]]:
+    """Yields the packets from one key picture to the next."""
+    group: list[Packet] = []
+    for packet in _packets(container, stream):
+        if packet.is_keyframe and group:
+            yield group
+            group = []
+        group.append(packet)
+    yield group
+
+
+def _stamp(packet: Packet, in_order_of_coding: bool) -> float | None:
+    """Returns a packet's time stamp: the decoder's where some have no other, since the two are not on one clock."""
+    return in_seconds(packet.dts, packet.time_base) if in_order_of_coding else stamp_of(packet)
 
 
 def _packets(container: InputContainer, stream: VideoStream) -> Iterator[Packet]:
@@ -53,8 +68,3 @@ def _packets(container: InputContainer, stream: VideoStream) -> Iterator[Packet]
 
 def _duration(packet: Packet) -> float:
     return max(in_seconds(packet.duration, packet.time_base) or 0.0, 0.0)
-
-
-def _in_order(group: list[tuple[float | None, float]]) -> list[tuple[float | None, float]]:
-    """Sorts by stamps; those without come behind the others."""
-    return sorted(group, key=lambda picture: inf if picture[0] is None else picture[0])

@@ -1,5 +1,6 @@
 """Pictures come at their own times, as many as there are, whatever stamps and lengths a container declares."""
 
+from fractions import Fraction
 from itertools import count
 from pathlib import Path
 
@@ -99,6 +100,16 @@ def test_a_picture_may_stay_for_minutes(tmp_path, caplog):
     stamps = [0, 100, 200, 300_000, 300_100, 800_000]
     path = encode(tmp_path / "slides.mkv", [gray(index) for index in range(6)], stamps=stamps)
     assert times(open_video(path, fps=None)) == [stamp / 1000 for stamp in stamps]
+    assert not caplog.records
+
+
+@pytest.mark.parametrize(("ending", "every"), [("mkv", 1800), ("mp4", 1800)])
+def test_the_pictures_of_a_time_lapse_stay_long(tmp_path, caplog, ending, every):
+    stamps = [1000 * every * index for index in range(10)]
+    path = encode(tmp_path / f"lapse.{ending}", SIXTY[:10], rate=Fraction(1, every), stamps=stamps)
+    frames = list(open_video(path, fps=None))
+    assert numbers(frames) == list(range(10))
+    assert times(frames) == pytest.approx([every * index for index in range(10)], abs=1e-3)
     assert not caplog.records
 
 

@@ -99,7 +99,8 @@ def open_container(address: Address) -> tuple[InputContainer, VideoStream]:
         container.flags &= ~_GENERATE_STAMPS
         if not isinstance(stream, VideoStream) or stream.disposition & Disposition.attached_pic:
             raise _none_of(container, address.name, "video")
-        if stream.disposition & Disposition.dependent:
+        videos = container.streams.video
+        if any(other.disposition & Disposition.dependent and other.name == stream.name for other in videos):
             raise VideoError(
                 f"{address.name} is one picture made of tiles, which cannot be put together here: "
                 "turn it into a JPEG or PNG file"

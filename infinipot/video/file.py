@@ -61,8 +61,9 @@ class FileSource:
         self._origin = first.stamp
         self._orientation = Orientation()
         self._declared = self._decoder.declared
-        self._longest = _LONGEST_SPLICED if self._declared.spliced else LONGEST
         self.source_fps = self._declared.rate
+        longest = _LONGEST_SPLICED if self._declared.spliced else LONGEST
+        self._longest = max(longest, 3 / (self.source_fps or _DEFAULT_RATE))  # of time-lapses, pictures stay long
 
     @property
     def incomplete(self) -> bool:

@@ -74,9 +74,10 @@ def timed(
         longest: seconds that a picture stays at most: what lies further ahead is a jump.
         jumped: called with the time, and by how many seconds the stamp is off, where one is not as it was due.
     """
-    previous = due = usual = 0.0
+    previous, usual = 0.0, None  # usual: how long the predecessor stays; where it says too much, one before it
     first, before = True, None  # before: the origin and the last time before a jump, up to the next picture
     for stamp, duration, content in stamped:
+        due = 0.0 if first else previous + (min(duration, longest) if usual is None else usual)
         if stamp is not None and origin is None:
             origin = stamp - due
         time = due if stamp is None or origin is None else stamp - origin
@@ -89,9 +90,9 @@ def timed(
             if time < previous or (time > previous + longest and not first):
                 jumped(due, time - due)
                 before, origin, time = (origin, previous), stamp - due, due
-        usual = duration if duration <= longest else usual  # a longer one is where MP4 says that a clock jumped
         yield Picture(time, min(duration, longest), content)
-        first, previous, due = False, time, time + usual
+        usual = duration if duration <= longest else usual  # MP4 has a clock that jumped as a picture that stays
+        first, previous = False, time
 
 
 def sample(

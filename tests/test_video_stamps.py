@@ -198,6 +198,12 @@ def test_a_raw_stream_that_declares_next_to_nothing_has_all_its_pictures(caplog)
     assert not caplog.records
 
 
+@needs_x264
+def test_the_length_counts_pictures_that_are_shown_last_and_coded_before_others(tmp_path):
+    path = encode(tmp_path / "a.ts", SIXTY, "libx264", bf="3", g="250")
+    assert open_video(path).duration == pytest.approx(6.0, abs=0.01)
+
+
 @pytest.mark.parametrize(
     ("name", "codec", "rate"), [("a.mpg", "mpeg1video", 25), ("a.vob", "mpeg2video", 25), ("a.m2v", "mpeg2video", 25)]
 )

@@ -33,11 +33,8 @@ def stamps_of(address: Address, near: float | None = None) -> Generator[tuple[fl
         if near is not None:
             container.seek(int((near - _BACK) * time_base))
         stamps = has_stamps(container)
-        in_order_of_coding = None
         for group in _groups(container, stream):
-            if in_order_of_coding is None:
-                in_order_of_coding = any(packet.pts is None and packet.dts is not None for packet in group)
-            shown = [(_stamp(packet, in_order_of_coding) if stamps else None, _duration(packet)) for packet in group]
+            shown = [(stamp_of(packet) if stamps else None, _duration(packet)) for packet in group]
             yield from sorted(shown, key=lambda picture: inf if picture[0] is None else picture[0])
     finally:
         container.close()
@@ -52,11 +49,6 @@ def _groups(container: InputContainer, stream: VideoStream) -> Iterator[list[Pac
             group = []
         group.append(packet)
     yield group
-
-
-def _stamp(packet: Packet, in_order_of_coding: bool) -> float | None:
-    """Returns a packet's time stamp: the decoder's where some have no other, since the two are not on one clock."""
-    return in_seconds(packet.dts, packet.time_base) if in_order_of_coding else stamp_of(packet)
 
 
 def _packets(container: InputContainer, stream: VideoStream) -> Iterator[Packet]:

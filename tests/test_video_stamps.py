@@ -228,3 +228,25 @@ def test_any_number_of_frames_up_to_that_of_the_pictures_comes(tmp_path, ending)
         assert len(list(open_video(path, fps=None, frames=frames))) == min(frames, 30)
         assert len(list(open_video(path, fps=5, frames=frames))) == min(frames, 15)
     assert len(list(open_video(path, fps=None, frames=8, start=1, end=2))) == 8
+
+
+def test_the_length_of_a_file_that_is_gone_is_what_it_declared(tmp_path):
+    path = encode(tmp_path / "a.mkv", SIXTY)
+    video = open_video(path)
+    path.unlink()
+    assert video.duration == pytest.approx(6.0)
+    assert len(list(video)) == 12
+
+
+@pytest.mark.parametrize("ending", ["mkv", "ts", "mp4", "avi"])
+def test_frames_are_spread_over_what_there_is_of_a_file_that_is_cut(tmp_path, ending):
+    options = {"movflags": "faststart"} if ending == "mp4" else {}
+    noise = list(np.random.default_rng(0).integers(0, 256, (40, 48, 64, 3), dtype=np.uint8))
+    path = encode(tmp_path / f"a.{ending}", noise, g="5", options=options)
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) * 6 // 10])
+    video = open_video(path, fps=None, frames=8)
+    found = times(video)
+    assert len(found) == 8
+    assert 1.5 < found[-1] < 2.6
+    assert video.incomplete or ending == "ts"  # which declares nothing

@@ -1,7 +1,7 @@
 """The pictures of a video file or address on the video's clock. Knows nothing of sampling or models."""
 
 from collections.abc import Iterable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from functools import cached_property
 from itertools import chain
 from math import inf
@@ -94,19 +94,21 @@ class FileSource:
 
         Reads through all packets, if they are here or on a server of files; of others, what the file declares.
         """
-        if self._address.stored or (self._address.served and self._declared.length is not None):
-            return self._extent(end)
+        readable = self._address.stored or (self._address.served and self._declared.length is not None)
+        if readable and (found := self._extent(end)):
+            return found
         if self.duration is None:
             return None
         over = min(end, self.duration)
         return Extent(over - 1 / (self.source_fps or _DEFAULT_RATE), over)
 
     def _extent(self, end: float, near: float | None = None) -> Extent | None:
-        """Returns what the packets say; from where on they are read, `stamps_of` tells."""
-        with faults_of(self.name, VideoError), closing(stamps_of(self._address, near)) as stamps:
+        """Returns what the packets say, from where on `stamps_of` tells; None where the file is not there any more."""
+        with suppress(VideoError), faults_of(self.name, VideoError), closing(stamps_of(self._address, near)) as stamps:
             shown = ((stamp, self._shown_for(duration), None) for stamp, duration in stamps)
             origin = None if near is None else self._origin
             return Extent.of(timed(shown, origin, self._longest), end)
+        return None
 
     def pictures(self, start: float = 0.0) -> Iterator[Picture[Stored]]:
         """Yields the pictures from the one on show at `start` seconds, or some before it. Call it once."""

@@ -51,7 +51,8 @@ class Video(Iterator[Frame]):
         name: the path or address, or "frames" for arrays.
         fps: frames yielded per second of video, or None for every frame.
         frames: the most frames yielded, or None for no limit.
-        duration: length of the whole video in seconds, or None where that is not known.
+        duration: length of the whole video in seconds, or None where that is not known. Where a file declares none for
+            its pictures, it is found when it is asked for.
         source_fps: average rate of the source, or None where that is not known.
         incomplete: True once the source turned out to be cut short or damaged; what can be read is yielded.
     """
@@ -160,18 +161,21 @@ def open_video(
     variable rate, is taken again. With `fps=None` every picture is taken once, at its own time.
 
     Args:
-        source: path of a video file; an address (`https://`, `rtsp://`); or pictures: an array
-            `[T, h, w, 3]`, a tensor `[T, 3, h, w]` or `[T, h, w, 3]`, or an iterable, of any length, of what
-            `as_frame` takes.
+        source: path of a video file, or of a pipe such as /dev/stdin, read front to back; an address (`https://`,
+            `rtsp://`, `file:`, `data:`); or pictures: an array `[T, h, w, 3]`, a tensor `[T, 3, h, w]` or
+            `[T, h, w, 3]`, or an iterable, of any length, of what `as_frame` takes.
         fps: frames per second of video, or None for all of them.
         start: seconds into the video at which to begin. Frames keep the times of the whole video.
         end: seconds into the video before which to stop; its end, if not given.
         frames: the most frames. Where `fps` gives more, so many are spread evenly from the first picture to the last,
-            each at its own time; `fps=None` spreads them whatever the rate. The length of the video must be known.
+            each at its own time; `fps=None` spreads them whatever the rate. A file is read through once more for it,
+            without decoding; of a pipe or a camera, the length must be known.
         source_fps: rate at which the pictures of an array or iterable were taken. If not given, they are at
             `fps` already, and each is yielded.
 
-    Files are turned upright by their rotation; pixels are taken as stored where they are not square.
+    Files are turned upright by their rotation; pixels are taken as stored where they are not square. Time stamps are
+    the file's own: one that is wrong is passed over, where they jump for good the time goes on from where it was, and
+    either is said in a warning, as damage is (see `Video.incomplete`).
 
     Raises:
         VideoError: for a source that is missing, empty, no video or without a picture that can be decoded,

@@ -5,6 +5,7 @@ where the pictures begin later; guessed from a bit rate. What the packets say is
 """
 
 from collections.abc import Generator, Iterator
+from contextlib import suppress
 from math import inf
 
 from av import time_base
@@ -25,38 +26,37 @@ def stamps_of(address: Address, near: float | None = None) -> Generator[tuple[fl
     Packets come in the order in which they are decoded. Those from one key picture to the next are put in order: none
     of them is shown before those that came before the key picture.
 
+    What cannot be read any more ends it: the decoder will come no further, and tells.
+
     Args:
         near: seconds of the file's clock before which to begin, with a key picture if possible; None: with the first.
     """
     container, stream = open_container(address)
     try:
         if near is not None:
-            container.seek(int((near - _BACK) * time_base))
-        stamps = has_stamps(container)
-        for group in _groups(container, stream):
-            shown = [(stamp_of(packet) if stamps else None, _duration(packet)) for packet in group]
-            yield from sorted(shown, key=lambda picture: inf if picture[0] is None else picture[0])
+            with suppress(Exception):  # then all is read
+                container.seek(int((near - _BACK) * time_base))
+        stamped = has_stamps(container)
+        group: list[tuple[float | None, float]] = []
+        for packet in _packets(container, stream):
+            if packet.is_keyframe:
+                yield from _in_order(group)
+                group = []
+            duration = in_seconds(packet.duration, packet.time_base) or 0.0
+            group.append((stamp_of(packet) if stamped else None, max(duration, 0.0)))
+        yield from _in_order(group)
     finally:
         container.close()
 
 
-def _groups(container: InputContainer, stream: VideoStream) -> Iterator[list[Packet]]:
-    """Yields the packets from one key picture to the next."""
-    group: list[Packet] = []
-    for packet in _packets(container, stream):
-        if packet.is_keyframe and group:
-            yield group
-            group = []
-        group.append(packet)
-    yield group
-
-
 def _packets(container: InputContainer, stream: VideoStream) -> Iterator[Packet]:
     """Yields the packets that are shown: not the empty one at the end, nor those that an edit list cuts away."""
-    for packet in container.demux(stream):
-        if not packet.is_discard and (packet.size or packet.pts is not None):
-            yield packet
+    with suppress(Exception):
+        for packet in container.demux(stream):
+            if not packet.is_discard and (packet.size or packet.pts is not None):
+                yield packet
 
 
-def _duration(packet: Packet) -> float:
-    return max(in_seconds(packet.duration, packet.time_base) or 0.0, 0.0)
+def _in_order(group: list[tuple[float | None, float]]) -> list[tuple[float | None, float]]:
+    """Sorts pictures by their stamps; those without come behind the others."""
+    return sorted(group, key=lambda picture: inf if picture[0] is None else picture[0])

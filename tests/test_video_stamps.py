@@ -250,3 +250,13 @@ def test_frames_are_spread_over_what_there_is_of_a_file_that_is_cut(tmp_path, en
     assert len(found) == 8
     assert 1.5 < found[-1] < 2.6
     assert video.incomplete or ending == "ts"  # which declares nothing
+
+
+def test_a_length_that_cannot_be_is_not_known(tmp_path, monkeypatch):
+    """Of an address that is not looked into again, whose pictures begin behind what it declares."""
+    path = encode(tmp_path / "a.mkv", SIXTY, stamps=[5000 + 100 * index for index in range(60)])
+    video = open_video(path)
+    source = video._source
+    monkeypatch.setattr(source, "_address", source._address.__class__(source.name, str(path)))
+    monkeypatch.setattr(source, "_declared", source._declared._replace(length=2.0, begin=0.0))
+    assert video.duration is None

@@ -87,7 +87,8 @@ class FileSource:
                 return extent.over
         if declared.length is None or declared.own or self._origin is None:
             return declared.length
-        return declared.length - (self._origin - declared.begin)
+        length = declared.length - (self._origin - declared.begin)
+        return length if length > 0 else None
 
     def extent(self, end: float) -> Extent | None:
         """Returns when the last picture before `end` seconds comes and is over, or None where that is not known.

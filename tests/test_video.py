@@ -191,6 +191,7 @@ def test_an_address_is_read_and_shown_without_its_secrets(tmp_path):
             assert video.name == f"http://{base}/clip.mkv"
             assert indices(video) == [0, 5, 10, 15, 20, 25]
         assert indices(open_video(f"http://{base}/clip.mkv", start=2)) == [20, 25]
+        assert indices(open_video(f"http://{base}/clip.mkv", fps=None, frames=4)) == [0, 10, 19, 29]
         with pytest.raises(VideoError, match="cannot be opened") as caught:
             open_video(f"http://me:secret@{base}/none.mkv?key=secret")
         assert "secret" not in str(caught.value)

@@ -1,11 +1,11 @@
 from fractions import Fraction
-from itertools import count, islice, takewhile
+from itertools import count, islice, pairwise, takewhile
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infinipot.video.sampling import TOLERANCE, Picture, sample, spread, timed
+from infinipot.video.sampling import LONGEST, TOLERANCE, Picture, sample, spread, timed
 
 
 def pictures_at(times, duration=0.1):
@@ -112,3 +112,45 @@ def test_a_missing_stamp_is_when_the_previous_picture_is_over():
 def test_the_clock_goes_on_where_stamps_start_again():
     stamped = [(0.0, 1.0, "a"), (1.0, 1.0, "b"), (0.0, 1.0, "c"), (1.0, 1.0, "d")]
     assert [p.time for p in timed(stamped)] == [0.0, 1.0, 2.0, 3.0]
+
+
+GAPS = st.lists(st.integers(10, 5000).map(lambda ms: ms / 1000), min_size=3, max_size=30)
+
+
+def clocked(gaps, offsets):
+    """True times of pictures, their times by stamps that are off, and where and by how much the clock jumped."""
+    true = [sum(gaps[:number]) for number in range(len(gaps) + 1)]
+    jumps = []
+    stamped = [(time + by, gap, None) for time, by, gap in zip(true, offsets, [*gaps, 0.5], strict=True)]
+    found = [picture.time for picture in timed(stamped, jumped=lambda time, by: jumps.append((time, by)))]
+    return true, found, jumps
+
+
+@given(GAPS, st.data(), st.sampled_from([-1e6, -40_000, -200, 1000, 37_600, 1e6]))
+def test_one_wrong_stamp_moves_no_picture(gaps, data, by):
+    wrong = data.draw(st.integers(1, len(gaps)))
+    true, found, jumps = clocked(gaps, [by * (number == wrong) for number in range(len(gaps) + 1)])
+    assert found == pytest.approx(true)
+    assert jumps == [(pytest.approx(true[wrong]), pytest.approx(by))]
+
+
+@given(GAPS, st.data(), st.sampled_from([-1e6, -40_000, -200, 1000, 37_600, 1e6]))
+def test_a_jump_for_good_moves_no_picture(gaps, data, by):
+    jump = data.draw(st.integers(1, len(gaps) - 1))
+    true, found, jumps = clocked(gaps, [by * (number >= jump) for number in range(len(gaps) + 1)])
+    assert found == pytest.approx(true)
+    assert jumps == [(pytest.approx(true[jump]), pytest.approx(by))]
+
+
+@given(st.lists(st.one_of(st.none(), st.floats(-1e7, 1e7)), max_size=40), st.floats(0, 1e4))
+def test_whatever_the_stamps_are_the_clock_neither_runs_back_nor_leaps(stamps, duration):
+    found = list(timed((stamp, duration, None) for stamp in stamps))
+    assert len(found) == len(stamps)
+    times = [0.0, *(picture.time for picture in found)]
+    assert all(0 <= after - before <= LONGEST + 1e-3 for before, after in pairwise(times))
+    assert all(picture.duration <= LONGEST for picture in found)
+
+
+def test_pictures_may_stay_as_long_as_they_are_said_to():
+    found = timed([(1200.0 * number, 1200.0, None) for number in range(4)], longest=3600.0)
+    assert [picture.time for picture in found] == [0.0, 1200.0, 2400.0, 3600.0]

@@ -1,6 +1,7 @@
 """Videos that are Python objects: arrays, tensors, lists and iterators of pictures, at a steady rate."""
 
 from collections.abc import Iterable, Iterator, Sized
+from math import ceil
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from PIL import Image
 from infinipot.errors import VideoError
 from infinipot.video.frame import Frame
 from infinipot.video.images import ImageLike, as_frame
-from infinipot.video.sampling import Picture
+from infinipot.video.sampling import TOLERANCE, Extent, Picture
 
 
 class ArraySource:
@@ -45,6 +46,13 @@ class ArraySource:
         one_shot = isinstance(self._images, Iterator)
         for index, image in enumerate(self._images):
             yield Picture(index / self.source_fps, 1 / self.source_fps, _kept(image) if one_shot else image)
+
+    def extent(self, end: float) -> Extent | None:
+        """Returns when the last picture before `end` seconds comes and is over, or None where they are not counted."""
+        if self.duration is None:
+            return None
+        over = min(end, self.duration)
+        return Extent((ceil((over - TOLERANCE) * self.source_fps) - 1) / self.source_fps, over)
 
     def frame(self, content: ImageLike, time: float) -> Frame:
         """Returns a picture as a frame; raises `FrameError` for what is no picture."""

@@ -1,82 +1,180 @@
-"""Opens paths and addresses with PyAV (FFmpeg), and says what is wrong with those that hold no video, or no sound."""
+"""Opens addresses with PyAV (FFmpeg), and says what is wrong with those that hold no video, or no sound."""
 
-from pathlib import Path
-from urllib.parse import urlsplit
+import io
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Literal
 
 import av
 from av.audio.stream import AudioStream
 from av.container import InputContainer
+from av.container.core import Flags
+from av.format import Flags as FormatFlags
 from av.stream import Disposition
 from av.video.stream import VideoStream
 
 from infinipot.errors import AudioError, InfinipotError, VideoError
+from infinipot.video.address import Address
+
+logger = logging.getLogger(__name__)
 
 NETWORK_TIMEOUT = 30.0
 """Seconds to wait for a network address to open, and for each read from it."""
 
+_GENERATE_STAMPS: int = Flags.gen_pts.value  # type: ignore[assignment]  # numbers, whatever PyAV's types say
+_SPLICED: int = FormatFlags.ts_discont.value  # type: ignore[assignment]
+_UNSTAMPED: int = FormatFlags.no_timestamps.value  # type: ignore[assignment]
 
-_ERRORS = {"video": VideoError, "audio": AudioError}
-
-
-def open_container(location: str, name: str) -> tuple[InputContainer, VideoStream]:
-    """Returns the open file and its main video stream; raises `VideoError`, calling it `name`, if it has none."""
-    container = _opened(location, name, "video")
-    stream = container.streams.best("video")
-    text = container.format.name == "tty"  # FFmpeg draws text files as pictures
-    if not isinstance(stream, VideoStream) or text or stream.disposition & Disposition.attached_pic:
-        raise _none_of(container, name, "video", {"text"} if text else None)
-    if stream.codec_context is None:
-        container.close()
-        raise VideoError(f"{name}: this FFmpeg has no decoder for its video")
-    stream.thread_type = "AUTO"
-    return container, stream
+_ERRORS: dict[str, type[InfinipotError]] = {"video": VideoError, "audio": AudioError}
 
 
-def open_sound(location: str, name: str) -> tuple[InputContainer, AudioStream]:
-    """Returns the open file and its main audio stream; raises `AudioError`, calling it `name`, if it has none."""
-    container = _opened(location, name, "audio")
-    stream = container.streams.best("audio")
-    if not isinstance(stream, AudioStream):
-        raise _none_of(container, name, "audio", {"text"} if container.format.name == "tty" else None)
-    if stream.codec_context is None:
-        container.close()
-        raise AudioError(f"{name}: this FFmpeg has no decoder for its sound")
-    return container, stream
+class Report:
+    """Tells the user what is wrong with a source, each kind of trouble once.
+
+    Attributes:
+        damaged: True once something could not be read, or not as it was meant to be.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._told: set[str] = set()
+        self.damaged = False
+
+    def damage(self, kind: str, what: str) -> None:
+        """Takes note of something that is lost, and tells of it."""
+        self.damaged = True
+        self.tell(kind, what)
+
+    def tell(self, kind: str, what: str) -> None:
+        """Logs a warning, unless there was one of this kind before."""
+        if kind not in self._told:
+            logger.warning("%s: %s", self._name, what)
+        self._told.add(kind)
 
 
-def _opened(location: str, name: str, kind: str) -> InputContainer:
-    remote = "://" in location
-    if not remote:
-        location = _checked_path(Path(location), kind)
+@contextmanager
+def faults_of(name: str, error: type[InfinipotError]) -> Iterator[None]:
+    """Turns whatever reading a source raises into `error`.
+
+    PyAV has errors of its own for what FFmpeg reports, but what a damaged file says of itself also reaches its
+    Python: enumerations, fractions, texts and sizes that cannot be.
+    """
     try:
-        return av.open(location, timeout=NETWORK_TIMEOUT if remote else None, metadata_errors="replace")
-    except av.FFmpegError as error:  # its own text would show an address's credentials
-        hint = f"; it is no {kind}, or cut short" if isinstance(error, av.InvalidDataError) else ""
-        raise _ERRORS[kind](f"{name} cannot be opened ({error.strerror}){hint}") from None
+        yield
+    except InfinipotError:
+        raise
+    except Exception as fault:  # its own text would show an address's credentials
+        raise error(f"{name} cannot be read ({why(fault)})") from None
 
 
-def _none_of(container: InputContainer, name: str, kind: str, held: set[str] | None) -> InfinipotError:
-    """Closes a file that has none of what is looked for; the error that says what it has."""
-    kinds = {stream.type for stream in container.streams} - {kind} if held is None else held
-    container.close()
+def why(fault: Exception, waited: float = 0.0) -> str:
+    """Says in a few words what a fault is, without the file's name.
+
+    Args:
+        fault: what was raised.
+        waited: seconds until then. A camera that went silent is invalid data, to FFmpeg.
+    """
+    if isinstance(fault, av.error.ExitError) or waited >= NETWORK_TIMEOUT:
+        return f"no answer within {NETWORK_TIMEOUT:g} s"
+    if isinstance(fault, MemoryError):
+        return "its pictures are too large for the memory"
+    if isinstance(fault, av.FFmpegError):
+        return str(fault.strerror)
+    return f"{type(fault).__name__}: {' '.join(str(fault).split())[:80]}"
+
+
+def open_container(address: Address) -> tuple[InputContainer, VideoStream]:
+    """Returns the open file and its main video stream.
+
+    Time stamps are the file's own: PyAV has FFmpeg invent those that are missing, and where pictures are coded out of
+    order, as in AVI, it invents those of other pictures.
+
+    Raises:
+        VideoError: it cannot be opened, or holds no video that can be decoded.
+    """
+    container, stream = _opened(address, "video")
+    try:
+        container.flags &= ~_GENERATE_STAMPS
+        if not isinstance(stream, VideoStream) or stream.disposition & Disposition.attached_pic:
+            raise _none_of(container, address.name, "video")
+        videos = container.streams.video
+        if any(other.disposition & Disposition.dependent and other.name == stream.name for other in videos):
+            raise VideoError(
+                f"{address.name} is one picture made of tiles, which cannot be put together here: "
+                "turn it into a JPEG or PNG file"
+            )
+        if stream.codec_context is None:
+            raise VideoError(f"{address.name}: this FFmpeg has no decoder for its video")
+        stream.thread_type = "AUTO"
+    except BaseException:
+        container.close()
+        raise
+    return container, stream
+
+
+def has_stamps(container: InputContainer) -> bool:
+    """Tells whether its time stamps are worth anything: those of raw streams are FFmpeg's, in the order of coding."""
+    return not container.format.flags & _UNSTAMPED
+
+
+def is_spliced(container: InputContainer) -> bool:
+    """Tells whether its format lets the clock begin anew inside a file, as where broadcasts are cut together."""
+    return bool(container.format.flags & _SPLICED)
+
+
+def open_sound(address: Address) -> tuple[InputContainer, AudioStream]:
+    """Returns the open file and its main audio stream.
+
+    Raises:
+        AudioError: it cannot be opened, or holds no sound that can be decoded.
+    """
+    container, stream = _opened(address, "audio")
+    try:
+        if not isinstance(stream, AudioStream):
+            raise _none_of(container, address.name, "audio")
+        if stream.codec_context is None:
+            raise AudioError(f"{address.name}: this FFmpeg has no decoder for its sound")
+    except BaseException:
+        container.close()
+        raise
+    return container, stream
+
+
+def _opened(address: Address, kind: Literal["video", "audio"]) -> tuple[InputContainer, object]:
+    """Returns the open file and its main stream of a kind, None where there is none."""
+    target = io.BytesIO(address.target) if isinstance(address.target, bytes) else address.target
+    timeout = NETWORK_TIMEOUT if address.remote else None
+    begun = time.monotonic()
+    try:
+        container = av.open(target, mode="r", timeout=timeout, metadata_errors="replace")
+        try:
+            return container, None if _is_text(container) else container.streams.best(kind)
+        except BaseException:
+            container.close()
+            raise
+    except Exception as fault:  # its own text would show an address's credentials
+        waited = time.monotonic() - begun if address.remote else 0.0
+        hint = "" if waited >= NETWORK_TIMEOUT else _hint(address, kind, fault)
+        raise _ERRORS[kind](f"{address.name} cannot be opened ({why(fault, waited)}){hint}") from None
+
+
+def _hint(address: Address, kind: str, fault: Exception) -> str:
+    if not isinstance(fault, av.InvalidDataError):
+        return ""
+    if not address.seekable:
+        return f"; it is no {kind}, or of a kind that cannot be read from a pipe: give a file"
+    return f"; it is no {kind}, or cut short"
+
+
+def _is_text(container: InputContainer) -> bool:
+    """Tells whether FFmpeg took a text file for a picture: it draws the letters."""
+    return container.format.name == "tty"
+
+
+def _none_of(container: InputContainer, name: str, kind: str) -> InfinipotError:
+    """Returns the error that says what a file has which has none of what is looked for."""
+    kinds = {"text"} if _is_text(container) else {stream.type for stream in container.streams} - {kind}
     found = " and ".join(sorted(kinds)) or "an empty container (is it cut short, or still being written?)"
     return _ERRORS[kind](f"{name} holds no {kind}, only {found}")
-
-
-def _checked_path(path: Path, kind: str) -> str:
-    """Returns the absolute path, which FFmpeg cannot mistake for one of its protocols."""
-    if not path.exists():
-        raise _ERRORS[kind](f"{path}: no such file")
-    if path.is_dir():
-        raise _ERRORS[kind](f"{path} is a directory; give {'an' if kind == 'audio' else 'a'} {kind} file")
-    if path.is_file() and path.stat().st_size == 0:
-        raise _ERRORS[kind](f"{path} is empty")
-    return str(path.resolve())
-
-
-def public_name(location: str) -> str:
-    """Returns a path as it is, and an address without its credentials and query."""
-    if "://" not in location:
-        return location
-    address = urlsplit(location)
-    return f"{address.scheme}://{address.netloc.rpartition('@')[2]}{address.path}"

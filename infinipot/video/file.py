@@ -1,25 +1,34 @@
-"""The pictures of a video file or address, decoded by PyAV (FFmpeg). Knows nothing of sampling or models."""
+"""The pictures of a video file or address on the video's clock. Knows nothing of sampling or models."""
 
-import logging
-import weakref
-from collections.abc import Iterator
-from fractions import Fraction
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterable, Iterator
+from contextlib import closing, suppress
+from functools import cached_property
+from itertools import chain
+from math import inf
+from typing import NamedTuple
 
 import av
-import numpy as np
-from av.packet import Packet
 
 from infinipot.errors import VideoError
-from infinipot.video.container import open_container, public_name
+from infinipot.video.address import Address, find_address
+from infinipot.video.container import Report, faults_of
+from infinipot.video.decoder import Decoded, Decoder
 from infinipot.video.frame import Frame
-from infinipot.video.sampling import TOLERANCE, Picture, timed
-
-logger = logging.getLogger(__name__)
+from infinipot.video.pixels import Converter, Orientation, orientation_of
+from infinipot.video.sampling import LONGEST, TOLERANCE, Extent, Picture, timed
+from infinipot.video.stamps import stamps_of
 
 _ENDS_EARLY = 1.0  # seconds missing at the end from which a video counts as cut short
 _DEFAULT_RATE = 25  # pictures per second, where neither file nor picture says how long one stays
+_LONGEST_SPLICED = 10.0  # seconds that a picture stays at most, where clocks may begin anew: FFmpeg's own threshold
+
+
+class Stored(NamedTuple):
+    """A picture as it is stored, and how it is shown."""
+
+    picture: av.VideoFrame
+    orientation: Orientation
+    trouble: str | None
 
 
 class FileSource:
@@ -27,133 +36,149 @@ class FileSource:
 
     Attributes:
         name: the path as given; an address without its credentials and query.
-        duration: seconds that the file declares for its pictures, or None where it does not say.
         source_fps: average pictures per second that the file declares, or None.
-        incomplete: True once the video ended before its declared length, or a part could not be read. What
-            can be decoded is yielded all the same, and a warning is logged.
 
     Pixels are taken as stored: a sample aspect ratio other than 1:1 is not applied.
 
     Raises:
-        VideoError: for a path or address that cannot be opened, or that holds no picture that can be decoded.
+        VideoError: for a path or address that cannot be opened, or that holds no picture that can be decoded; while
+            reading, for whatever else a damaged file may do.
     """
 
-    def __init__(self, location: str | Path) -> None:
-        self._location = str(location)
-        self.name = public_name(self._location)
-        self.incomplete = False
-        self._open()
-        self._decoded = self._decode_some()
-        if not self._decoded:
-            self.close()
-            raise VideoError(f"{self.name}: none of its pictures could be decoded")
-        self._origin = _seconds(self._decoded[0])
-        rate = self._stream.average_rate
-        self.source_fps = float(rate) if rate else None
-        self.duration = self._declared_duration()
+    def __init__(self, location: str | bytes) -> None:
+        self._address: Address = find_address(location, "video", VideoError)
+        self.name = self._address.name
+        self._report = Report(self.name)
+        self._converter = Converter()
+        with faults_of(self.name, VideoError):
+            self._decoder = Decoder(self._address, self._report)
+            self._decoded = self._decoder.pictures()
+            first = next(self._decoded, None)
+            if first is None:
+                hint = "" if self._address.seekable else "; a pipe cannot go back to where an index points: give a file"
+                raise VideoError(f"{self.name}: none of its pictures could be decoded{hint}")
+        self._first: Decoded | None = first
+        self._origin = first.stamp
+        self._orientation = Orientation()
+        self._declared = self._decoder.declared
+        self.source_fps = self._declared.rate
+        longest = _LONGEST_SPLICED if self._declared.spliced else LONGEST
+        self._longest = max(longest, 3 / (self.source_fps or _DEFAULT_RATE))  # of time-lapses, pictures stay long
 
-    def pictures(self, start: float = 0.0) -> Iterator[Picture[av.VideoFrame]]:
-        """Yields the pictures from the one on show at `start` seconds, or some before it. Call it once."""
-        if start > 0 and self._origin is not None:
-            self._seek(self._origin + start)
-        ended = 0.0
-        stamped = ((_seconds(picture), self._shown_for(picture), picture) for picture in self._decode())
-        for picture in timed(stamped, self._origin):
-            yield picture
-            ended = picture.time + picture.duration
-        if self.duration is not None and ended < self.duration - _ENDS_EARLY:
-            self._warn(f"ended after {ended:.1f} s of the {self.duration:.1f} s that it declares")
+    @property
+    def incomplete(self) -> bool:
+        """True once the video ended before its declared length, or a part could not be read as it was meant to be.
 
-    def frame(self, content: av.VideoFrame, time: float) -> Frame:
-        """Returns a decoded picture as an upright RGB frame."""
-        return Frame(_upright(content.to_ndarray(format="rgb24"), content), time)
-
-    def close(self) -> None:
-        """Closes the file, as losing the last reference to this object does."""
-        self._close()
-
-    def _open(self) -> None:
-        self._container, self._stream = open_container(self._location, self.name)
-        self._close = weakref.finalize(self, self._container.close)  # its own references are circular
-
-    def _decode(self) -> Iterator[av.VideoFrame]:
-        """Yields the pictures that are decoded already, and those from the container's current place on."""
-        while self._decoded:
-            pictures, self._decoded = self._decoded, []
-            yield from pictures
-            self._decoded = self._decode_some()
-
-    def _decode_some(self) -> list[av.VideoFrame]:
-        """Returns the next pictures that come out of the decoder, none at the end; skips what is damaged.
-
-        The last packet that `demux` gives is empty: it gets the last pictures out of the decoder.
+        What can be decoded is yielded all the same, and a warning is logged.
         """
-        try:
-            for packet in self._container.demux(self._stream):
-                if pictures := self._decode_packet(packet):
-                    return pictures
-        except av.FFmpegError as error:
-            self._warn(f"could not be read to its end ({error.strerror})")
-            return self._decode_packet(None)
-        return []
+        return self._report.damaged
 
-    def _decode_packet(self, packet: Packet | None) -> list[av.VideoFrame]:
-        try:
-            return self._stream.decode(packet)
-        except av.error.EOFError:  # the decoder gave its last pictures before
-            return []
-        except av.FFmpegError as error:
-            self._warn(f"skipped damaged data ({error.strerror})")
-            return []
+    @cached_property
+    def duration(self) -> float | None:
+        """Seconds that the pictures last, or None where that is not known.
 
-    def _seek(self, stamp: float) -> None:
-        """Goes to the last key picture at or before `stamp` seconds, or to the beginning where that fails."""
-        try:
-            self._container.seek(int(stamp * av.time_base))
-            self._decoded = self._decode_some()
-        except av.FFmpegError:
-            self._decoded = []
-        landed = _seconds(self._decoded[0]) if self._decoded else None
-        if landed is None or landed > stamp + TOLERANCE:
-            self.close()
-            self._open()
-            self._decoded = self._decode_some()
+        It is what the file declares for its pictures; where it declares what all of it lasts, sound and subtitles
+        too, a file on this machine is asked when its last picture is over.
+        """
+        declared = self._declared
+        if not declared.own and self._address.stored:
+            near = None if declared.length is None else declared.begin + declared.length
+            if extent := self._extent(inf, near):
+                return extent.over
+        if declared.length is None or declared.own or self._origin is None:
+            return declared.length
+        length = declared.length - (self._origin - declared.begin)
+        return length if length > 0 else None
 
-    def _declared_duration(self) -> float | None:
-        own = _in_seconds(self._stream.duration, self._stream.time_base)
-        if own:
-            return own
-        if self._container.duration and self._container.duration > 0:  # of all streams, audio too
-            begin = (self._container.start_time or 0) / av.time_base
-            late = 0.0 if self._origin is None else self._origin - begin
-            return self._container.duration / av.time_base - late
+    def extent(self, end: float) -> Extent | None:
+        """Returns when the last picture before `end` seconds comes and is over, or None where that is not known.
+
+        Reads through all packets, if they are here or on a server of files; of others, what the file declares.
+        """
+        readable = self._address.stored or (self._address.served and self._declared.length is not None)
+        if readable and (found := self._extent(end)):
+            return found
+        if self.duration is None:
+            return None
+        over = min(end, self.duration)
+        return Extent(over - 1 / (self.source_fps or _DEFAULT_RATE), over)
+
+    def _extent(self, end: float, near: float | None = None) -> Extent | None:
+        """Returns what the packets say, from where on `stamps_of` tells; None where the file is not there any more."""
+        with suppress(VideoError), faults_of(self.name, VideoError), closing(stamps_of(self._address, near)) as stamps:
+            shown = ((stamp, self._shown_for(duration), None) for stamp, duration in stamps)
+            origin = None if near is None else self._origin
+            return Extent.of(timed(shown, origin, self._longest), end)
         return None
 
-    def _shown_for(self, picture: av.VideoFrame) -> float:
-        return _in_seconds(picture.duration, picture.time_base) or 1 / (self.source_fps or _DEFAULT_RATE)
+    def pictures(self, start: float = 0.0) -> Iterator[Picture[Stored]]:
+        """Yields the pictures from the one on show at `start` seconds, or some before it. Call it once."""
+        with faults_of(self.name, VideoError):
+            decoded = self._from(start)
+            ended = 0.0
+            for picture in timed(self._stamped(decoded), self._origin, self._longest, self._jumped):
+                if picture.content.trouble and picture.time >= start - TOLERANCE:
+                    self._report.damage("damage", picture.content.trouble)
+                yield picture
+                ended = picture.time + picture.duration
+            self._check_end(ended)
 
-    def _warn(self, what: str) -> None:
-        if not self.incomplete:
-            logger.warning("%s: %s", self.name, what)
-        self.incomplete = True
+    def frame(self, content: Stored, time: float) -> Frame:
+        """Returns a decoded picture as an upright RGB frame."""
+        with faults_of(self.name, VideoError):
+            return Frame(content.orientation.upright(self._converter.rgb(content.picture)), time)
 
+    def close(self) -> None:
+        """Closes the file, as losing the last reference to this object does; may be called twice."""
+        self._first = None
+        self._decoded.close()
+        self._decoder.close()
+        self._converter = Converter()
 
-def _seconds(picture: av.VideoFrame) -> float | None:
-    return _in_seconds(picture.dts if picture.pts is None else picture.pts, picture.time_base)
+    def _from(self, start: float) -> Iterable[Decoded]:
+        """Goes to the last key picture at or before `start` seconds, or stays at the beginning where that fails."""
+        if start > 0 and self._origin is not None and self._address.seekable:
+            self._go(self._origin + start)
+        first, self._first = self._first, None
+        return self._decoded if first is None else chain([first], self._decoded)
 
+    def _go(self, stamp: float) -> None:
+        self._decoded.close()
+        self._first = None
+        try:
+            self._decoder.seek(stamp)
+            self._decoded = self._decoder.pictures()
+            self._first = next(self._decoded, None)
+        except VideoError:
+            raise
+        except Exception:
+            self._first = None
+        if self._first is None or self._first.stamp is None or self._first.stamp > stamp + TOLERANCE:
+            self.close()
+            self._decoder = Decoder(self._address, self._report)
+            self._decoded = self._decoder.pictures()
 
-def _in_seconds(ticks: int | None, time_base: Fraction | None) -> float | None:
-    return None if ticks is None or time_base is None else float(ticks * time_base)
+    def _stamped(self, decoded: Iterable[Decoded]) -> Iterator[tuple[float | None, float, Stored]]:
+        """Yields stamp, duration and content. An orientation lasts until the next: H.264 has one at key pictures."""
+        for stamp, duration, picture, trouble in decoded:
+            self._orientation = orientation_of(picture) or self._orientation
+            yield stamp, self._shown_for(duration), Stored(picture, self._orientation, trouble)
 
+    def _shown_for(self, duration: float) -> float:
+        return duration or 1 / (self.source_fps or _DEFAULT_RATE)
 
-def _upright(image: np.ndarray, picture: av.VideoFrame) -> np.ndarray:
-    """Turns and mirrors `image` as the picture's display matrix says, to the nearest quarter turn."""
-    matrix: Any = picture.side_data.get("DISPLAYMATRIX")
-    if matrix is None:
-        return image
-    a, b, _, c, d = np.frombuffer(matrix, dtype=np.int32)[:5]  # a pixel at (x, y) is shown at (ax + cy, bx + dy)
-    if abs(b) > abs(a):
-        image, a, d = image.transpose(1, 0, 2), c, b
-    image = image[:, ::-1] if a < 0 else image
-    image = image[::-1] if d < 0 else image
-    return np.ascontiguousarray(image)
+    def _jumped(self, time: float, by: float) -> None:
+        self._report.tell(
+            "clock", f"the time stamp at {time:.1f} s is {by:+.1f} s off; the clock goes on from where it was"
+        )
+
+    def _check_end(self, ended: float) -> None:
+        """Tells of a file that does not hold what it declares. What is counted from 0 may begin later."""
+        declared, reached = self._declared, self._decoder.reached
+        if declared.length is None or reached is None:
+            return
+        begin = declared.begin if declared.own else min(declared.begin, 0.0)
+        if reached - begin < declared.length - _ENDS_EARLY:
+            self._report.damage(
+                "end early", f"ended after {ended:.1f} s of the {declared.length:.1f} s that it declares"
+            )

@@ -1,6 +1,6 @@
 """Which pictures of a video are shown at which instants. Knows times only: nothing of pixels or files."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import count
 from math import inf
 from typing import Generic, NamedTuple, TypeVar
@@ -10,6 +10,10 @@ T = TypeVar("T")
 TOLERANCE = 1.1e-3
 """Seconds by which a picture may be late and still count as on show: Matroska and FLV round times to
 milliseconds, so that the difference of two of them can be a whole one off."""
+
+LONGEST = 600.0
+"""Seconds that a picture stays on show at most. A screen capture may hold one for minutes; that nobody recorded
+anything for longer is less likely than that a clock jumped."""
 
 _TIE = 1e-6
 """Seconds by which two distances may differ and still count as equal."""
@@ -29,25 +33,66 @@ class Picture(NamedTuple, Generic[T]):
     content: T
 
 
-def timed(stamped: Iterable[tuple[float | None, float, T]], origin: float | None = None) -> Iterator[Picture[T]]:
+class Extent(NamedTuple):
+    """Where a part of a video ends, in seconds since the video's first picture.
+
+    Attributes:
+        last: when its last picture comes on show.
+        over: when that is over, or the part.
+    """
+
+    last: float
+    over: float
+
+    @classmethod
+    def of(cls, pictures: "Iterable[Picture[object]]", end: float) -> "Extent | None":
+        """Returns where those pictures end that come before `end` seconds, or None where none does."""
+        last = None
+        for picture in pictures:
+            if picture.time >= end - TOLERANCE:
+                return last and cls(last.time, end)
+            last = picture
+        return last and cls(last.time, min(end, last.time + last.duration))
+
+
+def timed(
+    stamped: Iterable[tuple[float | None, float, T]],
+    origin: float | None = None,
+    longest: float = LONGEST,
+    jumped: Callable[[float, float], None] = lambda time, by: None,
+) -> Iterator[Picture[T]]:
     """Puts pictures on the video's clock, which starts at 0 and never runs backwards.
 
-    A picture without a time stamp, or with one before its predecessor's (streams that were glued together),
-    is due when its predecessor's duration is over.
+    A picture without a time stamp is due when its predecessor's duration is over, and so is one with a stamp that lies
+    before its predecessor's, or too far behind it. Where the next stamp agrees with those before, one was wrong and is
+    passed over; where it does not, the stamps jumped for good (streams that were glued together, a camera's clock that
+    was set), and the clock goes on from where it was.
 
     Args:
         stamped: `(time stamp or None, duration, content)` in order of presentation, in seconds.
         origin: the stamp that is time 0; the first picture's, if not given.
+        longest: seconds that a picture stays at most: what lies further ahead is a jump.
+        jumped: called with the time, and by how many seconds the stamp is off, where one is not as it was due.
     """
-    previous = due = 0.0
+    previous, usual = 0.0, None  # usual: how long the predecessor stays; where it says too much, one before it
+    first, before = True, None  # before: the origin and the last time before a jump, up to the next picture
     for stamp, duration, content in stamped:
+        due = 0.0 if first else previous + (min(duration, longest) if usual is None else usual)
         if stamp is not None and origin is None:
             origin = stamp - due
         time = due if stamp is None or origin is None else stamp - origin
-        if time < previous:
-            time = due
-        yield Picture(time, duration, content)
-        previous, due = time, time + duration
+        if stamp is not None and origin is not None:
+            if before is not None:
+                unjumped = stamp - before[0]
+                if before[1] < unjumped <= before[1] + longest and abs(unjumped - due) <= abs(time - due):
+                    origin, time = before[0], max(unjumped, previous)
+            before = None
+            if time < previous or (time > previous + longest and not first):
+                jumped(due, time - due)
+                before, origin, time = (origin, previous), stamp - due, due
+        yield Picture(time, min(duration, longest), content)
+        usual = duration if duration <= longest else usual  # MP4 has a clock that jumped as a picture that stays
+        first, previous = False, time
 
 
 def sample(

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Generator, Iterable, Iterator
+from functools import cached_property
 from itertools import takewhile
 from numbers import Integral, Real
 from os import PathLike, fspath
@@ -13,7 +14,7 @@ from infinipot.video.arrays import ArraySource
 from infinipot.video.file import FileSource
 from infinipot.video.frame import Frame
 from infinipot.video.images import ImageLike
-from infinipot.video.sampling import TOLERANCE, Picture, sample, spread
+from infinipot.video.sampling import TOLERANCE, Extent, Picture, sample, spread
 
 
 class Source(Protocol):
@@ -34,6 +35,9 @@ class Source(Protocol):
     def frame(self, content: Any, time: float) -> Frame:
         """Turns what `pictures` yielded into a frame; called for the pictures that are sampled only."""
 
+    def extent(self, end: float) -> Extent | None:
+        """Returns when the last picture before `end` comes and is over, or None where that is not known."""
+
     def close(self) -> None:
         """Frees what the source holds; may be called twice."""
 
@@ -47,7 +51,8 @@ class Video(Iterator[Frame]):
         name: the path or address, or "frames" for arrays.
         fps: frames yielded per second of video, or None for every frame.
         frames: the most frames yielded, or None for no limit.
-        duration: length of the whole video in seconds, or None where that is not known.
+        duration: length of the whole video in seconds, or None where that is not known. Where a file declares none for
+            its pictures, it is found when it is asked for.
         source_fps: average rate of the source, or None where that is not known.
         incomplete: True once the source turned out to be cut short or damaged; what can be read is yielded.
     """
@@ -63,11 +68,14 @@ class Video(Iterator[Frame]):
         self.name = source.name
         self.fps = fps
         self.frames = frames
-        self.duration = source.duration
         self.source_fps = source.source_fps
         self._source = source
         self._frames = _frames(source, fps, start, end, frames)
         self._closed = False
+
+    @cached_property
+    def duration(self) -> float | None:
+        return self._source.duration
 
     @property
     def incomplete(self) -> bool:
@@ -121,20 +129,20 @@ def _sampled(
     """Samples at `fps`; where that gives more than `most` frames, as many evenly from the first to the last."""
     if most is None:
         return sample(source.pictures(start), fps, start, end)
-    rate = source.source_fps or 0.0
-    stop = min(end, math.inf if source.duration is None else source.duration)
-    if not math.isfinite(stop):
+    extent = source.extent(end)
+    if extent is None:
         raise VideoError(
             f"{source.name} does not say how long it is, so {most} frames cannot be spread over it: give fps"
         )
-    if fps is not None and (stop - start - TOLERANCE) * fps <= most:  # as `sample` counts
+    last, over = extent
+    if fps is not None and (over - start - TOLERANCE) * fps <= most:  # as `sample` counts
         return sample(source.pictures(start), fps, start, end)
     inside = (
         picture
-        for picture in takewhile(lambda picture: picture.time < stop - TOLERANCE, source.pictures(start))
+        for picture in takewhile(lambda picture: picture.time < over - TOLERANCE, source.pictures(start))
         if picture.time >= start - TOLERANCE
     )
-    return spread(inside, most, start, max(start, stop - (1 / rate if rate else 0.0)))
+    return spread(inside, most, start, max(start, last))
 
 
 def open_video(
@@ -153,18 +161,21 @@ def open_video(
     variable rate, is taken again. With `fps=None` every picture is taken once, at its own time.
 
     Args:
-        source: path of a video file; an address (`https://`, `rtsp://`); or pictures: an array
-            `[T, h, w, 3]`, a tensor `[T, 3, h, w]` or `[T, h, w, 3]`, or an iterable, of any length, of what
-            `as_frame` takes.
+        source: path of a video file, or of a pipe such as /dev/stdin, read front to back; an address (`https://`,
+            `rtsp://`, `file:`, `data:`); or pictures: an array `[T, h, w, 3]`, a tensor `[T, 3, h, w]` or
+            `[T, h, w, 3]`, or an iterable, of any length, of what `as_frame` takes.
         fps: frames per second of video, or None for all of them.
         start: seconds into the video at which to begin. Frames keep the times of the whole video.
         end: seconds into the video before which to stop; its end, if not given.
         frames: the most frames. Where `fps` gives more, so many are spread evenly from the first picture to the last,
-            each at its own time; `fps=None` spreads them whatever the rate. The length of the video must be known.
+            each at its own time; `fps=None` spreads them whatever the rate. A file is read through once more for it,
+            without decoding; of a pipe or a camera, the length must be known.
         source_fps: rate at which the pictures of an array or iterable were taken. If not given, they are at
             `fps` already, and each is yielded.
 
-    Files are turned upright by their rotation; pixels are taken as stored where they are not square.
+    Files are turned upright by their rotation; pixels are taken as stored where they are not square. Time stamps are
+    the file's own: one that is wrong is passed over, where they jump for good the time goes on from where it was, and
+    either is said in a warning, as damage is (see `Video.incomplete`).
 
     Raises:
         VideoError: for a source that is missing, empty, no video or without a picture that can be decoded,

@@ -56,8 +56,8 @@ $(TRANSFORMERS_NEXT_VENV)/.done: Makefile pyproject.toml constraints.txt
 	touch $@
 
 bench: setup
-	$(BIN)/python benchmarks/compression.py
-	$(BIN)/python benchmarks/endless.py
+	$(BIN)/python perf/compression.py
+	$(BIN)/python perf/endless.py
 	$(BIN)/infinipot bench needle
 
 clean:

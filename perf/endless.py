@@ -1,7 +1,7 @@
 """Whether process memory stays flat over a stream without end, and what compression costs in it.
 
-    python benchmarks/endless.py
-    python benchmarks/endless.py --patches 40000 --memory 512 --policy infinipot-v:combine=union
+    python perf/endless.py
+    python perf/endless.py --patches 40000 --memory 512 --policy infinipot-v:combine=union
 
 Streams random frames through the embedded model, asking now and then, and prints for every tenth of the stream the
 peak of the process's resident memory, the tokens held and the time a temporal patch takes. The last tenth's peak

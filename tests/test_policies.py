@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -460,6 +461,18 @@ def test_infinipot_v_combines_as_it_says(combine: str, reference: Any, share: fl
     for budget in (15, 27, 37):
         slow = [SLOW_COMBINE[combine](*head, budget, policy) for head in heads]
         assert as_sets(select(policy, tokens, budget)) == slow
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_what_is_unlike_the_usual_is_the_papers(seed: int) -> None:
+    tokens = random_tokens(seed, sizes=MIXED, patches=9)
+    for row, (keys, values) in enumerate(zip(tokens.keys.numpy(), tokens.values.numpy(), strict=True)):
+        unit = keys / np.linalg.norm(keys, axis=-1, keepdims=True)
+        anchor = unit.mean(0)
+        unlike = -(unit @ anchor) / np.linalg.norm(anchor)
+        far = np.linalg.norm(values - values.mean(0), axis=-1)
+        for name, scores in (("keydiff", unlike), ("deviation", far)):
+            assert as_sets(select(name, tokens, 11))[row] == best(scores.tolist(), 11)
 
 
 def test_recent_patches_are_a_share_of_what_is_held_and_at_least_one() -> None:

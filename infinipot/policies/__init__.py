@@ -8,9 +8,11 @@ from infinipot.errors import PolicyError
 from infinipot.policies import options as _options
 from infinipot.policies.base import Policy as Policy
 from infinipot.policies.base import ScoredPolicy as ScoredPolicy
+from infinipot.policies.deviation import Deviation as Deviation
 from infinipot.policies.full import Full as Full
 from infinipot.policies.infinipot_v import InfiniPotV as InfiniPotV
 from infinipot.policies.infinipot_v_reference import InfiniPotVReference as InfiniPotVReference
+from infinipot.policies.keydiff import KeyDiff as KeyDiff
 from infinipot.policies.random import Random as Random
 from infinipot.policies.sliding_window import SlidingWindow as SlidingWindow
 from infinipot.policies.streaming_llm import StreamingLLM as StreamingLLM

@@ -1,6 +1,6 @@
 """Prompts of one model from many threads: whether each is the one that it is alone, and how long threads take.
 
-    python benchmarks/threads.py [--threads 8] [--prompts 10000] [--model embedded]
+    python perf/threads.py [--threads 8] [--prompts 10000] [--model embedded]
 
 Questions are words, letters of several scripts and special tokens spelt out, each asked in one of two ways: as text,
 which cannot end its turn, and as part of a conversation. A thread's share is the time that one thread takes alone for

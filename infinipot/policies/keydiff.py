@@ -1,0 +1,33 @@
+"""KeyDiff: keys that point away from the others. https://arxiv.org/abs/2504.15364"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from infinipot.policies.base import ScoredPolicy
+from infinipot.policies.redundancy import cosine
+from infinipot.policies.usual import usual
+from infinipot.tokens import VideoTokens
+
+
+@dataclass(frozen=True)
+class KeyDiff(ScoredPolicy):
+    """Keeps the tokens whose keys are least like the mean key of what is held (KeyDiff).
+
+    The mean is of keys of length 1. They are compared without their rotary rotation, where the paper compares cached
+    ones: rotated keys of a long video point everywhere. Tokens are scored anew at each compression, against what is
+    held then.
+    """
+
+    name: ClassVar[str] = "keydiff"
+    paper: ClassVar[str] = "KeyDiff, arXiv 2504.15364"
+
+    @property
+    def reads_states(self) -> bool:
+        return True
+
+    def score(self, tokens: VideoTokens) -> Tensor:
+        keys = tokens.keys.float()
+        return -cosine(keys, usual(normalize(keys, dim=-1)).expand_as(keys))

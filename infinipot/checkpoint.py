@@ -18,6 +18,7 @@ from transformers import AutoConfig, AutoProcessor, PreTrainedConfig
 from infinipot import embedded
 from infinipot.errors import ModelError
 from infinipot.models import FAMILIES, Family
+from infinipot.text import check_text
 
 _WORDS = "What is happening?"
 _PICTURE = np.zeros((64, 64, 3), np.uint8)
@@ -185,6 +186,7 @@ class Checkpoint:
 
     def _config(self) -> dict[str, Any]:
         """What its config.json says."""
+        check_text(self.name, "the name of the model", ModelError)  # safetensors opens no other files
         name, folder = self.name, Path(self.source)
         if (name.startswith((".", "/", "~")) or name.count("/") > 1) and not folder.is_dir():
             raise self._error("no such folder")

@@ -25,6 +25,7 @@ from infinipot.models.chat import ANSWER
 from infinipot.policies.base import Policy
 from infinipot.settings import check_settings
 from infinipot.stats import Stats, Stopwatch
+from infinipot.text import check_text
 from infinipot.tokens import Grid
 from infinipot.video import Frame, ImageLike, as_frame
 
@@ -85,6 +86,7 @@ class Stream:
             positions=positions,
             pixels=pixels,
         )
+        check_text(system or "", "the system message")
         self.policy = policy
         self._family = family
         self._fps = fps
@@ -641,6 +643,7 @@ class Stream:
             raise QuestionError(f"a question is a text, not {type(question).__name__}: {question!r}")
         if not question.strip():
             raise QuestionError("the question is empty")
+        check_text(question, "the question", QuestionError)
         chat, family = self._chat, self._family
         if follows_video:
             return family.prompt(chat.before_question, question, chat.after_question, behind=family.placeholder)

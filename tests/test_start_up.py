@@ -6,7 +6,7 @@ import pickle
 import resource
 import subprocess
 import sys
-from importlib.metadata import version
+import tomllib
 from pathlib import Path
 
 import click
@@ -93,9 +93,10 @@ def test_errors_are_one_class_however_they_are_reached() -> None:
 
 
 def test_the_version_stands_in_one_place() -> None:
-    project = (Path(__file__).parents[1] / "pyproject.toml").read_text()
-    assert infinipot.__version__ not in project
-    assert version("infinipot") == infinipot.__version__
+    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())
+    assert project["project"]["dynamic"] == ["version"]
+    place = Path(__file__).parents[1] / project["tool"]["hatch"]["version"]["path"]
+    assert f'__version__ = "{infinipot.__version__}"' in place.read_text()
     assert infinipot.__version__ in python("-m", "infinipot", "--version")
 
 

@@ -1,6 +1,7 @@
 """A stream as its user has it: the cap, asking, failures, many streams on one model, endless video."""
 
 import gc
+import re
 import signal
 import weakref
 from collections.abc import Iterator
@@ -245,7 +246,7 @@ def test_the_prompt_stays_however_many_turns_come_and_go(qwen):
 
 
 @pytest.mark.parametrize("policy", ["infinipot-v", "full"])
-@pytest.mark.parametrize("memory", range(176, 192))  # small enough that every token counts
+@pytest.mark.parametrize("memory", [176, 189])  # small enough that every token counts; every cap: see the stub below
 def test_the_whole_reserve_can_be_used_behind_remembered_turns(qwen, policy, memory):
     family = qwen.family
     with qwen.stream(memory, policy, reserve=56, dialogue=28) as stream:
@@ -567,16 +568,16 @@ def test_another_resolution_starts_another_grid(qwen):
 # Endless streams
 
 
-def test_a_hundred_thousand_patches_stay_in_the_trained_range():
+def test_fifteen_thousand_patches_stay_in_the_trained_range():
     stub = Stub(per_second=2.0)
     image = np.zeros((2, 2, 3), np.uint8)
     with Stream(stub, policies.make("random"), 1024, block=64, reserve=40, dialogue=0) as stream:
-        for second in range(100_000):
+        for second in range(15_000):
             stream.watch(Frame(image, float(second)))
-            if second % 9973 == 0:
+            if second % 1499 == 0:
                 stream.ask("what?", max_new_tokens=8)
         stats = stream.stats()
-        assert stats.rebases > 50
+        assert stats.rebases > 100
         assert stub.highest < stub.positions
         own = slots(stream._memory)
         video = (0, slice(stats.text_tokens, stats.tokens))
@@ -584,6 +585,46 @@ def test_a_hundred_thousand_patches_stay_in_the_trained_range():
         expected = stub.rotated(stub.key(own.values[video][:, 0]), position)
         torch.testing.assert_close(own.keys[video], expected, atol=1e-4, rtol=0)
         assert (position >= 0).all()
+
+
+@pytest.mark.parametrize("captioned", [False, True])
+@pytest.mark.parametrize("policy", ["random", "full"])
+@pytest.mark.parametrize("more", range(16))
+def test_the_whole_reserve_can_be_used_behind_remembered_turns_at_every_cap(policy, more, captioned):
+    """From the smallest cap on, where every token counts: the arithmetic of the reserve, without a network."""
+    stub, reserve, dialogue = Stub(captioned=captioned), 30, 24
+    shares, image = {"reserve": reserve, "dialogue": dialogue}, np.zeros((2, 2, 3), np.uint8)
+
+    def smallest(cap: int) -> int:
+        """The cap that errors lead to."""
+        try:
+            with Stream(stub, policies.make(policy), cap, **shares) as stream:
+                stream.watch(image)
+        except CapError as error:
+            return smallest(int(re.findall(r"\d+", str(error))[-1]))
+        return cap
+
+    cap = smallest(30) + more
+    with Stream(stub, policies.make(policy), cap, **shares) as stream:
+        used = max(len(stream._prompt("what?", follows_video=follows)) for follows in (True, False))
+        turn = dialogue - 2 * len(stream._reopening) - used
+        assert turn > 0
+        for number in range(40):
+            try:
+                stream.watch(image)
+            except CapError:
+                assert policy == "full"
+                break
+            if number % 5 == 3:
+                stream.ask("what?", max_new_tokens=turn, remember=True)
+            stream.ask("what?", max_new_tokens=reserve - used)
+        stream.ask("what?", max_new_tokens=reserve - used)
+        stream.ask("what?", max_new_tokens=turn, remember=True)
+        stream.ask("what?", max_new_tokens=reserve - used)
+        assert stream._memory.dialogue <= dialogue
+        assert stream.stats().peak_tokens <= cap
+        with pytest.raises(CapError, match=f"reserve={reserve + 1}"):
+            stream.ask("what?", max_new_tokens=reserve - used + 1)
 
 
 @settings(max_examples=60)

@@ -12,6 +12,7 @@ from typing import Any, Self
 from infinipot.bench.case import Case
 from infinipot.bench.watch import Record
 from infinipot.errors import InfinipotError
+from infinipot.text import to_json
 
 
 class Journal:
@@ -91,10 +92,10 @@ class Journal:
                 )
 
     def _write(self, *lines: dict[str, Any]) -> None:
-        text = "".join(json.dumps(line, ensure_ascii=False, separators=(",", ":")) + "\n" for line in lines)
+        text = "".join(to_json(line, separators=(",", ":")) + "\n" for line in lines)
         with self.path.open("a", encoding="utf-8") as file:
             if not file.tell():
-                file.write(json.dumps({"header": self.header}, ensure_ascii=False) + "\n")
+                file.write(to_json({"header": self.header}) + "\n")
             file.write(text)
 
 

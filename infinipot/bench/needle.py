@@ -1,6 +1,5 @@
 """A whole benchmark: its plan, what is left to run of it, and the report on what is there."""
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from infinipot.bench.case import Case
 from infinipot.bench.journal import Journal
 from infinipot.bench.plan import Size, make_plan
 from infinipot.bench.results import Row
+from infinipot.text import to_json
 from infinipot.versions import versions
 
 FORMAT = 1  # of the journal; another one for every change of what is asked in a case
@@ -98,7 +98,7 @@ class Needle:
             "sections": results.as_json(rows),
             "pictures": [path.name for path in pictures.draw(rows, self.folder)],
         }
-        (self.folder / "summary.json").write_text(json.dumps(summary, indent=1, ensure_ascii=False) + "\n")
+        (self.folder / "summary.json").write_text(to_json(summary, indent=1) + "\n", encoding="utf-8")
         return summary
 
 

@@ -25,6 +25,10 @@ class Program(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(errors="replace")  # what a model says may not fit the terminal's encoding
+        if isinstance(sys.stdin, io.TextIOWrapper):
+            sys.stdin.reconfigure(
+                errors="surrogateescape"
+            )  # as on the command line: who reads a line says what is wrong
         handler = WarningNotes(logging.WARNING)
         logger = logging.getLogger("infinipot")
         logger.addHandler(handler)

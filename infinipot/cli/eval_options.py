@@ -12,6 +12,7 @@ import infinipot
 from infinipot import InfinipotError
 from infinipot.cli.output import load_quietly
 from infinipot.evaluate import Benchmark, Sampling, find_protocol
+from infinipot.evaluate.benchmarks.annotations import UnusableError, read_text
 from infinipot.evaluate.judge import PROMPT, Judge, key_from
 from infinipot.evaluate.run import Engine
 from infinipot.evaluate.setup import Loading, Setup
@@ -196,7 +197,11 @@ def judge(given: dict[str, Any]) -> Judge | None:
         return None
     if not url.startswith(("http://", "https://")):
         raise click.UsageError(f"--judge-url {url}: give an address that begins with http:// or https://")
-    return Judge(url, model, key_from(variable), prompt.read_text() if prompt else PROMPT)
+    try:
+        said = PROMPT if prompt is None else read_text(prompt)
+    except UnusableError as error:
+        raise click.UsageError(f"--judge-prompt {prompt}: the file {error}") from error
+    return Judge(url, model, key_from(variable), said)
 
 
 def _has_gpus() -> bool:

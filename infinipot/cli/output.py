@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import os
+import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
 import infinipot
+from infinipot.text import to_json
 
 if TYPE_CHECKING:
     from infinipot import Model, Stats, Stream
@@ -58,7 +59,7 @@ class WarningNotes(logging.Handler):
 
 def print_json(record: Any) -> None:
     """One JSON value in one line of stdout."""
-    click.echo(json.dumps(record, ensure_ascii=False))
+    click.echo(to_json(record, encoding=getattr(sys.stdout, "encoding", None) or "utf-8"))
 
 
 def clock(seconds: float) -> str:

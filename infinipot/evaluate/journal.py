@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from infinipot.errors import ResultsError
+from infinipot.text import to_json
 
 try:
     import fcntl
@@ -60,7 +61,7 @@ class Journal:
         Raises:
             ResultsError: it cannot be written, on a disk that is full for one.
         """
-        left = memoryview(json.dumps(record, ensure_ascii=False, allow_nan=False).encode() + b"\n")
+        left = memoryview(to_json(record, allow_nan=False).encode() + b"\n")
         try:
             while left:
                 left = left[self._file.write(left) :]

@@ -1,6 +1,5 @@
 """A report as files: Markdown, JSON and a picture. Knows how things look, nothing of how they were found."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,6 +8,7 @@ from matplotlib.figure import Figure
 
 from infinipot.errors import ResultsError
 from infinipot.evaluate.report import Section, Table, as_json, tables
+from infinipot.text import to_json
 
 _OWN, _PUBLISHED = "tab:blue", "0.6"
 
@@ -22,8 +22,8 @@ def write(sections: Sequence[Section], folder: Path) -> list[Path]:
     paths = [folder / f"report.{ending}" for ending in ("md", "json", "png")]
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        paths[0].write_text("\n".join(markdown(section) for section in sections))
-        paths[1].write_text(json.dumps([as_json(section) for section in sections], indent=2, ensure_ascii=False) + "\n")
+        paths[0].write_text("\n".join(markdown(section) for section in sections), encoding="utf-8", errors="replace")
+        paths[1].write_text(to_json([as_json(section) for section in sections], indent=2) + "\n", encoding="utf-8")
         draw(sections).savefig(paths[2])
     except OSError as error:
         raise ResultsError(f"{folder}: the report cannot be written here: {error.strerror}") from error

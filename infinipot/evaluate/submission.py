@@ -35,7 +35,7 @@ def submit(whole: Whole, path: Path) -> Submission | None:
         what = f"labels are withheld, and shard {', '.join(whole.missing)} is not here"
         return Submission(None, f"{what}: `infinipot eval report` of all shards writes the file for the server")
     try:
-        path.write_text(text)
+        path.write_text(text, encoding="utf-8")
     except OSError as error:
         raise ResultsError(f"{path}: the answers cannot be written here: {error.strerror}") from error
     part = "" if whole.settings["limit"] is None else ", of the first videos alone"

@@ -25,9 +25,6 @@ try:
 except ImportError:  # Windows does not count this way
     resource = None  # type: ignore[assignment]
 
-# What may befall a single video: all else is a fault of the program, and ends the run.
-_VIDEO_FAULTS = (InfinipotError, OSError, MemoryError, torch.OutOfMemoryError)
-
 
 @dataclass(frozen=True, slots=True)
 class Watcher:
@@ -65,7 +62,8 @@ class Watcher:
         """Watches a video once and yields the answers as they come, in the order of their moments.
 
         A question with a moment sees the frames up to it and none behind it. Whatever befalls the video, or a single
-        question, is yielded as `Trouble`, with the questions that are left unasked by it.
+        question, is yielded as `Trouble`, with the questions that are left unasked by it: a file may make a library
+        raise anything, and a run over many videos goes on.
         """
         due = deque(sorted(questions, key=lambda question: float("inf") if question.at is None else question.at))
         begun = time.perf_counter()
@@ -86,7 +84,7 @@ class Watcher:
                     yield self._ask(stream, item, due.popleft(), times)
                 seconds = {"wall": time.perf_counter() - begun, **stream.stats().seconds}
                 yield Watched({name: round(spent, 4) for name, spent in seconds.items()}, _peak(), video.incomplete)
-        except _VIDEO_FAULTS as error:
+        except Exception as error:
             yield Trouble(_in_a_line(error), tuple(question.id for question in due))
         finally:
             _let_go()
@@ -99,12 +97,12 @@ class Watcher:
         if not times:
             return Trouble(f"there is no frame until {question.at:g} s", (question.id,))
         benchmark, protocol = find_benchmark(self.setup.benchmark), find_protocol(self.setup.protocol)
-        prompt = protocol.prompt(benchmark, item, question, times)
         begun = time.perf_counter()
         try:
+            prompt = protocol.prompt(benchmark, item, question, times)
             limit = protocol.max_new_tokens(benchmark, question)
             text = stream.ask(prompt, max_new_tokens=limit, temperature=0)  # measured runs do not draw
-        except _VIDEO_FAULTS as error:
+        except Exception as error:
             needed = error.reserve if isinstance(error, CapError) else None
             what = _in_a_line(error) if needed is None else f"{question.id} and its answer need --reserve {needed}"
             return Trouble(what, (question.id,), needed)
@@ -132,9 +130,13 @@ def _open(item: Item, sampling: Sampling) -> Any:
     return open_video(item.video, fps=sampling.fps, frames=sampling.frames, start=item.start, end=item.end)
 
 
-def _in_a_line(error: BaseException) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
-    return f"out of memory: {text}" if isinstance(error, torch.OutOfMemoryError | MemoryError) else text
+def _in_a_line(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return f"out of memory: {text or type(error).__name__}"
+    if isinstance(error, InfinipotError | OSError) and text:
+        return text
+    return f"{type(error).__name__}: {text}".rstrip(": ")  # raised by a library, and not for a reader
 
 
 def _forget_peak() -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from video_files import encode, gray, indices, times, with_sound
 
-from infinipot.video import open_video
+from infinipot.video import open_video, stamps
 
 DATA = Path(__file__).parent / "data" / "video"
 
@@ -260,3 +260,13 @@ def test_a_length_that_cannot_be_is_not_known(tmp_path, monkeypatch):
     monkeypatch.setattr(source, "_address", source._address.__class__(source.name, str(path)))
     monkeypatch.setattr(source, "_declared", source._declared._replace(length=2.0, begin=0.0))
     assert video.duration is None
+
+
+@pytest.mark.parametrize("missing", [(11,), (11, 21, 31), (7, 8)])
+def test_pictures_without_stamps_make_a_video_no_longer(missing):
+    """Transport streams leave them out now and then: the others say where they belong."""
+    group = [(None if number in missing else number / 10, 0.1) for number in range(40)]
+    whole = [number / 10 for number in range(40) if number not in missing]
+    assert [stamp for stamp, _ in stamps._in_order(group)] == whole
+    assert [stamp for stamp, _ in stamps._in_order([(None, 0.1)] * 5)] == [None] * 5
+    assert [stamp for stamp, _ in stamps._in_order([(0.0, 0.1), (None, 0.1)])] == [0.0, None]

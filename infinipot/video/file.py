@@ -80,6 +80,21 @@ class FileSource:
         It is what the file declares for its pictures; where it declares what all of it lasts, sound and subtitles
         too, a file on this machine is asked when its last picture is over.
         """
+        return self._declared_duration()
+
+    def extent(self, end: float) -> Extent | None:
+        """Returns when the last picture before `end` seconds comes and is over, or None where that is not known.
+
+        Reads through all packets, if they are here or on a server of files; of others, what the file declares.
+        """
+        if self.duration is None:
+            return None
+        if (self._address.stored or self._address.served) and (found := self._extent(end)):
+            return found
+        over = min(end, self.duration)
+        return Extent(over - 1 / (self.source_fps or _DEFAULT_RATE), over)
+
+    def _declared_duration(self) -> float | None:
         declared = self._declared
         if not declared.own and self._address.stored:
             near = None if declared.length is None else declared.begin + declared.length
@@ -89,19 +104,6 @@ class FileSource:
             return declared.length
         length = declared.length - (self._origin - declared.begin)
         return length if length > 0 else None
-
-    def extent(self, end: float) -> Extent | None:
-        """Returns when the last picture before `end` seconds comes and is over, or None where that is not known.
-
-        Reads through all packets, if they are here or on a server of files; of others, what the file declares.
-        """
-        readable = self._address.stored or (self._address.served and self._declared.length is not None)
-        if readable and (found := self._extent(end)):
-            return found
-        if self.duration is None:
-            return None
-        over = min(end, self.duration)
-        return Extent(over - 1 / (self.source_fps or _DEFAULT_RATE), over)
 
     def _extent(self, end: float, near: float | None = None) -> Extent | None:
         """Returns what the packets say, from where on `stamps_of` tells; None where the file is not there any more."""

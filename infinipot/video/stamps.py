@@ -6,7 +6,6 @@ where the pictures begin later; guessed from a bit rate. What the packets say is
 
 from collections.abc import Generator, Iterator
 from contextlib import suppress
-from math import inf
 
 from av import time_base
 from av.container import InputContainer
@@ -58,5 +57,11 @@ def _packets(container: InputContainer, stream: VideoStream) -> Iterator[Packet]
 
 
 def _in_order(group: list[tuple[float | None, float]]) -> list[tuple[float | None, float]]:
-    """Sorts pictures by their stamps; those without come behind the others."""
-    return sorted(group, key=lambda picture: inf if picture[0] is None else picture[0])
+    """Sorts pictures by their stamps. Those without lie in the gaps between, or behind where there are none so wide."""
+    stamped = sorted((picture for picture in group if picture[0] is not None), key=lambda picture: picture[0] or 0.0)
+    missing = [picture for picture in group if picture[0] is None]
+    if stamped and missing and missing[0][1]:
+        first, last = (stamp or 0.0 for stamp, _ in (stamped[0], stamped[-1]))
+        if round((last - first) / missing[0][1]) + 1 >= len(group):
+            return stamped
+    return stamped + missing

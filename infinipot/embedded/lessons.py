@@ -49,16 +49,16 @@ def lesson(tokenizer: PreTrainedTokenizerBase, seed: int, patches: int) -> tuple
     events = int(rng.integers(0, few + 1) if rng.random() < 0.85 else rng.integers(few, most_events + 1))
     cast = "odd" if events > 2 and rng.random() < ODD_SHARE else None
     clip = Clip(seed, 2 * (whole + 2) / fps, fps, events, str(rng.choice(BACKGROUNDS)), cast)
-    moments = _without_stillness(clip, [(2 * k / fps, (2 * k + 1) / fps) for k in range(whole)], patches, rng)
+    moments = without_stillness(clip, [(2 * k / fps, (2 * k + 1) / fps) for k in range(whole)], patches, rng)
     if rng.random() < 0.15:
         moments[-1] = (moments[-1][0], moments[-1][0])
-    stops = {len(moments) - 1, *_stops(clip, moments, rng)}
+    asked = {len(moments) - 1, *stops(clip, moments, rng)}
     sequence = Sequence(tokenizer)
     sequence.open_video()
     span = 0
     for k, (start, at) in enumerate(moments):
         sequence.patch(start - moments[span][0])
-        if k not in stops:
+        if k not in asked:
             continue
         _ask(sequence, clip, at, rng)
         if k < len(moments) - 1 and rng.random() < 0.4:
@@ -89,7 +89,7 @@ def exam(
     return sequence, see(clip, moments), questions
 
 
-def _without_stillness(clip: Clip, moments: list[Moment], patches: int, rng: np.random.Generator) -> list[Moment]:
+def without_stillness(clip: Clip, moments: list[Moment], patches: int, rng: np.random.Generator) -> list[Moment]:
     """Leaves out runs of patches without an event until `patches` are left; the first and the last patch stay."""
     free = [k for k, pair in enumerate(moments) if not any(map(clip.visible, pair)) and 0 < k < len(moments) - 1]
     run = int(rng.choice([1, 4, 16]))
@@ -98,7 +98,7 @@ def _without_stillness(clip: Clip, moments: list[Moment], patches: int, rng: np.
     return [moment for k, moment in enumerate(moments) if k not in set(left_out)]
 
 
-def _stops(clip: Clip, moments: list[Moment], rng: np.random.Generator) -> list[int]:
+def stops(clip: Clip, moments: list[Moment], rng: np.random.Generator) -> list[int]:
     """Patches after which to ask, one in 24; half of them while a shape is there or has just gone."""
     count = max(1, len(moments) // 24)
     busy = [k for k, pair in enumerate(moments) if any(map(clip.visible, pair))] or [0]

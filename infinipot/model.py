@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from transformers import AutoConfig, AutoProcessor, PreTrainedConfig
 from transformers.distributed.configuration_utils import DistributedConfig
 
-from infinipot import embedded, policies
+from infinipot import policies, shipped
 from infinipot.errors import ModelError
 from infinipot.models import FAMILIES, Family
 from infinipot.policies import Policy
@@ -127,7 +127,8 @@ def load(
     """Loads a checkpoint with its processor, through transformers' own `from_pretrained`.
 
     Args:
-        model: a hub id, a folder, or "embedded" for the small model that ships with the package.
+        model: a hub id, a folder, or a name: "embedded" for the small model that ships with the package, "witness"
+            for the one with a pretrained decoder, which is put together when it is first asked for.
         dtype: of the weights; "auto" takes the checkpoint's.
         device: "auto" takes the accelerator if there is one.
         device_map: spreads the layers over devices (accelerate); overrides `device`.
@@ -146,7 +147,7 @@ def load(
     ):
         raise ModelError(f"dtype={dtype!r}: give 'auto', or a type such as 'bfloat16', 'float16' or 'float32'")
     name = str(Path(model).expanduser()) if str(model).startswith("~") else str(model)
-    source = str(embedded.path()) if name == "embedded" else name
+    source = shipped.folder_of(name)
     pinned = {"revision": revision} if revision else {}
     family = _family_of(name, source, pinned)
     options: dict[str, Any] = dict(pinned)
@@ -211,7 +212,8 @@ def _family_of(name: str, source: str, pinned: dict[str, str]) -> type[Family]:
 
 def _why_not_there(name: str, error: Exception) -> str:
     """What is the matter with a name that is no folder's, and of which nothing was found on the hub."""
-    hint = '; did you mean "embedded"?' if difflib.get_close_matches(name.lower(), ["embedded"]) else ""
+    near = difflib.get_close_matches(name.lower(), shipped.NAMES, n=1)
+    hint = f'; did you mean "{near[0]}"?' if near else ""
     if isinstance(error.__cause__, LocalEntryNotFoundError):  # also where looking things up is turned off
         return f"no folder has this name, the cache does not hold it, and the hub cannot be asked for it{hint}"
     return f"no folder has this name, and on the hub there is no such checkpoint: {_first_line(error)}{hint}"

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
-from infinipot.embedded.checkpoint import MAX_POSITION, TOKENS_PER_SECOND
-from infinipot.embedded.pixels import IGNORE, Pixels, see
+from infinipot.embedded.checkpoint import MAX_POSITION, SYSTEM, TOKENS_PER_SECOND
+from infinipot.embedded.pixels import CELL, IGNORE, Pixels, see
 from infinipot.embedded.scenery import BACKGROUNDS
 from infinipot.embedded.sequence import LATEST, NAMED, TOLD, Look, Sequence
 from infinipot.embedded.world import KINDS, NUMBERS, Clip, Event, Question
@@ -74,11 +74,14 @@ def lesson(tokenizer: PreTrainedTokenizerBase, seed: int, patches: int) -> tuple
 
 
 def exam(
-    tokenizer: PreTrainedTokenizerBase, clip: Clip, patches: int, rng: np.random.Generator
+    tokenizer: PreTrainedTokenizerBase, clip: Clip, patches: int, rng: np.random.Generator, system: str = SYSTEM
 ) -> tuple[Sequence, Pixels, list[Question]]:
-    """The first `patches` temporal patches of a clip, then a question of every kind, each as if asked alone."""
+    """The first `patches` temporal patches of a clip, then a question of every kind, each as if asked alone.
+
+    `system` is the message that the chat template puts first.
+    """
     moments = [(2 * k / clip.fps, (2 * k + 1) / clip.fps) for k in range(patches)]
-    sequence = Sequence(tokenizer)
+    sequence = Sequence(tokenizer, side=clip.size // CELL, system=system)
     sequence.open_video()
     for start, _ in moments:
         sequence.patch(start)

@@ -25,6 +25,19 @@ _OF_A_LAYER = {
 }
 
 
+def require_reader() -> Any:
+    """The package that reads GGUF files.
+
+    Raises:
+        ModelError: it is not installed.
+    """
+    try:
+        import gguf
+    except ImportError as error:
+        raise ModelError("the witness's decoder is a GGUF file: pip install 'infinipot[witness]' to read it") from error
+    return gguf
+
+
 class Gguf:
     """An open GGUF file of a Llama decoder.
 
@@ -33,12 +46,7 @@ class Gguf:
     """
 
     def __init__(self, path: Path) -> None:
-        try:
-            import gguf
-        except ImportError as error:
-            raise ModelError(
-                f"to read {path.name} the package gguf is needed: pip install 'infinipot[witness]'"
-            ) from error
+        gguf = require_reader()
         self._dequantize = gguf.quants.dequantize
         try:
             self._reader = gguf.GGUFReader(path)

@@ -21,7 +21,8 @@ CURRICULUM = (
     (0.7, (0.05, 0.15, 0.4, 0.3, 0.1)),
     (1.0, (0.0, 0.1, 0.3, 0.3, 0.3)),
 )
-VISION_CLIPS, VISION_PATCHES = 48, 8  # a step, while the vision tower learns alone
+VISION_CLIPS, VISION_PATCHES = 24, 8  # a step, while the vision tower learns alone
+CALM_SHARE = 0.3  # of that, at first, with shapes before still backgrounds
 FORGETFUL_SHARE = 0.6  # of clips in the stage in which visual tokens are hidden
 ROUND = 64  # sequences are padded to multiples of this
 
@@ -100,7 +101,8 @@ class Lessons:
         rng = np.random.default_rng((self._seed, step))
         first = FIRST_TRAINING_SEED + 100 * step
         if stage == "vision":
-            return _seen([glimpses(first + i, VISION_PATCHES) for i in range(self._count(VISION_CLIPS))])
+            clips, calm = self._count(VISION_CLIPS), progress < CALM_SHARE
+            return _seen([glimpses(first + i, VISION_PATCHES, calm=calm) for i in range(clips)])
         shares = CURRICULUM[-1][1] if stage == "hidden" else next(s for until, s in CURRICULUM if progress <= until)
         patches = int(rng.choice(LENGTHS, p=shares))
         return self.batch(patches, first, FORGETFUL_SHARE if stage == "hidden" else 0.0)

@@ -75,15 +75,19 @@ def _of_events(clip: GrownClip, names: tuple[str, ...], attribute: str) -> np.nd
     return np.array([names.index(getattr(event, attribute)) for event in clip.events] + [0])
 
 
-def glimpses(seed: int, patches: int) -> Seen:
-    """Every other of `2 * patches` temporal patches of a clip with as many events as it has room for."""
+def glimpses(seed: int, patches: int, *, calm: bool) -> Seen:
+    """Every other of `2 * patches` temporal patches of a clip with as many events as it has room for.
+
+    A `calm` clip has a still background and no crowd.
+    """
     rng = np.random.default_rng((seed, 1))
     clip = GrownClip(
         seed,
         4 * patches / FASTEST,
         FASTEST,
         4 * patches // 5,
-        str(rng.choice(BACKGROUNDS)),
+        "still" if calm else str(rng.choice(BACKGROUNDS)),
+        crowd=0 if calm else None,
         together=bool(rng.random() < TOGETHER_SHARE),
         size=SIZE,
     )

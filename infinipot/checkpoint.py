@@ -15,7 +15,7 @@ from huggingface_hub.errors import LocalEntryNotFoundError
 from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig, AutoProcessor, PreTrainedConfig
 
-from infinipot import embedded
+from infinipot import shipped
 from infinipot.errors import ModelError
 from infinipot.models import FAMILIES, Family
 from infinipot.text import check_text
@@ -33,7 +33,7 @@ class Checkpoint:
     """Where a model's files are.
 
     Attributes:
-        name: the id or folder, for people; "embedded" for the small model that ships with the package.
+        name: the id or folder, for people, or the name of a model that comes with the project.
         revision: of a hub checkpoint.
     """
 
@@ -43,7 +43,7 @@ class Checkpoint:
     @property
     def source(self) -> str:
         """What transformers loads from."""
-        return str(embedded.path()) if self.name == "embedded" else self.name
+        return shipped.folder_of(self.name)
 
     @property
     def pinned(self) -> dict[str, str]:
@@ -207,7 +207,8 @@ class Checkpoint:
         try:
             return dict(PreTrainedConfig.get_config_dict(self.source, **self.pinned)[0])
         except Exception as error:
-            hint = '; did you mean "embedded"?' if difflib.get_close_matches(self.name.lower(), ["embedded"]) else ""
+            near = difflib.get_close_matches(self.name.lower(), shipped.NAMES, n=1)
+            hint = f'; did you mean "{near[0]}"?' if near else ""
             why = f"on the hub there is no such checkpoint: {in_a_line(error)}"
             if isinstance(error.__cause__, LocalEntryNotFoundError):  # also where looking things up is turned off
                 why = "the cache does not hold it, and the hub cannot be asked for it"

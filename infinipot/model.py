@@ -126,7 +126,8 @@ def load(
     """Loads a checkpoint with its processor, through transformers' own `from_pretrained`.
 
     Args:
-        model: a hub id, a folder, or "embedded" for the small model that ships with the package.
+        model: a hub id, a folder, or a name: "embedded" for the small model that ships with the package, "witness"
+            for the one with a pretrained decoder, which is put together when it is first asked for.
         dtype: of the weights; "auto" takes the checkpoint's.
         device: "auto" takes the accelerator if there is one.
         device_map: spreads the layers over devices (accelerate); overrides `device`.

@@ -15,7 +15,7 @@ from infinipot.bench.case import CELLS, Case, Holder, Scene
 from infinipot.bench.machine import peak_resident, resident
 from infinipot.bench.plan import DEFAULT, FPS, LONG_EVENTS, LONG_FPS, LONG_KEPT, Size
 from infinipot.bench.run import quieten
-from infinipot.bench.watch import LONGEST_ANSWER, make_clip, options
+from infinipot.bench.watch import LONGEST_ANSWER, frame_size, make_clip, options
 from infinipot.errors import InfinipotError
 
 FRAMES = 768  # the paper's number
@@ -84,7 +84,7 @@ def measure_here(model: str, case: Case) -> dict[str, Any]:
     loaded = infinipot.load(model)
     _warm_up(loaded)
     scene, history, watching = case.scene, [], 0.0
-    clip = make_clip(scene)
+    clip = make_clip(scene, size=frame_size(loaded))
     idle = resident()
     with loaded.stream(**options(loaded, case.holder, scene)) as stream:
         for number, frame in enumerate(clip):
@@ -119,7 +119,7 @@ def _warm_up(model: infinipot.Model) -> None:
     """The first forward passes of a process pay for what all others find ready."""
     scene = Scene(0, 32.0, 2.0, 3, "still", "varied")
     with model.stream(**options(model, Holder(DEFAULT, 128, 3), scene)) as stream:
-        for frame in make_clip(scene):
+        for frame in make_clip(scene, size=frame_size(model)):
             stream.watch(frame)
         stream.ask(QUESTION, max_new_tokens=LONGEST_ANSWER)
 

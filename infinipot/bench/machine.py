@@ -10,10 +10,10 @@ from pathlib import Path
 import psutil
 
 import infinipot
-from infinipot import embedded
+from infinipot import shipped
 
 # Folders that change no answer, but for some files in them.
-_ASIDE = ("cli/", "bench/", "embedded/")
+_ASIDE = ("cli/", "bench/", "embedded/", "witness/")
 _YET = ("bench/watch.py", "embedded/world.py", "embedded/scenery.py", "embedded/drawing.py", "embedded/facts.py")
 
 
@@ -54,7 +54,7 @@ def digest(path: Path) -> str:
 
 def digest_of_model(model: str) -> str:
     """Twelve digits that stand for a model: its weights if it is a folder, else its name."""
-    folder = embedded.path() if model == "embedded" else Path(model).expanduser()
+    folder = Path(shipped.folder_of(model)).expanduser()
     weights = sorted(folder.glob("*.safetensors")) if folder.is_dir() else []
     return "+".join(map(digest, weights)) or model
 

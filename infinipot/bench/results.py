@@ -81,7 +81,8 @@ class _Answers:
             self.of[record.case.holder] += [(record.case.scene.seed, answer.correct) for answer in counted]
             self.chances += [answer.chance for answer in counted]
             self.caps[record.case.holder] = record.cap
-            self.kept[record.case.holder] = record.case.holder.kept or record.case.scene.patches * CELLS
+            kept = record.case.holder.kept or record.case.scene.patches * CELLS
+            self.kept[record.case.holder] = kept * record.cells // CELLS
 
     def row(self, holder: Holder, **named: Any) -> Row | None:
         """How a memory did, and how it compares with the default policy in as many tokens and with the full cache."""

@@ -72,7 +72,8 @@ def quieten() -> None:
 
 def _prepare(model: str, footage: str | None) -> None:
     torch.set_num_threads(1)
-    _IDLE.update(model=infinipot.load(model), footage=Footage(footage) if footage else None)
+    loaded = infinipot.load(model)
+    _IDLE.update(model=loaded, footage=Footage(footage, size=watch.frame_size(loaded)) if footage else None)
 
 
 def _run(cases: Sequence[Case]) -> list[Record]:

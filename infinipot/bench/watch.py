@@ -3,6 +3,7 @@
 Streams share nothing but the model, so a memory answers as it does alone. Knows nothing of files or tables.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
@@ -14,6 +15,7 @@ import numpy as np
 from infinipot import CapError, Model, PolicyError, Stream
 from infinipot.bench.case import CELLS, Case, Holder, Scene
 from infinipot.bench.machine import resident
+from infinipot.embedded.facts import SIZE
 from infinipot.embedded.scenery import Footage
 from infinipot.embedded.world import Clip, Question
 
@@ -55,6 +57,7 @@ class Record:
         case: the case.
         answers: in the order asked.
         cap: |M|, tokens; stats: of the stream at the end, see `infinipot.Stats`.
+        cells: tokens of a temporal patch.
         history: along a scene with samples: seconds of video, tokens held, tokens that a full cache would hold, and
             bytes of process memory, those of the streams beside included.
         error: why the case cannot be run at all; then there is nothing else.
@@ -66,6 +69,7 @@ class Record:
     stats: dict[str, Any] = field(default_factory=dict)
     history: tuple[tuple[float, int, int, int], ...] = ()
     error: str = ""
+    cells: int = CELLS
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON; answers and history as lists, in the order of their attributes."""
@@ -82,6 +86,7 @@ class Record:
             given["stats"],
             tuple(tuple(sample) for sample in given["history"]),
             given["error"],
+            given.get("cells", CELLS),
         )
 
 
@@ -96,7 +101,7 @@ def run(model: Model, cases: Sequence[Case], footage: Footage | None = None) -> 
         A record of each case; of one that the engine refuses, such as for a cap that is too small, the reason.
     """
     scene = cases[0].scene
-    clip = make_clip(scene, footage)
+    clip = make_clip(scene, footage, frame_size(model))
     asked = questions(clip, scene)
     with ExitStack() as opened:
         seats = [_Seat(model, case.holder, scene, sorted(asked), opened) for case in cases]
@@ -113,14 +118,24 @@ def run(model: Model, cases: Sequence[Case], footage: Footage | None = None) -> 
         return [seat.record(case) for seat, case in zip(seats, cases, strict=True)]
 
 
-def make_clip(scene: Scene, footage: Footage | None = None) -> Clip:
-    """The clip of a scene; on footage each starts at a moment of its own."""
+def frame_size(model: Model) -> int:
+    """Pixels on each side of the frames that the model was trained on: the smallest that its processor leaves alone."""
+    return math.isqrt(model.family.processor.video_processor.size["shortest_edge"])
+
+
+def cells_of(model: Model) -> int:
+    """Tokens of a temporal patch of such frames."""
+    return CELLS * frame_size(model) ** 2 // SIZE**2
+
+
+def make_clip(scene: Scene, footage: Footage | None = None, size: int = SIZE) -> Clip:
+    """The clip of a scene in frames of `size` pixels; on footage each starts at a moment of its own."""
     behind: Any = scene.kind
     if scene.kind == "footage":
         if footage is None:
             raise ValueError("a scene on footage needs the footage")
         behind = footage.beginning_at(np.random.default_rng((scene.seed, 3)).uniform(0, FOOTAGE_SECONDS))
-    return Clip(scene.seed, scene.seconds, scene.fps, scene.events, behind, scene.cast, scene.crowd)
+    return Clip(scene.seed, scene.seconds, scene.fps, scene.events, behind, scene.cast, scene.crowd, size)
 
 
 def questions(clip: Clip, scene: Scene) -> dict[float, list[Question]]:
@@ -149,12 +164,17 @@ def moments(clip: Clip, count: int, rng: np.random.Generator) -> list[float]:
 
 
 def options(model: Model, holder: Holder, scene: Scene) -> dict[str, Any]:
-    """The arguments of `Model.stream`: the cap is what prompt, dialogue and reserve take, and |C|, and a block."""
+    """The arguments of `Model.stream`: the cap is what prompt, dialogue and reserve take, and |C|, and a block.
+
+    A holder counts in tokens of the embedded model. One that sees more of them in a frame has as many times the room, so
+    that the share of its full cache is the same.
+    """
     chat = model.family.chat(None)
     overhead = sum(len(model.family.tokenize(text)) for text in (chat.opening, chat.reopening)) + RESERVE
-    room = holder.room if holder.kept else scene.patches * CELLS
+    cells = cells_of(model)
+    room = (holder.room if holder.kept else scene.patches * CELLS) * cells // CELLS
     # Whatever rounding does, a compression leaves |C| tokens of the room.
-    keep = {"keep": (holder.kept + 0.5) / room} if holder.kept else {}
+    keep = {"keep": (holder.kept * cells // CELLS + 0.5) / room} if holder.kept else {}
     return {
         "memory": overhead + holder.dialogue + room,
         "policy": holder.policy,
@@ -172,6 +192,7 @@ class _Seat:
 
     def __init__(self, model: Model, holder: Holder, scene: Scene, due: list[float], opened: ExitStack) -> None:
         self._remember = holder.turns == "remembered"
+        self._cells = cells_of(model)
         self._answers: list[Answer] = []
         self._history: list[tuple[float, int, int, int]] = []
         self._error = ""
@@ -217,4 +238,5 @@ class _Seat:
     def record(self, case: Case) -> Record:
         if self._error:
             return Record(case, error=self._error)
-        return Record(case, tuple(self._answers), self._stats["cap"], self._stats, tuple(self._history))
+        history = tuple(self._history)
+        return Record(case, tuple(self._answers), self._stats["cap"], self._stats, history, cells=self._cells)

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 import torch
 
-from infinipot.embedded.checkpoint import CELLS
 from infinipot.embedded.pixels import IGNORE, Pixels, join
 from infinipot.embedded.sequence import AGAIN, BEFORE, CHANGE, HERE, TALLY, Sequence
 
@@ -55,7 +54,7 @@ def collate(sequences: list[Sequence], pixels: list[Pixels]) -> Batch:
         answers[i, :length] = torch.where(own == IGNORE, own, own + len(kinds))
         kinds += sequence.kinds
         until[i, list(sequence.forgotten)] = torch.tensor(list(sequence.forgotten.values()), dtype=torch.long)
-        cells = torch.tensor(sequence.cells(), dtype=torch.long).view(-1, CELLS**2)  # [T, cells]
+        cells = torch.tensor(sequence.cells(), dtype=torch.long).view(-1, sequence.side**2)  # [T, cells]
         shown = torch.full((n,), IGNORE)
         shown[cells.flatten()] = pixels[i].events
         for token, look in sequence.looks:

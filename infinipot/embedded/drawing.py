@@ -4,18 +4,23 @@ import numpy as np
 
 from infinipot.embedded.facts import SIZE
 
-OUTLINE = 1.5  # pixels of dark rim round a shape
-
-_Y, _X = np.mgrid[0:SIZE, 0:SIZE].astype(np.float32) + 0.5
+OUTLINE = 1.5  # units of dark rim round a shape
 
 
-def coverage(shape: str, x: float, y: float, radius: float) -> np.ndarray:
-    """How much of each pixel a shape with its centre at `x`, `y` covers: `[SIZE, SIZE]` float32 in 0..1.
+def coverage(shape: str, x: float, y: float, radius: float, size: int = SIZE) -> np.ndarray:
+    """How much of each pixel a shape covers: `[size, size]` float32 in 0..1.
+
+    Args:
+        shape: its name.
+        x, y, radius: its centre and about half its width in units, of which a frame has SIZE on each side.
+        size: pixels on each side of the frame.
 
     Raises:
         ValueError: there is no such shape.
     """
-    dx, dy = _X - np.float32(x), _Y - np.float32(y)
+    pixels = np.float32(size / SIZE)  # of a unit
+    at = (np.arange(size, dtype=np.float32) + np.float32(0.5)) / pixels
+    dx, dy = at[None, :] - np.float32(x), at[:, None] - np.float32(y)
     ax, ay, r = np.abs(dx), np.abs(dy), np.float32(radius)
     match shape:  # signed distance to the outline, in pixels; negative inside
         case "circle":
@@ -32,4 +37,4 @@ def coverage(shape: str, x: float, y: float, radius: float) -> np.ndarray:
             distance = np.abs(np.hypot(dx, dy) - 0.78 * r) - 0.22 * r
         case _:
             raise ValueError(f"no such shape: {shape!r}")
-    return (0.5 - distance).clip(0, 1)
+    return (0.5 - distance * pixels).clip(0, 1)

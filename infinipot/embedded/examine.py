@@ -1,6 +1,7 @@
-"""Examines a checkpoint of the embedded model on clips that it was never trained on, the whole video in view.
+"""Examines a model that knows the synthetic world on clips that it was never trained on, the whole video in view.
 
 python -m infinipot.embedded.examine                     # the packaged checkpoint
+python -m infinipot.embedded.examine witness
 python -m infinipot.embedded.examine DIR --clips 50 --video street.mp4 --json
 """
 
@@ -9,12 +10,13 @@ import json
 from collections import Counter, defaultdict
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from transformers import AutoModelForImageTextToText, AutoTokenizer
+from transformers import AutoModelForImageTextToText, AutoProcessor
 
-from infinipot.embedded import path
+from infinipot import shipped
 from infinipot.embedded.batch import collate
 from infinipot.embedded.facts import BACKGROUNDS, HELD_OUT_SEEDS
 from infinipot.embedded.forward import Counts, add, answer, look, tally
@@ -47,32 +49,37 @@ Scores = dict[str, Score]  # kind, or "all"
 
 @torch.no_grad()
 def examine(
-    folder: Path, clips: int, backgrounds: dict[str, str | Footage], seeds: range = HELD_OUT_SEEDS
+    folder: Path, clips: int, backgrounds: dict[str, str | Path], seeds: range = HELD_OUT_SEEDS
 ) -> dict[str, Scores]:
     """Asks a checkpoint one question of every kind on `clips` clips of each of LENGTHS before each background.
 
     Args:
         folder: the checkpoint.
         clips: of each length and background.
-        backgrounds: a name for each background of `Clip`.
+        backgrounds: a name for each background of `Clip`, or for a video file.
         seeds: of the clips.
 
     Returns:
         scores by name of the background, then by kind.
     """
     model = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32).eval()
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+    processor = AutoProcessor.from_pretrained(folder)
+    size, system = shipped.frame_size(folder), system_message(processor)
     unused = iter(seeds)
     scores = {}
-    for name, background in backgrounds.items():
+    for name, given in backgrounds.items():
+        background = given if isinstance(given, str) else Footage(given, size=size)
         counts: list[Counts] = []
         asked: dict[str, list[Question]] = defaultdict(list)
         for patches, fps in LENGTHS:
             for start in range(0, clips, CLIPS_AT_ONCE):
                 own = [next(unused) for _ in range(min(CLIPS_AT_ONCE, clips - start))]
-                exams = [exam(tokenizer, _clip(seed, patches, fps, background), patches, _draw(seed)) for seed in own]
+                exams = [
+                    exam(processor.tokenizer, _clip(seed, patches, fps, background, size), patches, _draw(seed), system)
+                    for seed in own
+                ]
                 batch = collate([sequence for sequence, _, _ in exams], [pixels for _, pixels, _ in exams])
-                logits, targets, _ = answer(model, batch, look(model, batch.pixels))
+                logits, targets, _ = answer(model, batch, look(model, batch.pixels, size))
                 counts.append(tally(logits, targets, batch))
                 for question in (question for _, _, questions in exams for question in questions):
                     asked[question.kind].append(question)
@@ -80,10 +87,16 @@ def examine(
     return scores
 
 
-def _clip(seed: int, patches: int, fps: float, background: str | Footage) -> Clip:
+def system_message(processor: Any) -> str:
+    """The message that the processor's chat template puts first."""
+    begun = processor.apply_chat_template([{"role": "user", "content": "x"}], tokenize=False)
+    return str(begun).removeprefix("<|im_start|>system\n").partition("<|im_end|>")[0]
+
+
+def _clip(seed: int, patches: int, fps: float, background: str | Footage, size: int) -> Clip:
     """A clip that goes on two patches longer than it is watched, so that watching may end within an event."""
     shown = background if isinstance(background, str) else background.beginning_at(seed)
-    return Clip(seed, 2 * (patches + 2) / fps, fps, background=shown)
+    return Clip(seed, 2 * (patches + 2) / fps, fps, background=shown, size=size)
 
 
 def _draw(seed: int) -> np.random.Generator:
@@ -106,15 +119,17 @@ def _guess(questions: list[Question]) -> float:
 def main() -> None:
     """The command line; see the module's docstring."""
     parser = argparse.ArgumentParser(description="Examine a checkpoint of the embedded model.")
-    parser.add_argument("folder", type=Path, nargs="?", default=path(), help="default: the packaged one")
+    parser.add_argument("model", nargs="?", default="embedded", help="a folder, or a name of a model that ships")
     parser.add_argument("--clips", type=int, default=30, help=f"of each of {len(LENGTHS)} lengths and background")
     parser.add_argument("--video", type=Path, action="append", default=[], help="a video file as one more background")
     parser.add_argument("--first-seed", type=int, default=HELD_OUT_SEEDS.start)
     parser.add_argument("--json", action="store_true", help="print JSON")
     args = parser.parse_args()
-    backgrounds: dict[str, str | Footage] = {name: name for name in BACKGROUNDS}
-    backgrounds |= {video.name: Footage(video) for video in args.video}
-    scores = examine(args.folder, args.clips, backgrounds, range(args.first_seed, HELD_OUT_SEEDS.stop))
+    backgrounds: dict[str, str | Path] = {name: name for name in BACKGROUNDS}
+    backgrounds |= {video.name: video for video in args.video}
+    scores = examine(
+        Path(shipped.folder_of(args.model)), args.clips, backgrounds, range(args.first_seed, HELD_OUT_SEEDS.stop)
+    )
     if args.json:
         named = {name: {kind: asdict(score) for kind, score in each.items()} for name, each in scores.items()}
         print(json.dumps(named, indent=2))

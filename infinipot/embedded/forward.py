@@ -15,9 +15,9 @@ CHUNK = 128  # queries at once
 Counts = dict[str, tuple[int, int]]  # kind: right, asked
 
 
-def look(model: Qwen2_5_VLForConditionalGeneration, pixels: Pixels) -> torch.Tensor:
-    """The visual tokens of the clips, one behind the other: `[T * 16, hidden]`."""
-    side = SIZE // PATCH
+def look(model: Qwen2_5_VLForConditionalGeneration, pixels: Pixels, size: int = SIZE) -> torch.Tensor:
+    """The visual tokens of the clips with frames of `size` pixels, one behind the other: `[T * C, hidden]`."""
+    side = size // PATCH
     grid = torch.tensor([[len(pixels.patches) // side**2, side, side]])
     return model.model.visual(pixels.patches, grid_thw=grid).pooler_output
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
-from infinipot.embedded.checkpoint import MAX_POSITION, TOKENS_PER_SECOND
+from infinipot.embedded.checkpoint import MAX_POSITION, SYSTEM, TOKENS_PER_SECOND
 from infinipot.embedded.facts import BACKGROUNDS
-from infinipot.embedded.pixels import IGNORE, Pixels, see
+from infinipot.embedded.pixels import CELL, IGNORE, Pixels, see
 from infinipot.embedded.sequence import LATEST, NAMED, TOLD, Look, Sequence
 from infinipot.embedded.world import KINDS, NUMBERS, Clip, Event, Question
 
@@ -49,16 +49,16 @@ def lesson(tokenizer: PreTrainedTokenizerBase, seed: int, patches: int) -> tuple
     events = int(rng.integers(0, few + 1) if rng.random() < 0.85 else rng.integers(few, most_events + 1))
     cast = "odd" if events > 2 and rng.random() < ODD_SHARE else None
     clip = Clip(seed, 2 * (whole + 2) / fps, fps, events, str(rng.choice(BACKGROUNDS)), cast)
-    moments = _without_stillness(clip, [(2 * k / fps, (2 * k + 1) / fps) for k in range(whole)], patches, rng)
+    moments = without_stillness(clip, [(2 * k / fps, (2 * k + 1) / fps) for k in range(whole)], patches, rng)
     if rng.random() < 0.15:
         moments[-1] = (moments[-1][0], moments[-1][0])
-    stops = {len(moments) - 1, *_stops(clip, moments, rng)}
+    asked = {len(moments) - 1, *stops(clip, moments, rng)}
     sequence = Sequence(tokenizer)
     sequence.open_video()
     span = 0
     for k, (start, at) in enumerate(moments):
         sequence.patch(start - moments[span][0])
-        if k not in stops:
+        if k not in asked:
             continue
         _ask(sequence, clip, at, rng)
         if k < len(moments) - 1 and rng.random() < 0.4:
@@ -74,11 +74,14 @@ def lesson(tokenizer: PreTrainedTokenizerBase, seed: int, patches: int) -> tuple
 
 
 def exam(
-    tokenizer: PreTrainedTokenizerBase, clip: Clip, patches: int, rng: np.random.Generator
+    tokenizer: PreTrainedTokenizerBase, clip: Clip, patches: int, rng: np.random.Generator, system: str = SYSTEM
 ) -> tuple[Sequence, Pixels, list[Question]]:
-    """The first `patches` temporal patches of a clip, then a question of every kind, each as if asked alone."""
+    """The first `patches` temporal patches of a clip, then a question of every kind, each as if asked alone.
+
+    `system` is the message that the chat template puts first.
+    """
     moments = [(2 * k / clip.fps, (2 * k + 1) / clip.fps) for k in range(patches)]
-    sequence = Sequence(tokenizer)
+    sequence = Sequence(tokenizer, side=clip.size // CELL, system=system)
     sequence.open_video()
     for start, _ in moments:
         sequence.patch(start)
@@ -89,7 +92,7 @@ def exam(
     return sequence, see(clip, moments), questions
 
 
-def _without_stillness(clip: Clip, moments: list[Moment], patches: int, rng: np.random.Generator) -> list[Moment]:
+def without_stillness(clip: Clip, moments: list[Moment], patches: int, rng: np.random.Generator) -> list[Moment]:
     """Leaves out runs of patches without an event until `patches` are left; the first and the last patch stay."""
     free = [k for k, pair in enumerate(moments) if not any(map(clip.visible, pair)) and 0 < k < len(moments) - 1]
     run = int(rng.choice([1, 4, 16]))
@@ -98,7 +101,7 @@ def _without_stillness(clip: Clip, moments: list[Moment], patches: int, rng: np.
     return [moment for k, moment in enumerate(moments) if k not in set(left_out)]
 
 
-def _stops(clip: Clip, moments: list[Moment], rng: np.random.Generator) -> list[int]:
+def stops(clip: Clip, moments: list[Moment], rng: np.random.Generator) -> list[int]:
     """Patches after which to ask, one in 24; half of them while a shape is there or has just gone."""
     count = max(1, len(moments) // 24)
     busy = [k for k, pair in enumerate(moments) if any(map(clip.visible, pair))] or [0]

@@ -21,7 +21,7 @@ from infinipot.embedded.drawing import coverage
 from infinipot.embedded.facts import SIZE
 from infinipot.video import open_video
 
-WIDE = 160  # pixels, both sides of the surface that a camera moves over
+WIDE = 2.5  # times the side of a frame: the side of the surface that a camera moves over
 FOOTAGE_FPS = 4.0
 
 
@@ -29,15 +29,15 @@ class Scenery(Protocol):
     """A background."""
 
     def at(self, time: float) -> np.ndarray:
-        """The background at `time` seconds: a new `[SIZE, SIZE, 3]` float32, 0 to 255."""
+        """The background at `time` seconds: a new `[size, size, 3]` float32, 0 to 255."""
 
 
-def scenery(kind: str, rng: np.random.Generator) -> Scenery:
-    """A background of one of BACKGROUNDS."""
-    made: dict[str, Callable[[np.random.Generator], Scenery]] = {"still": Still, "moving": Moving, "cuts": Cuts}
+def scenery(kind: str, rng: np.random.Generator, size: int = SIZE) -> Scenery:
+    """A background of one of BACKGROUNDS for frames of `size` pixels on each side."""
+    made: dict[str, Callable[[np.random.Generator, int], Scenery]] = {"still": Still, "moving": Moving, "cuts": Cuts}
     if kind not in made:
         raise ValueError(f"no background is called {kind!r}; there are {', '.join(made)}")
-    return made[kind](rng)
+    return made[kind](rng, size)
 
 
 class Light:
@@ -59,8 +59,8 @@ class Light:
 class Still:
     """One surface under changing light."""
 
-    def __init__(self, rng: np.random.Generator) -> None:
-        self._surface, self._light = surface(rng, SIZE), Light(rng)
+    def __init__(self, rng: np.random.Generator, size: int = SIZE) -> None:
+        self._surface, self._light = surface(rng, size), Light(rng)
 
     def at(self, time: float) -> np.ndarray:
         return self._surface * self._light.at(time)
@@ -69,16 +69,17 @@ class Still:
 class Moving:
     """A camera that pans and zooms over a surface larger than its frame."""
 
-    def __init__(self, rng: np.random.Generator) -> None:
-        self._surface, self._light = surface(rng, WIDE), Light(rng)
+    def __init__(self, rng: np.random.Generator, size: int = SIZE) -> None:
+        self._size = size
+        self._surface, self._light = surface(rng, round(WIDE * size)), Light(rng)
         self._periods, self._phases = rng.uniform(8, 60, 3), rng.uniform(0, 6.28, 3)  # of x, y and zoom
         self._reach = rng.uniform(0.3, 1, 3)
 
     def at(self, time: float) -> np.ndarray:
         across, down, zoom = self._reach * np.sin(6.28 * time / self._periods + self._phases)
         step = 1.05 + 0.35 * zoom  # surface pixels a frame pixel
-        room = (WIDE - 1 - step * SIZE) / 2
-        offsets = step * (np.arange(SIZE) + 0.5)
+        room = (len(self._surface) - 1 - step * self._size) / 2
+        offsets = step * (np.arange(self._size) + 0.5)
         rows, columns = room * (1 + down) + offsets, room * (1 + across) + offsets
         return _sample(self._surface, rows, columns) * self._light.at(time)
 
@@ -86,9 +87,9 @@ class Moving:
 class Cuts:
     """A scene of its own every few seconds."""
 
-    def __init__(self, rng: np.random.Generator) -> None:
+    def __init__(self, rng: np.random.Generator, size: int = SIZE) -> None:
         self._seed, self._every = int(rng.integers(2**32)), rng.uniform(3, 8)
-        self._scene = lru_cache(maxsize=4)(partial(_scene_of_a_cut, self._seed))
+        self._scene = lru_cache(maxsize=4)(partial(_scene_of_a_cut, self._seed, size))
 
     def at(self, time: float) -> np.ndarray:
         return self._scene(int(time / self._every)).at(time)
@@ -101,15 +102,16 @@ class Footage:
         path: a file or address that `infinipot.open_video` opens.
         start: seconds into the video at which to begin.
         seconds: how much of it is read.
+        size: pixels on each side of a frame.
 
     Raises:
         VideoError: the file cannot be read.
     """
 
-    def __init__(self, path: str | Path, start: float = 0.0, seconds: float = 600.0) -> None:
+    def __init__(self, path: str | Path, start: float = 0.0, seconds: float = 600.0, size: int = SIZE) -> None:
         with open_video(path, fps=FOOTAGE_FPS) as video:
             frames = islice(video, max(1, round(seconds * FOOTAGE_FPS)))
-            self._frames = np.stack([_square(frame.image) for frame in frames])
+            self._frames = np.stack([_square(frame.image, size) for frame in frames])
         self._start = start
 
     @property
@@ -148,7 +150,7 @@ class Crowd:
         """Draws the crowd at `time` into an image, in place."""
         for shape, radius, grey, periods, phases in self._members:
             x, y = SIZE / 2 * (1 + np.sin(6.28 * time / periods + phases))
-            covered = coverage(shape, x, y, radius)[..., None]
+            covered = coverage(shape, x, y, radius, len(image))[..., None]
             image += covered * (np.float32(grey) - image)
 
 
@@ -213,15 +215,15 @@ def _sample(image: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndar
     return image
 
 
-def _scene_of_a_cut(seed: int, number: int) -> Scenery:
+def _scene_of_a_cut(seed: int, size: int, number: int) -> Scenery:
     rng = np.random.default_rng((seed, number))
-    return Moving(rng) if number % 2 else Still(rng)
+    return Moving(rng, size) if number % 2 else Still(rng, size)
 
 
-def _square(image: np.ndarray) -> np.ndarray:
-    """The middle of a frame, shrunk: `[SIZE, SIZE, 3]` uint8."""
+def _square(image: np.ndarray, size: int) -> np.ndarray:
+    """The middle of a frame, shrunk: `[size, size, 3]` uint8."""
     height, width = image.shape[:2]
     side = min(height, width)
     top, left = (height - side) // 2, (width - side) // 2
     whole = Image.fromarray(image[top : top + side, left : left + side])
-    return np.asarray(whole.resize((SIZE, SIZE), Image.Resampling.BOX))
+    return np.asarray(whole.resize((size, size), Image.Resampling.BOX))

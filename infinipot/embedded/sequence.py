@@ -58,10 +58,12 @@ class Sequence:
     base: int = 0  # of the open vision span
     branch_count: int = 0
     open_branch: int = 0
+    side: int = CELLS  # cells along a side of a frame
+    system: str = SYSTEM
 
     def open_video(self) -> None:
         """The system prompt and the user turn, up to the first video token."""
-        self._text(f"<|im_start|>system\n{SYSTEM}<|im_end|>\n<|im_start|>user\n<|vision_start|>")
+        self._text(f"<|im_start|>system\n{self.system}<|im_end|>\n<|im_start|>user\n<|vision_start|>")
         self.base = self.next_position
 
     def patch(self, seconds: float) -> None:
@@ -71,16 +73,16 @@ class Sequence:
         behind <|vision_start|>. Text behind it starts one above all positions so far.
         """
         time = self.base + int(TOKENS_PER_SECOND * seconds + 1e-6)
-        for row in range(CELLS):
-            for column in range(CELLS):
+        for row in range(self.side):
+            for column in range(self.side):
                 self._append(video_token(self.tokenizer), (time, self.base + row, self.base + column))
-        self.next_position = max(time, self.base + CELLS - 1) + 1
+        self.next_position = max(time, self.base + self.side - 1) + 1
 
     def cells(self) -> list[list[int]]:
         """The visual tokens of each temporal patch."""
         video = video_token(self.tokenizer)
         visual = [place for place, token in enumerate(self.ids) if token == video]
-        return [visual[start : start + CELLS**2] for start in range(0, len(visual), CELLS**2)]
+        return [visual[start : start + self.side**2] for start in range(0, len(visual), self.side**2)]
 
     def turn(self, kind: str, question: str, answer: str, *, behind_video: bool, looks: Iterable[Look] = ()) -> None:
         """A question and its answer, which is to be learned up to <|im_end|>."""

@@ -11,9 +11,10 @@ This file knows no model and no tokens.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from typing import ClassVar
 
 import numpy as np
 
@@ -152,7 +153,10 @@ class Clip:
             "regulars": one or two come again and again; a few guests, of other colours and shapes, come once.
             "odd": one comes again and again, another one once.
         crowd: grey shapes that move about all the time and are not asked for; drawn from 0 to 3 when left out.
+        size: pixels on each side of a frame; the same seed shows the same events at every size.
     """
+
+    wordings: ClassVar[Mapping[str, tuple[str, ...]]] = WORDINGS
 
     def __init__(
         self,
@@ -163,8 +167,9 @@ class Clip:
         background: str | Scenery = "still",
         cast: str | None = None,
         crowd: int | None = None,
+        size: int = SIZE,
     ) -> None:
-        self.seed, self.fps = seed, fps
+        self.seed, self.fps, self.size = seed, fps, size
         self.frame_count = round(seconds * fps)
         rng = np.random.default_rng(seed)
         room = self.frame_count // 5
@@ -180,8 +185,8 @@ class Clip:
         names = _names(rng, self.cast, events)
         self.events: tuple[Event, ...] = tuple(self._schedule(rng, names))
         self._crowd = Crowd(rng, int(rng.integers(0, 4)) if crowd is None else crowd)
-        self._scenery = scenery(background, rng) if isinstance(background, str) else background
-        self._noise = rng.normal(0, rng.uniform(1, 7), (2 * SIZE, 2 * SIZE, 3)).astype(np.float32)
+        self._scenery = scenery(background, rng, size) if isinstance(background, str) else background
+        self._noise = rng.normal(0, rng.uniform(1, 7), (2 * size, 2 * size, 3)).astype(np.float32)
 
     def __len__(self) -> int:
         """The number of frames."""
@@ -204,23 +209,23 @@ class Clip:
         """Render the frames at `times`.
 
         Returns:
-            images `[n, SIZE, SIZE, 3]` uint8, and the share of each pixel that a shape covers
-            `[n, SIZE, SIZE]` float32.
+            images `[n, size, size, 3]` uint8, and the share of each pixel that a shape covers
+            `[n, size, size]` float32.
         """
-        images = np.empty((len(times), SIZE, SIZE, 3), np.uint8)
-        covered = np.zeros((len(times), SIZE, SIZE), np.float32)
+        images = np.empty((len(times), self.size, self.size, 3), np.uint8)
+        covered = np.zeros((len(times), self.size, self.size), np.float32)
         for i, time in enumerate(times):
             image = self._scenery.at(time)
             self._crowd.draw(image, time)
             if event := self.visible(time):
                 x, y = event.centre(time)
-                covered[i] = coverage(event.shape, x, y, event.radius)
-                rim = coverage(event.shape, x, y, event.radius + OUTLINE)[..., None]
+                covered[i] = coverage(event.shape, x, y, event.radius, self.size)
+                rim = coverage(event.shape, x, y, event.radius + OUTLINE, self.size)[..., None]
                 image *= 1 - 0.9 * rim
                 image += covered[i, ..., None] * (np.array(event.rgb, np.float32) - image)
             tick = round(time * 1000)
-            top, left = (tick * 7919 + self.seed) % SIZE, (tick * 104_729 + self.seed) % SIZE
-            image += self._noise[top : top + SIZE, left : left + SIZE]
+            top, left = (tick * 7919 + self.seed) % self.size, (tick * 104_729 + self.seed) % self.size
+            image += self._noise[top : top + self.size, left : left + self.size]
             images[i] = image.clip(0, 255)
         return images, covered
 
@@ -241,7 +246,7 @@ class Clip:
         """All questions with a single right answer once the frames up to time `at` are seen, each in one wording."""
 
         def question(kind: str, answer: str, choices: tuple[str, ...], *about: Event, **words: str) -> Question:
-            wording = WORDINGS[kind][0 if plain else rng.integers(len(WORDINGS[kind]))]
+            wording = self.wordings[kind][0 if plain else rng.integers(len(self.wordings[kind]))]
             return Question(kind, wording.format(**words), answer, choices, about)
 
         seen = self.seen(at)

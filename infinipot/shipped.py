@@ -1,0 +1,30 @@
+"""The models that come with the project, by name. Knows folders, and nothing of what is in them but the frame's size."""
+
+import json
+import math
+from pathlib import Path
+
+from infinipot import embedded
+
+NAMES = ("embedded", "witness", "witness-hidden")
+
+
+def folder_of(name: str) -> str:
+    """The folder of a model that comes with the project; any other name as it is.
+
+    Raises:
+        ModelError: the model has to be put together first, and a part of it cannot be found or fetched.
+    """
+    if name == "embedded":
+        return str(embedded.path())
+    if name in NAMES:
+        from infinipot.witness import assemble  # it needs an extra, and nothing else does
+
+        return str(assemble.path(name))
+    return name
+
+
+def frame_size(folder: Path) -> int:
+    """Pixels on each side of the frames that a checkpoint's video processor leaves as they are, the smallest ones."""
+    settings = json.loads((folder / "processor_config.json").read_text())
+    return math.isqrt(settings["video_processor"]["size"]["shortest_edge"])

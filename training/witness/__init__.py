@@ -1,0 +1,1 @@
+"""How the witness is trained: in the repository, not in the wheel."""

@@ -15,6 +15,7 @@ from infinipot.errors import (
     InfinipotError,
     JudgeError,
     ModelError,
+    NumericalError,
     PolicyError,
     QuestionError,
     ResultsError,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from infinipot import policies as policies
     from infinipot import video as video
     from infinipot.audio import Sound, open_audio
+    from infinipot.generate import Sampling
     from infinipot.model import Model, load
     from infinipot.stats import Stats
     from infinipot.stream import Stream
@@ -39,6 +41,7 @@ __version__ = "0.1.0"
 _HOME = {
     "Frame": "infinipot.video",
     "Model": "infinipot.model",
+    "Sampling": "infinipot.generate",
     "Sound": "infinipot.audio",
     "Stats": "infinipot.stats",
     "Stream": "infinipot.stream",
@@ -58,9 +61,11 @@ __all__ = [
     "JudgeError",
     "Model",
     "ModelError",
+    "NumericalError",
     "PolicyError",
     "QuestionError",
     "ResultsError",
+    "Sampling",
     "Sound",
     "Stats",
     "Stream",

@@ -6,6 +6,8 @@ matter and what to do. Knows files and transformers' loading, nothing of streams
 
 import difflib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ import numpy as np
 from huggingface_hub.errors import LocalEntryNotFoundError
 from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig, AutoProcessor, PreTrainedConfig
+from transformers.utils import logging
 
 from infinipot import shipped
 from infinipot.errors import ModelError
@@ -100,7 +103,8 @@ class Checkpoint:
         """
         if self._config().get("quantization_config"):
             return None
-        return self._load(family, "no network can be made from its config.json", device_map={"": "meta"}, **options)
+        with _quiet():
+            return self._load(family, "no network can be made from its config.json", device_map={"": "meta"}, **options)
 
     def network(self, family: type[Family], **options: Any) -> Any:
         """Loads the weights.
@@ -229,6 +233,20 @@ class Checkpoint:
 
     def _error(self, what: str) -> ModelError:
         return ModelError(f"{self.name}: {what}")
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Inside, transformers shows no progress and no report: the weights themselves are still to be loaded."""
+    level, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bar:
+            logging.enable_progress_bar()
 
 
 def _damage(path: Path) -> str | None:

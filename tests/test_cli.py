@@ -18,13 +18,16 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 from families import BUILDERS
+from hypothesis import given
+from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from infinipot import FrameError, Stream, embedded, open_video, policies
+from infinipot import FrameError, InfinipotError, QuestionError, Stream, embedded, load, open_video, policies
 from infinipot.cli import main, prompt
 from infinipot.cli.output import Asker, clock
 from infinipot.embedded.world import Clip
 from infinipot.models import FAMILIES
+from infinipot.text import to_json
 from infinipot.video import Video
 
 SEEN = "Is there a shape now?"
@@ -495,3 +498,75 @@ def test_numbers_that_overflow_are_one_line(tmp_path) -> None:
     assert result.stdout == ""
     assert "is not a number" in result.stderr
     assert len(result.stderr.splitlines()) == 1
+
+
+# Text that is no UTF-8
+
+
+def program(*args: bytes, stdin: bytes = b"", **environment: str) -> subprocess.CompletedProcess[bytes]:
+    """The program in a process of its own, whose arguments and input are bytes."""
+    command = [sys.executable, "-m", "infinipot", *args]
+    return subprocess.run(command, input=stdin, capture_output=True, env={**os.environ, **environment}, timeout=300)
+
+
+WATCHED = (b"watch", b"clip.mp4", b"--model", b"embedded", b"--memory", b"512")
+
+
+@pytest.mark.parametrize(
+    ("args", "stdin", "said"),
+    [
+        ((b"--ask", b"caf\xe9"), b"", b"the question is not text in UTF-8: the byte 0xe9 stands behind 'caf'"),
+        (
+            (b"--at", b"3", b"\xff\xfe?", b"--json"),
+            b"",
+            b"the question is not text in UTF-8: the byte 0xff stands at its",
+        ),
+        ((b"--ask", b"ok?", b"--system", b"\xc3"), b"", b"the system message is not text in UTF-8: the byte 0xc3"),
+        ((), b"what \xe9 is it?\n", b"the question is not text in UTF-8: the byte 0xe9 stands behind 'what '"),
+    ],
+)
+@pytest.mark.parametrize("encoding", ["utf-8:strict", "utf-8:surrogateescape"])
+def test_what_is_no_utf_8_is_one_line(args: tuple[bytes, ...], stdin: bytes, said: bytes, encoding: str) -> None:
+    result = program(*WATCHED, *args, stdin=stdin, PYTHONIOENCODING=encoding)
+    assert (result.returncode, result.stdout) == (1, b"")
+    (line,) = [line for line in result.stderr.splitlines() if not line.startswith(b"0:")]
+    assert line.startswith(b"error: " + said)
+
+
+@pytest.mark.parametrize("text", ["\ud83d", "half \udc80", "a" * 50 + "\ud800b"])
+def test_a_lone_half_of_a_character_is_an_error_wherever_a_text_is_given(text: str) -> None:
+    model = load("embedded")
+    with model.stream(memory=512) as stream:
+        stream.watch(next(iter(Clip(10_001, 20, fps=2.0, events=2))))
+        before = stream.stats().tokens
+        for refuse in (stream.ask, stream.check):
+            with pytest.raises(QuestionError, match="not text in UTF-8"):
+                refuse(text)
+        assert stream.stats().tokens == before
+    with pytest.raises(InfinipotError, match="the system message is not text in UTF-8"):
+        model.stream(memory=512, system=text)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii", "latin-1"])
+def test_json_keeps_a_name_that_is_no_utf_8(folder: Path, encoding: str) -> None:
+    name = b"caf\xe9 \xf0\x9f\x8e\xac.mp4"
+    shutil.copy(folder / "clip.mp4", os.fsencode(folder) + b"/" + name)
+    args = (b"watch", name, *WATCHED[2:], b"--ask", "café?".encode(), b"--json")
+    result = program(*args, PYTHONIOENCODING=encoding)
+    assert result.returncode == 0, result.stderr
+    answer, summary = (json.loads(line.decode(encoding)) for line in result.stdout.splitlines())
+    assert answer["question"] == "café?"
+    assert os.fsencode(summary["video"]) == name
+
+
+@given(st.recursive(st.none() | st.integers() | st.text(st.characters(exclude_categories=())), st.lists))
+def test_json_is_read_back_as_it_was_written(value: object) -> None:
+    for encoding in ("utf-8", "ascii", "latin-1"):
+        written = to_json(value, encoding=encoding).encode(encoding)
+        assert json.loads(written.decode(encoding)) == value
+
+
+def test_a_checkpoint_in_a_folder_that_is_no_utf_8_is_one_line() -> None:
+    result = program(b"watch", b"clip.mp4", b"--model", b"./m\xe9", b"--ask", b"?")
+    assert result.returncode == 1
+    assert result.stderr.startswith(b"error: the name of the model is not text in UTF-8")

@@ -20,10 +20,12 @@ from runs import SETUPS, Canned, local, plan
 from infinipot import ResultsError, Stream, open_video
 from infinipot.evaluate import Question
 from infinipot.evaluate.journal import Journal
+from infinipot.evaluate.protocols import Protocol
 from infinipot.evaluate.results import Results, read_run, times_path
 from infinipot.evaluate.run import evaluate
 from infinipot.evaluate.setup import Answer, Setup, Trouble, Watched
 from infinipot.evaluate.watch import Watcher
+from infinipot.video import Video
 
 
 @pytest.fixture(scope="module")
@@ -331,3 +333,30 @@ def test_a_question_that_exhausts_the_memory_is_trouble_of_its_own(
     *troubles, last = watcher.watch(item, item.questions)
     assert isinstance(last, Watched)
     assert [trouble.questions for trouble in troubles] == [(question.id,) for question in item.questions]
+
+
+@pytest.mark.parametrize(
+    "failure", [ValueError("31 is no Type"), KeyError("data"), RuntimeError("a\nb"), RecursionError()]
+)
+@pytest.mark.parametrize("owner", ["Video.__next__", "Stream.watch", "Stream.ask", "Protocol.prompt"])
+def test_whatever_a_video_makes_of_a_library_is_a_line_and_the_run_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: Exception, owner: str
+) -> None:
+    kind, name = owner.split(".")
+    holder = {"Video": Video, "Stream": Stream, "Protocol": Protocol}[kind]
+    method, calls = getattr(holder, name), iter(range(1000))
+
+    def fails_once(*args: object, **options: object) -> object:
+        if next(calls) == 0:
+            raise failure
+        return method(*args, **options)
+
+    monkeypatch.setattr(holder, name, fails_once)
+    output, asked = tmp_path / "out.jsonl", plan(tmp_path, limit=3)
+    done = evaluate(asked, SETUPS["mlvu"], local(), output)
+    assert done.questions == asked.questions
+    assert done.problems == 1
+    (problem,) = read_run(output).problems
+    assert problem["what"].startswith(type(failure).__name__)
+    assert "\n" not in problem["what"]
+    assert len(read_run(output).answers) == asked.questions - len(problem["questions"]) >= 2

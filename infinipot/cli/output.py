@@ -8,9 +8,9 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -23,7 +23,6 @@ from infinipot.text import to_json
 
 if TYPE_CHECKING:
     from infinipot import Model, Stats, Stream
-    from infinipot.generate import Sampling
 
 STDERR = Console(stderr=True)
 _PLAIN_SECONDS = 10.0  # between two lines of progress where there is no terminal to redraw
@@ -118,7 +117,7 @@ class Asker:
     remember: bool = False
     as_json: bool = False
     repeat_question: bool = True
-    sampling: Sampling = field(default_factory=Sampling)
+    sampling: Mapping[str, Any] = field(default_factory=dict)
 
     def ask(self, question: str) -> None:
         """Asks now, and prints the answer to stdout."""
@@ -157,7 +156,7 @@ class Asker:
         click.echo(ahead)
 
     def _answer(self, question: str, on_text: Callable[[str], None] | None = None) -> str:
-        said: dict[str, Any] = {"remember": self.remember, "on_text": on_text, **asdict(self.sampling)}
+        said: dict[str, Any] = {"remember": self.remember, "on_text": on_text, **self.sampling}
         return self.stream.ask(question, max_new_tokens=self.max_new_tokens, **said)
 
 

@@ -143,7 +143,8 @@ def watch(
         raise click.UsageError("--tp-plan leaves no prompt to type at, with several processes: give --ask or --at")
     pixels = None if min_pixels is None or max_pixels is None else (min_pixels, max_pixels)
     settings["policy"] = infinipot.policies.make(settings["policy"])
-    sampling = infinipot.generate.Sampling(**{name: settings[name] for name in _SAMPLING})
+    sampling = {name: settings[name] for name in _SAMPLING}
+    infinipot.Sampling(**sampling)  # says what is out of range
     # What is quick to check comes before what takes long: the policy, the video, then the model.
     with _open(file, settings["modality"], settings["fps"], start, end) as video:
         if settings["tp_plan"] and video.duration is None:

@@ -24,10 +24,10 @@ from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import apply_rotary_pos_
 from infinipot import shipped
 from infinipot.embedded.batch import Batch, collate
 from infinipot.embedded.examine import system_message
+from infinipot.embedded.facts import BACKGROUNDS
 from infinipot.embedded.forward import look
 from infinipot.embedded.lessons import exam
 from infinipot.embedded.pixels import IGNORE
-from infinipot.embedded.facts import BACKGROUNDS
 from infinipot.embedded.world import Clip
 
 SCORES = ("‖v‖", "‖v − v̄‖", "1 − TaR", "1 − cos(k, k̄)")

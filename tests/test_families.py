@@ -145,7 +145,7 @@ def test_keys_are_read_as_the_model_would_have_made_them(model, temporal, base):
     memory = Memory(4, family.layer_shapes(), family.rotary(), rule)
     with memory.draft() as draft:
         draft.text(1)
-        draft.origins[0].positions[:] = place
+        draft.origins[0] = replace(draft.origins[0], positions=place)
         draft.cursor = replace(draft.cursor, next=100)
         step = memory.step(draft)
         family.forward(row, step)

@@ -497,11 +497,11 @@ def used(model: infinipot.Model) -> tuple[Stream, list[weakref.ref]]:
             bad()
     memory = stream._memory
     memory.rebase(target=0, limit=memory.cursor.next)
-    slabs = [layer.slab for layer in memory.cache.bounded] + list(memory.cache._spare.values())
     waiting = [patch.pixels for patch in stream._intake.pending]
     assert stream.stats().compressions > 0
     assert waiting
-    return stream, [weakref.ref(part) for part in [*(part for slab in slabs for part in slab.parts()), *waiting]]
+    stored = [part for group in memory.groups for part in (group.keys, group.values, *group.columns.values())]
+    return stream, [weakref.ref(part) for part in (*stored, *waiting)]
 
 
 @pytest.mark.usefixtures("_no_collector")

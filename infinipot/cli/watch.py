@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -159,7 +160,7 @@ def watch(
             else:
                 converse(video, asker, paced=realtime is not False)
             if as_json:
-                _print_summary(loaded, stream, video)
+                _print_summary(loaded, stream, video, file)
 
 
 def _open(file: str, modality: str, fps: float, start: float, end: float | None) -> Video | Audio:
@@ -194,11 +195,11 @@ def _watch_and_ask(
         asker.ask(question.text)
 
 
-def _print_summary(model: Model, stream: Stream, video: Video | Audio) -> None:
+def _print_summary(model: Model, stream: Stream, video: Video | Audio, file: str) -> None:
     print_json(
         {
             "type": "summary",
-            "video": video.name,
+            "video": file if Path(file).exists() else video.name,  # a path loses nothing; an address its secrets
             "incomplete": video.incomplete,
             "model": model.name,
             "policy": stream.policy.spec,

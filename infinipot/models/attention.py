@@ -5,6 +5,8 @@ as the model makes them. Their step stores the keys, and turns both to the true 
 other way, without a step, gets the attention that it would have had.
 """
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,16 +19,18 @@ from transformers.masking_utils import sdpa_mask
 
 from infinipot.memory import Step
 
-NAME = "infinipot"
+NAME = "infinipot"  # ahead of the name of the kernel that computes it
 
 
-def attend(
+def _attend(
     module: Any,
     query: Tensor,
     key: Tensor,
     value: Tensor,
     attention_mask: Tensor | None,
     step: Step | None = None,
+    *,
+    kernel: Callable[[Tensor, Tensor, Tensor, Step, float], Tensor],
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
     """What `AttentionInterface` asks for: `[1, heads, n, head_dim]` each in, `[1, n, heads, head_dim]` out."""
@@ -34,12 +38,16 @@ def attend(
         return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
     step.write(module.layer_idx, key[0], value[0])
     keys, values = step.read(module.layer_idx)
-    attended = _causal(step.rotated(query[0]), keys, values, step, kwargs.get("scaling"))
+    scaling = kwargs.get("scaling") or query.shape[-1] ** -0.5
+    attended = kernel(step.rotated(query[0]), keys, values, step, scaling)
     return attended.transpose(0, 1).unsqueeze(0), None
 
 
-def _causal(queries: Tensor, keys: Tensor, values: Tensor, step: Step, scaling: float | None) -> Tensor:
-    """Of the last n of N tokens each sees those up to itself; KV heads are shared without copies."""
+def _fused(queries: Tensor, keys: Tensor, values: Tensor, step: Step, scaling: float) -> Tensor:
+    """Of the last n of N tokens each sees those up to itself; KV heads are shared without copies.
+
+    torch chooses among its kernels, FlashAttention where the device has it.
+    """
     mask, whole = None, step.count == step.end
     if step.count > 1 and not whole:
         on_gpu = queries.device.type == "cuda"
@@ -56,11 +64,23 @@ def _causal(queries: Tensor, keys: Tensor, values: Tensor, step: Step, scaling: 
     return attended[0]
 
 
+def _plain(queries: Tensor, keys: Tensor, values: Tensor, step: Step, scaling: float) -> Tensor:
+    """The same by the formula, one operation after the other."""
+    groups = queries.unflatten(0, (len(keys), -1))
+    scores = (groups @ keys.transpose(1, 2).unsqueeze(1)).mul_(scaling)
+    if step.count > 1:
+        scores += step.mask(queries.device, queries.dtype)
+    weights = scores.softmax(-1, dtype=torch.float32).to(values.dtype)
+    return (weights @ values.unsqueeze(1)).flatten(0, 1)
+
+
 def attach(decoder: Any) -> None:
-    """Has a decoder call `attend`."""
-    AttentionInterface.register(NAME, attend)
-    AttentionMaskInterface.register(NAME, sdpa_mask)
-    decoder.config._attn_implementation = NAME
+    """Has a decoder call the attention of this module, by the kernel that it was loaded with."""
+    given = str(decoder.config._attn_implementation).removeprefix(f"{NAME}-")
+    name, kernel = (f"{NAME}-eager", _plain) if given == "eager" else (f"{NAME}-sdpa", _fused)
+    AttentionInterface.register(name, partial(_attend, kernel=kernel))
+    AttentionMaskInterface.register(name, sdpa_mask)
+    decoder.config._attn_implementation = name
 
 
 NO_MASK = torch.zeros(1, 1, 1, 1)  # a mask in four dimensions is taken as it is: so none is made

@@ -52,8 +52,8 @@ class Family(ABC):
     def __init__(self, model: Any, processor: Any = None) -> None:
         self.model = model
         self.processor = processor
-        if self.language_model is not None:
-            attach(self.language_model)
+        if model is not None and (decoder := self.language_model) is not None:
+            attach(decoder)
         tokenizer = getattr(processor, "tokenizer", None)
         self._encoder = None if tokenizer is None else Encoder(tokenizer)
 

@@ -1,4 +1,4 @@
-"""The models that come with the project, by name. Knows folders, and nothing of what is in them but the frame's size."""
+"""The models that come with the project, by name. Knows folders, and of what is in them only the size of frames."""
 
 import json
 import math

@@ -126,7 +126,9 @@ def main() -> None:
     args = parser.parse_args()
     backgrounds: dict[str, str | Path] = {name: name for name in BACKGROUNDS}
     backgrounds |= {video.name: video for video in args.video}
-    scores = examine(Path(shipped.folder_of(args.model)), args.clips, backgrounds, range(args.first_seed, HELD_OUT_SEEDS.stop))
+    scores = examine(
+        Path(shipped.folder_of(args.model)), args.clips, backgrounds, range(args.first_seed, HELD_OUT_SEEDS.stop)
+    )
     if args.json:
         named = {name: {kind: asdict(score) for kind, score in each.items()} for name, each in scores.items()}
         print(json.dumps(named, indent=2))

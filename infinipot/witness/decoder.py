@@ -72,7 +72,10 @@ class Gguf:
         llama.cpp stores the rows of query and key heads in pairs that rotate together; transformers stores first all
         first halves of the pairs, then all second halves, so rows are put back.
         """
-        heads = {"attn_q": self.field("llama.attention.head_count"), "attn_k": self.field("llama.attention.head_count_kv")}
+        heads = {
+            "attn_q": self.field("llama.attention.head_count"),
+            "attn_k": self.field("llama.attention.head_count_kv"),
+        }
         weights = {}
         for tensor in self._reader.tensors:
             values = np.asarray(self._dequantize(tensor.data, tensor.tensor_type), np.float32)
@@ -90,7 +93,9 @@ class Gguf:
         """
         kind = self.field("tokenizer.ggml.model"), self.field("tokenizer.ggml.pre")
         if kind != ("gpt2", "smollm"):
-            raise ModelError(f"the GGUF file's tokenizer is {kind}; the witness reads that of SmolLM2, ('gpt2', 'smollm')")
+            raise ModelError(
+                f"the GGUF file's tokenizer is {kind}; the witness reads that of SmolLM2, ('gpt2', 'smollm')"
+            )
         tokens = self.field("tokenizer.ggml.tokens")
         merges = [tuple(merge.split(" ")) for merge in self.field("tokenizer.ggml.merges")]
         made = Tokenizer(models.BPE(vocab={token: i for i, token in enumerate(tokens)}, merges=merges))

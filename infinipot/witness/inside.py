@@ -149,7 +149,11 @@ def main() -> None:
         draw(found, args.plot)
     for name, layers in found.items():
         if args.json:
-            print(json.dumps({"model": name, "layers": [[*layer.areas, layer.sink, layer.first_value] for layer in layers]}))
+            print(
+                json.dumps(
+                    {"model": name, "layers": [[*layer.areas, layer.sink, layer.first_value] for layer in layers]}
+                )
+            )
             continue
         print(f"{name}\n  layer  " + "".join(f"{score:>15}" for score in SCORES) + "           sink    first value")
         rows = [(*layer.areas, layer.sink, layer.first_value) for layer in layers]

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
+from infinipot.embedded.checkpoint import TOKENS_PER_SECOND
 from infinipot.embedded.lessons import FASTEST, SLOWEST, TEXT_ROOM, Moment, stops, without_stillness
 from infinipot.embedded.scenery import BACKGROUNDS
 from infinipot.embedded.sequence import Sequence
 from infinipot.embedded.world import COLOURS, KINDS, SHAPES
-from infinipot.witness.checkpoint import CELLS, MAX_POSITION, SIZE, SYSTEM, TOKENS_PER_SECOND
+from infinipot.witness.checkpoint import CELLS, MAX_POSITION, SIZE, SYSTEM
 from training.witness.world import GrownClip
 
 IGNORE = -100  # the label that losses skip
@@ -64,7 +65,11 @@ def see(clip: GrownClip, moments: list[Moment]) -> Seen:
         arrivals[t] = np.isin(events[t], list(shown - before))
         before = shown
     labels = [
-        np.where(events != IGNORE, _of_events(clip, names, attribute)[events.clip(min=-1)], np.where(empty, len(names), IGNORE))
+        np.where(
+            events != IGNORE,
+            _of_events(clip, names, attribute)[events.clip(min=-1)],
+            np.where(empty, len(names), IGNORE),
+        )
         for names, attribute in ((tuple(COLOURS), "colour"), (SHAPES, "shape"))
     ]
     return Seen(images, *(label.reshape(-1) for label in (*labels, events, arrivals)))
@@ -94,9 +99,7 @@ def glimpses(seed: int, patches: int, *, calm: bool) -> Seen:
     return see(clip, [(4 * k / FASTEST, (4 * k + 1) / FASTEST) for k in range(patches)])
 
 
-def lesson(
-    tokenizer: PreTrainedTokenizerBase, seed: int, patches: int, forgetful: float
-) -> tuple[Sequence, Seen]:
+def lesson(tokenizer: PreTrainedTokenizerBase, seed: int, patches: int, forgetful: float) -> tuple[Sequence, Seen]:
     """A training sequence: `patches` temporal patches of a clip, many questions at their end and before.
 
     Frame rates vary, and in half of the cases stretches in which nothing happens are left out, as a camera with motion

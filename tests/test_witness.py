@@ -243,3 +243,5 @@ def test_the_frames_of_a_model_are_read_off_its_processor(tmp_path: Path) -> Non
     (tmp_path / "processor_config.json").write_text(json.dumps(settings))
     assert shipped.frame_size(tmp_path) == SIZE
     assert shipped.frame_size(Path(shipped.folder_of("embedded"))) == 64
+    with pytest.raises(ModelError, match="there are embedded, witness, witness-hidden"):
+        shipped.frame_size(tmp_path / "none")

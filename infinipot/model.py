@@ -134,8 +134,8 @@ def load(
         tp_plan: "auto" shares out each layer among the processes that torchrun started, one accelerator a process
             (tensor parallelism). Each process then gives its stream the same frames and questions, and gets the same
             answers; caps in tokens are those of one process, amounts in bytes are per process.
-        attn_implementation: how attention is computed: "sdpa", torch's fused kernels, or "eager", by the formula; the vision
-            encoder takes any that transformers knows.
+        attn_implementation: how attention is computed: "sdpa", torch's fused kernels, or "eager", by the formula; the
+            vision encoder takes any that transformers knows.
         revision: of a hub checkpoint.
 
     Raises:

@@ -1,10 +1,11 @@
-"""The models that come with the project, by name. Knows folders, and nothing of what is in them but the frame's size."""
+"""The models that come with the project, by name. Knows folders, and of what is in them only the size of frames."""
 
 import json
 import math
 from pathlib import Path
 
 from infinipot import embedded
+from infinipot.errors import ModelError
 
 NAMES = ("embedded", "witness", "witness-hidden")
 
@@ -25,6 +26,15 @@ def folder_of(name: str) -> str:
 
 
 def frame_size(folder: Path) -> int:
-    """Pixels on each side of the frames that a checkpoint's video processor leaves as they are, the smallest ones."""
-    settings = json.loads((folder / "processor_config.json").read_text())
-    return math.isqrt(settings["video_processor"]["size"]["shortest_edge"])
+    """Pixels on each side of the frames that a checkpoint's video processor leaves as they are, the smallest ones.
+
+    Raises:
+        ModelError: the folder's processor does not say so.
+    """
+    try:
+        settings = json.loads((folder / "processor_config.json").read_text())
+        return math.isqrt(settings["video_processor"]["size"]["shortest_edge"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(
+            f"{folder}: no folder of a model that knows the synthetic world; there are {', '.join(NAMES)}"
+        ) from error

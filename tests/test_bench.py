@@ -20,7 +20,7 @@ from infinipot.bench.needle import Needle
 from infinipot.bench.plan import DEFAULT, FULL, QUICK, SECTIONS, Size, make_plan
 from infinipot.bench.watch import Answer, Record
 from infinipot.cli import main
-from infinipot.embedded.facts import HELD_OUT_SEEDS
+from infinipot.embedded.facts import HELD_OUT_SEEDS, SIZE
 from infinipot.embedded.world import KINDS
 
 SCENE = Scene(10_000, 20.0, 2.0, 4, "still", "varied", moments=3)
@@ -55,8 +55,12 @@ class StubStream:
 class Stub:
     """A model whose streams know nothing; one of a policy that it refuses cannot be opened."""
 
-    def __init__(self, refused: str = "") -> None:
-        self.family = SimpleNamespace(chat=lambda system: SimpleNamespace(opening="o", reopening="r"), tokenize=list)
+    def __init__(self, refused: str = "", frame: int = SIZE) -> None:
+        self.family = SimpleNamespace(
+            chat=lambda system: SimpleNamespace(opening="o", reopening="r"),
+            tokenize=list,
+            processor=SimpleNamespace(video_processor=SimpleNamespace(size={"shortest_edge": frame**2})),
+        )
         self.refused = refused
         self.opened: list[StubStream] = []
 
@@ -65,6 +69,20 @@ class Stub:
             raise CapError("too small")
         self.opened.append(StubStream(**options))
         return self.opened[-1]
+
+
+def test_a_model_of_larger_frames_keeps_the_same_share_of_its_full_cache() -> None:
+    scene = Scene(HELD_OUT_SEEDS.start, 16.0, 2.0, 3, "still", "varied")
+    small, large = (Stub(frame=size) for size in (SIZE, 3 * SIZE // 2))
+    for holder in (Holder("full"), Holder(DEFAULT, 64, usual_block(64))):
+        rooms = []
+        for model in (small, large):
+            made = watch.options(model, holder, scene)  # type: ignore[arg-type]
+            rooms.append(made["memory"] - len("or") - watch.RESERVE)
+            if holder.kept:
+                assert int(made["keep"] * rooms[-1]) == holder.kept * watch.cells_of(model) // CELLS  # type: ignore[arg-type]
+        assert rooms[1] == rooms[0] * 9 // 4
+    assert watch.make_clip(scene, size=96).draw([0.0])[0].shape == (1, 96, 96, 3)
 
 
 def records(*policies: str, right: dict[str, set[int]], clips: int = 4) -> list[Record]:

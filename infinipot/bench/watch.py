@@ -166,8 +166,8 @@ def moments(clip: Clip, count: int, rng: np.random.Generator) -> list[float]:
 def options(model: Model, holder: Holder, scene: Scene) -> dict[str, Any]:
     """The arguments of `Model.stream`: the cap is what prompt, dialogue and reserve take, and |C|, and a block.
 
-    A holder counts in tokens of the embedded model. One that sees more of them in a frame has as many times the room, so
-    that the share of its full cache is the same.
+    A holder counts in tokens of the embedded model. A model that sees more of them in a frame gets as many times the
+    room, so that the share of its full cache is the same.
     """
     chat = model.family.chat(None)
     overhead = sum(len(model.family.tokenize(text)) for text in (chat.opening, chat.reopening)) + RESERVE

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 import infinipot
+from infinipot import shipped
 from infinipot.cli.output import Meter, clock, load_quietly, print_json
 from infinipot.embedded.facts import BACKGROUNDS, HELD_OUT_SEEDS
 from infinipot.versions import versions
@@ -31,6 +32,9 @@ _DEFAULT_MINUTES = 60.0
 )
 @click.option("--background", type=click.Choice(BACKGROUNDS), default="still", show_default=True, help="Of the video.")
 @click.option("--video", help="A file or address: its pictures, over and over, are the background.")
+@click.option(
+    "--model", default="embedded", show_default=True, help='"embedded", "witness", or a folder that knows the world.'
+)
 @click.option("--memory", default="512", show_default=True, help="The cap: tokens, or an amount such as 1MiB.")
 @click.option("--policy", default="infinipot-v", show_default=True, help="What stays: see `infinipot policies`.")
 @click.option("--compare", default="sliding-window", show_default=True, help='A second policy beside, or "none".')
@@ -53,6 +57,7 @@ def demo(
     minutes: float | None,
     background: str,
     video: str | None,
+    model: str,
     memory: str,
     policy: str,
     compare: str,
@@ -71,8 +76,9 @@ def demo(
     from infinipot.embedded import demo as embedded
 
     compared = _policies(policy, compare)
-    clip = _clip(minutes, background, video, seed)
-    model = load_quietly("embedded")
+    size = shipped.frame_size(Path(shipped.folder_of(model)))
+    clip = _clip(minutes, background, video, seed, size)
+    loaded = load_quietly(model)
     meter = Meter(len(clip) / clip.fps)
 
     def show(replies: list[Reply]) -> None:
@@ -82,7 +88,7 @@ def demo(
     if not as_json:
         _introduce(clip, video, compared)
     with meter:
-        result = embedded.run(model, compared, clip=clip, memory=memory, on_frame=meter.update, on_replies=show)
+        result = embedded.run(loaded, compared, clip=clip, memory=memory, on_frame=meter.update, on_replies=show)
     embedded.plot(result, plot)
     if as_json:
         _print_json_summary(result, clip, plot)
@@ -90,18 +96,18 @@ def demo(
         _print_summary(result, plot)
 
 
-def _clip(minutes: float | None, background: str, video: str | None, seed: int) -> Clip:
-    """Six shapes, all different, before the background that was asked for."""
+def _clip(minutes: float | None, background: str, video: str | None, seed: int, size: int) -> Clip:
+    """Six shapes, all different, before the background that was asked for, in frames of `size` pixels."""
     from infinipot.embedded import demo as embedded
     from infinipot.embedded.scenery import Footage
     from infinipot.embedded.world import Clip
 
     behind: str | Footage = background
     if video is not None:
-        behind = Footage(video, seconds=60 * (minutes or _DEFAULT_MINUTES))
+        behind = Footage(video, seconds=60 * (minutes or _DEFAULT_MINUTES), size=size)
         minutes = minutes or max(1.0, behind.seconds / 60)
     seconds = 60 * (minutes or _DEFAULT_MINUTES)
-    return Clip(seed, seconds, embedded.FPS, embedded.EVENTS, behind, cast="varied")
+    return Clip(seed, seconds, embedded.FPS, embedded.EVENTS, behind, cast="varied", size=size)
 
 
 def _policies(policy: str, compare: str) -> list[Policy]:

@@ -21,6 +21,7 @@ Line = dict[str, float]
 def read(log: Path) -> list[Line]:
     """The lines of a log, oldest first; of a step that was run twice, after a resumption, the later one."""
     lines = (json.loads(line) for line in log.read_text().splitlines())
+    lines = ({"minutes": line.get("seconds", 0) / 60} | line for line in lines)
     return [line for _, line in sorted({line["step"]: line for line in lines}.items())]
 
 

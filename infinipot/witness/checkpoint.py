@@ -20,7 +20,8 @@ from transformers import (
 )
 
 from infinipot.embedded import checkpoint as embedded
-from infinipot.embedded.checkpoint import MERGE, PATCH, TEMPORAL_PATCH, TOKENS_PER_SECOND, token_id
+from infinipot.embedded.checkpoint import TOKENS_PER_SECOND, token_id
+from infinipot.embedded.facts import MERGE, PATCH, TEMPORAL_PATCH
 from infinipot.witness.decoder import Gguf
 
 SIZE = 96  # pixels, both sides of a frame
@@ -70,9 +71,9 @@ def build_model(file: Gguf, tokenizer: PreTrainedTokenizerFast) -> Qwen2_5_VLFor
     model = Qwen2_5_VLForConditionalGeneration(config).eval()
     put_decoder(model, file.weights())
     model.generation_config = GenerationConfig(
-        bos_token_id=config.text_config.bos_token_id,
-        eos_token_id=config.text_config.eos_token_id,
-        pad_token_id=config.text_config.pad_token_id,
+        bos_token_id=token_id(tokenizer, "<|im_start|>"),
+        eos_token_id=token_id(tokenizer, "<|im_end|>"),
+        pad_token_id=token_id(tokenizer, "<|endoftext|>"),
         do_sample=False,
     )
     return model

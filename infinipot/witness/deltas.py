@@ -1,8 +1,8 @@
 """What was trained: low-rank deltas of the decoder, the vision tower and the embeddings of added tokens.
 
-They lie in one safetensors file: `decoder.q_proj.a` `[layers, rank, in]` and `decoder.q_proj.b` `[layers, out, rank]` for
-each of MODULES, `added` `[tokens, hidden]`, and `visual.*` as transformers names them. Matrices are rounded to 8 bits, and
-the largest magnitude of each row stands beside them under the same name with `.scale`; the rest is in float32.
+They lie in one safetensors file: `decoder.q_proj.a` `[layers, rank, in]` and `decoder.q_proj.b` `[layers, out, rank]`
+for each of MODULES, `added` `[tokens, hidden]`, and `visual.*` as transformers names them. Matrices are rounded to 8
+bits, and what a step of each row is worth stands beside them under the same name with `.scale`; the rest is float32.
 """
 
 from pathlib import Path

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence as Many
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from tokenizers import Tokenizer
@@ -50,7 +51,7 @@ class Plan:
 
 @dataclass(slots=True)
 class Batch:
-    """Sequences padded on the right to one length n, and what their clips show.
+    """Sequences padded on the right to one length n, and what their clips show; arrays that become tensors.
 
     Attributes:
         images, colours, shapes: of all clips, see `Seen`.
@@ -61,19 +62,19 @@ class Batch:
         kinds: of each answer, its place in ALL_KINDS.
     """
 
-    images: np.ndarray
-    colours: np.ndarray
-    shapes: np.ndarray
-    ids: np.ndarray | None = None
-    positions: np.ndarray | None = None
-    branches: np.ndarray | None = None
-    until: np.ndarray | None = None
-    answers: np.ndarray | None = None
-    kinds: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    images: Any
+    colours: Any
+    shapes: Any
+    ids: Any = None
+    positions: Any = None
+    branches: Any = None
+    until: Any = None
+    answers: Any = None
+    kinds: Any = field(default_factory=lambda: np.zeros(0, np.int64))
 
 
 class Words:
-    """A tokenizer as `Sequence` asks for it."""
+    """A tokenizer as `Sequence` asks for it, without what a worker process would have to load for transformers'."""
 
     def __init__(self, file: str) -> None:
         self._tokenizer = Tokenizer.from_file(file)
@@ -83,14 +84,17 @@ class Words:
 
     def convert_tokens_to_ids(self, token: str) -> int:
         """The id of one token of the vocabulary."""
-        return int(self._tokenizer.token_to_id(token))
+        number = self._tokenizer.token_to_id(token)
+        assert number is not None
+        return number
 
 
 class Lessons:
     """The batches of the steps that are due; a data set for `torch.utils.data.DataLoader`."""
 
     def __init__(self, tokenizer: str, seed: int, plan: Plan, due: range, scale: float = 1.0) -> None:
-        self._tokenizer, self._seed, self._plan, self._due, self._scale = Words(tokenizer), seed, plan, due, scale
+        self._tokenizer: Any = Words(tokenizer)
+        self._seed, self._plan, self._due, self._scale = seed, plan, due, scale
 
     def __len__(self) -> int:
         return len(self._due)

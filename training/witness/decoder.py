@@ -25,6 +25,13 @@ class Decoder(nn.Module):
         heads, theta, eps: attention heads, base of the rotary frequencies, epsilon of the norms.
     """
 
+    table: Tensor
+    last_norm: Tensor
+    input_layernorm: Tensor
+    post_attention_layernorm: Tensor
+    axes: Tensor
+    frequencies: Tensor
+
     def __init__(self, weights: Mapping[str, Tensor], added: int, heads: int, theta: float, eps: float) -> None:
         super().__init__()
         self.layers = 1 + max(int(name.split(".")[1]) for name in weights if name.startswith("layers."))

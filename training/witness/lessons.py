@@ -6,11 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
+from infinipot.embedded.checkpoint import TOKENS_PER_SECOND
 from infinipot.embedded.lessons import FASTEST, SLOWEST, TEXT_ROOM, Moment, stops, without_stillness
 from infinipot.embedded.scenery import BACKGROUNDS
 from infinipot.embedded.sequence import Sequence
 from infinipot.embedded.world import COLOURS, KINDS, SHAPES
-from infinipot.witness.checkpoint import CELLS, MAX_POSITION, SIZE, SYSTEM, TOKENS_PER_SECOND
+from infinipot.witness.checkpoint import CELLS, MAX_POSITION, SIZE, SYSTEM
 from training.witness.world import GrownClip
 
 IGNORE = -100  # the label that losses skip

@@ -67,7 +67,8 @@ class Grounding:
             hit = logits.argmax(-1) == labels
             right = hit if right is None else right & hit
             shown = (labels != IGNORE) & (labels < len(words) - 1)
-        assert right is not None and shown is not None
+        assert right is not None
+        assert shown is not None
         return torch.stack(terms).sum(), (right & shown).sum(), shown.sum()
 
 

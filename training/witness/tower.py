@@ -4,6 +4,8 @@ transformers' own runs the patches one after the other, which leaves an accelera
 (a test holds them together), so a trained tower's weights go into a checkpoint as they are.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
@@ -19,10 +21,10 @@ class Tower(nn.Module):
 
     def __init__(self, middle: Tensor) -> None:
         super().__init__()
-        self.patch_embed = nn.Module()
+        self.patch_embed: Any = nn.Module()
         self.patch_embed.proj = nn.Linear(3 * TEMPORAL_PATCH * PATCH**2, WIDTH, bias=False)
         self.blocks = nn.ModuleList(_Block() for _ in range(DEPTH))
-        self.merger = nn.Module()
+        self.merger: Any = nn.Module()
         self.merger.ln_q = _Norm(WIDTH)
         merged = WIDTH * MERGE**2
         self.merger.mlp = nn.Sequential(nn.Linear(merged, merged), nn.GELU(), nn.Linear(merged, len(middle)))

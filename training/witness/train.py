@@ -12,12 +12,8 @@ import argparse
 import json
 import math
 import os
-import queue
 import sys
-import threading
 import time
-from collections.abc import Iterator
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +22,13 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.data import DataLoader
 
 from infinipot.embedded.world import COLOURS, SHAPES
 from infinipot.witness.decoder import Gguf
 from training.witness.batches import ALL_KINDS, LENGTHS, Batch, Lessons, Plan, Words
 from training.witness.decoder import Decoder
 from training.witness.lessons import IGNORE
+from training.witness.loading import ahead, on_device
 from training.witness.losses import Grounding, answer_loss, language_loss, mask_of
 from training.witness.tower import Tower
 
@@ -217,7 +213,7 @@ class Run:
         os.replace(self.out / "deltas.part", self.out / f"{stage}.safetensors")
         state = {
             "tower": self.tower.state_dict(),
-            "decoder": {name: weight for name, weight in self.decoder.named_parameters()},
+            "decoder": dict(self.decoder.named_parameters()),
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             "step": self.step,
             "seconds": self.seconds,
@@ -238,63 +234,12 @@ def _layer(name: str) -> int:
     return int(name.split(".")[1]) if name.startswith("layers.") else -1
 
 
-def ahead(lessons: Lessons, workers: int, device: torch.device) -> Iterator[Any]:
-    """Batches on the device; a thread fetches the next ones meanwhile."""
-    loader = DataLoader(
-        lessons,  # type: ignore[arg-type]
-        batch_size=None,
-        num_workers=workers,
-        prefetch_factor=3 if workers else None,
-        collate_fn=_as_it_is,
-        multiprocessing_context="fork" if workers else None,
-    )
-    ready: queue.Queue[Any] = queue.Queue(3)
-    stopped = threading.Event()
-
-    def fetch() -> None:
-        try:
-            for batch in loader:
-                ready.put(_on(batch, device))
-                if stopped.is_set():
-                    return
-            ready.put(None)
-        except Exception as error:
-            ready.put(error)
-
-    threading.Thread(target=fetch, daemon=True).start()
-    try:
-        while (batch := ready.get()) is not None:
-            if isinstance(batch, Exception):
-                raise batch
-            yield batch
-    finally:
-        stopped.set()
-        while not ready.empty():
-            ready.get()
-
-
-def _as_it_is(batch: Batch) -> Batch:
-    return batch
-
-
-def _on(batch: Batch, device: torch.device) -> Batch:
-    moved = {}
-    for each in fields(batch):
-        value = getattr(batch, each.name)
-        if value is None:
-            continue
-        tensor = torch.from_numpy(value)
-        tensor = tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
-        moved[each.name] = tensor.long() if tensor.dtype in (torch.int32, torch.int16) else tensor
-    return Batch(**moved)
-
-
 def measure(run: Run, plan: Plan, steps: int, report: Any) -> None:
     """How long a step with clips of each length takes, without and with the making of its clips."""
     lessons = Lessons(str(run.tokenizer_file), run.seed, plan, range(1), run.scale)
     for patches in LENGTHS:
         begun = time.monotonic()
-        batch = _on(lessons.batch(patches, 9_000_000 + patches, 0.0), run.device)
+        batch = on_device(lessons.batch(patches, 9_000_000 + patches, 0.0), run.device)
         made = time.monotonic() - begun
         times = []
         for _ in range(steps):

@@ -128,7 +128,7 @@ class Stream:
             rule = replace(rule, longest_gap=max(1, self._range // (8 * max(block or 0, 8))))
         try:
             self._memory = Memory(
-                cap, shapes, family.rotary(), rule, self._budget.dialogue, family.ranks, policy.columns
+                cap, shapes, family.shared_rotary, rule, self._budget.dialogue, family.ranks, policy.columns
             )
         except RuntimeError as error:
             if not _lacks_memory(error):
@@ -373,11 +373,11 @@ class Stream:
             raise InfinipotError(
                 f"the stream is of {self._family.modality}: open one of {modality} with modality={modality!r}"
             )
-        if not self._busy.acquire(blocking=False):
+        if self._busy.locked():
             raise InfinipotError(
                 "the stream is in the middle of another call: one thread at a time, and no call inside"
             )
-        try:
+        with self._busy:
             self._memory.settle()
             self._close_ranks()
             self._raise_deferred()
@@ -389,8 +389,6 @@ class Stream:
                 if done() == before:
                     raise
                 self._deferred = error
-        finally:
-            self._busy.release()
 
     def _frames(self) -> int:
         return self._intake.frames

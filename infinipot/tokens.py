@@ -121,7 +121,7 @@ class NewTokens(VideoTokens):
 def take(states: Tensor, index: Tensor) -> Tensor:
     """Of `[rows, N, head_dim]` the tokens at `index` `[rows, n]` int64: `[rows, n, head_dim]`."""
     rows, length, width = states.shape
-    if index.shape[0] != rows or not states.is_contiguous():
+    if not states.is_contiguous():
         return states.gather(1, index.unsqueeze(-1).expand(-1, -1, width))
     start = torch.arange(rows, device=states.device).unsqueeze(1) * length
     return states.view(-1, width).index_select(0, (index + start).view(-1)).view(rows, -1, width)

@@ -26,40 +26,11 @@ from infinipot.policies import Policy
 
 # What the profiler names and no device runs.
 NO_KERNEL = {
-    "_local_scalar_dense",
-    "_reshape_alias",
-    "_unsafe_view",
-    "alias",
-    "as_strided",
-    "detach",
-    "detach_",
-    "empty",
+    *("_local_scalar_dense", "_reshape_alias", "_unsafe_view", "alias", "as_strided", "detach", "detach_", "empty"),
+    *("empty_like", "empty_strided", "expand", "is_nonzero", "item", "lift_fresh", "narrow", "permute", "reshape"),
+    *("resize_", "result_type", "select", "slice", "split", "squeeze", "t", "to", "transpose", "unbind", "zeros"),
+    *("unflatten", "unsqueeze", "view", "view_as_complex", "view_as_real"),
 }
-NO_KERNEL |= {
-    "empty_like",
-    "empty_strided",
-    "expand",
-    "is_nonzero",
-    "item",
-    "lift_fresh",
-    "narrow",
-    "permute",
-    "reshape",
-}
-NO_KERNEL |= {
-    "resize_",
-    "result_type",
-    "select",
-    "slice",
-    "split",
-    "squeeze",
-    "t",
-    "to",
-    "transpose",
-    "unbind",
-    "zeros",
-}
-NO_KERNEL |= {"unflatten", "unsqueeze", "view", "view_as_complex", "view_as_real"}
 
 
 def open_memory(policy: Policy, arguments: argparse.Namespace) -> Memory:

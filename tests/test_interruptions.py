@@ -134,7 +134,7 @@ def check_lines(ready: Callable[[], Stream], take: Callable[[Stream], None]) -> 
     expected, answer = held(undisturbed), undisturbed.ask(QUESTION, max_new_tokens=3)
     deferred = 0
     prepared = ready()
-    for line in range(1, ran[0] + 1, max(1, ran[0] // LINES)):
+    for line in range(1, ran[0] + 1, -(-ran[0] // LINES)):
         stream = copied(prepared)
         before = stream.stats()
         raised = False

@@ -506,24 +506,19 @@ def test_a_new_token_is_shown_its_cells_latest_one_that_its_row_holds(caption):
         book.watch(3, size, pause=0.0, keep=None)
         for layer, before in enumerate(kept):
             own, group = slots(book.memory, layer), book.memory.groups[0]
-            rows = group.rows_of(layer)
-            numbers = group.values[rows, : book.memory.held, 0]
-            stored = dict(
-                zip(
-                    numbers.flatten().tolist(),
-                    group.columns["asked"][rows, : book.memory.held].flatten().tolist(),
-                    strict=True,
+            for head, row in enumerate(range(*group.rows_of(layer).indices(len(group.layer)))):
+                numbers, asked = (
+                    part[row, : book.memory.held].tolist() for part in (group.values[..., 0], group.columns["asked"])
                 )
-            )
-            for head in range(HEADS):
-                latest = {
-                    int(cell): number for cell, number in zip(before.cell[head], before.values[head, :, 0], strict=True)
-                }
-                for patch, cell, number in zip(own.patch[head], own.cell[head], own.values[head, :, 0], strict=True):
+                stored = dict(zip(numbers, asked, strict=True))
+                latest = dict(zip(before.cell[head].tolist(), before.values[head, :, 0], strict=True))
+                for patch, cell, number in zip(
+                    own.patch[head], own.cell[head].tolist(), own.values[head, :, 0], strict=True
+                ):
                     if cell >= 0 and patch >= known:
-                        expected = book.key(latest[int(cell)])[0] if int(cell) in latest else torch.tensor(-7.0)
-                        assert abs(stored[float(number)] - float(expected)) < 1e-5 or head == 0
-                        latest[int(cell)] = number
+                        expected = book.key(latest[cell])[0] if cell in latest else torch.tensor(-7.0)
+                        assert abs(stored[float(number)] - float(expected)) < 1e-5
+                        latest[cell] = number
         if round_ % 3 == 1:
             book.turn(5)
         with book.memory.draft() as draft:

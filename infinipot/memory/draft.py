@@ -93,6 +93,8 @@ class Draft:
         Returns:
             `[3, before + len(times) · P + after]` int64 positions.
         """
+        if len(times) > 1 and (before or after):
+            raise ValueError("each patch has captions of its own: give captioned patches one by one")
         positions = [self._caption(self.cursor.patch, before, times[0])]
         positions += [self._cells(grid, time) for time in times]
         positions.append(self._caption(self.cursor.patch - 1, after, times[-1]))

@@ -11,7 +11,6 @@ processes share the heads, votes and cells are counted over all of them, so that
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -20,7 +19,7 @@ from infinipot.errors import PolicyError
 from infinipot.memory.draft import NOWHERE, Draft, Kind
 from infinipot.memory.ranks import Ranks
 from infinipot.memory.storage import Rows
-from infinipot.memory.view import Viewer
+from infinipot.memory.view import NewSlots, Viewer
 from infinipot.policies.base import Policy
 from infinipot.policies.ranking import highest
 from infinipot.tokens import VideoTokens
@@ -215,19 +214,15 @@ def write_columns(policy: Policy, viewer: Viewer, draft: Draft, held: int) -> No
     Raises:
         PolicyError: a column is not one float32 a token.
     """
-    where = torch.cat(
-        [
-            torch.arange(start, start + tokens)
-            for start, (tokens, kind) in zip(
-                accumulate((tokens for tokens, _ in draft.runs), initial=held), draft.runs, strict=False
-            )
-            if kind is Kind.CELL
-        ]
-    )
-    cells = torch.cat(draft.cells)
-    for number, rows in viewer.chunks(len(where), reads_states=True):
-        group, shape = viewer.groups[number], (rows.stop - rows.start, len(where))
-        measured = policy.measure(viewer.new_tokens(group, rows, held, where, cells))
+    slots, start = [], held
+    for tokens, kind in draft.runs:
+        slots += [torch.arange(start, start + tokens)] if kind is Kind.CELL else []
+        start += tokens
+    new = NewSlots.of(torch.cat(slots), torch.cat(draft.cells))
+    there = [new.to(group.shape.device) for group in viewer.groups]
+    for number, rows in viewer.chunks(len(new.slots), reads_states=True):
+        group, shape = viewer.groups[number], (rows.stop - rows.start, len(new.slots))
+        measured = policy.measure(viewer.new_tokens(group, rows, held, there[number]))
         for name in policy.columns:
             column = measured.get(name)
             if column is None or column.shape != shape or column.dtype != torch.float32:
@@ -236,4 +231,4 @@ def write_columns(policy: Policy, viewer: Viewer, draft: Draft, held: int) -> No
                     f"policy {policy.name!r} gave {given} for its column {name!r}: "
                     f"float32 of shape {shape} was asked for"
                 )
-            group.columns[name][rows].index_copy_(1, where.to(column.device), column)
+            group.columns[name][rows].index_copy_(1, there[number].slots, column)

@@ -11,7 +11,8 @@ class Held:
     """What a memory holds of every row. Replaced as a whole.
 
     Attributes:
-        tokens: slots held, and cells: how many of them are cells of the video.
+        tokens: how many slots are held.
+        cells: how many of them hold cells of the video.
         run: the slots of the cells, where those are the same run in all rows; else None.
         captions: for each caption token held the temporal patch that it belongs to.
         prompt: tokens of the prompt.
@@ -96,7 +97,7 @@ class Held:
         return replace(after, run=None)
 
     def _run_with(self, draft: Draft) -> slice | None:
-        run, start = self.run, self.tokens
+        run, start = (self.run if self.cells else slice(0, 0)), self.tokens
         for tokens, kind in draft.runs:
             if kind is Kind.CELL and run is not None:
                 if run.start == run.stop:

@@ -31,6 +31,8 @@ from infinipot.memory.view import Viewer
 from infinipot.policies.base import Policy
 from infinipot.tokens import Grid, VideoTokens
 
+_ATTEMPTS = 4  # to finish a change, for a user who is in a hurry to interrupt
+
 
 @dataclass(slots=True)
 class Plan:
@@ -240,7 +242,7 @@ class Memory:
             on_applied: called together with the change.
         """
         if draft.origins:
-            self.step(draft)
+            raise ValueError("no forward has run over all of the draft: call step, and write what it makes")
         grown = self._state.with_draft(draft, turn=turn)
         self._label(draft, self._state, grown)
         if policy is not None and policy.columns and draft.cells:
@@ -289,8 +291,14 @@ class Memory:
         """Finishes a change that something interrupted after it had begun; one that had not is dropped."""
         if self._plan is not None and not self._plan.begun:
             self._plan = None
-        while (plan := self._plan) is not None:
-            self._apply(plan)
+        for left in reversed(range(_ATTEMPTS)):
+            try:
+                if self._plan is not None:
+                    self._apply(self._plan)
+                return
+            except BaseException:  # once more: there is no way back
+                if not left:
+                    raise
 
     def _make(self, plan: Plan) -> None:
         self._plan = plan
@@ -336,7 +344,7 @@ class Memory:
             layers=self.layers,
             columns=self._columns,
             highest=state.cursor.next,
-            first_head=self._ranks.number * self.groups[0].shape.kv_heads,
+            rank=self._ranks.number,
         )
 
 

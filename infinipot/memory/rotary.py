@@ -2,7 +2,7 @@
 
 Keys are stored as the model makes them, without rotation, and are rotated when they are read: a token can be given
 another position any number of times at no loss, and comparing keys needs no undoing. A read costs one look-up and one
-complex product a key.
+complex product a key for each axis.
 
 In rotary embedding (RoFormer, arXiv 2104.09864) two dimensions of a head turn together, by position · inv_freq[i]; in
 the multimodal form (Qwen2-VL, arXiv 2409.12191) every frequency turns with one of three position axes. `axes` says with
@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 
 _LEAST_POSITIONS = 1024  # that a table of angles is made for
+_TABLE_BYTES = 64 << 20  # of one at the most: angles of positions beyond it are computed
+_PIECE = 8192  # positions whose angles are computed at once, in float64
 
 
 class Rotary:
@@ -57,12 +59,19 @@ class Rotary:
             positions: `[...]` int of each axis, or one for all.
             highest: no position is above it.
         """
-        tables = self._tables_of(positions[0].device, highest)
-        found = []
-        for (axis, _), table in zip(self.sections, tables, strict=True):
-            where = positions[axis if len(positions) > 1 else 0]
-            found.append(table.index_select(0, where.reshape(-1)).view(*where.shape, table.shape[1]))
-        return found
+        device = positions[0].device
+        where = [positions[axis if len(positions) > 1 else 0] for axis, _ in self.sections]
+        if highest >= _TABLE_BYTES // (8 * len(self.axes)):
+            frequency = self.inv_freq[self._order].to(device)
+            turns = [
+                at.unsqueeze(-1) * frequency[section] for at, (_, section) in zip(where, self.sections, strict=True)
+            ]
+            return [torch.complex(turn.cos(), turn.sin()) for turn in turns]
+        tables = self._tables_of(device, highest)
+        return [
+            table.index_select(0, at.reshape(-1)).view(*at.shape, table.shape[1])
+            for at, table in zip(where, tables, strict=True)
+        ]
 
     def rotate_(self, heads: Tensor, angles: Sequence[Tensor]) -> Tensor:
         """Turns heads, in place.
@@ -98,8 +107,11 @@ class Rotary:
         tables = self._tables.get(device)
         if tables is None or len(tables[0]) <= highest:
             count = max(_LEAST_POSITIONS, 1 << highest.bit_length())
-            angle = torch.arange(count, dtype=torch.float32)[:, None] * self.inv_freq[self._order]
-            turns = torch.complex(angle.double().cos().float(), angle.double().sin().float()).to(device)
+            frequency, pieces = self.inv_freq[self._order], []
+            for places in torch.arange(count, dtype=torch.float32)[:, None].split(_PIECE):
+                angle = (places * frequency).double()
+                pieces.append(torch.complex(angle.cos().float(), angle.sin().float()).to(device))
+            turns = torch.cat(pieces)
             tables = [turns[:, section].contiguous() for _, section in self.sections]
             self._tables[device] = tables
         return tables

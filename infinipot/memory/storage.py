@@ -35,7 +35,7 @@ class LayerShape:
 
     def slot_bytes(self, columns: Mapping[str, torch.dtype]) -> int:
         """Bytes of one slot over all KV heads: a key, a value and its columns."""
-        beside = sum(dtype.itemsize for dtype in columns.values())
+        beside = sum(_stored(dtype, self.device).itemsize for dtype in columns.values())
         return self.kv_heads * (2 * self.head_dim * self.dtype.itemsize + beside)
 
 
@@ -96,12 +96,15 @@ class Rows:
         self.axes = [axis for axis in AXES if axis in columns]
         self.keys = torch.empty(*rows, shape.head_dim, device=shape.device, dtype=shape.dtype)
         self.values = torch.empty_like(self.keys)
-        self.columns = {name: torch.zeros(rows, device=shape.device, dtype=dtype) for name, dtype in columns.items()}
+        self.columns = {
+            name: torch.zeros(rows, device=shape.device, dtype=_stored(dtype, shape.device))
+            for name, dtype in columns.items()
+        }
         self._scratch = torch.empty(cap * shape.read_bytes, device=shape.device, dtype=torch.uint8)
 
     @property
     def bytes(self) -> int:
-        """What is allocated, scratch included."""
+        """What is allocated for good, scratch included; a forward needs activations beside it."""
         return sum(part.nbytes for part in (self.keys, self.values, *self.columns.values(), self._scratch))
 
     def rows_of(self, layer: int) -> slice:
@@ -130,6 +133,11 @@ class Rows:
                 (waiting,) = self.scratch(((len(source), *width), part.dtype))
                 torch.index_select(flat, 0, source, out=waiting)
                 flat.index_copy_(0, target, waiting)
+
+
+def _stored(dtype: torch.dtype, device: torch.device) -> torch.dtype:
+    """The type that a column has on a device: Apple's GPUs have no float64."""
+    return torch.float32 if dtype == torch.float64 and device.type == "mps" else dtype
 
 
 def plan_moves(stays: Tensor, kept: int, cap: int) -> Moves:

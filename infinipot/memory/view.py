@@ -28,7 +28,7 @@ class Viewer:
         grids, newest_patch, layers: see `VideoTokens`.
         columns: names of the policy's.
         highest: no position is above it.
-        first_head: number of the first head of this process.
+        rank: this process's number among those that share the heads.
     """
 
     groups: Sequence[Rows]
@@ -41,7 +41,7 @@ class Viewer:
     layers: int
     columns: Sequence[str] = ()
     highest: int = 0
-    first_head: int = 0
+    rank: int = 0
 
     def chunks(self, tokens: int, reads_states: bool) -> Iterator[tuple[int, slice]]:
         """All rows, as many at once as a bounded scratch holds the keys of: the number of a group, and rows of it.
@@ -83,21 +83,12 @@ class Viewer:
             **self._place(group, rows),
         )
 
-    def new_tokens(self, group: Rows, rows: slice, held: int, slots: Tensor, cells: Tensor) -> NewTokens:
-        """Cells that come in, the same of all rows.
-
-        Args:
-            held: the slots that were held before.
-            slots: `[n]` int64, where the new ones lie, in order of arrival; on the CPU.
-            cells: `[n]`, their cells; on the CPU.
-        """
-        device, count = group.shape.device, rows.stop - rows.start
-        run = slice(int(slots[0]), int(slots[-1]) + 1)
-        index = None if len(slots) == run.stop - run.start else slots.to(device, non_blocking=True)
-        where = _previous_slots(group, rows, held, slots, cells, self.grids)
+    def new_tokens(self, group: Rows, rows: slice, held: int, new: "NewSlots") -> NewTokens:
+        """Cells that come in, the same of all rows, behind the `held` slots."""
+        where = _previous_slots(group, rows, held, new, self.cells_ever)
 
         def part(tensor: Tensor) -> Tensor:
-            return tensor[rows, run] if index is None else tensor[rows].index_select(1, index)
+            return tensor[rows, new.run] if new.is_run else tensor[rows].index_select(1, new.slots)
 
         def read(name: str) -> Tensor:
             if name == "previous":
@@ -109,8 +100,13 @@ class Viewer:
             cell=part(group.columns["cell"]),
             has_previous=where >= 0,
             read=read,
-            **self._place(group, slice(rows.start, rows.start + count)),
+            **self._place(group, rows),
         )
+
+    @property
+    def cells_ever(self) -> int:
+        """Cell numbers are below it."""
+        return max(grid.first_cell + grid.cells for grid in self.grids)
 
     def _place(self, group: Rows, rows: slice) -> dict:
         return {
@@ -118,7 +114,7 @@ class Viewer:
             "newest_patch": self.newest_patch,
             "layer": group.layer[rows],
             "layers": self.layers,
-            "head": [self.first_head + head for head in group.head[rows]],
+            "head": [self.rank * group.shape.kv_heads + head for head in group.head[rows]],
         }
 
     def _taking(self, group: Rows, rows: slice) -> Callable[[Tensor], Tensor]:
@@ -130,18 +126,45 @@ class Viewer:
         return lambda stored: take(stored[rows], index) if stored.dim() > 2 else stored[rows].gather(1, index)
 
 
-def _previous_slots(group: Rows, rows: slice, held: int, slots: Tensor, cells: Tensor, grids: Sequence[Grid]) -> Tensor:
+@dataclass(frozen=True, slots=True)
+class NewSlots:
+    """Where cells that come in lie, in order of arrival, on one device.
+
+    Attributes:
+        slots, cells: `[n]` int64, their slots, and their cells.
+        earlier: `[n]` int64, the slot of the latest new token of the same cell before each, -1 for none.
+        run: from the first slot to the last.
+        is_run: whether no other tokens lie between them.
+    """
+
+    slots: Tensor
+    cells: Tensor
+    earlier: Tensor
+    run: slice
+    is_run: bool
+
+    @classmethod
+    def of(cls, slots: Tensor, cells: Tensor) -> "NewSlots":
+        """Of slots and cells on the CPU."""
+        earlier, last = [], dict[int, int]()
+        for slot, cell in zip(slots.tolist(), cells.tolist(), strict=True):
+            earlier.append(last.get(cell, -1))
+            last[cell] = slot
+        run = slice(int(slots[0]), int(slots[-1]) + 1)
+        return cls(slots, cells.long(), torch.tensor(earlier), run, len(slots) == run.stop - run.start)
+
+    def to(self, device: torch.device) -> "NewSlots":
+        """The same on another device."""
+        slots, cells, earlier = (part.to(device, non_blocking=True) for part in (self.slots, self.cells, self.earlier))
+        return NewSlots(slots, cells, earlier, self.run, self.is_run)
+
+
+def _previous_slots(group: Rows, rows: slice, held: int, new: NewSlots, cells: int) -> Tensor:
     """For each new token the slot of the row's latest token of its cell before it, `[rows, n]` int64; -1 for none."""
     device, cap = group.shape.device, group.cap
-    numbers = max(grid.first_cell + grid.cells for grid in grids)
     cell, patch = (group.columns[name][rows, :held].long() for name in ("cell", "patch"))
     stamp = torch.where(cell >= 0, patch * cap + torch.arange(held, device=device), -1)
-    latest = torch.full((len(cell), numbers), -1, device=device, dtype=torch.int64)
+    latest = torch.full((len(cell), cells), -1, device=device, dtype=torch.int64)
     latest.scatter_reduce_(1, cell.clamp_min(0), stamp, "amax")
-    among_new, last = [], dict[int, int]()
-    for slot, number in zip(slots.tolist(), cells.tolist(), strict=True):
-        among_new.append(last.get(number, -1))
-        last[number] = slot
-    nearer = torch.tensor(among_new).to(device, non_blocking=True)
-    stamp = latest.index_select(1, cells.to(device, torch.int64, non_blocking=True))
-    return torch.where(nearer >= 0, nearer, torch.where(stamp >= 0, stamp % cap, -1))
+    stamp = latest.index_select(1, new.cells)
+    return torch.where(new.earlier >= 0, new.earlier, torch.where(stamp >= 0, stamp % cap, -1))

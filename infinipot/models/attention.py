@@ -2,7 +2,7 @@
 
 A decoder is run with all its tokens at position 0, where rotary embedding turns nothing: queries and keys arrive here
 as the model makes them. Their step stores the keys, and turns both to the true positions. A model that is run in any
-other way, without a step, gets the attention that it would have had.
+other way, without a step, gets transformers' attention by torch's fused kernels.
 """
 
 from collections.abc import Callable
@@ -50,8 +50,9 @@ def _fused(queries: Tensor, keys: Tensor, values: Tensor, step: Step, scaling: f
     """
     mask, whole = None, step.count == step.end
     if step.count > 1 and not whole:
-        on_gpu = queries.device.type == "cuda"
-        mask = causal_lower_right(step.count, step.end) if on_gpu else step.mask(queries.device, queries.dtype)
+        # FlashAttention has the rule built in, for half precision; elsewhere one mask serves all layers.
+        built_in = queries.device.type == "cuda" and queries.dtype != torch.float32
+        mask = causal_lower_right(step.count, step.end) if built_in else step.mask(queries.device, queries.dtype)
     attended: Tensor = scaled_dot_product_attention(
         queries.unsqueeze(0),
         keys.unsqueeze(0),
@@ -81,6 +82,3 @@ def attach(decoder: Any) -> None:
     AttentionInterface.register(name, partial(_attend, kernel=kernel))
     AttentionMaskInterface.register(name, sdpa_mask)
     decoder.config._attn_implementation = name
-
-
-NO_MASK = torch.zeros(1, 1, 1, 1)  # a mask in four dimensions is taken as it is: so none is made

@@ -13,7 +13,7 @@ from transformers import AutoModelForImageTextToText
 
 from infinipot.errors import ModelError
 from infinipot.memory import ALONE, LayerShape, PositionRule, Ranks, Rotary, StateShape, Step
-from infinipot.models.attention import NO_MASK, attach
+from infinipot.models.attention import attach
 from infinipot.models.chat import ANSWER, ChatFormat, read_chat_format
 from infinipot.models.patch import Frames, Gathered, Patch
 from infinipot.models.scoring import scores_of
@@ -128,6 +128,11 @@ class Family(ABC):
     def rotary(self) -> Rotary:
         """How the decoder rotates its keys."""
 
+    @cached_property
+    def shared_rotary(self) -> Rotary:
+        """The rotation that all streams share, with what it looks up."""
+        return self.rotary()
+
     @property
     def position_range(self) -> int:
         """Positions the model was trained on: the largest allowed is one less."""
@@ -158,7 +163,7 @@ class Family(ABC):
         states = step.memory.states
         output = self.language_model(
             position_ids=nowhere if self.position_rule().flat else nowhere.expand(3, 1, -1),
-            attention_mask=self.attention_mask,
+            attention_mask=self.attention_mask(embeddings.device),
             use_cache=bool(states.recurrent),
             step=step,
             **({self._cache_argument: states} if states.recurrent else {}),
@@ -166,10 +171,9 @@ class Family(ABC):
         )
         return self.model.lm_head(output.last_hidden_state[0, -1])
 
-    @property
-    def attention_mask(self) -> Any:
-        """What keeps the decoder from making a mask of its own."""
-        return NO_MASK
+    def attention_mask(self, device: torch.device) -> Any:
+        """What keeps the decoder from making a mask of its own: one in four dimensions is taken as it is."""
+        return torch.zeros(1, 1, 1, 1, device=device)
 
     @cached_property
     def _cache_argument(self) -> str:

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+import torch
+
 from infinipot.memory import LayerShape, StateShape
 from infinipot.models.base import device_of
 from infinipot.models.qwen3_vl import Qwen3VL
@@ -15,8 +17,7 @@ class Qwen35(Qwen3VL):
     title = "Qwen3.5"
     tp_plan: ClassVar[Mapping[str, str]] = {}
 
-    @property
-    def attention_mask(self) -> Any:
+    def attention_mask(self, device: torch.device) -> Any:
         """Kinds of layers have masks of their own, and none needs one."""
         return dict.fromkeys(set(self._text_config.layer_types))
 

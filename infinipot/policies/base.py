@@ -5,8 +5,10 @@ from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
 
+from infinipot.errors import PolicyError
 from infinipot.policies import options
 from infinipot.policies.ranking import highest
 from infinipot.tokens import NewTokens, VideoTokens
@@ -90,4 +92,10 @@ class ScoredPolicy(Policy):
         """`[rows, N]` float32. What is no number counts as the lowest; infinities are allowed."""
 
     def select(self, tokens: VideoTokens, budget: int) -> Tensor:
-        return highest(self.score(tokens), budget, tokens.arrival)
+        scores = self.score(tokens)
+        if scores.shape != tokens.shape or scores.dtype != torch.float32:
+            raise PolicyError(
+                f"policy {self.name!r} gave {scores.dtype} scores of shape {tuple(scores.shape)}: "
+                f"float32 of shape {tuple(tokens.shape)} were asked for"
+            )
+        return highest(scores, budget, tokens.arrival)

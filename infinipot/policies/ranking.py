@@ -21,4 +21,5 @@ def highest(scores: Tensor, count: int, arrival: Tensor) -> Tensor:
     known = torch.nan_to_num(scores, nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf)
     bits = known.add_(0.0).view(torch.int32)  # of zeros there is one
     rank = bits ^ (bits >> 31 & 0x7FFFFFFF)  # floats of one sign are ordered as their bits are
-    return rank.long().mul_(1 << 31).add_(arrival).topk(count, dim=1, sorted=False).indices
+    rank = rank.long().sub_(scores.isnan().long())  # below -inf, of which the rank has room below it
+    return rank.mul_(1 << 31).add_(arrival).topk(count, dim=1, sorted=False).indices

@@ -8,8 +8,8 @@ even distances no more than 768, each about 128 tokens of 28 x 28 pixels.
 What differs, and why:
 - An unparsed answer is wrong. Both files take it for "C"; otherwise they read the same letters.
 - At most 32 tokens are generated, not 300, or 5 where the video fits one block: the first letter counts.
-- Qwen2.5-VL's positions follow the times of the frames, as in its training. The code drops `second_per_grid_ts`, so
-  that each temporal patch stands two positions behind the last one, whatever the frame rate: the same at 2 frames a
+- Qwen2.5-VL's positions follow the times of the frames, as in its training. The code leaves `second_per_grid_ts` out,
+  so that each temporal patch stands two positions behind the last one, whatever the frame rate: the same at 2 frames a
   second, less than the time that passed where 768 frames are spread over a longer video.
 - MLVU's test set, which the code does not run, gets the letters of its six options.
 - LongVideoBench's task types are its question categories; the code takes them from the names of converted files that

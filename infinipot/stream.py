@@ -6,7 +6,7 @@ stores tokens or how a policy chooses.
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from types import TracebackType
 from typing import NamedTuple, Self
@@ -385,7 +385,8 @@ class Stream:
             try:
                 yield
             except BaseException as error:
-                self._memory.settle()
+                with suppress(BaseException):  # one is enough
+                    self._memory.settle()
                 if done() == before:
                     raise
                 self._deferred = error

@@ -288,17 +288,22 @@ class Memory:
         return fallen
 
     def settle(self) -> None:
-        """Finishes a change that something interrupted after it had begun; one that had not is dropped."""
+        """Finishes a change that something interrupted after it had begun; one that had not is dropped.
+
+        What interrupts this is raised when the change is made.
+        """
         if self._plan is not None and not self._plan.begun:
             self._plan = None
-        for left in reversed(range(_ATTEMPTS)):
+        interrupted: BaseException | None = None
+        for _ in range(_ATTEMPTS):
             try:
                 if self._plan is not None:
                     self._apply(self._plan)
-                return
-            except BaseException:  # once more: there is no way back
-                if not left:
-                    raise
+                break
+            except BaseException as error:  # once more: there is no way back
+                interrupted = interrupted or error
+        if interrupted is not None:
+            raise interrupted
 
     def _make(self, plan: Plan) -> None:
         self._plan = plan

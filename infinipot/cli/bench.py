@@ -40,7 +40,9 @@ def bench() -> None:
     show_default=True,
     help="Where answers, tables and pictures go; a run that was stopped goes on there.",
 )
-@click.option("--model", default="embedded", show_default=True, help='"embedded", "witness", or a folder that knows the world.')
+@click.option(
+    "--model", default="embedded", show_default=True, help='"embedded", "witness", or a folder that knows the world.'
+)
 @click.option("--sections", default=",".join(SECTIONS), show_default=True, help="Which parts to run.")
 @click.option("--policies", "specs", help='Which to compare, separated by ";", or by "," where none has options.')
 @click.option(

@@ -18,6 +18,7 @@ from infinipot import ModelError, shipped
 from infinipot.embedded.world import Clip
 from infinipot.witness import assemble, checkpoint, deltas
 from infinipot.witness.checkpoint import CELLS, SIZE, VISION_TOKENS
+from infinipot.witness.decoder import Gguf
 from infinipot.witness.inside import area
 from training.witness.decoder import Decoder
 from training.witness.losses import answer_loss, mask_of
@@ -75,6 +76,37 @@ def test_a_llama_in_qwens_architecture_speaks_as_it_did(
     with torch.no_grad():
         logits = seeing(input_ids=ids).logits[..., :300]
         torch.testing.assert_close(logits, llama(ids).logits, atol=1e-4, rtol=0)
+
+
+def test_a_gguf_file_is_read_as_transformers_reads_it(tmp_path: Path) -> None:
+    gguf = pytest.importorskip("gguf")
+    rng, hidden, heads = np.random.default_rng(0), SHAPE["hidden_size"], {"attn_q": HEADS, "attn_k": 1, "attn_v": 1}
+    written = gguf.GGUFWriter(tmp_path / "tiny.gguf", "llama")
+    written.add_block_count(1)
+    written.add_context_length(64)
+    written.add_embedding_length(hidden)
+    written.add_feed_forward_length(96)
+    written.add_head_count(HEADS)
+    written.add_head_count_kv(1)
+    written.add_rope_freq_base(1e5)
+    written.add_rope_dimension_count(64)
+    written.add_layer_norm_rms_eps(1e-5)
+    written.add_vocab_size(300)
+    sizes = {f"blk.0.{name}": (64 * count, hidden) for name, count in heads.items()}
+    sizes |= {"token_embd": (300, hidden), "output_norm": (hidden,), "blk.0.attn_output": (hidden, hidden)}
+    sizes |= {"blk.0.ffn_gate": (96, hidden), "blk.0.ffn_up": (96, hidden), "blk.0.ffn_down": (hidden, 96)}
+    sizes |= {"blk.0.attn_norm": (hidden,), "blk.0.ffn_norm": (hidden,)}
+    for name, shape in sizes.items():
+        written.add_tensor(f"{name}.weight", rng.normal(size=shape).astype(np.float32))
+    written.write_header_to_file()
+    written.write_kv_data_to_file()
+    written.write_tensors_to_file()
+    written.close()
+    theirs = LlamaForCausalLM.from_pretrained(tmp_path, gguf_file="tiny.gguf", dtype=torch.float32).model.state_dict()
+    ours = Gguf(tmp_path / "tiny.gguf").weights()
+    assert ours.keys() == theirs.keys()
+    for name, weight in ours.items():
+        torch.testing.assert_close(weight, theirs[name], atol=0, rtol=0)
 
 
 def test_the_decoder_that_is_trained_is_the_one_that_is_assembled(

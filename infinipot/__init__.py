@@ -18,6 +18,7 @@ from infinipot.errors import (
     PolicyError,
     QuestionError,
     ResultsError,
+    SnapshotError,
     VideoError,
 )
 
@@ -61,6 +62,7 @@ __all__ = [
     "PolicyError",
     "QuestionError",
     "ResultsError",
+    "SnapshotError",
     "Sound",
     "Stats",
     "Stream",

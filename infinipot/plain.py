@@ -99,12 +99,13 @@ def _dataclass(kind: Any, plain: Mapping[str, Any], name: str, arrays: Callable,
 
 
 def _one_of(parts: tuple[Any, ...], plain: Any, name: str, arrays: Callable, like: Any) -> Any:
+    told = ""
     for part in parts:
         try:
             return from_plain(part, plain, name, arrays, like)
         except PlainError as error:
-            told = error
-    raise told
+            told = str(error)  # the error itself would hold on to this frame, and what it sees
+    raise PlainError(told)
 
 
 def _each(parts: tuple[Any, ...], plain: list[Any], name: str) -> tuple[Any, ...]:

@@ -1,5 +1,6 @@
 """Streams that are saved, restored and forked: each goes on as the one it was, and no file leads one astray."""
 
+import gc
 import json
 import os
 import random
@@ -8,6 +9,7 @@ import struct
 import subprocess
 import sys
 import threading
+import weakref
 import zlib
 from collections.abc import Callable
 from dataclasses import replace
@@ -26,8 +28,8 @@ from infinipot.memory.storage import Rows
 from infinipot.policies import Policy
 
 MORE = 40  # frames that both go on for
-# Where a stream is saved: each time in the middle of a block, behind remembered turns, a frame of a patch waiting.
-SAVED = {"infinipot-v": 45, "streaming-llm": 25, "infinipot-v:combine=two-stage,reference=recent": 19}
+# When a stream is saved: in the middle of a block, behind remembered turns; the second while half a patch waits.
+SAVED = {"infinipot-v": 45, "streaming-llm": 25}
 
 
 @pytest.fixture
@@ -68,7 +70,7 @@ def test_a_restored_stream_and_a_fork_go_on_as_if_nothing_had_been(model: Model,
         assert stream.stats().turns
         assert frames < 40 or stream.stats().rebases or not model.family.position_rule().flat
         stream.save(tmp_path / "stream")
-        fork = stream.fork() if frames < 20 else model.restore(tmp_path / "stream")
+        fork = stream.fork() if frames < 30 else model.restore(tmp_path / "stream")
         for other in (model.restore(tmp_path / "stream"), fork):
             assert other.stats() == stream.stats()
             assert other.config == stream.config
@@ -86,13 +88,13 @@ def test_a_stream_that_was_re_based_goes_on_at_its_pace(
     """Where positions follow the clock, they count slower from then on."""
     monkeypatch.setattr(type(qwen.family), "position_range", RANGE["video"])
     with qwen.stream(**small(qwen)) as stream:
-        for number, image in enumerate(pictures(111)):
+        for number, image in enumerate(pictures(155)):
             give(stream, image, moment(qwen, number))
         assert stream.stats().rebases
         assert stream._memory.cursor.pace < 1
         stream.save(tmp_path / "stream")
         other = qwen.restore(tmp_path / "stream")
-        assert going_on(other, 111, MORE) == going_on(stream, 111, MORE)
+        assert going_on(other, 155, MORE) == going_on(stream, 155, MORE)
         assert same(remembered(other), remembered(stream))
 
 
@@ -102,6 +104,8 @@ def test_at_any_moment_a_stream_can_be_saved_and_is_the_same_when_it_is_restored
         for number in range(40):
             stream.save(tmp_path / "stream")
             other = qwen.restore(tmp_path / "stream")
+            with (tmp_path / "stream").open("r+b") as file:
+                file.write(bytes(os.fstat(file.fileno()).st_size))  # what was restored does not lean on the file
             assert same(held(other), held(stream))
             if number:
                 assert other.ask(QUESTIONS[0], max_new_tokens=2) == stream.ask(QUESTIONS[0], max_new_tokens=2)
@@ -262,7 +266,7 @@ def test_a_save_that_fails_says_why_and_leaves_nothing_behind(
         with pytest.raises(SnapshotError, match="No such file or directory"):
             stream.save(tmp_path / "nowhere" / "stream")
         (tmp_path / "folder").mkdir()
-        with pytest.raises(SnapshotError, match="[Dd]irectory"):
+        with pytest.raises(SnapshotError, match=r"[Dd]irectory"):
             stream.save(tmp_path / "folder")
         stream.save(tmp_path / "stream")
 
@@ -436,11 +440,83 @@ def test_no_file_leads_a_stream_astray(kind: tuple[str, str], tmp_path: Path) ->
             stream.ask(QUESTIONS[0], max_new_tokens=2, remember=True)
             give(stream, content)
             stream.save(tmp_path / "again")
-            assert same(held(model.restore(tmp_path / "again")), held(stream))
+            assert model.restore(tmp_path / "again")._memory.state == stream._memory.state
         except InfinipotError:
             pass  # such as frames that come before those that were there
     assert mutations // 2 < len(lines) < mutations
     assert all("\n" not in line and len(line) < 500 + len(str(path)) for line in lines)
+
+
+def first(file: dict[str, torch.Tensor], kind: str) -> int:
+    """The first slot of a row that holds a cell, a caption's token, or text."""
+    patch, cell = file["0.patch"][0], file["0.cell"][0]
+    return int({"cell": cell >= 0, "caption": (patch >= 0) & (cell < 0), "text": patch < 0}[kind].nonzero()[0])
+
+
+# Each changes a number that was right into one that is not: in the document, or in the first row of a column.
+LIES: dict[str, Callable[[dict, dict[str, torch.Tensor]], Any]] = {
+    "a cell beyond its grids": lambda _, file: file["0.cell"][0].__setitem__(first(file, "cell"), 1 << 20),
+    "a patch to come": lambda said, file: file["0.patch"][0].__setitem__(
+        first(file, "cell"), said["state"]["held"]["cursor"]["patch"]
+    ),
+    "a caption of another patch": lambda _, file: file["0.patch"][0].__setitem__(first(file, "caption"), 0),
+    "text of another turn": lambda _, file: file["0.cell"][0].__setitem__(first(file, "text"), -70),
+    "a cell that is text": lambda _, file: file["0.patch"][0].__setitem__(first(file, "cell"), -1),
+    "a position to come": lambda said, file: file["0.temporal"][0].__setitem__(
+        first(file, "cell"), said["state"]["held"]["cursor"]["next"]
+    ),
+    "a column that is not the cell's": lambda _, file: file["0.width"][0].add_(1),
+    "a base below zero": lambda _, file: [file[f"0.{axis}"][0].sub_(900) for axis in ("height", "width")],
+    "no time": lambda _, file: file["0.time"][0].__setitem__(0, float("nan")),
+    "a time to come": lambda _, file: file["0.time"][0].__setitem__(first(file, "cell"), 1e6),
+    "a key that is no number": lambda _, file: file["0.keys"][0, 0].__setitem__(0, float("nan")),
+    "a token held twice": lambda _, file: [
+        file[f"0.{name}"][0].__setitem__(first(file, "cell") + 1, file[f"0.{name}"][0][first(file, "cell")])
+        for name in ("patch", "cell")
+    ],
+    "positions without end": lambda said, _: said["state"]["held"]["cursor"].update(next=1 << 40),
+    "a cursor that is elsewhere": lambda said, _: said["state"]["held"]["cursor"].update(pace=0.0),
+    "more tokens": lambda said, _: said["state"]["held"].update(tokens=said["state"]["held"]["tokens"] + 1),
+    "another prompt": lambda said, _: said["state"]["held"].update(prompt=said["state"]["held"]["prompt"] - 1),
+    "longer turns": lambda said, _: said["state"]["held"].update(turns=[500]),
+    "a run of cells": lambda said, _: said["state"]["held"].update(run=[0, said["state"]["held"]["cells"]]),
+    "a word that is none": lambda said, _: said["state"]["intake"]["said"]["turns"][0].__setitem__(0, 1 << 30),
+    "frames of another size": lambda said, _: said["state"]["intake"].update(size=[640, 640]),
+    "frames without end": lambda said, _: said["state"]["intake"].update(size=[1 << 20, 1 << 20]),
+    "pixels without end": lambda said, _: said["config"].update(pixels=[1 << 40, 1 << 50]),
+    "a grid without end": lambda said, _: said["state"]["grids"][0].update(rows=1 << 40),
+    "a memory without end": lambda said, _: said["config"].update(memory=1 << 50),
+    "a block of its own": lambda said, _: said["state"]["intake"].update(block=99),
+    "frames that are over": lambda said, _: said["state"]["intake"].update(time=0.0),
+    "a caption without end": lambda said, _: said["state"]["intake"].update(frames=0),
+}
+
+
+@pytest.fixture(scope="module")
+def captioned(tmp_path_factory: pytest.TempPathFactory) -> tuple[Model, Path]:
+    """A model, and a saved stream that holds cells, captions, turns and what waits."""
+    model, path = build("qwen3_vl"), tmp_path_factory.mktemp("captioned") / "stream"
+    with model.stream(**small(model)) as stream:
+        list(played(model, stream, frames=35))
+        stream.save(path)
+    return model, path
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_every_lie_is_found(captioned: tuple[Model, Path], lie: str, tmp_path: Path) -> None:
+    model, good = captioned
+    header, document, data = taken_apart(good)
+    content, kinds = bytearray(data), {"I32": torch.int32, "F32": torch.float32, "F64": torch.float64}
+    file = {}
+    for name, entry in header.items():
+        if name.startswith("0."):
+            start, end = entry["data_offsets"]
+            part = torch.frombuffer(content, dtype=torch.uint8)[start:end]
+            file[name] = part.view(kinds[entry["dtype"]]).view(entry["shape"])
+    LIES[lie](document, file)
+    put_together(tmp_path / "stream", header, document, bytes(content))
+    with pytest.raises(SnapshotError, match=str(tmp_path)):
+        model.restore(tmp_path / "stream")
 
 
 @pytest.mark.parametrize(
@@ -494,6 +570,24 @@ def test_another_model_policy_or_version_is_told(qwen: Model, tmp_path: Path) ->
         put_together(tmp_path / "other", header, document | {key: value}, data)
         with pytest.raises(SnapshotError, match=what):
             qwen.restore(tmp_path / "other")
+
+
+def test_a_restored_stream_and_a_fork_give_their_memory_back_at_once(
+    captioned: tuple[Model, Path], request: pytest.FixtureRequest
+) -> None:
+    """Nothing that reading leaves behind waits for the garbage collector."""
+    model, path = captioned
+    gc.collect()
+    gc.disable()
+    request.addfinalizer(gc.enable)
+    stream = model.restore(path)
+    fork = stream.fork()
+    left = [weakref.ref(each._memory.groups[0].keys) for each in (stream, fork)]
+    del stream
+    fork.close()
+    assert [each() for each in left] == [None, None]
+    maps = Path("/proc/self/maps")
+    assert not maps.exists() or str(path) not in maps.read_text()
 
 
 def test_sound_is_restored_as_sound(tmp_path: Path) -> None:

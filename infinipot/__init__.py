@@ -19,6 +19,7 @@ from infinipot.errors import (
     PolicyError,
     QuestionError,
     ResultsError,
+    SnapshotError,
     VideoError,
 )
 
@@ -66,6 +67,7 @@ __all__ = [
     "QuestionError",
     "ResultsError",
     "Sampling",
+    "SnapshotError",
     "Sound",
     "Stats",
     "Stream",

@@ -44,6 +44,10 @@ class QuestionError(InfinipotError, ValueError):
     """A question that cannot be asked now, such as one before the first frame."""
 
 
+class SnapshotError(InfinipotError):
+    """A stream that cannot be saved, or a saved one that cannot be restored: by this model, or from this file."""
+
+
 class NumericalError(InfinipotError):
     """A model whose numbers overflow: what it computes is infinite, or not a number at all."""
 

@@ -7,7 +7,7 @@ from itertools import chain
 from infinipot.models import Gathered, Patch
 from infinipot.tokens import Grid
 
-_NO_GRID = Grid(0, 0, 0)
+NO_GRID = Grid(0, 0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ class Intake:
     frames: int = 0
     time: float = -1.0
     size: tuple[int, ...] = ()
-    grid: Grid = _NO_GRID
+    grid: Grid = NO_GRID
     block: int = 0
     said: Transcript = Transcript()
 

@@ -1,6 +1,7 @@
 """Loading a checkpoint, and opening streams on it."""
 
 import os
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,10 @@ from transformers.distributed.configuration_utils import DistributedConfig
 
 from infinipot import policies
 from infinipot.checkpoint import Checkpoint, in_a_line
-from infinipot.errors import ModelError
+from infinipot.errors import InfinipotError, ModelError, SnapshotError
 from infinipot.models import FAMILIES, Family
 from infinipot.policies import Policy
+from infinipot.snapshot import Snapshot
 from infinipot.stream import Stream
 
 
@@ -98,6 +100,27 @@ class Model:
             system=system,
             pixels=pixels,
         )
+
+    def restore(self, path: str | Path) -> Stream:
+        """Opens a stream that goes on where a saved one was, see `Stream.save`: with its policy and its settings.
+
+        The whole memory is allocated before anything is read into it.
+
+        Raises:
+            SnapshotError: the file is none of a stream's or damaged, or of another model, policy or version.
+        """
+        saved = Snapshot(Path(path))
+        try:
+            family = self._family_for(saved.model.modality)
+            saved.check_model(family)
+            settings = {field.name: getattr(saved.config, field.name) for field in fields(saved.config)}
+            stream = Stream(family, saved.policy, **settings)
+        except SnapshotError:
+            raise
+        except InfinipotError as error:
+            raise saved.error(f"cannot be restored: {error}") from error
+        stream.take_up(saved)
+        return stream
 
     def _family_for(self, modality: str) -> Family:
         """The adapter of the same network for streams of this modality."""

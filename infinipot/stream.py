@@ -4,18 +4,23 @@ Reads like the design's diagram. Knows the order of things, not how a family enc
 stores tokens or how a policy chooses.
 """
 
+import copy
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor
 
+from infinipot import snapshot
 from infinipot.audio import GAP, SamplesLike, Sound, as_sound
 from infinipot.budget import Budget, default_cap, is_whole, make_budget, parse_memory, smallest_cap
+from infinipot.config import StreamConfig
+from infinipot.consistency import Bounds, State
 from infinipot.errors import CapError, FrameError, InfinipotError, QuestionError
 from infinipot.generate import Chooser, Sampling, are_numbers, decode, overflow, speak
 from infinipot.intake import Intake, Transcript
@@ -23,7 +28,7 @@ from infinipot.memory import Draft, Memory, allocated_bytes, stored_columns
 from infinipot.models import Family, Patch
 from infinipot.models.chat import ANSWER
 from infinipot.policies.base import Policy
-from infinipot.settings import check_settings
+from infinipot.snapshot import Snapshot
 from infinipot.stats import Stats, Stopwatch
 from infinipot.text import check_text
 from infinipot.tokens import Grid
@@ -58,64 +63,45 @@ class Stream:
     Args:
         family: the model.
         policy: what stays when the memory is full.
-        memory, fps, keep, block, reserve, dialogue, positions, system, pixels: see `Model.stream`.
+        memory, settings: the other fields of `StreamConfig`.
+
+    Attributes:
+        policy: what stays when the memory is full.
+        config: the settings, as they were given.
     """
 
-    def __init__(
-        self,
-        family: Family,
-        policy: Policy,
-        memory: int | str | None = None,
-        *,
-        fps: float = 2.0,
-        keep: float = 0.75,
-        block: int | None = None,
-        reserve: int | None = None,
-        dialogue: int | None = None,
-        positions: str = "rebase",
-        system: str | None = None,
-        pixels: tuple[int, int] | None = None,
-    ) -> None:
-        check_settings(
-            memory,
-            fps=fps,
-            keep=keep,
-            block=block,
-            reserve=reserve,
-            dialogue=dialogue,
-            positions=positions,
-            pixels=pixels,
-        )
-        check_text(system or "", "the system message")
+    def __init__(self, family: Family, policy: Policy, memory: int | str | None = None, **settings: Any) -> None:
+        self.config = config = StreamConfig(memory=memory, **settings)
         self.policy = policy
         self._family = family
-        self._fps = fps
-        self._chat = family.chat(system)
+        self._chat = family.chat(config.system)
         self._opening = family.tokenize(self._chat.opening, opens=True)
         self._reopening = family.tokenize(self._chat.reopening, behind=ANSWER)
         self._closing = family.closing()
 
         texts = len(self._opening), len(self._reopening), family.caption_limit
 
+        shares = {name: getattr(config, name) for name in ("reserve", "dialogue", "keep", "block")}
+
         def budget_of(cap: int) -> Budget:
             # Nothing here is the stream's: one that refers to itself would wait for the garbage collector.
-            budget = make_budget(cap, *texts, reserve=reserve, dialogue=dialogue, keep=keep, block=block)
+            budget = make_budget(cap, *texts, **shares)
             return budget if policy.evicts else replace(budget, keep=0.0)
 
         shapes = family.layer_shapes()
         rule = family.position_rule()
-        self._range = family.position_range if positions == "rebase" and policy.evicts else None
+        self._range = family.position_range if config.positions == "rebase" and policy.evicts else None
         largest = 3 * self._range // 4 if self._range else None
         columns = stored_columns(rule, policy.columns)
         beside = allocated_bytes(0, shapes, columns)
         per_token = allocated_bytes(1, shapes, columns) - beside
         if memory is None:  # what is not given gives way to what is: the cap to frames, and frames to the cap
-            cap = default_cap(budget_of, family.frame_cells(pixels or family.frame_pixels()), largest)
+            cap = default_cap(budget_of, family.frame_cells(config.pixels or family.frame_pixels()), largest)
         else:
             cap = parse_memory(memory, per_token, beside)
         self._budget_of = budget_of
         self._budget = budget_of(cap)
-        self._pixels = pixels or family.frame_pixels(self._budget.largest_patch())
+        self._pixels = config.pixels or family.frame_pixels(self._budget.largest_patch())
         self._intake = Intake(family.gather(self._pixels))
         self._asked_tokens = 0
         self._block_patches(cells=self._intake.open.steps)
@@ -125,17 +111,11 @@ class Stream:
                     f"memory={cap} tokens may need more than the {self._range} positions that the model was trained "
                     f"on: give at most {largest}, or positions='native'"
                 )
-            rule = replace(rule, longest_gap=max(1, self._range // (8 * max(block or 0, 8))))
-        try:
+            rule = replace(rule, longest_gap=max(1, self._range // (8 * max(config.block or 0, 8))))
+        with _reserving(cap, allocated_bytes(cap, shapes, columns)):
             self._memory = Memory(
                 cap, shapes, family.shared_rotary, rule, self._budget.dialogue, family.ranks, policy.columns
             )
-        except RuntimeError as error:
-            if not _lacks_memory(error):
-                why = str(error).partition("\n")[0]
-                raise InfinipotError(f"the memory cannot be allocated: {why}") from error
-            size = allocated_bytes(cap, shapes, columns) / 2**20
-            raise CapError(f"memory={cap} tokens takes {size:.0f} MiB, which the device does not have") from error
         self._stopwatch = Stopwatch()
         self._closed = False
         self._deferred: BaseException | None = None
@@ -340,6 +320,58 @@ class Stream:
             seconds=dict(self._stopwatch.seconds),
         )
 
+    @torch.inference_mode()
+    def fork(self) -> Self:
+        """Opens another stream with the same past on the same model: ask it while this one watches on.
+
+        What is held is copied once, into a memory of the same cap; neither stream changes the other from then on.
+
+        Raises:
+            CapError: the device has no room for a second memory.
+        """
+        with self._alone(self._frames), _reserving(self._memory.cap, self._memory.bytes):
+            other = copy.copy(self)
+            other._memory = self._memory.fork()
+            other._stopwatch = Stopwatch(dict(self._stopwatch.seconds))
+            other._busy = threading.Lock()
+            return other
+
+    @torch.inference_mode()
+    def save(self, path: str | Path) -> None:
+        """Saves the stream to one file, from which `Model.restore` makes it again, in another process too.
+
+        A file that is there is replaced when the new one is whole and on the disk, never before.
+
+        Raises:
+            SnapshotError: the file cannot be written, or the policy is none that infinipot knows by name.
+        """
+        with self._alone(self._frames):
+            state = State(
+                held=self._memory.state,
+                grids=self._memory.grids,
+                peak=self._memory.peak,
+                intake=self._intake,
+                asked_tokens=self._asked_tokens,
+                dense_after=self._dense_after,
+                seconds=dict(self._stopwatch.seconds),
+            )
+            snapshot.save(Path(path), self._memory, state, self.config, self._bounds())
+
+    @torch.inference_mode()
+    def take_up(self, saved: Snapshot) -> None:
+        """Has a stream that was just opened go on where a saved one was; `Model.restore` opens such a one.
+
+        Raises:
+            SnapshotError: what was saved is not what this stream could have come to.
+        """
+        state = saved.restore(self._memory, self._intake, self._bounds())
+        self._intake = state.intake
+        self._asked_tokens, self._dense_after = state.asked_tokens, state.dense_after
+        self._stopwatch = Stopwatch(state.seconds)
+
+    def _bounds(self) -> Bounds:
+        return Bounds(self._family, self.policy, self._budget, len(self._opening), self._memory.rule, self._pixels)
+
     def close(self) -> None:
         """Lets go of the memory and of waiting frames. Closing twice is fine; any other use afterwards is an error."""
         if not self._closed:
@@ -412,7 +444,7 @@ class Stream:
     def _accept(self, frame: Frame | ImageLike, time: float | None) -> Frame:
         last = self._intake.time
         if time is None and not isinstance(frame, Frame):
-            time = last + 1 / self._fps if self._intake.frames else 0.0
+            time = last + 1 / self.config.fps if self._intake.frames else 0.0
         accepted = as_frame(frame, time)
         if accepted.time <= last:
             raise FrameError(f"frames come in order of time: {accepted.time:g} s is not after {last:g} s")
@@ -670,6 +702,18 @@ class Stream:
                 reserve=None if remember else needed,
             )
         return limit
+
+
+@contextmanager
+def _reserving(cap: int, size: int) -> Iterator[None]:
+    """Inside, a memory of `cap` tokens and `size` bytes is allocated."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not _lacks_memory(error):
+            why = str(error).partition("\n")[0]
+            raise InfinipotError(f"the memory cannot be allocated: {why}") from error
+        raise CapError(f"memory={cap} tokens takes {size / 2**20:.0f} MiB, which the device does not have") from error
 
 
 def _lacks_memory(error: RuntimeError) -> bool:

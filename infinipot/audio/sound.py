@@ -16,7 +16,7 @@ RATE = 16_000
 GAP = 0.04
 """Seconds between two pieces up to which they are one behind the other: clocks and time stamps are not exact."""
 
-_LOUDEST = 4.0  # lossy formats overshoot; what is far beyond 1 is of another scale
+LOUDEST = 4.0  # lossy formats overshoot; what is far beyond 1 is of another scale
 
 SamplesLike: TypeAlias = np.ndarray | torch.Tensor
 
@@ -89,6 +89,6 @@ def _checked(given: SamplesLike) -> np.ndarray:
     if not np.issubdtype(given.dtype, np.floating):
         raise FrameError(f"the sound is {described}: samples are int16, or floating point in [-1, 1]")
     low, high = float(given.min()), float(given.max())
-    if not -_LOUDEST <= low <= high <= _LOUDEST:
+    if not -LOUDEST <= low <= high <= LOUDEST:
         raise FrameError(f"floating point samples lie in [-1, 1]; these span {low:g} to {high:g}")
     return given.astype(np.float32, copy=False)

@@ -1,8 +1,9 @@
 """The bounded key/value memory: storage, coordinates, positions."""
 
 from infinipot.memory.draft import Draft
+from infinipot.memory.held import Held
 from infinipot.memory.memory import Memory, stored_columns
-from infinipot.memory.positions import PositionRule
+from infinipot.memory.positions import Cursor, PositionRule
 from infinipot.memory.ranks import ALONE, Ranks
 from infinipot.memory.rotary import Rotary
 from infinipot.memory.step import Step
@@ -10,7 +11,9 @@ from infinipot.memory.storage import LayerShape, StateShape, allocated_bytes
 
 __all__ = [
     "ALONE",
+    "Cursor",
     "Draft",
+    "Held",
     "LayerShape",
     "Memory",
     "PositionRule",

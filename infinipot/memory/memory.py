@@ -9,6 +9,7 @@ applied. Applying can be done again as often as it is interrupted, and `settle` 
 memory from before or after a change, never between. Knows nothing of models or frames.
 """
 
+import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -32,6 +33,7 @@ from infinipot.policies.base import Policy
 from infinipot.tokens import Grid, VideoTokens
 
 _ATTEMPTS = 4  # to finish a change, for a user who is in a hurry to interrupt
+_STATES = "states."  # in front of the names of recurrent states
 
 
 @dataclass(slots=True)
@@ -91,24 +93,75 @@ class Memory:
         self.peak = 0
         self._columns = tuple(columns)
         self._ranks = ranks
+        self._shapes = tuple(shapes)
         self._state = Held()
         self._plan: Plan | None = None
         self._filled = 0
-        stored = stored_columns(rule, columns)
-        slots = [(number, shape) for number, shape in enumerate(shapes) if isinstance(shape, LayerShape)]
+        self._allocate()
+
+    def _allocate(self) -> None:
+        stored = stored_columns(self.rule, self._columns)
+        slots = [(number, shape) for number, shape in enumerate(self._shapes) if isinstance(shape, LayerShape)]
         self.layers = len(slots)
         self.groups: list[Rows] = []
         self._places: dict[int, tuple[Rows, slice]] = {}
         for shape in dict.fromkeys(shape for _, shape in slots):
             numbers = [place for place, (_, own) in enumerate(slots) if own == shape]
-            group = Rows(cap, shape, numbers, stored)
+            group = Rows(self.cap, shape, numbers, stored)
             self.groups.append(group)
             for place in numbers:
                 self._places[slots[place][0]] = group, group.rows_of(place)
-        self.states = States(shapes)
-        self.bytes = allocated_bytes(cap, shapes, stored)
+        self.states = States(self._shapes)
+        self.bytes = allocated_bytes(self.cap, self._shapes, stored)
+
+    def fork(self) -> "Memory":
+        """Another memory that holds the same, in storage of its own."""
+        self._forget_draft()
+        other = copy.copy(self)
+        other._allocate()
+        other._fill([group.stored(self.held) for group in self.groups], self.states.committed())
+        return other
+
+    def stored(self) -> dict[str, Tensor]:
+        """All tensors that make what is held, by name: views of them."""
+        self._forget_draft()
+        return self._named([group.stored(self.held) for group in self.groups])
+
+    def layout(self, held: int) -> dict[str, tuple[torch.dtype, tuple[int, ...]]]:
+        """Types and shapes of what `stored` gives when so many slots are held."""
+        like = self._named([group.stored(0) for group in self.groups])
+        return {
+            name: (part.dtype, tuple(part.shape) if name.startswith(_STATES) else (len(part), held, *part.shape[2:]))
+            for name, part in like.items()
+        }
+
+    def restore(self, held: Held, grids: tuple[Grid, ...], peak: int, stored: Mapping[str, Tensor]) -> None:
+        """Takes over what another memory of this shape held: what it said, and what `stored` gave of it."""
+        self._state, self.grids, self.peak = held, grids, peak
+        slots = [
+            {name: stored[f"{number}.{name}"] for name in group.stored(0)} for number, group in enumerate(self.groups)
+        ]
+        states = range(len(self.states.recurrent))
+        self._fill(slots, [(stored[f"{_STATES}{each}.conv"], stored[f"{_STATES}{each}.recurrent"]) for each in states])
+
+    def _named(self, slots: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+        named = {f"{number}.{name}": part for number, group in enumerate(slots) for name, part in group.items()}
+        for number, (conv, recurrent) in enumerate(self.states.committed()):
+            named |= {f"{_STATES}{number}.conv": conv, f"{_STATES}{number}.recurrent": recurrent}
+        return named
+
+    def _fill(self, slots: Sequence[Mapping[str, Tensor]], states: Sequence[tuple[Tensor, Tensor]]) -> None:
+        for group, stored in zip(self.groups, slots, strict=True):
+            group.fill(stored)
+        self.states.fill(states, begun=self.held > 0)
+        self._filled = self.held
 
     # What is held
+
+    @property
+    def state(self) -> Held:
+        """What is held, as numbers."""
+        return self._state
 
     @property
     def held(self) -> int:

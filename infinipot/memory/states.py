@@ -32,6 +32,19 @@ class StateLayer(LinearAttentionLayer):
         assert recurrent is not None
         return conv, recurrent
 
+    @property
+    def committed(self) -> tuple[Tensor, Tensor]:
+        """The state that was last committed."""
+        conv, recurrent = self._committed
+        return conv, recurrent
+
+    def fill(self, conv: Tensor, recurrent: Tensor, *, begun: bool) -> None:
+        """Takes over a state that was committed elsewhere; `begun`: whether the model has run over anything yet."""
+        for kept, state in zip(self._committed, (conv, recurrent), strict=True):
+            kept.copy_(state)
+        self._begun = begun
+        self.roll_back()
+
     def commit(self) -> None:
         """Makes the state as it is the one to go back to."""
         for kept, state in zip(self._committed, self.states(), strict=True):
@@ -94,3 +107,12 @@ class States(Cache):
         """Goes back to the states that were last committed."""
         for layer in self.recurrent:
             layer.roll_back()
+
+    def committed(self) -> list[tuple[Tensor, Tensor]]:
+        """The states that were last committed."""
+        return [layer.committed for layer in self.recurrent]
+
+    def fill(self, states: Sequence[tuple[Tensor, Tensor]], *, begun: bool) -> None:
+        """Takes over states that were committed elsewhere."""
+        for layer, state in zip(self.recurrent, states, strict=True):
+            layer.fill(*state, begun=begun)

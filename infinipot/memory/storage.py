@@ -112,6 +112,19 @@ class Rows:
         start = self.layers.index(layer) * self.shape.kv_heads
         return slice(start, start + self.shape.kv_heads)
 
+    def stored(self, held: int) -> dict[str, Tensor]:
+        """All that the first slots store, by name: `[rows, held, ...]`, views of it."""
+        return {name: part[:, :held] for name, part in self._parts().items()}
+
+    def _parts(self) -> dict[str, Tensor]:
+        return {"keys": self.keys, "values": self.values, **self.columns}
+
+    def fill(self, stored: Mapping[str, Tensor]) -> None:
+        """Takes over what the first slots of other rows of this shape store, a row at a time."""
+        for name, part in self._parts().items():
+            for row, content in zip(part, stored[name], strict=True):
+                row[: len(content)] = content
+
     def scratch(self, *shapes: tuple[tuple[int, ...], torch.dtype]) -> list[Tensor]:
         """Tensors of these shapes and types on the one scratch, one behind the other."""
         found, start = [], 0
@@ -123,7 +136,7 @@ class Rows:
 
     def move(self, moves: Moves) -> None:
         """Fills slots from others; allocates nothing."""
-        for part in (self.keys, self.values, *self.columns.values()):
+        for part in self._parts().values():
             width = part.shape[2:]
             flat = part.view(-1, *width)
             size = part.dtype.itemsize * math.prod(width) * max(moves.source.shape[1], 1)

@@ -1,13 +1,17 @@
 """What an encoder takes at once, and how a stream gathers it from what it is given. Knows no model and no policy."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any, ClassVar, Self
 
+import numpy as np
 from torch import Tensor
 
 from infinipot.video import Frame
+
+_MOST_PIXELS = 1 << 26  # of a frame whose size is only told
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -43,9 +47,11 @@ class Gathered(ABC):
 
     Class attributes:
         unit: what messages call what makes a patch, in the plural.
+        kept: names of the fields that say what was given; the others come from the model's family.
     """
 
     unit: ClassVar[str]
+    kept: ClassVar[tuple[str, ...]]
 
     @property
     @abstractmethod
@@ -76,6 +82,19 @@ class Gathered(ABC):
     def cleared(self) -> Self:
         """Without what was given: the next thing opens a video, or a clip, of its own."""
 
+    @abstractmethod
+    def check(self, size: tuple[int, ...], grid: tuple[int, int], pending: Sequence[Patch]) -> None:
+        """Makes sure that a stream can go on with what a file says it was given.
+
+        Args:
+            size: of what was given last.
+            grid: rows and columns of its temporal patches.
+            pending: full patches that wait.
+
+        Raises:
+            ValueError: this class would not have gathered that, or made such patches of it.
+        """
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Frames(Gathered):
@@ -88,6 +107,7 @@ class Frames(Gathered):
     """
 
     unit: ClassVar[str] = "frames"
+    kept: ClassVar[tuple[str, ...]] = ("frames",)
     most: int
     make: Callable[[tuple[Frame, ...]], Patch]
     frames: tuple[Frame, ...] = ()
@@ -114,3 +134,26 @@ class Frames(Gathered):
 
     def cleared(self) -> Self:
         return replace(self, frames=())
+
+    def check(self, size: tuple[int, ...], grid: tuple[int, int], pending: Sequence[Patch]) -> None:
+        images = [frame.image for frame in self.frames]
+        if len(size) != 2 or not 0 < size[0] * size[1] <= _MOST_PIXELS or min(size) < 1:
+            raise ValueError(f"frames of {size} pixels are none, or have more than {_MOST_PIXELS}")
+        if len(images) >= self.most or any(i.dtype != np.uint8 or i.shape != (*size, 3) for i in images):
+            raise ValueError("frames that wait are not those of a patch")
+        if any(one.time >= other.time for one, other in pairwise(self.frames)):
+            raise ValueError("frames that wait are not in order")
+        probe = self.make((Frame(np.zeros((*size, 3), np.uint8), 0.0),))
+        if (probe.rows, probe.columns) != grid:
+            raise ValueError(f"frames of {size} pixels have another grid")
+        for patch in pending:
+            require_alike(patch, probe, steps=1, times=self.most)
+
+
+def require_alike(patch: Patch, probe: Patch, steps: int, times: int) -> None:
+    """Raises ValueError where a patch is not of the probe's grid, shape and type, or has other steps and times."""
+    own, wanted = patch.pixels, probe.pixels
+    if (own.shape, own.dtype) != (wanted.shape, wanted.dtype) or not bool(own.isfinite().all()):
+        raise ValueError("a patch that waits is not of the shape and type that the processor makes")
+    if (patch.rows, patch.columns, patch.steps, len(patch.times)) != (probe.rows, probe.columns, steps, times):
+        raise ValueError("a patch that waits is of another grid, or of another number of frames")

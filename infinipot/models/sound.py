@@ -8,6 +8,7 @@ What is quieter than 1e-8 of a clip's loudest value is lifted to that. A stream 
 loudest value is that of what was heard, back to as long ago as the longest clip that the extractor takes.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, ClassVar, Self
@@ -17,13 +18,15 @@ import torch
 from torch import Tensor
 
 from infinipot.audio import GAP, RATE, Sound
+from infinipot.audio.sound import LOUDEST
 from infinipot.errors import FrameError, ModelError
-from infinipot.models.patch import Gathered, Patch
+from infinipot.models.patch import Gathered, Patch, require_alike
 
 WINDOWS = 4  # of a spectrum to a token: the encoder halves them twice
 _SILENCE = np.zeros(0, np.float32)
 _RANGE = 8.0  # in log10: what lies further below the loudest value is lifted
 _FAINTEST = 1e-10
+_LOUDEST_PEAK = 20.0  # in log10: no window of sound that is taken comes near
 
 
 @dataclass(frozen=True)
@@ -109,6 +112,7 @@ class Samples(Gathered):
     """
 
     unit: ClassVar[str] = "chunks of sound"
+    kept: ClassVar[tuple[str, ...]] = ("samples", "time", "begun", "before", "peaks")  # no chunk ended between calls
     spectrum: Spectrum
     samples: np.ndarray = field(default_factory=lambda: _SILENCE)
     time: float = 0.0
@@ -167,6 +171,25 @@ class Samples(Gathered):
 
     def cleared(self) -> Self:
         return type(self)(self.spectrum)
+
+    def check(self, size: tuple[int, ...], grid: tuple[int, int], pending: Sequence[Patch]) -> None:
+        spectrum, heard = self.spectrum, (self.samples, self.before)
+        if size != (1,) or grid != (1, 1):
+            raise ValueError("sound has no size")
+        if any(each.dtype != np.float32 or each.ndim != 1 for each in heard):
+            raise ValueError("samples that wait are none")
+        if len(self.samples) >= spectrum.samples + spectrum.lookahead or len(self.before) not in (0, spectrum.reach):
+            raise ValueError("more samples wait than a chunk has")
+        if not all(np.abs(each).max(initial=0.0) <= LOUDEST for each in heard):
+            raise ValueError("samples that wait are no sound")
+        if len(self.peaks) > spectrum.chunks or any(abs(peak) > _LOUDEST_PEAK for peak in self.peaks):
+            raise ValueError("chunks were louder than sound can be")
+        if abs(self.time - self.begun) > spectrum.samples / RATE:
+            raise ValueError("times are not those of a chunk")
+        for patch in pending:
+            windows = patch.pixels.shape[-1] if patch.pixels.dim() else 0
+            like = Patch(torch.empty(len(spectrum.filters.T), min(windows, spectrum.windows)), 1, 1, ())
+            require_alike(patch, like, steps=_tokens(windows), times=max(1, _tokens(windows)))
 
     def _made(self) -> tuple[Patch | None, tuple[float, ...]]:
         """The patch of what there is of the chunk, and the peaks with its own."""

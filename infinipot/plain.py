@@ -1,0 +1,121 @@
+"""Frozen dataclasses as what JSON can hold, and back, with arrays set aside. Knows no class: annotations say all.
+
+What comes back is of the types that are annotated, whatever was read: whole numbers that every reader of JSON keeps,
+finite numbers, all fields and no others. Whether the values make sense is for others to say.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import fields, is_dataclass, replace
+from numbers import Integral, Real
+from types import NoneType, UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+import numpy as np
+import torch
+from torch import Tensor
+
+_LARGEST = 1 << 53  # beyond it not every JSON reader keeps whole numbers
+
+
+class PlainError(ValueError):
+    """What was read is not what the annotations say."""
+
+
+def to_plain(value: Any, name: str, arrays: dict[str, Tensor]) -> Any:
+    """What JSON can hold of a value.
+
+    Args:
+        name: of the value.
+        arrays: takes up arrays and tensors in the value, each under the names that lead to it.
+    """
+    if isinstance(value, Tensor | np.ndarray):
+        arrays[name] = torch.as_tensor(value)
+        return None
+    if isinstance(value, slice):
+        return [value.start, value.stop]
+    if isinstance(value, frozenset):
+        return sorted(value)
+    if isinstance(value, tuple):
+        return [to_plain(each, f"{name}.{number}", arrays) for number, each in enumerate(value)]
+    if isinstance(value, dict):
+        return {key: to_plain(each, f"{name}.{key}", arrays) for key, each in value.items()}
+    if is_dataclass(value):
+        return {each: to_plain(getattr(value, each), f"{name}.{each}", arrays) for each in _names(value)}
+    if isinstance(value, Real) and not isinstance(value, int | float):
+        return int(value) if isinstance(value, Integral) else float(value)
+    return value
+
+
+def from_plain(hint: Any, plain: Any, name: str, arrays: Callable[[str], Tensor], like: Any = None) -> Any:
+    """The value of which `to_plain` made this.
+
+    Args:
+        hint: its annotation.
+        plain: what was read.
+        name: of the value.
+        arrays: gives an array by its name.
+        like: a value of the same type, from which comes what is not a stream's: see `Gathered.kept`.
+
+    Raises:
+        PlainError: it is not of its type.
+    """
+    kind, parts = get_origin(hint) or hint, get_args(hint)
+    if kind in (Union, UnionType):
+        return _one_of(parts, plain, name, arrays, like)
+    if kind in (Tensor, np.ndarray):
+        return arrays(name) if kind is Tensor else arrays(name).numpy()
+    if kind in (tuple, frozenset) and isinstance(plain, list):
+        hints = parts * len(plain) if kind is frozenset else _each(parts, plain, name)
+        return kind(
+            from_plain(each, value, f"{name}.{number}", arrays)
+            for number, (each, value) in enumerate(zip(hints, plain, strict=True))
+        )
+    if kind is slice and isinstance(plain, list):
+        return slice(*from_plain(tuple[int, int], plain, name, arrays))
+    if kind is dict and isinstance(plain, dict):
+        return {key: from_plain(parts[1], value, f"{name}.{key}", arrays) for key, value in plain.items()}
+    if isinstance(plain, dict) and (is_dataclass(kind) or is_dataclass(like)):
+        return _dataclass(kind, plain, name, arrays, like)
+    if kind is float and type(plain) in (int, float) and abs(plain) < math.inf:
+        return float(plain)
+    if kind is int and type(plain) is int and abs(plain) < _LARGEST:
+        return plain
+    if kind in (str, bool, NoneType) and type(plain) is kind:
+        return plain
+    raise PlainError(f"{name} is no {getattr(kind, '__name__', kind)}")
+
+
+def _dataclass(kind: Any, plain: Mapping[str, Any], name: str, arrays: Callable, like: Any) -> Any:
+    own: Any = type(like) if is_dataclass(like) else kind
+    hints, wanted = get_type_hints(own), _names(own)
+    if set(plain) != set(wanted):
+        raise PlainError(f"{name} has other fields than {', '.join(wanted)}")
+    values = {
+        each: from_plain(hints[each], plain[each], f"{name}.{each}", arrays, getattr(like, each, None))
+        for each in wanted
+    }
+    return own(**values) if like is None else replace(like, **values)
+
+
+def _one_of(parts: tuple[Any, ...], plain: Any, name: str, arrays: Callable, like: Any) -> Any:
+    told = ""
+    for part in parts:
+        try:
+            return from_plain(part, plain, name, arrays, like)
+        except PlainError as error:
+            told = str(error)  # the error itself would hold on to this frame, and what it sees
+    raise PlainError(told)
+
+
+def _each(parts: tuple[Any, ...], plain: list[Any], name: str) -> tuple[Any, ...]:
+    """The annotation of each element of a tuple."""
+    if parts[-1] is Ellipsis:
+        return (parts[0],) * len(plain)
+    if len(parts) != len(plain):
+        raise PlainError(f"{name} has {len(plain)} parts, not {len(parts)}")
+    return parts
+
+
+def _names(value: Any) -> tuple[str, ...]:
+    return getattr(value, "kept", None) or tuple(each.name for each in fields(value))

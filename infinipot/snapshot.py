@@ -1,0 +1,225 @@
+"""Saved streams: what is in the file, of which model it is, and whether it can be gone on with.
+
+A file holds tensors (what the held slots store, what waits for its block) and a text in JSON: the layout's version, the
+model, the policy, the settings and the stream's own numbers. Nothing in it is run, and nothing is believed: see
+tensor_file.py for the file itself, plain.py for types, consistency.py for what the numbers have to keep to.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from infinipot import policies
+from infinipot.config import StreamConfig
+from infinipot.consistency import Bounds, InconsistentError, State, check_slots, check_state, is_finite
+from infinipot.errors import InfinipotError, PolicyError, SnapshotError
+from infinipot.intake import Intake
+from infinipot.memory import Memory
+from infinipot.memory.draft import NOWHERE
+from infinipot.models import Family
+from infinipot.plain import PlainError, from_plain, to_plain
+from infinipot.policies.base import Policy
+from infinipot.tensor_file import TensorFile, write
+
+VERSION = 1  # of the layout: another one means that files of the one before can no longer be read
+_SAMPLES = 16  # numbers of each weight that its fingerprint looks at
+_PASSING = ("transformers_version", "dtype", "torch_dtype", "architectures", "attn_implementation")
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Which model a stream is of.
+
+    Attributes:
+        name: where its weights were loaded from, for people; another copy of the same weights will do.
+        model_type, modality, dtype: see `Family`.
+        fingerprint: of its configuration and of some numbers of each weight.
+        process: this one's number, and how many share the heads.
+    """
+
+    name: str
+    model_type: str
+    modality: str
+    dtype: str
+    fingerprint: str
+    process: tuple[int, int]
+
+    @classmethod
+    def of(cls, family: Family) -> "Identity":
+        """That of a loaded model."""
+        config = family.model.config
+        return cls(
+            name=str(getattr(config, "_name_or_path", "") or family.title),
+            model_type=str(config.model_type),
+            modality=family.modality,
+            dtype=str(family.model.dtype).removeprefix("torch."),
+            fingerprint=_fingerprint(family.model),
+            process=(family.ranks.number, family.ranks.count),
+        )
+
+
+def _fingerprint(model: Any) -> str:
+    """Of what the configuration says beyond defaults, and of numbers of each weight, evenly over it."""
+    found = hashlib.sha256(json.dumps(_lasting(model.config.to_diff_dict()), sort_keys=True, default=str).encode())
+    for name, weight in sorted(model.named_parameters()):
+        own = weight.to_local() if hasattr(weight, "to_local") else weight
+        flat = own.detach().reshape(-1)
+        some = flat[:: max(1, len(flat) // _SAMPLES)][:_SAMPLES].to("cpu", torch.float64)
+        found.update(f"{name} {list(weight.shape)}".encode() + some.numpy().tobytes())
+    return found.hexdigest()[:32]
+
+
+def _lasting(config: Any) -> Any:
+    """A configuration without what says nothing about the model."""
+    if isinstance(config, Mapping):
+        named = {str(key): value for key, value in config.items()}
+        return {key: _lasting(value) for key, value in named.items() if key not in _PASSING and key[:1] != "_"}
+    return [_lasting(each) for each in config] if isinstance(config, list | tuple) else config
+
+
+def save(path: Path, memory: Memory, state: State, config: StreamConfig, bounds: Bounds) -> None:
+    """Writes a stream to a file.
+
+    Raises:
+        SnapshotError: it cannot be written, or not be restored from what would be written.
+    """
+    policy = bounds.policy
+    try:
+        known = policies.make(policy.spec) == policy
+    except PolicyError:
+        known = False
+    if not known:
+        raise SnapshotError(f"policy {policy.spec!r} is none that infinipot knows by name: no one could restore it")
+    arrays: dict[str, Tensor] = {}
+    captions, state = len(state.held.captions), replace(state, held=replace(state.held, captions=()))
+    try:
+        check_state(state, captions, bounds)
+    except InconsistentError as error:
+        raise SnapshotError(f"the stream cannot be saved: {error}") from error
+    document = {
+        "version": VERSION,
+        "model": to_plain(Identity.of(bounds.family), "model", arrays),
+        "policy": policy.spec,
+        "config": to_plain(config, "config", arrays),
+        "state": to_plain(state, "state", arrays),
+    }
+    write(path, json.dumps(document, allow_nan=False), memory.stored() | arrays)
+
+
+class Snapshot:
+    """A saved stream that is being read.
+
+    Args:
+        path: of the file.
+
+    Attributes:
+        model: of which it is.
+        policy, config: with which it was opened.
+
+    Raises:
+        SnapshotError: it is none, or damaged, or of another version of the layout.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._file = TensorFile(path)
+        try:
+            told = json.loads(self._file.text)
+            version = told["version"]
+            if version == VERSION:
+                self.model: Identity = from_plain(Identity, told["model"], "model", self._array)
+                self.policy: Policy = policies.make(str(told["policy"]))
+                self.config: StreamConfig = from_plain(StreamConfig, told["config"], "config", self._array)
+                self._state = told["state"]
+        except (ValueError, TypeError, KeyError, RecursionError, InfinipotError) as error:
+            raise self.error(f"cannot be read: {error}") from error
+        if version != VERSION:
+            raise self.error(f"has version {version!r} of the layout, and this infinipot reads {VERSION}")
+
+    def error(self, what: str) -> SnapshotError:
+        """What to raise where it cannot be restored."""
+        return self._file.error(what)
+
+    def check_model(self, family: Family) -> None:
+        """Raises `SnapshotError` where it is not of this model."""
+        mine, theirs = Identity.of(family), self.model
+        if replace(mine, name="") == replace(theirs, name=""):
+            return
+        differs = next(
+            f"{name} {getattr(theirs, name)!r}, not {getattr(mine, name)!r}"
+            for name in ("model_type", "modality", "dtype", "process", "fingerprint")
+            if getattr(theirs, name) != getattr(mine, name)
+        )
+        raise self.error(f"is of another model ({theirs.name!r}): it has {differs}")
+
+    def restore(self, memory: Memory, intake: Intake, bounds: Bounds) -> State:
+        """Fills a memory with what was saved.
+
+        Args:
+            memory: an empty one.
+            intake: of an empty stream.
+
+        Returns:
+            The other parts of the stream.
+
+        Raises:
+            SnapshotError: it is not what such a stream can have come to.
+        """
+        try:
+            state = self._read(intake, self._array)
+            stored = self._stored(memory, state)
+            slots = [self._columns(stored, number) for number in range(len(memory.groups))]
+            captions = _captions(slots[0])
+            check_state(state, len(captions), bounds)
+            for columns in slots:
+                check_slots(columns, state, captions, bounds)
+            if not is_finite([part for name, part in stored.items() if part.dim() > 2]):
+                raise InconsistentError("keys or values are no numbers")
+        except (InconsistentError, PlainError, TypeError, OverflowError) as error:
+            raise self.error(f"cannot be restored: {error}") from error
+        state = self._read(intake, lambda name: self._array(name).clone())
+        held = replace(state.held, captions=tuple(captions.tolist()))
+        memory.restore(held, state.grids, state.peak, stored)
+        return state
+
+    def _read(self, intake: Intake, arrays: Callable[[str], Tensor]) -> State:
+        like = State(**dict.fromkeys(State.__slots__) | {"intake": intake})  # type: ignore[arg-type]
+        state: State = from_plain(State, self._state, "state", arrays, like)
+        return state
+
+    def _array(self, name: str) -> Tensor:
+        if name not in self._file.entries:
+            raise InconsistentError(f"it lacks {name}")
+        return self._file.tensor(name)
+
+    def _stored(self, memory: Memory, state: State) -> dict[str, Tensor]:
+        """What the file has for a memory, once it is clear that it has nothing but that and what waits."""
+        wanted = memory.layout(state.held.tokens)
+        waiting = {name for name in self._file.entries if name.startswith("state.")}
+        if self._file.entries.keys() - waiting != wanted.keys():
+            raise InconsistentError("it has tensors that no stream has, or lacks some")
+        used: dict[str, Tensor] = {}
+        to_plain(state, "state", used)
+        if waiting != used.keys():
+            raise InconsistentError("it has tensors of what waits that nothing says anything of")
+        for name, like in wanted.items():
+            dtype, shape, _ = self._file.entries[name]
+            if (dtype, shape) != like:
+                raise InconsistentError(f"{name} is {dtype} of shape {list(shape)}, not {like[0]} of {list(like[1])}")
+        return {name: self._file.tensor(name) for name in wanted}
+
+    def _columns(self, stored: Mapping[str, Tensor], number: int) -> dict[str, Tensor]:
+        start = f"{number}."
+        return {name.removeprefix(start): part for name, part in stored.items() if name.startswith(start)}
+
+
+def _captions(columns: Mapping[str, Tensor]) -> Tensor:
+    """For each caption token of the first row the temporal patch that it belongs to, ascending."""
+    patch, cell = columns["patch"][0], columns["cell"][0]
+    captions: Tensor = patch[(patch != NOWHERE) & (cell < 0)].sort().values
+    return captions

@@ -1,0 +1,218 @@
+"""Files of named tensors and a text, in the safetensors format: written whole or not at all, read with distrust.
+
+The format is eight bytes with the length of a JSON header, the header, and the tensors' bytes one behind the other
+(https://github.com/huggingface/safetensors). It is written here row by row, since the library wants all bytes in memory
+at once; what is read is a map of the file, of which nothing is in memory until someone looks. A checksum over header
+and tensors stands in the header at a fixed place. Knows nothing of streams.
+"""
+
+import json
+import math
+import mmap
+import os
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+import torch
+from torch import Tensor
+
+from infinipot.errors import SnapshotError
+
+try:
+    import fcntl
+except ImportError:  # there is none on Windows
+    fcntl = None  # type: ignore[assignment]
+
+LONGEST_HEADER = 1 << 20  # bytes: JSON takes a multiple of its length when it is read
+_ALIGNMENT = 8
+_LONG = 400  # letters of a line
+_TYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+}
+_NAMES = {dtype: name for name, dtype in _TYPES.items()}
+_BEGINS = b'{"__metadata__": {"checksum": "'
+_CHECKSUM = slice(len(_BEGINS), len(_BEGINS) + 8)
+_BLANK = b"0" * 8
+
+
+class Entry(NamedTuple):
+    """What the header says of a tensor; `start` counts bytes from the end of the header."""
+
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+    start: int
+
+
+def write(path: Path, text: str, tensors: Mapping[str, Tensor]) -> None:
+    """Writes a file in place of the one that may be there, which stays until the new one is on the disk.
+
+    Args:
+        path: of the file; what is on its way lies beside it, under one name of its own.
+        text: anything.
+        tensors: by name; a row of each is in memory at a time.
+
+    Raises:
+        SnapshotError: it cannot be written, or someone else is writing it.
+    """
+    # Wide types come first: so each tensor is aligned.
+    ordered = dict(sorted(tensors.items(), key=lambda item: -item[1].dtype.itemsize))
+    header = _header(text, ordered)
+    if len(header) > LONGEST_HEADER:
+        raise SnapshotError(f"{path}: dialogue and settings take {len(header)} bytes, and {LONGEST_HEADER} are allowed")
+    try:
+        with _replacing(path) as file:
+            length = len(header).to_bytes(8, "little")
+            file.write(length + header)
+            checksum = zlib.crc32(header)
+            for tensor in ordered.values():
+                for content in _contents(tensor):
+                    file.write(content)
+                    checksum = zlib.crc32(content, checksum)
+            file.seek(len(length) + _CHECKSUM.start)
+            file.write(b"%08x" % checksum)
+    except OSError as error:
+        raise SnapshotError(f"{path} cannot be written: {error.strerror or error}") from error
+
+
+def _header(text: str, tensors: Mapping[str, Tensor]) -> bytes:
+    entries, start = {}, 0
+    for name, tensor in tensors.items():
+        offsets = [start, start + tensor.nbytes]
+        entries[name] = {"dtype": _NAMES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": offsets}
+        start += tensor.nbytes
+    header = json.dumps({"__metadata__": {"checksum": _BLANK.decode(), "text": text}, **entries}).encode()
+    return header + b" " * (-len(header) % _ALIGNMENT)
+
+
+def _contents(tensor: Tensor) -> Iterator[Any]:
+    """The bytes of a tensor, those of a row at a time where it has rows."""
+    for part in filter(torch.Tensor.numel, tensor if tensor.dim() > 1 else [tensor]):
+        yield part.contiguous().cpu().view(-1).view(torch.uint8).numpy()
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[BinaryIO]:
+    """A file that takes the place of the one at `path` once it is whole and on the disk; else nothing changes."""
+    part = path.with_name(f".{path.name}.part")  # one name: what a killed process leaves, the next one writes over
+    with _locked(part) as file:
+        try:
+            file.truncate()
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+            if fcntl is None:
+                file.close()  # Windows renames no open file
+            os.replace(part, path)
+        except BaseException:
+            with suppress(OSError):
+                part.unlink()
+            raise
+    if os.name == "posix":  # the new name is on the disk, too
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+@contextmanager
+def _locked(part: Path) -> Iterator[BinaryIO]:
+    """A file that no one else writes to."""
+    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+    while True:
+        with os.fdopen(os.open(part, flags, 0o666), "r+b") as file:
+            try:
+                if fcntl is not None:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise SnapshotError(f"{part}: someone else is writing it") from error
+            # Whoever held the lock may have renamed the file meanwhile: then it is not ours to write to.
+            if part.exists() and os.path.samestat(os.fstat(file.fileno()), part.stat()):
+                yield file
+                return
+
+
+class TensorFile:
+    """A file of tensors, mapped into memory.
+
+    Args:
+        path: of the file.
+
+    Attributes:
+        text: the text in it.
+        entries: what there is, by name.
+
+    Raises:
+        SnapshotError: there is no such file, or it is not one, or not whole.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        if not path.is_file():
+            raise SnapshotError(f"{path}: there is no such file")
+        try:
+            with path.open("rb") as file:
+                self._bytes = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+        except (OSError, ValueError) as error:  # of an empty one there is no map
+            raise SnapshotError(f"{path} cannot be read: {error}") from error
+        length = int.from_bytes(self._bytes[:8], "little")
+        header = self._bytes[8 : 8 + min(length, LONGEST_HEADER)]
+        if len(header) != length or length % _ALIGNMENT or not header.startswith(_BEGINS):
+            raise self.error("is not a stream's, or cut short")
+        self._begin = 8 + length
+        if header[_CHECKSUM] != b"%08x" % self._checksum(header):
+            raise self.error("is damaged, or cut short: its checksum is another one")
+        self.text, self.entries = self._parsed(header)
+
+    def error(self, what: str) -> SnapshotError:
+        """What to raise about the file: a line, whatever it is made of."""
+        return SnapshotError(f"the snapshot {self.path} {what.partition(chr(10))[0][:_LONG]}")
+
+    def tensor(self, name: str) -> Tensor:
+        """A tensor as it lies in the file: on the CPU, and good as long as the file is open."""
+        dtype, shape, start = self.entries[name]
+        size = math.prod(shape) * dtype.itemsize
+        whole = torch.frombuffer(self._bytes, dtype=torch.uint8)
+        return whole[self._begin + start : self._begin + start + size].view(dtype).view(shape)
+
+    def _checksum(self, header: bytes) -> int:
+        blank = header[: _CHECKSUM.start] + _BLANK + header[_CHECKSUM.stop :]
+        return zlib.crc32(memoryview(self._bytes)[self._begin :], zlib.crc32(blank))
+
+    def _parsed(self, header: bytes) -> tuple[str, dict[str, Entry]]:
+        try:
+            told = json.loads(header)
+            text = told.pop("__metadata__")["text"]
+            entries = {name: _entry(**entry) for name, entry in told.items()}
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            raise self.error("has a header that cannot be read") from error
+        end = 0
+        for dtype, shape, start in sorted(entries.values(), key=lambda entry: entry.start):
+            if start != end:
+                raise self.error("has a header that does not fit its contents")
+            end += math.prod(shape) * dtype.itemsize
+        if end != len(self._bytes) - self._begin or not isinstance(text, str):
+            raise self.error("has a header that does not fit its contents")
+        return text, entries
+
+
+def _entry(dtype: str, shape: list[int], data_offsets: list[int]) -> Entry:
+    """Raises ValueError or another error of its kind for what is no entry."""
+    start, end = data_offsets
+    own = _TYPES[dtype]
+    numbers = [start, end, *shape]
+    if not all(type(number) is int and 0 <= number < 1 << 48 for number in numbers) or len(shape) > 6:
+        raise ValueError("no number that can be")
+    if end - start != math.prod(shape) * own.itemsize or start % own.itemsize:
+        raise ValueError("no place for such a tensor")
+    return Entry(own, tuple(shape), start)

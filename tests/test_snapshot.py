@@ -1,0 +1,601 @@
+"""Streams that are saved, restored and forked: each goes on as the one it was, and no file leads one astray."""
+
+import gc
+import json
+import os
+import random
+import signal
+import struct
+import subprocess
+import sys
+import threading
+import weakref
+import zlib
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import build, give, given, held, parts, pictures, same
+from safetensors import safe_open
+from test_families import QUESTIONS, RANGE, moment, played, small
+
+import infinipot
+from infinipot import CapError, InfinipotError, Model, SnapshotError, Stream, policies, tensor_file
+from infinipot.memory.storage import Rows
+from infinipot.policies import Policy
+
+MORE = 40  # frames that both go on for
+# When a stream is saved: in the middle of a block, behind remembered turns; the second while half a patch waits.
+SAVED = {"infinipot-v": 45, "streaming-llm": 25}
+
+
+@pytest.fixture
+def _short_range(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few positions, so that streams have to re-base soon."""
+    monkeypatch.setattr(type(model.family), "position_range", RANGE[model.family.modality])
+
+
+def remembered(stream: Stream) -> list[torch.Tensor]:
+    """All that a stream's memory holds; what a policy measures, of cells alone: of text no one ever looks at it."""
+    memory = stream._memory
+    for group in memory.groups:
+        text = group.columns["cell"][:, : memory.held] < 0
+        for name in stream.policy.columns:
+            group.columns[name][:, : memory.held][text] = 0
+    return held(stream)
+
+
+def going_on(stream: Stream, start: int, frames: int) -> list[str]:
+    """What is answered while a stream that has seen so many frames goes on; some answers are drawn, some remembered."""
+    model = Model("", stream._family)
+    answers = []
+    for number, content in enumerate(given(model, frames, seed=1), start):
+        give(stream, content, moment(model, number))
+        if number % 13 == 0:
+            drawn = {"temperature": 1.5, "seed": number}
+            answers.append(stream.ask(QUESTIONS[0], max_new_tokens=4, remember=number % 2 == 0, **drawn))
+    return answers
+
+
+@pytest.mark.usefixtures("_short_range")
+@pytest.mark.parametrize("policy", SAVED)
+def test_a_restored_stream_and_a_fork_go_on_as_if_nothing_had_been(model: Model, policy: str, tmp_path: Path) -> None:
+    frames = SAVED[policy]
+    with model.stream(policy=policy, **small(model)) as stream:
+        list(played(model, stream, frames=frames))
+        assert stream._intake.block == 1 or stream._intake.pending or stream._intake.open.starts()
+        assert stream.stats().turns
+        assert frames < 40 or stream.stats().rebases or not model.family.position_rule().flat
+        stream.save(tmp_path / "stream")
+        fork = stream.fork() if frames < 30 else model.restore(tmp_path / "stream")
+        for other in (model.restore(tmp_path / "stream"), fork):
+            assert other.stats() == stream.stats()
+            assert other.config == stream.config
+            assert other._memory.state == stream._memory.state
+            assert same(held(other), held(stream))
+        expected = going_on(stream, frames, MORE)
+        assert going_on(fork, frames, MORE) == expected
+        assert same(remembered(fork), remembered(stream))
+        assert replace(fork.stats(), seconds={}) == replace(stream.stats(), seconds={})
+
+
+def test_a_stream_that_was_re_based_goes_on_at_its_pace(
+    qwen: Model, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Where positions follow the clock, they count slower from then on."""
+    monkeypatch.setattr(type(qwen.family), "position_range", RANGE["video"])
+    with qwen.stream(**small(qwen)) as stream:
+        for number, image in enumerate(pictures(155)):
+            give(stream, image, moment(qwen, number))
+        assert stream.stats().rebases
+        assert stream._memory.cursor.pace < 1
+        stream.save(tmp_path / "stream")
+        other = qwen.restore(tmp_path / "stream")
+        assert going_on(other, 155, MORE) == going_on(stream, 155, MORE)
+        assert same(remembered(other), remembered(stream))
+
+
+def test_at_any_moment_a_stream_can_be_saved_and_is_the_same_when_it_is_restored(qwen: Model, tmp_path: Path) -> None:
+    """Before the first frame too, and at every place of a block and of a patch, with sizes that change."""
+    with qwen.stream(**small(qwen), pixels=(1024, 8192), positions="native") as stream:
+        for number in range(40):
+            stream.save(tmp_path / "stream")
+            other = qwen.restore(tmp_path / "stream")
+            with (tmp_path / "stream").open("r+b") as file:
+                file.write(bytes(os.fstat(file.fileno()).st_size))  # what was restored does not lean on the file
+            assert same(held(other), held(stream))
+            if number:
+                assert other.ask(QUESTIONS[0], max_new_tokens=2) == stream.ask(QUESTIONS[0], max_new_tokens=2)
+            (image,) = pictures(1, number, size=[(64, 64), (32, 64), (64, 96)][number // 7 % 3])
+            other.watch(image)
+            stream.watch(image)
+            assert same(remembered(other), remembered(stream))
+            stream = other
+
+
+@pytest.mark.parametrize("policy", [kind.name for kind in policies.available()])
+def test_a_stream_of_any_policy_is_saved_with_it(qwen: Model, policy: str, tmp_path: Path) -> None:
+    with qwen.stream(memory=512, reserve=56, dialogue=60, policy=policy, system="Look.") as stream:
+        for image in pictures(30):
+            stream.watch(image)
+        stream.save(tmp_path / "stream")
+        other = qwen.restore(tmp_path / "stream")
+        assert other.policy == stream.policy
+        for image in pictures(9, seed=1):
+            stream.watch(image)
+            other.watch(image)
+        assert same(remembered(other), remembered(stream))
+
+
+IN_ANOTHER = """
+import hashlib, sys, numpy as np, infinipot
+stream = infinipot.load("embedded").restore(sys.argv[1])
+def told():
+    memory, digest = stream._memory, hashlib.sha256()
+    for group in memory.groups:
+        for part in group.stored(memory.held).values():
+            digest.update(part.contiguous().numpy().tobytes())
+    print(memory.state, digest.hexdigest(), stream.ask("What colour was the circle?", max_new_tokens=8))
+told()
+for image in np.random.default_rng(5).integers(0, 256, (20, 64, 64, 3), dtype=np.uint8):
+    stream.watch(image)
+told()
+"""
+
+
+def test_a_stream_goes_on_in_a_fresh_process(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with infinipot.load("embedded").stream(memory=300) as stream:
+        for image in pictures(51):
+            stream.watch(image)
+        stream.ask("Which shape was red?", max_new_tokens=8, remember=True)
+        stream.watch(pictures(1)[0])
+        stream.save(tmp_path / "stream")
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    command = [sys.executable, "-c", IN_ANOTHER, str(tmp_path / "stream")]
+    other = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
+    capsys.readouterr()
+    script, arguments = compile(IN_ANOTHER, "here", "exec"), sys.argv
+    sys.argv = ["here", str(tmp_path / "stream")]
+    try:
+        exec(script, {})
+    finally:
+        sys.argv = arguments
+    assert other.stdout == capsys.readouterr().out
+    assert len(other.stdout.splitlines()) == 2
+
+
+# Forks
+
+
+def test_a_fork_and_its_original_share_nothing_that_changes(model: Model) -> None:
+    with model.stream(**small(model)) as stream:
+        list(played(model, stream, frames=24))
+        before, answer = held(stream), stream.ask(QUESTIONS[1], max_new_tokens=4)
+        fork = stream.fork()
+        mine, theirs = ({part.data_ptr() for part in parts(each._memory)} for each in (stream, fork))
+        assert not mine & theirs
+        going_on(stream, 24, 20)
+        assert same(held(fork), before)
+        assert fork.ask(QUESTIONS[1], max_new_tokens=4) == answer
+        after = held(stream)
+        going_on(fork, 24, 9)
+        stream.close()
+        assert fork.ask(QUESTIONS[1], max_new_tokens=4) is not None
+        assert not same(held(fork), after)
+        fork.close()
+
+
+def test_a_fork_that_the_device_has_no_room_for_is_an_error_that_says_so(
+    qwen: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes")
+
+    with qwen.stream(**small(qwen)) as stream:
+        stream.watch(pictures(1)[0])
+        with monkeypatch.context() as patch:
+            patch.setattr(Rows, "__init__", full)
+            with pytest.raises(CapError, match="MiB, which the device does not have"):
+                stream.fork()
+        stream.fork().watch(pictures(1)[0])
+
+
+# Writing
+
+
+def test_what_is_written_is_a_safetensors_file(qwen: Model, tmp_path: Path) -> None:
+    """To the library's own reader."""
+    with qwen.stream(**small(qwen)) as stream:
+        list(played(qwen, stream, frames=24))
+        stream.save(tmp_path / "stream.safetensors")
+        with safe_open(tmp_path / "stream.safetensors", framework="pt") as file:
+            (group,) = stream._memory.groups
+            for name, part in group.stored(stream._memory.held).items():
+                assert torch.equal(file.get_tensor(f"0.{name}"), part)
+            assert json.loads(file.metadata()["text"])["policy"] == "infinipot-v"
+
+
+def test_a_killed_save_leaves_the_file_before_it(qwen: Model, tmp_path: Path) -> None:
+    """Killed at moments all over the writing, in a process of its own each time."""
+    path = tmp_path / "stream"
+    with qwen.stream(**small(qwen)) as stream:
+        list(played(qwen, stream, frames=24))
+        stream.save(path)
+        before = path.read_bytes()
+        stream.watch(pictures(1)[0])
+        for moment_ in (1, 2, 7, 20, "fsync", "replace"):
+            child = os.fork()
+            if not child:
+                _save_and_die(stream, path, moment_)
+            assert os.WIFSIGNALED(os.waitpid(child, 0)[1])
+            assert path.read_bytes() == before
+            assert len(list(tmp_path.iterdir())) == 2, "what was begun, once"
+        stream.save(path)
+        assert [entry.name for entry in tmp_path.iterdir()] == ["stream"]
+        assert same(held(qwen.restore(path)), held(stream))
+
+
+def _save_and_die(stream: Stream, path: Path, when: int | str) -> None:
+    calls = [0]
+
+    def die(*_: object) -> Any:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def count(content: Any, start: int = 0) -> int:
+        calls[0] += 1
+        return die() if calls[0] == when else zlib.crc32(content, start)
+
+    if isinstance(when, int):
+        tensor_file.zlib = type("Counting", (), {"crc32": staticmethod(count)})  # type: ignore[assignment]
+    else:
+        setattr(os, when, die)
+    try:
+        stream.save(path)
+    finally:
+        os._exit(0)
+
+
+def test_a_save_that_fails_says_why_and_leaves_nothing_behind(
+    qwen: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with qwen.stream(**small(qwen)) as stream:
+        stream.watch(pictures(1)[0])
+        with pytest.raises(SnapshotError, match="No such file or directory"):
+            stream.save(tmp_path / "nowhere" / "stream")
+        (tmp_path / "folder").mkdir()
+        with pytest.raises(SnapshotError, match=r"[Dd]irectory"):
+            stream.save(tmp_path / "folder")
+        stream.save(tmp_path / "stream")
+
+        def full(_: int) -> None:
+            raise OSError(28, "No space left on device")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fsync", full)
+            with pytest.raises(SnapshotError, match="No space left"):
+                stream.save(tmp_path / "stream")
+        assert sorted(entry.name for entry in tmp_path.iterdir()) == ["folder", "stream"]
+        assert same(held(qwen.restore(tmp_path / "stream")), held(stream))
+
+
+def test_of_two_saves_at_once_one_is_refused(qwen: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with qwen.stream(**small(qwen)) as stream:
+        stream.watch(pictures(1)[0])
+        inside, fsync, errors = threading.Event(), os.fsync, []
+        again = stream.fork()
+
+        def slowly(number: int) -> None:
+            if not inside.is_set():
+                inside.set()
+                with pytest.raises(SnapshotError) as raised:
+                    again.save(tmp_path / "stream")
+                errors.append(str(raised.value))
+            fsync(number)
+
+        monkeypatch.setattr(os, "fsync", slowly)
+        stream.save(tmp_path / "stream")
+        assert "someone else is writing it" in errors[0]
+        assert same(held(qwen.restore(tmp_path / "stream")), held(stream))
+
+
+def test_a_stream_in_the_middle_of_a_call_is_not_saved_or_forked(qwen: Model, tmp_path: Path) -> None:
+    with qwen.stream(**small(qwen)) as stream:
+        stream.watch(pictures(1)[0])
+        for call in (lambda: stream.save(tmp_path / "stream"), stream.fork):
+
+            def on_text(_: str, call: Callable = call) -> None:
+                with pytest.raises(InfinipotError, match="in the middle of another call"):
+                    call()
+
+            stream.ask(QUESTIONS[0], max_new_tokens=4, on_text=on_text)
+    with pytest.raises(InfinipotError, match="closed"):
+        stream.save(tmp_path / "stream")
+
+
+def test_a_policy_without_a_name_cannot_be_saved(qwen: Model, tmp_path: Path) -> None:
+    class Own(policies.Uniform):
+        name = "my-own"
+
+    own: Policy = Own()
+    with qwen.stream(policy=own, **small(qwen)) as stream:
+        stream.watch(pictures(1)[0])
+        with pytest.raises(SnapshotError, match=r"'my-own' is none that infinipot knows by name"):
+            stream.save(tmp_path / "stream")
+
+
+# Reading
+
+
+def taken_apart(path: Path) -> tuple[dict, dict, bytes]:
+    """Header, document and tensors of a file."""
+    content = path.read_bytes()
+    (length,) = struct.unpack("<Q", content[:8])
+    header = json.loads(content[8 : 8 + length])
+    return header, json.loads(header["__metadata__"]["text"]), content[8 + length :]
+
+
+def put_together(path: Path, header: dict, document: Any, data: bytes) -> None:
+    """A file with a checksum that is right, whatever is in it."""
+    text = document if isinstance(document, str) else json.dumps(document)
+    entries = {name: entry for name, entry in header.items() if name != "__metadata__"}
+    header = {"__metadata__": {"checksum": "0" * 8, "text": text}, **entries}
+    encoded = json.dumps(header).encode()
+    encoded += b" " * (-len(encoded) % 8)
+    checksum = b"%08x" % zlib.crc32(data, zlib.crc32(encoded))
+    encoded = encoded.replace(b"0" * 8, checksum, 1)
+    path.write_bytes(struct.pack("<Q", len(encoded)) + encoded + data)
+
+
+def leaves(value: Any) -> list[tuple[Any, Any]]:
+    """Every place in a document: what it is in, and where."""
+    inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [place for key, each in inside for place in ((value, key), *leaves(each))]
+
+
+ODD = (
+    None,
+    True,
+    -1,
+    0,
+    1,
+    7,
+    2**31,
+    2**40,
+    2**62,
+    10**400,
+    0.5,
+    -1e-9,
+    1e300,
+    float("nan"),
+    "",
+    "../../x",
+    [],
+    {},
+    [0],
+)
+
+
+def mutated(drawn: random.Random, good: Path, path: Path) -> None:
+    """Writes a file that differs from a good one in a thing or two."""
+    header, document, data = taken_apart(good)
+    content, kind = bytearray(good.read_bytes()), drawn.randrange(8)
+    if kind == 0:
+        content[drawn.randrange(len(content))] ^= 1 << drawn.randrange(8)
+        path.write_bytes(content)
+        return
+    if kind == 1:
+        path.write_bytes(content[: drawn.randrange(len(content))])
+        return
+    names = [name for name in header if name != "__metadata__"]
+    if kind == 2:  # a number among the tensors
+        changed = bytearray(data)
+        entry = header[drawn.choice([name for name in names if "keys" not in name and "values" not in name])]
+        start, end = entry["data_offsets"]
+        for _ in range(drawn.choice([1, 1, 50])):
+            changed[drawn.randrange(start, end)] ^= 1 << drawn.randrange(8)
+        data = bytes(changed)
+    elif kind == 3:
+        entry = header[drawn.choice(names)]
+        holder, key = drawn.choice(leaves(entry))
+        holder[key] = drawn.choice(ODD)
+    elif kind == 4:
+        name = drawn.choice(names)
+        header[drawn.choice(["../../etc/passwd", "", "0.keys", "state.x", f"{name}.x"])] = header.pop(name)
+    else:
+        for _ in range(drawn.choice([1, 1, 2])):
+            holder, key = drawn.choice(leaves(document))
+            now = holder[key]
+            near = [now + 1, now - 1, 2 * now, -now] if type(now) in (int, float) else []
+            holder[key] = drawn.choice([*near * 4, *ODD])
+    put_together(path, header, document, data)
+
+
+FILES = [("qwen3_vl", "video"), ("qwen2_5_vl", "video"), ("qwen3_5", "video"), ("qwen2_5_omni", "audio")]
+
+
+@pytest.mark.parametrize("kind", FILES, ids="-".join)
+def test_no_file_leads_a_stream_astray(kind: tuple[str, str], tmp_path: Path) -> None:
+    """Whatever was changed in a file, it is an error in one line, or a stream that can be watched, asked and saved."""
+    model, mutations = build(*kind), int(os.environ.get("INFINIPOT_MUTATIONS", "50"))
+    good, path = tmp_path / "good", tmp_path / "bad"
+    with model.stream(**small(model)) as stream:
+        list(played(model, stream, frames=35))
+        stream.save(good)
+    put_together(path, *taken_apart(good))
+    assert path.read_bytes() == good.read_bytes(), "changes alone make the difference"
+    drawn, lines = random.Random(int(os.environ.get("INFINIPOT_SEED", "0"))), list[str]()
+    for _ in range(mutations):
+        mutated(drawn, good, path)
+        try:
+            stream = model.restore(path)
+        except SnapshotError as error:
+            lines.append(str(error))
+            continue
+        try:
+            for content in given(model, 12, seed=3):
+                give(stream, content)
+            stream.ask(QUESTIONS[0], max_new_tokens=2, remember=True)
+            give(stream, content)
+            stream.save(tmp_path / "again")
+            assert model.restore(tmp_path / "again")._memory.state == stream._memory.state
+        except InfinipotError:
+            pass  # such as frames that come before those that were there
+    assert mutations // 2 < len(lines) < mutations
+    assert all("\n" not in line and len(line) < 500 + len(str(path)) for line in lines)
+
+
+def first(file: dict[str, torch.Tensor], kind: str) -> int:
+    """The first slot of a row that holds a cell, a caption's token, or text."""
+    patch, cell = file["0.patch"][0], file["0.cell"][0]
+    return int({"cell": cell >= 0, "caption": (patch >= 0) & (cell < 0), "text": patch < 0}[kind].nonzero()[0])
+
+
+# Each changes a number that was right into one that is not: in the document, or in the first row of a column.
+LIES: dict[str, Callable[[dict, dict[str, torch.Tensor]], Any]] = {
+    "a cell beyond its grids": lambda _, file: file["0.cell"][0].__setitem__(first(file, "cell"), 1 << 20),
+    "a patch to come": lambda said, file: file["0.patch"][0].__setitem__(
+        first(file, "cell"), said["state"]["held"]["cursor"]["patch"]
+    ),
+    "a caption of another patch": lambda _, file: file["0.patch"][0].__setitem__(first(file, "caption"), 0),
+    "text of another turn": lambda _, file: file["0.cell"][0].__setitem__(first(file, "text"), -70),
+    "a cell that is text": lambda _, file: file["0.patch"][0].__setitem__(first(file, "cell"), -1),
+    "a position to come": lambda said, file: file["0.temporal"][0].__setitem__(
+        first(file, "cell"), said["state"]["held"]["cursor"]["next"]
+    ),
+    "a column that is not the cell's": lambda _, file: file["0.width"][0].add_(1),
+    "a base below zero": lambda _, file: [file[f"0.{axis}"][0].sub_(900) for axis in ("height", "width")],
+    "no time": lambda _, file: file["0.time"][0].__setitem__(0, float("nan")),
+    "a time to come": lambda _, file: file["0.time"][0].__setitem__(first(file, "cell"), 1e6),
+    "a key that is no number": lambda _, file: file["0.keys"][0, 0].__setitem__(0, float("nan")),
+    "a token held twice": lambda _, file: [
+        file[f"0.{name}"][0].__setitem__(first(file, "cell") + 1, file[f"0.{name}"][0][first(file, "cell")])
+        for name in ("patch", "cell")
+    ],
+    "positions without end": lambda said, _: said["state"]["held"]["cursor"].update(next=1 << 40),
+    "a cursor that is elsewhere": lambda said, _: said["state"]["held"]["cursor"].update(pace=0.0),
+    "more tokens": lambda said, _: said["state"]["held"].update(tokens=said["state"]["held"]["tokens"] + 1),
+    "another prompt": lambda said, _: said["state"]["held"].update(prompt=said["state"]["held"]["prompt"] - 1),
+    "longer turns": lambda said, _: said["state"]["held"].update(turns=[500]),
+    "a run of cells": lambda said, _: said["state"]["held"].update(run=[0, said["state"]["held"]["cells"]]),
+    "a word that is none": lambda said, _: said["state"]["intake"]["said"]["turns"][0].__setitem__(0, 1 << 30),
+    "frames of another size": lambda said, _: said["state"]["intake"].update(size=[640, 640]),
+    "frames without end": lambda said, _: said["state"]["intake"].update(size=[1 << 20, 1 << 20]),
+    "pixels without end": lambda said, _: said["config"].update(pixels=[1 << 40, 1 << 50]),
+    "a grid without end": lambda said, _: said["state"]["grids"][0].update(rows=1 << 40),
+    "a memory without end": lambda said, _: said["config"].update(memory=1 << 50),
+    "a block of its own": lambda said, _: said["state"]["intake"].update(block=99),
+    "frames that are over": lambda said, _: said["state"]["intake"].update(time=0.0),
+    "a caption without end": lambda said, _: said["state"]["intake"].update(frames=0),
+}
+
+
+@pytest.fixture(scope="module")
+def captioned(tmp_path_factory: pytest.TempPathFactory) -> tuple[Model, Path]:
+    """A model, and a saved stream that holds cells, captions, turns and what waits."""
+    model, path = build("qwen3_vl"), tmp_path_factory.mktemp("captioned") / "stream"
+    with model.stream(**small(model)) as stream:
+        list(played(model, stream, frames=35))
+        stream.save(path)
+    return model, path
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_every_lie_is_found(captioned: tuple[Model, Path], lie: str, tmp_path: Path) -> None:
+    model, good = captioned
+    header, document, data = taken_apart(good)
+    content, kinds = bytearray(data), {"I32": torch.int32, "F32": torch.float32, "F64": torch.float64}
+    file = {}
+    for name, entry in header.items():
+        if name.startswith("0."):
+            start, end = entry["data_offsets"]
+            part = torch.frombuffer(content, dtype=torch.uint8)[start:end]
+            file[name] = part.view(kinds[entry["dtype"]]).view(entry["shape"])
+    LIES[lie](document, file)
+    put_together(tmp_path / "stream", header, document, bytes(content))
+    with pytest.raises(SnapshotError, match=str(tmp_path)):
+        model.restore(tmp_path / "stream")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\x00" * 8,
+        b"\xff" * 64,
+        struct.pack("<Q", 1 << 19) + b"[" * (1 << 19),
+        struct.pack("<Q", 64) + b'{"__metadata__": {"checksum": "00000000", "text": "{}"}}'.ljust(64),
+    ],
+)
+def test_what_is_no_snapshot_is_a_line(qwen: Model, content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "stream").write_bytes(content)
+    for path in (tmp_path / "stream", tmp_path, tmp_path / "nothing"):
+        with pytest.raises(SnapshotError, match=str(path)):
+            qwen.restore(path)
+
+
+@pytest.mark.parametrize("text", ["[" * 200_000, '{"version": 1}', "7", "null", '{"version": ' + "9" * 5000 + "}"])
+def test_documents_that_are_none_are_a_line(qwen: Model, text: str, tmp_path: Path) -> None:
+    put_together(tmp_path / "stream", {}, text, b"")
+    with pytest.raises(SnapshotError) as raised:
+        qwen.restore(tmp_path / "stream")
+    assert len(str(raised.value)) < 700
+
+
+def test_another_model_policy_or_version_is_told(qwen: Model, tmp_path: Path) -> None:
+    path = tmp_path / "stream"
+    with qwen.stream(**small(qwen)) as stream:
+        stream.watch(pictures(1)[0])
+        stream.save(path)
+    changed = build("qwen2_5_vl")
+    with torch.no_grad():
+        changed.family.model.lm_head.weight[0, 0] += 1
+    for other, what in (
+        (changed, "fingerprint"),
+        (build("qwen2_vl"), "model_type 'qwen2_5_vl', not 'qwen2_vl'"),
+        (Model("", type(qwen.family)(build("qwen2_5_vl").family.model.bfloat16(), qwen.family.processor)), "dtype"),
+    ):
+        with pytest.raises(SnapshotError, match=f"is of another model .*{what}"):
+            other.restore(path)
+    same_weights = build("qwen2_5_vl")
+    assert isinstance(same_weights.restore(path), Stream)
+    for key, value, what in (
+        ("version", 2, "has version 2 of the layout, and this infinipot reads 1"),
+        ("policy", "gone:x=1", 'unknown policy: "gone"'),
+        ("policy", "random:seed=-1", "not possible"),
+    ):
+        header, document, data = taken_apart(path)
+        put_together(tmp_path / "other", header, document | {key: value}, data)
+        with pytest.raises(SnapshotError, match=what):
+            qwen.restore(tmp_path / "other")
+
+
+def test_a_restored_stream_and_a_fork_give_their_memory_back_at_once(
+    captioned: tuple[Model, Path], request: pytest.FixtureRequest
+) -> None:
+    """Nothing that reading leaves behind waits for the garbage collector."""
+    model, path = captioned
+    gc.collect()
+    gc.disable()
+    request.addfinalizer(gc.enable)
+    stream = model.restore(path)
+    fork = stream.fork()
+    left = [weakref.ref(each._memory.groups[0].keys) for each in (stream, fork)]
+    del stream
+    fork.close()
+    assert [each() for each in left] == [None, None]
+    maps = Path("/proc/self/maps")
+    assert not maps.exists() or str(path) not in maps.read_text()
+
+
+def test_sound_is_restored_as_sound(tmp_path: Path) -> None:
+    """By the model that was loaded for video: the file says what it is of."""
+    hearing, seeing = build("qwen2_5_omni", "audio"), build("qwen2_5_omni")
+    with hearing.stream(**small(hearing)) as stream:
+        list(played(hearing, stream, frames=12))
+        stream.save(tmp_path / "stream")
+        other = seeing.restore(tmp_path / "stream")
+        assert other.stats().modality == "audio"
+        assert same(held(other), held(stream))

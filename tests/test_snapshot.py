@@ -170,7 +170,10 @@ def test_a_stream_goes_on_in_a_fresh_process(tmp_path: Path, capsys: pytest.Capt
 # Forks
 
 
-def test_a_fork_and_its_original_share_nothing_that_changes(model: Model) -> None:
+@pytest.mark.parametrize("name", ["qwen2_5_vl", "qwen3_5"])
+def test_a_fork_and_its_original_share_nothing_that_changes(name: str) -> None:
+    """Keys, values and columns, and recurrent states."""
+    model = build(name)
     with model.stream(**small(model)) as stream:
         list(played(model, stream, frames=24))
         before, answer = held(stream), stream.ask(QUESTIONS[1], max_new_tokens=4)

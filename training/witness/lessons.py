@@ -7,8 +7,8 @@ import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from infinipot.embedded.checkpoint import TOKENS_PER_SECOND
+from infinipot.embedded.facts import BACKGROUNDS
 from infinipot.embedded.lessons import FASTEST, SLOWEST, TEXT_ROOM, Moment, stops, without_stillness
-from infinipot.embedded.scenery import BACKGROUNDS
 from infinipot.embedded.sequence import Sequence
 from infinipot.embedded.world import COLOURS, KINDS, SHAPES
 from infinipot.witness.checkpoint import CELLS, MAX_POSITION, SIZE, SYSTEM

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from infinipot.embedded.checkpoint import MERGE, PATCH, TEMPORAL_PATCH
+from infinipot.embedded.facts import MERGE, PATCH, TEMPORAL_PATCH
 from infinipot.witness.checkpoint import CELLS, DEPTH, HEADS, INNER, SIZE, WIDTH
 
 _MEAN, _STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # the processor's own

@@ -33,9 +33,10 @@ class InfiniPotV(Policy):
             they had nothing to say. "two-stage": drop the r1·N tokens of highest TaR (fewer if less than |C| would
             remain), and of the rest keep the |C| of highest VaN. "union": keep α·|C| by lowest TaR, the recent
             patches first and always, and fill up with the highest VaN among the others.
-        scored: when a product is made. "once": at a token's first compression. What made it new or redundant may go
-            later, and the less is left the more it is chance what it would be compared with. "again": at each; so it is
-            with recent patches as the reference, too, since a token is recent when it is first seen.
+        scored: when TaR and VaN are taken, in all three forms. "once": when a token comes in, against what its row holds
+            then. What made it new or redundant may go later, and the less is left the more it is chance what it would be
+            compared with. "again": at each compression, as the published code does; so it is with recent patches as the
+            reference, rotated keys, guessed coordinates and pooling, too, since these depend on what is held.
         power: see product. The higher, the more VaN weighs; at 0 TaR alone decides.
         newest: of a product, up to this share of |C| is for the newest patch: those of its tokens that score highest
             stay whatever the others' scores are, since it is against them that the next patch is seen.
@@ -43,7 +44,7 @@ class InfiniPotV(Policy):
         r1: see two-stage; the default is half of what must go when |C| is ¾ of N.
         alpha: see union.
         recent: share of the held patches that count as recent; at least one does.
-        keys: TaR compares keys "unrotated", or "rotated" as they are cached (an ablation).
+        keys: TaR compares keys "unrotated", or "rotated" as attention sees them (an ablation).
         coordinates: "true", or "guessed": reads the tokens as full patches in a row whatever was evicted, as
             the published code does (an ablation).
         pooling: "layerwise" averages VaN over neighbours, 7x7x7, 5x5, 3 or "none", by quarter of the layers.

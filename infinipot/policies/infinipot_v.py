@@ -33,10 +33,10 @@ class InfiniPotV(Policy):
             they had nothing to say. "two-stage": drop the r1·N tokens of highest TaR (fewer if less than |C| would
             remain), and of the rest keep the |C| of highest VaN. "union": keep α·|C| by lowest TaR, the recent
             patches first and always, and fill up with the highest VaN among the others.
-        scored: when TaR and VaN are taken, in all three forms. "once": when a token comes in, against what its row holds
-            then. What made it new or redundant may go later, and the less is left the more it is chance what it would be
-            compared with. "again": at each compression, as the published code does; so it is with recent patches as the
-            reference, rotated keys, guessed coordinates and pooling, too, since these depend on what is held.
+        scored: when TaR and VaN are taken, in all three forms. "once": when a token comes in, against what its row
+            holds then. What made it new or redundant may go later, and the less is left the more it is chance what it
+            would be compared with. "again": at each compression, as the published code does; so it is with recent
+            patches as the reference, rotated keys, guessed coordinates and pooling, too: they depend on what is held.
         power: see product. The higher, the more VaN weighs; at 0 TaR alone decides.
         newest: of a product, up to this share of |C| is for the newest patch: those of its tokens that score highest
             stay whatever the others' scores are, since it is against them that the next patch is seen.

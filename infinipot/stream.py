@@ -6,7 +6,7 @@ stores tokens or how a policy chooses.
 
 import copy
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +27,7 @@ from infinipot.intake import Intake, Transcript
 from infinipot.memory import Draft, Memory, allocated_bytes, stored_columns
 from infinipot.models import Family, Patch
 from infinipot.models.chat import ANSWER
+from infinipot.policies.attention import Attention
 from infinipot.policies.base import Policy
 from infinipot.snapshot import Snapshot
 from infinipot.stats import Stats, Stopwatch
@@ -92,7 +93,7 @@ class Stream:
         rule = family.position_rule()
         self._range = family.position_range if config.positions == "rebase" and policy.evicts else None
         largest = 3 * self._range // 4 if self._range else None
-        columns = stored_columns(rule, policy.columns)
+        columns = stored_columns(rule, policy.stored)
         beside = allocated_bytes(0, shapes, columns)
         per_token = allocated_bytes(1, shapes, columns) - beside
         if memory is None:  # what is not given gives way to what is: the cap to frames, and frames to the cap
@@ -114,8 +115,11 @@ class Stream:
             rule = replace(rule, longest_gap=max(1, self._range // (8 * max(config.block or 0, 8))))
         with _reserving(cap, allocated_bytes(cap, shapes, columns)):
             self._memory = Memory(
-                cap, shapes, family.shared_rotary, rule, self._budget.dialogue, family.ranks, policy.columns
+                cap, shapes, family.shared_rotary, rule, self._budget.dialogue, family.ranks, policy.stored
             )
+        self._of_blocks = {name: each for name, each in policy.attention.items() if each.probe is None}
+        self._of_probes = {name: each for name, each in policy.attention.items() if each.probe is not None}
+        self._require_probes()
         self._stopwatch = Stopwatch()
         self._closed = False
         self._deferred: BaseException | None = None
@@ -468,7 +472,7 @@ class Stream:
             rows, columns = self._intake.open.grid(given)
         cells, steps = rows * columns, self._intake.open.steps
         block, old, grids = self._block_patches(steps * cells), self._intake.grid, self._memory.grids
-        if self.policy.whole_patches and grids and cells != old.cells:
+        if self.policy.one_size and grids and cells != old.cells:
             raise FrameError(
                 f"frames changed from {old.rows} x {old.columns} to {rows} x {columns} cells, but policy "
                 f"{self.policy.name!r} reads the memory as patches of one size"
@@ -520,20 +524,65 @@ class Stream:
     ) -> None:
         """Makes a draft part of the memory, with room behind it for the next block."""
         said = self._told(parts, answer, turn=turn)
-        cells = intake.grid.cells
-        block = intake.block * intake.patch_tokens(self._family.caption_limit)
-
-        def keep(text: int, video: int) -> int | None:
-            if not self.policy.evicts or video + block <= self._budget.video(text):
-                return None
-            return self._budget.kept(text, cells, whole_patches=self.policy.whole_patches)
+        keep = self._keep(intake)
 
         def take() -> None:
             self._intake = replace(intake, said=said.held(len(self._memory.turns)))
 
         with self._stopwatch.phase("compress"):
+            if self._of_probes and not turn and draft.cells:
+                self._probe(draft, parts, evicting=self._memory.would_evict(draft, keep))
             self._memory.commit(draft, turn=turn, policy=self.policy, keep=keep, on_applied=take)
             self._close_ranks()
+
+    def _keep(self, intake: Intake) -> Callable[[int, int], int | None]:
+        """The video tokens to leave of so many, beside so much text; None while a block fits behind them all."""
+        cells = intake.grid.cells
+        patch = intake.patch_tokens(self._family.caption_limit)
+        most = self.policy.most(patch)
+
+        def keep(text: int, video: int) -> int | None:
+            if not self.policy.evicts:
+                return None
+            if video + intake.block * patch <= self._budget.video(text) and (most is None or video <= most):
+                return None
+            kept = self._budget.kept(text, cells, whole_patches=self.policy.whole_patches)
+            return kept if most is None else min(kept, most)
+
+        return keep
+
+    def _probe(self, draft: Draft, parts: Sequence[_Part], *, evicting: bool) -> None:
+        """Has the model run over the probes whose attention the policy asks for, behind a block.
+
+        A probe is run when tokens are about to be evicted, one that repeats a block behind each.
+        """
+        for name, attention in self._of_probes.items():
+            if not evicting and not attention.repeats:
+                continue
+            ids = self._probe_ids(attention.probe or "")
+            for again in (
+                self._repeated(parts, self._budget.reserve - len(ids) - len(self._closing or ()))
+                if attention.repeats
+                else [None]
+            ):
+                with self._memory.aside(draft):
+                    asked = self._asked(draft, ids, follows_video=True)
+                    if again is not None:
+                        draft.text(len(again), self._intake.time)
+                        asked.append(_Part(again))
+                    self._forward(draft, asked, {name: attention})
+
+    def _probe_ids(self, probe: str) -> list[int]:
+        if probe:
+            return self._prompt(probe, follows_video=True)
+        chat = self._chat
+        return self._family.tokenize(chat.before_question + chat.after_question, behind=self._family.placeholder)
+
+    def _repeated(self, parts: Sequence[_Part], room: int) -> Iterator[Tensor]:
+        """The content of a block in pieces of at most `room` tokens, text ahead of it left out."""
+        for part in parts:
+            if not part.text:
+                yield from part.rows.split(room)
 
     def _close_ranks(self) -> None:
         """Re-assigns positions without gaps after a compression, where the policy is one that does."""
@@ -579,10 +628,15 @@ class Stream:
             [*text, *answer], (token for part in parts for token in part.captions), turn=turn
         )
 
-    def _forward(self, draft: Draft, parts: Sequence[_Part]) -> Tensor:
-        """Runs the model over what a draft took up last, parts in a row; returns the logits behind, `[vocab]`."""
+    def _forward(self, draft: Draft, parts: Sequence[_Part], wanted: Mapping[str, Attention] | None = None) -> Tensor:
+        """Runs the model over what a draft took up last, parts in a row; returns the logits behind, `[vocab]`.
+
+        Args:
+            wanted: columns of attention to fill; left out, those that the policy wants of blocks.
+        """
         embeddings = self._family.join([part.rows for part in parts])
-        return self._family.forward(embeddings, self._memory.step(draft))
+        wanted = self._of_blocks if wanted is None else wanted
+        return self._family.forward(embeddings, self._memory.step(draft, wanted))
 
     def _run(self, draft: Draft, parts: Sequence[_Part]) -> None:
         """Runs the model over parts that are to become part of the memory.
@@ -613,6 +667,16 @@ class Stream:
         if self._range is not None and least > 3 * self._range // 4:
             raise CapError(f"{message}; {least} tokens would do, but leave the trained positions")
         raise CapError(f"{message}: the smallest that works is {least}")
+
+    def _require_probes(self) -> None:
+        """Probes stand where a question would: the reserve must have room for them."""
+        for attention in self._of_probes.values():
+            needed = len(self._probe_ids(attention.probe or "")) + len(self._closing or ()) + attention.repeats
+            if needed > self._budget.reserve:
+                raise CapError(
+                    f"policy {self.policy.name!r} asks the model {needed} tokens behind a block, and "
+                    f"reserve={self._budget.reserve}: open the stream with reserve={needed} or more"
+                )
 
     def _smaller_frames(self) -> str:
         """Says what frames would fit, if frames can be smaller."""

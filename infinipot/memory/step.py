@@ -1,10 +1,13 @@
 """One forward over new tokens, as the memory sees it: where their keys and values go, and what they attend to."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+
+from infinipot.memory.observation import Observer, Seen
 
 if TYPE_CHECKING:
     from infinipot.memory.memory import Memory
@@ -19,6 +22,7 @@ class Step:
         start, end: the first of them, and the first behind them.
         positions: `[3, n]` int64, on the CPU.
         highest: no position in the memory is above it.
+        observers: are shown what attends to what.
     """
 
     memory: "Memory"
@@ -26,6 +30,7 @@ class Step:
     end: int
     positions: Tensor
     highest: int
+    observers: Sequence[Observer] = ()
     _shared: dict[tuple[str, torch.device, torch.dtype], list[Tensor]] = field(default_factory=dict)
 
     @property
@@ -61,6 +66,11 @@ class Step:
             self._shared[at] = rotary.angles(axes, self.highest)
         turned = rotary.to_stored(queries).to(torch.float32)
         return rotary.rotate_(turned, self._shared[at]).to(queries.dtype)
+
+    def observe(self, layer: int, raw: Tensor, queries: Tensor, keys: Tensor, scaling: float) -> None:
+        """Shows its observers a layer, see `Seen`."""
+        for observer in self.observers:
+            observer(Seen(self, layer, raw, queries, keys, scaling))
 
     def mask(self, device: torch.device, dtype: torch.dtype) -> Tensor:
         """`[n, N]`: 0 where a token sees another, -inf where that comes after it; made once for all layers."""

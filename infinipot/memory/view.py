@@ -1,6 +1,6 @@
 """What a policy is shown of a memory: the cells that some rows hold, or that come in. Knows where slots lie."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -27,6 +27,7 @@ class Viewer:
         count: how many cells each row has among them.
         grids, newest_patch, layers: see `VideoTokens`.
         columns: names of the policy's.
+        fresh: for each group, contents of some of them that are about to take the place of what is stored.
         highest: no position is above it.
         rank: this process's number among those that share the heads.
     """
@@ -40,6 +41,7 @@ class Viewer:
     newest_patch: int
     layers: int
     columns: Sequence[str] = ()
+    fresh: Sequence[Mapping[str, Tensor]] = ()
     highest: int = 0
     rank: int = 0
 
@@ -67,6 +69,9 @@ class Viewer:
     def tokens(self, group: Rows, rows: slice) -> VideoTokens:
         """The cells of some rows."""
         take_part = self._taking(group, rows)
+        columns = {name: group.columns[name] for name in self.columns}
+        for each, fresh in zip(self.groups, self.fresh, strict=False):
+            columns |= fresh if each is group else {}
 
         def read(name: str) -> Tensor:
             if name != "rotated":
@@ -78,7 +83,7 @@ class Viewer:
         return VideoTokens(
             patch=take_part(group.columns["patch"]),
             cell=take_part(group.columns["cell"]),
-            columns={name: take_part(group.columns[name]) for name in self.columns},
+            columns={name: take_part(column) for name, column in columns.items()},
             read=read,
             **self._place(group, rows),
         )

@@ -39,7 +39,9 @@ def _attend(
     step.write(module.layer_idx, key[0], value[0])
     keys, values = step.read(module.layer_idx)
     scaling = kwargs.get("scaling") or query.shape[-1] ** -0.5
-    attended = kernel(step.rotated(query[0]), keys, values, step, scaling)
+    queries = step.rotated(query[0])
+    step.observe(module.layer_idx, query[0], queries, keys, scaling)
+    attended = kernel(queries, keys, values, step, scaling)
     return attended.transpose(0, 1).unsqueeze(0), None
 
 

@@ -9,9 +9,10 @@ from typing import Any, TypeVar
 import torch
 from transformers.distributed.configuration_utils import DistributedConfig
 
-from infinipot import engine, policies
+from infinipot import policies
 from infinipot.checkpoint import Checkpoint, in_a_line
-from infinipot.engine import Task
+from infinipot.engine import runner
+from infinipot.engine.task import Task
 from infinipot.errors import InfinipotError, ModelError, SnapshotError
 from infinipot.models import FAMILIES, Family
 from infinipot.policies import Policy
@@ -118,7 +119,7 @@ class Model:
             max_tokens: that the step runs over at the most, single tokens of answers first, then in the order of
                 `tasks`; a larger block goes alone. None for all.
         """
-        engine.step(tasks, max_tokens)
+        runner.step(tasks, max_tokens)
 
     def watch(self, frames: Iterable[tuple[Stream, Frame | ImageLike]]) -> None:
         """Has streams take in a frame each, in packed steps: what `Stream.watch` does for one.
@@ -138,7 +139,7 @@ class Model:
 
     @staticmethod
     def _all(tasks: list[Task[T]]) -> list[T]:
-        engine.finish(*tasks)
+        runner.finish(*tasks)
         return [task.result() for task in tasks]
 
     def restore(self, path: str | Path) -> Stream:

@@ -12,12 +12,18 @@ from typing import Any, Self, TypeVar
 
 import torch
 
-from infinipot import engine, snapshot
+from infinipot import snapshot
 from infinipot.audio import SamplesLike, Sound
 from infinipot.config import StreamConfig
-from infinipot.engine import Pending, Question, Sampling, Setup, StreamState, Task, Work
+from infinipot.engine import asking, runner, watching
+from infinipot.engine.asking import Question
+from infinipot.engine.decoding import Sampling
 from infinipot.engine.layout import close_gaps
 from infinipot.engine.limits import answer_limit
+from infinipot.engine.pending import Pending
+from infinipot.engine.setup import Setup, block_patches, reserving
+from infinipot.engine.state import StreamState
+from infinipot.engine.task import Task, Work
 from infinipot.errors import InfinipotError
 from infinipot.models import Family
 from infinipot.policies.base import Policy
@@ -53,7 +59,7 @@ class Stream:
         self.policy = policy
         self._setup = setup = Setup.of(family, policy, self.config)
         pending = Pending(family.gather(setup.pixels))
-        engine.block_patches(setup, pending.partial.steps, pending.partial.unit)
+        block_patches(setup, pending.partial.steps, pending.partial.unit)
         self._open(setup, StreamState(setup.allocate(), pending))
 
     def _open(self, setup: Setup, state: StreamState) -> None:
@@ -76,15 +82,15 @@ class Stream:
             CapError: the memory is too small for frames of this size, or full and the policy never evicts.
         """
         with self._alone(self._frames, "video"):
-            engine.run(Task(self._watching(frame, time)))
+            runner.run(Task(self._watching(frame, time)))
 
     def begin_watch(self, frame: Frame | ImageLike, time: float | None = None) -> Task[None]:
         """The call of `watch` as a task, for `Model.step` to carry on beside those of other streams."""
         return Task(self._guarded(self._watching(frame, time), self._frames, "video"))
 
     def _watching(self, frame: Frame | ImageLike, time: float | None) -> Work[None]:
-        accepted = engine.accept_frame(self._setup, self._state, frame, time)
-        yield from engine.take_in(self._setup, self._state, accepted)
+        accepted = watching.accept_frame(self._setup, self._state, frame, time)
+        yield from watching.take_in(self._setup, self._state, accepted)
 
     @torch.inference_mode()
     def listen(self, sound: Sound | SamplesLike, time: float | None = None) -> None:
@@ -101,14 +107,14 @@ class Stream:
             CapError: the memory is too small, or full and the policy never evicts.
         """
         with self._alone(self._frames, "audio"):
-            engine.run(Task(self._listening(sound, time)))
+            runner.run(Task(self._listening(sound, time)))
 
     def begin_listen(self, sound: Sound | SamplesLike, time: float | None = None) -> Task[None]:
         """The call of `listen` as a task, for `Model.step` to carry on beside those of other streams."""
         return Task(self._guarded(self._listening(sound, time), self._frames, "audio"))
 
     def _listening(self, sound: Sound | SamplesLike, time: float | None) -> Work[None]:
-        yield from engine.take_in(self._setup, self._state, engine.accept_sound(self._state, sound, time))
+        yield from watching.take_in(self._setup, self._state, watching.accept_sound(self._state, sound, time))
 
     @torch.inference_mode()
     def ask(
@@ -152,7 +158,7 @@ class Stream:
         sampling = Sampling(temperature, top_p, top_k, repetition_penalty, seed, stop)
         asked, answers = Question(question, max_new_tokens, remember, on_text, sampling), list[str]()
         with self._alone(self._turns):
-            engine.run(Task(engine.answer(self._setup, self._state, asked, answers)))
+            runner.run(Task(asking.answer(self._setup, self._state, asked, answers)))
         return answers[0]
 
     def begin_ask(
@@ -174,7 +180,7 @@ class Stream:
 
     def _answering(self, asked: Question) -> Work[str]:
         answers: list[str] = []
-        yield from self._guarded(engine.answer(self._setup, self._state, asked, answers), self._turns)
+        yield from self._guarded(asking.answer(self._setup, self._state, asked, answers), self._turns)
         return answers[0]
 
     def check(self, question: str, *, max_new_tokens: int | None = None, remember: bool = False) -> None:
@@ -197,7 +203,7 @@ class Stream:
         Raises:
             CapError: the device has no room for a second memory.
         """
-        with self._alone(self._frames), engine.reserving(self._state.memory.cap, self._state.memory.bytes):
+        with self._alone(self._frames), reserving(self._state.memory.cap, self._state.memory.bytes):
             other = object.__new__(type(self))
             other.config, other.policy = self.config, self.policy
             other._open(self._setup, self._state.fork())

@@ -57,7 +57,7 @@ class Stub(Family):
             if step.observers:
                 raw = self.key(embeddings[:, 0] + 0.5).expand(2 * self.heads, -1, -1)
                 step.observe(layer, raw, step.rotated(raw), step.read(layer)[0], 0.3)
-        return torch.zeros(3)
+        return torch.zeros(1, 3)
 
     def rotated(self, raw, positions):
         angle = positions[:, list(self.rope.axes)].float() * self.rope.inv_freq

@@ -177,10 +177,10 @@ def test_a_probe_is_forgotten(some: Model) -> None:
         for number, picture in enumerate(pictures(12)):
             stream.watch(picture, 2.0 * number)
     plain, probed = streams
-    column = probed._memory.groups[0].columns["repeated"][:, : probed._memory.held]
+    column = probed._state.memory.groups[0].columns["repeated"][:, : probed._state.memory.held]
     assert (column > 0).any()
     for stream in streams:
-        for group in stream._memory.groups:
+        for group in stream._state.memory.groups:
             group.columns.pop("repeated", None)
     assert same(held(plain), held(probed))
     assert plain.ask("What?", max_new_tokens=4) == probed.ask("What?", max_new_tokens=4)

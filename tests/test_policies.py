@@ -29,6 +29,8 @@ VARIANTS = [
     "livevlm:buckets=3",
     "merged:of=[tar:coverage=0.2,recent=0.5],least=0",
     "prototypes:share=0",
+    "adakv:of=[novelty:newest=0.5],least=1",
+    "pyramidkv:of=snapkv,share=1,steep=1",
     "prototypes:share=1,rounds=3",
     "cords:orthogonal=0,recent=0,rounds=100",
     "tar:reference=recent",
@@ -76,6 +78,7 @@ def shown(policy: Policy, tokens: VideoTokens) -> VideoTokens:
         name: paid.nan_to_num().sigmoid()
         for name, paid in zip(policy.attention, tokens.values.float().unbind(-1), strict=False)
     }
+    told |= {"hidden": torch.zeros(tokens.shape, dtype=torch.float32)} if policy.hides else {}
     told |= {"mass": torch.ones(tokens.shape, dtype=torch.float32)} if policy.merges else {}
     return replace(tokens, columns={**policy.measure(new), **told})
 
@@ -670,7 +673,7 @@ def test_options_come_from_text_and_keywords() -> None:
     [
         (lambda: policies.make("infinipot"), 'unknown policy: "infinipot"; did you mean "infinipot-v".*uniform, van'),
         (lambda: policies.make("Sliding_Window"), 'did you mean "sliding-window"'),
-        (lambda: policies.make("zzz"), r'"zzz"; Possible: cords, deviation, .*full, hermes, infinipot-v'),
+        (lambda: policies.make("zzz"), r'"zzz"; Possible: adakv, cords, deviation, .*full, hermes, infinipot-v'),
         (lambda: policies.make("tar:refrence=recent"), 'of tar: "refrence"; did you mean "reference".*recent, keys'),
         (lambda: policies.make("tar", alpha=1), 'of tar: "alpha"'),
         (lambda: policies.make("uniform:alpha=1"), 'of uniform: "alpha"; Possible: none'),

@@ -21,6 +21,7 @@ from infinipot.errors import CapError, PolicyError
 from infinipot.memory.draft import NOWHERE, Draft, Kind, Origin
 from infinipot.memory.eviction import evict, what_stays, write_columns
 from infinipot.memory.held import Held
+from infinipot.memory.hiding import plan_hiding
 from infinipot.memory.merging import Merging, plan_merging
 from infinipot.memory.observation import NOTHING, Observer
 from infinipot.memory.positions import Cursor, PositionRule
@@ -32,7 +33,7 @@ from infinipot.memory.step import Step
 from infinipot.memory.storage import LayerShape, Moves, Rows, StateShape, allocated_bytes, plan_moves
 from infinipot.memory.view import Viewer
 from infinipot.policies.attention import UNSEEN, Attention
-from infinipot.policies.base import Policy
+from infinipot.policies.base import HIDDEN, Policy
 from infinipot.policies.merge import MASS
 from infinipot.tokens import Grid, VideoTokens
 
@@ -293,6 +294,8 @@ class Memory:
         known = {"temporal": temporal, "height": height, "width": width, "base": origin.base}
         known |= {"patch": origin.patch, "cell": origin.cell, "time": origin.time}
         for name, column in group.columns.items():
+            if name == HIDDEN:
+                column[:, slots] = 0
             if name in known:
                 column[:, slots] = known[name].to(column.device, column.dtype, non_blocking=True)
 
@@ -342,10 +345,10 @@ class Memory:
             after = after.without_cells(kept.count, kept.patches)
             if policy.merges:
                 merging = plan_merging(policy, self._viewer(grown, columns), kept.cells)
-                columns = [
-                    {**content, MASS: each.mass}
-                    for content, each in zip(columns or [{} for _ in merging], merging, strict=True)
-                ]
+                columns = _with(columns, MASS, [each.mass for each in merging])
+            if policy.hides:
+                hidden = plan_hiding(policy, self._viewer(grown, columns), kept.cells)
+                columns = _with(columns, HIDDEN, hidden)
         moves: list[Moves] = []
         if after.tokens < grown.tokens:
             viewer, turns_gone = self._viewer(grown), range(grown.turns_gone + 1, after.turns_gone + 1)
@@ -460,6 +463,11 @@ class Memory:
             highest=state.cursor.next,
             rank=self._ranks.number,
         )
+
+
+def _with(columns: list[dict[str, Tensor]], name: str, contents: Sequence[Tensor]) -> list[dict[str, Tensor]]:
+    """Contents of columns for each group, and those of one more."""
+    return [{**own, name: part} for own, part in zip(columns or [{} for _ in contents], contents, strict=True)]
 
 
 def stored_columns(rule: PositionRule, columns: Sequence[str] = ()) -> dict[str, torch.dtype]:

@@ -36,6 +36,7 @@ class Seen:
         queries: the same in the layout of keys, and turned to their positions.
         keys: `[kv_heads, N, head_dim]`, turned likewise; N is `step.end`.
         scaling: what products are multiplied with.
+        hidden: `[kv_heads, N]` bool, the slots that attention passes over; None where there are none.
     """
 
     step: "Step"
@@ -44,6 +45,7 @@ class Seen:
     queries: Tensor
     keys: Tensor
     scaling: float
+    hidden: Tensor | None = None
 
     def weights(self, asking: Tensor) -> Iterator[Tensor]:
         """Attention of some of the step's tokens, as many at a time as a bounded scratch holds.
@@ -61,6 +63,8 @@ class Seen:
             there = some.to(self.keys.device, non_blocking=True)
             scores = groups.index_select(2, there) @ self.keys.transpose(1, 2).unsqueeze(1)
             hidden = slot > (there + self.step.start).unsqueeze(-1)
+            if self.hidden is not None:
+                hidden = hidden | self.hidden[:, None, None]
             yield scores.float().mul_(self.scaling).masked_fill_(hidden, -torch.inf).softmax(-1)
 
 
@@ -192,6 +196,8 @@ def _expected(seen: Seen, asking: Tensor) -> Tensor:
     keys = seen.keys.float().unsqueeze(1)
     logits = (keys @ mean.unflatten(0, (len(seen.keys), -1)).transpose(2, 3)).squeeze(-1)
     logits += ((keys @ covariance) * keys).sum(-1) / 2
+    if seen.hidden is not None:
+        logits.masked_fill_(seen.hidden.unsqueeze(1), -torch.inf)
     return logits.softmax(-1).mean(1)
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from infinipot.memory.observation import Observer, Seen
+from infinipot.policies.base import HIDDEN
 
 if TYPE_CHECKING:
     from infinipot.memory.memory import Memory
@@ -70,7 +71,12 @@ class Step:
     def observe(self, layer: int, raw: Tensor, queries: Tensor, keys: Tensor, scaling: float) -> None:
         """Shows its observers a layer, see `Seen`."""
         for observer in self.observers:
-            observer(Seen(self, layer, raw, queries, keys, scaling))
+            observer(Seen(self, layer, raw, queries, keys, scaling, self.hidden(layer)))
+
+    def hidden(self, layer: int) -> Tensor | None:
+        """The slots of a layer that attention passes over, `[kv_heads, N]` bool; None where there are none."""
+        group, rows = self.memory.place(layer)
+        return group.columns[HIDDEN][rows, : self.end] > 0 if HIDDEN in group.columns else None
 
     def mask(self, device: torch.device, dtype: torch.dtype) -> Tensor:
         """`[n, N]`: 0 where a token sees another, -inf where that comes after it; made once for all layers."""

@@ -45,17 +45,20 @@ class Viewer:
     highest: int = 0
     rank: int = 0
 
-    def chunks(self, tokens: int, reads_states: bool) -> Iterator[tuple[int, slice]]:
+    def chunks(self, tokens: int, reads_states: bool, *, whole_layers: bool = False) -> Iterator[tuple[int, slice]]:
         """All rows, as many at once as a bounded scratch holds the keys of: the number of a group, and rows of it.
 
         Args:
             tokens: how many of a row are looked at.
             reads_states: whether their keys or values are; else all rows of a group come at once.
+            whole_layers: the rows of a layer come together.
         """
         for number, group in enumerate(self.groups):
             rows = len(group.layer)
             width = 4 * group.shape.head_dim * max(tokens, 1)
             at_once = max(1, max(SCRATCH, int(SHARE * group.bytes)) // width) if reads_states else rows
+            heads = group.shape.kv_heads
+            at_once = max(heads, at_once - at_once % heads) if whole_layers else at_once
             for start in range(0, rows, at_once):
                 yield number, slice(start, min(start + at_once, rows))
 

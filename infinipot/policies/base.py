@@ -16,6 +16,7 @@ from infinipot.policies.options import Share
 from infinipot.policies.ranking import highest, place_within
 from infinipot.tokens import NewTokens, VideoTokens
 
+HIDDEN = "hidden"  # the column that says which tokens attention passes over
 STRETCHES = 16  # of time at the most, of which each keeps something where coverage is asked for
 
 
@@ -32,6 +33,7 @@ class Policy(ABC):
         dense_positions: positions are re-assigned without gaps after each eviction.
         merges: evicted tokens go into kept ones, see `merge`; the memory then stores a column "mass" of each token: how
             many it stands for.
+        hides: some of what stays is hidden from attention, see `seen`; the memory then stores a column "hidden".
         knows: what the published method has to know that a stream does not: "offline" for the whole video,
             "question" for the question; "" for nothing. What stands in for it here is in the docstring.
     """
@@ -43,6 +45,7 @@ class Policy(ABC):
     one_size: ClassVar[bool] = False
     dense_positions: ClassVar[bool] = False
     merges: ClassVar[bool] = False
+    hides: ClassVar[bool] = False
     knows: ClassVar[str] = ""
 
     def __post_init__(self) -> None:
@@ -82,7 +85,7 @@ class Policy(ABC):
     @property
     def stored(self) -> tuple[str, ...]:
         """Names of all that the memory stores of each token for the policy."""
-        return (*self.columns, *self.attention, *([MASS] if self.merges else []))
+        return (*self.columns, *self.attention, *([MASS] if self.merges else []), *([HIDDEN] if self.hides else []))
 
     def measure(self, new: NewTokens) -> Mapping[str, Tensor]:
         """The columns of tokens that come in, `[rows, N]` float32 each.
@@ -124,6 +127,15 @@ class Policy(ABC):
             kept: `[rows, budget]` int64, those that stay.
         """
         raise NotImplementedError(f"policy {self.name!r} does not merge")
+
+    def seen(self, tokens: VideoTokens, kept: Tensor) -> Tensor:
+        """Which of the kept tokens attention sees, `[rows, budget]` bool, of a policy that `hides`.
+
+        Args:
+            tokens: as `select` is shown them, all rows of a layer at once.
+            kept: `[rows, budget]` int64, those that stay.
+        """
+        raise NotImplementedError(f"policy {self.name!r} hides nothing")
 
 
 @dataclass(frozen=True)

@@ -42,6 +42,7 @@ class OddNumber:
 Share = Annotated[float, Between(0, 1)]
 Count = Annotated[int, Between(0)]
 Positive = Annotated[int, Between(1)]
+Ratio = Annotated[float, Between(1)]
 Odd = Annotated[int, OddNumber()]
 Inner = Annotated[str, "a policy, by name or as [name:option=value,...]"]
 Exponent = Annotated[float, Between(0, 16)]  # of norms: beyond it float32 may not hold them

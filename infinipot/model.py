@@ -116,8 +116,9 @@ class Model:
 
         Args:
             tasks: calls on streams of this model, at most one a stream; those that are done are passed over.
-            max_tokens: that the step runs over at the most, single tokens of answers first, then in the order of
-                `tasks`; a larger block goes alone. None for all.
+            max_tokens: that the step is to run over at the most; None for all there is. Single tokens of answers
+                always go; beside them, in the order of `tasks`, what there is room for, but the first of it in any
+                case: a task that is named first never waits.
         """
         runner.step(tasks, max_tokens)
 

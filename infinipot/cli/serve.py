@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from infinipot.cli.output import load_quietly
 from infinipot.errors import InfinipotError
 
 
@@ -47,7 +48,9 @@ def serve(config: Path | None, limits: tuple[str, ...], **given: Any) -> None:
     settings: dict[str, Any] = {name: value for name, value in given.items() if value not in (None, ())}
     if limits:
         settings["limits"] = dict(_pair(limit) for limit in limits)
-    run(Settings.read(config, **settings))
+    found = Settings.read(config, **settings)
+    loading: dict[str, Any] = {"dtype": found.dtype, "device": found.device, "revision": found.revision}
+    run(found, lambda: load_quietly(found.model, **loading))
 
 
 def _pair(limit: str) -> tuple[str, str]:

@@ -4,14 +4,18 @@ import asyncio
 import gc
 import logging
 import sys
+from collections.abc import Callable
+from contextlib import suppress
 
 import uvicorn
+from fastapi import FastAPI
 
 from infinipot.errors import InfinipotError
+from infinipot.model import Model
 from infinipot.serve import logs
 from infinipot.serve.app import create_app
 from infinipot.serve.connection import bounded
-from infinipot.serve.server import load
+from infinipot.serve.keys import Keys
 from infinipot.serve.settings import Settings
 
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -19,8 +23,12 @@ _SWITCH = 0.001  # seconds until the model's thread lets others run: requests ar
 _MESSAGE = 1 << 16  # bytes of a header
 
 
-def serve(settings: Settings) -> None:
+def serve(settings: Settings, load: Callable[[], Model]) -> None:
     """Serves until it is told to end.
+
+    Args:
+        settings: of the server.
+        load: loads the model, once what is quick to check was checked.
 
     Raises:
         InfinipotError: the model, the keys, a folder or the port cannot be had.
@@ -29,9 +37,20 @@ def serve(settings: Settings) -> None:
     sys.setswitchinterval(_SWITCH)
     if settings.snapshots is not None:
         _require_folder(settings)
-    app = create_app(settings, load(settings))
+    Keys.read(settings.api_keys)
+    app = create_app(settings, load())
     gc.freeze()  # a model's many objects need not be looked at again
-    config = uvicorn.Config(
+    _warn(settings)
+    server = _Server(config(app, settings))
+    with suppress(SystemExit):  # how uvicorn ends where it cannot begin
+        asyncio.run(server.serve())
+    if not server.started:
+        raise InfinipotError(f"port {settings.port} of {settings.host} cannot be had")
+
+
+def config(app: FastAPI, settings: Settings) -> uvicorn.Config:
+    """How uvicorn serves an application: in this process, with bounded connections."""
+    return uvicorn.Config(
         app,
         host=settings.host,
         port=settings.port,
@@ -45,11 +64,6 @@ def serve(settings: Settings) -> None:
         server_header=False,
         proxy_headers=False,
     )
-    _warn(settings)
-    server = _Server(config)
-    asyncio.run(server.serve())
-    if not server.started:
-        raise InfinipotError(f"port {settings.port} of {settings.host} cannot be had")
 
 
 class _Server(uvicorn.Server):

@@ -10,7 +10,6 @@ from fastapi import WebSocket, WebSocketDisconnect
 from prometheus_client.metrics_core import Metric
 from starlette.requests import HTTPConnection
 
-import infinipot
 from infinipot.model import Model
 from infinipot.serve.answers import Asker
 from infinipot.serve.chat.serving import ChatServing
@@ -142,8 +141,3 @@ def server_of(connection: HTTPConnection) -> Server:
     """The server that a request came to."""
     server: Server = connection.app.state.server
     return server
-
-
-def load(settings: Settings) -> Model:
-    """The model of a server."""
-    return infinipot.load(settings.model, dtype=settings.dtype, device=settings.device, revision=settings.revision)

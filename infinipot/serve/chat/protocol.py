@@ -107,7 +107,7 @@ class ChatRequest(Asking):
     id: str | None = None
     session_id: str | None = None
     media_io_kwargs: MediaIo = MediaIo()
-    infinipot: StreamSettings = Field(default_factory=lambda: StreamSettings.model_validate({}))
+    infinipot: StreamSettings = StreamSettings()
 
 
 class AnswerMessage(BaseModel):

@@ -75,6 +75,8 @@ def _picture(job: dict[str, Any], content: bytes, out: BinaryIO) -> None:
     Image.MAX_IMAGE_PIXELS = None  # its size is checked before a pixel is decoded
     try:
         image = Image.open(io.BytesIO(content), formats=_PICTURES)
+    except MemoryError:
+        raise
     except Exception:
         raise _RefusedError("it is no JPEG, PNG or WebP picture") from None
     _check_size(image.width, image.height, job["pixels"])

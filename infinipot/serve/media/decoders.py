@@ -126,7 +126,7 @@ class Decoders:
                 await decoder.send({"kind": "picture", "pixels": limits.frame_pixels}, content)
                 header, pixels = await decoder.receive(limits.frame_pixels)
             sound = True
-            return np.frombuffer(pixels, np.uint8).reshape(header["height"], header["width"], 3)
+            return _picture(header, pixels)
         except DecodeError as error:
             sound = error.code != "decoder_crashed"
             raise
@@ -185,7 +185,11 @@ class Clip:
                 raise DecodeError(message, "source_stalled") from None
             match header["kind"]:
                 case "frame":
-                    pixels = np.frombuffer(content, np.uint8).reshape(header["height"], header["width"], 3)
-                    yield Frame(pixels, header["time"])
+                    yield Frame(_picture(header, content), header["time"])
                 case "end":
                     return
+
+
+def _picture(header: dict[str, Any], content: bytes) -> np.ndarray:
+    """The pixels of a message, `[height, width, 3]` uint8, as an array of their own."""
+    return np.frombuffer(content, np.uint8).reshape(header["height"], header["width"], 3).copy()

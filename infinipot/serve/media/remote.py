@@ -5,11 +5,11 @@ Each connection, that of a redirect and of a seek too, goes to an address that w
 
 import http.client
 import io
+import shutil
 import socket
 import ssl
 import tempfile
-from collections.abc import Iterator
-from typing import BinaryIO
+from typing import Any, BinaryIO
 from urllib.parse import urljoin
 
 from infinipot.serve.media.addresses import AddressError, Rules, WebAddress, parse
@@ -18,6 +18,7 @@ _REDIRECTS = (301, 302, 303, 307, 308)
 _MOST_REDIRECTS = 5
 _CHUNK = 1 << 16
 _AGENT = "infinipot"
+_TIMES = 4  # that a decoder, which goes back and forth, may read a file
 
 
 class _Connection(http.client.HTTPConnection):
@@ -75,19 +76,20 @@ class RemoteFile(io.RawIOBase):
             self._position = target
         return target
 
-    def read(self, size: int = -1) -> bytes:
-        """Up to so many bytes, as they come; none at the end."""
+    def readinto(self, buffer: Any) -> int:
+        """Reads what comes, as much as fits; 0 at the end."""
         if self.size is not None and self._position >= self.size:
-            return b""
+            return 0
         if self._response is None:
             self._request(self._position)
         assert self._response is not None
-        found = self._response.read1(_CHUNK if size < 0 else size)
+        found = self._response.read1(len(buffer))
+        buffer[: len(found)] = found
         self._position += len(found)
         self._read_bytes += len(found)
-        if self._most is not None and self._read_bytes > 4 * self._most:  # a decoder may go over it a few times
-            raise AddressError(f"{self._address.shown} was read for more than {self._most:,} bytes")
-        return found
+        if self._most is not None and self._read_bytes > _TIMES * self._most:
+            raise AddressError(f"{self._address.shown} was read for more than {_TIMES} times {self._most:,} bytes")
+        return len(found)
 
     def close(self) -> None:
         self._hang_up()
@@ -139,11 +141,6 @@ class RemoteFile(io.RawIOBase):
             self._hang_up()
             raise AddressError(f"{self._address.shown} answers with status {response.status}")
 
-    def chunks(self) -> Iterator[bytes]:
-        """All that comes."""
-        while found := self.read(_CHUNK):
-            yield found
-
 
 def open_remote(address: str, rules: Rules, timeout: float, most: int) -> BinaryIO:
     """Opens what lies at an address: as it comes, or a copy of it, where the server sends no ranges of what it has.
@@ -157,8 +154,7 @@ def open_remote(address: str, rules: Rules, timeout: float, most: int) -> Binary
             file._most = None  # a source without end has no size to be checked
         return io.BufferedReader(file, _CHUNK) if file.seekable() else file  # type: ignore[return-value]
     copy = tempfile.TemporaryFile()  # noqa: SIM115  # whoever reads it closes it
-    for chunk in file.chunks():
-        copy.write(chunk)
+    shutil.copyfileobj(file, copy, _CHUNK)
     file.close()
     copy.seek(0)
     return copy

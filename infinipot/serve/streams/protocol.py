@@ -17,14 +17,14 @@ class StreamSettings(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     memory: int | str | None = None
-    policy: str | None = Field(None, max_length=1000)
+    policy: Annotated[str, Field(max_length=1000)] | None = None
     fps: Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False)] | None = None
     keep: float | None = None
     block: int | None = None
     reserve: int | None = None
     dialogue: int | None = None
     positions: Literal["rebase", "native"] | None = None
-    system: str | None = Field(None, max_length=8192)
+    system: Annotated[str, Field(max_length=8192)] | None = None
     pixels: tuple[int, int] | None = None
 
     def given(self) -> dict[str, Any]:
@@ -43,7 +43,7 @@ class StreamRequest(StreamSettings):
     """
 
     id: str | None = None
-    source: str | None = Field(None, max_length=4096)
+    source: Annotated[str, Field(max_length=4096)] | None = None
     pace: Literal["fast", "realtime"] = "fast"
     idle_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
 
@@ -143,12 +143,12 @@ class FramesTaken(BaseModel):
 class Asking(BaseModel):
     """How an answer is to be: see `Stream.ask`."""
 
-    max_tokens: int | None = Field(None, ge=1)
-    temperature: float | None = Field(None, ge=0, allow_inf_nan=False)
-    top_p: float | None = Field(None, ge=0, le=1, allow_inf_nan=False)
-    top_k: int | None = Field(None, ge=0)
-    repetition_penalty: float | None = Field(None, gt=0, allow_inf_nan=False)
-    seed: int | None = Field(None, ge=-(2**63), lt=2**63)
+    max_tokens: Annotated[int, Field(ge=1)] | None = None
+    temperature: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    top_p: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] | None = None
+    top_k: Annotated[int, Field(ge=0)] | None = None
+    repetition_penalty: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
     stop: str | list[str] | None = None
     remember: bool = False
 

@@ -30,6 +30,7 @@ class Served:
         time: of the newest frame taken, in seconds; None before the first one.
         frame_at: when that came, in seconds since 1970.
         used: when it was last given a frame or a question; monotonic.
+        description: what it is of, for people.
         dropped: frames that will not be watched, by reason.
         error: what last went wrong with a frame that had been taken.
         source: what is played into it, as it is told; plays: its whole address, and whether it goes at its own pace.
@@ -47,6 +48,7 @@ class Served:
     time: float | None = None
     frame_at: float | None = None
     used: float = field(default_factory=clock.monotonic)
+    description: str = ""
     dropped: Counter[str] = field(default_factory=Counter)
     error: str | None = None
     source: SourceState | None = None

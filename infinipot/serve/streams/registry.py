@@ -8,7 +8,6 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
-from infinipot.serve import engine
 from infinipot.serve.errors import ApiError
 from infinipot.serve.lane import FrameJob, Lane
 from infinipot.serve.metrics import Metrics
@@ -81,7 +80,7 @@ class Streams:
             ApiError: 409 where there is one of that id, 429 where it does not fit, 400 for settings that cannot be.
         """
         model, given = self.worker.model, self.settings_of(asked)
-        needed = await asyncio.wrap_future(self.worker.call(lambda: engine.stream_bytes(model, given)))
+        needed = await asyncio.wrap_future(self.worker.call(lambda: model.stream_bytes(**given)))
         opening = lambda: self.worker.open(lambda: model.stream(**given), self._frames)  # noqa: E731
         return await self._admitted(owner, name, needed, opening, idle_seconds, passing)
 

@@ -118,7 +118,7 @@ class Model:
         """Bytes that a stream opened with these settings, those of `stream`, allocates: known before it is.
 
         Raises:
-            What `stream` raises for them.
+            What `stream` raises for them, but where the memory is too small for any video: opening one tells.
         """
         family = self._family_for(self.family.modality if modality is None else modality)
         return Setup.of(family, policies.make(policy), StreamConfig(memory=memory, **settings)).bytes

@@ -202,4 +202,4 @@ def test_what_a_stream_takes_is_known_before_it_opens(model: infinipot.Model):
         with model.stream(**settings) as stream:
             assert model.stream_bytes(**settings) == stream.stats().bytes
     with pytest.raises(infinipot.CapError):
-        model.stream_bytes(memory=3)
+        model.stream_bytes(memory=0)

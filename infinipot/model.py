@@ -11,7 +11,9 @@ from transformers.distributed.configuration_utils import DistributedConfig
 
 from infinipot import policies
 from infinipot.checkpoint import Checkpoint, in_a_line
+from infinipot.config import StreamConfig
 from infinipot.engine import runner
+from infinipot.engine.setup import Setup
 from infinipot.engine.task import Task
 from infinipot.errors import InfinipotError, ModelError, SnapshotError
 from infinipot.models import FAMILIES, Family
@@ -106,6 +108,22 @@ class Model:
             system=system,
             pixels=pixels,
         )
+
+    def stream_bytes(
+        self,
+        memory: int | str | None = None,
+        policy: str | Policy = "infinipot-v",
+        *,
+        modality: str | None = None,
+        **settings: Any,
+    ) -> int:
+        """Bytes that a stream opened with these settings, those of `stream`, allocates: known before it is.
+
+        Raises:
+            What `stream` raises for them, but where the memory is too small for any video: opening one tells.
+        """
+        family = self._family_for(self.family.modality if modality is None else modality)
+        return Setup.of(family, policies.make(policy), StreamConfig(memory=memory, **settings)).bytes
 
     def step(self, tasks: Iterable[Task[Any]], max_tokens: int | None = None) -> None:
         """Carries calls of different streams on, all together, by one run of the network: see `Stream.begin_watch`.

@@ -183,11 +183,16 @@ class Stream:
         yield from self._guarded(asking.answer(self._setup, self._state, asked, answers), _turns)
         return answers[0]
 
-    def check(self, question: str, *, max_new_tokens: int | None = None, remember: bool = False) -> None:
-        """Raises what `ask` would raise for a question that cannot be asked at any moment, without asking it."""
+    def check(self, question: str, *, max_new_tokens: int | None = None, remember: bool = False) -> int:
+        """Raises what `ask` would raise for a question that cannot be asked at any moment, without asking it.
+
+        Returns:
+            The tokens that its answer may have.
+        """
         self._require_open()
-        answer_limit(self._setup, question, max_new_tokens, remember=remember)
+        limit = answer_limit(self._setup, question, max_new_tokens, remember=remember)
         self._setup.family.scores({}, self._setup.prompt_ids, 1, torch.device("cpu"))
+        return limit
 
     def stats(self) -> Stats:
         """What is held, and what it cost so far."""

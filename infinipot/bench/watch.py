@@ -14,6 +14,7 @@ import numpy as np
 
 from infinipot import CapError, Model, PolicyError, Stream
 from infinipot.bench.case import CELLS, Case, Holder, Scene
+from infinipot.bench.clips import StagedClip, behind
 from infinipot.bench.machine import resident
 from infinipot.embedded.facts import SIZE
 from infinipot.embedded.scenery import Footage
@@ -22,7 +23,6 @@ from infinipot.embedded.world import Clip, Question
 RESERVE = 64  # tokens for a question and its answer
 LONGEST_ANSWER = 8  # tokens
 EARLIEST = 0.25  # share of the stream ahead of the first question
-FOOTAGE_SECONDS = 600
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,22 +130,44 @@ def cells_of(model: Model) -> int:
 
 def make_clip(scene: Scene, footage: Footage | None = None, size: int = SIZE) -> Clip:
     """The clip of a scene in frames of `size` pixels; on footage each starts at a moment of its own."""
-    behind: Any = scene.kind
-    if scene.kind == "footage":
-        if footage is None:
-            raise ValueError("a scene on footage needs the footage")
-        behind = footage.beginning_at(np.random.default_rng((scene.seed, 3)).uniform(0, FOOTAGE_SECONDS))
-    return Clip(scene.seed, scene.seconds, scene.fps, scene.events, behind, scene.cast, scene.crowd, size)
+    return StagedClip(
+        scene.seed,
+        scene.seconds,
+        scene.fps,
+        scene.events,
+        behind(scene.seed, scene.kind, footage),
+        scene.cast,
+        scene.crowd,
+        size,
+        quiet=scene.quiet,
+        light=scene.light,
+        staging=scene.staging,
+    )
 
 
 def questions(clip: Clip, scene: Scene) -> dict[float, list[Question]]:
     """What is asked, by the time of the frame after which it is. The same for every memory."""
+    if scene.quiet:
+        return {at: _about_events(clip, at, scene.seed) for at in _after_gaps(clip, scene)}
     rng = np.random.default_rng((scene.seed, 2))
     asked = {}
     for at in moments(clip, scene.moments, rng):
         possible = clip.questions(at, rng, plain=True)
         asked[at] = [possible[rng.integers(len(possible))]] if scene.single else possible
     return asked
+
+
+def _after_gaps(clip: Clip, scene: Scene) -> list[float]:
+    """The last frame of the temporal patch with which each gap ends."""
+    whole = len(clip) // 2
+    ends = [min(whole, round((scene.seconds + gap) * scene.fps) // 2) for gap in scene.gaps]
+    return [(2 * end - 1) / scene.fps for end in ends]
+
+
+def _about_events(clip: Clip, at: float, seed: int) -> list[Question]:
+    """One question of every kind that is about single events and whose answer does not change; always the same ones."""
+    possible = clip.questions(at, np.random.default_rng((seed, 2)), plain=True)
+    return [question for question in possible if question.about and question.kind != "when"]
 
 
 def moments(clip: Clip, count: int, rng: np.random.Generator) -> list[float]:
@@ -182,9 +204,16 @@ def options(model: Model, holder: Holder, scene: Scene) -> dict[str, Any]:
         "block": holder.block,
         "reserve": RESERVE,
         "dialogue": holder.dialogue,
-        "positions": holder.positions,
+        "positions": _positions(model, holder, scene, overhead),
         **keep,
     }
+
+
+def _positions(model: Model, holder: Holder, scene: Scene, text: int) -> str:
+    """How positions advance: a stream that never leaves the trained ones has nothing to re-base, so that its cap need
+    not leave room for that."""
+    last = text + scene.patches + model.family.position_rule().offset(scene.patches, scene.seconds + scene.quiet)
+    return "native" if last < model.family.position_range else holder.positions
 
 
 class _Seat:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from infinipot.bench.case import Case
-from infinipot.bench.watch import Record
+from infinipot.bench.watch import FAILED, Record
 from infinipot.errors import InfinipotError
 from infinipot.text import to_json
 
@@ -114,7 +114,8 @@ class Journal:
             self.costs[line["cost"]] = line["measured"]
         else:
             record = Record.from_dict(line)
-            self.records[record.case] = record
+            if not record.error.startswith(FAILED):
+                self.records[record.case] = record
 
     def _check(self, path: Path, found: dict[str, Any]) -> None:
         for name, now in self.header.items():

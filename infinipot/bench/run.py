@@ -13,7 +13,7 @@ from infinipot.bench.case import Case, Scene
 from infinipot.bench.watch import Record
 from infinipot.embedded.scenery import Footage
 
-MOST_TOGETHER = 12  # memories that watch one clip side by side: what is lost when a run is killed
+MOST_TOGETHER = 16  # memories that watch one clip side by side: what is lost when a run is killed
 _IDLE: dict[str, Any] = {}  # a worker's model and footage
 
 

@@ -1,10 +1,11 @@
 """Runs cases: a clip is drawn once, and every memory watches its frames side by side and is asked the same questions.
 
-Streams share nothing but the model, so a memory answers as it does alone. Knows nothing of files or tables.
+Streams share nothing but the model, so a memory answers as it does alone, though all run in packed steps. Knows nothing
+of files or tables.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
@@ -19,9 +20,11 @@ from infinipot.bench.machine import resident
 from infinipot.embedded.facts import SIZE
 from infinipot.embedded.scenery import Footage
 from infinipot.embedded.world import Clip, Question
+from infinipot.engine.task import Task
 
 RESERVE = 64  # tokens for a question and its answer
 LONGEST_ANSWER = 8  # tokens
+FAILED = "failed: "
 EARLIEST = 0.25  # share of the stream ahead of the first question
 
 
@@ -60,7 +63,8 @@ class Record:
         cells: tokens of a temporal patch.
         history: along a scene with samples: seconds of video, tokens held, tokens that a full cache would hold, and
             bytes of process memory, those of the streams beside included.
-        error: why the case cannot be run at all; then there is nothing else.
+        error: why the case cannot be run at all; then there is nothing else. One that begins with `FAILED` should
+            not have come up, and the case is run again when the run goes on.
     """
 
     case: Case
@@ -107,15 +111,23 @@ def run(model: Model, cases: Sequence[Case], footage: Footage | None = None) -> 
         seats = [_Seat(model, case.holder, scene, sorted(asked), opened) for case in cases]
         every = max(1, len(clip) // scene.samples) if scene.samples else 0
         for number, frame in enumerate(clip):
-            for seat in seats:
-                seat.watch(frame)
-                for question in asked.get(frame.time, ()):
-                    seat.ask(question, frame.time)
+            _together(model, seats, _Seat.begin_watch, frame)
+            for question in asked.get(frame.time, ()):
+                _together(model, seats, _Seat.begin_ask, question, frame.time)
             if every and number % every == every - 1:
                 memory = resident()
                 for seat in seats:
                     seat.sample(frame.time, memory)
         return [seat.record(case) for seat, case in zip(seats, cases, strict=True)]
+
+
+def _together(model: Model, seats: Sequence["_Seat"], begin: Callable[..., list[Task[Any]]], *given: Any) -> None:
+    """Has all memories do the same, in packed steps."""
+    tasks = [task for seat in seats for task in begin(seat, *given)]
+    while waiting := [task for task in tasks if not task.done]:
+        model.step(waiting)
+    for seat in seats:
+        seat.end()
 
 
 def frame_size(model: Model) -> int:
@@ -225,12 +237,13 @@ class _Seat:
         self._answers: list[Answer] = []
         self._history: list[tuple[float, int, int, int]] = []
         self._error = ""
+        self._begun: list[tuple[Task[Any], tuple[Stream, Question, float] | None]] = []
         self._ends = due if holder.turns == "alone" else due[-1:]
         self._streams: list[Stream] = []
         try:
             for _ in self._ends:
                 self._streams.append(opened.enter_context(model.stream(**options(model, holder, scene))))
-        except CapError as error:
+        except (CapError, PolicyError) as error:
             self._error = str(error)
         self._stats: dict[str, Any] = {}
 
@@ -239,22 +252,33 @@ class _Seat:
         if not self._error:
             yield from (stream for stream, end in zip(self._streams, self._ends, strict=True) if time <= end)
 
-    def watch(self, frame: Any) -> None:
-        try:
-            for stream in self._watching(frame.time):
-                stream.watch(frame)
-        except (CapError, PolicyError) as error:
-            self._error = str(error)
+    def begin_watch(self, frame: Any) -> list[Task[Any]]:
+        """What takes a frame in, for `end` to look at when it is done."""
+        self._begun = [(stream.begin_watch(frame), None) for stream in self._watching(frame.time)]
+        return [task for task, _ in self._begun]
 
-    def ask(self, question: Question, time: float) -> None:
-        stream = next(self._watching(time), None)
-        if stream is None:
-            return
-        try:
-            given = stream.ask(question.text, max_new_tokens=LONGEST_ANSWER, remember=self._remember)
-        except (CapError, PolicyError) as error:
-            self._error = str(error)
-            return
+    def begin_ask(self, question: Question, time: float) -> list[Task[Any]]:
+        """What asks a question, for `end` to look at when it is done."""
+        asked = {"max_new_tokens": LONGEST_ANSWER, "remember": self._remember}
+        streams = list(self._watching(time))[:1]
+        self._begun = [(stream.begin_ask(question.text, **asked), (stream, question, time)) for stream in streams]
+        return [task for task, _ in self._begun]
+
+    def end(self) -> None:
+        """Takes down what came of what was begun."""
+        for task, asked in self._begun:
+            try:
+                given = task.result()
+            except (CapError, PolicyError) as error:
+                self._error = str(error)
+            except Exception as error:  # the memories beside it are worth having all the same
+                self._error = f"{FAILED}{type(error).__name__}: {error}"
+            else:
+                if asked:
+                    self._note(*asked, given)
+        self._begun = []
+
+    def _note(self, stream: Stream, question: Question, time: float, given: str) -> None:
         delay = None if question.event is None else time - question.event
         self._answers.append(Answer(question.kind, time, delay, question.chance, question.answer, given))
         self._stats = stream.stats().as_dict()

@@ -63,6 +63,11 @@ def bench() -> None:
     show_default=True,
     help="Of the first clip: below 10000 for choosing settings, above for results.",
 )
+@click.option(
+    "--moments",
+    type=click.IntRange(1, 100),
+    help=f"At which each clip is asked; the last is its end.  [default: {Size().moments}, fewer if --quick]",
+)
 @click.option("--jobs", type=click.IntRange(1), help="Processes at once.  [default: as many as there are cores]")
 @click.option(
     "--device", default="auto", show_default=True, help="What the model computes on; processes share an accelerator."
@@ -79,6 +84,7 @@ def needle(
     video: Path | None,
     clips: int,
     seed: int,
+    moments: int | None,
     jobs: int | None,
     device: str,
     shard: str | None,
@@ -100,6 +106,7 @@ def needle(
 
     quieten()
     size = _size(quick, clips, specs)
+    size = size if moments is None else replace(size, moments=moments)
     named = tuple(sections.split(","))
     run = benchmark.Needle(folder, model, size, seed, named, video, device=device, part=_part(shard), reads=reads)
     try:

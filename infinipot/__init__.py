@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from infinipot import policies as policies
     from infinipot import video as video
     from infinipot.audio import Sound, open_audio
-    from infinipot.generate import Sampling
+    from infinipot.engine.decoding import Sampling
     from infinipot.model import Model, load
     from infinipot.stats import Stats
     from infinipot.stream import Stream
@@ -42,7 +42,7 @@ __version__ = "0.1.0"
 _HOME = {
     "Frame": "infinipot.video",
     "Model": "infinipot.model",
-    "Sampling": "infinipot.generate",
+    "Sampling": "infinipot.engine.decoding",
     "Sound": "infinipot.audio",
     "Stats": "infinipot.stats",
     "Stream": "infinipot.stream",

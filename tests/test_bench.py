@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import islice, product
 from pathlib import Path
@@ -28,6 +29,25 @@ SCENE = Scene(10_000, 20.0, 2.0, 4, "still", "varied", moments=3)
 TINY = replace(QUICK, lengths=((60.0, 1),), native=60.0, policies=("infinipot-v", "uniform"), long=("infinipot-v",))
 
 
+class StubTask:
+    """A call that is done at the first step; what goes wrong in it comes out of its result."""
+
+    def __init__(self, call: Callable[[], Any]) -> None:
+        self.call, self.done, self.outcome, self.error = call, False, None, None
+
+    def step(self) -> None:
+        self.done = True
+        try:
+            self.outcome = self.call()
+        except Exception as error:
+            self.error = error
+
+    def result(self) -> Any:
+        if self.error:
+            raise self.error
+        return self.outcome
+
+
 class StubStream:
     """Says "no" to everything, or what it was asked about the last time; remembers how it was treated."""
 
@@ -43,9 +63,15 @@ class StubStream:
     def watch(self, frame: Any) -> None:
         self.frames += 1
 
+    def begin_watch(self, frame: Any) -> StubTask:
+        return StubTask(lambda: self.watch(frame))
+
     def ask(self, question: str, *, max_new_tokens: int, remember: bool) -> str:
         self.asked.append((self.frames, question, remember))
         return "no"
+
+    def begin_ask(self, question: str, **options: Any) -> StubTask:
+        return StubTask(lambda: self.ask(question, **options))
 
     def stats(self) -> Stats:
         seconds = {"vision": 1.0, "prefill": 1.0, "compress": 1.0, "answer": 1.0}
@@ -89,6 +115,10 @@ class Stub:
             raise CapError("too small")
         self.opened.append(StubStream(**options))
         return self.opened[-1]
+
+    def step(self, tasks: list[StubTask]) -> None:
+        for task in tasks:
+            task.step()
 
 
 def test_a_model_of_larger_frames_keeps_the_same_share_of_its_full_cache() -> None:
@@ -278,6 +308,23 @@ def test_a_policy_that_refuses_at_its_first_compression_disturbs_no_other(monkey
     refused, other = watch.run(model, [Case(SCENE, holder_of("tar")), Case(SCENE, holder_of("uniform"))])
     assert (refused.error, refused.answers) == ("too few patches", ())
     assert other.answers
+
+
+def test_a_memory_that_fails_is_told_and_run_again_and_disturbs_no_other(
+    stub: Stub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def fail(stream: StubStream, frame: Any) -> None:
+        stream.frames += 1
+        if stream.options["policy"] == "uniform" and stream.frames > 3:
+            raise IndexError("out of range")
+
+    monkeypatch.setattr(StubStream, "watch", fail)
+    first = needle(tmp_path, sections=("caps",))
+    assert list(first.run(1))[-1].left == 0
+    errors = {record.case.holder.policy: record.error for record in first.journal.records.values()}
+    assert errors == {"full": "", DEFAULT: "", "uniform": "failed: IndexError: out of range"}
+    again = needle(tmp_path, sections=("caps",))
+    assert {case.holder.policy for group in again.left()[0] for case in group} == {"uniform"}
 
 
 # Clips that are unlike the usual

@@ -259,7 +259,7 @@ class _Seat:
 
     def begin_ask(self, question: Question, time: float) -> list[Task[Any]]:
         """What asks a question, for `end` to look at when it is done."""
-        asked = {"max_new_tokens": LONGEST_ANSWER, "remember": self._remember}
+        asked: Any = {"max_new_tokens": LONGEST_ANSWER, "remember": self._remember}
         streams = list(self._watching(time))[:1]
         self._begun = [(stream.begin_ask(question.text, **asked), (stream, question, time)) for stream in streams]
         return [task for task, _ in self._begun]

@@ -11,7 +11,9 @@ from transformers.distributed.configuration_utils import DistributedConfig
 
 from infinipot import policies
 from infinipot.checkpoint import Checkpoint, in_a_line
+from infinipot.config import StreamConfig
 from infinipot.engine import runner
+from infinipot.engine.setup import Setup
 from infinipot.engine.task import Task
 from infinipot.errors import InfinipotError, ModelError, SnapshotError
 from infinipot.models import FAMILIES, Family
@@ -107,6 +109,22 @@ class Model:
             pixels=pixels,
         )
 
+    def stream_bytes(
+        self,
+        memory: int | str | None = None,
+        policy: str | Policy = "infinipot-v",
+        *,
+        modality: str | None = None,
+        **settings: Any,
+    ) -> int:
+        """Bytes that a stream opened with these settings, those of `stream`, allocates: known before it is.
+
+        Raises:
+            What `stream` raises for them, but where the memory is too small for any video: opening one tells.
+        """
+        family = self._family_for(self.family.modality if modality is None else modality)
+        return Setup.of(family, policies.make(policy), StreamConfig(memory=memory, **settings)).bytes
+
     def step(self, tasks: Iterable[Task[Any]], max_tokens: int | None = None) -> None:
         """Carries calls of different streams on, all together, by one run of the network: see `Stream.begin_watch`.
 
@@ -116,8 +134,9 @@ class Model:
 
         Args:
             tasks: calls on streams of this model, at most one a stream; those that are done are passed over.
-            max_tokens: that the step runs over at the most, single tokens of answers first, then in the order of
-                `tasks`; a larger block goes alone. None for all.
+            max_tokens: that the step is to run over at the most; None for all there is. Single tokens of answers
+                always go; beside them, in the order of `tasks`, what there is room for, but the first of it in any
+                case: a task that is named first never waits.
         """
         runner.step(tasks, max_tokens)
 

@@ -82,12 +82,12 @@ class Stream:
             FrameError: it is not a picture, or not later than the last frame.
             CapError: the memory is too small for frames of this size, or full and the policy never evicts.
         """
-        with self._alone(self._frames, "video"):
+        with self._alone(_frames, "video"):
             runner.run(Task(self._watching(frame, time)))
 
     def begin_watch(self, frame: Frame | ImageLike, time: float | None = None) -> Task[None]:
         """The call of `watch` as a task, for `Model.step` to carry on beside those of other streams."""
-        return Task(self._guarded(self._watching(frame, time), self._frames, "video"))
+        return Task(self._guarded(self._watching(frame, time), _frames, "video"))
 
     def _watching(self, frame: Frame | ImageLike, time: float | None) -> Work[None]:
         accepted = watching.accept_frame(self._setup, self._state, frame, time)
@@ -107,12 +107,12 @@ class Stream:
             FrameError: it is no sound, too long, or not behind the last piece.
             CapError: the memory is too small, or full and the policy never evicts.
         """
-        with self._alone(self._frames, "audio"):
+        with self._alone(_frames, "audio"):
             runner.run(Task(self._listening(sound, time)))
 
     def begin_listen(self, sound: Sound | SamplesLike, time: float | None = None) -> Task[None]:
         """The call of `listen` as a task, for `Model.step` to carry on beside those of other streams."""
-        return Task(self._guarded(self._listening(sound, time), self._frames, "audio"))
+        return Task(self._guarded(self._listening(sound, time), _frames, "audio"))
 
     def _listening(self, sound: Sound | SamplesLike, time: float | None) -> Work[None]:
         yield from watching.take_in(self._setup, self._state, watching.accept_sound(self._state, sound, time))
@@ -158,7 +158,7 @@ class Stream:
         """
         sampling = Sampling(temperature, top_p, top_k, repetition_penalty, seed, stop)
         asked, answers = Question(question, max_new_tokens, remember, on_text, sampling), list[str]()
-        with self._alone(self._turns):
+        with self._alone(_turns):
             runner.run(Task(asking.answer(self._setup, self._state, asked, answers)))
         return answers[0]
 
@@ -181,14 +181,19 @@ class Stream:
 
     def _answering(self, asked: Question) -> Work[str]:
         answers: list[str] = []
-        yield from self._guarded(asking.answer(self._setup, self._state, asked, answers), self._turns)
+        yield from self._guarded(asking.answer(self._setup, self._state, asked, answers), _turns)
         return answers[0]
 
-    def check(self, question: str, *, max_new_tokens: int | None = None, remember: bool = False) -> None:
-        """Raises what `ask` would raise for a question that cannot be asked at any moment, without asking it."""
+    def check(self, question: str, *, max_new_tokens: int | None = None, remember: bool = False) -> int:
+        """Raises what `ask` would raise for a question that cannot be asked at any moment, without asking it.
+
+        Returns:
+            The tokens that its answer may have.
+        """
         self._require_open()
-        answer_limit(self._setup, question, max_new_tokens, remember=remember)
+        limit = answer_limit(self._setup, question, max_new_tokens, remember=remember)
         self._setup.family.scores({}, self._setup.prompt_ids, 1, torch.device("cpu"))
+        return limit
 
     def stats(self) -> Stats:
         """What is held, and what it cost so far."""
@@ -204,7 +209,7 @@ class Stream:
         Raises:
             CapError: the device has no room for a second memory.
         """
-        with self._alone(self._frames), reserving(self._state.memory.cap, self._state.memory.bytes):
+        with self._alone(_frames), reserving(self._state.memory.cap, self._state.memory.bytes):
             other = object.__new__(type(self))
             other.config, other.policy = self.config, self.policy
             other._open(self._setup, self._state.fork())
@@ -219,7 +224,7 @@ class Stream:
         Raises:
             SnapshotError: the file cannot be written, or the policy is none that infinipot knows by name.
         """
-        with self._alone(self._frames):
+        with self._alone(_frames):
             snapshot.save(Path(path), self._setup, self._state)
 
     @torch.inference_mode()
@@ -248,13 +253,13 @@ class Stream:
             self._deferred = None
         self.close()
 
-    def _guarded(self, work: Work[T], done: Callable[[], int], modality: str | None = None) -> Work[None]:
+    def _guarded(self, work: Work[T], done: Callable[[StreamState], int], modality: str | None = None) -> Work[None]:
         """Work that takes the stream for itself from its first step to its last."""
         with self._alone(done, modality):
             yield from work
 
     @contextmanager
-    def _alone(self, done: Callable[[], int], modality: str | None = None) -> Iterator[None]:
+    def _alone(self, done: Callable[[StreamState], int], modality: str | None = None) -> Iterator[None]:
         """One call at a time: a stream has one memory, and a draft on it is not part of it yet.
 
         What interrupts a call once its change of the memory has begun is deferred: the change is finished, and there is
@@ -273,25 +278,20 @@ class Stream:
             raise InfinipotError(
                 "the stream is in the middle of another call: one thread at a time, and no call inside"
             )
+        state = self._state  # of a stream that is closed meanwhile, too
         with self._busy:
-            self._state.memory.settle()
-            close_gaps(self._setup, self._state)
+            state.memory.settle()
+            close_gaps(self._setup, state)
             self._raise_deferred()
-            before = done()
+            before = done(state)
             try:
                 yield
             except BaseException as error:
                 with suppress(BaseException):  # one is enough
-                    self._state.memory.settle()
-                if done() == before:
+                    state.memory.settle()
+                if done(state) == before:
                     raise
                 self._deferred = error
-
-    def _frames(self) -> int:
-        return self._state.pending.frames
-
-    def _turns(self) -> int:
-        return self._state.memory.turns_ever
 
     def _raise_deferred(self) -> None:
         """Raises what interrupted the last call when that could no longer end."""
@@ -302,3 +302,11 @@ class Stream:
     def _require_open(self) -> None:
         if self._closed:
             raise InfinipotError("the stream is closed: open another one")
+
+
+def _frames(state: StreamState) -> int:
+    return state.pending.frames
+
+
+def _turns(state: StreamState) -> int:
+    return state.memory.turns_ever

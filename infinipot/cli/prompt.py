@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Self
 
 import click
 
+import infinipot
 from infinipot import InfinipotError
 from infinipot.cli.output import Asker, clock, note, status, taking
 from infinipot.cli.pace import at_own_pace
 
 if TYPE_CHECKING:
-    from infinipot import Frame, Sound, Stream
+    from infinipot import Camera, Frame, Sound, Stream
     from infinipot.audio import Audio
     from infinipot.video import Video
 
@@ -42,11 +43,14 @@ class Watcher:
         failure: what ended the watching before the video was over.
     """
 
-    def __init__(self, stream: Stream, video: Video | Audio, paced: bool, on_end: Callable[[str], None]) -> None:
+    def __init__(
+        self, stream: Stream, video: Video | Audio | Camera, paced: bool, on_end: Callable[[str], None]
+    ) -> None:
         self.failure: Exception | None = None
         self._stream, self._video, self._on_end = stream, video, on_end
         self._take = taking(stream)
         self._stop, self._begun = threading.Event(), threading.Event()
+        paced = paced and not isinstance(video, infinipot.Camera)  # which comes when it comes
         self._frames: Iterable[Frame | Sound] = at_own_pace(video, self._stop.wait) if paced else video
         # Who wants the stream first takes `_next`, so that a watcher without a pause cannot starve a question.
         self._next, self._free = threading.Lock(), threading.Lock()
@@ -66,6 +70,8 @@ class Watcher:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stop.set()
+        if isinstance(self._video, infinipot.Camera):
+            self._video.close()  # one that is gone would be waited for
         self._thread.join()
 
     @contextmanager
@@ -98,7 +104,7 @@ class Watcher:
             self._begun.set()
 
 
-def converse(video: Video | Audio, asker: Asker, paced: bool) -> None:
+def converse(video: Video | Audio | Camera, asker: Asker, paced: bool) -> None:
     """Answers what is typed, or piped in, until the input ends.
 
     Raises:

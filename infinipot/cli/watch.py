@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ from infinipot.cli.prompt import converse
 from infinipot.versions import versions
 
 if TYPE_CHECKING:
-    from infinipot import Model, Stream
+    from infinipot import Camera, Model, Stream
     from infinipot.audio import Audio
     from infinipot.video import Video
 
@@ -61,6 +62,21 @@ class _Question:
 @click.option("--fps", type=float, default=2.0, show_default=True, help="Frames watched per second of video.")
 @click.option("--start", type=float, default=0.0, metavar="SECONDS", help="Where in the video to begin.")
 @click.option("--end", type=float, metavar="SECONDS", help="Where in the video to stop.")
+@click.option("--transport", type=click.Choice(["tcp", "udp"]), default="tcp", show_default=True, help="Of RTSP.")
+@click.option(
+    "--no-frame-timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    default=20.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="A camera that gives no picture for so long is tried again.",
+)
+@click.option(
+    "--picture",
+    type=click.Path(dir_okay=False, writable=True, path_type=Path),
+    metavar="FILE",
+    help="Draw what the memory holds at the end: .png, .svg or .pdf.",
+)
 @click.option("--max-new-tokens", type=int, metavar="N", help="The longest answer.")
 @click.option("--temperature", type=float, metavar="T", help="Draws tokens above 0.  [default: the model's own]")
 @click.option("--top-p", type=float, metavar="SHARE", help="Draws among the likeliest tokens of this probability.")
@@ -115,6 +131,7 @@ def watch(
     at: tuple[tuple[float, str], ...],
     start: float,
     end: float | None,
+    picture: Path | None,
     max_new_tokens: int | None,
     remember: bool,
     min_pixels: int | None,
@@ -147,10 +164,16 @@ def watch(
     sampling = {name: settings[name] for name in _SAMPLING}
     infinipot.Sampling(**sampling)  # says what is out of range
     # What is quick to check comes before what takes long: the policy, the video, then the model.
-    with _open(file, settings["modality"], settings["fps"], start, end) as video:
+    with ExitStack() as opened:
+        video = _open(file, questions, start, end, settings)
+        opened.callback(video.close)
         if settings["tp_plan"] and video.duration is None:
             raise click.UsageError(f"--tp-plan: each process reads {video.name} itself: give a file, not a live source")
         loaded = load_quietly(model, **{name: settings[name] for name in _LOADING})
+        if isinstance(video, infinipot.Camera):  # which is there, but whose time begins when it is watched
+            video.close()
+            video = _open(file, questions, start, end, settings)
+            opened.callback(video.close)
         with loaded.stream(pixels=pixels, **{name: settings[name] for name in _STREAMING}) as stream:
             asker = Asker(stream, max_new_tokens, remember, as_json, bool(questions), sampling)
             for question in questions:  # one that cannot be asked is an error now, not after hours
@@ -163,14 +186,25 @@ def watch(
                 _print_summary(loaded, stream, video, file)
 
 
-def _open(file: str, modality: str, fps: float, start: float, end: float | None) -> Video | Audio:
-    if modality == "audio":
+def _open(
+    file: str, questions: list[_Question], start: float, end: float | None, settings: dict[str, Any]
+) -> Video | Audio | Camera:
+    if settings["modality"] == "audio":
         return infinipot.open_audio(file, start=start, end=end)
-    return infinipot.open_video(file, fps=fps, start=start, end=end)
+    if not infinipot.camera.is_camera(file):
+        return infinipot.open_video(file, fps=settings["fps"], start=start, end=end)
+    if start:
+        raise click.UsageError("--start: a camera begins now")
+    if end is None and questions and (end := max(question.at for question in questions)) == math.inf:
+        raise click.UsageError("a camera does not end: give --end, ask --at a time, or give no question for a prompt")
+    options = {name: settings[name] for name in ("fps", "transport", "no_frame_timeout")}
+    camera = infinipot.open_camera(file, **options)
+    camera.end = math.inf if end is None else end
+    return camera
 
 
 def _watch_and_ask(
-    video: Video | Audio, questions: list[_Question], asker: Asker, progress: bool | None, paced: bool
+    video: Video | Audio | Camera, questions: list[_Question], asker: Asker, progress: bool | None, paced: bool
 ) -> None:
     """Watches to the end and asks each question at its time."""
     take = taking(asker.stream)
@@ -195,7 +229,7 @@ def _watch_and_ask(
         asker.ask(question.text)
 
 
-def _print_summary(model: Model, stream: Stream, video: Video | Audio, file: str) -> None:
+def _print_summary(model: Model, stream: Stream, video: Video | Audio | Camera, file: str) -> None:
     print_json(
         {
             "type": "summary",

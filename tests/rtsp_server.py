@@ -2,7 +2,8 @@
 
     python3 rtsp_server.py PORT
 
-Lines on its input: `still` and `moving` (the picture), `drop SHARE` (of coded pictures that are lost), `size WIDTH HEIGHT` (clients are cut off and find the new one), `cut`.
+Lines on its input: `still` and `moving` (the picture), `drop SHARE` (of coded pictures that are lost), `size WIDTH
+HEIGHT` (clients are cut off and find the new one), `cut`.
 """
 
 import sys

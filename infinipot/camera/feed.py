@@ -22,7 +22,7 @@ from infinipot.video.frame import Frame
 logger = logging.getLogger(__name__)
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 60.0  # seconds before a camera is tried again
-_STEADY = 10.0  # seconds of pictures after which the pauses begin anew
+_STEADY = 1.0  # seconds of pictures after which the pauses begin anew
 _REMEMBERED = 100  # gaps
 
 
@@ -67,16 +67,20 @@ class Still:
     def __init__(self, longest: float | None) -> None:
         self._longest = longest
         self._print: int | None = None
-        self._since = 0.0
+        self._same, self._last = 0.0, 0.0
 
     def frozen(self, shot: Shot) -> bool:
-        """Whether this picture, to the last bit, is the one that came all that time."""
+        """Whether this picture, to the last bit, is the one that came all that time.
+
+        A camera that was away may come back with the picture it went with: time without any picture counts little.
+        """
         if self._longest is None:
             return False
         found = zlib.crc32(np.ascontiguousarray(shot.image).data)
-        if found != self._print:
-            self._print, self._since = found, shot.instant
-        return shot.instant - self._since >= self._longest
+        since = min(shot.instant - self._last, self._longest / 4)
+        self._same = self._same + since if found == self._print else 0.0
+        self._print, self._last = found, shot.instant
+        return self._same >= self._longest
 
 
 class Feed:

@@ -24,7 +24,7 @@ from infinipot.consistency import Bounds, State
 from infinipot.errors import CapError, FrameError, InfinipotError, QuestionError
 from infinipot.generate import Chooser, Sampling, are_numbers, decode, overflow, speak
 from infinipot.intake import Intake, Transcript
-from infinipot.memory import Draft, Memory, allocated_bytes, stored_columns
+from infinipot.memory import Contents, Draft, Memory, allocated_bytes, stored_columns
 from infinipot.models import Family, Patch
 from infinipot.models.chat import ANSWER
 from infinipot.policies.base import Policy
@@ -319,6 +319,11 @@ class Stream:
             rebases=memory.rebases,
             seconds=dict(self._stopwatch.seconds),
         )
+
+    def contents(self) -> Contents:
+        """Which patches and cells of the video are held: see `Contents`. Frames that wait for their block are not."""
+        with self._alone(self._frames):
+            return Contents.of(self._memory)
 
     @torch.inference_mode()
     def fork(self) -> Self:

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import click
 
@@ -37,6 +37,7 @@ class Watcher:
         stream: what watches, or listens.
         video: what is watched, or heard.
         paced: at the video's own pace, rather than as fast as it can.
+        take: how the stream takes a frame in, where that is not as usual.
         on_end: called with a line of text when the video is over, or watching failed.
 
     Attributes:
@@ -44,11 +45,16 @@ class Watcher:
     """
 
     def __init__(
-        self, stream: Stream, video: Video | Audio | Camera, paced: bool, on_end: Callable[[str], None]
+        self,
+        stream: Stream,
+        video: Video | Audio | Camera,
+        paced: bool,
+        on_end: Callable[[str], None],
+        take: Callable[[Any], None] | None = None,
     ) -> None:
         self.failure: Exception | None = None
         self._stream, self._video, self._on_end = stream, video, on_end
-        self._take = taking(stream)
+        self._take = take or taking(stream)
         self._stop, self._begun = threading.Event(), threading.Event()
         paced = paced and not isinstance(video, infinipot.Camera)  # which comes when it comes
         self._frames: Iterable[Frame | Sound] = at_own_pace(video, self._stop.wait) if paced else video
@@ -112,7 +118,7 @@ def converse(video: Video | Audio | Camera, asker: Asker, paced: bool) -> None:
         KeyboardInterrupt: Ctrl-C outside of an answer.
     """
     interactive = _interactive()
-    with Watcher(asker.stream, video, paced, _announce if interactive else note) as watcher:
+    with Watcher(asker.stream, video, paced, _announce if interactive else note, asker.take) as watcher:
         if watcher.failure is None:
             if interactive:
                 note(f"watching {video.name}; type a question, or {_HELP}", "dim")

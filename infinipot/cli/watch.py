@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import infinipot
-from infinipot.cli.output import Asker, Meter, clock, load_quietly, note, print_json, taking
+from infinipot.cli.output import Asker, Meter, check_picture, clock, load_quietly, note, print_json, taking
 from infinipot.cli.pace import at_own_pace
 from infinipot.cli.prompt import converse
 from infinipot.versions import versions
@@ -20,6 +20,7 @@ from infinipot.versions import versions
 if TYPE_CHECKING:
     from infinipot import Camera, Model, Stream
     from infinipot.audio import Audio
+    from infinipot.cli.sketch import Sketch
     from infinipot.video import Video
 
 _LOADING = ("dtype", "device", "device_map", "tp_plan", "attn_implementation", "revision", "verbose")
@@ -157,6 +158,10 @@ def watch(
             raise click.UsageError(f"--at {question.at:g} lies before --start {start:g}")
     if (min_pixels is None) != (max_pixels is None):
         raise click.UsageError("--min-pixels and --max-pixels go together")
+    if picture is not None:
+        check_picture("--picture", picture)
+        if settings["modality"] == "audio":
+            raise click.UsageError("--picture: sound has no frames to draw")
     if settings["tp_plan"] and not questions:
         raise click.UsageError("--tp-plan leaves no prompt to type at, with several processes: give --ask or --at")
     pixels = None if min_pixels is None or max_pixels is None else (min_pixels, max_pixels)
@@ -176,12 +181,15 @@ def watch(
             opened.callback(video.close)
         with loaded.stream(pixels=pixels, **{name: settings[name] for name in _STREAMING}) as stream:
             asker = Asker(stream, max_new_tokens, remember, as_json, bool(questions), sampling)
+            sketch = _sketch(asker, picture)
             for question in questions:  # one that cannot be asked is an error now, not after hours
                 asker.check(question.text)
             if questions:
                 _watch_and_ask(video, questions, asker, progress, paced=bool(realtime))
             else:
                 converse(video, asker, paced=realtime is not False)
+            if sketch is not None:
+                sketch.draw()
             if as_json:
                 _print_summary(loaded, stream, video, file)
 
@@ -203,11 +211,22 @@ def _open(
     return camera
 
 
+def _sketch(asker: Asker, picture: Path | None) -> Sketch | None:
+    """Notes what a picture needs of what the stream is given from now on."""
+    if picture is None:
+        return None
+    from infinipot.cli.sketch import Sketch
+
+    sketch = Sketch(asker.stream, picture)
+    asker.take = sketch.taking()
+    return sketch
+
+
 def _watch_and_ask(
     video: Video | Audio | Camera, questions: list[_Question], asker: Asker, progress: bool | None, paced: bool
 ) -> None:
     """Watches to the end and asks each question at its time."""
-    take = taking(asker.stream)
+    take = asker.take or taking(asker.stream)
     due = deque(sorted(questions, key=lambda question: question.at))
     with Meter(video.duration, progress) as meter:
         for frame in at_own_pace(video) if paced else video:
@@ -238,6 +257,7 @@ def _print_summary(model: Model, stream: Stream, video: Video | Audio | Camera, 
             "model": model.name,
             "policy": stream.policy.spec,
             "versions": versions(),
+            **({"gaps": [gap.as_dict() for gap in video.gaps]} if isinstance(video, infinipot.Camera) else {}),
             **stream.stats().as_dict(),
         }
     )

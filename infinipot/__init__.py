@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from infinipot import video as video
     from infinipot.audio import Sound, open_audio
     from infinipot.camera import Camera, open_camera
-    from infinipot.generate import Sampling
+    from infinipot.engine.decoding import Sampling
     from infinipot.model import Model, load
     from infinipot.stats import Stats
     from infinipot.stream import Stream
@@ -45,7 +45,7 @@ _HOME = {
     "Camera": "infinipot.camera",
     "Frame": "infinipot.video",
     "Model": "infinipot.model",
-    "Sampling": "infinipot.generate",
+    "Sampling": "infinipot.engine.decoding",
     "Sound": "infinipot.audio",
     "Stats": "infinipot.stats",
     "Stream": "infinipot.stream",

@@ -12,12 +12,10 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from infinipot.budget import Budget
-from infinipot.intake import NO_GRID, Intake
-from infinipot.memory import Cursor, Held, PositionRule
+from infinipot.engine import Pending, Setup, StreamState
+from infinipot.engine.pending import NO_GRID
+from infinipot.memory import Cursor, Held
 from infinipot.memory.draft import NOWHERE
-from infinipot.models import Family
-from infinipot.policies.base import Policy
 from infinipot.stats import Stopwatch
 from infinipot.tokens import Grid
 
@@ -32,55 +30,50 @@ class InconsistentError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class State:
-    """A stream beside its settings and what its memory's slots store.
+class Saved:
+    """What a file says of a stream's state beside what its memory's slots store.
 
     Attributes:
         held: what the memory holds, without captions, which the slots tell.
         grids, peak: see `Memory`.
-        intake: what was given, and waits.
-        asked_tokens, dense_after: see `Stream`.
+        pending, asked_tokens, dense_after: see `StreamState`.
         seconds: by phase.
     """
 
     held: Held
     grids: tuple[Grid, ...]
     peak: int
-    intake: Intake
+    pending: Pending
     asked_tokens: int
     dense_after: int
     seconds: dict[str, float]
 
-
-@dataclass(frozen=True, slots=True)
-class Bounds:
-    """What a model and settings imply for any state of a stream.
-
-    Attributes:
-        prompt: tokens of the prompt.
-        rule: how positions advance.
-        pixels: least and most pixels of a resized frame, where frames are resized.
-    """
-
-    family: Family
-    policy: Policy
-    budget: Budget
-    prompt: int
-    rule: PositionRule
-    pixels: tuple[int, int] | None
+    @classmethod
+    def of(cls, state: StreamState) -> "Saved":
+        """What is said of a state."""
+        memory = state.memory
+        return cls(
+            held=replace(memory.state, captions=()),
+            grids=memory.grids,
+            peak=memory.peak,
+            pending=state.pending,
+            asked_tokens=state.asked_tokens,
+            dense_after=state.dense_after,
+            seconds=dict(state.stopwatch.seconds),
+        )
 
 
-def check_state(state: State, captions: int, bounds: Bounds) -> None:
-    """Raises `InconsistentError` for numbers that no stream within these bounds comes to.
+def check_state(state: Saved, captions: int, setup: Setup) -> None:
+    """Raises `InconsistentError` for numbers that no stream within these setup comes to.
 
     Args:
         captions: tokens of captions that the slots hold.
     """
-    _check_ranges(state, bounds)
-    _check_grids(state.grids, state.intake, bounds)
-    _check_held(replace(state.held, captions=(0,) * captions), state.intake, bounds)
-    _check_cursor(state.held.cursor, state.held.tokens, state.intake, bounds)
-    _check_intake(state.intake, state.held, bounds)
+    _check_ranges(state, setup)
+    _check_grids(state.grids, state.pending, setup)
+    _check_held(replace(state.held, captions=(0,) * captions), state.pending, setup)
+    _check_cursor(state.held.cursor, state.held.tokens, state.pending, setup)
+    _check_pending(state.pending, state.held, setup)
 
 
 def _require(holds: object, what: str) -> None:
@@ -88,9 +81,9 @@ def _require(holds: object, what: str) -> None:
         raise InconsistentError(what)
 
 
-def _check_ranges(state: State, bounds: Bounds) -> None:
-    held, intake, cap = state.held, state.intake, bounds.budget.cap
-    for part in (held, held.cursor, intake):
+def _check_ranges(state: Saved, setup: Setup) -> None:
+    held, pending, cap = state.held, state.pending, setup.budget.cap
+    for part in (held, held.cursor, pending):
         numbers = {each.name: getattr(part, each.name) for each in fields(part)}
         below = [name for name, number in numbers.items() if type(number) is int and number < 0]
         _require(not set(below) - {"origin"}, f"numbers are below zero: {', '.join(below)}")
@@ -100,46 +93,48 @@ def _check_ranges(state: State, bounds: Bounds) -> None:
     _require(state.seconds.keys() == Stopwatch().seconds.keys(), "phases are not those of a stream")
 
 
-def _check_grids(grids: tuple[Grid, ...], intake: Intake, bounds: Bounds) -> None:
+def _check_grids(grids: tuple[Grid, ...], pending: Pending, setup: Setup) -> None:
     """Grids number cells one behind the other, each leaves room for a block, and the last is the current one."""
-    first, steps = 0, intake.open.steps
+    first, steps = 0, pending.partial.steps
     _require(len(grids) <= _MOST_GRIDS, f"there are more than {_MOST_GRIDS} sizes of frames")
     for grid in sorted(grids, key=lambda grid: grid.first_cell):
         _require(min(grid.rows, grid.columns) > 0 and grid.first_cell == first, "cells are not numbered in a row")
-        _require(bounds.budget.block_patches(steps * grid.cells), "a grid has more cells than the memory has room for")
+        _require(setup.budget.block_patches(steps * grid.cells), "a grid has more cells than the memory has room for")
         first += grid.cells
     current = grids[-1] if grids else NO_GRID
     # Frames are enlarged to the least pixels: those have to be about as many as there is room for.
-    least = bounds.pixels[0] if bounds.pixels and bounds.family.cell_pixels else 0
-    most = 4 * (current.cells or bounds.budget.cap) * bounds.family.cell_pixels
+    least = setup.pixels[0] if setup.pixels and setup.family.cell_pixels else 0
+    most = 4 * (current.cells or setup.budget.cap) * setup.family.cell_pixels
     _require(least <= most, f"frames of {least} pixels and more have another grid")
     _require(len({(grid.rows, grid.columns) for grid in grids}) == len(grids), "a grid is there twice")
-    _require(intake.grid == current and bool(grids) == bool(intake.size), "the current grid is not the last one")
-    block = bounds.budget.block_patches(steps * current.cells) if grids else 0
-    _require(intake.block == block, "the block is not as long as the memory's share for it")
+    _require(pending.grid == current and bool(grids) == bool(pending.size), "the current grid is not the last one")
+    block = setup.budget.block_patches(steps * current.cells) if grids else 0
+    _require(pending.block == block, "the block is not as long as the memory's share for it")
     sizes = {grid.cells for grid in grids}
-    _require(not bounds.policy.whole_patches or len(sizes) < 2, "the policy takes patches of one size only")
+    _require(not setup.policy.whole_patches or len(sizes) < 2, "the policy takes patches of one size only")
 
 
-def _check_held(held: Held, intake: Intake, bounds: Bounds) -> None:
+def _check_held(held: Held, pending: Pending, setup: Setup) -> None:
     """What is held adds up, and leaves room for a block, a question and its answer."""
-    budget, policy = bounds.budget, bounds.policy
+    budget, policy = setup.budget, setup.policy
     _require(held.tokens == held.text + len(held.captions) + held.cells, "tokens do not add up")
-    _require(held.prompt == (bounds.prompt if held.tokens else 0), "the prompt is another one")
+    _require(held.prompt == (len(setup.prompt_ids) if held.tokens else 0), "the prompt is another one")
     _require(sum(held.turns) <= budget.dialogue, "turns are longer than their share")
-    said = intake.said
+    said = pending.said
     _require(len(said.turns) == len(held.turns), "the dialogue has other turns than the memory")
     _require(all(map(lambda text, turn: len(text) <= turn, said.turns, held.turns)), "a turn is longer than its text")
-    words = len(bounds.family.model.get_input_embeddings().weight)
+    words = len(setup.family.model.get_input_embeddings().weight)
     _require(all(0 <= token < words for text in (said.captions, *said.turns) for token in text), "a word is unknown")
-    video, caption = held.tokens - held.text, bounds.family.caption_limit
+    video, caption = held.tokens - held.text, setup.family.caption_limit
     if policy.evicts:
-        fits = video + intake.block * intake.patch_tokens(caption) <= budget.video(held.text)
+        fits = video + pending.block * pending.patch_tokens(caption) <= budget.video(held.text)
     else:
-        waiting = len(intake.starts()) * (intake.grid.cells + caption)
-        fits = video + waiting <= budget.video(bounds.prompt + budget.dialogue)
+        waiting = len(pending.starts()) * (pending.grid.cells + caption)
+        fits = video + waiting <= budget.video(len(setup.prompt_ids) + budget.dialogue)
     _require(fits, "there is more of the video than its share")
-    _require(not (policy.whole_patches and intake.size) or held.cells % intake.grid.cells == 0, "a patch is not whole")
+    _require(
+        not (policy.whole_patches and pending.size) or held.cells % pending.grid.cells == 0, "a patch is not whole"
+    )
     run = held.run
     _require(
         run is None or (0 <= run.start <= run.stop <= held.tokens and run.stop - run.start == held.cells),
@@ -147,11 +142,11 @@ def _check_held(held: Held, intake: Intake, bounds: Bounds) -> None:
     )
 
 
-def _check_cursor(cursor: Cursor, tokens: int, intake: Intake, bounds: Bounds) -> None:
+def _check_cursor(cursor: Cursor, tokens: int, pending: Pending, setup: Setup) -> None:
     """Positions go on from where they are as the rule has it."""
-    rule, now = bounds.rule, max(intake.time, 0.0)
+    rule, now = setup.rule, max(pending.time, 0.0)
     _require(tokens or cursor == Cursor(), "nothing is held, and yet there are positions")
-    _require(cursor.next <= _RANGES * bounds.family.position_range, "positions are far beyond the trained ones")
+    _require(cursor.next <= _RANGES * setup.family.position_range, "positions are far beyond the trained ones")
     _require(cursor.patch < 1 << 30 and cursor.newest <= cursor.next, "the newest patch is ahead of the cursor")
     _require(0 < cursor.pace <= 1, "positions count faster than the model's own, or not at all")
     slack = _SLACK if rule.flat else 0.0
@@ -167,33 +162,33 @@ def _check_cursor(cursor: Cursor, tokens: int, intake: Intake, bounds: Bounds) -
     _require(cursor.base <= cursor.newest == cursor.origin + passed, "the newest patch is not where its time has it")
 
 
-def _check_intake(intake: Intake, held: Held, bounds: Bounds) -> None:
+def _check_pending(pending: Pending, held: Held, setup: Setup) -> None:
     """What waits was given after what is held, in order, and can become patches."""
-    given = bool(intake.pending) or bool(intake.open.starts())
-    if not intake.frames:
-        _require(intake.time == -1.0 and not given and not held.tokens, "no frame was given, and yet there are some")
+    given = bool(pending.patches) or bool(pending.partial.starts())
+    if not pending.frames:
+        _require(pending.time == -1.0 and not given and not held.tokens, "no frame was given, and yet there are some")
         return
-    _require(0 <= intake.time <= _LATEST and intake.size, "the newest frame has no time")
-    _require(len(intake.pending) < intake.block, "more patches wait than a block has")
-    grid = intake.grid
+    _require(0 <= pending.time <= _LATEST and pending.size, "the newest frame has no time")
+    _require(len(pending.patches) < pending.block, "more patches wait than a block has")
+    grid = pending.grid
     try:
-        intake.open.check(intake.size, (grid.rows, grid.columns), intake.pending)
+        pending.partial.check(pending.size, (grid.rows, grid.columns), pending.patches)
     except ValueError as error:
         raise InconsistentError(str(error)) from error
-    flat = bounds.rule.flat and bounds.family.modality == "audio"
-    times = [*(time for patch in intake.pending for time in patch.times), *intake.open.starts()]
+    flat = setup.rule.flat and setup.family.modality == "audio"
+    times = [*(time for patch in pending.patches for time in patch.times), *pending.partial.starts()]
     slack = _SLACK if flat else 0.0
-    _require(all(-slack <= time <= intake.time + slack for time in times), "what waits is later than the newest frame")
+    _require(all(-slack <= time <= pending.time + slack for time in times), "what waits is later than the newest frame")
     if not flat:
         known = [held.cursor.latest] * bool(held.cursor.patch) + times
         _require(all(one < other for one, other in pairwise(known)), "what waits is not in order")
-    limit, caption_ids = bounds.family.caption_limit, bounds.family.caption_ids
+    limit, caption_ids = setup.family.caption_limit, setup.family.caption_ids
     if limit:
-        longest = max((sum(map(len, caption_ids([time], intake.frames, opens=True))) for time in times), default=0)
+        longest = max((sum(map(len, caption_ids([time], pending.frames, opens=True))) for time in times), default=0)
         _require(longest <= limit, "a caption is longer than any")
 
 
-def check_slots(columns: Mapping[str, Tensor], state: State, captions: Tensor, bounds: Bounds) -> None:
+def check_slots(columns: Mapping[str, Tensor], state: Saved, captions: Tensor, setup: Setup) -> None:
     """Raises `InconsistentError` where the slots of some rows are not those of such a stream.
 
     Args:
@@ -212,15 +207,15 @@ def check_slots(columns: Mapping[str, Tensor], state: State, captions: Tensor, b
     _require((patch[words].view(len(patch), -1).sort(1).values == captions).all(), "rows hold other captions")
     _require((cell[text].view(len(cell), -1).sort(1).values == _labels(held)).all(), "rows hold other texts")
     # Patches of which anything is held have their captions, in families that have any.
-    captioned = torch.isin(patch[cells], captions).all() if bounds.family.caption_limit else not len(captions)
+    captioned = torch.isin(patch[cells], captions).all() if setup.family.caption_limit else not len(captions)
     _require(captioned, "a patch is without its caption, or has one that cannot be")
     place = patch.long() * numbers + cell
     place = place[cells].view(len(place), -1).sort(1).values
     _require((place.diff(dim=1) > 0).all(), "a token is held twice")
     _require(held.run is None or cells[:, held.run].all(), "cells do not lie where they are said to")
-    time, now = columns["time"], max(state.intake.time, 0.0)
+    time, now = columns["time"], max(state.pending.time, 0.0)
     _require(((time >= -_SLACK) & (time <= now + _SLACK)).all(), "a token is later than the newest frame")
-    _check_positions(columns, cells, state, bounds)
+    _check_positions(columns, cells, state, setup)
 
 
 def _labels(held: Held) -> Tensor:
@@ -230,11 +225,11 @@ def _labels(held: Held) -> Tensor:
     return torch.tensor(labels, dtype=torch.int32).sort().values
 
 
-def _check_positions(columns: Mapping[str, Tensor], cells: Tensor, state: State, bounds: Bounds) -> None:
+def _check_positions(columns: Mapping[str, Tensor], cells: Tensor, state: Saved, setup: Setup) -> None:
     """Positions are behind the cursor, and cells stand in their patch's rows and columns."""
     temporal, end = columns["temporal"], state.held.cursor.next
     _require(((temporal >= 0) & (temporal < end)).all(), "a position is beyond the cursor")
-    if bounds.rule.flat:
+    if setup.rule.flat:
         base = columns["base"]
         _require(((base <= temporal) & (base >= -end) & (cells | (base == temporal))).all(), "a patch begins nowhere")
         return

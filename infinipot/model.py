@@ -1,20 +1,25 @@
 """Loading a checkpoint, and opening streams on it."""
 
 import os
+from collections.abc import Iterable
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from transformers.distributed.configuration_utils import DistributedConfig
 
-from infinipot import policies
+from infinipot import engine, policies
 from infinipot.checkpoint import Checkpoint, in_a_line
+from infinipot.engine import Task
 from infinipot.errors import InfinipotError, ModelError, SnapshotError
 from infinipot.models import FAMILIES, Family
 from infinipot.policies import Policy
 from infinipot.snapshot import Snapshot
 from infinipot.stream import Stream
+from infinipot.video import Frame, ImageLike
+
+T = TypeVar("T")
 
 
 class Model:
@@ -100,6 +105,41 @@ class Model:
             system=system,
             pixels=pixels,
         )
+
+    def step(self, tasks: Iterable[Task[Any]], max_tokens: int | None = None) -> None:
+        """Carries calls of different streams on, all together, by one run of the network: see `Stream.begin_watch`.
+
+        Frames are encoded together, and blocks of frames, questions and tokens of answers share one packed sequence,
+        of which each stream's part attends to its own memory. Of families with recurrent layers one stream runs after
+        the other.
+
+        Args:
+            tasks: calls on streams of this model, at most one a stream; those that are done are passed over.
+            max_tokens: that the step runs over at the most, single tokens of answers first, then in the order of
+                `tasks`; a larger block goes alone. None for all.
+        """
+        engine.step(tasks, max_tokens)
+
+    def watch(self, frames: Iterable[tuple[Stream, Frame | ImageLike]]) -> None:
+        """Has streams take in a frame each, in packed steps: what `Stream.watch` does for one.
+
+        Raises:
+            What the first stream raised that did, once the others have taken their frames.
+        """
+        self._all([stream.begin_watch(frame) for stream, frame in frames])
+
+    def ask(self, questions: Iterable[tuple[Stream, str]], **options: Any) -> list[str]:
+        """Asks a question of each stream, in packed steps, with the options of `Stream.ask`; returns the answers.
+
+        Raises:
+            What the first stream raised that did, once the others have answered.
+        """
+        return self._all([stream.begin_ask(question, **options) for stream, question in questions])
+
+    @staticmethod
+    def _all(tasks: list[Task[T]]) -> list[T]:
+        engine.finish(*tasks)
+        return [task.result() for task in tasks]
 
     def restore(self, path: str | Path) -> Stream:
         """Opens a stream that goes on where a saved one was, see `Stream.save`: with its policy and its settings.

@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 
-from infinipot.budget import check_shares, is_real, parse_memory
+from infinipot.engine.budget import check_shares, parse_memory
 from infinipot.errors import CapError, FrameError, InfinipotError
+from infinipot.numbers import is_real
 
 
 def check_settings(

@@ -17,17 +17,18 @@ from torch import Tensor
 
 from infinipot import policies
 from infinipot.config import StreamConfig
-from infinipot.consistency import Bounds, InconsistentError, State, check_slots, check_state, is_finite
+from infinipot.consistency import InconsistentError, Saved, check_slots, check_state, is_finite
+from infinipot.engine import Pending, Setup, StreamState
 from infinipot.errors import InfinipotError, PolicyError, SnapshotError
-from infinipot.intake import Intake
 from infinipot.memory import Memory
 from infinipot.memory.draft import NOWHERE
 from infinipot.models import Family
 from infinipot.plain import PlainError, from_plain, to_plain
 from infinipot.policies.base import Policy
+from infinipot.stats import Stopwatch
 from infinipot.tensor_file import TensorFile, write
 
-VERSION = 1  # of the layout: another one means that files of the one before can no longer be read
+VERSION = 2  # of the layout: another one means that files of the one before can no longer be read
 _SAMPLES = 16  # numbers of each weight that its fingerprint looks at
 _PASSING = ("transformers_version", "dtype", "torch_dtype", "architectures", "attn_implementation")
 
@@ -83,13 +84,13 @@ def _lasting(config: Any) -> Any:
     return [_lasting(each) for each in config] if isinstance(config, list | tuple) else config
 
 
-def save(path: Path, memory: Memory, state: State, config: StreamConfig, bounds: Bounds) -> None:
-    """Writes a stream to a file.
+def save(path: Path, setup: Setup, state: StreamState) -> None:
+    """Writes a stream's state to a file.
 
     Raises:
         SnapshotError: it cannot be written, or not be restored from what would be written.
     """
-    policy = bounds.policy
+    policy = setup.policy
     try:
         known = policies.make(policy.spec) == policy
     except PolicyError:
@@ -97,19 +98,19 @@ def save(path: Path, memory: Memory, state: State, config: StreamConfig, bounds:
     if not known:
         raise SnapshotError(f"policy {policy.spec!r} is none that infinipot knows by name: no one could restore it")
     arrays: dict[str, Tensor] = {}
-    captions, state = len(state.held.captions), replace(state, held=replace(state.held, captions=()))
+    saved = Saved.of(state)
     try:
-        check_state(state, captions, bounds)
+        check_state(saved, len(state.memory.captions), setup)
     except InconsistentError as error:
         raise SnapshotError(f"the stream cannot be saved: {error}") from error
     document = {
         "version": VERSION,
-        "model": to_plain(Identity.of(bounds.family), "model", arrays),
+        "model": to_plain(Identity.of(setup.family), "model", arrays),
         "policy": policy.spec,
-        "config": to_plain(config, "config", arrays),
-        "state": to_plain(state, "state", arrays),
+        "config": to_plain(setup.config, "config", arrays),
+        "state": to_plain(saved, "state", arrays),
     }
-    write(path, json.dumps(document, allow_nan=False), memory.stored() | arrays)
+    write(path, json.dumps(document, allow_nan=False), state.memory.stored() | arrays)
 
 
 class Snapshot:
@@ -157,54 +158,49 @@ class Snapshot:
         )
         raise self.error(f"is of another model ({theirs.name!r}): it has {differs}")
 
-    def restore(self, memory: Memory, intake: Intake, bounds: Bounds) -> State:
-        """Fills a memory with what was saved.
-
-        Args:
-            memory: an empty one.
-            intake: of an empty stream.
-
-        Returns:
-            The other parts of the stream.
+    def restore(self, setup: Setup, state: StreamState) -> None:
+        """Makes an empty state what was saved.
 
         Raises:
             SnapshotError: it is not what such a stream can have come to.
         """
+        memory, empty = state.memory, state.pending
         try:
-            state = self._read(intake, self._array)
-            stored = self._stored(memory, state)
+            saved = self._read(empty, self._array)
+            stored = self._stored(memory, saved)
             slots = [self._columns(stored, number) for number in range(len(memory.groups))]
             captions = _captions(slots[0])
-            check_state(state, len(captions), bounds)
+            check_state(saved, len(captions), setup)
             for columns in slots:
-                check_slots(columns, state, captions, bounds)
+                check_slots(columns, saved, captions, setup)
             if not is_finite([part for name, part in stored.items() if part.dim() > 2]):
                 raise InconsistentError("keys or values are no numbers")
         except (InconsistentError, PlainError, TypeError, OverflowError) as error:
             raise self.error(f"cannot be restored: {error}") from error
-        state = self._read(intake, lambda name: self._array(name).clone())
-        held = replace(state.held, captions=tuple(captions.tolist()))
-        memory.restore(held, state.grids, state.peak, stored)
-        return state
+        saved = self._read(empty, lambda name: self._array(name).clone())
+        held = replace(saved.held, captions=tuple(captions.tolist()))
+        memory.restore(held, saved.grids, saved.peak, stored)
+        state.pending, state.stopwatch = saved.pending, Stopwatch(saved.seconds)
+        state.asked_tokens, state.dense_after = saved.asked_tokens, saved.dense_after
 
-    def _read(self, intake: Intake, arrays: Callable[[str], Tensor]) -> State:
-        like = State(**dict.fromkeys(State.__slots__) | {"intake": intake})  # type: ignore[arg-type]
-        state: State = from_plain(State, self._state, "state", arrays, like)
-        return state
+    def _read(self, empty: Pending, arrays: Callable[[str], Tensor]) -> Saved:
+        like = Saved(**dict.fromkeys(Saved.__slots__) | {"pending": empty})  # type: ignore[arg-type]
+        saved: Saved = from_plain(Saved, self._state, "state", arrays, like)
+        return saved
 
     def _array(self, name: str) -> Tensor:
         if name not in self._file.entries:
             raise InconsistentError(f"it lacks {name}")
         return self._file.tensor(name)
 
-    def _stored(self, memory: Memory, state: State) -> dict[str, Tensor]:
+    def _stored(self, memory: Memory, saved: Saved) -> dict[str, Tensor]:
         """What the file has for a memory, once it is clear that it has nothing but that and what waits."""
-        wanted = memory.layout(state.held.tokens)
+        wanted = memory.layout(saved.held.tokens)
         waiting = {name for name in self._file.entries if name.startswith("state.")}
         if self._file.entries.keys() - waiting != wanted.keys():
             raise InconsistentError("it has tensors that no stream has, or lacks some")
         used: dict[str, Tensor] = {}
-        to_plain(state, "state", used)
+        to_plain(saved, "state", used)
         if waiting != used.keys():
             raise InconsistentError("it has tensors of what waits that nothing says anything of")
         for name, like in wanted.items():

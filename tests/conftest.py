@@ -92,7 +92,7 @@ def given(model: Model, count: int, seed: int = 0) -> list[np.ndarray]:
 
 def give(stream: Stream, content: np.ndarray, time: float | None = None) -> None:
     """Has a stream watch, or listen."""
-    if stream._family.modality == "audio":
+    if stream._setup.family.modality == "audio":
         stream.listen(content if time is None else Sound(content, time))
     else:
         stream.watch(content if time is None else Frame(content, time))
@@ -106,7 +106,7 @@ def parts(memory: Memory) -> list[torch.Tensor]:
 
 def held(stream: Stream) -> list[torch.Tensor]:
     """Everything a stream's memory holds, copied."""
-    memory = stream._memory
+    memory = stream._state.memory
     copies = [part.clone() for part in parts(memory)]
     copies += [state.clone() for layer in memory.states.recurrent for state in layer.states()]
     return [*copies, torch.tensor([memory.held, memory.text, *memory.turns]), torch.tensor(memory.cursor.next)]

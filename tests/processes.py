@@ -21,14 +21,14 @@ def play(model: Model, policy: str, frames: int) -> dict[str, Any]:
     """Watches, asks and remembers: all logits, everything that was said, and where each held token comes from."""
     family, said, logits = model.family, [], []
     forward, detokenize = family.forward, family.detokenize
-    family.forward = lambda *given: logits.append(forward(*given)) or logits[-1]
+    family.forward = lambda *given: logits.append(forward(*given)[0]) or logits[-1][None]
     family.detokenize = lambda ids: said.append(list(ids)) or detokenize(ids)
     with model.stream(memory=320, policy=policy, reserve=56, dialogue=60, block=2) as stream:
         for number, image in enumerate(pictures(frames)):
             stream.watch(Frame(image, 4.0 * number))
             if number % (frames // 3) == 9:
                 stream.ask(QUESTIONS[number % 3], max_new_tokens=3, remember=number > 15)
-        memory, stats = stream._memory, stream.stats()
+        memory, stats = stream._state.memory, stream.stats()
         layers = [slots(memory, layer) for layer in range(memory.layers)]
         origins = torch.stack([torch.stack([own.patch, own.cell, own.temporal, own.base], -1) for own in layers])
     del family.forward, family.detokenize

@@ -47,7 +47,7 @@ def test_a_process_may_have_another_default_type(qwen: Model, dtype: torch.dtype
         with qwen.stream(memory=230, reserve=56, dialogue=40, block=2) as stream:
             for number, image in enumerate(pictures(40)):
                 stream.watch(image, 3.0 * number)
-            stream._memory.rebase(target=0, limit=stream._memory.cursor.next // 2)
+            stream._state.memory.rebase(target=0, limit=stream._state.memory.cursor.next // 2)
             assert stream.stats().compressions > 2
             assert stream.stats().rebases > 0
             return held(stream), stream.ask(QUESTION, max_new_tokens=4)

@@ -32,7 +32,7 @@ def test_it_tells_every_token_of_every_head(stream) -> None:
     contents, stats = stream.contents(), stream.stats()
     assert sum(patch.tokens for patch in contents.patches) == pytest.approx(stats.video_tokens, rel=1e-4)
     assert contents.over_frame().sum() == pytest.approx(stats.video_tokens, rel=1e-4)
-    memory = stream._state.memory if hasattr(stream, "_state") else stream._memory
+    memory = stream._state.memory
     (group,) = memory.groups
     held = {name: group.columns[name][:, : memory.held].numpy() for name in ("patch", "cell", "time")}
     for patch in contents.patches:

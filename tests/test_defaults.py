@@ -48,7 +48,7 @@ def watched(model: Model, size: tuple[int, int], **options: Any) -> int:
     """Cells of the first frame of a stream that is opened so."""
     with model.stream(**options) as stream:
         stream.watch(Frame(np.zeros((*size, 3), np.uint8), 0.0))
-        return stream._intake.grid.cells
+        return stream._state.pending.grid.cells
 
 
 def test_a_frame_of_any_size_fits_where_nothing_is_said(published):

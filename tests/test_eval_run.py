@@ -57,7 +57,7 @@ def test_every_answer_is_that_of_a_stream_that_saw_the_frames_until_its_moment_a
                 assert answer.text == alone.ask(answer.prompt, max_new_tokens=256)
                 assert (answer.seen_until, answer.frames) == (times[-1], len(times))
                 assert answer.tokens == alone.stats().asked_tokens
-                assert answer.full_tokens >= answer.patches * alone._intake.grid.cells
+                assert answer.full_tokens >= answer.patches * alone._state.pending.grid.cells
 
 
 def test_a_video_is_watched_once_whatever_is_asked(

@@ -1,6 +1,6 @@
 """The contract of every family with every policy. A new family gets all of it by its registry line and its builder."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -56,24 +56,25 @@ def played(model: Model, stream: Stream, seed: int = 0, frames: int = 46, *, scr
         if number % 11 == 6:
             with pytest.MonkeyPatch.context() as patch:
                 if scripted:
-                    patch.setattr("infinipot.stream.decode", recited)
+                    patch.setattr("infinipot.engine.asking.Chooser", Reciter)
                 answer = stream.ask(QUESTIONS[number % 3], max_new_tokens=4, remember=number % 2 == 1)
             yield answer
 
 
-def recited(
-    logits: torch.Tensor, step: Callable, choose: Callable, stop: set[int], limit: int, *, feed_last: bool
-) -> Iterator[int]:
-    """In place of the decode loop: four tokens, whatever the model makes of the question."""
-    for token in (5, 6, 7, 8)[: limit - 1]:
-        yield token
-        step(token)
+class Reciter:
+    """In place of the choice of tokens: always the same ones, whatever the model makes of the question."""
+
+    def __init__(self, *args: object) -> None:
+        self._tokens = iter((5, 6, 7, 8))
+
+    def __call__(self, logits: torch.Tensor) -> int:
+        return next(self._tokens)
 
 
 def by_coordinates(stream: Stream) -> dict[tuple[int, int, int], tuple[torch.Tensor, ...]]:
     """Where each video token of the first layer comes from: (head, patch, cell), or the place in a patch's caption as
     a number below zero; and its key, ahead of any rotation, value and time."""
-    memory, own = stream._memory, slots(stream._memory)
+    memory, own = stream._state.memory, slots(stream._state.memory)
     tokens = {}
     words: dict[tuple[int, int], int] = {}
     for head in range(len(own.patch)):
@@ -121,7 +122,7 @@ def test_a_long_video_in_a_small_memory(model, policy, whole):
             assert same(before, held(stream))
             assert stream.stats().frames == stats.frames
         assert stats.compressions > 2
-        memory = stream._memory
+        memory = stream._state.memory
         assert memory.cursor.next <= model.family.position_range
         check_coordinates(stream, whole)
         memory.rebase(target=0, limit=memory.cursor.next)
@@ -207,8 +208,8 @@ def test_another_resolution_starts_another_grid(seeing):
             for number, image in enumerate(pictures(7, size=size)):
                 stream.watch(Frame(image, turn * 10.0 + number))
             assert stream.ask(QUESTIONS[0], max_new_tokens=2) is not None
-        assert {(grid.rows, grid.columns) for grid in stream._memory.grids} == grids
-        assert len(stream._memory.grids) == len(grids)
+        assert {(grid.rows, grid.columns) for grid in stream._state.memory.grids} == grids
+        assert len(stream._state.memory.grids) == len(grids)
 
 
 def test_decoded_frames_become_the_tensors_that_the_processor_makes(seeing, tmp_path):

@@ -7,9 +7,9 @@ memory that comes out of it goes on exactly as one that nothing has disturbed.
 import copy
 import os
 import sys
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 
@@ -115,10 +115,9 @@ def test_a_turn_is_remembered_or_raised_at_every_line_of_the_memory(flavour: dic
 def copied(stream: Stream) -> Stream:
     """Another stream with the same past."""
     other = copy.copy(stream)
-    other._busy = threading.Lock()
-    other._stopwatch = copy.deepcopy(stream._stopwatch)
     with torch.inference_mode():
-        other._memory = copy.deepcopy(stream._memory)
+        memory = copy.deepcopy(stream._state.memory)
+    other._open(stream._setup, replace(stream._state, memory=memory, stopwatch=copy.deepcopy(stream._state.stopwatch)))
     return other
 
 

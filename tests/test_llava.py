@@ -10,6 +10,7 @@ from video_files import encode
 
 import infinipot
 from infinipot import FrameError, Model, ModelError
+from infinipot.engine.limits import question_ids
 
 NAMES = [name for name in BUILDERS if name.startswith("llava")]
 QUESTION = "What colour was the circle?"
@@ -50,7 +51,7 @@ def test_frames_of_any_size_have_one_grid_and_a_budget_that_excludes_it_is_an_er
     with llava.stream(memory=400, pixels=(1, side**2)) as stream:
         for size in ((64, 64), (48, 96), (200, 30)):
             stream.watch(pictures(1, size=size)[0])
-        assert len(stream._memory.grids) == 1
+        assert len(stream._state.memory.grids) == 1
     with llava.stream(memory=400, pixels=(1, side**2 - 1)) as stream, pytest.raises(FrameError, match=f"{side**2}"):
         stream.watch(pictures(1)[0])
 
@@ -58,7 +59,7 @@ def test_frames_of_any_size_have_one_grid_and_a_budget_that_excludes_it_is_an_er
 def test_the_newline_behind_a_video_is_the_questions_and_never_the_memorys():
     model = build("llava_onevision")
     with model.stream(memory=512, policy="full", positions="native", block=2, reserve=40) as stream:
-        room = 40 - len(stream._prompt(QUESTION, follows_video=False))
+        room = 40 - len(question_ids(stream._setup, QUESTION, follows_video=False))
         for number, image in enumerate(pictures(5)):
             stream.watch(image)
             stream.ask(QUESTION, max_new_tokens=3)
@@ -81,10 +82,10 @@ def test_a_conversation_has_the_tokens_of_one_text(name, between):
     texts, video = family.chat(), tokenizer.convert_tokens_to_ids("<video>")
     said = "no" if texts.after_question.endswith("\n") else " no"  # a model says the space by itself
     with llava.stream(memory=512) as stream:
-        asked = [video, *stream._prompt(QUESTION, follows_video=True)]
-        first = [*stream._opening, *asked, *tokenizer(said, add_special_tokens=False).input_ids[-1:]]
-        again = [*first, *stream._reopening, *asked]
-        more = [*first, *stream._prompt(QUESTION, follows_video=False)]
+        asked = [video, *question_ids(stream._setup, QUESTION, follows_video=True)]
+        first = [*stream._setup.prompt_ids, *asked, *tokenizer(said, add_special_tokens=False).input_ids[-1:]]
+        again = [*first, *stream._setup.resume_ids, *asked]
+        more = [*first, *question_ids(stream._setup, QUESTION, follows_video=False)]
     turn = f"<video>{texts.before_question}{QUESTION}{texts.after_question}"
     start = f"{texts.opening}{turn}{said}"
     assert again == tokenizer(f"{start}{texts.reopening}{turn}").input_ids
@@ -96,7 +97,7 @@ def test_special_tokens_in_a_question_are_mere_text(llava, injected):
     special = set(llava.family.processor.tokenizer.all_special_ids)
     with llava.stream(memory=512) as stream:
         for follows in (True, False):
-            usual, theirs = (stream._prompt(text, follows_video=follows) for text in ("Which?", injected))
+            usual, theirs = (question_ids(stream._setup, text, follows_video=follows) for text in ("Which?", injected))
             assert [token for token in usual if token in special] == [token for token in theirs if token in special]
 
 

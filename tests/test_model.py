@@ -40,7 +40,7 @@ def test_half_precision_watches_compresses_rebases_and_answers(dtype):
         stats = stream.stats()
         assert stats.compressions > 10
         assert stats.rebases > 0
-        (group,) = stream._memory.groups
+        (group,) = stream._state.memory.groups
         assert group.keys.dtype == getattr(torch, dtype)
         assert group.keys[:, : stats.tokens].isfinite().all()
 

@@ -102,7 +102,7 @@ def one_forward(
 def watch(stream: Stream, clip: Clip, fps: float = 2.0) -> None:
     start, frames = clip
     for number, content in enumerate(frames, start):
-        give(stream, content, number / fps if stream._family.modality == "video" else None)
+        give(stream, content, number / fps if stream._setup.family.modality == "video" else None)
 
 
 class Recorder:
@@ -114,10 +114,10 @@ class Recorder:
         forward = model.family.forward
 
         def recording(*args, **kwargs):
-            self.logits.append(forward(*args, **kwargs))
+            self.logits.append(forward(*args, **kwargs)[0])
             if not self.script:
-                return self.logits[-1]
-            return torch.nn.functional.one_hot(torch.tensor(self.script.pop(0)), len(self.logits[-1])).float()
+                return self.logits[-1][None]
+            return torch.nn.functional.one_hot(torch.tensor(self.script.pop(0)), len(self.logits[-1])).float()[None]
 
         monkeypatch.setattr(model.family, "forward", recording)
 

@@ -140,7 +140,7 @@ def test_a_recorded_run_is_repeated_to_the_index(path):
         for run in range(8):
             tokens = question if run == 0 else answer[-1:]
             draft.text(len(tokens))
-            logits.append(family.forward(family.embed(tokens), memory.step(draft)))
+            logits.append(family.forward(family.embed(tokens), memory.step(draft))[0])
             answer.append(int(logits[-1].argmax()))
     torch.testing.assert_close(torch.stack(logits), trace["logits"], atol=1e-3, rtol=0)
     assert answer == trace["tokens"].tolist()

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from test_parity import QUESTION, Clip, Recorder, about, inputs_of, rendered, right_positions, spoken, watch
 
 from infinipot import Model, ModelError, QuestionError
+from infinipot.engine.decoding import Speaker
 from infinipot.errors import NumericalError
-from infinipot.generate import speak
 from infinipot.models.qwen2_vl import Qwen25VL
 
 LENGTH = 12
@@ -133,10 +133,10 @@ def test_a_caption_that_left_the_memory_still_counts_and_no_list_of_them_grows(m
         sizes = []
         for image in pictures(120):
             stream.watch(image)
-            sizes.append(len(stream._intake.said.ids(0)))
+            sizes.append(len(stream._state.pending.said.ids(0)))
         assert stream.stats().compressions > 3
         digits = {token for digit in "0123456789" for token in model.family.tokenize(digit)}
-        assert digits & stream._intake.said.captions
+        assert digits & stream._state.pending.said.captions
         assert sizes[-1] == sizes[-20], "each token once"
 
 
@@ -212,8 +212,7 @@ def test_the_pieces_of_a_text_are_the_text_before_its_end(talker):
         whole = family.detokenize(tokens)
         stop = whole[end[0] : sum(end)] if isinstance(end, tuple) else end
         pieces: list[str] = []
-        left = iter(tokens)
-        taken, text, cut = speak(left, family.detokenize, [stop] if stop else [], pieces.append)
+        taken, text, cut = speak(tokens, family.detokenize, [stop] if stop else [], pieces.append)
         assert taken == tokens[: len(taken)]
         assert cut or taken == tokens
         assert cut or text == whole
@@ -225,6 +224,15 @@ def test_the_pieces_of_a_text_are_the_text_before_its_end(talker):
         assert not cut or stop not in family.detokenize(taken[:-1]), "no more is taken than it takes"
 
     check()
+
+
+def speak(tokens, spell, stop, on_text):
+    """Says tokens until they end or a text ends them: those taken, the text, and whether one did."""
+    speaker = Speaker(spell, stop, on_text)
+    for token in tokens:
+        if not speaker.say(token):
+            break
+    return speaker.tokens, speaker.end(), speaker.cut
 
 
 def test_the_first_of_several_ends_it_and_none_of_them_shows():
@@ -277,7 +285,7 @@ def test_a_turn_is_remembered_as_its_answer_was_given(name, words, monkeypatch):
             patch.undo()
             memories.append(held(stream))
             assert stream.stats().turns == 1
-            assert len(stream._intake.said.turns) == 1
+            assert len(stream._state.pending.said.turns) == 1
             answers.append(stream.ask("Which shape was red?", max_new_tokens=6))
     for one, other in zip(*memories, strict=True):
         torch.testing.assert_close(one, other, atol=1e-4, rtol=0)
@@ -316,7 +324,7 @@ def test_what_is_no_number_loses_nothing(qwen, value, asked):
     def broken(family, *args):
         countdown[0] -= 1
         logits = forward(family, *args)
-        return logits.index_fill(0, torch.tensor(7), value) if not countdown[0] else logits
+        return logits.index_fill(1, torch.tensor(7), value) if not countdown[0] else logits
 
     with pytest.MonkeyPatch.context() as patch, qwen.stream(memory=400, block=1) as stream:
         for number, image in enumerate(pictures(30)):
@@ -336,6 +344,6 @@ def test_what_is_no_number_loses_nothing(qwen, value, asked):
                 if number % 4 != 3:
                     stream.watch(image)
         assert stream.stats().frames == 30 - 7
-        memory = stream._memory
+        memory = stream._state.memory
         states = [states[:, : memory.held] for group in memory.groups for states in (group.keys, group.values)]
         assert all(part.isfinite().all() for part in states)

@@ -40,7 +40,7 @@ def _short_range(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def remembered(stream: Stream) -> list[torch.Tensor]:
     """All that a stream's memory holds; what a policy measures, of cells alone: of text no one ever looks at it."""
-    memory = stream._memory
+    memory = stream._state.memory
     for group in memory.groups:
         text = group.columns["cell"][:, : memory.held] < 0
         for name in stream.policy.columns:
@@ -50,7 +50,7 @@ def remembered(stream: Stream) -> list[torch.Tensor]:
 
 def going_on(stream: Stream, start: int, frames: int) -> list[str]:
     """What is answered while a stream that has seen so many frames goes on; some answers are drawn, some remembered."""
-    model = Model("", stream._family)
+    model = Model("", stream._setup.family)
     answers = []
     for number, content in enumerate(given(model, frames, seed=1), start):
         give(stream, content, moment(model, number))
@@ -66,7 +66,9 @@ def test_a_restored_stream_and_a_fork_go_on_as_if_nothing_had_been(model: Model,
     frames = SAVED[policy]
     with model.stream(policy=policy, **small(model)) as stream:
         list(played(model, stream, frames=frames))
-        assert stream._intake.block == 1 or stream._intake.pending or stream._intake.open.starts()
+        assert (
+            stream._state.pending.block == 1 or stream._state.pending.patches or stream._state.pending.partial.starts()
+        )
         assert stream.stats().turns
         assert frames < 40 or stream.stats().rebases or not model.family.position_rule().flat
         stream.save(tmp_path / "stream")
@@ -74,7 +76,7 @@ def test_a_restored_stream_and_a_fork_go_on_as_if_nothing_had_been(model: Model,
         for other in (model.restore(tmp_path / "stream"), fork):
             assert other.stats() == stream.stats()
             assert other.config == stream.config
-            assert other._memory.state == stream._memory.state
+            assert other._state.memory.state == stream._state.memory.state
             assert same(held(other), held(stream))
         expected = going_on(stream, frames, MORE)
         assert going_on(fork, frames, MORE) == expected
@@ -91,7 +93,7 @@ def test_a_stream_that_was_re_based_goes_on_at_its_pace(
         for number, image in enumerate(pictures(155)):
             give(stream, image, moment(qwen, number))
         assert stream.stats().rebases
-        assert stream._memory.cursor.pace < 1
+        assert stream._state.memory.cursor.pace < 1
         stream.save(tmp_path / "stream")
         other = qwen.restore(tmp_path / "stream")
         assert going_on(other, 155, MORE) == going_on(stream, 155, MORE)
@@ -134,7 +136,7 @@ IN_ANOTHER = """
 import hashlib, sys, numpy as np, infinipot
 stream = infinipot.load("embedded").restore(sys.argv[1])
 def told():
-    memory, digest = stream._memory, hashlib.sha256()
+    memory, digest = stream._state.memory, hashlib.sha256()
     for group in memory.groups:
         for part in group.stored(memory.held).values():
             digest.update(part.contiguous().numpy().tobytes())
@@ -178,7 +180,7 @@ def test_a_fork_and_its_original_share_nothing_that_changes(name: str) -> None:
         list(played(model, stream, frames=24))
         before, answer = held(stream), stream.ask(QUESTIONS[1], max_new_tokens=4)
         fork = stream.fork()
-        mine, theirs = ({part.data_ptr() for part in parts(each._memory)} for each in (stream, fork))
+        mine, theirs = ({part.data_ptr() for part in parts(each._state.memory)} for each in (stream, fork))
         assert not mine & theirs
         going_on(stream, 24, 20)
         assert same(held(fork), before)
@@ -215,8 +217,8 @@ def test_what_is_written_is_a_safetensors_file(qwen: Model, tmp_path: Path) -> N
         list(played(qwen, stream, frames=24))
         stream.save(tmp_path / "stream.safetensors")
         with safe_open(tmp_path / "stream.safetensors", framework="pt") as file:
-            (group,) = stream._memory.groups
-            for name, part in group.stored(stream._memory.held).items():
+            (group,) = stream._state.memory.groups
+            for name, part in group.stored(stream._state.memory.held).items():
                 assert torch.equal(file.get_tensor(f"0.{name}"), part)
             assert json.loads(file.metadata()["text"])["policy"] == "infinipot-v"
 
@@ -443,7 +445,7 @@ def test_no_file_leads_a_stream_astray(kind: tuple[str, str], tmp_path: Path) ->
             stream.ask(QUESTIONS[0], max_new_tokens=2, remember=True)
             give(stream, content)
             stream.save(tmp_path / "again")
-            assert model.restore(tmp_path / "again")._memory.state == stream._memory.state
+            assert model.restore(tmp_path / "again")._state.memory.state == stream._state.memory.state
         except InfinipotError:
             pass  # such as frames that come before those that were there
     assert mutations // 2 < len(lines) < mutations
@@ -483,15 +485,15 @@ LIES: dict[str, Callable[[dict, dict[str, torch.Tensor]], Any]] = {
     "another prompt": lambda said, _: said["state"]["held"].update(prompt=said["state"]["held"]["prompt"] - 1),
     "longer turns": lambda said, _: said["state"]["held"].update(turns=[500]),
     "a run of cells": lambda said, _: said["state"]["held"].update(run=[0, said["state"]["held"]["cells"]]),
-    "a word that is none": lambda said, _: said["state"]["intake"]["said"]["turns"][0].__setitem__(0, 1 << 30),
-    "frames of another size": lambda said, _: said["state"]["intake"].update(size=[640, 640]),
-    "frames without end": lambda said, _: said["state"]["intake"].update(size=[1 << 20, 1 << 20]),
+    "a word that is none": lambda said, _: said["state"]["pending"]["said"]["turns"][0].__setitem__(0, 1 << 30),
+    "frames of another size": lambda said, _: said["state"]["pending"].update(size=[640, 640]),
+    "frames without end": lambda said, _: said["state"]["pending"].update(size=[1 << 20, 1 << 20]),
     "pixels without end": lambda said, _: said["config"].update(pixels=[1 << 40, 1 << 50]),
     "a grid without end": lambda said, _: said["state"]["grids"][0].update(rows=1 << 40),
     "a memory without end": lambda said, _: said["config"].update(memory=1 << 50),
-    "a block of its own": lambda said, _: said["state"]["intake"].update(block=99),
-    "frames that are over": lambda said, _: said["state"]["intake"].update(time=0.0),
-    "a caption without end": lambda said, _: said["state"]["intake"].update(frames=0),
+    "a block of its own": lambda said, _: said["state"]["pending"].update(block=99),
+    "frames that are over": lambda said, _: said["state"]["pending"].update(time=0.0),
+    "a caption without end": lambda said, _: said["state"]["pending"].update(frames=0),
 }
 
 
@@ -565,7 +567,7 @@ def test_another_model_policy_or_version_is_told(qwen: Model, tmp_path: Path) ->
     same_weights = build("qwen2_5_vl")
     assert isinstance(same_weights.restore(path), Stream)
     for key, value, what in (
-        ("version", 2, "has version 2 of the layout, and this infinipot reads 1"),
+        ("version", 1, "has version 1 of the layout, and this infinipot reads 2"),
         ("policy", "gone:x=1", 'unknown policy: "gone"'),
         ("policy", "random:seed=-1", "not possible"),
     ):
@@ -585,7 +587,7 @@ def test_a_restored_stream_and_a_fork_give_their_memory_back_at_once(
     request.addfinalizer(gc.enable)
     stream = model.restore(path)
     fork = stream.fork()
-    left = [weakref.ref(each._memory.groups[0].keys) for each in (stream, fork)]
+    left = [weakref.ref(each._state.memory.groups[0].keys) for each in (stream, fork)]
     del stream
     fork.close()
     assert [each() for each in left] == [None, None]

@@ -120,7 +120,7 @@ def test_answers_depend_on_what_is_heard_and_when_it_is_asked(hearing):
 
 def origins(stream: Stream) -> tuple[list[int], list[float]]:
     """Patches and times of the tokens that the first layer holds of the sound."""
-    own, text = slots(stream._memory), stream._memory.text
+    own, text = slots(stream._state.memory), stream._state.memory.text
     return own.patch[0, text:].tolist(), own.time[0, text:].tolist()
 
 
@@ -163,7 +163,7 @@ def test_sound_that_is_longer_than_its_times_is_refused(hearing, samples, period
         time, pieces = stream.stats().time, stream.stats().frames
         stream.listen(Sound(noise(0.3), time))
         assert stream.stats().frames == pieces + 1
-        assert stream._intake.starts()[0] >= 1 - 0.04
+        assert stream._state.pending.starts()[0] >= 1 - 0.04
 
 
 def test_what_is_too_short_for_a_token_cannot_be_asked_about_and_is_not_lost(hearing):
@@ -203,7 +203,7 @@ def test_bad_sound_is_refused_and_changes_nothing(hearing, bad, why):
         if why != "in order of time":
             with pytest.raises(FrameError, match=why):
                 fresh.listen(bad)
-            assert fresh._intake.grid.cells == fresh.stats().frames == 0
+            assert fresh._state.pending.grid.cells == fresh.stats().frames == 0
 
 
 def test_samples_are_int16_or_floating_point_of_numpy_or_torch(hearing):
@@ -213,7 +213,7 @@ def test_samples_are_int16_or_floating_point_of_numpy_or_torch(hearing):
     for like in (sound, single, single.astype(np.float64), torch.from_numpy(sound), torch.from_numpy(single)):
         with hearing.stream(memory=512) as stream:
             stream.listen(like)
-            answers.append(torch.cat([patch.pixels for patch in stream._patches(stream._intake)]))
+            answers.append(torch.cat([patch.pixels for patch in stream._state.pending.whole()]))
     assert all(torch.allclose(answer, answers[0]) for answer in answers)
 
 
@@ -221,9 +221,9 @@ def test_a_stream_owns_its_samples(hearing):
     sound = noise(1)
     with hearing.stream(memory=512) as stream:
         stream.listen(sound)
-        before = stream._patches(stream._intake)[0].pixels
+        before = stream._state.pending.whole()[0].pixels
         sound[:] = 0
-        assert torch.equal(stream._patches(stream._intake)[0].pixels, before)
+        assert torch.equal(stream._state.pending.whole()[0].pixels, before)
 
 
 def test_a_memory_that_is_too_small_for_a_chunk_names_the_smallest_that_works(hearing):

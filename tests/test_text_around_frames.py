@@ -162,7 +162,7 @@ def test_words_count_against_the_cap_and_leave_with_their_frame(captioned, monke
             if number % 60 == 31:
                 stream.ask(QUESTION, max_new_tokens=2, remember=number % 120 == 31)
             assert stream.stats().peak_tokens <= 300
-        memory = stream._memory
+        memory = stream._state.memory
         assert stream.stats().compressions > 10
         assert stream.stats().rebases > 3
         layers = [slots(memory, layer) for layer in range(memory.layers)]
@@ -193,7 +193,7 @@ def test_internvl_leaves_the_trained_positions_only_where_frequencies_stay(rope,
         if rope == "default":
             for image in images:
                 stream.watch(image)
-            assert stream._memory.cursor.next > 400
+            assert stream._state.memory.cursor.next > 400
             return
         with pytest.raises(CapError, match="400 positions"):
             for image in images:
@@ -203,7 +203,7 @@ def test_internvl_leaves_the_trained_positions_only_where_frequencies_stay(rope,
         for _ in range(20):
             with contextlib.suppress(CapError):
                 stream.ask(QUESTION, remember=True)
-            assert stream._memory.cursor.next <= 400
+            assert stream._state.memory.cursor.next <= 400
 
 
 def test_internvl_stays_one_position_short_of_where_frequencies_change():

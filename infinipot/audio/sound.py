@@ -7,8 +7,8 @@ from typing import TypeAlias
 import numpy as np
 import torch
 
-from infinipot.budget import is_real
 from infinipot.errors import FrameError
+from infinipot.numbers import is_real
 
 RATE = 16_000
 """Samples a second of every piece."""

@@ -13,8 +13,8 @@ from infinipot.audio.arrays import ArraySource
 from infinipot.audio.file import FileSource
 from infinipot.audio.resample import resampled
 from infinipot.audio.sound import GAP, RATE, SamplesLike, Sound
-from infinipot.budget import is_real, is_whole
 from infinipot.errors import AudioError
+from infinipot.numbers import is_real, is_whole
 
 PIECE = 0.5
 """Seconds of a piece; shorter where the sound ends or pauses."""

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 
 from infinipot import VideoError, open_video
-from infinipot.budget import is_real, is_whole
+from infinipot.numbers import is_real, is_whole
 from infinipot.video import Video
 
 _DEFAULT_FPS = 2.0

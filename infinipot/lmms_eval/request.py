@@ -9,8 +9,8 @@ from lmms_eval.api.instance import Instance
 from lmms_eval.protocol import ChatContent, ChatMessages
 
 from infinipot import QuestionError
-from infinipot.budget import is_whole
 from infinipot.lmms_eval.clip import Clip
+from infinipot.numbers import is_whole
 
 _LONGEST_ANSWER = 128  # lmms-eval's own models take this where a task says nothing
 _FILLER = "\n\n"  # lmms-eval gives it to every task that names no stop; its own models leave it out as well

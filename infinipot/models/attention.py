@@ -1,11 +1,11 @@
-"""Attention to a bounded memory, as transformers' decoders call it.
+"""Attention to bounded memories, as transformers' decoders call it.
 
 A decoder is run with all its tokens at position 0, where rotary embedding turns nothing: queries and keys arrive here
-as the model makes them. Their step stores the keys, and turns both to the true positions. A model that is run in any
-other way, without a step, gets transformers' attention by torch's fused kernels.
+as the model makes them. Their steps, one for each stream, store the keys, and turn both to the true positions. A model
+that is run in any other way, without steps, gets transformers' attention by torch's fused kernels.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -28,19 +28,26 @@ def _attend(
     key: Tensor,
     value: Tensor,
     attention_mask: Tensor | None,
-    step: Step | None = None,
+    steps: Sequence[Step] | None = None,
     *,
     kernel: Callable[[Tensor, Tensor, Tensor, Step, float], Tensor],
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    """What `AttentionInterface` asks for: `[1, heads, n, head_dim]` each in, `[1, n, heads, head_dim]` out."""
-    if step is None:
+    """What `AttentionInterface` asks for: `[1, heads, n, head_dim]` each in, `[1, n, heads, head_dim]` out.
+
+    The tokens are those of `steps`, one behind the other: each attends to its own step's memory.
+    """
+    if not steps:
         return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
-    step.write(module.layer_idx, key[0], value[0])
-    keys, values = step.read(module.layer_idx)
     scaling = kwargs.get("scaling") or query.shape[-1] ** -0.5
-    attended = kernel(step.rotated(query[0]), keys, values, step, scaling)
-    return attended.transpose(0, 1).unsqueeze(0), None
+    counts, attended = [step.count for step in steps], []
+    queries, new_keys, new_values = (part[0].split(counts, 1) for part in (query, key, value))
+    for number, step in enumerate(steps):
+        step.write(module.layer_idx, new_keys[number], new_values[number])
+        keys, values = step.read(module.layer_idx)
+        attended.append(kernel(step.rotated(queries[number]), keys, values, step, scaling))
+    joined = attended[0] if len(attended) == 1 else torch.cat(attended, 1)
+    return joined.transpose(0, 1).unsqueeze(0), None
 
 
 def _fused(queries: Tensor, keys: Tensor, values: Tensor, step: Step, scaling: float) -> Tensor:

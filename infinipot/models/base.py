@@ -4,6 +4,7 @@ import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
+from itertools import accumulate
 from typing import Any, ClassVar
 
 import numpy as np
@@ -152,24 +153,39 @@ class Family(ABC):
         """Rows of text and of patches, one behind the other, `[n, hidden]`."""
         return torch.cat([part.to(parts[-1]) for part in parts if len(part)])
 
-    def forward(self, embeddings: Tensor, step: Step) -> Tensor:
-        """Runs the decoder over the `[n, hidden]` embeddings of a step; returns the last logits, `[vocab]`."""
-        return self._decode(step, inputs_embeds=embeddings.unsqueeze(0))
+    @cached_property
+    def packs(self) -> bool:
+        """Whether tokens of several streams can be run over at once; a layer with a recurrent state serves one."""
+        return not any(isinstance(shape, StateShape) for shape in self.layer_shapes())
 
-    def _decode(self, step: Step, **inputs: Any) -> Tensor:
+    def forward(self, embeddings: Tensor, *steps: Step) -> Tensor:
+        """Runs the decoder over embeddings, each step's tokens behind the last one's.
+
+        Args:
+            embeddings: `[sum of the steps' tokens, hidden]`.
+            steps: one for each stream, which attends to its own memory alone; a single one where not `packs`.
+
+        Returns:
+            The logits behind each step, `[steps, vocab]`.
+        """
+        return self._decode(steps, inputs_embeds=embeddings.unsqueeze(0))
+
+    def _decode(self, steps: Sequence[Step], **inputs: Any) -> Tensor:
         embeddings = inputs["inputs_embeds"]
         # At position 0 nothing turns: the memory's own attention does that, see models/attention.py.
         nowhere = torch.zeros(1, embeddings.shape[1], dtype=torch.int64, device=embeddings.device)
-        states = step.memory.states
+        states = steps[0].memory.states
         output = self.language_model(
             position_ids=nowhere if self.position_rule().flat else nowhere.expand(3, 1, -1),
             attention_mask=self.attention_mask(embeddings.device),
             use_cache=bool(states.recurrent),
-            step=step,
+            steps=steps,
             **({self._cache_argument: states} if states.recurrent else {}),
             **inputs,
         )
-        return self.model.lm_head(output.last_hidden_state[0, -1])
+        hidden = output.last_hidden_state[0]
+        last = [hidden[end - 1 : end] for end in accumulate(step.count for step in steps)]
+        return self.model.lm_head(last[0] if len(last) == 1 else torch.cat(last))
 
     def attention_mask(self, device: torch.device) -> Any:
         """What keeps the decoder from making a mask of its own: one in four dimensions is taken as it is."""

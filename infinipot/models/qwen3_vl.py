@@ -67,13 +67,13 @@ class Qwen3VL(Qwen2VL):
         width = max(part.shape[1] for part in parts)
         return super().join([torch.nn.functional.pad(part, (0, width - part.shape[1])) for part in parts])
 
-    def forward(self, embeddings: Tensor, step: Step) -> Tensor:
+    def forward(self, embeddings: Tensor, *steps: Step) -> Tensor:
         first, *deeper = embeddings.split(self._text_config.hidden_size, dim=1)
         features: dict[str, Any] = {}
         if deeper:
             everywhere = torch.ones(1, len(first), dtype=torch.bool, device=first.device)
             features = {"visual_pos_masks": everywhere, "deepstack_visual_embeds": deeper}
-        return self._decode(step, inputs_embeds=first.unsqueeze(0), **features)
+        return self._decode(steps, inputs_embeds=first.unsqueeze(0), **features)
 
     def position_rule(self) -> PositionRule:
         return PositionRule()

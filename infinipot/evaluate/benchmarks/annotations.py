@@ -14,9 +14,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from infinipot.budget import is_real, is_whole
 from infinipot.errors import BenchmarkError
 from infinipot.evaluate.records import LETTERS, Problem
+from infinipot.numbers import is_real, is_whole
 
 _LONGEST_SHOWN = 60
 

@@ -1,7 +1,7 @@
 """What was given to a stream and is not in its memory yet. Knows what is gathered, not how."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 
 from infinipot.models import Gathered, Patch
@@ -45,20 +45,20 @@ class Transcript:
 
 
 @dataclass(frozen=True, slots=True)
-class Intake:
-    """Replaced as a whole, so that it is never half new.
+class Pending:
+    """Input that waits for its block. Replaced as a whole, so that it is never half new.
 
     Attributes:
-        open: of a patch that is not full.
-        pending: patches of a block that is not full.
+        partial: what was given of a patch that is not full.
+        patches: full patches of a block that is not full.
         frames: frames, or pieces of sound, given so far, the last of them up to `time`.
-        size: of the last one: height and width.
+        size: height and width of the last frame.
         grid, block: its grid, and the patches in a block of that grid.
         said: the text that is in the memory already.
     """
 
-    open: Gathered
-    pending: tuple[Patch, ...] = ()
+    partial: Gathered
+    patches: tuple[Patch, ...] = ()
     frames: int = 0
     time: float = -1.0
     size: tuple[int, ...] = ()
@@ -67,9 +67,18 @@ class Intake:
     said: Transcript = Transcript()
 
     def starts(self) -> list[float]:
-        """Of each temporal patch that a question would see, in seconds, also where its patch is not full."""
-        return [start for patch in self.pending for start in patch.starts] + list(self.open.starts())
+        """When each temporal patch starts that a question would see, in seconds; the partial one included."""
+        return [start for patch in self.patches for start in patch.starts] + list(self.partial.starts())
 
     def patch_tokens(self, caption: int) -> int:
         """Tokens of a full patch whose temporal patches have captions of at most so many."""
-        return self.open.steps * (self.grid.cells + caption)
+        return self.partial.steps * (self.grid.cells + caption)
+
+    def whole(self) -> tuple[Patch, ...]:
+        """All patches that wait, the partial one made of what was given of it."""
+        last = self.partial.patch()
+        return self.patches if last is None else (*self.patches, last)
+
+    def emptied(self) -> "Pending":
+        """What waits once all of it has gone into the memory."""
+        return replace(self, patches=(), partial=self.partial.cleared())

@@ -4,9 +4,10 @@ import re
 from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass
-from numbers import Integral, Real
+from numbers import Integral
 
 from infinipot.errors import CapError
+from infinipot.numbers import is_real, is_whole
 
 _UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 _LARGEST_CAP = 1 << 30
@@ -64,16 +65,6 @@ class Budget:
         """The most cells of a temporal patch that a block has room for, with the dialogue at its largest."""
         fullest = self.prompt + self.dialogue
         return max(0, self.video(fullest) - self.kept(fullest, 1) - self.caption)
-
-
-def is_real(value: object) -> bool:
-    """Whether it is a number, numpy's included."""
-    return isinstance(value, Real)
-
-
-def is_whole(value: object) -> bool:
-    """Whether it is a whole number, numpy's included."""
-    return isinstance(value, Integral)
 
 
 def make_budget(

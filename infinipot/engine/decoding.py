@@ -1,9 +1,10 @@
-"""How an answer comes about: which token is chosen, when to stop, and its text as it comes.
+"""How an answer comes about: which token is chosen, and its text as it comes.
 
-Knows logits and a way to get the next ones, not caches, videos or model families.
+Knows logits and tokens, not caches, videos or model families, nor where the next logits come from: whoever decodes does
+so at a pace of their own.
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import isfinite
 from typing import Any
@@ -11,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from infinipot.budget import is_real, is_whole
 from infinipot.errors import NumericalError, QuestionError
+from infinipot.numbers import is_real, is_whole
 
 _UNFINISHED = "\ufffd"  # at the end of a text: a letter whose last bytes are still to come
 _NOTHING = -1  # in place of a token, where there is none to choose
@@ -129,79 +130,61 @@ def overflow(dtype: torch.dtype) -> NumericalError:
     return NumericalError(f"what the model computes in {name} is not a number: {mend}")
 
 
-def decode(
-    logits: Tensor,
-    step: Callable[[int], Tensor],
-    choose: Callable[[Tensor], int],
-    stop: Collection[int],
-    limit: int,
-    *,
-    feed_last: bool = False,
-) -> Iterator[int]:
-    """One token after the other.
-
-    Args:
-        logits: `[vocab]`, behind the prompt.
-        step: runs the model over one token and returns the next logits.
-        choose: the next token, by logits.
-        stop: tokens that end the answer; they are not yielded.
-        limit: tokens at the most.
-        feed_last: whether the model also runs over the last token of an answer that `limit` ended.
-    """
-    for remaining in range(limit - 1, -1, -1):
-        token = choose(logits)
-        if token in stop:
-            return
-        yield token
-        if remaining or feed_last:
-            logits = step(token)
-
-
-def speak(
-    tokens: Iterable[int],
-    spell: Callable[[Sequence[int]], str],
-    stop: Sequence[str] = (),
-    on_text: Callable[[str], None] | None = None,
-) -> tuple[list[int], str, bool]:
-    """Takes tokens until they end, or their text comes to a text that ends it.
-
-    Args:
-        tokens: taken one by one, none more than is needed.
-        spell: the text of tokens.
-        stop: texts that end it.
-        on_text: called with each new piece of the text, never with what may be the beginning of a `stop`.
-
-    Returns:
-        The tokens taken, their text before any `stop`, and whether one was met.
-    """
-    taken: list[int] = []
-    told = held = ""
-    for piece in _pieces(tokens, spell, taken):
-        ready, held, met = _before(stop, held + piece)
-        told += ready
-        if ready and on_text is not None:
-            on_text(ready)
-        if met:
-            return taken, told, True
-    if held and on_text is not None:
-        on_text(held)
-    return taken, spell(taken), False
-
-
-def _pieces(tokens: Iterable[int], spell: Callable[[Sequence[int]], str], taken: list[int]) -> Iterator[str]:
-    """The text of tokens in pieces that end between letters. Puts the tokens that it takes into `taken`.
+class Speaker:
+    """Spells an answer while its tokens come, up to a text that ends it.
 
     A token's text may depend on the one before it (a space, at the beginning, is none): so it is what a few tokens
     have in common with those before it that is left out, and a long answer is not spelt from its beginning every time.
+
+    Args:
+        spell: the text of tokens.
+        stop: texts that end the answer, which is what stands before the first of them.
+        on_text: called with each new piece of the text, never with what may be the beginning of a `stop`.
+
+    Attributes:
+        tokens: those said so far.
+        text: what was told of their text.
+        cut: whether a `stop` was met.
     """
-    begin = shown = 0
-    for token in tokens:
-        taken.append(token)
-        ahead, text = spell(taken[begin:shown]), spell(taken[begin:])
+
+    def __init__(
+        self,
+        spell: Callable[[Sequence[int]], str],
+        stop: Sequence[str] = (),
+        on_text: Callable[[str], None] | None = None,
+    ) -> None:
+        self.tokens: list[int] = []
+        self.text = ""
+        self.cut = False
+        self._spell, self._stop, self._on_text = spell, stop, on_text
+        self._waiting = ""  # may be the beginning of a stop
+        self._begin = self._shown = 0
+
+    def say(self, token: int) -> bool:
+        """Takes one more token; returns whether the answer goes on."""
+        self.tokens.append(token)
+        ahead, text = self._spell(self.tokens[self._begin : self._shown]), self._spell(self.tokens[self._begin :])
         if len(text) > len(ahead) and not text.endswith(_UNFINISHED):
-            yield text[len(ahead) :]
-            begin, shown = shown, len(taken)
-    yield spell(taken[begin:])[len(spell(taken[begin:shown])) :]
+            self._tell(text[len(ahead) :])
+            self._begin, self._shown = self._shown, len(self.tokens)
+        return not self.cut
+
+    def end(self) -> str:
+        """Tells what was held back, when no more tokens come; returns the whole answer."""
+        if not self.cut:
+            ahead = self._spell(self.tokens[self._begin : self._shown])
+            self._tell(self._spell(self.tokens[self._begin :])[len(ahead) :])
+        if self.cut:
+            return self.text
+        if self._waiting and self._on_text is not None:
+            self._on_text(self._waiting)
+        return self._spell(self.tokens)
+
+    def _tell(self, piece: str) -> None:
+        ready, self._waiting, self.cut = _before(self._stop, self._waiting + piece)
+        self.text += ready
+        if ready and self._on_text is not None:
+            self._on_text(ready)
 
 
 def _before(stop: Sequence[str], text: str) -> tuple[str, str, bool]:

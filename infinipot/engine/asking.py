@@ -1,0 +1,138 @@
+"""Answering a question about all that was given so far, and forgetting both again or remembering them as a turn.
+
+The question stands behind what is held and what waits, on a draft of the memory, and the answer's tokens behind it,
+each of which is a step of its own. Work that asks for the model where it needs it, see task.py.
+"""
+
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from infinipot.engine.decoding import Chooser, Sampling, Speaker
+from infinipot.engine.layout import Part, commit, forward, lay_out, run, text, told, waiting
+from infinipot.engine.limits import answer_limit, question_ids, require_positions, stay_in_range
+from infinipot.engine.requests import Request
+from infinipot.engine.setup import Setup
+from infinipot.engine.state import StreamState
+from infinipot.errors import QuestionError
+from infinipot.memory import Draft
+from infinipot.models import Patch
+from infinipot.models.chat import ANSWER
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is asked, and how it is to be answered: see `Stream.ask`.
+
+    Attributes:
+        text: in words.
+        max_new_tokens: the longest answer; None for as long as there is room.
+        remember: whether question and answer become part of the memory.
+        on_text: called with each new piece of the answer.
+        sampling: how tokens are chosen.
+    """
+
+    text: str
+    max_new_tokens: int | None
+    remember: bool
+    on_text: Callable[[str], None] | None
+    sampling: Sampling
+
+
+def answer(
+    setup: Setup, state: StreamState, question: Question, answers: list[str]
+) -> Generator[Request, Tensor, None]:
+    """Answers a question; the answer goes into `answers` as soon as it is there, before it is remembered."""
+    if not state.memory.held and not state.pending.starts():
+        raise QuestionError("there is nothing to ask about yet: watch a frame, or listen, first")
+    remember = question.remember
+    limit = answer_limit(setup, question.text, question.max_new_tokens, remember=remember)
+    require_positions(setup, state, state.pending)
+    patches = waiting(state)
+    follows_video = bool(patches) or state.memory.cursor.open
+    prompt = question_ids(setup, question.text, follows_video=follows_video)
+
+    with state.memory.draft() as draft:
+        parts = yield from lay_out(setup, state, draft, patches)
+        seen = state.memory.held + draft.tokens
+        parts += _behind(setup, state, draft, prompt, follows_video=follows_video)
+        speaker = Speaker(setup.family.detokenize, question.sampling.stop, question.on_text)
+        yield from _decode(setup, state, draft, parts, question, limit, speaker)
+        answers.append(speaker.end().strip())
+        if remember and not speaker.cut:
+            commit(setup, state, draft, state.pending.emptied(), parts, speaker.tokens, turn=True)
+    if remember and speaker.cut:
+        said = _tokens_of(setup, speaker)[:limit]
+        yield from _remember(setup, state, patches, [*prompt, *said], follows_video=follows_video)
+    state.asked_tokens = seen
+    if remember:
+        stay_in_range(setup, state, state.pending)
+
+
+def _behind(
+    setup: Setup, state: StreamState, draft: Draft, prompt: Sequence[int], *, follows_video: bool
+) -> list[Part]:
+    """A question behind what is held and what waits."""
+    parts = []
+    if follows_video and setup.suffix is not None:
+        draft.text(len(setup.suffix), state.pending.time)
+        parts.append(Part(setup.suffix))
+    return [*parts, text(setup, state, draft, prompt)]
+
+
+def _decode(
+    setup: Setup,
+    state: StreamState,
+    draft: Draft,
+    parts: Sequence[Part],
+    question: Question,
+    limit: int,
+    speaker: Speaker,
+) -> Generator[Request, Tensor, None]:
+    """Has the model say one token after the other, `limit` at the most.
+
+    Over the last token of an answer that `limit` ended it runs only where the turn is to be remembered.
+    """
+    logits = yield forward(setup, state, draft, parts, "answer")
+    choose = _chooser(setup, state, question.sampling, parts, limit, logits.device)
+    stop_ids = setup.family.stop_ids
+    for remaining in range(limit - 1, -1, -1):
+        with state.stopwatch.phase("answer"):
+            token = choose(logits)
+            if token in stop_ids or not speaker.say(token):
+                return
+        if remaining or question.remember:
+            logits = yield forward(setup, state, draft, [text(setup, state, draft, [token])], "answer")
+
+
+def _chooser(
+    setup: Setup, state: StreamState, sampling: Sampling, parts: Sequence[Part], limit: int, device: torch.device
+) -> Chooser:
+    """Chooses the tokens of an answer behind what is held and these parts."""
+    family = setup.family
+    before = [*setup.prompt_ids, *told(state, parts, turn=True).ids(family.cell_id)]
+    scores, drawn = family.scores(sampling.said(), before, limit, device)
+    return Chooser(scores, before, limit, sampling.seed if drawn else None, device)
+
+
+def _remember(
+    setup: Setup, state: StreamState, patches: Sequence[Patch], turn: Sequence[int], *, follows_video: bool
+) -> Generator[Request, Tensor, None]:
+    """Makes a turn part of the memory whose answer was cut, of which the model has run over too much."""
+    with state.memory.draft() as draft:
+        parts = yield from lay_out(setup, state, draft, patches)
+        parts += _behind(setup, state, draft, turn, follows_video=follows_video)
+        yield from run(setup, state, draft, parts, "answer")
+        commit(setup, state, draft, state.pending.emptied(), parts, turn=True)
+
+
+def _tokens_of(setup: Setup, speaker: Speaker) -> list[int]:
+    """Those of an answer's tokens that make its text, and what it takes to spell the rest of it."""
+    family, tokens, spelt = setup.family, speaker.tokens, speaker.text
+    whole = next(
+        (count for count in range(len(tokens), 0, -1) if spelt.startswith(family.detokenize(tokens[:count]))), 0
+    )
+    rest = spelt[len(family.detokenize(tokens[:whole])) :]
+    return [*tokens[:whole], *(family.tokenize(rest, plain=True, behind=ANSWER) if rest else ())]

@@ -1,0 +1,147 @@
+"""What the model sees of a stream: the order of texts, captions and patches, and what makes it part of the memory.
+
+Knows neither when a block is full nor what is asked.
+"""
+
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import NamedTuple
+
+from torch import Tensor
+
+from infinipot.engine.decoding import are_numbers, overflow
+from infinipot.engine.pending import Pending, Transcript
+from infinipot.engine.requests import Encode, Forward
+from infinipot.engine.setup import Setup
+from infinipot.engine.state import StreamState
+from infinipot.errors import FrameError
+from infinipot.memory import Draft
+from infinipot.models import Patch
+from infinipot.tokens import Grid
+
+
+class Part(NamedTuple):
+    """A piece of what the model runs over.
+
+    Attributes:
+        rows: embeddings, `[n, width]`.
+        text, captions: the token ids in it, of the conversation and of patches' captions.
+    """
+
+    rows: Tensor
+    text: Sequence[int] = ()
+    captions: Sequence[int] = ()
+
+
+def lay_out(
+    setup: Setup, state: StreamState, draft: Draft, patches: Sequence[Patch], grid: Grid | None = None
+) -> Generator[Encode, Tensor, list[Part]]:
+    """Has patches of one grid encoded, behind the text that opens them; the draft takes them up."""
+    if not patches:
+        return []
+    family, begun = setup.family, state.memory.held
+    parts = []
+    if ahead := ahead_of_video(setup, state, closed=not draft.cursor.open):
+        draft.text(len(ahead), patches[0].starts[0])
+        parts.append(Part(family.embed(ahead), ahead if begun else ()))
+    features = yield Encode(family, patches, state.stopwatch)
+    for patch, cells in zip(patches, features.split([patch.tokens for patch in patches]), strict=True):
+        number, opens = draft.cursor.patch, not draft.cursor.open
+        before, after = family.caption_ids(patch.times, number, opens=opens)
+        rows = [family.embed(before), cells, family.embed(after)]
+        draft.video(grid or state.pending.grid, patch.starts, len(before), len(after))
+        parts.append(Part(family.join(rows), captions=(*before, *after)))
+    return parts
+
+
+def ahead_of_video(setup: Setup, state: StreamState, *, closed: bool) -> list[int]:
+    """The text ahead of the next patch: the prompt, or what resumes a video that a turn has closed."""
+    if not state.memory.held:
+        return setup.prompt_ids
+    return setup.resume_ids if closed else []
+
+
+def text(setup: Setup, state: StreamState, draft: Draft, ids: Sequence[int]) -> Part:
+    """Text at the moment of the newest frame; the draft takes it up."""
+    draft.text(len(ids), state.pending.time)
+    return Part(setup.family.embed(ids), ids)
+
+
+def forward(setup: Setup, state: StreamState, draft: Draft, parts: Sequence[Part], phase: str) -> Forward:
+    """Asks for a run over what a draft took up last, parts in a row."""
+    embeddings = setup.family.join([part.rows for part in parts])
+    return Forward(setup.family, embeddings, state.memory.step(draft), state.stopwatch, phase)
+
+
+def run(
+    setup: Setup, state: StreamState, draft: Draft, parts: Sequence[Part], phase: str
+) -> Generator[Forward, Tensor, None]:
+    """Has the model run over parts that are to become part of the memory.
+
+    Whatever is no number in the memory makes the logits behind it none. Looking at them costs nothing on a CPU; a GPU
+    would have to be waited for, which is done once, for the first block, so that a type that overflows is told at once.
+    From then on it is told when a question is asked, whose answer is waited for anyway.
+    """
+    logits = yield forward(setup, state, draft, parts, phase)
+    if (logits.device.type == "cpu" or not state.memory.held) and not are_numbers(logits):
+        raise overflow(logits.dtype)
+
+
+def told(state: StreamState, parts: Sequence[Part], answer: Sequence[int] = (), *, turn: bool) -> Transcript:
+    """What was said once these parts and an answer are part of the memory."""
+    words = [token for part in parts for token in part.text]
+    return state.pending.said.after([*words, *answer], (token for part in parts for token in part.captions), turn=turn)
+
+
+def commit(
+    setup: Setup,
+    state: StreamState,
+    draft: Draft,
+    pending: Pending,
+    parts: Sequence[Part],
+    answer: Sequence[int] = (),
+    *,
+    turn: bool = False,
+) -> None:
+    """Makes a draft part of the memory, and `pending` what waits, with room for its next block behind it."""
+    policy, budget = setup.policy, setup.budget
+    said = told(state, parts, answer, turn=turn)
+    cells = pending.grid.cells
+    block = pending.block * pending.patch_tokens(setup.family.caption_limit)
+
+    def keep(text: int, video: int) -> int | None:
+        if not policy.evicts or video + block <= budget.video(text):
+            return None
+        return budget.kept(text, cells, whole_patches=policy.whole_patches)
+
+    def take() -> None:
+        state.pending = replace(pending, said=said.held(len(state.memory.turns)))
+
+    with state.stopwatch.phase("compress"):
+        state.memory.commit(draft, turn=turn, policy=policy, keep=keep, on_applied=take)
+        close_gaps(setup, state)
+
+
+def close_gaps(setup: Setup, state: StreamState) -> None:
+    """Re-assigns positions without gaps after a compression, where the policy is one that does."""
+    memory = state.memory
+    if setup.policy.dense_positions and state.dense_after != memory.compressions:
+        memory.rebase(target=0, limit=memory.cursor.next)
+        state.dense_after = memory.compressions
+
+
+@contextmanager
+def patching(state: StreamState) -> Iterator[None]:
+    """Inside, what was given becomes what the encoder takes."""
+    with state.stopwatch.phase("vision"):
+        try:
+            yield
+        except ValueError as error:  # such as a picture that is 200 times as wide as high
+            raise FrameError(f"the model cannot take a frame of this size: {error}") from error
+
+
+def waiting(state: StreamState) -> tuple[Patch, ...]:
+    """The patches that wait, one that is not full included."""
+    with patching(state):
+        return state.pending.whole()

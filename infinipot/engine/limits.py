@@ -1,0 +1,106 @@
+"""What must fit before any work is done: slots, positions, a question and its answer. Changes nothing but positions."""
+
+from infinipot.engine.layout import ahead_of_video
+from infinipot.engine.pending import Pending
+from infinipot.engine.setup import Setup
+from infinipot.engine.state import StreamState
+from infinipot.errors import CapError, QuestionError
+from infinipot.models.chat import ANSWER
+from infinipot.numbers import is_whole
+from infinipot.text import check_text
+
+_LONGEST_ANSWER = 256
+
+
+def require_slots(setup: Setup, state: StreamState, pending: Pending, more: int = 0) -> None:
+    """A policy that never evicts is full when what waits, and `more` tokens, find no room beside the dialogue."""
+    budget, policy = setup.budget, setup.policy
+    awaited = len(pending.starts()) * (pending.grid.cells + setup.family.caption_limit) + more
+    text = len(setup.prompt_ids) + budget.dialogue
+    if not policy.evicts and state.memory.video + awaited > budget.video(text):
+        raise CapError(
+            f"the memory of {budget.cap} tokens is full at {max(pending.time, 0.0):g} s, and policy "
+            f"{policy.name!r} never evicts: give more memory, or another policy"
+        )
+
+
+def require_positions(setup: Setup, state: StreamState, pending: Pending) -> None:
+    """Where a stream does not re-base, a family may work up to some position only."""
+    limit = setup.family.position_limit
+    if setup.range is None and limit is not None and _position_after(setup, state, pending) > limit:
+        raise CapError(
+            f"{setup.family.title} rotates keys by the length of the prompt beyond {limit} positions, which this "
+            "stream would reach: open it with positions='rebase' and a policy that evicts"
+        )
+
+
+def stay_in_range(setup: Setup, state: StreamState, pending: Pending) -> None:
+    """Re-bases the memory if what waits, a question and its answer would leave the trained positions.
+
+    A little at a time, since until the next time the newest patches take more positions than their time's share.
+    """
+    if setup.range is None:
+        return
+    for _ in range(2):  # re-based, what waits may count otherwise
+        after = _position_after(setup, state, pending)
+        if after > setup.range:
+            limit = setup.range - (after - state.memory.cursor.next)
+            state.memory.rebase(target=7 * limit // 8, limit=limit, slow=True)
+
+
+def _position_after(setup: Setup, state: StreamState, pending: Pending) -> int:
+    """The next position behind what waits, and the reserve for a question and its answer."""
+    here, starts = state.memory.cursor, pending.starts()
+    if not starts:
+        return here.after_text(len(setup.resume_ids) + setup.budget.reserve).next
+    cursor = here if here.open else here.after_text(len(ahead_of_video(setup, state, closed=True)))
+    for start in starts:
+        cursor = cursor.after_caption(setup.family.caption_limit)
+        cursor = cursor.after_patch(pending.grid, start, setup.rule)
+    return cursor.after_text(setup.budget.reserve).next
+
+
+def question_ids(setup: Setup, question: str, *, follows_video: bool) -> list[int]:
+    """A question and the texts around it, as token ids.
+
+    Raises:
+        QuestionError: it is no text, empty, or holds what no tokenizer takes.
+    """
+    if not isinstance(question, str):
+        raise QuestionError(f"a question is a text, not {type(question).__name__}: {question!r}")
+    if not question.strip():
+        raise QuestionError("the question is empty")
+    check_text(question, "the question", QuestionError)
+    chat, family = setup.chat, setup.family
+    if follows_video:
+        return family.prompt(chat.before_question, question, chat.after_question, behind=family.placeholder)
+    return family.prompt(chat.follow_up, question, chat.after_question, behind=ANSWER)
+
+
+def answer_limit(setup: Setup, question: str, asked: int | None, *, remember: bool) -> int:
+    """Tokens that an answer may take, the same at every moment of the stream.
+
+    Raises:
+        QuestionError: the question is none, or `asked` is no number of tokens.
+        CapError: question and answer do not fit what is set aside for them; the message names what would do.
+    """
+    if asked is not None and not is_whole(asked):
+        raise QuestionError(f"max_new_tokens={asked!r}: give a whole number")
+    prompt = max(len(question_ids(setup, question, follows_video=follows)) for follows in (True, False))
+    prompt += 0 if setup.suffix is None else len(setup.suffix)
+    room = setup.budget.reserve
+    if remember:
+        # A turn may stand behind one text that resumes the video, and the next one behind the turn.
+        room = min(room, setup.budget.dialogue - 2 * len(setup.resume_ids))
+    limit = min(room - prompt, _LONGEST_ANSWER) if asked is None else asked
+    if asked is not None and limit < 1:
+        raise QuestionError(f"max_new_tokens={asked}: an answer has at least one token")
+    if limit < 1 or prompt + limit > room:
+        needed = prompt + max(limit, 1)
+        share = f"dialogue={needed + 2 * len(setup.resume_ids)}" if remember else f"reserve={needed}"
+        raise CapError(
+            f"the question takes {prompt} tokens and its answer up to {max(limit, 1)}, but only {room} are set "
+            f"aside for both: open the stream with {share} or more, or with more memory",
+            reserve=None if remember else needed,
+        )
+    return limit

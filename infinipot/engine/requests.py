@@ -1,0 +1,61 @@
+"""What a task asks of the model: patches to be encoded, or tokens to be run over. Knows no stream and no policy."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from infinipot.memory import Step
+from infinipot.models import Family, Patch
+from infinipot.stats import Stopwatch
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Encode:
+    """Patches of one grid, whose embeddings `[tokens, width]` are wanted.
+
+    Attributes:
+        family: of the model that encodes them.
+        patches: one behind the other.
+        stopwatch: what it costs is written to.
+    """
+
+    family: Family
+    patches: Sequence[Patch]
+    stopwatch: Stopwatch
+
+    @property
+    def phase(self) -> str:
+        """What the time is spent on."""
+        return "vision"
+
+    @property
+    def tokens(self) -> int:
+        """How many embeddings are wanted."""
+        return sum(patch.tokens for patch in self.patches)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Forward:
+    """Tokens of one stream, behind which logits `[vocab]` are wanted.
+
+    Attributes:
+        family: of the model that runs over them.
+        embeddings: `[n, width]`.
+        step: where their keys and values go, and what they attend to.
+        stopwatch, phase: what it costs is written to, and as what.
+    """
+
+    family: Family
+    embeddings: Tensor
+    step: Step
+    stopwatch: Stopwatch
+    phase: str
+
+    @property
+    def tokens(self) -> int:
+        """How many the model runs over."""
+        return self.step.count
+
+
+Request = Encode | Forward

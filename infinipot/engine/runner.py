@@ -1,0 +1,125 @@
+"""The only place that runs a network: for the tasks of one stream or of many, packed into one step.
+
+A step begins tasks that have not begun, encodes the patches that tasks wait for, those of one grid together, and runs
+the decoder once over the tokens of all tasks that fit, each attending to its own stream's memory. Knows no stream: a
+task is work that asks for one thing after the other.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from itertools import groupby
+from typing import Any, TypeVar, cast
+
+import torch
+from torch import Tensor
+
+from infinipot.engine.requests import Encode, Forward, Request
+from infinipot.engine.task import Task
+
+T = TypeVar("T")
+_Asked = TypeVar("_Asked", Encode, Forward)
+
+
+@torch.inference_mode()
+def step(tasks: Iterable[Task[Any]], max_tokens: int | None = None) -> None:
+    """Carries tasks on by one step: one forward for each that the step has room for.
+
+    What goes wrong where the network runs is every packed task's error, each of whose streams is as before its call.
+
+    Args:
+        tasks: of different streams; those that are done are passed over.
+        max_tokens: that the encoder and the decoder run over at the most; a larger request goes alone. Single tokens of
+            answers go first, everything else in the order of the tasks.
+    """
+    for task in (waiting := [task for task in tasks if not task.done]):
+        task.begin()
+    for group in _groups(_fitting(waiting, Encode, max_tokens), _encoder):
+        _run(group, _encode)
+    for group in _groups(_fitting(waiting, Forward, max_tokens), _decoder):
+        _run(group, _forward)
+
+
+def run(task: Task[T]) -> T:
+    """Carries one task on until it is done; returns its outcome, or raises what it raised."""
+    finish(task)
+    return task.result()
+
+
+def finish(*tasks: Task[Any]) -> None:
+    """Carries tasks on until all are done. What interrupts this cancels those that are not."""
+    try:
+        while waiting := [task for task in tasks if not task.done]:
+            step(waiting)
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
+def _fitting(tasks: Sequence[Task[Any]], kind: type[_Asked], limit: int | None) -> list[Task[Any]]:
+    """Those tasks that wait for something of this kind and fit a step together."""
+    asking = [task for task in tasks if isinstance(task.request, kind)]
+    if limit is None:
+        return asking
+    fitting: list[Task[Any]] = []
+    left = limit
+    for task in sorted(asking, key=lambda task: _request(task).tokens > 1):  # stable
+        tokens = _request(task).tokens
+        if tokens <= left or not fitting:
+            fitting.append(task)
+            left -= tokens
+    return fitting
+
+
+def _groups(tasks: Sequence[Task[Any]], key: Callable[[Task[Any]], Any]) -> list[list[Task[Any]]]:
+    """Tasks that the network can run together."""
+    return [list(group) for _, group in groupby(sorted(tasks, key=key), key)]
+
+
+def _encoder(task: Task[Any]) -> tuple[object, ...]:
+    """What patches have in common that are encoded together."""
+    request = cast(Encode, task.request)
+    patch = request.patches[0]
+    return id(request.family), patch.rows, patch.columns, patch.steps, tuple(patch.pixels.shape)
+
+
+def _decoder(task: Task[Any]) -> tuple[object, ...]:
+    """What tokens have in common that are run over together; of layers with a state there is one for each stream."""
+    request = cast(Forward, task.request)
+    return id(request.family), 0 if request.family.packs else id(request)
+
+
+def _run(tasks: Sequence[Task[Any]], run: Callable[[Sequence[Any]], Sequence[Tensor]]) -> None:
+    """Gives each task what the network makes of its request, and a share of the time by its tokens."""
+    requests = [_request(task) for task in tasks]
+    start = time.perf_counter()
+    try:
+        made = run(requests)
+    except Exception as error:
+        for task in tasks:
+            task.fail(error)
+        return
+    finally:
+        taken, tokens = time.perf_counter() - start, sum(request.tokens for request in requests)
+        for request in requests:
+            request.stopwatch.add(request.phase, taken * request.tokens / tokens)
+    for task, part in zip(tasks, made, strict=True):
+        task.give(part)
+
+
+def _encode(requests: Sequence[Encode]) -> Sequence[Tensor]:
+    patches = [patch for request in requests for patch in request.patches]
+    return requests[0].family.encode(patches).split([request.tokens for request in requests])
+
+
+def _forward(requests: Sequence[Forward]) -> Sequence[Tensor]:
+    family = requests[0].family
+    embeddings = [request.embeddings for request in requests]
+    logits = family.forward(
+        family.join(embeddings) if len(requests) > 1 else embeddings[0], *(request.step for request in requests)
+    )
+    return logits.unbind()
+
+
+def _request(task: Task[Any]) -> Request:
+    assert task.request is not None, "only tasks that wait are run"
+    return task.request

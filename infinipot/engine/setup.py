@@ -1,0 +1,210 @@
+"""What a stream's settings come to with a model: worked out once, when it opens, and never changed.
+
+Knows how a cap is shared out, which texts a conversation is made of and how far positions go; holds nothing of what a
+stream has seen.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from infinipot.config import StreamConfig
+from infinipot.engine.budget import Budget, default_cap, make_budget, parse_memory, smallest_cap
+from infinipot.errors import CapError, InfinipotError
+from infinipot.memory import LayerShape, Memory, PositionRule, StateShape, allocated_bytes, stored_columns
+from infinipot.models import Family
+from infinipot.models.chat import ANSWER, ChatFormat
+from infinipot.policies.base import Policy
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Setup:
+    """A model, a policy and settings, and what follows from them.
+
+    Attributes:
+        family: of the model.
+        policy: what stays when the memory is full.
+        config: the settings, as they were given.
+        chat: the texts around videos, questions and answers.
+        prompt_ids: tokens ahead of the first patch.
+        resume_ids: tokens ahead of the next patch behind a remembered turn.
+        suffix: `[n, width]`, what stands behind a whole video where that is not text, or None.
+        budget: how the cap is shared out.
+        budget_of: the budget of another cap, with the same settings.
+        shapes: what each layer stores.
+        rule: how positions advance.
+        range: positions that the stream stays inside of by re-basing, or None where it does not re-base.
+        pixels: least and most pixels of a resized frame, where frames are resized.
+    """
+
+    family: Family
+    policy: Policy
+    config: StreamConfig
+    chat: ChatFormat
+    prompt_ids: list[int]
+    resume_ids: list[int]
+    suffix: Tensor | None
+    budget: Budget
+    budget_of: Callable[[int], Budget]
+    shapes: list[LayerShape | StateShape]
+    rule: PositionRule
+    range: int | None
+    pixels: tuple[int, int] | None
+
+    @classmethod
+    def of(cls, family: Family, policy: Policy, config: StreamConfig) -> "Setup":
+        """Works out what settings come to.
+
+        Raises:
+            CapError: the cap is too small for the prompt, or too large for the model's positions.
+        """
+        chat = family.chat(config.system)
+        prompt_ids = family.tokenize(chat.opening, opens=True)
+        resume_ids = family.tokenize(chat.reopening, behind=ANSWER)
+        budget_of = _shares(config, policy, (len(prompt_ids), len(resume_ids), family.caption_limit))
+        shapes, rule = family.layer_shapes(), family.position_rule()
+        ends = family.position_range if config.positions == "rebase" and policy.evicts else None
+        cap = _cap(family, config, budget_of, _size_of(shapes, stored_columns(rule, policy.columns)), ends)
+        if ends is not None:
+            if cap > _largest(ends):
+                raise CapError(
+                    f"memory={cap} tokens may need more than the {ends} positions that the model was trained on: give "
+                    f"at most {_largest(ends)}, or positions='native'"
+                )
+            rule = replace(rule, longest_gap=max(1, ends // (8 * max(config.block or 0, 8))))
+        budget = budget_of(cap)
+        return cls(
+            family=family,
+            policy=policy,
+            config=config,
+            chat=chat,
+            prompt_ids=prompt_ids,
+            resume_ids=resume_ids,
+            suffix=family.closing(),
+            budget=budget,
+            budget_of=budget_of,
+            shapes=shapes,
+            rule=rule,
+            range=ends,
+            pixels=config.pixels or family.frame_pixels(budget.largest_patch()),
+        )
+
+    @property
+    def columns(self) -> Mapping[str, torch.dtype]:
+        """What the memory stores of each token beside its key and value."""
+        return stored_columns(self.rule, self.policy.columns)
+
+    @property
+    def bytes(self) -> int:
+        """What the stream's memory takes, all of it from the moment when it opens, scratch included."""
+        return allocated_bytes(self.budget.cap, self.shapes, self.columns)
+
+    def allocate(self) -> Memory:
+        """An empty memory.
+
+        Raises:
+            CapError: the device has no room for it.
+        """
+        family = self.family
+        with reserving(self.budget.cap, self.bytes):
+            return Memory(
+                self.budget.cap,
+                self.shapes,
+                family.shared_rotary,
+                self.rule,
+                self.budget.dialogue,
+                family.ranks,
+                self.policy.columns,
+            )
+
+
+def _shares(config: StreamConfig, policy: Policy, texts: tuple[int, int, int]) -> Callable[[int], Budget]:
+    """How a cap would be shared out. Refers to no stream, which would then wait for the garbage collector."""
+
+    def budget_of(cap: int) -> Budget:
+        budget = make_budget(
+            cap, *texts, reserve=config.reserve, dialogue=config.dialogue, keep=config.keep, block=config.block
+        )
+        return budget if policy.evicts else replace(budget, keep=0.0)
+
+    return budget_of
+
+
+def _size_of(shapes: list[LayerShape | StateShape], columns: Mapping[str, torch.dtype]) -> tuple[int, int]:
+    """Bytes of a token over all layers, and of what is allocated beside tokens."""
+    beside = allocated_bytes(0, shapes, columns)
+    return allocated_bytes(1, shapes, columns) - beside, beside
+
+
+def _cap(
+    family: Family, config: StreamConfig, budget_of: Callable[[int], Budget], size: tuple[int, int], ends: int | None
+) -> int:
+    """The cap in tokens. What is not given gives way to what is: the cap to frames, and frames to the cap."""
+    if config.memory is not None:
+        return parse_memory(config.memory, *size)
+    cells = family.frame_cells(config.pixels or family.frame_pixels())
+    return default_cap(budget_of, cells, None if ends is None else _largest(ends))
+
+
+def _largest(ends: int) -> int:
+    """The largest cap in tokens whose positions stay inside a range, gaps between patches included."""
+    return 3 * ends // 4
+
+
+def block_patches(setup: Setup, cells: int, unit: str) -> int:
+    """Temporal patches of `cells` tokens in a block.
+
+    Args:
+        setup: of the stream.
+        cells: of one of them.
+        unit: what messages call what a patch is made of.
+
+    Raises:
+        CapError: not even one has room; the message names the memory that would do.
+    """
+    patches = setup.budget.block_patches(cells)
+    if patches:
+        return patches
+    least = smallest_cap(setup.budget_of, cells)
+    budget = setup.budget
+    aside = f"reserve={budget.reserve}" + (f", dialogue={budget.dialogue}" if budget.dialogue else "")
+    message = f"memory={budget.cap} tokens is too small for this prompt, {aside}"
+    if cells == 1:
+        raise CapError(f"{message} and any video at all: give {least} and more")
+    message = f"{message} and {unit} of {cells} tokens{_smaller_frames(setup)}"
+    if setup.range is not None and least > _largest(setup.range):
+        raise CapError(f"{message}; {least} tokens would do, but leave the trained positions")
+    raise CapError(f"{message}: the smallest that works is {least}")
+
+
+def _smaller_frames(setup: Setup) -> str:
+    """Says what frames would fit, if frames can be smaller."""
+    most = 0 if setup.pixels is None else setup.budget.largest_patch() * setup.family.cell_pixels
+    if not setup.pixels or not most:
+        return ""
+    least = max(1, min(setup.pixels[0], most // 3))
+    return (
+        f". Frames of at most {most} pixels fit, pixels=({least}, {most}) or --min-pixels {least} "
+        f"--max-pixels {most}; or give more memory"
+    )
+
+
+@contextmanager
+def reserving(cap: int, size: int) -> Iterator[None]:
+    """Inside, a memory of `cap` tokens and `size` bytes is allocated."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not _lacks_memory(error):
+            why = str(error).partition("\n")[0]
+            raise InfinipotError(f"the memory cannot be allocated: {why}") from error
+        raise CapError(f"memory={cap} tokens takes {size / 2**20:.0f} MiB, which the device does not have") from error
+
+
+def _lacks_memory(error: RuntimeError) -> bool:
+    """Whether a device had no memory left: on a CPU, and on Apple's GPUs, torch has no class of its own for that."""
+    said = str(error)
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in said or "out of memory" in said

@@ -1,0 +1,102 @@
+"""Taking in a frame, or a piece of sound: it waits until a block is full, which is then run over and compressed.
+
+Work that asks for the model where it needs it, see task.py; who runs it, and what else in the same step, is not known.
+"""
+
+from collections.abc import Generator
+from dataclasses import replace
+
+from torch import Tensor
+
+from infinipot.audio import GAP, SamplesLike, Sound, as_sound
+from infinipot.engine.layout import commit, lay_out, patching, run, waiting
+from infinipot.engine.limits import require_positions, require_slots, stay_in_range
+from infinipot.engine.pending import Pending
+from infinipot.engine.requests import Request
+from infinipot.engine.setup import Setup, block_patches
+from infinipot.engine.state import StreamState
+from infinipot.errors import FrameError
+from infinipot.video import Frame, ImageLike, as_frame
+
+
+def accept_frame(setup: Setup, state: StreamState, frame: Frame | ImageLike, time: float | None) -> Frame:
+    """The frame with its time.
+
+    Raises:
+        FrameError: it is no picture, or not later than the last one.
+    """
+    last, family = state.pending.time, setup.family
+    if time is None and not isinstance(frame, Frame):
+        time = last + 1 / setup.config.fps if state.pending.frames else 0.0
+    accepted = as_frame(frame, time)
+    if accepted.time <= last:
+        raise FrameError(f"frames come in order of time: {accepted.time:g} s is not after {last:g} s")
+    limit = family.caption_limit
+    if limit and sum(map(len, family.caption_ids([accepted.time], state.pending.frames, opens=True))) > limit:
+        raise FrameError(f"the time {accepted.time:g} s takes more tokens than the {limit} set aside for a caption")
+    return accepted
+
+
+def accept_sound(state: StreamState, sound: Sound | SamplesLike, time: float | None) -> Sound:
+    """The sound with its time.
+
+    Raises:
+        FrameError: it is no sound, too long, or not behind the last piece.
+    """
+    last = max(state.pending.time, 0.0)
+    if time is None and not isinstance(sound, Sound):
+        time = last
+    accepted = as_sound(sound, time)
+    if accepted.time < last - GAP:
+        raise FrameError(f"sound comes in order of time: {accepted.time:g} s is before {last:g} s, where it was")
+    return accepted
+
+
+def take_in(setup: Setup, state: StreamState, given: Frame | Sound) -> Generator[Request, Tensor, None]:
+    """Takes in what was accepted."""
+    partial = state.pending.partial.after(given)
+    if given.size != state.pending.size:
+        yield from _change_size(setup, state, given)
+        partial = state.pending.partial.after(given)
+    pending = replace(state.pending, partial=partial, frames=state.pending.frames + 1, time=given.end)
+    require_slots(setup, state, pending)
+    require_positions(setup, state, pending)
+    stay_in_range(setup, state, pending)
+    with patching(state):
+        full, rest = partial.split()
+    pending = replace(pending, patches=(*pending.patches, full) if full else pending.patches, partial=rest)
+    if len(pending.patches) < pending.block:
+        state.pending = pending
+        return
+    with state.memory.draft() as draft:
+        parts = yield from lay_out(setup, state, draft, pending.patches)
+        yield from run(setup, state, draft, parts, "prefill")
+        commit(setup, state, draft, replace(pending, patches=()), parts)
+
+
+def _change_size(setup: Setup, state: StreamState, given: Frame | Sound) -> Generator[Request, Tensor, None]:
+    """Enters the grid of a frame of another size: what waits in the old one goes into the memory first."""
+    pending, memory, policy = state.pending, state.memory, setup.policy
+    with patching(state):
+        rows, columns = pending.partial.grid(given)
+    cells, steps = rows * columns, pending.partial.steps
+    block, old, grids = block_patches(setup, steps * cells, pending.partial.unit), pending.grid, memory.grids
+    if policy.whole_patches and grids and cells != old.cells:
+        raise FrameError(
+            f"frames changed from {old.rows} x {old.columns} to {rows} x {columns} cells, but policy "
+            f"{policy.name!r} reads the memory as patches of one size"
+        )
+    require_slots(setup, state, pending, more=steps * (cells + setup.family.caption_limit))
+    patches = waiting(state)
+    try:
+        grid = memory.use_grid(rows, columns)
+        after: Pending = replace(pending.emptied(), size=given.size, grid=grid, block=block)
+        with memory.draft() as draft:
+            parts = yield from lay_out(setup, state, draft, patches, old)
+            if parts:
+                yield from run(setup, state, draft, parts, "prefill")
+            commit(setup, state, draft, after, parts)
+    except BaseException:
+        if state.pending.grid is old:
+            memory.grids = grids
+        raise

@@ -25,6 +25,7 @@ from infinipot.engine.setup import Setup, block_patches, reserving
 from infinipot.engine.state import StreamState
 from infinipot.engine.task import Task, Work
 from infinipot.errors import InfinipotError
+from infinipot.memory import Contents
 from infinipot.models import Family
 from infinipot.policies.base import Policy
 from infinipot.snapshot import Snapshot
@@ -199,6 +200,11 @@ class Stream:
         """What is held, and what it cost so far."""
         self._require_open()
         return self._state.stats(self._setup.family.modality)
+
+    def contents(self) -> Contents:
+        """Which patches and cells of the video are held: see `Contents`. Frames that wait for their block are not."""
+        with self._alone(_frames):
+            return Contents.of(self._state.memory)
 
     @torch.inference_mode()
     def fork(self) -> Self:

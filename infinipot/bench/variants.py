@@ -7,6 +7,8 @@ from infinipot.bench.case import CELLS, Holder, usual_block
 DEFAULT = "infinipot-v"
 TWO_STAGE = "infinipot-v:combine=two-stage"
 UNION = "infinipot-v:combine=union"
+PRODUCT = "novelty"
+ABLATED = "infinipot-v-ablations"  # of the product
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,23 +39,26 @@ class Variant:
 
 
 ABLATIONS = (
-    Variant("TaR and VaN", "product (default)"),
-    Variant("TaR and VaN", "product, scored again", f"{DEFAULT}:scored=again"),
+    Variant("TaR and VaN", "union, α=0.5 (default)"),
     Variant("TaR and VaN", "two-stage, r1=0.125", TWO_STAGE),
-    Variant("TaR and VaN", "union, α=0.5", UNION),
+    Variant("TaR and VaN", "product (novelty)", PRODUCT),
+    Variant("TaR and VaN", "product, scored again", f"{ABLATED}:scored=again"),
     Variant("TaR and VaN", "TaR alone", "tar"),
     Variant("TaR and VaN", "VaN alone", "van"),
     *(Variant("α (union)", f"{alpha}", f"{UNION},alpha={alpha}") for alpha in (0.25, 0.75, 0.9)),
-    *(Variant("power", f"{power}", f"{DEFAULT}:power={power}") for power in (0, 1, 2, 8)),
-    *(Variant("newest patch, share of |C|", f"{share}", f"{DEFAULT}:newest={share}") for share in (0.0, 0.125, 0.5)),
+    *(Variant("power (product)", f"{power}", f"{PRODUCT}:power={power}") for power in (0, 1, 2, 8)),
+    *(
+        Variant("newest patch, share of |C| (product)", f"{share}", f"{PRODUCT}:newest={share}")
+        for share in (0.0, 0.125, 0.5)
+    ),
     *(Variant("r1 (two-stage)", f"{r1}", f"{TWO_STAGE},r1={r1}") for r1 in (0.05, 0.25, 0.5)),
-    Variant("reference", "recent", f"{DEFAULT}:reference=recent"),
+    Variant("reference", "recent, product", f"{ABLATED}:reference=recent"),
     Variant("reference", "recent, two-stage", f"{TWO_STAGE},reference=recent"),
     Variant("reference", "recent, union", f"{UNION},reference=recent"),
     *(Variant("recent patches (union)", f"{share}", f"{UNION},recent={share}") for share in (0.0, 0.125, 0.5)),
-    Variant("keys", "rotated", f"{DEFAULT}:keys=rotated"),
+    Variant("keys", "rotated, product", f"{ABLATED}:keys=rotated"),
     Variant("keys", "rotated, TaR alone", "tar:keys=rotated"),
-    Variant("coordinates", "guessed", f"{DEFAULT}:coordinates=guessed"),
+    Variant("coordinates", "guessed, product", f"{ABLATED}:coordinates=guessed"),
     Variant("pooling", "layerwise", f"{DEFAULT}:pooling=layerwise"),
     Variant("pooling", "layerwise, VaN alone", "van:pooling=layerwise"),
     *(Variant("|C| of the room", f"{keep}", keep=keep) for keep in (0.25, 0.5, 0.9)),

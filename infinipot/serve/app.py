@@ -85,6 +85,8 @@ def _problem(error: Exception) -> ApiError:
         field = ".".join(place) or None
         message = str(first["msg"]).removeprefix("Value error, ")
         return ApiError(400, f"{field}: {message}" if field else message, "invalid_request", param=field)
+    if isinstance(error, HTTPException) and isinstance(error.__cause__, ApiError):
+        return error.__cause__  # of the body, while it was read
     if isinstance(error, HTTPException):
         return ApiError(error.status_code, str(error.detail), None, headers=dict(error.headers or {}))
     if isinstance(error, RecursionError):

@@ -9,10 +9,12 @@ from typing import Any, TypeVar
 import torch
 from transformers.distributed.configuration_utils import DistributedConfig
 
-from infinipot import engine, policies
+from infinipot import policies
 from infinipot.checkpoint import Checkpoint, in_a_line
 from infinipot.config import StreamConfig
-from infinipot.engine import Setup, Task
+from infinipot.engine import runner
+from infinipot.engine.setup import Setup
+from infinipot.engine.task import Task
 from infinipot.errors import InfinipotError, ModelError, SnapshotError
 from infinipot.models import FAMILIES, Family
 from infinipot.policies import Policy
@@ -132,10 +134,11 @@ class Model:
 
         Args:
             tasks: calls on streams of this model, at most one a stream; those that are done are passed over.
-            max_tokens: that the step runs over at the most, single tokens of answers first, then in the order of
-                `tasks`; a larger block goes alone. None for all.
+            max_tokens: that the step is to run over at the most; None for all there is. Single tokens of answers
+                always go; beside them, in the order of `tasks`, what there is room for, but the first of it in any
+                case: a task that is named first never waits.
         """
-        engine.step(tasks, max_tokens)
+        runner.step(tasks, max_tokens)
 
     def watch(self, frames: Iterable[tuple[Stream, Frame | ImageLike]]) -> None:
         """Has streams take in a frame each, in packed steps: what `Stream.watch` does for one.
@@ -155,7 +158,7 @@ class Model:
 
     @staticmethod
     def _all(tasks: list[Task[T]]) -> list[T]:
-        engine.finish(*tasks)
+        runner.finish(*tasks)
         return [task.result() for task in tasks]
 
     def restore(self, path: str | Path) -> Stream:

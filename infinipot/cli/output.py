@@ -70,7 +70,7 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{shown}" if hours else f"{minutes}:{shown}"
 
 
-def load_quietly(model: str, verbose: bool = False, **options: Any) -> Model:
+def load_quietly(model: str, *, verbose: bool = False, **options: Any) -> Model:
     """Loads a model without the messages of the libraries below, unless they are asked for."""
     import transformers
     from huggingface_hub.utils import logging as hub_logging

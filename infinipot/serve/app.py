@@ -26,7 +26,7 @@ from infinipot.serve.streams import router as streams
 from infinipot.serve.vss import router as vss
 
 # VSS's paths look like streams of this server's own: they come first.
-_ROUTERS = (health.router, vss.router, streams.router, chat.router, realtime.router, omni.router)
+ROUTERS = (health.router, vss.router, streams.router, chat.router, realtime.router, omni.router)
 
 
 def create_app(settings: Settings, model: Model) -> FastAPI:
@@ -52,7 +52,7 @@ def create_app(settings: Settings, model: Model) -> FastAPI:
         responses={"4XX": {"description": "An error in OpenAI's form"}},
     )
     app.state.server = server
-    for router in _ROUTERS:
+    for router in ROUTERS:
         app.include_router(router)
     for kind in (ApiError, infinipot.InfinipotError, RequestValidationError, HTTPException, RecursionError):
         app.add_exception_handler(kind, _told)

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import logging
+import socket
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -37,6 +38,7 @@ def serve(settings: Settings, load: Callable[[], Model]) -> None:
     sys.setswitchinterval(_SWITCH)
     if settings.snapshots is not None:
         _require_folder(settings)
+    _require_port(settings)
     Keys.read(settings.api_keys)
     app = create_app(settings, load())
     gc.freeze()  # a model's many objects need not be looked at again
@@ -83,6 +85,18 @@ def _require_folder(settings: Settings) -> None:
         settings.snapshots.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
         raise InfinipotError(f"{settings.snapshots} cannot be written ({error.strerror})") from None
+
+
+def _require_port(settings: Settings) -> None:
+    """A port that is taken is told before a model is loaded."""
+    try:
+        family = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0][0]
+        with socket.socket(family) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((settings.host, settings.port))
+    except OSError as error:
+        why = f"port {settings.port} of {settings.host} cannot be had ({error.strerror or error})"
+        raise InfinipotError(why) from None
 
 
 def _warn(settings: Settings) -> None:

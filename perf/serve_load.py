@@ -195,6 +195,26 @@ def packed(streams: int = 8, seconds: float = 60.0) -> tuple[float, float]:
     return rates[0], rates[1]
 
 
+def asked_of_a_fork(questions: int = 40) -> str:
+    """What a stream's frames wait for while it answers, beside what asking a fork of it would take."""
+    model = infinipot.load("embedded", device="cpu")
+    answers, forks = [], []
+    with model.stream(MEMORY) as stream:
+        for frame in Clip(1000, 60.0):
+            stream.watch(frame)
+        size = stream.stats().bytes
+        for number in range(questions):
+            start = time.perf_counter()
+            stream.ask(QUESTIONS[number % len(QUESTIONS)], temperature=8.0, top_k=50, seed=number)  # long ones
+            answers.append(time.perf_counter() - start)
+            start = time.perf_counter()
+            stream.fork().close()
+            forks.append(time.perf_counter() - start)
+    typical, longest, fork = 1e3 * statistics.median(answers), 1e3 * max(answers), 1e3 * statistics.median(forks)
+    waits = f"a stream's frames wait for its answer: {typical:.0f} ms, {longest:.0f} at the most"
+    return f"{waits}; a fork takes {fork:.1f} ms and {size / 2**20:.1f} MiB again"
+
+
 def share(values: list[float], part: float) -> float:
     return sorted(values)[min(int(part * len(values)), len(values) - 1)]
 
@@ -229,6 +249,7 @@ def main() -> int:
     print(f"last tenth against the second: {peaks[-1] / peaks[1]:.4f}")
     errors = wrong(seen, given)
     print(f"answers unlike the library's: {errors} of {len(seen.answers)}")
+    print(asked_of_a_fork())
     together, single = packed()
     print(
         f"eight streams: {together:.0f} frames a second packed, {single:.0f} one by one: {together / single:.2f} times"

@@ -21,6 +21,7 @@ from infinipot.serve.settings import Settings
 
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _SWITCH = 0.001  # seconds until the model's thread lets others run: requests are short
+_KEEP_ALIVE = 75  # seconds of an idle connection, as nginx has it: a short time meets clients that are about to use it
 _MESSAGE = 1 << 16  # bytes of a header
 
 
@@ -60,6 +61,7 @@ def config(app: FastAPI, settings: Settings) -> uvicorn.Config:
         ws="websockets-sansio",
         ws_max_size=2 * int(settings.limits.frame_bytes),
         h11_max_incomplete_event_size=_MESSAGE,
+        timeout_keep_alive=_KEEP_ALIVE,
         timeout_graceful_shutdown=int(settings.limits.drain_seconds) or 1,
         access_log=False,
         log_config=None,

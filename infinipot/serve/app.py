@@ -26,7 +26,7 @@ from infinipot.serve.streams import router as streams
 from infinipot.serve.vss import router as vss
 
 # VSS's paths look like streams of this server's own: they come first.
-_ROUTERS = (health.router, vss.router, streams.router, chat.router, realtime.router, omni.router)
+ROUTERS = (health.router, vss.router, streams.router, chat.router, realtime.router, omni.router)
 
 
 def create_app(settings: Settings, model: Model) -> FastAPI:
@@ -52,7 +52,7 @@ def create_app(settings: Settings, model: Model) -> FastAPI:
         responses={"4XX": {"description": "An error in OpenAI's form"}},
     )
     app.state.server = server
-    for router in _ROUTERS:
+    for router in ROUTERS:
         app.include_router(router)
     for kind in (ApiError, infinipot.InfinipotError, RequestValidationError, HTTPException, RecursionError):
         app.add_exception_handler(kind, _told)
@@ -85,6 +85,8 @@ def _problem(error: Exception) -> ApiError:
         field = ".".join(place) or None
         message = str(first["msg"]).removeprefix("Value error, ")
         return ApiError(400, f"{field}: {message}" if field else message, "invalid_request", param=field)
+    if isinstance(error, HTTPException) and isinstance(error.__cause__, ApiError):
+        return error.__cause__  # of the body, while it was read
     if isinstance(error, HTTPException):
         return ApiError(error.status_code, str(error.detail), None, headers=dict(error.headers or {}))
     if isinstance(error, RecursionError):

@@ -25,12 +25,14 @@ from infinipot.errors import (
 
 if TYPE_CHECKING:
     from infinipot import audio as audio
+    from infinipot import camera as camera
     from infinipot import embedded as embedded
     from infinipot import memory as memory
     from infinipot import models as models
     from infinipot import policies as policies
     from infinipot import video as video
     from infinipot.audio import Sound, open_audio
+    from infinipot.camera import Camera, open_camera
     from infinipot.engine.decoding import Sampling
     from infinipot.model import Model, load
     from infinipot.stats import Stats
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
+    "Camera": "infinipot.camera",
     "Frame": "infinipot.video",
     "Model": "infinipot.model",
     "Sampling": "infinipot.engine.decoding",
@@ -48,13 +51,15 @@ _HOME = {
     "Stream": "infinipot.stream",
     "load": "infinipot.model",
     "open_audio": "infinipot.audio",
+    "open_camera": "infinipot.camera",
     "open_video": "infinipot.video",
 }
-_PARTS = ("audio", "embedded", "memory", "models", "policies", "video")
+_PARTS = ("audio", "camera", "embedded", "memory", "models", "policies", "video")
 
 __all__ = [
     "AudioError",
     "BenchmarkError",
+    "Camera",
     "CapError",
     "Frame",
     "FrameError",
@@ -74,6 +79,7 @@ __all__ = [
     "VideoError",
     "load",
     "open_audio",
+    "open_camera",
     "open_video",
 ]
 

@@ -19,12 +19,13 @@ from infinipot.engine import asking, runner, watching
 from infinipot.engine.asking import Question
 from infinipot.engine.decoding import Sampling
 from infinipot.engine.layout import close_gaps
-from infinipot.engine.limits import answer_limit
+from infinipot.engine.limits import answer_limit, require_probes
 from infinipot.engine.pending import Pending
 from infinipot.engine.setup import Setup, block_patches, reserving
 from infinipot.engine.state import StreamState
 from infinipot.engine.task import Task, Work
 from infinipot.errors import InfinipotError
+from infinipot.memory import Contents
 from infinipot.models import Family
 from infinipot.policies.base import Policy
 from infinipot.snapshot import Snapshot
@@ -60,6 +61,7 @@ class Stream:
         self._setup = setup = Setup.of(family, policy, self.config)
         pending = Pending(family.gather(setup.pixels))
         block_patches(setup, pending.partial.steps, pending.partial.unit)
+        require_probes(setup)
         self._open(setup, StreamState(setup.allocate(), pending))
 
     def _open(self, setup: Setup, state: StreamState) -> None:
@@ -198,6 +200,11 @@ class Stream:
         """What is held, and what it cost so far."""
         self._require_open()
         return self._state.stats(self._setup.family.modality)
+
+    def contents(self) -> Contents:
+        """Which patches and cells of the video are held: see `Contents`. Frames that wait for their block are not."""
+        with self._alone(_frames):
+            return Contents.of(self._state.memory)
 
     @torch.inference_mode()
     def fork(self) -> Self:

@@ -12,7 +12,7 @@ from rich.table import Table
 
 import infinipot
 from infinipot import shipped
-from infinipot.cli.output import Meter, clock, load_quietly, print_json
+from infinipot.cli.output import Meter, check_picture, clock, load_quietly, print_json
 from infinipot.embedded.facts import BACKGROUNDS, HELD_OUT_SEEDS
 from infinipot.versions import versions
 
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from infinipot.embedded.world import Clip
     from infinipot.policies import Policy
 
-_FORMATS = (".png", ".svg", ".pdf")
 _DEFAULT_MINUTES = 60.0
 
 
@@ -71,8 +70,7 @@ def demo(
     is asked what it saw, at several moments; a full cache would need many times the memory. Everything printed is
     measured in the run.
     """
-    if plot.suffix not in _FORMATS or not plot.parent.is_dir():
-        raise click.UsageError(f"--plot {plot}: give a file that ends in {', '.join(_FORMATS)}, in an existing folder")
+    check_picture("--plot", plot)
     from infinipot.embedded import demo as embedded
 
     compared = _policies(policy, compare)

@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from infinipot import Model, Stats, Stream
 
 STDERR = Console(stderr=True)
+_PICTURES = (".png", ".svg", ".pdf")
 _PLAIN_SECONDS = 10.0  # between two lines of progress where there is no terminal to redraw
 
 
@@ -86,6 +88,14 @@ def load_quietly(model: str, *, verbose: bool = False, **options: Any) -> Model:
     return infinipot.load(model, **options)
 
 
+def check_picture(option: str, path: Path) -> None:
+    """Raises a usage error for a picture that could not be written in the end."""
+    if path.suffix not in _PICTURES or not path.parent.is_dir():
+        raise click.UsageError(
+            f"{option} {path}: give a file that ends in {', '.join(_PICTURES)}, in an existing folder"
+        )
+
+
 def taking(stream: Stream) -> Callable[[Any], None]:
     """How a stream takes in what it is of: frames, or pieces of sound."""
     return stream.listen if stream.stats().modality == "audio" else stream.watch
@@ -110,6 +120,7 @@ class Asker:
         max_new_tokens, remember, sampling: see `Stream.ask`.
         as_json: one JSON object per answer, rather than text as it comes.
         repeat_question: whether the text repeats the question, which nobody typed.
+        on_frame: called with what the stream has just taken in.
     """
 
     stream: Stream
@@ -118,6 +129,7 @@ class Asker:
     as_json: bool = False
     repeat_question: bool = True
     sampling: Mapping[str, Any] = field(default_factory=dict)
+    on_frame: Callable[[Any], None] = lambda _: None
 
     def ask(self, question: str) -> None:
         """Asks now, and prints the answer to stdout."""

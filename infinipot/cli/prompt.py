@@ -7,16 +7,17 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import click
 
+import infinipot
 from infinipot import InfinipotError
 from infinipot.cli.output import Asker, clock, note, status, taking
 from infinipot.cli.pace import at_own_pace
 
 if TYPE_CHECKING:
-    from infinipot import Frame, Sound, Stream
+    from infinipot import Camera, Frame, Sound, Stream
     from infinipot.audio import Audio
     from infinipot.video import Video
 
@@ -37,16 +38,25 @@ class Watcher:
         video: what is watched, or heard.
         paced: at the video's own pace, rather than as fast as it can.
         on_end: called with a line of text when the video is over, or watching failed.
+        on_frame: called with what the stream has just taken in.
 
     Attributes:
         failure: what ended the watching before the video was over.
     """
 
-    def __init__(self, stream: Stream, video: Video | Audio, paced: bool, on_end: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        stream: Stream,
+        video: Video | Audio | Camera,
+        paced: bool,
+        on_end: Callable[[str], None],
+        on_frame: Callable[[Any], None] = lambda _: None,
+    ) -> None:
         self.failure: Exception | None = None
         self._stream, self._video, self._on_end = stream, video, on_end
-        self._take = taking(stream)
+        self._take, self._on_frame = taking(stream), on_frame
         self._stop, self._begun = threading.Event(), threading.Event()
+        paced = paced and not isinstance(video, infinipot.Camera)  # which comes when it comes
         self._frames: Iterable[Frame | Sound] = at_own_pace(video, self._stop.wait) if paced else video
         # Who wants the stream first takes `_next`, so that a watcher without a pause cannot starve a question.
         self._next, self._free = threading.Lock(), threading.Lock()
@@ -66,6 +76,8 @@ class Watcher:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stop.set()
+        if isinstance(self._video, infinipot.Camera):
+            self._video.close()  # one that is gone would be waited for
         self._thread.join()
 
     @contextmanager
@@ -85,6 +97,7 @@ class Watcher:
                     return
                 with self.paused():
                     self._take(frame)
+                    self._on_frame(frame)
                 self._begun.set()
             with self.paused():
                 stats = self._stream.stats()
@@ -98,7 +111,7 @@ class Watcher:
             self._begun.set()
 
 
-def converse(video: Video | Audio, asker: Asker, paced: bool) -> None:
+def converse(video: Video | Audio | Camera, asker: Asker, paced: bool) -> None:
     """Answers what is typed, or piped in, until the input ends.
 
     Raises:
@@ -106,7 +119,7 @@ def converse(video: Video | Audio, asker: Asker, paced: bool) -> None:
         KeyboardInterrupt: Ctrl-C outside of an answer.
     """
     interactive = _interactive()
-    with Watcher(asker.stream, video, paced, _announce if interactive else note) as watcher:
+    with Watcher(asker.stream, video, paced, _announce if interactive else note, asker.on_frame) as watcher:
         if watcher.failure is None:
             if interactive:
                 note(f"watching {video.name}; type a question, or {_HELP}", "dim")

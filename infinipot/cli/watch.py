@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from contextlib import ExitStack
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,15 +13,16 @@ import click
 
 import infinipot
 from infinipot.cli.options import options_of, pixel_options, pixels_of, policy_option, together
-from infinipot.cli.output import Asker, Meter, clock, load_quietly, note, print_json
+from infinipot.cli.output import Asker, Meter, check_picture, clock, load_quietly, note, print_json
 from infinipot.cli.pace import at_own_pace
 from infinipot.cli.prompt import converse
 from infinipot.config import LoadConfig, StreamConfig
 from infinipot.versions import versions
 
 if TYPE_CHECKING:
-    from infinipot import Model, Stats, Stream
+    from infinipot import Camera, Frame, Model, Sound, Stats, Stream
     from infinipot.audio import Audio
+    from infinipot.cli.sketch import Sketch
     from infinipot.playing import Moment
     from infinipot.video import Video
 
@@ -57,6 +59,21 @@ class _Question:
 @together(*options_of(StreamConfig, "fps"))
 @click.option("--start", type=float, default=0.0, metavar="SECONDS", help="Where in the video to begin.")
 @click.option("--end", type=float, metavar="SECONDS", help="Where in the video to stop.")
+@click.option("--transport", type=click.Choice(["tcp", "udp"]), default="tcp", show_default=True, help="Of RTSP.")
+@click.option(
+    "--no-frame-timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    default=20.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="A camera that gives no picture for so long is tried again.",
+)
+@click.option(
+    "--picture",
+    type=click.Path(dir_okay=False, writable=True, path_type=Path),
+    metavar="FILE",
+    help="Draw what the memory holds at the end: .png, .svg or .pdf.",
+)
 @click.option("--max-new-tokens", type=int, metavar="N", help="The longest answer.")
 @click.option("--temperature", type=float, metavar="T", help="Draws tokens above 0.  [default: the model's own]")
 @click.option("--top-p", type=float, metavar="SHARE", help="Draws among the likeliest tokens of this probability.")
@@ -82,6 +99,7 @@ def watch(
     at: tuple[tuple[float, str], ...],
     start: float,
     end: float | None,
+    picture: Path | None,
     max_new_tokens: int | None,
     remember: bool,
     min_pixels: int | None,
@@ -106,47 +124,87 @@ def watch(
         if question.at < start:
             raise click.UsageError(f"--at {question.at:g} lies before --start {start:g}")
     pixels = pixels_of(min_pixels, max_pixels)
+    if picture is not None:
+        check_picture("--picture", picture)
+        if settings["modality"] == "audio":
+            raise click.UsageError("--picture: sound has no frames to draw")
     if settings["tp_plan"] and not questions:
         raise click.UsageError("--tp-plan leaves no prompt to type at, with several processes: give --ask or --at")
     settings["policy"] = infinipot.policies.make(settings["policy"])
     sampling = {name: settings[name] for name in _SAMPLING}
     infinipot.Sampling(**sampling)  # says what is out of range
     # What is quick to check comes before what takes long: the policy, the video, then the model.
-    with _open(file, settings["modality"], settings["fps"], start, end) as video:
+    with ExitStack() as opened:
+        video = _open(file, questions, start, end, settings)
+        opened.callback(video.close)
         if settings["tp_plan"] and video.duration is None:
             raise click.UsageError(f"--tp-plan: each process reads {video.name} itself: give a file, not a live source")
         loading = {each.name: settings[each.name] for each in fields(LoadConfig) if each.name != "model"}
         loaded = load_quietly(model, verbose=settings["verbose"], **loading)
+        if isinstance(video, infinipot.Camera):  # which is there, but whose time begins when it is watched
+            video.close()
+            video = _open(file, questions, start, end, settings)
+            opened.callback(video.close)
         streaming = {each.name: settings[each.name] for each in fields(StreamConfig) if each.name != "pixels"}
         streaming |= {name: settings[name] for name in ("policy", "modality")}
         with loaded.stream(pixels=pixels, **streaming) as stream:
             asker = Asker(stream, max_new_tokens, remember, as_json, bool(questions), sampling)
+            sketch = _sketch(asker, picture)
             for question in questions:  # one that cannot be asked is an error now, not after hours
                 asker.check(question.text)
             if questions:
                 _watch_and_ask(video, questions, asker, progress, paced=bool(realtime))
             else:
                 converse(video, asker, paced=realtime is not False)
+            if sketch is not None:
+                sketch.draw()
             if as_json:
                 _print_summary(loaded, stream, video, file)
 
 
-def _open(file: str, modality: str, fps: float, start: float, end: float | None) -> Video | Audio:
-    if modality == "audio":
+def _open(
+    file: str, questions: list[_Question], start: float, end: float | None, settings: dict[str, Any]
+) -> Video | Audio | Camera:
+    if settings["modality"] == "audio":
         return infinipot.open_audio(file, start=start, end=end)
-    return infinipot.open_video(file, fps=fps, start=start, end=end)
+    if not infinipot.camera.is_camera(file):
+        return infinipot.open_video(file, fps=settings["fps"], start=start, end=end)
+    if start:
+        raise click.UsageError("--start: a camera begins now")
+    if end is None and questions and (end := max(question.at for question in questions)) == math.inf:
+        raise click.UsageError("a camera does not end: give --end, ask --at a time, or give no question for a prompt")
+    options = {name: settings[name] for name in ("fps", "transport", "no_frame_timeout")}
+    camera = infinipot.open_camera(file, **options)
+    camera.end = math.inf if end is None else end
+    return camera
+
+
+def _sketch(asker: Asker, picture: Path | None) -> Sketch | None:
+    """Notes what a picture needs of what the stream is given from now on."""
+    if picture is None:
+        return None
+    from infinipot.cli.sketch import Sketch
+
+    sketch = Sketch(asker.stream, picture)
+    asker.on_frame = sketch.note
+    return sketch
 
 
 def _watch_and_ask(
-    video: Video | Audio, questions: list[_Question], asker: Asker, progress: bool | None, paced: bool
+    video: Video | Audio | Camera, questions: list[_Question], asker: Asker, progress: bool | None, paced: bool
 ) -> None:
     """Watches to the end and asks each question at its time."""
     from infinipot.playing import play
 
     stream, ordered = asker.stream, deque(sorted(questions, key=lambda question: question.at))
     frames, moments = at_own_pace(video) if paced else video, [question.at for question in ordered]
+
+    def note_frame(given: Frame | Sound) -> None:
+        asker.on_frame(given)
+        meter.update(stream.stats())
+
     with Meter(video.duration, progress) as meter:
-        for moment in play(frames, [stream], moments, lambda _: meter.update(stream.stats())):
+        for moment in play(frames, [stream], moments, note_frame):
             with meter.hidden():
                 _say_where(moment, stream.stats())
                 asker.ask(ordered.popleft().text)
@@ -159,7 +217,7 @@ def _say_where(moment: Moment, stats: Stats) -> None:
         note(f"note: the {ended} at {clock(stats.time)}; asked there, not at {clock(moment.time)}")
 
 
-def _print_summary(model: Model, stream: Stream, video: Video | Audio, file: str) -> None:
+def _print_summary(model: Model, stream: Stream, video: Video | Audio | Camera, file: str) -> None:
     print_json(
         {
             "type": "summary",
@@ -168,6 +226,7 @@ def _print_summary(model: Model, stream: Stream, video: Video | Audio, file: str
             "model": model.name,
             "policy": stream.policy.spec,
             "versions": versions(),
+            **({"gaps": [gap.as_dict() for gap in video.gaps]} if isinstance(video, infinipot.Camera) else {}),
             **stream.stats().as_dict(),
         }
     )

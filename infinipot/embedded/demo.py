@@ -10,13 +10,12 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
+from infinipot import picture
 from infinipot.audio import Sound
 from infinipot.embedded.world import KINDS, Clip, Question
-from infinipot.errors import InfinipotError
 from infinipot.model import Model
+from infinipot.picture import History
 from infinipot.playing import play
 from infinipot.policies import Policy
 from infinipot.stats import Stats
@@ -24,7 +23,6 @@ from infinipot.video import Frame
 
 FPS = 2.0
 EVENTS = 6  # as many as can all differ in colour and in shape
-_FULL, _HELD, _CAP = "0.35", "tab:blue", "tab:red"  # colours
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,50 +133,11 @@ def plot(demo: Demo, path: Path) -> None:
     Raises:
         InfinipotError: the file cannot be written.
     """
-    minutes = np.array([time for time, _, _ in demo.history]) / 60
-    held = np.array([tokens[0] for _, tokens, _ in demo.history])
-    full = np.array([tokens for _, _, tokens in demo.history])
-    cap = demo.stats[0].cap
-    figure = Figure(figsize=(9, 6), dpi=150, layout="constrained")
-    figure.suptitle(f"{demo.policies[0]}: {minutes[-1]:.0f} minutes of video in {cap} tokens of memory")
-    above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
-
-    above.plot(minutes, full, color=_FULL, linewidth=2)
-    above.plot(minutes, held, color=_HELD, linewidth=2)
-    _label(above, minutes[-1], full[-1], f"full cache\n{full[-1]:,}", _FULL)
-    _label(above, minutes[-1], held[-1], f"held\n{held[-1]:,}", _HELD)
-
-    below.plot(minutes, held, color=_HELD, linewidth=1)
-    below.axhline(cap, color=_CAP, linestyle="--")
-    _label(below, minutes[-1], cap, f"cap\n{cap:,}", _CAP)
-    _label(below, minutes[-1], held[-1], f"held\n{held[-1]:,}", _HELD)
-    asked = sorted({reply.time / 60 for reply in demo.replies})
-    below.plot(asked, [0] * len(asked), "^", color=_FULL, clip_on=False, label="questions asked")
-    below.legend(loc="lower left", bbox_to_anchor=(0, 0.05), frameon=False)
-
-    room = "room for the next block, a question and its answer"
-    below.text(minutes[-1] / 2, (cap + held[-1]) / 2, room, ha="center", va="center", color=_FULL)
-
-    below.set(
-        xlabel="video time (minutes)",
-        xlim=(0, minutes[-1] + minutes[1]),
-        ylim=(0, 1.15 * cap),
-        ylabel="tokens, enlarged",
-    )
-    above.set(ylim=(0, None), ylabel="tokens per layer and KV head")
-    for axes in (above, below):
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.yaxis.set_major_formatter("{x:,.0f}")
-        axes.grid(axis="y", color="0.9")
-    try:
-        figure.savefig(path)
-    except (OSError, ValueError) as error:
-        raise InfinipotError(f"{path}: the picture cannot be written: {error}") from error
-
-
-def _label(axes: Axes, x: float, y: float, text: str, colour: str) -> None:
-    """Writes beside the end of a line."""
-    axes.annotate(text, (x, y), (8, 0), textcoords="offset points", va="center", color=colour, annotation_clip=False)
+    history = History()
+    for time, held, full in demo.history:
+        history.add(time, held[0], full)
+    asked = sorted({reply.time for reply in demo.replies})
+    picture.draw_history(history, demo.stats[0].cap, path, demo.policies[0], asked)
 
 
 def _score(kind: str, replies: Sequence[Reply]) -> Score:

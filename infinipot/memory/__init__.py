@@ -1,5 +1,6 @@
 """The bounded key/value memory: storage, coordinates, positions."""
 
+from infinipot.memory.contents import Contents, HeldPatch
 from infinipot.memory.draft import Draft
 from infinipot.memory.held import Held
 from infinipot.memory.memory import Memory, stored_columns
@@ -11,9 +12,11 @@ from infinipot.memory.storage import LayerShape, StateShape, allocated_bytes
 
 __all__ = [
     "ALONE",
+    "Contents",
     "Cursor",
     "Draft",
     "Held",
+    "HeldPatch",
     "LayerShape",
     "Memory",
     "PositionRule",

@@ -68,9 +68,18 @@ class Converter:
     def __init__(self) -> None:
         self._reformatter = VideoReformatter()
 
-    def rgb(self, picture: av.VideoFrame) -> np.ndarray:
-        """Returns the pixels `[height, width, 3]` uint8 of a picture as it is stored."""
-        return self._reformatter.reformat(picture, format="rgb24", **_colours(picture)).to_ndarray()
+    def rgb(self, picture: av.VideoFrame, most: int | None = None) -> np.ndarray:
+        """Returns the pixels `[height, width, 3]` uint8 of a picture as it is stored.
+
+        Args:
+            picture: as it was decoded.
+            most: pixels at most: a larger picture is made smaller, its proportions as they are.
+        """
+        size = {}
+        if most is not None and picture.width * picture.height > most:
+            share = (most / (picture.width * picture.height)) ** 0.5
+            size = {"width": max(1, int(picture.width * share)), "height": max(1, int(picture.height * share))}
+        return self._reformatter.reformat(picture, format="rgb24", **size, **_colours(picture)).to_ndarray()
 
 
 def _colours(picture: av.VideoFrame) -> dict[str, int]:

@@ -1,0 +1,246 @@
+"""The public way in: `open_camera`, and the camera as whoever looks at it sees it."""
+
+import math
+import os
+import threading
+from collections.abc import Callable, Hashable, Iterator
+from datetime import datetime
+from functools import partial
+from numbers import Real
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from infinipot.camera.address import Transport, find_camera, is_demo
+from infinipot.camera.feed import Feed, Pictures
+from infinipot.camera.health import Clock, Gap, Health
+from infinipot.camera.process import DecoderProcess, Waits
+from infinipot.errors import VideoError
+from infinipot.video.frame import Frame
+
+if TYPE_CHECKING:
+    from infinipot.camera.demo import World
+
+_PIXELS = 1920 * 1088  # of a picture that is kept
+
+_feeds: dict[Hashable, Feed] = {}
+_feeds_lock = threading.Lock()
+
+
+class Camera(Iterator[Frame]):
+    """The newest pictures of a camera, from now on.
+
+    Iterating waits for the next one, and never ends but for a file that does, or `close`: a camera that is gone is
+    tried again. Whoever is slow gets the newest picture next and misses those before it (see `dropped`). A frame's time
+    counts from when the camera was opened, by a clock that nobody can set; `wall` says what time of the day it was.
+
+    Attributes:
+        name: its address, without its credentials.
+        fps: frames a second at most, or None for all.
+        end: its seconds before which it stops, or infinity.
+        dropped: pictures at this rate that came and were not asked for before the next one.
+        world: what a demo camera shows, or None.
+        duration, incomplete: None and False, as of a video that does not end.
+    """
+
+    duration = None
+    incomplete = False
+
+    def __init__(
+        self, feed: Feed, fps: float | None, world: "World | None", release: Callable[["Camera"], None]
+    ) -> None:
+        self.name, self.fps, self.world, self.dropped = feed.name, fps, world, 0
+        self.end = math.inf
+        self._feed, self._release = feed, release
+        self._due = -math.inf
+        self._frame: Frame | None = None
+        self._over = self._closed = False
+        self._changed = threading.Condition()
+        self.on_gap: Callable[[Gap], object] | None = None
+        """Called, by another thread, when a time without pictures begins and when it is over."""
+        feed.join(self, fps)
+
+    @property
+    def newest(self) -> Frame | None:
+        """The newest picture, whoever took it, or None before the first."""
+        return self._feed.newest
+
+    @property
+    def gaps(self) -> tuple[Gap, ...]:
+        """The newest times without a picture, oldest first; one that lasts has no end."""
+        return self._feed.health().gaps
+
+    def health(self) -> Health:
+        """How it does."""
+        return self._feed.health()
+
+    def now(self) -> float:
+        """The present in the camera's seconds."""
+        return self._feed.clock.now()
+
+    def wall(self, seconds: float) -> datetime:
+        """What time of the day a time of a frame was."""
+        return self._feed.clock.wall(seconds)
+
+    def next(self, timeout: float | None = None) -> Frame | None:
+        """Waits for the next picture, for so many seconds at most; None where none came.
+
+        Raises:
+            StopIteration: a file is over, or the camera was closed.
+        """
+        left = (self.end - self.now()) / self._feed.clock.speed
+        limit = left if timeout is None else min(timeout, left)
+        with self._changed:
+            self._changed.wait_for(lambda: self._frame is not None or self._over, min(limit, threading.TIMEOUT_MAX))
+            frame, self._frame = self._frame, None
+        if (frame is None and (self._over or self.now() >= self.end)) or (frame is not None and frame.time >= self.end):
+            raise StopIteration
+        return frame
+
+    def __next__(self) -> Frame:
+        while (frame := self.next()) is None:  # a clock may be a little early
+            pass
+        return frame
+
+    def close(self) -> None:
+        """Looks away; the last to do so ends the connection. May be called twice, and from any thread."""
+        with self._changed:
+            closed, self._closed = self._closed, True
+        if not closed:
+            self._release(self)
+        self.finish()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Camera {self.name}, {self._feed.health().state}>"
+
+    # What the feed calls, from its own thread
+
+    def offer(self, frame: Frame) -> None:
+        """Takes a picture that is due: the one before it that nobody asked for is dropped."""
+        if self.fps is not None:
+            if frame.time < self._due - 1e-6:
+                return
+            self._due = max(self._due + 1 / self.fps, frame.time)
+        with self._changed:
+            self.dropped += self._frame is not None
+            self._frame = frame
+            self._changed.notify_all()
+
+    def notice(self, gap: Gap) -> None:
+        """Passes on that a time without pictures begins, or is over."""
+        if self.on_gap is not None:
+            self.on_gap(gap)
+
+    def finish(self) -> None:
+        """Nothing more comes."""
+        with self._changed:
+            self._over = True
+            self._changed.notify_all()
+
+
+def open_camera(
+    address: str | os.PathLike[str],
+    fps: float | None = 2.0,
+    *,
+    transport: Transport = "tcp",
+    open_timeout: float = 10.0,
+    no_frame_timeout: float = 20.0,
+    frozen_after: float | None = 60.0,
+    pixels: int = _PIXELS,
+    loop: bool = False,
+    wait: bool = True,
+) -> Camera:
+    """Opens a camera and returns its newest pictures as they come.
+
+    Who opens the same address with the same options again shares the connection, its time and its decoder, which runs
+    in a process of its own: one that hangs is ended and replaced. A camera that stops, fails or freezes is tried again
+    without end, after pauses that grow to a minute.
+
+    Args:
+        address: `rtsp://user:password@host/path`; `http://` for MJPEG and HLS; `/dev/video0` or `webcam://0` for a
+            camera of this machine; a file, played at its own pace as if it happened now; or `demo://still`,
+            `demo://moving` or `demo://cuts` for the synthetic world, with `?seed=`, `minutes=`, `events=`, `speed=`.
+        fps: frames a second at most, or None for all that come.
+        transport: what carries RTSP: "tcp", or "udp".
+        open_timeout: seconds in which it has to answer.
+        no_frame_timeout: seconds without a picture after which it is tried again.
+        frozen_after: seconds of the very same picture after which it is, too; None for what may stand still, such as a
+            screen. Files and demo cameras may.
+        pixels: of a picture at most; larger ones are made smaller.
+        loop: whether a file begins again at its end.
+        wait: returns with the first picture, or raises why there is none; else returns at once and goes on trying.
+
+    Raises:
+        VideoError: the address or an option cannot be, or no picture came (with `wait`).
+    """
+    location = os.fspath(address)
+    fps = None if fps is None else _above_zero("fps", fps)
+    waits = Waits(_above_zero("open_timeout", open_timeout), _above_zero("no_frame_timeout", no_frame_timeout))
+    frozen_after = None if frozen_after is None else _above_zero("frozen_after", frozen_after)
+    pixels = int(_above_zero("pixels", pixels))
+    world = _world(location)
+    key = (location, transport, waits, frozen_after, pixels, loop, world and object())
+
+    def make() -> Feed:
+        if world is not None:
+            return _demo_feed(location, world)
+        place = find_camera(location, transport, waits.silence)
+        connect: Callable[[float | None], Pictures] = partial(DecoderProcess, place, waits, pixels=pixels, loop=loop)
+        return Feed(place.name, connect, Clock(), None if place.file else frozen_after)
+
+    camera = _view(key, fps, world, make)
+    if wait:
+        health = camera._feed.wait(None)
+        if health.connections == 0 and health.state in ("gone", "over"):
+            camera.close()
+            raise VideoError(f"{camera.name} cannot be watched ({health.trouble or 'it holds no pictures'})")
+    return camera
+
+
+def _world(location: str) -> "World | None":
+    """What a demo camera shows; None for any other."""
+    if not is_demo(location):
+        return None
+    from infinipot.camera.demo import World  # draws: needs what no other camera does
+
+    return World.of(location)
+
+
+def _demo_feed(location: str, world: "World") -> Feed:
+    from infinipot.camera.demo import DemoSource
+
+    clock = Clock(world.speed)
+    return Feed(location, lambda fps: DemoSource(world, clock.begun), clock, None)
+
+
+def _view(key: Hashable, fps: float | None, world: "World | None", make: Callable[[], Feed]) -> Camera:
+    """Returns somebody who looks at a feed, which is made unless it is there."""
+
+    def release(camera: Camera) -> None:
+        with _feeds_lock:
+            last = feed.leave(camera)
+            if last:
+                del _feeds[key]
+        if last:
+            feed.close()
+
+    with _feeds_lock:
+        feed = _feeds.get(key) or make()
+        camera = Camera(feed, fps, world, release)
+        if key not in _feeds:
+            _feeds[key] = feed
+            feed.start()
+    return camera
+
+
+def _above_zero(name: str, value: object) -> float:
+    if not isinstance(value, Real) or not math.isfinite(value) or value <= 0:
+        raise VideoError(f"{name} is a finite number above 0, not {value!r}")
+    return float(value)

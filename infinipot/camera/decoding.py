@@ -1,0 +1,185 @@
+"""The process that decodes one camera: `python -m infinipot.camera.decoding`, started by `infinipot.camera.process`.
+
+FFmpeg may hang where no time-out of its own reaches: in a decoder, in a name's look-up, in a driver. Only the end of
+its process ends that. So it has one, which imports no tensor library.
+
+In: a line of JSON, which says what to open and how; more lines change the rate. The end of the input ends the process.
+Out: messages, each a header (see `HEADER`) and as many bytes as it says.
+"""
+
+import json
+import os
+import struct
+import sys
+import threading
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, BinaryIO
+
+import av
+import numpy as np
+from av.container import InputContainer
+from av.video.stream import VideoStream
+
+from infinipot.video.container import why
+from infinipot.video.pixels import Converter, Orientation, orientation_of
+
+HEADER = struct.Struct("<BIIdI")
+"""Kind of the message, height and width, the instant it was made (`time.monotonic`), and bytes behind it."""
+
+OPENED, PICTURE, ENDED, FAILED = range(4)
+"""Kinds of messages. Behind a picture stand its pixels, row by row in RGB, behind an end whether it was meant to come,
+behind a failure the reason."""
+
+_LATE = 2.0  # seconds by which a file or playlist may be behind its pace before it goes on from where it is
+
+
+@dataclass
+class Settings:
+    """What to open, and how. See `infinipot.camera.address.Place`.
+
+    Attributes:
+        timeouts: seconds to open, and to wait for data.
+        fps: pictures a second that are sent at most; None for all.
+        pixels: of a picture that is sent at most.
+        paced: whether it is played at its own pace.
+        loop: whether it begins again at its end.
+    """
+
+    target: str
+    format: str | None
+    options: dict[str, str]
+    timeouts: list[float]
+    fps: float | None
+    pixels: int
+    paced: bool
+    loop: bool
+    due: float = field(default=0.0, init=False)
+
+    def takes(self, now: float) -> bool:
+        """Whether a picture that comes now is one to send."""
+        if self.fps is None:
+            return True
+        if now < self.due:
+            return False
+        self.due = max(self.due + 1 / self.fps, now)
+        return True
+
+
+class Pace:
+    """Waits until a picture is due by its time stamp."""
+
+    def __init__(self) -> None:
+        self._offset: float | None = None
+
+    def wait(self, stamp: float | None) -> None:
+        """Returns when it is time; what is late, or whose clock jumped, goes on from here."""
+        now = time.monotonic()
+        if stamp is None:
+            return
+        if self._offset is None or not -_LATE < self._offset + stamp - now < 10 * _LATE:
+            self._offset = now - stamp
+        time.sleep(max(0.0, self._offset + stamp - now))
+
+
+class Sender:
+    """Writes messages to the parent."""
+
+    def __init__(self, out: BinaryIO) -> None:
+        self._out = out
+
+    def send(self, kind: int, body: bytes | memoryview = b"", height: int = 0, width: int = 0) -> None:
+        """Writes one message. Without a parent there is nobody to write for."""
+        try:
+            self._out.write(HEADER.pack(kind, height, width, time.monotonic(), len(body)))
+            self._out.write(body)
+            self._out.flush()
+        except OSError:
+            os._exit(1)
+
+    def picture(self, image: np.ndarray) -> None:
+        self.send(PICTURE, image.data.cast("B"), *image.shape[:2])
+
+
+def decode(settings: Settings, sender: Sender) -> bool:
+    """Sends pictures until the camera ends, and returns whether it was meant to; raises what ends it otherwise."""
+    while True:
+        with _open(settings) as container:
+            stream = container.streams.best("video")
+            if not isinstance(stream, VideoStream) or stream.codec_context is None:
+                raise ValueError("it holds no video that can be decoded")
+            stream.thread_type = "SLICE"  # frame threads hold back as many pictures as there are threads
+            sender.send(OPENED)
+            ends = settings.paced or (container.format.name != "rtsp" and bool(container.duration))
+            paced = ends or container.format.name == "hls"  # a playlist comes several seconds at a time
+            _play(container, stream, settings, sender, Pace() if paced else None)
+        if not (ends and settings.loop):
+            return ends
+
+
+def _open(settings: Settings) -> InputContainer:
+    return av.open(
+        settings.target,
+        format=settings.format,
+        options=settings.options,
+        timeout=(settings.timeouts[0], settings.timeouts[1]),
+        metadata_errors="replace",
+    )
+
+
+def _play(
+    container: InputContainer, stream: VideoStream, settings: Settings, sender: Sender, pace: Pace | None
+) -> None:
+    converter, orientation = Converter(), Orientation()
+    for packet in container.demux(stream):
+        try:
+            pictures = stream.decode(packet)
+        except av.error.EOFError:
+            continue
+        except av.FFmpegError:  # a part of the stream is damaged, such as by a packet that was lost
+            continue
+        for picture in pictures:
+            if picture.is_corrupt:
+                continue
+            if pace is not None:
+                pace.wait(picture.time)
+            orientation = orientation_of(picture) or orientation
+            if settings.takes(time.monotonic()):
+                sender.picture(orientation.upright(converter.rgb(picture, settings.pixels)))
+
+
+def _obey(settings: Settings, lines: BinaryIO) -> None:
+    """Takes in what the parent says from now on, and ends the process when there is no parent any more."""
+    with suppress(Exception):
+        for line in lines:
+            settings.fps = json.loads(line)["fps"]
+            settings.due = 0.0
+    os._exit(0)
+
+
+def main() -> None:
+    """Decodes what the first line of the input says."""
+    av.logging.set_level(None)
+    said: dict[str, Any] = json.loads(sys.stdin.buffer.readline())
+    settings, sender = Settings(**said), Sender(sys.stdout.buffer)
+    threading.Thread(target=_obey, args=(settings, sys.stdin.buffer), daemon=True).start()
+    begun = time.monotonic()
+    try:
+        sender.send(ENDED, b"over" if decode(settings, sender) else b"")
+    except Exception as fault:
+        sender.send(FAILED, _reason(fault, time.monotonic() - begun).encode())
+    os._exit(0)  # the other thread still waits for its next line
+
+
+def _reason(fault: Exception, waited: float) -> str:
+    """Says in a few words what is wrong, without the address, which may hold a password."""
+    if isinstance(fault, av.error.ExitError):
+        return "no answer in time"
+    if isinstance(fault, av.error.HTTPUnauthorizedError):
+        return "user name or password refused"
+    return why(fault)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,128 @@
+"""A camera on the synthetic world, whose truth is known. Drawn here: it cannot hang."""
+
+import threading
+import time
+from dataclasses import dataclass
+from itertools import product
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from infinipot.camera.address import demo_settings
+from infinipot.camera.process import Over, Shot
+from infinipot.embedded.facts import BACKGROUNDS, HELD_OUT_SEEDS, SIZE
+from infinipot.embedded.world import Clip, Question
+from infinipot.errors import VideoError
+
+_DEFAULTS: dict[str, Any] = {
+    "seed": HELD_OUT_SEEDS.start,
+    "minutes": 5.0,
+    "events": 6,
+    "speed": 1.0,
+    "fps": 2.0,
+    "size": SIZE,
+    "cast": "",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """A clip of the synthetic world as a camera sees it. When it is over, its background goes on without shapes.
+
+    Attributes:
+        clip: what is seen.
+        speed: how many of its seconds pass in one.
+    """
+
+    clip: Clip
+    speed: float
+
+    @classmethod
+    def of(cls, location: str) -> "World":
+        """Returns the world of an address such as `demo://still?seed=10001&minutes=5&events=6&speed=60`.
+
+        Raises:
+            VideoError: there is no such background or setting, or so many events do not fit.
+        """
+        background, settings = demo_settings(location, _DEFAULTS)
+        if background not in BACKGROUNDS:
+            raise VideoError(f"{location}: no demo camera shows {background!r}; there are {', '.join(BACKGROUNDS)}")
+        if not (0 < settings["minutes"] < 1e4 and 0 < settings["speed"] <= 1e4 and 0 < settings["fps"] <= 60):
+            raise VideoError(f"{location}: minutes, speed and fps are above 0")
+        if not (settings["seed"] >= 0 and 16 <= settings["size"] <= 2048 and settings["events"] >= 0):
+            raise VideoError(f"{location}: seed and events are at least 0, and size from 16 to 2048")
+        try:
+            clip = Clip(
+                settings["seed"],
+                60 * settings["minutes"],
+                settings["fps"],
+                settings["events"],
+                background,
+                settings["cast"] or None,
+                size=settings["size"],
+            )
+        except (ValueError, IndexError) as error:
+            raise VideoError(f"{location}: {error}") from None
+        return cls(clip, settings["speed"])
+
+    def questions(self, at: float) -> list[Question]:
+        """A question of every kind that has one right answer at a time, with it."""
+        last = self._last(at)
+        return self.clip.questions(last, np.random.default_rng([self.clip.seed, int(last)]), plain=True)
+
+    def answer(self, question: str, at: float) -> str | None:
+        """The right answer to a question at a time, or None where the world does not know it."""
+        said = question.strip().casefold()
+        for wording, order in product(range(3), (0.0, 0.9)):
+            for known in self.clip.every_question(self._last(at), _Fixed(wording, order)):  # type: ignore[arg-type]
+                if known.text.casefold() == said:
+                    return known.answer
+        return None
+
+    def _last(self, at: float) -> float:
+        """When the picture came that is on show at a time."""
+        return int(at * self.clip.fps + 1e-6) / self.clip.fps
+
+
+class _Fixed(NamedTuple):
+    """In place of a random generator: always the same draw."""
+
+    wording: int
+    order: float
+
+    def integers(self, many: int) -> int:
+        return min(self.wording, many - 1)
+
+    def random(self) -> float:
+        return self.order
+
+
+class DemoSource:
+    """The pictures of a world, each when it is due, as `DecoderProcess` gives a camera's."""
+
+    opened = True
+
+    def __init__(self, world: World, begun: float) -> None:
+        self._world, self._begun = world, begun
+        self._stopped = threading.Event()
+        self._index = int(max(0.0, (time.monotonic() - begun)) * world.speed * world.clip.fps)
+
+    def next(self) -> Shot:
+        """Waits for the next picture; raises `Over` when it is stopped."""
+        clip, speed = self._world.clip, self._world.speed
+        at = self._index / clip.fps
+        due = self._begun + at / speed
+        if self._stopped.wait(max(0.0, due - time.monotonic())):
+            raise Over
+        self._index += 1
+        image, _ = clip.draw([at])
+        return Shot(due, image[0])
+
+    def use_fps(self, fps: float | None) -> None:
+        """Nothing to do: its rate is the world's."""
+
+    def stop(self) -> None:
+        self._stopped.set()
+
+    def close(self) -> None:
+        self._stopped.set()

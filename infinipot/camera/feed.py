@@ -1,0 +1,279 @@
+"""One connection to a camera for all who look at it: a thread that keeps it going and hands its pictures on.
+
+Knows when to give up and when to try again; nothing of how pictures are decoded.
+"""
+
+import logging
+import random
+import threading
+import zlib
+from collections import deque
+from collections.abc import Callable
+from time import monotonic
+from typing import Protocol
+
+import numpy as np
+
+from infinipot.camera.health import Clock, Gap, Health, State
+from infinipot.camera.process import Over, Shot
+from infinipot.errors import VideoError
+from infinipot.video.frame import Frame
+
+logger = logging.getLogger(__name__)
+
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 60.0  # seconds before a camera is tried again
+_STEADY = 1.0  # seconds of pictures after which the pauses begin anew
+_REMEMBERED = 100  # gaps
+
+
+class Pictures(Protocol):
+    """One connection to a camera."""
+
+    opened: bool
+
+    def next(self) -> Shot:
+        """Waits for the next picture; raises `Over` or `VideoError`."""
+
+    def use_fps(self, fps: float | None) -> None:
+        """Changes how many pictures a second are wanted."""
+
+    def stop(self) -> None:
+        """Ends it at once, from any thread: whoever waits in `next` gets an error."""
+
+    def close(self) -> None:
+        """Gives everything back."""
+
+
+class Watcher(Protocol):
+    """Who looks at a camera. Called by the feed's thread."""
+
+    def offer(self, frame: Frame) -> None:
+        """Takes a picture, or leaves it."""
+
+    def notice(self, gap: Gap) -> None:
+        """Is told when a time without pictures begins, and again when it is over."""
+
+    def finish(self) -> None:
+        """There is nothing more to come."""
+
+
+class Still:
+    """Tells whether a picture has not changed for some time: cameras have noise, so that one that works never does.
+
+    Args:
+        longest: seconds; None to look at nothing.
+    """
+
+    def __init__(self, longest: float | None) -> None:
+        self._longest = longest
+        self._print: int | None = None
+        self._same, self._last = 0.0, 0.0
+
+    def frozen(self, shot: Shot) -> bool:
+        """Whether this picture, to the last bit, is the one that came all that time.
+
+        A camera that was away may come back with the picture it went with: time without any picture counts little.
+        """
+        if self._longest is None:
+            return False
+        found = zlib.crc32(np.ascontiguousarray(shot.image).data)
+        since = min(shot.instant - self._last, self._longest / 4)
+        self._same = self._same + since if found == self._print else 0.0
+        self._print, self._last = found, shot.instant
+        return self._same >= self._longest
+
+
+class Feed:
+    """Keeps a camera going until it is closed.
+
+    Args:
+        name: of the camera, for messages.
+        connect: opens one connection at a number of pictures a second; raises `VideoError` where that cannot be.
+        clock: that of its pictures.
+        frozen_after: seconds of the same picture after which it is taken for frozen, or None.
+    """
+
+    def __init__(
+        self, name: str, connect: Callable[[float | None], Pictures], clock: Clock, frozen_after: float | None
+    ) -> None:
+        self.name, self.clock = name, clock
+        self._connect, self._frozen_after = connect, frozen_after
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
+        self._watchers: tuple[Watcher, ...] = ()
+        self._fps: float | None = 0.0
+        self._source: Pictures | None = None
+        self._closed = threading.Event()
+        self._state: State = "opening"
+        self._trouble = ""
+        self._newest: Frame | None = None
+        self._still = Still(frozen_after)
+        self._pictures = self._connections = 0
+        self._gaps: deque[Gap] = deque(maxlen=_REMEMBERED)
+        self._thread = threading.Thread(target=self._run, name=f"camera {name}", daemon=True)
+
+    def start(self) -> None:
+        """Begins."""
+        self._thread.start()
+
+    def join(self, watcher: Watcher, fps: float | None) -> None:
+        """Has somebody look at it, so many times a second."""
+        with self._lock:
+            self._watchers = (*self._watchers, watcher)
+            faster = self._fps is not None and (fps is None or fps > self._fps)
+            if faster:
+                self._fps = fps
+            source = self._source
+        if faster and source is not None:
+            source.use_fps(fps)
+        if self._state == "over":
+            watcher.finish()
+
+    def leave(self, watcher: Watcher) -> bool:
+        """Has somebody look away; returns whether nobody looks any more."""
+        with self._lock:
+            self._watchers = tuple(each for each in self._watchers if each is not watcher)
+            return not self._watchers
+
+    def close(self) -> None:
+        """Ends the connection and the thread."""
+        self._closed.set()
+        with self._lock:
+            source = self._source
+        if source is not None:
+            source.stop()
+        if self._thread.is_alive() and self._thread is not threading.current_thread():
+            self._thread.join()
+        self._turn("closed", "")
+
+    @property
+    def newest(self) -> Frame | None:
+        """The newest picture, or None before the first."""
+        return self._newest
+
+    def health(self) -> Health:
+        """How it does."""
+        with self._lock:
+            newest = self._newest
+            lag = None if newest is None else max(0.0, self.clock.now() - newest.time) / self.clock.speed
+            height, width = newest.image.shape[:2] if newest is not None else (0, 0)
+            gaps = tuple(self._gaps)
+            return Health(self._state, self._trouble, lag, width, height, self._pictures, self._connections, gaps)
+
+    def wait(self, timeout: float | None) -> Health:
+        """Waits until it is known whether pictures come, or a number of seconds."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._state != "opening", timeout)
+        return self.health()
+
+    def _run(self) -> None:
+        pauses = 0
+        while not self._closed.is_set():
+            begun = monotonic()
+            try:
+                self._follow()
+            except Over:
+                if not self._closed.is_set():
+                    self._finish()
+                return
+            except VideoError as error:
+                self._lose("frozen" if isinstance(error, _FrozenError) else "gone", str(error))
+            except Exception as error:  # such as that no process can be started: the next one may be
+                self._lose("gone", f"{type(error).__name__} in its decoder")
+                logger.debug("%s", self.name, exc_info=True)
+            pauses = 0 if self._was_steady(begun) else pauses + 1
+            self._closed.wait(pause(pauses))
+
+    def _was_steady(self, begun: float) -> bool:
+        newest = self._newest
+        return newest is not None and newest.time - self.clock.at(begun) >= _STEADY * self.clock.speed
+
+    def _follow(self) -> None:
+        """Hands the pictures of one connection on until it ends, of whatever cause."""
+        source = self._connect(self._fps)
+        try:
+            with self._lock:
+                self._source = source
+            if self._closed.is_set():
+                return
+            counted = False
+            while True:
+                shot = source.next()
+                if not counted:
+                    counted = True
+                    self._connections += 1
+                self._take(shot)
+        finally:
+            with self._lock:
+                self._source = None
+            source.close()
+
+    def _take(self, shot: Shot) -> None:
+        """Hands a picture on, unless it is the one that has been there all the time."""
+        if self._still.frozen(shot):
+            raise _FrozenError(f"the picture has not changed for {self._frozen_after:g} s")
+        frame = Frame(shot.image, self.clock.at(shot.instant))
+        if self._newest is not None and frame.time <= self._newest.time:
+            return
+        with self._lock:
+            self._newest = frame
+            self._pictures += 1
+            watchers = self._watchers
+        if self._state != "live":
+            self._regain(frame.time)
+        for watcher in watchers:
+            watcher.offer(frame)
+
+    def _lose(self, state: State, why: str) -> None:
+        """Begins a gap, unless one lasts."""
+        if self._closed.is_set():
+            return
+        lasting = bool(self._gaps) and self._gaps[-1].end is None
+        start = self._newest.time if self._newest is not None else 0.0
+        gap = Gap(start, None, why, self.clock.wall(start), None)
+        with self._lock:
+            if lasting:
+                self._gaps[-1] = gap
+            else:
+                self._gaps.append(gap)
+        self._turn(state, why)
+        if not lasting:
+            self._tell(gap)
+
+    def _regain(self, time: float) -> None:
+        """Ends a gap, where there is one."""
+        self._turn("live", "")
+        if not self._gaps or self._gaps[-1].end is not None:
+            return
+        begun = self._gaps[-1]
+        gap = Gap(begun.start, time, begun.why, begun.since, self.clock.wall(time))
+        with self._lock:
+            self._gaps[-1] = gap
+        self._tell(gap)
+
+    def _tell(self, gap: Gap) -> None:
+        logger.warning("%s: %s", self.name, gap)
+        for watcher in self._watchers:
+            watcher.notice(gap)
+
+    def _finish(self) -> None:
+        self._turn("over", "")
+        for watcher in self._watchers:
+            watcher.finish()
+
+    def _turn(self, state: State, trouble: str) -> None:
+        with self._changed:
+            self._state, self._trouble = state, trouble
+            self._changed.notify_all()
+
+
+def pause(failures: int) -> float:
+    """Seconds to wait before a camera is tried again that failed so often in a row: twice as long each time, up to a
+    minute, and never the same for all, so that cameras that a switch took down together do not come back together.
+    """
+    longest = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2.0 ** min(max(failures - 1, 0), 10))
+    return random.uniform(0.5, 1.0) * longest
+
+
+class _FrozenError(VideoError):
+    """The same picture came for too long."""

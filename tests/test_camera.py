@@ -1,0 +1,405 @@
+"""Cameras: the newest picture, what happens when none comes, and that nothing is left behind."""
+
+import http.server
+import itertools
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import av
+import numpy as np
+import psutil
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+import infinipot
+from infinipot.camera import Camera, Gap, Health, feed, health, is_camera, open_camera
+from infinipot.camera.address import find_camera
+from infinipot.camera.camera import _feeds
+from infinipot.camera.feed import Feed
+from infinipot.camera.health import Clock
+from infinipot.camera.process import Over, Shot
+from infinipot.errors import VideoError
+from infinipot.video import Frame
+
+
+def until(condition, seconds: float = 10.0) -> bool:
+    """Waits until something is true; whether it became so."""
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.005)
+    return True
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory) -> Path:
+    """Two seconds at 25 pictures a second, of which the n-th is 4n bright."""
+    path = tmp_path_factory.mktemp("camera") / "count.mp4"
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("mpeg4", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for index in range(50):
+            picture = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 4 * index + 20, np.uint8))
+            out.mux(stream.encode(picture))
+        out.mux(stream.encode())
+    return path
+
+
+class Script:
+    """A camera that does what a list says: a number is a picture of that brightness, anything else is raised."""
+
+    def __init__(self, *acts: int | Exception) -> None:
+        self.acts, self.opened, self.stopped = list(acts), True, threading.Event()
+        self.closed = 0
+
+    def next(self) -> Shot:
+        if self.acts:
+            act = self.acts.pop(0)
+            if isinstance(act, Exception):
+                raise act
+            time.sleep(0.002)
+            return Shot(time.monotonic(), np.full((4, 4, 3), act, np.uint8))
+        self.stopped.wait()
+        raise Over
+
+    def use_fps(self, fps) -> None: ...
+
+    def stop(self) -> None:
+        self.stopped.set()
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+class Looker:
+    """Keeps all that a feed hands on."""
+
+    def __init__(self) -> None:
+        self.frames: list[Frame] = []
+        self.gaps: list[Gap] = []
+        self.over = False
+
+    def offer(self, frame: Frame) -> None:
+        self.frames.append(frame)
+
+    def notice(self, gap: Gap) -> None:
+        self.gaps.append(gap)
+
+    def finish(self) -> None:
+        self.over = True
+
+
+@pytest.fixture
+def quick(monkeypatch) -> None:
+    monkeypatch.setattr(feed, "pause", lambda failures: 0.001)
+
+
+def fed(*scripts: Script, frozen_after: float | None = None) -> tuple[Feed, Looker]:
+    left = iter(scripts)
+    made = Feed("camera", lambda fps: next(left), Clock(), frozen_after)
+    looker = Looker()
+    made.join(looker, None)
+    made.start()
+    return made, looker
+
+
+def test_a_camera_that_fails_is_tried_again_and_the_gap_is_told_once_at_each_end(quick, caplog):
+    scripts = Script(1, 2, VideoError("cable")), Script(VideoError("dark")), Script(VideoError("dark")), Script(3)
+    with caplog.at_level(logging.WARNING):
+        made, looker = fed(*scripts)
+        assert until(lambda: len(looker.frames) == 3)
+        made.close()
+    (gap,) = made.health().gaps
+    assert (gap.start, gap.end, gap.why) == (looker.frames[1].time, looker.frames[2].time, "dark")
+    assert [told.end is None for told in looker.gaps] == [True, False]
+    assert [record.getMessage().split(" (")[0][:24] for record in caplog.records] == [
+        "camera: no picture since"[:24],
+        "camera: no picture from "[:24],
+    ]
+    assert [script.closed for script in scripts] == [1] * 4, "every connection is given back"
+    assert made.health().connections == 2
+
+
+def test_whatever_goes_wrong_in_a_connection_does_not_end_the_camera(quick):
+    made, looker = fed(Script(OSError("too many open files")), Script(1, ValueError("?")), Script(2))
+    assert until(lambda: len(looker.frames) == 2)
+    made.close()
+
+
+def test_a_picture_that_never_changes_is_a_gap_until_it_does(quick):
+    same = [7] * 40  # 2 ms each
+    made, looker = fed(Script(6, *same), Script(7, 7), Script(7), Script(8), frozen_after=0.03)
+    assert until(lambda: looker.frames and looker.frames[-1].image[0, 0, 0] == 8)
+    made.close()
+    (gap,) = made.health().gaps
+    assert gap.why == "the picture has not changed for 0.03 s"
+    assert gap.end == looker.frames[-1].time
+    assert made.health().connections == 4
+
+
+def test_noise_is_no_frozen_picture(quick):
+    made, looker = fed(Script(*range(60)), frozen_after=0.03)
+    assert until(lambda: len(looker.frames) == 60)
+    made.close()
+    assert not made.health().gaps
+
+
+def test_pauses_grow_to_a_minute_and_differ():
+    for failures in range(40):
+        drawn = [feed.pause(failures) for _ in range(50)]
+        longest = min(60.0, 0.5 * 2.0 ** max(failures - 1, 0))
+        assert longest / 2 <= min(drawn) < max(drawn) <= longest
+    assert feed.pause(10**9) <= 60.0
+
+
+def test_setting_the_clock_of_the_machine_moves_no_time(monkeypatch):
+    clock = Clock()
+    day = clock.wall(0.0)
+    before = clock.now()
+    monkeypatch.setattr(health, "time", lambda: 0.0)
+    assert 0 <= clock.now() - before < 1
+    assert clock.wall(90.0) - day == timedelta(seconds=90)
+
+
+@given(st.floats(0, 1e6), st.floats(0, 1e6))
+def test_a_gap_says_the_times_of_the_day(start, length):
+    clock = Clock()
+    gap = Gap(start, start + length, "why", clock.wall(start), clock.wall(start + length))
+    begin, end = str(gap).removeprefix("no picture from ").removesuffix(" (why)").split(" to ")
+    assert begin == f"{clock.wall(start):%H:%M:%S}"[: len(begin)]
+    assert begin != end or length < 1 or length > 86400 - 60
+
+
+def test_who_is_slow_gets_the_newest_and_misses_the_rest(video):
+    with open_camera(video, fps=25) as camera:
+        next(camera)
+        time.sleep(0.6)
+        late = next(camera)
+        assert camera.now() - late.time < 0.2
+        assert 10 <= camera.dropped <= 17
+        rest = list(camera)
+    assert camera.health().state == "closed"
+    assert [frame.time for frame in rest] == sorted({frame.time for frame in rest})
+    assert rest[-1].image.mean() > 200, "the last picture comes too"
+
+
+def test_a_file_is_played_at_its_own_pace_and_ends(video):
+    begun = time.monotonic()
+    with open_camera(video, fps=5) as camera:
+        frames = list(camera)
+        assert camera.health().state == "over"
+    assert 1.7 < time.monotonic() - begun < 4
+    assert 9 <= len(frames) <= 11
+    bright = np.array([frame.image.mean() for frame in frames])
+    times = np.array([frame.time for frame in frames])
+    assert np.corrcoef(bright, times)[0, 1] > 0.99
+
+
+def test_streams_of_one_address_share_a_decoder(video):
+    with open_camera(video, fps=2, loop=True) as one, open_camera(video, fps=10, loop=True) as other:
+        assert len(psutil.Process().children()) == 1
+        seen = {id(frame.image) for frame in itertools.islice(other, 8)}
+        assert id(next(one).image) in seen or one.dropped
+        other.close()
+        assert next(one).time > 0
+        assert len(psutil.Process().children()) == 1
+    assert not psutil.Process().children()
+    assert not _feeds
+
+
+def test_a_decoder_that_hangs_is_ended_and_replaced(video):
+    with open_camera(video, fps=10, loop=True, no_frame_timeout=0.4) as camera:
+        next(camera)
+        (decoder,) = psutil.Process().children()
+        os.kill(decoder.pid, signal.SIGSTOP)
+        hung = camera.now()
+        assert until(lambda: camera.gaps and camera.gaps[-1].end is not None, 5.4)
+        assert camera.gaps[-1].why == "no picture within 0.4 s"
+        assert next(camera).time > hung
+        assert not decoder.is_running()
+
+
+def test_a_decoder_does_not_outlive_its_parent(video):
+    with open_camera(video, loop=True) as camera:
+        (decoder,) = psutil.Process().children()
+        feed_ = camera._feed
+        feed_._source._process.stdin.close()  # what the end of this process would do
+        assert until(lambda: not decoder.is_running() or decoder.status() == psutil.STATUS_ZOMBIE)
+
+
+def test_nothing_is_left_behind(video):
+    process = psutil.Process()
+    with open_camera(video):
+        pass
+    before = process.num_fds(), threading.active_count()
+    for _ in range(5):
+        open_camera(video, wait=False).close()
+        with open_camera(video) as camera:
+            next(camera)
+    assert (process.num_fds(), threading.active_count()) == before
+    assert not process.children()
+
+
+def test_closing_wakes_whoever_waits():
+    with open_camera("rtsp://127.0.0.1:9/live", wait=False) as camera:
+        found: list[object] = []
+        waiting = threading.Thread(target=lambda: found.extend(camera))
+        waiting.start()
+        time.sleep(0.1)
+        camera.close()
+        waiting.join(5)
+        assert not waiting.is_alive()
+        assert not found
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["rtsp://me:s3cret@127.0.0.1:9/live?token=s3cret", "http://me:s3cret@127.0.0.1:9/s.mjpg?key=s3cret"],
+)
+def test_no_message_shows_a_password(address, caplog, capfd):
+    with pytest.raises(VideoError) as refused:
+        open_camera(address)
+    with open_camera(address, wait=False) as camera:
+        assert until(lambda: camera.gaps)
+        shown = [str(refused.value), repr(camera), camera.name, str(camera.health().as_dict()), caplog.text]
+        shown += [" ".join(child.cmdline()) for child in psutil.Process().children()]
+        shown += [thread.name for thread in threading.enumerate()]
+    assert "s3cret" not in "".join([*shown, *capfd.readouterr()])
+    assert "refused" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("address", "options", "said"),
+    [
+        ("rtsp://camera/", {"transport": "tpc"}, "'tcp' or 'udp'"),
+        ("rtsp://camera/", {"no_frame_timeout": 0}, "no_frame_timeout is a finite number above 0"),
+        ("missing.mp4", {}, "no such file"),
+        ("demo://still?sped=2", {}, "no 'sped'"),
+        ("demo://still?seed=x", {}, "seed is a number"),
+        ("demo://night", {}, "still, moving, cuts"),
+        ("demo://still?minutes=0.1&events=6", {}, "do not fit"),
+    ],
+)
+def test_what_cannot_be_is_said_at_once(address, options, said):
+    with pytest.raises(VideoError, match=said):
+        open_camera(address, **options)
+
+
+@pytest.mark.parametrize(
+    ("address", "camera"),
+    [
+        ("rtsp://a/b", True),
+        ("RTSPS://a/b", True),
+        ("http://a/live.m3u8?x=1", True),
+        ("http://a/video.mjpg", True),
+        ("https://a/street.mp4", False),
+        ("street.mp4", False),
+        ("/dev/video0", True),
+        ("/dev/stdin", False),
+        ("demo://still", True),
+        (b"x", False),
+    ],
+)
+def test_which_addresses_are_cameras(address, camera):
+    assert is_camera(address) is camera
+
+
+def test_rtsp_goes_over_tcp_and_gives_up_by_the_option_that_ffmpeg_heeds():
+    options = dict(find_camera("rtsp://a/b", "tcp", 3.0).options)
+    assert options["rtsp_transport"] == "tcp"
+    assert options["timeout"] == "3000000"
+    assert find_camera("/dev/video3", "tcp", 3.0).format == "v4l2"
+
+
+class Served(http.server.BaseHTTPRequestHandler):
+    """MJPEG at /live.mjpg; files of `folder` elsewhere."""
+
+    folder: Path
+
+    def do_GET(self) -> None:
+        if self.path != "/live.mjpg":
+            body = (self.folder / self.path[1:]).read_bytes()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+            return
+        self.send_response(200)
+        self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=next")
+        self.end_headers()
+        for shade in itertools.cycle(range(40, 240, 10)):
+            picture = self.folder / "shade.jpg"
+            Image.new("RGB", (32, 24), (shade,) * 3).save(picture)
+            body = picture.read_bytes()
+            try:
+                self.wfile.write(
+                    b"--next\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n%s\r\n" % (len(body), body)
+                )
+            except OSError:
+                return
+            time.sleep(0.05)
+
+    def log_message(self, *args: object) -> None: ...
+
+
+@pytest.fixture
+def served(tmp_path) -> Iterator[str]:
+    handler = type("Handler", (Served,), {"folder": tmp_path})
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+
+
+def test_a_camera_that_sends_one_jpeg_after_another(served):
+    with open_camera(f"{served}/live.mjpg", fps=10) as camera:
+        frames = list(itertools.islice(camera, 6))
+    assert frames[0].image.shape == (24, 32, 3)
+    assert len({int(frame.image.mean()) for frame in frames}) == 6
+
+
+def test_a_playlist(served, tmp_path, video):
+    with av.open(str(video)) as source, av.open(str(tmp_path / "live.m3u8"), "w", format="hls") as out:
+        stream = out.add_stream("mpeg2video", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for picture in source.decode(video=0):
+            out.mux(stream.encode(picture.reformat(format="yuv420p")))
+        out.mux(stream.encode())
+    with open_camera(f"{served}/live.m3u8", fps=10) as camera:
+        frames = list(camera)
+        assert camera.health().state == "over", "this one has an end"
+    assert len(frames) > 12
+    assert frames[-1].time - frames[0].time > 1.5, "it is played at its own pace"
+
+
+def test_a_demo_camera_knows_the_truth():
+    with open_camera("demo://moving?speed=200&minutes=1&seed=10003", fps=None) as camera:
+        frame = next(itertools.islice(camera, 100, None))
+        world = camera.world
+        assert world is not None
+        assert frame.time * 2 == round(frame.time * 2), "frames come at the world's own times"
+        assert np.array_equal(frame.image, world.clip.draw([frame.time])[0][0])
+        for question in world.questions(frame.time):
+            assert world.answer(question.text.upper(), frame.time) == question.answer
+        assert world.answer("Who is there?", frame.time) is None
+
+
+def test_the_public_names_need_no_tensor_library_to_decode():
+    import subprocess
+    import sys
+
+    code = "import sys, infinipot.camera.decoding; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    assert infinipot.open_camera is open_camera
+    assert infinipot.Camera is Camera
+    assert Health.__dataclass_fields__.keys() >= {"state", "lag", "gaps"}

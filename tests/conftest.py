@@ -1,10 +1,10 @@
 """Small random models of each family, made by its own classes: no network, no trained weights."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -19,6 +19,9 @@ from infinipot.model import Model
 from infinipot.models import FAMILIES
 from infinipot.tokens import take
 from infinipot.video import Frame
+
+if TYPE_CHECKING:
+    from serving import Running
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 torch.set_num_threads(1)
@@ -68,6 +71,19 @@ def seeing(request: pytest.FixtureRequest) -> Model:
 def qwen() -> Model:
     """A random Qwen2.5-VL."""
     return build("qwen2_5_vl")
+
+
+@pytest.fixture(scope="session")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Running"]:
+    """A server with the embedded model, keys and snapshots, for all tests that leave it as it was."""
+    from serving import keys_file, running
+
+    folder = tmp_path_factory.mktemp("served")
+    (folder / "media").mkdir()
+    given = {"api_keys": keys_file(folder), "snapshots": folder / "snapshots", "media_root": folder / "media"}
+    limits = {"session_idle_seconds": 20, "frames_per_second": 1000, "decode_seconds": 5}
+    with running(**given, snapshot_seconds=3600, limits=limits) as server:
+        yield server
 
 
 def pictures(count: int, seed: int = 0, size: tuple[int, int] = (64, 64)) -> list[np.ndarray]:

@@ -16,6 +16,7 @@ from infinipot.cli.demo import demo
 from infinipot.cli.eval import eval_group
 from infinipot.cli.lists import models, policies
 from infinipot.cli.output import WarningNotes, note, printing_once
+from infinipot.cli.serve import serve
 from infinipot.cli.watch import watch
 
 
@@ -56,5 +57,5 @@ def main() -> None:
     """
 
 
-for command in (watch, demo, policies, models, eval_group, bench):
+for command in (watch, serve, demo, policies, models, eval_group, bench):
     main.add_command(command)

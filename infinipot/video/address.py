@@ -5,8 +5,10 @@ Knows nothing of what they hold.
 
 import os
 import unicodedata
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 from urllib.parse import urlsplit
 from urllib.request import DataHandler, Request, url2pathname
 
@@ -21,19 +23,22 @@ class Address:
 
     Attributes:
         name: what messages and users see.
-        target: what FFmpeg opens: a path, an address of its protocols, or the bytes that a `data:` address holds.
+        target: what FFmpeg opens: a path, an address of its protocols, the bytes that a `data:` address holds, or what
+            opens a binary file, each time anew.
         remote: True where it may keep us waiting.
         seekable: False for pipes: they are read once, front to back.
         stored: True for what lies here whole, so that a second look at it costs little.
         served: True for what a server of files sends as often as it is asked.
+        options: FFmpeg's, for opening it.
     """
 
     name: str
-    target: str | bytes
+    target: str | bytes | Callable[[], BinaryIO]
     remote: bool = False
     seekable: bool = True
     stored: bool = False
     served: bool = False
+    options: Mapping[str, str] = field(default_factory=dict)
 
 
 def find_address(given: str | bytes, kind: str, error: type[InfinipotError]) -> Address:

@@ -5,12 +5,11 @@ from math import ceil
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image
 
 from infinipot.errors import VideoError
 from infinipot.video.frame import Frame
-from infinipot.video.images import ImageLike, as_frame
+from infinipot.video.images import ImageLike, as_frame, is_tensor
 from infinipot.video.sampling import TOLERANCE, Extent, Picture
 
 
@@ -27,7 +26,7 @@ class ArraySource:
     incomplete = False
 
     def __init__(self, images: Iterable[ImageLike], source_fps: float) -> None:
-        if isinstance(images, np.ndarray | torch.Tensor) and images.ndim != 4:
+        if (isinstance(images, np.ndarray) or is_tensor(images)) and images.ndim != 4:
             raise VideoError(
                 f"a video as one array has the shape [time, height, width, 3], not {list(images.shape)}"
                 + ("; a single picture goes into a list" if images.ndim in (2, 3) else "")
@@ -67,4 +66,4 @@ def _kept(image: ImageLike) -> ImageLike:
     """Returns a copy: an iterator may put its next picture into the same object while this one is on show."""
     if isinstance(image, np.ndarray | Image.Image):
         return image.copy()
-    return image.clone() if isinstance(image, torch.Tensor) else image
+    return image.clone() if is_tensor(image) else image

@@ -5,7 +5,7 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal
+from typing import Any, Literal
 
 import av
 from av.audio.stream import AudioStream
@@ -144,11 +144,12 @@ def open_sound(address: Address) -> tuple[InputContainer, AudioStream]:
 
 def _opened(address: Address, kind: Literal["video", "audio"]) -> tuple[InputContainer, object]:
     """Returns the open file and its main stream of a kind, None where there is none."""
-    target = io.BytesIO(address.target) if isinstance(address.target, bytes) else address.target
     timeout = NETWORK_TIMEOUT if address.remote else None
     begun = time.monotonic()
     try:
-        container = av.open(target, mode="r", timeout=timeout, metadata_errors="replace")
+        container = av.open(
+            _target(address), mode="r", timeout=timeout, metadata_errors="replace", options=dict(address.options)
+        )
         try:
             return container, None if _is_text(container) else container.streams.best(kind)
         except BaseException:
@@ -158,6 +159,13 @@ def _opened(address: Address, kind: Literal["video", "audio"]) -> tuple[InputCon
         waited = time.monotonic() - begun if address.remote else 0.0
         hint = "" if waited >= NETWORK_TIMEOUT else _hint(address, kind, fault)
         raise _ERRORS[kind](f"{address.name} cannot be opened ({why(fault, waited)}){hint}") from None
+
+
+def _target(address: Address) -> Any:
+    """What PyAV opens: a name, or an open file."""
+    if isinstance(address.target, bytes):
+        return io.BytesIO(address.target)
+    return address.target() if callable(address.target) else address.target
 
 
 def _hint(address: Address, kind: str, fault: Exception) -> str:

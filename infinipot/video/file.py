@@ -45,8 +45,10 @@ class FileSource:
             reading, for whatever else a damaged file may do.
     """
 
-    def __init__(self, location: str | bytes) -> None:
-        self._address: Address = find_address(location, "video", VideoError)
+    def __init__(self, location: str | bytes | Address) -> None:
+        if not isinstance(location, Address):
+            location = find_address(location, "video", VideoError)
+        self._address = location
         self.name = self._address.name
         self._report = Report(self.name)
         self._converter = Converter()

@@ -1,20 +1,29 @@
 """Turns pictures (NumPy, PIL, torch) into frames, and checks them. Knows nothing of videos."""
 
 import math
+import sys
 from numbers import Real
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias, TypeGuard, Union
 
 import numpy as np
-import torch
 from PIL import Image, ImageOps
 
 from infinipot.errors import FrameError
 from infinipot.video.frame import Frame
 
-ImageLike: TypeAlias = np.ndarray | torch.Tensor | Image.Image
+if TYPE_CHECKING:
+    import torch
+
+ImageLike: TypeAlias = Union[np.ndarray, "torch.Tensor", Image.Image]
 
 _CHANNELS = (1, 3, 4)  # gray, RGB, RGBA
 _ACCEPTED = "a picture is uint8, or floating point in [0, 1], of shape [height, width, 3]"
+
+
+def is_tensor(value: object) -> "TypeGuard[torch.Tensor]":
+    """Whether it is a torch tensor, without importing torch, which takes seconds: who made a tensor has imported it."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(value, torch.Tensor)
 
 
 def as_frame(image: ImageLike | Frame, time: float | None = None) -> Frame:
@@ -61,10 +70,10 @@ def _array(image: ImageLike) -> np.ndarray:
             return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
         except OSError as error:
             raise FrameError(f"a PIL image could not be read: {error}") from error
-    if isinstance(image, torch.Tensor):
+    if is_tensor(image):
         tensor = image.detach().cpu()
-        if tensor.dtype == torch.bfloat16:
-            tensor = tensor.float()
+        if tensor.is_floating_point():
+            tensor = tensor.float()  # NumPy has no bfloat16
         if tensor.ndim == 3 and tensor.shape[0] in _CHANNELS:
             tensor = tensor.permute(1, 2, 0)
         return tensor.numpy()

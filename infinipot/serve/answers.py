@@ -1,0 +1,164 @@
+"""Questions put to streams, as the event loop sees them: pieces as they come, an end, and a way to leave."""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+from starlette.requests import Request
+from starlette.responses import StreamingResponse
+
+from infinipot.serve.errors import ApiError
+from infinipot.serve.lane import Answered, AskJob
+from infinipot.serve.settings import Limits
+from infinipot.serve.streams.protocol import Asking, Usage
+from infinipot.serve.streams.served import Served
+from infinipot.serve.worker import GoneError, Worker
+
+T = TypeVar("T")
+
+
+class LeftError(Exception):
+    """The client is no longer there."""
+
+
+class Answer:
+    """An answer that is being made."""
+
+    def __init__(self, job: AskJob, pieces: "asyncio.Queue[str | None]") -> None:
+        self._job, self._pieces = job, pieces
+
+    async def pieces(self) -> AsyncIterator[str]:
+        """The text, piece by piece."""
+        while (piece := await self._pieces.get()) is not None:
+            yield piece
+
+    async def result(self) -> Answered:
+        """The whole answer; raises what the question raised.
+
+        Raises:
+            ApiError: 410 where the stream was closed meanwhile.
+        """
+        try:
+            return await asyncio.wrap_future(self._job.answered)
+        except GoneError:
+            raise ApiError(410, "the stream was closed before the answer was done", "stream_closed") from None
+
+
+class Asker:
+    """Puts questions to streams, so many at once.
+
+    Args:
+        worker: answers.
+        limits: of the server.
+    """
+
+    def __init__(self, worker: Worker, limits: Limits) -> None:
+        self._worker, self._limits = worker, limits
+        self.waiting = 0
+
+    @asynccontextmanager
+    async def ask(self, served: Served, question: str, how: Asking) -> AsyncIterator[Answer]:
+        """An answer that is being made; who leaves this context stops it within a step.
+
+        Raises:
+            ApiError: 400 for a question that is too long, 429 where too many wait.
+        """
+        self._admit(served, question)
+        loop = asyncio.get_running_loop()
+        pieces: asyncio.Queue[str | None] = asyncio.Queue()
+        job = AskJob(question, _options(how), lambda piece: _tell(loop, pieces, piece))
+        job.answered.add_done_callback(lambda _: _tell(loop, pieces, None))
+        self.waiting += 1
+        served.used = time.monotonic()
+        try:
+            self._worker.ask(served.lane, job)
+            yield Answer(job, pieces)
+        finally:
+            self.waiting -= 1
+            served.used = time.monotonic()
+            self._worker.leave(job)
+
+    def _admit(self, served: Served, question: str) -> None:
+        limits = self._limits
+        if len(question) > limits.question_chars:
+            message = f"the question has {len(question):,} characters, and {limits.question_chars:,} are allowed"
+            raise ApiError(400, message, "question_too_long", param="question")
+        if self.waiting >= limits.answers:
+            message = f"{self.waiting} questions are being answered, which is the limit: try again soon"
+            raise ApiError(429, message, "too_many_questions", headers={"Retry-After": "1"})
+        if served.lane.waiting()[1] >= limits.answers_waiting:
+            message = f"{limits.answers_waiting} questions wait for stream {served.id}, which is the limit"
+            raise ApiError(429, message, "too_many_questions", headers={"Retry-After": "1"})
+
+
+def _options(how: Asking) -> dict[str, Any]:
+    """As `Stream.ask` takes them."""
+    given = how.model_dump(include=set(Asking.model_fields), exclude_none=True)
+    if "max_tokens" in given:
+        given["max_new_tokens"] = given.pop("max_tokens")
+    if "seed" in given:
+        given["seed"] %= 1 << 63
+    return given
+
+
+def _tell(loop: asyncio.AbstractEventLoop, pieces: "asyncio.Queue[str | None]", piece: str | None) -> None:
+    if not loop.is_closed():
+        loop.call_soon_threadsafe(pieces.put_nowait, piece)
+
+
+def usage(answer: Answered) -> Usage:
+    """What an answer took."""
+    return Usage(
+        prompt_tokens=answer.prompt_tokens,
+        completion_tokens=answer.answer_tokens,
+        total_tokens=answer.prompt_tokens + answer.answer_tokens,
+        prompt_tokens_details={
+            "cached_tokens": answer.memory_tokens,
+            "multimodal_tokens": {"video": answer.video_tokens},
+        },
+    )
+
+
+async def events(request: Request, told: AsyncGenerator[str, None]) -> StreamingResponse:
+    """Server-sent events, once the first one is there: what goes wrong before has a status of its own.
+
+    Raises:
+        LeftError: the client did not wait for it.
+    """
+    first = await while_there(request, anext(told))
+
+    async def all_of_them() -> AsyncIterator[str]:
+        try:
+            yield first
+            async for each in told:
+                yield each
+        finally:
+            await told.aclose()
+
+    headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+    return StreamingResponse(all_of_them(), media_type="text/event-stream", headers=headers)
+
+
+async def while_there(request: Request, work: Awaitable[T]) -> T:
+    """Waits for some work, and gives it up where the client leaves.
+
+    Raises:
+        LeftError: it did.
+    """
+    task, leaving = asyncio.ensure_future(work), asyncio.ensure_future(_left(request))
+    try:
+        await asyncio.wait({task, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise LeftError
+        return task.result()
+    finally:
+        task.cancel()
+        leaving.cancel()
+        await asyncio.gather(task, leaving, return_exceptions=True)
+
+
+async def _left(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

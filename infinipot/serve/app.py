@@ -1,0 +1,92 @@
+"""The ASGI application: routes, and errors in one form."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
+
+import infinipot
+from infinipot.model import Model
+from infinipot.serve import health
+from infinipot.serve.answers import LeftError
+from infinipot.serve.chat import router as chat
+from infinipot.serve.errors import ApiError, as_api_error
+from infinipot.serve.guard import Guard
+from infinipot.serve.keys import Keys
+from infinipot.serve.metrics import Metrics
+from infinipot.serve.omni import router as omni
+from infinipot.serve.realtime import router as realtime
+from infinipot.serve.server import Server
+from infinipot.serve.settings import Settings
+from infinipot.serve.streams import router as streams
+from infinipot.serve.vss import router as vss
+
+# VSS's paths look like streams of this server's own: they come first.
+_ROUTERS = (health.router, vss.router, streams.router, chat.router, realtime.router, omni.router)
+
+
+def create_app(settings: Settings, model: Model) -> FastAPI:
+    """An application that serves a loaded model.
+
+    Raises:
+        InfinipotError: the file of keys cannot be read.
+    """
+    metrics = Metrics()
+    server = Server(settings, model, metrics)
+    keys = Keys.read(settings.api_keys)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        async with server.running():
+            yield
+
+    app = FastAPI(
+        title="infinipot",
+        version=infinipot.__version__,
+        summary="Streams of video as named bounded memories that can be asked at any moment",
+        lifespan=lifespan,
+        responses={"4XX": {"description": "An error in OpenAI's form"}},
+    )
+    app.state.server = server
+    for router in _ROUTERS:
+        app.include_router(router)
+    for kind in (ApiError, infinipot.InfinipotError, RequestValidationError, HTTPException, RecursionError):
+        app.add_exception_handler(kind, _told)
+    app.add_exception_handler(LeftError, _left)
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(settings.cors_origins),
+            allow_methods=["*"],
+            allow_headers=["*"],
+        )
+    app.add_middleware(Guard, settings=settings, keys=keys, metrics=metrics)
+    return app
+
+
+async def _told(request: Request, error: Exception) -> JSONResponse:
+    problem = _problem(error)
+    return JSONResponse(problem.body(), problem.status, problem.headers)
+
+
+async def _left(request: Request, error: Exception) -> JSONResponse:
+    """Nobody reads it."""
+    return JSONResponse(ApiError(499, "the client left", "client_left").body(), 499)
+
+
+def _problem(error: Exception) -> ApiError:
+    if isinstance(error, RequestValidationError):
+        first = error.errors()[0]
+        place = [str(part) for part in first["loc"] if part not in ("body", "query", "path")]
+        field = ".".join(place) or None
+        message = str(first["msg"]).removeprefix("Value error, ")
+        return ApiError(400, f"{field}: {message}" if field else message, "invalid_request", param=field)
+    if isinstance(error, HTTPException):
+        return ApiError(error.status_code, str(error.detail), None, headers=dict(error.headers or {}))
+    if isinstance(error, RecursionError):
+        return ApiError(400, "the JSON is nested too deeply", "invalid_request")
+    return as_api_error(error)

@@ -1,0 +1,1 @@
+"""`/v1/chat/completions`: of a stream, of a file, of frames."""

@@ -1,0 +1,147 @@
+"""Bodies of chat completions, as OpenAI and vLLM have them."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from infinipot.serve.streams.protocol import Asking, StreamSettings, Usage
+
+
+class Url(BaseModel):
+    """An address; `detail` and the like say nothing to a stream."""
+
+    url: str
+
+
+class TextPart(BaseModel):
+    """Words."""
+
+    type: Literal["text"]
+    text: str
+
+
+class ImagePart(BaseModel):
+    """A picture: a frame of its own."""
+
+    type: Literal["image_url"]
+    image_url: Url
+
+
+class VideoPart(BaseModel):
+    """A video, frames in a row, or a stream of this server."""
+
+    type: Literal["video_url"]
+    video_url: Url
+
+
+Part = Annotated[TextPart | ImagePart | VideoPart, Field(discriminator="type")]
+
+
+class Message(BaseModel):
+    """One message of a conversation."""
+
+    role: Literal["system", "developer", "user", "assistant"]
+    content: str | list[Part] | None = None
+
+    def parts(self) -> list[TextPart | ImagePart | VideoPart]:
+        """Its content, in order."""
+        if isinstance(self.content, str):
+            return [TextPart(type="text", text=self.content)]
+        return self.content or []
+
+    def text(self) -> str:
+        """Its words."""
+        return "\n".join(part.text for part in self.parts() if isinstance(part, TextPart))
+
+
+class VideoIo(BaseModel):
+    """How the frames of a video are taken, as vLLM has it.
+
+    Attributes:
+        fps: frames a second of a video, or of a list of frames.
+        num_frames: at the most, spread evenly.
+        frames_indices: of a list of frames, whose times are these over `fps`.
+    """
+
+    fps: Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False)] | None = None
+    num_frames: Annotated[int, Field(ge=1)] | None = None
+    frames_indices: list[Annotated[int, Field(ge=0)]] | None = None
+
+
+class MediaIo(BaseModel):
+    """Of each kind of media."""
+
+    video: VideoIo = VideoIo()
+
+
+class StreamOptions(BaseModel):
+    """Of an answer that comes as events."""
+
+    include_usage: bool = False
+
+
+class ChatRequest(Asking):
+    """Asks for a chat completion.
+
+    Attributes:
+        id, session_id: the stream that is asked; so does a `video_url` of `stream://<id>`.
+        remember: whether the turn becomes part of the stream's memory.
+        infinipot: how a stream is opened that this request opens.
+        media_io_kwargs: how frames are taken from a video.
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+    messages: Annotated[list[Message], Field(min_length=1, max_length=4096)]
+    model: str | None = None
+    max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
+    stream: bool = False
+    stream_options: StreamOptions | None = None
+    n: Literal[1, None] = None
+    logprobs: Literal[False, None] = None
+    tools: Annotated[list[Any], Field(max_length=0)] | None = None
+    response_format: dict[str, Any] | None = None
+    presence_penalty: Literal[0, None] = None
+    frequency_penalty: Literal[0, None] = None
+    logit_bias: Annotated[dict[str, Any], Field(max_length=0)] | None = None
+    id: str | None = None
+    session_id: str | None = None
+    media_io_kwargs: MediaIo = MediaIo()
+    infinipot: StreamSettings = StreamSettings()
+
+
+class AnswerMessage(BaseModel):
+    """What the model said."""
+
+    role: Literal["assistant"] = "assistant"
+    content: str
+    refusal: None = None
+
+
+class Choice(BaseModel):
+    """The one answer."""
+
+    index: int = 0
+    message: AnswerMessage
+    logprobs: None = None
+    finish_reason: Literal["stop", "length"]
+
+
+class Asked(BaseModel):
+    """Of which stream an answer is, None where it was opened for this request, and its newest frame's time."""
+
+    stream: str | None
+    time: float
+    remembered: bool
+
+
+class ChatCompletion(BaseModel):
+    """An answer."""
+
+    id: str
+    object: Literal["chat.completion"] = "chat.completion"
+    created: int
+    model: str
+    choices: list[Choice]
+    usage: Usage
+    infinipot: Asked

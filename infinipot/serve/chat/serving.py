@@ -1,0 +1,144 @@
+"""What chat completions do: find or open the stream, have it watch the request's frames, ask it."""
+
+import json
+import time
+import uuid
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from infinipot.serve.answers import Asker, usage
+from infinipot.serve.chat.protocol import AnswerMessage, Asked, ChatCompletion, ChatRequest, Choice
+from infinipot.serve.chat.reading import Reading, read
+from infinipot.serve.errors import ApiError, as_api_error
+from infinipot.serve.feeding import Feeder
+from infinipot.serve.lane import Answered
+from infinipot.serve.settings import Settings
+from infinipot.serve.streams.protocol import StreamSettings
+from infinipot.serve.streams.registry import Streams
+from infinipot.serve.streams.served import Served
+
+
+class ChatServing:
+    """Answers chat completions."""
+
+    def __init__(self, settings: Settings, streams: Streams, asker: Asker, feeder: Feeder) -> None:
+        self._settings, self._streams, self._asker, self._feeder = settings, streams, asker, feeder
+
+    async def complete(self, owner: str, request: ChatRequest, session: str | None) -> ChatCompletion:
+        """The whole answer."""
+        reading = self._read(request, session)
+        async with self._stream(owner, request, reading) as served:
+            async with self._asker.ask(served, reading.question, request) as answer:
+                answered = await answer.result()
+            return ChatCompletion(
+                id=_new_id(),
+                created=int(time.time()),
+                model=self._settings.model,
+                choices=[Choice(message=AnswerMessage(content=answered.text), finish_reason=_ended(answered))],
+                usage=usage(answered),
+                infinipot=_asked(served, request, answered),
+            )
+
+    async def chunks(self, owner: str, request: ChatRequest, session: str | None) -> AsyncGenerator[str, None]:
+        """The answer as server-sent events."""
+        reading = self._read(request, session)
+        head = {"id": _new_id(), "object": "chat.completion.chunk", "created": int(time.time())}
+        head |= {"model": self._settings.model}
+        with_usage = bool(request.stream_options and request.stream_options.include_usage)
+        begun = False
+        try:
+            async with self._stream(owner, request, reading) as served:
+                async with self._asker.ask(served, reading.question, request) as answer:
+                    async for piece in answer.pieces():
+                        if not begun:
+                            begun = True
+                            yield _chunk(head, {"role": "assistant", "content": ""})
+                        yield _chunk(head, {"content": piece})
+                    answered = await answer.result()
+                if not begun:
+                    begun = True
+                    yield _chunk(head, {"role": "assistant", "content": ""})
+                asked = _asked(served, request, answered).model_dump()
+                yield _chunk(head, {}, _ended(answered), infinipot=asked)
+            if with_usage:
+                told = head | {"choices": [], "usage": usage(answered).model_dump()}
+                yield f"data: {json.dumps(told)}\n\n"
+            yield "data: [DONE]\n\n"
+        except Exception as error:
+            if not begun:
+                raise
+            yield f"data: {json.dumps(as_api_error(error).body())}\n\n"
+
+    def _read(self, request: ChatRequest, session: str | None) -> Reading:
+        if request.model not in (None, self._settings.model):
+            message = f"this server has {self._settings.model!r}, no model {str(request.model)[:100]!r}"
+            raise ApiError(404, message, "model_not_found", param="model")
+        if request.response_format is not None and request.response_format.get("type") != "text":
+            raise ApiError(400, "answers are text: response_format has the type 'text'", param="response_format")
+        if request.max_completion_tokens is not None:
+            request.max_tokens = request.max_completion_tokens
+        return read(request, session)
+
+    @asynccontextmanager
+    async def _stream(self, owner: str, request: ChatRequest, reading: Reading) -> AsyncIterator[Served]:
+        """The stream that is asked, once it was given the frames of the request."""
+        if reading.name is None:
+            served = await self._open(owner, request, reading, None)
+            try:
+                await self._feed(served, request, reading, now=False)
+                yield served
+            finally:
+                await self._streams.close(served)
+        else:
+            served = await self._named(owner, request, reading, reading.name)
+            await self._feed(served, request, reading, now=True)
+            yield served
+
+    async def _named(self, owner: str, request: ChatRequest, reading: Reading, name: str) -> Served:
+        try:
+            served = self._streams.find(owner, name)
+        except ApiError:
+            if not (reading.opens and reading.media):
+                raise
+            return await self._open(owner, request, reading, name)
+        own = served.config.system
+        if reading.system is not None and reading.system != own:
+            message = f"stream {name} was opened with another system message, which stands before all that it has seen"
+            raise ApiError(400, message, "system_differs", param="messages")
+        return served
+
+    async def _open(self, owner: str, request: ChatRequest, reading: Reading, name: str | None) -> Served:
+        if not reading.media:
+            message = "there is nothing to ask about: name a stream, or give a video_url or an image_url"
+            raise ApiError(400, message, "no_frame", param="messages")
+        asked: dict[str, Any] = request.infinipot.given()
+        if reading.system is not None:
+            asked["system"] = reading.system
+        if request.media_io_kwargs.video.fps is not None:
+            asked.setdefault("fps", request.media_io_kwargs.video.fps)
+        return await self._streams.open(owner, StreamSettings(**asked), name, passing=name is None)
+
+    async def _feed(self, served: Served, request: ChatRequest, reading: Reading, *, now: bool) -> None:
+        for url, is_picture in reading.media:
+            if is_picture:
+                await self._feeder.picture(served, url)
+            else:
+                await self._feeder.video(served, url, request.media_io_kwargs.video)
+
+
+def _chunk(head: dict[str, Any], delta: dict[str, str], ended: str | None = None, **more: Any) -> str:
+    choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": ended}
+    return f"data: {json.dumps(head | {'choices': [choice]} | more)}\n\n"
+
+
+def _asked(served: Served, request: ChatRequest, answered: Answered) -> Asked:
+    return Asked(stream=None if served.passing else served.id, time=answered.time, remembered=request.remember)
+
+
+def _ended(answered: Answered) -> Any:
+    return "length" if answered.cut else "stop"
+
+
+def _new_id() -> str:
+    return f"chatcmpl-{uuid.uuid4().hex}"

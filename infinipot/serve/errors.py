@@ -1,0 +1,58 @@
+"""Errors as clients of OpenAI's API read them: `{"error": {"message", "type", "param", "code"}}` and a status."""
+
+from typing import Any
+
+from infinipot.errors import InfinipotError, NumericalError, SnapshotError
+
+_TYPES = {
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    429: "rate_limit_error",
+}
+
+
+class ApiError(Exception):
+    """Something that a client is told.
+
+    Args:
+        status: of HTTP.
+        message: in a line, what was given and what would work.
+        code: for programs, such as "stream_not_found".
+        param: the field that is meant.
+        headers: of the response.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        code: str | None = None,
+        *,
+        param: str | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status, self.message, self.code, self.param = status, message, code, param
+        self.headers = headers or {}
+
+    @property
+    def kind(self) -> str:
+        """OpenAI's type of error."""
+        return _TYPES.get(self.status, "invalid_request_error" if self.status < 500 else "server_error")
+
+    def body(self) -> dict[str, Any]:
+        """The JSON of the response."""
+        told = {"message": self.message, "type": self.kind, "param": self.param, "code": self.code}
+        return {"error": told}
+
+
+def as_api_error(error: BaseException) -> ApiError:
+    """What a client is told of an error; of one that nobody expected, nothing but that there was one."""
+    if isinstance(error, ApiError):
+        return error
+    if isinstance(error, NumericalError | SnapshotError):
+        return ApiError(500, " ".join(str(error).split()), type(error).__name__)
+    if isinstance(error, InfinipotError):
+        return ApiError(400, " ".join(str(error).split()), type(error).__name__)
+    return ApiError(500, "the server failed at this request; its log has more under the request id", "internal_error")

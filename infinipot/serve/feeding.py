@@ -1,0 +1,104 @@
+"""Frames of one request for a stream: pictures and videos by address, watched before the request goes on."""
+
+import asyncio
+import base64
+import binascii
+import re
+
+import numpy as np
+
+from infinipot.serve.chat.protocol import VideoIo
+from infinipot.serve.errors import ApiError
+from infinipot.serve.lane import FrameJob
+from infinipot.serve.media.decoders import Decoders
+from infinipot.serve.media.sources import Sources, data_of, refused
+from infinipot.serve.settings import Settings
+from infinipot.serve.streams.registry import Streams
+from infinipot.serve.streams.served import Served
+from infinipot.serve.worker import GoneError
+from infinipot.video import Frame
+
+_LISTED = re.compile(r"data:video/(jpeg|png);base64,", re.IGNORECASE)
+_LIST_FPS = 1.0  # of a list of frames, where nobody says: as vLLM has it
+
+
+class Feeder:
+    """Gives streams the frames of requests.
+
+    Args:
+        settings: of the server.
+        streams: of the server.
+        decoders, sources: decode pictures, and open videos.
+    """
+
+    def __init__(self, settings: Settings, streams: Streams, decoders: Decoders, sources: Sources) -> None:
+        self._limits, self._streams, self._decoders, self._sources = settings.limits, streams, decoders, sources
+
+    async def picture(self, served: Served, address: str) -> None:
+        """Has a stream watch a picture now: of a `data:` address, or the first of what is fetched."""
+        if address[:5].lower() == "data:":
+            await self._watch(served, await self._decoders.picture(data_of(address, "image")), None)
+            return
+        async with self._sources.clip(address, fps=None, most=2, frames=None) as clip:
+            async for frame in clip.frames():
+                await self._watch(served, frame.image, None)
+                return
+
+    async def video(self, served: Served, address: str, how: VideoIo) -> None:
+        """Has a stream watch a video, or a list of frames: at its own times behind what the stream has seen."""
+        begin = 0.0 if served.time is None else served.time + 1 / served.config.fps
+        if (listed := _LISTED.match(address)) is not None:
+            await self._listed(served, address[listed.end() :], how, begin)
+            return
+        fps = how.fps or (None if how.num_frames else served.config.fps)
+        most = self._limits.frames_per_request
+        async with (
+            asyncio.timeout(self._limits.video_seconds),
+            self._sources.clip(address, fps=fps, most=most, frames=how.num_frames) as clip,
+        ):
+            async for frame in clip.frames():
+                await self._watch(served, frame.image, begin + frame.time)
+
+    async def _listed(self, served: Served, pictures: str, how: VideoIo, begin: float) -> None:
+        encoded = pictures.split(",")
+        if len(encoded) > self._limits.frames_per_request:
+            most = self._limits.frames_per_request
+            raise ApiError(413, f"the list has {len(encoded)} frames, and {most} are allowed", "too_many_frames")
+        indices = how.frames_indices or list(range(len(encoded)))
+        if len(indices) != len(encoded) or sorted(set(indices)) != indices:
+            message = f"frames_indices has to ascend, with one for each of the {len(encoded)} frames"
+            raise ApiError(400, message, param="media_io_kwargs")
+        for index, each in zip(indices, encoded, strict=True):
+            picture = await self._decoders.picture(_decoded(each))
+            await self._watch(served, picture, begin + index / (how.fps or _LIST_FPS))
+
+    async def _watch(self, served: Served, picture: np.ndarray, at: float | None) -> None:
+        """Has a frame wait, and waits itself where many do: none of a request's frames gives way to another."""
+        place = served.place(None) if at is None else at
+        assert place is not None
+        job = self._streams.push(served, Frame(picture, place))
+        if served.lane.waiting()[0] >= max(self._limits.frames_waiting // 2, 1) or at is None or served.passing:
+            await watched(job)
+
+
+async def watched(job: FrameJob) -> None:
+    """Waits until a frame was watched; raises what was wrong with it.
+
+    Raises:
+        ApiError: its stream was closed.
+    """
+    waiting = asyncio.wrap_future(job.watched)
+    await asyncio.wait({waiting})
+    if waiting.cancelled():  # it gave way to newer frames, which is counted
+        return
+    try:
+        waiting.result()
+    except GoneError:
+        raise ApiError(410, "the stream was closed", "stream_closed") from None
+
+
+def _decoded(text: str) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        raise refused("the data: address is no base64") from None

@@ -1,0 +1,183 @@
+"""What every request passes first: its id, whose it is, where it may come from, and how long its body may be.
+
+An ASGI middleware round everything else, so that no route can be forgotten.
+"""
+
+import asyncio
+import json
+import logging
+import re
+import time
+import uuid
+from collections.abc import Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from infinipot.serve.errors import ApiError, as_api_error
+from infinipot.serve.keys import Keys
+from infinipot.serve.logs import REQUEST_ID, event
+from infinipot.serve.metrics import Metrics
+from infinipot.serve.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+OPEN = frozenset(
+    {"/health", "/ready", "/ping", "/v1/health/live", "/v1/health/ready", "/v1/live", "/v1/ready", "/v1/startup"}
+)
+"""What answers without a key: whether the server is there, and nothing else."""
+
+_GIVEN_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
+_UPLOADS = ("/v1/files",)
+
+
+class Guard:
+    """Lets requests through that may pass.
+
+    Args:
+        app: what they are for.
+        settings, keys, metrics: of the server.
+    """
+
+    def __init__(self, app: ASGIApp, settings: Settings, keys: Keys, metrics: Metrics) -> None:
+        self._app, self._settings, self._keys, self._metrics = app, settings, keys, metrics
+        self._local = not keys and settings.host in _LOOPBACK
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        given = headers.get("x-request-id", "")
+        request_id = given if _GIVEN_ID.fullmatch(given) else uuid.uuid4().hex
+        scope["request_id"] = request_id
+        token = REQUEST_ID.set(request_id)
+        started, told = time.monotonic(), _Told(scope, send, request_id)
+        try:
+            scope["owner"] = self._admit(scope, headers)
+            if scope["type"] == "http":
+                receive = _Body(receive, headers, self._most(scope), self._settings.limits.body_seconds).receive
+            await self._app(scope, receive, told.send)
+        except Exception as error:
+            problem = as_api_error(error)
+            if problem.status >= 500:
+                logger.exception("request failed")
+            await told.refuse(problem)
+        finally:
+            self._note(scope, told.status, time.monotonic() - started)
+            REQUEST_ID.reset(token)
+
+    def _admit(self, scope: Scope, headers: Headers) -> str:
+        """Whose request it is.
+
+        Raises:
+            ApiError: it is nobody's, or from a place that it may not come from.
+        """
+        if scope["path"] in OPEN:
+            return ""
+        self._check_place(scope, headers)
+        owner = self._keys.owner(headers)
+        if owner is None:
+            message = "give a key that this server knows: Authorization: Bearer <key>"
+            raise ApiError(401, message, "invalid_api_key", headers={"WWW-Authenticate": "Bearer"})
+        return owner
+
+    def _check_place(self, scope: Scope, headers: Headers) -> None:
+        """Web pages reach servers on their visitor's own machine: through names of theirs, and through WebSockets."""
+        host = urlsplit(f"//{headers.get('host', '')}").hostname or ""
+        if self._local and host not in _LOOPBACK:
+            message = f"this server is for this machine alone, and was called as {host[:100]!r}: start it with --host"
+            raise ApiError(403, message, "host_refused")
+        origin = headers.get("origin")
+        if origin is None or scope["type"] != "websocket" or origin in self._settings.cors_origins:
+            return
+        if (urlsplit(origin).netloc or None) != headers.get("host"):
+            raise ApiError(403, "web pages of other origins may not connect: see --cors-origins", "origin_refused")
+
+    def _most(self, scope: Scope) -> int:
+        limits = self._settings.limits
+        return int(limits.upload_bytes if scope["path"] in _UPLOADS else limits.body_bytes)
+
+    def _note(self, scope: Scope, status: int, seconds: float) -> None:
+        route = getattr(scope.get("route"), "path", "unknown")
+        method = scope.get("method", "WEBSOCKET")
+        method = method if method in ("GET", "POST", "PUT", "DELETE", "OPTIONS", "HEAD", "WEBSOCKET") else "OTHER"
+        self._metrics.requests.labels(method, route, str(status)).inc()
+        if route not in OPEN and route != "/metrics":
+            event(logger, "request", method=method, route=route, status=status, seconds=round(seconds, 4))
+
+
+class _Told:
+    """What the client is sent, with the request's id."""
+
+    def __init__(self, scope: Scope, send: Send, request_id: str) -> None:
+        self._scope, self._send, self._id = scope, send, request_id
+        self.status = 499  # as nginx has it: the client left before there was an answer
+
+    async def send(self, message: Message) -> None:
+        if message["type"] in ("http.response.start", "websocket.http.response.start"):
+            self.status = message["status"]
+            message["headers"] = [*message.get("headers", ()), (b"x-request-id", self._id.encode())]
+        elif message["type"] == "websocket.accept":
+            self.status = 101
+        await self._send(message)
+
+    async def refuse(self, problem: ApiError) -> None:
+        """Tells of a problem, unless an answer has begun."""
+        if self.status != 499:
+            if self._scope["type"] == "websocket" and self.status == 101:
+                await self._send({"type": "websocket.close", "code": 1011})
+                return
+            raise problem
+        content = json.dumps(problem.body()).encode()
+        headers: Sequence[tuple[bytes, bytes]] = [
+            (b"content-type", b"application/json"),
+            (b"content-length", str(len(content)).encode()),
+            *((name.lower().encode(), value.encode()) for name, value in problem.headers.items()),
+        ]
+        start = {"http": "http.response", "websocket": "websocket.http.response"}[self._scope["type"]]
+        if problem.status in (408, 413):  # what is left of the body is not read
+            headers = [*headers, (b"connection", b"close")]
+        await self.send({"type": f"{start}.start", "status": problem.status, "headers": list(headers)})
+        await self.send({"type": f"{start}.body", "body": content})
+
+
+class _Body:
+    """A request's body, which is bounded in length and in time, by what it says before it is read."""
+
+    def __init__(self, receive: Receive, headers: Headers, most: int, seconds: float) -> None:
+        self._receive, self._most = receive, most
+        self._left, self._deadline = most, time.monotonic() + seconds
+        self._seconds = seconds
+        self._done = False
+        said = headers.get("content-length", "")
+        if said.isdigit() and int(said) > most:
+            raise self._too_large()
+
+    async def receive(self) -> Message:
+        """The next part."""
+        if self._done:  # what comes now is that the client left
+            return await self._receive()
+        try:
+            async with asyncio.timeout_at(asyncio.get_running_loop().time() + self._deadline - time.monotonic()):
+                message = await self._receive()
+        except TimeoutError:
+            raise ApiError(408, f"the body was not there within {self._seconds:g} s", "body_too_slow") from None
+        if message["type"] == "http.request":
+            self._left -= len(message.get("body", b""))
+            if self._left < 0:
+                raise self._too_large()
+            self._done = not message.get("more_body", False)
+        return message
+
+    def _too_large(self) -> ApiError:
+        return ApiError(413, f"the body has more than the {self._most:,} bytes that are allowed", "body_too_large")
+
+
+def owner_of(scope: Any) -> str:
+    """Whose request it is."""
+    owner: str = scope.scope["owner"]
+    return owner

@@ -1,0 +1,73 @@
+"""Whether the server is there, what it serves, and what it counts."""
+
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse, Response
+from prometheus_client import CONTENT_TYPE_LATEST
+
+import infinipot
+from infinipot.serve.errors import ApiError
+from infinipot.serve.server import server_of
+
+router = APIRouter(tags=["server"])
+
+
+@router.get("/health")
+@router.get("/ping", include_in_schema=False)
+@router.get("/v1/health/live", include_in_schema=False)
+@router.get("/v1/live", include_in_schema=False)
+async def health(request: Request) -> Response:
+    """200 while the thread that runs the model is alive."""
+    if not server_of(request).worker.alive:
+        raise ApiError(503, "the thread that runs the model has ended", "worker_ended")
+    return JSONResponse({"status": "ok"})
+
+
+@router.get("/ready")
+@router.get("/v1/health/ready", include_in_schema=False)
+@router.get("/v1/ready", include_in_schema=False)
+@router.get("/v1/startup", include_in_schema=False)
+async def ready(request: Request) -> Response:
+    """200 once streams were restored, until the server shuts down."""
+    server = server_of(request)
+    if not (server.ready and server.worker.alive):
+        raise ApiError(503, "the server is starting or shutting down", "not_ready")
+    return JSONResponse({"status": "ready"})
+
+
+@router.get("/version")
+@router.get("/v1/version", include_in_schema=False)
+async def version() -> dict[str, str]:
+    """Which infinipot this is."""
+    return {"version": infinipot.__version__}
+
+
+@router.get("/metrics")
+@router.get("/v1/metrics", include_in_schema=False)
+async def metrics(request: Request) -> Response:
+    """What is counted, in Prometheus' text format."""
+    return Response(server_of(request).metrics.text(), media_type=CONTENT_TYPE_LATEST)
+
+
+@router.get("/v1/models")
+async def models(request: Request) -> dict[str, Any]:
+    """The model that is served."""
+    return {"object": "list", "data": [_model(request)]}
+
+
+@router.get("/v1/models/{name:path}")
+async def model(request: Request, name: str) -> dict[str, Any]:
+    """One model by its id."""
+    known = _model(request)
+    if name != known["id"]:
+        raise ApiError(
+            404, f"this server has {known['id']!r}, no model {name[:100]!r}", "model_not_found", param="model"
+        )
+    return known
+
+
+def _model(request: Request) -> dict[str, Any]:
+    server = server_of(request)
+    described = {"id": server.settings.model, "object": "model", "created": int(server.started)}
+    return {**described, "owned_by": "infinipot"}

@@ -1,0 +1,157 @@
+"""What waits for one stream: frames and questions in the order in which they came. Knows no network and no model.
+
+Filled by the event loop, emptied by the worker: the lock is held for moments only.
+"""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any
+
+from infinipot.stats import Stats
+from infinipot.stream import Stream
+from infinipot.video import Frame
+
+
+@dataclass(slots=True, eq=False)
+class FrameJob:
+    """A frame that waits to be watched.
+
+    Attributes:
+        frame: with its time in the stream.
+        watched: set once the frame is in the stream, or with what was wrong with it, or that it was dropped.
+        came: when, by the monotonic clock.
+    """
+
+    frame: Frame
+    watched: "Future[None]" = field(default_factory=Future)
+    came: float = field(default_factory=time.monotonic)
+
+
+@dataclass(slots=True, eq=False)
+class AskJob:
+    """A question that waits for its answer.
+
+    Attributes:
+        question, options: see `Stream.ask`.
+        on_text: called on the worker's thread with each piece of the answer.
+        fork: whether the question is put to a fork, so that the stream goes on watching meanwhile.
+        answered: set with the answer, or what was wrong with the question.
+        left: set by who no longer waits for the answer; it stops within a step.
+        came, began, spoke, ended: when it came, left the queue, had its first text and was done; monotonic.
+    """
+
+    question: str
+    options: Mapping[str, Any]
+    on_text: Callable[[str], None]
+    fork: bool = False
+    answered: "Future[Answered]" = field(default_factory=Future)
+    left: threading.Event = field(default_factory=threading.Event)
+    came: float = field(default_factory=time.monotonic)
+    began: float = 0.0
+    spoke: float = 0.0
+    ended: float = 0.0
+
+
+@dataclass(slots=True, eq=False)
+class AloneJob:
+    """Something else that waits for its turn on a stream, such as saving it; `done` is set once it ran."""
+
+    work: Callable[[Stream], Any]
+    done: "Future[Any]" = field(default_factory=Future)
+
+
+Job = FrameJob | AskJob | AloneJob
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """An answer and what it took.
+
+    Attributes:
+        text: of the answer.
+        time: of the newest frame that it was asked on, in seconds.
+        prompt_tokens: of the memory it was asked on and the question; memory_tokens and video_tokens of them were held.
+        answer_tokens: that were said.
+        cut: whether the answer ended because it was long enough.
+    """
+
+    text: str
+    time: float
+    prompt_tokens: int
+    memory_tokens: int
+    video_tokens: int
+    answer_tokens: int
+    cut: bool
+
+
+class Lane:
+    """One stream and what waits for it.
+
+    Args:
+        stream: that is open; the worker closes it.
+        frames: that may wait.
+
+    Attributes:
+        stats: of the stream, as they were after its last call.
+        working: the job that is under way.
+    """
+
+    def __init__(self, stream: Stream, frames: int) -> None:
+        self.stream = stream
+        self.stats: Stats = stream.stats()
+        self.working: Job | None = None
+        self._frames = frames
+        self._jobs: deque[Job] = deque()
+        self._lock = threading.Lock()
+
+    def push(self, job: FrameJob) -> FrameJob | None:
+        """Has a frame wait; returns the one that had to give way: the oldest, where too many wait."""
+        with self._lock:
+            waiting = [each for each in self._jobs if isinstance(each, FrameJob)]
+            oldest = waiting[0] if len(waiting) >= self._frames else None
+            if oldest is not None:
+                self._jobs.remove(oldest)
+            self._jobs.append(job)
+        return oldest
+
+    def add(self, job: AskJob | AloneJob) -> None:
+        """Has something else wait behind the frames that came before it."""
+        with self._lock:
+            self._jobs.append(job)
+
+    def next(self) -> Job | None:
+        """The job whose turn it is, which no longer waits; questions that nobody waits for any more are passed over."""
+        with self._lock:
+            while self._jobs:
+                job = self._jobs.popleft()
+                if not (isinstance(job, AskJob) and job.left.is_set()):
+                    return job
+                job.answered.cancel()
+        return None
+
+    def emptied(self) -> list[Job]:
+        """All jobs that waited, which no longer do."""
+        with self._lock:
+            jobs, self._jobs = list(self._jobs), deque()
+        return jobs
+
+    def waiting(self) -> tuple[int, int]:
+        """How many frames and how many questions wait or are under way."""
+        with self._lock:
+            jobs = [*self._jobs, *([] if (now := self.working) is None else [now])]
+        return sum(isinstance(job, FrameJob) for job in jobs), sum(isinstance(job, AskJob) for job in jobs)
+
+    @property
+    def busy(self) -> bool:
+        """Whether anything waits or is under way."""
+        return bool(self._jobs) or self.working is not None
+
+    def behind(self) -> float:
+        """Seconds of the stream that wait to be watched."""
+        with self._lock:
+            frames = [job.frame.time for job in self._jobs if isinstance(job, FrameJob)]
+        return max(frames[-1] - self.stats.time, 0.0) if frames else 0.0

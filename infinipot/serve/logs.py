@@ -1,0 +1,49 @@
+"""Logs of a server: one JSON object a line on stderr, with the id of the request that it is about.
+
+What stands in them was chosen here: no bodies, no queries, no keys.
+"""
+
+import json
+import logging
+import sys
+import time
+from contextvars import ContextVar
+from typing import Any
+
+REQUEST_ID: ContextVar[str | None] = ContextVar("request_id", default=None)
+"""Of the request that is being answered."""
+
+_FIELDS = "fields"
+
+
+def event(logger: logging.Logger, what: str, level: int = logging.INFO, **fields: Any) -> None:
+    """Logs that something happened, with what is known of it."""
+    logger.log(level, what, extra={_FIELDS: fields})
+
+
+class JsonLines(logging.Formatter):
+    """A record as a line of JSON."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        told: dict[str, Any] = {
+            "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z",
+            "level": record.levelname.lower(),
+            "event": record.getMessage(),
+        }
+        if request := REQUEST_ID.get():
+            told["request_id"] = request
+        told |= getattr(record, _FIELDS, {})
+        if record.exc_info:
+            told["trace"] = self.formatException(record.exc_info)
+        return json.dumps(told, default=str)
+
+
+def set_up(level: int = logging.INFO) -> None:
+    """Sends what the server and uvicorn log to stderr."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonLines())
+    for name in ("infinipot", "uvicorn"):
+        logger = logging.getLogger(name)
+        logger.handlers, logger.propagate = [handler], False
+        logger.setLevel(level)
+    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)

@@ -1,0 +1,1 @@
+"""Media from clients: which addresses may be fetched, and decoding in processes of their own, with limits."""

@@ -1,0 +1,139 @@
+"""A decoding process: `python -m infinipot.serve.media.child`. Takes jobs from its standard input, gives pictures back.
+
+What it decodes is not trusted: memory is limited before the first job, FFmpeg sees bytes and no address, and only
+formats that lead nowhere else are opened. Time is the server's to watch: it ends a process that takes too long.
+"""
+
+import ctypes
+import io
+import os
+import resource
+import signal
+import sys
+import warnings
+from collections.abc import Callable
+from functools import partial
+from typing import Any, BinaryIO
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from infinipot.errors import InfinipotError
+from infinipot.serve.media.addresses import AddressError, rules
+from infinipot.serve.media.frames import receive, send
+from infinipot.serve.media.remote import open_remote
+
+_PICTURES = ("JPEG", "PNG", "WEBP")
+# No playlists, no lists of files, no devices and no descriptions of sessions: all of these name other addresses.
+_FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,ogg,gif,h264,hevc,m4v,mpegvideo,mjpeg,ivf,asf"
+_OPTIONS = {"protocol_whitelist": "none", "format_whitelist": _FORMATS}
+_FILES = 64
+_PDEATHSIG = 1  # prctl: which signal a process gets when its parent ends
+
+
+def main() -> None:
+    out = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what a library prints is no message
+    _stay_small(int(sys.argv[1]))
+    warnings.simplefilter("error", Image.DecompressionBombWarning)
+    while (message := receive(sys.stdin.buffer)) is not None:
+        job, content = message
+        work = {"picture": _picture, "video": _video}[job["kind"]]
+        try:
+            work(job, content, out)
+        except BrokenPipeError:
+            return
+        except MemoryError:
+            send(out, {"kind": "error", "message": "it takes more memory than is allowed for decoding"})
+        except Exception as error:
+            send(out, {"kind": "error", "message": _said(error)})
+
+
+def _stay_small(more: int) -> None:
+    """Limits memory to what the process has now and so many bytes; it ends with its parent, and leaves no core."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PDEATHSIG, signal.SIGKILL)
+        with open("/proc/self/statm") as file:
+            now = int(file.read().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (now + more, now + more))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (_FILES, _FILES))
+
+
+def _said(error: Exception) -> str:
+    """What a client is told: what infinipot says, or what kind of fault a library met."""
+    if isinstance(error, InfinipotError | AddressError | _RefusedError):
+        return " ".join(str(error).split())
+    return f"it cannot be decoded ({type(error).__name__})"
+
+
+class _RefusedError(Exception):
+    """What is not decoded, and why."""
+
+
+def _picture(job: dict[str, Any], content: bytes, out: BinaryIO) -> None:
+    Image.MAX_IMAGE_PIXELS = None  # its size is checked before a pixel is decoded
+    try:
+        image = Image.open(io.BytesIO(content), formats=_PICTURES)
+    except MemoryError:
+        raise
+    except Exception:
+        raise _RefusedError("it is no JPEG, PNG or WebP picture") from None
+    _check_size(image.width, image.height, job["pixels"])
+    pixels = np.ascontiguousarray(np.asarray(ImageOps.exif_transpose(image).convert("RGB")))
+    _send_pixels(out, pixels)
+
+
+def _video(job: dict[str, Any], content: bytes, out: BinaryIO) -> None:
+    """Decodes a video, picture by picture: as fast as they are taken."""
+    from infinipot.video.address import Address
+    from infinipot.video.file import FileSource
+    from infinipot.video.source import Video
+
+    opened = _opener(job, content)
+    first = [opened()]
+    seekable = first[0].seekable()
+    target = (lambda: first.pop() if first else opened()) if seekable else partial(_once, first)
+    address = Address(job["name"], target, remote=not seekable, seekable=seekable, stored=seekable, options=_OPTIONS)
+    end = {} if job["end"] is None else {"end": job["end"]}
+    with Video(FileSource(address), job["fps"], job["start"], frames=job["frames"], **end) as video:
+        send(out, {"kind": "opened", "duration": video.duration, "fps": video.source_fps})
+        for number, frame in enumerate(video):
+            if number >= job["most"]:
+                raise _RefusedError(
+                    f"the video has more than {job['most']} frames: give fewer a second, or fewer at all"
+                )
+            _check_size(frame.image.shape[1], frame.image.shape[0], job["pixels"])
+            _send_pixels(out, frame.image, frame.time)
+        send(out, {"kind": "end", "incomplete": video.incomplete})
+
+
+def _opener(job: dict[str, Any], content: bytes) -> Callable[[], BinaryIO]:
+    """What opens the bytes of a job's video: those that came with it, of a file that is open, or of a server."""
+    if job["from"] == "bytes":
+        return lambda: io.BytesIO(content)
+    if job["from"] == "file":
+        return lambda: open(f"/dev/fd/{job['descriptor']}", "rb")
+    allowed = rules(job["hosts"], job["networks"])
+    return lambda: open_remote(job["address"], allowed, job["timeout"], job["bytes"])
+
+
+def _once(files: list[BinaryIO]) -> BinaryIO:
+    """A source that is read front to back, once."""
+    if not files:
+        raise _RefusedError("it can be read only once")
+    return files.pop()
+
+
+def _check_size(width: int, height: int, most: int) -> None:
+    if width * height > most:
+        raise _RefusedError(f"a picture of {width} x {height} pixels has more than the {most:,} that are allowed")
+
+
+def _send_pixels(out: BinaryIO, pixels: np.ndarray, time: float | None = None) -> None:
+    height, width = pixels.shape[:2]
+    send(out, {"kind": "frame", "height": height, "width": width, "time": time}, pixels.data.cast("B"))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,195 @@
+"""Decoding in other processes: a crash, a hang or a bomb costs one error, never the server.
+
+Pictures go to a few processes that stay; a video has one of its own. All of it is awaited on the event loop.
+"""
+
+import asyncio
+import json
+import logging
+import os
+import sys
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+import numpy as np
+
+from infinipot.serve.errors import ApiError
+from infinipot.serve.media.frames import LONGEST_HEADER, PREFIX, packed
+from infinipot.serve.settings import Limits
+from infinipot.video import Frame
+
+logger = logging.getLogger(__name__)
+_CHUNK = 1 << 20
+
+
+class DecodeError(ApiError):
+    """What a client sent cannot be decoded, or not within the limits."""
+
+    def __init__(self, message: str, code: str = "media_not_decoded") -> None:
+        super().__init__(422, message, code)
+
+
+class Decoder:
+    """A decoding process."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+
+    @classmethod
+    async def start(cls, limits: Limits, files: Sequence[int] = ()) -> "Decoder":
+        """Starts one, which inherits these open files."""
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("INFINIPOT_SERVE_")}
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "infinipot.serve.media.child",
+            str(int(limits.decode_bytes)),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL,
+            pass_fds=files,
+            env=environment | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+            limit=_CHUNK,
+        )
+        return cls(process)
+
+    async def send(self, job: dict[str, Any], content: bytes = b"") -> None:
+        """Gives it a job."""
+        assert self._process.stdin is not None
+        with suppress(ConnectionError):  # what became of it is seen when it is read from
+            self._process.stdin.writelines([packed(job, content), content])
+            await self._process.stdin.drain()
+
+    async def receive(self, pixels: int) -> tuple[dict[str, Any], bytes]:
+        """The next message; a picture in it has so many pixels at the most.
+
+        Raises:
+            DecodeError: it says that it cannot decode, or is no more.
+        """
+        assert self._process.stdout is not None
+        try:
+            head, length = PREFIX.unpack(await self._process.stdout.readexactly(PREFIX.size))
+            if head > LONGEST_HEADER or length > 3 * pixels:
+                raise DecodeError("decoding went wrong")
+            header = json.loads(await self._process.stdout.readexactly(head))
+            content = await self._process.stdout.readexactly(length)
+        except (asyncio.IncompleteReadError, ValueError):
+            raise DecodeError("decoding it ended the process that decodes", "decoder_crashed") from None
+        if header.get("kind") == "error":
+            raise DecodeError(str(header["message"]))
+        return header, content
+
+    async def stop(self) -> None:
+        """Ends it at once."""
+        with suppress(ProcessLookupError):
+            self._process.kill()
+        await self._process.wait()
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+        # Its pipes are closed with the transport, which the process object alone knows.
+        self._process._transport.close()  # type: ignore[attr-defined]
+
+
+class Decoders:
+    """The processes that decode pictures, and those that decode videos.
+
+    Args:
+        limits: of the server.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._idle: asyncio.LifoQueue[Decoder | None] = asyncio.LifoQueue()
+        self._videos: set[Decoder] = set()
+        self._pictures: set[Decoder] = set()
+        for _ in range(limits.decoders):
+            self._idle.put_nowait(None)
+
+    async def picture(self, content: bytes) -> np.ndarray:
+        """The pixels of a JPEG, PNG or WebP, `[height, width, 3]` uint8, upright.
+
+        Raises:
+            DecodeError: it is none, larger than the limit, or takes too long to decode.
+        """
+        limits = self._limits
+        if len(content) > limits.frame_bytes:
+            message = f"a picture has {len(content):,} bytes, and {int(limits.frame_bytes):,} are allowed"
+            raise ApiError(413, message, "frame_too_large")
+        decoder = await self._idle.get()
+        sound = False
+        try:
+            if decoder is None:
+                decoder = await Decoder.start(limits)
+                self._pictures.add(decoder)
+            async with asyncio.timeout(limits.decode_seconds):
+                await decoder.send({"kind": "picture", "pixels": limits.frame_pixels}, content)
+                header, pixels = await decoder.receive(limits.frame_pixels)
+            sound = True
+            return _picture(header, pixels)
+        except DecodeError as error:
+            sound = error.code != "decoder_crashed"
+            raise
+        except TimeoutError:
+            message = f"a picture took more than {limits.decode_seconds:g} s to decode"
+            raise DecodeError(message, "decoder_timeout") from None
+        finally:
+            if decoder is not None and not sound:
+                self._pictures.discard(decoder)
+                await asyncio.shield(decoder.stop())
+                decoder = None
+            self._idle.put_nowait(decoder)
+
+    @asynccontextmanager
+    async def video(
+        self, job: dict[str, Any], content: bytes = b"", files: Sequence[int] = ()
+    ) -> AsyncIterator["Clip"]:
+        """A video that is being decoded in a process of its own, which ends with this context."""
+        decoder = await Decoder.start(self._limits, files)
+        self._videos.add(decoder)
+        try:
+            async with asyncio.timeout(self._limits.source_seconds):
+                sending = asyncio.create_task(decoder.send(job, content))
+                await sending
+            yield Clip(decoder, self._limits)
+        except TimeoutError:
+            raise DecodeError("the video took too long to open", "decoder_timeout") from None
+        finally:
+            self._videos.discard(decoder)
+            await asyncio.shield(decoder.stop())
+
+    async def close(self) -> None:
+        """Ends all processes."""
+        for decoder in (*self._videos, *self._pictures):
+            await decoder.stop()
+
+
+class Clip:
+    """The frames of a video, as they are decoded: the process waits while nobody takes them."""
+
+    def __init__(self, decoder: Decoder, limits: Limits) -> None:
+        self._decoder, self._limits = decoder, limits
+
+    async def frames(self) -> AsyncIterator[Frame]:
+        """The frames, one after the other.
+
+        Raises:
+            DecodeError: the video cannot be decoded, or no frame came for too long.
+        """
+        while True:
+            try:
+                async with asyncio.timeout(self._limits.source_seconds):
+                    header, content = await self._decoder.receive(self._limits.frame_pixels)
+            except TimeoutError:
+                message = f"no picture came for {self._limits.source_seconds:g} s"
+                raise DecodeError(message, "source_stalled") from None
+            match header["kind"]:
+                case "frame":
+                    yield Frame(_picture(header, content), header["time"])
+                case "end":
+                    return
+
+
+def _picture(header: dict[str, Any], content: bytes) -> np.ndarray:
+    """The pixels of a message, `[height, width, 3]` uint8, as an array of their own."""
+    return np.frombuffer(content, np.uint8).reshape(header["height"], header["width"], 3).copy()

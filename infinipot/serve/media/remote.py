@@ -1,0 +1,160 @@
+"""A file on a web server as a binary file, for a decoder that never sees an address. Runs in the decoding process.
+
+Each connection, that of a redirect and of a seek too, goes to an address that was looked up and checked just before.
+"""
+
+import http.client
+import io
+import shutil
+import socket
+import ssl
+import tempfile
+from typing import Any, BinaryIO
+from urllib.parse import urljoin
+
+from infinipot.serve.media.addresses import AddressError, Rules, WebAddress, parse
+
+_REDIRECTS = (301, 302, 303, 307, 308)
+_MOST_REDIRECTS = 5
+_CHUNK = 1 << 16
+_AGENT = "infinipot"
+_TIMES = 4  # that a decoder, which goes back and forth, may read a file
+
+
+class _Connection(http.client.HTTPConnection):
+    """A connection to one IP address, under the name of its host."""
+
+    def __init__(self, address: WebAddress, ip: str, timeout: float) -> None:
+        super().__init__(address.host, address.port, timeout=timeout)
+        self._address, self._ip = address, ip
+
+    def connect(self) -> None:
+        plain = socket.create_connection((self._ip, self._address.port), self.timeout)
+        if self._address.scheme == "https":
+            context = ssl.create_default_context()
+            plain = context.wrap_socket(plain, server_hostname=self._address.host)
+        self.sock = plain
+
+
+class RemoteFile(io.RawIOBase):
+    """What lies at an address: read as it comes, and from anywhere where the server sends ranges.
+
+    Args:
+        address: of http or https.
+        rules: from where it may come.
+        timeout: seconds for the server to connect, and to send more.
+        most: bytes that are read at the most; None for a source without end.
+
+    Attributes:
+        size: in bytes; None where the server does not say.
+    """
+
+    def __init__(self, address: str, rules: Rules, timeout: float, most: int | None) -> None:
+        self._address, self._rules, self._timeout, self._most = parse(address), rules, timeout, most
+        self._position = self._read_bytes = 0
+        self._response: http.client.HTTPResponse | None = None
+        self._connection: _Connection | None = None
+        self.size: int | None = None
+        self._ranged = False
+        self._request(0)
+        if most is not None and self.size is not None and self.size > most:
+            raise AddressError(f"{self._address.shown} has {self.size:,} bytes, and {most:,} are allowed")
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return self._ranged and self.size is not None
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self.size or 0}[whence]
+        if (target := max(base + offset, 0)) != self._position:
+            self._hang_up()
+            self._position = target
+        return target
+
+    def readinto(self, buffer: Any) -> int:
+        """Reads what comes, as much as fits; 0 at the end."""
+        if self.size is not None and self._position >= self.size:
+            return 0
+        if self._response is None:
+            self._request(self._position)
+        assert self._response is not None
+        found = self._response.read1(len(buffer))
+        buffer[: len(found)] = found
+        self._position += len(found)
+        self._read_bytes += len(found)
+        if self._most is not None and self._read_bytes > _TIMES * self._most:
+            raise AddressError(f"{self._address.shown} was read for more than {_TIMES} times {self._most:,} bytes")
+        return len(found)
+
+    def close(self) -> None:
+        self._hang_up()
+        super().close()
+
+    def _hang_up(self) -> None:
+        if self._response is not None:
+            self._response.close()
+        if self._connection is not None:
+            self._connection.close()
+        self._response = self._connection = None
+
+    def _request(self, start: int) -> None:
+        """Asks for what lies from `start` on, and follows redirects, each of which is checked."""
+        address = self._address
+        for _ in range(_MOST_REDIRECTS + 1):
+            response = self._ask(address, start)
+            if response.status in _REDIRECTS and (location := response.getheader("Location")):
+                self._hang_up()
+                address = parse(urljoin(address.shown, location))
+                continue
+            self._accept(response, start)
+            return
+        raise AddressError(f"{self._address.shown} redirects more than {_MOST_REDIRECTS} times")
+
+    def _ask(self, address: WebAddress, start: int) -> http.client.HTTPResponse:
+        last: OSError | None = None
+        for ip in self._rules.resolve(address):
+            self._connection = _Connection(address, str(ip), self._timeout)
+            headers = {"Range": f"bytes={start}-", "User-Agent": _AGENT, "Accept-Encoding": "identity"}
+            try:
+                self._connection.request("GET", address.path, headers=headers)
+                self._response = self._connection.getresponse()
+                return self._response
+            except (OSError, http.client.HTTPException) as error:
+                self._hang_up()
+                last = error if isinstance(error, OSError) else OSError(type(error).__name__)
+        why = getattr(last, "strerror", None) or type(last).__name__
+        raise AddressError(f"{address.shown} cannot be reached ({why})")
+
+    def _accept(self, response: http.client.HTTPResponse, start: int) -> None:
+        if response.status == 206:
+            total = (response.getheader("Content-Range") or "").rpartition("/")[2]
+            self._ranged, self.size = True, int(total) if total.isdigit() else None
+        elif response.status == 200 and start == 0:
+            length = response.getheader("Content-Length") or ""
+            self.size = int(length) if length.isdigit() else None
+        else:
+            self._hang_up()
+            raise AddressError(f"{self._address.shown} answers with status {response.status}")
+
+
+def open_remote(address: str, rules: Rules, timeout: float, most: int) -> BinaryIO:
+    """Opens what lies at an address: as it comes, or a copy of it, where the server sends no ranges of what it has.
+
+    Raises:
+        AddressError: it is not fetched, or cannot be.
+    """
+    file = RemoteFile(address, rules, timeout, most)
+    if file.seekable() or file.size is None:
+        if file.size is None:
+            file._most = None  # a source without end has no size to be checked
+        return io.BufferedReader(file, _CHUNK) if file.seekable() else file  # type: ignore[return-value]
+    copy = tempfile.TemporaryFile()  # noqa: SIM115  # whoever reads it closes it
+    shutil.copyfileobj(file, copy, _CHUNK)
+    file.close()
+    copy.seek(0)
+    return copy

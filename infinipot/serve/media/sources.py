@@ -1,0 +1,160 @@
+"""Where a client's video comes from: checked here, opened and decoded in another process.
+
+http://, https://   fetched by the decoding process, from addresses that `addresses.py` allows
+file://             below the media root, links resolved; the open file is handed over, no name
+data:video/...      bytes of the request
+"""
+
+import base64
+import binascii
+import os
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from infinipot.serve.errors import ApiError
+from infinipot.serve.media.addresses import AddressError, parse, rules
+from infinipot.serve.media.decoders import Clip, Decoders
+from infinipot.serve.settings import Settings
+
+_DATA = re.compile(r"data:(?P<type>[A-Za-z0-9.+-]+/[A-Za-z0-9.+-]+)?(?:;[^,;]*)*,", re.IGNORECASE)
+
+
+def refused(message: str) -> ApiError:
+    """What a client is told whose address is not taken."""
+    return ApiError(400, message, "media_address_refused")
+
+
+class Sources:
+    """Opens what clients name.
+
+    Args:
+        settings: of the server.
+        decoders: its processes.
+    """
+
+    def __init__(self, settings: Settings, decoders: Decoders) -> None:
+        self.settings, self._decoders = settings, decoders
+        self._rules = rules(settings.media_hosts, settings.media_networks)
+        self._root = settings.media_root.resolve() if settings.media_root else None
+
+    def check(self, address: str) -> str:
+        """Makes sure that an address may be one at all; returns how it is shown.
+
+        Raises:
+            ApiError: it is of no kind that is played, or of a host or place that is not allowed.
+        """
+        scheme = address.partition(":")[0].lower()
+        try:
+            match scheme:
+                case "http" | "https":
+                    web = parse(address)
+                    self._rules.check_host(web.host)
+                    return web.shown
+                case "file":
+                    os.close(self._descriptor(address))
+                    return address
+                case _:
+                    raise refused(f"{scheme[:20]!r} addresses are not played: give http, https or file")
+        except AddressError as error:
+            raise refused(str(error)) from None
+
+    @asynccontextmanager
+    async def clip(
+        self,
+        address: str,
+        *,
+        fps: float | None,
+        most: int,
+        frames: int | None = None,
+        start: float = 0.0,
+        end: float | None = None,
+    ) -> AsyncIterator[Clip]:
+        """A video that is being decoded.
+
+        Args:
+            address: of http, https, file or data.
+            fps, frames, start, end: see `open_video`.
+            most: frames from which on it is an error.
+
+        Raises:
+            ApiError: it is not taken, or cannot be decoded.
+        """
+        job: dict[str, Any] = {"kind": "video", "fps": fps, "frames": frames, "start": start, "end": end, "most": most}
+        job["pixels"] = self.settings.limits.frame_pixels
+        descriptor: int | None = None
+        content = b""
+        if address[:5].lower() == "data:":
+            content = data_of(address, "video")
+            job |= {"from": "bytes", "name": "the video"}
+        elif address[:5].lower() == "file:":
+            descriptor = self._descriptor(address)
+            job |= {"from": "file", "name": Path(urlsplit(address).path).name, "descriptor": descriptor}
+        else:
+            job |= self._remote(address)
+        try:
+            files = () if descriptor is None else (descriptor,)
+            async with self._decoders.video(job, content, files) as clip:
+                yield clip
+        finally:
+            if descriptor is not None:
+                with suppress(OSError):
+                    os.close(descriptor)
+
+    def _remote(self, address: str) -> dict[str, Any]:
+        limits = self.settings.limits
+        return {
+            "from": "address",
+            "name": self.check(address),
+            "address": address,
+            "hosts": list(self.settings.media_hosts),
+            "networks": [str(each) for each in self.settings.media_networks],
+            "timeout": limits.source_seconds,
+            "bytes": int(limits.upload_bytes),
+        }
+
+    def _descriptor(self, address: str) -> int:
+        """An open file below the media root: what is looked at is what was opened, wherever links lead.
+
+        Raises:
+            ApiError: there is none there, or it lies elsewhere; which of the two is not told.
+        """
+        parts = urlsplit(address)
+        if self._root is None:
+            raise refused("file: addresses are played below a media root, and this server has none (--media-root)")
+        name = unquote(parts.path)
+        elsewhere = refused("there is no such file below the media root")
+        if parts.netloc not in ("", "localhost") or "\0" in name:
+            raise elsewhere
+        try:
+            path = Path(name).resolve(strict=True)
+            if not path.is_relative_to(self._root) or not path.is_file():
+                raise elsewhere
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        except (OSError, ValueError, RuntimeError):
+            raise elsewhere from None
+        real = Path(f"/proc/self/fd/{descriptor}")
+        if real.exists() and not real.resolve().is_relative_to(self._root):  # it was moved in between
+            os.close(descriptor)
+            raise elsewhere
+        return descriptor
+
+
+def data_of(address: str, kind: str) -> bytes:
+    """The bytes of a `data:` address of base64.
+
+    Raises:
+        ApiError: it is none, or of another kind.
+    """
+    found = _DATA.match(address[:300])
+    if found is None or ";base64," not in found[0].lower():
+        raise refused(f"give a data: address of base64, such as data:{kind}/...;base64,...")
+    if not (found["type"] or "").lower().startswith(f"{kind}/"):
+        raise refused(f"a data: address of {found['type']} is no {kind}")
+    try:
+        return base64.b64decode(address[found.end() :], validate=True)
+    except (binascii.Error, ValueError):
+        raise refused("the data: address is no base64") from None

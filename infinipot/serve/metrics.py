@@ -1,0 +1,101 @@
+"""What Prometheus sees: vLLM's meanings under `infinipot_`. No label names a stream, a key or an address.
+
+Label sets are bounded: reasons, routes and statuses are the server's own.
+"""
+
+from collections.abc import Callable, Iterable
+from functools import partial
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from infinipot.serve.lane import Answered, AskJob, FrameJob, Lane
+
+_FAST = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+
+
+class Metrics:
+    """Counts what happens; may be told from any thread."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        counter, histogram = partial(Counter, registry=self.registry), partial(Histogram, registry=self.registry)
+        self.first_token = histogram(
+            "infinipot_time_to_first_token_seconds", "From a question to the first of its answer", buckets=_FAST
+        )
+        self.inter_token = histogram(
+            "infinipot_inter_token_latency_seconds", "From a token of an answer to the next", buckets=_FAST
+        )
+        self.queue_time = histogram(
+            "infinipot_request_queue_time_seconds", "That a question waited for its turn", buckets=_FAST
+        )
+        self.answer_time = histogram(
+            "infinipot_e2e_request_latency_seconds", "From a question to the end of its answer", buckets=_FAST
+        )
+        self.prompt_tokens = counter("infinipot_prompt_tokens_total", "That questions were asked on")
+        self.answer_tokens = counter("infinipot_generation_tokens_total", "Of answers")
+        self.frames = counter("infinipot_frames_watched_total", "That went into streams")
+        self.frame_delay = histogram(
+            "infinipot_frame_queue_time_seconds", "From a frame's arrival until it was watched", buckets=_FAST
+        )
+        self.frames_dropped = counter("infinipot_frames_dropped_total", "That no stream will see", ["reason"])
+        self.step_seconds = histogram("infinipot_step_seconds", "One packed step", buckets=_FAST)
+        self.step_tasks = histogram(
+            "infinipot_step_tasks", "Streams in one packed step", buckets=(1, 2, 4, 8, 16, 32, 64, 128)
+        )
+        self.requests = counter("infinipot_http_requests_total", "By route and status", ["method", "route", "status"])
+        self.websockets = Gauge("infinipot_websocket_connections_active", "Open WebSockets", registry=self.registry)
+        self.snapshots = counter("infinipot_snapshots_total", "Streams that were saved", ["outcome"])
+        self.snapshot_seconds = histogram("infinipot_snapshot_seconds", "To save a stream", buckets=_FAST)
+        self.decodes = counter("infinipot_media_decodes_total", "Pieces of media decoded", ["outcome"])
+
+    def watch(self, collect: Callable[[], Iterable[Metric]]) -> None:
+        """Adds what is looked up when someone asks."""
+
+        class Looked(Collector):
+            def collect(self) -> Iterable[Metric]:
+                return collect()
+
+        self.registry.register(Looked())
+
+    def text(self) -> bytes:
+        """All of it, in Prometheus' text format."""
+        return generate_latest(self.registry)
+
+    # What the worker tells
+
+    def watched(self, job: FrameJob, lane: Lane, seconds: float) -> None:
+        """A frame went into a stream, so many seconds after it came."""
+        self.frames.inc()
+        self.frame_delay.observe(seconds)
+
+    def answered(self, job: AskJob, answer: Answered) -> None:
+        """An answer is done."""
+        spoke = job.spoke or job.ended
+        self.queue_time.observe(job.began - job.came)
+        self.first_token.observe(spoke - job.came)
+        self.answer_time.observe(job.ended - job.came)
+        if answer.answer_tokens > 1:
+            self.inter_token.observe((job.ended - spoke) / (answer.answer_tokens - 1))
+        self.prompt_tokens.inc(answer.prompt_tokens)
+        self.answer_tokens.inc(answer.answer_tokens)
+
+    def stepped(self, tasks: int, seconds: float) -> None:
+        """A step ran."""
+        self.step_seconds.observe(seconds)
+        self.step_tasks.observe(tasks)
+
+    def dropped(self, reason: str, frames: int) -> None:
+        """Frames will not be watched."""
+        self.frames_dropped.labels(reason).inc(frames)
+
+
+def gauge(name: str, about: str, value: float) -> Metric:
+    """One number as it is now."""
+    return GaugeMetricFamily(f"infinipot_{name}", about, value=value)
+
+
+def total(name: str, about: str, value: float) -> Metric:
+    """One number that only grows."""
+    return CounterMetricFamily(f"infinipot_{name}", about, value=value)

@@ -1,0 +1,1 @@
+"""`/v1/video/chat/stream`: the socket of vllm-omni, frames and questions in, text out."""

@@ -1,0 +1,30 @@
+"""The route of vllm-omni's video socket."""
+
+from typing import Any
+
+from fastapi import APIRouter, WebSocket
+
+from infinipot.serve.errors import ApiError
+from infinipot.serve.guard import owner_of
+from infinipot.serve.omni.protocol import MESSAGE
+from infinipot.serve.omni.serving import OmniSession
+from infinipot.serve.server import server_of
+from infinipot.serve.sockets import converse
+
+router = APIRouter()
+
+
+@router.websocket("/v1/video/chat/stream")
+async def video_chat(socket: WebSocket) -> None:
+    """Frames and questions in, text out, as vllm-omni has it."""
+    server, owner = server_of(socket), owner_of(socket)
+    async with server.socket(socket):
+        session = OmniSession(owner, server.settings, server.streams, server.asker, server.decoders, socket.send_json)
+
+        async def refuse(problem: ApiError, given: Any) -> None:
+            await socket.send_json({"type": "error", "message": problem.message, "code": problem.code})
+
+        try:
+            await converse(socket, MESSAGE, session.handle, refuse, server.settings.limits.session_idle_seconds)
+        finally:
+            await session.end()

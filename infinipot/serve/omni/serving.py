@@ -1,0 +1,159 @@
+"""One session of vllm-omni's video socket: frames are acknowledged, questions answered while more frames come."""
+
+import asyncio
+import base64
+import binascii
+import time
+import uuid
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from fastapi import WebSocketDisconnect
+
+from infinipot.serve.answers import Asker
+from infinipot.serve.errors import ApiError, as_api_error
+from infinipot.serve.media.decoders import Decoders
+from infinipot.serve.media.sources import refused
+from infinipot.serve.omni import protocol
+from infinipot.serve.settings import Settings
+from infinipot.serve.streams.protocol import Asking, StreamSettings
+from infinipot.serve.streams.registry import Streams
+from infinipot.serve.streams.served import Served
+from infinipot.video import Frame
+
+_QUESTIONS = 8  # that wait for each other
+_TOLD = 256  # frames that a question is told to have seen
+
+
+class OmniSession:
+    """A session; its stream is its own, and closed with it."""
+
+    def __init__(
+        self,
+        owner: str,
+        settings: Settings,
+        streams: Streams,
+        asker: Asker,
+        decoders: Decoders,
+        send: Callable[[dict[str, Any]], Awaitable[None]],
+    ) -> None:
+        self._owner, self._settings, self._streams = owner, settings, streams
+        self._asker, self._decoders, self._send = asker, decoders, send
+        self._served: Served | None = None
+        self._begun: float | None = None
+        self._frames: deque[int | str] = deque(maxlen=_TOLD)
+        self._count = 0
+        self._answering: set[asyncio.Task[None]] = set()
+        self._turn = asyncio.Lock()
+
+    async def handle(self, message: Any) -> None:
+        """Does what a message says."""
+        match message:
+            case protocol.Config():
+                await self._open(message)
+            case protocol.VideoFrame():
+                await self._watch(message)
+            case protocol.Query():
+                self._ask(message)
+            case protocol.Audio():
+                raise ApiError(400, "this server takes frames and text, no sound", "audio_not_supported")
+            case protocol.Done():
+                await asyncio.gather(*self._answering)
+                await self._send({"type": "session.done"})
+                raise WebSocketDisconnect(1000)
+
+    async def end(self) -> None:
+        """Stops answers, and closes the stream."""
+        for answering in self._answering:
+            answering.cancel()
+        await asyncio.gather(*self._answering, return_exceptions=True)
+        if self._served is not None:
+            await self._streams.close(self._served)
+
+    async def _open(self, config: protocol.Config) -> None:
+        if self._served is not None:
+            raise ApiError(400, "the session is configured already", "session_open")
+        if config.model not in (None, self._settings.model):
+            raise ApiError(404, f"this server has {self._settings.model!r} alone", "model_not_found")
+        asked = config.infinipot.given() | ({"system": config.system_prompt} if config.system_prompt else {})
+        self._served = await self._streams.open(self._owner, StreamSettings(**asked), passing=True)
+
+    def _stream(self) -> Served:
+        if self._served is None:
+            raise ApiError(400, "send session.config first", "session_not_open")
+        return self._served
+
+    async def _watch(self, frame: protocol.VideoFrame) -> None:
+        served, now = self._stream(), time.time() * 1000
+        self._count += 1
+        name = self._count if frame.frame_id is None else frame.frame_id
+        ack: dict[str, Any] = {"type": "video.frame.ack", "frame_id": name, "pts_ms": frame.pts_ms}
+        ack |= {"capture_ts_ms": frame.capture_ts_ms, "server_receive_ts_ms": now}
+        dropped = served.dropped["queue"]
+        try:
+            served.admit(1, self._settings.limits)
+            picture = await self._decoders.picture(_decoded(frame.data))
+            reason = "" if self._take(served, picture, self._at(frame, now)) else "fps"
+        except ApiError as error:
+            reason = error.message
+        if not reason:
+            self._frames.append(name)
+        told: dict[str, Any] = {"accepted": not reason, "buffered_frames": served.lane.waiting()[0]}
+        if reason:
+            told["reason"] = reason
+        if served.dropped["queue"] > dropped:
+            told["reason"] = "queue"
+        await self._send(ack | told)
+
+    def _take(self, served: Served, picture: Any, at: float) -> bool:
+        place = served.place(at)
+        if place is None:
+            self._streams.drop(served, "fps")
+            return False
+        self._streams.push(served, Frame(picture, place))
+        return True
+
+    def _at(self, frame: protocol.VideoFrame, now: float) -> float:
+        """When a frame was: by its own stamp, else by when it was taken, else by when it came."""
+        if frame.pts_ms is not None:
+            return frame.pts_ms / 1000
+        taken = now if frame.capture_ts_ms is None else frame.capture_ts_ms
+        if self._begun is None:
+            self._begun = taken
+        return max(taken - self._begun, 0.0) / 1000
+
+    def _ask(self, query: protocol.Query) -> None:
+        served = self._stream()
+        if len(self._answering) >= _QUESTIONS:
+            raise ApiError(429, f"{_QUESTIONS} questions wait, which is the limit", "too_many_questions")
+        answering = asyncio.create_task(self._answer(served, query))
+        self._answering.add(answering)
+        answering.add_done_callback(self._answering.discard)
+
+    async def _answer(self, served: Served, query: protocol.Query) -> None:
+        name = query.request_id or f"req_{uuid.uuid4().hex[:16]}"
+        async with self._turn:
+            try:
+                seen = list(self._frames)
+                consumed = {"type": "video.frames.consumed", "request_id": name, "frame_ids": seen, "frames": len(seen)}
+                async with self._asker.ask(served, query.text, Asking()) as answer:
+                    await self._send(consumed)
+                    await self._send({"type": "response.start", "request_id": name})
+                    async for piece in answer.pieces():
+                        await self._send({"type": "response.text.delta", "request_id": name, "delta": piece})
+                    answered = await answer.result()
+                await self._send({"type": "response.text.done", "request_id": name, "text": answered.text})
+            except Exception as error:
+                problem = as_api_error(error)
+                await self._send(
+                    {"type": "error", "request_id": name, "message": problem.message, "code": problem.code}
+                )
+
+
+def _decoded(text: str) -> bytes:
+    """The bytes of a frame, with or without the head of a `data:` address."""
+    try:
+        return base64.b64decode(text.rpartition(",")[2], validate=True)
+    except (binascii.Error, ValueError):
+        raise refused("the frame is no base64") from None

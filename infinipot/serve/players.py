@@ -1,0 +1,84 @@
+"""Plays sources into streams: as fast as they are watched, or at their own pace."""
+
+import asyncio
+import logging
+import time
+
+from infinipot.serve.errors import as_api_error
+from infinipot.serve.logs import event
+from infinipot.serve.media.sources import Sources
+from infinipot.serve.streams.protocol import SourceState
+from infinipot.serve.streams.registry import Streams
+from infinipot.serve.streams.served import Served
+from infinipot.serve.worker import GoneError
+from infinipot.video import Frame
+
+logger = logging.getLogger(__name__)
+_MOST = 1 << 62  # frames of a source that may be without end
+
+
+class Players:
+    """The sources that are played now.
+
+    Args:
+        streams: of the server.
+        sources: opens addresses.
+    """
+
+    def __init__(self, streams: Streams, sources: Sources) -> None:
+        self._streams, self._sources = streams, sources
+        self._playing: dict[Served, asyncio.Task[None]] = {}
+
+    def check(self, address: str) -> None:
+        """Raises `ApiError` for an address that is not played."""
+        self._sources.check(address)
+
+    def play(self, served: Served, address: str, *, realtime: bool = False, start: float = 0.0) -> None:
+        """Plays a source into a stream, from `start` seconds on, until it ends or is stopped."""
+        served.source = SourceState(address=self._sources.check(address), state="opening")
+        served.plays = address, realtime
+        playing = asyncio.create_task(self._play(served, address, realtime, start))
+        self._playing[served] = playing
+        playing.add_done_callback(lambda _: self._playing.pop(served, None))
+
+    async def stop(self, served: Served) -> None:
+        """Stops what is played into a stream."""
+        if (playing := self._playing.get(served)) is not None:
+            playing.cancel()
+            await asyncio.wait({playing})
+
+    async def close(self) -> None:
+        """Stops everything."""
+        for served in list(self._playing):
+            await self.stop(served)
+
+    async def _play(self, served: Served, address: str, realtime: bool, start: float) -> None:
+        source = served.source
+        assert source is not None
+        try:
+            fps = served.config.fps
+            async with self._sources.clip(address, fps=fps, most=_MOST, start=start) as clip:
+                begun = time.monotonic()
+                async for frame in clip.frames():
+                    source.state = "playing"
+                    if served.time is not None and frame.time <= served.time:
+                        continue  # watched before the server was started again
+                    if realtime:
+                        await asyncio.sleep(begun + frame.time - start - time.monotonic())
+                    await self._give(served, frame, wait=not realtime)
+            source.state = "ended"
+        except GoneError:
+            return
+        except Exception as error:
+            problem = as_api_error(error)
+            source.state, source.error = "failed", problem.message
+            level = logging.WARNING if problem.status < 500 else logging.ERROR
+            event(logger, "a source failed", level, stream=served.id, why=problem.message)
+
+    async def _give(self, served: Served, frame: Frame, *, wait: bool) -> None:
+        """Gives a stream a frame; where it has to be, waits until it was watched."""
+        watched = asyncio.wrap_future(self._streams.push(served, frame).watched)
+        if wait:
+            await asyncio.wait({watched})
+            if not watched.cancelled():  # a frame that others pushed out is counted
+                watched.result()

@@ -1,0 +1,126 @@
+"""Events that clients of the realtime API send, as OpenAI has them; this server's own fields are under `infinipot`."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+from infinipot.serve.streams.protocol import StreamSettings, Time
+
+
+class Own(StreamSettings):
+    """Of a session: the stream that it watches and asks, or how its own is opened.
+
+    Attributes:
+        stream: the id of one that is open; left out, the session opens one, which is closed with it.
+    """
+
+    stream: str | None = None
+
+
+class Session(BaseModel):
+    """How a session is to be; what is not said stays."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    type: Literal["realtime"] = "realtime"
+    model: str | None = None
+    instructions: Annotated[str, Field(max_length=8192)] | None = None
+    output_modalities: list[Literal["text"]] | None = None
+    max_output_tokens: Annotated[int, Field(ge=1)] | Literal["inf"] | None = None
+    infinipot: Own | None = None
+
+
+class FrameTime(BaseModel):
+    """Of a picture: its time in seconds of the stream; left out, it is the time that passed since the first one."""
+
+    time: Time
+
+
+class Content(BaseModel):
+    """A part of a message."""
+
+    type: Literal["input_text", "input_image", "output_text", "text"]
+    text: str | None = None
+    image_url: str | None = None
+    infinipot: FrameTime | None = None
+
+
+class Item(BaseModel):
+    """A message of a conversation."""
+
+    id: Annotated[str, Field(min_length=1, max_length=64)] | None = None
+    type: Literal["message"]
+    role: Literal["user", "assistant", "system"]
+    content: Annotated[list[Content], Field(max_length=512)]
+
+
+class Response(BaseModel):
+    """How one response is to be."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    conversation: Literal["auto", "none"] = "auto"
+    instructions: Annotated[str, Field(max_length=8192)] | None = None
+    output_modalities: list[Literal["text"]] | None = None
+    max_output_tokens: Annotated[int, Field(ge=1)] | Literal["inf"] | None = None
+    metadata: Annotated[dict[str, Annotated[str, Field(max_length=512)]], Field(max_length=16)] | None = None
+    input: Annotated[list[Item], Field(max_length=64)] | None = None
+
+
+class _Event(BaseModel):
+    event_id: Annotated[str, Field(max_length=512)] | None = None
+
+
+class SessionUpdate(_Event):
+    """Changes the session."""
+
+    type: Literal["session.update"]
+    session: Session
+
+
+class ItemCreate(_Event):
+    """Adds a message: pictures are watched, words wait for a response."""
+
+    type: Literal["conversation.item.create"]
+    item: Item
+
+
+class ItemDelete(_Event):
+    """Takes a message back whose words were not asked yet."""
+
+    type: Literal["conversation.item.delete"]
+    item_id: str
+
+
+class ItemRetrieve(_Event):
+    """Wants to see a message."""
+
+    type: Literal["conversation.item.retrieve"]
+    item_id: str
+
+
+class ResponseCreate(_Event):
+    """Asks."""
+
+    type: Literal["response.create"]
+    response: Response = Response()
+
+
+class ResponseCancel(_Event):
+    """Stops the answer."""
+
+    type: Literal["response.cancel"]
+    response_id: str | None = None
+
+
+class Sound(_Event):
+    """Sound, which this server does not take."""
+
+    type: Literal["input_audio_buffer.append", "input_audio_buffer.commit", "input_audio_buffer.clear"]
+
+
+Event = Annotated[
+    SessionUpdate | ItemCreate | ItemDelete | ItemRetrieve | ResponseCreate | ResponseCancel | Sound,
+    Field(discriminator="type"),
+]
+EVENT: TypeAdapter[Any] = TypeAdapter(Event)

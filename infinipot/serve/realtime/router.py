@@ -1,0 +1,43 @@
+"""The route of realtime sessions."""
+
+import logging
+from typing import Any
+
+from fastapi import APIRouter, WebSocket
+
+from infinipot.serve.errors import ApiError
+from infinipot.serve.guard import owner_of
+from infinipot.serve.realtime.protocol import EVENT
+from infinipot.serve.realtime.serving import RealtimeSession
+from infinipot.serve.server import server_of
+from infinipot.serve.sockets import converse
+
+router = APIRouter()
+logger = logging.getLogger(__name__)
+
+
+@router.websocket("/v1/realtime")
+async def realtime(socket: WebSocket, model: str | None = None, stream: str | None = None) -> None:
+    """OpenAI's realtime events; `?stream=<id>` for a session on a stream that is open."""
+    server, owner = server_of(socket), owner_of(socket)
+    if model not in (None, server.settings.model):
+        raise ApiError(404, f"this server has {server.settings.model!r} alone", "model_not_found", param="model")
+    if stream is not None:
+        server.streams.find(owner, stream)
+    offered = socket.scope.get("subprotocols", [])
+    async with server.socket(socket, "realtime" if "realtime" in offered else None):
+        session = RealtimeSession(
+            owner, server.settings, server.streams, server.asker, server.decoders, socket.send_json
+        )
+
+        async def refuse(problem: ApiError, given: Any) -> None:
+            event = given.get("event_id") if isinstance(given, dict) else None
+            event = event if isinstance(event, str) else None
+            error = problem.body()["error"] | {"event_id": event}
+            await socket.send_json({"type": "error", "event_id": f"event_{id(problem):x}", "error": error})
+
+        try:
+            await session.begin(stream)
+            await converse(socket, EVENT, session.handle, refuse, server.settings.limits.session_idle_seconds)
+        finally:
+            await session.end()

@@ -1,0 +1,299 @@
+"""One realtime session: what each event of a client does, and what it is told.
+
+Its stream is one that is open already, or one of its own, which is opened with its first picture and closed with it.
+`conversation: "none"` asks without remembering; `"auto"` makes the turn part of the stream's memory.
+"""
+
+import asyncio
+import time
+import uuid
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from infinipot.serve.answers import Asker, usage
+from infinipot.serve.errors import ApiError, as_api_error
+from infinipot.serve.lane import Answered
+from infinipot.serve.media.decoders import Decoders
+from infinipot.serve.media.sources import data_of
+from infinipot.serve.realtime import protocol
+from infinipot.serve.realtime.items import Items, described
+from infinipot.serve.settings import Settings
+from infinipot.serve.streams.protocol import Asking, StreamSettings
+from infinipot.serve.streams.registry import Streams
+from infinipot.serve.streams.served import Served
+from infinipot.video import Frame
+
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+
+
+class RealtimeSession:
+    """A session.
+
+    Args:
+        owner: whose it is.
+        settings, streams, asker, decoders: of the server.
+        send: tells the client of an event.
+    """
+
+    def __init__(
+        self, owner: str, settings: Settings, streams: Streams, asker: Asker, decoders: Decoders, send: Send
+    ) -> None:
+        self._owner, self._settings, self._streams = owner, settings, streams
+        self._asker, self._decoders, self._send = asker, decoders, send
+        self._id, self._conversation = _new("sess"), _new("conv")
+        self._session = protocol.Session(infinipot=protocol.Own())
+        self._items = Items()
+        self._served: Served | None = None
+        self._begun = 0.0
+        self._responding: asyncio.Task[None] | None = None
+
+    async def begin(self, stream: str | None) -> None:
+        """Tells the client that the session is there; on a stream, where one is named."""
+        if stream is not None:
+            self._served = self._streams.find(self._owner, stream)
+        await self._tell("session.created", session=self._told())
+
+    async def end(self) -> None:
+        """Stops an answer that is being made, and closes the session's own stream."""
+        if self._responding is not None:
+            self._responding.cancel()
+            await asyncio.gather(self._responding, return_exceptions=True)
+        if self._served is not None and self._served.passing:
+            await self._streams.close(self._served)
+
+    async def handle(self, event: Any) -> None:
+        """Does what a client's event says."""
+        match event:
+            case protocol.SessionUpdate():
+                self._update(event.session)
+                await self._tell("session.updated", session=self._told())
+            case protocol.ItemCreate():
+                await self._add(event.item)
+            case protocol.ItemDelete():
+                if not self._items.drop(event.item_id):
+                    raise _no_item(event.item_id)
+                await self._tell("conversation.item.deleted", item_id=event.item_id)
+            case protocol.ItemRetrieve():
+                if (item := self._items.get(event.item_id)) is None:
+                    raise _no_item(event.item_id)
+                await self._tell("conversation.item.retrieved", item=item)
+            case protocol.ResponseCreate():
+                await self._respond(event.response)
+            case protocol.ResponseCancel():
+                if self._responding is None or self._responding.done():
+                    raise ApiError(400, "no response is being made", "response_cancel_not_active")
+                self._responding.cancel()
+            case protocol.Sound():
+                message = "this server takes pictures and text, no sound: give input_image and input_text"
+                raise ApiError(400, message, "audio_not_supported", param="type")
+
+    def _update(self, session: protocol.Session) -> None:
+        if session.model not in (None, self._settings.model):
+            raise ApiError(404, f"this server has {self._settings.model!r} alone", "model_not_found", param="model")
+        own = session.infinipot
+        if self._served is None and own is not None and own.stream is not None:
+            self._served = self._streams.find(self._owner, own.stream)
+        elif self._served is not None and (own is not None or session.instructions not in (None, self._instructions)):
+            message = (
+                "the session's stream is open: its settings and instructions stay, since all it has seen is behind them"
+            )
+            raise ApiError(400, message, "stream_open", param="session")
+        given = session.model_dump(exclude_unset=True)
+        self._session = protocol.Session.model_validate(self._session.model_dump(exclude_unset=True) | given)
+
+    @property
+    def _instructions(self) -> str | None:
+        return self._session.instructions if self._served is None else self._served.config.system
+
+    async def _add(self, item: protocol.Item) -> None:
+        name = item.id or _new("item")
+        if self._items.get(name) is not None:
+            raise ApiError(400, f"there is an item {name!r} already", "item_exists", param="item.id")
+        if item.role == "system":
+            words = "\n".join(part.text or "" for part in item.content)
+            self._update(protocol.Session(instructions="\n".join(filter(None, (self._instructions, words)))))
+        previous = self._items.last
+        for part in item.content if item.role == "user" else ():
+            if part.type == "input_image":
+                await self._watch(part)
+        told = self._items.add(item, name)
+        await self._tell("conversation.item.added", previous_item_id=previous, item=told)
+        await self._tell("conversation.item.done", previous_item_id=previous, item=told)
+
+    async def _watch(self, part: protocol.Content) -> None:
+        picture = await self._decoders.picture(data_of(part.image_url or "", "image"))
+        served = await self._stream()
+        served.admit(1, self._settings.limits)
+        if part.infinipot is not None:
+            at = part.infinipot.time
+        else:
+            now = time.monotonic()
+            self._begun = self._begun or now - (0.0 if served.time is None else served.time + 1 / served.config.fps)
+            at = now - self._begun
+        if (place := served.place(at)) is None:
+            self._streams.drop(served, "fps")
+        else:
+            self._streams.push(served, Frame(picture, place))
+
+    async def _stream(self) -> Served:
+        """The session's stream, which is opened where there is none yet."""
+        if self._served is None:
+            own = self._session.infinipot or protocol.Own()
+            asked = own.model_dump(exclude={"stream"}, exclude_none=True)
+            if self._session.instructions:
+                asked["system"] = self._session.instructions
+            self._served = await self._streams.open(self._owner, StreamSettings(**asked), passing=True)
+        return self._served
+
+    async def _respond(self, response: protocol.Response) -> None:
+        if self._responding is not None and not self._responding.done():
+            message = "a response is being made already: wait for response.done, or cancel it"
+            raise ApiError(400, message, "conversation_already_has_active_response")
+        if response.input is not None:
+            question = "\n".join(part.text for item in response.input for part in item.content if part.text)
+            for part in (part for item in response.input for part in item.content if part.type == "input_image"):
+                await self._watch(part)
+        else:
+            question = self._items.question()
+            self._items.asked()
+        question = "\n".join(filter(None, (response.instructions, question)))
+        if not question.strip():
+            raise ApiError(400, "there is nothing to answer: add an item with input_text first", "no_question")
+        self._responding = asyncio.create_task(self._answer(response, question))
+
+    async def _answer(self, response: protocol.Response, question: str) -> None:
+        """Makes one response, and tells of it as it comes."""
+        told = _Told(self._tell, response, self._conversation)
+        try:
+            await told.begin()
+            served = await self._stream()
+            most = response.max_output_tokens or self._session.max_output_tokens
+            how = Asking(max_tokens=most if isinstance(most, int) else None, remember=told.remembers)
+            async with self._asker.ask(served, question, how) as answer:
+                async for piece in answer.pieces():
+                    await told.piece(piece)
+                answered = await answer.result()
+            await told.end("completed", answered)
+            if told.remembers:
+                self._items.keep(told.item("completed"))
+        except asyncio.CancelledError:
+            await told.end("cancelled")
+        except Exception as error:
+            await told.end("failed", problem=as_api_error(error))
+
+    def _told(self) -> dict[str, Any]:
+        """The session as it is told."""
+        served, own = self._served, self._session.infinipot
+        return {
+            "type": "realtime",
+            "object": "realtime.session",
+            "id": self._id,
+            "model": self._settings.model,
+            "output_modalities": ["text"],
+            "instructions": self._instructions or "",
+            "max_output_tokens": self._session.max_output_tokens or "inf",
+            "tools": [],
+            "tool_choice": "none",
+            "infinipot": (own.model_dump(exclude_none=True) if own else {}) | ({"stream": served.id} if served else {}),
+        }
+
+    async def _tell(self, kind: str, **fields: Any) -> None:
+        await self._send({"type": kind, "event_id": _new("event"), **fields})
+
+
+class _Told:
+    """A response, as the client is told of it: event by event."""
+
+    def __init__(self, tell: Callable[..., Awaitable[None]], asked: protocol.Response, conversation: str) -> None:
+        self._tell, self._asked = tell, asked
+        self.remembers = asked.conversation == "auto"
+        self._conversation = conversation if self.remembers else None
+        self._id, self._item = _new("resp"), _new("item")
+        self._where = {"response_id": self._id, "item_id": self._item, "output_index": 0, "content_index": 0}
+        self._text = ""
+        self._speaking = False
+
+    def item(self, status: str) -> dict[str, Any]:
+        """The message that is the answer."""
+        return described(self._item, "assistant", [{"type": "output_text", "text": self._text}], status)
+
+    async def begin(self) -> None:
+        await self._tell("response.created", response=self._response("in_progress"))
+
+    async def piece(self, text: str) -> None:
+        if not self._speaking:
+            await self._open()
+        self._text += text
+        await self._tell("response.output_text.delta", **self._where, delta=text)
+
+    async def end(self, status: str, answered: Answered | None = None, problem: ApiError | None = None) -> None:
+        if answered is not None:
+            if not self._speaking:
+                await self._open()
+            self._text = answered.text
+        if self._speaking:
+            await self._close(status)
+        await self._tell("response.done", response=self._response(status, answered, problem))
+
+    async def _open(self) -> None:
+        self._speaking = True
+        item = self.item("in_progress") | {"content": []}
+        await self._tell("response.output_item.added", response_id=self._id, output_index=0, item=item)
+        part = {"type": "text", "text": ""}
+        await self._tell("response.content_part.added", **self._where, part=part)
+
+    async def _close(self, status: str) -> None:
+        await self._tell("response.output_text.done", **self._where, text=self._text)
+        part = {"type": "text", "text": self._text}
+        await self._tell("response.content_part.done", **self._where, part=part)
+        item = self.item("completed" if status == "completed" else "incomplete")
+        await self._tell("response.output_item.done", response_id=self._id, output_index=0, item=item)
+
+    def _response(
+        self, status: str, answered: Answered | None = None, problem: ApiError | None = None
+    ) -> dict[str, Any]:
+        details: dict[str, Any] | None = None
+        if answered is not None and answered.cut:
+            status, details = "incomplete", {"type": "incomplete", "reason": "max_output_tokens"}
+        if status == "cancelled":
+            details = {"type": "cancelled", "reason": "client_cancelled"}
+        if problem is not None:
+            error = {"type": problem.kind, "code": problem.code, "message": problem.message}
+            details = {"type": "failed", "error": error}
+        done = status != "in_progress" and self._speaking
+        return {
+            "object": "realtime.response",
+            "id": self._id,
+            "status": status,
+            "status_details": details,
+            "output": [self.item("completed" if status == "completed" else "incomplete")] if done else [],
+            "conversation_id": self._conversation,
+            "output_modalities": ["text"],
+            "max_output_tokens": self._asked.max_output_tokens or "inf",
+            "metadata": self._asked.metadata,
+            "usage": None if answered is None else _usage(answered),
+        }
+
+
+def _usage(answered: Answered) -> dict[str, Any]:
+    """What a response took, as the realtime API counts it."""
+    found = usage(answered)
+    return {
+        "input_tokens": found.prompt_tokens,
+        "output_tokens": found.completion_tokens,
+        "total_tokens": found.total_tokens,
+        "input_token_details": {
+            "cached_tokens": answered.memory_tokens,
+            "image_tokens": answered.video_tokens,
+            "text_tokens": found.prompt_tokens - answered.video_tokens,
+        },
+        "output_token_details": {"text_tokens": found.completion_tokens},
+    }
+
+
+def _no_item(name: str) -> ApiError:
+    return ApiError(404, f"there is no item {name[:64]!r}", "item_not_found", param="item_id")
+
+
+def _new(kind: str) -> str:
+    return f"{kind}_{uuid.uuid4().hex[:20]}"

@@ -1,0 +1,91 @@
+"""Starts a server and ends it well: SIGTERM and Ctrl-C let answers finish, and streams are saved."""
+
+import asyncio
+import gc
+import logging
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+
+import uvicorn
+from fastapi import FastAPI
+
+from infinipot.errors import InfinipotError
+from infinipot.model import Model
+from infinipot.serve import logs
+from infinipot.serve.app import create_app
+from infinipot.serve.connection import bounded
+from infinipot.serve.keys import Keys
+from infinipot.serve.settings import Settings
+
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
+_SWITCH = 0.001  # seconds until the model's thread lets others run: requests are short
+_MESSAGE = 1 << 16  # bytes of a header
+
+
+def serve(settings: Settings, load: Callable[[], Model]) -> None:
+    """Serves until it is told to end.
+
+    Args:
+        settings: of the server.
+        load: loads the model, once what is quick to check was checked.
+
+    Raises:
+        InfinipotError: the model, the keys, a folder or the port cannot be had.
+    """
+    logs.set_up()
+    sys.setswitchinterval(_SWITCH)
+    if settings.snapshots is not None:
+        _require_folder(settings)
+    Keys.read(settings.api_keys)
+    app = create_app(settings, load())
+    gc.freeze()  # a model's many objects need not be looked at again
+    _warn(settings)
+    server = _Server(config(app, settings))
+    with suppress(SystemExit):  # how uvicorn ends where it cannot begin
+        asyncio.run(server.serve())
+    if not server.started:
+        raise InfinipotError(f"port {settings.port} of {settings.host} cannot be had")
+
+
+def config(app: FastAPI, settings: Settings) -> uvicorn.Config:
+    """How uvicorn serves an application: in this process, with bounded connections."""
+    return uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        http=bounded(settings.limits.connections, settings.limits.header_seconds),
+        ws="websockets-sansio",
+        ws_max_size=2 * int(settings.limits.frame_bytes),
+        h11_max_incomplete_event_size=_MESSAGE,
+        timeout_graceful_shutdown=int(settings.limits.drain_seconds) or 1,
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        proxy_headers=False,
+    )
+
+
+class _Server(uvicorn.Server):
+    """Says where it listens, once it does."""
+
+    async def startup(self, sockets=None) -> None:  # type: ignore[no-untyped-def]
+        await super().startup(sockets)
+        if self.started:
+            host, port = self.servers[0].sockets[0].getsockname()[:2]
+            shown = f"[{host}]" if ":" in host else host
+            print(f"infinipot serves on http://{shown}:{port}", flush=True)
+
+
+def _require_folder(settings: Settings) -> None:
+    assert settings.snapshots is not None
+    try:
+        settings.snapshots.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise InfinipotError(f"{settings.snapshots} cannot be written ({error.strerror})") from None
+
+
+def _warn(settings: Settings) -> None:
+    if settings.api_keys is None and settings.host not in _LOOPBACK:
+        message = f"everyone who reaches {settings.host} may use this server: give it --api-keys"
+        logs.event(logging.getLogger(__name__), message, logging.WARNING)

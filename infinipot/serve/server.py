@@ -1,0 +1,143 @@
+"""All that a running server consists of, put together: started, watched over, and ended without losing anything."""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+
+from fastapi import WebSocket, WebSocketDisconnect
+from prometheus_client.metrics_core import Metric
+from starlette.requests import HTTPConnection
+
+from infinipot.model import Model
+from infinipot.serve.answers import Asker
+from infinipot.serve.chat.serving import ChatServing
+from infinipot.serve.feeding import Feeder
+from infinipot.serve.logs import event
+from infinipot.serve.media.decoders import Decoders
+from infinipot.serve.media.sources import Sources
+from infinipot.serve.metrics import Metrics, gauge, total
+from infinipot.serve.players import Players
+from infinipot.serve.settings import Settings
+from infinipot.serve.streams.registry import Streams
+from infinipot.serve.streams.served import Served
+from infinipot.serve.streams.serving import StreamServing
+from infinipot.serve.streams.snapshots import Snapshots
+from infinipot.serve.worker import Worker
+
+logger = logging.getLogger(__name__)
+_ROUND = 1.0  # seconds between two rounds of what is done on a clock
+
+
+class Server:
+    """One model and its streams.
+
+    Args:
+        settings: of the server.
+        model: already loaded.
+        metrics: count what happens.
+
+    Attributes:
+        ready: whether streams were restored and requests are served.
+    """
+
+    def __init__(self, settings: Settings, model: Model, metrics: Metrics) -> None:
+        self.settings, self.model, self.metrics = settings, model, metrics
+        self.started = time.time()
+        self.ready = False
+        self.worker = Worker(model, metrics, settings.step_tokens)
+        self.streams = Streams(self.worker, settings, metrics)
+        self.asker = Asker(self.worker, settings.limits)
+        self.decoders = Decoders(settings.limits)
+        self.sources = Sources(settings, self.decoders)
+        self.players = Players(self.streams, self.sources)
+        self.snapshots = Snapshots(settings.snapshots, self.streams, metrics)
+        self.serving = StreamServing(settings, self.streams, self.asker, self.decoders, self.players, self.snapshots)
+        self.feeder = Feeder(settings, self.streams, self.decoders, self.sources)
+        self.chat = ChatServing(settings, self.streams, self.asker, self.feeder)
+        metrics.watch(self._levels)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Inside, requests are served; at the end answers finish and streams are saved."""
+        self.worker.start()
+        for served, told in await self.snapshots.restore_all():
+            event(logger, "a stream was restored", stream=served.id, restored_at=told.time)
+            if told.plays is not None:
+                self._resume(served, *told.plays)
+        rounds = asyncio.create_task(self._rounds())
+        self.ready = True
+        try:
+            yield
+        finally:
+            self.ready = False
+            rounds.cancel()
+            await self._end()
+
+    def _resume(self, served: Served, address: str, realtime: bool) -> None:
+        """Plays a source on from where its stream was saved."""
+        try:
+            self.players.play(served, address, realtime=realtime, start=served.time or 0.0)
+        except Exception as error:  # the rules may have changed since
+            event(logger, "a source is not played on", logging.WARNING, stream=served.id, why=str(error))
+
+    async def _end(self) -> None:
+        await self.players.close()
+        until = time.monotonic() + self.settings.limits.drain_seconds
+        while self.asker.waiting and time.monotonic() < until:
+            await asyncio.sleep(0.01)
+        await self.snapshots.save_all()
+        await self.decoders.close()
+        await asyncio.to_thread(self.worker.stop, max(until - time.monotonic(), 1.0))
+
+    async def _rounds(self) -> None:
+        """Saves streams and closes idle ones, on a clock."""
+        while True:
+            await asyncio.sleep(_ROUND)
+            try:
+                await self.snapshots.save_all(older=self.settings.snapshot_seconds)
+                for served in self.streams.idle():
+                    event(logger, "an idle stream was closed", stream=served.id)
+                    await self.serving.close(served)
+            except Exception:
+                logger.exception("a round failed")
+
+    @asynccontextmanager
+    async def socket(self, socket: WebSocket, subprotocol: str | None = None) -> AsyncIterator[None]:
+        """A WebSocket that is accepted, counted, and closed at the end."""
+        await socket.accept(subprotocol=subprotocol)
+        self.metrics.websockets.inc()
+        try:
+            yield
+        except WebSocketDisconnect:
+            pass
+        else:
+            await socket.close()
+        finally:
+            self.metrics.websockets.dec()
+
+    def _levels(self) -> Iterable[Metric]:
+        """What there is now, over all streams."""
+        streams = list(self.streams)
+        stats = [served.lane.stats for served in streams]
+        most = int(self.settings.memory_total)
+        behind = [served.lane.behind() for served in streams]
+        waiting = [served.lane.waiting() for served in streams]
+        yield gauge("streams", "Open", len(streams))
+        yield gauge("bytes_reserved", "Of the memory total", self.streams.reserved)
+        yield gauge("bytes_total", "That streams may reserve", most)
+        yield gauge("kv_cache_usage_perc", "Share of the memory total that is reserved", self.streams.reserved / most)
+        yield gauge("tokens_held", "Per layer and KV head, over all streams", sum(each.tokens for each in stats))
+        yield gauge("num_requests_waiting", "Questions", sum(questions for _, questions in waiting))
+        yield gauge("frames_waiting", "To be watched", sum(frames for frames, _ in waiting))
+        yield gauge("seconds_behind_max", "Of the stream that is furthest behind", max(behind, default=0.0))
+        yield total("evicted_tokens", "Of open streams", sum(each.full_tokens - each.tokens for each in stats))
+        yield total("compress_seconds", "Of open streams", sum(each.seconds["compress"] for each in stats))
+        yield gauge("start_time_seconds", "Since 1970", self.started)
+
+
+def server_of(connection: HTTPConnection) -> Server:
+    """The server that a request came to."""
+    server: Server = connection.app.state.server
+    return server

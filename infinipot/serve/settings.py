@@ -1,0 +1,145 @@
+"""What a server is started with: from the command line, the environment (INFINIPOT_SERVE_...) or a TOML file.
+
+Each source goes before the next one. Every limit has a default that a server on the open internet can live with.
+"""
+
+import tomllib
+from ipaddress import IPv4Network, IPv6Network
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from pydantic import BaseModel, ByteSize, ConfigDict, Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+from infinipot.errors import InfinipotError
+
+_MIB = 1 << 20
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1)]
+Bytes = Annotated[ByteSize, Field(ge=1)]
+
+
+class Limits(BaseModel):
+    """What clients may ask of the server at the most; more is 413, 422 or 429, and says the number that would do.
+
+    Attributes:
+        streams: open at once, over all keys.
+        connections: open at once; further ones are closed.
+        frame_bytes, frame_pixels: of one picture as it comes, and of what it decodes to.
+        frames_per_second: that one stream takes, averaged over two seconds.
+        frames_waiting: of one stream; one more drops the oldest, which is counted and told.
+        frames_per_request: pictures in one request, or frames of one video in a chat.
+        body_bytes, upload_bytes: of a request, and of a file that is uploaded or fetched.
+        body_seconds: in which a request's body has to be there, and header_seconds: its header.
+        question_chars: of a question with all that stands before it.
+        answers: at once, those that wait included; answers_waiting: of one stream.
+        idle_seconds: without a frame or a question after which a stream is closed, and session_idle_seconds: those that
+            a connection opened for itself.
+        decode_seconds, decode_bytes, decoders: for one picture, for a decoding process, and how many of these.
+        source_seconds: without a picture after which a source counts as lost.
+        video_seconds: that the frames of a video in a chat may take to be decoded.
+        drain_seconds: for answers to finish at shutdown.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    streams: Count = 256
+    connections: Count = 1024
+    frame_bytes: Bytes = ByteSize(10 * _MIB)
+    frame_pixels: Count = 16_000_000
+    frames_per_second: Seconds = 60.0
+    frames_waiting: Count = 64
+    frames_per_request: Count = 512
+    body_bytes: Bytes = ByteSize(32 * _MIB)
+    upload_bytes: Bytes = ByteSize(512 * _MIB)
+    body_seconds: Seconds = 60.0
+    header_seconds: Seconds = 15.0
+    question_chars: Count = 8192
+    answers: Count = 64
+    answers_waiting: Count = 8
+    idle_seconds: Seconds = 86_400.0
+    session_idle_seconds: Seconds = 60.0
+    decode_seconds: Seconds = 10.0
+    decode_bytes: Bytes = ByteSize(1024 * _MIB)
+    decoders: Count = 2
+    source_seconds: Seconds = 30.0
+    video_seconds: Seconds = 600.0
+    drain_seconds: Seconds = 30.0
+
+
+class Settings(BaseSettings):
+    """A server's settings.
+
+    Attributes:
+        model, dtype, device, revision: see `infinipot.load`.
+        memory_total: bytes that all streams together may reserve.
+        memory, policy, fps: of a stream that does not say.
+        step_tokens: tokens that one packed step runs over at the most, so that answers keep flowing.
+        api_keys: a file of keys, see `keys.py`; without it everyone is one and the same owner.
+        snapshots: the folder that streams are saved in, and snapshot_seconds: how often.
+        media_root: the folder below which `file:` addresses are played.
+        media_hosts: from which media is fetched; none named: from every public one.
+        media_networks: private ranges that may be fetched from all the same.
+        cors_origins: web pages that may call; none by default.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix="INFINIPOT_SERVE_", env_nested_delimiter="__", extra="forbid", validate_default=True
+    )
+
+    model: str
+    dtype: str = "auto"
+    device: str = "auto"
+    revision: str | None = None
+    memory_total: Bytes = ByteSize(2 << 30)
+    memory: int | str | None = None
+    policy: str = "infinipot-v"
+    fps: Seconds = 2.0
+    step_tokens: Count = 2048
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535)] = 8000
+    api_keys: Path | None = None
+    snapshots: Path | None = None
+    snapshot_seconds: Seconds = 60.0
+    media_root: Path | None = None
+    media_hosts: tuple[str, ...] = ()
+    media_networks: tuple[IPv4Network | IPv6Network, ...] = ()
+    cors_origins: tuple[str, ...] = ()
+    limits: Limits = Limits()
+
+    @field_validator("media_hosts", "cors_origins", mode="before")
+    @classmethod
+    def _listed(cls, value: Any) -> Any:
+        return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+    @classmethod
+    def read(cls, config: Path | None = None, **given: Any) -> Self:
+        """Settings of what was given, else of the environment, else of a TOML file, else the defaults.
+
+        Raises:
+            InfinipotError: a value that cannot be, or a file that is none.
+        """
+
+        class FromFile(cls):  # type: ignore[misc, valid-type]
+            model_config = SettingsConfigDict(toml_file=config)
+
+            @classmethod
+            def settings_customise_sources(
+                cls, settings_cls: type[BaseSettings], **sources: PydanticBaseSettingsSource
+            ) -> tuple[PydanticBaseSettingsSource, ...]:
+                return sources["init_settings"], sources["env_settings"], TomlConfigSettingsSource(settings_cls)
+
+        if config is not None and not config.is_file():
+            raise InfinipotError(f"{config}: no such file")
+        try:
+            return FromFile(**given)
+        except ValidationError as error:
+            raise InfinipotError("; ".join(map(_line, error.errors()))) from None
+        except tomllib.TOMLDecodeError as error:
+            raise InfinipotError(f"{config} is no TOML: {error}") from None
+
+
+def _line(fault: Any) -> str:
+    """What is wrong with one setting, without its value: it may be secret."""
+    name = ".".join(str(part) for part in fault["loc"]) or "settings"
+    return f"{name}: {fault['msg']}"

@@ -1,0 +1,68 @@
+"""JSON messages over a WebSocket: read one by one, each in its own right, until the client leaves or says nothing."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+from fastapi import WebSocket, WebSocketDisconnect
+from pydantic import TypeAdapter, ValidationError
+
+from infinipot.serve.errors import ApiError, as_api_error
+
+T = TypeVar("T")
+
+
+async def converse(
+    socket: WebSocket,
+    kind: TypeAdapter[T],
+    handle: Callable[[T], Awaitable[None]],
+    refuse: Callable[[ApiError, Any], Awaitable[None]],
+    idle_seconds: float,
+) -> None:
+    """Hands each message on.
+
+    Args:
+        socket: that was accepted.
+        kind: of the messages.
+        handle: does what one says.
+        refuse: tells the client of a message that cannot be, or went wrong.
+        idle_seconds: without a message after which it is over.
+
+    Raises:
+        WebSocketDisconnect: the client left.
+    """
+    while True:
+        given: Any = None
+        try:
+            async with asyncio.timeout(idle_seconds):
+                text = await _text(socket)
+        except TimeoutError:
+            await refuse(ApiError(408, f"nothing came for {idle_seconds:g} s", "session_idle"), None)
+            return
+        try:
+            given = json.loads(text)
+            await handle(kind.validate_python(given))
+        except WebSocketDisconnect:
+            raise
+        except Exception as error:
+            await refuse(_problem(error), given)
+
+
+async def _text(socket: WebSocket) -> str:
+    message = await socket.receive()
+    if message["type"] == "websocket.disconnect":
+        raise WebSocketDisconnect(message.get("code", 1005))
+    if message.get("text") is not None:
+        return str(message["text"])
+    return "binary"  # which is no JSON
+
+
+def _problem(error: Exception) -> ApiError:
+    if isinstance(error, ValidationError):
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"]) or None
+        return ApiError(400, f"{field}: {first['msg']}" if field else str(first["msg"]), "invalid_event", param=field)
+    if isinstance(error, json.JSONDecodeError | RecursionError):
+        return ApiError(400, "a message is one JSON object, as text", "invalid_event")
+    return as_api_error(error)

@@ -1,0 +1,1 @@
+"""Streams as clients see them: named, owned, admitted by their bytes, saved and restored."""

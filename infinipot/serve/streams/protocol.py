@@ -1,0 +1,209 @@
+"""What clients send and get of streams."""
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")
+"""Ids of streams: they stand in paths, in addresses and in names of files' folders."""
+
+Time = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class StreamSettings(BaseModel):
+    """How a stream remembers; what is left out is the server's, or the model's. See `Model.stream`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    memory: int | str | None = None
+    policy: Annotated[str, Field(max_length=1000)] | None = None
+    fps: Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False)] | None = None
+    keep: float | None = None
+    block: int | None = None
+    reserve: int | None = None
+    dialogue: int | None = None
+    positions: Literal["rebase", "native"] | None = None
+    system: Annotated[str, Field(max_length=8192)] | None = None
+    pixels: tuple[int, int] | None = None
+
+    def given(self) -> dict[str, Any]:
+        """What was said, as `Model.stream` takes it."""
+        return self.model_dump(include=set(StreamSettings.model_fields), exclude_none=True)
+
+
+class StreamRequest(StreamSettings):
+    """Opens a stream.
+
+    Attributes:
+        id: a name of your own; left out, the server gives one.
+        source: an address that the server plays into the stream: http, https, or file below the media root.
+        pace: whether a source is played as fast as the stream takes it, or as fast as it was recorded.
+        idle_seconds: without a frame or a question after which the stream is closed.
+    """
+
+    id: str | None = None
+    source: Annotated[str, Field(max_length=4096)] | None = None
+    pace: Literal["fast", "realtime"] = "fast"
+    idle_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+
+    @field_validator("id")
+    @classmethod
+    def _named(cls, value: str | None) -> str | None:
+        if value is not None and not NAME.fullmatch(value):
+            raise ValueError("an id has 1 to 64 letters, digits and . _ : -, the first one a letter or a digit")
+        return value
+
+
+class SourceState(BaseModel):
+    """What became of a source: `opening`, `playing`, `ended` or `failed`, and why."""
+
+    address: str
+    state: Literal["opening", "playing", "ended", "failed"]
+    error: str | None = None
+
+
+class StreamState(BaseModel):
+    """A stream as it is now.
+
+    Attributes:
+        state: `live`, or `restoring` while it is read from a snapshot.
+        memory, policy, fps: as they are.
+        tokens, video_tokens, text_tokens, cap: held now, and that may ever be held, per layer and KV head.
+        bytes: reserved for it, all of them allocated.
+        frames: that it has watched; waiting: that wait; dropped: that it will not see, by reason.
+        time: of the newest frame watched, in seconds of the stream; last_frame_at: when a frame last came.
+        behind_seconds: of the stream that wait.
+        compressions, turns: see `Stats`.
+        saved_at, saved_time: when it was last saved, and up to which second of it.
+        restored_at: the second up to which it remembers what came before the server started; None where it was opened
+            since then.
+        gap_seconds: between that and the first frame that came after.
+        error: what last went wrong with a frame that had been taken.
+    """
+
+    id: str
+    object: Literal["stream"] = "stream"
+    created: int
+    model: str
+    policy: str
+    fps: float
+    system: str | None = None
+    state: Literal["live"] = "live"
+    tokens: int
+    video_tokens: int
+    text_tokens: int
+    cap: int
+    bytes: int
+    frames: int
+    waiting: int
+    dropped: dict[str, int]
+    time: float
+    last_frame_at: float | None
+    behind_seconds: float
+    compressions: int
+    turns: int
+    source: SourceState | None = None
+    saved_at: float | None = None
+    saved_time: float | None = None
+    restored_at: float | None = None
+    gap_seconds: float | None = None
+    error: str | None = None
+
+
+class StreamList(BaseModel):
+    """All streams of an owner."""
+
+    object: Literal["list"] = "list"
+    data: list[StreamState]
+    bytes_reserved: int
+    bytes_total: int
+
+
+class FramesTaken(BaseModel):
+    """What became of the frames of a request.
+
+    Attributes:
+        accepted: that were taken; skipped: that came closer together than the stream's `fps`.
+        time: of the newest frame taken, in seconds of the stream.
+        waiting: frames that wait to be watched now.
+        dropped: of the stream so far, by reason; the oldest that wait go where more come than are watched.
+        error: what last went wrong with a frame that had been taken.
+    """
+
+    id: str
+    accepted: int
+    skipped: int
+    time: float | None
+    waiting: int
+    dropped: dict[str, int]
+    error: str | None = None
+
+
+class Asking(BaseModel):
+    """How an answer is to be: see `Stream.ask`."""
+
+    max_tokens: Annotated[int, Field(ge=1)] | None = None
+    temperature: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    top_p: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] | None = None
+    top_k: Annotated[int, Field(ge=0)] | None = None
+    repetition_penalty: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
+    stop: str | list[str] | None = None
+    remember: bool = False
+
+
+class AskRequest(Asking):
+    """Asks a stream.
+
+    Attributes:
+        question: about all frames that were taken so far.
+        remember: whether the turn becomes part of the stream's memory.
+        durable: whether a remembered turn is saved before it is answered for.
+        stream: whether the answer comes as events while it is made.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    question: str
+    durable: bool = False
+    stream: bool = False
+
+
+class Usage(BaseModel):
+    """What an answer took, as OpenAI counts it: what is held in memory counts as cached."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    prompt_tokens_details: dict[str, Any]
+
+
+class AskReply(BaseModel):
+    """An answer; `time` is that of the newest frame it was asked on, in seconds of the stream."""
+
+    id: str
+    answer: str
+    time: float
+    finish_reason: Literal["stop", "length"]
+    usage: Usage
+    remembered: bool
+    saved_at: float | None = None
+
+
+class ForkRequest(BaseModel):
+    """Opens a second stream with the same past."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    id: str | None = None
+    _named = field_validator("id")(StreamRequest._named.__func__)  # type: ignore[attr-defined]
+
+
+class Saved(BaseModel):
+    """A stream was saved: up to which second of it, and when."""
+
+    id: str
+    time: float
+    saved_at: float
+    bytes: int

@@ -1,0 +1,196 @@
+"""Which streams there are, whose they are, and whether one more fits: by the bytes that it will take, exactly."""
+
+import asyncio
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+from infinipot.serve import engine
+from infinipot.serve.errors import ApiError
+from infinipot.serve.lane import FrameJob, Lane
+from infinipot.serve.metrics import Metrics
+from infinipot.serve.settings import Settings
+from infinipot.serve.streams.protocol import NAME, StreamSettings
+from infinipot.serve.streams.served import Served
+from infinipot.serve.worker import GoneError, Worker
+from infinipot.video import Frame
+
+
+class Streams:
+    """All streams of a server. Used on the event loop alone.
+
+    Args:
+        worker: runs them.
+        settings: of the server.
+        metrics: count what happens.
+
+    Attributes:
+        reserved: bytes that streams have, those included that are being opened.
+    """
+
+    def __init__(self, worker: Worker, settings: Settings, metrics: Metrics) -> None:
+        self.worker, self.settings = worker, settings
+        self._metrics = metrics
+        self.reserved = 0
+        self._frames = settings.limits.frames_waiting
+        self._streams: dict[tuple[str, str], Served] = {}
+        self._opening: set[tuple[str, str]] = set()
+
+    def __iter__(self) -> Iterator[Served]:
+        return iter(list(self._streams.values()))
+
+    def __len__(self) -> int:
+        return len(self._streams)
+
+    def of(self, owner: str) -> list[Served]:
+        """The streams of an owner that have a name, oldest first."""
+        return [each for (whose, _), each in self._streams.items() if whose == owner and not each.passing]
+
+    def find(self, owner: str, name: str) -> Served:
+        """A stream by its id.
+
+        Raises:
+            ApiError: this owner has none of that id; whether another one has is not told.
+        """
+        found = self._streams.get((owner, name))
+        if found is None:
+            shown = name if NAME.fullmatch(name) else f"{name[:64]!r}"
+            raise ApiError(404, f"there is no stream {shown}", "stream_not_found", param="id")
+        return found
+
+    def settings_of(self, asked: StreamSettings) -> dict[str, Any]:
+        """What `Model.stream` is called with."""
+        own = self.settings
+        return {"memory": own.memory, "policy": own.policy, "fps": own.fps} | asked.given()
+
+    async def open(
+        self,
+        owner: str,
+        asked: StreamSettings,
+        name: str | None = None,
+        *,
+        idle_seconds: float | None = None,
+        passing: bool = False,
+    ) -> Served:
+        """Opens a stream.
+
+        Raises:
+            ApiError: 409 where there is one of that id, 429 where it does not fit, 400 for settings that cannot be.
+        """
+        model, given = self.worker.model, self.settings_of(asked)
+        needed = await asyncio.wrap_future(self.worker.call(lambda: engine.stream_bytes(model, given)))
+        opening = lambda: self.worker.open(lambda: model.stream(**given), self._frames)  # noqa: E731
+        return await self._admitted(owner, name, needed, opening, idle_seconds, passing)
+
+    async def restore(self, owner: str, name: str, path: Path, needed: int, idle_seconds: float | None) -> Served:
+        """Opens a stream that was saved; raises what `open` and `Model.restore` raise."""
+        restore = self.worker.model.restore
+        opening = lambda: self.worker.open(lambda: restore(path), self._frames)  # noqa: E731
+        served = await self._admitted(owner, name, needed, opening, idle_seconds, passing=False)
+        served.resume()
+        return served
+
+    async def fork(self, source: Served, name: str | None, *, passing: bool = False) -> Served:
+        """Opens a stream with the past of another one: all frames that were taken so far."""
+        opening = lambda: self.worker.fork(source.lane, self._frames)  # noqa: E731
+        served = await self._admitted(source.owner, name, source.bytes, opening, source.idle_seconds, passing)
+        served.resume()
+        served.restored_at = None
+        return served
+
+    async def _admitted(
+        self,
+        owner: str,
+        name: str | None,
+        needed: int,
+        open_lane: Callable[[], "Future[Lane]"],
+        idle_seconds: float | None,
+        passing: bool,
+    ) -> Served:
+        name = name or f"{'once' if passing else 'stream'}-{uuid.uuid4().hex[:12]}"
+        key, limits = (owner, name), self.settings.limits
+        if key in self._streams or key in self._opening:
+            raise ApiError(409, f"there is a stream {name} already: delete it, or take another id", "stream_exists")
+        self._require_room(needed)
+        self._opening.add(key)
+        self.reserved += needed
+        try:
+            opening = open_lane()
+            lane = await asyncio.shield(asyncio.wrap_future(opening))
+        except asyncio.CancelledError:
+            opening.add_done_callback(self._close_opened)  # nobody waits for it any more
+            self.reserved -= needed
+            raise
+        except BaseException:
+            self.reserved -= needed
+            raise
+        finally:
+            self._opening.discard(key)
+        longest = limits.session_idle_seconds if passing else limits.idle_seconds
+        idle = min(idle_seconds or longest, longest)
+        served = self._streams[key] = Served(owner, name, lane, needed, idle, passing)
+        return served
+
+    def _close_opened(self, opening: "Future[Any]") -> None:
+        if not opening.cancelled() and opening.exception() is None:
+            self.worker.close(opening.result())
+
+    def _require_room(self, needed: int) -> None:
+        total, most = int(self.settings.memory_total), self.settings.limits.streams
+        if len(self._streams) + len(self._opening) >= most:
+            message = f"{most} streams are open, which is the limit: delete one first"
+            raise ApiError(429, message, "too_many_streams")
+        free = total - self.reserved
+        if needed > free:
+            raise ApiError(
+                429,
+                f"the stream would take {needed:,} bytes, and {max(free, 0):,} of {total:,} are free: give it less "
+                "memory, or delete a stream",
+                "memory_exhausted",
+                param="memory",
+            )
+
+    async def close(self, served: Served) -> None:
+        """Closes a stream; what waits in it is told so."""
+        if self._streams.pop((served.owner, served.id), None) is None:
+            return
+        closing = asyncio.wrap_future(self.worker.close(served.lane))
+        try:
+            await asyncio.shield(closing)
+        finally:
+            self.reserved -= served.bytes
+
+    def push(self, served: Served, frame: Frame) -> FrameJob:
+        """Has a frame wait to be watched, and counts what has to give way to it."""
+        job = served.take(frame)
+        job.watched.add_done_callback(lambda done: self._note(served, done))
+        dropped = self.worker.push(served.lane, job)
+        if dropped is not None:
+            self.drop(served, "queue")
+            dropped.watched.cancel()
+        return job
+
+    def drop(self, served: Served, reason: str, frames: int = 1) -> None:
+        """Counts frames that will not be watched."""
+        served.dropped[reason] += frames
+        self._metrics.dropped(reason, frames)
+
+    def _note(self, served: Served, done: "Future[None]") -> None:
+        """Notes what was wrong with a frame that had been taken. On the worker's thread."""
+        error = None if done.cancelled() else done.exception()
+        if error is not None and not isinstance(error, GoneError):
+            served.error = " ".join(str(error).split())
+            self.drop(served, "refused")
+
+    def idle(self) -> list[Served]:
+        """The streams that nobody has used for as long as they allow, which nothing is played into."""
+        now = time.monotonic()
+        playing = {"opening", "playing"}
+        return [
+            each
+            for each in self._streams.values()
+            if now - each.used > each.idle_seconds and not (each.source and each.source.state in playing)
+        ]

@@ -1,0 +1,158 @@
+"""Routes of streams."""
+
+import json
+from typing import Annotated
+
+from fastapi import APIRouter, Body, Query, Request, WebSocket, WebSocketDisconnect
+from fastapi.responses import JSONResponse, Response
+from starlette.datastructures import UploadFile
+
+from infinipot.serve.answers import events, while_there
+from infinipot.serve.errors import ApiError, as_api_error
+from infinipot.serve.guard import owner_of
+from infinipot.serve.server import Server, server_of
+from infinipot.serve.streams.protocol import (
+    AskReply,
+    AskRequest,
+    ForkRequest,
+    FramesTaken,
+    Saved,
+    StreamList,
+    StreamRequest,
+    StreamState,
+    Time,
+)
+from infinipot.serve.streams.served import Served
+
+router = APIRouter(tags=["streams"])
+
+_IMAGE = {"schema": {"type": "string", "format": "binary"}}
+_FRAMES = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "image/jpeg": _IMAGE,
+            "image/png": _IMAGE,
+            "multipart/form-data": {
+                "schema": {"type": "object", "additionalProperties": {"type": "string", "format": "binary"}}
+            },
+        },
+    }
+}
+
+
+def _found(request: Request | WebSocket, name: str) -> tuple[Server, Served]:
+    server = server_of(request)
+    return server, server.streams.find(owner_of(request), name)
+
+
+@router.post("/v1/streams", status_code=201)
+async def open_stream(request: Request, body: Annotated[StreamRequest, Body()]) -> StreamState:
+    """Opens a stream: its whole memory is reserved here, or it is refused."""
+    return await server_of(request).serving.open(owner_of(request), body)
+
+
+@router.get("/v1/streams")
+async def list_streams(request: Request) -> StreamList:
+    """All of your streams."""
+    return server_of(request).serving.all(owner_of(request))
+
+
+@router.get("/v1/streams/{name}")
+async def get_stream(request: Request, name: str) -> StreamState:
+    """How a stream is."""
+    server, served = _found(request, name)
+    return server.serving.state(served)
+
+
+@router.delete("/v1/streams/{name}", status_code=204)
+async def close_stream(request: Request, name: str) -> Response:
+    """Closes a stream and deletes what was saved of it."""
+    server, served = _found(request, name)
+    await server.serving.close(served)
+    return Response(status_code=204)
+
+
+@router.post("/v1/streams/{name}/frames", openapi_extra=_FRAMES)
+async def push_frames(
+    request: Request,
+    name: str,
+    time: Annotated[Time | None, Query(description="Seconds of the stream; left out, a period of fps on")] = None,
+    wait: Annotated[bool, Query(description="Answer once the frames were watched")] = False,
+) -> FramesTaken:
+    """Takes in a JPEG or PNG that is the body, or several as multipart, in their order."""
+    server, served = _found(request, name)
+    if request.headers.get("content-type", "").lower().startswith("multipart/"):
+        pictures = await _parts(request, server.settings.limits.frames_per_request)
+    else:
+        pictures = [await request.body()]
+    return await server.serving.push(served, [each for each in pictures if each], time, wait=wait)
+
+
+async def _parts(request: Request, most: int) -> list[bytes]:
+    try:
+        async with request.form(max_files=most, max_fields=8) as form:
+            return [await part.read() for _, part in form.multi_items() if isinstance(part, UploadFile)]
+    except Exception as error:
+        if isinstance(error, ApiError):
+            raise
+        raise ApiError(400, f"the multipart body cannot be read, or has more than {most} pictures") from None
+
+
+@router.websocket("/v1/streams/{name}/frames")
+async def push_frames_by_socket(socket: WebSocket, name: str) -> None:
+    """Takes in pictures, a binary message each; a text message `{"time": 12.5}` is the time of the next one.
+
+    Each picture is answered with what a request is answered with, or an error.
+    """
+    server, served = _found(socket, name)
+    async with server.socket(socket):
+        at: float | None = None
+        while True:
+            message = await socket.receive()
+            if message["type"] == "websocket.disconnect":
+                raise WebSocketDisconnect
+            try:
+                if (text := message.get("text")) is not None:
+                    at = _time_in(text)
+                    continue
+                _found(socket, name)  # it may have been closed meanwhile
+                told = (await server.serving.push(served, [message["bytes"] or b""], at)).model_dump()
+            except Exception as error:
+                told = as_api_error(error).body()
+            at = None
+            await socket.send_json(told)
+
+
+def _time_in(text: str) -> float:
+    try:
+        time = json.loads(text)["time"]
+        if not isinstance(time, int | float) or isinstance(time, bool) or not 0 <= time < float("inf"):
+            raise ValueError
+    except (ValueError, TypeError, KeyError, RecursionError):
+        raise ApiError(400, 'a text message is {"time": seconds}; pictures are binary', param="time") from None
+    return float(time)
+
+
+@router.post("/v1/streams/{name}/ask", response_model=AskReply)
+async def ask_stream(request: Request, name: str, body: Annotated[AskRequest, Body()]) -> Response:
+    """Answers a question about all frames that were taken so far; with `stream`, as server-sent events."""
+    server, served = _found(request, name)
+    if body.stream:
+        return await events(request, server.serving.events(served, body))
+    reply = await while_there(request, server.serving.ask(served, body))
+    return JSONResponse(reply.model_dump())
+
+
+@router.post("/v1/streams/{name}/fork", status_code=201)
+async def fork_stream(request: Request, name: str, body: Annotated[ForkRequest | None, Body()] = None) -> StreamState:
+    """Opens a second stream with the same past, in a memory of its own."""
+    server, served = _found(request, name)
+    return await server.serving.fork(served, body.id if body else None)
+
+
+@router.post("/v1/streams/{name}/snapshot")
+async def save_stream(request: Request, name: str) -> Saved:
+    """Saves a stream now, with all frames that were taken so far."""
+    server, served = _found(request, name)
+    return await server.serving.save(served)

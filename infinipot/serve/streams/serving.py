@@ -1,0 +1,147 @@
+"""What the routes of streams do."""
+
+import json
+import time
+from collections.abc import AsyncGenerator
+
+import numpy as np
+
+from infinipot.serve.answers import Asker, usage
+from infinipot.serve.errors import ApiError, as_api_error
+from infinipot.serve.feeding import watched
+from infinipot.serve.lane import Answered
+from infinipot.serve.media.decoders import Decoders
+from infinipot.serve.players import Players
+from infinipot.serve.settings import Settings
+from infinipot.serve.streams.protocol import (
+    AskReply,
+    AskRequest,
+    FramesTaken,
+    Saved,
+    StreamList,
+    StreamRequest,
+    StreamState,
+)
+from infinipot.serve.streams.registry import Streams
+from infinipot.serve.streams.served import Served
+from infinipot.serve.streams.snapshots import Snapshots
+from infinipot.video import Frame
+
+
+class StreamServing:
+    """Opens, feeds, asks, forks, saves and closes streams for clients."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        streams: Streams,
+        asker: Asker,
+        decoders: Decoders,
+        players: Players,
+        snapshots: Snapshots,
+    ) -> None:
+        self._settings, self._streams, self._asker = settings, streams, asker
+        self._decoders, self._players, self._snapshots = decoders, players, snapshots
+
+    async def open(self, owner: str, request: StreamRequest) -> StreamState:
+        """Opens a stream, and has its source played into it."""
+        if request.source is not None:
+            self._players.check(request.source)
+        served = await self._streams.open(owner, request, request.id, idle_seconds=request.idle_seconds)
+        if request.source is not None:
+            self._players.play(served, request.source, realtime=request.pace == "realtime")
+        return self.state(served)
+
+    def state(self, served: Served) -> StreamState:
+        """How a stream is."""
+        return served.state(self._settings.model)
+
+    def all(self, owner: str) -> StreamList:
+        """All streams of an owner."""
+        data = [self.state(served) for served in self._streams.of(owner)]
+        total = int(self._settings.memory_total)
+        return StreamList(data=data, bytes_reserved=sum(each.bytes for each in data), bytes_total=total)
+
+    async def close(self, served: Served) -> None:
+        """Closes a stream, and deletes what was saved of it."""
+        await self._players.stop(served)
+        await self._streams.close(served)
+        await self._snapshots.forget(served)
+
+    async def push(self, served: Served, pictures: list[bytes], at: float | None, *, wait: bool = False) -> FramesTaken:
+        """Takes in encoded pictures, the first at a time, each further one a period of `fps` behind.
+
+        Args:
+            served: the stream.
+            pictures: JPEG, PNG or WebP.
+            at: seconds of the stream; left out, behind the last frame.
+            wait: until they were watched, which raises what was wrong with them.
+        """
+        most = self._settings.limits.frames_per_request
+        if not pictures:
+            raise ApiError(400, "there is no picture in the request: give a JPEG or PNG as its body", "no_frame")
+        if len(pictures) > most:
+            raise ApiError(413, f"{len(pictures)} pictures came, and {most} are allowed at once", "too_many_frames")
+        served.admit(len(pictures), self._settings.limits)
+        served.place(at)  # an order that cannot be is told before anything is decoded
+        decoded = [await self._decoders.picture(picture) for picture in pictures]
+        return await self.take(served, decoded, at, wait=wait)
+
+    async def take(
+        self, served: Served, pictures: list[np.ndarray], at: float | None, *, wait: bool = False
+    ) -> FramesTaken:
+        """Takes in pictures that are decoded."""
+        jobs, skipped = [], 0
+        for number, picture in enumerate(pictures):
+            place = served.place(None if at is None else at + number / served.config.fps)
+            if place is None:
+                skipped += 1
+                self._streams.drop(served, "fps")
+            else:
+                jobs.append(self._streams.push(served, Frame(picture, place)))
+        for job in jobs if wait else ():
+            await watched(job)
+        return served.taken(len(jobs), skipped)
+
+    async def ask(self, served: Served, request: AskRequest) -> AskReply:
+        """Answers a question about a stream."""
+        async with self._asker.ask(served, request.question, request) as answer:
+            answered = await answer.result()
+        return await self._reply(served, request, answered)
+
+    async def events(self, served: Served, request: AskRequest) -> AsyncGenerator[str, None]:
+        """The answer to a question as server-sent events: `delta` for each piece, then `done`, or `error`."""
+        begun = False
+        try:
+            async with self._asker.ask(served, request.question, request) as answer:
+                async for piece in answer.pieces():
+                    begun = True
+                    yield f"event: delta\ndata: {json.dumps({'text': piece})}\n\n"
+                reply = await self._reply(served, request, await answer.result())
+            yield f"event: done\ndata: {reply.model_dump_json()}\n\n"
+        except Exception as error:
+            if not begun:
+                raise
+            yield f"event: error\ndata: {json.dumps(as_api_error(error).body())}\n\n"
+
+    async def _reply(self, served: Served, request: AskRequest, answered: Answered) -> AskReply:
+        saved = await self.save(served) if request.remember and request.durable else None
+        return AskReply(
+            id=served.id,
+            answer=answered.text,
+            time=answered.time,
+            finish_reason="length" if answered.cut else "stop",
+            usage=usage(answered),
+            remembered=request.remember,
+            saved_at=None if saved is None else saved.saved_at,
+        )
+
+    async def fork(self, served: Served, name: str | None) -> StreamState:
+        """Opens a second stream with the same past."""
+        served.used = time.monotonic()
+        return self.state(await self._streams.fork(served, name))
+
+    async def save(self, served: Served) -> Saved:
+        """Saves a stream now."""
+        served.used = time.monotonic()
+        return await self._snapshots.save(served)

@@ -1,0 +1,206 @@
+"""Streams on the disk: saved on a clock, on request and at shutdown, and restored at the start.
+
+    <folder>/<owner>/<id>/stream-<n>.safetensors    what the stream remembers, written whole or not at all
+    <folder>/<owner>/<id>/stream.json               which of these counts, and what else is to be known of the stream
+
+The second file is replaced once the first one is on the disk. So whenever the process dies, there is one whole
+snapshot, and what lies beside it is swept away at the next start.
+"""
+
+import asyncio
+import logging
+import os
+import re
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, Field, ValidationError
+
+from infinipot.errors import InfinipotError, SnapshotError
+from infinipot.serve.errors import ApiError
+from infinipot.serve.logs import event
+from infinipot.serve.metrics import Metrics
+from infinipot.serve.streams.protocol import NAME, Saved
+from infinipot.serve.streams.registry import Streams
+from infinipot.serve.streams.served import Served
+from infinipot.stream import Stream
+
+logger = logging.getLogger(__name__)
+_TOLD = "stream.json"
+_FILE = re.compile(r"stream-(\d{1,12})\.safetensors")
+
+
+class Told(BaseModel):
+    """What is known of a saved stream beside what it remembers."""
+
+    version: int = 1
+    owner: str
+    id: str
+    file: str
+    bytes: Annotated[int, Field(ge=1)]
+    created: float
+    saved_at: float
+    time: float
+    idle_seconds: Annotated[float, Field(gt=0)]
+    dropped: dict[str, int] = {}
+    plays: tuple[str, bool] | None = None
+
+
+class Snapshots:
+    """The folder of saved streams.
+
+    Args:
+        folder: None where nothing is saved.
+        streams: of the server.
+        metrics: count what happens.
+    """
+
+    def __init__(self, folder: Path | None, streams: Streams, metrics: Metrics) -> None:
+        self._folder, self._streams, self._metrics = folder, streams, metrics
+
+    @property
+    def kept(self) -> bool:
+        """Whether streams are saved."""
+        return self._folder is not None
+
+    async def save(self, served: Served) -> Saved:
+        """Saves a stream when its turn comes: with all frames that have come so far.
+
+        Raises:
+            ApiError: nothing is saved on this server, or it cannot be written.
+        """
+        if self._folder is None:
+            raise ApiError(409, "this server saves no streams: start it with --snapshots", "snapshots_off")
+        place = self._place(served)
+        told: list[Told] = []
+
+        def save(stream: Stream) -> None:
+            told.append(_write(place, served, stream))
+
+        started = time.perf_counter()
+        try:
+            await asyncio.shield(asyncio.wrap_future(self._streams.worker.alone(served.lane, save)))
+        except (InfinipotError, OSError) as error:
+            self._metrics.snapshots.labels("failed").inc()
+            why = getattr(error, "strerror", None) or error
+            event(logger, "snapshot failed", logging.ERROR, stream=served.id, why=str(why))
+            raise ApiError(507, f"stream {served.id} cannot be saved", "snapshot_failed") from None
+        self._metrics.snapshots.labels("saved").inc()
+        self._metrics.snapshot_seconds.observe(time.perf_counter() - started)
+        (saved,) = told
+        served.saved_at, served.saved_time = saved.saved_at, saved.time
+        size = (place / saved.file).stat().st_size
+        return Saved(id=served.id, time=saved.time, saved_at=saved.saved_at, bytes=size)
+
+    async def save_all(self, *, older: float = 0.0) -> None:
+        """Saves the streams in which something happened since they were last saved, so many seconds ago or more."""
+        now = time.time()
+        for served in self._streams:
+            due = served.saved_at is None or now - served.saved_at >= older
+            if self.kept and not served.passing and due and _changed(served):
+                with suppress(ApiError):  # it was told
+                    await self.save(served)
+
+    async def forget(self, served: Served) -> None:
+        """Deletes what was saved of a stream."""
+        if self._folder is not None and not served.passing:
+            await asyncio.to_thread(shutil.rmtree, self._place(served), ignore_errors=True)
+
+    async def restore_all(self) -> list[tuple[Served, Told]]:
+        """Opens all streams that were saved; one that cannot be is told of, and left where it lies."""
+        restored = []
+        for place in self._places():
+            try:
+                told = Told.model_validate_json((place / _TOLD).read_bytes())
+                if not NAME.fullmatch(told.id) or not _FILE.fullmatch(told.file):
+                    raise SnapshotError("it names no stream, or no file of one")
+                path = place / told.file
+                served = await self._streams.restore(told.owner, told.id, path, told.bytes, told.idle_seconds)
+            except (ApiError, InfinipotError, OSError, ValidationError) as error:
+                why = " ".join(str(error).split())
+                event(logger, "a stream was not restored", logging.ERROR, snapshot=str(place), why=why)
+                continue
+            served.created, served.saved_at, served.saved_time = told.created, told.saved_at, told.time
+            served.dropped.update(told.dropped)
+            served.restored_at = told.time
+            _sweep(place, told.file)
+            restored.append((served, told))
+        return restored
+
+    def _place(self, served: Served) -> Path:
+        assert self._folder is not None
+        return self._folder / _name(served.owner) / _name(served.id)
+
+    def _places(self) -> Iterator[Path]:
+        """The folders of saved streams; of a stream whose first snapshot was not finished, nothing is left."""
+        if self._folder is None:
+            return
+        self._folder.mkdir(parents=True, exist_ok=True)
+        for place in sorted(self._folder.glob("*/*")):
+            if (place / _TOLD).is_file():
+                yield place
+            elif place.is_dir() and all(_ours(each.name) for each in place.iterdir()):
+                shutil.rmtree(place, ignore_errors=True)
+
+
+def _name(text: str) -> str:
+    """An id as the name of a folder: no two ids share one, on a disk that tells no capitals either."""
+    return "".join(f"={letter.lower()}" if letter.isupper() else letter.replace(":", "=_") for letter in text)
+
+
+def _changed(served: Served) -> bool:
+    stats = served.lane.stats
+    return served.saved_at is None or (stats.frames, stats.turns) != served.saved_state
+
+
+def _write(place: Path, served: Served, stream: Stream) -> Told:
+    """Saves a stream, then what is known of it, then takes away what was there before."""
+    place.mkdir(parents=True, exist_ok=True)
+    numbers = [int(found[1]) for each in place.iterdir() if (found := _FILE.fullmatch(each.name))]
+    file = f"stream-{max(numbers, default=0) + 1}.safetensors"
+    stats = stream.stats()
+    stream.save(place / file)
+    source = served.source
+    told = Told(
+        owner=served.owner,
+        id=served.id,
+        file=file,
+        bytes=served.bytes,
+        created=served.created,
+        saved_at=time.time(),
+        time=stats.time,
+        idle_seconds=served.idle_seconds,
+        dropped=dict(served.dropped),
+        plays=served.plays if source and source.state in ("opening", "playing") else None,
+    )
+    part = place / f".{_TOLD}.part"
+    with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as written:  # an address may be secret
+        written.write(told.model_dump_json())
+        written.flush()
+        os.fsync(written.fileno())
+    os.replace(part, place / _TOLD)
+    if os.name == "posix":  # the new name is on the disk, too
+        folder = os.open(place, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    served.saved_state = stats.frames, stats.turns
+    _sweep(place, file)
+    return told
+
+
+def _sweep(place: Path, file: str) -> None:
+    """Takes away what is neither the snapshot that counts nor what names it."""
+    for each in place.iterdir():
+        if each.name not in (_TOLD, file) and _ours(each.name):
+            with suppress(OSError):
+                each.unlink()
+
+
+def _ours(name: str) -> bool:
+    return bool(_FILE.fullmatch(name) or re.fullmatch(r"\.stream[-.\w]*\.part|\.stream[-.\w]*\.lock", name))

@@ -90,7 +90,7 @@ def find_camera(location: str, transport: Transport, silence: float) -> Place:
     if scheme and scheme != "file":
         return Place(name, location)
     address = find_address(location, "video", VideoError)
-    if isinstance(address.target, bytes):
+    if not isinstance(address.target, str):
         raise VideoError(f"{name} is no camera: give a data: address to open_video")
     return Place(address.name, address.target, file=address.seekable)
 

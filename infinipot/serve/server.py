@@ -12,6 +12,8 @@ from starlette.requests import HTTPConnection
 
 from infinipot.model import Model
 from infinipot.serve.answers import Asker
+from infinipot.serve.cameras.player import CameraPlayer
+from infinipot.serve.cameras.rules import CameraRules
 from infinipot.serve.chat.serving import ChatServing
 from infinipot.serve.feeding import Feeder
 from infinipot.serve.logs import event
@@ -51,7 +53,8 @@ class Server:
         self.asker = Asker(self.worker, settings.limits)
         self.decoders = Decoders(settings.limits)
         self.sources = Sources(settings, self.decoders)
-        self.players = Players(self.streams, self.sources)
+        cameras = CameraPlayer(self.streams, CameraRules(settings), settings.limits)
+        self.players = Players(self.streams, self.sources, cameras)
         self.snapshots = Snapshots(settings.snapshots, self.streams, metrics)
         self.serving = StreamServing(settings, self.streams, self.asker, self.decoders, self.players, self.snapshots)
         self.feeder = Feeder(settings, self.streams, self.decoders, self.sources)
@@ -97,6 +100,7 @@ class Server:
             await asyncio.sleep(_ROUND)
             try:
                 await self.snapshots.save_all(older=self.settings.snapshot_seconds)
+                await self.streams.tidy()
                 for served in self.streams.idle():
                     event(logger, "an idle stream was closed", stream=served.id)
                     await self.serving.close(served)

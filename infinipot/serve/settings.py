@@ -36,6 +36,8 @@ class Limits(BaseModel):
         idle_seconds: without a frame or a question after which a stream is closed, and session_idle_seconds: those that
             a connection opened for itself.
         decode_seconds, decode_bytes, decoders: for one picture, for a decoding process, and how many of these.
+        camera_seconds: without a picture after which a camera is tried again.
+        thumbnails: small pictures that are kept of one stream, and thumbnail_bytes: of each.
         source_seconds: without a picture after which a source counts as lost.
         video_seconds: that the frames of a video in a chat may take to be decoded.
         drain_seconds: for answers to finish at shutdown.
@@ -63,6 +65,9 @@ class Limits(BaseModel):
     decode_bytes: Bytes = ByteSize(1024 * _MIB)
     decoders: Count = 2
     source_seconds: Seconds = 30.0
+    camera_seconds: Seconds = 20.0
+    thumbnails: Count = 96
+    thumbnail_bytes: Bytes = ByteSize(4096)
     video_seconds: Seconds = 600.0
     drain_seconds: Seconds = 30.0
 
@@ -80,6 +85,8 @@ class Settings(BaseSettings):
         media_root: the folder below which `file:` addresses are played.
         media_hosts: from which media is fetched; none named: from every public one.
         media_networks: private ranges that may be fetched from all the same.
+        demo: whether a stream is opened at the start that watches the synthetic world, and the page shows it.
+        local_cameras: whether clients may watch the cameras of this machine.
         cors_origins: web pages that may call; none by default.
     """
 
@@ -104,6 +111,8 @@ class Settings(BaseSettings):
     media_root: Path | None = None
     media_hosts: tuple[str, ...] = ()
     media_networks: tuple[IPv4Network | IPv6Network, ...] = ()
+    local_cameras: bool = False
+    demo: bool = False
     cors_origins: tuple[str, ...] = ()
     limits: Limits = Limits()
 

@@ -54,6 +54,7 @@ class StreamServing:
 
     def state(self, served: Served) -> StreamState:
         """How a stream is."""
+        self._players.cameras.of(served)
         return served.state(self._settings.model)
 
     def all(self, owner: str) -> StreamList:

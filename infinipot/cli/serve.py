@@ -23,6 +23,7 @@ from infinipot.errors import InfinipotError
 @click.option("--media-root", metavar="DIR", type=Path, help="Below which file: addresses are played.")
 @click.option("--media-hosts", metavar="HOST,...", help="From which media is fetched; *.example.org takes all below.")
 @click.option("--media-networks", metavar="NETWORK", multiple=True, help="A private range that may be fetched from.")
+@click.option("--webhook-hosts", metavar="HOST,...", help="To which events are sent; *.example.org takes all below.")
 @click.option("--local-cameras", is_flag=True, help="Let clients watch the cameras of this machine.")
 @click.option("--demo", is_flag=True, help="Open the page on a camera of the synthetic world, with questions.")
 @click.option("--cors-origins", metavar="ORIGIN,...", help="Web pages that may call.")

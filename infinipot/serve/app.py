@@ -26,18 +26,10 @@ from infinipot.serve.settings import Settings
 from infinipot.serve.streams import router as streams
 from infinipot.serve.views import router as views
 from infinipot.serve.vss import router as vss
+from infinipot.serve.watches import router as watches
 
 # VSS's paths look like streams of this server's own: they come first.
-_ROUTERS = (
-    health.router,
-    vss.router,
-    streams.router,
-    views.router,
-    chat.router,
-    realtime.router,
-    omni.router,
-    page.router,
-)
+_PARTS = (health, vss, streams, views, watches, chat, realtime, omni, page)
 
 
 def create_app(settings: Settings, model: Model) -> FastAPI:
@@ -63,8 +55,8 @@ def create_app(settings: Settings, model: Model) -> FastAPI:
         responses={"4XX": {"description": "An error in OpenAI's form"}},
     )
     app.state.server = server
-    for router in _ROUTERS:
-        app.include_router(router)
+    for part in _PARTS:
+        app.include_router(part.router)
     for kind in (ApiError, infinipot.InfinipotError, RequestValidationError, HTTPException, RecursionError):
         app.add_exception_handler(kind, _told)
     app.add_exception_handler(LeftError, _left)

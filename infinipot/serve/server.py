@@ -26,6 +26,7 @@ from infinipot.serve.streams.registry import Streams
 from infinipot.serve.streams.served import Served
 from infinipot.serve.streams.serving import StreamServing
 from infinipot.serve.streams.snapshots import Snapshots
+from infinipot.serve.watches.asking import Watches
 from infinipot.serve.worker import Worker
 
 logger = logging.getLogger(__name__)
@@ -56,7 +57,10 @@ class Server:
         cameras = CameraPlayer(self.streams, CameraRules(settings), settings.limits)
         self.players = Players(self.streams, self.sources, cameras)
         self.snapshots = Snapshots(settings.snapshots, self.streams, metrics)
-        self.serving = StreamServing(settings, self.streams, self.asker, self.decoders, self.players, self.snapshots)
+        self.watches = Watches(settings, self.streams, self.asker)
+        self.serving = StreamServing(
+            settings, self.streams, self.asker, self.decoders, self.players, self.snapshots, self.watches
+        )
         self.feeder = Feeder(settings, self.streams, self.decoders, self.sources)
         self.chat = ChatServing(settings, self.streams, self.asker, self.feeder)
         metrics.watch(self._levels)
@@ -69,6 +73,7 @@ class Server:
             event(logger, "a stream was restored", stream=served.id, restored_at=told.time)
             if told.plays is not None:
                 self._resume(served, *told.plays)
+        await self.watches.start()
         rounds = asyncio.create_task(self._rounds())
         self.ready = True
         try:
@@ -86,6 +91,7 @@ class Server:
             event(logger, "a source is not played on", logging.WARNING, stream=served.id, why=str(error))
 
     async def _end(self) -> None:
+        await self.watches.stop()
         await self.players.close()
         until = time.monotonic() + self.settings.limits.drain_seconds
         while self.asker.waiting and time.monotonic() < until:

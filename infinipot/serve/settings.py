@@ -31,6 +31,7 @@ class Limits(BaseModel):
         frames_per_request: pictures in one request, or frames of one video in a chat.
         body_bytes, upload_bytes: of a request, and of a file that is uploaded or fetched.
         body_seconds: in which a request's body has to be there, and header_seconds: its header.
+        watches: standing questions of one stream, and events: of one owner that are kept.
         question_chars: of a question with all that stands before it.
         answers: at once, those that wait included; answers_waiting: of one stream.
         idle_seconds: without a frame or a question after which a stream is closed, and session_idle_seconds: those that
@@ -56,6 +57,8 @@ class Limits(BaseModel):
     upload_bytes: Bytes = ByteSize(512 * _MIB)
     body_seconds: Seconds = 60.0
     header_seconds: Seconds = 15.0
+    watches: Count = 16
+    events: Count = 10_000
     question_chars: Count = 8192
     answers: Count = 64
     answers_waiting: Count = 8
@@ -87,6 +90,7 @@ class Settings(BaseSettings):
         media_networks: private ranges that may be fetched from all the same.
         demo: whether a stream is opened at the start that watches the synthetic world, and the page shows it.
         local_cameras: whether clients may watch the cameras of this machine.
+        webhook_hosts: to which events are sent; none named: to every public one.
         cors_origins: web pages that may call; none by default.
     """
 
@@ -113,10 +117,11 @@ class Settings(BaseSettings):
     media_networks: tuple[IPv4Network | IPv6Network, ...] = ()
     local_cameras: bool = False
     demo: bool = False
+    webhook_hosts: tuple[str, ...] = ()
     cors_origins: tuple[str, ...] = ()
     limits: Limits = Limits()
 
-    @field_validator("media_hosts", "cors_origins", mode="before")
+    @field_validator("media_hosts", "webhook_hosts", "cors_origins", mode="before")
     @classmethod
     def _listed(cls, value: Any) -> Any:
         return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value

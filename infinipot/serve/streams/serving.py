@@ -25,6 +25,7 @@ from infinipot.serve.streams.protocol import (
 from infinipot.serve.streams.registry import Streams
 from infinipot.serve.streams.served import Served
 from infinipot.serve.streams.snapshots import Snapshots
+from infinipot.serve.watches.asking import Watches
 from infinipot.video import Frame
 
 
@@ -39,9 +40,11 @@ class StreamServing:
         decoders: Decoders,
         players: Players,
         snapshots: Snapshots,
+        watches: Watches,
     ) -> None:
         self._settings, self._streams, self._asker = settings, streams, asker
         self._decoders, self._players, self._snapshots = decoders, players, snapshots
+        self._watches = watches
 
     async def open(self, owner: str, request: StreamRequest) -> StreamState:
         """Opens a stream, and has its source played into it."""
@@ -68,6 +71,7 @@ class StreamServing:
         await self._players.stop(served)
         await self._streams.close(served)
         await self._snapshots.forget(served)
+        await self._watches.forget(served)
 
     async def push(self, served: Served, pictures: list[bytes], at: float | None, *, wait: bool = False) -> FramesTaken:
         """Takes in encoded pictures, the first at a time, each further one a period of `fps` behind.

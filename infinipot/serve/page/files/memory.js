@@ -33,8 +33,11 @@ export class Timeline {
 
   near(x) {
     const { patches } = this.held ?? { patches: [] };
+    const away = (patch) => Math.max(Math.abs(this.x(patch.time) - x), 5); // of those under a finger, the tallest
     let best = null;
-    for (const patch of patches) if (best === null || Math.abs(this.x(patch.time) - x) < Math.abs(this.x(best.time) - x)) best = patch;
+    for (const patch of patches) {
+      if (best === null || away(patch) < away(best) || (away(patch) === away(best) && patch.tokens > best.tokens)) best = patch;
+    }
     return best;
   }
 

@@ -92,7 +92,7 @@ export class Stage {
     const found = this.held && overFrame(this.held.patches);
     if (!found) return;
     const most = Math.max(...found.sum, 1e-9);
-    this.grid(pen, found.rows, found.columns, (cell) => ["90 220 200", 0.42 * (found.sum[cell] / most)]);
+    this.grid(pen, found.rows, found.columns, (cell) => ["20 20 18", 0.62 * (1 - found.sum[cell] / most)]);
   }
 
   grid(pen, rows, columns, fill) {

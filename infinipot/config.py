@@ -1,34 +1,83 @@
-"""The settings of a stream, as plain data. Knows no model: what a setting comes to with one is the stream's to find."""
+"""What a model is loaded with and a stream is opened with, as plain data.
 
-from dataclasses import dataclass
+Every other place takes one of these or makes one: the library's calls, the command line (whose options are made from
+the fields), saved streams, runs of a benchmark. Knows no model: what a setting comes to with one is the engine's to
+find.
+"""
 
-from infinipot.settings import check_settings
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from infinipot.engine.budget import check_shares, parse_memory
+from infinipot.errors import CapError, FrameError, InfinipotError
+from infinipot.numbers import is_real
 from infinipot.text import check_text
+
+POLICY = "infinipot-v"  # where nobody says
+
+
+def _setting(value: Any, text: str, **options: Any) -> Any:
+    """A field, with what the command line says of it: `choices`, `metavar`, `default` in words."""
+    return field(default=value, metadata={"help": text, **options})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamConfig:
-    """What a stream is opened with, see `Model.stream`. A wrong value raises what `check_settings` raises for it."""
+    """What a stream is opened with, see `Model.stream`.
 
-    memory: int | str | None = None
-    fps: float = 2.0
-    keep: float = 0.75
-    block: int | None = None
-    reserve: int | None = None
-    dialogue: int | None = None
-    positions: str = "rebase"
-    system: str | None = None
+    Raises:
+        CapError: a memory that is neither tokens nor an amount, or a share of it that is out of range.
+        FrameError: `fps` is no number above 0.
+        InfinipotError: other `positions` or `pixels` than there are.
+    """
+
+    memory: int | str | None = _setting(
+        None,
+        "The cap: tokens per layer and KV head that may ever be held, or an amount such as 256MiB.",
+        default="4096, or what the model's largest frames need and its positions allow",
+    )
+    fps: float = _setting(2.0, "Frames watched per second of video.")
+    keep: float = _setting(0.75, "Share of the video's memory that a compression leaves.")
+    block: int | None = _setting(None, "Temporal patches, or chunks of sound, run at once.", metavar="N")
+    reserve: int | None = _setting(None, "Tokens kept free for a question and its answer.", metavar="N")
+    dialogue: int | None = _setting(None, "Tokens that remembered turns may take.", metavar="N")
+    positions: str = _setting(
+        "rebase",
+        "Keep endless videos inside the trained positions, or let positions grow.",
+        choices=("rebase", "native"),
+    )
+    system: str | None = _setting(None, "A system message in place of the model's own.", metavar="TEXT")
     pixels: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
-        check_settings(
-            self.memory,
-            fps=self.fps,
-            keep=self.keep,
-            block=self.block,
-            reserve=self.reserve,
-            dialogue=self.dialogue,
-            positions=self.positions,
-            pixels=self.pixels,
-        )
+        if not is_real(self.fps) or not self.fps > 0:
+            raise FrameError(f"fps={self.fps!r}: the frames per second must be a number above 0")
+        given = self.pixels
+        if given is not None and not (isinstance(given, Sequence) and len(given) == 2 and 0 < given[0] <= given[1]):
+            raise InfinipotError(f"pixels={given!r}: give the least and the most pixels of a resized frame")
+        if self.positions not in ("rebase", "native"):
+            raise InfinipotError(f"positions={self.positions!r}: give 'rebase' or 'native'")
+        if self.memory is not None and parse_memory(self.memory, bytes_per_token=1) < 1:
+            raise CapError(f"memory={self.memory}: the cap must be at least one token")
+        check_shares(keep=self.keep, block=self.block, reserve=self.reserve, dialogue=self.dialogue)
         check_text(self.system or "", "the system message")
+
+
+@dataclass(frozen=True, slots=True)
+class LoadConfig:
+    """What a model is loaded with, see `infinipot.load`, for places that cannot pass a loaded one on."""
+
+    model: str = _setting("embedded", 'A hub id, a folder, or "embedded".', metavar="ID_OR_PATH")
+    dtype: str = _setting("auto", "Of the weights.", choices=("auto", "float32", "bfloat16", "float16"))
+    device: str = _setting("auto", "Such as cpu, cuda or cuda:1.")
+    device_map: str | None = _setting(None, "Spread the layers over devices; overrides --device.")
+    tp_plan: str | None = _setting(None, "Share out each layer among torchrun's processes.", choices=("auto",))
+    attn_implementation: str | None = _setting(None, "How attention is computed: sdpa or eager.")
+    revision: str | None = _setting(None, "Of a hub checkpoint.")
+
+    @property
+    def name(self) -> str:
+        """What the loaded model says that it was loaded from."""
+        return str(Path(self.model).expanduser()) if self.model.startswith("~") else self.model

@@ -12,8 +12,9 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from infinipot.engine import Pending, Setup, StreamState
-from infinipot.engine.pending import NO_GRID
+from infinipot.engine.pending import NO_GRID, Pending
+from infinipot.engine.setup import Setup
+from infinipot.engine.state import StreamState
 from infinipot.memory import Cursor, Held
 from infinipot.memory.draft import NOWHERE
 from infinipot.stats import Stopwatch

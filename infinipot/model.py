@@ -9,9 +9,12 @@ from typing import Any, TypeVar
 import torch
 from transformers.distributed.configuration_utils import DistributedConfig
 
-from infinipot import engine, policies
+from infinipot import policies
 from infinipot.checkpoint import Checkpoint, in_a_line
-from infinipot.engine import Task
+from infinipot.config import StreamConfig
+from infinipot.engine import runner
+from infinipot.engine.setup import Setup
+from infinipot.engine.task import Task
 from infinipot.errors import InfinipotError, ModelError, SnapshotError
 from infinipot.models import FAMILIES, Family
 from infinipot.policies import Policy
@@ -106,6 +109,22 @@ class Model:
             pixels=pixels,
         )
 
+    def stream_bytes(
+        self,
+        memory: int | str | None = None,
+        policy: str | Policy = "infinipot-v",
+        *,
+        modality: str | None = None,
+        **settings: Any,
+    ) -> int:
+        """Bytes that a stream opened with these settings, those of `stream`, allocates: known before it is.
+
+        Raises:
+            What `stream` raises for them, but where the memory is too small for any video: opening one tells.
+        """
+        family = self._family_for(self.family.modality if modality is None else modality)
+        return Setup.of(family, policies.make(policy), StreamConfig(memory=memory, **settings)).bytes
+
     def step(self, tasks: Iterable[Task[Any]], max_tokens: int | None = None) -> None:
         """Carries calls of different streams on, all together, by one run of the network: see `Stream.begin_watch`.
 
@@ -115,10 +134,11 @@ class Model:
 
         Args:
             tasks: calls on streams of this model, at most one a stream; those that are done are passed over.
-            max_tokens: that the step runs over at the most, single tokens of answers first, then in the order of
-                `tasks`; a larger block goes alone. None for all.
+            max_tokens: that the step is to run over at the most; None for all there is. Single tokens of answers
+                always go; beside them, in the order of `tasks`, what there is room for, but the first of it in any
+                case: a task that is named first never waits.
         """
-        engine.step(tasks, max_tokens)
+        runner.step(tasks, max_tokens)
 
     def watch(self, frames: Iterable[tuple[Stream, Frame | ImageLike]]) -> None:
         """Has streams take in a frame each, in packed steps: what `Stream.watch` does for one.
@@ -138,7 +158,7 @@ class Model:
 
     @staticmethod
     def _all(tasks: list[Task[T]]) -> list[T]:
-        engine.finish(*tasks)
+        runner.finish(*tasks)
         return [task.result() for task in tasks]
 
     def restore(self, path: str | Path) -> Stream:

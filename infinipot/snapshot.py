@@ -18,7 +18,9 @@ from torch import Tensor
 from infinipot import policies
 from infinipot.config import StreamConfig
 from infinipot.consistency import InconsistentError, Saved, check_slots, check_state, is_finite
-from infinipot.engine import Pending, Setup, StreamState
+from infinipot.engine.pending import Pending
+from infinipot.engine.setup import Setup
+from infinipot.engine.state import StreamState
 from infinipot.errors import InfinipotError, PolicyError, SnapshotError
 from infinipot.memory import Memory
 from infinipot.memory.draft import NOWHERE

@@ -12,12 +12,18 @@ from typing import Any, Self, TypeVar
 
 import torch
 
-from infinipot import engine, snapshot
+from infinipot import snapshot
 from infinipot.audio import SamplesLike, Sound
 from infinipot.config import StreamConfig
-from infinipot.engine import Pending, Question, Sampling, Setup, StreamState, Task, Work
+from infinipot.engine import asking, runner, watching
+from infinipot.engine.asking import Question
+from infinipot.engine.decoding import Sampling
 from infinipot.engine.layout import close_gaps
 from infinipot.engine.limits import answer_limit
+from infinipot.engine.pending import Pending
+from infinipot.engine.setup import Setup, block_patches, reserving
+from infinipot.engine.state import StreamState
+from infinipot.engine.task import Task, Work
 from infinipot.errors import InfinipotError
 from infinipot.memory import Contents
 from infinipot.models import Family
@@ -54,7 +60,7 @@ class Stream:
         self.policy = policy
         self._setup = setup = Setup.of(family, policy, self.config)
         pending = Pending(family.gather(setup.pixels))
-        engine.block_patches(setup, pending.partial.steps, pending.partial.unit)
+        block_patches(setup, pending.partial.steps, pending.partial.unit)
         self._open(setup, StreamState(setup.allocate(), pending))
 
     def _open(self, setup: Setup, state: StreamState) -> None:
@@ -76,16 +82,16 @@ class Stream:
             FrameError: it is not a picture, or not later than the last frame.
             CapError: the memory is too small for frames of this size, or full and the policy never evicts.
         """
-        with self._alone(self._frames, "video"):
-            engine.run(Task(self._watching(frame, time)))
+        with self._alone(_frames, "video"):
+            runner.run(Task(self._watching(frame, time)))
 
     def begin_watch(self, frame: Frame | ImageLike, time: float | None = None) -> Task[None]:
         """The call of `watch` as a task, for `Model.step` to carry on beside those of other streams."""
-        return Task(self._guarded(self._watching(frame, time), self._frames, "video"))
+        return Task(self._guarded(self._watching(frame, time), _frames, "video"))
 
     def _watching(self, frame: Frame | ImageLike, time: float | None) -> Work[None]:
-        accepted = engine.accept_frame(self._setup, self._state, frame, time)
-        yield from engine.take_in(self._setup, self._state, accepted)
+        accepted = watching.accept_frame(self._setup, self._state, frame, time)
+        yield from watching.take_in(self._setup, self._state, accepted)
 
     @torch.inference_mode()
     def listen(self, sound: Sound | SamplesLike, time: float | None = None) -> None:
@@ -101,15 +107,15 @@ class Stream:
             FrameError: it is no sound, too long, or not behind the last piece.
             CapError: the memory is too small, or full and the policy never evicts.
         """
-        with self._alone(self._frames, "audio"):
-            engine.run(Task(self._listening(sound, time)))
+        with self._alone(_frames, "audio"):
+            runner.run(Task(self._listening(sound, time)))
 
     def begin_listen(self, sound: Sound | SamplesLike, time: float | None = None) -> Task[None]:
         """The call of `listen` as a task, for `Model.step` to carry on beside those of other streams."""
-        return Task(self._guarded(self._listening(sound, time), self._frames, "audio"))
+        return Task(self._guarded(self._listening(sound, time), _frames, "audio"))
 
     def _listening(self, sound: Sound | SamplesLike, time: float | None) -> Work[None]:
-        yield from engine.take_in(self._setup, self._state, engine.accept_sound(self._state, sound, time))
+        yield from watching.take_in(self._setup, self._state, watching.accept_sound(self._state, sound, time))
 
     @torch.inference_mode()
     def ask(
@@ -152,8 +158,8 @@ class Stream:
         """
         sampling = Sampling(temperature, top_p, top_k, repetition_penalty, seed, stop)
         asked, answers = Question(question, max_new_tokens, remember, on_text, sampling), list[str]()
-        with self._alone(self._turns):
-            engine.run(Task(engine.answer(self._setup, self._state, asked, answers)))
+        with self._alone(_turns):
+            runner.run(Task(asking.answer(self._setup, self._state, asked, answers)))
         return answers[0]
 
     def begin_ask(
@@ -175,14 +181,19 @@ class Stream:
 
     def _answering(self, asked: Question) -> Work[str]:
         answers: list[str] = []
-        yield from self._guarded(engine.answer(self._setup, self._state, asked, answers), self._turns)
+        yield from self._guarded(asking.answer(self._setup, self._state, asked, answers), _turns)
         return answers[0]
 
-    def check(self, question: str, *, max_new_tokens: int | None = None, remember: bool = False) -> None:
-        """Raises what `ask` would raise for a question that cannot be asked at any moment, without asking it."""
+    def check(self, question: str, *, max_new_tokens: int | None = None, remember: bool = False) -> int:
+        """Raises what `ask` would raise for a question that cannot be asked at any moment, without asking it.
+
+        Returns:
+            The tokens that its answer may have.
+        """
         self._require_open()
-        answer_limit(self._setup, question, max_new_tokens, remember=remember)
+        limit = answer_limit(self._setup, question, max_new_tokens, remember=remember)
         self._setup.family.scores({}, self._setup.prompt_ids, 1, torch.device("cpu"))
+        return limit
 
     def stats(self) -> Stats:
         """What is held, and what it cost so far."""
@@ -191,7 +202,7 @@ class Stream:
 
     def contents(self) -> Contents:
         """Which patches and cells of the video are held: see `Contents`. Frames that wait for their block are not."""
-        with self._alone(self._frames):
+        with self._alone(_frames):
             return Contents.of(self._state.memory)
 
     @torch.inference_mode()
@@ -203,7 +214,7 @@ class Stream:
         Raises:
             CapError: the device has no room for a second memory.
         """
-        with self._alone(self._frames), engine.reserving(self._state.memory.cap, self._state.memory.bytes):
+        with self._alone(_frames), reserving(self._state.memory.cap, self._state.memory.bytes):
             other = object.__new__(type(self))
             other.config, other.policy = self.config, self.policy
             other._open(self._setup, self._state.fork())
@@ -218,7 +229,7 @@ class Stream:
         Raises:
             SnapshotError: the file cannot be written, or the policy is none that infinipot knows by name.
         """
-        with self._alone(self._frames):
+        with self._alone(_frames):
             snapshot.save(Path(path), self._setup, self._state)
 
     @torch.inference_mode()
@@ -247,13 +258,13 @@ class Stream:
             self._deferred = None
         self.close()
 
-    def _guarded(self, work: Work[T], done: Callable[[], int], modality: str | None = None) -> Work[None]:
+    def _guarded(self, work: Work[T], done: Callable[[StreamState], int], modality: str | None = None) -> Work[None]:
         """Work that takes the stream for itself from its first step to its last."""
         with self._alone(done, modality):
             yield from work
 
     @contextmanager
-    def _alone(self, done: Callable[[], int], modality: str | None = None) -> Iterator[None]:
+    def _alone(self, done: Callable[[StreamState], int], modality: str | None = None) -> Iterator[None]:
         """One call at a time: a stream has one memory, and a draft on it is not part of it yet.
 
         What interrupts a call once its change of the memory has begun is deferred: the change is finished, and there is
@@ -272,25 +283,20 @@ class Stream:
             raise InfinipotError(
                 "the stream is in the middle of another call: one thread at a time, and no call inside"
             )
+        state = self._state  # of a stream that is closed meanwhile, too
         with self._busy:
-            self._state.memory.settle()
-            close_gaps(self._setup, self._state)
+            state.memory.settle()
+            close_gaps(self._setup, state)
             self._raise_deferred()
-            before = done()
+            before = done(state)
             try:
                 yield
             except BaseException as error:
                 with suppress(BaseException):  # one is enough
-                    self._state.memory.settle()
-                if done() == before:
+                    state.memory.settle()
+                if done(state) == before:
                     raise
                 self._deferred = error
-
-    def _frames(self) -> int:
-        return self._state.pending.frames
-
-    def _turns(self) -> int:
-        return self._state.memory.turns_ever
 
     def _raise_deferred(self) -> None:
         """Raises what interrupted the last call when that could no longer end."""
@@ -301,3 +307,11 @@ class Stream:
     def _require_open(self) -> None:
         if self._closed:
             raise InfinipotError("the stream is closed: open another one")
+
+
+def _frames(state: StreamState) -> int:
+    return state.pending.frames
+
+
+def _turns(state: StreamState) -> int:
+    return state.memory.turns_ever

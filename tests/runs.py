@@ -10,11 +10,12 @@ from pathlib import Path
 import torch
 from benchmark_layouts import mlvu, rvs
 
+import infinipot
 from infinipot import Model
 from infinipot.evaluate import Item, Sampling, find_benchmark
 from infinipot.evaluate.engines.local import Local
 from infinipot.evaluate.run import Job, Plan, Progress, evaluate, read_plan
-from infinipot.evaluate.setup import Answer, Event, Loading, Origin, Setup, Watched
+from infinipot.evaluate.setup import Answer, Event, Origin, Setup, Watched
 from infinipot.evaluate.watch import Watcher
 
 SETUPS = {
@@ -58,7 +59,7 @@ class Canned:
 @cache
 def model() -> Model:
     """The embedded model; a process loads it once."""
-    return Loading("embedded", device="cpu").load()
+    return infinipot.load("embedded", device="cpu")
 
 
 def local(name: str = "mlvu") -> Local:

@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import islice, product
 from pathlib import Path
@@ -13,11 +14,12 @@ import pytest
 from click.testing import CliRunner, Result
 
 from infinipot import CapError, InfinipotError, Model, PolicyError, Stats, policies
-from infinipot.bench import cost, machine, plan, results, run, statistics, tables, watch
+from infinipot.bench import beyond, cost, machine, plan, results, run, statistics, tables, watch
 from infinipot.bench.case import CELLS, Case, Holder, Scene, usual_block
 from infinipot.bench.journal import Journal
-from infinipot.bench.needle import Needle
-from infinipot.bench.plan import DEFAULT, FULL, QUICK, SECTIONS, Size, make_plan
+from infinipot.bench.needle import Needle, Part
+from infinipot.bench.plan import FULL, QUICK, SECTIONS, Size, make_plan
+from infinipot.bench.variants import DEFAULT
 from infinipot.bench.watch import Answer, Record
 from infinipot.cli import main
 from infinipot.embedded.facts import HELD_OUT_SEEDS, SIZE
@@ -25,6 +27,25 @@ from infinipot.embedded.world import KINDS
 
 SCENE = Scene(10_000, 20.0, 2.0, 4, "still", "varied", moments=3)
 TINY = replace(QUICK, lengths=((60.0, 1),), native=60.0, policies=("infinipot-v", "uniform"), long=("infinipot-v",))
+
+
+class StubTask:
+    """A call that is done at the first step; what goes wrong in it comes out of its result."""
+
+    def __init__(self, call: Callable[[], Any]) -> None:
+        self.call, self.done, self.outcome, self.error = call, False, None, None
+
+    def step(self) -> None:
+        self.done = True
+        try:
+            self.outcome = self.call()
+        except Exception as error:
+            self.error = error
+
+    def result(self) -> Any:
+        if self.error:
+            raise self.error
+        return self.outcome
 
 
 class StubStream:
@@ -42,14 +63,37 @@ class StubStream:
     def watch(self, frame: Any) -> None:
         self.frames += 1
 
+    def begin_watch(self, frame: Any) -> StubTask:
+        return StubTask(lambda: self.watch(frame))
+
     def ask(self, question: str, *, max_new_tokens: int, remember: bool) -> str:
         self.asked.append((self.frames, question, remember))
         return "no"
 
+    def begin_ask(self, question: str, **options: Any) -> StubTask:
+        return StubTask(lambda: self.ask(question, **options))
+
     def stats(self) -> Stats:
         seconds = {"vision": 1.0, "prefill": 1.0, "compress": 1.0, "answer": 1.0}
         cap = self.options["memory"]
-        return Stats("video", self.frames, 0, 0.0, self.frames, 0, 0, 0, 0, cap, 0, 8 * self.frames, 0, 0, 0, seconds)
+        return Stats(
+            "video",
+            self.frames,
+            self.frames // 2,
+            0.0,
+            self.frames,
+            0,
+            0,
+            0,
+            0,
+            cap,
+            0,
+            8 * self.frames,
+            0,
+            0,
+            0,
+            seconds,
+        )
 
 
 class Stub:
@@ -59,6 +103,8 @@ class Stub:
         self.family = SimpleNamespace(
             chat=lambda system: SimpleNamespace(opening="o", reopening="r"),
             tokenize=list,
+            position_rule=lambda: SimpleNamespace(offset=lambda patches, seconds: round(2 * seconds)),
+            position_range=512,
             processor=SimpleNamespace(video_processor=SimpleNamespace(size={"shortest_edge": frame**2})),
         )
         self.refused = refused
@@ -69,6 +115,10 @@ class Stub:
             raise CapError("too small")
         self.opened.append(StubStream(**options))
         return self.opened[-1]
+
+    def step(self, tasks: list[StubTask]) -> None:
+        for task in tasks:
+            task.step()
 
 
 def test_a_model_of_larger_frames_keeps_the_same_share_of_its_full_cache() -> None:
@@ -260,6 +310,88 @@ def test_a_policy_that_refuses_at_its_first_compression_disturbs_no_other(monkey
     assert other.answers
 
 
+def test_a_memory_that_fails_is_told_and_run_again_and_disturbs_no_other(
+    stub: Stub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def fail(stream: StubStream, frame: Any) -> None:
+        stream.frames += 1
+        if stream.options["policy"] == "uniform" and stream.frames > 3:
+            raise IndexError("out of range")
+
+    monkeypatch.setattr(StubStream, "watch", fail)
+    first = needle(tmp_path, sections=("caps",))
+    assert list(first.run(1))[-1].left == 0
+    errors = {record.case.holder.policy: record.error for record in first.journal.records.values()}
+    assert errors == {"full": "", DEFAULT: "", "uniform": "failed: IndexError: out of range"}
+    again = needle(tmp_path, sections=("caps",))
+    assert {case.holder.policy for group in again.left()[0] for case in group} == {"uniform"}
+
+
+# Clips that are unlike the usual
+
+
+def test_a_quiet_stream_is_asked_the_same_about_its_events_after_each_gap_and_shows_nothing_new() -> None:
+    scene = replace(SCENE, seconds=128.0, fps=0.5, events=5, quiet=700.0)
+    clip = watch.make_clip(scene)
+    asked = watch.questions(clip, scene)
+    assert len(clip) == 2 * scene.patches == 414
+    assert [round(at - 128) for at in asked] == [-2, 58, 598]
+    first, *others = asked.values()
+    assert len(first) > 2
+    assert all([question.text for question in other] == [question.text for question in first] for other in others)
+    assert max(event.end for event in clip.events) <= 128
+    assert not clip.showing(500.0)
+
+
+def test_half_a_clip_is_dark_and_nothing_else_changes() -> None:
+    scene = replace(SCENE, seconds=64.0)
+    plain, dark = watch.make_clip(scene), watch.make_clip(replace(scene, light=0.25))
+    day, night = [10.0, 31.5], [32.0, 63.5]
+    assert plain.events == dark.events
+    assert np.array_equal(plain.draw(day)[0], dark.draw(day)[0])
+    assert np.abs(dark.draw(night)[0] - plain.draw(night)[0] / 4).max() <= 1
+
+
+def test_overlapping_events_are_seen_together_and_counted_alone() -> None:
+    clip = watch.make_clip(replace(SCENE, seconds=64.0, events=12, staging="overlapping"))
+    times = np.arange(len(clip)) / clip.fps
+    together = max(times, key=lambda time: len(clip.showing(time)))
+    assert len(clip.showing(together)) > 1
+    assert len({int(event.start) for event in clip.events}) == len(clip.events) == 12
+    both, alone = (
+        clip.draw([together])[1].sum(),
+        clip.draw([next(time for time in times if len(clip.showing(time)) == 1)])[1].sum(),
+    )
+    assert both > 1.2 * alone > 0
+
+
+def test_lookalikes_share_colours_and_shapes() -> None:
+    clip = watch.make_clip(replace(SCENE, seconds=64.0, events=8, staging="lookalikes"))
+    assert len({event.colour for event in clip.events}) == 2
+    assert len({event.shape for event in clip.events}) == 3
+    assert {event.start for event in clip.events} == {
+        event.start for event in watch.make_clip(replace(SCENE, seconds=64.0, events=8)).events
+    }
+
+
+def test_what_is_told_of_quiet_hours_is_by_gap_and_has_the_bytes_and_the_time_of_each_memory() -> None:
+    model: Any = Stub()
+    scene = replace(SCENE, seconds=128.0, fps=0.5, events=5, quiet=600.0)
+    found = watch.run(model, [Case(scene, holder_of(policy)) for policy in (DEFAULT, "uniform")])
+    rows = list(beyond.after(found))
+    assert {(row["policy"], row["gap"]) for row in rows} == set(product((DEFAULT, "uniform"), (0.0, 60.0, 600.0)))
+    assert {row["patch_seconds"] for row in rows} == {3.0 / found[0].stats["patches"]}
+    assert {row["answer_seconds"] for row in rows} == {1.0 / len(found[0].answers)}
+
+
+def test_events_of_the_night_are_those_that_begin_in_the_second_half() -> None:
+    scene = replace(SCENE, seconds=64.0, light=0.5)
+    answers = (Answer("where", 63.5, 63.5, 0.25, "a", "a"), Answer("where", 63.5, 10.0, 0.25, "a", "b"))
+    count = Answer("count", 63.5, None, 0.25, "a", "b")
+    rows = list(beyond.night([Record(Case(scene, holder_of(DEFAULT)), (*answers, count))]))
+    assert {(row["part"], row["right"].value, row["right"].answers) for row in rows} == {("day", 1, 1), ("night", 0, 1)}
+
+
 # Going on
 
 
@@ -268,7 +400,7 @@ def stub(monkeypatch: pytest.MonkeyPatch) -> Stub:
     """A stub in place of what a run loads."""
     model = Stub()
     monkeypatch.setattr(watch, "resident", lambda: 1000)
-    monkeypatch.setattr(run, "_prepare", lambda name, footage: run._IDLE.update(model=model, footage=None))
+    monkeypatch.setattr(run, "_prepare", lambda name, footage, device: run._IDLE.update(model=model, footage=None))
     return model
 
 
@@ -291,6 +423,34 @@ def test_a_run_that_was_killed_goes_on_and_ends_with_the_same_answers(stub: Stub
     assert answers.read_text() == whole.journal.path.read_text()
     assert needle(tmp_path / "stopped").journal.records == whole.journal.records
     assert next(needle(tmp_path / "stopped").run(1)).left == 0
+
+
+def test_parts_of_a_run_share_its_cases_and_make_the_whole_together(stub: Stub, tmp_path: Path) -> None:
+    whole = needle(tmp_path / "whole")
+    list(whole.run(1))
+    folder = tmp_path / "parts"
+    parts = [needle(folder, part=Part(number, 3)) for number in (1, 2, 3)]
+    shares = [{case for group in part.left()[0] for case in group} for part in parts]
+    assert all(shares)
+    assert sum(map(len, shares)) == len(set().union(*shares)) == len(whole.journal.records)
+    for part in parts:
+        list(part.run(1))
+    assert next(needle(folder, part=Part(2, 3)).run(1)).left == 0
+    assert next(needle(folder).run(1)).left == 0  # what the parts have finished is not run again
+    together = needle(folder, reads=True)
+    assert together.journal.records == whole.journal.records
+    assert together.rows() == whole.rows()
+
+
+def test_results_of_another_version_are_read_but_not_gone_on_with(stub: Stub, tmp_path: Path) -> None:
+    list(needle(tmp_path).run(1))
+    file = tmp_path / "answers.jsonl"
+    file.write_text(file.read_text().replace('"format":1', '"format":0').replace('"format": 1', '"format": 0'))
+    with pytest.raises(InfinipotError, match="results of another format"):
+        needle(tmp_path)
+    assert needle(tmp_path, reads=True).rows()["caps"]
+    with pytest.raises(InfinipotError, match="no results yet"):
+        needle(tmp_path / "elsewhere", reads=True)
 
 
 def test_results_of_another_model_are_not_mixed(stub: Stub, tmp_path: Path) -> None:
@@ -419,6 +579,8 @@ def test_ctrl_c_prints_what_is_there_and_says_how_to_go_on(
         (("--policies", "sliding"), 1, 'did you mean "sliding-window"?'),
         (("--model", "./nowhere"), 1, "no such folder"),
         (("--clips", "0"), 2, "--clips"),
+        (("--shard", "5/4"), 2, "such as 2/4"),
+        (("--tables",), 1, "no results yet"),
         (("--video", "nowhere.mp4"), 2, "nowhere.mp4"),
     ],
 )
@@ -438,6 +600,6 @@ def test_tables_say_what_they_rest_on() -> None:
 def test_a_process_that_cannot_load_its_model_says_so_instead_of_ending(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run.signal, "signal", lambda *handled: None)
     monkeypatch.setattr(run, "_IDLE", {})
-    run._start("./nowhere", None)
+    run._start("./nowhere", None, "cpu")
     with pytest.raises(InfinipotError, match="no such folder"):
         run._run([Case(SCENE, holder_of(DEFAULT))])

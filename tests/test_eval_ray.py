@@ -13,10 +13,11 @@ import pytest
 from runs import SETUPS, local, plan
 
 from infinipot import InfinipotError, ModelError
+from infinipot.config import LoadConfig
 from infinipot.evaluate import Item, Question
 from infinipot.evaluate.results import read_run
 from infinipot.evaluate.run import Job, evaluate
-from infinipot.evaluate.setup import Answer, Event, Loading, Origin, Trouble, Watched
+from infinipot.evaluate.setup import Answer, Event, Origin, Trouble, Watched
 from infinipot.versions import versions
 
 ray = pytest.importorskip("ray")
@@ -71,7 +72,7 @@ def test_two_workers_answer_as_one_process_even_if_one_is_killed(
     folder: Path, alone: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(engine_module, "_Worker", mortal())
-    engine = RayEngine(Loading("embedded", device="cpu"), SETUPS["rvs"], workers=2)
+    engine = RayEngine(LoadConfig("embedded", device="cpu"), SETUPS["rvs"], workers=2)
     begin, jobs = engine._begin, []
     monkeypatch.setattr(engine, "_begin", lambda seat, job: jobs.append(job) or begin(seat, job))
     try:
@@ -111,7 +112,7 @@ def test_a_video_over_which_a_worker_hangs_is_given_up_and_the_rest_goes_on(
     monkeypatch.setattr(engine_module, "_Worker", hanging())
     monkeypatch.setattr(engine_module, "GRACE", 0.0)
     asked, output = plan(folder, "rvs"), folder / "hung.jsonl"
-    engine = RayEngine(Loading("embedded", device="cpu"), SETUPS["rvs"], time_limit=20.0)
+    engine = RayEngine(LoadConfig("embedded", device="cpu"), SETUPS["rvs"], time_limit=20.0)
     monkeypatch.setattr(engine, "_time_limit", 5.0)  # so that it is the driver that gives up
     try:
         done = evaluate(asked, SETUPS["rvs"], engine, output)
@@ -129,7 +130,7 @@ def test_a_video_over_which_a_worker_hangs_is_given_up_and_the_rest_goes_on(
 @pytest.mark.usefixtures("_cluster")
 def test_what_a_worker_meets_when_it_loads_is_the_error_here() -> None:
     with pytest.raises(ModelError, match="no such folder"):
-        RayEngine(Loading("./nowhere"), SETUPS["rvs"])
+        RayEngine(LoadConfig("./nowhere"), SETUPS["rvs"])
 
 
 # What Ray may come to, played in this process
@@ -196,7 +197,7 @@ class Played:
 
 def pool(monkeypatch: pytest.MonkeyPatch, played: Played, **given: Any) -> RayEngine:
     monkeypatch.setattr(engine_module, "ray", played)
-    return RayEngine(Loading("m"), SETUPS["rvs"], **given)
+    return RayEngine(LoadConfig("m"), SETUPS["rvs"], **given)
 
 
 @pytest.mark.parametrize("death", [ActorDiedError(), ActorUnavailableError("?", None), OutOfMemoryError("too much")])

@@ -195,3 +195,11 @@ def test_weights_that_wait_elsewhere_are_refused():
     accelerate.cpu_offload(network, execution_device=torch.device("cpu"))
     with pytest.raises(ModelError, match="no room for 100% of the weights"):
         _require_resident("small", network)
+
+
+def test_what_a_stream_takes_is_known_before_it_opens(model: infinipot.Model):
+    for settings in ({}, {"memory": 600}, {"memory": 500, "policy": "full", "modality": model.family.modality}):
+        with model.stream(**settings) as stream:
+            assert model.stream_bytes(**settings) == stream.stats().bytes
+    with pytest.raises(infinipot.CapError):
+        model.stream_bytes(memory=0)

@@ -9,6 +9,8 @@ import pytest
 from serving import MEMORY, Running, alone, clip, encoded, push, running, stream
 from websockets.sync.client import connect
 
+from infinipot.serve import engine
+
 COLOUR, COUNT = "What colour was the circle?", "How many shapes have appeared so far?"
 
 
@@ -126,8 +128,35 @@ def test_the_oldest_frames_give_way_where_too_many_wait_and_all_are_accounted_fo
         assert state["time"] == 49.5
 
 
-def test_a_client_that_leaves_stops_its_answer(served: Running) -> None:
-    """A generous bound in time: the answer that is left would take the whole second."""
+def test_an_answer_that_nobody_reads_on_stops_within_a_step(served: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    client, steps, real = served.as_("alice"), [0], engine.step
+
+    def slowly(*given: object) -> None:
+        steps[0] += 1
+        time.sleep(0.05)
+        real(*given)
+
+    with stream(client, "endless", memory=768) as name:
+        push(client, name, clip()[:4])
+        before = client.get(f"/v1/streams/{name}").json()
+        monkeypatch.setattr(type(served.server.model.family), "stop_ids", frozenset())
+        monkeypatch.setattr(engine, "step", slowly)
+        asked = {"question": COUNT, "stream": True, "remember": True}
+        with client.stream("POST", f"/v1/streams/{name}/ask", json=asked) as reply:
+            next(reply.iter_lines())
+        seen = steps[0]
+        until = time.monotonic() + 5
+        while served.server.asker.waiting:
+            assert time.monotonic() < until
+            time.sleep(0.005)
+        time.sleep(0.2)
+        assert steps[0] - seen <= 3  # one that was under way, and those until the connection's end was heard of
+        monkeypatch.undo()
+        assert client.get(f"/v1/streams/{name}").json() == before
+        assert ask(client, name, COUNT)["answer"] == alone(clip()[:4], COUNT, memory=768)[0]
+
+
+def test_a_client_that_does_not_wait_is_no_longer_answered(served: Running) -> None:
     client = served.as_("alice")
     with stream(client, "left") as name:
         push(client, name, clip()[:4])

@@ -4,9 +4,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Self
 
+from infinipot.bench.clips import Staging
 from infinipot.embedded.facts import MERGE, PATCH, SIZE
 
 CELLS = (SIZE // (PATCH * MERGE)) ** 2  # tokens of a temporal patch
+GAPS = (0.0, 60.0, 600.0, 3600.0, 14_400.0)  # seconds
 Turns = Literal["forgotten", "remembered", "alone"]
 
 
@@ -20,6 +22,10 @@ class Scene:
         moments: how many times questions are asked; the last time is the end.
         single: one question at each moment, rather than one of every kind.
         samples: how often the memory held and that of the process are noted along the stream.
+        quiet: seconds of stream behind the clip in which nothing comes. Such a scene is asked about its events, the
+            same questions each time: at once, and after each of `GAPS` that it lasts for.
+        light: the brightness of the second half.
+        staging: of the events; see `infinipot.bench.clips`.
     """
 
     seed: int
@@ -32,6 +38,9 @@ class Scene:
     moments: int = 4
     single: bool = False
     samples: int = 0
+    quiet: float = 0.0
+    light: float = 1.0
+    staging: Staging = "plain"
 
     @property
     def kind(self) -> str:
@@ -41,7 +50,12 @@ class Scene:
     @property
     def patches(self) -> int:
         """Temporal patches, of two frames."""
-        return round(self.seconds * self.fps) // 2
+        return round((self.seconds + self.quiet) * self.fps) // 2
+
+    @property
+    def gaps(self) -> tuple[float, ...]:
+        """Seconds behind the clip's own at which a quiet stream is asked."""
+        return tuple(gap for gap in GAPS if gap <= self.quiet)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +107,7 @@ class Case:
     def work(self) -> float:
         """About how long it takes, in temporal patches watched: an answer takes as long as a few."""
         scene, holder = self.scene, self.holder
-        answers = scene.moments * (1 if scene.single else 7)
+        answers = len(scene.gaps) * 4 if scene.quiet else scene.moments * (1 if scene.single else 7)
         repeats = scene.moments / 2 if holder.turns == "alone" else 1.0
         longer = 1 + scene.patches / 1000 if holder.kept == 0 else 1.0  # attention over all that is held
         return repeats * longer * scene.patches + 3 * answers

@@ -1,6 +1,6 @@
 """What a memory costs: bytes and seconds, each policy in a process of its own.
 
-python -m infinipot.bench.cost MODEL CASE      # one measurement, as JSON: what the benchmark starts for each
+python -m infinipot.bench.cost MODEL CASE [DEVICE]      # one measurement, as JSON: what the benchmark starts for each
 """
 
 import json
@@ -13,8 +13,9 @@ from typing import Any
 import infinipot
 from infinipot.bench.case import CELLS, Case, Holder, Scene
 from infinipot.bench.machine import peak_resident, resident
-from infinipot.bench.plan import DEFAULT, FPS, LONG_EVENTS, LONG_FPS, LONG_KEPT, Size
+from infinipot.bench.plan import FPS, LONG_EVENTS, LONG_FPS, LONG_KEPT, Size
 from infinipot.bench.run import quieten
+from infinipot.bench.variants import DEFAULT
 from infinipot.bench.watch import LONGEST_ANSWER, frame_size, make_clip, options
 from infinipot.errors import InfinipotError
 
@@ -58,20 +59,20 @@ def large_bytes(name: str) -> int | None:
     return tokens[name] * LARGE_TOKEN_BYTES if name in tokens else None
 
 
-def measure(model: str, case: Case) -> dict[str, Any]:
+def measure(model: str, case: Case, device: str = "auto") -> dict[str, Any]:
     """Runs one case in a process of its own; see `measure_here` for what comes back.
 
     Raises:
         InfinipotError: the process failed.
     """
-    command = [sys.executable, "-m", "infinipot.bench.cost", model, json.dumps(case.as_dict())]
+    command = [sys.executable, "-m", "infinipot.bench.cost", model, json.dumps(case.as_dict()), device]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         raise InfinipotError(f"measuring {case.holder.policy} failed: {done.stderr.strip().splitlines()[-1:]}")
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
-def measure_here(model: str, case: Case) -> dict[str, Any]:
+def measure_here(model: str, case: Case, device: str = "auto") -> dict[str, Any]:
     """Streams a clip, asks at its end, and tells what it took.
 
     Returns:
@@ -81,7 +82,7 @@ def measure_here(model: str, case: Case) -> dict[str, Any]:
         idle_bytes, peak_bytes: of the process, before the stream was opened and at the most.
         history: seconds of video, tokens held, those of a full cache, and bytes of the process, along the stream.
     """
-    loaded = infinipot.load(model)
+    loaded = infinipot.load(model, device=device)
     _warm_up(loaded)
     scene, history, watching = case.scene, [], 0.0
     clip = make_clip(scene, size=frame_size(loaded))
@@ -129,4 +130,4 @@ if __name__ == "__main__":
 
     quieten()
     torch.set_num_threads(1)
-    print(json.dumps(measure_here(sys.argv[1], Case.from_dict(json.loads(sys.argv[2])))))
+    print(json.dumps(measure_here(sys.argv[1], Case.from_dict(json.loads(sys.argv[2])), *sys.argv[3:])))

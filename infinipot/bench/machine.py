@@ -8,13 +8,21 @@ import sys
 from pathlib import Path
 
 import psutil
+import torch
 
 import infinipot
 from infinipot import shipped
 
 # Folders that change no answer, but for some files in them.
 _ASIDE = ("cli/", "bench/", "embedded/", "witness/")
-_YET = ("bench/watch.py", "embedded/world.py", "embedded/scenery.py", "embedded/drawing.py", "embedded/facts.py")
+_YET = (
+    "bench/watch.py",
+    "bench/clips.py",
+    "embedded/world.py",
+    "embedded/scenery.py",
+    "embedded/drawing.py",
+    "embedded/facts.py",
+)
 
 
 def resident() -> int:
@@ -39,6 +47,14 @@ def peak_resident() -> int:
 def machine() -> dict[str, str]:
     """The machine."""
     return {"system": f"{platform.system()} {platform.machine()}", "processor": _processor(), "cores": f"{cores()}"}
+
+
+def device(name: str) -> str:
+    """What a device is called: "cpu", or the name of the card."""
+    found = torch.device(name) if name != "auto" else torch.accelerator.current_accelerator(check_available=True)
+    if found is None or found.type == "cpu":
+        return "cpu"
+    return torch.cuda.get_device_name(found) if found.type == "cuda" else found.type
 
 
 def cores() -> int:

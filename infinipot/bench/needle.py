@@ -7,9 +7,9 @@ from typing import Any
 
 from infinipot.bench import cost, machine, pictures, results, run
 from infinipot.bench.case import Case
+from infinipot.bench.counting import Row
 from infinipot.bench.journal import Journal
 from infinipot.bench.plan import Size, make_plan
-from infinipot.bench.results import Row
 from infinipot.text import to_json
 from infinipot.versions import versions
 
@@ -26,6 +26,24 @@ class Progress:
     left: int
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Which of the cases a run takes, where several runs share them, on one machine or on many.
+
+    Attributes:
+        number: from 1 to `of`.
+        of: how many runs there are.
+    """
+
+    number: int = 1
+    of: int = 1
+
+    @property
+    def file(self) -> str:
+        """The name of its journal."""
+        return "answers.jsonl" if self.of == 1 else f"answers-{self.number}-of-{self.of}.jsonl"
+
+
 class Needle:
     """A benchmark in a folder, which may hold results of an earlier run of the same model and versions.
 
@@ -36,6 +54,9 @@ class Needle:
         first_seed: of the clips; see `infinipot.embedded.world` for which are for development, which are reported.
         sections: of `infinipot.bench.plan.SECTIONS`.
         video: a file into which events are drawn, a further background.
+        device: what the model computes on; "auto" takes the accelerator if there is one.
+        part: of the cases, where several runs share them and the folder, or bring their files together in one.
+        reads: only reads what is there, whatever machine and version it is of, so that nothing can be run.
 
     Raises:
         InfinipotError: the folder has results of another model, version or machine; a section or policy is unknown.
@@ -49,19 +70,33 @@ class Needle:
         first_seed: int,
         sections: tuple[str, ...],
         video: Path | None = None,
+        *,
+        device: str = "auto",
+        part: Part = Part(),
+        reads: bool = False,
     ) -> None:
         footage = f"footage:{machine.digest(video)}" if video else None
         self.folder, self.model, self.size, self.first_seed = folder, model, size, first_seed
         self.plan = make_plan(size, first_seed, footage, sections)
         self._video = str(video) if video else None
-        self.journal = Journal.open(folder / "answers.jsonl", header(model))
-        self._costs = cost.cases(size, first_seed) if "cost" in self.plan else {}
+        self._device, self._part = device, part
+        path, found = folder / part.file, sorted(folder.glob("answers*.jsonl"))
+        if reads:
+            self.journal = Journal.read(found)
+        else:
+            others = [other for other in found if other != path]
+            self.journal = Journal.open(path, header(model, device), others)
+        self._costs = cost.cases(size, first_seed) if "cost" in self.plan and part.number == 1 else {}
 
     def left(self) -> tuple[list[list[Case]], dict[str, Case]]:
-        """Groups of cases, and measurements of cost, that are not finished."""
-        cases = [case for of_section in self.plan.values() for case in of_section]
-        groups = run.groups((case for case in cases if case not in self.journal.records), self.first_seed)
-        return groups, {name: case for name, case in self._costs.items() if name not in self.journal.costs}
+        """Groups of cases, and measurements of cost, that are not finished and are this part's."""
+        cases = (case for of_section in self.plan.values() for case in of_section)
+        mine = run.groups(cases, self.first_seed)[self._part.number - 1 :: self._part.of]
+        unfinished = ([case for case in group if case not in self.journal.records] for group in mine)
+        return (
+            [group for group in unfinished if group],
+            {name: case for name, case in self._costs.items() if name not in self.journal.costs},
+        )
 
     def run(self, processes: int) -> Iterator[Progress]:
         """Runs what is left and writes it down piece by piece; yields before the first and after each.
@@ -74,12 +109,12 @@ class Needle:
         total = sum(case.work for group in groups for case in group) + _COST * len(costs)
         done = 0.0
         yield Progress(done, total, left)
-        for records in run.run(self.model, groups, self._video, processes):
+        for records in run.run(self.model, groups, self._video, processes, self._device):
             self.journal.add(records)
             done, left = done + sum(record.case.work for record in records), left - len(records)
             yield Progress(done, total, left)
         for name, case in costs.items():  # one at a time, with nothing else beside it
-            self.journal.add_cost(name, cost.measure(self.model, case))
+            self.journal.add_cost(name, cost.measure(self.model, case, self._device))
             done, left = done + _COST, left - 1
             yield Progress(done, total, left)
 
@@ -102,11 +137,12 @@ class Needle:
         return summary
 
 
-def header(model: str) -> dict[str, Any]:
+def header(model: str, device: str = "auto") -> dict[str, Any]:
     """What all answers in a folder depend on."""
     return {
         "format": FORMAT,
         "model": machine.digest_of_model(model),
         "versions": versions(),
+        "device": machine.device(device),
         "code": machine.digest_of_code(),
     }

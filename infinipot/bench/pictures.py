@@ -11,10 +11,11 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FixedLocator, MaxNLocator
 
-from infinipot.bench.plan import DEFAULT, DELAY_SHARE, FULL, LONG_KEPT
-from infinipot.bench.results import EVERYWHERE, Row
+from infinipot.bench.counting import EVERYWHERE, Row
+from infinipot.bench.plan import DELAY_SHARE, FULL, LONG_KEPT
 from infinipot.bench.statistics import Estimate
-from infinipot.bench.tables import duration
+from infinipot.bench.tabular import duration
+from infinipot.bench.variants import DEFAULT
 from infinipot.errors import InfinipotError
 
 # The policies that a picture shows; tables have them all.

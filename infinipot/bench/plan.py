@@ -1,32 +1,23 @@
 """The sections of the benchmark and the cases of each. Sections share cases: what two of them need is run once."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Any, get_args
 
-import infinipot
-from infinipot.bench.case import CELLS, Case, Holder, Scene, usual_block
+from infinipot import policies
+from infinipot.bench.case import CELLS, GAPS, Case, Holder, Scene, usual_block
+from infinipot.bench.variants import ABLATIONS, DEFAULT, TWO_STAGE, Variant
 from infinipot.embedded.facts import BACKGROUNDS
 from infinipot.errors import InfinipotError
+from infinipot.policies import options as policy_options
 
-SECTIONS = ("caps", "delay", "kinds", "length", "hard", "ablations", "turns", "cost")
+SECTIONS = (
+    *("caps", "delay", "kinds", "length", "after", "dozens", "overlapping", "lookalikes", "night"),
+    *("hard", "ablations", "turns", "cost"),
+)
 SECONDS, FPS = 64.0, 2.0  # of a stream of the length that the model was trained on
 FULL = round(SECONDS * FPS) // 2 * CELLS  # its video tokens
 SHARES = (2, 4, 8, 16, 32)
-DEFAULT = "infinipot-v"
-TWO_STAGE = "infinipot-v:combine=two-stage"
-UNION = "infinipot-v:combine=union"
-POLICIES = (
-    DEFAULT,
-    TWO_STAGE,
-    UNION,
-    "infinipot-v-reference",
-    "tar",
-    "van",
-    "uniform",
-    "random",
-    "sliding-window",
-    "streaming-llm",
-)
 # Who appears, and how many events; clips take them in turn.
 MIX = (("varied", 3), ("odd", 6), ("varied", 6), ("regulars", 16), ("regulars", 8), ("odd", 12))
 DELAY_SHARE = 8  # delay and kinds are told at 1/8 of the full cache
@@ -34,59 +25,19 @@ LENGTHS = (60.0, 600.0, 3600.0, 36_000.0)
 LONG_FPS, LONG_EVENTS, LONG_KEPT = 0.5, 6, 256
 LONGEST_FULL = 3600.0
 HARD_EVENTS, HARD_CROWD = 24, 3
+AFTER_SECONDS, AFTER_EVENTS = 128.0, 5  # of the clip ahead of hours in which nothing comes
+DOZENS_SECONDS, DOZENS_EVENTS = 128.0, 48
+STAGED_EVENTS = 8  # of clips whose events overlap or look alike
+DUSKS = (0.7, 0.25)  # brightness of the second half
 DIALOGUE = 192  # tokens for remembered turns, in the section on turns
 
 
-@dataclass(frozen=True, slots=True)
-class Variant:
-    """One setting of an option that the ablations compare with the default of all options.
-
-    Attributes:
-        option, value: as a table names them.
-        policy: its spec.
-        keep: |C| as a share of the video's room, where that is what varies; the room stays.
-        block: temporal patches, where that is what varies; |C| stays, and the room has a block more than that.
-    """
-
-    option: str
-    value: str
-    policy: str = DEFAULT
-    keep: float | None = None
-    block: int | None = None
-
-    def holder(self, kept: int) -> Holder:
-        """The memory that is compared with the default that keeps `kept` tokens."""
-        usual = Holder(self.policy, kept, self.block or usual_block(kept))
-        if self.keep is None:
-            return usual
-        block = max(1, min(usual.block, int((1 - self.keep) * usual.room / CELLS)))
-        kept = min(round(self.keep * usual.room), usual.room - block * CELLS)
-        return Holder(self.policy, kept, block, usual.room - kept - block * CELLS)
-
-
-ABLATIONS = (
-    Variant("TaR and VaN", "product (default)"),
-    Variant("TaR and VaN", "product, scored again", f"{DEFAULT}:scored=again"),
-    Variant("TaR and VaN", "two-stage, r1=0.125", TWO_STAGE),
-    Variant("TaR and VaN", "union, α=0.5", UNION),
-    Variant("TaR and VaN", "TaR alone", "tar"),
-    Variant("TaR and VaN", "VaN alone", "van"),
-    *(Variant("α (union)", f"{alpha}", f"{UNION},alpha={alpha}") for alpha in (0.25, 0.75, 0.9)),
-    *(Variant("power", f"{power}", f"{DEFAULT}:power={power}") for power in (0, 1, 2, 8)),
-    *(Variant("newest patch, share of |C|", f"{share}", f"{DEFAULT}:newest={share}") for share in (0.0, 0.125, 0.5)),
-    *(Variant("r1 (two-stage)", f"{r1}", f"{TWO_STAGE},r1={r1}") for r1 in (0.05, 0.25, 0.5)),
-    Variant("reference", "recent", f"{DEFAULT}:reference=recent"),
-    Variant("reference", "recent, two-stage", f"{TWO_STAGE},reference=recent"),
-    Variant("reference", "recent, union", f"{UNION},reference=recent"),
-    *(Variant("recent patches (union)", f"{share}", f"{UNION},recent={share}") for share in (0.0, 0.125, 0.5)),
-    Variant("keys", "rotated", f"{DEFAULT}:keys=rotated"),
-    Variant("keys", "rotated, TaR alone", "tar:keys=rotated"),
-    Variant("coordinates", "guessed", f"{DEFAULT}:coordinates=guessed"),
-    Variant("pooling", "layerwise", f"{DEFAULT}:pooling=layerwise"),
-    Variant("pooling", "layerwise, VaN alone", "van:pooling=layerwise"),
-    *(Variant("|C| of the room", f"{keep}", keep=keep) for keep in (0.25, 0.5, 0.9)),
-    *(Variant("block behind |C|", f"{block} patches", block=block) for block in (1, 2, 4, 8)),
-)
+def every_policy() -> tuple[str, ...]:
+    """Every policy that evicts, by its defaults, and the default one in all of its forms."""
+    names = [kind.name for kind in policies.available() if kind.evicts]
+    forms = get_args(policy_options.hints(type(policies.make(DEFAULT)))["combine"])
+    specs = [f"{DEFAULT}:combine={form}" for form in forms]
+    return tuple(dict.fromkeys(policies.make(spec).spec for spec in (DEFAULT, *specs, *names)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +50,9 @@ class Size:
         shares: of the full cache: 2 for one half.
         ablated: shares at which options are compared, and hard: those of the hardest setting.
         lengths: seconds of video, and how many clips of each.
-        policies: those that the caps compare; long: those of the long streams, beside the full cache.
+        staged: shares at which clips are watched that are unlike the usual; after: tokens kept before quiet hours.
+        quiet: seconds in which nothing comes.
+        policies: those that are compared; long: those of the long streams, beside the full cache.
         variants: of the ablations.
         native: seconds of the streams that compare native with re-based positions.
         moments: at which each clip is asked.
@@ -111,7 +64,10 @@ class Size:
     ablated: tuple[int, ...] = (8, 16)
     hard: tuple[int, ...] = (8, 16, 32)
     lengths: tuple[tuple[float, int], ...] = tuple(zip(LENGTHS, (18, 18, 9, 4), strict=True))
-    policies: tuple[str, ...] = POLICIES
+    staged: tuple[int, ...] = (8, 32)
+    after: tuple[int, ...] = (64, LONG_KEPT)
+    quiet: float = GAPS[-1]
+    policies: tuple[str, ...] = field(default_factory=every_policy)
     long: tuple[str, ...] = (DEFAULT, "tar", "uniform", "sliding-window")
     variants: tuple[Variant, ...] = ABLATIONS
     native: float = 3600.0
@@ -124,6 +80,9 @@ QUICK = Size(
     shares=(8, 32),
     ablated=(8,),
     hard=(8,),
+    staged=(8,),
+    after=(64,),
+    quiet=GAPS[2],
     lengths=((60.0, 1), (600.0, 1)),
     policies=(DEFAULT, TWO_STAGE, "uniform", "sliding-window"),
     long=(DEFAULT, "sliding-window"),
@@ -155,7 +114,7 @@ def make_plan(
     if unknown := [section for section in sections if section not in SECTIONS]:
         raise InfinipotError(f"no section is called {unknown[0]!r}; there are {', '.join(SECTIONS)}")
     for spec in (*size.policies, *size.long):
-        infinipot.policies.make(spec)
+        policies.make(spec)
     backgrounds = (*BACKGROUNDS, *([footage] if footage else []))
     scenes = list(_trained_length(size, first_seed, backgrounds))
     caps = [Case(scene, holder) for scene in scenes for holder in _by_share(size.policies, size.shares)]
@@ -166,6 +125,13 @@ def make_plan(
         "delay": told,
         "kinds": told,
         "length": list(_length(size, first_seed + 6000)),
+        "after": list(_after(size, first_seed + 700, backgrounds)),
+        "dozens": list(_dozens(size, first_seed + 600, backgrounds)),
+        "overlapping": list(_staged(size, first_seed + 500, backgrounds, staging="overlapping")),
+        "lookalikes": list(_staged(size, first_seed + 500, backgrounds, staging="lookalikes")),
+        "night": [
+            case for light in (1.0, *DUSKS) for case in _staged(size, first_seed + 500, backgrounds, light=light)
+        ],
         "hard": list(_hard(size, first_seed + 4000)),
         "ablations": [*_ablations(size, few), *_native(size, first_seed + 6000)],
         "turns": list(_turns(size, few)),
@@ -209,6 +175,32 @@ def _long_scene(seed: int, seconds: float) -> Scene:
 
 def _long_holder(spec: str, positions: str = "rebase") -> Holder:
     return Holder(spec, LONG_KEPT, usual_block(LONG_KEPT), positions=positions)
+
+
+def _after(size: Size, first_seed: int, backgrounds: Sequence[str]) -> Iterator[Case]:
+    """A clip, and hours in which nothing comes. A full cache is not among the memories: it would hold all of them."""
+    for number in range(size.few):
+        for kind, background in enumerate(backgrounds):
+            seed = first_seed + 1000 * kind + number
+            scene = Scene(seed, AFTER_SECONDS, LONG_FPS, AFTER_EVENTS, background, "varied", quiet=size.quiet)
+            for kept in size.after:
+                yield from (Case(scene, Holder(spec, kept, usual_block(kept))) for spec in size.policies)
+
+
+def _dozens(size: Size, first_seed: int, backgrounds: Sequence[str]) -> Iterator[Case]:
+    for number in range(size.few):
+        for kind, background in enumerate(backgrounds):
+            seed = first_seed + 1000 * kind + number
+            scene = Scene(seed, DOZENS_SECONDS, FPS, DOZENS_EVENTS, background, "regulars", moments=size.moments)
+            yield from (Case(scene, holder) for holder in _by_share(size.policies, size.staged))
+
+
+def _staged(size: Size, first_seed: int, backgrounds: Sequence[str], **staging: Any) -> Iterator[Case]:
+    for number in range(size.few):
+        for kind, background in enumerate(backgrounds):
+            seed = first_seed + 1000 * kind + number
+            scene = Scene(seed, SECONDS, FPS, STAGED_EVENTS, background, "varied", moments=size.moments, **staging)
+            yield from (Case(scene, holder) for holder in _by_share(size.policies, size.staged))
 
 
 def _hard(size: Size, first_seed: int) -> Iterator[Case]:

@@ -1,25 +1,23 @@
 """Answers put together into the rows of each section: plain values and estimates, for tables, pictures and JSON."""
 
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from itertools import pairwise
 from typing import Any
 
-from infinipot.bench import statistics
-from infinipot.bench.case import CELLS, Case, Holder
+from infinipot.bench import beyond
+from infinipot.bench.case import Case, Holder
 from infinipot.bench.cost import large_bytes
+from infinipot.bench.counting import FULL_CACHE, Answers, Row, by_background
 from infinipot.bench.journal import Journal
-from infinipot.bench.plan import DEFAULT, DELAY_SHARE, FULL, Size, holders_at
-from infinipot.bench.statistics import Estimate, tally
-from infinipot.bench.watch import Answer, Record
+from infinipot.bench.plan import DELAY_SHARE, FULL, Size, holders_at
+from infinipot.bench.statistics import Estimate
+from infinipot.bench.variants import DEFAULT
+from infinipot.bench.watch import Record
 from infinipot.embedded.world import KINDS
 
-Row = dict[str, Any]
 DELAYS = (0, 8, 16, 32, 64)  # seconds, bounds
 LONG_DELAYS = (0, 60, 600, 3600, 36_000)
-EVERYWHERE = "all"  # backgrounds that the world makes, together
-_FULL_CACHE = Holder("full")
 
 
 def put_together(plan: dict[str, list[Case]], size: Size, journal: Journal) -> dict[str, list[Row]]:
@@ -29,6 +27,11 @@ def put_together(plan: dict[str, list[Case]], size: Size, journal: Journal) -> d
         "delay": _delay,
         "kinds": _kinds,
         "length": _length,
+        "after": lambda records, _: beyond.after(records),
+        "dozens": _caps,
+        "overlapping": _caps,
+        "lookalikes": _caps,
+        "night": lambda records, _: beyond.night(records),
         "hard": _caps,
         "ablations": _ablations,
         "turns": _turns,
@@ -66,52 +69,9 @@ def refused(plan: dict[str, list[Case]], journal: Journal) -> dict[str, str]:
     }
 
 
-class _Answers:
-    """The answers of some records, to be counted by memory."""
-
-    def __init__(
-        self, records: Iterable[Record], counts: Callable[[Record, Answer], bool] = lambda record, answer: True
-    ):
-        self.of: dict[Holder, list[tuple[int, bool]]] = defaultdict(list)
-        self.chances: list[float] = []
-        self.caps: dict[Holder, int] = {}
-        self.kept: dict[Holder, int] = {}
-        for record in records:
-            counted = [answer for answer in record.answers if counts(record, answer)]
-            self.of[record.case.holder] += [(record.case.scene.seed, answer.correct) for answer in counted]
-            self.chances += [answer.chance for answer in counted]
-            self.caps[record.case.holder] = record.cap
-            kept = record.case.holder.kept or record.case.scene.patches * CELLS
-            self.kept[record.case.holder] = kept * record.cells // CELLS
-
-    def row(self, holder: Holder, **named: Any) -> Row | None:
-        """How a memory did, and how it compares with the default policy in as many tokens and with the full cache."""
-        counts = tally(self.of.get(holder, ()))
-        right = statistics.share(counts)
-        if right is None:
-            return None
-        default = Holder(DEFAULT, holder.kept, holder.block)
-        return {
-            **named,
-            "policy": holder.policy,
-            "kept": self.kept[holder],
-            "cap": self.caps[holder],
-            "right": right,
-            "chance": sum(self.chances) / len(self.chances),
-            "against_default": self.against(holder, default),
-            "against_full": self.against(holder, _FULL_CACHE),
-        }
-
-    def against(self, holder: Holder, other: Holder) -> Estimate | None:
-        """The paired difference of two memories; None of one with itself."""
-        if holder == other:
-            return None
-        return statistics.difference(tally(self.of.get(holder, ())), tally(self.of.get(other, ())))
-
-
 def _caps(records: list[Record], size: Size) -> Iterator[Row]:
-    for background, there in _by_background(records):
-        answers = _Answers(there)
+    for background, there in by_background(records):
+        answers = Answers(there)
         for holder in answers.of:
             share = FULL // holder.kept if holder.kept else 1
             if row := answers.row(holder, background=background, share=share):
@@ -119,7 +79,7 @@ def _caps(records: list[Record], size: Size) -> Iterator[Row]:
 
 
 def _delay(records: list[Record], size: Size) -> Iterator[Row]:
-    for background, there in _by_background(records):
+    for background, there in by_background(records):
         yield from _in_delays(there, DELAYS, _told(size), background=background)
 
 
@@ -133,7 +93,7 @@ def _long_kinds(records: list[Record], size: Size) -> Iterator[Row]:
     for seconds in dict(size.lengths):
         of_length = [record for record in records if record.case.scene.seconds == seconds]
         for kind in KINDS:
-            answers = _Answers(of_length, lambda _, answer: answer.kind == kind)  # noqa: B023
+            answers = Answers(of_length, lambda _, answer: answer.kind == kind)  # noqa: B023
             for holder in (each for each in answers.of if each.policy == DEFAULT):
                 if row := answers.row(holder, seconds=seconds, kind=kind):
                     yield row
@@ -141,16 +101,16 @@ def _long_kinds(records: list[Record], size: Size) -> Iterator[Row]:
 
 def _in_delays(records: list[Record], bounds: Sequence[int], holders: list[Holder], **named: Any) -> Iterator[Row]:
     for low, high in pairwise(bounds):
-        answers = _Answers(records, lambda _, answer: answer.delay is not None and low <= answer.delay < high)  # noqa: B023
+        answers = Answers(records, lambda _, answer: answer.delay is not None and low <= answer.delay < high)  # noqa: B023
         for holder in holders:
             if row := answers.row(holder, **named, **{"from": low, "to": high}):
                 yield row
 
 
 def _kinds(records: list[Record], size: Size) -> Iterator[Row]:
-    for background, there in _by_background(records):
+    for background, there in by_background(records):
         for kind in KINDS:
-            answers = _Answers(there, lambda _, answer: answer.kind == kind)  # noqa: B023
+            answers = Answers(there, lambda _, answer: answer.kind == kind)  # noqa: B023
             for holder in _told(size):
                 if row := answers.row(holder, background=background, kind=kind):
                     yield row
@@ -158,7 +118,7 @@ def _kinds(records: list[Record], size: Size) -> Iterator[Row]:
 
 def _length(records: list[Record], size: Size) -> Iterator[Row]:
     for seconds in dict(size.lengths):
-        answers = _Answers(record for record in records if record.case.scene.seconds == seconds)
+        answers = Answers(record for record in records if record.case.scene.seconds == seconds)
         for holder in answers.of:
             if row := answers.row(holder, seconds=seconds):
                 yield row
@@ -194,21 +154,21 @@ def _process_memory(records: list[Record]) -> Iterator[Row]:
 
 
 def _ablations(records: list[Record], size: Size) -> Iterator[Row]:
-    usual = _Answers(record for record in records if not record.case.scene.samples)
+    usual = Answers(record for record in records if not record.case.scene.samples)
     for share in size.ablated:
         default = size.variants[0].holder(FULL // share)
         for variant in size.variants:
             holder = variant.holder(FULL // share)
             if row := usual.row(holder, share=share, option=variant.option, value=variant.value):
                 yield row | {"room": holder.room, "against_default": usual.against(holder, default)}
-    long = _Answers(record for record in records if record.case.scene.samples)
+    long = Answers(record for record in records if record.case.scene.samples)
     for holder in long.of:
         if row := long.row(holder, share=None, option=f"positions, {size.native / 60:g} min", value=holder.positions):
             yield row
 
 
 def _turns(records: list[Record], size: Size) -> Iterator[Row]:
-    answers = _Answers(records)
+    answers = Answers(records)
     alone = next((holder for holder in answers.of if holder.turns == "alone"), None)
     given = {(record.case.scene, record.case.holder.turns): record.answers for record in records}
     for holder in answers.of:
@@ -246,13 +206,4 @@ def _cost(journal: Journal) -> Iterator[Row]:
 
 
 def _told(size: Size) -> list[Holder]:
-    return [_FULL_CACHE, *holders_at(size.policies, DELAY_SHARE)]
-
-
-def _by_background(records: list[Record]) -> Iterator[tuple[str, list[Record]]]:
-    """The records of each kind of background, and those of all kinds that the world makes."""
-    kinds = dict.fromkeys(record.case.scene.kind for record in records)
-    for kind in kinds:
-        yield kind, [record for record in records if record.case.scene.kind == kind]
-    if len(made := [kind for kind in kinds if kind != "footage"]) > 1:
-        yield EVERYWHERE, [record for record in records if record.case.scene.kind in made]
+    return [FULL_CACHE, *holders_at(size.policies, DELAY_SHARE)]

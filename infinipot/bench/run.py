@@ -13,7 +13,7 @@ from infinipot.bench.case import Case, Scene
 from infinipot.bench.watch import Record
 from infinipot.embedded.scenery import Footage
 
-MOST_TOGETHER = 12  # memories that watch one clip side by side: what is lost when a run is killed
+MOST_TOGETHER = 16  # memories that watch one clip side by side: what is lost when a run is killed
 _IDLE: dict[str, Any] = {}  # a worker's model and footage
 
 
@@ -23,7 +23,7 @@ def groups(cases: Iterable[Case], first_seed: int) -> list[list[Case]]:
     by_scene: dict[Scene, list[Case]] = {}
     for case in dict.fromkeys(cases):
         by_scene.setdefault(case.scene, []).append(case)
-    ordered = sorted(by_scene.values(), key=lambda together: (together[0].scene.seed - first_seed) % 1000)
+    ordered = sorted(by_scene.values(), key=lambda together: (together[0].scene.seed - first_seed) % 100)
     return [
         together[start : start + MOST_TOGETHER]
         for together in ordered
@@ -31,7 +31,9 @@ def groups(cases: Iterable[Case], first_seed: int) -> list[list[Case]]:
     ]
 
 
-def run(model: str, together: Sequence[Sequence[Case]], footage: str | None, processes: int) -> Iterator[list[Record]]:
+def run(
+    model: str, together: Sequence[Sequence[Case]], footage: str | None, processes: int, device: str = "auto"
+) -> Iterator[list[Record]]:
     """Runs groups of cases and yields their records, a group as soon as it is finished.
 
     One thread a process: the model is small, and answers do not depend on how many there are.
@@ -39,25 +41,26 @@ def run(model: str, together: Sequence[Sequence[Case]], footage: str | None, pro
     Args:
         model: name or folder.
         footage: path of a video file, for scenes on it.
-        processes: how many at once; with one, everything runs in this process.
+        processes: how many at once; with one, everything runs in this process. They share an accelerator.
+        device: what the model computes on.
 
     Raises:
         ModelError, VideoError: the model or the video cannot be loaded.
     """
     processes = min(processes, len(together))
     if processes <= 1:
-        _prepare(model, footage)
+        _prepare(model, footage, device)
         yield from map(_run, together)
         return
-    with multiprocessing.get_context("spawn").Pool(processes, _start, (model, footage)) as pool:
+    with multiprocessing.get_context("spawn").Pool(processes, _start, (model, footage, device)) as pool:
         yield from pool.imap_unordered(_run, together)
 
 
-def _start(model: str, footage: str | None) -> None:
+def _start(model: str, footage: str | None, device: str) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that waits, which ends this one
     quieten()
     try:
-        _prepare(model, footage)
+        _prepare(model, footage, device)
     except Exception as error:  # a process that ends here would be started again and again
         _IDLE["error"] = error
 
@@ -70,9 +73,9 @@ def quieten() -> None:
     transformers.utils.logging.disable_progress_bar()
 
 
-def _prepare(model: str, footage: str | None) -> None:
+def _prepare(model: str, footage: str | None, device: str) -> None:
     torch.set_num_threads(1)
-    loaded = infinipot.load(model)
+    loaded = infinipot.load(model, device=device)
     _IDLE.update(model=loaded, footage=Footage(footage, size=watch.frame_size(loaded)) if footage else None)
 
 

@@ -1,20 +1,14 @@
 """Rows as tables to read: shares in percent, with their 95% intervals behind."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator
 
-from rich import box
-from rich.table import Table
-
+from infinipot.bench import beyond
 from infinipot.bench.cost import FRAMES
-from infinipot.bench.plan import DEFAULT, DELAY_SHARE, LONG_FPS, LONG_KEPT
-from infinipot.bench.results import Row
-from infinipot.bench.statistics import Estimate
+from infinipot.bench.counting import EVERYWHERE, Row
+from infinipot.bench.plan import DELAY_SHARE, DOZENS_EVENTS, DOZENS_SECONDS, LONG_FPS, LONG_KEPT
+from infinipot.bench.tabular import PERCENT, Titled, blank, by, counts, crossed, difference, duration, fraction, share
+from infinipot.bench.variants import DEFAULT
 from infinipot.embedded.world import KINDS
-
-Cell = Callable[[Row], str]
-Titled = tuple[str, Table]
-_PERCENT = "Percent right (95% interval)."
 
 
 def tables(rows: dict[str, list[Row]]) -> Iterator[Titled]:
@@ -27,6 +21,11 @@ def tables(rows: dict[str, list[Row]]) -> Iterator[Titled]:
         "long delays": _long_delays,
         "long kinds": _long_kinds,
         "process memory": _process_memory,
+        "after": beyond.after_tables,
+        "dozens": lambda made: _caps(_everywhere(made), f"{DOZENS_EVENTS} events in {duration(DOZENS_SECONDS)}"),
+        "overlapping": lambda made: _caps(_everywhere(made), "Several events at once"),
+        "lookalikes": lambda made: _caps(_everywhere(made), "Events that look alike"),
+        "night": beyond.night_tables,
         "hard": lambda made: _caps(made, "The hardest setting"),
         "ablations": _ablations,
         "turns": _turns,
@@ -36,64 +35,43 @@ def tables(rows: dict[str, list[Row]]) -> Iterator[Titled]:
         yield from makers[section](made)
 
 
-def share(estimate: Estimate | None) -> str:
-    """ "97 (95–99)", in percent; one clip alone has no interval."""
-    if estimate is None:
-        return "–"
-    if estimate.low is None or estimate.high is None:
-        return f"{100 * estimate.value:.0f}"
-    return f"{100 * estimate.value:.0f} ({100 * estimate.low:.0f}–{100 * estimate.high:.0f})"
-
-
-def difference(estimate: Estimate | None) -> str:
-    """ "+2.1 (-0.3, +4.0)", in points."""
-    if estimate is None:
-        return "–"
-    if estimate.low is None or estimate.high is None:
-        return f"{100 * estimate.value:+.1f}"
-    return f"{100 * estimate.value:+.1f} ({100 * estimate.low:+.1f}, {100 * estimate.high:+.1f})"
-
-
-def duration(seconds: float) -> str:
-    """ "64 s", "10 min", "1 h"."""
-    for unit, size in (("h", 3600), ("min", 60)):
-        if seconds >= size and not seconds % size:
-            return f"{seconds / size:g} {unit}"
-    return f"{seconds:g} s"
-
-
 def _caps(rows: list[Row], title: str) -> Iterator[Titled]:
-    for background, there in _by(rows, "background"):
+    for background, there in by(rows, "background"):
         full = next((row for row in there if row["policy"] == "full"), None)
         bounded = [row for row in there if row["policy"] != "full"]
-        heading = f"{title}, background {background}. {_counts(there)}"
+        heading = f"{title}, background {background}. {counts(there)}"
         if full:
             heading += f" Full cache, {full['kept']} tokens: {share(full['right'])}."
-        yield _crossed(heading, bounded, "policy", "share", _fraction, lambda row: share(row["right"]))
-        yield _crossed(
+        yield crossed(heading, bounded, "policy", "share", fraction, lambda row: share(row["right"]))
+        yield crossed(
             f"Against {DEFAULT} at the same tokens, in points, background {background}",
             [row for row in bounded if row["policy"] != DEFAULT],
             "policy",
             "share",
-            _fraction,
+            fraction,
             lambda row: difference(row["against_default"]),
         )
     default = [row for row in rows if row["policy"] == DEFAULT and row["against_full"]]
-    yield _crossed(
+    yield crossed(
         f"{DEFAULT} against the full cache, in points",
         default,
         "background",
         "share",
-        _fraction,
+        fraction,
         lambda row: difference(row["against_full"]),
     )
 
 
+def _everywhere(rows: list[Row]) -> list[Row]:
+    """The rows of all backgrounds together, where there are several."""
+    return [row for row in rows if row["background"] == EVERYWHERE] or rows
+
+
 def _delay(rows: list[Row]) -> Iterator[Titled]:
-    for background, there in _by(rows, "background"):
+    for background, there in by(rows, "background"):
         title = f"Accuracy by seconds since the event, 1/{DELAY_SHARE} of the tokens, background {background}."
-        yield _crossed(
-            f"{title} {_PERCENT}",
+        yield crossed(
+            f"{title} {PERCENT}",
             there,
             "policy",
             "from",
@@ -104,8 +82,8 @@ def _delay(rows: list[Row]) -> Iterator[Titled]:
 
 
 def _long_delays(rows: list[Row]) -> Iterator[Titled]:
-    yield _crossed(
-        f"Accuracy by time since the event, long streams, {LONG_KEPT} tokens kept. {_PERCENT}",
+    yield crossed(
+        f"Accuracy by time since the event, long streams, {LONG_KEPT} tokens kept. {PERCENT}",
         rows,
         "policy",
         "from",
@@ -116,8 +94,8 @@ def _long_delays(rows: list[Row]) -> Iterator[Titled]:
 
 
 def _long_kinds(rows: list[Row]) -> Iterator[Titled]:
-    yield _crossed(
-        f"Accuracy of {DEFAULT} by length and question, {LONG_KEPT} tokens kept. {_PERCENT}",
+    yield crossed(
+        f"Accuracy of {DEFAULT} by length and question, {LONG_KEPT} tokens kept. {PERCENT}",
         sorted(rows, key=lambda row: KINDS.index(row["kind"])),
         "kind",
         "seconds",
@@ -127,9 +105,9 @@ def _long_kinds(rows: list[Row]) -> Iterator[Titled]:
 
 
 def _kinds(rows: list[Row]) -> Iterator[Titled]:
-    for background, there in _by(rows, "background"):
+    for background, there in by(rows, "background"):
         ordered = sorted(there, key=lambda row: KINDS.index(row["kind"]))
-        yield _crossed(
+        yield crossed(
             f"Accuracy by question, 1/{DELAY_SHARE} of the tokens, background {background}. Percent right.",
             ordered,
             "policy",
@@ -141,16 +119,16 @@ def _kinds(rows: list[Row]) -> Iterator[Titled]:
 
 
 def _length(rows: list[Row]) -> Iterator[Titled]:
-    title = f"Accuracy by length, still background, {LONG_FPS:g} frames/s, {LONG_KEPT} tokens kept. {_PERCENT}"
+    title = f"Accuracy by length, still background, {LONG_FPS:g} frames/s, {LONG_KEPT} tokens kept. {PERCENT}"
     if any(row["policy"] == "full" for row in rows):
         title += " After some minutes the full cache is beyond the lengths and positions of training."
     heading, right = lambda row: duration(row["seconds"]), lambda row: share(row["right"])
-    yield _crossed(title, rows, "policy", "seconds", heading, right, counted=True)
+    yield crossed(title, rows, "policy", "seconds", heading, right, counted=True)
 
 
 def _process_memory(rows: list[Row]) -> Iterator[Titled]:
     title = "Memory of the process in which they watched side by side: the last tenth's peak against the second tenth's"
-    table = _table()
+    table = blank()
     for name in ("length", "policy", "clips", "tokens held at the most", "cap", "full cache", "re-basings", "growth"):
         table.add_column(name, justify="left" if name in ("length", "policy") else "right")
     for row in rows:
@@ -163,9 +141,9 @@ def _ablations(rows: list[Row]) -> Iterator[Titled]:
     def label(row: Row) -> str:
         return f"{row['option']}: {row['value']}"
 
-    for share_kept, there in _by(rows, "share"):
+    for share_kept, there in by(rows, "share"):
         where = "long streams" if share_kept is None else f"1/{share_kept} of the tokens"
-        title, table = f"Options, {where}. {_counts(there)}", _table()
+        title, table = f"Options, {where}. {counts(there)}", blank()
         table.add_column("option")
         for name in ("tokens kept", "right", "against the default"):
             table.add_column(name, justify="right")
@@ -176,7 +154,7 @@ def _ablations(rows: list[Row]) -> Iterator[Titled]:
 
 
 def _turns(rows: list[Row]) -> Iterator[Titled]:
-    title, table = f"Ten questions at ten moments of a stream. {_counts(rows)}", _table()
+    title, table = f"Ten questions at ten moments of a stream. {counts(rows)}", blank()
     table.add_column("turns")
     for name in ("right", "against each alone", "same answer as alone"):
         table.add_column(name, justify="right")
@@ -189,7 +167,7 @@ def _turns(rows: list[Row]) -> Iterator[Titled]:
 def _cost(rows: list[Row]) -> Iterator[Titled]:
     timed = [row for row in rows if row["large_bytes"] is None or row["name"] == "full"]
     fastest = min((row["patch_seconds"] for row in timed), default=1.0)
-    title, table = f"Cost, a process each, {FRAMES} frames (an hour where it says so)", _table()
+    title, table = f"Cost, a process each, {FRAMES} frames (an hour where it says so)", blank()
     table.add_column("policy")
     for name in (
         "tokens",
@@ -215,7 +193,7 @@ def _cost(rows: list[Row]) -> Iterator[Titled]:
             f"{row['compress']:.0%}",
         )
     yield title, table
-    title, table = f"Memory of {FRAMES} frames", _table()
+    title, table = f"Memory of {FRAMES} frames", blank()
     table.add_column("cap")
     for name in ("Qwen2.5-VL-7B, bfloat16, computed", "of full", "embedded model, float32, measured", "of full"):
         table.add_column(name, justify="right")
@@ -231,55 +209,3 @@ def _cost(rows: list[Row]) -> Iterator[Titled]:
                 f"{row['bytes'] / full['bytes']:.0%}",
             )
     yield title, table
-
-
-def _crossed(
-    title: str, rows: list[Row], down: str, across: str, heading: Cell, cell: Cell, counted: bool = False
-) -> Titled:
-    """A table with a row for each value of `down` and a column for each of `across`, both in the order they come.
-
-    Where `counted`, what guessing gets and how many answers there are stand below.
-    """
-    columns = {row[across]: row for row in reversed(rows)}
-    order = dict.fromkeys(row[across] for row in rows)
-    table = _table()
-    table.add_column(down, no_wrap=True)
-    for value in order:
-        table.add_column(heading(columns[value]), justify="right")
-    for name, there in _by(rows, down):
-        cells = {row[across]: cell(row) for row in there}
-        table.add_row(str(name), *(cells.get(value, "–") for value in order))
-    if counted:
-        table.add_row("guessing", *(f"{100 * columns[value]['chance']:.0f}" for value in order), style="dim")
-        table.add_row("answers", *(f"{columns[value]['right'].answers:,}" for value in order), style="dim")
-        table.add_row("clips", *(f"{columns[value]['right'].clips}" for value in order), style="dim")
-    return title, table
-
-
-def _table() -> Table:
-    return Table(box=box.SIMPLE_HEAD, padding=(0, 1))
-
-
-def _fraction(row: Row) -> str:
-    return f"1/{row['share']} ({row['kept']})"
-
-
-def _by(rows: Iterable[Row], name: str) -> Iterator[tuple[Any, list[Row]]]:
-    """The rows of each value of a column, in the order they come."""
-    rows = list(rows)
-    for value in dict.fromkeys(row[name] for row in rows):
-        yield value, [row for row in rows if row[name] == value]
-
-
-def _counts(rows: Sequence[Row]) -> str:
-    """What the figures rest on."""
-    if not rows:
-        return ""
-    clips = sorted({row["right"].clips for row in rows})
-    answers = sorted({row["right"].answers for row in rows})
-    chance = sum(row["chance"] for row in rows) / len(rows)
-    return f"{_span(clips)} clips, {_span(answers)} answers each, guessing {100 * chance:.0f}. {_PERCENT}"
-
-
-def _span(counts: list[int]) -> str:
-    return f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"

@@ -1,10 +1,11 @@
 """Runs cases: a clip is drawn once, and every memory watches its frames side by side and is asked the same questions.
 
-Streams share nothing but the model, so a memory answers as it does alone. Knows nothing of files or tables.
+Streams share nothing but the model, so a memory answers as it does alone, though all run in packed steps. Knows nothing
+of files or tables.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
@@ -14,15 +15,17 @@ import numpy as np
 
 from infinipot import CapError, Model, PolicyError, Stream
 from infinipot.bench.case import CELLS, Case, Holder, Scene
+from infinipot.bench.clips import StagedClip, behind
 from infinipot.bench.machine import resident
 from infinipot.embedded.facts import SIZE
 from infinipot.embedded.scenery import Footage
 from infinipot.embedded.world import Clip, Question
+from infinipot.engine.task import Task
 
 RESERVE = 64  # tokens for a question and its answer
 LONGEST_ANSWER = 8  # tokens
+FAILED = "failed: "
 EARLIEST = 0.25  # share of the stream ahead of the first question
-FOOTAGE_SECONDS = 600
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +63,8 @@ class Record:
         cells: tokens of a temporal patch.
         history: along a scene with samples: seconds of video, tokens held, tokens that a full cache would hold, and
             bytes of process memory, those of the streams beside included.
-        error: why the case cannot be run at all; then there is nothing else.
+        error: why the case cannot be run at all; then there is nothing else. One that begins with `FAILED` should
+            not have come up, and the case is run again when the run goes on.
     """
 
     case: Case
@@ -107,15 +111,23 @@ def run(model: Model, cases: Sequence[Case], footage: Footage | None = None) -> 
         seats = [_Seat(model, case.holder, scene, sorted(asked), opened) for case in cases]
         every = max(1, len(clip) // scene.samples) if scene.samples else 0
         for number, frame in enumerate(clip):
-            for seat in seats:
-                seat.watch(frame)
-                for question in asked.get(frame.time, ()):
-                    seat.ask(question, frame.time)
+            _together(model, seats, _Seat.begin_watch, frame)
+            for question in asked.get(frame.time, ()):
+                _together(model, seats, _Seat.begin_ask, question, frame.time)
             if every and number % every == every - 1:
                 memory = resident()
                 for seat in seats:
                     seat.sample(frame.time, memory)
         return [seat.record(case) for seat, case in zip(seats, cases, strict=True)]
+
+
+def _together(model: Model, seats: Sequence["_Seat"], begin: Callable[..., list[Task[Any]]], *given: Any) -> None:
+    """Has all memories do the same, in packed steps."""
+    tasks = [task for seat in seats for task in begin(seat, *given)]
+    while waiting := [task for task in tasks if not task.done]:
+        model.step(waiting)
+    for seat in seats:
+        seat.end()
 
 
 def frame_size(model: Model) -> int:
@@ -130,22 +142,44 @@ def cells_of(model: Model) -> int:
 
 def make_clip(scene: Scene, footage: Footage | None = None, size: int = SIZE) -> Clip:
     """The clip of a scene in frames of `size` pixels; on footage each starts at a moment of its own."""
-    behind: Any = scene.kind
-    if scene.kind == "footage":
-        if footage is None:
-            raise ValueError("a scene on footage needs the footage")
-        behind = footage.beginning_at(np.random.default_rng((scene.seed, 3)).uniform(0, FOOTAGE_SECONDS))
-    return Clip(scene.seed, scene.seconds, scene.fps, scene.events, behind, scene.cast, scene.crowd, size)
+    return StagedClip(
+        scene.seed,
+        scene.seconds,
+        scene.fps,
+        scene.events,
+        behind(scene.seed, scene.kind, footage),
+        scene.cast,
+        scene.crowd,
+        size,
+        quiet=scene.quiet,
+        light=scene.light,
+        staging=scene.staging,
+    )
 
 
 def questions(clip: Clip, scene: Scene) -> dict[float, list[Question]]:
     """What is asked, by the time of the frame after which it is. The same for every memory."""
+    if scene.quiet:
+        return {at: _about_events(clip, at, scene.seed) for at in _after_gaps(clip, scene)}
     rng = np.random.default_rng((scene.seed, 2))
     asked = {}
     for at in moments(clip, scene.moments, rng):
         possible = clip.questions(at, rng, plain=True)
         asked[at] = [possible[rng.integers(len(possible))]] if scene.single else possible
     return asked
+
+
+def _after_gaps(clip: Clip, scene: Scene) -> list[float]:
+    """The last frame of the temporal patch with which each gap ends."""
+    whole = len(clip) // 2
+    ends = [min(whole, round((scene.seconds + gap) * scene.fps) // 2) for gap in scene.gaps]
+    return [(2 * end - 1) / scene.fps for end in ends]
+
+
+def _about_events(clip: Clip, at: float, seed: int) -> list[Question]:
+    """One question of every kind that is about single events and whose answer does not change; always the same ones."""
+    possible = clip.questions(at, np.random.default_rng((seed, 2)), plain=True)
+    return [question for question in possible if question.about and question.kind != "when"]
 
 
 def moments(clip: Clip, count: int, rng: np.random.Generator) -> list[float]:
@@ -182,9 +216,16 @@ def options(model: Model, holder: Holder, scene: Scene) -> dict[str, Any]:
         "block": holder.block,
         "reserve": RESERVE,
         "dialogue": holder.dialogue,
-        "positions": holder.positions,
+        "positions": _positions(model, holder, scene, overhead),
         **keep,
     }
+
+
+def _positions(model: Model, holder: Holder, scene: Scene, text: int) -> str:
+    """How positions advance: a stream that never leaves the trained ones has nothing to re-base, so that its cap need
+    not leave room for that."""
+    last = text + scene.patches + model.family.position_rule().offset(scene.patches, scene.seconds + scene.quiet)
+    return "native" if last < model.family.position_range else holder.positions
 
 
 class _Seat:
@@ -196,12 +237,13 @@ class _Seat:
         self._answers: list[Answer] = []
         self._history: list[tuple[float, int, int, int]] = []
         self._error = ""
+        self._begun: list[tuple[Task[Any], tuple[Stream, Question, float] | None]] = []
         self._ends = due if holder.turns == "alone" else due[-1:]
         self._streams: list[Stream] = []
         try:
             for _ in self._ends:
                 self._streams.append(opened.enter_context(model.stream(**options(model, holder, scene))))
-        except CapError as error:
+        except (CapError, PolicyError) as error:
             self._error = str(error)
         self._stats: dict[str, Any] = {}
 
@@ -210,22 +252,33 @@ class _Seat:
         if not self._error:
             yield from (stream for stream, end in zip(self._streams, self._ends, strict=True) if time <= end)
 
-    def watch(self, frame: Any) -> None:
-        try:
-            for stream in self._watching(frame.time):
-                stream.watch(frame)
-        except (CapError, PolicyError) as error:
-            self._error = str(error)
+    def begin_watch(self, frame: Any) -> list[Task[Any]]:
+        """What takes a frame in, for `end` to look at when it is done."""
+        self._begun = [(stream.begin_watch(frame), None) for stream in self._watching(frame.time)]
+        return [task for task, _ in self._begun]
 
-    def ask(self, question: Question, time: float) -> None:
-        stream = next(self._watching(time), None)
-        if stream is None:
-            return
-        try:
-            given = stream.ask(question.text, max_new_tokens=LONGEST_ANSWER, remember=self._remember)
-        except (CapError, PolicyError) as error:
-            self._error = str(error)
-            return
+    def begin_ask(self, question: Question, time: float) -> list[Task[Any]]:
+        """What asks a question, for `end` to look at when it is done."""
+        asked: Any = {"max_new_tokens": LONGEST_ANSWER, "remember": self._remember}
+        streams = list(self._watching(time))[:1]
+        self._begun = [(stream.begin_ask(question.text, **asked), (stream, question, time)) for stream in streams]
+        return [task for task, _ in self._begun]
+
+    def end(self) -> None:
+        """Takes down what came of what was begun."""
+        for task, asked in self._begun:
+            try:
+                given = task.result()
+            except (CapError, PolicyError) as error:
+                self._error = str(error)
+            except Exception as error:  # the memories beside it are worth having all the same
+                self._error = f"{FAILED}{type(error).__name__}: {error}"
+            else:
+                if asked:
+                    self._note(*asked, given)
+        self._begun = []
+
+    def _note(self, stream: Stream, question: Question, time: float, given: str) -> None:
         delay = None if question.event is None else time - question.event
         self._answers.append(Answer(question.kind, time, delay, question.chance, question.answer, given))
         self._stats = stream.stats().as_dict()

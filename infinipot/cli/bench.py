@@ -19,7 +19,7 @@ from infinipot.embedded.facts import FIRST_TRAINING_SEED, HELD_OUT_SEEDS
 
 if TYPE_CHECKING:
     from infinipot.bench import needle as benchmark
-    from infinipot.bench.results import Row
+    from infinipot.bench.counting import Row
 
 _MOST_CLIPS = 1000
 _PLAIN_SECONDS = 30.0  # between two lines of progress where there is no terminal to redraw
@@ -63,7 +63,17 @@ def bench() -> None:
     show_default=True,
     help="Of the first clip: below 10000 for choosing settings, above for results.",
 )
+@click.option(
+    "--moments",
+    type=click.IntRange(1, 100),
+    help=f"At which each clip is asked; the last is its end.  [default: {Size().moments}, fewer if --quick]",
+)
 @click.option("--jobs", type=click.IntRange(1), help="Processes at once.  [default: as many as there are cores]")
+@click.option(
+    "--device", default="auto", show_default=True, help="What the model computes on; processes share an accelerator."
+)
+@click.option("--shard", metavar="I/N", help="Run one of N parts; each may run anywhere, into one --out or its own.")
+@click.option("--tables", "reads", is_flag=True, help="Run nothing: tables of the answers in --out, wherever they ran.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON instead of tables.")
 def needle(
     quick: bool,
@@ -74,7 +84,11 @@ def needle(
     video: Path | None,
     clips: int,
     seed: int,
+    moments: int | None,
     jobs: int | None,
+    device: str,
+    shard: str | None,
+    reads: bool,
     as_json: bool,
 ) -> None:
     """What each policy remembers of a stream, after how long, at how many tokens.
@@ -82,6 +96,9 @@ def needle(
     The packaged model watches clips of its synthetic world through memories of many sizes and policies, and is asked
     about them. Prints tables with 95% intervals over clips; answers, a summary and pictures are left in a folder. A
     run can be stopped at any moment, and goes on where it was when it is started again with the same --out.
+
+    Several machines, or several runs on one, take a part of the cases each with --shard 1/4 to 4/4. Their files of
+    answers, brought together in one folder, are told by --tables.
     """
     from infinipot.bench import machine
     from infinipot.bench import needle as benchmark
@@ -89,14 +106,29 @@ def needle(
 
     quieten()
     size = _size(quick, clips, specs)
-    run = benchmark.Needle(folder, model, size, seed, tuple(sections.split(",")), video)
+    size = size if moments is None else replace(size, moments=moments)
+    named = tuple(sections.split(","))
+    run = benchmark.Needle(folder, model, size, seed, named, video, device=device, part=_part(shard), reads=reads)
     try:
-        _watch(run.run(jobs or machine.cores()))
+        if not reads:
+            _watch(run.run(jobs or machine.cores()))
     except KeyboardInterrupt:
         note("interrupted: run it again with the same --out to go on. This is what is there:")
         _report(run, as_json)
         raise
     _report(run, as_json)
+
+
+def _part(shard: str | None) -> benchmark.Part:
+    """Which part of the cases `--shard` names."""
+    from infinipot.bench.needle import Part
+
+    if shard is None:
+        return Part()
+    number, _, of = shard.partition("/")
+    if not (number.isdecimal() and of.isdecimal() and 1 <= int(number) <= int(of)):
+        raise click.BadParameter(f"{shard!r}: give a part and how many there are, such as 2/4", param_hint="--shard")
+    return Part(int(number), int(of))
 
 
 def _size(quick: bool, clips: int, specs: str | None) -> Size:

@@ -1,54 +1,31 @@
 """What `infinipot eval` takes on the command line, and what that means."""
 
 import os
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
 import infinipot
 from infinipot import InfinipotError
+from infinipot.cli.options import options_of, pixel_options, pixels_of, policy_option, together
 from infinipot.cli.output import load_quietly
+from infinipot.config import LoadConfig, StreamConfig
 from infinipot.evaluate import Benchmark, Sampling, find_protocol
 from infinipot.evaluate.benchmarks.annotations import UnusableError, read_text
 from infinipot.evaluate.judge import PROMPT, Judge, key_from
 from infinipot.evaluate.run import Engine
-from infinipot.evaluate.setup import Loading, Setup
-from infinipot.settings import check_settings
+from infinipot.evaluate.setup import Setup
 
-F = TypeVar("F", bound=Callable[..., Any])
-
-_MODEL = (
-    click.option("--model", required=True, metavar="ID_OR_PATH", help='A hub id, a folder, or "embedded".'),
-    click.option(
-        "--dtype",
-        type=click.Choice(["auto", "float32", "bfloat16", "float16"]),
-        default="auto",
-        show_default=True,
-        help="Of the weights.",
-    ),
-    click.option("--device", default="auto", show_default=True, help="Such as cpu, cuda or cuda:1."),
-    click.option("--device-map", help="Spread the layers over devices; overrides --device."),
-    click.option("--attn-implementation", help="Such as sdpa or flash_attention_2."),
-    click.option("--revision", help="Of a hub checkpoint."),
+_MODEL = options_of(
+    LoadConfig, "model", "dtype", "device", "device_map", "attn_implementation", "revision", required=["model"]
 )
-_MEMORY = (
-    click.option("--policy", default="infinipot-v", show_default=True, help="What stays: see `infinipot policies`."),
-    click.option("--memory", help="The cap: tokens, or an amount such as 256MiB.  [default: 4096, or what fits]"),
-    click.option("--keep", type=float, default=0.75, show_default=True, help="Share that a compression leaves."),
-    click.option("--block", type=int, metavar="N", help="Temporal patches that go through the model at once."),
-    click.option("--reserve", type=int, metavar="N", help="Tokens kept free for a question and its answer."),
-    click.option(
-        "--positions", type=click.Choice(["rebase", "native"]), default="rebase", show_default=True, help="See `watch`."
-    ),
-)
+_MEMORY = [policy_option, *options_of(StreamConfig, "memory", "keep", "block", "reserve", "positions")]
 _FRAMES = (
     click.option("--frames", type=click.IntRange(min=1), metavar="N", help="So many at even distances."),
     click.option("--fps", type=float, help="So many a second; with --frames, no more than that."),
-    click.option("--min-pixels", type=click.IntRange(min=1), metavar="N", help="Least pixels of a resized frame."),
-    click.option("--max-pixels", type=click.IntRange(min=1), metavar="N", help="Most pixels of a resized frame."),
+    *pixel_options,
 )
 _ENGINE = (
     click.option("--engine", type=click.Choice(["local", "ray"]), default="local", show_default=True),
@@ -76,18 +53,9 @@ _JUDGE = (
 )
 
 
-def _together(*groups: tuple[Callable[[F], F], ...]) -> Callable[[F], F]:
-    def decorate(command: F) -> F:
-        for option in reversed([option for group in groups for option in group]):
-            command = option(command)
-        return command
-
-    return decorate
-
-
-model_options = _together(_MODEL, _ENGINE)
-setup_options = _together(_MEMORY, _FRAMES)
-judge_options = _together(_JUDGE)
+model_options = together(*_MODEL, *_ENGINE)
+setup_options = together(*_MEMORY, *_FRAMES)
+judge_options = together(*_JUDGE)
 
 
 class Shard(click.ParamType):
@@ -108,7 +76,7 @@ class Shard(click.ParamType):
 class Machinery:
     """Where models run, as it was asked for."""
 
-    loading: Loading
+    loading: LoadConfig
     engine: str
     ray_address: str | None
     workers: int
@@ -116,7 +84,7 @@ class Machinery:
     time_limit: float | None
     verbose: bool
 
-    def start(self, setup: Setup, models: dict[Loading, Any]) -> Engine:
+    def start(self, setup: Setup, models: dict[LoadConfig, Any]) -> Engine:
         """The engine, with its models loaded; `models` keeps those of this process for another run.
 
         Raises:
@@ -127,8 +95,7 @@ class Machinery:
 
         if self.engine == "local":
             if self.loading not in models:
-                given = {name: getattr(self.loading, name) for name in Loading.__slots__}
-                models[self.loading] = load_quietly(given.pop("model"), self.verbose, **given)
+                models[self.loading] = load_quietly(verbose=self.verbose, **asdict(self.loading))
             return Local(Watcher(models[self.loading], setup, self.time_limit))
         try:
             from infinipot.evaluate.engines.ray import RayEngine
@@ -155,7 +122,7 @@ def machinery(given: dict[str, Any]) -> Machinery:
         raise click.UsageError("--ray-address, --workers and --gpus-per-worker go with --engine ray")
     if (gpus := given["gpus_per_worker"]) is not None and gpus > 1 and gpus != int(gpus):
         raise click.UsageError(f"--gpus-per-worker {gpus:g}: give a part of one, or whole ones")
-    loading = Loading(**{name: given.pop(name) for name in Loading.__slots__})
+    loading = LoadConfig(**{each.name: given.pop(each.name) for each in fields(LoadConfig) if each.name in given})
     names = ("engine", "ray_address", "workers", "gpus_per_worker", "time_limit", "verbose")
     return Machinery(loading, **{name: given.pop(name) for name in names})
 
@@ -171,7 +138,7 @@ def setup(benchmark: Benchmark, protocol: str | None, given: dict[str, Any]) -> 
     kept = {option: given.pop(option) for option in ("memory", "keep", "block", "reserve", "positions")}
     try:
         infinipot.policies.make(given["policy"])
-        check_settings(**kept, pixels=sampling.pixels)
+        StreamConfig(**kept, pixels=sampling.pixels)
     except InfinipotError as error:
         raise click.UsageError(str(error)) from error
     return Setup(benchmark.name, name, sampling, given.pop("policy"), **kept)
@@ -179,9 +146,7 @@ def setup(benchmark: Benchmark, protocol: str | None, given: dict[str, Any]) -> 
 
 def _sampling(default: Sampling, given: dict[str, Any]) -> Sampling:
     frames, fps, least, most = (given.pop(name) for name in ("frames", "fps", "min_pixels", "max_pixels"))
-    if (least is None) != (most is None):
-        raise click.UsageError("--min-pixels and --max-pixels go together")
-    pixels = default.pixels if least is None else (least, most)
+    pixels = pixels_of(least, most) or default.pixels
     if frames is None and fps is None:
         return replace(default, pixels=pixels)
     return Sampling("fps" if frames is None else "uniform", frames, fps, pixels)

@@ -72,7 +72,7 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{shown}" if hours else f"{minutes}:{shown}"
 
 
-def load_quietly(model: str, verbose: bool = False, **options: Any) -> Model:
+def load_quietly(model: str, *, verbose: bool = False, **options: Any) -> Model:
     """Loads a model without the messages of the libraries below, unless they are asked for."""
     import transformers
     from huggingface_hub.utils import logging as hub_logging
@@ -120,7 +120,7 @@ class Asker:
         max_new_tokens, remember, sampling: see `Stream.ask`.
         as_json: one JSON object per answer, rather than text as it comes.
         repeat_question: whether the text repeats the question, which nobody typed.
-        take: how the stream takes in what it is given, where that is not as usual.
+        on_frame: called with each frame, or piece of sound, behind it.
     """
 
     stream: Stream
@@ -129,7 +129,7 @@ class Asker:
     as_json: bool = False
     repeat_question: bool = True
     sampling: Mapping[str, Any] = field(default_factory=dict)
-    take: Callable[[Any], None] | None = None
+    on_frame: Callable[[Any], None] = lambda given: None
 
     def ask(self, question: str) -> None:
         """Asks now, and prints the answer to stdout."""

@@ -37,7 +37,7 @@ class Watcher:
         stream: what watches, or listens.
         video: what is watched, or heard.
         paced: at the video's own pace, rather than as fast as it can.
-        take: how the stream takes a frame in, where that is not as usual.
+        on_frame: called behind each frame that was taken in.
         on_end: called with a line of text when the video is over, or watching failed.
 
     Attributes:
@@ -50,11 +50,11 @@ class Watcher:
         video: Video | Audio | Camera,
         paced: bool,
         on_end: Callable[[str], None],
-        take: Callable[[Any], None] | None = None,
+        on_frame: Callable[[Any], None] = lambda given: None,
     ) -> None:
         self.failure: Exception | None = None
         self._stream, self._video, self._on_end = stream, video, on_end
-        self._take = take or taking(stream)
+        self._take, self._on_frame = taking(stream), on_frame
         self._stop, self._begun = threading.Event(), threading.Event()
         paced = paced and not isinstance(video, infinipot.Camera)  # which comes when it comes
         self._frames: Iterable[Frame | Sound] = at_own_pace(video, self._stop.wait) if paced else video
@@ -97,6 +97,7 @@ class Watcher:
                     return
                 with self.paused():
                     self._take(frame)
+                    self._on_frame(frame)
                 self._begun.set()
             with self.paused():
                 stats = self._stream.stats()
@@ -118,7 +119,7 @@ def converse(video: Video | Audio | Camera, asker: Asker, paced: bool) -> None:
         KeyboardInterrupt: Ctrl-C outside of an answer.
     """
     interactive = _interactive()
-    with Watcher(asker.stream, video, paced, _announce if interactive else note, asker.take) as watcher:
+    with Watcher(asker.stream, video, paced, _announce if interactive else note, asker.on_frame) as watcher:
         if watcher.failure is None:
             if interactive:
                 note(f"watching {video.name}; type a question, or {_HELP}", "dim")

@@ -20,6 +20,7 @@ from infinipot.errors import InfinipotError
 @click.option("--api-keys", metavar="FILE", type=Path, help="Lines of an owner's name and a key.")
 @click.option("--snapshots", metavar="DIR", type=Path, help="Where streams are saved, and restored from at the start.")
 @click.option("--snapshot-seconds", type=float, help="How often streams are saved.  [default: 60]")
+@click.option("--events", metavar="FILE", type=Path, help="Where events are kept.  [default: beside the snapshots]")
 @click.option("--media-root", metavar="DIR", type=Path, help="Below which file: addresses are played.")
 @click.option("--media-hosts", metavar="HOST,...", help="From which media is fetched; *.example.org takes all below.")
 @click.option("--media-networks", metavar="NETWORK", multiple=True, help="A private range that may be fetched from.")

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from infinipot.cli.output import clock, taking
+from infinipot.cli.output import clock
 from infinipot.picture import History, draw_contents
 from infinipot.video.frame import Frame
 from infinipot.video.thumbnails import Thumbnails
@@ -27,20 +26,14 @@ class Sketch:
         self._stream, self._path = stream, path
         self._history, self._thumbnails = History(), Thumbnails()
 
-    def taking(self) -> Callable[[Any], None]:
-        """How the stream takes a frame in, which is noted here too."""
-        take = taking(self._stream)
-
-        def noting(given: Any) -> None:
-            take(given)
-            stats = self._stream.stats()
-            self._history.add(stats.time, stats.tokens, stats.full_tokens)
-            if isinstance(given, Frame):
-                if len(self._thumbnails) >= self._thumbnails.most:
-                    self._thumbnails.keep([patch.time for patch in self._stream.contents().patches])
-                self._thumbnails.add(given)
-
-        return noting
+    def note(self, given: Any) -> None:
+        """Takes note of a frame that the stream took in."""
+        stats = self._stream.stats()
+        self._history.add(stats.time, stats.tokens, stats.full_tokens)
+        if isinstance(given, Frame):
+            if len(self._thumbnails) >= self._thumbnails.most:
+                self._thumbnails.keep([patch.time for patch in self._stream.contents().patches])
+            self._thumbnails.add(given)
 
     def draw(self) -> None:
         """Draws what is held now."""

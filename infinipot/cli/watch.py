@@ -5,27 +5,28 @@ from __future__ import annotations
 import math
 from collections import deque
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 import infinipot
-from infinipot.cli.output import Asker, Meter, check_picture, clock, load_quietly, note, print_json, taking
+from infinipot.cli.options import options_of, pixel_options, pixels_of, policy_option, together
+from infinipot.cli.output import Asker, Meter, check_picture, clock, load_quietly, note, print_json
 from infinipot.cli.pace import at_own_pace
 from infinipot.cli.prompt import converse
+from infinipot.config import LoadConfig, StreamConfig
 from infinipot.versions import versions
 
 if TYPE_CHECKING:
-    from infinipot import Camera, Model, Stream
+    from infinipot import Camera, Frame, Model, Sound, Stats, Stream
     from infinipot.audio import Audio
     from infinipot.cli.sketch import Sketch
+    from infinipot.playing import Moment
     from infinipot.video import Video
 
-_LOADING = ("dtype", "device", "device_map", "tp_plan", "attn_implementation", "revision", "verbose")
 _SAMPLING = ("temperature", "top_p", "top_k", "repetition_penalty", "seed", "stop")
-_STREAMING = ("memory", "policy", "modality", "fps", "keep", "block", "reserve", "dialogue", "positions", "system")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,7 @@ class _Question:
 
 @click.command(short_help="Watch a video and answer questions about it.")
 @click.argument("file")
-@click.option("--model", required=True, metavar="ID_OR_PATH", help='A hub id, a folder, or "embedded".')
+@together(*options_of(LoadConfig, "model", required=["model"]))
 @click.option("--ask", multiple=True, metavar="QUESTION", help="Asked at the end. May be repeated.")
 @click.option(
     "--at",
@@ -47,12 +48,7 @@ class _Question:
     metavar="SECONDS QUESTION",
     help="Asked at that time of the video. May be repeated.",
 )
-@click.option(
-    "--memory",
-    help="The cap: tokens per layer and KV head that may ever be held, or an amount such as 256MiB.  "
-    "[default: 4096, or what the model's largest frames need and its positions allow]",
-)
-@click.option("--policy", default="infinipot-v", show_default=True, help="What stays: see `infinipot policies`.")
+@together(*options_of(StreamConfig, "memory"), policy_option)
 @click.option(
     "--modality",
     type=click.Choice(["video", "audio"]),
@@ -60,7 +56,7 @@ class _Question:
     show_default=True,
     help="Watch the pictures of FILE, or listen to its sound.",
 )
-@click.option("--fps", type=float, default=2.0, show_default=True, help="Frames watched per second of video.")
+@together(*options_of(StreamConfig, "fps"))
 @click.option("--start", type=float, default=0.0, metavar="SECONDS", help="Where in the video to begin.")
 @click.option("--end", type=float, metavar="SECONDS", help="Where in the video to stop.")
 @click.option("--transport", type=click.Choice(["tcp", "udp"]), default="tcp", show_default=True, help="Of RTSP.")
@@ -86,37 +82,8 @@ class _Question:
 @click.option("--seed", type=int, default=0, show_default=True, help="Of what is drawn.")
 @click.option("--stop", multiple=True, metavar="TEXT", help="Ends an answer, which leaves it out. May be repeated.")
 @click.option("--remember", is_flag=True, help="Keep questions and answers in memory, to refer to later.")
-@click.option("--system", metavar="TEXT", help="A system message in place of the model's own.")
-@click.option("--min-pixels", type=click.IntRange(min=1), metavar="N", help="Least pixels of a resized frame.")
-@click.option(
-    "--max-pixels",
-    type=click.IntRange(min=1),
-    metavar="N",
-    help="Most pixels of a resized frame.  [default: the model's for video]",
-)
-@click.option("--block", type=int, metavar="N", help="Temporal patches, or chunks of sound, run at once.")
-@click.option("--keep", type=float, default=0.75, show_default=True, help="Share that a compression leaves.")
-@click.option("--reserve", type=int, metavar="N", help="Tokens kept free for a question and its answer.")
-@click.option("--dialogue", type=int, metavar="N", help="Tokens that remembered turns may take.")
-@click.option(
-    "--positions",
-    type=click.Choice(["rebase", "native"]),
-    default="rebase",
-    show_default=True,
-    help="Keep endless videos inside the trained positions, or let positions grow.",
-)
-@click.option(
-    "--dtype",
-    type=click.Choice(["auto", "float32", "bfloat16", "float16"]),
-    default="auto",
-    show_default=True,
-    help="Of the weights.",
-)
-@click.option("--device", default="auto", show_default=True, help="Such as cpu, cuda or cuda:1.")
-@click.option("--device-map", help="Spread the layers over devices; overrides --device.")
-@click.option("--tp-plan", type=click.Choice(["auto"]), help="Share out each layer among torchrun's processes.")
-@click.option("--attn-implementation", help="Such as sdpa or flash_attention_2.")
-@click.option("--revision", help="Of a hub checkpoint.")
+@together(*options_of(StreamConfig, "system", "block", "keep", "reserve", "dialogue", "positions"), *pixel_options)
+@together(*options_of(LoadConfig, "dtype", "device", "device_map", "tp_plan", "attn_implementation", "revision"))
 @click.option(
     "--realtime/--no-realtime",
     default=None,
@@ -156,15 +123,13 @@ def watch(
     for question in questions:
         if question.at < start:
             raise click.UsageError(f"--at {question.at:g} lies before --start {start:g}")
-    if (min_pixels is None) != (max_pixels is None):
-        raise click.UsageError("--min-pixels and --max-pixels go together")
+    pixels = pixels_of(min_pixels, max_pixels)
     if picture is not None:
         check_picture("--picture", picture)
         if settings["modality"] == "audio":
             raise click.UsageError("--picture: sound has no frames to draw")
     if settings["tp_plan"] and not questions:
         raise click.UsageError("--tp-plan leaves no prompt to type at, with several processes: give --ask or --at")
-    pixels = None if min_pixels is None or max_pixels is None else (min_pixels, max_pixels)
     settings["policy"] = infinipot.policies.make(settings["policy"])
     sampling = {name: settings[name] for name in _SAMPLING}
     infinipot.Sampling(**sampling)  # says what is out of range
@@ -174,12 +139,15 @@ def watch(
         opened.callback(video.close)
         if settings["tp_plan"] and video.duration is None:
             raise click.UsageError(f"--tp-plan: each process reads {video.name} itself: give a file, not a live source")
-        loaded = load_quietly(model, **{name: settings[name] for name in _LOADING})
+        loading = {each.name: settings[each.name] for each in fields(LoadConfig) if each.name != "model"}
+        loaded = load_quietly(model, verbose=settings["verbose"], **loading)
         if isinstance(video, infinipot.Camera):  # which is there, but whose time begins when it is watched
             video.close()
             video = _open(file, questions, start, end, settings)
             opened.callback(video.close)
-        with loaded.stream(pixels=pixels, **{name: settings[name] for name in _STREAMING}) as stream:
+        streaming = {each.name: settings[each.name] for each in fields(StreamConfig) if each.name != "pixels"}
+        streaming |= {name: settings[name] for name in ("policy", "modality")}
+        with loaded.stream(pixels=pixels, **streaming) as stream:
             asker = Asker(stream, max_new_tokens, remember, as_json, bool(questions), sampling)
             sketch = _sketch(asker, picture)
             for question in questions:  # one that cannot be asked is an error now, not after hours
@@ -218,7 +186,7 @@ def _sketch(asker: Asker, picture: Path | None) -> Sketch | None:
     from infinipot.cli.sketch import Sketch
 
     sketch = Sketch(asker.stream, picture)
-    asker.take = sketch.taking()
+    asker.on_frame = sketch.note
     return sketch
 
 
@@ -226,26 +194,27 @@ def _watch_and_ask(
     video: Video | Audio | Camera, questions: list[_Question], asker: Asker, progress: bool | None, paced: bool
 ) -> None:
     """Watches to the end and asks each question at its time."""
-    take = asker.take or taking(asker.stream)
-    due = deque(sorted(questions, key=lambda question: question.at))
+    from infinipot.playing import play
+
+    stream, ordered = asker.stream, deque(sorted(questions, key=lambda question: question.at))
+    frames, moments = at_own_pace(video) if paced else video, [question.at for question in ordered]
     with Meter(video.duration, progress) as meter:
-        for frame in at_own_pace(video) if paced else video:
-            while due and due[0].at < frame.end:
-                if isinstance(frame, infinipot.Sound):  # heard up to the very moment
-                    early, frame = frame.split(due[0].at)
-                    if len(early.samples):
-                        take(early)
-                with meter.hidden():
-                    asker.ask(due.popleft().text)
-            if not isinstance(frame, infinipot.Sound) or len(frame.samples):
-                take(frame)
-            meter.update(asker.stream.stats())
-    stats = asker.stream.stats()
-    ended, last = stats.time, "sound ends" if stats.modality == "audio" else "last frame is"
-    for question in due:
-        if ended < question.at < math.inf:
-            note(f"note: the {last} at {clock(ended)}; asked there, not at {clock(question.at)}")
-        asker.ask(question.text)
+
+        def noted(given: Frame | Sound) -> None:
+            meter.update(stream.stats())
+            asker.on_frame(given)
+
+        for moment in play(frames, [stream], moments, noted):
+            with meter.hidden():
+                _say_where(moment, stream.stats())
+                asker.ask(ordered.popleft().text)
+
+
+def _say_where(moment: Moment, stats: Stats) -> None:
+    """Tells that a question's moment is not in the video."""
+    if moment.over and stats.time < moment.time < math.inf:
+        ended = "sound ends" if stats.modality == "audio" else "last frame is"
+        note(f"note: the {ended} at {clock(stats.time)}; asked there, not at {clock(moment.time)}")
 
 
 def _print_summary(model: Model, stream: Stream, video: Video | Audio | Camera, file: str) -> None:

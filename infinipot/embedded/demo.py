@@ -12,11 +12,14 @@ from pathlib import Path
 import numpy as np
 
 from infinipot import picture
+from infinipot.audio import Sound
 from infinipot.embedded.world import KINDS, Clip, Question
 from infinipot.model import Model
 from infinipot.picture import History
+from infinipot.playing import play
 from infinipot.policies import Policy
 from infinipot.stats import Stats
+from infinipot.video import Frame
 
 FPS = 2.0
 EVENTS = 6  # as many as can all differ in colour and in shape
@@ -91,23 +94,20 @@ def run(
         CapError: the cap is too small or too large, or a policy that never evicts is full.
     """
     draw = np.random.default_rng(clip.seed)
-    due = moments(clip)
     replies: list[Reply] = []
     history = []
     with ExitStack() as opened:
         streams = [opened.enter_context(model.stream(memory, policy, fps=clip.fps)) for policy in policies]
-        for frame in clip:
-            for stream in streams:
-                stream.watch(frame)
-            stats = tuple(stream.stats() for stream in streams)
+
+        def note(frame: Frame | Sound) -> None:
+            stats = [stream.stats() for stream in streams]
             history.append((frame.time, tuple(each.tokens for each in stats), stats[0].full_tokens))
             on_frame(stats[0])
-            if frame.time not in due:
-                continue
-            asked = [
-                Reply(frame.time, question, tuple(stream.ask(question.text) for stream in streams))
-                for question in clip.questions(frame.time, draw)
-            ]
+
+        for moment in play(clip, streams, moments(clip), note):
+            questions = clip.questions(moment.time, draw)
+            answers = [model.ask([(stream, question.text) for stream in streams]) for question in questions]
+            asked = [Reply(moment.time, *each) for each in zip(questions, map(tuple, answers), strict=True)]
             replies.extend(asked)
             on_replies(asked)
         stats = tuple(stream.stats() for stream in streams)

@@ -198,8 +198,12 @@ class Clip:
             yield Frame(self.draw([time])[0][0], time)
 
     def visible(self, time: float) -> Event | None:
-        """The event that a frame at `time` shows."""
-        return next((event for event in self.events if event.start <= time < event.end), None)
+        """The event that a frame at `time` shows, the earliest where several are."""
+        return next(iter(self.showing(time)), None)
+
+    def showing(self, time: float) -> list[Event]:
+        """The events that a frame at `time` shows, the earliest first."""
+        return [event for event in self.events if event.start <= time < event.end]
 
     def seen(self, at: float) -> list[Event]:
         """The events that have begun by `at`, oldest first."""
@@ -217,12 +221,13 @@ class Clip:
         for i, time in enumerate(times):
             image = self._scenery.at(time)
             self._crowd.draw(image, time)
-            if event := self.visible(time):
+            for event in self.showing(time):
                 x, y = event.centre(time)
-                covered[i] = coverage(event.shape, x, y, event.radius, self.size)
+                shape = coverage(event.shape, x, y, event.radius, self.size)
                 rim = coverage(event.shape, x, y, event.radius + OUTLINE, self.size)[..., None]
                 image *= 1 - 0.9 * rim
-                image += covered[i, ..., None] * (np.array(event.rgb, np.float32) - image)
+                image += shape[..., None] * (np.array(event.rgb, np.float32) - image)
+                np.maximum(covered[i], shape, out=covered[i])
             tick = round(time * 1000)
             top, left = (tick * 7919 + self.seed) % self.size, (tick * 104_729 + self.seed) % self.size
             image += self._noise[top : top + self.size, left : left + self.size]

@@ -12,34 +12,3 @@ and commits them to the memory, which compresses itself if the next block would 
 yields `Forward` for the question and for each token of the answer, on a draft that is then forgotten or committed.
 `step(tasks)` is the main loop's body: it encodes, runs one packed forward and carries each task on.
 """
-
-from infinipot.engine.asking import Question, answer
-from infinipot.engine.decoding import Sampling
-from infinipot.engine.pending import Pending
-from infinipot.engine.requests import Encode, Forward
-from infinipot.engine.runner import finish, run, step
-from infinipot.engine.setup import Setup, block_patches, reserving
-from infinipot.engine.state import StreamState
-from infinipot.engine.task import Task, Work
-from infinipot.engine.watching import accept_frame, accept_sound, take_in
-
-__all__ = [
-    "Encode",
-    "Forward",
-    "Pending",
-    "Question",
-    "Sampling",
-    "Setup",
-    "StreamState",
-    "Task",
-    "Work",
-    "accept_frame",
-    "accept_sound",
-    "answer",
-    "block_patches",
-    "finish",
-    "reserving",
-    "run",
-    "step",
-    "take_in",
-]

@@ -43,9 +43,10 @@ def stay_in_range(setup: Setup, state: StreamState, pending: Pending) -> None:
         return
     for _ in range(2):  # re-based, what waits may count otherwise
         after = _position_after(setup, state, pending)
-        if after > setup.range:
-            limit = setup.range - (after - state.memory.cursor.next)
-            state.memory.rebase(target=7 * limit // 8, limit=limit, slow=True)
+        if after <= setup.range:
+            return
+        limit = setup.range - (after - state.memory.cursor.next)
+        state.memory.rebase(target=7 * limit // 8, limit=limit, slow=True)
 
 
 def _position_after(setup: Setup, state: StreamState, pending: Pending) -> int:

@@ -28,8 +28,9 @@ def step(tasks: Iterable[Task[Any]], max_tokens: int | None = None) -> None:
 
     Args:
         tasks: of different streams; those that are done are passed over.
-        max_tokens: that the encoder and the decoder run over at the most; a larger request goes alone. Single tokens of
-            answers go first, everything else in the order of the tasks.
+        max_tokens: that a run of the encoder, or of the decoder, is to have at the most. Single tokens of answers
+            always go, so that answers flow; beside them, in the order of the tasks, what there is room for, but the
+            first of it in any case: a task that is named first never waits.
     """
     for task in (waiting := [task for task in tasks if not task.done]):
         task.begin()
@@ -56,17 +57,16 @@ def finish(*tasks: Task[Any]) -> None:
 
 
 def _fitting(tasks: Sequence[Task[Any]], kind: type[_Asked], limit: int | None) -> list[Task[Any]]:
-    """Those tasks that wait for something of this kind and fit a step together."""
+    """Those tasks that wait for something of this kind and go together: see `step`."""
     asking = [task for task in tasks if isinstance(task.request, kind)]
     if limit is None:
         return asking
-    fitting: list[Task[Any]] = []
-    left = limit
-    for task in sorted(asking, key=lambda task: _request(task).tokens > 1):  # stable
-        tokens = _request(task).tokens
-        if tokens <= left or not fitting:
+    fitting = [task for task in asking if _request(task).tokens == 1]
+    first, left = True, limit - len(fitting)
+    for task in asking:
+        if (tokens := _request(task).tokens) > 1 and (first or tokens <= left):
             fitting.append(task)
-            left -= tokens
+            first, left = False, left - tokens
     return fitting
 
 

@@ -7,13 +7,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from infinipot.config import LoadConfig
 from infinipot.errors import ResultsError
 from infinipot.evaluate.benchmarks import Benchmark
 from infinipot.evaluate.journal import Record
 from infinipot.evaluate.protocols import find_protocol
 from infinipot.evaluate.records import Item, Problem, Question, counted, score
 from infinipot.evaluate.results import Results, check_output, forget_problems, read_run
-from infinipot.evaluate.setup import Answer, Event, Loading, Origin, Setup, Trouble, Watched, origin_settings
+from infinipot.evaluate.setup import Answer, Event, Origin, Setup, Trouble, Watched, origin_settings
 from infinipot.versions import versions
 
 
@@ -207,7 +208,7 @@ def _record(plan: Plan, setup: Setup, seed: int, item: Item, question: Question,
 
 
 def check_before_loading(
-    plan: Plan, setup: Setup, loading: Loading, output: Path, *, seed: int = 0, retry: bool = False
+    plan: Plan, setup: Setup, loading: LoadConfig, output: Path, *, seed: int = 0, retry: bool = False
 ) -> None:
     """Raises of what `evaluate` would, about a file of another run, what can be told while no model is loaded."""
     check_output(output, _settings(plan, setup, seed) | origin_settings(loading, setup), versions(), retry)

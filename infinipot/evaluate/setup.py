@@ -3,42 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import infinipot
+from infinipot.config import POLICY, LoadConfig
 from infinipot.evaluate.records import Sampling
 
 if TYPE_CHECKING:
     from infinipot import Model, Stream
-
-
-@dataclass(frozen=True, slots=True)
-class Loading:
-    """How a model is loaded: see `infinipot.load`."""
-
-    model: str
-    dtype: str = "auto"
-    device: str = "auto"
-    device_map: str | None = None
-    attn_implementation: str | None = None
-    revision: str | None = None
-
-    @property
-    def name(self) -> str:
-        """What the loaded model says that it was loaded from."""
-        return str(Path(self.model).expanduser()) if self.model.startswith("~") else self.model
-
-    def load(self) -> Model:
-        """Loads it; raises what `infinipot.load` does."""
-        return infinipot.load(
-            self.model,
-            dtype=self.dtype,
-            device=self.device,
-            device_map=self.device_map,
-            attn_implementation=self.attn_implementation,
-            revision=self.revision,
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +27,7 @@ class Setup:
     benchmark: str
     protocol: str
     sampling: Sampling
-    policy: str = "infinipot-v"
+    policy: str = POLICY
     memory: int | str | None = None
     keep: float = 0.75
     block: int | None = None
@@ -137,7 +109,7 @@ class Origin:
     device: str
 
 
-def origin_settings(loading: Loading, setup: Setup) -> dict[str, Any]:
+def origin_settings(loading: LoadConfig, setup: Setup) -> dict[str, Any]:
     """What of `Watcher.origin` can be told before the model is loaded."""
     policy = infinipot.policies.make(setup.policy)
     known = {"model": loading.name, "policy": policy.spec, "policy_options": asdict(policy)}

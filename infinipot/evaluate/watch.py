@@ -14,11 +14,12 @@ from typing import Any
 
 import torch
 
-from infinipot import CapError, InfinipotError, Model, Stream, VideoError, open_video
+from infinipot import CapError, Frame, InfinipotError, Model, Sound, Stream, VideoError, open_video
 from infinipot.evaluate.benchmarks import find_benchmark
 from infinipot.evaluate.protocols import find_protocol
 from infinipot.evaluate.records import Item, Question, Sampling
 from infinipot.evaluate.setup import Answer, Event, Origin, Setup, Trouble, Watched
+from infinipot.playing import END, play
 
 try:
     import resource
@@ -65,23 +66,22 @@ class Watcher:
         question, is yielded as `Trouble`, with the questions that are left unasked by it: a file may make a library
         raise anything, and a run over many videos goes on.
         """
-        due = deque(sorted(questions, key=lambda question: float("inf") if question.at is None else question.at))
+        due = deque(sorted(questions, key=_moment))
         begun = time.perf_counter()
+        times: list[float] = []
+
+        def note(frame: Frame | Sound) -> None:
+            self._require_time(begun)
+            times.append(frame.time)
+
         _forget_peak()
         try:
             with self.setup.stream(self.model) as stream, _open(item, self.setup.sampling) as video:
-                times: list[float] = []
-                for frame in video:
-                    self._require_time(begun)
-                    while due and due[0].at is not None and due[0].at < frame.time:
-                        yield self._ask(stream, item, due.popleft(), times)
-                    if not due:
-                        break
-                    stream.watch(frame)
-                    times.append(frame.time)
-                while due:
+                for _ in play(video, [stream], map(_moment, due), note):
                     self._require_time(begun)
                     yield self._ask(stream, item, due.popleft(), times)
+                    if not due:
+                        break
                 seconds = {"wall": time.perf_counter() - begun, **stream.stats().seconds}
                 yield Watched({name: round(spent, 4) for name, spent in seconds.items()}, _peak(), video.incomplete)
         except Exception as error:
@@ -118,6 +118,11 @@ class Watcher:
             full_tokens=stats.full_tokens + stats.asked_tokens - stats.tokens,
             seconds=round(time.perf_counter() - begun, 4),
         )
+
+
+def _moment(question: Question) -> float:
+    """When it is asked, in seconds."""
+    return END if question.at is None else question.at
 
 
 def _device_name(model: Model) -> str:

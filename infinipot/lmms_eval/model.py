@@ -11,11 +11,11 @@ from loguru import logger
 from tqdm import tqdm
 
 from infinipot import CapError, FrameError, InfinipotError, PolicyError, VideoError, load, policies
+from infinipot.config import StreamConfig
 from infinipot.lmms_eval.clip import Clip, FrameCount
 from infinipot.lmms_eval.request import Request, read
 from infinipot.lmms_eval.viewer import Viewer
 from infinipot.policies import Policy
-from infinipot.settings import check_settings
 
 
 class Infinipot(lmms):
@@ -78,7 +78,7 @@ class Infinipot(lmms):
             "positions": positions,
             "pixels": None if min_pixels is None else (min_pixels, max_pixels),
         }
-        check_settings(**streaming)
+        StreamConfig(**streaming)
         self.accelerator = Accelerator()
         self._rank, self._world_size = self.accelerator.process_index, self.accelerator.num_processes
         self._system = None if system_prompt is None else self._resolve_system_prompt(_unquoted(system_prompt))

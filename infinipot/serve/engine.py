@@ -1,53 +1,81 @@
-"""Calls on streams as tasks that a step carries on: the one place that knows how the engine runs them."""
+"""Calls on streams as tasks that steps carry on: the one place that knows how the engine runs them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from infinipot.errors import InfinipotError
+from infinipot.engine.requests import Forward
+from infinipot.engine.task import Task
+from infinipot.errors import CapError
 from infinipot.model import Model
 from infinipot.stream import Stream
 from infinipot.video import Frame
 
 
-class Task:
-    """A call that runs whole in its one step."""
+class Watching:
+    """A frame that is being watched."""
 
-    def __init__(self, call: Callable[[], Any]) -> None:
-        self.done = False
-        self._call = call
-        self._outcome: Any = None
-        self._error: BaseException | None = None
+    def __init__(self, stream: Stream, frame: Frame) -> None:
+        self.task: Task[Any] = stream.begin_watch(frame)
 
-    def run(self) -> None:
+    def note(self) -> None:
+        """Notes where it is between two steps: nothing is counted of a frame."""
+
+
+class Asking:
+    """A question that is being answered.
+
+    Args:
+        stream: that is asked.
+        question, options: see `Stream.ask`. An answer that may be longer than there is room for is as long as there is.
+        on_text: called with each piece of the answer.
+
+    Attributes:
+        limit: tokens of the answer at the most.
+
+    Raises:
+        CapError: the question does not fit the share of the memory that is reserved for it.
+        QuestionError: it cannot be asked.
+    """
+
+    def __init__(
+        self, stream: Stream, question: str, options: Mapping[str, Any], on_text: Callable[[str], None]
+    ) -> None:
+        self._remember = bool(options.get("remember"))
+        asked = options.get("max_new_tokens")
         try:
-            self._outcome = self._call()
-        except Exception as error:
-            self._error = error
-        self.done = True
+            self.limit = stream.check(question, max_new_tokens=asked, remember=self._remember)
+        except CapError:
+            if asked is None:
+                raise
+            self.limit = stream.check(question, remember=self._remember)
+        given = {**options, "max_new_tokens": self.limit, "on_text": on_text}
+        self.task: Task[Any] = stream.begin_ask(question, **given)
+        self._fed = 0
+        self._feeding: object = None
 
-    def cancel(self) -> None:
-        if not self.done:
-            self.done, self._error = True, InfinipotError("the call was cancelled")
+    def note(self) -> None:
+        """Counts a token of the answer that waits to be run over: each does between two steps."""
+        request = self.task.request
+        if isinstance(request, Forward) and request.tokens == 1 and request is not self._feeding:
+            self._feeding = request
+            self._fed += 1
 
-    def result(self) -> Any:
-        if self._error is not None:
-            raise self._error
-        return self._outcome
+    def said(self, spelt: int) -> int:
+        """Tokens of the answer.
 
-
-def begin_watch(stream: Stream, frame: Frame) -> Task:
-    return Task(lambda: stream.watch(frame))
-
-
-def begin_ask(stream: Stream, question: str, **options: Any) -> Task:
-    return Task(lambda: stream.ask(question, **options))
-
-
-def step(model: Model, tasks: Sequence[Task], max_tokens: int) -> None:
-    for task in tasks:
-        task.run()
+        Args:
+            spelt: tokens of its text. The model does not run over the last token of an answer that ended because it
+                was long enough, or met a stop, unless it is to be remembered.
+        """
+        return self._fed if self._remember or spelt <= self._fed else self._fed + 1
 
 
-def stream_bytes(model: Model, settings: dict[str, Any]) -> int:
-    with model.stream(**settings) as stream:
-        return stream.stats().bytes
+Call = Watching | Asking
+
+
+def step(model: Model, calls: Iterable[Call], max_tokens: int) -> None:
+    """Carries calls on different streams on, by one packed step of bounded size."""
+    calls = list(calls)
+    model.step([call.task for call in calls], max_tokens)
+    for call in calls:
+        call.note()

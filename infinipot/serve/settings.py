@@ -85,6 +85,7 @@ class Settings(BaseSettings):
         step_tokens: tokens that one packed step runs over at the most, so that answers keep flowing.
         api_keys: a file of keys, see `keys.py`; without it everyone is one and the same owner.
         snapshots: the folder that streams are saved in, and snapshot_seconds: how often.
+        events: the file that standing questions and their events are kept in; left out, one beside the snapshots.
         media_root: the folder below which `file:` addresses are played.
         media_hosts: from which media is fetched; none named: from every public one.
         media_networks: private ranges that may be fetched from all the same.
@@ -112,6 +113,7 @@ class Settings(BaseSettings):
     api_keys: Path | None = None
     snapshots: Path | None = None
     snapshot_seconds: Seconds = 60.0
+    events: Path | None = None
     media_root: Path | None = None
     media_hosts: tuple[str, ...] = ()
     media_networks: tuple[IPv4Network | IPv6Network, ...] = ()
@@ -125,6 +127,13 @@ class Settings(BaseSettings):
     @classmethod
     def _listed(cls, value: Any) -> Any:
         return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+    @property
+    def events_path(self) -> Path | None:
+        """Where events are kept; None where nothing of this server is."""
+        if self.events is None and self.snapshots is not None:
+            return self.snapshots.absolute().with_name(f"{self.snapshots.absolute().name}-events.sqlite")
+        return self.events
 
     @classmethod
     def read(cls, config: Path | None = None, **given: Any) -> Self:

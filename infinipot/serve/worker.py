@@ -11,7 +11,6 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
 from typing import Any, Protocol, TypeVar
 
 from infinipot.model import Model
@@ -21,6 +20,7 @@ from infinipot.stream import Stream
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
+_SOON, _IDLE = 0.02, 1.0  # seconds until the thread looks again, though nobody woke it
 
 
 class GoneError(Exception):
@@ -49,7 +49,7 @@ class Worker:
         self._watching, self._step_tokens = watching, step_tokens
         self._lanes: list[Lane] = []
         self._calls: deque[Callable[[], object]] = deque()
-        self._tasks: dict[Lane, engine.Task] = {}
+        self._under_way: dict[Lane, engine.Call] = {}
         self._awake = threading.Event()
         self._stopping = False
         self._saver = ThreadPoolExecutor(1, "saver")
@@ -144,18 +144,41 @@ class Worker:
     # On the worker's thread
 
     def _run(self) -> None:
-        while True:
+        while not self._ended():
             self._awake.clear()
-            for _ in range(len(self._calls)):
-                self._calls.popleft()()
-            self._begin()
-            self._stop_answers()
-            if self._tasks:
-                self._step()
-            elif self._stopping and not any(lane.busy for lane in self._lanes) and not self._calls:
-                return
-            else:
-                self._awake.wait(0.05 if self._stopping or self._calls else 1.0)
+            worked = True
+            try:
+                worked = self._turn()
+            except Exception:
+                logger.exception("a step failed, and what was under way with it")
+                self._give_up()
+            if not worked:
+                self._awake.wait(_SOON if self._stopping or self._calls else _IDLE)
+
+    def _ended(self) -> bool:
+        busy = self._under_way or self._calls or any(lane.busy for lane in self._lanes)
+        return self._stopping and not busy
+
+    def _turn(self) -> bool:
+        """What was asked of the thread, what begins, what ends early, and a step of all that is under way.
+
+        Returns:
+            Whether there was anything to step.
+        """
+        for _ in range(len(self._calls)):
+            self._calls.popleft()()
+        self._begin()
+        self._stop_answers()
+        if not self._under_way:
+            return False
+        self._step()
+        return True
+
+    def _give_up(self) -> None:
+        """Ends all calls that are under way, after what nobody expected: their streams are as before them."""
+        for lane, call in list(self._under_way.items()):
+            call.task.cancel()
+            self._settle(lane, call)
 
     def _begin(self) -> None:
         """Begins the next job of each lane that has none under way."""
@@ -165,13 +188,19 @@ class Worker:
             lane.working = job
             match job:
                 case FrameJob():
-                    self._tasks[lane] = engine.begin_watch(lane.stream, job.frame)
+                    self._under_way[lane] = engine.Watching(lane.stream, job.frame)
                 case AskJob():
-                    job.began = time.monotonic()
-                    ask = {**job.options, "on_text": _heard(job)}
-                    self._tasks[lane] = engine.begin_ask(lane.stream, job.question, **ask)
+                    self._begin_ask(lane, job)
                 case AloneJob():
                     self._saver.submit(self._run_alone, lane, job)
+
+    def _begin_ask(self, lane: Lane, job: AskJob) -> None:
+        job.began = time.monotonic()
+        try:
+            self._under_way[lane] = engine.Asking(lane.stream, job.question, job.options, _heard(job))
+        except Exception as error:
+            lane.working = None
+            _fail(job.answered, error)
 
     def _run_alone(self, lane: Lane, job: AloneJob) -> None:
         _settle(job.done, lambda: job.work(lane.stream))
@@ -179,8 +208,8 @@ class Worker:
         self._awake.set()
 
     def _close(self, lane: Lane) -> None:
-        if task := self._tasks.pop(lane, None):
-            task.cancel()
+        if call := self._under_way.pop(lane, None):
+            call.task.cancel()
         under_way, lane.working = lane.working, None
         for job in (*([] if under_way is None else [under_way]), *lane.emptied()):
             _fail(_outcome(job), GoneError("the stream was closed"))
@@ -190,58 +219,55 @@ class Worker:
 
     def _stop_answers(self) -> None:
         """Cancels the answers that nobody waits for any more: their streams are as before the question."""
-        for lane, task in list(self._tasks.items()):
+        for lane, call in list(self._under_way.items()):
             job = lane.working
             if isinstance(job, AskJob) and job.left.is_set():
-                task.cancel()
-                self._settle(lane, task)
+                call.task.cancel()
+                self._settle(lane, call)
 
     def _step(self) -> None:
         start = time.perf_counter()
-        tasks = list(self._tasks.items())
-        engine.step(self.model, [task for _, task in tasks], self._step_tokens)
-        self._watching.stepped(len(tasks), time.perf_counter() - start)
-        for lane, task in tasks:
-            if task.done:
-                self._settle(lane, task)
+        calls = list(self._under_way.items())  # the oldest first: none waits for ever where a step has no room for all
+        engine.step(self.model, [call for _, call in calls], self._step_tokens)
+        self._watching.stepped(len(calls), time.perf_counter() - start)
+        for lane, call in calls:
+            if call.task.done:
+                self._settle(lane, call)
 
-    def _settle(self, lane: Lane, task: engine.Task) -> None:
-        """Tells who waits for a task's job how it went."""
-        del self._tasks[lane]
+    def _settle(self, lane: Lane, call: engine.Call) -> None:
+        """Tells who waits for a call's job how it went."""
+        del self._under_way[lane]
         job, lane.working = lane.working, None
-        with suppress(Exception):
-            lane.stats = lane.stream.stats()
+        lane.stats = lane.stream.stats()
         if isinstance(job, FrameJob):
-            if _settle(job.watched, task.result):
+            if _settle(job.watched, call.task.result):
                 self._watching.watched(job, lane, time.monotonic() - job.came)
-        elif isinstance(job, AskJob):
+        elif isinstance(job, AskJob) and isinstance(call, engine.Asking):
             job.ended = time.monotonic()
             if job.left.is_set():
                 _fail(job.answered, GoneError("nobody waits for the answer"))
-            elif _settle(job.answered, lambda: self._answered(job, lane, task.result())):
+            elif _settle(job.answered, lambda: self._answered(job, lane, call)):
                 self._watching.answered(job, job.answered.result())
 
-    def _answered(self, job: AskJob, lane: Lane, text: str) -> Answered:
+    def _answered(self, job: AskJob, lane: Lane, call: engine.Asking) -> Answered:
+        text: str = call.task.result()
         family, stats = self.model.family, lane.stats
-        said, asked = len(family.tokenize(text, plain=True)), len(family.tokenize(job.question, plain=True))
-        limit = job.options.get("max_new_tokens")
+        said = call.said(len(family.tokenize(text, plain=True)))
         return Answered(
             text=text,
             time=stats.time,
-            prompt_tokens=stats.asked_tokens + asked,
+            prompt_tokens=stats.asked_tokens + len(family.tokenize(job.question, plain=True)),
             memory_tokens=stats.asked_tokens,
             video_tokens=max(stats.asked_tokens - stats.text_tokens, 0),
             answer_tokens=said,
-            cut=limit is not None and said >= limit,
+            cut=said >= call.limit,
         )
 
 
 def _heard(job: AskJob) -> Callable[[str], None]:
-    """Passes on the pieces of an answer; in a call that runs whole, who left is seen here."""
+    """Passes on the pieces of an answer."""
 
     def on_text(piece: str) -> None:
-        if job.left.is_set():
-            raise GoneError("nobody waits for the answer")
         job.spoke = job.spoke or time.monotonic()
         job.on_text(piece)
 

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from infinipot.bench.clips import overlapping
 from infinipot.embedded.drawing import OUTLINE, coverage
 from infinipot.embedded.facts import SIZE
 from infinipot.embedded.world import COLOURS, NUMBERS, SHAPES, WORDINGS, Clip, Event
@@ -95,7 +96,7 @@ class GrownClip(Clip):
         rng = np.random.default_rng((seed, 5))
         events = [self._resized(event, rng) for event in self.events]
         if together:
-            events = _overlapping(events, self.frame_count, self.fps, rng)
+            events = overlapping(events, self.frame_count, self.fps, rng)
         self.events = tuple(events)
 
     def _resized(self, event: Event, rng: np.random.Generator) -> Event:
@@ -106,10 +107,6 @@ class GrownClip(Clip):
         end_x, end_y = (float(np.clip(at, low, high)) for at in event.centre(event.end))
         duration = event.end - event.start
         return replace(event, radius=radius, x=x, y=y, dx=(end_x - x) / duration, dy=(end_y - y) / duration)
-
-    def showing(self, time: float) -> list[Event]:
-        """The events that a frame at `time` shows, the earliest first."""
-        return [event for event in self.events if event.start <= time < event.end]
 
     def draw_events(self, time: float) -> tuple[np.ndarray, np.ndarray]:
         """The frame at `time`, `[size, size, 3]` uint8, and how much of each pixel each event covers.
@@ -192,19 +189,3 @@ class GrownClip(Clip):
 
 def _plural(shape: str) -> str:
     return f"{shape}es" if shape == "cross" else f"{shape}s"
-
-
-def _overlapping(events: list[Event], frames: int, fps: float, rng: np.random.Generator) -> list[Event]:
-    """The events at other times, which may overlap; each begins in a temporal patch of its own."""
-    patches = frames // 2
-    if len(events) < 2 or patches < len(events):
-        return events
-    starts = np.sort(rng.choice(patches, len(events), replace=False)) * 2 + rng.integers(0, 2, len(events))
-    moved = []
-    for start, event in zip(starts.tolist(), events, strict=True):
-        length = min(int(rng.integers(4, 13)), frames - start)
-        duration, before = length / fps, event.end - event.start
-        pace = before / duration
-        begin, end = start / fps, (start + length) / fps
-        moved.append(replace(event, start=begin, end=end, dx=event.dx * pace, dy=event.dy * pace))
-    return moved

@@ -9,17 +9,19 @@ import os
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import ray
 from ray.exceptions import RayError, RayTaskError
 
+import infinipot
 from infinipot import InfinipotError
+from infinipot.config import LoadConfig
 from infinipot.evaluate.records import Item, Question
 from infinipot.evaluate.results import differences
 from infinipot.evaluate.run import Job
-from infinipot.evaluate.setup import Answer, Event, Loading, Origin, Setup, Trouble, Watched
+from infinipot.evaluate.setup import Answer, Event, Origin, Setup, Trouble, Watched
 from infinipot.evaluate.watch import Watcher
 from infinipot.versions import versions
 
@@ -34,11 +36,11 @@ GRACE = 30.0
 class _Worker:
     """What runs in an actor. It loads in `start`, since Ray hides what an actor's `__init__` raises."""
 
-    def __init__(self, loading: Loading, setup: Setup, time_limit: float | None) -> None:
+    def __init__(self, loading: LoadConfig, setup: Setup, time_limit: float | None) -> None:
         self._loading, self._setup, self._time_limit = loading, setup, time_limit
 
     def start(self) -> tuple[Origin, dict[str, str], int]:
-        self._watcher = Watcher(self._loading.load(), self._setup, self._time_limit)
+        self._watcher = Watcher(infinipot.load(**asdict(self._loading)), self._setup, self._time_limit)
         return self._watcher.origin(), versions(), os.getpid()
 
     def watch(self, item: Item, questions: tuple[Question, ...]) -> Iterator[Event]:
@@ -86,7 +88,7 @@ class RayEngine:
 
     def __init__(
         self,
-        loading: Loading,
+        loading: LoadConfig,
         setup: Setup,
         *,
         address: str | None = None,

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from infinipot.memory import Contents
-from infinipot.serve import engine
 from infinipot.serve.errors import ApiError
 from infinipot.serve.lane import FrameJob, Lane
 from infinipot.serve.metrics import Metrics
@@ -87,7 +86,7 @@ class Streams:
             ApiError: 409 where there is one of that id, 429 where it does not fit, 400 for settings that cannot be.
         """
         model, given = self.worker.model, self.settings_of(asked)
-        needed = await asyncio.wrap_future(self.worker.call(lambda: engine.stream_bytes(model, given)))
+        needed = await asyncio.wrap_future(self.worker.call(lambda: model.stream_bytes(**given)))
         needed += self.settings.limits.thumbnails * int(self.settings.limits.thumbnail_bytes)
         opening = lambda: self.worker.open(lambda: model.stream(**given), self._frames)  # noqa: E731
         return await self._admitted(owner, name, needed, opening, idle_seconds, passing)

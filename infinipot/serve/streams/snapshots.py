@@ -27,6 +27,7 @@ from infinipot.serve.metrics import Metrics
 from infinipot.serve.streams.protocol import NAME, Saved
 from infinipot.serve.streams.registry import Streams
 from infinipot.serve.streams.served import Served
+from infinipot.serve.worker import GoneError
 from infinipot.stream import Stream
 
 logger = logging.getLogger(__name__)
@@ -84,6 +85,8 @@ class Snapshots:
         started = time.perf_counter()
         try:
             await asyncio.shield(asyncio.wrap_future(self._streams.worker.alone(served.lane, save)))
+        except GoneError:
+            raise ApiError(410, f"stream {served.id} was closed", "stream_closed") from None
         except (InfinipotError, OSError) as error:
             self._metrics.snapshots.labels("failed").inc()
             why = getattr(error, "strerror", None) or error
@@ -102,7 +105,7 @@ class Snapshots:
         for served in self._streams:
             due = served.saved_at is None or now - served.saved_at >= older
             if self.kept and not served.passing and due and _changed(served):
-                with suppress(ApiError):  # it was told
+                with suppress(ApiError):  # it was told, or the stream was closed meanwhile
                     await self.save(served)
 
     async def forget(self, served: Served) -> None:

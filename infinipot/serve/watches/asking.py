@@ -104,10 +104,7 @@ class Watches:
 
     def __init__(self, settings: Settings, streams: Streams, asker: Asker) -> None:
         self._settings, self._streams, self._asker = settings, streams, asker
-        path = settings.snapshots / "events.sqlite" if settings.snapshots else None
-        if path is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        self._store = Store(path, settings.limits.events)
+        self._store = Store(settings.events_path, settings.limits.events)
         self._webhooks = Webhooks(self._store, rules(settings.webhook_hosts, settings.media_networks))
         self._watches: dict[Served, list[Watch]] = {}
         self._happened = asyncio.Event()

@@ -139,8 +139,8 @@ class Store:
                 return None
             evidence = None if event.evidence is None else json.dumps(event.evidence)
             stored = file.execute(
-                "INSERT INTO events (owner, stream, watch, question, answer, time, at, quiet, evidence, picture) VALUES "
-                "(:owner, :stream, :watch, :question, :answer, :time, :at, :quiet, :evidence, :picture)",
+                "INSERT INTO events (owner, stream, watch, question, answer, time, at, quiet, evidence, picture) "
+                "VALUES (:owner, :stream, :watch, :question, :answer, :time, :at, :quiet, :evidence, :picture)",
                 asdict(event) | {"evidence": evidence},
             )
             number = int(stored.lastrowid or 0)

@@ -1,0 +1,75 @@
+"""Command-line options made from the fields of a configuration: what the library can set, a command can."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import Field, fields
+from typing import Any, TypeVar
+
+import click
+
+from infinipot.config import POLICY
+
+F = TypeVar("F", bound=Callable[..., Any])
+Option = Callable[[F], F]
+
+_KINDS: dict[Any, type] = {int | None: int, float: float}  # everything else is text
+
+
+def options_of(config: type, *names: str, required: Iterable[str] = ()) -> list[Any]:
+    """An option for each field of a configuration that says something of itself.
+
+    Args:
+        config: a dataclass of this package's config.py.
+        names: of the fields; none for all.
+        required: fields that have to be given.
+    """
+    told = [each for each in fields(config) if "help" in each.metadata]
+    chosen = [each for each in told if not names or each.name in names]
+    return [_option(each, required=each.name in set(required)) for each in chosen]
+
+
+def together(*options: Option[F]) -> Option[F]:
+    """A decorator that gives a command all of these options, in this order."""
+
+    def decorate(command: F) -> F:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+def _option(each: Field[Any], *, required: bool) -> Any:
+    said, choices = each.metadata["help"], each.metadata.get("choices")
+    if "default" in each.metadata:
+        said += f"  [default: {each.metadata['default']}]"
+    kind: Any = click.Choice(choices) if choices else _KINDS.get(each.type, str)
+    given: dict[str, Any] = {"required": True} if required else {"default": each.default}
+    return click.option(
+        f"--{each.name.replace('_', '-')}",
+        type=kind,
+        show_default=not required and each.default is not None,
+        metavar=each.metadata.get("metavar"),
+        help=said,
+        **given,
+    )
+
+
+policy_option = click.option(
+    "--policy", default=POLICY, show_default=True, help="What stays: see `infinipot policies`."
+)
+pixel_options = [
+    click.option("--min-pixels", type=click.IntRange(min=1), metavar="N", help="Least pixels of a resized frame."),
+    click.option(
+        "--max-pixels",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Most pixels of a resized frame.  [default: the model's for video]",
+    ),
+]
+
+
+def pixels_of(least: int | None, most: int | None) -> tuple[int, int] | None:
+    """What `pixel_options` gave, as one setting."""
+    if (least is None) != (most is None):
+        raise click.UsageError("--min-pixels and --max-pixels go together")
+    return None if least is None or most is None else (least, most)

@@ -1,0 +1,77 @@
+"""The one loop that plays a source into streams and stops at moments: whoever watches and asks uses it.
+
+Knows neither what is asked nor where frames come from.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+from infinipot.audio import Sound
+from infinipot.engine import runner
+from infinipot.stream import Stream
+from infinipot.video import Frame
+
+END = math.inf  # the moment behind the last frame
+
+
+class Moment(NamedTuple):
+    """Where playing stopped.
+
+    Attributes:
+        time: that was asked for, in seconds.
+        over: whether the source came to its end before.
+    """
+
+    time: float
+    over: bool
+
+
+def play(
+    source: Iterable[Frame | Sound],
+    streams: Sequence[Stream],
+    moments: Iterable[float] = (END,),
+    on_frame: Callable[[Frame | Sound], None] = lambda _: None,
+) -> Iterator[Moment]:
+    """Has streams of one model watch, or listen to, a source side by side, in packed steps.
+
+    Args:
+        source: what is played, in order of time.
+        streams: what takes it in; nothing else uses them between two moments.
+        moments: in seconds, where to stop; `END` is behind everything.
+        on_frame: called behind each frame that was taken in.
+
+    Yields:
+        Each moment, in order, once all frames up to it were taken in and none behind it. Sound is heard up to the very
+        moment. Those that are not reached are yielded at the end. What is behind the last one is played if whoever
+        iterates goes on, and left if they stop.
+
+    Raises:
+        InfinipotError: the source or a stream fails.
+    """
+    due = sorted(moments)
+    for given in source:
+        left = given
+        while due and due[0] < left.end:
+            if isinstance(left, Sound):
+                early, left = left.split(due[0])
+                if len(early.samples):
+                    _take(streams, early)
+            yield Moment(due.pop(0), over=False)
+        if not isinstance(left, Sound) or len(left.samples):
+            _take(streams, left)
+        on_frame(given)
+    for time in due:
+        yield Moment(time, over=True)
+
+
+def _take(streams: Sequence[Stream], given: Frame | Sound) -> None:
+    if len(streams) == 1:
+        streams[0].listen(given) if isinstance(given, Sound) else streams[0].watch(given)
+        return
+    begun = [
+        stream.begin_listen(given) if isinstance(given, Sound) else stream.begin_watch(given) for stream in streams
+    ]
+    runner.finish(*begun)
+    for task in begun:
+        task.result()

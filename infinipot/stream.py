@@ -19,7 +19,7 @@ from infinipot.engine import asking, runner, watching
 from infinipot.engine.asking import Question
 from infinipot.engine.decoding import Sampling
 from infinipot.engine.layout import close_gaps
-from infinipot.engine.limits import answer_limit
+from infinipot.engine.limits import answer_limit, require_probes
 from infinipot.engine.pending import Pending
 from infinipot.engine.setup import Setup, block_patches, reserving
 from infinipot.engine.state import StreamState
@@ -61,6 +61,7 @@ class Stream:
         self._setup = setup = Setup.of(family, policy, self.config)
         pending = Pending(family.gather(setup.pixels))
         block_patches(setup, pending.partial.steps, pending.partial.unit)
+        require_probes(setup)
         self._open(setup, StreamState(setup.allocate(), pending))
 
     def _open(self, setup: Setup, state: StreamState) -> None:

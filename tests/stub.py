@@ -54,6 +54,9 @@ class Stub(Family):
         keys, values = self.key(embeddings[None, :, 0]), embeddings.float().expand(1, -1, 8)
         for layer in range(self.layers):
             step.write(layer, keys.expand(self.heads, -1, -1), values.expand(self.heads, -1, -1))
+            if step.observers:
+                raw = self.key(embeddings[:, 0] + 0.5).expand(2 * self.heads, -1, -1)
+                step.observe(layer, raw, step.rotated(raw), step.read(layer)[0], 0.3)
         return torch.zeros(1, 3)
 
     def rotated(self, raw, positions):

@@ -141,7 +141,7 @@ def test_settings_reach_the_stream() -> None:
             SEEN,
             "--json",
             "--policy",
-            "infinipot-v:combine=union",
+            "infinipot-v:combine=two-stage",
             "--fps",
             "1",
             "--end",
@@ -163,7 +163,7 @@ def test_settings_reach_the_stream() -> None:
         ),
     )
     *_, summary = records(result)
-    assert (summary["policy"], summary["frames"]) == ("infinipot-v:combine=union", 10)
+    assert (summary["policy"], summary["frames"]) == ("infinipot-v:combine=two-stage", 10)
     assert summary["full_tokens"] > 5 * 32
 
 

@@ -83,7 +83,9 @@ def watch(stream: Stream, second: int) -> None:
 
 
 @pytest.mark.parametrize("flavour", FLAVOURS, ids=["plain", "captioned"])
-@pytest.mark.parametrize("policy", ["infinipot-v", "infinipot-v:combine=union,reference=recent", "streaming-llm"])
+@pytest.mark.parametrize(
+    "policy", ["infinipot-v", "infinipot-v:combine=union,reference=recent", "streaming-llm", "streammem"]
+)
 def test_a_frame_is_taken_or_raised_at_every_line_of_the_memory(flavour: dict, policy: str) -> None:
     """Some frames compress, some re-base, some do nothing: the first of each kind is tried."""
     stream, kinds = played(flavour, policy, 70), {}

@@ -15,7 +15,7 @@ from torch import Tensor
 from infinipot import policies
 from infinipot.errors import CapError, PolicyError
 from infinipot.policies import Policy
-from infinipot.policies.infinipot_v import guess_coordinates
+from infinipot.policies.infinipot_v_ablations import guess_coordinates
 from infinipot.policies.ranking import highest
 from infinipot.policies.redundancy import in_recent_patches, recent_patches, tar
 from infinipot.policies.salience import REACH, van
@@ -24,19 +24,30 @@ from infinipot.tokens import Grid, NewTokens, VideoTokens, take
 HEAD_DIM = 8
 VARIANTS = [
     "streaming-llm:sinks=100000",
+    "deviation:coverage=0.5",
+    "snapkv:queries=3,kernel=1",
+    "livevlm:buckets=3",
+    "merged:of=[tar:coverage=0.2,recent=0.5],least=0",
+    "prototypes:share=0",
+    "adakv:of=[novelty:newest=0.5],least=1",
+    "pyramidkv:of=snapkv,share=1,steep=1",
+    "prototypes:share=1,rounds=3",
+    "cords:orthogonal=0,recent=0,rounds=100",
     "tar:reference=recent",
     "tar:keys=rotated",
     "van:pooling=layerwise",
-    "infinipot-v:combine=product,scored=again",
-    "infinipot-v:combine=product,reference=recent,pooling=layerwise",
+    "infinipot-v-ablations:scored=again",
+    "infinipot-v-ablations:reference=recent,pooling=layerwise",
     "infinipot-v:combine=two-stage,reference=recent",
     "infinipot-v:combine=two-stage,r1=1",
     "infinipot-v:combine=two-stage,r1=0",
     "infinipot-v:combine=two-stage",
     "infinipot-v:combine=union,reference=recent,alpha=0,recent=0",
     "infinipot-v:combine=union,alpha=1,recent=1",
-    "infinipot-v:keys=rotated,coordinates=guessed,pooling=layerwise",
-    "infinipot-v:combine=union,reference=recent,coordinates=guessed",
+    "novelty:coverage=0.5,newest=0",
+    "infinipot-v-ablations:combine=two-stage,r1=0.5,scored=again",
+    "infinipot-v-ablations:keys=rotated,coordinates=guessed,pooling=layerwise",
+    "infinipot-v-ablations:combine=union,reference=recent,coordinates=guessed",
     "infinipot-v-reference:tar_ratio=0",
     "infinipot-v-reference:tar_ratio=0.75,adaptive_pooling=true",
 ]
@@ -63,7 +74,13 @@ def shown(policy: Policy, tokens: VideoTokens) -> VideoTokens:
     states["previous"] = take(tokens.keys, latest.clamp_min(0))
     plain = {field.name: getattr(tokens, field.name) for field in fields(tokens)}
     new = NewTokens(**plain | {"read": states.__getitem__}, has_previous=latest >= 0)
-    return replace(tokens, columns=policy.measure(new))
+    told = {
+        name: paid.nan_to_num().sigmoid()
+        for name, paid in zip(policy.attention, tokens.values.float().unbind(-1), strict=False)
+    }
+    told |= {"hidden": torch.zeros(tokens.shape, dtype=torch.float32)} if policy.hides else {}
+    told |= {"mass": torch.ones(tokens.shape, dtype=torch.float32)} if policy.merges else {}
+    return replace(tokens, columns={**policy.measure(new), **told})
 
 
 def select(policy: Policy | str, tokens: VideoTokens, budget: int) -> Tensor:
@@ -159,7 +176,7 @@ def test_selects_budget_distinct_tokens_of_each_head(spec: str, data: st.DataObj
     selected = policy.select(tokens, budget)
 
     heads, length = tokens.shape
-    assert set(tokens.columns) == set(policy.columns)
+    assert set(tokens.columns) == set(policy.stored)
     assert all(column.shape == tokens.shape and column.dtype == torch.float32 for column in tokens.columns.values())
     assert selected.shape == (heads, budget)
     assert selected.dtype == torch.int64
@@ -454,7 +471,7 @@ def test_van_is_pooled_7x7x7_then_5x5_then_3_then_not() -> None:
 def test_infinipot_v_combines_as_it_says(combine: str, reference: Any, share: float, seed: int) -> None:
     tokens = random_tokens(seed, sizes=MIXED, patches=12)
     options = {"r1": share, "alpha": share, "power": 4 * share, "newest": share}
-    policy = policies.make("infinipot-v", combine=combine, reference=reference, **options)
+    policy = policies.make("infinipot-v-ablations", combine=combine, reference=reference, **options)
     redundancy, salience = tar(tokens, reference, 0.25, "unrotated"), van(tokens, "none")
     told = redundancy, salience, in_recent_patches(tokens, 0.25), tokens.patch == tokens.newest_patch
     heads = [*zip(*(part.tolist() for part in told), strict=True)]
@@ -497,7 +514,7 @@ def test_a_product_keeps_the_newest_patch_up_to_a_share(scored: str) -> None:
     tokens = random_tokens(patches=8, held=1)
     tokens.values[:, -6:] *= 1e-3  # next to nothing to say
     for budget, newest, kept in ((24, 0.25, 6), (40, 0.5, 6), (12, 0.25, 3), (7, 0.5, 3), (12, 0.0, 0), (5, 1.0, 5)):
-        policy = policies.make("infinipot-v", scored=scored, newest=newest)
+        policy = policies.make("infinipot-v-ablations", scored=scored, newest=newest)
         chosen = as_sets(select(policy, tokens, budget))
         assert [len(head & set(range(42, 48))) for head in chosen] == [kept] * 2
 
@@ -549,19 +566,19 @@ def test_where_nothing_is_new_a_product_goes_by_value() -> None:
     whole = changed(still, values=values)
     first = torch.arange(6).expand(2, -1)
     for tokens in (whole, replace(whole.part(first), newest_patch=0)):
-        policy = policies.make("infinipot-v", newest=0)
+        policy = policies.make("novelty", newest=0)
         assert as_sets(select(policy, tokens, 5)) == as_sets(select("van", tokens, 5))
 
 
 def test_a_product_is_scored_once_or_again() -> None:
     tokens = random_tokens(patches=10)
-    once, again = (policies.make("infinipot-v", scored=scored, newest=0) for scored in ("once", "again"))
+    once, again = (policies.make("infinipot-v-ablations", scored=scored, newest=0) for scored in ("once", "again"))
     told = shown(once, tokens)
     assert as_sets(again.select(tokens, 9)) == as_sets(once.select(told, 9)), "nothing has left yet"
     other = replace(told, columns={name: column.flip(1) for name, column in told.columns.items()})
     assert as_sets(once.select(other, 9)) != as_sets(once.select(told, 9))
     assert as_sets(again.select(other, 9)) == as_sets(again.select(tokens, 9))
-    recent = policies.make("infinipot-v", combine="product", reference="recent")
+    recent = policies.make("infinipot-v-ablations", reference="recent")
     assert again.columns == recent.columns == ()
 
 
@@ -569,7 +586,7 @@ def test_a_product_is_scored_once_or_again() -> None:
 def test_infinipot_v_keeps_a_loud_value_that_is_new(combine: str) -> None:
     still = scene()
     still.values[:, 3] *= 10  # cell 3 of the first patch
-    for name in ("van", f"infinipot-v:combine={combine}"):
+    for name in ("van", "novelty" if combine == "product" else f"infinipot-v:combine={combine}"):
         assert all(3 in kept for kept in as_sets(select(name, still, 10)))
 
 
@@ -590,7 +607,7 @@ def test_guessed_coordinates_are_the_true_ones_until_something_is_evicted() -> N
     assert torch.equal(guessed.patch, whole.patch)
     assert torch.equal(guessed.cell, whole.cell)
     assert (guessed.grids, guessed.newest_patch) == (whole.grids, whole.newest_patch)
-    guessing, true = policies.make("infinipot-v", coordinates="guessed"), policies.make("infinipot-v")
+    guessing, true = policies.make("infinipot-v-ablations", coordinates="guessed"), policies.make("novelty")
     assert as_sets(select(guessing, whole, 30)) == as_sets(select(true, whole, 30))
     assert as_sets(select(guessing, holes, 20)) != as_sets(select(true, holes, 20))
 
@@ -598,7 +615,7 @@ def test_guessed_coordinates_are_the_true_ones_until_something_is_evicted() -> N
 def test_reference_is_the_union_until_something_is_evicted() -> None:
     tokens = random_tokens(patches=8, held=1)
     reference = policies.make("infinipot-v-reference", tar_ratio=0.5)
-    union = policies.make("infinipot-v", combine="union", reference="recent", keys="rotated")
+    union = policies.make("infinipot-v-ablations", combine="union", reference="recent", keys="rotated")
     assert as_sets(reference.select(tokens, 36)) == as_sets(union.select(tokens, 36))
 
 
@@ -656,7 +673,7 @@ def test_options_come_from_text_and_keywords() -> None:
     [
         (lambda: policies.make("infinipot"), 'unknown policy: "infinipot"; did you mean "infinipot-v".*uniform, van'),
         (lambda: policies.make("Sliding_Window"), 'did you mean "sliding-window"'),
-        (lambda: policies.make("zzz"), r'"zzz"; Possible: deviation, full, infinipot-v'),
+        (lambda: policies.make("zzz"), r'"zzz"; Possible: adakv, cords, deviation, .*full, hermes, infinipot-v'),
         (lambda: policies.make("tar:refrence=recent"), 'of tar: "refrence"; did you mean "reference".*recent, keys'),
         (lambda: policies.make("tar", alpha=1), 'of tar: "alpha"'),
         (lambda: policies.make("uniform:alpha=1"), 'of uniform: "alpha"; Possible: none'),
@@ -678,6 +695,30 @@ def test_options_come_from_text_and_keywords() -> None:
 def test_errors_name_what_is_possible(make: Callable[[], Policy], message: str) -> None:
     with pytest.raises(PolicyError, match=message):
         make()
+
+
+@pytest.mark.parametrize(
+    ("old", "options", "now"),
+    [
+        ("infinipot-v:combine=product", {}, "novelty"),
+        ("infinipot-v:power=2,newest=0.5", {}, "novelty:power=2.0,newest=0.5"),
+        ("infinipot-v", {"combine": "product", "scored": "once", "newest": 0.5}, "novelty:newest=0.5"),
+        ("infinipot-v:scored=again", {}, "infinipot-v-ablations:scored=again"),
+        ("infinipot-v:keys=rotated", {}, "infinipot-v-ablations:keys=rotated"),
+        ("infinipot-v:combine=product,reference=recent", {}, "infinipot-v-ablations:reference=recent"),
+        ("infinipot-v:r1=0", {"coordinates": "guessed"}, "infinipot-v-ablations:r1=0.0,coordinates=guessed"),
+        ("infinipot-v:combine=union,reference=recent", {}, "infinipot-v:reference=recent"),
+    ],
+)
+def test_specs_of_the_version_before_go_on_with_a_line_that_says_so(
+    old: str, options: dict, now: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = policies.make(old, **options)
+    assert made.spec == now
+    lines = [record.getMessage() for record in caplog.records]
+    assert len(lines) == (made.name != "infinipot-v")
+    for line in lines:
+        assert policies.make(line.split("is now ")[1].split(": give")[0]) == made
 
 
 def test_a_policy_of_ones_own_needs_no_registry() -> None:

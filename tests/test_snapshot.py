@@ -43,7 +43,7 @@ def remembered(stream: Stream) -> list[torch.Tensor]:
     memory = stream._state.memory
     for group in memory.groups:
         text = group.columns["cell"][:, : memory.held] < 0
-        for name in stream.policy.columns:
+        for name in stream.policy.stored:
             group.columns[name][:, : memory.held][text] = 0
     return held(stream)
 

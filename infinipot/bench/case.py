@@ -4,12 +4,12 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Self
 
-from infinipot.bench.clips import Staging
 from infinipot.embedded.facts import MERGE, PATCH, SIZE
 
 CELLS = (SIZE // (PATCH * MERGE)) ** 2  # tokens of a temporal patch
 GAPS = (0.0, 60.0, 600.0, 3600.0, 14_400.0)  # seconds
 Turns = Literal["forgotten", "remembered", "alone"]
+Staging = Literal["plain", "overlapping", "lookalikes"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,14 +5,14 @@ A staging changes when events come, what they look like or how bright it is, and
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
+from infinipot.bench.case import Staging
 from infinipot.embedded.scenery import Footage
 from infinipot.embedded.world import COLOURS, SHAPES, Clip, Event
 
-Staging = Literal["plain", "overlapping", "lookalikes"]
 ALIKE_COLOURS, ALIKE_SHAPES = 2, 3  # of look-alikes: six names, each of which shares colour or shape with three others
 FOOTAGE_SECONDS = 600
 

@@ -4,12 +4,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, get_args
 
-from infinipot import policies
+import infinipot
 from infinipot.bench.case import CELLS, GAPS, Case, Holder, Scene, usual_block
 from infinipot.bench.variants import ABLATIONS, DEFAULT, TWO_STAGE, Variant
 from infinipot.embedded.facts import BACKGROUNDS
 from infinipot.errors import InfinipotError
-from infinipot.policies import options as policy_options
 
 SECTIONS = (
     *("caps", "delay", "kinds", "length", "after", "dozens", "overlapping", "lookalikes", "night"),
@@ -18,6 +17,7 @@ SECTIONS = (
 SECONDS, FPS = 64.0, 2.0  # of a stream of the length that the model was trained on
 FULL = round(SECONDS * FPS) // 2 * CELLS  # its video tokens
 SHARES = (2, 4, 8, 16, 32)
+CLIPS, MOMENTS = 18, 4  # of each background, and at which each is asked
 # Who appears, and how many events; clips take them in turn.
 MIX = (("varied", 3), ("odd", 6), ("varied", 6), ("regulars", 16), ("regulars", 8), ("odd", 12))
 DELAY_SHARE = 8  # delay and kinds are told at 1/8 of the full cache
@@ -34,10 +34,10 @@ DIALOGUE = 192  # tokens for remembered turns, in the section on turns
 
 def every_policy() -> tuple[str, ...]:
     """Every policy that evicts, by its defaults, and the default one in all of its forms."""
-    names = [kind.name for kind in policies.available() if kind.evicts]
-    forms = get_args(policy_options.hints(type(policies.make(DEFAULT)))["combine"])
+    names = [kind.name for kind in infinipot.policies.available() if kind.evicts]
+    forms = get_args(infinipot.policies.options.hints(type(infinipot.policies.make(DEFAULT)))["combine"])
     specs = [f"{DEFAULT}:combine={form}" for form in forms]
-    return tuple(dict.fromkeys(policies.make(spec).spec for spec in (DEFAULT, *specs, *names)))
+    return tuple(dict.fromkeys(infinipot.policies.make(spec).spec for spec in (DEFAULT, *specs, *names)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ class Size:
         moments: at which each clip is asked.
     """
 
-    clips: int = 18
+    clips: int = CLIPS
     few: int = 9
     shares: tuple[int, ...] = SHARES
     ablated: tuple[int, ...] = (8, 16)
@@ -71,7 +71,7 @@ class Size:
     long: tuple[str, ...] = (DEFAULT, "tar", "uniform", "sliding-window")
     variants: tuple[Variant, ...] = ABLATIONS
     native: float = 3600.0
-    moments: int = 4
+    moments: int = MOMENTS
 
 
 QUICK = Size(
@@ -114,7 +114,7 @@ def make_plan(
     if unknown := [section for section in sections if section not in SECTIONS]:
         raise InfinipotError(f"no section is called {unknown[0]!r}; there are {', '.join(SECTIONS)}")
     for spec in (*size.policies, *size.long):
-        policies.make(spec)
+        infinipot.policies.make(spec)
     backgrounds = (*BACKGROUNDS, *([footage] if footage else []))
     scenes = list(_trained_length(size, first_seed, backgrounds))
     caps = [Case(scene, holder) for scene in scenes for holder in _by_share(size.policies, size.shares)]

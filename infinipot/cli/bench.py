@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
 import infinipot
-from infinipot.bench.plan import QUICK, SECTIONS, Size, full_size
+from infinipot.bench.plan import CLIPS, MOMENTS, QUICK, SECTIONS, Size, full_size
 from infinipot.cli.output import STDERR, clock, note, print_json
 from infinipot.embedded.facts import FIRST_TRAINING_SEED, HELD_OUT_SEEDS
 
@@ -54,7 +54,7 @@ def bench() -> None:
     help="A video file, as a further background.",
 )
 @click.option(
-    "--clips", type=click.IntRange(1, _MOST_CLIPS), default=Size().clips, show_default=True, help="Of each background."
+    "--clips", type=click.IntRange(1, _MOST_CLIPS), default=CLIPS, show_default=True, help="Of each background."
 )
 @click.option(
     "--seed",
@@ -66,7 +66,7 @@ def bench() -> None:
 @click.option(
     "--moments",
     type=click.IntRange(1, 100),
-    help=f"At which each clip is asked; the last is its end.  [default: {Size().moments}, fewer if --quick]",
+    help=f"At which each clip is asked; the last is its end.  [default: {MOMENTS}, fewer if --quick]",
 )
 @click.option("--jobs", type=click.IntRange(1), help="Processes at once.  [default: as many as there are cores]")
 @click.option(

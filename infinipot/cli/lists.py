@@ -35,6 +35,7 @@ def policies(as_json: bool) -> None:
                     "summary": policy.summary(),
                     "options": policy.defaults(),
                     "evicts": policy.evicts,
+                    "knows": policy.knows,
                     "paper": policy.paper,
                 }
                 for policy in available
@@ -47,7 +48,8 @@ def policies(as_json: bool) -> None:
     for policy in available:
         options = ", ".join(f"{name}={value}" for name, value in policy.defaults().items())
         lines = Text(policy.summary())
-        for label, text in (("options", options), ("paper", policy.paper)):
+        knows = f"{policy.knows}, as published" if policy.knows else ""
+        for label, text in (("options", options), ("paper", policy.paper), ("knows", knows)):
             if text:
                 lines.append(f"\n{label} {text}", "dim")
         table.add_row(Text(policy.name), lines)

@@ -120,7 +120,7 @@ class Asker:
         max_new_tokens, remember, sampling: see `Stream.ask`.
         as_json: one JSON object per answer, rather than text as it comes.
         repeat_question: whether the text repeats the question, which nobody typed.
-        on_frame: called with each frame, or piece of sound, behind it.
+        on_frame: called with what the stream has just taken in.
     """
 
     stream: Stream
@@ -129,7 +129,7 @@ class Asker:
     as_json: bool = False
     repeat_question: bool = True
     sampling: Mapping[str, Any] = field(default_factory=dict)
-    on_frame: Callable[[Any], None] = lambda given: None
+    on_frame: Callable[[Any], None] = lambda _: None
 
     def ask(self, question: str) -> None:
         """Asks now, and prints the answer to stdout."""

@@ -37,8 +37,8 @@ class Watcher:
         stream: what watches, or listens.
         video: what is watched, or heard.
         paced: at the video's own pace, rather than as fast as it can.
-        on_frame: called behind each frame that was taken in.
         on_end: called with a line of text when the video is over, or watching failed.
+        on_frame: called with what the stream has just taken in.
 
     Attributes:
         failure: what ended the watching before the video was over.
@@ -50,7 +50,7 @@ class Watcher:
         video: Video | Audio | Camera,
         paced: bool,
         on_end: Callable[[str], None],
-        on_frame: Callable[[Any], None] = lambda given: None,
+        on_frame: Callable[[Any], None] = lambda _: None,
     ) -> None:
         self.failure: Exception | None = None
         self._stream, self._video, self._on_end = stream, video, on_end

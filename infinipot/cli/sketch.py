@@ -27,7 +27,7 @@ class Sketch:
         self._history, self._thumbnails = History(), Thumbnails()
 
     def note(self, given: Any) -> None:
-        """Takes note of a frame that the stream took in."""
+        """Notes what the stream has just taken in."""
         stats = self._stream.stats()
         self._history.add(stats.time, stats.tokens, stats.full_tokens)
         if isinstance(given, Frame):

@@ -198,13 +198,13 @@ def _watch_and_ask(
 
     stream, ordered = asker.stream, deque(sorted(questions, key=lambda question: question.at))
     frames, moments = at_own_pace(video) if paced else video, [question.at for question in ordered]
+
+    def note_frame(given: Frame | Sound) -> None:
+        asker.on_frame(given)
+        meter.update(stream.stats())
+
     with Meter(video.duration, progress) as meter:
-
-        def noted(given: Frame | Sound) -> None:
-            meter.update(stream.stats())
-            asker.on_frame(given)
-
-        for moment in play(frames, [stream], moments, noted):
+        for moment in play(frames, [stream], moments, note_frame):
             with meter.hidden():
                 _say_where(moment, stream.stats())
                 asker.ask(ordered.popleft().text)

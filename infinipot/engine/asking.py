@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from infinipot.engine.decoding import Chooser, Sampling, Speaker
-from infinipot.engine.layout import Part, commit, forward, lay_out, run, text, told, waiting
+from infinipot.engine.layout import Part, asked_behind, commit, forward, lay_out, run, text, told, waiting
 from infinipot.engine.limits import answer_limit, question_ids, require_positions, stay_in_range
 from infinipot.engine.requests import Request
 from infinipot.engine.setup import Setup
@@ -57,7 +57,7 @@ def answer(
     with state.memory.draft() as draft:
         parts = yield from lay_out(setup, state, draft, patches)
         seen = state.memory.held + draft.tokens
-        parts += _behind(setup, state, draft, prompt, follows_video=follows_video)
+        parts += asked_behind(setup, state, draft, prompt, follows_video=follows_video)
         speaker = Speaker(setup.family.detokenize, question.sampling.stop, question.on_text)
         yield from _decode(setup, state, draft, parts, question, limit, speaker)
         answers.append(speaker.end().strip())
@@ -69,17 +69,6 @@ def answer(
     state.asked_tokens = seen
     if remember:
         stay_in_range(setup, state, state.pending)
-
-
-def _behind(
-    setup: Setup, state: StreamState, draft: Draft, prompt: Sequence[int], *, follows_video: bool
-) -> list[Part]:
-    """A question behind what is held and what waits."""
-    parts = []
-    if follows_video and setup.suffix is not None:
-        draft.text(len(setup.suffix), state.pending.time)
-        parts.append(Part(setup.suffix))
-    return [*parts, text(setup, state, draft, prompt)]
 
 
 def _decode(
@@ -123,7 +112,7 @@ def _remember(
     """Makes a turn part of the memory whose answer was cut, of which the model has run over too much."""
     with state.memory.draft() as draft:
         parts = yield from lay_out(setup, state, draft, patches)
-        parts += _behind(setup, state, draft, turn, follows_video=follows_video)
+        parts += asked_behind(setup, state, draft, turn, follows_video=follows_video)
         yield from run(setup, state, draft, parts, "answer")
         commit(setup, state, draft, state.pending.emptied(), parts, turn=True)
 

@@ -3,7 +3,7 @@
 Knows neither when a block is full nor what is asked.
 """
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import NamedTuple
@@ -68,10 +68,22 @@ def text(setup: Setup, state: StreamState, draft: Draft, ids: Sequence[int]) -> 
     return Part(setup.family.embed(ids), ids)
 
 
+def asked_behind(
+    setup: Setup, state: StreamState, draft: Draft, ids: Sequence[int], *, follows_video: bool
+) -> list[Part]:
+    """A question behind what is held and what waits; the draft takes it up."""
+    parts = []
+    if follows_video and setup.suffix is not None:
+        draft.text(len(setup.suffix), state.pending.time)
+        parts.append(Part(setup.suffix))
+    return [*parts, text(setup, state, draft, ids)]
+
+
 def forward(setup: Setup, state: StreamState, draft: Draft, parts: Sequence[Part], phase: str) -> Forward:
     """Asks for a run over what a draft took up last, parts in a row."""
     embeddings = setup.family.join([part.rows for part in parts])
-    return Forward(setup.family, embeddings, state.memory.step(draft), state.stopwatch, phase)
+    wanted = {name: each for name, each in setup.policy.attention.items() if each.probe is None}
+    return Forward(setup.family, embeddings, state.memory.step(draft, wanted), state.stopwatch, phase)
 
 
 def run(
@@ -105,22 +117,34 @@ def commit(
     turn: bool = False,
 ) -> None:
     """Makes a draft part of the memory, and `pending` what waits, with room for its next block behind it."""
-    policy, budget = setup.policy, setup.budget
     said = told(state, parts, answer, turn=turn)
-    cells = pending.grid.cells
-    block = pending.block * pending.patch_tokens(setup.family.caption_limit)
-
-    def keep(text: int, video: int) -> int | None:
-        if not policy.evicts or video + block <= budget.video(text):
-            return None
-        return budget.kept(text, cells, whole_patches=policy.whole_patches)
+    keep = keeping(setup, pending)
 
     def take() -> None:
         state.pending = replace(pending, said=said.held(len(state.memory.turns)))
 
     with state.stopwatch.phase("compress"):
-        state.memory.commit(draft, turn=turn, policy=policy, keep=keep, on_applied=take)
+        state.memory.commit(draft, turn=turn, policy=setup.policy, keep=keep, on_applied=take)
         close_gaps(setup, state)
+
+
+def keeping(setup: Setup, pending: Pending) -> Callable[[int, int], int | None]:
+    """The video tokens to leave of so many, given the text tokens beside them; None to leave all.
+
+    All stay while the next block fits behind them, unless the policy never wants to hold as many.
+    """
+    policy, budget, cells = setup.policy, setup.budget, pending.grid.cells
+    patch = pending.patch_tokens(setup.family.caption_limit)
+    most = policy.most(patch)
+
+    def keep(text: int, video: int) -> int | None:
+        fits = video + pending.block * patch <= budget.video(text) and (most is None or video <= most)
+        if fits or not policy.evicts:
+            return None
+        kept = budget.kept(text, cells, whole_patches=policy.whole_patches)
+        return kept if most is None else min(kept, most)
+
+    return keep
 
 
 def close_gaps(setup: Setup, state: StreamState) -> None:

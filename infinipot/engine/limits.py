@@ -78,6 +78,32 @@ def question_ids(setup: Setup, question: str, *, follows_video: bool) -> list[in
     return family.prompt(chat.follow_up, question, chat.after_question, behind=ANSWER)
 
 
+def probe_ids(setup: Setup, probe: str) -> list[int]:
+    """A probe as token ids, within the texts around a question; "" for those texts alone."""
+    if probe:
+        return question_ids(setup, probe, follows_video=True)
+    around = setup.chat.before_question + setup.chat.after_question
+    return setup.family.tokenize(around, behind=setup.family.placeholder)
+
+
+def require_probes(setup: Setup) -> None:
+    """Probes stand where a question would.
+
+    Raises:
+        CapError: the reserve has no room for one that the policy asks for; the message names what would do.
+    """
+    for attention in setup.policy.attention.values():
+        if attention.probe is None:
+            continue
+        needed = len(probe_ids(setup, attention.probe)) + attention.repeats
+        needed += 0 if setup.suffix is None else len(setup.suffix)
+        if needed > setup.budget.reserve:
+            raise CapError(
+                f"policy {setup.policy.name!r} asks the model {needed} tokens behind a block, and "
+                f"reserve={setup.budget.reserve}: open the stream with reserve={needed} or more"
+            )
+
+
 def answer_limit(setup: Setup, question: str, asked: int | None, *, remember: bool) -> int:
     """Tokens that an answer may take, the same at every moment of the stream.
 

@@ -67,7 +67,7 @@ class Setup:
         budget_of = _shares(config, policy, (len(prompt_ids), len(resume_ids), family.caption_limit))
         shapes, rule = family.layer_shapes(), family.position_rule()
         ends = family.position_range if config.positions == "rebase" and policy.evicts else None
-        cap = _cap(family, config, budget_of, _size_of(shapes, stored_columns(rule, policy.columns)), ends)
+        cap = _cap(family, config, budget_of, _size_of(shapes, stored_columns(rule, policy.stored)), ends)
         if ends is not None:
             if cap > _largest(ends):
                 raise CapError(
@@ -95,7 +95,7 @@ class Setup:
     @property
     def columns(self) -> Mapping[str, torch.dtype]:
         """What the memory stores of each token beside its key and value."""
-        return stored_columns(self.rule, self.policy.columns)
+        return stored_columns(self.rule, self.policy.stored)
 
     @property
     def bytes(self) -> int:
@@ -117,7 +117,7 @@ class Setup:
                 self.rule,
                 self.budget.dialogue,
                 family.ranks,
-                self.policy.columns,
+                self.policy.stored,
             )
 
 

@@ -12,6 +12,7 @@ from infinipot.audio import GAP, SamplesLike, Sound, as_sound
 from infinipot.engine.layout import commit, lay_out, patching, run, waiting
 from infinipot.engine.limits import require_positions, require_slots, stay_in_range
 from infinipot.engine.pending import Pending
+from infinipot.engine.probing import probe
 from infinipot.engine.requests import Request
 from infinipot.engine.setup import Setup, block_patches
 from infinipot.engine.state import StreamState
@@ -71,7 +72,9 @@ def take_in(setup: Setup, state: StreamState, given: Frame | Sound) -> Generator
     with state.memory.draft() as draft:
         parts = yield from lay_out(setup, state, draft, pending.patches)
         yield from run(setup, state, draft, parts, "prefill")
-        commit(setup, state, draft, replace(pending, patches=()), parts)
+        after = replace(pending, patches=())
+        yield from probe(setup, state, draft, parts, after)
+        commit(setup, state, draft, after, parts)
 
 
 def _change_size(setup: Setup, state: StreamState, given: Frame | Sound) -> Generator[Request, Tensor, None]:
@@ -81,7 +84,7 @@ def _change_size(setup: Setup, state: StreamState, given: Frame | Sound) -> Gene
         rows, columns = pending.partial.grid(given)
     cells, steps = rows * columns, pending.partial.steps
     block, old, grids = block_patches(setup, steps * cells, pending.partial.unit), pending.grid, memory.grids
-    if policy.whole_patches and grids and cells != old.cells:
+    if policy.one_size and grids and cells != old.cells:
         raise FrameError(
             f"frames changed from {old.rows} x {old.columns} to {rows} x {columns} cells, but policy "
             f"{policy.name!r} reads the memory as patches of one size"
@@ -95,6 +98,7 @@ def _change_size(setup: Setup, state: StreamState, given: Frame | Sound) -> Gene
             parts = yield from lay_out(setup, state, draft, patches, old)
             if parts:
                 yield from run(setup, state, draft, parts, "prefill")
+                yield from probe(setup, state, draft, parts, after)
             commit(setup, state, draft, after, parts)
     except BaseException:
         if state.pending.grid is old:

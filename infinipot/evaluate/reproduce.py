@@ -21,7 +21,7 @@ _METHODS = (  # label, policy, the paper's name, the video's tokens
     ("uniform", "uniform", "Uniform Select", SMALL),
     ("sliding-window", "sliding-window", None, SMALL),
     ("infinipot-v, published code", f"{_REFERENCE},adaptive_pooling=true", "InfiniPot-V", SMALL),
-    ("infinipot-v, product", "infinipot-v", None, SMALL),
+    ("novelty", "novelty", None, SMALL),
 )
 _ABLATION = (
     ("TaR alone", f"{_REFERENCE},tar_ratio=1.0", "TaR", SMALL),

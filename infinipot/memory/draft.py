@@ -4,6 +4,7 @@ A draft hands out positions and remembers where its tokens come from. What the m
 slots; only a commit makes it part of the memory.
 """
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from enum import Enum
@@ -11,6 +12,7 @@ from enum import Enum
 import torch
 from torch import Tensor
 
+from infinipot.memory.observation import Observed
 from infinipot.memory.positions import Cursor, PositionRule, patch_positions, text_positions
 from infinipot.tokens import Grid
 
@@ -61,6 +63,7 @@ class Draft:
         captions: for each caption token among them the temporal patch that it belongs to.
         cells: the cell numbers among them, in order: a tensor for each temporal patch.
         origins: where those come from that no forward has run over yet, run by run.
+        observed: what policies asked to see of the attention of its steps.
     """
 
     def __init__(self, cursor: Cursor, rule: PositionRule) -> None:
@@ -70,7 +73,19 @@ class Draft:
         self.captions: list[int] = []
         self.cells: list[Tensor] = []
         self.origins: list[Origin] = []
+        self.observed = Observed()
         self._rule = rule
+
+    def copy(self) -> "Draft":
+        """Another draft that stands where this one does."""
+        other = copy.copy(self)
+        for name in ("runs", "captions", "cells", "origins"):
+            setattr(other, name, list(getattr(self, name)))
+        return other
+
+    def go_back(self, before: "Draft") -> None:
+        """Forgets what was taken up since a copy was made."""
+        self.__dict__.update(before.__dict__)
 
     def text(self, tokens: int, time: float = 0.0) -> Tensor:
         """Adds text tokens; returns their positions, `[3, tokens]` int64."""

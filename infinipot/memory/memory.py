@@ -21,6 +21,9 @@ from infinipot.errors import CapError, PolicyError
 from infinipot.memory.draft import NOWHERE, Draft, Kind, Origin
 from infinipot.memory.eviction import evict, what_stays, write_columns
 from infinipot.memory.held import Held
+from infinipot.memory.hiding import plan_hiding
+from infinipot.memory.merging import Merging, plan_merging
+from infinipot.memory.observation import NOTHING, Observer
 from infinipot.memory.positions import Cursor, PositionRule
 from infinipot.memory.ranks import ALONE, Ranks
 from infinipot.memory.rebase import plan_rebase
@@ -29,7 +32,9 @@ from infinipot.memory.states import States
 from infinipot.memory.step import Step
 from infinipot.memory.storage import LayerShape, Moves, Rows, StateShape, allocated_bytes, plan_moves
 from infinipot.memory.view import Viewer
-from infinipot.policies.base import Policy
+from infinipot.policies.attention import UNSEEN, Attention
+from infinipot.policies.base import HIDDEN, Policy
+from infinipot.policies.merge import MASS
 from infinipot.tokens import Grid, VideoTokens
 
 _ATTEMPTS = 4  # to finish a change, for a user who is in a hurry to interrupt
@@ -42,15 +47,17 @@ class Plan:
 
     Attributes:
         after: what is held then.
+        columns: new contents of the first slots of some columns, for each group, before anything moves.
+        merging: evicted tokens that go into kept ones, before anything moves.
         moves: of slots, for each group of rows.
-        columns: new contents of the held slots of some columns, for each group.
         on_applied: called when the change is made.
         begun: whether applying began: from then on there is no way back.
     """
 
     after: Held
-    moves: Sequence[Moves] = ()
     columns: Sequence[Mapping[str, Tensor]] = ()
+    merging: Sequence[Merging] = ()
+    moves: Sequence[Moves] = ()
     on_applied: Callable[[], None] = lambda: None
     begun: bool = False
 
@@ -246,8 +253,13 @@ class Memory:
         finally:
             self._forget_draft()
 
-    def step(self, draft: Draft) -> Step:
+    def step(self, draft: Draft, wanted: Mapping[str, Attention] = NOTHING, observers: Sequence[Observer] = ()) -> Step:
         """Makes room for the draft's tokens that no forward has run over yet.
+
+        Args:
+            draft: whose tokens they are.
+            wanted: the columns of attention that a policy asks for and this step can fill.
+            observers: others that are shown what attends to what.
 
         Raises:
             CapError: they do not fit. Callers check before any work, so this is the last line of defence.
@@ -260,13 +272,30 @@ class Memory:
         for group in self.groups:
             self._record(group, slice(start, end), origin)
         self._filled, self.peak = end, max(self.peak, end)
-        return Step(self, start, end, origin.positions, draft.cursor.next)
+        seeing = draft.observed.observers(wanted, self.groups, origin.cell >= 0, end) if wanted else []
+        return Step(self, start, end, origin.positions, draft.cursor.next, (*seeing, *observers))
+
+    @contextmanager
+    def aside(self, draft: Draft) -> Iterator[None]:
+        """What the draft takes up inside is forgotten on the way out, but for what was observed meanwhile."""
+        before, filled = draft.copy(), self._filled
+        states = [tuple(state.clone() for state in layer.states()) for layer in self.states.recurrent]
+        begun = [layer.has_previous_state[0] for layer in self.states.recurrent]
+        try:
+            yield
+        finally:
+            draft.go_back(before)
+            self._filled = filled
+            for layer, saved, had in zip(self.states.recurrent, states, begun, strict=True):
+                layer.go_back(saved, had)
 
     def _record(self, group: Rows, slots: slice, origin: Origin) -> None:
         temporal, height, width = origin.positions
         known = {"temporal": temporal, "height": height, "width": width, "base": origin.base}
         known |= {"patch": origin.patch, "cell": origin.cell, "time": origin.time}
         for name, column in group.columns.items():
+            if name == HIDDEN:
+                column[:, slots] = 0
             if name in known:
                 column[:, slots] = known[name].to(column.device, column.dtype, non_blocking=True)
 
@@ -298,6 +327,13 @@ class Memory:
             raise ValueError("no forward has run over all of the draft: call step, and write what it makes")
         grown = self._state.with_draft(draft, turn=turn)
         self._label(draft, self._state, grown)
+        columns: list[dict[str, Tensor]] = []
+        merging: list[Merging] = []
+        if policy is not None and policy.attention:
+            columns = self._attended(policy, draft, grown)
+        if policy is not None and policy.merges:
+            for group in self.groups:
+                group.columns[MASS][:, self.held : grown.tokens] = 1
         if policy is not None and policy.columns and draft.cells:
             viewer = self._viewer(replace(self._state, cursor=draft.cursor))
             write_columns(policy, viewer, draft, self.held)
@@ -305,8 +341,14 @@ class Memory:
         budget = keep(after.text, after.tokens - after.text)
         kept = None
         if policy is not None and budget is not None:
-            kept = evict(policy, self._viewer(grown), grown.captions, budget, self._ranks)
+            kept = evict(policy, self._viewer(grown, columns), grown.captions, budget, self._ranks)
             after = after.without_cells(kept.count, kept.patches)
+            if policy.merges:
+                merging = plan_merging(policy, self._viewer(grown, columns), kept.cells)
+                columns = _with(columns, MASS, [each.mass for each in merging])
+            if policy.hides:
+                hidden = plan_hiding(policy, self._viewer(grown, columns), kept.cells)
+                columns = _with(columns, HIDDEN, hidden)
         moves: list[Moves] = []
         if after.tokens < grown.tokens:
             viewer, turns_gone = self._viewer(grown), range(grown.turns_gone + 1, after.turns_gone + 1)
@@ -315,7 +357,12 @@ class Memory:
                 stays = what_stays(group, viewer, turns_gone, cells, kept.patches if kept else None)
                 moves.append(plan_moves(stays, after.tokens, self.cap))
             after = grown.moved_to(after)
-        self._make(Plan(after, moves, on_applied=on_applied))
+        self._make(Plan(after, columns, merging, moves, on_applied))
+
+    def would_evict(self, draft: Draft, keep: Callable[[int, int], int | None]) -> bool:
+        """Whether committing the draft, which is no turn, will evict video tokens."""
+        grown = self._state.with_draft(draft, turn=False)
+        return keep(grown.text, grown.tokens - grown.text) is not None
 
     def rebase(self, target: int, limit: int, *, slow: bool = False) -> int:
         """Takes positions out of the gaps that eviction left, so that the next one comes near `target`.
@@ -365,11 +412,13 @@ class Memory:
     def _apply(self, plan: Plan) -> None:
         """Makes a planned change. Done again from its beginning, it comes to the same."""
         plan.begun = True
-        for group, moves in zip(self.groups, plan.moves, strict=False):
-            group.move(moves)
         for group, columns in zip(self.groups, plan.columns, strict=False):
             for name, content in columns.items():
                 group.columns[name][:, : content.shape[1]] = content
+        for merging in plan.merging:
+            merging.make()
+        for group, moves in zip(self.groups, plan.moves, strict=False):
+            group.move(moves)
         self.states.commit()
         self._state = plan.after
         plan.on_applied()
@@ -390,7 +439,16 @@ class Memory:
                     group.columns["cell"][:, start : start + tokens] = NOWHERE - turn
             start += tokens
 
-    def _viewer(self, state: Held) -> Viewer:
+    def _attended(self, policy: Policy, draft: Draft, grown: Held) -> list[dict[str, Tensor]]:
+        """For each group the columns of attention once the draft is part of the memory."""
+        found = []
+        for number, group in enumerate(self.groups):
+            for name in policy.attention:
+                group.columns[name][:, self.held : grown.tokens] = UNSEEN
+            found.append(draft.observed.contents(policy.attention, number, group, grown.tokens))
+        return found
+
+    def _viewer(self, state: Held, columns: Sequence[Mapping[str, Tensor]] = ()) -> Viewer:
         return Viewer(
             groups=self.groups,
             rotary=self.rotary,
@@ -401,9 +459,15 @@ class Memory:
             newest_patch=state.cursor.patch - 1,
             layers=self.layers,
             columns=self._columns,
+            fresh=columns,
             highest=state.cursor.next,
             rank=self._ranks.number,
         )
+
+
+def _with(columns: list[dict[str, Tensor]], name: str, contents: Sequence[Tensor]) -> list[dict[str, Tensor]]:
+    """Contents of columns for each group, and those of one more."""
+    return [{**own, name: part} for own, part in zip(columns or [{} for _ in contents], contents, strict=True)]
 
 
 def stored_columns(rule: PositionRule, columns: Sequence[str] = ()) -> dict[str, torch.dtype]:

@@ -45,6 +45,12 @@ class StateLayer(LinearAttentionLayer):
         self._begun = begun
         self.roll_back()
 
+    def go_back(self, states: Sequence[Tensor], begun: bool) -> None:
+        """Takes over copies of the state as it was."""
+        for state, saved in zip(self.states(), states, strict=True):
+            state.copy_(saved)
+        self.has_previous_state[0] = begun
+
     def commit(self) -> None:
         """Makes the state as it is the one to go back to."""
         for kept, state in zip(self._committed, self.states(), strict=True):

@@ -1,10 +1,14 @@
 """One forward over new tokens, as the memory sees it: where their keys and values go, and what they attend to."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+
+from infinipot.memory.observation import Observer, Seen
+from infinipot.policies.base import HIDDEN
 
 if TYPE_CHECKING:
     from infinipot.memory.memory import Memory
@@ -19,6 +23,7 @@ class Step:
         start, end: the first of them, and the first behind them.
         positions: `[3, n]` int64, on the CPU.
         highest: no position in the memory is above it.
+        observers: are shown what attends to what.
     """
 
     memory: "Memory"
@@ -26,6 +31,7 @@ class Step:
     end: int
     positions: Tensor
     highest: int
+    observers: Sequence[Observer] = ()
     _shared: dict[tuple[str, torch.device, torch.dtype], list[Tensor]] = field(default_factory=dict)
 
     @property
@@ -61,6 +67,16 @@ class Step:
             self._shared[at] = rotary.angles(axes, self.highest)
         turned = rotary.to_stored(queries).to(torch.float32)
         return rotary.rotate_(turned, self._shared[at]).to(queries.dtype)
+
+    def observe(self, layer: int, raw: Tensor, queries: Tensor, keys: Tensor, scaling: float) -> None:
+        """Shows its observers a layer, see `Seen`."""
+        for observer in self.observers:
+            observer(Seen(self, layer, raw, queries, keys, scaling, self.hidden(layer)))
+
+    def hidden(self, layer: int) -> Tensor | None:
+        """The slots of a layer that attention passes over, `[kv_heads, N]` bool; None where there are none."""
+        group, rows = self.memory.place(layer)
+        return group.columns[HIDDEN][rows, : self.end] > 0 if HIDDEN in group.columns else None
 
     def mask(self, device: torch.device, dtype: torch.dtype) -> Tensor:
         """`[n, N]`: 0 where a token sees another, -inf where that comes after it; made once for all layers."""

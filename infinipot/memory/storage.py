@@ -107,6 +107,11 @@ class Rows:
         """What is allocated for good, scratch included; a forward needs activations beside it."""
         return sum(part.nbytes for part in (self.keys, self.values, *self.columns.values(), self._scratch))
 
+    @property
+    def scratch_bytes(self) -> int:
+        """Bytes of the scratch: room for the keys of one layer, as they are read."""
+        return len(self._scratch)
+
     def rows_of(self, layer: int) -> slice:
         """The rows of one layer, by its number."""
         start = self.layers.index(layer) * self.shape.kv_heads

@@ -1,6 +1,6 @@
 """What a policy is shown of a memory: the cells that some rows hold, or that come in. Knows where slots lie."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -27,6 +27,7 @@ class Viewer:
         count: how many cells each row has among them.
         grids, newest_patch, layers: see `VideoTokens`.
         columns: names of the policy's.
+        fresh: for each group, contents of some of them that are about to take the place of what is stored.
         highest: no position is above it.
         rank: this process's number among those that share the heads.
     """
@@ -40,20 +41,24 @@ class Viewer:
     newest_patch: int
     layers: int
     columns: Sequence[str] = ()
+    fresh: Sequence[Mapping[str, Tensor]] = ()
     highest: int = 0
     rank: int = 0
 
-    def chunks(self, tokens: int, reads_states: bool) -> Iterator[tuple[int, slice]]:
+    def chunks(self, tokens: int, reads_states: bool, *, whole_layers: bool = False) -> Iterator[tuple[int, slice]]:
         """All rows, as many at once as a bounded scratch holds the keys of: the number of a group, and rows of it.
 
         Args:
             tokens: how many of a row are looked at.
             reads_states: whether their keys or values are; else all rows of a group come at once.
+            whole_layers: the rows of a layer come together.
         """
         for number, group in enumerate(self.groups):
             rows = len(group.layer)
             width = 4 * group.shape.head_dim * max(tokens, 1)
             at_once = max(1, max(SCRATCH, int(SHARE * group.bytes)) // width) if reads_states else rows
+            heads = group.shape.kv_heads
+            at_once = max(heads, at_once - at_once % heads) if whole_layers else at_once
             for start in range(0, rows, at_once):
                 yield number, slice(start, min(start + at_once, rows))
 
@@ -67,6 +72,9 @@ class Viewer:
     def tokens(self, group: Rows, rows: slice) -> VideoTokens:
         """The cells of some rows."""
         take_part = self._taking(group, rows)
+        columns = {name: group.columns[name] for name in self.columns}
+        for each, fresh in zip(self.groups, self.fresh, strict=False):
+            columns |= fresh if each is group else {}
 
         def read(name: str) -> Tensor:
             if name != "rotated":
@@ -78,7 +86,7 @@ class Viewer:
         return VideoTokens(
             patch=take_part(group.columns["patch"]),
             cell=take_part(group.columns["cell"]),
-            columns={name: take_part(group.columns[name]) for name in self.columns},
+            columns={name: take_part(column) for name, column in columns.items()},
             read=read,
             **self._place(group, rows),
         )

@@ -45,7 +45,11 @@ def _attend(
     for number, step in enumerate(steps):
         step.write(module.layer_idx, new_keys[number], new_values[number])
         keys, values = step.read(module.layer_idx)
-        attended.append(kernel(step.rotated(queries[number]), keys, values, step, scaling))
+        turned = step.rotated(queries[number])
+        step.observe(module.layer_idx, queries[number], turned, keys, scaling)
+        hidden = step.hidden(module.layer_idx)
+        shown = kernel if hidden is None else partial(_plain, hidden=hidden)
+        attended.append(shown(turned, keys, values, step, scaling))
     joined = attended[0] if len(attended) == 1 else torch.cat(attended, 1)
     return joined.transpose(0, 1).unsqueeze(0), None
 
@@ -72,12 +76,16 @@ def _fused(queries: Tensor, keys: Tensor, values: Tensor, step: Step, scaling: f
     return attended[0]
 
 
-def _plain(queries: Tensor, keys: Tensor, values: Tensor, step: Step, scaling: float) -> Tensor:
-    """The same by the formula, one operation after the other."""
+def _plain(
+    queries: Tensor, keys: Tensor, values: Tensor, step: Step, scaling: float, hidden: Tensor | None = None
+) -> Tensor:
+    """The same by the formula, one operation after the other; passes over `hidden` slots, `[kv_heads, N]` bool."""
     groups = queries.unflatten(0, (len(keys), -1))
     scores = (groups @ keys.transpose(1, 2).unsqueeze(1)).mul_(scaling)
     if step.count > 1:
         scores += step.mask(queries.device, queries.dtype)
+    if hidden is not None:
+        scores.masked_fill_(hidden[:, None, None], -torch.inf)
     weights = scores.softmax(-1, dtype=torch.float32).to(values.dtype)
     return (weights @ values.unsqueeze(1)).flatten(0, 1)
 

@@ -8,14 +8,30 @@ from infinipot.errors import PolicyError
 from infinipot.policies import options as _options
 from infinipot.policies.base import Policy as Policy
 from infinipot.policies.base import ScoredPolicy as ScoredPolicy
+from infinipot.policies.budgets import AdaKV as AdaKV
+from infinipot.policies.budgets import PyramidKV as PyramidKV
+from infinipot.policies.cords import CoRDS as CoRDS
 from infinipot.policies.deviation import Deviation as Deviation
+from infinipot.policies.expected_attention import ExpectedAttention as ExpectedAttention
 from infinipot.policies.full import Full as Full
+from infinipot.policies.hermes import HERMES as HERMES
 from infinipot.policies.infinipot_v import InfiniPotV as InfiniPotV
+from infinipot.policies.infinipot_v_ablations import InfiniPotVAblations as InfiniPotVAblations
 from infinipot.policies.infinipot_v_reference import InfiniPotVReference as InfiniPotVReference
 from infinipot.policies.keydiff import KeyDiff as KeyDiff
+from infinipot.policies.kvzip import KVzip as KVzip
+from infinipot.policies.lagkv import LagKV as LagKV
+from infinipot.policies.livevlm import LiveVLM as LiveVLM
+from infinipot.policies.merged import Merged as Merged
+from infinipot.policies.novelty import Novelty as Novelty
+from infinipot.policies.prototypes import Prototypes as Prototypes
 from infinipot.policies.random import Random as Random
+from infinipot.policies.recent_frames import RecentFrames as RecentFrames
+from infinipot.policies.renamed import renamed
 from infinipot.policies.sliding_window import SlidingWindow as SlidingWindow
+from infinipot.policies.snapkv import SnapKV as SnapKV
 from infinipot.policies.streaming_llm import StreamingLLM as StreamingLLM
+from infinipot.policies.streammem import StreamMem as StreamMem
 from infinipot.policies.tar import TaR as TaR
 from infinipot.policies.uniform import Uniform as Uniform
 from infinipot.policies.van import VaN as VaN
@@ -23,7 +39,7 @@ from infinipot.policies.van import VaN as VaN
 _POLICIES: dict[str, type[Policy]] = {
     public.name: public
     for public in list(globals().values())
-    if isinstance(public, type) and issubclass(public, Policy) and public not in (Policy, ScoredPolicy)
+    if isinstance(public, type) and issubclass(public, Policy) and hasattr(public, "name")
 }
 
 
@@ -50,6 +66,7 @@ def make(spec: str | Policy, **options: Any) -> Policy:
     if not isinstance(spec, str):
         raise PolicyError(f"a policy is given by name or as a Policy, not as {type(spec).__name__}: {spec!r}")
     name, _, text = spec.partition(":")
+    name, text, options = renamed(name, text, options)
     if name not in _POLICIES:
         raise PolicyError(_unknown("policy", name, sorted(_POLICIES)))
     policy = _POLICIES[name]
@@ -63,7 +80,7 @@ def make(spec: str | Policy, **options: Any) -> Policy:
 def _parse(policy: type[Policy], text: str) -> dict[str, Any]:
     """`"combine=union,alpha=0.4"` as the keyword arguments of a policy."""
     given: dict[str, Any] = {}
-    for option, equals, value in (part.strip().partition("=") for part in text.split(",") if part.strip()):
+    for option, equals, value in (part.partition("=") for part in _options.split(text)):
         _check_known(policy, [option])
         if not equals:
             raise PolicyError(f"{policy.name}: option {option} has no value; write {option}=...")

@@ -10,8 +10,14 @@ from torch import Tensor
 
 from infinipot.errors import PolicyError
 from infinipot.policies import options
-from infinipot.policies.ranking import highest
+from infinipot.policies.attention import Attention
+from infinipot.policies.merge import MASS, Merge
+from infinipot.policies.options import Share
+from infinipot.policies.ranking import highest, place_within
 from infinipot.tokens import NewTokens, VideoTokens
+
+HIDDEN = "hidden"  # the column that says which tokens attention passes over
+STRETCHES = 16  # of time at the most, of which each keeps something where coverage is asked for
 
 
 @dataclass(frozen=True)
@@ -23,14 +29,24 @@ class Policy(ABC):
         paper: where it comes from (title and link), or "" for a baseline.
         evicts: False for a policy that never lets go of a token.
         whole_patches: the budget must be a whole number of temporal patches.
+        one_size: all temporal patches must be of one size.
         dense_positions: positions are re-assigned without gaps after each eviction.
+        merges: evicted tokens go into kept ones, see `merge`; the memory then stores a column "mass" of each token: how
+            many it stands for.
+        hides: some of what stays is hidden from attention, see `seen`; the memory then stores a column "hidden".
+        knows: what the published method has to know that a stream does not: "offline" for the whole video,
+            "question" for the question; "" for nothing. What stands in for it here is in the docstring.
     """
 
     name: ClassVar[str]
     paper: ClassVar[str] = ""
     evicts: ClassVar[bool] = True
     whole_patches: ClassVar[bool] = False
+    one_size: ClassVar[bool] = False
     dense_positions: ClassVar[bool] = False
+    merges: ClassVar[bool] = False
+    hides: ClassVar[bool] = False
+    knows: ClassVar[str] = ""
 
     def __post_init__(self) -> None:
         options.check(self)
@@ -57,6 +73,20 @@ class Policy(ABC):
         """Names of what the memory stores of each token for the policy, one float32 each."""
         return ()
 
+    @property
+    def attention(self) -> Mapping[str, Attention]:
+        """Attention that the policy wants to see, by the name of a column of its own: see `Attention`.
+
+        Each block writes it anew for all that is held, a probe when tokens are about to be evicted. What no query was
+        asked about yet is `UNSEEN`.
+        """
+        return {}
+
+    @property
+    def stored(self) -> tuple[str, ...]:
+        """Names of all that the memory stores of each token for the policy."""
+        return (*self.columns, *self.attention, *([MASS] if self.merges else []), *([HIDDEN] if self.hides else []))
+
     def measure(self, new: NewTokens) -> Mapping[str, Tensor]:
         """The columns of tokens that come in, `[rows, N]` float32 each.
 
@@ -64,6 +94,13 @@ class Policy(ABC):
         as long as they are held: so a compression has to look at what is new alone.
         """
         return {}
+
+    def most(self, patch_tokens: int) -> int | None:
+        """How many tokens it ever wants to hold, of patches of so many; None for as many as fit.
+
+        What is more than that is evicted behind each block, not only when the memory is full.
+        """
+        return None
 
     @property
     def reads_states(self) -> bool:
@@ -82,10 +119,35 @@ class Policy(ABC):
             `[rows, budget]` int64, each row without repetition, in any order.
         """
 
+    def merge(self, tokens: VideoTokens, kept: Tensor) -> Merge:
+        """Into which kept token each evicted one goes, of a policy that `merges`.
+
+        Args:
+            tokens: as `select` is shown them.
+            kept: `[rows, budget]` int64, those that stay.
+        """
+        raise NotImplementedError(f"policy {self.name!r} does not merge")
+
+    def seen(self, tokens: VideoTokens, kept: Tensor) -> Tensor:
+        """Which of the kept tokens attention sees, `[rows, budget]` bool, of a policy that `hides`.
+
+        Args:
+            tokens: as `select` is shown them, all rows of a layer at once.
+            kept: `[rows, budget]` int64, those that stay.
+        """
+        raise NotImplementedError(f"policy {self.name!r} hides nothing")
+
 
 @dataclass(frozen=True)
 class ScoredPolicy(Policy):
-    """A policy that gives each token a score and keeps the highest; of equal scores the later token goes first."""
+    """A policy that gives each token a score and keeps the highest; of equal scores the later token goes first.
+
+    Options:
+        coverage: the share of |C| that is spread over time: each of up to 16 equal stretches of the stream so far keeps
+            its own best tokens until this share is used up, and only the rest goes by score alone.
+    """
+
+    coverage: Share = 0.0
 
     @abstractmethod
     def score(self, tokens: VideoTokens) -> Tensor:
@@ -98,4 +160,22 @@ class ScoredPolicy(Policy):
                 f"policy {self.name!r} gave {scores.dtype} scores of shape {tuple(scores.shape)}: "
                 f"float32 of shape {tuple(tokens.shape)} were asked for"
             )
+        assured = self.assured(scores, tokens, budget)
+        scores = scores if assured is None else scores.masked_fill(assured, torch.inf)
         return highest(scores, budget, tokens.arrival)
+
+    def assured(self, scores: Tensor, tokens: VideoTokens, budget: int) -> Tensor | None:
+        """Which tokens stay whatever the others' scores are, `[rows, N]` bool; None for none.
+
+        Those that coverage asks for; a policy may add its own. At most `budget` of a row.
+        """
+        spread = int(self.coverage * budget)
+        if not spread:
+            return None
+        stretches = min(STRETCHES, spread)
+        return place_within(stretch(tokens, stretches), scores, tokens.arrival) < spread // stretches
+
+
+def stretch(tokens: VideoTokens, stretches: int) -> Tensor:
+    """Which of so many equal stretches of the stream so far a token is of: `[rows, N]` int64 from 0."""
+    return tokens.patch.long() * stretches // (tokens.newest_patch + 1)

@@ -35,6 +35,7 @@ class InfiniPotVReference(Policy):
     name: ClassVar[str] = "infinipot-v-reference"
     paper: ClassVar[str] = "InfiniPot-V, arXiv 2506.15745; code github.com/aiha-lab/InfiniPot-V"
     whole_patches: ClassVar[bool] = True
+    one_size: ClassVar[bool] = True
 
     tar_ratio: Share = 0.5
     query_ratio: Share = 0.25

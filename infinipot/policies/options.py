@@ -22,9 +22,29 @@ class Between:
     def __str__(self) -> str:
         return f"{self.low:g} or more" if self.high == math.inf else f"from {self.low:g} to {self.high:g}"
 
+    def holds(self, value: float) -> bool:
+        """Whether a number lies in it."""
+        return self.low <= value <= self.high
+
+
+@dataclass(frozen=True, slots=True)
+class OddNumber:
+    """Any odd number from 1 up."""
+
+    def __str__(self) -> str:
+        return "that is odd, 1 or more"
+
+    def holds(self, value: float) -> bool:
+        """Whether a number is one."""
+        return value >= 1 and value % 2 == 1
+
 
 Share = Annotated[float, Between(0, 1)]
 Count = Annotated[int, Between(0)]
+Positive = Annotated[int, Between(1)]
+Ratio = Annotated[float, Between(1)]
+Odd = Annotated[int, OddNumber()]
+Inner = Annotated[str, "a policy, by name or as [name:option=value,...]"]
 Exponent = Annotated[float, Between(0, 16)]  # of norms: beyond it float32 may not hold them
 
 _WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
@@ -48,6 +68,8 @@ def possible(hint: Any) -> str:
     """The possible values of an option, in words."""
     if get_origin(hint) is Literal:
         return " or ".join(map(repr, get_args(hint)))
+    if hint == Inner:
+        return str(get_args(hint)[1])
     base, *limits = _unpacked(hint)
     return " ".join([_WORDS.get(base, str(base)), *map(str, limits)])
 
@@ -58,6 +80,8 @@ def from_text(hint: Any, text: str) -> Any:
     try:
         if base is bool:
             return {"true": True, "false": False}[text.lower()]
+        if hint == Inner:
+            return text[1:-1].strip() if text[:1] == "[" and text[-1:] == "]" else text
         return base(text) if base in (int, float) else text
     except (ValueError, KeyError):
         return text
@@ -65,6 +89,8 @@ def from_text(hint: Any, text: str) -> Any:
 
 def to_text(value: Any) -> str:
     """The text that `from_text` reads back as the value."""
+    if isinstance(value, str) and ("," in value or ":" in value):
+        return f"[{value}]"
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
@@ -74,8 +100,20 @@ def _accepts(hint: Any, value: Any) -> bool:
     base, *limits = _unpacked(hint)
     if base in (int, float):
         number = isinstance(value, int if base is int else int | float) and not isinstance(value, bool)
-        return number and all(limit.low <= value <= limit.high for limit in limits)
+        return number and all(limit.holds(value) for limit in limits)
     return isinstance(value, base) if base in _WORDS else True
+
+
+def split(text: str) -> list[str]:
+    """A text at its commas, but for those in brackets; no empty parts."""
+    parts, depth = [""], 0
+    for letter in text:
+        depth += (letter == "[") - (letter == "]")
+        if letter == "," and not depth:
+            parts.append("")
+        else:
+            parts[-1] += letter
+    return [part.strip() for part in parts if part.strip()]
 
 
 def _unpacked(hint: Any) -> tuple[Any, ...]:

@@ -4,6 +4,32 @@ import torch
 from torch import Tensor
 
 
+def standing(scores: Tensor, arrival: Tensor) -> Tensor:
+    """How many tokens of its row each one outranks, `[rows, N]` int64; of equal scores the later token is higher.
+
+    Args:
+        scores: `[rows, N]` float32, infinities allowed.
+        arrival: `[rows, N]` int64, see `VideoTokens.arrival`.
+    """
+    return _ranks(scores, arrival).argsort(1).argsort(1)
+
+
+def place_within(group: Tensor, scores: Tensor, arrival: Tensor) -> Tensor:
+    """How many tokens of its own group outrank each one, `[rows, N]` int64: 0 for the best of a group.
+
+    Args:
+        group: `[rows, N]` int64, the same number for those of a group, below 2^31.
+    """
+    length = scores.shape[1]
+    order = (group.long() * (1 << 32) - standing(scores, arrival)).argsort(1)  # group by group, the best ahead
+    sorted_group = group.gather(1, order)
+    place = torch.arange(length, device=scores.device).expand_as(order)
+    begins = sorted_group != sorted_group.roll(1, 1)
+    begins = torch.cat([torch.ones_like(begins[:, :1]), begins[:, 1:]], 1)
+    start = torch.where(begins, place, 0).cummax(1).values
+    return torch.zeros_like(order).scatter(1, order, place - start)
+
+
 def highest(scores: Tensor, count: int, arrival: Tensor) -> Tensor:
     """Indices of the `count` highest scores of each row; of equal scores the later token goes first.
 
@@ -18,8 +44,13 @@ def highest(scores: Tensor, count: int, arrival: Tensor) -> Tensor:
     Returns:
         `[rows, count]` int64, in no particular order.
     """
+    return _ranks(scores, arrival).topk(count, dim=1, sorted=False).indices
+
+
+def _ranks(scores: Tensor, arrival: Tensor) -> Tensor:
+    """Whole numbers in the order of scores, no two of a row equal: `[rows, N]` int64."""
     known = torch.nan_to_num(scores, nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf)
     bits = known.add_(0.0).view(torch.int32)  # of zeros there is one
     rank = bits ^ (bits >> 31 & 0x7FFFFFFF)  # floats of one sign are ordered as their bits are
     rank = rank.long().sub_(scores.isnan().long())  # below -inf, of which the rank has room below it
-    return rank.mul_(1 << 31).add_(arrival).topk(count, dim=1, sorted=False).indices
+    return rank.mul_(1 << 31).add_(arrival)

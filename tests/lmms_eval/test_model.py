@@ -259,10 +259,10 @@ def test_a_broken_video_is_left_out_and_the_rest_goes_on(
 
 @pytest.mark.parametrize(
     "arguments",
-    ["policy=infinipot-v:combine=union,alpha=0.4", "policy='infinipot-v:combine=union,alpha=0.4'"],
+    ["policy=infinipot-v:combine=two-stage,r1=0.4", "policy='infinipot-v:combine=two-stage,r1=0.4'"],
 )
 def test_options_of_a_policy_survive_lmms_evals_commas(arguments: str) -> None:
-    assert make(arguments)._viewer._stream.policy.spec == "infinipot-v:combine=union,alpha=0.4"
+    assert make(arguments)._viewer._stream.policy.spec == "infinipot-v:combine=two-stage,r1=0.4"
 
 
 @pytest.mark.parametrize(

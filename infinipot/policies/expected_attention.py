@@ -1,0 +1,44 @@
+"""Expected Attention: what queries to come will attend to on average. https://arxiv.org/abs/2510.00636"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from infinipot.policies.attention import Attention, attended
+from infinipot.policies.base import ScoredPolicy
+from infinipot.policies.options import Count
+from infinipot.policies.salience import value_norm
+from infinipot.tokens import NewTokens, VideoTokens
+
+
+@dataclass(frozen=True)
+class ExpectedAttention(ScoredPolicy):
+    """Keeps what queries to come are expected to attend to, times the length of its value.
+
+    Queries to come are taken for normally distributed as those of the block's cells are, and to stand at the next 512
+    positions, as text does. The paper keeps the first tokens besides, which are the prompt here and always stay.
+
+    Options:
+        queries: how many of the block's last cells say what queries are like; 0 for all.
+    """
+
+    name: ClassVar[str] = "expected-attention"
+    paper: ClassVar[str] = "Expected Attention, arXiv 2510.00636"
+
+    queries: Count = 0
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return ("van",)
+
+    @property
+    def attention(self) -> Mapping[str, Attention]:
+        return {"expected": Attention(queries=self.queries, over="expected")}
+
+    def measure(self, new: NewTokens) -> Mapping[str, Tensor]:
+        return {"van": value_norm(new.values)}
+
+    def score(self, tokens: VideoTokens) -> Tensor:
+        return attended(tokens, "expected") * tokens.columns["van"]

@@ -1,0 +1,100 @@
+"""HERMES: layers in bands, from what is recent to what a prompt asks for. https://arxiv.org/abs/2601.14724"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from infinipot.policies.attention import Attention, attended
+from infinipot.policies.base import ScoredPolicy
+from infinipot.policies.merge import MASS, Merge
+from infinipot.policies.options import Share
+from infinipot.tokens import VideoTokens
+
+LOCAL = "What is happening right now?"
+GLOBAL = "Summarise the story: characters, events, timeline."
+SHALLOW, MIDDLE, DEEP = 0.1, 0.4, 0.3  # how much a layer of each band takes over from the one above it
+
+
+@dataclass(frozen=True)
+class HERMES(ScoredPolicy):
+    """Keeps what is recent in shallow layers, what guiding prompts attend to in deep ones, and both between (HERMES).
+
+    With d from 1 for the oldest token held to 0 for the newest: s = (1 - w) · minmax(attention) + w · minmax(e^(-k·d)),
+    w = 1 in the first tenth of the layers, 0 in the last three tenths, 0.75 - 0.6·p between, where p goes from 0 to 1
+    through them; the middle is asked by both prompts, the deep by the second. From the deepest layer up, s then takes
+    over 0.1, 0.4 or 0.3 (shallow, middle, deep) of the layer above, the i-th oldest token of the i-th oldest. In deep
+    layers all that leaves goes into the oldest token that stays, which so stands for the mean of all that ever left.
+
+    From the paper; the prompts' words and k = 20 - 19.5·p are the published code's idea in our form. The paper takes
+    the mean over all heads of a layer, here each KV head chooses for itself; its summary token is of
+    what left last and stands behind all others, here it is of all and stands where that oldest token was; positions are
+    the stream's. Smoothing ends where layers lie on another device.
+
+    Options:
+        shallow, deep: shares of the layers in the first and the last band.
+        smoothing: whether layers take over from those above.
+    """
+
+    name: ClassVar[str] = "hermes"
+    paper: ClassVar[str] = "HERMES, arXiv 2601.14724"
+    merges: ClassVar[bool] = True
+
+    shallow: Share = 0.1
+    deep: Share = 0.3
+    smoothing: bool = True
+
+    @property
+    def attention(self) -> Mapping[str, Attention]:
+        return {"local": Attention(probe=LOCAL), "global": Attention(probe=GLOBAL)}
+
+    def score(self, tokens: VideoTokens) -> Tensor:
+        order = tokens.in_order()
+        depth = [self._depth(layer, tokens.layers) for layer in tokens.layer]
+        device = order.device
+        weight, steep, local, _ = (
+            torch.tensor(column, device=device, dtype=torch.float32).unsqueeze(1) for column in zip(*depth, strict=True)
+        )
+        both = [attended(tokens, name).gather(1, order) for name in ("local", "global")]
+        unseen = both[0].isinf() | both[1].isinf()
+        asked = torch.where(unseen, 0.0, local * both[0] + (1 - local) * both[1])
+        age = torch.linspace(1, 0, tokens.shape[1], device=device, dtype=torch.float32)
+        scores = (1 - weight) * _minmax(asked) + weight * _minmax((-steep * age).exp())
+        if self.smoothing:
+            scores = self._smoothed(scores, tokens.layer, [share for *_, share in depth])
+        return torch.zeros_like(scores).scatter(1, order, scores.masked_fill(unseen, torch.inf))
+
+    def merge(self, tokens: VideoTokens, kept: Tensor) -> Merge:
+        oldest = kept.gather(1, tokens.arrival.gather(1, kept).argmin(1, keepdim=True))
+        own = torch.arange(tokens.shape[1], device=kept.device).expand(tokens.shape)
+        stays = torch.zeros(tokens.shape, dtype=torch.bool, device=kept.device).scatter(1, kept, True)
+        deep = [self._depth(layer, tokens.layers)[0] == 0 for layer in tokens.layer]
+        alone = stays | ~torch.tensor(deep, device=kept.device).unsqueeze(1)
+        return Merge(torch.where(alone, own, oldest), tokens.columns[MASS])
+
+    def _depth(self, layer: int, layers: int) -> tuple[float, float, float, float]:
+        """Of a layer: w, k, the share of the local prompt, and how much it takes over from the layer above."""
+        first, last = round(self.shallow * layers), layers - round(self.deep * layers)
+        if layer < first:
+            return 1.0, 20.0, 0.0, SHALLOW
+        if layer >= last:
+            return 0.0, 0.5, 0.0, DEEP
+        through = (layer - first) / max(last - first - 1, 1)
+        return 0.75 - 0.6 * through, 20 - 19.5 * through, 0.5, MIDDLE
+
+    def _smoothed(self, scores: Tensor, layer: Sequence[int], shares: list[float]) -> Tensor:
+        """Scores in order of arrival, each layer's with some of those of the layer above it."""
+        made = list(scores.split([layer.count(number) for number in dict.fromkeys(layer)]))
+        numbers = list(dict.fromkeys(layer))
+        for place in range(len(made) - 2, -1, -1):
+            share = shares[layer.index(numbers[place])]
+            if numbers[place + 1] == numbers[place] + 1 and made[place].shape == made[place + 1].shape:
+                made[place] = (1 - share) * made[place] + share * made[place + 1]
+        return torch.cat(made)
+
+
+def _minmax(scores: Tensor) -> Tensor:
+    least, most = scores.amin(1, keepdim=True), scores.amax(1, keepdim=True)
+    return (scores - least) / (most - least).clamp_min(1e-12)

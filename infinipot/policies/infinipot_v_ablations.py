@@ -1,0 +1,91 @@
+"""Ablations of InfiniPot-V: what was tried beside the published forms. For research."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from infinipot.policies.base import Policy
+from infinipot.policies.infinipot_v import two_stage, union
+from infinipot.policies.novelty import best_of_newest, product
+from infinipot.policies.options import Exponent, Share
+from infinipot.policies.ranking import highest
+from infinipot.policies.redundancy import Keys, Reference, tar, tar_of_new
+from infinipot.policies.salience import Pooling, value_norm, van
+from infinipot.tokens import Grid, NewTokens, VideoTokens
+
+
+@dataclass(frozen=True)
+class InfiniPotVAblations(Policy):
+    """Keeps by TaR and VaN in every way that was compared: for research, see `infinipot-v` and `novelty` for use.
+
+    Options, beside those of `infinipot-v` and `novelty`, whose "product" is one more way to combine:
+        scored: when TaR and VaN are taken: "once", or "again" at each compression, as the published code does; so it is
+            with recent patches as the reference, rotated keys, guessed coordinates and pooling, too: they depend on
+            what is held.
+        keys: TaR compares keys "unrotated", or "rotated" as attention sees them.
+        coordinates: "true", or "guessed": reads the tokens as full patches in a row whatever was evicted, as the
+            published code does.
+    """
+
+    name: ClassVar[str] = "infinipot-v-ablations"
+    paper: ClassVar[str] = "after InfiniPot-V, arXiv 2506.15745"
+
+    combine: Literal["union", "two-stage", "product"] = "product"
+    scored: Literal["once", "again"] = "once"
+    power: Exponent = 4.0
+    newest: Share = 0.25
+    reference: Reference = "previous"
+    r1: Share = 0.125
+    alpha: Share = 0.5
+    recent: Share = 0.25
+    keys: Keys = "unrotated"
+    coordinates: Literal["true", "guessed"] = "true"
+    pooling: Pooling = "none"
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return () if self.reads_states else ("tar", "van")
+
+    @property
+    def reads_states(self) -> bool:
+        once = self.scored == "once" and self.reference == "previous" and self.keys == "unrotated"
+        return not once or self.coordinates == "guessed" or self.pooling != "none"
+
+    def measure(self, new: NewTokens) -> Mapping[str, Tensor]:
+        return {} if self.reads_states else {"tar": tar_of_new(new), "van": value_norm(new.values)}
+
+    def select(self, tokens: VideoTokens, budget: int) -> Tensor:
+        redundancy, salience = self._scores(tokens)
+        if self.combine == "two-stage":
+            return two_stage(redundancy, salience, tokens, budget, self.r1)
+        if self.combine == "union":
+            return union(redundancy, salience, tokens, budget, self.alpha, self.recent)
+        scores = product(redundancy, salience, self.power)
+        held = best_of_newest(scores, tokens, int(self.newest * budget))
+        return highest(scores.masked_fill(held, torch.inf), budget, tokens.arrival)
+
+    def _scores(self, tokens: VideoTokens) -> tuple[Tensor, Tensor]:
+        """TaR and VaN: as they were when the tokens came in, or as things stand."""
+        if not self.reads_states:
+            return tokens.columns["tar"], tokens.columns["van"]
+        if self.coordinates == "guessed":
+            return self._guessed_scores(tokens)
+        return tar(tokens, self.reference, self.recent, self.keys), van(tokens, self.pooling)
+
+    def _guessed_scores(self, tokens: VideoTokens) -> tuple[Tensor, Tensor]:
+        order = tokens.in_order()
+        guessed = guess_coordinates(tokens.part(order))
+        scores = tar(guessed, self.reference, self.recent, self.keys), van(guessed, self.pooling)
+        redundancy, salience = (torch.zeros_like(score).scatter_(1, order, score) for score in scores)
+        return redundancy, salience
+
+
+def guess_coordinates(tokens: VideoTokens) -> VideoTokens:
+    """Tokens in order of arrival, taken for full patches of the current grid in a row."""
+    grid = Grid(tokens.grids[-1].rows, tokens.grids[-1].columns, first_cell=0)
+    index = torch.arange(tokens.shape[1], device=tokens.cell.device, dtype=torch.int32).expand(tokens.shape)
+    newest = (tokens.shape[1] - 1) // grid.cells
+    return replace(tokens, patch=index // grid.cells, cell=index % grid.cells, grids=(grid,), newest_patch=newest)

@@ -1,0 +1,33 @@
+"""KVzip: what the model needs to say the context again. https://arxiv.org/abs/2505.23416"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from infinipot.policies.attention import Attention, attended
+from infinipot.policies.base import ScoredPolicy
+from infinipot.tokens import VideoTokens
+
+
+@dataclass(frozen=True)
+class KVzip(ScoredPolicy):
+    """Keeps what is attended to most while the model is given its context again (reconstruction).
+
+    The paper's method is offline: it has the whole context when it compresses. Here a block is what can be repeated,
+    behind what is held, at the compression that follows it: a token keeps the highest attention that any repeated token
+    ever paid it. The block is given again as text stands, in pieces that fit the reserve. It costs a second pass over
+    such blocks.
+    """
+
+    name: ClassVar[str] = "kvzip"
+    paper: ClassVar[str] = "KVzip, arXiv 2505.23416"
+    knows: ClassVar[str] = "offline"
+
+    @property
+    def attention(self) -> Mapping[str, Attention]:
+        return {"repeated": Attention(probe="Repeat the previous context:", repeats=True, over="max")}
+
+    def score(self, tokens: VideoTokens) -> Tensor:
+        return attended(tokens, "repeated")

@@ -1,0 +1,76 @@
+"""Which tokens are like which: nearest neighbours and tokens far apart, in pieces that a bounded scratch holds."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from infinipot.policies.ranking import highest
+from infinipot.tokens import take
+
+_LAST = -1e30  # ahead of what must not be chosen alone
+_PIECE = 8 << 20  # products that are computed at once
+
+
+def unit(states: Tensor) -> Tensor:
+    """States `[..., width]` scaled to length 1, in float32; 0 for what is no number, which so is like nothing."""
+    states = states.float()
+    return normalize(states.where(states.isfinite().all(-1, keepdim=True), 0.0), dim=-1)
+
+
+def nearest(points: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
+    """For each point its largest product with one of the others, and which: `[rows, n]` float32 and int64.
+
+    Args:
+        points: `[rows, n, width]`.
+        others: `[rows, m, width]`.
+    """
+    rows, count, _ = points.shape
+    best = points.new_full((rows, count), -torch.inf)
+    which = torch.zeros(rows, count, dtype=torch.int64, device=points.device)
+    at_once, start = max(1, _PIECE // (rows * count)), 0
+    for some in others.split(at_once, 1):
+        most = (points @ some.transpose(1, 2)).max(2)
+        closer = most.values > best
+        best, which = torch.where(closer, most.values, best), torch.where(closer, most.indices + start, which)
+        start += at_once
+    return best, which
+
+
+def far_apart(
+    points: Tensor,
+    distance: Tensor,
+    count: int,
+    rounds: int,
+    arrival: Tensor,
+    bonus: Callable[[Tensor], Tensor] | None = None,
+) -> Tensor:
+    """Tokens that are far from each other, by greedy k-centre: again and again those farthest from all chosen so far.
+
+    In one round several are chosen at once, which do not know of each other; with as many rounds as tokens it is the
+    greedy rule exactly.
+
+    Args:
+        points: `[rows, N, width]`, see `unit`: their distance is 1 minus their product; what is no number comes last.
+        distance: `[rows, N]` float32, to what is chosen already; infinite where that is nothing, -inf for what must not
+            be chosen.
+        count: how many to choose.
+        rounds: in how many rounds.
+        arrival: see `VideoTokens.arrival`.
+        bonus: given the points that a round chose, `[rows, n, width]`, what each token's distance counts more.
+
+    Returns:
+        `[rows, count]` int64.
+    """
+    rounds = max(1, min(rounds, count))
+    distance = torch.where(points.any(-1) | distance.isneginf(), distance, _LAST)
+    chosen: list[Tensor] = []
+    more = torch.zeros_like(distance)
+    for number in range(rounds):
+        some = highest(distance + more, count * (number + 1) // rounds - count * number // rounds, arrival)
+        chosen.append(some)
+        there = take(points, some)
+        distance = torch.minimum(distance, 1 - nearest(points, there)[0]).scatter(1, some, -torch.inf)
+        more = more if bonus is None else bonus(there)
+    return torch.cat(chosen, 1)

@@ -1,0 +1,52 @@
+"""LiveVLM: what recent vision queries attend to, spread over time. https://arxiv.org/abs/2505.15269"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from infinipot.policies.attention import Attention, attended
+from infinipot.policies.base import Policy, stretch
+from infinipot.policies.options import Count, Positive, Share
+from infinipot.policies.ranking import highest, place_within, standing
+from infinipot.policies.redundancy import in_recent_patches
+from infinipot.tokens import VideoTokens
+
+
+@dataclass(frozen=True)
+class LiveVLM(Policy):
+    """Keeps what the last vision queries attend to, as long as its stretch of time has room (LiveVLM's buckets).
+
+    Recent patches stay as they are. Of the older tokens the best `first` · |C| stay wherever they are; then tokens stay
+    in order of their scores, each only while its stretch of time holds fewer than |C| / `buckets`; what room is left
+    goes by score alone. The paper's retrieval of pages at the question is not part of a policy; the sizes of `first`
+    and `recent` are not published and are ours.
+
+    Options:
+        queries: how many of the block's last cells ask.
+        buckets: equal stretches of the stream so far; the paper has one a slot, which needs slots by the thousand.
+        first: share of |C| that goes by score whatever the stretch.
+        recent: share of the held patches that stay whole; at least one does.
+    """
+
+    name: ClassVar[str] = "livevlm"
+    paper: ClassVar[str] = "LiveVLM, arXiv 2505.15269"
+
+    queries: Count = 64
+    buckets: Positive = 16
+    first: Share = 0.25
+    recent: Share = 0.125
+
+    @property
+    def attention(self) -> Mapping[str, Attention]:
+        return {"attention": Attention(queries=max(self.queries, 1))}
+
+    def select(self, tokens: VideoTokens, budget: int) -> Tensor:
+        scores, arrival, length = attended(tokens, "attention"), tokens.arrival, tokens.shape[1]
+        scores = scores.masked_fill(in_recent_patches(tokens, self.recent), float("inf"))
+        rank = standing(scores, arrival)
+        ahead = (rank >= length - int(self.first * budget)) | scores.isinf()
+        capacity = -(-budget // self.buckets)
+        rank += length * (place_within(stretch(tokens, self.buckets), scores, arrival) < capacity)
+        return highest((rank + 2 * length * ahead).float(), budget, arrival)

@@ -1,0 +1,50 @@
+"""Merging: what is evicted goes into what is like it and stays."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from infinipot.policies.likeness import nearest, unit
+from infinipot.policies.merge import MASS, Merge
+from infinipot.policies.options import Share
+from infinipot.policies.wrapper import Wrapper
+from infinipot.tokens import VideoTokens, take
+
+
+@dataclass(frozen=True)
+class Merged(Wrapper):
+    """Keeps what another policy keeps, and adds each evicted token to the kept one whose key is most like its own.
+
+    Keys, without rotation, and values become means weighted by how many tokens each stands for, as in token merging
+    (ToMe, arXiv 2210.09461); the place and time of a kept token stay. Beside the memory it takes four bytes a slot.
+
+    Options:
+        of: the policy that chooses.
+        least: cosine of the keys below which an evicted token goes for good.
+    """
+
+    name: ClassVar[str] = "merged"
+    merges: ClassVar[bool] = True
+
+    least: Share = 0.5
+
+    def merge(self, tokens: VideoTokens, kept: Tensor) -> Merge:
+        return into_nearest(tokens, kept, kept, self.least)
+
+
+def into_nearest(tokens: VideoTokens, kept: Tensor, takers: Tensor, least: float) -> Merge:
+    """Evicted tokens go into the most alike of some kept ones, weighted by their masses.
+
+    Args:
+        kept: `[rows, budget]` int64, which tokens stay.
+        takers: `[rows, n]` int64, those of them that take others up.
+        least: cosine of keys below which a token goes for good.
+    """
+    keys = unit(tokens.keys)
+    alike, which = nearest(keys, take(keys, takers))
+    own = torch.arange(tokens.shape[1], device=kept.device).expand(tokens.shape)
+    stays = torch.zeros(tokens.shape, dtype=torch.bool, device=kept.device).scatter(1, kept, True)
+    into = torch.where(stays | (alike < least), own, takers.gather(1, which))
+    return Merge(into, tokens.columns[MASS])

@@ -1,0 +1,69 @@
+"""Novelty: how new a token was to its cell when it came in, times how much it has to say."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from infinipot.policies.base import ScoredPolicy
+from infinipot.policies.options import Exponent, Share
+from infinipot.policies.ranking import highest
+from infinipot.policies.redundancy import NEW, tar_of_new
+from infinipot.policies.salience import value_norm
+from infinipot.tokens import NewTokens, VideoTokens
+
+LEAST_NOVELTY = 1e-4  # 1 - TaR below it is rounding: among what is equally redundant VaN decides
+
+
+@dataclass(frozen=True)
+class Novelty(ScoredPolicy):
+    """Keeps what was new to its cell and has large values, (1 - TaR) · VaN^power, and the best of the newest patch.
+
+    Ours, of InfiniPot-V's two measures. Both are taken once, when a token comes in, against what its row holds then:
+    what made it new or redundant may leave later, and the less is left the more it is chance what it would be compared
+    with. A token that has nothing to be compared with counts as new as the row's others do on average: more often than
+    not its cell's tokens are gone because they had nothing to say.
+
+    Options:
+        power: the higher, the more VaN weighs; at 0 TaR alone decides.
+        newest: up to this share of |C| is for the newest patch: those of its tokens that score highest stay whatever
+            the others' scores are, since it is against them that the next patch is seen.
+    """
+
+    name: ClassVar[str] = "novelty"
+
+    power: Exponent = 4.0
+    newest: Share = 0.25
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return ("tar", "van")
+
+    def measure(self, new: NewTokens) -> Mapping[str, Tensor]:
+        return {"tar": tar_of_new(new), "van": value_norm(new.values)}
+
+    def score(self, tokens: VideoTokens) -> Tensor:
+        return product(tokens.columns["tar"], tokens.columns["van"], self.power)
+
+    def assured(self, scores: Tensor, tokens: VideoTokens, budget: int) -> Tensor | None:
+        of_newest = best_of_newest(scores, tokens, int(self.newest * budget))
+        covered = super().assured(scores, tokens, budget)
+        return of_newest if covered is None else of_newest | covered
+
+
+def product(redundancy: Tensor, salience: Tensor, power: float) -> Tensor:
+    """(1 - TaR) · VaN^power, `[rows, N]` float32; TaR that compares with nothing counts as the others' mean."""
+    compared = redundancy > NEW
+    novelty = (1 - redundancy).clamp_min(LEAST_NOVELTY).masked_fill(~compared, 0)
+    count = compared.sum(1, keepdim=True)
+    usual = torch.where(count > 0, novelty.sum(1, keepdim=True) / count.clamp_min(1), 1.0)
+    return torch.where(compared, novelty, usual) * salience.pow(power)
+
+
+def best_of_newest(scores: Tensor, tokens: VideoTokens, count: int) -> Tensor:
+    """The `count` highest tokens of the newest patch, or all of it, `[rows, N]` bool."""
+    newest = tokens.patch == tokens.newest_patch
+    best = highest(scores.masked_fill(~newest, -torch.inf), count, tokens.arrival)
+    return newest & torch.zeros_like(newest).scatter(1, best, True)

@@ -1,0 +1,35 @@
+"""The last frames, whole, and nothing before them: SimpleStream. https://github.com/EvolvingLMMs-Lab/SimpleStream"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from infinipot.policies.base import ScoredPolicy
+from infinipot.policies.options import Count
+from infinipot.tokens import VideoTokens
+
+
+@dataclass(frozen=True)
+class RecentFrames(ScoredPolicy):
+    """Keeps the last temporal patches whole: on questions about the present, the row that others have to beat.
+
+    SimpleStream samples one frame a second and keeps 2 to 8; here it is as many as |C| holds, or fewer.
+
+    Options:
+        patches: how many temporal patches are held at the most, those that wait for their block left out; 0 for as many
+            as fit.
+    """
+
+    name: ClassVar[str] = "recent-frames"
+    paper: ClassVar[str] = "SimpleStream, github.com/EvolvingLMMs-Lab/SimpleStream"
+
+    whole_patches: ClassVar[bool] = True
+
+    patches: Count = 0
+
+    def most(self, patch_tokens: int) -> int | None:
+        return self.patches * patch_tokens or None
+
+    def score(self, tokens: VideoTokens) -> Tensor:
+        return tokens.patch.float().zero_()  # all alike: the later ones stay

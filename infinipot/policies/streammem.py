@@ -1,0 +1,49 @@
+"""StreamMem: what the chat template attends to, and a prototype a patch. https://arxiv.org/abs/2508.15717"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from infinipot.policies.attention import Attention, attended
+from infinipot.policies.base import ScoredPolicy
+from infinipot.policies.merge import Merge
+from infinipot.policies.ranking import place_within
+from infinipot.tokens import VideoTokens
+
+
+@dataclass(frozen=True)
+class StreamMem(ScoredPolicy):
+    """Keeps what the text that the chat template puts around a question attends to, and a prototype of each patch.
+
+    The probe is what a question without words would be: it is run behind a block that makes tokens leave. The best
+    token of each patch that is held takes up what leaves of that patch: key and value become means weighted by
+    attention. In the paper the prototype is a token of its own, of new frames only; here the most attended one stands
+    for it, so that a cap is a cap and its place is a true one. The paper takes the sum over all heads of a layer, here
+    each KV head chooses for itself; it averages alike neighbours before the language model, which is no policy's.
+    """
+
+    name: ClassVar[str] = "streammem"
+    paper: ClassVar[str] = "StreamMem, arXiv 2508.15717"
+    merges: ClassVar[bool] = True
+
+    @property
+    def attention(self) -> Mapping[str, Attention]:
+        return {"template": Attention(probe="")}
+
+    def score(self, tokens: VideoTokens) -> Tensor:
+        return attended(tokens, "template")
+
+    def merge(self, tokens: VideoTokens, kept: Tensor) -> Merge:
+        scores, arrival = attended(tokens, "template"), tokens.arrival
+        own = torch.arange(tokens.shape[1], device=kept.device).expand(tokens.shape)
+        stays = torch.zeros(tokens.shape, dtype=torch.bool, device=kept.device).scatter(1, kept, True)
+        patch = tokens.patch.long()
+        ahead = place_within(patch, scores.masked_fill(~stays, -1.0), arrival)  # kept ones come first in their patch
+        # Tokens in order of patches, each patch led by its prototype: the place of the leader is what all go into.
+        order = (patch * (1 << 31) + ahead).argsort(1)
+        leads = torch.where(ahead.gather(1, order) == 0, own, 0).cummax(1).values
+        into = torch.zeros_like(order).scatter(1, order, order.gather(1, leads))
+        return Merge(torch.where(stays, own, into), torch.where(scores.isinf(), 0.0, scores))

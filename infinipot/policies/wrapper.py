@@ -1,0 +1,63 @@
+"""A policy round another one, which scores."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from torch import Tensor
+
+from infinipot.errors import PolicyError
+from infinipot.policies.attention import Attention
+from infinipot.policies.base import Policy, ScoredPolicy
+from infinipot.policies.options import Inner
+from infinipot.tokens import NewTokens, VideoTokens
+
+
+@dataclass(frozen=True)
+class Wrapper(ScoredPolicy):
+    """A policy that scores tokens as another one does, and does something of its own with the scores.
+
+    Options:
+        of: the policy that scores; one with options in brackets, as in `of=[tar:reference=recent]`.
+    """
+
+    of: Inner = "deviation"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not isinstance(self.inner, ScoredPolicy):
+            raise PolicyError(
+                f"{self.name}: of={self.of!r} gives no scores: name a policy that does, such as 'deviation'"
+            )
+
+    @cached_property
+    def inner(self) -> Policy:
+        """The policy that scores."""
+        from infinipot import policies
+
+        return policies.make(self.of)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return self.inner.columns
+
+    @property
+    def attention(self) -> Mapping[str, Attention]:
+        return self.inner.attention
+
+    @property
+    def reads_states(self) -> bool:
+        return self.inner.reads_states
+
+    def measure(self, new: NewTokens) -> Mapping[str, Tensor]:
+        return self.inner.measure(new)
+
+    def assured(self, scores: Tensor, tokens: VideoTokens, budget: int) -> Tensor | None:
+        assert isinstance(self.inner, ScoredPolicy), "made sure of in the beginning"
+        both = [super().assured(scores, tokens, budget), self.inner.assured(scores, tokens, budget)]
+        named = [part for part in both if part is not None]
+        return None if not named else named[0] | named[-1]
+
+    def score(self, tokens: VideoTokens) -> Tensor:
+        assert isinstance(self.inner, ScoredPolicy), "made sure of in the beginning"
+        return self.inner.score(tokens)

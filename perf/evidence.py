@@ -1,9 +1,9 @@
 """Whether an answer's evidence is where the event was, and what it costs, with the model that ships.
 
 Held-out clips of the synthetic world at an eighth and a sixteenth of the tokens that all their frames make. Of right
-answers to questions about one event: colour, shape, where. Right is evidence whose heaviest span lies within a second of
-the event. Prints a line for each share and kind, how long the heaviest spans are, and the time of answers with and
-without evidence.
+answers to questions about one event, its colour, shape or place: whether the heaviest span lies within a second of the
+event. Prints a line for each share and kind, how long the heaviest spans are, and the time of answers with evidence and
+without.
 
     python perf/evidence.py [CLIPS]
 """

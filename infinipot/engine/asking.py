@@ -63,11 +63,11 @@ def answer(
         seen = state.memory.held + draft.tokens
         parts += asked_behind(setup, state, draft, prompt, follows_video=follows_video)
         speaker = Speaker(setup.family.detokenize, question.sampling.stop, question.on_text)
-        gaze = Gaze() if question.evidence else None
+        gaze = Gaze(setup.family.patch_frames / setup.config.fps) if question.evidence else None
         yield from _decode(setup, state, draft, parts, question, limit, speaker, [] if gaze is None else [gaze])
-        lasts = state.pending.partial.steps / setup.config.fps
-        spans = [] if gaze is None else gaze.spans(state.memory, lasts)
-        answers.append(Answer.of(speaker.end().strip(), spans))
+        if gaze is not None:
+            gaze.end()
+        answers.append(Answer.of(speaker.end().strip(), gaze))
         if remember and not speaker.cut:
             commit(setup, state, draft, state.pending.emptied(), parts, speaker.tokens, turn=True)
     if remember and speaker.cut:

@@ -63,7 +63,8 @@ def answer(
         seen = state.memory.held + draft.tokens
         parts += asked_behind(setup, state, draft, prompt, follows_video=follows_video)
         speaker = Speaker(setup.family.detokenize, question.sampling.stop, question.on_text)
-        gaze = Gaze(setup.family.patch_frames / setup.config.fps) if question.evidence else None
+        looks = question.evidence and setup.family.modality == "video"
+        gaze = Gaze(setup.family.patch_frames / setup.config.fps) if looks else None
         yield from _decode(setup, state, draft, parts, question, limit, speaker, [] if gaze is None else [gaze])
         if gaze is not None:
             gaze.end()

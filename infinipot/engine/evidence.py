@@ -47,7 +47,7 @@ class Span:
             "end": round(self.end, 3),
             "weight": round(self.weight, 4),
             "time": round(self.time, 3),
-            "cells": self.cells.round(4).tolist(),
+            "cells": self.cells.astype(float).round(4).tolist(),
         }
 
 

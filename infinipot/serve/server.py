@@ -12,6 +12,7 @@ from starlette.requests import HTTPConnection
 
 from infinipot.model import Model
 from infinipot.serve.answers import Asker
+from infinipot.serve.cameras.demo import open_demo
 from infinipot.serve.cameras.player import CameraPlayer
 from infinipot.serve.cameras.rules import CameraRules
 from infinipot.serve.chat.serving import ChatServing
@@ -73,6 +74,8 @@ class Server:
             event(logger, "a stream was restored", stream=served.id, restored_at=told.time)
             if told.plays is not None:
                 self._resume(served, *told.plays)
+        if self.settings.demo:
+            await open_demo(self.settings, self.streams, self.players)
         await self.watches.start()
         rounds = asyncio.create_task(self._rounds())
         self.ready = True

@@ -178,6 +178,7 @@ class Asking(BaseModel):
     seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
     stop: str | list[str] | None = None
     remember: bool = False
+    evidence: bool = True
 
 
 class AskRequest(Asking):
@@ -206,6 +207,22 @@ class Usage(BaseModel):
     prompt_tokens_details: dict[str, Any]
 
 
+class Evidence(BaseModel):
+    """A stretch of the video that an answer rests on: where the tokens looked that made it.
+
+    Attributes:
+        start, end: in seconds of the stream; time: of the moment in it that was looked at most.
+        weight: its share of all that was looked at.
+        cells: shares of the weight by row and column of the frame's grid.
+    """
+
+    start: float
+    end: float
+    weight: float
+    time: float
+    cells: list[list[float]]
+
+
 class AskReply(BaseModel):
     """An answer; `time` is that of the newest frame it was asked on, in seconds of the stream."""
 
@@ -216,6 +233,7 @@ class AskReply(BaseModel):
     usage: Usage
     remembered: bool
     saved_at: float | None = None
+    evidence: list[Evidence] = []
 
 
 class ForkRequest(BaseModel):

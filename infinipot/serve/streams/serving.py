@@ -16,6 +16,7 @@ from infinipot.serve.settings import Settings
 from infinipot.serve.streams.protocol import (
     AskReply,
     AskRequest,
+    Evidence,
     FramesTaken,
     Saved,
     StreamList,
@@ -139,6 +140,7 @@ class StreamServing:
             usage=usage(answered),
             remembered=request.remember,
             saved_at=None if saved is None else saved.saved_at,
+            evidence=[Evidence.model_validate(each) for each in answered.evidence],
         )
 
     async def fork(self, served: Served, name: str | None) -> StreamState:

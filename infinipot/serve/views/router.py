@@ -8,6 +8,7 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse, Response
 from PIL import Image
 
+from infinipot.serve.cameras.demo import address
 from infinipot.serve.errors import ApiError
 from infinipot.serve.guard import owner_of
 from infinipot.serve.server import Server, server_of
@@ -81,7 +82,9 @@ async def truth(
         {"kind": each.kind, "question": each.text, "event": None if each.event is None else each.event + watched.offset}
         for each in world.questions(at)
     ]
-    return JSONResponse({"time": at + watched.offset, "seconds": len(world.clip) / world.clip.fps, "questions": asked})
+    seconds = len(world.clip) / world.clip.fps + watched.offset
+    another = address(world.clip.size)
+    return JSONResponse({"time": at + watched.offset, "seconds": seconds, "questions": asked, "next": another})
 
 
 def _jpeg(frame: Frame, side: int) -> bytes:

@@ -255,7 +255,7 @@ class Watches:
                 time=answered.time,
                 at=time.time(),
                 quiet=request.quiet is not None and in_quiet(request.quiet, datetime.now().astimezone()),
-                evidence=getattr(answered, "evidence", None),
+                evidence=list(answered.evidence),
                 picture=picture and picture[1],
             )
             watch.told += 1

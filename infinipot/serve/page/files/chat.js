@@ -1,13 +1,13 @@
 // Questions about a stream, and answers as they come: with the moments they rest on.
 
-import { call, events, get, picture, post, streamPath } from "./api.js";
+import { call, events, get, picture, post, remove, streamPath } from "./api.js";
 import { $, make, span, told } from "./dom.js";
 
 const HISTORY = 50;
 
 export class Chat {
-  constructor(onEvidence, onFork, onProblem) {
-    this.onEvidence = onEvidence; this.onFork = onFork; this.onProblem = onProblem;
+  constructor(onEvidence, onFork, onAgain, onProblem) {
+    this.onEvidence = onEvidence; this.onFork = onFork; this.onAgain = onAgain; this.onProblem = onProblem;
     this.stream = null; this.turns = new Map(); this.demo = false;
     $("ask").addEventListener("submit", (event) => { event.preventDefault(); this.ask($("question").value); });
     $("question").addEventListener("keydown", (event) => {
@@ -38,6 +38,17 @@ export class Chat {
     if (!this.demo) $("suggested").replaceChildren();
   }
 
+  // A demo camera that has shown all its shapes gives way to one with others.
+  async another(id) {
+    try {
+      const { next } = await get(streamPath(id, "/truth"));
+      await remove(streamPath(id));
+      this.turns.delete(id);
+      await post("/v1/streams", { id, source: next, memory: this.stream.cap });
+      this.onAgain(id);
+    } catch (error) { this.onProblem(error); }
+  }
+
   grow() {
     const box = $("question");
     box.style.height = "auto";
@@ -47,13 +58,14 @@ export class Chat {
   async suggest(id) {
     this.suggestedAt = performance.now();
     try {
-      const { questions } = await get(streamPath(id, "/truth"));
+      const { questions, time, seconds } = await get(streamPath(id, "/truth"));
       if (id !== this.id) return;
+      const wanted = questions.map((each) => [each.question, () => this.ask(each.question)]);
+      if (time > seconds) wanted.push(["That was all that comes: begin another round", () => this.another(id)]);
       const now = [...$("suggested").children].map((each) => each.textContent).join("\n");
-      if (now === questions.map((each) => each.question).join("\n")) return;
-      const had = $("suggested").contains(document.activeElement);
-      if (had) return; // what one is about to press does not move
-      $("suggested").replaceChildren(...questions.map((each) => make("button", { type: "button", on: { click: () => this.ask(each.question) } }, each.question)));
+      if (now === wanted.map(([text]) => text).join("\n")) return;
+      if ($("suggested").contains(document.activeElement)) return; // what one is about to press does not move
+      $("suggested").replaceChildren(...wanted.map(([text, press]) => make("button", { type: "button", on: { click: press } }, text)));
     } catch (error) { if (error.status !== 404) this.onProblem(error); }
   }
 

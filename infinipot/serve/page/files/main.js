@@ -21,7 +21,7 @@ function problem(error) {
 
 const timeline = new Timeline($("timeline"), (patch) => stage.select(patch));
 const stage = new Stage(problem);
-const chat = new Chat((moment) => look(moment), (id) => choose(id), problem);
+const chat = new Chat((moment) => look(moment), (id) => choose(id), (id) => { chosen = null; choose(id); }, problem);
 const watches = new Watches((event) => look({ ...event, start: event.time, end: event.time }), problem);
 const cameras = new Cameras((id) => choose(id), problem);
 

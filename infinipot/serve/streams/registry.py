@@ -130,7 +130,9 @@ class Streams:
             self._opening.discard(key)
         longest = limits.session_idle_seconds if passing else limits.idle_seconds
         idle = min(idle_seconds or longest, longest)
-        served = self._streams[key] = Served(owner, name, lane, needed, idle, passing)
+        taken = lane.stats.bytes  # of a snapshot's stream, what is said of it may be wrong
+        self.reserved += taken - needed
+        served = self._streams[key] = Served(owner, name, lane, taken, idle, passing)
         return served
 
     def _close_opened(self, opening: "Future[Any]") -> None:

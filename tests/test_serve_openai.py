@@ -123,7 +123,9 @@ def test_a_file_frames_in_a_row_and_pictures_are_watched_for_the_request(
     for given in (row, pictures):
         reply = client.chat.completions.create(model="embedded", **given)
         assert reply.choices[0].message.content == alone(frames, COUNT)[0]
+        evidence = reply.infinipot.pop("evidence")
         assert reply.infinipot == {"stream": None, "time": frames[-1].time, "remembered": False}
+        assert 0 < sum(span["weight"] for span in evidence) <= 1.001
 
     path = encode(tmp_path_factory.mktemp("chat") / "clip.mp4", [frame.image for frame in frames], rate=2)
     inline = f"data:video/mp4;base64,{base64.b64encode(path.read_bytes()).decode()}"

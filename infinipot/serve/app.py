@@ -19,14 +19,17 @@ from infinipot.serve.guard import Guard
 from infinipot.serve.keys import Keys
 from infinipot.serve.metrics import Metrics
 from infinipot.serve.omni import router as omni
+from infinipot.serve.page import router as page
 from infinipot.serve.realtime import router as realtime
 from infinipot.serve.server import Server
 from infinipot.serve.settings import Settings
 from infinipot.serve.streams import router as streams
+from infinipot.serve.views import router as views
 from infinipot.serve.vss import router as vss
+from infinipot.serve.watches import router as watches
 
 # VSS's paths look like streams of this server's own: they come first.
-ROUTERS = (health.router, vss.router, streams.router, chat.router, realtime.router, omni.router)
+ROUTERS = tuple(part.router for part in (health, vss, streams, views, watches, chat, realtime, omni, page))
 
 
 def create_app(settings: Settings, model: Model) -> FastAPI:

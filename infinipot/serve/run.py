@@ -15,6 +15,7 @@ from infinipot.errors import InfinipotError
 from infinipot.model import Model
 from infinipot.serve import logs
 from infinipot.serve.app import create_app
+from infinipot.serve.cameras import demo
 from infinipot.serve.connection import bounded
 from infinipot.serve.keys import Keys
 from infinipot.serve.settings import Settings
@@ -41,6 +42,7 @@ def serve(settings: Settings, load: Callable[[], Model]) -> None:
         _require_folder(settings)
     _require_port(settings)
     Keys.read(settings.api_keys)
+    demo.check(settings)
     app = create_app(settings, load())
     gc.freeze()  # a model's many objects need not be looked at again
     _warn(settings)

@@ -137,8 +137,10 @@ class Streams:
             self._opening.discard(key)
         longest = limits.session_idle_seconds if passing else limits.idle_seconds
         idle = min(idle_seconds or longest, longest)
+        taken = lane.stats.bytes  # of a snapshot's stream, what is said of it may be wrong
+        self.reserved += taken - needed
         thumbnails = Thumbnails(limits.thumbnails, bytes_each=int(limits.thumbnail_bytes))
-        served = self._streams[key] = Served(owner, name, lane, needed, idle, passing, thumbnails=thumbnails)
+        served = self._streams[key] = Served(owner, name, lane, taken, idle, passing, thumbnails=thumbnails)
         return served
 
     def _close_opened(self, opening: "Future[Any]") -> None:

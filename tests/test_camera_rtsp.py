@@ -6,9 +6,9 @@ import time
 
 import psutil
 import pytest
+import rtsp
 
 from infinipot.camera import open_camera
-from tests import rtsp
 
 pytestmark = pytest.mark.skipif(bool(rtsp.missing()), reason=rtsp.missing())
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import rtsp
 from serving import KEYS, Running, keys_file, running
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install playwright")
@@ -163,3 +164,21 @@ def test_a_key_is_refused_and_accepted_and_entered_once(browser, tmp_path: Path)
         page.wait_for_selector("#veil", state="hidden")
         assert not page.locator("#key-dialog").is_visible()
         page.context.close()
+
+
+@pytest.mark.skipif(bool(rtsp.missing()), reason=rtsp.missing())
+def test_a_camera_is_killed_and_comes_back(page, demo: Running) -> None:
+    with rtsp.RtspServer() as camera:
+        assert demo.as_(None).post("/v1/streams", json={"id": "door", "source": camera.address}).status_code == 201
+        page.get_by_role("button", name="door").click()
+        expect(page.locator("#stage-state")).to_contain_text("live", timeout=10_000)
+        expect(page.locator("#veil")).to_be_hidden(timeout=10_000)
+        camera.kill()
+        expect(page.locator("#veil")).to_contain_text("No picture since", timeout=10_000)
+        assert "s3cret" not in page.content()
+        camera.start()
+        expect(page.locator("#veil")).to_be_hidden(timeout=15_000)
+        expect(page.locator("#stage-state")).to_contain_text("live")
+        gaps = demo.as_(None).get("/v1/streams/door").json()["source"]["camera"]["gaps"]
+        assert gaps[-1]["text"].startswith("no picture from")
+    demo.as_(None).delete("/v1/streams/door")

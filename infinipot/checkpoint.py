@@ -6,7 +6,7 @@ matter and what to do. Knows files and transformers' loading, nothing of streams
 
 import difflib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,7 @@ from transformers.utils import logging
 
 from infinipot import shipped
 from infinipot.errors import ModelError
-from infinipot.models import FAMILIES, Family
+from infinipot.models import FAMILIES, Family, families
 from infinipot.text import check_text
 
 _WORDS = "What is happening?"
@@ -60,7 +60,9 @@ class Checkpoint:
             ModelError: there is no such checkpoint, its config.json cannot be read, or no family is of its type.
         """
         model_type = self._config().get("model_type")
-        by_type = {known: family for family in FAMILIES if family.modality == "video" for known in family.model_types}
+        by_type = _by_type(FAMILIES)
+        if isinstance(model_type, str) and model_type not in by_type:
+            by_type = _by_type(families())  # another package may bring it
         if not isinstance(model_type, str):
             raise self._error(f"its config.json names no model type; supported are {', '.join(sorted(by_type))}")
         if model_type not in by_type:
@@ -233,6 +235,11 @@ class Checkpoint:
 
     def _error(self, what: str) -> ModelError:
         return ModelError(f"{self.name}: {what}")
+
+
+def _by_type(known: Sequence[type[Family]]) -> dict[str, type[Family]]:
+    """Returns the families of video by model type, the first where several run one."""
+    return {each: family for family in reversed(known) if family.modality == "video" for each in family.model_types}
 
 
 @contextmanager

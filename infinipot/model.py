@@ -17,7 +17,7 @@ from infinipot.engine.evidence import Answer
 from infinipot.engine.setup import Setup
 from infinipot.engine.task import Task
 from infinipot.errors import InfinipotError, ModelError, SnapshotError
-from infinipot.models import FAMILIES, Family
+from infinipot.models import Family, families
 from infinipot.policies import Policy
 from infinipot.snapshot import Snapshot
 from infinipot.stream import Stream
@@ -188,7 +188,7 @@ class Model:
         if modality == self.family.modality:
             return self.family
         if modality not in self._others:
-            alike = [family for family in FAMILIES if set(family.model_types) & set(self.family.model_types)]
+            alike = [family for family in families() if set(family.model_types) & set(self.family.model_types)]
             possible = {family.modality: family for family in alike}
             if modality not in possible:
                 taken = " or ".join(repr(each) for each in sorted({self.family.modality, *possible}))

@@ -1,18 +1,24 @@
 """Draws what a memory holds: how many tokens over time, of which age they are, and of which cells of the frame.
 
-Knows numbers only: no models, streams or videos.
+Knows numbers only: no models, streams or videos. Drawing needs matplotlib, which comes with the extra `plots`.
 """
+
+from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
+from infinipot import extras
 from infinipot.errors import InfinipotError
 from infinipot.memory.contents import Contents, HeldPatch
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 _FULL, _HELD, _CAP = "0.35", "tab:blue", "tab:red"  # colours
 _SHOWN = 6  # patches whose cells are shown
@@ -57,10 +63,10 @@ def draw_history(history: History, cap: int, path: Path, title: str, asked: Sequ
         asked: seconds at which questions were asked.
 
     Raises:
-        InfinipotError: the file cannot be written.
+        InfinipotError: the file cannot be written, or matplotlib is not installed.
     """
     minutes, held, full = history.arrays()
-    figure = Figure(figsize=(9, 6), dpi=150, layout="constrained")
+    figure = _figure(9, 6)
     figure.suptitle(f"{title}: {minutes[-1]:.0f} minutes of video in {cap} tokens of memory")
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
 
@@ -98,12 +104,12 @@ def draw_contents(
         frames: small pictures `[height, width, 3]` by their time in seconds, for the patches that have one.
 
     Raises:
-        InfinipotError: the file cannot be written, or nothing is held yet.
+        InfinipotError: the file cannot be written, nothing is held yet, or matplotlib is not installed.
     """
     if not contents.patches or not history.points:
         raise InfinipotError(f"{path}: there is nothing to draw yet, since no patch is held")
     shown = contents.fullest(_SHOWN)
-    figure = Figure(figsize=(10, 8), dpi=150, layout="constrained")
+    figure = _figure(10, 8)
     figure.suptitle(title)
     grid = figure.add_gridspec(3, _SHOWN + 1, height_ratios=(2, 2, 2))
     filling, ages = figure.add_subplot(grid[0, :]), figure.add_subplot(grid[1, :])
@@ -129,6 +135,14 @@ def clock(seconds: float) -> str:
     minutes, rest = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def _figure(width: float, height: float) -> Figure:
+    """Returns an empty figure of this size in inches."""
+    extras.require("plots", "a picture")
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), dpi=150, layout="constrained")
 
 
 def _draw_ages(axes: Axes, contents: Contents, end: float, shown: Sequence[HeldPatch]) -> None:

@@ -20,17 +20,9 @@ from transformers import (
 from video_files import encode
 
 from infinipot import embedded
-from infinipot.embedded import train
-from infinipot.embedded.batch import collate
 from infinipot.embedded.checkpoint import CELLS, MAX_POSITION, build_model, build_processor
-from infinipot.embedded.examine import LENGTHS, examine
 from infinipot.embedded.facts import BACKGROUNDS, FIRST_TRAINING_SEED, HELD_OUT_SEEDS, SIZE
-from infinipot.embedded.forward import answer, look
-from infinipot.embedded.lessons import exam, lesson
-from infinipot.embedded.pixels import IGNORE, patchify
-from infinipot.embedded.probes import FIRST_WEIGHT, look_loss
 from infinipot.embedded.scenery import Footage
-from infinipot.embedded.sequence import AGAIN, BEFORE, CHANGE, HERE, TALLY, Look, Sequence
 from infinipot.embedded.world import (
     CASTS,
     COLOURS,
@@ -43,6 +35,14 @@ from infinipot.embedded.world import (
     Event,
     Question,
 )
+from training.embedded import train
+from training.embedded.batch import collate
+from training.embedded.examine import LENGTHS, examine
+from training.embedded.forward import answer, look
+from training.embedded.lessons import exam, lesson
+from training.embedded.pixels import IGNORE, patchify
+from training.embedded.probes import FIRST_WEIGHT, look_loss
+from training.embedded.sequence import AGAIN, BEFORE, CHANGE, HERE, TALLY, Look, Sequence
 
 _TOKENIZER = build_processor().tokenizer
 SEEDS = st.integers(0, HELD_OUT_SEEDS.stop - 1)

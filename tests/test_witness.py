@@ -19,8 +19,8 @@ from infinipot.embedded.world import Clip
 from infinipot.witness import assemble, checkpoint, deltas
 from infinipot.witness.checkpoint import CELLS, SIZE, VISION_TOKENS
 from infinipot.witness.decoder import Gguf
-from infinipot.witness.inside import area
 from training.witness.decoder import Decoder
+from training.witness.inside import area
 from training.witness.losses import answer_loss, mask_of
 from training.witness.tower import Tower, patchify
 from training.witness.world import GrownClip

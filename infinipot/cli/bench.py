@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
 import infinipot
+from infinipot import extras
 from infinipot.bench.plan import CLIPS, MOMENTS, QUICK, SECTIONS, Size, full_size
 from infinipot.cli.output import STDERR, clock, note, print_json
 from infinipot.embedded.facts import FIRST_TRAINING_SEED, HELD_OUT_SEEDS
@@ -100,6 +101,7 @@ def needle(
     Several machines, or several runs on one, take a part of the cases each with --shard 1/4 to 4/4. Their files of
     answers, brought together in one folder, are told by --tables.
     """
+    extras.require("bench", "infinipot bench")
     from infinipot.bench import machine
     from infinipot.bench import needle as benchmark
     from infinipot.bench.run import quieten

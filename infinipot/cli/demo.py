@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 import infinipot
-from infinipot import shipped
+from infinipot import extras, shipped
 from infinipot.cli.output import Meter, check_picture, clock, load_quietly, print_json
 from infinipot.embedded.facts import BACKGROUNDS, HELD_OUT_SEEDS
 from infinipot.versions import versions
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from infinipot.policies import Policy
 
 _DEFAULT_MINUTES = 60.0
+_PICTURE = "infinipot-demo.png"
 
 
 @click.command(short_help="See it work: a small packaged model on an hour of video.")
@@ -47,9 +48,7 @@ _DEFAULT_MINUTES = 60.0
 @click.option(
     "--plot",
     type=click.Path(dir_okay=False, writable=True, path_type=Path),
-    default="infinipot-demo.png",
-    show_default=True,
-    help="Where the picture goes: .png, .svg or .pdf.",
+    help="Where the picture goes: .png, .svg or .pdf.  [default: infinipot-demo.png]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object per question, and a summary.")
 def demo(
@@ -61,7 +60,7 @@ def demo(
     policy: str,
     compare: str,
     seed: int,
-    plot: Path,
+    plot: Path | None,
     as_json: bool,
 ) -> None:
     """See it work: a small packaged model watches an hour of video in a small memory. Downloads nothing.
@@ -70,7 +69,10 @@ def demo(
     is asked what it saw, at several moments; a full cache would need many times the memory. Everything printed is
     measured in the run.
     """
-    check_picture("--plot", plot)
+    if plot is not None:
+        check_picture("--plot", plot)
+    elif not extras.missing("plots"):
+        plot = Path(_PICTURE)
     from infinipot.embedded import demo as embedded
 
     compared = _policies(policy, compare)
@@ -87,7 +89,8 @@ def demo(
         _introduce(clip, video, compared)
     with meter:
         result = embedded.run(loaded, compared, clip=clip, memory=memory, on_frame=meter.update, on_replies=show)
-    embedded.plot(result, plot)
+    if plot is not None:
+        embedded.plot(result, plot)
     if as_json:
         _print_json_summary(result, clip, plot)
     else:
@@ -136,7 +139,7 @@ def _print_replies(replies: list[Reply]) -> None:
         click.echo()
 
 
-def _print_summary(result: Demo, plot: Path) -> None:
+def _print_summary(result: Demo, plot: Path | None) -> None:
     table = Table(box=None, padding=(0, 3, 0, 0), header_style="bold")
     for column in ("right answers", "asked", "by chance", *result.policies):
         table.add_column(column, justify="left" if column == "right answers" else "right")
@@ -151,7 +154,8 @@ def _print_summary(result: Demo, plot: Path) -> None:
     click.echo(
         f"\nheld {stats.tokens:,} tokens at the end, {stats.peak_tokens:,} at the most; the cap is {stats.cap:,}."
         f"\nA full cache would hold {stats.full_tokens:,}: {stats.full_tokens / stats.cap:.1f} times the cap."
-        f"\n{stats.compressions} compressions made room. The picture is in {plot}."
+        f"\n{stats.compressions} compressions made room. "
+        + (f"The picture is in {plot}." if plot else "A picture is drawn with: pip install 'infinipot[plots]'")
     )
 
 
@@ -161,13 +165,13 @@ def _print_json_replies(replies: list[Reply], compared: list[Policy]) -> None:
         print_json({"type": "answer", "time": reply.time, **asdict(reply.question), "answers": answers})
 
 
-def _print_json_summary(result: Demo, clip: Clip, plot: Path) -> None:
+def _print_json_summary(result: Demo, clip: Clip, plot: Path | None) -> None:
     print_json(
         {
             "type": "summary",
             "minutes": len(clip) / clip.fps / 60,
             "seed": clip.seed,
-            "plot": str(plot),
+            "plot": None if plot is None else str(plot),
             "versions": versions(),
             "scores": [
                 asdict(score) | {"right": dict(zip(result.policies, score.right, strict=True))}

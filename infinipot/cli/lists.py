@@ -70,7 +70,7 @@ def models(as_json: bool) -> None:
                 "modality": family.modality,
                 "checked": family.checked,
             }
-            for family in infinipot.models.FAMILIES
+            for family in infinipot.models.families()
         ]
         print_json([*known, _EMBEDDED])
         return
@@ -79,7 +79,7 @@ def models(as_json: bool) -> None:
     table.add_column("family", no_wrap=True)
     table.add_column("model types", no_wrap=True)
     table.add_column("of note")
-    for family in infinipot.models.FAMILIES:
+    for family in infinipot.models.families():
         more = family.checked.removeprefix(PARITY).lstrip(" ,:;")
         table.add_row(Text(family.title), Text(", ".join(family.model_types)), Text(more, "dim"))
     table.add_row("embedded", '"embedded"', Text(str(_EMBEDDED["summary"]), "dim"))

@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
 import infinipot
+from infinipot import extras
 from infinipot.text import to_json
 
 if TYPE_CHECKING:
@@ -89,11 +90,12 @@ def load_quietly(model: str, *, verbose: bool = False, **options: Any) -> Model:
 
 
 def check_picture(option: str, path: Path) -> None:
-    """Raises a usage error for a picture that could not be written in the end."""
+    """Raises an error for a picture that could not be drawn or written in the end."""
     if path.suffix not in _PICTURES or not path.parent.is_dir():
         raise click.UsageError(
             f"{option} {path}: give a file that ends in {', '.join(_PICTURES)}, in an existing folder"
         )
+    extras.require("plots", option)
 
 
 def taking(stream: Stream) -> Callable[[Any], None]:

@@ -1,4 +1,4 @@
-"""The small model that ships with the package, the synthetic world it knows, and its training."""
+"""The small model that ships with the package, and the synthetic world it knows."""
 
 from pathlib import Path
 

@@ -1,30 +1,40 @@
-"""A report as files: Markdown, JSON and a picture. Knows how things look, nothing of how they were found."""
+"""A report as files: Markdown, JSON and a picture. Knows how things look, nothing of how they were found.
+
+The picture needs matplotlib, which comes with the extra `plots`; without it there is none.
+"""
+
+from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-
+from infinipot import extras
 from infinipot.errors import ResultsError
 from infinipot.evaluate.report import Section, Table, as_json, tables
 from infinipot.text import to_json
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 _OWN, _PUBLISHED = "tab:blue", "0.6"
 
 
 def write(sections: Sequence[Section], folder: Path) -> list[Path]:
-    """Writes `report.md`, `report.json` and `report.png`; returns where.
+    """Writes `report.md`, `report.json` and, where matplotlib is installed, `report.png`; returns where.
 
     Raises:
         ResultsError: the folder cannot be written.
     """
-    paths = [folder / f"report.{ending}" for ending in ("md", "json", "png")]
+    paths = [folder / f"report.{ending}" for ending in ("md", "json")]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         paths[0].write_text("\n".join(markdown(section) for section in sections), encoding="utf-8", errors="replace")
         paths[1].write_text(to_json([as_json(section) for section in sections], indent=2) + "\n", encoding="utf-8")
-        draw(sections).savefig(paths[2])
+        if not extras.missing("plots"):
+            paths.append(folder / "report.png")
+            draw(sections).savefig(paths[-1])
     except OSError as error:
         raise ResultsError(f"{folder}: the report cannot be written here: {error.strerror}") from error
     return paths
@@ -48,6 +58,8 @@ def _markdown(table: Table) -> str:
 
 def draw(sections: Sequence[Section]) -> Figure:
     """The overall averages with their intervals, a panel for each benchmark; published ones in grey."""
+    from matplotlib.figure import Figure
+
     figure = Figure(
         figsize=(9, 1 + sum(0.8 + 0.35 * _bars(section) for section in sections)), dpi=150, layout="constrained"
     )

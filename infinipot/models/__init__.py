@@ -1,5 +1,12 @@
-"""The model families, one adapter each. A new family is a class in a file of its own and its line in `FAMILIES`."""
+"""The model families, one adapter each. A new family is a class in a file of its own and its line in `FAMILIES`.
 
+Other packages bring families of theirs as entry points, see `infinipot.extensions`.
+"""
+
+import logging
+
+from infinipot import extensions
+from infinipot.errors import ModelError
 from infinipot.models.base import Family
 from infinipot.models.internvl import InternVL
 from infinipot.models.llava_next_video import LlavaNextVideo
@@ -24,4 +31,20 @@ FAMILIES: tuple[type[Family], ...] = (
     SmolVLM,
 )
 
-__all__ = ["FAMILIES", "Family", "Gathered", "Patch"]
+__all__ = ["FAMILIES", "Family", "Gathered", "Patch", "families"]
+
+_logger = logging.getLogger(__name__)
+
+
+def families() -> tuple[type[Family], ...]:
+    """Returns the package's own families, then those of other packages; a warning says which cannot be used, and why.
+
+    A model type that several run is run by the first.
+    """
+    own = list(FAMILIES)
+    for point in extensions.found(extensions.MODELS).values():
+        try:
+            own.append(extensions.load(point, Family, ModelError))
+        except ModelError as error:
+            _logger.warning("%s", error)
+    return tuple(own)

@@ -1,9 +1,14 @@
-"""Which tokens stay: one file a policy, and one line here, the registry: an import under its public name."""
+"""Which tokens stay: one file a policy, and one line here, the registry: an import under its public name.
 
+Other packages bring policies of theirs as entry points, see `infinipot.extensions`.
+"""
+
+import logging
 from dataclasses import fields
 from difflib import get_close_matches
 from typing import Any
 
+from infinipot import extensions as _extensions
 from infinipot.errors import PolicyError
 from infinipot.policies import options as _options
 from infinipot.policies.base import Policy as Policy
@@ -43,9 +48,21 @@ _POLICIES: dict[str, type[Policy]] = {
 }
 
 
+_logger = logging.getLogger(__name__)
+
+
 def available() -> list[type[Policy]]:
-    """Every policy, by name. `summary()`, `defaults()` and `paper` of each say what there is to know."""
-    return [_POLICIES[name] for name in sorted(_POLICIES)]
+    """Returns every policy, by name, those of other packages too; a warning says which cannot be used, and why.
+
+    `summary()`, `defaults()` and `paper` of each say what there is to know.
+    """
+    known = dict(_POLICIES)
+    for name in _names() - _POLICIES.keys():
+        try:
+            known[name] = _find(name)
+        except PolicyError as error:
+            _logger.warning("%s", error)
+    return [known[name] for name in sorted(known)]
 
 
 def make(spec: str | Policy, **options: Any) -> Policy:
@@ -67,14 +84,33 @@ def make(spec: str | Policy, **options: Any) -> Policy:
         raise PolicyError(f"a policy is given by name or as a Policy, not as {type(spec).__name__}: {spec!r}")
     name, _, text = spec.partition(":")
     name, text, options = renamed(name, text, options)
-    if name not in _POLICIES:
-        raise PolicyError(_unknown("policy", name, sorted(_POLICIES)))
-    policy = _POLICIES[name]
+    policy = _find(name)
     given = _parse(policy, text)
     if twice := given.keys() & options.keys():
         raise PolicyError(f"{name}: option {min(twice)} is given twice, in {spec!r} and by keyword")
     _check_known(policy, options)
     return policy(**given, **options)
+
+
+def _names() -> set[str]:
+    """Names of the policies that there are, as far as they are known without importing other packages."""
+    return _POLICIES.keys() | _extensions.found(_extensions.POLICIES).keys()
+
+
+def _find(name: str) -> type[Policy]:
+    """Returns the policy of this name: one of the package's own, or else another package's."""
+    if name in _POLICIES:
+        return _POLICIES[name]
+    point = _extensions.found(_extensions.POLICIES).get(name)
+    if point is None:
+        raise PolicyError(_unknown("policy", name, sorted(_names())))
+    policy: type[Policy] = _extensions.load(point, Policy, PolicyError)
+    if getattr(policy, "name", None) != name:
+        raise PolicyError(
+            f'the entry point "{name}" ({point.value}) names a policy whose own name is '
+            f"{getattr(policy, 'name', None)!r}: give both one name"
+        )
+    return policy
 
 
 def _parse(policy: type[Policy], text: str) -> dict[str, Any]:

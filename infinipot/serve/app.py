@@ -29,7 +29,7 @@ from infinipot.serve.vss import router as vss
 from infinipot.serve.watches import router as watches
 
 # VSS's paths look like streams of this server's own: they come first.
-_PARTS = (health, vss, streams, views, watches, chat, realtime, omni, page)
+ROUTERS = tuple(part.router for part in (health, vss, streams, views, watches, chat, realtime, omni, page))
 
 
 def create_app(settings: Settings, model: Model) -> FastAPI:
@@ -55,8 +55,8 @@ def create_app(settings: Settings, model: Model) -> FastAPI:
         responses={"4XX": {"description": "An error in OpenAI's form"}},
     )
     app.state.server = server
-    for part in _PARTS:
-        app.include_router(part.router)
+    for router in ROUTERS:
+        app.include_router(router)
     for kind in (ApiError, infinipot.InfinipotError, RequestValidationError, HTTPException, RecursionError):
         app.add_exception_handler(kind, _told)
     app.add_exception_handler(LeftError, _left)
@@ -88,6 +88,8 @@ def _problem(error: Exception) -> ApiError:
         field = ".".join(place) or None
         message = str(first["msg"]).removeprefix("Value error, ")
         return ApiError(400, f"{field}: {message}" if field else message, "invalid_request", param=field)
+    if isinstance(error, HTTPException) and isinstance(error.__cause__, ApiError):
+        return error.__cause__  # of the body, while it was read
     if isinstance(error, HTTPException):
         return ApiError(error.status_code, str(error.detail), None, headers=dict(error.headers or {}))
     if isinstance(error, RecursionError):

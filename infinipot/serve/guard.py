@@ -45,6 +45,7 @@ PAGE = "/page/"
 
 _GIVEN_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
+_MOST_HEADER = 1 << 16
 _UPLOADS = ("/v1/files",)
 
 
@@ -90,6 +91,8 @@ class Guard:
         Raises:
             ApiError: it is nobody's, or from a place that it may not come from.
         """
+        if sum(len(name) + len(value) for name, value in headers.raw) > _MOST_HEADER:
+            raise ApiError(431, f"the header has more than {_MOST_HEADER:,} bytes", "header_too_large")
         if scope["path"] in OPEN or scope["path"].startswith(PAGE):
             return ""
         self._check_place(scope, headers)
@@ -153,8 +156,6 @@ class _Told:
             *((name.lower().encode(), value.encode()) for name, value in problem.headers.items()),
         ]
         start = {"http": "http.response", "websocket": "websocket.http.response"}[self._scope["type"]]
-        if problem.status in (408, 413):  # what is left of the body is not read
-            headers = [*headers, (b"connection", b"close")]
         await self.send({"type": f"{start}.start", "status": problem.status, "headers": list(headers)})
         await self.send({"type": f"{start}.body", "body": content})
 

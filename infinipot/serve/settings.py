@@ -164,5 +164,7 @@ class Settings(BaseSettings):
 
 def _line(fault: Any) -> str:
     """What is wrong with one setting, without its value: it may be secret."""
+    if fault["loc"] == ("model",) and fault["type"] == "missing":
+        return "give a model: --model, INFINIPOT_SERVE_MODEL, or `model` in the file of --config"
     name = ".".join(str(part) for part in fault["loc"]) or "settings"
     return f"{name}: {fault['msg']}"

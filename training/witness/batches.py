@@ -8,8 +8,8 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from infinipot.embedded.facts import FIRST_TRAINING_SEED
-from infinipot.embedded.sequence import Sequence
 from infinipot.embedded.world import KINDS
+from training.embedded.sequence import Sequence
 from training.witness.lessons import IGNORE, Seen, glimpses, lesson
 from training.witness.world import MORE_WORDINGS
 

@@ -8,10 +8,10 @@ from transformers import PreTrainedTokenizerBase
 
 from infinipot.embedded.checkpoint import TOKENS_PER_SECOND
 from infinipot.embedded.facts import BACKGROUNDS
-from infinipot.embedded.lessons import FASTEST, SLOWEST, TEXT_ROOM, Moment, stops, without_stillness
-from infinipot.embedded.sequence import Sequence
 from infinipot.embedded.world import COLOURS, KINDS, SHAPES
 from infinipot.witness.checkpoint import CELLS, MAX_POSITION, SIZE, SYSTEM
+from training.embedded.lessons import FASTEST, SLOWEST, TEXT_ROOM, Moment, stops, without_stillness
+from training.embedded.sequence import Sequence
 from training.witness.world import GrownClip
 
 IGNORE = -100  # the label that losses skip

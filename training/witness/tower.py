@@ -27,14 +27,15 @@ class Tower(nn.Module):
         self.merger: Any = nn.Module()
         self.merger.ln_q = _Norm(WIDTH)
         merged = WIDTH * MERGE**2
-        self.merger.mlp = nn.Sequential(nn.Linear(merged, merged), nn.GELU(), nn.Linear(merged, len(middle)))
+        last = nn.Linear(merged, len(middle))
+        self.merger.mlp = nn.Sequential(nn.Linear(merged, merged), nn.GELU(), last)
         for layer in self.modules():
             if isinstance(layer, nn.Linear):
                 nn.init.normal_(layer.weight, std=0.03)
                 if layer.bias is not None:
                     nn.init.zeros_(layer.bias)
-        nn.init.normal_(self.merger.mlp[2].weight, std=0.006)
-        self.merger.mlp[2].bias.data.copy_(middle)
+        nn.init.normal_(last.weight, std=0.006)
+        last.bias.data.copy_(middle)
         cos, sin = rotary()
         self.register_buffer("cos", cos, persistent=False)
         self.register_buffer("sin", sin, persistent=False)

@@ -14,8 +14,8 @@ from functools import lru_cache
 from transformers import PreTrainedTokenizerBase
 
 from infinipot.embedded.checkpoint import CELLS, SYSTEM, TOKENS_PER_SECOND, token_id
-from infinipot.embedded.pixels import IGNORE
 from infinipot.embedded.world import COLOURS, SHAPES
+from training.embedded.pixels import IGNORE
 
 # The decoder layers that look: for the same event before; at the patch before; for what a question names; for what is
 # told next, or is the odd one out; for the latest event.
@@ -29,7 +29,7 @@ TALLY = (TOLD, 3)  # and at all arrivals so far, alike
 class Look:
     """What tokens should look at before they answer: some of a clip's events, by number.
 
-    `layer` and `head` say which attention of the decoder is to do it (see `infinipot.embedded.probes`); `part` which of
+    `layer` and `head` say which attention of the decoder is to do it (see `training.embedded.probes`); `part` which of
     the parts of the answer, divided by commas, they say; `throughout` that all tokens of this part should look, not the
     first alone.
     """

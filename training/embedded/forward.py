@@ -7,9 +7,9 @@ from torch import nn
 from torch.nn import functional as F  # noqa: N812
 from transformers import AttentionInterface, Qwen2_5_VLForConditionalGeneration
 
-from infinipot.embedded.batch import Batch
 from infinipot.embedded.facts import PATCH, SIZE
-from infinipot.embedded.pixels import IGNORE, Pixels
+from training.embedded.batch import Batch
+from training.embedded.pixels import IGNORE, Pixels
 
 CHUNK = 128  # queries at once
 Counts = dict[str, tuple[int, int]]  # kind: right, asked

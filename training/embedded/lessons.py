@@ -7,9 +7,9 @@ from transformers import PreTrainedTokenizerBase
 
 from infinipot.embedded.checkpoint import MAX_POSITION, SYSTEM, TOKENS_PER_SECOND
 from infinipot.embedded.facts import BACKGROUNDS
-from infinipot.embedded.pixels import CELL, IGNORE, Pixels, see
-from infinipot.embedded.sequence import LATEST, NAMED, TOLD, Look, Sequence
 from infinipot.embedded.world import KINDS, NUMBERS, Clip, Event, Question
+from training.embedded.pixels import CELL, IGNORE, Pixels, see
+from training.embedded.sequence import LATEST, NAMED, TOLD, Look, Sequence
 
 MOST_COUNTED = len(NUMBERS) - 1  # from the sixth event on the answer stays "many"
 TEXT_ROOM = 150  # positions left for text behind the longest video

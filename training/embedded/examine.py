@@ -1,8 +1,8 @@
 """Examines a model that knows the synthetic world on clips that it was never trained on, the whole video in view.
 
-python -m infinipot.embedded.examine                     # the packaged checkpoint
-python -m infinipot.embedded.examine witness
-python -m infinipot.embedded.examine DIR --clips 50 --video street.mp4 --json
+python -m training.embedded.examine                     # the packaged checkpoint
+python -m training.embedded.examine witness
+python -m training.embedded.examine DIR --clips 50 --video street.mp4 --json
 """
 
 import argparse
@@ -17,12 +17,12 @@ import torch
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from infinipot import shipped
-from infinipot.embedded.batch import collate
 from infinipot.embedded.facts import BACKGROUNDS, HELD_OUT_SEEDS
-from infinipot.embedded.forward import Counts, add, answer, look, tally
-from infinipot.embedded.lessons import exam
 from infinipot.embedded.scenery import Footage
 from infinipot.embedded.world import KINDS, Clip, Question
+from training.embedded.batch import collate
+from training.embedded.forward import Counts, add, answer, look, tally
+from training.embedded.lessons import exam
 
 # temporal patches, frames a second
 LENGTHS = ((8, 2.0), (16, 1.0), (32, 2.0), (32, 0.5), (60, 1.0), (60, 2.0))

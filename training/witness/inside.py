@@ -1,6 +1,6 @@
 """What keys, values and attention look like, layer by layer, in models that know the synthetic world.
 
-    python -m infinipot.witness.inside embedded witness --clips 6 --plot inside.png
+    python -m training.witness.inside embedded witness --clips 6 --plot inside.png
 
 For each layer: how well scores of a visual token tell cells that show an event from those that do not (the area under
 the curve: 1 always, 0.5 as by chance, below that the other way round), how much attention goes to the very first token,
@@ -22,13 +22,13 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import apply_rotary_pos_emb
 
 from infinipot import shipped
-from infinipot.embedded.batch import Batch, collate
-from infinipot.embedded.examine import system_message
 from infinipot.embedded.facts import BACKGROUNDS
-from infinipot.embedded.forward import look
-from infinipot.embedded.lessons import exam
-from infinipot.embedded.pixels import IGNORE
 from infinipot.embedded.world import Clip
+from training.embedded.batch import Batch, collate
+from training.embedded.examine import system_message
+from training.embedded.forward import look
+from training.embedded.lessons import exam
+from training.embedded.pixels import IGNORE
 
 SCORES = ("‖v‖", "‖v − v̄‖", "1 − TaR", "1 − cos(k, k̄)")
 PATCHES, FPS, EVENTS = 32, 2.0, 6

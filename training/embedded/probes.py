@@ -9,11 +9,11 @@ from torch import nn
 from torch.nn import functional as F  # noqa: N812
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLTextModel, apply_rotary_pos_emb
 
-from infinipot.embedded.batch import Batch
 from infinipot.embedded.checkpoint import CELLS, HIDDEN, MAX_POSITION
-from infinipot.embedded.pixels import IGNORE, Pixels
-from infinipot.embedded.sequence import AGAIN, BEFORE, CHANGE, NAMED, TALLY, TOLD
 from infinipot.embedded.world import COLOURS, LONGEST_LIST, PLACES, SHAPES
+from training.embedded.batch import Batch
+from training.embedded.pixels import IGNORE, Pixels
+from training.embedded.sequence import AGAIN, BEFORE, CHANGE, NAMED, TALLY, TOLD
 
 ELAPSED = 40  # steps of time since the first patch, each a quarter of an octave
 FIRST_WEIGHT = 4  # of the first token beside arrivals in a tally: it tells n of them as n / (n + 4)

@@ -1,6 +1,6 @@
 """Trains the embedded model.
 
-    python -m infinipot.embedded.train --out runs/embedded
+    python -m training.embedded.train --out runs/embedded
 
 Every training clip is seen once. A run that was stopped resumes from its folder, which holds `log.jsonl`,
 `state.pt` (to resume) and `export/` (the checkpoint, as `from_pretrained` loads it). What a step learns depends on its
@@ -24,14 +24,14 @@ from torch.nn import functional as F  # noqa: N812
 from torch.utils.data import DataLoader, Dataset
 from transformers import Qwen2_5_VLForConditionalGeneration
 
-from infinipot.embedded.batch import Batch, collate
 from infinipot.embedded.checkpoint import build_model, build_processor, build_tokenizer, token_id
 from infinipot.embedded.facts import FIRST_TRAINING_SEED
-from infinipot.embedded.forward import Counts, add, answer, attend_in_chunks, look, tally
-from infinipot.embedded.lessons import glimpses, lesson
-from infinipot.embedded.pixels import IGNORE, Pixels, join
-from infinipot.embedded.probes import Probes, look_loss
 from infinipot.embedded.world import COLOURS, SHAPES
+from training.embedded.batch import Batch, collate
+from training.embedded.forward import Counts, add, answer, attend_in_chunks, look, tally
+from training.embedded.lessons import glimpses, lesson
+from training.embedded.pixels import IGNORE, Pixels, join
+from training.embedded.probes import Probes, look_loss
 
 VISION_STEPS = 3000  # at first the vision tower is trained alone, then everything
 CALM_STEPS = 1000  # at the very first on shapes before still backgrounds

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import torch
 
-from infinipot.embedded.pixels import IGNORE, Pixels, join
-from infinipot.embedded.sequence import AGAIN, BEFORE, CHANGE, HERE, TALLY, Sequence
+from training.embedded.pixels import IGNORE, Pixels, join
+from training.embedded.sequence import AGAIN, BEFORE, CHANGE, HERE, TALLY, Sequence
 
 
 @dataclass(slots=True)

@@ -1,0 +1,129 @@
+"""Policies and families of other packages: an installed package with entry points, good ones and broken ones."""
+
+import json
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+import infinipot
+from infinipot import extensions, models, policies
+from infinipot.checkpoint import Checkpoint
+from infinipot.embedded.world import Clip
+from infinipot.errors import PolicyError
+
+POLICY = """
+from dataclasses import dataclass
+from infinipot.policies import ScoredPolicy
+from infinipot.models.qwen2_vl import Qwen25VL
+from transformers import AutoConfig, Qwen2_5_VLConfig
+
+class StreetConfig(Qwen2_5_VLConfig):
+    model_type = "street_vl"
+
+AutoConfig.register("street_vl", StreetConfig, exist_ok=True)
+
+@dataclass(frozen=True)
+class Newest(ScoredPolicy):
+    "Keeps the newest."
+    name = "newest"
+    sharply: float = 1.0
+    def score(self, tokens):
+        return tokens.patch.float()
+
+class Half(ScoredPolicy):
+    name = "half"
+
+class Street(Qwen25VL):
+    title, model_types, checked = "Street", ("street_vl", "qwen3_vl"), "not at all"
+"""
+
+Install = Callable[..., None]
+
+
+@pytest.fixture
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install]:
+    """Installs a package `street` as pip lays one out, with these entry points of policies and of families."""
+
+    def lay_out(*names: str, families: tuple[str, ...] = (), module: str = POLICY) -> None:
+        (tmp_path / "street.py").write_text(module)
+        metadata = tmp_path / "street-1.0.dist-info"
+        metadata.mkdir()
+        (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: street\nVersion: 1.0\n")
+        lines = ["[infinipot.policies]", *names, "[infinipot.models]", *families]
+        (metadata / "entry_points.txt").write_text("\n".join(lines) + "\n")
+        monkeypatch.syspath_prepend(tmp_path)
+        extensions.found.cache_clear()
+
+    yield lay_out
+    sys.modules.pop("street", None)
+    monkeypatch.undo()
+    extensions.found.cache_clear()
+
+
+def test_a_policy_of_another_package_goes_by_its_name(install: Install) -> None:
+    install("newest = street:Newest")
+    assert policies.make("newest:sharply=0.5").spec == "newest:sharply=0.5"
+    assert "newest" in [kind.name for kind in policies.available()]
+    with infinipot.load("embedded").stream(memory=300, policy="newest") as stream:
+        for frame in Clip(1, 30, 2.0):
+            stream.watch(frame)
+        held = [patch.time for patch in stream.contents().patches]
+    assert len(held) < 30
+    assert held == [29.0 - second for second in range(len(held))][::-1]
+
+
+def test_nothing_of_another_package_is_imported_before_it_is_asked_for(install: Install) -> None:
+    install("newest = street:Newest", families=("street = street:Street",))
+    policies.make("uniform")
+    with pytest.raises(PolicyError, match=r'did you mean "newest"\?'):
+        policies.make("newst")
+    assert "street" not in sys.modules
+
+
+@pytest.mark.parametrize(
+    ("entry", "module", "why"),
+    [
+        ("broken = street:Newest", "import nothing_like_it", "ModuleNotFoundError: No module named 'nothing_like_it'"),
+        ("broken = street:Newest", "raise RuntimeError('one\\n  two')", "RuntimeError: one two"),
+        ("broken = street:Gone", POLICY, "has no attribute 'Gone'"),
+        ("broken = street:dataclass", POLICY, "it is no subclass of Policy"),
+        ("broken = street:Half", POLICY, "it has no score"),
+        ("broken = street:Newest", POLICY, "own name is 'newest'"),
+    ],
+)
+def test_a_broken_one_is_one_line_and_the_others_stay(
+    install: Install, caplog: pytest.LogCaptureFixture, entry: str, module: str, why: str
+) -> None:
+    install(entry, module=module)
+    with pytest.raises(PolicyError) as caught:
+        policies.make("broken")
+    assert why in str(caught.value)
+    assert "\n" not in str(caught.value)
+    with caplog.at_level(logging.WARNING, "infinipot"):
+        names = [kind.name for kind in policies.available()]
+    assert "infinipot-v" in names
+    assert "broken" not in names
+    assert [record.getMessage() for record in caplog.records] == [str(caught.value)]
+
+
+def test_the_packages_own_policies_cannot_be_replaced(install: Install) -> None:
+    install("uniform = street:Newest")
+    assert policies.make("uniform").name == "uniform"
+    assert len({kind.name for kind in policies.available()}) == len(policies.available())
+    assert "street" not in sys.modules
+
+
+def test_families_of_other_packages_run_what_the_own_ones_do_not(
+    install: Install, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    install(families=("street = street:Street", "broken = street:Gone"))
+    for model_type, title in (("street_vl", "Street"), ("qwen3_vl", "Qwen3-VL")):
+        (tmp_path / "config.json").write_text(json.dumps({"model_type": model_type}))
+        assert Checkpoint(str(tmp_path)).family().title == title
+    assert [line.partition(" cannot")[0] for line in caplog.messages] == [
+        "infinipot.models: broken = street:Gone of street"
+    ]
+    assert models.families()[:-1] == models.FAMILIES

@@ -1,0 +1,1 @@
+"""How the embedded model is trained and examined: from the world and the architecture that the package carries."""

@@ -36,16 +36,13 @@ def cost(server: rtsp.RtspServer) -> None:
     begun = time.monotonic()
     with infinipot.open_camera(server.address, fps=None) as camera:
         first = time.monotonic() - begun
-        late = [camera.now() - next(camera).time for _ in range(60)]
+        late = [-next(camera).time + camera.now() for _ in range(60)]
         (decoder,) = decoders()
         used = decoder.memory_info().rss / MIB
         share = decoder.cpu_percent(1.0)
-    print(
-        f"first picture after {1000 * first:.0f} ms; {used:.0f} MiB and {share:.0f}% of a core for 320 x 240 at 15 fps"
-    )
-    print(
-        f"a picture is {1000 * statistics.median(late):.1f} ms on its way from the decoder ({1000 * max(late):.0f} at most)"
-    )
+    middle, most = 1000 * statistics.median(late), 1000 * max(late)
+    print(f"first picture after {1000 * first:.0f} ms; {used:.0f} MiB, {share:.0f}% of a core for 320 x 240 at 15 fps")
+    print(f"a picture is {middle:.1f} ms on its way from the decoder, {most:.0f} at the most")
 
 
 def reconnect(server: rtsp.RtspServer, times: int) -> None:
@@ -66,12 +63,9 @@ def reconnect(server: rtsp.RtspServer, times: int) -> None:
             time.sleep(1.2)
         after = process.num_fds(), threading.active_count(), process.memory_info().rss
         away = [gap.end - gap.start for gap in camera.gaps if gap.end is not None]
-    print(
-        f"{len(away)} gaps in {times} cuts: pictures stayed away {statistics.median(away):.1f} s, {max(away):.1f} at the most"
-    )
-    print(
-        f"descriptors {before[0]} to {after[0]}, threads {before[1]} to {after[1]}, memory {(after[2] - before[2]) / MIB:+.1f} MiB"
-    )
+    middle, grown = statistics.median(away), (after[2] - before[2]) / MIB
+    print(f"{len(away)} gaps in {times} cuts: pictures stayed away {middle:.1f} s, {max(away):.1f} at the most")
+    print(f"descriptors {before[0]} to {after[0]}, threads {before[1]} to {after[1]}, memory {grown:+.1f} MiB")
 
 
 def wait_until(condition) -> None:  # type: ignore[no-untyped-def]
@@ -109,9 +103,8 @@ def watch(minutes: float) -> None:
     third = max(1, len(memory) // 3)
     print(f"{CAMERAS} cameras for {minutes:g} minutes: {frames} frames watched, {dropped} dropped", end="; ")
     print(f"watched {1000 * lags[frames // 2]:.0f} ms after they came, {lags[-1]:.2f} s at the most")
-    print(
-        f"memory with decoders {statistics.mean(memory[:third]):.0f} MiB early on, {statistics.mean(memory[-third:]):.0f} late"
-    )
+    early, late = statistics.mean(memory[:third]), statistics.mean(memory[-third:])
+    print(f"memory with decoders {early:.0f} MiB early on, {late:.0f} late")
 
 
 def main() -> None:

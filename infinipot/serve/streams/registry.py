@@ -137,7 +137,8 @@ class Streams:
             self._opening.discard(key)
         longest = limits.session_idle_seconds if passing else limits.idle_seconds
         idle = min(idle_seconds or longest, longest)
-        thumbnails = Thumbnails(limits.thumbnails, bytes_each=int(limits.thumbnail_bytes))
+        lasts = self.worker.model.family.patch_frames / lane.stream.config.fps
+        thumbnails = Thumbnails(limits.thumbnails, bytes_each=int(limits.thumbnail_bytes), lasts=lasts)
         served = self._streams[key] = Served(owner, name, lane, needed, idle, passing, thumbnails=thumbnails)
         return served
 

@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 MOST_BYTES = 12_000_000
-EXTRAS = ("matplotlib", "psutil", "fastapi", "pyarrow", "ray", "gguf")  # what a plain install does not bring
+EXTRAS = ("matplotlib", "fastapi", "pyarrow", "ray", "gguf")  # what a plain install does not bring
 INSIDE = ("infinipot/py.typed", "infinipot/embedded/weights/model.safetensors", "infinipot/cli/__init__.py")
 
 

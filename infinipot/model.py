@@ -13,6 +13,7 @@ from infinipot import policies
 from infinipot.checkpoint import Checkpoint, in_a_line
 from infinipot.config import StreamConfig
 from infinipot.engine import runner
+from infinipot.engine.evidence import Answer
 from infinipot.engine.setup import Setup
 from infinipot.engine.task import Task
 from infinipot.errors import InfinipotError, ModelError, SnapshotError
@@ -148,7 +149,7 @@ class Model:
         """
         self._all([stream.begin_watch(frame) for stream, frame in frames])
 
-    def ask(self, questions: Iterable[tuple[Stream, str]], **options: Any) -> list[str]:
+    def ask(self, questions: Iterable[tuple[Stream, str]], **options: Any) -> list[Answer]:
         """Asks a question of each stream, in packed steps, with the options of `Stream.ask`; returns the answers.
 
         Raises:

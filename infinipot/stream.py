@@ -18,6 +18,7 @@ from infinipot.config import StreamConfig
 from infinipot.engine import asking, runner, watching
 from infinipot.engine.asking import Question
 from infinipot.engine.decoding import Sampling
+from infinipot.engine.evidence import Answer
 from infinipot.engine.layout import close_gaps
 from infinipot.engine.limits import answer_limit, require_probes
 from infinipot.engine.pending import Pending
@@ -132,7 +133,8 @@ class Stream:
         repetition_penalty: float | None = None,
         seed: int = 0,
         stop: str | Sequence[str] = (),
-    ) -> str:
+        evidence: bool = False,
+    ) -> Answer:
         """Answers a question about all frames given so far.
 
         Each token is chosen as `generate` of transformers would by the checkpoint's generation config and what is said
@@ -148,9 +150,10 @@ class Stream:
             repetition_penalty: makes tokens that were said before less likely, 1 for nothing.
             seed: of what is drawn: the same question at the same moment has the same answer, another seed another.
             stop: a text, or texts, at which the answer ends; it is what stands before the first of them.
+            evidence: whether the answer's `evidence` says which moments of the video it rests on, the heaviest first.
 
         Returns:
-            The answer.
+            The answer, a string.
 
         Raises:
             QuestionError: it is empty, no frame was watched yet, or a value is out of range.
@@ -158,7 +161,8 @@ class Stream:
             NumericalError: what the model computes overflows.
         """
         sampling = Sampling(temperature, top_p, top_k, repetition_penalty, seed, stop)
-        asked, answers = Question(question, max_new_tokens, remember, on_text, sampling), list[str]()
+        asked = Question(question, max_new_tokens, remember, on_text, sampling, evidence)
+        answers: list[Answer] = []
         with self._alone(_turns):
             runner.run(Task(asking.answer(self._setup, self._state, asked, answers)))
         return answers[0]
@@ -170,18 +174,19 @@ class Stream:
         max_new_tokens: int | None = None,
         remember: bool = False,
         on_text: Callable[[str], None] | None = None,
+        evidence: bool = False,
         **sampling: Any,
-    ) -> Task[str]:
+    ) -> Task[Answer]:
         """The call of `ask` as a task, for `Model.step` to carry on beside those of other streams.
 
         Raises:
             QuestionError: a value of `sampling`, see `Sampling`, is out of range. Everything else is told by the task.
         """
-        asked = Question(question, max_new_tokens, remember, on_text, Sampling(**sampling))
+        asked = Question(question, max_new_tokens, remember, on_text, Sampling(**sampling), evidence)
         return Task(self._answering(asked))
 
-    def _answering(self, asked: Question) -> Work[str]:
-        answers: list[str] = []
+    def _answering(self, asked: Question) -> Work[Answer]:
+        answers: list[Answer] = []
         yield from self._guarded(asking.answer(self._setup, self._state, asked, answers), _turns)
         return answers[0]
 

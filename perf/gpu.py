@@ -293,7 +293,8 @@ def _counted(bench: Bench, run: Callable[[], object], ours: int = 0) -> dict[str
     found = {event.key: event.count for event in profiled.key_averages()}
     return {
         "launches": sum(count for name, count in found.items() if name in LAUNCHES),
-        "waits": sum(count for name, count in found.items() if name in WAITS) - ours,
+        "waits": sum(count for name, count in found.items() if name in WAITS)
+        - (ours if bench.given.device != "cpu" else 0),
         "copies": sum(count for name, count in found.items() if name == "cudaMemcpyAsync"),
     }
 

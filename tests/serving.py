@@ -15,11 +15,13 @@ import httpx
 import numpy as np
 import uvicorn
 from PIL import Image
+from starlette.routing import WebSocketRoute
 
 import infinipot
 from infinipot.embedded.world import Clip
 from infinipot.serve import run
-from infinipot.serve.app import create_app
+from infinipot.serve.app import ROUTERS, create_app
+from infinipot.serve.guard import OPEN
 from infinipot.serve.server import Server
 from infinipot.serve.settings import Settings
 
@@ -45,6 +47,15 @@ class Running:
     @property
     def port(self) -> int:
         return int(self.url.rpartition(":")[2])
+
+    def server_routes(self) -> list[tuple[str, str]]:
+        """All routes that ask for a key, as OpenAPI lists them."""
+        paths = self.uvicorn.config.app.openapi()["paths"]
+        return [(method.upper(), path) for path, methods in paths.items() for method in methods if path not in OPEN]
+
+    def sockets(self) -> list[Any]:
+        """The routes of WebSockets."""
+        return [route for router in ROUTERS for route in router.routes if isinstance(route, WebSocketRoute)]
 
     def as_(self, who: str | None) -> httpx.Client:
         """A client with somebody's key, or without one."""

@@ -249,18 +249,26 @@ def test_files_are_played_below_the_media_root_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "content",
     [
-        b"#EXTM3U\n#EXTINF:1,\nfile:///etc/passwd\n",
-        b"ffconcat version 1.0\nfile '/etc/passwd'\n",
-        b"v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=x\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=video 9 RTP/AVP 96\r\n",
-        b"<?xml version='1.0'?><MPD xmlns='urn:mpeg:dash:schema:mpd:2011'></MPD>",
-        b"some text",
-        b"\x00" * 100_000,
-        b"",
+        "#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\nfile://{}\n#EXT-X-ENDLIST\n",
+        "#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\n{}\n#EXT-X-ENDLIST\n",
+        "ffconcat version 1.0\nfile '{}'\n",
+        "ffconcat version 1.0\nfile 'file:{}'\n",
+        "v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=x\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=video 9 RTP/AVP 96\r\n",
+        "<?xml version='1.0'?><MPD xmlns='urn:mpeg:dash:schema:mpd:2011'><BaseURL>{}</BaseURL></MPD>",
+        "YUV4MPEG2 W16 H16 F1:1 C420jpeg\n"
+        + 4 * ("FRAME\n" + 384 * "x"),  # harmless, but not among those that are opened
+        "some text",
+        "\0" * 100_000,
+        "",
     ],
+    ids=["hls-file", "hls", "concat", "concat-file", "sdp", "dash", "y4m", "text", "zeros", "empty"],
 )
-def test_nothing_that_names_other_addresses_is_opened(tmp_path: Path, content: bytes) -> None:
-    (tmp_path / "it").write_bytes(content)
+def test_nothing_that_names_other_addresses_is_opened(tmp_path: Path, content: str) -> None:
+    """What the lists name is a video that could be decoded, were they followed."""
+    named = encode(tmp_path / "named.ts", [gray(index) for index in range(4)], rate=2, codec="mpeg2video")
+    (tmp_path / "it").write_text(content.replace("{}", str(named)))
     sources, _ = opened(media_root=tmp_path)
+    assert len(asyncio.run(frames_of(sources, named.as_uri()))) == 4
     with pytest.raises(DecodeError):
         asyncio.run(frames_of(sources, (tmp_path / "it").as_uri()))
 

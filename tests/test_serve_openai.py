@@ -12,6 +12,8 @@ from video_files import encode
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
+from infinipot.serve import engine
+
 COLOUR, COUNT = "What colour was the circle?", "How many shapes have appeared so far?"
 
 
@@ -121,7 +123,9 @@ def test_a_file_frames_in_a_row_and_pictures_are_watched_for_the_request(
     for given in (row, pictures):
         reply = client.chat.completions.create(model="embedded", **given)
         assert reply.choices[0].message.content == alone(frames, COUNT)[0]
+        evidence = reply.infinipot.pop("evidence")
         assert reply.infinipot == {"stream": None, "time": frames[-1].time, "remembered": False}
+        assert 0 < sum(span["weight"] for span in evidence) <= 1.001
 
     path = encode(tmp_path_factory.mktemp("chat") / "clip.mp4", [frame.image for frame in frames], rate=2)
     inline = f"data:video/mp4;base64,{base64.b64encode(path.read_bytes()).decode()}"
@@ -240,6 +244,49 @@ def test_realtime_on_a_stream_that_is_open_and_its_errors(served: Running, clien
             connection.response.create(response={"conversation": "none"})
             assert until(connection, "response.done")[-1].response.status == "completed"
         assert served.as_("alice").get(f"/v1/streams/{name}").json()["turns"] == 0
+
+
+@pytest.fixture
+def endless_answers(served: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Answers go on until there is no more room, slowly."""
+    real = engine.step
+
+    def slowly(*given: object) -> None:
+        time.sleep(0.02)
+        real(*given)
+
+    monkeypatch.setattr(type(served.server.model.family), "stop_ids", frozenset())
+    monkeypatch.setattr(engine, "step", slowly)
+
+
+@pytest.mark.usefixtures("endless_answers")
+def test_a_stream_of_a_request_is_closed_when_its_client_leaves(served: Running, client: openai.OpenAI) -> None:
+    picture = image(data_url(clip()[0].image))
+    with client.chat.completions.create(model="embedded", messages=[user(picture, COUNT)], stream=True) as chunks:
+        next(iter(chunks))
+        assert any(each.passing for each in served.server.streams)
+    wait_until(lambda: not any(each.passing for each in served.server.streams))
+    with pytest.raises(openai.APITimeoutError):
+        client.chat.completions.create(model="embedded", messages=[user(picture, COUNT)], timeout=0.3)
+    wait_until(lambda: not any(each.passing for each in served.server.streams) and not served.server.asker.waiting)
+
+
+@pytest.mark.usefixtures("endless_answers")
+def test_a_realtime_response_is_cancelled(served: Running, client: openai.OpenAI) -> None:
+    with client.realtime.connect(model="embedded") as connection:
+        until(connection, "session.created")
+        picture = {"type": "input_image", "image_url": data_url(clip()[0].image)}
+        connection.conversation.item.create(item=item(picture, {"type": "input_text", "text": COUNT}))
+        connection.response.create(response={})
+        until(connection, "response.output_text.delta")
+        connection.response.create(response={"input": [item({"type": "input_text", "text": COUNT})]})
+        assert until(connection, "error")[-1].error.code == "conversation_already_has_active_response"
+        connection.response.cancel()
+        events = until(connection, "response.done")
+        assert events[-1].response.status == "cancelled"
+        assert events[-1].response.output[0].status == "incomplete"
+        (own,) = [each for each in served.server.streams if each.passing]
+        assert own.lane.stats.turns == 0
 
 
 def test_sockets_ask_for_a_key_and_their_own_stream(served: Running) -> None:

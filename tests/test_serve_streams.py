@@ -56,13 +56,13 @@ def test_an_answer_comes_as_events(served: Running) -> None:
 
 
 def test_what_fits_is_told_in_bytes_before_anything_is_allocated() -> None:
-    with running(memory_total=4_000_000) as small:
+    with running(memory_total=5_000_000) as small:
         client = small.as_(None)
         taken = client.post("/v1/streams", json={"id": "first"}).json()["bytes"]
         client.post("/v1/streams", json={"id": "second"})
         reply = client.post("/v1/streams", json={"id": "third"})
         assert reply.status_code == 429
-        assert f"{4_000_000 - 2 * taken:,} of 4,000,000 are free" in reply.json()["error"]["message"]
+        assert f"{5_000_000 - 2 * taken:,} of 5,000,000 are free" in reply.json()["error"]["message"]
         assert client.post("/v1/streams/first/fork", json={}).status_code == 429
         assert client.get("/v1/streams").json()["bytes_reserved"] == 2 * taken
         client.delete("/v1/streams/first")

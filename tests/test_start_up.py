@@ -18,6 +18,7 @@ from infinipot.embedded import scenery, world
 from infinipot.evaluate import BENCHMARKS, PROTOCOLS, find_protocol
 
 HEAVY = ("torch", "torchvision", "transformers", "tokenizers", "numpy", "matplotlib", "av", "PIL", "psutil", "ray")
+HEAVY += ("fastapi", "uvicorn", "pydantic", "prometheus_client")
 SECONDS = 0.6
 
 # Runs each command of sys.argv[1] (JSON) in one process, and prints what each says and the heavy modules it brought in.

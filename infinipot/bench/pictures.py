@@ -22,7 +22,8 @@ from infinipot.errors import InfinipotError
 COLOURS = {
     "full": "0.25",
     DEFAULT: "tab:blue",
-    "tar": "tab:green",
+    "novelty": "tab:green",
+    "deviation": "tab:purple",
     "van": "tab:orange",
     "uniform": "tab:brown",
     "random": "tab:pink",

@@ -6,7 +6,7 @@ from typing import Any, get_args
 
 import infinipot
 from infinipot.bench.case import CELLS, GAPS, Case, Holder, Scene, usual_block
-from infinipot.bench.variants import ABLATIONS, DEFAULT, TWO_STAGE, Variant
+from infinipot.bench.variants import ABLATIONS, DEFAULT, RESEARCH, TWO_STAGE, Variant
 from infinipot.embedded.facts import BACKGROUNDS
 from infinipot.errors import InfinipotError
 
@@ -33,8 +33,8 @@ DIALOGUE = 192  # tokens for remembered turns, in the section on turns
 
 
 def every_policy() -> tuple[str, ...]:
-    """Every policy that evicts, by its defaults, and the default one in all of its forms."""
-    names = [kind.name for kind in infinipot.policies.available() if kind.evicts]
+    """Every policy that evicts, by its defaults, and the default one in all of its forms; none that is for research."""
+    names = [kind.name for kind in infinipot.policies.available() if kind.evicts and kind.name != RESEARCH]
     forms = get_args(infinipot.policies.options.hints(type(infinipot.policies.make(DEFAULT)))["combine"])
     specs = [f"{DEFAULT}:combine={form}" for form in forms]
     return tuple(dict.fromkeys(infinipot.policies.make(spec).spec for spec in (DEFAULT, *specs, *names)))
@@ -68,7 +68,7 @@ class Size:
     after: tuple[int, ...] = (64, LONG_KEPT)
     quiet: float = GAPS[-1]
     policies: tuple[str, ...] = field(default_factory=every_policy)
-    long: tuple[str, ...] = (DEFAULT, "tar", "uniform", "sliding-window")
+    long: tuple[str, ...] = (DEFAULT, "novelty", "deviation", "uniform", "sliding-window")
     variants: tuple[Variant, ...] = ABLATIONS
     native: float = 3600.0
     moments: int = MOMENTS
@@ -84,7 +84,7 @@ QUICK = Size(
     after=(64,),
     quiet=GAPS[2],
     lengths=((60.0, 1), (600.0, 1)),
-    policies=(DEFAULT, TWO_STAGE, "uniform", "sliding-window"),
+    policies=(DEFAULT, TWO_STAGE, "novelty", "deviation", "uniform", "sliding-window"),
     long=(DEFAULT, "sliding-window"),
     variants=ABLATIONS[:4],
     native=600.0,

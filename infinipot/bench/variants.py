@@ -6,7 +6,7 @@ from infinipot.bench.case import CELLS, Holder, usual_block
 
 DEFAULT = "infinipot-v"
 TWO_STAGE = "infinipot-v:combine=two-stage"
-UNION = "infinipot-v:combine=union"
+RESEARCH = "infinipot-v-ablations"  # what was tried beside the published forms; no policy to compare with
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,25 +37,29 @@ class Variant:
 
 
 ABLATIONS = (
-    Variant("TaR and VaN", "product (default)"),
-    Variant("TaR and VaN", "product, scored again", f"{DEFAULT}:scored=again"),
-    Variant("TaR and VaN", "two-stage, r1=0.125", TWO_STAGE),
-    Variant("TaR and VaN", "union, α=0.5", UNION),
-    Variant("TaR and VaN", "TaR alone", "tar"),
-    Variant("TaR and VaN", "VaN alone", "van"),
-    *(Variant("α (union)", f"{alpha}", f"{UNION},alpha={alpha}") for alpha in (0.25, 0.75, 0.9)),
-    *(Variant("power", f"{power}", f"{DEFAULT}:power={power}") for power in (0, 1, 2, 8)),
-    *(Variant("newest patch, share of |C|", f"{share}", f"{DEFAULT}:newest={share}") for share in (0.0, 0.125, 0.5)),
+    Variant("infinipot-v", "union, α=0.5 (default)"),
+    Variant("infinipot-v", "union, scored again", f"{RESEARCH}:combine=union,scored=again"),
+    Variant("infinipot-v", "two-stage, r1=0.125", TWO_STAGE),
+    Variant("infinipot-v", "two-stage, scored again", f"{RESEARCH}:combine=two-stage,scored=again"),
+    Variant("infinipot-v", "TaR alone", "tar"),
+    Variant("infinipot-v", "VaN alone", "van"),
+    *(Variant("α (union)", f"{alpha}", f"{DEFAULT}:alpha={alpha}") for alpha in (0.25, 0.75, 0.9)),
+    *(Variant("recent patches (union)", f"{share}", f"{DEFAULT}:recent={share}") for share in (0.0, 0.125, 0.5)),
     *(Variant("r1 (two-stage)", f"{r1}", f"{TWO_STAGE},r1={r1}") for r1 in (0.05, 0.25, 0.5)),
     Variant("reference", "recent", f"{DEFAULT}:reference=recent"),
     Variant("reference", "recent, two-stage", f"{TWO_STAGE},reference=recent"),
-    Variant("reference", "recent, union", f"{UNION},reference=recent"),
-    *(Variant("recent patches (union)", f"{share}", f"{UNION},recent={share}") for share in (0.0, 0.125, 0.5)),
-    Variant("keys", "rotated", f"{DEFAULT}:keys=rotated"),
+    Variant("keys", "rotated", f"{RESEARCH}:combine=union,keys=rotated"),
     Variant("keys", "rotated, TaR alone", "tar:keys=rotated"),
-    Variant("coordinates", "guessed", f"{DEFAULT}:coordinates=guessed"),
+    Variant("coordinates", "guessed", f"{RESEARCH}:combine=union,coordinates=guessed"),
     Variant("pooling", "layerwise", f"{DEFAULT}:pooling=layerwise"),
     Variant("pooling", "layerwise, VaN alone", "van:pooling=layerwise"),
+    Variant("novelty", "power=4, newest=0.25", "novelty"),
+    Variant("novelty", "scored again", f"{RESEARCH}:scored=again"),
+    *(Variant("novelty", f"power={power}", f"novelty:power={power}") for power in (0, 1, 2, 8)),
+    *(Variant("novelty", f"newest={share}", f"novelty:newest={share}") for share in (0.0, 0.125, 0.5)),
+    Variant("coverage", "0.25, novelty", "novelty:coverage=0.25"),
+    Variant("coverage", "0, deviation", "deviation"),
+    Variant("coverage", "0.25, deviation", "deviation:coverage=0.25"),
     *(Variant("|C| of the room", f"{keep}", keep=keep) for keep in (0.25, 0.5, 0.9)),
     *(Variant("block behind |C|", f"{block} patches", block=block) for block in (1, 2, 4, 8)),
 )

@@ -4,8 +4,8 @@ import math
 import os
 import threading
 from collections.abc import Callable, Hashable, Iterator
+from dataclasses import replace
 from datetime import datetime
-from functools import partial
 from numbers import Real
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -72,6 +72,11 @@ class Camera(Iterator[Frame]):
     def health(self) -> Health:
         """How it does."""
         return self._feed.health()
+
+    @property
+    def speed(self) -> float:
+        """How many of its seconds pass in one: 1, but for demo cameras."""
+        return self._feed.clock.speed
 
     def now(self) -> float:
         """The present in the camera's seconds."""
@@ -156,6 +161,7 @@ def open_camera(
     pixels: int = _PIXELS,
     loop: bool = False,
     wait: bool = True,
+    check: Callable[[str], str] | None = None,
 ) -> Camera:
     """Opens a camera and returns its newest pictures as they come.
 
@@ -175,6 +181,8 @@ def open_camera(
             screen. Files and demo cameras may.
         pixels: of a picture at most; larger ones are made smaller.
         loop: whether a file begins again at its end.
+        check: is called with the address ahead of each connection, and returns the one that is connected to, or raises
+            a `VideoError` where there may be none: for rules that hold for a name's look-up too.
         wait: returns with the first picture, or raises why there is none; else returns at once and goes on trying.
 
     Raises:
@@ -186,13 +194,17 @@ def open_camera(
     frozen_after = None if frozen_after is None else _above_zero("frozen_after", frozen_after)
     pixels = int(_above_zero("pixels", pixels))
     world = _world(location)
-    key = (location, transport, waits, frozen_after, pixels, loop, world and object())
+    key = (location, transport, waits, frozen_after, pixels, loop, check, world and object())
 
     def make() -> Feed:
         if world is not None:
             return _demo_feed(location, world)
         place = find_camera(location, transport, waits.silence)
-        connect: Callable[[float | None], Pictures] = partial(DecoderProcess, place, waits, pixels=pixels, loop=loop)
+
+        def connect(rate: float | None) -> Pictures:
+            checked = place if check is None else find_camera(check(location), transport, waits.silence)
+            return DecoderProcess(replace(checked, name=place.name), waits, rate, pixels, loop)
+
         return Feed(place.name, connect, Clock(), None if place.file else frozen_after)
 
     camera = _view(key, fps, world, make)

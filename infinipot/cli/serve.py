@@ -20,9 +20,13 @@ from infinipot.errors import InfinipotError
 @click.option("--api-keys", metavar="FILE", type=Path, help="Lines of an owner's name and a key.")
 @click.option("--snapshots", metavar="DIR", type=Path, help="Where streams are saved, and restored from at the start.")
 @click.option("--snapshot-seconds", type=float, help="How often streams are saved.  [default: 60]")
+@click.option("--events", metavar="FILE", type=Path, help="Where events are kept.  [default: beside the snapshots]")
 @click.option("--media-root", metavar="DIR", type=Path, help="Below which file: addresses are played.")
 @click.option("--media-hosts", metavar="HOST,...", help="From which media is fetched; *.example.org takes all below.")
 @click.option("--media-networks", metavar="NETWORK", multiple=True, help="A private range that may be fetched from.")
+@click.option("--webhook-hosts", metavar="HOST,...", help="To which events are sent; *.example.org takes all below.")
+@click.option("--local-cameras", is_flag=True, help="Let clients watch the cameras of this machine.")
+@click.option("--demo", is_flag=True, help="Open the page on a camera of the synthetic world, with questions.")
 @click.option("--cors-origins", metavar="ORIGIN,...", help="Web pages that may call.")
 @click.option("--dtype", help="Of the weights.  [default: auto]")
 @click.option("--device", help="Such as cpu, cuda or cuda:1.  [default: auto]")
@@ -45,7 +49,7 @@ def serve(config: Path | None, limits: tuple[str, ...], **given: Any) -> None:
         raise InfinipotError(
             f"the server needs {error.name}, which is not installed: pip install 'infinipot[serve]'"
         ) from None
-    settings: dict[str, Any] = {name: value for name, value in given.items() if value not in (None, ())}
+    settings: dict[str, Any] = {name: value for name, value in given.items() if value not in (None, (), False)}
     if limits:
         settings["limits"] = dict(_pair(limit) for limit in limits)
     found = Settings.read(config, **settings)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from infinipot.engine.decoding import Chooser, Sampling, Speaker
+from infinipot.engine.evidence import Answer, Gaze
 from infinipot.engine.layout import Part, asked_behind, commit, forward, lay_out, run, text, told, waiting
 from infinipot.engine.limits import answer_limit, question_ids, require_positions, stay_in_range
 from infinipot.engine.requests import Request
@@ -18,6 +19,7 @@ from infinipot.engine.setup import Setup
 from infinipot.engine.state import StreamState
 from infinipot.errors import QuestionError
 from infinipot.memory import Draft
+from infinipot.memory.observation import Observer
 from infinipot.models import Patch
 from infinipot.models.chat import ANSWER
 
@@ -32,6 +34,7 @@ class Question:
         remember: whether question and answer become part of the memory.
         on_text: called with each new piece of the answer.
         sampling: how tokens are chosen.
+        evidence: whether the answer says what it rests on.
     """
 
     text: str
@@ -39,10 +42,11 @@ class Question:
     remember: bool
     on_text: Callable[[str], None] | None
     sampling: Sampling
+    evidence: bool = False
 
 
 def answer(
-    setup: Setup, state: StreamState, question: Question, answers: list[str]
+    setup: Setup, state: StreamState, question: Question, answers: list[Answer]
 ) -> Generator[Request, Tensor, None]:
     """Answers a question; the answer goes into `answers` as soon as it is there, before it is remembered."""
     if not state.memory.held and not state.pending.starts():
@@ -59,8 +63,12 @@ def answer(
         seen = state.memory.held + draft.tokens
         parts += asked_behind(setup, state, draft, prompt, follows_video=follows_video)
         speaker = Speaker(setup.family.detokenize, question.sampling.stop, question.on_text)
-        yield from _decode(setup, state, draft, parts, question, limit, speaker)
-        answers.append(speaker.end().strip())
+        looks = question.evidence and setup.family.modality == "video"
+        gaze = Gaze(setup.family.patch_frames / setup.config.fps) if looks else None
+        yield from _decode(setup, state, draft, parts, question, limit, speaker, [] if gaze is None else [gaze])
+        if gaze is not None:
+            gaze.end()
+        answers.append(Answer.of(speaker.end().strip(), gaze))
         if remember and not speaker.cut:
             commit(setup, state, draft, state.pending.emptied(), parts, speaker.tokens, turn=True)
     if remember and speaker.cut:
@@ -79,12 +87,13 @@ def _decode(
     question: Question,
     limit: int,
     speaker: Speaker,
+    observers: Sequence[Observer],
 ) -> Generator[Request, Tensor, None]:
     """Has the model say one token after the other, `limit` at the most.
 
     Over the last token of an answer that `limit` ended it runs only where the turn is to be remembered.
     """
-    logits = yield forward(setup, state, draft, parts, "answer")
+    logits = yield forward(setup, state, draft, parts, "answer", observers)
     choose = _chooser(setup, state, question.sampling, parts, limit, logits.device)
     stop_ids = setup.family.stop_ids
     for remaining in range(limit - 1, -1, -1):
@@ -93,7 +102,7 @@ def _decode(
             if token in stop_ids or not speaker.say(token):
                 return
         if remaining or question.remember:
-            logits = yield forward(setup, state, draft, [text(setup, state, draft, [token])], "answer")
+            logits = yield forward(setup, state, draft, [text(setup, state, draft, [token])], "answer", observers)
 
 
 def _chooser(

@@ -17,6 +17,7 @@ from infinipot.engine.setup import Setup
 from infinipot.engine.state import StreamState
 from infinipot.errors import FrameError
 from infinipot.memory import Draft
+from infinipot.memory.observation import Observer
 from infinipot.models import Patch
 from infinipot.tokens import Grid
 
@@ -79,11 +80,18 @@ def asked_behind(
     return [*parts, text(setup, state, draft, ids)]
 
 
-def forward(setup: Setup, state: StreamState, draft: Draft, parts: Sequence[Part], phase: str) -> Forward:
-    """Asks for a run over what a draft took up last, parts in a row."""
+def forward(
+    setup: Setup,
+    state: StreamState,
+    draft: Draft,
+    parts: Sequence[Part],
+    phase: str,
+    observers: Sequence[Observer] = (),
+) -> Forward:
+    """Asks for a run over what a draft took up last, parts in a row; observers are shown its attention."""
     embeddings = setup.family.join([part.rows for part in parts])
     wanted = {name: each for name, each in setup.policy.attention.items() if each.probe is None}
-    return Forward(setup.family, embeddings, state.memory.step(draft, wanted), state.stopwatch, phase)
+    return Forward(setup.family, embeddings, state.memory.step(draft, wanted, observers), state.stopwatch, phase)
 
 
 def run(

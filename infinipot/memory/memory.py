@@ -12,54 +12,31 @@ memory from before or after a change, never between. Knows nothing of models or 
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from infinipot.errors import CapError, PolicyError
-from infinipot.memory.draft import NOWHERE, Draft, Kind, Origin
-from infinipot.memory.eviction import evict, what_stays, write_columns
+from infinipot.memory.commit import plan_commit, prepare
+from infinipot.memory.draft import Draft, Origin
+from infinipot.memory.eviction import write_columns
 from infinipot.memory.held import Held
-from infinipot.memory.hiding import plan_hiding
-from infinipot.memory.merging import Merging, plan_merging
 from infinipot.memory.observation import NOTHING, Observer
+from infinipot.memory.plan import Plan
 from infinipot.memory.positions import Cursor, PositionRule
 from infinipot.memory.ranks import ALONE, Ranks
 from infinipot.memory.rebase import plan_rebase
 from infinipot.memory.rotary import Rotary
-from infinipot.memory.states import States
+from infinipot.memory.slots import Slots
 from infinipot.memory.step import Step
-from infinipot.memory.storage import LayerShape, Moves, Rows, StateShape, allocated_bytes, plan_moves
+from infinipot.memory.storage import LayerShape, Rows, StateShape
 from infinipot.memory.view import Viewer
-from infinipot.policies.attention import UNSEEN, Attention
-from infinipot.policies.base import HIDDEN, Policy
-from infinipot.policies.merge import MASS
+from infinipot.policies.attention import Attention
+from infinipot.policies.base import Policy
 from infinipot.tokens import Grid, VideoTokens
 
 _ATTEMPTS = 4  # to finish a change, for a user who is in a hurry to interrupt
-_STATES = "states."  # in front of the names of recurrent states
-
-
-@dataclass(slots=True)
-class Plan:
-    """A change that is ready to be applied, as often as it takes.
-
-    Attributes:
-        after: what is held then.
-        columns: new contents of the first slots of some columns, for each group, before anything moves.
-        merging: evicted tokens that go into kept ones, before anything moves.
-        moves: of slots, for each group of rows.
-        on_applied: called when the change is made.
-        begun: whether applying began: from then on there is no way back.
-    """
-
-    after: Held
-    columns: Sequence[Mapping[str, Tensor]] = ()
-    merging: Sequence[Merging] = ()
-    moves: Sequence[Moves] = ()
-    on_applied: Callable[[], None] = lambda: None
-    begun: bool = False
 
 
 class Memory:
@@ -100,68 +77,37 @@ class Memory:
         self.peak = 0
         self._columns = tuple(columns)
         self._ranks = ranks
-        self._shapes = tuple(shapes)
         self._state = Held()
         self._plan: Plan | None = None
-        self._filled = 0
-        self._allocate()
+        self._use(Slots(cap, shapes, stored_columns(rule, columns)))
 
-    def _allocate(self) -> None:
-        stored = stored_columns(self.rule, self._columns)
-        slots = [(number, shape) for number, shape in enumerate(self._shapes) if isinstance(shape, LayerShape)]
-        self.layers = len(slots)
-        self.groups: list[Rows] = []
-        self._places: dict[int, tuple[Rows, slice]] = {}
-        for shape in dict.fromkeys(shape for _, shape in slots):
-            numbers = [place for place, (_, own) in enumerate(slots) if own == shape]
-            group = Rows(self.cap, shape, numbers, stored)
-            self.groups.append(group)
-            for place in numbers:
-                self._places[slots[place][0]] = group, group.rows_of(place)
-        self.states = States(self._shapes)
-        self.bytes = allocated_bytes(self.cap, self._shapes, stored)
+    def _use(self, slots: Slots) -> None:
+        self._slots = slots
+        self.groups, self.states = slots.groups, slots.states
+        self.layers, self.bytes = slots.layers, slots.bytes
+        self._filled = self.held
 
     def fork(self) -> "Memory":
         """Another memory that holds the same, in storage of its own."""
         self._forget_draft()
         other = copy.copy(self)
-        other._allocate()
-        other._fill([group.stored(self.held) for group in self.groups], self.states.committed())
+        other._use(self._slots.copy(self.held))
         return other
 
     def stored(self) -> dict[str, Tensor]:
         """All tensors that make what is held, by name: views of them."""
         self._forget_draft()
-        return self._named([group.stored(self.held) for group in self.groups])
+        return self._slots.stored(self.held)
 
     def layout(self, held: int) -> dict[str, tuple[torch.dtype, tuple[int, ...]]]:
         """Types and shapes of what `stored` gives when so many slots are held."""
-        like = self._named([group.stored(0) for group in self.groups])
-        return {
-            name: (part.dtype, tuple(part.shape) if name.startswith(_STATES) else (len(part), held, *part.shape[2:]))
-            for name, part in like.items()
-        }
+        return self._slots.layout(held)
 
     def restore(self, held: Held, grids: tuple[Grid, ...], peak: int, stored: Mapping[str, Tensor]) -> None:
         """Takes over what another memory of this shape held: what it said, and what `stored` gave of it."""
         self._state, self.grids, self.peak = held, grids, peak
-        slots = [
-            {name: stored[f"{number}.{name}"] for name in group.stored(0)} for number, group in enumerate(self.groups)
-        ]
-        states = range(len(self.states.recurrent))
-        self._fill(slots, [(stored[f"{_STATES}{each}.conv"], stored[f"{_STATES}{each}.recurrent"]) for each in states])
-
-    def _named(self, slots: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
-        named = {f"{number}.{name}": part for number, group in enumerate(slots) for name, part in group.items()}
-        for number, (conv, recurrent) in enumerate(self.states.committed()):
-            named |= {f"{_STATES}{number}.conv": conv, f"{_STATES}{number}.recurrent": recurrent}
-        return named
-
-    def _fill(self, slots: Sequence[Mapping[str, Tensor]], states: Sequence[tuple[Tensor, Tensor]]) -> None:
-        for group, stored in zip(self.groups, slots, strict=True):
-            group.fill(stored)
-        self.states.fill(states, begun=self.held > 0)
-        self._filled = self.held
+        self._slots.fill(stored, begun=held.tokens > 0)
+        self._filled = held.tokens
 
     # What is held
 
@@ -269,8 +215,7 @@ class Memory:
         start, end = self._filled, self._filled + len(origin.patch)
         if end > self.cap:
             raise CapError(f"the memory holds {start} of {self.cap} tokens: {end - start} more do not fit")
-        for group in self.groups:
-            self._record(group, slice(start, end), origin)
+        self._slots.record(start, end, origin)
         self._filled, self.peak = end, max(self.peak, end)
         seeing = draft.observed.observers(wanted, self.groups, origin.cell >= 0, end) if wanted else []
         return Step(self, start, end, origin.positions, draft.cursor.next, (*seeing, *observers))
@@ -289,19 +234,9 @@ class Memory:
             for layer, saved, had in zip(self.states.recurrent, states, begun, strict=True):
                 layer.go_back(saved, had)
 
-    def _record(self, group: Rows, slots: slice, origin: Origin) -> None:
-        temporal, height, width = origin.positions
-        known = {"temporal": temporal, "height": height, "width": width, "base": origin.base}
-        known |= {"patch": origin.patch, "cell": origin.cell, "time": origin.time}
-        for name, column in group.columns.items():
-            if name == HIDDEN:
-                column[:, slots] = 0
-            if name in known:
-                column[:, slots] = known[name].to(column.device, column.dtype, non_blocking=True)
-
     def place(self, layer: int) -> tuple[Rows, slice]:
         """Where a layer of the model, by its number, has its slots."""
-        return self._places[layer]
+        return self._slots.place(layer)
 
     # Changes
 
@@ -326,38 +261,16 @@ class Memory:
         if draft.origins:
             raise ValueError("no forward has run over all of the draft: call step, and write what it makes")
         grown = self._state.with_draft(draft, turn=turn)
-        self._label(draft, self._state, grown)
-        columns: list[dict[str, Tensor]] = []
-        merging: list[Merging] = []
-        if policy is not None and policy.attention:
-            columns = self._attended(policy, draft, grown)
-        if policy is not None and policy.merges:
-            for group in self.groups:
-                group.columns[MASS][:, self.held : grown.tokens] = 1
+        columns = prepare(policy, self.groups, draft, self._state, grown)
         if policy is not None and policy.columns and draft.cells:
-            viewer = self._viewer(replace(self._state, cursor=draft.cursor))
-            write_columns(policy, viewer, draft, self.held)
+            write_columns(policy, self._viewer(replace(self._state, cursor=draft.cursor)), draft, self.held)
         after = grown.without_old_turns(self.dialogue_limit)
-        budget = keep(after.text, after.tokens - after.text)
-        kept = None
-        if policy is not None and budget is not None:
-            kept = evict(policy, self._viewer(grown, columns), grown.captions, budget, self._ranks)
-            after = after.without_cells(kept.count, kept.patches)
-            if policy.merges:
-                merging = plan_merging(policy, self._viewer(grown, columns), kept.cells)
-                columns = _with(columns, MASS, [each.mass for each in merging])
-            if policy.hides:
-                hidden = plan_hiding(policy, self._viewer(grown, columns), kept.cells)
-                columns = _with(columns, HIDDEN, hidden)
-        moves: list[Moves] = []
-        if after.tokens < grown.tokens:
-            viewer, turns_gone = self._viewer(grown), range(grown.turns_gone + 1, after.turns_gone + 1)
-            for number, group in enumerate(self.groups):
-                cells = None if kept is None else kept.cells[number]
-                stays = what_stays(group, viewer, turns_gone, cells, kept.patches if kept else None)
-                moves.append(plan_moves(stays, after.tokens, self.cap))
-            after = grown.moved_to(after)
-        self._make(Plan(after, columns, merging, moves, on_applied))
+        budget, ranks = keep(after.text, after.tokens - after.text), self._ranks
+        plan = plan_commit(
+            policy, self.groups, self._viewer, columns, grown, after, budget=budget, cap=self.cap, ranks=ranks
+        )
+        plan.on_applied = on_applied
+        self._make(plan)
 
     def would_evict(self, draft: Draft, keep: Callable[[int, int], int | None]) -> bool:
         """Whether committing the draft, which is no turn, will evict video tokens."""
@@ -411,14 +324,7 @@ class Memory:
 
     def _apply(self, plan: Plan) -> None:
         """Makes a planned change. Done again from its beginning, it comes to the same."""
-        plan.begun = True
-        for group, columns in zip(self.groups, plan.columns, strict=False):
-            for name, content in columns.items():
-                group.columns[name][:, : content.shape[1]] = content
-        for merging in plan.merging:
-            merging.make()
-        for group, moves in zip(self.groups, plan.moves, strict=False):
-            group.move(moves)
+        plan.move(self.groups)
         self.states.commit()
         self._state = plan.after
         plan.on_applied()
@@ -429,24 +335,6 @@ class Memory:
         self.settle()
         self._filled = self.held
         self.states.roll_back()
-
-    def _label(self, draft: Draft, before: Held, grown: Held) -> None:
-        """Has text say in place of a cell of which turn it is, counted from 1; the prompt is of none."""
-        turn, start = grown.turns_gone + len(grown.turns), before.tokens
-        for number, (tokens, kind) in enumerate(draft.runs):
-            if kind is Kind.TEXT and grown.turns and (number or before.tokens):
-                for group in self.groups:
-                    group.columns["cell"][:, start : start + tokens] = NOWHERE - turn
-            start += tokens
-
-    def _attended(self, policy: Policy, draft: Draft, grown: Held) -> list[dict[str, Tensor]]:
-        """For each group the columns of attention once the draft is part of the memory."""
-        found = []
-        for number, group in enumerate(self.groups):
-            for name in policy.attention:
-                group.columns[name][:, self.held : grown.tokens] = UNSEEN
-            found.append(draft.observed.contents(policy.attention, number, group, grown.tokens))
-        return found
 
     def _viewer(self, state: Held, columns: Sequence[Mapping[str, Tensor]] = ()) -> Viewer:
         return Viewer(
@@ -463,11 +351,6 @@ class Memory:
             highest=state.cursor.next,
             rank=self._ranks.number,
         )
-
-
-def _with(columns: list[dict[str, Tensor]], name: str, contents: Sequence[Tensor]) -> list[dict[str, Tensor]]:
-    """Contents of columns for each group, and those of one more."""
-    return [{**own, name: part} for own, part in zip(columns or [{} for _ in contents], contents, strict=True)]
 
 
 def stored_columns(rule: PositionRule, columns: Sequence[str] = ()) -> dict[str, torch.dtype]:

@@ -43,4 +43,5 @@ def attended(tokens: VideoTokens, name: str) -> Tensor:
 
 def last_tokens(tokens: VideoTokens, count: int) -> Tensor:
     """Which tokens are of the `count` cells that came in last, `[rows, N]` bool: those that ask, where a block does."""
-    return tokens.arrival > tokens.arrival.amax(1, keepdim=True) - count
+    last = tokens.arrival.topk(min(count, tokens.shape[1]), dim=1).indices
+    return torch.zeros(tokens.shape, dtype=torch.bool, device=last.device).scatter(1, last, True)

@@ -60,6 +60,8 @@ def _spread(states: Tensor, part: Tensor) -> Tensor:
 
 def _share(spread: Tensor, part: Tensor) -> Tensor:
     """Softmax within each partition."""
-    powers = torch.where(spread.isfinite(), spread, -torch.inf).exp()
+    finite = torch.where(spread.isfinite(), spread, 0.0)
+    most = torch.zeros_like(finite).scatter_reduce(1, part, finite, "amax")
+    powers = (finite - most.gather(1, part)).exp().masked_fill(~spread.isfinite(), 0.0)
     total = torch.zeros_like(powers).scatter_add(1, part, powers)
     return torch.where(spread.isnan(), spread, powers / total.gather(1, part).clamp_min(1e-9))

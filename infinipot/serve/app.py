@@ -19,14 +19,17 @@ from infinipot.serve.guard import Guard
 from infinipot.serve.keys import Keys
 from infinipot.serve.metrics import Metrics
 from infinipot.serve.omni import router as omni
+from infinipot.serve.page import router as page
 from infinipot.serve.realtime import router as realtime
 from infinipot.serve.server import Server
 from infinipot.serve.settings import Settings
 from infinipot.serve.streams import router as streams
+from infinipot.serve.views import router as views
 from infinipot.serve.vss import router as vss
+from infinipot.serve.watches import router as watches
 
 # VSS's paths look like streams of this server's own: they come first.
-_ROUTERS = (health.router, vss.router, streams.router, chat.router, realtime.router, omni.router)
+ROUTERS = tuple(part.router for part in (health, vss, streams, views, watches, chat, realtime, omni, page))
 
 
 def create_app(settings: Settings, model: Model) -> FastAPI:
@@ -52,7 +55,7 @@ def create_app(settings: Settings, model: Model) -> FastAPI:
         responses={"4XX": {"description": "An error in OpenAI's form"}},
     )
     app.state.server = server
-    for router in _ROUTERS:
+    for router in ROUTERS:
         app.include_router(router)
     for kind in (ApiError, infinipot.InfinipotError, RequestValidationError, HTTPException, RecursionError):
         app.add_exception_handler(kind, _told)
@@ -85,6 +88,8 @@ def _problem(error: Exception) -> ApiError:
         field = ".".join(place) or None
         message = str(first["msg"]).removeprefix("Value error, ")
         return ApiError(400, f"{field}: {message}" if field else message, "invalid_request", param=field)
+    if isinstance(error, HTTPException) and isinstance(error.__cause__, ApiError):
+        return error.__cause__  # of the body, while it was read
     if isinstance(error, HTTPException):
         return ApiError(error.status_code, str(error.detail), None, headers=dict(error.headers or {}))
     if isinstance(error, RecursionError):

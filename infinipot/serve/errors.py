@@ -32,9 +32,11 @@ class ApiError(Exception):
         param: str | None = None,
         headers: dict[str, str] | None = None,
     ) -> None:
+        message = message.encode("utf-8", "backslashreplace").decode()  # it may repeat what is half of a character
         super().__init__(message)
         self.status, self.message, self.code, self.param = status, message, code, param
-        self.headers = headers or {}
+        # What is left of a body that is too long, or too slow, is not read.
+        self.headers = (headers or {}) | ({"Connection": "close"} if status in (408, 413) else {})
 
     @property
     def kind(self) -> str:

@@ -25,12 +25,27 @@ from infinipot.serve.settings import Settings
 logger = logging.getLogger(__name__)
 
 OPEN = frozenset(
-    {"/health", "/ready", "/ping", "/v1/health/live", "/v1/health/ready", "/v1/live", "/v1/ready", "/v1/startup"}
+    {
+        "/",
+        "/favicon.ico",
+        "/health",
+        "/ready",
+        "/ping",
+        "/v1/health/live",
+        "/v1/health/ready",
+        "/v1/live",
+        "/v1/ready",
+        "/v1/startup",
+    }
 )
 """What answers without a key: whether the server is there, and nothing else."""
 
+PAGE = "/page/"
+"""Below it lie the files of the page, which hold nothing of anybody's."""
+
 _GIVEN_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
+_MOST_HEADER = 1 << 16
 _UPLOADS = ("/v1/files",)
 
 
@@ -76,7 +91,9 @@ class Guard:
         Raises:
             ApiError: it is nobody's, or from a place that it may not come from.
         """
-        if scope["path"] in OPEN:
+        if sum(len(name) + len(value) for name, value in headers.raw) > _MOST_HEADER:
+            raise ApiError(431, f"the header has more than {_MOST_HEADER:,} bytes", "header_too_large")
+        if scope["path"] in OPEN or scope["path"].startswith(PAGE):
             return ""
         self._check_place(scope, headers)
         owner = self._keys.owner(headers)
@@ -139,8 +156,6 @@ class _Told:
             *((name.lower().encode(), value.encode()) for name, value in problem.headers.items()),
         ]
         start = {"http": "http.response", "websocket": "websocket.http.response"}[self._scope["type"]]
-        if problem.status in (408, 413):  # what is left of the body is not read
-            headers = [*headers, (b"connection", b"close")]
         await self.send({"type": f"{start}.start", "status": problem.status, "headers": list(headers)})
         await self.send({"type": f"{start}.body", "body": content})
 

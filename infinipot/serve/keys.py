@@ -33,6 +33,11 @@ class Keys:
     def __bool__(self) -> bool:
         return bool(self._owners)
 
+    @property
+    def owners(self) -> list[str]:
+        """Who has a key, in the order of the file."""
+        return list(dict.fromkeys(name for _, name in self._owners))
+
     @classmethod
     def read(cls, path: Path | None) -> "Keys":
         """The keys of a file.

@@ -77,6 +77,7 @@ class Answered:
         prompt_tokens: of the memory it was asked on and the question; memory_tokens and video_tokens of them were held.
         answer_tokens: that were said.
         cut: whether the answer ended because it was long enough.
+        evidence: the moments that it rests on, the heaviest first; see `Span`.
     """
 
     text: str
@@ -86,6 +87,7 @@ class Answered:
     video_tokens: int
     answer_tokens: int
     cut: bool
+    evidence: tuple[dict[str, Any], ...] = ()
 
 
 class Lane:

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import time
 
+from infinipot.serve.cameras.player import CameraPlayer
 from infinipot.serve.errors import as_api_error
 from infinipot.serve.logs import event
 from infinipot.serve.media.sources import Sources
@@ -23,18 +24,26 @@ class Players:
     Args:
         streams: of the server.
         sources: opens addresses.
+        cameras: watches those that are cameras.
+
+    Attributes:
+        cameras: the same.
     """
 
-    def __init__(self, streams: Streams, sources: Sources) -> None:
-        self._streams, self._sources = streams, sources
+    def __init__(self, streams: Streams, sources: Sources, cameras: CameraPlayer) -> None:
+        self._streams, self._sources, self.cameras = streams, sources, cameras
         self._playing: dict[Served, asyncio.Task[None]] = {}
 
     def check(self, address: str) -> None:
         """Raises `ApiError` for an address that is not played."""
-        self._sources.check(address)
+        (self.cameras.rules if self.cameras.rules.takes(address) else self._sources).check(address)
 
     def play(self, served: Served, address: str, *, realtime: bool = False, start: float = 0.0) -> None:
         """Plays a source into a stream, from `start` seconds on, until it ends or is stopped."""
+        if self.cameras.rules.takes(address):
+            served.plays = address, realtime
+            self.cameras.play(served, address)
+            return
         served.source = SourceState(address=self._sources.check(address), state="opening")
         served.plays = address, realtime
         playing = asyncio.create_task(self._play(served, address, realtime, start))
@@ -43,6 +52,7 @@ class Players:
 
     async def stop(self, served: Served) -> None:
         """Stops what is played into a stream."""
+        await self.cameras.stop(served)
         if (playing := self._playing.get(served)) is not None:
             playing.cancel()
             await asyncio.wait({playing})
@@ -51,6 +61,7 @@ class Players:
         """Stops everything."""
         for served in list(self._playing):
             await self.stop(served)
+        await self.cameras.close()
 
     async def _play(self, served: Served, address: str, realtime: bool, start: float) -> None:
         source = served.source

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import logging
+import socket
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -14,12 +15,14 @@ from infinipot.errors import InfinipotError
 from infinipot.model import Model
 from infinipot.serve import logs
 from infinipot.serve.app import create_app
+from infinipot.serve.cameras import demo
 from infinipot.serve.connection import bounded
 from infinipot.serve.keys import Keys
 from infinipot.serve.settings import Settings
 
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _SWITCH = 0.001  # seconds until the model's thread lets others run: requests are short
+_KEEP_ALIVE = 75  # seconds of an idle connection, as nginx has it: a short time meets clients that are about to use it
 _MESSAGE = 1 << 16  # bytes of a header
 
 
@@ -37,7 +40,9 @@ def serve(settings: Settings, load: Callable[[], Model]) -> None:
     sys.setswitchinterval(_SWITCH)
     if settings.snapshots is not None:
         _require_folder(settings)
+    _require_port(settings)
     Keys.read(settings.api_keys)
+    demo.check(settings)
     app = create_app(settings, load())
     gc.freeze()  # a model's many objects need not be looked at again
     _warn(settings)
@@ -58,6 +63,7 @@ def config(app: FastAPI, settings: Settings) -> uvicorn.Config:
         ws="websockets-sansio",
         ws_max_size=2 * int(settings.limits.frame_bytes),
         h11_max_incomplete_event_size=_MESSAGE,
+        timeout_keep_alive=_KEEP_ALIVE,
         timeout_graceful_shutdown=int(settings.limits.drain_seconds) or 1,
         access_log=False,
         log_config=None,
@@ -83,6 +89,18 @@ def _require_folder(settings: Settings) -> None:
         settings.snapshots.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
         raise InfinipotError(f"{settings.snapshots} cannot be written ({error.strerror})") from None
+
+
+def _require_port(settings: Settings) -> None:
+    """A port that is taken is told before a model is loaded."""
+    try:
+        family = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0][0]
+        with socket.socket(family) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((settings.host, settings.port))
+    except OSError as error:
+        why = f"port {settings.port} of {settings.host} cannot be had ({error.strerror or error})"
+        raise InfinipotError(why) from None
 
 
 def _warn(settings: Settings) -> None:

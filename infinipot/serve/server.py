@@ -12,6 +12,9 @@ from starlette.requests import HTTPConnection
 
 from infinipot.model import Model
 from infinipot.serve.answers import Asker
+from infinipot.serve.cameras.demo import open_demo
+from infinipot.serve.cameras.player import CameraPlayer
+from infinipot.serve.cameras.rules import CameraRules
 from infinipot.serve.chat.serving import ChatServing
 from infinipot.serve.feeding import Feeder
 from infinipot.serve.logs import event
@@ -24,6 +27,7 @@ from infinipot.serve.streams.registry import Streams
 from infinipot.serve.streams.served import Served
 from infinipot.serve.streams.serving import StreamServing
 from infinipot.serve.streams.snapshots import Snapshots
+from infinipot.serve.watches.asking import Watches
 from infinipot.serve.worker import Worker
 
 logger = logging.getLogger(__name__)
@@ -51,9 +55,13 @@ class Server:
         self.asker = Asker(self.worker, settings.limits)
         self.decoders = Decoders(settings.limits)
         self.sources = Sources(settings, self.decoders)
-        self.players = Players(self.streams, self.sources)
+        cameras = CameraPlayer(self.streams, CameraRules(settings), settings.limits)
+        self.players = Players(self.streams, self.sources, cameras)
         self.snapshots = Snapshots(settings.snapshots, self.streams, metrics)
-        self.serving = StreamServing(settings, self.streams, self.asker, self.decoders, self.players, self.snapshots)
+        self.watches = Watches(settings, self.streams, self.asker)
+        self.serving = StreamServing(
+            settings, self.streams, self.asker, self.decoders, self.players, self.snapshots, self.watches
+        )
         self.feeder = Feeder(settings, self.streams, self.decoders, self.sources)
         self.chat = ChatServing(settings, self.streams, self.asker, self.feeder)
         metrics.watch(self._levels)
@@ -66,6 +74,9 @@ class Server:
             event(logger, "a stream was restored", stream=served.id, restored_at=told.time)
             if told.plays is not None:
                 self._resume(served, *told.plays)
+        if self.settings.demo:
+            await open_demo(self.settings, self.streams, self.players)
+        await self.watches.start()
         rounds = asyncio.create_task(self._rounds())
         self.ready = True
         try:
@@ -83,6 +94,7 @@ class Server:
             event(logger, "a source is not played on", logging.WARNING, stream=served.id, why=str(error))
 
     async def _end(self) -> None:
+        await self.watches.stop()
         await self.players.close()
         until = time.monotonic() + self.settings.limits.drain_seconds
         while self.asker.waiting and time.monotonic() < until:
@@ -97,6 +109,7 @@ class Server:
             await asyncio.sleep(_ROUND)
             try:
                 await self.snapshots.save_all(older=self.settings.snapshot_seconds)
+                await self.streams.tidy()
                 for served in self.streams.idle():
                     event(logger, "an idle stream was closed", stream=served.id)
                     await self.serving.close(served)

@@ -31,11 +31,14 @@ class Limits(BaseModel):
         frames_per_request: pictures in one request, or frames of one video in a chat.
         body_bytes, upload_bytes: of a request, and of a file that is uploaded or fetched.
         body_seconds: in which a request's body has to be there, and header_seconds: its header.
+        watches: standing questions of one stream, and events: of one owner that are kept.
         question_chars: of a question with all that stands before it.
         answers: at once, those that wait included; answers_waiting: of one stream.
         idle_seconds: without a frame or a question after which a stream is closed, and session_idle_seconds: those that
             a connection opened for itself.
         decode_seconds, decode_bytes, decoders: for one picture, for a decoding process, and how many of these.
+        camera_seconds: without a picture after which a camera is tried again.
+        thumbnails: small pictures that are kept of one stream, and thumbnail_bytes: of each.
         source_seconds: without a picture after which a source counts as lost.
         video_seconds: that the frames of a video in a chat may take to be decoded.
         drain_seconds: for answers to finish at shutdown.
@@ -54,6 +57,8 @@ class Limits(BaseModel):
     upload_bytes: Bytes = ByteSize(512 * _MIB)
     body_seconds: Seconds = 60.0
     header_seconds: Seconds = 15.0
+    watches: Count = 16
+    events: Count = 10_000
     question_chars: Count = 8192
     answers: Count = 64
     answers_waiting: Count = 8
@@ -63,6 +68,9 @@ class Limits(BaseModel):
     decode_bytes: Bytes = ByteSize(1024 * _MIB)
     decoders: Count = 2
     source_seconds: Seconds = 30.0
+    camera_seconds: Seconds = 20.0
+    thumbnails: Count = 96
+    thumbnail_bytes: Bytes = ByteSize(4096)
     video_seconds: Seconds = 600.0
     drain_seconds: Seconds = 30.0
 
@@ -77,9 +85,13 @@ class Settings(BaseSettings):
         step_tokens: tokens that one packed step runs over at the most, so that answers keep flowing.
         api_keys: a file of keys, see `keys.py`; without it everyone is one and the same owner.
         snapshots: the folder that streams are saved in, and snapshot_seconds: how often.
+        events: the file that standing questions and their events are kept in; left out, one beside the snapshots.
         media_root: the folder below which `file:` addresses are played.
         media_hosts: from which media is fetched; none named: from every public one.
         media_networks: private ranges that may be fetched from all the same.
+        demo: whether a stream is opened at the start that watches the synthetic world, and the page shows it.
+        local_cameras: whether clients may watch the cameras of this machine.
+        webhook_hosts: to which events are sent; none named: to every public one.
         cors_origins: web pages that may call; none by default.
     """
 
@@ -101,16 +113,27 @@ class Settings(BaseSettings):
     api_keys: Path | None = None
     snapshots: Path | None = None
     snapshot_seconds: Seconds = 60.0
+    events: Path | None = None
     media_root: Path | None = None
     media_hosts: tuple[str, ...] = ()
     media_networks: tuple[IPv4Network | IPv6Network, ...] = ()
+    local_cameras: bool = False
+    demo: bool = False
+    webhook_hosts: tuple[str, ...] = ()
     cors_origins: tuple[str, ...] = ()
     limits: Limits = Limits()
 
-    @field_validator("media_hosts", "cors_origins", mode="before")
+    @field_validator("media_hosts", "webhook_hosts", "cors_origins", mode="before")
     @classmethod
     def _listed(cls, value: Any) -> Any:
         return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+    @property
+    def events_path(self) -> Path | None:
+        """Where events are kept; None where nothing of this server is."""
+        if self.events is None and self.snapshots is not None:
+            return self.snapshots.absolute().with_name(f"{self.snapshots.absolute().name}-events.sqlite")
+        return self.events
 
     @classmethod
     def read(cls, config: Path | None = None, **given: Any) -> Self:
@@ -141,5 +164,7 @@ class Settings(BaseSettings):
 
 def _line(fault: Any) -> str:
     """What is wrong with one setting, without its value: it may be secret."""
+    if fault["loc"] == ("model",) and fault["type"] == "missing":
+        return "give a model: --model, INFINIPOT_SERVE_MODEL, or `model` in the file of --config"
     name = ".".join(str(part) for part in fault["loc"]) or "settings"
     return f"{name}: {fault['msg']}"

@@ -49,6 +49,11 @@ async def converse(
             await refuse(_problem(error), given)
 
 
+async def send(socket: WebSocket, message: Any) -> None:
+    """Sends a message in JSON, in letters of ASCII: what a client sent may be half of a character."""
+    await socket.send_text(json.dumps(message))
+
+
 async def _text(socket: WebSocket) -> str:
     message = await socket.receive()
     if message["type"] == "websocket.disconnect":

@@ -20,6 +20,7 @@ from infinipot.stream import Stream
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
+_SPANS = 8  # of an answer's evidence that are told
 _SOON, _IDLE = 0.02, 1.0  # seconds until the thread looks again, though nobody woke it
 
 
@@ -250,7 +251,7 @@ class Worker:
                 self._watching.answered(job, job.answered.result())
 
     def _answered(self, job: AskJob, lane: Lane, call: engine.Asking) -> Answered:
-        text: str = call.task.result()
+        text = call.task.result()
         family, stats = self.model.family, lane.stats
         said = call.said(len(family.tokenize(text, plain=True)))
         return Answered(
@@ -261,6 +262,7 @@ class Worker:
             video_tokens=max(stats.asked_tokens - stats.text_tokens, 0),
             answer_tokens=said,
             cut=said >= call.limit,
+            evidence=tuple(span.as_dict() for span in text.evidence[:_SPANS]),
         )
 
 

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from infinipot.serve.streams.protocol import Asking, StreamSettings, Usage
+from infinipot.serve.streams.protocol import Asking, Evidence, StreamSettings, Usage
 
 
 class Url(BaseModel):
@@ -128,11 +128,12 @@ class Choice(BaseModel):
 
 
 class Asked(BaseModel):
-    """Of which stream an answer is, None where it was opened for this request, and its newest frame's time."""
+    """Of which stream an answer is, None for one opened for this request; its newest frame's time, and its evidence."""
 
     stream: str | None
     time: float
     remembered: bool
+    evidence: list[Evidence] = []
 
 
 class ChatCompletion(BaseModel):

@@ -14,7 +14,7 @@ from infinipot.serve.errors import ApiError, as_api_error
 from infinipot.serve.feeding import Feeder
 from infinipot.serve.lane import Answered
 from infinipot.serve.settings import Settings
-from infinipot.serve.streams.protocol import StreamSettings
+from infinipot.serve.streams.protocol import Evidence, StreamSettings
 from infinipot.serve.streams.registry import Streams
 from infinipot.serve.streams.served import Served
 
@@ -133,7 +133,12 @@ def _chunk(head: dict[str, Any], delta: dict[str, str], ended: str | None = None
 
 
 def _asked(served: Served, request: ChatRequest, answered: Answered) -> Asked:
-    return Asked(stream=None if served.passing else served.id, time=answered.time, remembered=request.remember)
+    return Asked(
+        stream=None if served.passing else served.id,
+        time=answered.time,
+        remembered=request.remember,
+        evidence=[Evidence.model_validate(each) for each in answered.evidence],
+    )
 
 
 def _ended(answered: Answered) -> Any:

@@ -21,7 +21,7 @@ _AGENT = "infinipot"
 _TIMES = 4  # that a decoder, which goes back and forth, may read a file
 
 
-class _Connection(http.client.HTTPConnection):
+class PinnedConnection(http.client.HTTPConnection):
     """A connection to one IP address, under the name of its host."""
 
     def __init__(self, address: WebAddress, ip: str, timeout: float) -> None:
@@ -53,7 +53,7 @@ class RemoteFile(io.RawIOBase):
         self._address, self._rules, self._timeout, self._most = parse(address), rules, timeout, most
         self._position = self._read_bytes = 0
         self._response: http.client.HTTPResponse | None = None
-        self._connection: _Connection | None = None
+        self._connection: PinnedConnection | None = None
         self.size: int | None = None
         self._ranged = False
         self._request(0)
@@ -118,7 +118,7 @@ class RemoteFile(io.RawIOBase):
     def _ask(self, address: WebAddress, start: int) -> http.client.HTTPResponse:
         last: OSError | None = None
         for ip in self._rules.resolve(address):
-            self._connection = _Connection(address, str(ip), self._timeout)
+            self._connection = PinnedConnection(address, str(ip), self._timeout)
             headers = {"Range": f"bytes={start}-", "User-Agent": _AGENT, "Accept-Encoding": "identity"}
             try:
                 self._connection.request("GET", address.path, headers=headers)

@@ -1,6 +1,7 @@
 """The route of realtime sessions."""
 
 import logging
+from functools import partial
 from typing import Any
 
 from fastapi import APIRouter, WebSocket
@@ -10,7 +11,7 @@ from infinipot.serve.guard import owner_of
 from infinipot.serve.realtime.protocol import EVENT
 from infinipot.serve.realtime.serving import RealtimeSession
 from infinipot.serve.server import server_of
-from infinipot.serve.sockets import converse
+from infinipot.serve.sockets import converse, send
 
 router = APIRouter()
 logger = logging.getLogger(__name__)
@@ -27,14 +28,14 @@ async def realtime(socket: WebSocket, model: str | None = None, stream: str | No
     offered = socket.scope.get("subprotocols", [])
     async with server.socket(socket, "realtime" if "realtime" in offered else None):
         session = RealtimeSession(
-            owner, server.settings, server.streams, server.asker, server.decoders, socket.send_json
+            owner, server.settings, server.streams, server.asker, server.decoders, partial(send, socket)
         )
 
         async def refuse(problem: ApiError, given: Any) -> None:
             event = given.get("event_id") if isinstance(given, dict) else None
             event = event if isinstance(event, str) else None
             error = problem.body()["error"] | {"event_id": event}
-            await socket.send_json({"type": "error", "event_id": f"event_{id(problem):x}", "error": error})
+            await send(socket, {"type": "error", "event_id": f"event_{id(problem):x}", "error": error})
 
         try:
             await session.begin(stream)

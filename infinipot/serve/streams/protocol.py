@@ -37,7 +37,8 @@ class StreamRequest(StreamSettings):
 
     Attributes:
         id: a name of your own; left out, the server gives one.
-        source: an address that the server plays into the stream: http, https, or file below the media root.
+        source: an address that the server plays into the stream: http, https, or file below the media root; or a
+            camera's, which it watches without end: rtsp, or demo.
         pace: whether a source is played as fast as the stream takes it, or as fast as it was recorded.
         idle_seconds: without a frame or a question after which the stream is closed.
     """
@@ -55,12 +56,38 @@ class StreamRequest(StreamSettings):
         return value
 
 
+class CameraState(BaseModel):
+    """How a camera does: see `infinipot.camera.Health`.
+
+    Attributes:
+        lag_seconds: since its newest picture came.
+        dropped: pictures that were due and did not wait for the stream.
+        begun: what time of the day the stream's second 0 was; speed: how many of its seconds pass in one.
+        gaps: times without a picture, in seconds of the stream and as times of the day.
+        demo: whether it shows the synthetic world.
+    """
+
+    state: Literal["opening", "live", "frozen", "gone", "over", "closed"]
+    trouble: str = ""
+    lag_seconds: float | None = None
+    width: int = 0
+    height: int = 0
+    pictures: int = 0
+    dropped: int = 0
+    connections: int = 0
+    begun: str
+    speed: float = 1.0
+    gaps: list[dict[str, Any]] = []
+    demo: bool = False
+
+
 class SourceState(BaseModel):
-    """What became of a source: `opening`, `playing`, `ended` or `failed`, and why."""
+    """What became of a source: `opening`, `playing`, `ended` or `failed`, and why; of a camera, how it does."""
 
     address: str
     state: Literal["opening", "playing", "ended", "failed"]
     error: str | None = None
+    camera: CameraState | None = None
 
 
 class StreamState(BaseModel):
@@ -151,6 +178,7 @@ class Asking(BaseModel):
     seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
     stop: str | list[str] | None = None
     remember: bool = False
+    evidence: bool = True
 
 
 class AskRequest(Asking):
@@ -179,6 +207,22 @@ class Usage(BaseModel):
     prompt_tokens_details: dict[str, Any]
 
 
+class Evidence(BaseModel):
+    """A stretch of the video that an answer rests on: where the tokens looked that made it.
+
+    Attributes:
+        start, end: in seconds of the stream; time: of the moment in it that was looked at most.
+        weight: its share of all that was looked at.
+        cells: shares of the weight by row and column of the frame's grid.
+    """
+
+    start: float
+    end: float
+    weight: float
+    time: float
+    cells: list[list[float]]
+
+
 class AskReply(BaseModel):
     """An answer; `time` is that of the newest frame it was asked on, in seconds of the stream."""
 
@@ -189,6 +233,7 @@ class AskReply(BaseModel):
     usage: Usage
     remembered: bool
     saved_at: float | None = None
+    evidence: list[Evidence] = []
 
 
 class ForkRequest(BaseModel):

@@ -5,9 +5,11 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from infinipot.memory import Contents
 from infinipot.serve.errors import ApiError
 from infinipot.serve.lane import FrameJob, Lane
 from infinipot.serve.metrics import Metrics
@@ -15,7 +17,9 @@ from infinipot.serve.settings import Settings
 from infinipot.serve.streams.protocol import NAME, StreamSettings
 from infinipot.serve.streams.served import Served
 from infinipot.serve.worker import GoneError, Worker
+from infinipot.stream import Stream
 from infinipot.video import Frame
+from infinipot.video.thumbnails import Thumbnails
 
 
 class Streams:
@@ -27,6 +31,7 @@ class Streams:
         metrics: count what happens.
 
     Attributes:
+        on_watched: is called, on the worker's thread, with each stream that has watched a frame.
         reserved: bytes that streams have, those included that are being opened.
     """
 
@@ -34,6 +39,7 @@ class Streams:
         self.worker, self.settings = worker, settings
         self._metrics = metrics
         self.reserved = 0
+        self.on_watched: Callable[[Served], None] | None = None
         self._frames = settings.limits.frames_waiting
         self._streams: dict[tuple[str, str], Served] = {}
         self._opening: set[tuple[str, str]] = set()
@@ -81,6 +87,7 @@ class Streams:
         """
         model, given = self.worker.model, self.settings_of(asked)
         needed = await asyncio.wrap_future(self.worker.call(lambda: model.stream_bytes(**given)))
+        needed += self.settings.limits.thumbnails * int(self.settings.limits.thumbnail_bytes)
         opening = lambda: self.worker.open(lambda: model.stream(**given), self._frames)  # noqa: E731
         return await self._admitted(owner, name, needed, opening, idle_seconds, passing)
 
@@ -130,7 +137,8 @@ class Streams:
             self._opening.discard(key)
         longest = limits.session_idle_seconds if passing else limits.idle_seconds
         idle = min(idle_seconds or longest, longest)
-        served = self._streams[key] = Served(owner, name, lane, needed, idle, passing)
+        thumbnails = Thumbnails(limits.thumbnails, bytes_each=int(limits.thumbnail_bytes))
+        served = self._streams[key] = Served(owner, name, lane, needed, idle, passing, thumbnails=thumbnails)
         return served
 
     def _close_opened(self, opening: "Future[Any]") -> None:
@@ -151,6 +159,26 @@ class Streams:
                 "memory_exhausted",
                 param="memory",
             )
+
+    async def contents(self, served: Served) -> Contents:
+        """What a stream holds now; small pictures of what it does not are let go.
+
+        Raises:
+            ApiError: it was closed meanwhile.
+        """
+        try:
+            held = await asyncio.wrap_future(self.worker.alone(served.lane, Stream.contents))
+        except GoneError:
+            raise ApiError(410, "the stream was closed", "stream_closed") from None
+        served.thumbnails.keep([patch.time for patch in held.patches])
+        return held
+
+    async def tidy(self) -> None:
+        """Lets go of small pictures of what is not held any more, where there are nearly too many."""
+        for served in self:
+            if len(served.thumbnails) > 0.9 * served.thumbnails.most and not served.passing:
+                with suppress(ApiError):
+                    await self.contents(served)
 
     async def close(self, served: Served) -> None:
         """Closes a stream; what waits in it is told so."""
@@ -180,6 +208,8 @@ class Streams:
     def _note(self, served: Served, done: "Future[None]") -> None:
         """Notes what was wrong with a frame that had been taken. On the worker's thread."""
         error = None if done.cancelled() else done.exception()
+        if error is None and not done.cancelled() and (watched := self.on_watched) is not None:
+            watched(served)
         if error is not None and not isinstance(error, GoneError):
             served.error = " ".join(str(error).split())
             self.drop(served, "refused")

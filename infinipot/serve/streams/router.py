@@ -11,6 +11,7 @@ from infinipot.serve.answers import events, while_there
 from infinipot.serve.errors import ApiError, as_api_error
 from infinipot.serve.guard import owner_of
 from infinipot.serve.server import Server, server_of
+from infinipot.serve.sockets import send
 from infinipot.serve.streams.protocol import (
     AskReply,
     AskRequest,
@@ -121,7 +122,7 @@ async def push_frames_by_socket(socket: WebSocket, name: str) -> None:
             except Exception as error:
                 told = as_api_error(error).body()
             at = None
-            await socket.send_json(told)
+            await send(socket, told)
 
 
 def _time_in(text: str) -> float:

@@ -11,6 +11,7 @@ from infinipot.serve.lane import FrameJob, Lane
 from infinipot.serve.settings import Limits
 from infinipot.serve.streams.protocol import FramesTaken, SourceState, StreamState
 from infinipot.video import Frame
+from infinipot.video.thumbnails import Thumbnails
 
 _RATE_WINDOW = 2.0  # seconds over which the frames that a stream takes are counted
 _SLOT = 1e-6  # of a period of `fps` by which a frame may come early and still be the next one
@@ -33,6 +34,7 @@ class Served:
         description: what it is of, for people.
         dropped: frames that will not be watched, by reason.
         error: what last went wrong with a frame that had been taken.
+        newest: the newest frame taken; thumbnails: small pictures of those before it.
         source: what is played into it, as it is told; plays: its whole address, and whether it goes at its own pace.
         saved_at, saved_time: when it was last saved, and up to which second of it; saved_state: frames and turns then.
         restored_at: the second up to which it was restored; gap: to the first frame after that.
@@ -51,6 +53,8 @@ class Served:
     description: str = ""
     dropped: Counter[str] = field(default_factory=Counter)
     error: str | None = None
+    newest: Frame | None = None
+    thumbnails: Thumbnails = field(default_factory=Thumbnails)
     source: SourceState | None = None
     plays: tuple[str, bool] | None = None
     saved_at: float | None = None
@@ -89,6 +93,8 @@ class Served:
             self.gap = frame.time - self.restored_at
         self.time, self.frame_at, self.used = frame.time, clock.time(), clock.monotonic()
         self._slot = math.floor(frame.time * self.config.fps + _SLOT)
+        self.newest = frame
+        self.thumbnails.add(frame)
         return FrameJob(frame)
 
     def admit(self, frames: int, limits: Limits) -> None:

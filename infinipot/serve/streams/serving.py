@@ -16,6 +16,7 @@ from infinipot.serve.settings import Settings
 from infinipot.serve.streams.protocol import (
     AskReply,
     AskRequest,
+    Evidence,
     FramesTaken,
     Saved,
     StreamList,
@@ -25,6 +26,7 @@ from infinipot.serve.streams.protocol import (
 from infinipot.serve.streams.registry import Streams
 from infinipot.serve.streams.served import Served
 from infinipot.serve.streams.snapshots import Snapshots
+from infinipot.serve.watches.asking import Watches
 from infinipot.video import Frame
 
 
@@ -39,9 +41,11 @@ class StreamServing:
         decoders: Decoders,
         players: Players,
         snapshots: Snapshots,
+        watches: Watches,
     ) -> None:
         self._settings, self._streams, self._asker = settings, streams, asker
         self._decoders, self._players, self._snapshots = decoders, players, snapshots
+        self._watches = watches
 
     async def open(self, owner: str, request: StreamRequest) -> StreamState:
         """Opens a stream, and has its source played into it."""
@@ -54,6 +58,7 @@ class StreamServing:
 
     def state(self, served: Served) -> StreamState:
         """How a stream is."""
+        self._players.cameras.of(served)
         return served.state(self._settings.model)
 
     def all(self, owner: str) -> StreamList:
@@ -67,6 +72,7 @@ class StreamServing:
         await self._players.stop(served)
         await self._streams.close(served)
         await self._snapshots.forget(served)
+        await self._watches.forget(served)
 
     async def push(self, served: Served, pictures: list[bytes], at: float | None, *, wait: bool = False) -> FramesTaken:
         """Takes in encoded pictures, the first at a time, each further one a period of `fps` behind.
@@ -134,6 +140,7 @@ class StreamServing:
             usage=usage(answered),
             remembered=request.remember,
             saved_at=None if saved is None else saved.saved_at,
+            evidence=[Evidence.model_validate(each) for each in answered.evidence],
         )
 
     async def fork(self, served: Served, name: str | None) -> StreamState:

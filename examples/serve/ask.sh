@@ -1,0 +1,26 @@
+#!/usr/bin/env bash
+# Opens a stream, pushes the pictures of a folder into it, two for each second, and asks about them: with curl alone.
+#
+#     infinipot serve --model embedded &
+#     python examples/serve/frames.py frames
+#     examples/serve/ask.sh frames "How many shapes have appeared so far?"
+#
+# INFINIPOT_URL is where the server is, INFINIPOT_KEY a key of its file of keys, if it has one.
+set -euo pipefail
+folder=$1 question=$2
+url=${INFINIPOT_URL:-http://127.0.0.1:8000}
+curl() { command curl --silent --show-error --fail-with-body --header "Authorization: Bearer ${INFINIPOT_KEY:-none}" "$@"; }
+
+curl "$url/v1/streams" --json '{"id": "folder", "fps": 2}' > /dev/null
+trap 'curl --request DELETE "$url/v1/streams/folder"' EXIT
+
+number=0
+for picture in "$folder"/*.jpg; do
+  time=$(awk "BEGIN { print $number / 2 }")
+  curl "$url/v1/streams/folder/frames?time=$time" --header "Content-Type: image/jpeg" --data-binary "@$picture" > /dev/null
+  number=$((number + 1))
+done
+
+curl "$url/v1/streams/folder"
+echo
+curl --no-buffer "$url/v1/streams/folder/ask" --json "{\"question\": \"$question\", \"stream\": true}"

@@ -1,0 +1,109 @@
+"""Plans what a commit does to a memory: what stays of all that it holds and of the draft, and where it goes.
+
+Only slots that are not part of the memory yet, those of the draft, are written to. Knows the order of the steps, not
+how a policy chooses.
+"""
+
+from collections.abc import Callable, Sequence
+
+from torch import Tensor
+
+from infinipot.memory.draft import NOWHERE, Draft, Kind
+from infinipot.memory.eviction import Kept, evict, what_stays
+from infinipot.memory.held import Held
+from infinipot.memory.hiding import plan_hiding
+from infinipot.memory.merging import Merging, plan_merging
+from infinipot.memory.plan import Plan
+from infinipot.memory.ranks import Ranks
+from infinipot.memory.storage import Moves, Rows, plan_moves
+from infinipot.memory.view import Viewer
+from infinipot.policies.attention import UNSEEN
+from infinipot.policies.base import HIDDEN, Policy
+from infinipot.policies.merge import MASS
+
+Viewing = Callable[..., Viewer]
+Columns = list[dict[str, Tensor]]
+
+
+def prepare(policy: Policy | None, groups: Sequence[Rows], draft: Draft, before: Held, grown: Held) -> Columns:
+    """Writes what the columns say of the draft's tokens; returns what the policy's columns of attention will say.
+
+    Args:
+        policy: whose columns there are.
+        groups: of all rows.
+        draft: whose tokens lie behind what is held.
+        before, grown: what is held without the draft and with it.
+    """
+    _label(groups, draft, before, grown)
+    if policy is None:
+        return []
+    if policy.merges:
+        for group in groups:
+            group.columns[MASS][:, before.tokens : grown.tokens] = 1
+    if not policy.attention:
+        return []
+    for group in groups:
+        for name in policy.attention:
+            group.columns[name][:, before.tokens : grown.tokens] = UNSEEN
+    return [draft.observed.contents(policy.attention, *each, grown.tokens) for each in enumerate(groups)]
+
+
+def plan_commit(
+    policy: Policy | None,
+    groups: Sequence[Rows],
+    view: Viewing,
+    columns: Columns,
+    grown: Held,
+    after: Held,
+    *,
+    budget: int | None,
+    cap: int,
+    ranks: Ranks,
+) -> Plan:
+    """Plans what leaves, merges and moves, and touches nothing.
+
+    Args:
+        policy: chooses the cells that stay.
+        groups: of all rows.
+        view: shows what is held in some state, with new contents of columns.
+        columns: those contents.
+        grown: what is held together with the draft.
+        after: what is left of it when old turns have gone.
+        budget: |C|, or None where no cell is evicted.
+        cap: slots a row.
+        ranks: the processes that share the rows.
+    """
+    kept: Kept | None = None
+    merging: list[Merging] = []
+    if policy is not None and budget is not None:
+        kept = evict(policy, view(grown, columns), grown.captions, budget, ranks)
+        after = after.without_cells(kept.count, kept.patches)
+        if policy.merges:
+            merging = plan_merging(policy, view(grown, columns), kept.cells)
+            columns = _with(columns, MASS, [each.mass for each in merging])
+        if policy.hides:
+            columns = _with(columns, HIDDEN, plan_hiding(policy, view(grown, columns), kept.cells))
+    moves: list[Moves] = []
+    if after.tokens < grown.tokens:
+        viewer, turns_gone = view(grown), range(grown.turns_gone + 1, after.turns_gone + 1)
+        for number, group in enumerate(groups):
+            cells = None if kept is None else kept.cells[number]
+            stays = what_stays(group, viewer, turns_gone, cells, kept.patches if kept else None)
+            moves.append(plan_moves(stays, after.tokens, cap))
+        after = grown.moved_to(after)
+    return Plan(after, columns, merging, moves)
+
+
+def _label(groups: Sequence[Rows], draft: Draft, before: Held, grown: Held) -> None:
+    """Has text say in place of a cell of which turn it is, counted from 1; the prompt is of none."""
+    turn, start = grown.turns_gone + len(grown.turns), before.tokens
+    for number, (tokens, kind) in enumerate(draft.runs):
+        if kind is Kind.TEXT and grown.turns and (number or before.tokens):
+            for group in groups:
+                group.columns["cell"][:, start : start + tokens] = NOWHERE - turn
+        start += tokens
+
+
+def _with(columns: Columns, name: str, contents: Sequence[Tensor]) -> Columns:
+    """Contents of columns for each group, and those of one more."""
+    return [{**own, name: part} for own, part in zip(columns or [{} for _ in contents], contents, strict=True)]

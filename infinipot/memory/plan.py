@@ -1,0 +1,42 @@
+"""A change of a memory that is ready to be made. Applying it can be done again as often as it is interrupted."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from infinipot.memory.held import Held
+from infinipot.memory.merging import Merging
+from infinipot.memory.storage import Moves, Rows
+
+
+@dataclass(slots=True)
+class Plan:
+    """A change that is ready to be applied, as often as it takes.
+
+    Attributes:
+        after: what is held then.
+        columns: new contents of the first slots of some columns, for each group, before anything moves.
+        merging: evicted tokens that go into kept ones, before anything moves.
+        moves: of slots, for each group of rows.
+        on_applied: called when the change is made.
+        begun: whether applying began: from then on there is no way back.
+    """
+
+    after: Held
+    columns: Sequence[Mapping[str, Tensor]] = ()
+    merging: Sequence[Merging] = ()
+    moves: Sequence[Moves] = ()
+    on_applied: Callable[[], None] = lambda: None
+    begun: bool = False
+
+    def move(self, groups: Sequence[Rows]) -> None:
+        """Changes what the slots store. Done again from its beginning, it comes to the same."""
+        self.begun = True
+        for group, columns in zip(groups, self.columns, strict=False):
+            for name, content in columns.items():
+                group.columns[name][:, : content.shape[1]] = content
+        for merging in self.merging:
+            merging.make()
+        for group, moves in zip(groups, self.moves, strict=False):
+            group.move(moves)

@@ -1,0 +1,102 @@
+"""All that a memory allocates: the slots of all layers, and recurrent states beside them; how it is filled and named.
+
+Knows nothing of what is held, of transactions or of policies.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from infinipot.memory.draft import Origin
+from infinipot.memory.states import States
+from infinipot.memory.storage import LayerShape, Rows, StateShape, allocated_bytes
+from infinipot.policies.base import HIDDEN
+
+_STATES = "states."  # in front of the names of recurrent states
+
+
+class Slots:
+    """The storage of one memory, allocated once.
+
+    Args:
+        cap: slots a row.
+        shapes: what each layer of the model stores, and where.
+        columns: what is stored of a token beside its key and value: names and types.
+
+    Attributes:
+        groups: the layers' slots, those of one shape and device together.
+        states: the recurrent states beside them.
+        layers: how many layers hold slots.
+        bytes: what is allocated.
+    """
+
+    def __init__(self, cap: int, shapes: Sequence[LayerShape | StateShape], columns: Mapping[str, torch.dtype]) -> None:
+        self._given = cap, tuple(shapes), dict(columns)
+        slots = [(number, shape) for number, shape in enumerate(shapes) if isinstance(shape, LayerShape)]
+        self.layers = len(slots)
+        self.groups: list[Rows] = []
+        self._places: dict[int, tuple[Rows, slice]] = {}
+        for shape in dict.fromkeys(shape for _, shape in slots):
+            numbers = [place for place, (_, own) in enumerate(slots) if own == shape]
+            group = Rows(cap, shape, numbers, columns)
+            self.groups.append(group)
+            for place in numbers:
+                self._places[slots[place][0]] = group, group.rows_of(place)
+        self.states = States(shapes)
+        self.bytes = allocated_bytes(cap, shapes, columns)
+
+    def place(self, layer: int) -> tuple[Rows, slice]:
+        """Where a layer of the model, by its number, has its slots."""
+        return self._places[layer]
+
+    def copy(self, held: int) -> "Slots":
+        """Other storage that holds the same in its first slots."""
+        other = Slots(*self._given)
+        other._fill([group.stored(held) for group in self.groups], self.states.committed(), begun=held > 0)
+        return other
+
+    def stored(self, held: int) -> dict[str, Tensor]:
+        """All tensors that make what the first slots hold, by name: views of them."""
+        return self._named([group.stored(held) for group in self.groups])
+
+    def layout(self, held: int) -> dict[str, tuple[torch.dtype, tuple[int, ...]]]:
+        """Types and shapes of what `stored` gives."""
+        return {
+            name: (part.dtype, tuple(part.shape) if name.startswith(_STATES) else (len(part), held, *part.shape[2:]))
+            for name, part in self.stored(0).items()
+        }
+
+    def fill(self, stored: Mapping[str, Tensor], *, begun: bool) -> None:
+        """Takes over what `stored` gave of other storage of this shape; `begun`: whether that held anything."""
+        slots = [
+            {name: stored[f"{number}.{name}"] for name in group.stored(0)} for number, group in enumerate(self.groups)
+        ]
+        states = range(len(self.states.recurrent))
+        recurrent = [(stored[f"{_STATES}{each}.conv"], stored[f"{_STATES}{each}.recurrent"]) for each in states]
+        self._fill(slots, recurrent, begun=begun)
+
+    def record(self, start: int, end: int, origin: Origin) -> None:
+        """Writes where the tokens of some slots come from."""
+        temporal, height, width = origin.positions
+        known = {"temporal": temporal, "height": height, "width": width, "base": origin.base}
+        known |= {"patch": origin.patch, "cell": origin.cell, "time": origin.time}
+        for group in self.groups:
+            for name, column in group.columns.items():
+                if name == HIDDEN:
+                    column[:, start:end] = 0
+                if name in known:
+                    column[:, start:end] = known[name].to(column.device, column.dtype, non_blocking=True)
+
+    def _named(self, slots: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+        named = {f"{number}.{name}": part for number, group in enumerate(slots) for name, part in group.items()}
+        for number, (conv, recurrent) in enumerate(self.states.committed()):
+            named |= {f"{_STATES}{number}.conv": conv, f"{_STATES}{number}.recurrent": recurrent}
+        return named
+
+    def _fill(
+        self, slots: Sequence[Mapping[str, Tensor]], states: Sequence[tuple[Tensor, Tensor]], *, begun: bool
+    ) -> None:
+        for group, stored in zip(self.groups, slots, strict=True):
+            group.fill(stored)
+        self.states.fill(states, begun=begun)

@@ -1,0 +1,147 @@
+"""Watches cameras for streams: a thread each, which gives its stream the newest picture once the last was watched."""
+
+import asyncio
+import logging
+import threading
+import time
+from concurrent.futures import CancelledError, Future
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from infinipot.camera import Camera, open_camera
+from infinipot.errors import InfinipotError
+from infinipot.serve.cameras.rules import CameraRules
+from infinipot.serve.lane import FrameJob
+from infinipot.serve.logs import event
+from infinipot.serve.settings import Limits
+from infinipot.serve.streams.protocol import CameraState, SourceState
+from infinipot.serve.streams.registry import Streams
+from infinipot.serve.streams.served import Served
+from infinipot.serve.worker import GoneError
+from infinipot.video import Frame
+
+logger = logging.getLogger(__name__)
+_GAPS = 20  # that clients are told of
+
+
+@dataclass(slots=True, eq=False)
+class Watched:
+    """A camera that is watched for a stream.
+
+    Attributes:
+        camera: that is open.
+        offset: seconds of the stream at which the camera's time begins.
+        stopping: set when it is to end.
+    """
+
+    camera: Camera
+    offset: float
+    stopping: threading.Event = field(default_factory=threading.Event)
+    thread: threading.Thread | None = None
+
+    def state(self) -> CameraState:
+        """How it does, in seconds of the stream."""
+        health = self.camera.health()
+        return CameraState(
+            state=health.state,
+            trouble=health.trouble,
+            lag_seconds=health.lag,
+            width=health.width,
+            height=health.height,
+            pictures=health.pictures,
+            dropped=self.camera.dropped,
+            connections=health.connections,
+            begun=self.camera.wall(-self.offset * self.camera.speed).isoformat(),
+            speed=self.camera.speed,
+            gaps=[
+                {**gap.as_dict(), "start": gap.start + self.offset, "end": gap.end and gap.end + self.offset}
+                for gap in health.gaps[-_GAPS:]
+            ],
+            demo=self.camera.world is not None,
+        )
+
+
+class CameraPlayer:
+    """The cameras that are watched now.
+
+    Args:
+        streams: of the server.
+        rules: what may be watched.
+        limits: of the server.
+    """
+
+    def __init__(self, streams: Streams, rules: CameraRules, limits: Limits) -> None:
+        self.rules, self._streams, self._limits = rules, streams, limits
+        self._watched: dict[Served, Watched] = {}
+
+    def play(self, served: Served, address: str) -> None:
+        """Watches a camera for a stream until it is stopped."""
+        loop = asyncio.get_running_loop()
+        camera = open_camera(
+            address,
+            fps=served.config.fps,
+            no_frame_timeout=self._limits.camera_seconds,
+            pixels=self._limits.frame_pixels,
+            wait=False,
+            check=self.rules.resolve,
+        )
+        watched = self._watched[served] = Watched(camera, _offset(served))
+        served.source = SourceState(address=self.rules.check(address), state="playing", camera=watched.state())
+        camera.on_gap = lambda gap: event(logger, "camera", stream=served.id, gap=str(gap))
+        watched.thread = threading.Thread(
+            target=self._run, args=(served, watched, loop), name=f"watching {served.id}", daemon=True
+        )
+        watched.thread.start()
+
+    def of(self, served: Served) -> Watched | None:
+        """The camera that is watched for a stream, with what is told of it brought up to date."""
+        watched = self._watched.get(served)
+        if watched is not None and served.source is not None:
+            served.source.camera = watched.state()
+        return watched
+
+    async def stop(self, served: Served) -> None:
+        """Stops watching for a stream."""
+        watched = self._watched.pop(served, None)
+        if watched is not None:
+            watched.stopping.set()
+            await asyncio.to_thread(watched.camera.close)
+
+    async def close(self) -> None:
+        """Stops everything."""
+        for served in list(self._watched):
+            await self.stop(served)
+
+    def _run(self, served: Served, watched: Watched, loop: asyncio.AbstractEventLoop) -> None:
+        source = served.source
+        assert source is not None
+        try:
+            for frame in watched.camera:
+                if watched.stopping.is_set():
+                    return
+                self._give(served, Frame(frame.image, frame.time + watched.offset), loop)
+            source.state = "ended"
+        except (GoneError, CancelledError):
+            return
+        except Exception as error:
+            if watched.stopping.is_set() or loop.is_closed():
+                return
+            source.state, source.error = "failed", " ".join(str(error).split())
+            event(logger, "a camera failed", logging.ERROR, stream=served.id, why=source.error)
+
+    def _give(self, served: Served, frame: Frame, loop: asyncio.AbstractEventLoop) -> None:
+        """Has the stream watch a frame, and waits until it did: so there is never more than one that waits."""
+        given: Future[FrameJob] = asyncio.run_coroutine_threadsafe(self._push(served, frame), loop)
+        with suppress(InfinipotError):  # one frame that cannot be taken is counted, and told by the stream
+            given.result().watched.result()
+
+    async def _push(self, served: Served, frame: Frame) -> FrameJob:
+        return self._streams.push(served, frame)
+
+
+def _offset(served: Served) -> float:
+    """Where a stream goes on that was saved: as much later as time has passed."""
+    if served.time is None:
+        return 0.0
+    away = max(0.0, time.time() - served.saved_at) if served.saved_at else 0.0
+    return max(served.time + 1 / served.config.fps, (served.saved_time or 0.0) + away)

@@ -1,0 +1,128 @@
+// Questions about a stream, and answers as they come: with the moments they rest on.
+
+import { call, events, get, picture, post, remove, streamPath } from "./api.js";
+import { $, make, span, told } from "./dom.js";
+
+const HISTORY = 50;
+
+export class Chat {
+  constructor(onEvidence, onFork, onAgain, onProblem) {
+    this.onEvidence = onEvidence; this.onFork = onFork; this.onAgain = onAgain; this.onProblem = onProblem;
+    this.stream = null; this.turns = new Map(); this.demo = false;
+    $("ask").addEventListener("submit", (event) => { event.preventDefault(); this.ask($("question").value); });
+    $("question").addEventListener("keydown", (event) => {
+      if (event.key === "Enter" && !event.shiftKey && !event.isComposing) { event.preventDefault(); this.ask($("question").value); }
+    });
+    $("question").addEventListener("input", () => this.grow());
+    $("fork").addEventListener("click", () => this.fork());
+  }
+
+  watch(id) {
+    this.id = id;
+    $("turns").replaceChildren(...(this.turns.get(id) ?? []));
+    $("suggested").replaceChildren();
+    this.suggestedAt = 0;
+    this.blank();
+  }
+
+  blank() {
+    if (!$("turns").children.length) $("turns").append(make("li", { className: "empty" }, "Ask about what is seen now, or about anything before. What is asked does not disturb the memory."));
+  }
+
+  show(stream) {
+    this.stream = stream;
+    $("send").disabled = !stream;
+    $("fork").disabled = !stream;
+    this.demo = Boolean(stream?.source?.camera?.demo);
+    if (this.demo && performance.now() - this.suggestedAt > 4000) this.suggest(stream.id);
+    if (!this.demo) $("suggested").replaceChildren();
+  }
+
+  // A demo camera that has shown all its shapes gives way to one with others.
+  async another(id) {
+    try {
+      const { next } = await get(streamPath(id, "/truth"));
+      await remove(streamPath(id));
+      this.turns.delete(id);
+      await post("/v1/streams", { id, source: next, memory: this.stream.cap });
+      this.onAgain(id);
+    } catch (error) { this.onProblem(error); }
+  }
+
+  grow() {
+    const box = $("question");
+    box.style.height = "auto";
+    box.style.height = `${Math.min(box.scrollHeight + 2, 140)}px`;
+  }
+
+  async suggest(id) {
+    this.suggestedAt = performance.now();
+    try {
+      const { questions, time, seconds } = await get(streamPath(id, "/truth"));
+      if (id !== this.id) return;
+      const wanted = questions.map((each) => [each.question, () => this.ask(each.question)]);
+      if (time > seconds) wanted.push(["That was all that comes: begin another round", () => this.another(id)]);
+      const now = [...$("suggested").children].map((each) => each.textContent).join("\n");
+      if (now === wanted.map(([text]) => text).join("\n")) return;
+      if ($("suggested").contains(document.activeElement)) return; // what one is about to press does not move
+      $("suggested").replaceChildren(...wanted.map(([text, press]) => make("button", { type: "button", on: { click: press } }, text)));
+    } catch (error) { if (error.status !== 404) this.onProblem(error); }
+  }
+
+  async ask(text) {
+    const question = text.trim();
+    if (!question || !this.stream) return;
+    const [id, stream] = [this.id, this.stream];
+    const [answer, meta, moments] = [make("p", { className: "a waiting" }), make("p", { className: "meta" }), make("div", { className: "evidence" })];
+    const turn = make("li", { className: "turn" }, make("p", { className: "q" }, question), answer, meta, moments);
+    $("turns").querySelector(".empty")?.remove();
+    $("turns").append(turn);
+    this.turns.set(id, [...(this.turns.get(id) ?? []), turn].slice(-HISTORY));
+    $("question").value = "";
+    this.grow();
+    turn.scrollIntoView({ block: "nearest" });
+    const begun = performance.now();
+    try {
+      const reply = await call("POST", streamPath(id, "/ask"), { question, stream: true, remember: $("remember").checked });
+      for await (const { event, data } of events(reply)) {
+        answer.classList.remove("waiting");
+        if (event === "delta") answer.textContent += data.text;
+        else if (event === "error") throw new Error(data.error.message);
+        else if (event === "done") await this.finish(id, stream, question, data, { answer, meta, moments, took: performance.now() - begun });
+      }
+    } catch (error) {
+      answer.classList.remove("waiting");
+      answer.replaceChildren(make("span", { className: "error" }, error.message));
+      if (error.status === 401) this.onProblem(error);
+    }
+    turn.scrollIntoView({ block: "nearest" });
+  }
+
+  async finish(id, stream, question, data, { answer, meta, moments, took }) {
+    answer.textContent = data.answer;
+    const said = [`at ${told(data.time, stream)}`, `asked on ${data.usage.prompt_tokens.toLocaleString()} tokens`, `${(took / 1000).toFixed(2)} s`];
+    if (data.remembered) said.push("remembered");
+    meta.textContent = said.join(" · ");
+    moments.append(...(data.evidence ?? []).slice(0, 4).map((each) => this.moment(id, stream, each)));
+    if (!this.demo) return;
+    try {
+      const { answer: truth } = await get(streamPath(id, `/truth?question=${encodeURIComponent(question)}&time=${data.time}`));
+      if (truth === null) return;
+      const right = truth === data.answer;
+      answer.append(" ", make("span", { className: right ? "mark-right" : "mark-wrong" }, right ? "✓ right" : `✗ wrong: it was ${truth}`));
+    } catch { /* the answer stands without a mark */ }
+  }
+
+  moment(id, stream, each) {
+    const image = make("img", { alt: "", width: 48, height: 36 });
+    picture(streamPath(id, `/thumbnail?time=${each.time}`)).then((found) => { image.src = URL.createObjectURL(found.blob); }).catch(() => image.remove());
+    const name = span(each.start, each.end, stream);
+    const share = `${Math.round(each.weight * 100)}%`;
+    return make("button", { type: "button", "aria-label": `Show ${name}, ${share} of what the answer rests on`, on: { click: () => this.onEvidence(each) } },
+      image, make("span", {}, make("b", {}, share), name));
+  }
+
+  async fork() {
+    try { this.onFork((await post(streamPath(this.id, "/fork"))).id); } catch (error) { this.onProblem(error); }
+  }
+}

@@ -1,0 +1,47 @@
+// Makes elements, and says times and amounts as people read them.
+
+export const $ = (id) => document.getElementById(id);
+
+export function make(tag, given = {}, ...children) {
+  const made = document.createElement(tag);
+  for (const [name, value] of Object.entries(given)) {
+    if (value === undefined || value === null || value === false) continue;
+    if (name === "on") for (const [event, call] of Object.entries(value)) made.addEventListener(event, call);
+    else if (name in made && name !== "list") made[name] = value;
+    else made.setAttribute(name, value === true ? "" : value);
+  }
+  made.append(...children.filter((child) => child !== null && child !== undefined));
+  return made;
+}
+
+export function clock(seconds) {
+  const whole = Math.max(0, Math.floor(seconds + 1e-6));
+  const [hours, minutes, rest] = [Math.floor(whole / 3600), Math.floor(whole / 60) % 60, whole % 60];
+  const two = (number) => String(number).padStart(2, "0");
+  return hours ? `${hours}:${two(minutes)}:${two(rest)}` : `${minutes}:${two(rest)}`;
+}
+
+// A time of a stream: of a camera the time of the day, of all others the time since the beginning.
+export function told(seconds, stream) {
+  const camera = stream?.source?.camera;
+  if (!camera || camera.speed !== 1 || camera.demo) return clock(seconds);
+  return new Date(Date.parse(camera.begun) + seconds * 1000).toLocaleTimeString([], { hour12: false });
+}
+
+export function span(start, end, stream) {
+  const [from, to] = [told(start, stream), told(end, stream)];
+  return from === to ? from : `${from} to ${to}`;
+}
+
+export function amount(bytes) {
+  const units = ["B", "KiB", "MiB", "GiB", "TiB"];
+  let unit = 0;
+  while (bytes >= 1024 && unit < units.length - 1) { bytes /= 1024; unit += 1; }
+  return `${bytes >= 100 || unit === 0 ? Math.round(bytes) : bytes.toFixed(1)} ${units[unit]}`;
+}
+
+export const ago = (seconds) => (seconds < 1 ? "now" : seconds < 90 ? `${Math.round(seconds)} s ago` : `${Math.round(seconds / 60)} min ago`);
+export const pause = (milliseconds, signal) => new Promise((done) => {
+  const timer = setTimeout(done, milliseconds);
+  signal?.addEventListener("abort", () => { clearTimeout(timer); done(); }, { once: true });
+});

@@ -1,0 +1,1 @@
+"""What can be seen of a stream: its newest picture, small ones of what is held, and what is held."""

@@ -1,0 +1,1 @@
+"""Standing questions: asked again and again, and what happened when an answer changed."""

@@ -1,0 +1,335 @@
+"""Asks the standing questions of all streams as their time goes on, and tells of what happens."""
+
+import asyncio
+import json
+import logging
+import time
+import uuid
+from collections.abc import AsyncGenerator
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+
+from infinipot.errors import InfinipotError
+from infinipot.serve.answers import Asker
+from infinipot.serve.errors import ApiError
+from infinipot.serve.lane import Answered
+from infinipot.serve.logs import event as log
+from infinipot.serve.media.addresses import AddressError, rules
+from infinipot.serve.settings import Settings
+from infinipot.serve.streams.protocol import Asking
+from infinipot.serve.streams.registry import Streams
+from infinipot.serve.streams.served import Served
+from infinipot.serve.watches.protocol import EventList, EventState, Quiet, WatchRequest, WatchState, Webhook
+from infinipot.serve.watches.store import Event, Store
+from infinipot.serve.watches.trigger import Trigger
+from infinipot.serve.watches.verdict import asked, verdict
+from infinipot.serve.watches.webhooks import Webhooks, new_secret
+from infinipot.shipped import NAMES
+
+logger = logging.getLogger(__name__)
+_ROUND = 0.5  # seconds between two looks at what is to be delivered
+_AT_ONCE = 16  # deliveries
+_PING = 15.0  # seconds between signs of life
+_SMOOTH = 0.2  # weight of the newest time between two answers
+_SLACK = 1.5  # times what was wanted from which on a question cannot keep its pace
+
+
+@dataclass(slots=True, eq=False)
+class Watch:
+    """A standing question.
+
+    Attributes:
+        id, served: its name, and the stream it is put to.
+        request: as it was given.
+        trigger: what is believed.
+        due: second of the stream at which it is asked next; None as soon as there is a frame.
+        asking: whether it is being asked.
+    """
+
+    id: str
+    served: Served
+    request: WatchRequest
+    secret: str | None
+    trigger: Trigger
+    told: int = 0
+    due: float | None = None
+    asking: bool = False
+    asked: int = 0
+    unclear: int = 0
+    last: tuple[str, float] | None = None
+    every: float = field(default=0.0)
+    error: str | None = None
+
+    def state(self, *, secret: bool = False) -> WatchState:
+        """What a client is told; its secret only where it was given."""
+        request = self.request
+        webhook = request.webhook and Webhook(url=request.webhook.url, secret=self.secret if secret else None)
+        every = self.every or request.every_s
+        return WatchState(
+            id=self.id,
+            stream=self.served.id,
+            **request.model_dump(include={"question", "every_s", "when", "cooldown_s", "on_after", "off_after"}),
+            quiet=request.quiet,
+            webhook=webhook,
+            state=self.trigger.state,
+            asked=self.asked,
+            unclear=self.unclear,
+            last_answer=self.last and self.last[0],
+            last_time=self.last and self.last[1],
+            asked_every_s=every,
+            keeps_pace=every <= _SLACK * request.every_s,
+            events=self.told,
+            error=self.error,
+        )
+
+    def take_pace(self, at: float) -> None:
+        """Notes that an answer is of a second of the stream."""
+        if self.last is not None:
+            since = max(at - self.last[1], 0.0)
+            self.every = since if not self.every else (1 - _SMOOTH) * self.every + _SMOOTH * since
+
+
+class Watches:
+    """The standing questions of a server. Used on the event loop alone.
+
+    Args:
+        settings: of the server.
+        streams: that are asked.
+        asker: asks them.
+
+    Raises:
+        InfinipotError: the file of events cannot be opened.
+    """
+
+    def __init__(self, settings: Settings, streams: Streams, asker: Asker) -> None:
+        self._settings, self._streams, self._asker = settings, streams, asker
+        self._store = Store(settings.events_path, settings.limits.events)
+        self._webhooks = Webhooks(self._store, rules(settings.webhook_hosts, settings.media_networks))
+        self._watches: dict[Served, list[Watch]] = {}
+        self._happened = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._instruct = settings.model not in NAMES
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    async def start(self) -> None:
+        """Goes on with the questions that were kept, of the streams that there are."""
+        self._loop = asyncio.get_running_loop()
+        streams = {(served.owner, served.id): served for served in self._streams}
+        for row in await asyncio.to_thread(self._store.watches):
+            served = streams.get((row["owner"], row["stream"]))
+            if served is None:
+                await asyncio.to_thread(self._store.remove_watch, row["id"])
+                continue
+            request = WatchRequest.model_validate_json(row["request"])
+            trigger = Trigger(**json.loads(row["believed"]))
+            watch = Watch(row["id"], served, request, row["secret"], trigger, row["told"])
+            self._watches.setdefault(served, []).append(watch)
+        self._streams.on_watched = self._watched
+        self._begin(self._deliver())
+
+    async def stop(self) -> None:
+        """Asks no more."""
+        self._streams.on_watched = None
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._store.close()
+
+    async def add(self, served: Served, request: WatchRequest) -> WatchState:
+        """Asks a question from now on.
+
+        Raises:
+            ApiError: there are too many, the question cannot be asked, or the webhook's address may be none.
+        """
+        held, most = self._watches.setdefault(served, []), self._settings.limits.watches
+        if len(held) >= most:
+            raise ApiError(
+                429, f"{most} standing questions are put to {served.id}, which is the limit", "too_many_watches"
+            )
+        secret = None
+        if request.webhook is not None:
+            try:
+                self._webhooks.check(request.webhook.url)
+            except AddressError as error:
+                raise ApiError(400, str(error), "webhook_refused", param="webhook.url") from None
+            secret = request.webhook.secret or new_secret()
+        served.lane.stream.check(self._question(request), max_new_tokens=request.max_tokens)
+        trigger = Trigger(request.on_after, request.off_after, request.cooldown_s)
+        watch = Watch(f"watch-{uuid.uuid4().hex[:12]}", served, request, secret, trigger)
+        kept = request.model_copy(update={"webhook": request.webhook and Webhook(url=request.webhook.url, secret=None)})
+        believed = json.dumps(asdict(trigger))
+        given = (watch.id, served.owner, served.id, kept.model_dump_json(), secret, believed)
+        await asyncio.to_thread(self._store.add_watch, *given)
+        held.append(watch)
+        self._tick(served)
+        return watch.state(secret=True)
+
+    def all(self, served: Served) -> list[WatchState]:
+        """The questions that are put to a stream."""
+        return [watch.state() for watch in self._watches.get(served, ())]
+
+    def find(self, served: Served, name: str) -> Watch:
+        """One of them; raises `ApiError` 404."""
+        found = next((watch for watch in self._watches.get(served, ()) if watch.id == name), None)
+        if found is None:
+            raise ApiError(404, f"there is no standing question {name[:64]!r} on {served.id}", "watch_not_found")
+        return found
+
+    async def remove(self, watch: Watch) -> None:
+        """Asks it no more."""
+        self._watches[watch.served].remove(watch)
+        await asyncio.to_thread(self._store.remove_watch, watch.id)
+
+    async def forget(self, served: Served) -> None:
+        """Forgets all of a stream that is deleted."""
+        if not served.passing:
+            self._watches.pop(served, None)
+            await asyncio.to_thread(self._store.forget, served.owner, served.id)
+
+    # Asking
+
+    def _watched(self, served: Served) -> None:
+        """A frame is in a stream. On the worker's thread."""
+        if self._loop is not None and served in self._watches:
+            with suppress(RuntimeError):  # the server has ended
+                self._loop.call_soon_threadsafe(self._tick, served)
+
+    def _tick(self, served: Served) -> None:
+        """Asks what is due."""
+        stats = served.lane.stats
+        for watch in self._watches.get(served, ()):
+            if stats.frames and not watch.asking and (watch.due is None or stats.time >= watch.due):
+                watch.asking = True
+                self._begin(self._ask(watch))
+
+    def _begin(self, work) -> None:  # type: ignore[no-untyped-def]
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _question(self, request: WatchRequest) -> str:
+        return asked(request.question, request.when, instruct=self._instruct)
+
+    async def _ask(self, watch: Watch) -> None:
+        served, request = watch.served, watch.request
+        try:
+            how = Asking(max_tokens=request.max_tokens)
+            used = served.used
+            async with self._asker.ask(served, self._question(request), how) as asking:
+                answered = await asking.result()
+            served.used = used  # a stream that nobody feeds or asks is idle, whatever stands on it
+            watch.error = None
+            await self._take(watch, answered)
+        except (ApiError, InfinipotError) as error:
+            watch.error = " ".join(str(error).split())
+        except Exception:
+            watch.error = "the question could not be asked"
+            logger.exception("a standing question failed")
+        finally:
+            watch.asking = False
+            at = served.lane.stats.time
+            watch.due = at + request.every_s if watch.due is None else max(watch.due + request.every_s, at)
+        self._tick(served)
+
+    async def _take(self, watch: Watch, answered: Answered) -> None:
+        request, trigger, served = watch.request, watch.trigger, watch.served
+        watch.take_pace(answered.time)
+        watch.asked += 1
+        watch.last = answered.text, answered.time
+        said = verdict(answered.text, request.when)
+        watch.unclear += said is None
+        before = trigger.state
+        fires = trigger.take(said, answered.time)
+        if not fires and trigger.state == before:
+            return
+        event = None
+        if fires:
+            picture = served.thumbnails.nearest(answered.time)
+            event = Event(
+                owner=served.owner,
+                stream=served.id,
+                watch=watch.id,
+                question=request.question,
+                answer=answered.text,
+                time=answered.time,
+                at=time.time(),
+                quiet=request.quiet is not None and in_quiet(request.quiet, datetime.now().astimezone()),
+                evidence=list(answered.evidence),
+                picture=picture and picture[1],
+            )
+            watch.told += 1
+        webhook = None
+        if event is not None and not event.quiet and request.webhook is not None and watch.secret is not None:
+            webhook = request.webhook.url, watch.secret
+        await asyncio.to_thread(self._store.believe, watch.id, json.dumps(asdict(trigger)), event, webhook)
+        if event is not None:
+            log(logger, "event", stream=served.id, watch=watch.id, time=answered.time)
+            self._happened.set()
+            self._happened = asyncio.Event()
+
+    async def _deliver(self) -> None:
+        """Sends what waits for webhooks."""
+        while True:
+            due = await asyncio.to_thread(self._store.due, time.time(), _AT_ONCE)
+            await asyncio.gather(*(asyncio.to_thread(self._webhooks.deliver, each) for each in due))
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_ROUND):
+                    await self._happened.wait()
+
+    # Events
+
+    async def events(self, served: Served, limit: int, **how) -> EventList:  # type: ignore[no-untyped-def]
+        """Events of a stream, newest first; see `Store.events`."""
+        found = await asyncio.to_thread(self._store.events, served.owner, served.id, limit=limit + 1, **how)
+        data = [_told(each) for each in found[:limit]]
+        return EventList(data=data, next=data[-1].id if len(found) > limit else None)
+
+    async def picture(self, served: Served, number: int) -> bytes:
+        """The small picture of an event; raises `ApiError` 404."""
+        found = await asyncio.to_thread(self._store.picture, served.owner, served.id, number)
+        if found is None:
+            raise ApiError(404, f"event {number} has no picture", "no_picture")
+        return found
+
+    async def follow(self, served: Served, last: int | None) -> AsyncGenerator[str, None]:
+        """Events of a stream as server-sent events: those behind the number `last`, then each as it happens."""
+        number = await asyncio.to_thread(self._store.newest) if last is None else last
+        yield ": here\n\n"
+        while True:
+            happened = self._happened
+            found = await asyncio.to_thread(self._store.events_after, served.owner, served.id, number)
+            for each in found:
+                number = each.id
+                yield f"id: {number}\nevent: event\ndata: {_told(each).model_dump_json()}\n\n"
+            if found:
+                continue
+            try:
+                async with asyncio.timeout(_PING):
+                    await happened.wait()
+            except TimeoutError:
+                yield ": still here\n\n"
+
+
+def in_quiet(quiet: Quiet, now: datetime) -> bool:
+    """Whether a time of the day lies in quiet hours, which may go over midnight."""
+    at = now.time().replace(tzinfo=None)
+    if quiet.start <= quiet.end:
+        return quiet.start <= at < quiet.end
+    return at >= quiet.start or at < quiet.end
+
+
+def _told(event: Event) -> EventState:
+    picture = f"/v1/streams/{event.stream}/events/{event.id}/picture" if event.picture else None
+    return EventState(
+        id=event.id,
+        stream=event.stream,
+        watch=event.watch,
+        question=event.question,
+        answer=event.answer,
+        time=event.time,
+        at=event.at,
+        quiet=event.quiet,
+        picture=picture,
+        evidence=event.evidence,
+    )

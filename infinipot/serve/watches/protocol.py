@@ -1,0 +1,156 @@
+"""What clients send and get of standing questions and their events."""
+
+import json
+from datetime import time
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+_SCHEMA = 4096  # letters of a JSON schema
+_PATTERNS = ("pattern", "patternProperties", "$ref", "$dynamicRef", "$id", "$schema")
+
+Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class Quiet(BaseModel):
+    """Hours, in the server's zone, in which events are kept but not told of; from 22:00 to 07:00 goes over midnight."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    start: time
+    end: time
+
+
+class Webhook(BaseModel):
+    """Where events are sent; deliveries are signed as standardwebhooks.com has it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    url: str = Field(max_length=4096)
+    secret: str | None = Field(None, pattern=r"^whsec_[A-Za-z0-9+/]{32,88}={0,2}$")
+
+
+class WatchRequest(BaseModel):
+    """Asks a question again and again.
+
+    Attributes:
+        question: asked on the stream's memory, which it does not change.
+        every_s: seconds of the stream from one time to the next.
+        when: the answer that is told of: "yes", "no" or another one; or a JSON schema that it has to fit.
+        cooldown_s: seconds of the stream in which nothing more is told after an event.
+        on_after, off_after: answers in a row that it takes to believe a change.
+        quiet: hours in which nothing is told.
+        webhook: where events are sent.
+        max_tokens: of an answer.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    question: str = Field(min_length=1, max_length=8192)
+    every_s: Annotated[float, Field(ge=0.1, le=86_400, allow_inf_nan=False)] = 5.0
+    when: str | dict[str, Any] = "yes"
+    cooldown_s: Seconds = 0.0
+    on_after: Annotated[int, Field(ge=1, le=100)] = 1
+    off_after: Annotated[int, Field(ge=1, le=100)] = 1
+    quiet: Quiet | None = None
+    webhook: Webhook | None = None
+    max_tokens: int | None = Field(None, ge=1, le=256)
+
+    @field_validator("question")
+    @classmethod
+    def _asks(cls, value: str) -> str:
+        if not value.strip():
+            raise ValueError("the question is empty")
+        return value.strip()
+
+    @field_validator("when")
+    @classmethod
+    def _expects(cls, value: str | dict[str, Any]) -> str | dict[str, Any]:
+        if isinstance(value, str):
+            if not value.strip() or len(value) > 200:
+                raise ValueError('give an answer such as "yes", or a JSON schema')
+            return value.strip()
+        text = json.dumps(value)
+        if len(text) > _SCHEMA or any(f'"{word}"' in text for word in _PATTERNS):
+            raise ValueError(f"a schema has up to {_SCHEMA} letters, and none of {', '.join(_PATTERNS)}")
+        from jsonschema import Draft202012Validator, SchemaError
+
+        try:
+            Draft202012Validator.check_schema(value)
+        except SchemaError as error:
+            raise ValueError(f"it is no JSON schema: {error.message[:200]}") from None
+        return value
+
+
+class WatchState(BaseModel):
+    """A standing question as it is now.
+
+    Attributes:
+        state: whether the answer is the one that is told of.
+        asked, unclear: answers so far, and those of them that were neither.
+        last_answer, last_time: the newest answer, and the second of the stream that it is of.
+        asked_every_s: seconds of the stream from one answer to the next, of late; keeps_pace: whether that is what was
+            wanted.
+        events: told so far.
+        webhook: where events are sent; its secret is shown once, where the question was given.
+        error: what went wrong the last time.
+    """
+
+    id: str
+    object: Literal["watch"] = "watch"
+    stream: str
+    question: str
+    every_s: float
+    when: str | dict[str, Any]
+    cooldown_s: float
+    on_after: int
+    off_after: int
+    quiet: Quiet | None
+    webhook: Webhook | None
+    state: Literal["unknown", "on", "off"]
+    asked: int
+    unclear: int
+    last_answer: str | None
+    last_time: float | None
+    asked_every_s: float
+    keeps_pace: bool
+    events: int
+    error: str | None
+
+
+class WatchList(BaseModel):
+    """The standing questions of a stream."""
+
+    object: Literal["list"] = "list"
+    data: list[WatchState]
+
+
+class EventState(BaseModel):
+    """Something that happened.
+
+    Attributes:
+        time: second of the stream; at: when it was told, in seconds since 1970.
+        answer: that told it; quiet: whether it fell into quiet hours.
+        picture: where its small picture is.
+        evidence: the moments that the answer rests on, where they are known.
+    """
+
+    id: int
+    object: Literal["event"] = "event"
+    stream: str
+    watch: str
+    question: str
+    answer: str
+    time: float
+    at: float
+    quiet: bool
+    picture: str | None
+    evidence: list[dict[str, Any]] | None = None
+
+
+class EventList(BaseModel):
+    """Events, newest first; `next` is the `before` of what follows, where there is more."""
+
+    object: Literal["list"] = "list"
+    data: list[EventState]
+    next: int | None

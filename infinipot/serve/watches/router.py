@@ -1,0 +1,85 @@
+"""Routes of standing questions and their events."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Body, Header, Query, Request
+from fastapi.responses import JSONResponse, Response
+
+from infinipot.serve.answers import events
+from infinipot.serve.errors import ApiError
+from infinipot.serve.guard import owner_of
+from infinipot.serve.server import Server, server_of
+from infinipot.serve.streams.served import Served
+from infinipot.serve.watches.protocol import EventList, WatchList, WatchRequest, WatchState
+
+router = APIRouter(tags=["watches"])
+
+
+def _found(request: Request, name: str) -> tuple[Server, Served]:
+    server = server_of(request)
+    return server, server.streams.find(owner_of(request), name)
+
+
+@router.post("/v1/streams/{name}/watches", status_code=201)
+async def add_watch(request: Request, name: str, body: Annotated[WatchRequest, Body()]) -> WatchState:
+    """Asks a question again and again, without disturbing the memory; a webhook's secret is shown here alone."""
+    server, served = _found(request, name)
+    return await server.watches.add(served, body)
+
+
+@router.get("/v1/streams/{name}/watches")
+async def list_watches(request: Request, name: str) -> WatchList:
+    """The standing questions of a stream."""
+    server, served = _found(request, name)
+    return WatchList(data=server.watches.all(served))
+
+
+@router.get("/v1/streams/{name}/watches/{watch}")
+async def get_watch(request: Request, name: str, watch: str) -> WatchState:
+    """How one of them is."""
+    server, served = _found(request, name)
+    return server.watches.find(served, watch).state()
+
+
+@router.delete("/v1/streams/{name}/watches/{watch}", status_code=204)
+async def remove_watch(request: Request, name: str, watch: str) -> Response:
+    """Asks it no more; its events stay."""
+    server, served = _found(request, name)
+    await server.watches.remove(server.watches.find(served, watch))
+    return Response(status_code=204)
+
+
+@router.get("/v1/streams/{name}/events", response_model=EventList)
+async def list_events(
+    request: Request,
+    name: str,
+    query: Annotated[str, Query(max_length=500, description="Words, all of which stand in question or answer")] = "",
+    watch: Annotated[str | None, Query(description="Of this standing question alone")] = None,
+    since: Annotated[float | None, Query(description="Told at this second since 1970 or later")] = None,
+    until: Annotated[float | None, Query(description="Told at this second since 1970 or before")] = None,
+    before: Annotated[int | None, Query(description="Older than the event of this number")] = None,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    accept: Annotated[str, Header()] = "",
+    last_event_id: Annotated[str | None, Header()] = None,
+) -> Response:
+    """What happened, newest first; as `text/event-stream`, what happens from now on, or behind `Last-Event-ID`."""
+    server, served = _found(request, name)
+    if "text/event-stream" in accept:
+        return await events(request, server.watches.follow(served, _number(last_event_id)))
+    how = {"query": query, "watch": watch, "since": since, "until": until, "before": before}
+    return JSONResponse((await server.watches.events(served, limit, **how)).model_dump())
+
+
+@router.get("/v1/streams/{name}/events/{number}/picture", response_class=Response)
+async def event_picture(request: Request, name: str, number: int) -> Response:
+    """The small picture of an event."""
+    server, served = _found(request, name)
+    return Response(await server.watches.picture(served, number), media_type="image/jpeg")
+
+
+def _number(last: str | None) -> int | None:
+    if last is None:
+        return None
+    if not last.isdecimal():
+        raise ApiError(400, "Last-Event-ID is the number of an event", param="Last-Event-ID")
+    return int(last)

@@ -1,0 +1,251 @@
+"""Standing questions and events on disk: one SQLite file, bounded. What was told is never lost, nor told twice.
+
+A change of what is believed and the event that it makes are one transaction, ahead of any telling.
+"""
+
+import json
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from infinipot.errors import InfinipotError
+
+_TABLES = """
+CREATE TABLE IF NOT EXISTS watches (
+    id TEXT PRIMARY KEY, owner TEXT NOT NULL, stream TEXT NOT NULL, request TEXT NOT NULL, secret TEXT,
+    believed TEXT NOT NULL, told INTEGER NOT NULL DEFAULT 0
+);
+CREATE TABLE IF NOT EXISTS events (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, owner TEXT NOT NULL, stream TEXT NOT NULL, watch TEXT NOT NULL,
+    question TEXT NOT NULL, answer TEXT NOT NULL, time REAL NOT NULL, at REAL NOT NULL, quiet INTEGER NOT NULL,
+    evidence TEXT, picture BLOB
+);
+CREATE INDEX IF NOT EXISTS events_of ON events (owner, stream, id);
+CREATE TABLE IF NOT EXISTS deliveries (
+    event INTEGER PRIMARY KEY REFERENCES events (id) ON DELETE CASCADE, watch TEXT NOT NULL, url TEXT NOT NULL,
+    secret TEXT NOT NULL, tries INTEGER NOT NULL DEFAULT 0, due REAL NOT NULL
+);
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened; see `EventState`. `id` is 0 before it is stored."""
+
+    owner: str
+    stream: str
+    watch: str
+    question: str
+    answer: str
+    time: float
+    at: float
+    quiet: bool
+    evidence: list[dict[str, Any]] | None = None
+    picture: bytes | None = None
+    id: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """An event on its way to a webhook, and how often it was tried."""
+
+    event: Event
+    url: str
+    secret: str
+    tries: int
+
+
+class Store:
+    """The file. May be used from any thread.
+
+    Args:
+        path: of the file; None for memory, which ends with the process.
+        most: events of an owner that are kept: the oldest go.
+
+    Raises:
+        InfinipotError: the file cannot be opened, or is of something else.
+    """
+
+    def __init__(self, path: Path | None, most: int) -> None:
+        self._most = most
+        self._lock = threading.Lock()
+        try:
+            self._file = sqlite3.connect(path or ":memory:", check_same_thread=False, isolation_level=None)
+            self._file.row_factory = sqlite3.Row
+            self._file.execute("PRAGMA journal_mode=WAL")
+            self._file.execute("PRAGMA synchronous=FULL")
+            self._file.execute("PRAGMA foreign_keys=ON")
+            self._file.executescript(_TABLES)
+        except sqlite3.Error as error:
+            raise InfinipotError(f"{path}: events cannot be kept there ({error})") from None
+        if path is not None:
+            path.chmod(0o600)  # webhooks have secrets
+
+    def close(self) -> None:
+        """Closes the file."""
+        with self._lock:
+            self._file.close()
+
+    @contextmanager
+    def _changing(self) -> Iterator[sqlite3.Connection]:
+        with self._lock:
+            self._file.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._file
+            except BaseException:
+                self._file.execute("ROLLBACK")
+                raise
+            self._file.execute("COMMIT")
+
+    def _rows(self, query: str, *given: Any) -> list[sqlite3.Row]:
+        with self._lock:
+            return self._file.execute(query, given).fetchall()
+
+    def add_watch(self, name: str, owner: str, stream: str, request: str, secret: str | None, believed: str) -> None:
+        """Keeps a standing question."""
+        with self._changing() as file:
+            file.execute(
+                "INSERT INTO watches (id, owner, stream, request, secret, believed) VALUES (?, ?, ?, ?, ?, ?)",
+                (name, owner, stream, request, secret, believed),
+            )
+
+    def watches(self) -> list[sqlite3.Row]:
+        """All standing questions."""
+        return self._rows("SELECT * FROM watches ORDER BY rowid")
+
+    def remove_watch(self, name: str) -> None:
+        """Forgets a standing question; its events stay, what is on its way goes no further."""
+        with self._changing() as file:
+            file.execute("DELETE FROM watches WHERE id = ?", (name,))
+            file.execute("DELETE FROM deliveries WHERE watch = ?", (name,))
+
+    def believe(self, name: str, believed: str, event: Event | None, webhook: tuple[str, str] | None) -> int | None:
+        """Keeps what is believed of a question now, and the event that this makes; returns the event's number.
+
+        Args:
+            name: of the question.
+            believed: the state of its trigger.
+            event: that it makes, or None.
+            webhook: the address and the secret that the event is sent with.
+        """
+        with self._changing() as file:
+            file.execute("UPDATE watches SET believed = ?, told = told + ? WHERE id = ?", (believed, bool(event), name))
+            if event is None:
+                return None
+            evidence = None if event.evidence is None else json.dumps(event.evidence)
+            stored = file.execute(
+                "INSERT INTO events (owner, stream, watch, question, answer, time, at, quiet, evidence, picture) "
+                "VALUES (:owner, :stream, :watch, :question, :answer, :time, :at, :quiet, :evidence, :picture)",
+                asdict(event) | {"evidence": evidence},
+            )
+            number = int(stored.lastrowid or 0)
+            if webhook is not None:
+                file.execute(
+                    "INSERT INTO deliveries (event, watch, url, secret, due) VALUES (?, ?, ?, ?, ?)",
+                    (number, event.watch, *webhook, time.time()),
+                )
+            file.execute(
+                "DELETE FROM events WHERE owner = ? AND id <= "
+                "(SELECT id FROM events WHERE owner = ? ORDER BY id DESC LIMIT 1 OFFSET ?)",
+                (event.owner, event.owner, self._most),
+            )
+            return number
+
+    def events(
+        self,
+        owner: str,
+        stream: str,
+        *,
+        query: str = "",
+        watch: str | None = None,
+        since: float | None = None,
+        until: float | None = None,
+        before: int | None = None,
+        limit: int = 100,
+    ) -> list[Event]:
+        """Events of a stream, newest first.
+
+        Args:
+            owner, stream: whose they are.
+            query: words, all of which stand in the question or the answer.
+            watch: of this question alone.
+            since, until: seconds since 1970 between which they were told.
+            before: the number of an event: only older ones.
+            limit: how many at the most.
+        """
+        said, given = ["owner = ?", "stream = ?"], [owner, stream]
+        for word in query.split()[:16]:
+            said.append("(question || ' ' || answer) LIKE ? ESCAPE '\\'")
+            given.append("%" + word.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") + "%")
+        for clause, value in (("watch = ?", watch), ("at >= ?", since), ("at <= ?", until), ("id < ?", before)):
+            if value is not None:
+                said.append(clause)
+                given.append(value)  # type: ignore[arg-type]
+        found = self._rows(f"SELECT * FROM events WHERE {' AND '.join(said)} ORDER BY id DESC LIMIT ?", *given, limit)
+        return [_event(row) for row in found]
+
+    def events_after(self, owner: str, stream: str, number: int, limit: int = 100) -> list[Event]:
+        """Events of a stream behind a number, oldest first; those of quiet hours are not among them."""
+        query = "SELECT * FROM events WHERE owner = ? AND stream = ? AND id > ? AND NOT quiet ORDER BY id LIMIT ?"
+        return [_event(row) for row in self._rows(query, owner, stream, number, limit)]
+
+    def newest(self) -> int:
+        """The number of the newest event there ever was."""
+        found = self._rows("SELECT seq FROM sqlite_sequence WHERE name = 'events'")
+        return int(found[0]["seq"]) if found else 0
+
+    def picture(self, owner: str, stream: str, number: int) -> bytes | None:
+        """The small picture of an event."""
+        query = "SELECT picture FROM events WHERE owner = ? AND stream = ? AND id = ?"
+        found = self._rows(query, owner, stream, number)
+        return found[0]["picture"] if found else None
+
+    def due(self, now: float, limit: int) -> list[Delivery]:
+        """Deliveries that are to be tried now."""
+        query = (
+            "SELECT events.*, url, secret, tries FROM deliveries JOIN events ON events.id = deliveries.event "
+            "WHERE due <= ? ORDER BY due LIMIT ?"
+        )
+        return [Delivery(_event(row), row["url"], row["secret"], row["tries"]) for row in self._rows(query, now, limit)]
+
+    def delivered(self, event: int) -> None:
+        """A delivery is done, or given up."""
+        with self._changing() as file:
+            file.execute("DELETE FROM deliveries WHERE event = ?", (event,))
+
+    def postpone(self, event: int, due: float) -> None:
+        """A delivery failed, and is tried again."""
+        with self._changing() as file:
+            file.execute("UPDATE deliveries SET tries = tries + 1, due = ? WHERE event = ?", (due, event))
+
+    def forget(self, owner: str, stream: str) -> None:
+        """Forgets all of a stream that was deleted."""
+        with self._changing() as file:
+            file.execute(
+                "DELETE FROM deliveries WHERE watch IN (SELECT id FROM watches WHERE owner = ? AND stream = ?)",
+                (owner, stream),
+            )
+            file.execute("DELETE FROM watches WHERE owner = ? AND stream = ?", (owner, stream))
+            file.execute("DELETE FROM events WHERE owner = ? AND stream = ?", (owner, stream))
+
+
+def _event(row: sqlite3.Row) -> Event:
+    evidence = None if row["evidence"] is None else json.loads(row["evidence"])
+    return Event(
+        owner=row["owner"],
+        stream=row["stream"],
+        watch=row["watch"],
+        question=row["question"],
+        answer=row["answer"],
+        time=row["time"],
+        at=row["at"],
+        quiet=bool(row["quiet"]),
+        evidence=evidence,
+        picture=row["picture"],
+        id=row["id"],
+    )

@@ -1,0 +1,96 @@
+"""Eight streams in packed steps against the same streams one by one.
+
+    python perf/packed.py
+    python perf/packed.py --model witness --streams 4 --threads 2 --json
+
+Each stream watches a clip of its own and is asked at its end. Both ways take turns, each with fresh streams, and times
+are the best of `--repeats`. Answers have to be equal. Memory is what the process grows by while packed streams watch
+and answer, above what the streams allocated when they were opened: one step of all of them.
+"""
+
+import argparse
+import json
+import sys
+import time
+from contextlib import ExitStack
+
+import psutil
+import torch
+
+import infinipot
+from infinipot.bench.watch import frame_size
+from infinipot.embedded.facts import BACKGROUNDS
+from infinipot.embedded.world import Clip
+
+QUESTIONS = ("How many shapes have appeared so far?", "Is there a shape now?", "List all shapes, colour first.")
+
+
+def run(model: infinipot.Model, given: argparse.Namespace, *, packed: bool) -> dict[str, object]:
+    """Seconds of watching and of answering, the answers, and bytes that the process grew by."""
+    size = frame_size(model)
+    clips = [
+        list(Clip(seed, given.seconds, events=6, background=BACKGROUNDS[seed % 3], cast="varied", size=size))
+        for seed in range(given.streams)
+    ]
+    process = psutil.Process()
+    with ExitStack() as opened:
+        streams = [opened.enter_context(model.stream(given.memory, given.policy)) for _ in clips]
+        before = process.memory_info().rss
+        start = time.perf_counter()
+        for frames in zip(*clips, strict=True):
+            pairs = list(zip(streams, frames, strict=True))
+            if packed:
+                model.watch(pairs)
+            else:
+                for stream, frame in pairs:
+                    stream.watch(frame)
+        watched = time.perf_counter() - start
+        answers, start = [], time.perf_counter()
+        for question in QUESTIONS:
+            if packed:
+                answers.append(model.ask([(stream, question) for stream in streams], max_new_tokens=24))
+            else:
+                answers.append([stream.ask(question, max_new_tokens=24) for stream in streams])
+        answered = time.perf_counter() - start
+        grown = process.memory_info().rss - before
+        held = sum(stream.stats().bytes for stream in streams)
+    return {"watching": watched, "answering": answered, "answers": answers, "grown": grown, "held": held}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--model", default="embedded")
+    parser.add_argument("--streams", type=int, default=8)
+    parser.add_argument("--seconds", type=float, default=64.0)
+    parser.add_argument("--memory", type=int, default=256)
+    parser.add_argument("--policy", default="infinipot-v")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--json", action="store_true")
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    model = infinipot.load(given.model, device="cpu")
+    run(model, given, packed=True)  # what the first passes of a process pay for
+    turns = [(run(model, given, packed=False), run(model, given, packed=True)) for _ in range(given.repeats)]
+    equal = all(one["answers"] == together["answers"] for one, together in turns)
+    row: dict[str, object] = {"streams": given.streams, "equal": equal}
+    for part in ("watching", "answering"):
+        one, together = (min(turn[way][part] for turn in turns) for way in (0, 1))  # type: ignore[type-var]
+        row |= {f"{part}_one_by_one": one, f"{part}_packed": together, part: one / together}  # type: ignore[operator]
+    row |= {name: turns[-1][1][name] for name in ("grown", "held")}
+    if given.json:
+        print(json.dumps(row))
+    else:
+        print(
+            f"{given.streams} streams of {given.model}, {given.threads} threads: answers",
+            "equal" if equal else "DIFFER",
+        )
+        for part in ("watching", "answering"):
+            times = f"{row[f'{part}_one_by_one']:.2f} s one by one, {row[f'{part}_packed']:.2f} s packed"
+            print(f"{part:10s} {row[part]:.2f} times as fast: {times}")
+        print(f"memory     {row['grown'] / 2**20:.1f} MiB grown beside {row['held'] / 2**20:.1f} MiB held")  # type: ignore[operator]
+    return int(not equal)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

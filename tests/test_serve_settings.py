@@ -1,0 +1,94 @@
+"""Settings of a server: where they come from, which one goes first, and what is said of those that cannot be."""
+
+import socket
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from infinipot.cli import main
+from infinipot.errors import InfinipotError
+from infinipot.serve.keys import EVERYONE, Keys
+from infinipot.serve.settings import Settings
+
+
+def test_the_command_line_goes_before_the_environment_and_that_before_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "serve.toml"
+    path.write_text(
+        'model = "a"\nmemory_total = "3GiB"\nport = 1\nfps = 1\nmedia_hosts = ["x"]\n[limits]\nstreams = 7\n'
+    )
+    monkeypatch.setenv("INFINIPOT_SERVE_PORT", "2")
+    monkeypatch.setenv("INFINIPOT_SERVE_FPS", "2")
+    monkeypatch.setenv("INFINIPOT_SERVE_LIMITS__ANSWERS", "3")
+    found = Settings.read(path, fps=4, limits={"frame_bytes": "1MiB"})
+    assert (found.model, found.memory_total, found.port, found.fps) == ("a", 3 << 30, 2, 4)
+    limits = found.limits
+    assert (limits.streams, limits.answers, limits.frame_bytes, limits.connections) == (7, 3, 1 << 20, 1024)
+    assert Settings.read(None, model="a", media_hosts="x, *.y").media_hosts == ("x", "*.y")
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({}, "give a model"),
+        ({"model": "a", "port": 99999}, "port"),
+        ({"model": "a", "memory_total": "lots"}, "memory_total"),
+        ({"model": "a", "limits": {"streams": 0}}, "limits.streams"),
+        ({"model": "a", "limits": {"stream": 1}}, "limits.stream"),
+        ({"model": "a", "media_networks": ["10.0.0.1/8"]}, "media_networks"),
+        ({"model": "a", "colour": 1}, "colour"),
+    ],
+)
+def test_what_cannot_be_is_said_in_a_line_without_its_value(given: dict, words: str) -> None:
+    with pytest.raises(InfinipotError, match=words) as told:
+        Settings.read(None, **given)
+    assert "\n" not in str(told.value)
+    assert "lots" not in str(told.value)
+
+
+def test_a_file_that_is_none(tmp_path: Path) -> None:
+    with pytest.raises(InfinipotError, match="no such file"):
+        Settings.read(tmp_path / "none.toml")
+    (tmp_path / "odd.toml").write_text("model = ")
+    with pytest.raises(InfinipotError, match="no TOML"):
+        Settings.read(tmp_path / "odd.toml")
+    (tmp_path / "more.toml").write_text('model = "a"\ncolour = 1')
+    with pytest.raises(InfinipotError, match="colour"):
+        Settings.read(tmp_path / "more.toml")
+
+
+def test_keys(tmp_path: Path) -> None:
+    assert Keys().owner({}) == EVERYONE
+    path = tmp_path / "keys"
+    hashed = "sha256:3c469e9d6c5875d37a43f353d4f88e61fcf812c66eee3457465a40b0da4153e0"  # of "token"
+    path.write_text(f"# people\nalice one # hers\nbob {hashed}\nalice two\n")
+    keys = Keys.read(path)
+    for key, owner in (("one", "alice"), ("two", "alice"), ("token", "bob"), (hashed, None), ("One", None), ("", None)):
+        assert keys.owner({"authorization": f"Bearer {key}"}) == owner
+    assert keys.owner({"authorization": "one"}) is None
+    for wrong in ("alice", "alice one two", "a/b one", ""):
+        path.write_text(wrong)
+        with pytest.raises(InfinipotError, match="keys") as told:
+            Keys.read(path)
+        assert "one" not in str(told.value).replace("an owner", "")
+    with pytest.raises(InfinipotError, match="cannot be read"):
+        Keys.read(tmp_path / "none")
+
+
+def test_the_command_says_what_is_wrong_before_a_model_is_loaded(tmp_path: Path) -> None:
+    def said(*words: str) -> str:
+        result = CliRunner().invoke(main, ["serve", "--model", "no/such-model", *words])
+        assert result.exit_code in (1, 2)
+        assert "Traceback" not in result.output
+        return result.output
+
+    assert "no such file" in said("--config", str(tmp_path / "none"))
+    assert "cannot be read" in said("--api-keys", str(tmp_path / "none"))
+    assert "give NAME=VALUE" in said("--limit", "streams")
+    assert "limits.streams" in said("--limit", "streams=x")
+    (tmp_path / "file").write_text("")
+    assert "cannot be written" in said("--snapshots", str(tmp_path / "file" / "below"))
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        assert "cannot be had" in said("--port", str(taken.getsockname()[1]))

@@ -3,6 +3,9 @@
 # make setup   the environment in .venv alone
 # make test-lmms-eval   the lmms-eval plug-in, in an environment of its own: .venv-lmms-eval
 # make test-transformers-next   the tests with the newest transformers that is supported: .venv-transformers-next
+# make test-lowest   the tests with the lowest version of each package that pyproject.toml allows: .venv-lowest
+# make test-wheel    the wheel, built, and tried in an environment that has nothing else: .venv-wheel
+# make docs          the site in site/, every warning an error
 
 PYTHON ?= python3
 VENV := .venv
@@ -10,9 +13,12 @@ BIN := $(VENV)/bin
 LMMS_EVAL_VENV := .venv-lmms-eval
 TRANSFORMERS_NEXT := 5.24.0
 TRANSFORMERS_NEXT_VENV := .venv-transformers-next
+LOWEST_VENV := .venv-lowest
+WHEEL_VENV := .venv-wheel
+EXTRAS := plots,bench,smolvlm,eval,witness,ray,serve
 export HF_HUB_OFFLINE := 1
 
-.PHONY: setup demo test test-lmms-eval test-transformers-next lint bench clean
+.PHONY: setup demo test test-lmms-eval test-transformers-next test-lowest test-wheel lint docs bench clean
 
 setup: $(VENV)/.done
 
@@ -56,10 +62,32 @@ $(TRANSFORMERS_NEXT_VENV)/.done: Makefile pyproject.toml constraints.txt
 	$(TRANSFORMERS_NEXT_VENV)/bin/python -m pip install --quiet --constraint $(TRANSFORMERS_NEXT_VENV)/constraints.txt --editable . --group dev
 	touch $@
 
+test-lowest: $(LOWEST_VENV)/.done
+	$(LOWEST_VENV)/bin/python -m pytest --numprocesses auto
+
+$(LOWEST_VENV)/.done: pyproject.toml constraints.txt tests/lowest.py
+	$(PYTHON) -m venv $(LOWEST_VENV)
+	$(PYTHON) tests/lowest.py > $(LOWEST_VENV)/constraints.txt
+	$(LOWEST_VENV)/bin/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(LOWEST_VENV)/bin/python -m pip install --quiet --constraint $(LOWEST_VENV)/constraints.txt --editable ".[$(EXTRAS)]" --group dev
+	touch $@
+
+# A new environment each time: what is there already would hide what the wheel does not ask for.
+test-wheel: setup
+	rm -rf $(WHEEL_VENV) dist
+	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
+	$(PYTHON) -m venv $(WHEEL_VENV)
+	$(WHEEL_VENV)/bin/python -m pip install --quiet --constraint constraints.txt dist/*.whl
+	$(WHEEL_VENV)/bin/python tests/wheel/check.py dist/*.whl
+
+docs: setup
+	$(BIN)/python docs/generate.py
+	$(BIN)/mkdocs build --strict --quiet
+
 bench: setup
 	$(BIN)/python perf/compression.py
 	$(BIN)/python perf/endless.py
 	$(BIN)/infinipot bench needle
 
 clean:
-	rm -rf $(VENV) $(LMMS_EVAL_VENV) $(TRANSFORMERS_NEXT_VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(LMMS_EVAL_VENV) $(TRANSFORMERS_NEXT_VENV) $(LOWEST_VENV) $(WHEEL_VENV) build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

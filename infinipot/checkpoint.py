@@ -72,12 +72,12 @@ class Checkpoint:
                 f"model type {model_type!r} is not supported; {hint}supported are {', '.join(sorted(by_type))}. "
                 "To add a family, see 'Add a model family' in CONTRIBUTING.md"
             )
-        self._read_config()
+        self.configuration()
         return by_type[model_type]
 
     def kv_heads(self) -> int:
         """KV heads of a layer."""
-        return int(self._read_config().get_text_config().num_key_value_heads)
+        return int(self.configuration().get_text_config().num_key_value_heads)
 
     def processor(self) -> Any:
         """Its processor, with tokenizer and chat template.
@@ -221,7 +221,7 @@ class Checkpoint:
                 raise self._error(f"no folder has this name, {why}{hint}") from error
             raise self._error(f"no folder has this name, and {why}{hint}") from error
 
-    def _read_config(self) -> Any:
+    def configuration(self) -> Any:
         """Its configuration, as transformers has it."""
         try:
             return AutoConfig.from_pretrained(self.source, **self.pinned)

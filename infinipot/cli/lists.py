@@ -1,6 +1,7 @@
 """`infinipot policies` and `infinipot models`: what there is to choose from."""
 
 import sys
+from dataclasses import asdict
 from typing import Any
 
 import click
@@ -10,6 +11,7 @@ from rich.text import Text
 
 import infinipot
 from infinipot.cli.output import print_json
+from infinipot.config import POLICY
 
 _EMBEDDED = {
     "title": "embedded",
@@ -56,10 +58,30 @@ def policies(as_json: bool) -> None:
     _print(table)
 
 
-@click.command(short_help="List the model families.")
+@click.command(short_help="List the model families, or what memories cost with them.")
+@click.option(
+    "--memory", metavar="TOKENS,...", help="Tell what memories of these caps take instead, in GB (10^9 bytes)."
+)
+@click.option(
+    "--model",
+    "names",
+    metavar="ID_OR_PATH",
+    multiple=True,
+    help="With --memory: of this checkpoint, of which only config.json is read.  [default: well-known ones]",
+)
+@click.option("--policy", default=POLICY, show_default=True, help="With --memory: which may store columns of its own.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
-def models(as_json: bool) -> None:
-    """List the model families that --model takes, and the small model that ships with the package."""
+def models(memory: str | None, names: tuple[str, ...], policy: str, as_json: bool) -> None:
+    """List the model families that --model takes, and the small model that ships with the package.
+
+    \b
+    infinipot models --memory 4096,8192
+    """
+    if memory is not None:
+        _print_sizes(_caps(memory), names, policy, as_json)
+        return
+    if names:
+        raise click.UsageError("--model goes with --memory")
     from infinipot.models.base import PARITY
 
     if as_json:
@@ -83,6 +105,34 @@ def models(as_json: bool) -> None:
         more = family.checked.removeprefix(PARITY).lstrip(" ,:;")
         table.add_row(Text(family.title), Text(", ".join(family.model_types)), Text(more, "dim"))
     table.add_row("embedded", '"embedded"', Text(str(_EMBEDDED["summary"]), "dim"))
+    _print(table)
+
+
+def _caps(memory: str) -> list[int]:
+    """The caps that `--memory` names."""
+    parts = memory.replace(" ", "").split(",")
+    if not all(part.isdecimal() and int(part) for part in parts):
+        raise click.UsageError(f"--memory {memory}: give tokens, such as 4096 or 4096,8192")
+    return [int(part) for part in parts]
+
+
+def _print_sizes(caps: list[int], names: tuple[str, ...], policy: str, as_json: bool) -> None:
+    """What memories of these caps take, a line for each checkpoint."""
+    from infinipot.sizes import published_sizes, size_of
+
+    made = infinipot.policies.make(policy)
+    found = [size_of(name, caps, made) for name in names] if names else list(published_sizes(caps, made))
+    if as_json:
+        print_json([asdict(size) | {"memories": dict(zip(caps, size.memories, strict=True))} for size in found])
+        return
+    table = Table(box=None, padding=(0, 3, 0, 0), header_style="bold")
+    table.add_column("checkpoint", no_wrap=True)
+    for column in ("KB a token", *(f"GB at {cap:,}" for cap in caps), *(["GB of weights"] if names else [])):
+        table.add_column(column, justify="right")
+    for size in found:
+        beside = [] if size.weights is None else [f"{size.weights / 1e9:.3f}"]
+        memories = (f"{each / 1e9:.3f}" for each in size.memories)
+        table.add_row(Text(size.name), f"{size.token / 1e3:.1f}", *memories, *beside)
     _print(table)
 
 

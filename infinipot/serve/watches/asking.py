@@ -261,7 +261,7 @@ class Watches:
                 time=answered.time,
                 at=time.time(),
                 quiet=request.quiet is not None and in_quiet(request.quiet, datetime.now().astimezone()),
-                evidence=list(answered.evidence),
+                evidence=answered.evidence,
                 picture=picture and picture[1],
             )
             watch.told += 1

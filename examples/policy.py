@@ -1,0 +1,53 @@
+"""A policy of one's own: it keeps what is unlike its neighbours in time, and is compared with two that are known.
+
+python examples/policy.py
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import infinipot
+from infinipot.embedded.world import Clip
+from infinipot.policies import ScoredPolicy
+from infinipot.tokens import VideoTokens
+
+QUESTION = "How many shapes have appeared so far?"
+
+
+@dataclass(frozen=True)
+class Loud(ScoredPolicy):
+    """Keeps the tokens whose values are large, and more so the newer they are.
+
+    Options:
+        half_life: temporal patches after which a token counts half.
+    """
+
+    name: ClassVar[str] = "loud"
+
+    half_life: float = 30.0
+
+    def score(self, tokens: VideoTokens):
+        """Returns a score for each token, `[rows, N]`, a row being one KV head of one layer: the highest stay."""
+        age = tokens.newest_patch - tokens.patch
+        return tokens.values.float().norm(dim=-1) * 0.5 ** (age / self.half_life)
+
+    @property
+    def reads_states(self) -> bool:
+        """Says that scores are of keys or values."""
+        return True
+
+
+def main() -> None:
+    """Watches one clip with each policy, side by side, and asks at its end."""
+    model = infinipot.load("embedded")
+    clip = Clip(seed=10_000, seconds=60, fps=2.0, events=4)
+    streams = [model.stream(memory=200, policy=policy) for policy in (Loud(), "infinipot-v", "sliding-window")]
+    for frame in clip:
+        model.watch([(stream, frame) for stream in streams])  # all in one packed step
+    for stream, answer in zip(streams, model.ask([(stream, QUESTION) for stream in streams]), strict=True):
+        print(f"{stream.policy.spec:16} {answer}")
+        stream.close()
+
+
+if __name__ == "__main__":
+    main()

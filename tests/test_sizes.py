@@ -1,0 +1,57 @@
+"""What memories are said to cost, against what streams of real models allocate."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner
+from families import BUILDERS
+
+import infinipot
+from infinipot import policies
+from infinipot.cli import main
+from infinipot.models import FAMILIES
+from infinipot.sizes import PUBLISHED, published_sizes, size_of
+from perf.shapes import SHAPES
+
+CAPS = (400, 700)
+
+
+@pytest.mark.parametrize("name", ["qwen2_5_vl", "qwen3_vl", "qwen3_5", "internvl", "qwen2_5_omni_thinker"])
+@pytest.mark.parametrize("policy", ["infinipot-v", "full", "merged"])
+def test_a_size_told_of_a_configuration_is_what_a_stream_allocates(tmp_path: Path, name: str, policy: str) -> None:
+    network, processor = BUILDERS[name]()
+    network.config.save_pretrained(tmp_path)
+    told = size_of(str(tmp_path), CAPS, policies.make(policy))
+    adapter = next(family for family in FAMILIES if network.config.model_type in family.model_types)
+    model = infinipot.Model(name, adapter(network, processor))
+    assert told.memories == tuple(model.stream_bytes(cap, policy) for cap in CAPS)
+    assert told.weights == sum(weight.nbytes for weight in network.parameters())
+
+
+@pytest.mark.parametrize(
+    ("shape", "name"),
+    [("qwen2.5-vl-7b", "Qwen/Qwen2.5-VL-7B-Instruct"), ("qwen3-vl-8b", "Qwen/Qwen3-VL-8B-Instruct")],
+)
+def test_published_sizes_are_those_of_the_published_shapes(shape: str, name: str) -> None:
+    policy = policies.make("infinipot-v")
+    told = next(size for size in published_sizes(CAPS, policy) if size.name == name)
+    model = SHAPES[shape]("meta", torch.bfloat16)
+    assert told.memories == tuple(model.stream_bytes(cap) for cap in CAPS)
+
+
+def test_the_command_tells_every_published_size_and_refuses_what_is_no_cap() -> None:
+    def run(*args: str) -> tuple[int, str]:
+        result = CliRunner().invoke(main, ["models", *args])
+        return result.exit_code, result.output
+
+    code, table = run("--memory", "4096, 8192")
+    assert code == 0
+    assert all(each.name in table for each in PUBLISHED)
+    listed = json.loads(run("--memory", "4096", "--json")[1])
+    assert [size["name"] for size in listed] == [each.name for each in PUBLISHED]
+    assert all(size["memories"]["4096"] >= 4096 * size["token"] for size in listed)
+    for args in (("--memory", "4k"), ("--memory", "0"), ("--model", "embedded")):
+        assert run(*args)[0] == 2
+    assert run("--memory", "4096", "--model", "no/such/folder")[0] == 1

@@ -39,6 +39,7 @@ lint: setup
 	$(BIN)/mypy
 
 test: lint
+	$(BIN)/python tests/needs.py
 	$(BIN)/python -m pytest --numprocesses auto
 
 test-lmms-eval: $(LMMS_EVAL_VENV)/.done

@@ -8,9 +8,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-_NEEDS = (
-    "apt-get install python3-gi gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-good gstreamer1.0-plugins-bad "
-    "gstreamer1.0-plugins-ugly"
+PACKAGES = (
+    "python3-gi",
+    "gir1.2-gst-rtsp-server-1.0",
+    "gstreamer1.0-plugins-base",
+    "gstreamer1.0-plugins-good",
+    "gstreamer1.0-plugins-bad",
+    "gstreamer1.0-plugins-ugly",
 )
 _TRIAL = (
     "import gi; gi.require_version('Gst', '1.0'); gi.require_version('GstRtspServer', '1.0'); "
@@ -32,7 +36,7 @@ def python() -> str | None:
 
 def missing() -> str:
     """What to install, in a line; empty where nothing is missing."""
-    return "" if python() else f"needs a real RTSP server: {_NEEDS}"
+    return "" if python() else f"needs a real RTSP server: apt-get install {' '.join(PACKAGES)}"
 
 
 class RtspServer:
@@ -45,10 +49,10 @@ class RtspServer:
         self.address = f"rtsp://me:s3cret@127.0.0.1:{self.port}/live"
         self.start()
 
-    def start(self) -> None:
+    def start(self, *size: str) -> None:
         script = Path(__file__).with_name("rtsp_server.py")
         self.process = subprocess.Popen(
-            [python() or "", str(script), str(self.port)],
+            [python() or "", str(script), str(self.port), *size],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

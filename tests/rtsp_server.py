@@ -1,6 +1,6 @@
 """A real RTSP server, Debian's gst-rtsp-server, for the tests of cameras. Run by a Python that has its bindings.
 
-    python3 rtsp_server.py PORT
+    python3 rtsp_server.py PORT [WIDTH HEIGHT]
 
 Lines on its input: `still` and `moving` (the picture), `drop SHARE` (of coded pictures that are lost), `size WIDTH
 HEIGHT` (clients are cut off and find the new one), `cut`.
@@ -23,9 +23,9 @@ PIPELINE = (
 
 
 class Server:
-    def __init__(self, port: str) -> None:
+    def __init__(self, port: str, width: str = "320", height: str = "240") -> None:
         self.server = GstRtspServer.RTSPServer(service=port, address="127.0.0.1")
-        self.factory = GstRtspServer.RTSPMediaFactory(launch=PIPELINE.format(width=320, height=240), shared=True)
+        self.factory = GstRtspServer.RTSPMediaFactory(launch=PIPELINE.format(width=width, height=height), shared=True)
         self.factory.connect("media-configure", lambda _, media: self.configure(media))
         self.server.get_mount_points().add_factory("/live", self.factory)
         self.picture, self.loss = "snow", 0.0
@@ -59,7 +59,7 @@ class Server:
 
 def main() -> None:
     Gst.init(None)
-    server, loop = Server(sys.argv[1]), GLib.MainLoop()
+    server, loop = Server(*sys.argv[1:]), GLib.MainLoop()
 
     def read() -> None:
         for line in sys.stdin:

@@ -118,6 +118,16 @@ def test_thumbnails_of_what_is_not_held_go() -> None:
     assert thumbnails.nearest(3.0) == thumbnails.nearest(2.0)
 
 
+def test_the_last_frame_of_a_patch_stands_for_it() -> None:
+    thumbnails = Thumbnails(lasts=1.0)
+    for number in range(12):
+        thumbnails.add(Frame(np.full((8, 8, 3), number, np.uint8), number / 2))
+    assert (thumbnails.nearest(2.0) or (0,))[0] == 2.5
+    thumbnails.keep([0.0, 2.0])
+    assert thumbnails.times == (0.5, 2.5, 3.0, 3.5, 4.0, 4.5, 5.0, 5.5)
+    assert [(thumbnails.nearest(time) or (0,))[0] for time in (0.0, 1.0, 2.0, 9.0)] == [0.5, 0.5, 2.5, 5.5]
+
+
 def test_watch_draws_what_the_memory_holds(tmp_path: Path) -> None:
     path = tmp_path / "held.png"
     question = "How many shapes have appeared so far?"

@@ -28,6 +28,7 @@ VARIANTS = [
     "snapkv:queries=3,kernel=1",
     "livevlm:buckets=3",
     "merged:of=[tar:coverage=0.2,recent=0.5],least=0",
+    "standout:coverage=0,novelty=0",
     "prototypes:share=0",
     "adakv:of=[novelty:newest=0.5],least=1",
     "pyramidkv:of=snapkv,share=1,steep=1",
@@ -524,6 +525,51 @@ def test_tar_of_new_tokens_is_the_papers(seed: int) -> None:
     tokens = random_tokens(seed, sizes=MIXED, patches=9)
     measured = shown(policies.make("tar"), tokens).columns["tar"]
     assert close(measured, slow_tar_previous(tokens.keys, tokens, 1))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_what_stands_out_is_three_multiples_of_means(seed: int) -> None:
+    tokens = random_tokens(seed, sizes=MIXED, patches=9)
+    measured = shown(policies.make("standout:values=2,keys=1,novelty=0.5"), tokens).columns["standing"]
+    known = np.array(slow_tar_previous(tokens.keys, tokens, 1))
+    for row, (keys, values) in enumerate(zip(tokens.keys.numpy(), tokens.values.numpy(), strict=True)):
+        middle = keys.mean(0)
+        unlike = 1 - keys @ middle / np.linalg.norm(keys, axis=-1) / np.linalg.norm(middle)
+        far = np.linalg.norm(values - values.mean(0), axis=-1)
+        compared = np.isfinite(known[row])
+        fresh = np.where(compared, 1 - known[row], (1 - known[row])[compared].mean())
+        expected = (far / far.mean()) ** 2 * (unlike / unlike.mean()) * (fresh / fresh.mean()) ** 0.5
+        np.testing.assert_allclose(measured[row], expected, rtol=1e-4)
+
+
+def test_what_stands_out_of_the_night_competes_with_the_day() -> None:
+    """Each patch has one cell that is unlike the others; from the middle on everything is a twentieth as large."""
+    patches, cells = 16, 12
+    draw = torch.Generator().manual_seed(0)
+    odd = torch.zeros(patches * cells, dtype=torch.bool)
+    odd[torch.arange(patches) * cells + torch.randint(0, cells, (patches,), generator=draw)] = True
+    keys = torch.randn(1, HEAD_DIM, generator=draw) + 0.1 * torch.randn(1, patches * cells, HEAD_DIM, generator=draw)
+    values = torch.randn(1, HEAD_DIM, generator=draw) + 0.1 * torch.randn(1, patches * cells, HEAD_DIM, generator=draw)
+    keys[:, odd] += 2 * torch.randn(patches, HEAD_DIM, generator=draw)
+    values[:, odd] += 2 * torch.randn(patches, HEAD_DIM, generator=draw)
+    values[:, patches * cells // 2 :] *= 0.05
+    policy, kept = policies.make("standout"), torch.zeros(1, 0, dtype=torch.int64)
+    place = torch.arange(patches * cells)
+    standing = torch.zeros(1, 0)
+    for start in range(0, len(place), 2 * cells):  # two patches a block, of which and of what is held 16 tokens stay
+        block = place[start : start + 2 * cells]
+        tokens = video_tokens(
+            keys[:, block], values[:, block], block[None] // cells, block[None] % cells, (Grid(3, 4, 0),)
+        )
+        standing = torch.cat([standing, shown(policy, tokens).columns["standing"]], 1)
+        kept = torch.cat([kept, block[None]], 1)
+        if kept.shape[1] > 16:
+            told = video_tokens(keys[:, kept[0]], values[:, kept[0]], kept // cells, kept % cells, (Grid(3, 4, 0),))
+            stays = policy.select(replace(told, columns={"standing": standing}), 16)
+            kept, standing = kept.gather(1, stays), standing.gather(1, stays)
+    found = odd[kept[0]]
+    assert int(found[kept[0] < len(place) // 2].sum()) >= 7
+    assert int(found[kept[0] >= len(place) // 2].sum()) >= 7
 
 
 # What the method is for, on planted scenes.

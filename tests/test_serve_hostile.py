@@ -181,8 +181,9 @@ def test_a_body_is_bounded_before_it_is_read_and_in_time() -> None:
         said = raw(server.port, head + b"Content-Length: 100\r\n\r\n{")  # and then nothing more
         assert b" 408 " in said.splitlines()[0]
         assert json.loads(said.partition(b"\r\n\r\n")[2])["error"]["code"] == "body_too_slow"
-        said = raw(server.port, b"GET /health HTTP/1.1\r\nHost: lo")
-        assert json.loads(said.partition(b"\r\n\r\n")[2])["error"]["code"] == "header_too_slow"
+        for before in (b"", b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"):  # in a later request too
+            said = raw(server.port, before + b"GET /health HTTP/1.1\r\nHost: lo")
+            assert json.loads(said.rpartition(b"\r\n\r\n")[2])["error"]["code"] == "header_too_slow"
         assert client.get("/v1/streams/small").status_code == 200
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from serving import Running, clip, encoded, running, stream
+from serving import Running, alone, clip, encoded, running, stream
 from video_files import encode, gray, indices
 
 from infinipot.serve.media import addresses, remote
@@ -177,6 +177,8 @@ def test_a_remote_file_is_read_as_it_lies() -> None:
                     assert file.read(50) == content[1000:1050]
                 else:
                     assert b"".join(iter(lambda file=file: file.read(9999), b"")) == content
+        endless = remote.open_remote(server.url + "/endless", LOOPBACK, 5, 10**6)
+        endless.close()
         for path, why in (("/to-private", "not public"), ("/to-file", "not taken"), ("/round", "redirects more")):
             with pytest.raises(AddressError, match=why):
                 remote.open_remote(server.url + path, LOOPBACK, 5, 10**6)
@@ -203,6 +205,30 @@ def test_a_video_is_fetched_decoded_and_watched(tmp_path: Path) -> None:
 async def frames_of(sources: Sources, address: str, **how: object) -> list:
     async with sources.clip(address, **{"fps": None, "most": 100, **how}) as found:
         return [frame async for frame in found.frames()]
+
+
+def test_a_picture_is_fetched_and_watched() -> None:
+    frame, private = clip()[0], [{"type": "text", "text": "What colour was the circle?"}]
+    with serving(encoded(frame.image)) as files, running(media_networks=["127.0.0.0/8"]) as server:
+        for path in ("/ranges", "/plain", "/endless"):
+            content = [{"type": "image_url", "image_url": {"url": files.url + path}}, *private]
+            body = {"messages": [{"role": "user", "content": content}]}
+            reply = server.as_(None).post("/v1/chat/completions", json=body).json()
+            assert reply["choices"][0]["message"]["content"] == alone((frame,), private[0]["text"])[0]
+        content = [{"type": "image_url", "image_url": {"url": files.url + "/to-private"}}, *private]
+        body = {"messages": [{"role": "user", "content": content}]}
+        reply = server.as_(None).post("/v1/chat/completions", json=body)
+        assert (reply.status_code, "not public" in reply.text) == (422, True)
+
+
+def test_of_a_long_video_as_many_frames_are_watched_as_are_allowed(tmp_path: Path) -> None:
+    path = encode(tmp_path / "long.mp4", [gray(index % 30) for index in range(60)], rate=2)
+    with running(media_root=tmp_path, limits={"frames_per_request": 10}) as server:
+        content = [{"type": "video_url", "video_url": {"url": path.as_uri()}}, {"type": "text", "text": "What?"}]
+        body = {"messages": [{"role": "user", "content": content}]}
+        assert server.as_(None).post("/v1/chat/completions", json=body).json()["infinipot"]["time"] == 29.5
+        reply = server.as_(None).post("/v1/chat/completions", json={**body, "media_io_kwargs": {"video": {"fps": 2}}})
+        assert (reply.status_code, "more than 10 frames" in reply.text) == (422, True)
 
 
 def opened(**given: object) -> tuple[Sources, Decoders]:

@@ -35,6 +35,7 @@ from infinipot.policies.recent_frames import RecentFrames as RecentFrames
 from infinipot.policies.renamed import renamed
 from infinipot.policies.sliding_window import SlidingWindow as SlidingWindow
 from infinipot.policies.snapkv import SnapKV as SnapKV
+from infinipot.policies.standout import Standout as Standout
 from infinipot.policies.streaming_llm import StreamingLLM as StreamingLLM
 from infinipot.policies.streammem import StreamMem as StreamMem
 from infinipot.policies.tar import TaR as TaR

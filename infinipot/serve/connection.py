@@ -14,6 +14,7 @@ def bounded(most: int, header_seconds: float) -> type[H11Protocol]:
 
     class Bounded(H11Protocol):
         _waiting: asyncio.TimerHandle | None = None
+        _upgraded = False
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
@@ -28,13 +29,24 @@ def bounded(most: int, header_seconds: float) -> type[H11Protocol]:
             self._no_longer_waiting()
             super().connection_lost(exc)
 
-        def handle_events(self) -> None:
-            super().handle_events()
-            if self.cycle is not None:
+        def data_received(self, data: bytes) -> None:
+            """A header that has begun has its time to end, in a later request of the connection too."""
+            super().data_received(data)
+            self._watch_header()
+
+        def on_response_complete(self) -> None:
+            super().on_response_complete()
+            if self.conn.trailing_data[0]:  # of the next request, sent ahead
+                self._watch_header()
+
+        def _watch_header(self) -> None:
+            if self._upgraded or (self.cycle is not None and not self.cycle.response_complete):
                 self._no_longer_waiting()
+            elif self._waiting is None and not self.transport.is_closing():
+                self._waiting = self.loop.call_later(header_seconds, self._too_slow)
 
         def handle_websocket_upgrade(self, event: h11.Request) -> None:
-            self._no_longer_waiting()
+            self._upgraded = True
             super().handle_websocket_upgrade(event)
 
         def send_400_response(self, msg: str) -> None:

@@ -35,8 +35,8 @@ class ApiError(Exception):
         message = message.encode("utf-8", "backslashreplace").decode()  # it may repeat what is half of a character
         super().__init__(message)
         self.status, self.message, self.code, self.param = status, message, code, param
-        # What is left of a body that is too long, or too slow, is not read.
-        self.headers = (headers or {}) | ({"Connection": "close"} if status in (408, 413) else {})
+        # Nobody's connection is kept, nor is what is left of a body read that is too long, or too slow.
+        self.headers = (headers or {}) | ({"Connection": "close"} if status in (401, 408, 413) else {})
 
     @property
     def kind(self) -> str:

@@ -35,14 +35,13 @@ class Feeder:
         self._limits, self._streams, self._decoders, self._sources = settings.limits, streams, decoders, sources
 
     async def picture(self, served: Served, address: str) -> None:
-        """Has a stream watch a picture now: of a `data:` address, or the first of what is fetched."""
+        """Has a stream watch a picture now."""
         if address[:5].lower() == "data:":
             await self._watch(served, await self._decoders.picture(data_of(address, "image")), None)
             return
-        async with self._sources.clip(address, fps=None, most=2, frames=None) as clip:
+        async with self._sources.still(address) as clip:
             async for frame in clip.frames():
                 await self._watch(served, frame.image, None)
-                return
 
     async def video(self, served: Served, address: str, how: VideoIo) -> None:
         """Has a stream watch a video, or a list of frames: at its own times behind what the stream has seen."""
@@ -50,11 +49,11 @@ class Feeder:
         if (listed := _LISTED.match(address)) is not None:
             await self._listed(served, address[listed.end() :], how, begin)
             return
-        fps = how.fps or (None if how.num_frames else served.config.fps)
-        most = self._limits.frames_per_request
+        fps, most = how.fps or (None if how.num_frames else served.config.fps), self._limits.frames_per_request
+        frames = how.num_frames or (most if how.fps is None else None)  # of a long video, as many as are allowed
         async with (
             asyncio.timeout(self._limits.video_seconds),
-            self._sources.clip(address, fps=fps, most=most, frames=how.num_frames) as clip,
+            self._sources.clip(address, fps=fps, most=most, frames=frames) as clip,
         ):
             async for frame in clip.frames():
                 await self._watch(served, frame.image, begin + frame.time)

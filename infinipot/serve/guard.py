@@ -106,7 +106,9 @@ class Guard:
         """Web pages reach servers on their visitor's own machine: through names of theirs, and through WebSockets."""
         host = urlsplit(f"//{headers.get('host', '')}").hostname or ""
         if self._local and host not in _LOOPBACK:
-            message = f"this server is for this machine alone, and was called as {host[:100]!r}: start it with --host"
+            message = (
+                f"without keys this server answers to localhost alone, and was called as {host[:100]!r}: see --api-keys"
+            )
             raise ApiError(403, message, "host_refused")
         origin = headers.get("origin")
         if origin is None or scope["type"] != "websocket" or origin in self._settings.cors_origins:

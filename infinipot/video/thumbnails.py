@@ -19,10 +19,12 @@ class Thumbnails:
         most: how many.
         side: pixels of the longer side.
         bytes_each: of a JPEG at most; what takes more is stored coarser.
+        lasts: seconds of a temporal patch: of its frames the last one stands for it, since what a patch is remembered
+            for is what comes in it.
     """
 
-    def __init__(self, most: int = 512, side: int = 160, bytes_each: int = 8192) -> None:
-        self.most, self._side, self._bytes_each = most, side, bytes_each
+    def __init__(self, most: int = 512, side: int = 160, bytes_each: int = 8192, lasts: float = 0.0) -> None:
+        self.most, self._side, self._bytes_each, self._lasts = most, side, bytes_each, lasts
         self._pictures: dict[float, bytes] = {}
 
     @property
@@ -45,16 +47,25 @@ class Thumbnails:
         self._pictures[frame.time] = self._encoded(frame.image)
 
     def keep(self, times: Collection[float]) -> None:
-        """Lets go of what is neither of these times nor newer than all of them."""
-        newest, wanted = max(times, default=-1.0), set(times)
+        """Lets go of what is neither of patches of these times nor newer than all of them."""
+        newest = max(times, default=-1.0)
+        wanted = {self._of(time) for time in times}
         self._pictures = {at: each for at, each in self._pictures.items() if at in wanted or at > newest}
 
     def nearest(self, time: float) -> tuple[float, bytes] | None:
-        """The picture closest to a time, and its time; None where there is none."""
+        """The picture of a time, and its own time: of the patch, or the closest one; None where there is none."""
         if not self._pictures:
             return None
-        at = min(self._pictures, key=lambda each: abs(each - time))
+        at = self._of(time)
+        if at is None:
+            at = min(self._pictures, key=lambda each: abs(each - time))
         return at, self._pictures[at]
+
+    def _of(self, time: float) -> float | None:
+        """When the last picture of the patch of a time came."""
+        if not self._lasts:
+            return time if time in self._pictures else None
+        return max((at for at in self._pictures if time - 1e-6 <= at < time + self._lasts - 1e-6), default=None)
 
     def image(self, time: float) -> np.ndarray | None:
         """The picture of exactly this time as `[height, width, 3]` uint8, or None."""

@@ -38,7 +38,7 @@ def main() -> None:
     warnings.simplefilter("error", Image.DecompressionBombWarning)
     while (message := receive(sys.stdin.buffer)) is not None:
         job, content = message
-        work = {"picture": _picture, "video": _video}[job["kind"]]
+        work = {"picture": _picture, "still": _still, "video": _video}[job["kind"]]
         try:
             work(job, content, out)
         except BrokenPipeError:
@@ -82,6 +82,16 @@ def _picture(job: dict[str, Any], content: bytes, out: BinaryIO) -> None:
     _check_size(image.width, image.height, job["pixels"])
     pixels = np.ascontiguousarray(np.asarray(ImageOps.exif_transpose(image).convert("RGB")))
     _send_pixels(out, pixels)
+
+
+def _still(job: dict[str, Any], content: bytes, out: BinaryIO) -> None:
+    """Decodes a picture that lies somewhere, as a video of one frame."""
+    with _opener(job, content)() as file:
+        found = file.read(job["bytes"] + 1)
+    if len(found) > job["bytes"]:
+        raise _RefusedError(f"the picture has more than the {job['bytes']:,} bytes that are allowed")
+    _picture(job, found, out)
+    send(out, {"kind": "end"})
 
 
 def _video(job: dict[str, Any], content: bytes, out: BinaryIO) -> None:

@@ -185,7 +185,7 @@ class Clip:
                 raise DecodeError(message, "source_stalled") from None
             match header["kind"]:
                 case "frame":
-                    yield Frame(_picture(header, content), header["time"])
+                    yield Frame(_picture(header, content), header["time"] or 0.0)
                 case "end":
                     return
 

@@ -83,13 +83,26 @@ class Sources:
         Raises:
             ApiError: it is not taken, or cannot be decoded.
         """
-        job: dict[str, Any] = {"kind": "video", "fps": fps, "frames": frames, "start": start, "end": end, "most": most}
-        job["pixels"] = self.settings.limits.frame_pixels
-        descriptor: int | None = None
-        content = b""
+        job = {"kind": "video", "fps": fps, "frames": frames, "start": start, "end": end, "most": most}
+        async with self._decoded(address, "video", job) as clip:
+            yield clip
+
+    @asynccontextmanager
+    async def still(self, address: str) -> AsyncIterator[Clip]:
+        """A picture that is being decoded: a clip of one frame; see `clip`."""
+        async with self._decoded(address, "image", {"kind": "still"}) as clip:
+            yield clip
+
+    @asynccontextmanager
+    async def _decoded(self, address: str, kind: str, job: dict[str, Any]) -> AsyncIterator[Clip]:
+        limits, descriptor, content = self.settings.limits, None, b""
+        job |= {
+            "pixels": limits.frame_pixels,
+            "bytes": int(limits.frame_bytes if kind == "image" else limits.upload_bytes),
+        }
         if address[:5].lower() == "data:":
-            content = data_of(address, "video")
-            job |= {"from": "bytes", "name": "the video"}
+            content = data_of(address, kind)
+            job |= {"from": "bytes", "name": f"the {kind}"}
         elif address[:5].lower() == "file:":
             descriptor = self._descriptor(address)
             job |= {"from": "file", "name": Path(urlsplit(address).path).name, "descriptor": descriptor}
@@ -113,7 +126,6 @@ class Sources:
             "hosts": list(self.settings.media_hosts),
             "networks": [str(each) for each in self.settings.media_networks],
             "timeout": limits.source_seconds,
-            "bytes": int(limits.upload_bytes),
         }
 
     def _descriptor(self, address: str) -> int:

@@ -137,8 +137,11 @@ class Streams:
             self._opening.discard(key)
         longest = limits.session_idle_seconds if passing else limits.idle_seconds
         idle = min(idle_seconds or longest, longest)
-        thumbnails = Thumbnails(limits.thumbnails, bytes_each=int(limits.thumbnail_bytes))
-        served = self._streams[key] = Served(owner, name, lane, needed, idle, passing, thumbnails=thumbnails)
+        taken = lane.stats.bytes  # of a snapshot's stream, what is said of it may be wrong
+        self.reserved += taken - needed
+        lasts = self.worker.model.family.patch_frames / lane.stream.config.fps
+        thumbnails = Thumbnails(limits.thumbnails, bytes_each=int(limits.thumbnail_bytes), lasts=lasts)
+        served = self._streams[key] = Served(owner, name, lane, taken, idle, passing, thumbnails=thumbnails)
         return served
 
     def _close_opened(self, opening: "Future[Any]") -> None:

@@ -13,7 +13,7 @@ from infinipot.serve.streams.protocol import FramesTaken, SourceState, StreamSta
 from infinipot.video import Frame
 from infinipot.video.thumbnails import Thumbnails
 
-_RATE_WINDOW = 2.0  # seconds over which the frames that a stream takes are counted
+RATE_WINDOW = 2.0  # seconds over which the frames that a stream takes are counted
 _SLOT = 1e-6  # of a period of `fps` by which a frame may come early and still be the next one
 
 
@@ -99,8 +99,8 @@ class Served:
 
     def admit(self, frames: int, limits: Limits) -> None:
         """Counts frames that come; raises `ApiError` 429 where they come faster than the limit."""
-        now, most = clock.monotonic(), limits.frames_per_second * _RATE_WINDOW
-        while self._came and self._came[0] < now - _RATE_WINDOW:
+        now, most = clock.monotonic(), limits.frames_per_second * RATE_WINDOW
+        while self._came and self._came[0] < now - RATE_WINDOW:
             self._came.popleft()
         if len(self._came) + frames > max(most, 1):
             message = f"stream {self.id!r} takes {limits.frames_per_second:g} frames a second at the most"

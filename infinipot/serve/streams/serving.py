@@ -24,7 +24,7 @@ from infinipot.serve.streams.protocol import (
     StreamState,
 )
 from infinipot.serve.streams.registry import Streams
-from infinipot.serve.streams.served import Served
+from infinipot.serve.streams.served import RATE_WINDOW, Served
 from infinipot.serve.streams.snapshots import Snapshots
 from infinipot.serve.watches.asking import Watches
 from infinipot.video import Frame
@@ -83,12 +83,13 @@ class StreamServing:
             at: seconds of the stream; left out, behind the last frame.
             wait: until they were watched, which raises what was wrong with them.
         """
-        most = self._settings.limits.frames_per_request
+        limits = self._settings.limits
+        most = min(limits.frames_per_request, int(limits.frames_per_second * RATE_WINDOW) or 1)
         if not pictures:
             raise ApiError(400, "there is no picture in the request: give a JPEG or PNG as its body", "no_frame")
         if len(pictures) > most:
             raise ApiError(413, f"{len(pictures)} pictures came, and {most} are allowed at once", "too_many_frames")
-        served.admit(len(pictures), self._settings.limits)
+        served.admit(len(pictures), limits)
         served.place(at)  # an order that cannot be is told before anything is decoded
         decoded = [await self._decoders.picture(picture) for picture in pictures]
         return await self.take(served, decoded, at, wait=wait)

@@ -3,7 +3,7 @@
 import { call, events, get, picture, post, remove, streamPath } from "./api.js";
 import { $, make, span, told } from "./dom.js";
 
-const HISTORY = 50;
+const HISTORY = 50, SUGGESTED = 5;
 
 export class Chat {
   constructor(onEvidence, onFork, onAgain, onProblem) {
@@ -60,7 +60,7 @@ export class Chat {
     try {
       const { questions, time, seconds } = await get(streamPath(id, "/truth"));
       if (id !== this.id) return;
-      const wanted = questions.map((each) => [each.question, () => this.ask(each.question)]);
+      const wanted = questions.slice(0, SUGGESTED).map((each) => [each.question, () => this.ask(each.question)]);
       if (time > seconds) wanted.push(["That was all that comes: begin another round", () => this.another(id)]);
       const now = [...$("suggested").children].map((each) => each.textContent).join("\n");
       if (now === wanted.map(([text]) => text).join("\n")) return;

@@ -1,0 +1,111 @@
+"""What an answer rests on: where the event was, at no change of the answer or the memory."""
+
+import numpy as np
+import pytest
+import torch
+
+import infinipot
+from infinipot.embedded.world import Clip
+from infinipot.engine.evidence import Gaze
+
+
+@pytest.fixture(scope="module")
+def clip() -> Clip:
+    return Clip(10_001, 64, 2.0, 6, cast="varied")
+
+
+@pytest.fixture(scope="module")
+def stream(clip: Clip):
+    with infinipot.load("embedded").stream(300, fps=2) as stream:
+        for frame in clip:
+            stream.watch(frame)
+        yield stream
+
+
+def about_one_event(clip: Clip) -> list:
+    asked = clip.every_question(63.5, np.random.default_rng(0), plain=True)
+    return [question for question in asked if question.kind in ("colour", "shape", "where")]
+
+
+def test_the_heaviest_span_is_where_the_event_was(clip: Clip, stream) -> None:
+    near = []
+    for question in about_one_event(clip):
+        answer = stream.ask(question.text, evidence=True)
+        if answer == question.answer:
+            (event,) = question.about
+            span = answer.evidence[0]
+            assert span.end - span.start <= 8
+            near.append(span.start <= event.end + 1 and span.end >= event.start - 1)
+    assert len(near) > 8
+    assert np.mean(near) >= 0.9
+
+
+def test_looking_changes_neither_the_answer_nor_the_memory(clip: Clip, stream) -> None:
+    before = {name: part.clone() for name, part in stream._state.memory.stored().items()}
+    for question in about_one_event(clip)[:4]:
+        answer = stream.ask(question.text, evidence=True)
+        assert answer == stream.ask(question.text)
+        assert not stream.ask(question.text).evidence
+    after = stream._state.memory.stored()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_weights_are_shares_and_times_are_those_of_what_is_held(stream) -> None:
+    contents = stream.contents()
+    held = {patch.time for patch in contents.patches}
+    answer = stream.ask("How many shapes have appeared so far?", evidence=True)
+    weights = [span.weight for span in answer.evidence]
+    assert weights == sorted(weights, reverse=True)
+    assert 0 < sum(weights) <= 1 + 1e-6
+    for span in answer.evidence:
+        assert span.time in held
+        assert span.start <= span.time < span.end
+        assert span.cells.shape == contents.patches[0].cells.shape
+        assert span.cells.sum() == pytest.approx(1, abs=1e-3)
+        assert span.as_dict()["cells"] == np.round(span.cells.astype(float), 4).tolist()
+
+
+def test_evidence_is_of_the_moment_of_the_answer_whenever_it_is_looked_at(clip: Clip) -> None:
+    with infinipot.load("embedded").stream(300, fps=2) as stream:
+        frames = list(clip)
+        for frame in frames[:100]:
+            stream.watch(frame)
+        early, late = (stream.ask("Is there a shape now?", evidence=True) for _ in range(2))
+        told = [span.as_dict() for span in early.evidence]
+        for frame in frames[100:]:
+            stream.watch(frame)
+    assert [span.as_dict() for span in late.evidence] == told
+
+
+def test_heads_count_by_how_much_and_how_sharply_they_look_at_the_video(stream) -> None:
+    memory = stream._state.memory
+    group, rows = memory.place(0)
+    cells = (group.columns["cell"][rows, : memory.held] >= 0)[0].nonzero()[:, 0]
+    text = (group.columns["cell"][rows, : memory.held] < 0)[0].nonzero()[:, 0]
+    gaze = Gaze(1.0)
+    looks = torch.zeros(len(group.columns["cell"][rows]), 2, memory.held)
+    sharp, even = int(cells[7]), cells
+    looks[:, 0, sharp] = 0.9
+    looks[:, 0, text[0]] = 0.1
+    looks[:, 1, even] = 1 / len(even)
+    gaze._memory, gaze._grids, gaze._looks = memory, memory.grids, {0: looks}
+    gaze.end()
+    assert gaze.spans()[0].time == float(group.columns["time"][rows, sharp][0])
+    assert gaze.spans()[0].weight > 0.8
+
+
+def test_packed_answers_bring_the_same_evidence(clip: Clip) -> None:
+    model, questions = infinipot.load("embedded"), ["Is there a shape now?", "How many shapes have appeared so far?"]
+    with model.stream(300, fps=2) as one, model.stream(200, fps=2) as other:
+        for frame in list(clip)[:60]:
+            one.watch(frame)
+            other.watch(frame)
+        alone = [stream.ask(text, evidence=True) for stream, text in zip((one, other), questions, strict=True)]
+        together = model.ask(zip((one, other), questions, strict=True), evidence=True)
+    for first, second in zip(alone, together, strict=True):
+        assert [(span.start, span.end) for span in first.evidence] == [
+            (span.start, span.end) for span in second.evidence
+        ]
+        assert [span.weight for span in first.evidence] == pytest.approx(
+            [span.weight for span in second.evidence], abs=1e-4
+        )

@@ -19,11 +19,14 @@ import pytest
 from click.testing import CliRunner
 from test_examples import run as run_example
 
+from infinipot import policies
 from infinipot.cli import main
+from infinipot.models import FAMILIES
 
 ROOT = Path(__file__).parents[1]
 ELSEWHERE = {  # pages whose commands have tests of their own, or take hours
     "docs/serving.md": "tests/test_serve_examples.py",
+    "docs/live.md": "cameras and a server that runs; tests/test_serve_live.py",
     "docs/benchmark.md": "hours; tests/test_bench.py runs the command in its small form",
     "docs/witness.md": "a decoder of 93 MB is fetched; tests/test_witness.py runs what it is made of",
 }
@@ -133,7 +136,14 @@ def test_what_does_not_match_is_told() -> None:
     assert not matches("a", "a\nb")
 
 
-@pytest.mark.parametrize("page", [*PAGES, *map(ROOT.joinpath, ELSEWHERE)], ids=name_of)
+def test_the_guides_name_every_policy_and_every_family() -> None:
+    guides = {name: (ROOT / "docs" / "guides" / f"{name}.md").read_text() for name in ("policies", "models")}
+    assert not [kind.name for kind in policies.available() if f"`{kind.name}`" not in guides["policies"]]
+    types = [name for family in FAMILIES for name in family.model_types]
+    assert not [name for name in types if f"`{name}`" not in guides["models"]]
+
+
+@pytest.mark.parametrize("page", [*PAGES, *filter(Path.exists, map(ROOT.joinpath, ELSEWHERE))], ids=name_of)
 def test_links_lead_to_files_that_are_there(page: Path) -> None:
     made = {"docs/reference/cli.md", "docs/contributing.md", "docs/changelog.md"}  # by docs/hooks.py
     for target in re.findall(r"\]\((?!https?:|#|mailto:)([^)#\s]+)", page.read_text()):

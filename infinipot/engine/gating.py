@@ -13,7 +13,8 @@ threshold lies is found by Otsu's method, as in FluxMem (arXiv 2603.02096). What
   there are depends on what they show.
 
 A cell's picture is the mean colour of 4 x 4 blocks of each frame, and the block that changed most counts: averaging
-takes the sensor's noise away, and the maximum keeps what is small. A patch of which more than half has changed, as at a
+takes the sensor's noise away, and the maximum keeps what is small. Cells that touch one that has changed are given with
+it, so that a thing is seen as a whole where only its edge moves. A patch of which more than half has changed, as at a
 scene cut or under a moving camera, is given whole; as is the first one, and one long after the last whole one.
 """
 
@@ -21,6 +22,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import max_pool2d
 
 from infinipot.engine.gate import Gate
 from infinipot.models import Patch
@@ -63,16 +65,22 @@ def admit(gate: Gate, seen: Tensor, patch: Patch, shown: Shown | None) -> tuple[
         return patch, Shown(seen)
     apart = distances(seen, shown.pictures)
     changed = apart >= min(max(otsu(apart), gate.least), gate.most)
-    if int(changed.sum()) > _WHOLE * len(changed):
+    given = with_neighbours(changed, patch.rows, patch.columns)
+    if int(changed.sum()) > _WHOLE * len(changed) or bool(given.all()):
         return patch, Shown(seen)
-    kept = torch.where(changed[:, None, None], seen, shown.pictures)
-    return patch.part(changed.nonzero()[:, 0].tolist()), Shown(kept, shown.since + 1)
+    kept = torch.where(given[:, None, None], seen, shown.pictures)
+    return patch.part(given.nonzero()[:, 0].tolist()), Shown(kept, shown.since + 1)
 
 
 def distances(one: Tensor, other: Tensor) -> Tensor:
     """How far apart two pictures of each cell are, `[cells]` float32 from 0 to 1: their blocks' largest difference."""
     apart = (one.to(torch.int16) - other.to(torch.int16)).abs_()
     return apart.float().mean(-1).amax(-1).div_(255)
+
+
+def with_neighbours(cells: Tensor, rows: int, columns: int) -> Tensor:
+    """Some cells of a grid, `[rows · columns]` bool, together with those that touch them."""
+    return max_pool2d(cells.view(1, rows, columns).float(), 3, stride=1, padding=1).flatten() > 0
 
 
 def otsu(values: Tensor) -> float:

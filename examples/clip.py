@@ -1,6 +1,6 @@
 """Writes a video of the synthetic world that the embedded model knows: something to watch where no video is at hand.
 
-python examples/clip.py street.mp4 --seconds 120
+python examples/clip.py street.mp4 --seconds 60
 """
 
 import argparse
@@ -30,7 +30,7 @@ def main() -> None:
     """The command line; see the module's docstring."""
     parser = argparse.ArgumentParser(description="Write a video of the synthetic world.")
     parser.add_argument("path", type=Path)
-    parser.add_argument("--seconds", type=float, default=120)
+    parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--seed", type=int, default=10_001, help="which shapes come, and when")
     parser.add_argument("--events", type=int, default=6, help="how many shapes come and go")
     args = parser.parse_args()

@@ -19,7 +19,8 @@ def main() -> None:
     project = pyproject["project"]
     extras = [each for name, own in project["optional-dependencies"].items() if name not in APART for each in own]
     lowest = dict(map(least, [*project["dependencies"], *extras]))
-    tools = dict(map(least, pyproject["dependency-groups"]["dev"])).keys() - lowest.keys()
+    development = [each for each in pyproject["dependency-groups"]["dev"] if isinstance(each, str)]
+    tools = dict(map(least, development)).keys() - lowest.keys()
     pinned = dict(line.split("==") for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line)
     for name, version in sorted(lowest.items() | {(tool, pinned[tool]) for tool in tools}):
         print(f"{name}=={version}")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 MOST_BYTES = 12_000_000
 EXTRAS = ("matplotlib", "fastapi", "pyarrow", "ray", "gguf")  # what a plain install does not bring
-INSIDE = ("infinipot/py.typed", "infinipot/embedded/weights/model.safetensors", "infinipot/cli/__init__.py")
+INSIDE = ("infinipot/py.typed", "infinipot/embedded/weights/model.safetensors", "infinipot/serve/page/files/index.html")
 
 
 def main(wheel: Path) -> None:

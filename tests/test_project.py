@@ -1,0 +1,53 @@
+"""The project's own files agree: targets, workflow, changelog and metadata speak of the same things."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import yaml
+
+import infinipot
+
+ROOT = Path(__file__).parents[1]
+TARGETS = set(re.findall(r"^([\w-]+):(?!=)", (ROOT / "Makefile").read_text(), re.M))
+
+
+def test_the_workflow_runs_targets_that_there_are_on_the_versions_that_are_promised() -> None:
+    workflow = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())
+    matrices = [job["strategy"]["matrix"] for job in workflow["jobs"].values()]
+    assert {target for matrix in matrices for target in matrix["target"]} <= TARGETS
+    for job in workflow["jobs"].values():
+        assert [step["run"] for step in job["steps"] if "run" in step] == ["make ${{ matrix.target }}"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    promised = {each.rpartition(" :: ")[2] for each in project["classifiers"] if "Python :: 3." in each}
+    assert set(matrices[0]["python"]) == promised
+    assert project["requires-python"] == f">={min(promised, key=lambda each: int(each[2:]))}"
+
+
+def test_contributing_and_the_makefile_name_every_target() -> None:
+    told = set(re.findall(r"`make ([\w-]+)`", (ROOT / "CONTRIBUTING.md").read_text()))
+    phony = set((ROOT / "Makefile").read_text().partition(".PHONY:")[2].partition("\n")[0].split())
+    assert told == phony - {"clean"}
+    assert phony <= TARGETS
+
+
+def test_the_changelog_has_the_version() -> None:
+    versions = re.findall(r"^## \[([\d.]+)\] - \d{4}-\d\d-\d\d$", (ROOT / "CHANGELOG.md").read_text(), re.M)
+    assert versions[0] == infinipot.__version__
+
+
+def test_the_citation_names_the_paper_and_no_version_of_its_own() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["preferred-citation"]["url"].endswith("2506.15745")
+    assert "version" not in citation  # which stands in one place
+
+
+def test_every_dependency_has_a_lower_bound_and_a_version_that_was_tested() -> None:
+    pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    listed = [*pyproject["project"]["dependencies"], *pyproject["dependency-groups"]["docs"]]
+    listed += [each for each in pyproject["dependency-groups"]["dev"] if isinstance(each, str)]
+    tested = {line.split("==")[0] for line in (ROOT / "constraints.txt").read_text().splitlines()}
+    for requirement in listed:
+        name, bound, _ = re.fullmatch(r"([\w.-]+)(?:\[\w+\])?(>=[\w.]+)(.*)", requirement).groups()
+        assert bound
+        assert name in tested, f"{name} is not in constraints.txt"

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from infinipot.engine.budget import check_shares, parse_memory
+from infinipot.engine.gate import Gate
 from infinipot.errors import CapError, FrameError, InfinipotError
 from infinipot.numbers import is_real
 from infinipot.text import check_text
@@ -30,7 +31,7 @@ class StreamConfig:
     Raises:
         CapError: a memory that is neither tokens nor an amount, or a share of it that is out of range.
         FrameError: `fps` is no number above 0.
-        InfinipotError: other `positions` or `pixels` than there are.
+        InfinipotError: other `positions`, `pixels` or `gate` than there are.
     """
 
     memory: int | str | None = _setting(
@@ -48,6 +49,12 @@ class StreamConfig:
         "Keep endless videos inside the trained positions, or let positions grow.",
         choices=("rebase", "native"),
     )
+    gate: float | str | None = _setting(
+        None,
+        "Leave out what stands still: otsu, or how far a cell must change to be seen again, such as 0.03.",
+        metavar="otsu|SHARE",
+        default="none: everything is given to the model",
+    )
     system: str | None = _setting(None, "A system message in place of the model's own.", metavar="TEXT")
     pixels: tuple[int, int] | None = None
 
@@ -62,6 +69,7 @@ class StreamConfig:
         if self.memory is not None and parse_memory(self.memory, bytes_per_token=1) < 1:
             raise CapError(f"memory={self.memory}: the cap must be at least one token")
         check_shares(keep=self.keep, block=self.block, reserve=self.reserve, dialogue=self.dialogue)
+        Gate.of(self.gate)
         check_text(self.system or "", "the system message")
 
 

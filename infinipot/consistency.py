@@ -130,8 +130,7 @@ def _check_held(held: Held, pending: Pending, setup: Setup) -> None:
     if policy.evicts:
         fits = video + pending.block * pending.patch_tokens(caption) <= budget.video(held.text)
     else:
-        waiting = len(pending.starts()) * (pending.grid.cells + caption)
-        fits = video + waiting <= budget.video(len(setup.prompt_ids) + budget.dialogue)
+        fits = video + pending.tokens(caption) <= budget.video(len(setup.prompt_ids) + budget.dialogue)
     _require(fits, "there is more of the video than its share")
     _require(
         not (policy.whole_patches and pending.size) or held.cells % pending.grid.cells == 0, "a patch is not whole"
@@ -174,6 +173,7 @@ def _check_pending(pending: Pending, held: Held, setup: Setup) -> None:
     grid = pending.grid
     try:
         pending.partial.check(pending.size, (grid.rows, grid.columns), pending.patches)
+        _check_gated(pending, held, setup)
     except ValueError as error:
         raise InconsistentError(str(error)) from error
     flat = setup.rule.flat and setup.family.modality == "audio"
@@ -187,6 +187,20 @@ def _check_pending(pending: Pending, held: Held, setup: Setup) -> None:
     if limit:
         longest = max((sum(map(len, caption_ids([time], pending.frames, opens=True))) for time in times), default=0)
         _require(longest <= limit, "a caption is longer than any")
+
+
+def _check_gated(pending: Pending, held: Held, setup: Setup) -> None:
+    """What a gate has let through. Behind text, a video opens with a whole patch."""
+    gated = [patch for patch in pending.patches if patch.cells is not None]
+    _require(
+        setup.gate or not (pending.gated or pending.shown or gated), "there is no gate, and yet it has done something"
+    )
+    opens = not held.tokens or not held.cursor.open
+    _require(not (opens and gated and gated[0] is pending.patches[0]), "a video does not open with a whole patch")
+    _require(pending.gated >= sum(patch.tokens - patch.given for patch in gated), "more was gated than is said")
+    _require(pending.shown or not gated, "it is not said what cells showed last")
+    if pending.shown:
+        pending.shown.check(pending.grid.cells, setup.family.patch_frames)
 
 
 def check_slots(columns: Mapping[str, Tensor], state: Saved, captions: Tensor, setup: Setup) -> None:

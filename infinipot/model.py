@@ -68,6 +68,7 @@ class Model:
         reserve: int | None = None,
         dialogue: int | None = None,
         positions: str = "rebase",
+        gate: float | str | None = None,
         system: str | None = None,
         pixels: tuple[int, int] | None = None,
     ) -> Stream:
@@ -87,6 +88,8 @@ class Model:
             dialogue: tokens that remembered turns may take from the video; by default an eighth of the cap, up to 512.
             positions: "rebase" keeps endless streams inside the positions that the model was trained on, in proportion
                 to time; "native" lets positions grow with the video.
+            gate: leaves out what stands still, so that watching it costs little: "otsu", or how far a cell must change
+                to be given to the model again, as a share of black to white; None for no gate. See engine/gating.py.
             system: a system message; by default the chat template's own.
             pixels: least and most pixels of a resized frame. By default the processor's, but no more than the family
                 has for a frame of a video, and smaller ones (of 128 tokens at the least) where `memory` is small.
@@ -106,6 +109,7 @@ class Model:
             reserve=reserve,
             dialogue=dialogue,
             positions=positions,
+            gate=gate,
             system=system,
             pixels=pixels,
         )

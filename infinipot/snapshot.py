@@ -30,7 +30,7 @@ from infinipot.policies.base import Policy
 from infinipot.stats import Stopwatch
 from infinipot.tensor_file import TensorFile, write
 
-VERSION = 2  # of the layout: another one means that files of the one before can no longer be read
+VERSION = 3  # of the layout: another one means that files of the one before can no longer be read
 _SAMPLES = 16  # numbers of each weight that its fingerprint looks at
 _PASSING = ("transformers_version", "dtype", "torch_dtype", "architectures", "attn_implementation")
 

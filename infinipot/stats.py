@@ -13,15 +13,16 @@ class Stats:
 
     Attributes:
         modality: what the stream is of, "video" or "audio".
-        frames: frames watched, or pieces of sound heard, and patches: temporal patches run through the model.
+        frames: frames watched, or pieces of sound heard, and patches: temporal patches of them so far.
+        gated_tokens: tokens of those, and of patches that wait for their block, that a gate did not let through.
         time: of the newest frame, or the end of the newest piece of sound, in seconds.
         tokens: tokens held per layer and KV head now: text_tokens (prompt and dialogue) and video_tokens, or sound's.
         asked_tokens: tokens that the newest question was asked on: those held then, and those of frames that waited for
             their block, which a question sees too; 0 before the first question.
         turns: dialogue turns remembered.
         cap: tokens that may ever be held, and peak_tokens: the most that ever were, questions and answers included.
-        full_tokens: tokens that a cache without eviction would hold now.
-        bytes: allocated for the memory, all layers and scratch included, when the stream opened.
+        full_tokens: tokens that a cache without eviction would hold now: those that the model was given.
+        bytes: promised when the stream opened: the memory, all layers and scratch included, and a gate's pictures.
         compressions, rebases: how often tokens were evicted, and positions moved back into the trained range.
         seconds: wall-clock time by phase: vision (or hearing), prefill, compress, answer. On a GPU, work is queued: a
             phase may pay for the one before it.
@@ -30,6 +31,7 @@ class Stats:
     modality: str
     frames: int
     patches: int
+    gated_tokens: int
     time: float
     tokens: int
     text_tokens: int

@@ -204,7 +204,7 @@ class Stream:
     def stats(self) -> Stats:
         """What is held, and what it cost so far."""
         self._require_open()
-        return self._state.stats(self._setup.family.modality)
+        return self._state.stats(self._setup.family.modality, self._setup.bytes)
 
     def contents(self) -> Contents:
         """Which patches and cells of the video are held: see `Contents`. Frames that wait for their block are not."""
@@ -220,7 +220,7 @@ class Stream:
         Raises:
             CapError: the device has no room for a second memory.
         """
-        with self._alone(_frames), reserving(self._state.memory.cap, self._state.memory.bytes):
+        with self._alone(_frames), reserving(self._state.memory.cap, self._setup.bytes):
             other = object.__new__(type(self))
             other.config, other.policy = self.config, self.policy
             other._open(self._setup, self._state.fork())

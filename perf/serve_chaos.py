@@ -78,7 +78,10 @@ def start(folder: Path, log: Path) -> tuple[subprocess.Popen, str]:
     more = ["--snapshots", str(folder), "--snapshot-seconds", "0.3", "--memory", str(MEMORY)]
     with log.open("a") as written:
         server = subprocess.Popen([*command, *more], stdout=subprocess.PIPE, stderr=written, text=True)
-    return server, re.search(r"http://\S+", server.stdout.readline())[0]
+    said = re.search(r"http://\S+", server.stdout.readline())
+    if said is None:
+        raise SystemExit(f"the server did not start:\n{log.read_text()[-3000:]}")
+    return server, said[0]
 
 
 def faults(folder: Path, streams: int) -> list[str]:
@@ -137,7 +140,7 @@ def main() -> int:
                 left = [frame for frame in library.frames if frame.time > seconds.get(name, -1.0)]
                 feeders[name] = Feeder(url, name, left, drawn.randrange(1 << 30))
                 feeders[name].start()
-            lived = drawn.uniform(0.0, 3.0)
+            lived = drawn.uniform(0.0, 6.0)
             time.sleep(lived)
             server.kill()
             server.wait()

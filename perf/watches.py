@@ -19,7 +19,7 @@ from pathlib import Path
 
 from infinipot.camera.demo import World
 
-EVERY, LATE = 1.0, 3.0  # seconds of the world between two questions, and by which an event may be told late
+EVERY, LATE = 1.5, 3.0  # seconds of the world between two questions, and by which an event may be told late
 
 
 class Server:
@@ -81,7 +81,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         server = Server(Path(folder))
         server.call("POST", "/v1/streams", {"id": "world", "source": address})
-        watch = {"question": "Is there a shape now?", "every_s": EVERY}
+        watch = {"question": "Is there a shape now?", "every_s": EVERY, "max_tokens": 1}
         made = server.call("POST", "/v1/streams/world/watches", watch)
         state = lambda: server.call("GET", "/v1/streams/world")  # noqa: E731
         while state()["time"] < 60 * minutes:

@@ -81,7 +81,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Running"]:
     folder = tmp_path_factory.mktemp("served")
     (folder / "media").mkdir()
     given = {"api_keys": keys_file(folder), "snapshots": folder / "snapshots", "media_root": folder / "media"}
-    limits = {"session_idle_seconds": 20, "frames_per_second": 1000, "decode_seconds": 5}
+    limits = {"session_idle_seconds": 20, "frames_per_second": 1000, "decode_seconds": 20}
     with running(**given, snapshot_seconds=3600, limits=limits) as server:
         yield server
 

@@ -131,7 +131,7 @@ def test_the_last_frame_of_a_patch_stands_for_it() -> None:
 def test_watch_draws_what_the_memory_holds(tmp_path: Path) -> None:
     path = tmp_path / "held.png"
     question = "How many shapes have appeared so far?"
-    args = ["watch", "demo://cuts?speed=400", "--model", "embedded", "--memory", "300", "--end", "60"]
+    args = ["watch", "demo://cuts?speed=40", "--model", "embedded", "--memory", "300", "--end", "60"]
     done = CliRunner().invoke(main, [*args, "--ask", question, "--picture", str(path)])
     assert done.exit_code == 0, done.output
     pixels = np.asarray(Image.open(path).convert("RGB")).astype(int)

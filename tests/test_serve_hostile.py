@@ -31,7 +31,7 @@ def good_afterwards(served: Running) -> Iterator[None]:
         push(served.as_("alice"), name, clip()[:2])
         reply = served.as_("alice").post(f"/v1/streams/{name}/ask", json={"question": COUNT})
         assert reply.status_code == 200
-    until = time.monotonic() + 5
+    until = time.monotonic() + 30
     while (len(served.server.streams), served.server.streams.reserved) != before:
         assert time.monotonic() < until, "a stream was left behind"
         time.sleep(0.01)
@@ -166,7 +166,7 @@ def test_wrong_keys_and_none(served: Running) -> None:
 
 
 def test_a_body_is_bounded_before_it_is_read_and_in_time() -> None:
-    limits = {"body_bytes": 10_000, "body_seconds": 0.5, "header_seconds": 0.5, "frame_bytes": 5_000}
+    limits = {"body_bytes": 10_000, "body_seconds": 1.5, "header_seconds": 1.0, "frame_bytes": 5_000}
     with running(limits=limits) as server:
         client = server.as_(None)
         client.post("/v1/streams", json={"id": "small"})
@@ -189,7 +189,7 @@ def test_a_body_is_bounded_before_it_is_read_and_in_time() -> None:
 
 def raw(port: int, content: bytes) -> bytes:
     """What the server says to these bytes until it hangs up."""
-    with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
         connection.sendall(content)
         return b"".join(iter(lambda: connection.recv(65536), b""))
 
@@ -254,7 +254,7 @@ def test_events_out_of_order_and_what_are_none(served: Running) -> None:
                 socket.send(odd)
             told = []
             while len(told) < 50:
-                told.append(json.loads(socket.recv(timeout=5)))
+                told.append(json.loads(socket.recv(timeout=30)))
             assert sum("error" in json.dumps(each) or each["type"] == "video.frame.ack" for each in told) >= 49
 
 
@@ -263,7 +263,7 @@ def test_a_message_larger_than_is_allowed_ends_the_socket(served: Running) -> No
     with connect(address, additional_headers=HERS, max_size=None) as socket, pytest.raises(ConnectionClosed):
         socket.send(b"x" * (3 * int(served.server.settings.limits.frame_bytes)))
         while True:
-            socket.recv(timeout=5)
+            socket.recv(timeout=30)
 
 
 def test_thousands_of_sessions_leave_nothing_behind() -> None:
@@ -301,7 +301,7 @@ def test_thousands_of_sessions_leave_nothing_behind() -> None:
 
 
 def wait_for_connections(server: Running) -> None:
-    until = time.monotonic() + 10
+    until = time.monotonic() + 30
     while len(server.uvicorn.server_state.connections) > 2:
         assert time.monotonic() < until
         time.sleep(0.01)

@@ -27,7 +27,7 @@ from serving import Running, clip, push, running, stream
 
 from infinipot.embedded.world import Clip
 from infinipot.serve.settings import Settings
-from infinipot.serve.watches.asking import in_quiet
+from infinipot.serve.watches.asking import Watch, in_quiet
 from infinipot.serve.watches.protocol import Quiet, WatchRequest
 from infinipot.serve.watches.store import Event, Store
 from infinipot.serve.watches.trigger import Trigger
@@ -189,6 +189,19 @@ def test_quiet_hours_go_over_midnight(start: str, end: str, hour: int, quiet: bo
 def test_schemas_that_lead_elsewhere_or_take_for_ever_are_refused(when: object) -> None:
     with pytest.raises(ValidationError):
         WatchRequest(question=NOW, when=when)  # type: ignore[arg-type]
+
+
+@given(st.floats(0.1, 10), st.lists(st.floats(0, 5), min_size=1, max_size=30))
+def test_a_question_is_due_behind_the_frame_that_it_was_asked_of_and_on_its_grid(every: float, steps: list) -> None:
+    watch = Watch("w", None, WatchRequest(question=NOW, every_s=every), None, Trigger())  # type: ignore[arg-type]
+    at, first = 0.0, steps[0]
+    for step in steps:
+        at += step
+        if watch.due is None or at >= watch.due:
+            watch.put_off(at)
+            assert watch.due is not None
+            assert at < watch.due <= at + every + 1e-4
+            assert abs((watch.due - first) / every - round((watch.due - first) / every)) < 1e-3
 
 
 # Standing questions

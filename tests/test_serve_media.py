@@ -356,7 +356,7 @@ def test_cve_2026_22778_a_picture_that_harms_the_decoder_costs_one_error() -> No
 
 def test_a_decoder_that_is_killed_or_hangs_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     async def go() -> list[object]:
-        decoders = Decoders(Limits(decoders=1, decode_seconds=3))
+        decoders = Decoders(Limits(decoders=1, decode_seconds=2))
         results: list[object] = []
         good = encoded(clip()[0].image)
         await decoders.picture(good)
@@ -407,5 +407,5 @@ def test_cve_2026_5497_a_flood_of_frames_is_refused_before_it_is_decoded(served:
     start = time.monotonic()
     reply = client.post("/v1/chat/completions", json={"messages": [message]})
     assert (reply.status_code, reply.json()["error"]["code"]) == (413, "too_many_frames")
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < 20
     assert all(not each.passing for each in served.server.streams)

@@ -351,7 +351,7 @@ def test_a_file_is_played_by_the_names_of_vss(served: Running, client: openai.Op
     assert http.request("DELETE", "/v1/streams/delete-batch", json={"stream_ids": [name]}).json()["results"][0]["error"]
 
 
-def wait_until(holds: object, seconds: float = 10) -> None:
+def wait_until(holds: object, seconds: float = 30) -> None:
     end = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < end

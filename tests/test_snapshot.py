@@ -567,7 +567,7 @@ def test_another_model_policy_or_version_is_told(qwen: Model, tmp_path: Path) ->
     same_weights = build("qwen2_5_vl")
     assert isinstance(same_weights.restore(path), Stream)
     for key, value, what in (
-        ("version", 1, "has version 1 of the layout, and this infinipot reads 2"),
+        ("version", 1, "has version 1 of the layout, and this infinipot reads 3"),
         ("policy", "gone:x=1", 'unknown policy: "gone"'),
         ("policy", "random:seed=-1", "not possible"),
     ):

@@ -71,6 +71,7 @@ class Holder:
         dialogue: tokens that remembered turns may take.
         positions: see `Model.stream`.
         turns: whether answered questions are "forgotten" or "remembered", or each asked "alone" of a fresh stream.
+        gate: see `Model.stream`.
     """
 
     policy: str
@@ -80,6 +81,7 @@ class Holder:
     dialogue: int = 0
     positions: str = "rebase"
     turns: Turns = "forgotten"
+    gate: float | str | None = None
 
     @property
     def room(self) -> int:

@@ -217,6 +217,7 @@ def options(model: Model, holder: Holder, scene: Scene) -> dict[str, Any]:
         "reserve": RESERVE,
         "dialogue": holder.dialogue,
         "positions": _positions(model, holder, scene, overhead),
+        "gate": holder.gate,
         **keep,
     }
 

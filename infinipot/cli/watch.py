@@ -82,7 +82,9 @@ class _Question:
 @click.option("--seed", type=int, default=0, show_default=True, help="Of what is drawn.")
 @click.option("--stop", multiple=True, metavar="TEXT", help="Ends an answer, which leaves it out. May be repeated.")
 @click.option("--remember", is_flag=True, help="Keep questions and answers in memory, to refer to later.")
-@together(*options_of(StreamConfig, "system", "block", "keep", "reserve", "dialogue", "positions"), *pixel_options)
+@together(
+    *options_of(StreamConfig, "system", "block", "keep", "reserve", "dialogue", "positions", "gate"), *pixel_options
+)
 @together(*options_of(LoadConfig, "dtype", "device", "device_map", "tp_plan", "attn_implementation", "revision"))
 @click.option(
     "--realtime/--no-realtime",

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from infinipot.engine.decoding import are_numbers, overflow
@@ -46,13 +47,20 @@ def lay_out(
     if ahead := ahead_of_video(setup, state, closed=not draft.cursor.open):
         draft.text(len(ahead), patches[0].starts[0])
         parts.append(Part(family.embed(ahead), ahead if begun else ()))
-    features = yield Encode(family, patches, state.stopwatch)
-    for patch, cells in zip(patches, features.split([patch.tokens for patch in patches]), strict=True):
+    given = [patch for patch in patches if patch.given]
+    features = (yield Encode(family, given, state.stopwatch)) if given else None
+    encoded = iter(features.split([patch.tokens for patch in given]) if features is not None else ())
+    for patch in patches:
         number, opens = draft.cursor.patch, not draft.cursor.open
         before, after = family.caption_ids(patch.times, number, opens=opens)
-        rows = [family.embed(before), cells, family.embed(after)]
-        draft.video(grid or state.pending.grid, patch.starts, len(before), len(after))
-        parts.append(Part(family.join(rows), captions=(*before, *after)))
+        places = None if patch.cells is None else torch.tensor(patch.cells, dtype=torch.int64)
+        draft.video(grid or state.pending.grid, patch.starts, len(before), len(after), places)
+        if patch.given:
+            cells = next(encoded)
+            if places is not None:
+                cells = cells.index_select(0, places.to(cells.device, non_blocking=True))
+            rows = [family.embed(before), cells, family.embed(after)]
+            parts.append(Part(family.join(rows), captions=(*before, *after)))
     return parts
 
 

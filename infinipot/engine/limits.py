@@ -15,7 +15,7 @@ _LONGEST_ANSWER = 256
 def require_slots(setup: Setup, state: StreamState, pending: Pending, more: int = 0) -> None:
     """A policy that never evicts is full when what waits, and `more` tokens, find no room beside the dialogue."""
     budget, policy = setup.budget, setup.policy
-    awaited = len(pending.starts()) * (pending.grid.cells + setup.family.caption_limit) + more
+    awaited = pending.tokens(setup.family.caption_limit) + more
     text = len(setup.prompt_ids) + budget.dialogue
     if not policy.evicts and state.memory.video + awaited > budget.video(text):
         raise CapError(

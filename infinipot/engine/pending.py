@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 
+from infinipot.engine.gating import Shown
 from infinipot.models import Gathered, Patch
 from infinipot.tokens import Grid
 
@@ -55,6 +56,9 @@ class Pending:
         size: height and width of the last frame.
         grid, block: its grid, and the patches in a block of that grid.
         said: the text that is in the memory already.
+        shown: what the cells of its grid showed when a gate last let them through; None without a gate, or where the
+            next patch is to be given whole.
+        gated: tokens of full patches so far that a gate did not let through.
     """
 
     partial: Gathered
@@ -65,10 +69,17 @@ class Pending:
     grid: Grid = NO_GRID
     block: int = 0
     said: Transcript = Transcript()
+    shown: Shown | None = None
+    gated: int = 0
 
     def starts(self) -> list[float]:
         """When each temporal patch starts that a question would see, in seconds; the partial one included."""
         return [start for patch in self.patches for start in patch.starts] + list(self.partial.starts())
+
+    def tokens(self, caption: int) -> int:
+        """Tokens that wait, at the most, if temporal patches have captions of at most so many."""
+        full = sum(patch.given + (caption if patch.given else 0) * patch.steps for patch in self.patches)
+        return full + len(self.partial.starts()) * (self.grid.cells + caption)
 
     def patch_tokens(self, caption: int) -> int:
         """Tokens of a full patch whose temporal patches have captions of at most so many."""
@@ -81,4 +92,4 @@ class Pending:
 
     def emptied(self) -> "Pending":
         """What waits once all of it has gone into the memory."""
-        return replace(self, patches=(), partial=self.partial.cleared())
+        return replace(self, patches=(), partial=self.partial.cleared(), shown=None)

@@ -13,10 +13,12 @@ from torch import Tensor
 
 from infinipot.config import StreamConfig
 from infinipot.engine.budget import Budget, default_cap, make_budget, parse_memory, smallest_cap
+from infinipot.engine.gate import Gate
 from infinipot.errors import CapError, InfinipotError
 from infinipot.memory import LayerShape, Memory, PositionRule, StateShape, allocated_bytes, stored_columns
 from infinipot.models import Family
 from infinipot.models.chat import ANSWER, ChatFormat
+from infinipot.models.pictures import picture_bytes
 from infinipot.policies.base import Policy
 
 
@@ -38,6 +40,7 @@ class Setup:
         rule: how positions advance.
         range: positions that the stream stays inside of by re-basing, or None where it does not re-base.
         pixels: least and most pixels of a resized frame, where frames are resized.
+        gate: what is given of each patch; None for all.
     """
 
     family: Family
@@ -53,6 +56,7 @@ class Setup:
     rule: PositionRule
     range: int | None
     pixels: tuple[int, int] | None
+    gate: Gate | None
 
     @classmethod
     def of(cls, family: Family, policy: Policy, config: StreamConfig) -> "Setup":
@@ -61,13 +65,16 @@ class Setup:
         Raises:
             CapError: the cap is too small for the prompt, or too large for the model's positions.
         """
+        gate = _gate(family, policy, config)
         chat = family.chat(config.system)
         prompt_ids = family.tokenize(chat.opening, opens=True)
         resume_ids = family.tokenize(chat.reopening, behind=ANSWER)
         budget_of = _shares(config, policy, (len(prompt_ids), len(resume_ids), family.caption_limit))
         shapes, rule = family.layer_shapes(), family.position_rule()
         ends = family.position_range if config.positions == "rebase" and policy.evicts else None
-        cap = _cap(family, config, budget_of, _size_of(shapes, stored_columns(rule, policy.stored)), ends)
+        token, beside = _size_of(shapes, stored_columns(rule, policy.stored))
+        token += _beside_tokens(family, gate)
+        cap = _cap(family, config, budget_of, (token, beside), ends)
         if ends is not None:
             if cap > _largest(ends):
                 raise CapError(
@@ -90,6 +97,7 @@ class Setup:
             rule=rule,
             range=ends,
             pixels=config.pixels or family.frame_pixels(budget.largest_patch()),
+            gate=gate,
         )
 
     @property
@@ -99,8 +107,12 @@ class Setup:
 
     @property
     def bytes(self) -> int:
-        """What the stream's memory takes, all of it from the moment when it opens, scratch included."""
-        return allocated_bytes(self.budget.cap, self.shapes, self.columns)
+        """What the stream's memory takes, all of it from the moment when it opens, scratch included.
+
+        A gate's pictures of cells come to this at the most: no grid has more cells than the cap has tokens.
+        """
+        pictures = self.budget.cap * _beside_tokens(self.family, self.gate)
+        return allocated_bytes(self.budget.cap, self.shapes, self.columns) + pictures
 
     def allocate(self) -> Memory:
         """An empty memory.
@@ -131,6 +143,28 @@ def _shares(config: StreamConfig, policy: Policy, texts: tuple[int, int, int]) -
         return budget if policy.evicts else replace(budget, keep=0.0)
 
     return budget_of
+
+
+def _gate(family: Family, policy: Policy, config: StreamConfig) -> Gate | None:
+    """The gate that the settings ask for.
+
+    Raises:
+        InfinipotError: the stream is of sound, or its policy takes patches whole.
+    """
+    gate = Gate.of(config.gate)
+    if gate is not None and family.modality != "video":
+        raise InfinipotError(f"gate={config.gate!r} compares pictures, and the stream is of {family.modality}")
+    if gate is not None and policy.whole_patches:
+        raise InfinipotError(
+            f"policy {policy.name!r} takes patches whole, and gate={config.gate!r} lets parts of them through: leave "
+            "gate out, or take another policy"
+        )
+    return gate
+
+
+def _beside_tokens(family: Family, gate: Gate | None) -> int:
+    """Bytes beside the memory for each token that it may hold."""
+    return 0 if gate is None else picture_bytes(family.patch_frames)
 
 
 def _size_of(shapes: list[LayerShape | StateShape], columns: Mapping[str, torch.dtype]) -> tuple[int, int]:

@@ -35,13 +35,14 @@ class StreamState:
             Stopwatch(dict(self.stopwatch.seconds)),
         )
 
-    def stats(self, modality: str) -> Stats:
-        """What is held, and what it cost so far."""
+    def stats(self, modality: str, size: int) -> Stats:
+        """What is held, and what it cost so far, of a stream that was promised `size` bytes."""
         memory, pending = self.memory, self.pending
         return Stats(
             modality=modality,
             frames=pending.frames,
             patches=memory.cursor.patch,
+            gated_tokens=pending.gated,
             time=max(pending.time, 0.0),
             tokens=memory.held,
             text_tokens=memory.text,
@@ -51,7 +52,7 @@ class StreamState:
             cap=memory.cap,
             peak_tokens=memory.peak,
             full_tokens=memory.seen,
-            bytes=memory.bytes,
+            bytes=size,
             compressions=memory.compressions,
             rebases=memory.rebases,
             seconds=dict(self.stopwatch.seconds),

@@ -9,6 +9,7 @@ from dataclasses import replace
 from torch import Tensor
 
 from infinipot.audio import GAP, SamplesLike, Sound, as_sound
+from infinipot.engine.gating import admit
 from infinipot.engine.layout import commit, lay_out, patching, run, waiting
 from infinipot.engine.limits import require_positions, require_slots, stay_in_range
 from infinipot.engine.pending import Pending
@@ -17,6 +18,7 @@ from infinipot.engine.requests import Request
 from infinipot.engine.setup import Setup, block_patches
 from infinipot.engine.state import StreamState
 from infinipot.errors import FrameError
+from infinipot.models import Patch
 from infinipot.video import Frame, ImageLike, as_frame
 
 
@@ -65,16 +67,28 @@ def take_in(setup: Setup, state: StreamState, given: Frame | Sound) -> Generator
     stay_in_range(setup, state, pending)
     with patching(state):
         full, rest = partial.split()
-    pending = replace(pending, patches=(*pending.patches, full) if full else pending.patches, partial=rest)
+        pending = replace(pending, partial=rest)
+        if full:
+            pending = _admitted(setup, pending, full)
     if len(pending.patches) < pending.block:
         state.pending = pending
         return
     with state.memory.draft() as draft:
         parts = yield from lay_out(setup, state, draft, pending.patches)
-        yield from run(setup, state, draft, parts, "prefill")
         after = replace(pending, patches=())
-        yield from probe(setup, state, draft, parts, after)
+        if parts:  # a gate may have let nothing through
+            yield from run(setup, state, draft, parts, "prefill")
+            yield from probe(setup, state, draft, parts, after)
         commit(setup, state, draft, after, parts)
+
+
+def _admitted(setup: Setup, pending: Pending, full: Patch) -> Pending:
+    """What waits together with a full patch, or with what a gate lets through of it."""
+    given, shown = full, None
+    if setup.gate is not None:
+        given, shown = admit(setup.gate, setup.family.pictures(full), full, pending.shown)
+    gated = pending.gated + full.tokens - given.given
+    return replace(pending, patches=(*pending.patches, given), shown=shown, gated=gated)
 
 
 def _change_size(setup: Setup, state: StreamState, given: Frame | Sound) -> Generator[Request, Tensor, None]:

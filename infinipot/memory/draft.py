@@ -61,7 +61,7 @@ class Draft:
         tokens: how many they are.
         runs: their kinds, in order.
         captions: for each caption token among them the temporal patch that it belongs to.
-        cells: the cell numbers among them, in order: a tensor for each temporal patch.
+        cells: the cell numbers among them, in order: a tensor for each temporal patch that has any.
         origins: where those come from that no forward has run over yet, run by run.
         observed: what policies asked to see of the attention of its steps.
     """
@@ -98,29 +98,39 @@ class Draft:
         """Adds one temporal patch: see `video`; returns positions, `[3, before + P + after]` int64."""
         return self.video(grid, [time], before, after)
 
-    def video(self, grid: Grid, times: Sequence[float], before: int = 0, after: int = 0) -> Tensor:
+    def video(
+        self, grid: Grid, times: Sequence[float], before: int = 0, after: int = 0, cells: Tensor | None = None
+    ) -> Tensor:
         """Adds temporal patches between `before` and `after` tokens of text that belong to the first and the last.
 
         Args:
             grid: of each.
             times: of each, in seconds.
+            cells: `[n]` int64, the places in the grid of the tokens of a single patch; by default all. They stand where
+                they would stand among all. Of a patch without any nothing is added, captions neither, and what comes
+                next stands where it would stand behind the whole of it.
 
         Returns:
-            `[3, before + len(times) · P + after]` int64 positions.
+            `[3, before + len(times) · P + after]` int64 positions, of those tokens that were added.
         """
-        if len(times) > 1 and (before or after):
-            raise ValueError("each patch has captions of its own: give captioned patches one by one")
+        if len(times) > 1 and (before or after or cells is not None):
+            raise ValueError("each patch has captions and cells of its own: give such patches one by one")
+        if cells is not None and not len(cells):
+            self.cursor = self.cursor.past_patch(grid, times[0], self._rule, before, after)
+            return text_positions(0, 0)
         positions = [self._caption(self.cursor.patch, before, times[0])]
-        positions += [self._cells(grid, time) for time in times]
+        positions += [self._cells(grid, time, cells) for time in times]
         positions.append(self._caption(self.cursor.patch - 1, after, times[-1]))
         return torch.cat(positions, -1)
 
-    def _cells(self, grid: Grid, time: float) -> Tensor:
+    def _cells(self, grid: Grid, time: float, places: Tensor | None) -> Tensor:
         number = self.cursor.patch
         self.cursor = self.cursor.after_patch(grid, time, self._rule)
         positions = patch_positions(self.cursor, grid, self._rule)
         base = self.cursor.newest if self.cursor.base is None else self.cursor.base
         cells = torch.arange(grid.first_cell, grid.first_cell + grid.cells)
+        if places is not None:
+            cells, positions = cells[places], positions[:, places]
         self.cells.append(cells)
         self._add(Kind.CELL, number, cells, positions, time, base)
         return positions

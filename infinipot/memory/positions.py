@@ -149,6 +149,14 @@ class Cursor:
             patch=self.patch + 1,
         )
 
+    def past_patch(self, grid: Grid, time: float, rule: PositionRule, before: int, after: int) -> "Cursor":
+        """The cursor behind a temporal patch, with `before` and `after` tokens of captions, of which no token is given.
+
+        Where patches have captions each is a span of its own: one without tokens leaves none open.
+        """
+        passed = self.after_caption(before).after_patch(grid, time, rule).after_caption(after)
+        return replace(passed, base=None) if before or after else passed
+
     def after_rebase(self, before: int, within: int, rule: PositionRule, *, slow: bool = False) -> "Cursor":
         """The cursor after `before` positions were taken out ahead of the open span and `within` inside it.
 

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import adaptive_avg_pool2d
 from transformers import AutoModelForImageTextToText
 
 from infinipot.errors import ModelError
@@ -17,6 +18,7 @@ from infinipot.memory import ALONE, LayerShape, PositionRule, Ranks, Rotary, Sta
 from infinipot.models.attention import attach
 from infinipot.models.chat import ANSWER, ChatFormat, read_chat_format
 from infinipot.models.patch import Frames, Gathered, Patch
+from infinipot.models.pictures import SIDE, pictures
 from infinipot.models.scoring import scores_of
 from infinipot.models.tokens import Encoder
 from infinipot.video import Frame
@@ -82,6 +84,16 @@ class Family(ABC):
         Raises:
             ValueError: the processor does not take pictures of this size.
         """
+
+    def pictures(self, patch: Patch) -> Tensor:
+        """What each cell of a temporal patch shows, as the encoder gets it: see `models.pictures`."""
+        processor = self.processor.video_processor
+        mean, deviation = (torch.tensor(each).view(3, 1, 1) for each in (processor.image_mean, processor.image_std))
+        return pictures(self._blocks(patch) * deviation + mean, patch.rows, patch.columns)
+
+    def _blocks(self, patch: Patch) -> Tensor:
+        """Means of the pixels in 4 x 4 blocks of each cell, `[frames, 3, 4 · rows, 4 · columns]`."""
+        return adaptive_avg_pool2d(patch.pixels, (SIDE * patch.rows, SIDE * patch.columns))
 
     def frame_pixels(self, room: int | None = None) -> tuple[int, int] | None:
         """Least and most pixels of a frame where nobody says; None where the model takes frames of one size only.

@@ -23,6 +23,7 @@ class Patch:
         rows, columns: the grid of cells, i.e. of tokens, of a temporal patch.
         times: of its frames, in seconds; one of an odd last frame. Of sound, of its tokens.
         steps: the temporal patches in it.
+        cells: the places in its grid, ascending, of the tokens that the decoder is given; None for all of them.
     """
 
     pixels: Tensor
@@ -30,6 +31,7 @@ class Patch:
     columns: int
     times: tuple[float, ...]
     steps: int = 1
+    cells: tuple[int, ...] | None = None
 
     @property
     def starts(self) -> tuple[float, ...]:
@@ -40,6 +42,15 @@ class Patch:
     def tokens(self) -> int:
         """What the encoder makes of it."""
         return self.steps * self.rows * self.columns
+
+    @property
+    def given(self) -> int:
+        """What the decoder is given of that."""
+        return self.tokens if self.cells is None else len(self.cells)
+
+    def part(self, cells: Sequence[int]) -> "Patch":
+        """The same with tokens of some cells only; with none it has no pixels either, since nobody will encode it."""
+        return replace(self, pixels=self.pixels if cells else self.pixels[:0], cells=tuple(cells))
 
 
 class Gathered(ABC):
@@ -152,7 +163,10 @@ class Frames(Gathered):
 
 def require_alike(patch: Patch, probe: Patch, steps: int, times: int) -> None:
     """Raises ValueError where a patch is not of the probe's grid, shape and type, or has other steps and times."""
-    own, wanted = patch.pixels, probe.pixels
+    chosen = patch.cells
+    if chosen is not None and not (list(chosen) == sorted(set(chosen)) and set(chosen) <= set(range(probe.tokens))):
+        raise ValueError("a patch that waits has cells that its grid does not have")
+    own, wanted = patch.pixels, (probe if chosen is None else probe.part(chosen)).pixels
     if (own.shape, own.dtype) != (wanted.shape, wanted.dtype) or not bool(own.isfinite().all()):
         raise ValueError("a patch that waits is not of the shape and type that the processor makes")
     if (patch.rows, patch.columns, patch.steps, len(patch.times)) != (probe.rows, probe.columns, steps, times):

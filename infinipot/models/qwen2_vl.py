@@ -6,10 +6,12 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import adaptive_avg_pool2d
 
 from infinipot.memory import PositionRule, Rotary
 from infinipot.models.base import PARITY, Family, device_of, require_static_rope
 from infinipot.models.patch import Patch
+from infinipot.models.pictures import SIDE
 
 
 class Qwen2VL(Family):
@@ -39,6 +41,14 @@ class Qwen2VL(Family):
         _, height, width = made["video_grid_thw"][0].tolist()
         merge = processor.merge_size
         return Patch(made["pixel_values_videos"], height // merge, width // merge, tuple(times))
+
+    def _blocks(self, patch: Patch) -> Tensor:
+        processor = self.processor.video_processor
+        side, merge = processor.patch_size, processor.merge_size
+        # A row of pixels is one of the 2 x 2 patches of a cell: [channels, frames, side, side].
+        blocks = adaptive_avg_pool2d(patch.pixels.view(len(patch.pixels), -1, side, side), SIDE // merge)
+        parted = blocks.view(patch.rows, patch.columns, merge, merge, 3, -1, *blocks.shape[2:])
+        return parted.permute(5, 4, 0, 2, 6, 1, 3, 7).flatten(5).flatten(2, 4)
 
     def frame_pixels(self, room: int | None = None) -> tuple[int, int] | None:
         return self._frame_pixels(room)

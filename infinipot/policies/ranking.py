@@ -11,7 +11,8 @@ def standing(scores: Tensor, arrival: Tensor) -> Tensor:
         scores: `[rows, N]` float32, infinities allowed.
         arrival: `[rows, N]` int64, see `VideoTokens.arrival`.
     """
-    return _ranks(scores, arrival).argsort(1).argsort(1)
+    order = _ranks(scores, arrival).argsort(1)
+    return torch.zeros_like(order).scatter(1, order, _places(order))
 
 
 def place_within(group: Tensor, scores: Tensor, arrival: Tensor) -> Tensor:
@@ -20,14 +21,19 @@ def place_within(group: Tensor, scores: Tensor, arrival: Tensor) -> Tensor:
     Args:
         group: `[rows, N]` int64, the same number for those of a group, below 2^31.
     """
-    length = scores.shape[1]
-    order = (group.long() * (1 << 32) - standing(scores, arrival)).argsort(1)  # group by group, the best ahead
+    order = _ranks(scores, arrival).argsort(1, descending=True)
+    order = order.gather(1, group.gather(1, order).argsort(stable=True, dim=1))  # group by group, the best ahead
     sorted_group = group.gather(1, order)
-    place = torch.arange(length, device=scores.device).expand_as(order)
+    place = _places(order)
     begins = sorted_group != sorted_group.roll(1, 1)
     begins = torch.cat([torch.ones_like(begins[:, :1]), begins[:, 1:]], 1)
     start = torch.where(begins, place, 0).cummax(1).values
     return torch.zeros_like(order).scatter(1, order, place - start)
+
+
+def _places(order: Tensor) -> Tensor:
+    """0, 1, 2, ... in each row."""
+    return torch.arange(order.shape[1], device=order.device).expand_as(order)
 
 
 def highest(scores: Tensor, count: int, arrival: Tensor) -> Tensor:

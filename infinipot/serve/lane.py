@@ -11,9 +11,12 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
+from infinipot.engine.evidence import Answer
 from infinipot.stats import Stats
 from infinipot.stream import Stream
 from infinipot.video import Frame
+
+_SPANS = 8  # of an answer's evidence that are told
 
 
 @dataclass(slots=True, eq=False)
@@ -72,22 +75,25 @@ class Answered:
     """An answer and what it took.
 
     Attributes:
-        text: of the answer.
+        text: of the answer, with its evidence.
         time: of the newest frame that it was asked on, in seconds.
         prompt_tokens: of the memory it was asked on and the question; memory_tokens and video_tokens of them were held.
         answer_tokens: that were said.
         cut: whether the answer ended because it was long enough.
-        evidence: the moments that it rests on, the heaviest first; see `Span`.
     """
 
-    text: str
+    text: Answer
     time: float
     prompt_tokens: int
     memory_tokens: int
     video_tokens: int
     answer_tokens: int
     cut: bool
-    evidence: tuple[dict[str, Any], ...] = ()
+
+    @property
+    def evidence(self) -> list[dict[str, Any]]:
+        """The moments that it rests on, the heaviest first; see `Span`. Put together when it is looked at."""
+        return [span.as_dict() for span in self.text.evidence[:_SPANS]]
 
 
 class Lane:

@@ -20,7 +20,6 @@ from infinipot.stream import Stream
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
-_SPANS = 8  # of an answer's evidence that are told
 _SOON, _IDLE = 0.02, 1.0  # seconds until the thread looks again, though nobody woke it
 
 
@@ -262,7 +261,6 @@ class Worker:
             video_tokens=max(stats.asked_tokens - stats.text_tokens, 0),
             answer_tokens=said,
             cut=said >= call.limit,
-            evidence=tuple(span.as_dict() for span in text.evidence[:_SPANS]),
         )
 
 

@@ -53,7 +53,7 @@ class Thumbnails:
         self._pictures = {at: each for at, each in self._pictures.items() if at in wanted or at > newest}
 
     def nearest(self, time: float) -> tuple[float, bytes] | None:
-        """The picture of a time, and its own time: of the patch, or the closest one; None where there is none."""
+        """The picture that stands for a time, of its patch or the closest, and its own time; None if there is none."""
         if not self._pictures:
             return None
         at = self._of(time)

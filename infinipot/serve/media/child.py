@@ -36,6 +36,7 @@ def main() -> None:
     os.dup2(2, 1)  # what a library prints is no message
     _stay_small(int(sys.argv[1]))
     warnings.simplefilter("error", Image.DecompressionBombWarning)
+    send(out, {"kind": "ready"})
     while (message := receive(sys.stdin.buffer)) is not None:
         job, content = message
         work = {"picture": _picture, "still": _still, "video": _video}[job["kind"]]

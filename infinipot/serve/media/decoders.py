@@ -21,6 +21,7 @@ from infinipot.video import Frame
 
 logger = logging.getLogger(__name__)
 _CHUNK = 1 << 20
+_BEGIN = 60.0  # seconds for a process to begin, on a machine that has much to do
 
 
 class DecodeError(ApiError):
@@ -38,7 +39,11 @@ class Decoder:
 
     @classmethod
     async def start(cls, limits: Limits, files: Sequence[int] = ()) -> "Decoder":
-        """Starts one, which inherits these open files."""
+        """Starts one, which inherits these open files; it has begun when this is over.
+
+        Raises:
+            DecodeError: it did not begin.
+        """
         environment = {name: value for name, value in os.environ.items() if not name.startswith("INFINIPOT_SERVE_")}
         process = await asyncio.create_subprocess_exec(
             sys.executable,
@@ -52,7 +57,16 @@ class Decoder:
             env=environment | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
             limit=_CHUNK,
         )
-        return cls(process)
+        decoder = cls(process)
+        try:
+            async with asyncio.timeout(_BEGIN):
+                await decoder.receive(0)
+        except BaseException as error:
+            await asyncio.shield(decoder.stop())
+            if isinstance(error, TimeoutError):
+                raise DecodeError("no process to decode with could be started", "decoder_timeout") from None
+            raise
+        return decoder
 
     async def send(self, job: dict[str, Any], content: bytes = b"") -> None:
         """Gives it a job."""

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import math
 import time
 import uuid
 from collections.abc import AsyncGenerator
@@ -82,6 +83,11 @@ class Watch:
             events=self.told,
             error=self.error,
         )
+
+    def put_off(self, asked_at: float) -> None:
+        """Is asked next at the first multiple of `every_s`, from the first time on, behind a second of the stream."""
+        every, due = self.request.every_s, asked_at if self.due is None else self.due
+        self.due = round(due + every * (math.floor((asked_at - due) / every + 1e-6) + 1), 6)
 
     def take_pace(self, at: float) -> None:
         """Notes that an answer is of a second of the stream."""
@@ -213,6 +219,7 @@ class Watches:
 
     async def _ask(self, watch: Watch) -> None:
         served, request = watch.served, watch.request
+        asked_at = served.lane.stats.time
         try:
             how = Asking(max_tokens=request.max_tokens)
             used = served.used
@@ -228,8 +235,7 @@ class Watches:
             logger.exception("a standing question failed")
         finally:
             watch.asking = False
-            at = served.lane.stats.time
-            watch.due = at + request.every_s if watch.due is None else max(watch.due + request.every_s, at)
+            watch.put_off(asked_at)
         self._tick(served)
 
     async def _take(self, watch: Watch, answered: Answered) -> None:
@@ -255,7 +261,7 @@ class Watches:
                 time=answered.time,
                 at=time.time(),
                 quiet=request.quiet is not None and in_quiet(request.quiet, datetime.now().astimezone()),
-                evidence=list(answered.evidence),
+                evidence=answered.evidence,
                 picture=picture and picture[1],
             )
             watch.told += 1

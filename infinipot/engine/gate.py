@@ -1,0 +1,43 @@
+"""What a gate ahead of the model is set to: `gate=` of a stream. Plain numbers; see gating.py for its work."""
+
+from dataclasses import dataclass
+
+from infinipot.errors import InfinipotError
+from infinipot.numbers import is_real
+
+OTSU = "otsu"
+_NOISE, _CLEAR = 0.02, 0.06  # between what a sensor's noise makes, and what anyone would call a change
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """How far apart two pictures of a cell are, as a share of black to white, for the second to be given to the model.
+
+    Attributes:
+        least, most: the threshold lies between them; Otsu's choice, where they are not the same.
+    """
+
+    least: float
+    most: float
+
+    @classmethod
+    def of(cls, given: float | str | None) -> "Gate | None":
+        """The gate of a setting: "otsu", a threshold, or None for no gate.
+
+        Raises:
+            InfinipotError: it is neither.
+        """
+        if given is None:
+            return None
+        if given == OTSU:
+            return cls(_NOISE, _CLEAR)
+        try:
+            threshold = float(given)
+        except (TypeError, ValueError):
+            threshold = -1.0
+        if isinstance(given, bool) or not is_real(threshold) or not 0 <= threshold <= 1:
+            raise InfinipotError(
+                f"gate={given!r}: give {OTSU!r}, or how far a cell must change to be seen again, as a share of black "
+                "to white from 0 to 1, such as 0.03"
+            )
+        return cls(threshold, threshold)

@@ -20,6 +20,7 @@ from infinipot.engine.asking import Question
 from infinipot.engine.decoding import Sampling
 from infinipot.engine.layout import close_gaps
 from infinipot.engine.limits import answer_limit, require_probes
+from infinipot.engine.looking import Look
 from infinipot.engine.pending import Pending
 from infinipot.engine.setup import Setup, block_patches, reserving
 from infinipot.engine.state import StreamState
@@ -132,6 +133,8 @@ class Stream:
         repetition_penalty: float | None = None,
         seed: int = 0,
         stop: str | Sequence[str] = (),
+        look_again: int = 0,
+        look_pixels: tuple[int, int] | None = None,
     ) -> str:
         """Answers a question about all frames given so far.
 
@@ -148,6 +151,9 @@ class Stream:
             repetition_penalty: makes tokens that were said before less likely, 1 for nothing.
             seed: of what is drawn: the same question at the same moment has the same answer, another seed another.
             stop: a text, or texts, at which the answer ends; it is what stands before the first of them.
+            look_again: the last frames to look at once more, as many as the stream keeps at the most: see
+                engine/looking.py. They need room in the reserve.
+            look_pixels: least and most pixels of those frames; by default those of the stream.
 
         Returns:
             The answer.
@@ -158,7 +164,8 @@ class Stream:
             NumericalError: what the model computes overflows.
         """
         sampling = Sampling(temperature, top_p, top_k, repetition_penalty, seed, stop)
-        asked, answers = Question(question, max_new_tokens, remember, on_text, sampling), list[str]()
+        look = Look(look_again, look_pixels) if look_again else None
+        asked, answers = Question(question, max_new_tokens, remember, on_text, sampling, look), list[str]()
         with self._alone(_turns):
             runner.run(Task(asking.answer(self._setup, self._state, asked, answers)))
         return answers[0]
@@ -170,6 +177,8 @@ class Stream:
         max_new_tokens: int | None = None,
         remember: bool = False,
         on_text: Callable[[str], None] | None = None,
+        look_again: int = 0,
+        look_pixels: tuple[int, int] | None = None,
         **sampling: Any,
     ) -> Task[str]:
         """The call of `ask` as a task, for `Model.step` to carry on beside those of other streams.
@@ -177,7 +186,8 @@ class Stream:
         Raises:
             QuestionError: a value of `sampling`, see `Sampling`, is out of range. Everything else is told by the task.
         """
-        asked = Question(question, max_new_tokens, remember, on_text, Sampling(**sampling))
+        look = Look(look_again, look_pixels) if look_again else None
+        asked = Question(question, max_new_tokens, remember, on_text, Sampling(**sampling), look)
         return Task(self._answering(asked))
 
     def _answering(self, asked: Question) -> Work[str]:

@@ -13,7 +13,7 @@ from typing import Any
 from infinipot.engine.budget import check_shares, parse_memory
 from infinipot.engine.gate import Gate
 from infinipot.errors import CapError, FrameError, InfinipotError
-from infinipot.numbers import is_real
+from infinipot.numbers import is_real, is_whole
 from infinipot.text import check_text
 
 POLICY = "infinipot-v"  # where nobody says
@@ -55,6 +55,7 @@ class StreamConfig:
         metavar="otsu|SHARE",
         default="none: everything is given to the model",
     )
+    look_again: int = _setting(0, "Frames kept as pictures for second looks, see ask.", metavar="N")
     system: str | None = _setting(None, "A system message in place of the model's own.", metavar="TEXT")
     pixels: tuple[int, int] | None = None
 
@@ -70,6 +71,8 @@ class StreamConfig:
             raise CapError(f"memory={self.memory}: the cap must be at least one token")
         check_shares(keep=self.keep, block=self.block, reserve=self.reserve, dialogue=self.dialogue)
         Gate.of(self.gate)
+        if not is_whole(self.look_again) or self.look_again < 0:
+            raise InfinipotError(f"look_again={self.look_again!r}: give a whole number of frames, 0 or more")
         check_text(self.system or "", "the system message")
 
 

@@ -5,10 +5,12 @@ same text. What was read has to keep to that before it is relied on. Knows nothi
 """
 
 import math
+import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import pairwise
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -199,6 +201,15 @@ def _check_gated(pending: Pending, held: Held, setup: Setup) -> None:
     _require(not (opens and gated and gated[0] is pending.patches[0]), "a video does not open with a whole patch")
     _require(pending.gated >= sum(patch.tokens - patch.given for patch in gated), "more was gated than is said")
     _require(pending.shown or not gated, "it is not said what cells showed last")
+    recent, most = pending.recent, setup.config.look_again
+    _require(len(recent) == min(most, pending.frames), "other frames are kept for a second look than the last ones")
+    for frame in recent:
+        pixels = frame.image.shape[0] * frame.image.shape[1] if frame.image.ndim == 3 else 0
+        like = frame.image.dtype == np.uint8 and frame.image.shape[2:] == (3,)
+        _require(like and 0 < pixels <= setup.picture_pixels, "a frame kept for a second look is no picture")
+    times = [frame.time for frame in recent]
+    _require(all(map(operator.lt, times, [*times[1:], math.inf])), "frames kept for a second look are not in order")
+    _require(not times or times[-1] == pending.time, "the last frame is not kept for a second look")
     if pending.shown:
         pending.shown.check(pending.grid.cells, setup.family.patch_frames)
 

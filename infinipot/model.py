@@ -69,6 +69,7 @@ class Model:
         dialogue: int | None = None,
         positions: str = "rebase",
         gate: float | str | None = None,
+        look_again: int = 0,
         system: str | None = None,
         pixels: tuple[int, int] | None = None,
     ) -> Stream:
@@ -90,6 +91,7 @@ class Model:
                 to time; "native" lets positions grow with the video.
             gate: leaves out what stands still, so that watching it costs little: "otsu", or how far a cell must change
                 to be given to the model again, as a share of black to white; None for no gate. See engine/gating.py.
+            look_again: frames that are kept as pictures, so that `Stream.ask` can look at the last of them again.
             system: a system message; by default the chat template's own.
             pixels: least and most pixels of a resized frame. By default the processor's, but no more than the family
                 has for a frame of a video, and smaller ones (of 128 tokens at the least) where `memory` is small.
@@ -110,6 +112,7 @@ class Model:
             dialogue=dialogue,
             positions=positions,
             gate=gate,
+            look_again=look_again,
             system=system,
             pixels=pixels,
         )

@@ -22,9 +22,11 @@ class Stats:
         turns: dialogue turns remembered.
         cap: tokens that may ever be held, and peak_tokens: the most that ever were, questions and answers included.
         full_tokens: tokens that a cache without eviction would hold now: those that the model was given.
-        bytes: promised when the stream opened: the memory, all layers and scratch included, and a gate's pictures.
+        bytes: promised when the stream opened: the memory, all layers and scratch included, and pictures
+            that a gate and second looks keep.
         compressions, rebases: how often tokens were evicted, and positions moved back into the trained range.
-        seconds: wall-clock time by phase: vision (or hearing), prefill, compress, answer. On a GPU, work is queued: a
+        seconds: wall-clock time by phase: vision (or hearing), prefill, compress, look_again (second looks:
+            see `Stream.ask`), answer. On a GPU, work is queued: a
             phase may pay for the one before it.
     """
 
@@ -56,7 +58,7 @@ class Stopwatch:
     """Seconds by phase."""
 
     seconds: dict[str, float] = field(
-        default_factory=lambda: dict.fromkeys(("vision", "prefill", "compress", "answer"), 0.0)
+        default_factory=lambda: dict.fromkeys(("vision", "prefill", "compress", "look_again", "answer"), 0.0)
     )
 
     @contextmanager

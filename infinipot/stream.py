@@ -21,6 +21,7 @@ from infinipot.engine.decoding import Sampling
 from infinipot.engine.evidence import Answer
 from infinipot.engine.layout import close_gaps
 from infinipot.engine.limits import answer_limit, require_probes
+from infinipot.engine.looking import Look
 from infinipot.engine.pending import Pending
 from infinipot.engine.setup import Setup, block_patches, reserving
 from infinipot.engine.state import StreamState
@@ -134,6 +135,8 @@ class Stream:
         seed: int = 0,
         stop: str | Sequence[str] = (),
         evidence: bool = False,
+        look_again: int = 0,
+        look_pixels: tuple[int, int] | None = None,
     ) -> Answer:
         """Answers a question about all frames given so far.
 
@@ -151,6 +154,9 @@ class Stream:
             seed: of what is drawn: the same question at the same moment has the same answer, another seed another.
             stop: a text, or texts, at which the answer ends; it is what stands before the first of them.
             evidence: whether the answer's `evidence` says which moments of the video it rests on, the heaviest first.
+            look_again: the last frames to look at once more, as many as the stream keeps at the most: see
+                engine/looking.py. They need room in the reserve.
+            look_pixels: least and most pixels of those frames; by default those of the stream.
 
         Returns:
             The answer, a string.
@@ -161,7 +167,8 @@ class Stream:
             NumericalError: what the model computes overflows.
         """
         sampling = Sampling(temperature, top_p, top_k, repetition_penalty, seed, stop)
-        asked = Question(question, max_new_tokens, remember, on_text, sampling, evidence)
+        look = Look(look_again, look_pixels) if look_again else None
+        asked = Question(question, max_new_tokens, remember, on_text, sampling, evidence, look)
         answers: list[Answer] = []
         with self._alone(_turns):
             runner.run(Task(asking.answer(self._setup, self._state, asked, answers)))
@@ -175,6 +182,8 @@ class Stream:
         remember: bool = False,
         on_text: Callable[[str], None] | None = None,
         evidence: bool = False,
+        look_again: int = 0,
+        look_pixels: tuple[int, int] | None = None,
         **sampling: Any,
     ) -> Task[Answer]:
         """The call of `ask` as a task, for `Model.step` to carry on beside those of other streams.
@@ -182,7 +191,8 @@ class Stream:
         Raises:
             QuestionError: a value of `sampling`, see `Sampling`, is out of range. Everything else is told by the task.
         """
-        asked = Question(question, max_new_tokens, remember, on_text, Sampling(**sampling), evidence)
+        look = Look(look_again, look_pixels) if look_again else None
+        asked = Question(question, max_new_tokens, remember, on_text, Sampling(**sampling), evidence, look)
         return Task(self._answering(asked))
 
     def _answering(self, asked: Question) -> Work[Answer]:

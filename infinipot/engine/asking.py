@@ -14,6 +14,7 @@ from infinipot.engine.decoding import Chooser, Sampling, Speaker
 from infinipot.engine.evidence import Answer, Gaze
 from infinipot.engine.layout import Part, asked_behind, commit, forward, lay_out, run, text, told, waiting
 from infinipot.engine.limits import answer_limit, question_ids, require_positions, stay_in_range
+from infinipot.engine.looking import Look, look_again, second_look, tokens_of
 from infinipot.engine.requests import Request
 from infinipot.engine.setup import Setup
 from infinipot.engine.state import StreamState
@@ -35,6 +36,7 @@ class Question:
         on_text: called with each new piece of the answer.
         sampling: how tokens are chosen.
         evidence: whether the answer says what it rests on.
+        look: what is looked at again.
     """
 
     text: str
@@ -43,6 +45,7 @@ class Question:
     on_text: Callable[[str], None] | None
     sampling: Sampling
     evidence: bool = False
+    look: Look | None = None
 
 
 def answer(
@@ -52,27 +55,37 @@ def answer(
     if not state.memory.held and not state.pending.starts():
         raise QuestionError("there is nothing to ask about yet: watch a frame, or listen, first")
     remember = question.remember
-    limit = answer_limit(setup, question.text, question.max_new_tokens, remember=remember)
+    again = second_look(setup, state, question.look)
+    look = tokens_of(setup, again)
+    limit = answer_limit(setup, question.text, question.max_new_tokens, remember=remember, look=look)
     require_positions(setup, state, state.pending)
     patches = waiting(state)
-    follows_video = bool(patches) or state.memory.cursor.open
+    follows_video = bool(patches or again) or state.memory.cursor.open
     prompt = question_ids(setup, question.text, follows_video=follows_video)
 
     with state.memory.draft() as draft:
         parts = yield from lay_out(setup, state, draft, patches)
         seen = state.memory.held + draft.tokens
+        ahead = []
+        if again:
+            if parts:
+                yield forward(setup, state, draft, parts, "answer")
+            ahead, parts = parts, []
+            yield from look_again(setup, state, draft, again)
         parts += asked_behind(setup, state, draft, prompt, follows_video=follows_video)
         speaker = Speaker(setup.family.detokenize, question.sampling.stop, question.on_text)
         looks = question.evidence and setup.family.modality == "video"
         gaze = Gaze(setup.family.patch_frames / setup.config.fps) if looks else None
-        yield from _decode(setup, state, draft, parts, question, limit, speaker, [] if gaze is None else [gaze])
+        yield from _decode(
+            setup, state, draft, (ahead, parts), question, limit, speaker, [] if gaze is None else [gaze]
+        )
         if gaze is not None:
             gaze.end()
         answers.append(Answer.of(speaker.end().strip(), gaze))
-        if remember and not speaker.cut:
+        if remember and not speaker.cut and not again:
             commit(setup, state, draft, state.pending.emptied(), parts, speaker.tokens, turn=True)
-    if remember and speaker.cut:
-        said = _tokens_of(setup, speaker)[:limit]
+    if remember and (speaker.cut or again):
+        said = (_tokens_of(setup, speaker) if speaker.cut else speaker.tokens)[:limit]
         yield from _remember(setup, state, patches, [*prompt, *said], follows_video=follows_video)
     state.asked_tokens = seen
     if remember:
@@ -83,7 +96,7 @@ def _decode(
     setup: Setup,
     state: StreamState,
     draft: Draft,
-    parts: Sequence[Part],
+    parts: tuple[Sequence[Part], Sequence[Part]],
     question: Question,
     limit: int,
     speaker: Speaker,
@@ -92,9 +105,13 @@ def _decode(
     """Has the model say one token after the other, `limit` at the most.
 
     Over the last token of an answer that `limit` ended it runs only where the turn is to be remembered.
+
+    Args:
+        parts: what the model has run over, and what it is still to run over.
     """
-    logits = yield forward(setup, state, draft, parts, "answer", observers)
-    choose = _chooser(setup, state, question.sampling, parts, limit, logits.device)
+    before, behind = parts
+    logits = yield forward(setup, state, draft, behind, "answer", observers)
+    choose = _chooser(setup, state, question.sampling, [*before, *behind], limit, logits.device)
     stop_ids = setup.family.stop_ids
     for remaining in range(limit - 1, -1, -1):
         with state.stopwatch.phase("answer"):
@@ -118,7 +135,7 @@ def _chooser(
 def _remember(
     setup: Setup, state: StreamState, patches: Sequence[Patch], turn: Sequence[int], *, follows_video: bool
 ) -> Generator[Request, Tensor, None]:
-    """Makes a turn part of the memory whose answer was cut, of which the model has run over too much."""
+    """Makes a turn part of the memory where the draft holds more than that: words that were cut off, a second look."""
     with state.memory.draft() as draft:
         parts = yield from lay_out(setup, state, draft, patches)
         parts += asked_behind(setup, state, draft, turn, follows_video=follows_video)

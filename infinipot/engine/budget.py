@@ -11,6 +11,7 @@ from infinipot.numbers import is_real, is_whole
 
 _UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 _LARGEST_CAP = 1 << 30
+LARGEST_SHARE = 512  # tokens: of a question and its answer, or of the dialogue, where nobody says
 _MOST_BLOCK_PATCHES = 8
 _DEFAULT_CAP = 4096
 _STEP = 256  # a default cap that has to be larger is a multiple of it
@@ -87,7 +88,7 @@ def make_budget(
     if cap < 1:
         raise CapError(f"memory={cap}: the cap must be at least one token")
     check_shares(keep=keep, block=block, reserve=reserve, dialogue=dialogue)
-    eighth = min(cap // 8, 512)
+    eighth = min(cap // 8, LARGEST_SHARE)
     return Budget(
         cap=cap,
         prompt=prompt,

@@ -104,8 +104,8 @@ def require_probes(setup: Setup) -> None:
             )
 
 
-def answer_limit(setup: Setup, question: str, asked: int | None, *, remember: bool) -> int:
-    """Tokens that an answer may take, the same at every moment of the stream.
+def answer_limit(setup: Setup, question: str, asked: int | None, *, remember: bool, look: int = 0) -> int:
+    """Tokens that an answer may take, the same at every moment of the stream; `look` are those of a second look.
 
     Raises:
         QuestionError: the question is none, or `asked` is no number of tokens.
@@ -115,7 +115,7 @@ def answer_limit(setup: Setup, question: str, asked: int | None, *, remember: bo
         raise QuestionError(f"max_new_tokens={asked!r}: give a whole number")
     prompt = max(len(question_ids(setup, question, follows_video=follows)) for follows in (True, False))
     prompt += 0 if setup.suffix is None else len(setup.suffix)
-    room = setup.budget.reserve
+    room = setup.budget.reserve - look
     if remember:
         # A turn may stand behind one text that resumes the video, and the next one behind the turn.
         room = min(room, setup.budget.dialogue - 2 * len(setup.resume_ids))
@@ -123,11 +123,14 @@ def answer_limit(setup: Setup, question: str, asked: int | None, *, remember: bo
     if asked is not None and limit < 1:
         raise QuestionError(f"max_new_tokens={asked}: an answer has at least one token")
     if limit < 1 or prompt + limit > room:
-        needed = prompt + max(limit, 1)
-        share = f"dialogue={needed + 2 * len(setup.resume_ids)}" if remember else f"reserve={needed}"
+        needed, turns = prompt + max(limit, 1), setup.budget.dialogue - 2 * len(setup.resume_ids)
+        seen = f"the second look takes {look} tokens, " if look else ""
+        turns_lack = remember and needed > turns
+        share = f"dialogue={needed + 2 * len(setup.resume_ids)}" if turns_lack else f"reserve={needed + look}"
+        room, all_of = turns if turns_lack else setup.budget.reserve, "all" if look else "both"
         raise CapError(
-            f"the question takes {prompt} tokens and its answer up to {max(limit, 1)}, but only {room} are set "
-            f"aside for both: open the stream with {share} or more, or with more memory",
-            reserve=None if remember else needed,
+            f"{seen}the question takes {prompt} tokens and its answer up to {max(limit, 1)}, but only {room} are set "
+            f"aside for {all_of}: open the stream with {share} or more, or with more memory",
+            reserve=None if turns_lack else needed + look,
         )
     return limit

@@ -7,6 +7,7 @@ from itertools import chain
 from infinipot.engine.gating import Shown
 from infinipot.models import Gathered, Patch
 from infinipot.tokens import Grid
+from infinipot.video import Frame
 
 NO_GRID = Grid(0, 0, 0)
 
@@ -58,6 +59,7 @@ class Pending:
         said: the text that is in the memory already.
         shown: what the cells of its grid showed when a gate last let them through; None without a gate, or where the
             next patch is to be given whole.
+        recent: the last frames as pictures, for a second look.
         gated: tokens of full patches so far that a gate did not let through.
     """
 
@@ -71,6 +73,7 @@ class Pending:
     said: Transcript = Transcript()
     shown: Shown | None = None
     gated: int = 0
+    recent: tuple[Frame, ...] = ()
 
     def starts(self) -> list[float]:
         """When each temporal patch starts that a question would see, in seconds; the partial one included."""

@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from infinipot.config import StreamConfig
-from infinipot.engine.budget import Budget, default_cap, make_budget, parse_memory, smallest_cap
+from infinipot.engine.budget import LARGEST_SHARE, Budget, default_cap, make_budget, parse_memory, smallest_cap
 from infinipot.engine.gate import Gate
 from infinipot.errors import CapError, InfinipotError
 from infinipot.memory import LayerShape, Memory, PositionRule, StateShape, allocated_bytes, stored_columns
@@ -73,7 +74,7 @@ class Setup:
         shapes, rule = family.layer_shapes(), family.position_rule()
         ends = family.position_range if config.positions == "rebase" and policy.evicts else None
         token, beside = _size_of(shapes, stored_columns(rule, policy.stored))
-        token += _beside_tokens(family, gate)
+        token, beside = token + _beside_tokens(family, gate), beside + _frame_bytes(family, config)
         cap = _cap(family, config, budget_of, (token, beside), ends)
         if ends is not None:
             if cap > _largest(ends):
@@ -109,10 +110,16 @@ class Setup:
     def bytes(self) -> int:
         """What the stream's memory takes, all of it from the moment when it opens, scratch included.
 
-        A gate's pictures of cells come to this at the most: no grid has more cells than the cap has tokens.
+        A gate's pictures of cells, and frames kept for a second look, come to this at the most: no grid has more cells
+        than the cap has tokens, and frames are shrunk to what a look has room for.
         """
-        pictures = self.budget.cap * _beside_tokens(self.family, self.gate)
+        pictures = self.budget.cap * _beside_tokens(self.family, self.gate) + _frame_bytes(self.family, self.config)
         return allocated_bytes(self.budget.cap, self.shapes, self.columns) + pictures
+
+    @property
+    def picture_pixels(self) -> int:
+        """The most pixels of a frame kept for a second look."""
+        return _picture_pixels(self.family, self.config)
 
     def allocate(self) -> Memory:
         """An empty memory.
@@ -160,6 +167,30 @@ def _gate(family: Family, policy: Policy, config: StreamConfig) -> Gate | None:
             "gate out, or take another policy"
         )
     return gate
+
+
+def _picture_pixels(family: Family, config: StreamConfig) -> int:
+    """As many as the reserve has tokens for; where frames have one size, four times as many, since some are cut off."""
+    if family.cell_pixels:
+        return (config.reserve or LARGEST_SHARE) * family.cell_pixels
+    return 4 * family.patchify([np.zeros((32, 32, 3), np.uint8)], [0.0]).pixels[0, 0].numel()
+
+
+def _frame_bytes(family: Family, config: StreamConfig) -> int:
+    """Bytes of the frames kept for second looks.
+
+    Raises:
+        InfinipotError: the model cannot look at them without the past, or there are no frames.
+    """
+    if not config.look_again:
+        return 0
+    if family.modality != "video":
+        raise InfinipotError(f"look_again={config.look_again} is for frames, and the stream is of {family.modality}")
+    if not family.packs:
+        raise InfinipotError(
+            f"look_again={config.look_again}: {family.title} has layers with a recurrent state, which see the past"
+        )
+    return config.look_again * 3 * _picture_pixels(family, config)
 
 
 def _beside_tokens(family: Family, gate: Gate | None) -> int:

@@ -12,6 +12,7 @@ from infinipot.audio import GAP, SamplesLike, Sound, as_sound
 from infinipot.engine.gating import admit
 from infinipot.engine.layout import commit, lay_out, patching, run, waiting
 from infinipot.engine.limits import require_positions, require_slots, stay_in_range
+from infinipot.engine.looking import kept
 from infinipot.engine.pending import Pending
 from infinipot.engine.probing import probe
 from infinipot.engine.requests import Request
@@ -62,6 +63,8 @@ def take_in(setup: Setup, state: StreamState, given: Frame | Sound) -> Generator
         yield from _change_size(setup, state, given)
         partial = state.pending.partial.after(given)
     pending = replace(state.pending, partial=partial, frames=state.pending.frames + 1, time=given.end)
+    if isinstance(given, Frame):
+        pending = replace(pending, recent=kept(setup, pending.recent, given))
     require_slots(setup, state, pending)
     require_positions(setup, state, pending)
     stay_in_range(setup, state, pending)

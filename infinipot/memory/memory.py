@@ -199,13 +199,20 @@ class Memory:
         finally:
             self._forget_draft()
 
-    def step(self, draft: Draft, wanted: Mapping[str, Attention] = NOTHING, observers: Sequence[Observer] = ()) -> Step:
+    def step(
+        self,
+        draft: Draft,
+        wanted: Mapping[str, Attention] = NOTHING,
+        observers: Sequence[Observer] = (),
+        ahead: int | None = None,
+    ) -> Step:
         """Makes room for the draft's tokens that no forward has run over yet.
 
         Args:
             draft: whose tokens they are.
             wanted: the columns of attention that a policy asks for and this step can fill.
             observers: others that are shown what attends to what.
+            ahead: see `Step`. The prompt is always in the first slots.
 
         Raises:
             CapError: they do not fit. Callers check before any work, so this is the last line of defence.
@@ -218,7 +225,7 @@ class Memory:
         self._slots.record(start, end, origin)
         self._filled, self.peak = end, max(self.peak, end)
         seeing = draft.observed.observers(wanted, self.groups, origin.cell >= 0, end) if wanted else []
-        return Step(self, start, end, origin.positions, draft.cursor.next, (*seeing, *observers))
+        return Step(self, start, end, origin.positions, draft.cursor.next, (*seeing, *observers), ahead)
 
     @contextmanager
     def aside(self, draft: Draft) -> Iterator[None]:

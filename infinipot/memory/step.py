@@ -24,6 +24,7 @@ class Step:
         positions: `[3, n]` int64, on the CPU.
         highest: no position in the memory is above it.
         observers: are shown what attends to what.
+        ahead: how many of the memory's first slots the tokens see beside each other; None for all.
     """
 
     memory: "Memory"
@@ -32,12 +33,24 @@ class Step:
     positions: Tensor
     highest: int
     observers: Sequence[Observer] = ()
+    ahead: int | None = None
     _shared: dict[tuple[str, torch.device, torch.dtype], list[Tensor]] = field(default_factory=dict)
 
     @property
     def count(self) -> int:
         """How many tokens they are."""
         return self.end - self.start
+
+    @property
+    def length(self) -> int:
+        """Slots that the step's last token sees."""
+        return self.end if self.ahead is None else self.ahead + self.count
+
+    def _seen(self, stored: Tensor) -> Tensor:
+        """Of what some rows store the slots that are seen, the step's own last."""
+        if self.ahead is None:
+            return stored[:, : self.end]
+        return torch.cat([stored[:, : self.ahead], stored[:, self.start : self.end]], 1)
 
     def write(self, layer: int, keys: Tensor, values: Tensor) -> None:
         """Stores `[kv_heads, n, head_dim]` keys, without rotation, and values of one layer of the model."""
@@ -51,13 +64,13 @@ class Step:
         The keys lie on scratch, until the next read of the memory.
         """
         group, rows = self.memory.place(layer)
-        slots, rotary = slice(0, self.end), self.memory.rotary
-        keys = group.keys[rows, slots]
+        rotary = self.memory.rotary
+        keys = self._seen(group.keys[rows])
         types = (torch.float32,) if keys.dtype == torch.float32 else (torch.float32, keys.dtype)
         wide, *narrow = group.scratch(*((tuple(keys.shape), dtype) for dtype in types))
-        positions = [group.columns[axis][rows, slots] for axis in group.axes]
+        positions = [self._seen(group.columns[axis][rows]) for axis in group.axes]
         rotary.rotate_(wide.copy_(keys), rotary.angles(positions, self.highest))
-        return (narrow[0].copy_(wide) if narrow else wide), group.values[rows, slots]
+        return (narrow[0].copy_(wide) if narrow else wide), self._seen(group.values[rows])
 
     def rotated(self, queries: Tensor) -> Tensor:
         """Queries `[heads, n, head_dim]` of the model, in the layout of keys and turned to their positions."""
@@ -76,12 +89,12 @@ class Step:
     def hidden(self, layer: int) -> Tensor | None:
         """The slots of a layer that attention passes over, `[kv_heads, N]` bool; None where there are none."""
         group, rows = self.memory.place(layer)
-        return group.columns[HIDDEN][rows, : self.end] > 0 if HIDDEN in group.columns else None
+        return self._seen(group.columns[HIDDEN][rows]) > 0 if HIDDEN in group.columns else None
 
     def mask(self, device: torch.device, dtype: torch.dtype) -> Tensor:
         """`[n, N]`: 0 where a token sees another, -inf where that comes after it; made once for all layers."""
         at = "mask", device, dtype
         if at not in self._shared:
-            hidden = torch.full((self.count, self.end), -torch.inf, device=device, dtype=dtype)
-            self._shared[at] = [hidden.triu_(self.start + 1)]
+            hidden = torch.full((self.count, self.length), -torch.inf, device=device, dtype=dtype)
+            self._shared[at] = [hidden.triu_(self.length - self.count + 1)]
         return self._shared[at][0]

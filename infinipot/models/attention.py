@@ -59,11 +59,11 @@ def _fused(queries: Tensor, keys: Tensor, values: Tensor, step: Step, scaling: f
 
     torch chooses among its kernels, FlashAttention where the device has it.
     """
-    mask, whole = None, step.count == step.end
+    mask, whole = None, step.count == step.length
     if step.count > 1 and not whole:
         # FlashAttention has the rule built in, for half precision; elsewhere one mask serves all layers.
         built_in = queries.device.type == "cuda" and queries.dtype != torch.float32
-        mask = causal_lower_right(step.count, step.end) if built_in else step.mask(queries.device, queries.dtype)
+        mask = causal_lower_right(step.count, step.length) if built_in else step.mask(queries.device, queries.dtype)
     attended: Tensor = scaled_dot_product_attention(
         queries.unsqueeze(0),
         keys.unsqueeze(0),

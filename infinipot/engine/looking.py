@@ -1,0 +1,111 @@
+"""A second look: the last frames, encoded once more when a question is asked, beside what the memory holds.
+
+What a memory keeps of the present is a share of it, at the size that frames are watched at. So the last few frames are
+kept as pictures, too, and a question may have them run over again, larger if it wants. They see the prompt and each
+other, not the past (DSCache, arXiv 2605.01858: an instant cache beside that of the past); the question sees everything.
+They stand behind all that was given, in slots that the reserve keeps free, and are forgotten with the question.
+"""
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+import numpy as np
+from PIL import Image
+from torch import Tensor
+
+from infinipot.engine.layout import Part, ahead_of_video, patching
+from infinipot.engine.requests import Encode, Forward, Request
+from infinipot.engine.setup import Setup
+from infinipot.engine.state import StreamState
+from infinipot.errors import QuestionError
+from infinipot.memory import Draft
+from infinipot.models import Patch
+from infinipot.numbers import is_whole
+from infinipot.tokens import Grid
+from infinipot.video import Frame
+
+PHASE = "look_again"
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """How many of the last frames are looked at again, and as how large.
+
+    Attributes:
+        frames: at the most; fewer where fewer of the newest size were watched.
+        pixels: least and most pixels of a resized frame; None for those of the stream.
+    """
+
+    frames: int
+    pixels: tuple[int, int] | None = None
+
+
+def kept(setup: Setup, recent: Sequence[Frame], given: Frame) -> tuple[Frame, ...]:
+    """The frames kept as pictures once one more was given: copies, no larger than a second look has room for."""
+    most = setup.config.look_again
+    return (*recent, _shrunk(given, setup.picture_pixels))[-most:] if most else ()
+
+
+def _shrunk(frame: Frame, pixels: int) -> Frame:
+    height, width = frame.size
+    scale = (pixels / (height * width)) ** 0.5
+    if scale >= 1:
+        return replace(frame, image=np.array(frame.image))
+    size = max(1, int(scale * width)), max(1, int(scale * height))
+    return replace(frame, image=np.array(Image.fromarray(frame.image).resize(size, Image.Resampling.BICUBIC)))
+
+
+def second_look(setup: Setup, state: StreamState, look: Look | None) -> tuple[Patch, ...]:
+    """The patches of a second look, not encoded yet.
+
+    Raises:
+        QuestionError: more frames are asked for than the stream keeps.
+    """
+    if look is None:
+        return ()
+    most, frames = setup.config.look_again, look.frames
+    if not is_whole(frames) or not 0 <= frames <= most:
+        raise QuestionError(
+            f"look_again={frames!r}: the stream keeps {most} frames for a second look"
+            + (f", open it with look_again={frames}" if is_whole(frames) and frames > most else "")
+        )
+    recent = state.pending.recent
+    alike = [frame for frame in recent if frame.size == recent[-1].size][-frames:] if frames else []
+    step = setup.family.patch_frames
+    groups = [alike[start : start + step] for start in range(0, len(alike), step)]
+    pixels = look.pixels or setup.pixels
+    with patching(state):
+        return tuple(
+            setup.family.patchify([frame.image for frame in group], [frame.time for frame in group], pixels)
+            for group in groups
+        )
+
+
+def tokens_of(setup: Setup, patches: Sequence[Patch]) -> int:
+    """Slots that a second look takes at the most."""
+    return sum(patch.tokens + setup.family.caption_limit for patch in patches)
+
+
+def look_again(
+    setup: Setup, state: StreamState, draft: Draft, patches: Sequence[Patch]
+) -> Generator[Request, Tensor, None]:
+    """Runs over a second look behind all that the draft has run over."""
+    family, parts = setup.family, []
+    if not draft.cursor.open:
+        ahead = ahead_of_video(setup, state, closed=True)
+        draft.text(len(ahead), state.pending.time)
+        parts.append(Part(family.embed(ahead), ahead))
+    features = yield Encode(family, patches, state.stopwatch, PHASE)
+    times = [patch.times[0] for patch in patches]
+    waits = [1 / setup.config.fps, *(later - sooner for sooner, later in pairwise(times))]
+    for patch, wait, cells in zip(patches, waits, features.split([each.tokens for each in patches]), strict=True):
+        cursor = draft.cursor
+        before, after = family.caption_ids(patch.times, cursor.patch, opens=False)
+        # No more positions than tokens, of which the reserve has enough, however far apart in time frames are.
+        if told := setup.rule.seconds(patch.tokens, cursor.pace):
+            wait = min(wait, told)
+        draft.video(Grid(patch.rows, patch.columns, 0), [cursor.latest + wait], len(before), len(after))
+        parts.append(Part(family.join([family.embed(before), cells, family.embed(after)])))
+    step = state.memory.step(draft, ahead=len(setup.prompt_ids))
+    yield Forward(family, family.join([part.rows for part in parts]), step, state.stopwatch, PHASE)

@@ -183,15 +183,15 @@ class _Seen:
     def add(self, looks: Tensor) -> None:
         """Adds what one token looked at: `[layers, kv_heads, heads of one KV head, N]`.
 
-        A head counts by the square of: the share of its attention that lies on the video, times how peaked that is, 1
-        where it looks at a single moment.
+        A head counts by the square of: the sum of the squared shares of its attention that moments of the video get,
+        which is 1 where all of it lies on a single moment, and small where it is spread, or lies on the text.
         """
         length = self.patch.shape[-1]
         looked = looks[..., :length] * self.video.unsqueeze(2)
         share = looked.sum(-1).clamp_min(1e-9)
         patches = looked.new_zeros(*looked.shape[:-1], self.count)
         patches.scatter_add_(-1, self.place.unsqueeze(2).expand_as(looked), looked)
-        counts = (patches.square_().sum(-1) / share).square_()  # share times the sum of squared shares of it
+        counts = patches.square_().sum(-1).square_()
         self.worth += torch.einsum("lkgn,lkg->lkn", looked, counts / share)
 
     def by_cell(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:

@@ -40,7 +40,7 @@ class Loud(ScoredPolicy):
 def main() -> None:
     """Watches one clip with each policy, side by side, and asks at its end."""
     model = infinipot.load("embedded")
-    clip = Clip(seed=10_000, seconds=60, fps=2.0, events=4)
+    clip = Clip(seed=10_000, seconds=40, fps=2.0, events=3)
     streams = [model.stream(memory=200, policy=policy) for policy in (Loud(), "infinipot-v", "sliding-window")]
     for frame in clip:
         model.watch([(stream, frame) for stream in streams])  # all in one packed step

@@ -40,7 +40,7 @@ def open_memory(policy: Policy, arguments: argparse.Namespace) -> Memory:
     axes = [0] * (half // 4) + [1] * (3 * half // 8) + [2] * (3 * half // 8)
     rotary = Rotary(1.0 / 1e6 ** (torch.arange(half) / half), axes)
     rule = PositionRule(tokens_per_second=2.0)
-    return Memory(arguments.tokens, [shape] * arguments.layers, rotary, rule, columns=policy.columns)
+    return Memory(arguments.tokens, [shape] * arguments.layers, rotary, rule, columns=policy.stored)
 
 
 def fill(memory: Memory, draft: Draft, arguments: argparse.Namespace) -> None:

@@ -26,7 +26,6 @@ from infinipot.models import FAMILIES
 ROOT = Path(__file__).parents[1]
 ELSEWHERE = {  # pages whose commands have tests of their own, or take hours
     "docs/serving.md": "tests/test_serve_examples.py",
-    "docs/live.md": "cameras and a server that runs; tests/test_serve_live.py",
     "docs/benchmark.md": "hours; tests/test_bench.py runs the command in its small form",
     "docs/witness.md": "a decoder of 93 MB is fetched; tests/test_witness.py runs what it is made of",
 }

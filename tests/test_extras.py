@@ -1,62 +1,70 @@
-"""What works without the extras, and what commands say that need one, where what they bring cannot be imported."""
+"""What works without the extras, and what commands say that need one."""
 
-import json
-import subprocess
+import ast
+import importlib.util
 import sys
 import tomllib
 from pathlib import Path
 
-from infinipot import extras
-
-# Runs each command of sys.argv[1] (JSON) where the modules of extras are not there.
-PROBE = """
-import json, sys
-from importlib.abc import MetaPathFinder
-
-class Absent(MetaPathFinder):
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in ("matplotlib", "psutil"):
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-
-sys.meta_path.insert(0, Absent())
-import importlib.util
-found = importlib.util.find_spec
-importlib.util.find_spec = lambda name: None if name in ("matplotlib", "psutil") else found(name)
-
+import pytest
 from click.testing import CliRunner
+
+import infinipot
+from infinipot import extras
 from infinipot.cli import main
-said = []
-for args in json.loads(sys.argv[1]):
-    result = CliRunner().invoke(main, args)
-    said.append([result.exit_code, result.stdout, result.stderr])
-print(json.dumps(said))
-"""
+
+ROOT = Path(__file__).parents[1]
+MODULES = {module for modules in extras.NEEDS.values() for module in modules}
 
 
-def test_without_extras_the_demo_runs_and_what_needs_one_names_it(tmp_path: Path) -> None:
-    asked = [
-        ["demo", "--minutes", "0.5", "--compare", "none"],
-        ["demo", "--minutes", "0.5", "--plot", "a.png"],
-        ["watch", "clip.mp4", "--model", "embedded", "--ask", "?", "--picture", "a.png"],
-        ["bench", "needle", "--quick"],
-    ]
-    command = [sys.executable, "-c", PROBE, json.dumps(asked)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
-    shown, *refused = json.loads(done.stdout)
-    assert shown[0] == 0
-    assert "A picture is drawn with: pip install 'infinipot[plots]'" in shown[1]
-    for (code, _, said), option, extra in zip(
-        refused, ("--plot", "--picture", "infinipot bench"), ("plots", "plots", "bench"), strict=True
-    ):
-        assert code == 1
-        assert said.startswith(f"error: {option} needs matplotlib")
-        assert said.endswith(f"pip install 'infinipot[{extra}]'\n")
-        assert said.count("\n") == 1
-    assert not list(tmp_path.iterdir())
+@pytest.fixture
+def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """An empty folder, to work in where nothing that an extra brings can be found or imported."""
+    found = importlib.util.find_spec
+    monkeypatch.setattr(extras, "find_spec", lambda name: None if name in MODULES else found(name))
+    for name in [*MODULES, *(name for name in sys.modules if name.partition(".")[0] in MODULES)]:
+        monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
 
 
-def test_an_extra_holds_what_is_asked_of_it() -> None:
-    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
+def test_without_matplotlib_the_demo_runs_and_says_how_there_would_be_a_picture(bare: Path) -> None:
+    result = CliRunner().invoke(main, ["demo", "--minutes", "0.5", "--compare", "none"])
+    assert result.exit_code == 0, result.output
+    assert "A picture is drawn with: pip install 'infinipot[plots]'" in result.stdout
+    assert not list(bare.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("args", "what", "extra"),
+    [
+        ("demo --plot a.png", "--plot", "plots"),
+        ("watch clip.mp4 --model embedded --ask ? --picture a.png", "--picture", "plots"),
+        ("bench needle --quick", "infinipot bench", "bench"),
+    ],
+)
+@pytest.mark.usefixtures("bare")
+def test_a_command_that_needs_an_extra_names_it_before_it_begins(args: str, what: str, extra: str) -> None:
+    result = CliRunner().invoke(main, args.split())
+    assert result.exit_code == 1
+    assert result.stderr.startswith(f"error: {what} needs matplotlib")
+    assert result.stderr.endswith(f"not installed: pip install 'infinipot[{extra}]'\n")
+    assert result.stderr.count("\n") == 1
+
+
+def test_what_an_extra_brings_is_imported_when_it_is_used() -> None:
+    package = Path(infinipot.__file__).parent
+    for path in package.rglob("*.py"):
+        if "bench" in path.relative_to(package).parts:  # of which the command asks first
+            continue
+        for node in ast.parse(path.read_text()).body:
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            assert not {name.partition(".")[0] for name in names} & MODULES, path
+
+
+def test_an_extra_holds_what_is_asked_of_it_and_a_plain_install_does_not() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     for extra, modules in extras.NEEDS.items():
         listed = [requirement.partition(">")[0] for requirement in project["optional-dependencies"][extra]]
         assert sorted(listed) == sorted(modules)

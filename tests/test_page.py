@@ -15,6 +15,7 @@ sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright: 
 expect = sync_api.expect
 
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+FAKE_CAMERA = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
 AXE = Path(__file__).parent.parent / "node_modules" / "axe-core" / "axe.min.js"
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs a browser: apt-get install chromium")
@@ -23,7 +24,7 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs a browser: apt-g
 @pytest.fixture(scope="module")
 def browser() -> Iterator:
     with sync_api.sync_playwright() as play:
-        opened = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        opened = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", *FAKE_CAMERA])
         yield opened
         opened.close()
 
@@ -150,7 +151,7 @@ def test_a_turn_is_remembered_and_a_fork_has_the_same_past(page) -> None:
     expect(page.locator("#memory-state")).to_contain_text("1 remembered turn")
 
 
-def test_a_key_is_refused_and_accepted_and_entered_once(browser, tmp_path: Path) -> None:
+def test_a_key_is_refused_and_accepted_and_entered_once_for_the_devices_camera_too(browser, tmp_path: Path) -> None:
     with running(api_keys=keys_file(tmp_path), demo=True) as server:
         page = browser.new_context().new_page()
         page.goto(server.url)
@@ -163,6 +164,13 @@ def test_a_key_is_refused_and_accepted_and_entered_once(browser, tmp_path: Path)
         page.reload()
         page.wait_for_selector("#veil", state="hidden")
         assert not page.locator("#key-dialog").is_visible()
+        page.get_by_role("button", name="Add").click()
+        page.get_by_label("Name").fill("mine")
+        page.get_by_role("button", name="Use this device's camera").click()
+        expect(page.locator("#stage-title")).to_contain_text("mine")
+        expect(page.locator("#veil")).to_be_hidden()
+        state = server.as_("alice").get("/v1/streams/mine").json()
+        assert state["last_frame_at"] is not None
         page.context.close()
 
 

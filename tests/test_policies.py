@@ -719,7 +719,10 @@ def test_options_come_from_text_and_keywords() -> None:
     [
         (lambda: policies.make("infinipot"), 'unknown policy: "infinipot"; did you mean "infinipot-v".*uniform, van'),
         (lambda: policies.make("Sliding_Window"), 'did you mean "sliding-window"'),
-        (lambda: policies.make("zzz"), r'"zzz"; Possible: adakv, cords, deviation, .*full, hermes, infinipot-v'),
+        (
+            lambda: policies.make("zzz"),
+            r'"zzz"; Possible: adakv, contrast, cords, deviation, .*full, hermes, infinipot-v',
+        ),
         (lambda: policies.make("tar:refrence=recent"), 'of tar: "refrence"; did you mean "reference".*recent, keys'),
         (lambda: policies.make("tar", alpha=1), 'of tar: "alpha"'),
         (lambda: policies.make("uniform:alpha=1"), 'of uniform: "alpha"; Possible: none'),

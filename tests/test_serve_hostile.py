@@ -267,7 +267,7 @@ def test_a_message_larger_than_is_allowed_ends_the_socket(served: Running) -> No
 
 
 def test_thousands_of_sessions_leave_nothing_behind() -> None:
-    with running(memory_total=20_000_000, limits={"connections": 60, "streams": 10}) as server:
+    with running(memory_total=40_000_000, limits={"connections": 60, "streams": 10}) as server:
         client, process = server.as_(None), psutil.Process()
 
         def round_of(count: int) -> None:

@@ -373,6 +373,20 @@ def test_questions_go_on_after_a_restart(tmp_path: Path) -> None:
     assert Settings(model="embedded", snapshots=tmp_path / "kept").events_path == tmp_path / "kept-events.sqlite"
 
 
+def test_a_camera_goes_on_where_its_stream_was_saved(tmp_path: Path) -> None:
+    with running(snapshots=tmp_path / "kept") as served:
+        client = served.as_(None)
+        client.post("/v1/streams", json={"id": "cam", "source": QUICK})
+        assert until(lambda: client.get("/v1/streams/cam").json()["time"] > 3)
+    with running(snapshots=tmp_path / "kept") as served:
+        client = served.as_(None)
+        state = lambda: client.get("/v1/streams/cam").json()  # noqa: E731
+        saved = state()["restored_at"]
+        assert until(lambda: state()["time"] > saved + 1)
+        assert state()["gap_seconds"] > 0
+        assert state()["source"]["camera"]["state"] == "live"
+
+
 def test_the_page_is_there_without_a_key_and_asks_for_nothing_from_elsewhere(served: Running) -> None:
     client: httpx.Client = served.as_(None)
     index = client.get("/")

@@ -77,6 +77,28 @@ def test_keys(tmp_path: Path) -> None:
         Keys.read(tmp_path / "none")
 
 
+def test_the_command_hands_on_what_was_given_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    handed: list[Settings] = []
+    monkeypatch.setattr("infinipot.serve.run.serve", lambda settings, load: handed.append(settings))
+    monkeypatch.setenv("INFINIPOT_SERVE_FPS", "3")
+    words = [
+        "serve",
+        "--model",
+        "embedded",
+        "--port",
+        "0",
+        "--limit",
+        "frames-waiting=3",
+        "--media-networks",
+        "10.0.0.0/8",
+    ]
+    result = CliRunner().invoke(main, words)
+    assert result.exit_code == 0, result.output
+    (found,) = handed
+    assert (found.port, found.fps, found.limits.frames_waiting, found.host) == (0, 3, 3, "127.0.0.1")
+    assert [str(each) for each in found.media_networks] == ["10.0.0.0/8"]
+
+
 def test_the_command_says_what_is_wrong_before_a_model_is_loaded(tmp_path: Path) -> None:
     def said(*words: str) -> str:
         result = CliRunner().invoke(main, ["serve", "--model", "no/such-model", *words])

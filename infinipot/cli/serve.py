@@ -49,7 +49,10 @@ def serve(config: Path | None, limits: tuple[str, ...], **given: Any) -> None:
         raise InfinipotError(
             f"the server needs {error.name}, which is not installed: pip install 'infinipot[serve]'"
         ) from None
-    settings: dict[str, Any] = {name: value for name, value in given.items() if value not in (None, (), False)}
+    # 0 is a port: it is False to Python, and yet was given.
+    settings: dict[str, Any] = {
+        name: value for name, value in given.items() if value is not None and value is not False and value != ()
+    }
     if limits:
         settings["limits"] = dict(_pair(limit) for limit in limits)
     found = Settings.read(config, **settings)

@@ -15,6 +15,7 @@ from infinipot.policies.base import Policy as Policy
 from infinipot.policies.base import ScoredPolicy as ScoredPolicy
 from infinipot.policies.budgets import AdaKV as AdaKV
 from infinipot.policies.budgets import PyramidKV as PyramidKV
+from infinipot.policies.contrast import Contrast as Contrast
 from infinipot.policies.cords import CoRDS as CoRDS
 from infinipot.policies.deviation import Deviation as Deviation
 from infinipot.policies.expected_attention import ExpectedAttention as ExpectedAttention

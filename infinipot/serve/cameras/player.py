@@ -21,6 +21,7 @@ from infinipot.serve.worker import GoneError
 from infinipot.video import Frame
 
 logger = logging.getLogger(__name__)
+_PIXELS = 1920 * 1088  # of a picture at most
 _GAPS = 20  # that clients are told of
 
 
@@ -81,7 +82,7 @@ class CameraPlayer:
             address,
             fps=served.config.fps,
             no_frame_timeout=self._limits.camera_seconds,
-            pixels=self._limits.frame_pixels,
+            pixels=min(self._limits.frame_pixels, _PIXELS),
             wait=False,
             check=self.rules.resolve,
         )
@@ -120,7 +121,8 @@ class CameraPlayer:
                 if watched.stopping.is_set():
                     return
                 self._give(served, Frame(frame.image, frame.time + watched.offset), loop)
-            source.state = "ended"
+            if not watched.stopping.is_set():  # one that is stopped with the server goes on with it
+                source.state = "ended"
         except (GoneError, CancelledError):
             return
         except Exception as error:

@@ -27,6 +27,8 @@ from infinipot.serve.streams.served import Served
 
 router = APIRouter(tags=["streams"])
 
+_PROTOCOL = "infinipot"  # which a browser has to be granted, where it brings a key as another protocol
+
 _IMAGE = {"schema": {"type": "string", "format": "binary"}}
 _FRAMES = {
     "requestBody": {
@@ -107,7 +109,8 @@ async def push_frames_by_socket(socket: WebSocket, name: str) -> None:
     Each picture is answered with what a request is answered with, or an error.
     """
     server, served = _found(socket, name)
-    async with server.socket(socket):
+    offered = [part.strip() for part in socket.headers.get("sec-websocket-protocol", "").split(",")]
+    async with server.socket(socket, _PROTOCOL if _PROTOCOL in offered else None):
         at: float | None = None
         while True:
             message = await socket.receive()

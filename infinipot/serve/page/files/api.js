@@ -42,6 +42,12 @@ export async function picture(path, signal) {
   return { blob: await reply.blob(), time: Number(reply.headers.get("X-Time")) };
 }
 
+// A WebSocket, which brings the key as a protocol, since browsers set no headers on one.
+export function socket(path) {
+  const protocols = ["infinipot", ...(key ? [`openai-insecure-api-key.${key}`] : [])];
+  return new WebSocket(`${location.origin.replace(/^http/, "ws")}${path}`, protocols);
+}
+
 // Yields {event, data, id} of a response of server-sent events.
 export async function* events(reply) {
   const reader = reply.body.pipeThrough(new TextDecoderStream()).getReader();

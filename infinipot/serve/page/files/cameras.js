@@ -1,6 +1,6 @@
 // The grid of streams: a small picture, a name, how it does. Opens new ones.
 
-import { call, picture, post, streamPath } from "./api.js";
+import { picture, post, socket, streamPath } from "./api.js";
 import { $, ago, make, pause } from "./dom.js";
 
 const NAMES = { opening: "opening", live: "live", frozen: "picture frozen", gone: "no picture", over: "over", closed: "closed" };
@@ -104,16 +104,21 @@ export class Cameras {
   async send(id, media) {
     const video = make("video", { muted: true, playsInline: true, srcObject: media });
     await video.play();
-    const [canvas, begun] = [make("canvas", { width: video.videoWidth, height: video.videoHeight }), performance.now()];
-    while (media.active) {
-      canvas.getContext("2d").drawImage(video, 0, 0);
-      const blob = await new Promise((done) => canvas.toBlob(done, "image/jpeg", 0.85));
-      const time = ((performance.now() - begun) / 1000).toFixed(3);
-      try { await call("POST", streamPath(id, `/frames?time=${time}`), blob, undefined, { "Content-Type": "image/jpeg" }); } catch (error) {
-        if (error.status === 404) { for (const track of media.getTracks()) track.stop(); return; }
-        this.onProblem(error);
+    const canvas = make("canvas", { width: video.videoWidth, height: video.videoHeight });
+    const link = socket(streamPath(id, "/frames"));
+    const end = (why) => { for (const track of media.getTracks()) track.stop(); if (why) this.onProblem({ message: why }); };
+    link.addEventListener("message", (event) => { const said = JSON.parse(event.data).error; if (said) end(said.message); });
+    link.addEventListener("close", () => end(media.active ? "The connection of this device's camera ended." : ""));
+    link.addEventListener("open", async () => {
+      const begun = performance.now();
+      while (media.active && link.readyState === WebSocket.OPEN) {
+        canvas.getContext("2d").drawImage(video, 0, 0);
+        const time = (performance.now() - begun) / 1000;
+        const blob = await new Promise((done) => canvas.toBlob(done, "image/jpeg", 0.85));
+        if (link.bufferedAmount === 0 && link.readyState === WebSocket.OPEN) { link.send(JSON.stringify({ time })); link.send(blob); }
+        await pause(500);
       }
-      await pause(500);
-    }
+      link.close();
+    });
   }
 }

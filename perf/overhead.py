@@ -1,0 +1,152 @@
+"""What a stream costs beside transformers' own path: the same decoder, blocks and cache length.
+
+    python perf/overhead.py                      # a model of 55 M parameters, and the embedded one
+    python perf/overhead.py --model middle --blocks 40 --json
+
+A stream watches pictures, with everything that belongs to it: the processor, vision, prefill, and a compression by the
+policy whenever the memory is full. Beside it transformers' decoder runs over the embeddings of the same blocks with a
+`DynamicCache`, whose oldest tokens are sliced off by hand to the length that a compression leaves; it is given what the
+same processor and encoder made, timed too. Both take turns, block by block, so that what else runs on the machine
+meets both; times are the process's own, medians over blocks once the memory is full. `token_ratio` is of a token of an
+answer, with the larger model.
+"""
+
+import argparse
+import copy
+import json
+import statistics
+import time
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+from shapes import SHAPES
+from transformers import DynamicCache
+
+import infinipot
+from infinipot import Model, Stream
+
+CAP = {"middle": 4096, "embedded": 512}
+SIZE = {"middle": (8 * 28, 16 * 28), "embedded": (64, 64)}  # of frames: 128 tokens a patch, and 16
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", choices=(*CAP, "both"), default="both")
+    parser.add_argument("--policy", default="infinipot-v")
+    parser.add_argument("--blocks", type=int, default=24, help="that are timed")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    for name in CAP if arguments.model == "both" else [arguments.model]:
+        row = {"model": name, "policy": arguments.policy, **measure(name, arguments.policy, arguments.blocks)}
+        told = "  ".join(
+            f"{key}={value:.3g}" if isinstance(value, float) else f"{key}={value}" for key, value in row.items()
+        )
+        print(json.dumps(row) if arguments.json else told, flush=True)
+
+
+@torch.inference_mode()
+def measure(name: str, policy: str, blocks: int) -> dict[str, float | int]:
+    """Ratios of a stream's time to transformers', for a block of frames and for a token of an answer."""
+    model = infinipot.load("embedded") if name == "embedded" else SHAPES[name]("cpu", torch.float32)
+    height, width = SIZE[name]
+    pictures = np.random.default_rng(0).integers(0, 256, (64, height, width, 3), dtype=np.uint8)
+    with model.stream(CAP[name], policy, pixels=(height * width, height * width)) as stream:
+        theirs, ours, sizes = Plain(model, stream, pictures), [], []
+        given = frames(pictures)
+        while not stream.stats().compressions:
+            watched(stream, given)
+        plain: list[float] = []
+        for _ in range(blocks):
+            ours.append(watched(stream, given))
+            sizes.append(theirs.tokens)
+            plain.append(seconds(theirs.block))
+        row: dict[str, float | int] = {}
+        if name != "embedded":  # whose answers are a token or two
+            said = [token_seconds(stream) for _ in range(3)]
+            theirs_said = [seconds(theirs.token) for _ in range(24)]
+            row["token_ratio"] = statistics.median(said) / statistics.median(theirs_said)
+        return {
+            "cap": CAP[name],
+            "block_tokens": sizes[0],
+            "stream_ms": 1000 * statistics.median(ours),
+            "transformers_ms": 1000 * statistics.median(plain),
+            "ratio": statistics.median(one / other for one, other in zip(ours, plain, strict=True)),
+        } | row
+
+
+def frames(pictures: np.ndarray) -> Iterator[np.ndarray]:
+    while True:
+        yield from pictures
+
+
+def watched(stream: Stream, given: Iterator[np.ndarray]) -> float:
+    """Seconds of one block: frames up to the one that fills it."""
+    patches = stream.stats().patches
+    start = time.process_time()
+    while stream.stats().patches == patches:
+        stream.watch(next(given))
+    return time.process_time() - start
+
+
+def token_seconds(stream: Stream) -> float:
+    """Seconds of a token of an answer: a long answer's less a short one's, by the tokens between."""
+    spent = []
+    for tokens in (2, 26):
+        start = time.process_time()
+        stream.ask("What happened?", max_new_tokens=tokens, temperature=0)
+        spent.append(time.process_time() - start)
+    return (spent[1] - spent[0]) / 24
+
+
+class Plain:
+    """Transformers' own decoder, as one would write the stream by hand: no policy, no positions of a stream's own."""
+
+    def __init__(self, model: Model, stream: Stream, pictures: np.ndarray) -> None:
+        self._family, self._pictures = model.family, pictures
+        config = copy.deepcopy(model.family.model.config.get_text_config())  # which says whose attention is called
+        config._attn_implementation = "sdpa"
+        self._decoder = type(model.family.language_model)(config)
+        self._decoder.load_state_dict(model.family.language_model.state_dict())
+        self._decoder.eval()
+        setup = stream._setup
+        grid = stream._setup.family.gather(setup.pixels).grid(infinipot.Frame(pictures[0], 0.0))
+        self._patches = setup.budget.block_patches(grid[0] * grid[1])
+        self.tokens = self._patches * grid[0] * grid[1]
+        self._kept = setup.budget.kept(len(setup.prompt_ids), grid[0] * grid[1])
+        self._pixels, self._next = setup.pixels, 0
+        self._cache = DynamicCache(config=config)
+        while self._cache.get_seq_length() < self._kept:
+            self.block()
+
+    def block(self) -> None:
+        """Frames of one block through processor, encoder and decoder, and the cache back to its length."""
+        patches = [
+            self._family.patchify(list(self._pictures[2 * n : 2 * n + 2]), [0.0, 0.5], self._pixels)
+            for n in range(self._patches)
+        ]
+        self._run(self._family.encode(patches))
+        for layer in self._cache.layers:
+            layer.keys, layer.values = (part[:, :, -self._kept :].contiguous() for part in (layer.keys, layer.values))
+
+    def token(self) -> None:
+        """One token behind the cache."""
+        self._run(self._family.embed([5]))
+
+    def _run(self, embeddings: torch.Tensor) -> None:
+        count, length = len(embeddings), self._cache.get_seq_length()
+        places = torch.arange(length, length + count).expand(3, 1, -1)
+        hidden = self._decoder(inputs_embeds=embeddings[None], position_ids=places, past_key_values=self._cache)
+        self._family.model.lm_head(hidden.last_hidden_state[0, -1:])
+
+
+def seconds(work: Callable[[], None]) -> float:
+    start = time.process_time()
+    work()
+    return time.process_time() - start
+
+
+if __name__ == "__main__":
+    main()

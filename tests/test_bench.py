@@ -80,6 +80,7 @@ class StubStream:
             "video",
             self.frames,
             self.frames // 2,
+            0,
             0.0,
             self.frames,
             0,

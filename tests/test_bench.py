@@ -80,6 +80,7 @@ class StubStream:
             "video",
             self.frames,
             self.frames // 2,
+            0,
             0.0,
             self.frames,
             0,
@@ -595,6 +596,16 @@ def test_tables_say_what_they_rest_on() -> None:
     found = records("full", DEFAULT, "uniform", right=right)
     titles = [title for title, _ in tables.tables({"caps": list(results._caps(found, QUICK))})]
     assert "4 clips, 4 answers each, guessing 50" in titles[0]
+
+
+def test_a_table_tells_what_a_policy_stores_beside_keys_and_values() -> None:
+    bytes_of = {"full": 4096, DEFAULT: 1536, "uniform": 1024}
+    found = records("full", DEFAULT, "uniform", right={"full": {0}, DEFAULT: {0}, "uniform": {0}})
+    found = [replace(record, stats={"bytes": bytes_of[record.case.holder.policy]}) for record in found]
+    made = dict(tables.tables({"caps": list(results._caps(found, QUICK))}))
+    title = next(title for title in made if title.startswith("Memory in KiB"))
+    assert title.endswith("Full cache: 4.")
+    assert list(made[title].columns[1].cells) == ["2 (+50.0)", "1 (+0.0)"]
 
 
 def test_a_process_that_cannot_load_its_model_says_so_instead_of_ending(monkeypatch: pytest.MonkeyPatch) -> None:

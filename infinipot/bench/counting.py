@@ -25,11 +25,13 @@ class Answers:
         self.chances: list[float] = []
         self.caps: dict[Holder, int] = {}
         self.kept: dict[Holder, int] = {}
+        self.bytes: dict[Holder, int | None] = {}
         for record in records:
             counted = [answer for answer in record.answers if counts(record, answer)]
             self.of[record.case.holder] += [(record.case.scene.seed, answer.correct) for answer in counted]
             self.chances += [answer.chance for answer in counted]
             self.caps[record.case.holder] = record.cap
+            self.bytes[record.case.holder] = record.stats.get("bytes")
             kept = record.case.holder.kept or record.case.scene.patches * CELLS
             self.kept[record.case.holder] = kept * record.cells // CELLS
 
@@ -45,6 +47,7 @@ class Answers:
             "policy": holder.policy,
             "kept": self.kept[holder],
             "cap": self.caps[holder],
+            "bytes": self.bytes[holder],
             "right": right,
             "chance": sum(self.chances) / len(self.chances),
             "against_default": self.against(holder, default),

@@ -12,7 +12,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FixedLocator, MaxNLocator
 
 from infinipot.bench.counting import EVERYWHERE, Row
-from infinipot.bench.plan import DELAY_SHARE, FULL, LONG_KEPT
+from infinipot.bench.plan import DELAY_SHARE, LONG_KEPT
 from infinipot.bench.statistics import Estimate
 from infinipot.bench.tabular import duration
 from infinipot.bench.variants import DEFAULT
@@ -57,7 +57,9 @@ def draw(rows: dict[str, list[Row]], folder: Path) -> list[Path]:
 
 def _by_tokens(rows: list[Row]) -> Figure:
     kinds = [kind for kind in dict.fromkeys(row["background"] for row in rows) if kind != EVERYWHERE]
-    figure, panels = _figure(len(kinds), f"Accuracy by tokens kept, by background (the full cache holds {FULL:,})")
+    held = max((row["kept"] for row in rows if row["policy"] == "full"), default=None)
+    whole = f" (the full cache holds {held:,})" if held else ""
+    figure, panels = _figure(len(kinds), f"Accuracy by tokens kept, by background{whole}")
     for axes, kind in zip(panels, kinds, strict=True):
         there = [row for row in rows if row["background"] == kind]
         shares = sorted({row["share"] for row in there if row["policy"] != "full"}, reverse=True)

@@ -1,6 +1,7 @@
 """Rows as tables to read: shares in percent, with their 95% intervals behind."""
 
 from collections.abc import Callable, Iterator
+from itertools import chain
 
 from infinipot.bench import beyond
 from infinipot.bench.cost import FRAMES
@@ -14,7 +15,7 @@ from infinipot.embedded.world import KINDS
 def tables(rows: dict[str, list[Row]]) -> Iterator[Titled]:
     """The tables of all sections that there are rows of, each with what stands above it."""
     makers: dict[str, Callable[[list[Row]], Iterator[Titled]]] = {
-        "caps": lambda made: _caps(made, "Accuracy by tokens kept"),
+        "caps": lambda made: chain(_caps(made, "Accuracy by tokens kept"), _bytes(made)),
         "delay": _delay,
         "kinds": _kinds,
         "length": _length,
@@ -60,6 +61,23 @@ def _caps(rows: list[Row], title: str) -> Iterator[Titled]:
         fraction,
         lambda row: difference(row["against_full"]),
     )
+
+
+def _bytes(rows: list[Row]) -> Iterator[Titled]:
+    """What each memory allocates: keys and values at its cap, and whatever its policy stores beside them."""
+    there = [row for row in _everywhere(rows) if row["bytes"]]
+    full = next((row for row in there if row["policy"] == "full"), None)
+    if bounded := [row for row in there if row["policy"] != "full"]:
+        least = {share: min(row["bytes"] for row in of_share) for share, of_share in by(bounded, "share")}
+        yield crossed(
+            "Memory in KiB, and over the least at the same tokens, in percent."
+            + (f" Full cache: {full['bytes'] / 2**10:,.0f}." if full else ""),
+            bounded,
+            "policy",
+            "share",
+            fraction,
+            lambda row: f"{row['bytes'] / 2**10:,.0f} (+{100 * (row['bytes'] / least[row['share']] - 1):.1f})",
+        )
 
 
 def _everywhere(rows: list[Row]) -> list[Row]:

@@ -20,7 +20,7 @@ from transformers.utils import logging
 
 from infinipot import shipped
 from infinipot.errors import ModelError
-from infinipot.models import FAMILIES, Family, families
+from infinipot.models import ADAPTERS, Adapter, adapters
 from infinipot.text import check_text
 
 _WORDS = "What is happening?"
@@ -53,16 +53,16 @@ class Checkpoint:
         """The revision, as transformers takes it."""
         return {"revision": self.revision} if self.revision else {}
 
-    def family(self) -> type[Family]:
+    def adapter(self) -> type[Adapter]:
         """The adapter for its model type.
 
         Raises:
             ModelError: there is no such checkpoint, its config.json cannot be read, or no family is of its type.
         """
         model_type = self._config().get("model_type")
-        by_type = _by_type(FAMILIES)
+        by_type = _by_type(ADAPTERS)
         if isinstance(model_type, str) and model_type not in by_type:
-            by_type = _by_type(families())  # another package may bring it
+            by_type = _by_type(adapters())  # another package may bring it
         if not isinstance(model_type, str):
             raise self._error(f"its config.json names no model type; supported are {', '.join(sorted(by_type))}")
         if model_type not in by_type:
@@ -94,7 +94,7 @@ class Checkpoint:
                 why = f"{in_a_line(error)}{needed}"
             raise self._error(f"the processor cannot be loaded: {why}") from error
 
-    def skeleton(self, family: type[Family], **options: Any) -> Any:
+    def skeleton(self, adapter: type[Adapter], **options: Any) -> Any:
         """The network without its weights, on the device "meta": their names and shapes are compared, nothing is read.
 
         Returns:
@@ -106,20 +106,22 @@ class Checkpoint:
         if self._config().get("quantization_config"):
             return None
         with _quiet():
-            return self._load(family, "no network can be made from its config.json", device_map={"": "meta"}, **options)
+            return self._load(
+                adapter, "no network can be made from its config.json", device_map={"": "meta"}, **options
+            )
 
-    def network(self, family: type[Family], **options: Any) -> Any:
+    def network(self, adapter: type[Adapter], **options: Any) -> Any:
         """Loads the weights.
 
         Raises:
             ModelError: they cannot be read, some are missing, or some are not of the shape that config.json says.
         """
-        return self._load(family, "the weights cannot be loaded", **options)
+        return self._load(adapter, "the weights cannot be loaded", **options)
 
-    def _load(self, family: type[Family], else_wrong: str, **options: Any) -> Any:
+    def _load(self, adapter: type[Adapter], else_wrong: str, **options: Any) -> Any:
         """The network; `else_wrong` is what a failure means that is no file's."""
         try:
-            loaded: Any = family.loader.from_pretrained(
+            loaded: Any = adapter.loader.from_pretrained(
                 self.source, output_loading_info=True, ignore_mismatched_sizes=True, **self.pinned, **options
             )
         except Exception as error:  # whatever a file makes of a library that trusts it
@@ -141,7 +143,7 @@ class Checkpoint:
             )
         return network
 
-    def check(self, adapter: Family) -> None:
+    def check(self, adapter: Adapter) -> None:
         """Makes sure that network, processor, tokenizer and chat template are of one model; runs no network.
 
         Raises:
@@ -154,7 +156,7 @@ class Checkpoint:
             raise self._error(str(error)) from error
         self._check_pictures(adapter)
 
-    def _check_words(self, adapter: Family) -> None:
+    def _check_words(self, adapter: Adapter) -> None:
         """A tokenizer is the model's if it can spell, has no more tokens than the model and numbers media alike."""
         tokenizer, config = adapter.processor.tokenizer, adapter.model.config
         rows = adapter.model.get_input_embeddings().weight.shape[0]
@@ -172,7 +174,7 @@ class Checkpoint:
         if wrong is not None:
             raise self._error(f"its tokenizer {wrong}: put the checkpoint's own {_TOKENIZER_FILES} beside the weights")
 
-    def _check_pictures(self, adapter: Family) -> None:
+    def _check_pictures(self, adapter: Adapter) -> None:
         """A processor is the model's if it takes a picture, and cuts it as the encoder does."""
         try:
             adapter.patchify([_PICTURE], [0.0])
@@ -237,9 +239,9 @@ class Checkpoint:
         return ModelError(f"{self.name}: {what}")
 
 
-def _by_type(known: Sequence[type[Family]]) -> dict[str, type[Family]]:
+def _by_type(known: Sequence[type[Adapter]]) -> dict[str, type[Adapter]]:
     """Returns the families of video by model type, the first where several run one."""
-    return {each: family for family in reversed(known) if family.modality == "video" for each in family.model_types}
+    return {each: adapter for adapter in reversed(known) if adapter.modality == "video" for each in adapter.model_types}
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from infinipot.engine.pending import NO_GRID, Pending
 from infinipot.engine.setup import Setup
 from infinipot.engine.state import StreamState
 from infinipot.memory import Cursor, Held
-from infinipot.memory.draft import NOWHERE
+from infinipot.memory.transaction import NOWHERE
 from infinipot.stats import Stopwatch
 from infinipot.tokens import Grid
 
@@ -106,8 +106,8 @@ def _check_grids(grids: tuple[Grid, ...], pending: Pending, setup: Setup) -> Non
         first += grid.cells
     current = grids[-1] if grids else NO_GRID
     # Frames are enlarged to the least pixels: those have to be about as many as there is room for.
-    least = setup.pixels[0] if setup.pixels and setup.family.cell_pixels else 0
-    most = 4 * (current.cells or setup.budget.cap) * setup.family.cell_pixels
+    least = setup.pixels[0] if setup.pixels and setup.adapter.cell_pixels else 0
+    most = 4 * (current.cells or setup.budget.cap) * setup.adapter.cell_pixels
     _require(least <= most, f"frames of {least} pixels and more have another grid")
     _require(len({(grid.rows, grid.columns) for grid in grids}) == len(grids), "a grid is there twice")
     _require(pending.grid == current and bool(grids) == bool(pending.size), "the current grid is not the last one")
@@ -126,9 +126,9 @@ def _check_held(held: Held, pending: Pending, setup: Setup) -> None:
     said = pending.said
     _require(len(said.turns) == len(held.turns), "the dialogue has other turns than the memory")
     _require(all(map(lambda text, turn: len(text) <= turn, said.turns, held.turns)), "a turn is longer than its text")
-    words = len(setup.family.model.get_input_embeddings().weight)
+    words = len(setup.adapter.model.get_input_embeddings().weight)
     _require(all(0 <= token < words for text in (said.captions, *said.turns) for token in text), "a word is unknown")
-    video, caption = held.tokens - held.text, setup.family.caption_limit
+    video, caption = held.tokens - held.text, setup.adapter.caption_limit
     if policy.evicts:
         fits = video + pending.block * pending.patch_tokens(caption) <= budget.video(held.text)
     else:
@@ -148,7 +148,7 @@ def _check_cursor(cursor: Cursor, tokens: int, pending: Pending, setup: Setup) -
     """Positions go on from where they are as the rule has it."""
     rule, now = setup.rule, max(pending.time, 0.0)
     _require(tokens or cursor == Cursor(), "nothing is held, and yet there are positions")
-    _require(cursor.next <= _RANGES * setup.family.position_range, "positions are far beyond the trained ones")
+    _require(cursor.next <= _RANGES * setup.adapter.position_range, "positions are far beyond the trained ones")
     _require(cursor.patch < 1 << 30 and cursor.newest <= cursor.next, "the newest patch is ahead of the cursor")
     _require(0 < cursor.pace <= 1, "positions count faster than the model's own, or not at all")
     slack = _SLACK if rule.flat else 0.0
@@ -178,14 +178,14 @@ def _check_pending(pending: Pending, held: Held, setup: Setup) -> None:
         _check_gated(pending, held, setup)
     except ValueError as error:
         raise InconsistentError(str(error)) from error
-    flat = setup.rule.flat and setup.family.modality == "audio"
+    flat = setup.rule.flat and setup.adapter.modality == "audio"
     times = [*(time for patch in pending.patches for time in patch.times), *pending.partial.starts()]
     slack = _SLACK if flat else 0.0
     _require(all(-slack <= time <= pending.time + slack for time in times), "what waits is later than the newest frame")
     if not flat:
         known = [held.cursor.latest] * bool(held.cursor.patch) + times
         _require(all(one < other for one, other in pairwise(known)), "what waits is not in order")
-    limit, caption_ids = setup.family.caption_limit, setup.family.caption_ids
+    limit, caption_ids = setup.adapter.caption_limit, setup.adapter.caption_ids
     if limit:
         longest = max((sum(map(len, caption_ids([time], pending.frames, opens=True))) for time in times), default=0)
         _require(longest <= limit, "a caption is longer than any")
@@ -211,7 +211,7 @@ def _check_gated(pending: Pending, held: Held, setup: Setup) -> None:
     _require(all(map(operator.lt, times, [*times[1:], math.inf])), "frames kept for a second look are not in order")
     _require(not times or times[-1] == pending.time, "the last frame is not kept for a second look")
     if pending.shown:
-        pending.shown.check(pending.grid.cells, setup.family.patch_frames)
+        pending.shown.check(pending.grid.cells, setup.adapter.patch_frames)
 
 
 def check_slots(columns: Mapping[str, Tensor], state: Saved, captions: Tensor, setup: Setup) -> None:
@@ -233,7 +233,7 @@ def check_slots(columns: Mapping[str, Tensor], state: Saved, captions: Tensor, s
     _require((patch[words].view(len(patch), -1).sort(1).values == captions).all(), "rows hold other captions")
     _require((cell[text].view(len(cell), -1).sort(1).values == _labels(held)).all(), "rows hold other texts")
     # Patches of which anything is held have their captions, in families that have any.
-    captioned = torch.isin(patch[cells], captions).all() if setup.family.caption_limit else not len(captions)
+    captioned = torch.isin(patch[cells], captions).all() if setup.adapter.caption_limit else not len(captions)
     _require(captioned, "a patch is without its caption, or has one that cannot be")
     place = patch.long() * numbers + cell
     place = place[cells].view(len(place), -1).sort(1).values

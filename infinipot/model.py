@@ -17,7 +17,7 @@ from infinipot.engine.evidence import Answer
 from infinipot.engine.setup import Setup
 from infinipot.engine.task import Task
 from infinipot.errors import InfinipotError, ModelError, SnapshotError
-from infinipot.models import Family, families
+from infinipot.models import Adapter, adapters
 from infinipot.policies import Policy
 from infinipot.snapshot import Snapshot
 from infinipot.stream import Stream
@@ -31,29 +31,29 @@ class Model:
 
     Attributes:
         name: the id or folder it was loaded from.
-        family: its adapter, for streams of its modality.
+        adapter: its adapter, for streams of its modality.
     """
 
-    def __init__(self, name: str, family: Family) -> None:
+    def __init__(self, name: str, adapter: Adapter) -> None:
         self.name = name
-        self.family = family
-        self._others: dict[str, Family] = {}
+        self.adapter = adapter
+        self._others: dict[str, Adapter] = {}
 
     @property
     def device(self) -> torch.device:
         """What it computes on; where its layers are spread over several devices, the first of them."""
-        return torch.device(self.family.model.device)
+        return torch.device(self.adapter.model.device)
 
     @property
     def dtype(self) -> torch.dtype:
         """Of its weights."""
-        dtype: torch.dtype = self.family.model.dtype
+        dtype: torch.dtype = self.adapter.model.dtype
         return dtype
 
     @property
     def commit(self) -> str | None:
         """The revision that was loaded from a hub, as its hash; None for a folder."""
-        commit: str | None = getattr(self.family.model.config, "_commit_hash", None)
+        commit: str | None = getattr(self.adapter.model.config, "_commit_hash", None)
         return commit
 
     def stream(
@@ -102,7 +102,7 @@ class Model:
             ModelError: the model does not take this modality.
         """
         return Stream(
-            self._family_for(self.family.modality if modality is None else modality),
+            self._adapter_for(self.adapter.modality if modality is None else modality),
             policies.make(policy),
             memory,
             fps=fps,
@@ -130,8 +130,8 @@ class Model:
         Raises:
             What `stream` raises for them, but where the memory is too small for any video: opening one tells.
         """
-        family = self._family_for(self.family.modality if modality is None else modality)
-        return Setup.of(family, policies.make(policy), StreamConfig(memory=memory, **settings)).bytes
+        adapter = self._adapter_for(self.adapter.modality if modality is None else modality)
+        return Setup.of(adapter, policies.make(policy), StreamConfig(memory=memory, **settings)).bytes
 
     def step(self, tasks: Iterable[Task[Any]], max_tokens: int | None = None) -> None:
         """Carries calls of different streams on, all together, by one run of the network: see `Stream.begin_watch`.
@@ -179,10 +179,10 @@ class Model:
         """
         saved = Snapshot(Path(path))
         try:
-            family = self._family_for(saved.model.modality)
-            saved.check_model(family)
+            adapter = self._adapter_for(saved.model.modality)
+            saved.check_model(adapter)
             settings = {field.name: getattr(saved.config, field.name) for field in fields(saved.config)}
-            stream = Stream(family, saved.policy, **settings)
+            stream = Stream(adapter, saved.policy, **settings)
         except SnapshotError:
             raise
         except InfinipotError as error:
@@ -190,17 +190,17 @@ class Model:
         stream.take_up(saved)
         return stream
 
-    def _family_for(self, modality: str) -> Family:
+    def _adapter_for(self, modality: str) -> Adapter:
         """The adapter of the same network for streams of this modality."""
-        if modality == self.family.modality:
-            return self.family
+        if modality == self.adapter.modality:
+            return self.adapter
         if modality not in self._others:
-            alike = [family for family in families() if set(family.model_types) & set(self.family.model_types)]
-            possible = {family.modality: family for family in alike}
+            alike = [adapter for adapter in adapters() if set(adapter.model_types) & set(self.adapter.model_types)]
+            possible = {adapter.modality: adapter for adapter in alike}
             if modality not in possible:
-                taken = " or ".join(repr(each) for each in sorted({self.family.modality, *possible}))
-                raise ModelError(f"modality={modality!r}: {self.family.title} takes {taken}")
-            self._others[modality] = possible[modality](self.family.model, self.family.processor)
+                taken = " or ".join(repr(each) for each in sorted({self.adapter.modality, *possible}))
+                raise ModelError(f"modality={modality!r}: {self.adapter.title} takes {taken}")
+            self._others[modality] = possible[modality](self.adapter.model, self.adapter.processor)
         return self._others[modality]
 
 
@@ -239,26 +239,26 @@ def load(
         raise ModelError(f"dtype={dtype!r}: give 'auto', or a type such as 'bfloat16', 'float16' or 'float32'")
     name = str(Path(model).expanduser()) if str(model).startswith("~") else str(model)
     checkpoint = Checkpoint(name, revision)
-    family = checkpoint.family()
+    adapter = checkpoint.adapter()
     options: dict[str, Any] = {"attn_implementation": attn_implementation} if attn_implementation else {}
     shared = tp_plan is not None and _processes(tp_plan, device, device_map) > 1
     if shared:
         _require_even_share(checkpoint)
-        plan: Any = dict(family.tp_plan) or tp_plan
+        plan: Any = dict(adapter.tp_plan) or tp_plan
         options["distributed_config"] = DistributedConfig(tp_plan=plan)
     else:
         options["device_map"] = device_map if device_map is not None else {"": _device(device)}
     # What is quick to check comes before what takes long.
-    skeleton = checkpoint.skeleton(family, dtype=dtype)
+    skeleton = checkpoint.skeleton(adapter, dtype=dtype)
     processor = checkpoint.processor()
     if skeleton is not None:
-        checkpoint.check(family(skeleton, processor))
-    network = checkpoint.network(family, dtype=dtype, **options)
+        checkpoint.check(adapter(skeleton, processor))
+    network = checkpoint.network(adapter, dtype=dtype, **options)
     _require_resident(name, network)
-    adapter = family(network.eval(), processor)
-    if shared and adapter.ranks.count == 1:
-        raise ModelError(f"{name}: transformers has no plan that shares out the attention of {family.title}")
-    return Model(name, adapter)
+    loaded = adapter(network.eval(), processor)
+    if shared and loaded.tp_group.count == 1:
+        raise ModelError(f"{name}: transformers has no plan that shares out the attention of {loaded.title}")
+    return Model(name, loaded)
 
 
 def _require_resident(name: str, network: torch.nn.Module) -> None:

@@ -55,7 +55,7 @@ def from_plain(hint: Any, plain: Any, name: str, arrays: Callable[[str], Tensor]
         plain: what was read.
         name: of the value.
         arrays: gives an array by its name.
-        like: a value of the same type, from which comes what is not a stream's: see `Gathered.kept`.
+        like: a value of the same type, from which comes what is not a stream's: see `Partial.kept`.
 
     Raises:
         PlainError: it is not of its type.

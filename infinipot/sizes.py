@@ -13,7 +13,7 @@ import torch
 
 from infinipot.checkpoint import Checkpoint
 from infinipot.memory import LayerShape, PositionRule, StateShape, allocated_bytes, stored_columns
-from infinipot.models.base import Family
+from infinipot.models.base import Adapter
 from infinipot.policies.base import Policy
 
 _PLACE = torch.device("cpu"), torch.bfloat16
@@ -88,19 +88,19 @@ def size_of(model: str, caps: Sequence[int], policy: Policy) -> Size:
         ModelError: there is no such checkpoint, or its family is not supported.
     """
     checkpoint = Checkpoint(model, None)
-    adapter = _outline(checkpoint.family(), checkpoint.configuration())
+    adapter = _outline(checkpoint.adapter(), checkpoint.configuration())
     size = _size(model, adapter.layer_shapes(), adapter.position_rule(), caps, policy)
     return replace(size, weights=sum(part.nbytes for part in adapter.model.parameters()))
 
 
-def _outline(family: type[Family], config: Any) -> Family:
+def _outline(adapter: type[Adapter], config: Any) -> Adapter:
     """Returns the adapter of a network that has shapes, but no weights and no processor."""
-    make = getattr(family.loader, "from_config", None) or family.loader._from_config
-    kind = getattr(family.loader, "config_class", None)
+    make = getattr(adapter.loader, "from_config", None) or adapter.loader._from_config
+    kind = getattr(adapter.loader, "config_class", None)
     if kind is not None and not isinstance(config, kind):  # a part of a larger checkpoint
         config = next(part for part in vars(config).values() if isinstance(part, kind))
     with torch.device("meta"):
-        return family(make(config, dtype=config.dtype or torch.float32))
+        return adapter(make(config, dtype=config.dtype or torch.float32))
 
 
 def _size(name: str, shapes: Sequence[Shape], rule: PositionRule, caps: Sequence[int], policy: Policy) -> Size:

@@ -23,8 +23,8 @@ from infinipot.engine.setup import Setup
 from infinipot.engine.state import StreamState
 from infinipot.errors import InfinipotError, PolicyError, SnapshotError
 from infinipot.memory import Memory
-from infinipot.memory.draft import NOWHERE
-from infinipot.models import Family
+from infinipot.memory.transaction import NOWHERE
+from infinipot.models import Adapter
 from infinipot.plain import PlainError, from_plain, to_plain
 from infinipot.policies.base import Policy
 from infinipot.stats import Stopwatch
@@ -41,7 +41,7 @@ class Identity:
 
     Attributes:
         name: where its weights were loaded from, for people; another copy of the same weights will do.
-        model_type, modality, dtype: see `Family`.
+        model_type, modality, dtype: see `Adapter`.
         fingerprint: of its configuration and of some numbers of each weight.
         process: this one's number, and how many share the heads.
     """
@@ -54,16 +54,16 @@ class Identity:
     process: tuple[int, int]
 
     @classmethod
-    def of(cls, family: Family) -> "Identity":
+    def of(cls, adapter: Adapter) -> "Identity":
         """That of a loaded model."""
-        config = family.model.config
+        config = adapter.model.config
         return cls(
-            name=str(getattr(config, "_name_or_path", "") or family.title),
+            name=str(getattr(config, "_name_or_path", "") or adapter.title),
             model_type=str(config.model_type),
-            modality=family.modality,
-            dtype=str(family.model.dtype).removeprefix("torch."),
-            fingerprint=_fingerprint(family.model),
-            process=(family.ranks.number, family.ranks.count),
+            modality=adapter.modality,
+            dtype=str(adapter.model.dtype).removeprefix("torch."),
+            fingerprint=_fingerprint(adapter.model),
+            process=(adapter.tp_group.number, adapter.tp_group.count),
         )
 
 
@@ -107,7 +107,7 @@ def save(path: Path, setup: Setup, state: StreamState) -> None:
         raise SnapshotError(f"the stream cannot be saved: {error}") from error
     document = {
         "version": VERSION,
-        "model": to_plain(Identity.of(setup.family), "model", arrays),
+        "model": to_plain(Identity.of(setup.adapter), "model", arrays),
         "policy": policy.spec,
         "config": to_plain(setup.config, "config", arrays),
         "state": to_plain(saved, "state", arrays),
@@ -148,9 +148,9 @@ class Snapshot:
         """What to raise where it cannot be restored."""
         return self._file.error(what)
 
-    def check_model(self, family: Family) -> None:
+    def check_model(self, adapter: Adapter) -> None:
         """Raises `SnapshotError` where it is not of this model."""
-        mine, theirs = Identity.of(family), self.model
+        mine, theirs = Identity.of(adapter), self.model
         if replace(mine, name="") == replace(theirs, name=""):
             return
         differs = next(

@@ -28,7 +28,7 @@ from infinipot.engine.state import StreamState
 from infinipot.engine.task import Task, Work
 from infinipot.errors import InfinipotError
 from infinipot.memory import Contents
-from infinipot.models import Family
+from infinipot.models import Adapter
 from infinipot.policies.base import Policy
 from infinipot.snapshot import Snapshot
 from infinipot.stats import Stats
@@ -48,7 +48,7 @@ class Stream:
     Asking changes nothing, unless the turn is to be remembered. One call at a time.
 
     Args:
-        family: the model.
+        adapter: the model.
         policy: what stays when the memory is full.
         memory, settings: the other fields of `StreamConfig`.
 
@@ -57,11 +57,11 @@ class Stream:
         config: the settings, as they were given.
     """
 
-    def __init__(self, family: Family, policy: Policy, memory: int | str | None = None, **settings: Any) -> None:
+    def __init__(self, adapter: Adapter, policy: Policy, memory: int | str | None = None, **settings: Any) -> None:
         self.config = StreamConfig(memory=memory, **settings)
         self.policy = policy
-        self._setup = setup = Setup.of(family, policy, self.config)
-        pending = Pending(family.gather(setup.pixels))
+        self._setup = setup = Setup.of(adapter, policy, self.config)
+        pending = Pending(adapter.gather(setup.pixels))
         block_patches(setup, pending.partial.steps, pending.partial.unit)
         require_probes(setup)
         self._open(setup, StreamState(setup.allocate(), pending))
@@ -208,13 +208,13 @@ class Stream:
         """
         self._require_open()
         limit = answer_limit(self._setup, question, max_new_tokens, remember=remember)
-        self._setup.family.scores({}, self._setup.prompt_ids, 1, torch.device("cpu"))
+        self._setup.adapter.scores({}, self._setup.prompt_ids, 1, torch.device("cpu"))
         return limit
 
     def stats(self) -> Stats:
         """What is held, and what it cost so far."""
         self._require_open()
-        return self._state.stats(self._setup.family.modality, self._setup.bytes)
+        return self._state.stats(self._setup.adapter.modality, self._setup.bytes)
 
     def contents(self) -> Contents:
         """Which patches and cells of the video are held: see `Contents`. Frames that wait for their block are not."""
@@ -281,7 +281,7 @@ class Stream:
 
     @contextmanager
     def _alone(self, done: Callable[[StreamState], int], modality: str | None = None) -> Iterator[None]:
-        """One call at a time: a stream has one memory, and a draft on it is not part of it yet.
+        """One call at a time: a stream has one memory, and a transaction on it is not part of it yet.
 
         What interrupts a call once its change of the memory has begun is deferred: the change is finished, and there is
         no way back from it.
@@ -291,9 +291,9 @@ class Stream:
             modality: what the stream has to be of.
         """
         self._require_open()
-        if modality not in (None, self._setup.family.modality):
+        if modality not in (None, self._setup.adapter.modality):
             raise InfinipotError(
-                f"the stream is of {self._setup.family.modality}: open one of {modality} with modality={modality!r}"
+                f"the stream is of {self._setup.adapter.modality}: open one of {modality} with modality={modality!r}"
             )
         if self._busy.locked():
             raise InfinipotError(

@@ -21,7 +21,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from infinipot import policies
-from infinipot.memory import Draft, LayerShape, Memory, PositionRule, Rotary
+from infinipot.memory import LayerShape, Memory, PositionRule, Rotary, Transaction
 from infinipot.policies import Policy
 
 # What the profiler names and no device runs.
@@ -43,13 +43,13 @@ def open_memory(policy: Policy, arguments: argparse.Namespace) -> Memory:
     return Memory(arguments.tokens, [shape] * arguments.layers, rotary, rule, columns=policy.stored)
 
 
-def fill(memory: Memory, draft: Draft, arguments: argparse.Namespace) -> None:
+def fill(memory: Memory, transaction: Transaction, arguments: argparse.Namespace) -> None:
     """Random keys and values for as many new patches as find room."""
     grid = memory.use_grid(arguments.rows, arguments.columns)
     first, patches = memory.cursor.patch, (arguments.tokens - memory.held) // (grid.cells + arguments.captions)
     for patch in range(first, first + patches):
-        draft.video(grid, [float(patch)], arguments.captions)
-    step = memory.step(draft)
+        transaction.video(grid, [float(patch)], arguments.captions)
+    step = memory.step(transaction)
     for group in memory.groups:
         for part in (group.keys, group.values):
             part[:, step.start : step.end].normal_()
@@ -80,16 +80,16 @@ def measure(policy: Policy, arguments: argparse.Namespace) -> dict[str, object]:
     targets = [(torch.zeros_like(group.keys), torch.zeros_like(group.values)) for group in memory.groups]
     copies, passes, counted = [], [], (0, 0)
     for repeat in range(arguments.repeats + 3):
-        with memory.draft() as draft:
-            fill(memory, draft, arguments)
+        with memory.transaction() as transaction:
+            fill(memory, transaction, arguments)
 
             def copy() -> None:
                 for group, (keys, values) in zip(memory.groups, targets, strict=True):
                     keys.copy_(group.keys)
                     values.copy_(group.values)
 
-            def compress(draft: Draft = draft) -> None:
-                memory.commit(draft, policy=policy, keep=lambda text, video: arguments.keep)
+            def compress(transaction: Transaction = transaction) -> None:
+                memory.commit(transaction, policy=policy, keep=lambda text, video: arguments.keep)
 
             if repeat == arguments.repeats + 2:
                 counted = profiled(compress)

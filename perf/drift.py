@@ -53,15 +53,15 @@ class Moved:
         return self.raw[(patch.long() * 7 + cell.long()) % DIRECTIONS]
 
     def watch(self, times: list[float], keep: int, limit: int) -> None:
-        with self.memory.draft() as draft:
-            draft.video(self.grid, times)
-            step = self.memory.step(draft)
+        with self.memory.transaction() as transaction:
+            transaction.video(self.grid, times)
+            step = self.memory.step(transaction)
             slots = slice(step.start, step.end)
             keys = self.keys_of(self.group.columns["patch"][0, slots], self.group.columns["cell"][0, slots])
             angles = self.memory.rotary.angles([step.positions[0]], step.highest)
             turned = self.memory.rotary.rotate_(self.memory.rotary.to_stored(keys).float(), angles)
             step.write(0, keys[None], turned[None].to(keys.dtype))
-            self.memory.commit(draft, policy=Lasting(), keep=lambda _, held: keep if held > keep else None)
+            self.memory.commit(transaction, policy=Lasting(), keep=lambda _, held: keep if held > keep else None)
         if self.memory.cursor.next > limit:
             self.rebase(7 * limit // 8, limit)
 
@@ -81,9 +81,9 @@ class Moved:
         angle = temporal.double()[:, None] * rotary.inv_freq
         exact = torch.view_as_complex(rotary.to_stored(self.keys_of(patch, cell)).double().unflatten(-1, (-1, 2)))
         exact = exact * torch.complex(angle.cos(), angle.sin())
-        with self.memory.draft() as draft:
-            draft.text(1)
-            read, _ = self.memory.step(draft).read(0)
+        with self.memory.transaction() as transaction:
+            transaction.text(1)
+            read, _ = self.memory.step(transaction).read(0)
         found = {
             "rounded once": torch.view_as_real(exact).flatten(-2).to(self.raw.dtype),
             "read": read[0, :held],

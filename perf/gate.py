@@ -69,7 +69,7 @@ def cameras(height: int, width: int) -> dict[str, Drawn]:
 
 def speed(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
     model = SHAPES[given.model]("cpu", torch.float32)
-    side = int(model.family.cell_pixels**0.5)
+    side = int(model.adapter.cell_pixels**0.5)
     height, width = ROWS * side, COLUMNS * side
     for name, camera in cameras(height, width).items():
         streams = [

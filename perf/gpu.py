@@ -48,13 +48,13 @@ class Bench:
         start = time.perf_counter()
         dtype = torch.bfloat16 if given.device != "cpu" else torch.float32
         self.model = SHAPES[name](given.device, dtype)
-        self.family = self.model.family
-        side = int(self.family.cell_pixels**0.5)
+        self.adapter = self.model.adapter
+        side = int(self.adapter.cell_pixels**0.5)
         self.pixels = (ROWS * COLUMNS * side * side,) * 2
         drawn = np.random.default_rng(0)
         self.images = drawn.integers(0, 256, (32, ROWS * side, COLUMNS * side, 3), dtype=np.uint8)
         self.weights = self.held()
-        self.parameters = sum(part.numel() for part in self.family.model.parameters())
+        self.parameters = sum(part.numel() for part in self.adapter.model.parameters())
         self.seconds_to_build = time.perf_counter() - start
 
     def open(self, cap: int, policy: str | None = None, **settings: Any) -> infinipot.Stream:
@@ -137,17 +137,17 @@ def _waiting(bench: Bench) -> Iterator[dict[str, float]]:
 
         return inner
 
-    family: Any = bench.family
+    adapter: Any = bench.adapter
     commit = Memory.commit
     for name, method in (("processor", "patchify"), ("vision", "encode"), ("prefill", "forward")):
-        setattr(family, method, wrapped(name, getattr(family, method)))
+        setattr(adapter, method, wrapped(name, getattr(adapter, method)))
     Memory.commit = wrapped("compress", commit)  # type: ignore[method-assign]
     try:
         yield spent
     finally:
         Memory.commit = commit  # type: ignore[method-assign]
         for method in ("patchify", "encode", "forward"):
-            delattr(family, method)
+            delattr(adapter, method)
 
 
 def memory(bench: Bench) -> Iterator[dict[str, Any]]:
@@ -183,7 +183,7 @@ def answer(bench: Bench) -> Iterator[dict[str, Any]]:
             first = bench.timed(lambda: stream.ask(QUESTION, max_new_tokens=1))
             whole = bench.timed(lambda: stream.ask(QUESTION, max_new_tokens=1 + tokens), 2)
             stats = stream.stats()
-        asked = len(bench.family.tokenize(QUESTION)) + 12
+        asked = len(bench.adapter.tokenize(QUESTION)) + 12
         theirs = _generate(bench, stats.asked_tokens or stats.tokens, asked, tokens)
         yield {
             "cap": cap,
@@ -196,7 +196,7 @@ def answer(bench: Bench) -> Iterator[dict[str, Any]]:
 
 def _generate(bench: Bench, cached: int, asked: int, tokens: int) -> dict[str, float]:
     """The same of transformers' own `generate`, with its own attention, on a cache of random text."""
-    decoder, model = bench.family.language_model, bench.family.model
+    decoder, model = bench.adapter.language_model, bench.adapter.model
     ours = decoder.config._attn_implementation
     decoder.config._attn_implementation = "sdpa"
     try:

@@ -18,7 +18,7 @@ import torch
 from compression import open_memory, profiled
 
 from infinipot import policies
-from infinipot.memory import Draft, Memory
+from infinipot.memory import Memory, Transaction
 from infinipot.policies import Policy
 
 CAPTION = 14  # tokens of text with each patch, of Qwen3-VL's time stamps
@@ -30,12 +30,12 @@ SHAPES = (
 )
 
 
-def fill(memory: Memory, draft: Draft, given: SimpleNamespace) -> None:
+def fill(memory: Memory, transaction: Transaction, given: SimpleNamespace) -> None:
     """Keys and values for a block, drawn from a few: the count does not depend on them."""
     grid, first = memory.use_grid(given.rows, given.columns), memory.cursor.patch
     for patch in range(first, first + PATCHES):
-        draft.video(grid, [float(patch)], given.captions)
-    step = memory.step(draft)
+        transaction.video(grid, [float(patch)], given.captions)
+    step = memory.step(transaction)
     drawn = torch.randn(1, step.end - step.start, given.dim, generator=torch.Generator().manual_seed(first))
     for group in memory.groups:
         for part in (group.keys, group.values):
@@ -49,11 +49,11 @@ def launches(policy: Policy, given: SimpleNamespace) -> int:
     kept = 3 * given.tokens // 4
     while True:
         full = memory.held + 2 * block > given.tokens
-        with memory.draft() as draft:
-            fill(memory, draft, given)
+        with memory.transaction() as transaction:
+            fill(memory, transaction, given)
 
-            def commit(draft: Draft = draft, full: bool = full) -> None:
-                memory.commit(draft, policy=policy, keep=lambda text, video: kept if full else None)
+            def commit(transaction: Transaction = transaction, full: bool = full) -> None:
+                memory.commit(transaction, policy=policy, keep=lambda text, video: kept if full else None)
 
             if full and memory.compressions == 2:
                 return profiled(commit)[0]

@@ -105,14 +105,14 @@ class Plain:
     """Transformers' own decoder, as one would write the stream by hand: no policy, no positions of a stream's own."""
 
     def __init__(self, model: Model, stream: Stream, pictures: np.ndarray) -> None:
-        self._family, self._pictures = model.family, pictures
-        config = copy.deepcopy(model.family.model.config.get_text_config())  # which says whose attention is called
+        self._adapter, self._pictures = model.adapter, pictures
+        config = copy.deepcopy(model.adapter.model.config.get_text_config())  # which says whose attention is called
         config._attn_implementation = "sdpa"
-        self._decoder = type(model.family.language_model)(config)
-        self._decoder.load_state_dict(model.family.language_model.state_dict())
+        self._decoder = type(model.adapter.language_model)(config)
+        self._decoder.load_state_dict(model.adapter.language_model.state_dict())
         self._decoder.eval()
         setup = stream._setup
-        grid = stream._setup.family.gather(setup.pixels).grid(infinipot.Frame(pictures[0], 0.0))
+        grid = stream._setup.adapter.gather(setup.pixels).grid(infinipot.Frame(pictures[0], 0.0))
         self._patches = setup.budget.block_patches(grid[0] * grid[1])
         self.tokens = self._patches * grid[0] * grid[1]
         self._kept = setup.budget.kept(len(setup.prompt_ids), grid[0] * grid[1])
@@ -124,22 +124,22 @@ class Plain:
     def block(self) -> None:
         """Frames of one block through processor, encoder and decoder, and the cache back to its length."""
         patches = [
-            self._family.patchify(list(self._pictures[2 * n : 2 * n + 2]), [0.0, 0.5], self._pixels)
+            self._adapter.patchify(list(self._pictures[2 * n : 2 * n + 2]), [0.0, 0.5], self._pixels)
             for n in range(self._patches)
         ]
-        self._run(self._family.encode(patches))
+        self._run(self._adapter.encode(patches))
         for layer in self._cache.layers:
             layer.keys, layer.values = (part[:, :, -self._kept :].contiguous() for part in (layer.keys, layer.values))
 
     def token(self) -> None:
         """One token behind the cache."""
-        self._run(self._family.embed([5]))
+        self._run(self._adapter.embed([5]))
 
     def _run(self, embeddings: torch.Tensor) -> None:
         count, length = len(embeddings), self._cache.get_seq_length()
         places = torch.arange(length, length + count).expand(3, 1, -1)
         hidden = self._decoder(inputs_embeds=embeddings[None], position_ids=places, past_key_values=self._cache)
-        self._family.model.lm_head(hidden.last_hidden_state[0, -1:])
+        self._adapter.model.lm_head(hidden.last_hidden_state[0, -1:])
 
 
 def seconds(work: Callable[[], None]) -> float:

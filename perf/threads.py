@@ -14,31 +14,31 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import infinipot
-from infinipot.models import Family
+from infinipot.models import Adapter
 from infinipot.models.chat import ChatFormat
 
 WORDS = ("what", " who", " the", "  red", "é", "你好", "🙂", "\n", "12.5", " seconds", "<", "|>", "x" * 40)
 
 
-def prompts(family: Family, chat: ChatFormat, seed: int, count: int) -> list[int]:
+def prompts(adapter: Adapter, chat: ChatFormat, seed: int, count: int) -> list[int]:
     """So many prompts of one seed, as a hash of each one's token ids."""
     drawn = random.Random(seed)
-    special = [str(token) for token in family.processor.tokenizer.get_added_vocab()]
+    special = [str(token) for token in adapter.processor.tokenizer.get_added_vocab()]
     made = []
     for _ in range(count):
         words = drawn.choices([*WORDS, *special[:8]], k=drawn.randint(1, 12))
         question = "".join(words)
         if drawn.random() < 0.5:
-            ids = family.prompt(chat.before_question, question, chat.after_question, behind=family.placeholder)
+            ids = adapter.prompt(chat.before_question, question, chat.after_question, behind=adapter.placeholder)
         else:
-            ids = family.tokenize(question)
+            ids = adapter.tokenize(question)
         made.append(hash(tuple(ids)))
     return made
 
 
-def timed(family: Family, chat: ChatFormat, seed: int, count: int) -> tuple[list[int], float]:
+def timed(adapter: Adapter, chat: ChatFormat, seed: int, count: int) -> tuple[list[int], float]:
     begun = time.perf_counter()
-    return prompts(family, chat, seed, count), time.perf_counter() - begun
+    return prompts(adapter, chat, seed, count), time.perf_counter() - begun
 
 
 def main() -> int:
@@ -47,11 +47,11 @@ def main() -> int:
     parser.add_argument("--prompts", type=int, default=10_000)
     parser.add_argument("--model", default="embedded")
     given = parser.parse_args()
-    family = infinipot.load(given.model, device="cpu").family
-    chat = family.chat()
-    alone = [timed(family, chat, seed, given.prompts) for seed in range(given.threads)]
+    adapter = infinipot.load(given.model, device="cpu").adapter
+    chat = adapter.chat()
+    alone = [timed(adapter, chat, seed, given.prompts) for seed in range(given.threads)]
     with ThreadPoolExecutor(given.threads) as pool:
-        jobs = [pool.submit(timed, family, chat, seed, given.prompts) for seed in range(given.threads)]
+        jobs = [pool.submit(timed, adapter, chat, seed, given.prompts) for seed in range(given.threads)]
         together = [job.result() for job in jobs]
     wrong = sum(
         one != other

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import torch
-from families import BUILDERS
+from adapters import BUILDERS
 from hypothesis import settings
 
 from infinipot import Stream
 from infinipot.audio import RATE, Sound
 from infinipot.memory import Memory
 from infinipot.model import Model
-from infinipot.models import FAMILIES
+from infinipot.models import ADAPTERS
 from infinipot.tokens import take
 from infinipot.video import Frame
 
@@ -32,15 +32,15 @@ settings.load_profile("infinipot")
 def build(name: str, modality: str = "video", **shape: Any) -> Model:
     """A random model whose answers depend on what it is given; `shape` is its builder's."""
     network, processor = BUILDERS[name](**shape)
-    kinds = [family for family in FAMILIES if network.config.model_type in family.model_types]
-    family = next(family for family in kinds if family.modality == modality)
-    return Model(f"random {name}", family(network, processor))
+    kinds = [adapter for adapter in ADAPTERS if network.config.model_type in adapter.model_types]
+    adapter = next(adapter for adapter in kinds if adapter.modality == modality)
+    return Model(f"random {name}", adapter(network, processor))
 
 
 SEEING = {name: (name, "video") for name in BUILDERS}
-HEARING = {f"{name}-{each.modality}": (name, each.modality) for each in FAMILIES for name in each.model_types}
+HEARING = {f"{name}-{each.modality}": (name, each.modality) for each in ADAPTERS for name in each.model_types}
 ANY = {**SEEING, **{label: kind for label, kind in HEARING.items() if kind not in SEEING.values()}}
-ONE_OF_EACH = [(family.model_types[0], family.modality) for family in FAMILIES]
+ONE_OF_EACH = [(adapter.model_types[0], adapter.modality) for adapter in ADAPTERS]
 
 
 @pytest.fixture(scope="session", params=ANY.values(), ids=ANY)
@@ -103,12 +103,12 @@ def noises(count: int, seed: int = 0, seconds: float = 0.7) -> list[np.ndarray]:
 
 def given(model: Model, count: int, seed: int = 0) -> list[np.ndarray]:
     """What a stream of the model takes: pictures, or pieces of sound."""
-    return (noises if model.family.modality == "audio" else pictures)(count, seed)
+    return (noises if model.adapter.modality == "audio" else pictures)(count, seed)
 
 
 def give(stream: Stream, content: np.ndarray, time: float | None = None) -> None:
     """Has a stream watch, or listen."""
-    if stream._setup.family.modality == "audio":
+    if stream._setup.adapter.modality == "audio":
         stream.listen(content if time is None else Sound(content, time))
     else:
         stream.watch(content if time is None else Frame(content, time))

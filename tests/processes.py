@@ -19,10 +19,10 @@ QUESTIONS = ("What colour was the circle?", "Which shape was red?", "How many sh
 
 def play(model: Model, policy: str, frames: int) -> dict[str, Any]:
     """Watches, asks and remembers: all logits, everything that was said, and where each held token comes from."""
-    family, said, logits = model.family, [], []
-    forward, detokenize = family.forward, family.detokenize
-    family.forward = lambda *given: logits.append(forward(*given)[0]) or logits[-1][None]
-    family.detokenize = lambda ids: said.append(list(ids)) or detokenize(ids)
+    adapter, said, logits = model.adapter, [], []
+    forward, detokenize = adapter.forward, adapter.detokenize
+    adapter.forward = lambda *given: logits.append(forward(*given)[0]) or logits[-1][None]
+    adapter.detokenize = lambda ids: said.append(list(ids)) or detokenize(ids)
     with model.stream(memory=320, policy=policy, reserve=56, dialogue=60, block=2) as stream:
         for number, image in enumerate(pictures(frames)):
             stream.watch(Frame(image, 4.0 * number))
@@ -31,7 +31,7 @@ def play(model: Model, policy: str, frames: int) -> dict[str, Any]:
         memory, stats = stream._state.memory, stream.stats()
         layers = [slots(memory, layer) for layer in range(memory.layers)]
         origins = torch.stack([torch.stack([own.patch, own.cell, own.temporal, own.base], -1) for own in layers])
-    del family.forward, family.detokenize
+    del adapter.forward, adapter.detokenize
     counts = {"compressions": stats.compressions, "rebases": stats.rebases, "next": memory.cursor.next}
     return {
         "said": said,

@@ -5,11 +5,11 @@ from types import SimpleNamespace
 import torch
 
 from infinipot.memory import ALONE, LayerShape, PositionRule, Rotary
-from infinipot.models import Family, Patch
+from infinipot.models import Adapter, Patch
 from infinipot.models.chat import ChatFormat
 
 
-class Stub(Family):
+class Stub(Adapter):
     """A token's key and value are its number, in every layer, and positions are put on record."""
 
     model_types = ("stub",)
@@ -29,7 +29,7 @@ class Stub(Family):
 
     position_range = property(lambda self: self.positions)
     language_model = None
-    ranks = ALONE
+    tp_group = ALONE
     placeholder = "video"
     cell_id = 0
 

@@ -13,14 +13,14 @@ QUESTION = "What colour was the circle?"
 def logits(model: Model, frames: int = 40) -> torch.Tensor:
     """The last logits of a question behind a video that was compressed, re-based and spoken about."""
     found: list[torch.Tensor] = []
-    forward = type(model.family).forward
+    forward = type(model.adapter).forward
     with pytest.MonkeyPatch.context() as patch, model.stream(memory=260, reserve=56, dialogue=40, block=2) as stream:
-        patch.setattr(type(model.family), "position_range", 320)
+        patch.setattr(type(model.adapter), "position_range", 320)
         for number, image in enumerate(pictures(frames)):
             stream.watch(image)
             if number == 9:
                 stream.ask(QUESTION, max_new_tokens=2, remember=True)
-        patch.setattr(type(model.family), "forward", lambda *args: found.append(forward(*args)) or found[-1])
+        patch.setattr(type(model.adapter), "forward", lambda *args: found.append(forward(*args)) or found[-1])
         stream.ask(QUESTION, max_new_tokens=1)
         assert stream.stats().compressions > 2
     return found[-1]
@@ -29,11 +29,11 @@ def logits(model: Model, frames: int = 40) -> torch.Tensor:
 @pytest.mark.parametrize("name", ["qwen2_5_vl", "internvl"])
 def test_kernels_agree_and_each_is_used(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     fused = build(name)
-    config = fused.family.language_model.config
+    config = fused.adapter.language_model.config
     assert config._attn_implementation == "infinipot-sdpa"
     expected = logits(fused)
     config._attn_implementation = "eager"
-    plain = Model(name, type(fused.family)(fused.family.model, fused.family.processor))
+    plain = Model(name, type(fused.adapter)(fused.adapter.model, fused.adapter.processor))
     assert config._attn_implementation == "infinipot-eager"
     monkeypatch.setattr("infinipot.models.attention.scaled_dot_product_attention", None)  # it must not be called
     torch.testing.assert_close(logits(plain), expected, atol=1e-4, rtol=1e-4)

@@ -101,7 +101,7 @@ class Stub:
     """A model whose streams know nothing; one of a policy that it refuses cannot be opened."""
 
     def __init__(self, refused: str = "", frame: int = SIZE) -> None:
-        self.family = SimpleNamespace(
+        self.adapter = SimpleNamespace(
             chat=lambda system: SimpleNamespace(opening="o", reopening="r"),
             tokenize=list,
             position_rule=lambda: SimpleNamespace(offset=lambda patches, seconds: round(2 * seconds)),

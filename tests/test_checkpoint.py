@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from families import BUILDERS
+from adapters import BUILDERS
 from safetensors.torch import load_file, save_file
 
 import infinipot

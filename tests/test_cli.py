@@ -16,8 +16,8 @@ from pathlib import Path
 import av
 import pytest
 import torch
+from adapters import BUILDERS
 from click.testing import CliRunner, Result
-from families import BUILDERS
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
@@ -26,7 +26,7 @@ from infinipot import FrameError, InfinipotError, QuestionError, Stream, embedde
 from infinipot.cli import main, prompt
 from infinipot.cli.output import Asker, clock
 from infinipot.embedded.world import Clip
-from infinipot.models import FAMILIES
+from infinipot.models import ADAPTERS
 from infinipot.text import to_json
 from infinipot.video import Video
 
@@ -395,10 +395,10 @@ def test_models_lists_every_family_and_the_embedded_model() -> None:
     table = infinipot("models").stdout
     listed = {model["title"]: model for model in json.loads(infinipot("models", "--json").stdout)}
     titles = set(listed)
-    assert all(listed[family.title]["checked"] == family.checked for family in FAMILIES)
-    assert titles == {family.title for family in FAMILIES} | {"embedded"}
+    assert all(listed[adapter.title]["checked"] == adapter.checked for adapter in ADAPTERS)
+    assert titles == {adapter.title for adapter in ADAPTERS} | {"embedded"}
     assert all(title in table for title in titles)
-    assert all(model_type in table for family in FAMILIES for model_type in family.model_types)
+    assert all(model_type in table for adapter in ADAPTERS for model_type in adapter.model_types)
 
 
 @pytest.fixture(scope="module")

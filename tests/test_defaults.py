@@ -36,11 +36,11 @@ def published(request: pytest.FixtureRequest) -> Iterator[Model]:
     """A family with the settings and the room for positions that its checkpoints on the hub have."""
     model = build(request.param)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(type(model.family), "position_range", 32_768)
+        patch.setattr(type(model.adapter), "position_range", 32_768)
         if size := PUBLISHED.get(request.param):
-            model.family.processor.video_processor.size = size
-            if hasattr(model.family.processor, "videos_kwargs"):
-                model.family.processor.videos_kwargs = {"size": size}
+            model.adapter.processor.video_processor.size = size
+            if hasattr(model.adapter.processor, "videos_kwargs"):
+                model.adapter.processor.videos_kwargs = {"size": size}
         yield model
 
 
@@ -73,28 +73,28 @@ def test_frames_give_way_to_a_memory_that_was_given(published, memory):
 def test_small_frames_that_are_enlarged_fit_a_small_memory_too(size):
     """With the least of transformers' own processor for videos, 128 tokens."""
     model = build("qwen2_5_vl")
-    least = {"shortest_edge": 128 * model.family.cell_pixels, "longest_edge": 768 * model.family.cell_pixels}
-    model.family.processor.video_processor.size = least
+    least = {"shortest_edge": 128 * model.adapter.cell_pixels, "longest_edge": 768 * model.adapter.cell_pixels}
+    model.adapter.processor.video_processor.size = least
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(type(model.family), "position_range", 32_768)
+        patch.setattr(type(model.adapter), "position_range", 32_768)
         for memory in range(850, 1100, 25):
             assert 40 < watched(model, size, memory=memory) <= 250
 
 
 def test_a_memory_gives_way_to_frames_that_were_given(published):
-    if not published.family.cell_pixels:
+    if not published.adapter.cell_pixels:
         pytest.skip("its frames are of one size")
-    pixels = 1, 1500 * published.family.cell_pixels
+    pixels = 1, 1500 * published.adapter.cell_pixels
     assert 1300 < watched(published, (1080, 1440), pixels=pixels) <= 1500
     with published.stream() as usual, published.stream(pixels=pixels) as larger:
         assert 4096 <= usual.stats().cap < larger.stats().cap
 
 
 def test_what_was_given_is_strict_and_the_error_names_what_would_work(published):
-    family = published.family
-    if not family.cell_pixels:
+    adapter = published.adapter
+    if not adapter.cell_pixels:
         pytest.skip("its frames are of one size")
-    asked = {"memory": 4096, "pixels": (1, 1500 * family.cell_pixels)}
+    asked = {"memory": 4096, "pixels": (1, 1500 * adapter.cell_pixels)}
     with pytest.raises(CapError, match="--max-pixels") as caught:
         watched(published, (1080, 1440), **asked)
     message = str(caught.value)
@@ -114,16 +114,16 @@ def test_the_range_of_a_frame_is_that_of_transformers_video_processors():
 
 def test_a_ceiling_of_the_checkpoint_that_is_lower_stays(qwen):
     """It is the checkpoint's own for videos."""
-    assert qwen.family.frame_pixels() == (64 * 64, 4 * 64 * 64)
+    assert qwen.adapter.frame_pixels() == (64 * 64, 4 * 64 * 64)
     assert watched(qwen, (720, 1280)) <= 64
 
 
 @pytest.mark.parametrize("name", ["qwen2_5_vl", "qwen3_vl"])
 def test_hd_video_is_watched_and_asked_about_with_nothing_but_defaults(name):
     model = build(name)
-    model.family.processor.video_processor.size = PUBLISHED[name]
+    model.adapter.processor.video_processor.size = PUBLISHED[name]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(type(model.family), "position_range", 32_768)
+        patch.setattr(type(model.adapter), "position_range", 32_768)
         with model.stream() as stream:
             for number in range(12):
                 stream.watch(Frame(np.full((720, 960, 3), 20 * number, np.uint8), number / 2))

@@ -21,7 +21,7 @@ from test_examples import run as run_example
 
 from infinipot import policies
 from infinipot.cli import main
-from infinipot.models import FAMILIES
+from infinipot.models import ADAPTERS
 
 ROOT = Path(__file__).parents[1]
 ELSEWHERE = {  # pages whose commands have tests of their own, or take hours
@@ -138,7 +138,7 @@ def test_what_does_not_match_is_told() -> None:
 def test_the_guides_name_every_policy_and_every_family() -> None:
     guides = {name: (ROOT / "docs" / "guides" / f"{name}.md").read_text() for name in ("policies", "models")}
     assert not [kind.name for kind in policies.available() if f"`{kind.name}`" not in guides["policies"]]
-    types = [name for family in FAMILIES for name in family.model_types]
+    types = [name for adapter in ADAPTERS for name in adapter.model_types]
     assert not [name for name in types if f"`{name}`" not in guides["models"]]
 
 

@@ -47,12 +47,12 @@ Install = Callable[..., None]
 def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install]:
     """Installs a package `street` as pip lays one out, with these entry points of policies and of families."""
 
-    def lay_out(*names: str, families: tuple[str, ...] = (), module: str = POLICY) -> None:
+    def lay_out(*names: str, adapters: tuple[str, ...] = (), module: str = POLICY) -> None:
         (tmp_path / "street.py").write_text(module)
         metadata = tmp_path / "street-1.0.dist-info"
         metadata.mkdir()
         (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: street\nVersion: 1.0\n")
-        lines = ["[infinipot.policies]", *names, "[infinipot.models]", *families]
+        lines = ["[infinipot.policies]", *names, "[infinipot.models]", *adapters]
         (metadata / "entry_points.txt").write_text("\n".join(lines) + "\n")
         monkeypatch.syspath_prepend(tmp_path)
         extensions.found.cache_clear()
@@ -76,7 +76,7 @@ def test_a_policy_of_another_package_goes_by_its_name(install: Install) -> None:
 
 
 def test_nothing_of_another_package_is_imported_before_it_is_asked_for(install: Install) -> None:
-    install("newest = street:Newest", families=("street = street:Street",))
+    install("newest = street:Newest", adapters=("street = street:Street",))
     policies.make("uniform")
     with pytest.raises(PolicyError, match=r'did you mean "newest"\?'):
         policies.make("newst")
@@ -119,11 +119,11 @@ def test_the_packages_own_policies_cannot_be_replaced(install: Install) -> None:
 def test_families_of_other_packages_run_what_the_own_ones_do_not(
     install: Install, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
-    install(families=("street = street:Street", "broken = street:Gone"))
+    install(adapters=("street = street:Street", "broken = street:Gone"))
     for model_type, title in (("street_vl", "Street"), ("qwen3_vl", "Qwen3-VL")):
         (tmp_path / "config.json").write_text(json.dumps({"model_type": model_type}))
-        assert Checkpoint(str(tmp_path)).family().title == title
+        assert Checkpoint(str(tmp_path)).adapter().title == title
     assert [line.partition(" cannot")[0] for line in caplog.messages] == [
         "infinipot.models: broken = street:Gone of street"
     ]
-    assert models.families()[:-1] == models.FAMILIES
+    assert models.adapters()[:-1] == models.ADAPTERS

@@ -7,15 +7,15 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from adapters import omni_processor
 from conftest import Boom, fail_at, give, given, held, pictures, same, slots
-from families import omni_processor
 from transformers import Qwen3VLVideoProcessor
 from video_files import encode
 
 import infinipot
 from infinipot import Frame, FrameError, Model, Stream, policies
 from infinipot.memory import LayerShape, Memory
-from infinipot.memory.draft import NOWHERE
+from infinipot.memory.transaction import NOWHERE
 from infinipot.models.qwen2_5_omni import Qwen25Omni
 from infinipot.models.qwen3_vl import Qwen3VL
 from infinipot.models.sound import Spectrum
@@ -30,12 +30,12 @@ PAUSE = 3.0  # seconds between frames: far enough apart for positions to run out
 
 
 def small(model: Model) -> dict[str, int]:
-    return {"memory": SMALL[model.family.modality], **SHARES}
+    return {"memory": SMALL[model.adapter.modality], **SHARES}
 
 
 def moment(model: Model, number: int) -> float:
     """When a frame, or a piece of sound, comes: of sound every fifth one after a pause."""
-    return 0.7 * number + number // 5 if model.family.modality == "audio" else number * PAUSE
+    return 0.7 * number + number // 5 if model.adapter.modality == "audio" else number * PAUSE
 
 
 @pytest.fixture(params=EVICTING)
@@ -46,7 +46,7 @@ def policy(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def _short_range(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     """Few positions, so that streams have to re-base soon."""
-    monkeypatch.setattr(type(model.family), "position_range", RANGE[model.family.modality])
+    monkeypatch.setattr(type(model.adapter), "position_range", RANGE[model.adapter.modality])
 
 
 def played(model: Model, stream: Stream, seed: int = 0, frames: int = 46, *, scripted: bool = False) -> Iterator[str]:
@@ -123,33 +123,33 @@ def test_a_long_video_in_a_small_memory(model, policy, whole):
             assert stream.stats().frames == stats.frames
         assert stats.compressions > 2
         memory = stream._state.memory
-        assert memory.cursor.next <= model.family.position_range
+        assert memory.cursor.next <= model.adapter.position_range
         check_coordinates(stream, whole)
         memory.rebase(target=0, limit=memory.cursor.next)
         check_coordinates(stream, whole)
         words = len(memory.captions)
-        assert words - model.family.caption_limit <= memory.video - words, "words do not crowd out what they are about"
+        assert words - model.adapter.caption_limit <= memory.video - words, "words do not crowd out what they are about"
 
 
 @torch.inference_mode()
 @pytest.mark.parametrize(("temporal", "base"), [(5, 5), (90, 40), (90, 5)])
 def test_keys_are_read_as_the_model_would_have_made_them(model, temporal, base):
     """One token at some place: its key is what the model's own forward, without a memory, writes there."""
-    family, row = model.family, model.family.embed([5])
-    rule, decoder = family.position_rule(), family.language_model
+    adapter, row = model.adapter, model.adapter.embed([5])
+    rule, decoder = adapter.position_rule(), adapter.language_model
     where = [temporal] * 3 if rule.flat else [temporal, base + 1, base + 2]
     place = torch.tensor(where).view(3, 1)
     own = decoder(inputs_embeds=row[None], position_ids=place[:1] if rule.flat else place[:, None], use_cache=True)
-    layer = next(number for number, shape in enumerate(family.layer_shapes()) if isinstance(shape, LayerShape))
+    layer = next(number for number, shape in enumerate(adapter.layer_shapes()) if isinstance(shape, LayerShape))
     expected = own.past_key_values.layers[layer].keys[0]
 
-    memory = Memory(4, family.layer_shapes(), family.rotary(), rule)
-    with memory.draft() as draft:
-        draft.text(1)
-        draft.origins[0] = replace(draft.origins[0], positions=place)
-        draft.cursor = replace(draft.cursor, next=100)
-        step = memory.step(draft)
-        family.forward(row, step)
+    memory = Memory(4, adapter.layer_shapes(), adapter.rotary(), rule)
+    with memory.transaction() as transaction:
+        transaction.text(1)
+        transaction.origins[0] = replace(transaction.origins[0], positions=place)
+        transaction.cursor = replace(transaction.cursor, next=100)
+        step = memory.step(transaction)
+        adapter.forward(row, step)
         turned, _ = step.read(layer)
         torch.testing.assert_close(memory.rotary.to_model(turned), expected, atol=1e-4, rtol=0)
 
@@ -168,7 +168,7 @@ def test_interleaved_streams_answer_as_each_does_alone(model, policy):
 
 
 def failing_part(model: Model, part: str) -> tuple[object, str]:
-    return (Spectrum, "log_mel") if (model.family.modality, part) == ("audio", "patchify") else (model.family, part)
+    return (Spectrum, "log_mel") if (model.adapter.modality, part) == ("audio", "patchify") else (model.adapter, part)
 
 
 @pytest.mark.parametrize("part", ["forward", "encode", "patchify"])
@@ -200,7 +200,7 @@ def test_a_failure_loses_nothing(model, part):
 
 def test_another_resolution_starts_another_grid(seeing):
     pixels, sizes = (1024, 16384), ((64, 64), (96, 64), (64, 64), (32, 96))
-    made = [seeing.family.patchify(pictures(seeing.family.patch_frames, size=size), [0.0], pixels) for size in sizes]
+    made = [seeing.adapter.patchify(pictures(seeing.adapter.patch_frames, size=size), [0.0], pixels) for size in sizes]
     grids = {(patch.rows, patch.columns) for patch in made}  # one where frames are always resized to one size
     assert len(grids) in (1, 3)
     with seeing.stream(memory=400, dialogue=0, pixels=pixels) as stream:
@@ -214,22 +214,22 @@ def test_another_resolution_starts_another_grid(seeing):
 
 def test_decoded_frames_become_the_tensors_that_the_processor_makes(seeing, tmp_path):
     """Frame by frame as they come from a file, against the processor on the whole clip."""
-    family = seeing.family
+    adapter = seeing.adapter
     frames = list(infinipot.open_video(encode(tmp_path / "clip.mp4", pictures(20, size=(72, 100)), rate=5), fps=2))[:7]
     clip = torch.from_numpy(np.stack([frame.image for frame in frames])).permute(0, 3, 1, 2)
-    processor = family.processor.video_processor
+    processor = adapter.processor.video_processor
     uncapped = {"cap_pixels_per_frame": False} if hasattr(processor, "cap_pixels_per_frame") else {}
     output = processor(videos=[clip], do_sample_frames=False, return_tensors="pt", **uncapped)
     made = output["pixel_values_videos"] if "pixel_values_videos" in output else output["pixel_values"]
-    groups = [frames[start : start + family.patch_frames] for start in range(0, len(frames), family.patch_frames)]
+    groups = [frames[start : start + adapter.patch_frames] for start in range(0, len(frames), adapter.patch_frames)]
     patches = [
-        family.patchify([frame.image for frame in group], [frame.time for frame in group]).pixels for group in groups
+        adapter.patchify([frame.image for frame in group], [frame.time for frame in group]).pixels for group in groups
     ]
     assert torch.equal(torch.cat(patches), made.flatten(0, made.ndim - patches[0].ndim))
 
 
 def test_a_time_too_long_to_write_down_is_refused_and_changes_nothing(seeing):
-    captions = [seeing.family.caption([time] * seeing.family.patch_frames, 0, opens=True) for time in (0.0, 1e20)]
+    captions = [seeing.adapter.caption([time] * seeing.adapter.patch_frames, 0, opens=True) for time in (0.0, 1e20)]
     with seeing.stream(memory=400, dialogue=0) as stream:
         stream.watch(Frame(pictures(1)[0], 1.8e9))  # seconds since 1970
         if captions[0] != captions[1]:  # the time is in the caption
@@ -243,7 +243,7 @@ def test_a_time_too_long_to_write_down_is_refused_and_changes_nothing(seeing):
 def test_large_frames_meet_the_ceiling_that_the_processor_has_for_a_frame():
     """With the sizes of the hub's Qwen3-VL checkpoints, whose budget is a whole video's."""
     processor = Qwen3VLVideoProcessor(size={"shortest_edge": 4096, "longest_edge": 25_165_824})
-    family = Qwen3VL(None, SimpleNamespace(video_processor=processor))
+    adapter = Qwen3VL(None, SimpleNamespace(video_processor=processor))
     frames = pictures(2, size=(1080, 1920))
     made = processor(
         videos=[torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2)],
@@ -251,10 +251,10 @@ def test_large_frames_meet_the_ceiling_that_the_processor_has_for_a_frame():
         cap_pixels_per_frame=True,
         return_tensors="pt",
     )
-    patch = family.patchify(frames, [0.0, 0.5])
+    patch = adapter.patchify(frames, [0.0, 0.5])
     assert torch.equal(patch.pixels, made["pixel_values_videos"])
     assert 640 < patch.rows * patch.columns <= 768
-    small = family.patchify(frames[:1], [0.0], pixels=(64 * 1024, 128 * 1024))
+    small = adapter.patchify(frames[:1], [0.0], pixels=(64 * 1024, 128 * 1024))
     assert 64 <= small.rows * small.columns <= 128
 
 

@@ -33,7 +33,7 @@ def watched(model: Model, images: list[np.ndarray], **settings: object) -> Strea
 
 def scene(model: Model, *patches: np.ndarray) -> list[np.ndarray]:
     """Frames of which each temporal patch shows one picture."""
-    return [image for image in patches for _ in range(model.family.patch_frames)]
+    return [image for image in patches for _ in range(model.adapter.patch_frames)]
 
 
 def noisy(image: np.ndarray, seed: int, level: float = 3.0) -> np.ndarray:
@@ -97,8 +97,8 @@ def test_an_event_of_one_frame_of_a_few_pixels_is_given(qwen: Model) -> None:
 
 def test_of_a_noisy_still_camera_nothing_is_encoded_again(qwen: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     smooth = np.kron(pictures(1, size=(8, 8))[0], np.ones((8, 8, 1), np.uint8))
-    encoded, encode = [], qwen.family.encode
-    monkeypatch.setattr(qwen.family, "encode", lambda patches: encoded.append(len(patches)) or encode(patches))
+    encoded, encode = [], qwen.adapter.encode
+    monkeypatch.setattr(qwen.adapter, "encode", lambda patches: encoded.append(len(patches)) or encode(patches))
     with watched(qwen, [noisy(smooth, seed) for seed in range(40)], gate="otsu") as stream:
         stats = stream.stats()
         assert (sum(encoded), stats.patches, stats.gated_tokens) == (1, 20, 19 * 16)
@@ -126,7 +126,7 @@ def test_a_place_is_given_again_after_a_while(qwen: Model) -> None:
 
 
 def test_other_frames_and_remembered_turns_open_with_a_whole_patch(seeing: Model) -> None:
-    frames = seeing.family.patch_frames
+    frames = seeing.adapter.patch_frames
     with watched(seeing, scene(seeing, STILL, STILL), gate="otsu", policy="infinipot-v", dialogue=200) as stream:
         cells = stream._state.pending.grid.cells
         stream.ask("What?", remember=True, **ASK)
@@ -134,7 +134,7 @@ def test_other_frames_and_remembered_turns_open_with_a_whole_patch(seeing: Model
             stream.watch(STILL)
         numbers = [patch for patch, _ in places(stream)]
         assert (numbers.count(2), max(numbers)) == (cells, 2)
-        assert seeing.family.caption_limit == 0 or set(stream._state.memory.captions) == {0, 2}
+        assert seeing.adapter.caption_limit == 0 or set(stream._state.memory.captions) == {0, 2}
         stream.ask("And now?", **ASK)
         for _ in range(2 * frames):
             stream.watch(pictures(1, size=(48, 96))[0])
@@ -156,7 +156,7 @@ def test_every_policy_copes_with_parts_of_patches(spec: str, qwen: Model) -> Non
 
 
 def test_hours_of_stillness_stay_inside_the_trained_positions(seeing: Model) -> None:
-    reach = seeing.family.position_range
+    reach = seeing.adapter.position_range
     with watched(
         seeing, scene(seeing, *pictures(2)), positions="rebase", policy="infinipot-v", gate=0.9, memory=400, reserve=100
     ) as stream:
@@ -164,7 +164,7 @@ def test_hours_of_stillness_stay_inside_the_trained_positions(seeing: Model) -> 
         for _ in range(150):
             time += reach / 250
             stream.watch(STILL, time)
-        assert stream.stats().rebases or seeing.family.title == "Qwen2-VL"  # which counts one position a patch
+        assert stream.stats().rebases or seeing.adapter.title == "Qwen2-VL"  # which counts one position a patch
         assert stream._state.memory.cursor.next + 100 <= reach
         stream.ask("What?", **ASK)
 
@@ -184,7 +184,7 @@ def test_saved_forked_and_interrupted_streams_go_on_as_if_nothing_had_been(
         with stream.fork() as forked, seeing.restore(tmp_path / "saved") as restored:
             for image in frames[half:]:
                 with monkeypatch.context() as patch:
-                    fail_at(patch, type(seeing.family), "forward", 1)
+                    fail_at(patch, type(seeing.adapter), "forward", 1)
                     before = stream.stats().gated_tokens
                     try:
                         stream.watch(image)
@@ -250,13 +250,13 @@ def test_otsu_parts_two_heaps_and_takes_any_numbers() -> None:
 
 def test_pictures_are_those_of_the_cells_that_the_encoder_sees(seeing: Model) -> None:
     """A bright spot in the middle of a cell changes the picture of that cell most."""
-    family, dark = seeing.family, np.zeros((96, 96, 3), np.uint8)
-    patch = family.patchify([dark], [0.0])
-    assert family.pictures(patch).shape == (patch.tokens, picture_bytes(family.patch_frames) // 3, 3)
-    assert family.pictures(patch).max() == 0
+    adapter, dark = seeing.adapter, np.zeros((96, 96, 3), np.uint8)
+    patch = adapter.patchify([dark], [0.0])
+    assert adapter.pictures(patch).shape == (patch.tokens, picture_bytes(adapter.patch_frames) // 3, 3)
+    assert adapter.pictures(patch).max() == 0
     for row, column in ((0, 0), (patch.rows - 1, 0), (patch.rows // 2, patch.columns - 1)):
         bright = dark.copy()
         top, left = int((row + 0.5) * 96 / patch.rows), int((column + 0.5) * 96 / patch.columns)
         bright[top - 2 : top + 3, left - 2 : left + 3] = 255
-        apart = distances(family.pictures(family.patchify([bright], [0.0])), family.pictures(patch))
+        apart = distances(adapter.pictures(adapter.patchify([bright], [0.0])), adapter.pictures(patch))
         assert int(apart.argmax()) == row * patch.columns + column

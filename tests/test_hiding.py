@@ -15,9 +15,9 @@ SMALL = {"reserve": 70, "dialogue": 40, "block": 2}
 def logits(model: Model, stream: Stream) -> Tensor:
     """Behind a question."""
     found: list[Tensor] = []
-    forward = type(model.family).forward
+    forward = type(model.adapter).forward
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(type(model.family), "forward", lambda *args: found.append(forward(*args)) or found[-1])
+        patch.setattr(type(model.adapter), "forward", lambda *args: found.append(forward(*args)) or found[-1])
         stream.ask("What?", max_new_tokens=1)
     return found[-1]
 

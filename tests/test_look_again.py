@@ -23,7 +23,7 @@ def watched(model: Model, images: list[np.ndarray], **settings: object) -> Strea
 
 
 def seeing_packs(model: Model) -> Model:
-    if not model.family.packs:
+    if not model.adapter.packs:
         pytest.skip("keeps a recurrent state")
     return model
 
@@ -46,10 +46,10 @@ def test_a_second_look_leaves_the_memory_as_it_was(frames: int, seeing: Model) -
 
 def test_it_sees_the_prompt_and_itself_and_nothing_of_the_past(seeing: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same frames behind two pasts have the same keys and values; the question behind them sees both."""
-    found, steps, step = [], [], type(seeing_packs(seeing).family).forward
+    found, steps, step = [], [], type(seeing_packs(seeing).adapter).forward
 
-    def forward(family, embeddings, *given):
-        logits = step(family, embeddings, *given)
+    def forward(adapter, embeddings, *given):
+        logits = step(adapter, embeddings, *given)
         steps.append(given[0])
         if given[0].ahead is not None:
             own = slice(given[0].start, given[0].end)
@@ -57,7 +57,7 @@ def test_it_sees_the_prompt_and_itself_and_nothing_of_the_past(seeing: Model, mo
             found.append(torch.cat([group.keys[:, own].flatten(), group.values[:, own].flatten()]))
         return logits
 
-    monkeypatch.setattr(type(seeing.family), "forward", forward)
+    monkeypatch.setattr(type(seeing.adapter), "forward", forward)
     last = pictures(4, seed=5)
     for seed in (1, 2):
         with watched(seeing, [*pictures(4, seed=seed), *last]) as stream:
@@ -87,7 +87,7 @@ def test_a_remembered_turn_remembers_no_second_look(seeing: Model) -> None:
         stream.ask("What?", look_again=4, remember=True, **ASK)
         after = stream.stats()
         waiting = stream._state.memory.cursor.patch - before.patches
-        room = waiting * (stream._state.pending.grid.cells + seeing.family.caption_limit)
+        room = waiting * (stream._state.pending.grid.cells + seeing.adapter.caption_limit)
         assert after.turns == 1
         assert after.video_tokens <= before.video_tokens + room
         stream.ask("And?", look_again=4, **ASK)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from infinipot import policies
 from infinipot.errors import CapError, PolicyError
-from infinipot.memory import Draft, LayerShape, Memory, PositionRule, Rotary, StateShape, stored_columns
+from infinipot.memory import LayerShape, Memory, PositionRule, Rotary, StateShape, Transaction, stored_columns
 from infinipot.memory.positions import Cursor
 from infinipot.memory.rebase import close_gaps, find_gaps
 from infinipot.policies import Policy
@@ -51,9 +51,9 @@ class Bookkeeper:
         """The unrotated key of tokens, `[..., DIM]`."""
         return torch.sin(number.unsqueeze(-1) * (1.0 + torch.arange(DIM)))
 
-    def write(self, draft: Draft) -> None:
+    def write(self, transaction: Transaction) -> None:
         """What a model's forward does: appends keys and values to every layer, and reads them turned."""
-        step = self.memory.step(draft)
+        step = self.memory.step(transaction)
         count = step.count
         number = torch.arange(len(self.records) - count, len(self.records)).float()
         keys = self.key(number).expand(HEADS, count, DIM)
@@ -79,29 +79,29 @@ class Bookkeeper:
         patch = self.memory.cursor.patch
         times = [self.time + index * (1.0 + pause) for index in range(patches)]
         self.time = times[-1] + 1.0
-        with self.memory.draft() as draft:
+        with self.memory.transaction() as transaction:
             if self.memory.cursor.base is None:
                 self.records += [(-1, -1, -1, self.time)] * 3
-                draft.text(3, self.time)
-                self.write(draft)
+                transaction.text(3, self.time)
+                self.write(transaction)
             for number, time in enumerate(times, patch):
                 rows, columns = size
                 before, after = self.caption
                 self.records += [(number, -1, -1, time)] * before
                 self.records += [(number, row, column, time) for row in range(rows) for column in range(columns)]
                 self.records += [(number, -1, -1, time)] * after
-                draft.patch(grid, time, before, after)
-                self.write(draft)
+                transaction.patch(grid, time, before, after)
+                self.write(transaction)
             self.memory.commit(
-                draft, policy=self.policy, keep=lambda _, held: max(1, int(held * keep)) if keep else None
+                transaction, policy=self.policy, keep=lambda _, held: max(1, int(held * keep)) if keep else None
             )
 
     def turn(self, tokens: int) -> None:
-        with self.memory.draft() as draft:
+        with self.memory.transaction() as transaction:
             self.records += [(-1, -1, -1, self.time)] * tokens
-            draft.text(tokens, self.time)
-            self.write(draft)
-            self.memory.commit(draft, turn=True)
+            transaction.text(tokens, self.time)
+            self.write(transaction)
+            self.memory.commit(transaction, turn=True)
 
     def check(self) -> None:
         """Every held token is where, when and how it was recorded, and its key is rotated for its position."""
@@ -331,8 +331,8 @@ def test_captions_take_a_bounded_share_of_an_endless_video_and_the_newest_stays(
     for _ in range(60):
         book.watch(2, (4, 4), pause=0.0, keep=None)
         before = book.memory.compressions
-        with book.memory.draft() as draft:
-            book.memory.commit(draft, policy=book.policy, keep=lambda _, held: 400 if held > 500 else None)
+        with book.memory.transaction() as transaction:
+            book.memory.commit(transaction, policy=book.policy, keep=lambda _, held: 400 if held > 500 else None)
         words = Counter(book.memory.captions)
         assert book.memory.cursor.patch - 1 in words
         if book.memory.compressions > before:
@@ -346,16 +346,16 @@ def test_captions_take_a_bounded_share_of_an_endless_video_and_the_newest_stays(
 def test_the_patches_that_a_policy_wants_most_keep_their_captions():
     book = Bookkeeper(cap=4000, policy="sliding-window", caption=(3, 1))
     book.watch(40, (4, 4), pause=0.0, keep=None)
-    with book.memory.draft() as draft:
-        book.memory.commit(draft, policy=book.policy, keep=lambda text, held: 16 * 10 + 4 * 10)
+    with book.memory.transaction() as transaction:
+        book.memory.commit(transaction, policy=book.policy, keep=lambda text, held: 16 * 10 + 4 * 10)
     assert sorted(set(book.memory.captions)) == list(range(30, 40))
     assert book.memory.video == 16 * 10 + 4 * 10
     book.check()
 
     oldest = Bookkeeper(cap=4000, policy="streaming-llm:sinks=1000", caption=(3, 1))
     oldest.watch(40, (4, 4), pause=0.0, keep=None)
-    with oldest.memory.draft() as draft:
-        oldest.memory.commit(draft, policy=oldest.policy, keep=lambda text, held: 16 * 10 + 4 * 10)
+    with oldest.memory.transaction() as transaction:
+        oldest.memory.commit(transaction, policy=oldest.policy, keep=lambda text, held: 16 * 10 + 4 * 10)
     assert sorted(set(oldest.memory.captions)) == list(range(10))
     oldest.check()
 
@@ -396,21 +396,21 @@ def test_a_recurrent_state_goes_back_to_what_was_committed():
     states = sum(part.nbytes for layer in memory.states.recurrent for part in layer.states())
     assert memory.bytes == sum(group.bytes for group in memory.groups) + 2 * states
 
-    def run(draft: Draft, value: float, tokens: int) -> None:
-        draft.text(tokens)
+    def run(transaction: Transaction, value: float, tokens: int) -> None:
+        transaction.text(tokens)
         for layer in (0, 2):
             memory.states.update_conv_state(torch.full((1, 6, tokens), value), layer)
             memory.states.update_recurrent_state(torch.full((1, 2, 3, 3), value), layer)
-        memory.step(draft).write(1, torch.zeros(HEADS, tokens, DIM), torch.zeros(HEADS, tokens, DIM))
+        memory.step(transaction).write(1, torch.zeros(HEADS, tokens, DIM), torch.zeros(HEADS, tokens, DIM))
 
-    with memory.draft() as draft:
-        run(draft, 1.0, 5)
+    with memory.transaction() as transaction:
+        run(transaction, 1.0, 5)
     assert not memory.states.has_previous_state(0), "nothing was committed"
-    with memory.draft() as draft:
-        run(draft, 2.0, 5)
-        memory.commit(draft)
-    with memory.draft() as draft:
-        run(draft, 3.0, 1)
+    with memory.transaction() as transaction:
+        run(transaction, 2.0, 5)
+        memory.commit(transaction)
+    with memory.transaction() as transaction:
+        run(transaction, 3.0, 1)
     for layer in memory.states.recurrent:
         assert layer.has_previous_state[0]
         assert all((part == 2.0).all() for part in layer.states())
@@ -521,8 +521,8 @@ def test_a_new_token_is_shown_its_cells_latest_one_that_its_row_holds(caption):
                         latest[cell] = number
         if round_ % 3 == 1:
             book.turn(5)
-        with book.memory.draft() as draft:
-            book.memory.commit(draft, policy=book.policy, keep=lambda _, video: int(0.6 * video))
+        with book.memory.transaction() as transaction:
+            book.memory.commit(transaction, policy=book.policy, keep=lambda _, video: int(0.6 * video))
         book.check()
 
 
@@ -532,10 +532,10 @@ def test_a_draft_that_is_not_committed_leaves_no_trace():
     memory = book.memory
     before = [part.clone() for part in parts(memory)]
     cursor = memory.cursor
-    with pytest.raises(ZeroDivisionError), memory.draft() as draft:
+    with pytest.raises(ZeroDivisionError), memory.transaction() as transaction:
         book.records += [(-1, -1, -1, 0.0)] * 5
-        draft.text(5)
-        book.write(draft)
+        transaction.text(5)
+        book.write(transaction)
         raise ZeroDivisionError
     assert all(torch.equal(one, other) for one, other in zip(before, parts(memory), strict=True))
     assert (memory.cursor, memory.held, memory.filled) == (cursor, 21, 21)
@@ -545,10 +545,10 @@ def test_a_draft_that_is_not_committed_leaves_no_trace():
 def test_the_cache_refuses_what_does_not_fit_and_keeps_what_it_has():
     book = Bookkeeper(cap=30)
     book.watch(4, (2, 3), pause=0.0, keep=None)
-    with pytest.raises(CapError, match="27 of 30"), book.memory.draft() as draft:
+    with pytest.raises(CapError, match="27 of 30"), book.memory.transaction() as transaction:
         book.records += [(-1, -1, -1, 0.0)] * 4
-        draft.text(4)
-        book.write(draft)
+        transaction.text(4)
+        book.write(transaction)
     book.records = book.records[:-4]
     book.check()
 

@@ -97,24 +97,24 @@ def filled(kv_heads: int, dtype: torch.dtype, policy: policies.Policy) -> Memory
 def take(memory: Memory, policy: policies.Policy, patches: int, budget: int | None) -> None:
     """Takes in patches of 12 cells, of random content, between texts."""
     grid = memory.use_grid(3, 4)
-    with memory.draft() as draft:
-        draft.text(2, 0.0)
+    with memory.transaction() as transaction:
+        transaction.text(2, 0.0)
         for _ in range(patches):
-            draft.patch(grid, float(draft.cursor.patch))
-        step = memory.step(draft)
+            transaction.patch(grid, float(transaction.cursor.patch))
+        step = memory.step(transaction)
         for layer in range(3):
             heads = memory.groups[0].shape.kv_heads
             step.write(layer, *torch.randn(2, heads, step.count, DIM).to(memory.groups[0].shape.dtype))
-        memory.commit(draft, policy=policy, keep=lambda _, __: budget)
+        memory.commit(transaction, policy=policy, keep=lambda _, __: budget)
 
 
 def compress(memory: Memory, policy: policies.Policy, budget: int) -> None:
-    with memory.draft() as draft:
-        draft.text(1)
-        step = memory.step(draft)
+    with memory.transaction() as transaction:
+        transaction.text(1)
+        step = memory.step(transaction)
         for layer in range(3):
             step.write(layer, *torch.ones(2, memory.groups[0].shape.kv_heads, 1, DIM))
-        memory.commit(draft, policy=policy, keep=lambda _, __: budget)
+        memory.commit(transaction, policy=policy, keep=lambda _, __: budget)
 
 
 def agree(one: list[dict], other: list[dict], tolerance: float) -> None:

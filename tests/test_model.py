@@ -6,8 +6,8 @@ import shutil
 import accelerate
 import pytest
 import torch
+from adapters import BUILDERS, omni_processor
 from conftest import build, pictures
-from families import BUILDERS, omni_processor
 from safetensors.torch import load_file, save_file
 
 import infinipot
@@ -56,7 +56,7 @@ def test_layers_may_be_spread_by_a_device_map():
 def test_of_a_whole_omni_checkpoint_the_thinker_is_loaded(tmp_path):
     """Named as in the published checkpoints, which have a talker beside it and no tokens that end an answer."""
     thinker = build("qwen2_5_omni_thinker")
-    network = thinker.family.model
+    network = thinker.adapter.model
     names = (("model.language_model.", "model."), ("model.visual.", "visual."), ("model.audio_tower.", "audio_tower."))
     published = {"talker.codec_head.weight": torch.zeros(2, 2)}
     for name, weight in network.state_dict().items():
@@ -69,8 +69,8 @@ def test_of_a_whole_omni_checkpoint_the_thinker_is_loaded(tmp_path):
     omni_processor().save_pretrained(tmp_path)
 
     loaded = infinipot.load(tmp_path, device="cpu")
-    assert loaded.family.stop_ids == thinker.family.stop_ids
-    loaded.family.processor.videos_kwargs = thinker.family.processor.videos_kwargs
+    assert loaded.adapter.stop_ids == thinker.adapter.stop_ids
+    loaded.adapter.processor.videos_kwargs = thinker.adapter.processor.videos_kwargs
     with loaded.stream() as one, thinker.stream() as other:
         for stream in (one, other):
             for image in pictures(6):
@@ -161,9 +161,9 @@ def test_an_answer_follows_what_the_template_prompts_with_not_what_it_puts_ahead
 
 
 def test_a_system_message_takes_the_place_of_the_templates_own(qwen):
-    opening = qwen.family.chat("Be brief.").opening
+    opening = qwen.adapter.chat("Be brief.").opening
     assert "Be brief." in opening
-    assert qwen.family.chat().opening != opening
+    assert qwen.adapter.chat().opening != opening
 
 
 def test_a_template_that_thinks_aloud_is_asked_not_to():
@@ -198,7 +198,7 @@ def test_weights_that_wait_elsewhere_are_refused():
 
 
 def test_what_a_stream_takes_is_known_before_it_opens(model: infinipot.Model):
-    for settings in ({}, {"memory": 600}, {"memory": 500, "policy": "full", "modality": model.family.modality}):
+    for settings in ({}, {"memory": 600}, {"memory": 500, "policy": "full", "modality": model.adapter.modality}):
         with model.stream(**settings) as stream:
             assert model.stream_bytes(**settings) == stream.stats().bytes
     with pytest.raises(infinipot.CapError):

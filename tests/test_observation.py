@@ -62,17 +62,17 @@ def test_columns_are_the_attention_of_the_last_cells_and_of_probes() -> None:
     torch.manual_seed(0)
     memory, recorder = memory_of(tuple(ASKED)), Recorder()
     grid = memory.use_grid(2, 2)
-    with memory.draft() as draft:
-        draft.text(3)
-        draft.patch(grid, 0.0, before=1, after=2)
-        draft.patch(grid, 1.0, before=1, after=2)
+    with memory.transaction() as transaction:
+        transaction.text(3)
+        transaction.patch(grid, 0.0, before=1, after=2)
+        transaction.patch(grid, 1.0, before=1, after=2)
         blocks = {name: asked for name, asked in ASKED.items() if asked.probe is None}
-        run(memory.step(draft, blocks, [recorder]))
-        with memory.aside(draft):
-            draft.text(3)
-            run(memory.step(draft, {"probe": ASKED["probe"]}, [recorder]))
-        assert (memory.filled, draft.tokens) == (17, 17)
-        memory.commit(draft, policy=Wanting())
+        run(memory.step(transaction, blocks, [recorder]))
+        with memory.aside(transaction):
+            transaction.text(3)
+            run(memory.step(transaction, {"probe": ASKED["probe"]}, [recorder]))
+        assert (memory.filled, transaction.tokens) == (17, 17)
+        memory.commit(transaction, policy=Wanting())
     block, probe = recorder.seen[:2], recorder.seen[2:]
     for layer, head in ((0, 0), (1, 1)):
         group = range(GROUP * head, GROUP * (head + 1))
@@ -114,11 +114,11 @@ def test_what_was_not_observed_stays_as_it_was_and_what_is_new_is_unseen() -> No
     grid, policy = memory.use_grid(2, 2), Wanting()
     before: dict[str, Tensor] = {}
     for number in range(3):
-        with memory.draft() as draft:
-            draft.patch(grid, float(number))
-            run(memory.step(draft, asked if number != 1 else {}))
+        with memory.transaction() as transaction:
+            transaction.patch(grid, float(number))
+            run(memory.step(transaction, asked if number != 1 else {}))
             object.__setattr__(policy, "attention", asked)
-            memory.commit(draft, policy=policy)
+            memory.commit(transaction, policy=policy)
         now = {name: memory.groups[0].columns[name][:, : memory.held].clone() for name in asked}
         if number == 1:
             assert all(torch.equal(now[name][:, :4], before[name]) for name in asked)
@@ -136,7 +136,7 @@ def test_what_was_not_observed_stays_as_it_was_and_what_is_new_is_unseen() -> No
 def test_attention_that_is_observed_is_the_attention_that_is_paid(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Averaged values, weighted by it, are what the kernel comes to."""
     model, found = build(name), []
-    forward = type(model.family).forward
+    forward = type(model.adapter).forward
     fused = "infinipot.models.attention.scaled_dot_product_attention"
     kernel = torch.nn.functional.scaled_dot_product_attention
 
@@ -145,11 +145,11 @@ def test_attention_that_is_observed_is_the_attention_that_is_paid(name: str, mon
         found.append((values[0].clone(), out[0].unflatten(0, (values.shape[1], -1)).mean(1)))
         return out
 
-    def observed(family: Any, embeddings: Tensor, step: Any) -> Tensor:
+    def observed(adapter: Any, embeddings: Tensor, step: Any) -> Tensor:
         evidence = Attended(torch.arange(step.count)[-3:])
         object.__setattr__(step, "observers", (*step.observers, evidence))
         found.clear()
-        logits = forward(family, embeddings, step)
+        logits = forward(adapter, embeddings, step)
         assert len(found) == len(evidence.layers) > 0
         for (values, out), attention in zip(found, evidence.layers.values(), strict=True):
             torch.testing.assert_close(attention.sum(-1), torch.ones(len(values)))
@@ -158,7 +158,7 @@ def test_attention_that_is_observed_is_the_attention_that_is_paid(name: str, mon
         return logits
 
     monkeypatch.setattr(fused, recording)
-    monkeypatch.setattr(type(model.family), "forward", observed)
+    monkeypatch.setattr(type(model.adapter), "forward", observed)
     with model.stream(memory=300, **SMALL) as stream:
         for picture in pictures(12):
             stream.watch(picture)

@@ -10,7 +10,7 @@ from test_memory import FLAT, Bookkeeper
 from test_policies import select
 
 from infinipot import policies
-from infinipot.memory import Draft, PositionRule
+from infinipot.memory import PositionRule, Transaction
 from infinipot.memory.positions import Cursor
 from infinipot.tokens import Grid, VideoTokens
 
@@ -67,7 +67,7 @@ def test_every_token_of_an_endless_sound_knows_where_it_came_from(policy):
 
 
 def test_positions_of_sound_are_those_that_the_thinker_gives_it():
-    network = build("qwen2_5_omni_thinker").family.model
+    network = build("qwen2_5_omni_thinker").adapter.model
     config, tokens = network.config, 50
     sound = [config.audio_start_token_id, *[config.audio_token_id] * tokens, config.audio_end_token_id]
     video = [config.vision_start_token_id, *[config.video_token_id] * 4, 9]
@@ -80,13 +80,17 @@ def test_positions_of_sound_are_those_that_the_thinker_gives_it():
         second_per_grids=torch.tensor([1.0]),
         attention_mask=torch.ones_like(ids),
     )
-    draft = Draft(Cursor(), PositionRule(flat=True))
-    mine = [draft.text(3), draft.video(Grid(1, 1, 0), [0.04 * token for token in range(tokens)]), draft.text(1)]
+    transaction = Transaction(Cursor(), PositionRule(flat=True))
+    mine = [
+        transaction.text(3),
+        transaction.video(Grid(1, 1, 0), [0.04 * token for token in range(tokens)]),
+        transaction.text(1),
+    ]
     assert torch.equal(torch.cat(mine, 1), positions[:, 0, : tokens + 4])
 
 
 def test_sound_is_encoded_two_seconds_at_a_time_with_nothing_between_them():
-    network = build("qwen2_5_omni_thinker").family.model
+    network = build("qwen2_5_omni_thinker").adapter.model
     sound = torch.randn(1, 16, 600, generator=torch.Generator().manual_seed(4))  # 100 frames a second
 
     def encoded(part: torch.Tensor) -> torch.Tensor:

@@ -43,13 +43,13 @@ def alike(one: Stream, other: Stream) -> None:
 
 def test_packed_streams_hold_and_answer_what_they_do_alone(model: Model) -> None:
     """Of every family, recurrent ones too: streams that open at different times, with other blocks and policies."""
-    audio = model.family.modality == "audio"
+    audio = model.adapter.modality == "audio"
     cap, settings = 768 if audio else 512, {"policy": "infinipot-v"}
     with ExitStack() as opened:
 
         def opening(block: int) -> Stream:
             return opened.enter_context(
-                model.stream(memory=cap, modality=model.family.modality, block=block, **settings)
+                model.stream(memory=cap, modality=model.adapter.modality, block=block, **settings)
             )
 
         packed, alone = ([opening(1 + number % 2) for number in range(3)] for _ in range(2))
@@ -84,14 +84,14 @@ def test_frames_and_questions_share_steps_of_a_bounded_size(
     qwen: Model, four: list[Stream], monkeypatch, size: int, together: int
 ) -> None:
     """Answers flow while others watch, and others watch while answers flow; what has no room goes in another step."""
-    forward, counts = qwen.family.forward, []
+    forward, counts = qwen.adapter.forward, []
 
     def counting(embeddings, *steps):
         counts.append([step.count for step in steps])
         return forward(embeddings, *steps)
 
     expected = [stream.fork().ask(QUESTIONS[0], max_new_tokens=9) for stream in four[2:]]
-    monkeypatch.setattr(qwen.family, "forward", counting)
+    monkeypatch.setattr(qwen.adapter, "forward", counting)
     asking = [stream.begin_ask(QUESTIONS[0], max_new_tokens=9) for stream in four[2:]]
     while not all(task.request and task.request.tokens == 1 for task in asking):
         runner.step(asking)
@@ -179,7 +179,7 @@ def test_what_goes_wrong_in_the_network_leaves_all_streams_as_they_were(
     expected = [stream.fork().ask(QUESTIONS[2], max_new_tokens=5) for stream in four]
     pairs = [(stream, QUESTIONS[2]) for stream in four]
     with monkeypatch.context() as patch:
-        patch.setattr(qwen.family, part, raising(getattr(qwen.family, part), countdown))
+        patch.setattr(qwen.adapter, part, raising(getattr(qwen.adapter, part), countdown))
         if part == "encode" and countdown > 1:  # there is one run of the encoder
             assert qwen.ask(pairs, max_new_tokens=5) == expected
         else:
@@ -187,7 +187,7 @@ def test_what_goes_wrong_in_the_network_leaves_all_streams_as_they_were(
                 qwen.ask(pairs, max_new_tokens=5, remember=True)
     assert all(same(one, held(stream)) for one, stream in zip(before, four, strict=True))
     with monkeypatch.context() as patch:
-        fail_at(patch, qwen.family, "forward", countdown)
+        fail_at(patch, qwen.adapter, "forward", countdown)
         with pytest.raises(Boom):  # as Ctrl-C does, it ends everything at once
             qwen.ask(pairs, max_new_tokens=5, remember=True)
     assert all(same(one, held(stream)) for one, stream in zip(before, four, strict=True))

@@ -13,14 +13,14 @@ from typing import Any, ClassVar
 
 import pytest
 import torch
+from adapters import BUILDERS
 from conftest import pictures, slots
-from families import BUILDERS
 from processes import FRAMES, POLICIES, QUESTIONS, play
 from video_files import encode
 
 import infinipot
 from infinipot import ModelError, embedded
-from infinipot.memory import ALONE, LayerShape, Memory, PositionRule, Ranks, Rotary
+from infinipot.memory import ALONE, LayerShape, Memory, PositionRule, Rotary, TensorParallelGroup
 from infinipot.policies import Policy
 from infinipot.policies.ranking import highest
 from infinipot.tokens import VideoTokens
@@ -99,15 +99,15 @@ class Peer:
         return gathered
 
 
-def compressed(heads: int, ranks: Ranks | Peer) -> Memory:
+def compressed(heads: int, tp_group: TensorParallelGroup | Peer) -> Memory:
     shape = LayerShape(heads, 4, torch.device("cpu"), torch.float32)
-    memory = Memory(400, [shape], Rotary(torch.ones(2), axes=[0, 1]), PositionRule(), ranks=ranks)
+    memory = Memory(400, [shape], Rotary(torch.ones(2), axes=[0, 1]), PositionRule(), tp_group=tp_group)
     grid = memory.use_grid(8, 8)
-    with memory.draft() as draft:
+    with memory.transaction() as transaction:
         for time in range(4):
-            draft.patch(grid, time, before=2)
-        memory.step(draft).write(0, *torch.zeros(2, heads, draft.tokens, 4))
-        memory.commit(draft, policy=Parity(), keep=lambda text, video: 150)
+            transaction.patch(grid, time, before=2)
+        memory.step(transaction).write(0, *torch.zeros(2, heads, transaction.tokens, 4))
+        memory.commit(transaction, policy=Parity(), keep=lambda text, video: 150)
     return memory
 
 
@@ -155,5 +155,5 @@ def test_processes_are_torchruns_and_choose_their_devices(monkeypatch):
 def test_a_process_alone_loads_as_ever(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "1")
     model = infinipot.load("embedded", tp_plan="auto")
-    assert model.family.ranks == ALONE
-    assert model.family.layer_shapes()[0].kv_heads == 2
+    assert model.adapter.tp_group == ALONE
+    assert model.adapter.layer_shapes()[0].kv_heads == 2

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from adapters import OF_ONE_LENGTH, POSITIONS, TEXTS
 from conftest import give, given, pictures
-from families import OF_ONE_LENGTH, POSITIONS, TEXTS
 from transformers.video_utils import VideoMetadata
 
 from infinipot import Model, Stream
@@ -23,11 +23,11 @@ def rendered(model: Model, *parts: str | list[dict]) -> str:
         {"role": role, "content": part if isinstance(part, list) else [{"type": "text", "text": part}]}
         for role, part in zip(roles, parts, strict=False)
     ]
-    return model.family.processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    return model.adapter.processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
 
 
 def about(model: Model, question: str) -> list[dict]:
-    return [{"type": model.family.modality}, {"type": "text", "text": question}]
+    return [{"type": model.adapter.modality}, {"type": "text", "text": question}]
 
 
 def spoken(model: Model, words: str) -> str:
@@ -41,22 +41,22 @@ Clip = tuple[int, list[np.ndarray]]  # the number of its first frame in the stre
 
 def inputs_of(model: Model, text: str, clips: Sequence[Clip], fps: float) -> dict[str, Any]:
     """What transformers' own processor makes of a conversation and its clips."""
-    family, videos, metadata = model.family, [], []
-    if family.modality == "audio":
+    adapter, videos, metadata = model.adapter, [], []
+    if adapter.modality == "audio":
         sounds = [np.concatenate(pieces) for _, pieces in clips]
-        return dict(family.processor(text=[text], audio=sounds, sampling_rate=16_000, return_tensors="pt"))
+        return dict(adapter.processor(text=[text], audio=sounds, sampling_rate=16_000, return_tensors="pt"))
     for start, frames in clips:
         # A processor that takes no single frame is given it twice, which is what it makes of an odd last frame.
-        shown = frames if len(frames) > 1 else frames * family.patch_frames
+        shown = frames if len(frames) > 1 else frames * adapter.patch_frames
         numbers = [start + min(index, len(frames) - 1) for index in range(len(shown))]
         videos.append(torch.from_numpy(np.stack(shown)).permute(0, 3, 1, 2))
         metadata.append(VideoMetadata(total_num_frames=start + len(frames), fps=fps, frames_indices=numbers))
     with pytest.MonkeyPatch.context() as patch:
-        if say := TEXTS.get(family.model.config.model_type):
-            say(patch, family.processor, [start for start, _ in clips])
-        made = family.processor(
+        if say := TEXTS.get(adapter.model.config.model_type):
+            say(patch, adapter.processor, [start for start, _ in clips])
+        made = adapter.processor(
             # Where the template brackets a video whose patches bring brackets of their own, models know only theirs.
-            text=[text.replace(family.placeholder, family.processor.video_token)],
+            text=[text.replace(adapter.placeholder, adapter.processor.video_token)],
             videos=videos,
             video_metadata=metadata,
             do_sample_frames=False,
@@ -70,7 +70,7 @@ def inputs_of(model: Model, text: str, clips: Sequence[Clip], fps: float) -> dic
 @contextmanager
 def right_positions(model: Model, fps: float) -> Iterator[None]:
     """Inside, transformers' model has the positions that it was trained with, also where it would count others."""
-    network = model.family.model
+    network = model.adapter.model
     rule = POSITIONS.get(network.config.model_type)
 
     def counted(input_ids, video_grid_thw, **kwargs):
@@ -96,13 +96,13 @@ def one_forward(
         if name in inputs:
             inputs[name] = torch.cat([inputs[name], inputs[name].new_tensor([tokens])], -1)
     with right_positions(model, fps):
-        return model.family.model(**inputs).logits[0, -1]
+        return model.adapter.model(**inputs).logits[0, -1]
 
 
 def watch(stream: Stream, clip: Clip, fps: float = 2.0) -> None:
     start, frames = clip
     for number, content in enumerate(frames, start):
-        give(stream, content, number / fps if stream._setup.family.modality == "video" else None)
+        give(stream, content, number / fps if stream._setup.adapter.modality == "video" else None)
 
 
 class Recorder:
@@ -111,7 +111,7 @@ class Recorder:
     def __init__(self, model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
         self.logits: list[torch.Tensor] = []
         self.script: list[int] = []
-        forward = model.family.forward
+        forward = model.adapter.forward
 
         def recording(*args, **kwargs):
             self.logits.append(forward(*args, **kwargs)[0])
@@ -119,7 +119,7 @@ class Recorder:
                 return self.logits[-1][None]
             return torch.nn.functional.one_hot(torch.tensor(self.script.pop(0)), len(self.logits[-1])).float()[None]
 
-        monkeypatch.setattr(model.family, "forward", recording)
+        monkeypatch.setattr(model.adapter, "forward", recording)
 
 
 def close(actual: torch.Tensor, expected: torch.Tensor) -> None:
@@ -160,11 +160,11 @@ def test_greedy_answers_are_those_of_generate(any_model, frames):
     clip = 0, given(any_model, frames, seed=frames)
     inputs = inputs_of(any_model, rendered(any_model, about(any_model, QUESTION)), [clip], 2.0)
     with right_positions(any_model, 2.0):
-        generated = any_model.family.model.generate(**inputs, max_new_tokens=8, do_sample=False)
+        generated = any_model.adapter.model.generate(**inputs, max_new_tokens=8, do_sample=False)
     with any_model.stream(memory=2048, policy="full", block=2) as stream:
         watch(stream, clip)
         answer = stream.ask(QUESTION, max_new_tokens=8)
-    expected = any_model.family.detokenize(generated[0, inputs["input_ids"].shape[1] :].tolist()).strip()
+    expected = any_model.adapter.detokenize(generated[0, inputs["input_ids"].shape[1] :].tolist()).strip()
     assert expected
     assert answer == expected
 
@@ -175,7 +175,7 @@ def test_each_token_of_an_answer_gets_the_logits_of_one_forward(any_model, monke
     with any_model.stream(memory=2048, policy="full", block=2) as stream:
         watch(stream, clip)
         recorder.logits.clear()
-        said = any_model.family.tokenize("red circle blue square")
+        said = any_model.adapter.tokenize("red circle blue square")
         recorder.script = list(said)
         assert stream.ask(QUESTION, max_new_tokens=len(said)) == "red circle blue square"
     so_far = rendered(any_model, about(any_model, QUESTION))
@@ -189,13 +189,13 @@ def test_each_token_of_an_answer_gets_the_logits_of_one_forward(any_model, monke
 def test_a_remembered_conversation_gives_the_logits_of_one_forward(any_model, monkeypatch, more):
     """Two turns, with or without new frames between them, are the chat that the template would render."""
     # Some processors take several videos only if they are as long as each other.
-    frames = more if more and any_model.family.model.config.model_type in OF_ONE_LENGTH else 5
+    frames = more if more and any_model.adapter.model.config.model_type in OF_ONE_LENGTH else 5
     first, second = (0, given(any_model, frames, seed=1)), (frames, given(any_model, more, seed=2))
     recorder = Recorder(any_model, monkeypatch)
     with any_model.stream(memory=2048, policy="full", block=2, dialogue=128) as stream:
         watch(stream, first)
-        said = any_model.family.tokenize(spoken(any_model, "red circle"), behind="x")
-        recorder.script = [*said, min(any_model.family.stop_ids)]
+        said = any_model.adapter.tokenize(spoken(any_model, "red circle"), behind="x")
+        recorder.script = [*said, min(any_model.adapter.stop_ids)]
         assert stream.ask(QUESTION, remember=True) == "red circle"
         watch(stream, second)
         recorder.logits.clear()

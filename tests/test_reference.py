@@ -11,7 +11,7 @@ from transformers import AutoModelForImageTextToText
 
 from infinipot import policies
 from infinipot.memory import Memory
-from infinipot.models import FAMILIES, Family, Patch
+from infinipot.models import ADAPTERS, Adapter, Patch
 from infinipot.policies import Policy
 from infinipot.tokens import VideoTokens
 
@@ -67,11 +67,11 @@ class Observed:
         return chosen
 
 
-def encode(family: Family, pixels: torch.Tensor, trace: Trace) -> torch.Tensor:
+def encode(adapter: Adapter, pixels: torch.Tensor, trace: Trace) -> torch.Tensor:
     """The vision encoder's tokens of the whole video, `[T · P, hidden]`."""
     patches, height, width = trace["video_grid_thw"][0].tolist()
     shaped = pixels.view(patches, height * width, -1)
-    return family.encode([Patch(patch, height // 2, width // 2, (0.0,)) for patch in shaped])
+    return adapter.encode([Patch(patch, height // 2, width // 2, (0.0,)) for patch in shaped])
 
 
 def test_there_are_traces():
@@ -85,17 +85,17 @@ def test_a_recorded_run_is_repeated_to_the_index(path):
     model = AutoModelForImageTextToText.from_pretrained(
         reference_dir() / "weights" / trace.settings["weights"], dtype=torch.float32
     ).eval()
-    family = next(known for known in FAMILIES if trace.settings["kind"] in known.model_types)(model)
+    adapter = next(known for known in ADAPTERS if trace.settings["kind"] in known.model_types)(model)
     ids, recorded = trace["input_ids"][0].tolist(), trace["position_ids"]
     patches, height, width = trace["video_grid_thw"][0].tolist()
     prompt, cells = trace.number("system_tokens"), height * width // 4
     video = read(reference_dir() / "videos" / f"{trace.settings['video']}.safetensors").tensors
-    features = video["features"] if "features" in video else encode(family, video["pixel_values_videos"], trace)
+    features = video["features"] if "features" in video else encode(adapter, video["pixel_values_videos"], trace)
     # The clock at which the recorded temporal positions advance.
     step = int(recorded[0, prompt + cells] - recorded[0, prompt])
-    seconds = step / (family.position_rule().tokens_per_second or 1)
+    seconds = step / (adapter.position_rule().tokens_per_second or 1)
 
-    memory = Memory(len(ids) + 8, family.layer_shapes(), family.rotary(), family.position_rule())
+    memory = Memory(len(ids) + 8, adapter.layer_shapes(), adapter.rotary(), adapter.position_rule())
     grid = memory.use_grid(height // 2, width // 2)
     policy = Observed(trace.policy(), prompt)
     block, keep = trace.number("block_frames"), trace.number("keep_frames")
@@ -106,19 +106,19 @@ def test_a_recorded_run_is_repeated_to_the_index(path):
         seen, rest = taken.stop, patches - taken.stop
         keep = trace.number("keep_frames")
         keep = keep if keep + rest >= block else block - rest
-        with memory.draft() as draft:
-            parts = [] if memory.held else [family.embed(ids[:prompt])]
+        with memory.transaction() as transaction:
+            parts = [] if memory.held else [adapter.embed(ids[:prompt])]
             if parts:
-                draft.text(prompt)
+                transaction.text(prompt)
             parts.append(features[taken.start * cells : taken.stop * cells])
-            draft.video(grid, [index * seconds for index in taken])
+            transaction.video(grid, [index * seconds for index in taken])
             start = memory.held and prompt + taken.start * cells
-            step = memory.step(draft)
+            step = memory.step(transaction)
             assert torch.equal(step.positions, recorded[:, start : prompt + seen * cells])
-            family.forward(torch.cat(parts), step)
+            adapter.forward(torch.cat(parts), step)
             left = keep * cells
             memory.commit(
-                draft,
+                transaction,
                 policy=policy,
                 keep=lambda _, held, left=left, rest=rest: left if rest and held > left else None,
             )
@@ -135,12 +135,12 @@ def test_a_recorded_run_is_repeated_to_the_index(path):
     question = ids[prompt + patches * cells :]
     position = int(recorded[0, -1]) + 1
     logits, answer = [], []
-    with memory.draft() as draft:
-        draft.cursor = replace(draft.cursor, next=position)
+    with memory.transaction() as transaction:
+        transaction.cursor = replace(transaction.cursor, next=position)
         for run in range(8):
             tokens = question if run == 0 else answer[-1:]
-            draft.text(len(tokens))
-            logits.append(family.forward(family.embed(tokens), memory.step(draft))[0])
+            transaction.text(len(tokens))
+            logits.append(adapter.forward(adapter.embed(tokens), memory.step(transaction))[0])
             answer.append(int(logits[-1].argmax()))
     torch.testing.assert_close(torch.stack(logits), trace["logits"], atol=1e-3, rtol=0)
     assert answer == trace["tokens"].tolist()

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 import torch
+from adapters import BUILDERS
 from conftest import build, given, held, pictures, same
-from families import BUILDERS
 from hypothesis import given as over
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -44,12 +44,12 @@ def checkpoint(request: pytest.FixtureRequest) -> dict[str, Any]:
 
 def bring(patch: pytest.MonkeyPatch, model: Model, **brought: Any) -> None:
     """Has a checkpoint bring a generation config of its own; nothing ends an answer, so that all of it is compared."""
-    config = deepcopy(model.family.model.generation_config)
+    config = deepcopy(model.adapter.model.generation_config)
     config.do_sample = None
     config.eos_token_id = [1_000_000]
     for name, value in brought.items():
         setattr(config, name, value)
-    patch.setattr(model.family.model, "generation_config", config)
+    patch.setattr(model.adapter.model, "generation_config", config)
 
 
 def generated(model: Model, text: str, clips: list[Clip], seed: int = 0, **options: Any) -> str:
@@ -57,8 +57,8 @@ def generated(model: Model, text: str, clips: list[Clip], seed: int = 0, **optio
     inputs = inputs_of(model, text, clips, 2.0)
     torch.manual_seed(seed)
     with right_positions(model, 2.0):
-        ids = model.family.model.generate(**inputs, max_new_tokens=LENGTH, **options)
-    return model.family.detokenize(ids[0, inputs["input_ids"].shape[1] :].tolist()).strip()
+        ids = model.adapter.model.generate(**inputs, max_new_tokens=LENGTH, **options)
+    return model.adapter.detokenize(ids[0, inputs["input_ids"].shape[1] :].tolist()).strip()
 
 
 def test_answers_are_those_of_generate_by_the_checkpoints_own_settings(any_model, checkpoint, monkeypatch):
@@ -103,8 +103,8 @@ def test_what_was_said_in_earlier_turns_counts_as_it_does_for_generate(any_model
     with any_model.stream(memory=2048, policy="full", block=2, dialogue=256) as stream:
         watch(stream, first)
         with pytest.MonkeyPatch.context() as patch:
-            said = any_model.family.tokenize(spoken(any_model, "red circle"), behind="x")
-            Recorder(any_model, patch).script = [*said, min(any_model.family.stop_ids)]
+            said = any_model.adapter.tokenize(spoken(any_model, "red circle"), behind="x")
+            Recorder(any_model, patch).script = [*said, min(any_model.adapter.stop_ids)]
             assert stream.ask(QUESTION, remember=True) == "red circle"
         bring(monkeypatch, any_model, **brought)
         answer = stream.ask("Which shape was red?", max_new_tokens=LENGTH)
@@ -115,9 +115,9 @@ def test_what_was_said_in_earlier_turns_counts_as_it_does_for_generate(any_model
 def test_what_counts_as_said_is_what_the_whole_prompt_has(any_model, monkeypatch):
     """Each token of it, what stands for the video included; how often does not count."""
     seen: list[set[int]] = []
-    scores = type(any_model.family).scores
+    scores = type(any_model.adapter).scores
     monkeypatch.setattr(
-        any_model.family, "scores", lambda *given: seen.append(set(given[1])) or scores(any_model.family, *given)
+        any_model.adapter, "scores", lambda *given: seen.append(set(given[1])) or scores(any_model.adapter, *given)
     )
     clip = 0, given(any_model, 5)
     with any_model.stream(memory=2048, policy="full", block=2) as stream:
@@ -135,7 +135,7 @@ def test_a_caption_that_left_the_memory_still_counts_and_no_list_of_them_grows(m
             stream.watch(image)
             sizes.append(len(stream._state.pending.said.ids(0)))
         assert stream.stats().compressions > 3
-        digits = {token for digit in "0123456789" for token in model.family.tokenize(digit)}
+        digits = {token for digit in "0123456789" for token in model.adapter.tokenize(digit)}
         assert digits & stream._state.pending.said.captions
         assert sizes[-1] == sizes[-20], "each token once"
 
@@ -200,8 +200,8 @@ def talker(request: pytest.FixtureRequest) -> Model:
 
 
 def test_the_pieces_of_a_text_are_the_text_before_its_end(talker):
-    family = talker.family
-    usual = family.tokenize("red circle é 你好 🙂 12.5\n\n square, blue.")
+    adapter = talker.adapter
+    usual = adapter.tokenize("red circle é 你好 🙂 12.5\n\n square, blue.")
 
     @settings(max_examples=150)
     @over(
@@ -209,10 +209,10 @@ def test_the_pieces_of_a_text_are_the_text_before_its_end(talker):
         st.one_of(st.none(), st.tuples(st.integers(0, 60), st.integers(1, 4)), st.text(min_size=1, max_size=3)),
     )
     def check(tokens, end):
-        whole = family.detokenize(tokens)
+        whole = adapter.detokenize(tokens)
         stop = whole[end[0] : sum(end)] if isinstance(end, tuple) else end
         pieces: list[str] = []
-        taken, text, cut = speak(tokens, family.detokenize, [stop] if stop else [], pieces.append)
+        taken, text, cut = speak(tokens, adapter.detokenize, [stop] if stop else [], pieces.append)
         assert taken == tokens[: len(taken)]
         assert cut or taken == tokens
         assert cut or text == whole
@@ -221,7 +221,7 @@ def test_the_pieces_of_a_text_are_the_text_before_its_end(talker):
             return
         assert text == "".join(pieces) == (whole.partition(stop)[0] if stop else whole)
         assert cut == bool(stop and stop in whole)
-        assert not cut or stop not in family.detokenize(taken[:-1]), "no more is taken than it takes"
+        assert not cut or stop not in adapter.detokenize(taken[:-1]), "no more is taken than it takes"
 
     check()
 
@@ -280,7 +280,7 @@ def test_a_turn_is_remembered_as_its_answer_was_given(name, words, monkeypatch):
             for image in pictures(5):
                 stream.watch(image)
             recorder = Recorder(model, patch)
-            recorder.script = [*model.family.tokenize(said, behind="x"), min(model.family.stop_ids)]
+            recorder.script = [*model.adapter.tokenize(said, behind="x"), min(model.adapter.stop_ids)]
             assert stream.ask(QUESTION, remember=True, stop=ends) == "red circle"
             patch.undo()
             memories.append(held(stream))
@@ -319,17 +319,17 @@ def test_numbers_that_overflow_are_told_in_a_line_at_the_first_block(dtype, mend
 @pytest.mark.parametrize("asked", [{}, {"temperature": 1.0, "top_p": 0.9}, {"repetition_penalty": 1.2}], ids=str)
 def test_what_is_no_number_loses_nothing(qwen, value, asked):
     """Whichever forward it comes from: the call raises, and what is done again is as if nothing had been."""
-    forward, countdown = type(qwen.family).forward, [0]
+    forward, countdown = type(qwen.adapter).forward, [0]
 
-    def broken(family, *args):
+    def broken(adapter, *args):
         countdown[0] -= 1
-        logits = forward(family, *args)
+        logits = forward(adapter, *args)
         return logits.index_fill(1, torch.tensor(7), value) if not countdown[0] else logits
 
     with pytest.MonkeyPatch.context() as patch, qwen.stream(memory=400, block=1) as stream:
         for number, image in enumerate(pictures(30)):
             before = held(stream), stream.stats().frames
-            patch.setattr(type(qwen.family), "forward", broken)
+            patch.setattr(type(qwen.adapter), "forward", broken)
             countdown[0] = 1 + number % 3
             try:
                 if number % 4 == 3:

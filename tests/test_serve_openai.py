@@ -255,7 +255,7 @@ def endless_answers(served: Running, monkeypatch: pytest.MonkeyPatch) -> None:
         time.sleep(0.02)
         real(*given)
 
-    monkeypatch.setattr(type(served.server.model.family), "stop_ids", frozenset())
+    monkeypatch.setattr(type(served.server.model.adapter), "stop_ids", frozenset())
     monkeypatch.setattr(engine, "step", slowly)
 
 

@@ -139,7 +139,7 @@ def test_an_answer_that_nobody_reads_on_stops_within_a_step(served: Running, mon
     with stream(client, "endless", memory=768) as name:
         push(client, name, clip()[:4])
         before = client.get(f"/v1/streams/{name}").json()
-        monkeypatch.setattr(type(served.server.model.family), "stop_ids", frozenset())
+        monkeypatch.setattr(type(served.server.model.adapter), "stop_ids", frozenset())
         monkeypatch.setattr(engine, "step", slowly)
         asked = {"question": COUNT, "stream": True, "remember": True}
         with client.stream("POST", f"/v1/streams/{name}/ask", json=asked) as reply:

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from adapters import BUILDERS
 from click.testing import CliRunner
-from families import BUILDERS
 
 import infinipot
 from infinipot import policies
 from infinipot.cli import main
-from infinipot.models import FAMILIES
+from infinipot.models import ADAPTERS
 from infinipot.sizes import PUBLISHED, published_sizes, size_of
 from perf.shapes import SHAPES
 
@@ -24,7 +24,7 @@ def test_a_size_told_of_a_configuration_is_what_a_stream_allocates(tmp_path: Pat
     network, processor = BUILDERS[name]()
     network.config.save_pretrained(tmp_path)
     told = size_of(str(tmp_path), CAPS, policies.make(policy))
-    adapter = next(family for family in FAMILIES if network.config.model_type in family.model_types)
+    adapter = next(adapter for adapter in ADAPTERS if network.config.model_type in adapter.model_types)
     model = infinipot.Model(name, adapter(network, processor))
     assert told.memories == tuple(model.stream_bytes(cap, policy) for cap in CAPS)
     assert told.weights == sum(weight.nbytes for weight in network.parameters())

@@ -35,7 +35,7 @@ SAVED = {"infinipot-v": 45, "streaming-llm": 25}
 @pytest.fixture
 def _short_range(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     """Few positions, so that streams have to re-base soon."""
-    monkeypatch.setattr(type(model.family), "position_range", RANGE[model.family.modality])
+    monkeypatch.setattr(type(model.adapter), "position_range", RANGE[model.adapter.modality])
 
 
 def remembered(stream: Stream) -> list[torch.Tensor]:
@@ -50,7 +50,7 @@ def remembered(stream: Stream) -> list[torch.Tensor]:
 
 def going_on(stream: Stream, start: int, frames: int) -> list[str]:
     """What is answered while a stream that has seen so many frames goes on; some answers are drawn, some remembered."""
-    model = Model("", stream._setup.family)
+    model = Model("", stream._setup.adapter)
     answers = []
     for number, content in enumerate(given(model, frames, seed=1), start):
         give(stream, content, moment(model, number))
@@ -70,7 +70,7 @@ def test_a_restored_stream_and_a_fork_go_on_as_if_nothing_had_been(model: Model,
             stream._state.pending.block == 1 or stream._state.pending.patches or stream._state.pending.partial.starts()
         )
         assert stream.stats().turns
-        assert frames < 40 or stream.stats().rebases or not model.family.position_rule().flat
+        assert frames < 40 or stream.stats().rebases or not model.adapter.position_rule().flat
         stream.save(tmp_path / "stream")
         fork = stream.fork() if frames < 30 else model.restore(tmp_path / "stream")
         for other in (model.restore(tmp_path / "stream"), fork):
@@ -88,7 +88,7 @@ def test_a_stream_that_was_re_based_goes_on_at_its_pace(
     qwen: Model, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Where positions follow the clock, they count slower from then on."""
-    monkeypatch.setattr(type(qwen.family), "position_range", RANGE["video"])
+    monkeypatch.setattr(type(qwen.adapter), "position_range", RANGE["video"])
     with qwen.stream(**small(qwen)) as stream:
         for number, image in enumerate(pictures(155)):
             give(stream, image, moment(qwen, number))
@@ -556,11 +556,11 @@ def test_another_model_policy_or_version_is_told(qwen: Model, tmp_path: Path) ->
         stream.save(path)
     changed = build("qwen2_5_vl")
     with torch.no_grad():
-        changed.family.model.lm_head.weight[0, 0] += 1
+        changed.adapter.model.lm_head.weight[0, 0] += 1
     for other, what in (
         (changed, "fingerprint"),
         (build("qwen2_vl"), "model_type 'qwen2_5_vl', not 'qwen2_vl'"),
-        (Model("", type(qwen.family)(build("qwen2_5_vl").family.model.bfloat16(), qwen.family.processor)), "dtype"),
+        (Model("", type(qwen.adapter)(build("qwen2_5_vl").adapter.model.bfloat16(), qwen.adapter.processor)), "dtype"),
     ):
         with pytest.raises(SnapshotError, match=f"is of another model .*{what}"):
             other.restore(path)

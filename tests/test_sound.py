@@ -34,7 +34,7 @@ def noise(seconds: float, seed: int = 0, loudness: float = 0.1) -> np.ndarray:
 
 def heard(hearing: Model, sound: np.ndarray, pieces: list[int]) -> list[Patch]:
     """The chunks that a stream makes of a clip cut into pieces of so many samples, in turn; the last is not full."""
-    gathered, made, start, turn = hearing.family.gather(), [], 0, 0
+    gathered, made, start, turn = hearing.adapter.gather(), [], 0, 0
     while start < len(sound):
         piece = sound[start : start + pieces[turn % len(pieces)]]
         gathered, start, turn = gathered.after(Sound(piece, start / RATE)), start + len(piece), turn + 1
@@ -46,7 +46,7 @@ def heard(hearing: Model, sound: np.ndarray, pieces: list[int]) -> list[Patch]:
 
 def whole(hearing: Model, sound: np.ndarray) -> torch.Tensor:
     """The spectrum that transformers' own extractor makes of the whole clip, `[mel, windows]`."""
-    made = hearing.family.processor.feature_extractor(
+    made = hearing.adapter.processor.feature_extractor(
         sound, sampling_rate=RATE, return_attention_mask=True, return_tensors="pt"
     )
     return made["input_features"][0][:, made["attention_mask"][0].bool()]
@@ -93,10 +93,10 @@ def test_how_loud_it_was_is_forgotten_once_no_clip_would_be_so_long(hearing):
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16], ids=str)
 def test_the_default_dtype_of_a_process_changes_no_spectrum(hearing, dtype):
     sound, before = noise(2), torch.get_default_dtype()
-    expected = Spectrum.of(hearing.family.processor.feature_extractor, 200).log_mel(sound[:0], sound)
+    expected = Spectrum.of(hearing.adapter.processor.feature_extractor, 200).log_mel(sound[:0], sound)
     torch.set_default_dtype(dtype)
     try:
-        made = Spectrum.of(hearing.family.processor.feature_extractor, 200).log_mel(sound[:0], sound)
+        made = Spectrum.of(hearing.adapter.processor.feature_extractor, 200).log_mel(sound[:0], sound)
     finally:
         torch.set_default_dtype(before)
     assert torch.equal(made, expected)
@@ -111,8 +111,8 @@ def test_answers_depend_on_what_is_heard_and_when_it_is_asked(hearing):
         with hearing.stream(memory=512) as stream, pytest.MonkeyPatch.context() as patch:
             for piece in noises(2 * seconds, seed, 0.5):
                 stream.listen(piece)
-            forward = hearing.family.forward
-            patch.setattr(hearing.family, "forward", lambda *args: logits.append(forward(*args)) or logits[-1])  # noqa: B023
+            forward = hearing.adapter.forward
+            patch.setattr(hearing.adapter, "forward", lambda *args: logits.append(forward(*args)) or logits[-1])  # noqa: B023
             stream.ask(QUESTION, max_new_tokens=1)
     assert (logits[0] - logits[1]).abs().max() > 1e-2
     assert (logits[0] - logits[2]).abs().max() > 1e-2
@@ -277,7 +277,7 @@ def test_what_a_stream_is_not_of_is_refused(both, qwen):
 
 
 def test_a_checkpoint_that_hears_another_rate_is_refused(hearing, monkeypatch):
-    monkeypatch.setattr(hearing.family.processor.feature_extractor, "sampling_rate", 8000)
-    monkeypatch.delitem(vars(hearing.family), "spectrum", raising=False)
+    monkeypatch.setattr(hearing.adapter.processor.feature_extractor, "sampling_rate", 8000)
+    monkeypatch.delitem(vars(hearing.adapter), "spectrum", raising=False)
     with pytest.raises(ModelError, match="8000"):
         hearing.stream()

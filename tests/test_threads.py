@@ -44,16 +44,16 @@ def together(work: Callable[[int], Any]) -> list[Any]:
 
 def prompts(model: Model, seed: int, count: int = 200) -> list[list[int]]:
     """Questions with special tokens in them, as text and as part of the conversation."""
-    family, drawn = model.family, random.Random(seed)
-    special = [str(token) for token in family.processor.tokenizer.get_added_vocab()]
+    adapter, drawn = model.adapter, random.Random(seed)
+    special = [str(token) for token in adapter.processor.tokenizer.get_added_vocab()]
     texts = ["".join(drawn.choices([*TEXTS, *special], k=5)) for _ in range(count)]
-    return [family.tokenize(text, plain=number % 2 == 0) for number, text in enumerate(texts)]
+    return [adapter.tokenize(text, plain=number % 2 == 0) for number, text in enumerate(texts)]
 
 
 @pytest.fixture(scope="module", params=["qwen2_5_vl", "llava_next_video", "llava_next_video_mistral", "smolvlm"])
 def tokenizer(request: pytest.FixtureRequest) -> Any:
     """One of each kind: byte by byte, spaces as letters with a fallback to bytes, old and new, digit by digit."""
-    tokenizer = build(request.param).family.processor.tokenizer
+    tokenizer = build(request.param).adapter.processor.tokenizer
     copy = type(tokenizer)(
         tokenizer_object=type(tokenizer.backend_tokenizer).from_str(tokenizer.backend_tokenizer.to_str())
     )
@@ -102,7 +102,7 @@ def test_streams_in_several_threads_answer_as_each_does_alone(model):
 
 def test_a_stream_leaves_no_state_on_what_is_shared(model, monkeypatch):
     """Nobody sets anything on the network, its parts, the processor, its parts or the tokenizer, nor calls that."""
-    network, processor = model.family.model, model.family.processor
+    network, processor = model.adapter.model, model.adapter.processor
     shared = {id(part) for part in network.modules()}
     shared |= {id(processor), *(id(part) for part in vars(processor).values())}
     touched: list[str] = []
@@ -127,7 +127,7 @@ def test_a_stream_leaves_no_state_on_what_is_shared(model, monkeypatch):
 
 def test_system_messages_are_not_kept(qwen):
     """A server that gives every stream a system message of its own would keep them all."""
-    before = {name: repr(value) for name, value in vars(qwen.family).items()}
+    before = {name: repr(value) for name, value in vars(qwen.adapter).items()}
     for number in range(50):
-        qwen.family.chat(f"You are number {number}.")
-    assert {name: repr(value) for name, value in vars(qwen.family).items()} == before
+        qwen.adapter.chat(f"You are number {number}.")
+    assert {name: repr(value) for name, value in vars(qwen.adapter).items()} == before

@@ -132,7 +132,7 @@ def _together(model: Model, seats: Sequence["_Seat"], begin: Callable[..., list[
 
 def frame_size(model: Model) -> int:
     """Pixels on each side of the frames that the model was trained on: the smallest that its processor leaves alone."""
-    return math.isqrt(model.family.processor.video_processor.size["shortest_edge"])
+    return math.isqrt(model.adapter.processor.video_processor.size["shortest_edge"])
 
 
 def cells_of(model: Model) -> int:
@@ -203,8 +203,8 @@ def options(model: Model, holder: Holder, scene: Scene) -> dict[str, Any]:
     A holder counts in tokens of the embedded model. A model that sees more of them in a frame gets as many times the
     room, so that the share of its full cache is the same.
     """
-    chat = model.family.chat(None)
-    overhead = sum(len(model.family.tokenize(text)) for text in (chat.opening, chat.reopening)) + RESERVE
+    chat = model.adapter.chat(None)
+    overhead = sum(len(model.adapter.tokenize(text)) for text in (chat.opening, chat.reopening)) + RESERVE
     cells = cells_of(model)
     room = (holder.room if holder.kept else scene.patches * CELLS) * cells // CELLS
     # Whatever rounding does, a compression leaves |C| tokens of the room.
@@ -225,8 +225,8 @@ def options(model: Model, holder: Holder, scene: Scene) -> dict[str, Any]:
 def _positions(model: Model, holder: Holder, scene: Scene, text: int) -> str:
     """How positions advance: a stream that never leaves the trained ones has nothing to re-base, so that its cap need
     not leave room for that."""
-    last = text + scene.patches + model.family.position_rule().offset(scene.patches, scene.seconds + scene.quiet)
-    return "native" if last < model.family.position_range else holder.positions
+    last = text + scene.patches + model.adapter.position_rule().offset(scene.patches, scene.seconds + scene.quiet)
+    return "native" if last < model.adapter.position_range else holder.positions
 
 
 class _Seat:

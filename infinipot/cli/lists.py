@@ -87,12 +87,12 @@ def models(memory: str | None, names: tuple[str, ...], policy: str, as_json: boo
     if as_json:
         known: list[dict[str, Any]] = [
             {
-                "title": family.title,
-                "model_types": list(family.model_types),
-                "modality": family.modality,
-                "checked": family.checked,
+                "title": adapter.title,
+                "model_types": list(adapter.model_types),
+                "modality": adapter.modality,
+                "checked": adapter.checked,
             }
-            for family in infinipot.models.families()
+            for adapter in infinipot.models.adapters()
         ]
         print_json([*known, _EMBEDDED])
         return
@@ -101,9 +101,9 @@ def models(memory: str | None, names: tuple[str, ...], policy: str, as_json: boo
     table.add_column("family", no_wrap=True)
     table.add_column("model types", no_wrap=True)
     table.add_column("of note")
-    for family in infinipot.models.families():
-        more = family.checked.removeprefix(PARITY).lstrip(" ,:;")
-        table.add_row(Text(family.title), Text(", ".join(family.model_types)), Text(more, "dim"))
+    for adapter in infinipot.models.adapters():
+        more = adapter.checked.removeprefix(PARITY).lstrip(" ,:;")
+        table.add_row(Text(adapter.title), Text(", ".join(adapter.model_types)), Text(more, "dim"))
     table.add_row("embedded", '"embedded"', Text(str(_EMBEDDED["summary"]), "dim"))
     _print(table)
 

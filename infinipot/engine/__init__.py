@@ -10,6 +10,6 @@
 
 A frame's way: `take_in` waits until a block is full, yields `Encode` for its patches and `Forward` for their tokens,
 and commits them to the memory, which compresses itself if the next block would find no room. A question's way: `answer`
-yields `Forward` for the question and for each token of the answer, on a draft that is then forgotten or committed.
-`step(tasks)` is the main loop's body: it encodes, runs one packed forward and carries each task on.
+yields `Forward` for the question and for each token of the answer, on a transaction that is then forgotten or
+committed. `step(tasks)` is the main loop's body: it encodes, runs one packed forward and carries each task on.
 """

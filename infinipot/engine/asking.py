@@ -1,7 +1,7 @@
 """Answering a question about all that was given so far, and forgetting both again or remembering them as a turn.
 
-The question stands behind what is held and what waits, on a draft of the memory, and the answer's tokens behind it,
-each of which is a step of its own. Work that asks for the model where it needs it, see task.py.
+The question stands behind what is held and what waits, on a transaction of the memory, and the answer's tokens behind
+it, each of which is a step of its own. Work that asks for the model where it needs it, see task.py.
 """
 
 from collections.abc import Callable, Generator, Sequence
@@ -19,7 +19,7 @@ from infinipot.engine.requests import Request
 from infinipot.engine.setup import Setup
 from infinipot.engine.state import StreamState
 from infinipot.errors import QuestionError
-from infinipot.memory import Draft
+from infinipot.memory import Transaction
 from infinipot.memory.observation import Observer
 from infinipot.models import Patch
 from infinipot.models.chat import ANSWER
@@ -63,27 +63,27 @@ def answer(
     follows_video = bool(patches or again) or state.memory.cursor.open
     prompt = question_ids(setup, question.text, follows_video=follows_video)
 
-    with state.memory.draft() as draft:
-        parts = yield from lay_out(setup, state, draft, patches)
-        seen = state.memory.held + draft.tokens
+    with state.memory.transaction() as transaction:
+        parts = yield from lay_out(setup, state, transaction, patches)
+        seen = state.memory.held + transaction.tokens
         ahead = []
         if again:
             if parts:
-                yield forward(setup, state, draft, parts, "answer")
+                yield forward(setup, state, transaction, parts, "answer")
             ahead, parts = parts, []
-            yield from look_again(setup, state, draft, again)
-        parts += asked_behind(setup, state, draft, prompt, follows_video=follows_video)
-        speaker = Speaker(setup.family.detokenize, question.sampling.stop, question.on_text)
-        looks = question.evidence and setup.family.modality == "video"
-        gaze = Gaze(setup.family.patch_frames / setup.config.fps) if looks else None
+            yield from look_again(setup, state, transaction, again)
+        parts += asked_behind(setup, state, transaction, prompt, follows_video=follows_video)
+        speaker = Speaker(setup.adapter.detokenize, question.sampling.stop, question.on_text)
+        looks = question.evidence and setup.adapter.modality == "video"
+        gaze = Gaze(setup.adapter.patch_frames / setup.config.fps) if looks else None
         yield from _decode(
-            setup, state, draft, (ahead, parts), question, limit, speaker, [] if gaze is None else [gaze]
+            setup, state, transaction, (ahead, parts), question, limit, speaker, [] if gaze is None else [gaze]
         )
         if gaze is not None:
             gaze.end()
         answers.append(Answer.of(speaker.end().strip(), gaze))
         if remember and not speaker.cut and not again:
-            commit(setup, state, draft, state.pending.emptied(), parts, speaker.tokens, turn=True)
+            commit(setup, state, transaction, state.pending.emptied(), parts, speaker.tokens, turn=True)
     if remember and (speaker.cut or again):
         said = (_tokens_of(setup, speaker) if speaker.cut else speaker.tokens)[:limit]
         yield from _remember(setup, state, patches, [*prompt, *said], follows_video=follows_video)
@@ -95,7 +95,7 @@ def answer(
 def _decode(
     setup: Setup,
     state: StreamState,
-    draft: Draft,
+    transaction: Transaction,
     parts: tuple[Sequence[Part], Sequence[Part]],
     question: Question,
     limit: int,
@@ -110,44 +110,46 @@ def _decode(
         parts: what the model has run over, and what it is still to run over.
     """
     before, behind = parts
-    logits = yield forward(setup, state, draft, behind, "answer", observers)
+    logits = yield forward(setup, state, transaction, behind, "answer", observers)
     choose = _chooser(setup, state, question.sampling, [*before, *behind], limit, logits.device)
-    stop_ids = setup.family.stop_ids
+    stop_ids = setup.adapter.stop_ids
     for remaining in range(limit - 1, -1, -1):
         with state.stopwatch.phase("answer"):
             token = choose(logits)
             if token in stop_ids or not speaker.say(token):
                 return
         if remaining or question.remember:
-            logits = yield forward(setup, state, draft, [text(setup, state, draft, [token])], "answer", observers)
+            logits = yield forward(
+                setup, state, transaction, [text(setup, state, transaction, [token])], "answer", observers
+            )
 
 
 def _chooser(
     setup: Setup, state: StreamState, sampling: Sampling, parts: Sequence[Part], limit: int, device: torch.device
 ) -> Chooser:
     """Chooses the tokens of an answer behind what is held and these parts."""
-    family = setup.family
-    before = [*setup.prompt_ids, *told(state, parts, turn=True).ids(family.cell_id)]
-    scores, drawn = family.scores(sampling.said(), before, limit, device)
+    adapter = setup.adapter
+    before = [*setup.prompt_ids, *told(state, parts, turn=True).ids(adapter.cell_id)]
+    scores, drawn = adapter.scores(sampling.said(), before, limit, device)
     return Chooser(scores, before, limit, sampling.seed if drawn else None, device)
 
 
 def _remember(
     setup: Setup, state: StreamState, patches: Sequence[Patch], turn: Sequence[int], *, follows_video: bool
 ) -> Generator[Request, Tensor, None]:
-    """Makes a turn part of the memory where the draft holds more than that: words that were cut off, a second look."""
-    with state.memory.draft() as draft:
-        parts = yield from lay_out(setup, state, draft, patches)
-        parts += asked_behind(setup, state, draft, turn, follows_video=follows_video)
-        yield from run(setup, state, draft, parts, "answer")
-        commit(setup, state, draft, state.pending.emptied(), parts, turn=True)
+    """Makes a turn part of the memory where the transaction holds more: words that were cut off, a second look."""
+    with state.memory.transaction() as transaction:
+        parts = yield from lay_out(setup, state, transaction, patches)
+        parts += asked_behind(setup, state, transaction, turn, follows_video=follows_video)
+        yield from run(setup, state, transaction, parts, "answer")
+        commit(setup, state, transaction, state.pending.emptied(), parts, turn=True)
 
 
 def _tokens_of(setup: Setup, speaker: Speaker) -> list[int]:
     """Those of an answer's tokens that make its text, and what it takes to spell the rest of it."""
-    family, tokens, spelt = setup.family, speaker.tokens, speaker.text
+    adapter, tokens, spelt = setup.adapter, speaker.tokens, speaker.text
     whole = next(
-        (count for count in range(len(tokens), 0, -1) if spelt.startswith(family.detokenize(tokens[:count]))), 0
+        (count for count in range(len(tokens), 0, -1) if spelt.startswith(adapter.detokenize(tokens[:count]))), 0
     )
-    rest = spelt[len(family.detokenize(tokens[:whole])) :]
-    return [*tokens[:whole], *(family.tokenize(rest, plain=True, behind=ANSWER) if rest else ())]
+    rest = spelt[len(adapter.detokenize(tokens[:whole])) :]
+    return [*tokens[:whole], *(adapter.tokenize(rest, plain=True, behind=ANSWER) if rest else ())]

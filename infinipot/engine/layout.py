@@ -17,7 +17,7 @@ from infinipot.engine.requests import Encode, Forward
 from infinipot.engine.setup import Setup
 from infinipot.engine.state import StreamState
 from infinipot.errors import FrameError
-from infinipot.memory import Draft
+from infinipot.memory import Transaction
 from infinipot.memory.observation import Observer
 from infinipot.models import Patch
 from infinipot.tokens import Grid
@@ -37,30 +37,30 @@ class Part(NamedTuple):
 
 
 def lay_out(
-    setup: Setup, state: StreamState, draft: Draft, patches: Sequence[Patch], grid: Grid | None = None
+    setup: Setup, state: StreamState, transaction: Transaction, patches: Sequence[Patch], grid: Grid | None = None
 ) -> Generator[Encode, Tensor, list[Part]]:
-    """Has patches of one grid encoded, behind the text that opens them; the draft takes them up."""
+    """Has patches of one grid encoded, behind the text that opens them; the transaction takes them up."""
     if not patches:
         return []
-    family, begun = setup.family, state.memory.held
+    adapter, begun = setup.adapter, state.memory.held
     parts = []
-    if ahead := ahead_of_video(setup, state, closed=not draft.cursor.open):
-        draft.text(len(ahead), patches[0].starts[0])
-        parts.append(Part(family.embed(ahead), ahead if begun else ()))
+    if ahead := ahead_of_video(setup, state, closed=not transaction.cursor.open):
+        transaction.text(len(ahead), patches[0].starts[0])
+        parts.append(Part(adapter.embed(ahead), ahead if begun else ()))
     given = [patch for patch in patches if patch.given]
-    features = (yield Encode(family, given, state.stopwatch)) if given else None
+    features = (yield Encode(adapter, given, state.stopwatch)) if given else None
     encoded = iter(features.split([patch.tokens for patch in given]) if features is not None else ())
     for patch in patches:
-        number, opens = draft.cursor.patch, not draft.cursor.open
-        before, after = family.caption_ids(patch.times, number, opens=opens)
+        number, opens = transaction.cursor.patch, not transaction.cursor.open
+        before, after = adapter.caption_ids(patch.times, number, opens=opens)
         places = None if patch.cells is None else torch.tensor(patch.cells, dtype=torch.int64)
-        draft.video(grid or state.pending.grid, patch.starts, len(before), len(after), places)
+        transaction.video(grid or state.pending.grid, patch.starts, len(before), len(after), places)
         if patch.given:
             cells = next(encoded)
             if places is not None:
                 cells = cells.index_select(0, places.to(cells.device, non_blocking=True))
-            rows = [family.embed(before), cells, family.embed(after)]
-            parts.append(Part(family.join(rows), captions=(*before, *after)))
+            rows = [adapter.embed(before), cells, adapter.embed(after)]
+            parts.append(Part(adapter.join(rows), captions=(*before, *after)))
     return parts
 
 
@@ -71,39 +71,39 @@ def ahead_of_video(setup: Setup, state: StreamState, *, closed: bool) -> list[in
     return setup.resume_ids if closed else []
 
 
-def text(setup: Setup, state: StreamState, draft: Draft, ids: Sequence[int]) -> Part:
-    """Text at the moment of the newest frame; the draft takes it up."""
-    draft.text(len(ids), state.pending.time)
-    return Part(setup.family.embed(ids), ids)
+def text(setup: Setup, state: StreamState, transaction: Transaction, ids: Sequence[int]) -> Part:
+    """Text at the moment of the newest frame; the transaction takes it up."""
+    transaction.text(len(ids), state.pending.time)
+    return Part(setup.adapter.embed(ids), ids)
 
 
 def asked_behind(
-    setup: Setup, state: StreamState, draft: Draft, ids: Sequence[int], *, follows_video: bool
+    setup: Setup, state: StreamState, transaction: Transaction, ids: Sequence[int], *, follows_video: bool
 ) -> list[Part]:
-    """A question behind what is held and what waits; the draft takes it up."""
+    """A question behind what is held and what waits; the transaction takes it up."""
     parts = []
     if follows_video and setup.suffix is not None:
-        draft.text(len(setup.suffix), state.pending.time)
+        transaction.text(len(setup.suffix), state.pending.time)
         parts.append(Part(setup.suffix))
-    return [*parts, text(setup, state, draft, ids)]
+    return [*parts, text(setup, state, transaction, ids)]
 
 
 def forward(
     setup: Setup,
     state: StreamState,
-    draft: Draft,
+    transaction: Transaction,
     parts: Sequence[Part],
     phase: str,
     observers: Sequence[Observer] = (),
 ) -> Forward:
-    """Asks for a run over what a draft took up last, parts in a row; observers are shown its attention."""
-    embeddings = setup.family.join([part.rows for part in parts])
+    """Asks for a run over what a transaction took up last, parts in a row; observers are shown its attention."""
+    embeddings = setup.adapter.join([part.rows for part in parts])
     wanted = {name: each for name, each in setup.policy.attention.items() if each.probe is None}
-    return Forward(setup.family, embeddings, state.memory.step(draft, wanted, observers), state.stopwatch, phase)
+    return Forward(setup.adapter, embeddings, state.memory.step(transaction, wanted, observers), state.stopwatch, phase)
 
 
 def run(
-    setup: Setup, state: StreamState, draft: Draft, parts: Sequence[Part], phase: str
+    setup: Setup, state: StreamState, transaction: Transaction, parts: Sequence[Part], phase: str
 ) -> Generator[Forward, Tensor, None]:
     """Has the model run over parts that are to become part of the memory.
 
@@ -111,7 +111,7 @@ def run(
     would have to be waited for, which is done once, for the first block, so that a type that overflows is told at once.
     From then on it is told when a question is asked, whose answer is waited for anyway.
     """
-    logits = yield forward(setup, state, draft, parts, phase)
+    logits = yield forward(setup, state, transaction, parts, phase)
     if (logits.device.type == "cpu" or not state.memory.held) and not are_numbers(logits):
         raise overflow(logits.dtype)
 
@@ -125,14 +125,14 @@ def told(state: StreamState, parts: Sequence[Part], answer: Sequence[int] = (), 
 def commit(
     setup: Setup,
     state: StreamState,
-    draft: Draft,
+    transaction: Transaction,
     pending: Pending,
     parts: Sequence[Part],
     answer: Sequence[int] = (),
     *,
     turn: bool = False,
 ) -> None:
-    """Makes a draft part of the memory, and `pending` what waits, with room for its next block behind it."""
+    """Makes a transaction part of the memory, and `pending` what waits, with room for its next block behind it."""
     said = told(state, parts, answer, turn=turn)
     keep = keeping(setup, pending)
 
@@ -140,7 +140,7 @@ def commit(
         state.pending = replace(pending, said=said.held(len(state.memory.turns)))
 
     with state.stopwatch.phase("compress"):
-        state.memory.commit(draft, turn=turn, policy=setup.policy, keep=keep, on_applied=take)
+        state.memory.commit(transaction, turn=turn, policy=setup.policy, keep=keep, on_applied=take)
         close_gaps(setup, state)
 
 
@@ -150,7 +150,7 @@ def keeping(setup: Setup, pending: Pending) -> Callable[[int, int], int | None]:
     All stay while the next block fits behind them, unless the policy never wants to hold as many.
     """
     policy, budget, cells = setup.policy, setup.budget, pending.grid.cells
-    patch = pending.patch_tokens(setup.family.caption_limit)
+    patch = pending.patch_tokens(setup.adapter.caption_limit)
     most = policy.most(patch)
 
     def keep(text: int, video: int) -> int | None:

@@ -15,7 +15,7 @@ _LONGEST_ANSWER = 256
 def require_slots(setup: Setup, state: StreamState, pending: Pending, more: int = 0) -> None:
     """A policy that never evicts is full when what waits, and `more` tokens, find no room beside the dialogue."""
     budget, policy = setup.budget, setup.policy
-    awaited = pending.tokens(setup.family.caption_limit) + more
+    awaited = pending.tokens(setup.adapter.caption_limit) + more
     text = len(setup.prompt_ids) + budget.dialogue
     if not policy.evicts and state.memory.video + awaited > budget.video(text):
         raise CapError(
@@ -26,10 +26,10 @@ def require_slots(setup: Setup, state: StreamState, pending: Pending, more: int 
 
 def require_positions(setup: Setup, state: StreamState, pending: Pending) -> None:
     """Where a stream does not re-base, a family may work up to some position only."""
-    limit = setup.family.position_limit
+    limit = setup.adapter.position_limit
     if setup.range is None and limit is not None and _position_after(setup, state, pending) > limit:
         raise CapError(
-            f"{setup.family.title} rotates keys by the length of the prompt beyond {limit} positions, which this "
+            f"{setup.adapter.title} rotates keys by the length of the prompt beyond {limit} positions, which this "
             "stream would reach: open it with positions='rebase' and a policy that evicts"
         )
 
@@ -56,7 +56,7 @@ def _position_after(setup: Setup, state: StreamState, pending: Pending) -> int:
         return here.after_text(len(setup.resume_ids) + setup.budget.reserve).next
     cursor = here if here.open else here.after_text(len(ahead_of_video(setup, state, closed=True)))
     for start in starts:
-        cursor = cursor.after_caption(setup.family.caption_limit)
+        cursor = cursor.after_caption(setup.adapter.caption_limit)
         cursor = cursor.after_patch(pending.grid, start, setup.rule)
     return cursor.after_text(setup.budget.reserve).next
 
@@ -72,10 +72,10 @@ def question_ids(setup: Setup, question: str, *, follows_video: bool) -> list[in
     if not question.strip():
         raise QuestionError("the question is empty")
     check_text(question, "the question", QuestionError)
-    chat, family = setup.chat, setup.family
+    chat, adapter = setup.chat, setup.adapter
     if follows_video:
-        return family.prompt(chat.before_question, question, chat.after_question, behind=family.placeholder)
-    return family.prompt(chat.follow_up, question, chat.after_question, behind=ANSWER)
+        return adapter.prompt(chat.before_question, question, chat.after_question, behind=adapter.placeholder)
+    return adapter.prompt(chat.follow_up, question, chat.after_question, behind=ANSWER)
 
 
 def probe_ids(setup: Setup, probe: str) -> list[int]:
@@ -83,7 +83,7 @@ def probe_ids(setup: Setup, probe: str) -> list[int]:
     if probe:
         return question_ids(setup, probe, follows_video=True)
     around = setup.chat.before_question + setup.chat.after_question
-    return setup.family.tokenize(around, behind=setup.family.placeholder)
+    return setup.adapter.tokenize(around, behind=setup.adapter.placeholder)
 
 
 def require_probes(setup: Setup) -> None:

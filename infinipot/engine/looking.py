@@ -19,7 +19,7 @@ from infinipot.engine.requests import Encode, Forward, Request
 from infinipot.engine.setup import Setup
 from infinipot.engine.state import StreamState
 from infinipot.errors import QuestionError
-from infinipot.memory import Draft
+from infinipot.memory import Transaction
 from infinipot.models import Patch
 from infinipot.numbers import is_whole
 from infinipot.tokens import Grid
@@ -72,40 +72,40 @@ def second_look(setup: Setup, state: StreamState, look: Look | None) -> tuple[Pa
         )
     recent = state.pending.recent
     alike = [frame for frame in recent if frame.size == recent[-1].size][-frames:] if frames else []
-    step = setup.family.patch_frames
+    step = setup.adapter.patch_frames
     groups = [alike[start : start + step] for start in range(0, len(alike), step)]
     pixels = look.pixels or setup.pixels
     with patching(state):
         return tuple(
-            setup.family.patchify([frame.image for frame in group], [frame.time for frame in group], pixels)
+            setup.adapter.patchify([frame.image for frame in group], [frame.time for frame in group], pixels)
             for group in groups
         )
 
 
 def tokens_of(setup: Setup, patches: Sequence[Patch]) -> int:
     """Slots that a second look takes at the most."""
-    return sum(patch.tokens + setup.family.caption_limit for patch in patches)
+    return sum(patch.tokens + setup.adapter.caption_limit for patch in patches)
 
 
 def look_again(
-    setup: Setup, state: StreamState, draft: Draft, patches: Sequence[Patch]
+    setup: Setup, state: StreamState, transaction: Transaction, patches: Sequence[Patch]
 ) -> Generator[Request, Tensor, None]:
-    """Runs over a second look behind all that the draft has run over."""
-    family, parts = setup.family, []
-    if not draft.cursor.open:
+    """Runs over a second look behind all that the transaction has run over."""
+    adapter, parts = setup.adapter, []
+    if not transaction.cursor.open:
         ahead = ahead_of_video(setup, state, closed=True)
-        draft.text(len(ahead), state.pending.time)
-        parts.append(Part(family.embed(ahead), ahead))
-    features = yield Encode(family, patches, state.stopwatch, PHASE)
+        transaction.text(len(ahead), state.pending.time)
+        parts.append(Part(adapter.embed(ahead), ahead))
+    features = yield Encode(adapter, patches, state.stopwatch, PHASE)
     times = [patch.times[0] for patch in patches]
     waits = [1 / setup.config.fps, *(later - sooner for sooner, later in pairwise(times))]
     for patch, wait, cells in zip(patches, waits, features.split([each.tokens for each in patches]), strict=True):
-        cursor = draft.cursor
-        before, after = family.caption_ids(patch.times, cursor.patch, opens=False)
+        cursor = transaction.cursor
+        before, after = adapter.caption_ids(patch.times, cursor.patch, opens=False)
         # No more positions than tokens, of which the reserve has enough, however far apart in time frames are.
         if told := setup.rule.seconds(patch.tokens, cursor.pace):
             wait = min(wait, told)
-        draft.video(Grid(patch.rows, patch.columns, 0), [cursor.latest + wait], len(before), len(after))
-        parts.append(Part(family.join([family.embed(before), cells, family.embed(after)])))
-    step = state.memory.step(draft, ahead=len(setup.prompt_ids))
-    yield Forward(family, family.join([part.rows for part in parts]), step, state.stopwatch, PHASE)
+        transaction.video(Grid(patch.rows, patch.columns, 0), [cursor.latest + wait], len(before), len(after))
+        parts.append(Part(adapter.join([adapter.embed(before), cells, adapter.embed(after)])))
+    step = state.memory.step(transaction, ahead=len(setup.prompt_ids))
+    yield Forward(adapter, adapter.join([part.rows for part in parts]), step, state.stopwatch, PHASE)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from itertools import chain
 
 from infinipot.engine.gating import Shown
-from infinipot.models import Gathered, Patch
+from infinipot.models import Partial, Patch
 from infinipot.tokens import Grid
 from infinipot.video import Frame
 
@@ -63,7 +63,7 @@ class Pending:
         gated: tokens of full patches so far that a gate did not let through.
     """
 
-    partial: Gathered
+    partial: Partial
     patches: tuple[Patch, ...] = ()
     frames: int = 0
     time: float = -1.0

@@ -14,49 +14,49 @@ from infinipot.engine.pending import Pending
 from infinipot.engine.requests import Forward
 from infinipot.engine.setup import Setup
 from infinipot.engine.state import StreamState
-from infinipot.memory import Draft
+from infinipot.memory import Transaction
 from infinipot.policies.attention import Attention
 
 
 def probe(
-    setup: Setup, state: StreamState, draft: Draft, parts: Sequence[Part], pending: Pending
+    setup: Setup, state: StreamState, transaction: Transaction, parts: Sequence[Part], pending: Pending
 ) -> Generator[Forward, Tensor, None]:
     """Has the model run over the probes that the policy asks for, behind a block that it has just run over.
 
     Args:
         setup, state: of the stream.
-        draft: holds the block.
+        transaction: holds the block.
         parts: of the block.
         pending: what waits once the block is part of the memory.
     """
     wanted = {name: each for name, each in setup.policy.attention.items() if each.probe is not None}
-    if not wanted or not draft.cells:
+    if not wanted or not transaction.cells:
         return
-    evicting = state.memory.would_evict(draft, keeping(setup, pending))
+    evicting = state.memory.would_evict(transaction, keeping(setup, pending))
     for name, attention in wanted.items():
         if not evicting and not attention.repeats:
             continue
         ids = probe_ids(setup, attention.probe or "")
         room = setup.budget.reserve - len(ids) - (0 if setup.suffix is None else len(setup.suffix))
         for again in _repeated(parts, room) if attention.repeats else [None]:
-            with state.memory.aside(draft):
-                yield _forward(setup, state, draft, ids, again, {name: attention})
+            with state.memory.aside(transaction):
+                yield _forward(setup, state, transaction, ids, again, {name: attention})
 
 
 def _forward(
     setup: Setup,
     state: StreamState,
-    draft: Draft,
+    transaction: Transaction,
     ids: Sequence[int],
     again: Tensor | None,
     wanted: Mapping[str, Attention],
 ) -> Forward:
-    asked = asked_behind(setup, state, draft, ids, follows_video=True)
+    asked = asked_behind(setup, state, transaction, ids, follows_video=True)
     if again is not None:
-        draft.text(len(again), state.pending.time)
+        transaction.text(len(again), state.pending.time)
         asked.append(Part(again))
-    embeddings = setup.family.join([part.rows for part in asked])
-    return Forward(setup.family, embeddings, state.memory.step(draft, wanted), state.stopwatch, "compress")
+    embeddings = setup.adapter.join([part.rows for part in asked])
+    return Forward(setup.adapter, embeddings, state.memory.step(transaction, wanted), state.stopwatch, "compress")
 
 
 def _repeated(parts: Sequence[Part], room: int) -> Iterator[Tensor]:

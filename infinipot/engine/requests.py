@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from infinipot.memory import Step
-from infinipot.models import Family, Patch
+from infinipot.models import Adapter, Patch
 from infinipot.stats import Stopwatch
 
 
@@ -15,12 +15,12 @@ class Encode:
     """Patches of one grid, whose embeddings `[tokens, width]` are wanted.
 
     Attributes:
-        family: of the model that encodes them.
+        adapter: of the model that encodes them.
         patches: one behind the other.
         stopwatch, phase: what it costs is written to, and as what.
     """
 
-    family: Family
+    adapter: Adapter
     patches: Sequence[Patch]
     stopwatch: Stopwatch
     phase: str = "vision"
@@ -36,13 +36,13 @@ class Forward:
     """Tokens of one stream, behind which logits `[vocab]` are wanted.
 
     Attributes:
-        family: of the model that runs over them.
+        adapter: of the model that runs over them.
         embeddings: `[n, width]`.
         step: where their keys and values go, and what they attend to.
         stopwatch, phase: what it costs is written to, and as what.
     """
 
-    family: Family
+    adapter: Adapter
     embeddings: Tensor
     step: Step
     stopwatch: Stopwatch

@@ -79,13 +79,13 @@ def _encoder(task: Task[Any]) -> tuple[object, ...]:
     """What patches have in common that are encoded together."""
     request = cast(Encode, task.request)
     patch = request.patches[0]
-    return id(request.family), patch.rows, patch.columns, patch.steps, tuple(patch.pixels.shape)
+    return id(request.adapter), patch.rows, patch.columns, patch.steps, tuple(patch.pixels.shape)
 
 
 def _decoder(task: Task[Any]) -> tuple[object, ...]:
     """What tokens have in common that are run over together; of layers with a state there is one for each stream."""
     request = cast(Forward, task.request)
-    return id(request.family), 0 if request.family.packs else id(request)
+    return id(request.adapter), 0 if request.adapter.packs else id(request)
 
 
 def _run(tasks: Sequence[Task[Any]], run: Callable[[Sequence[Any]], Sequence[Tensor]]) -> None:
@@ -108,14 +108,14 @@ def _run(tasks: Sequence[Task[Any]], run: Callable[[Sequence[Any]], Sequence[Ten
 
 def _encode(requests: Sequence[Encode]) -> Sequence[Tensor]:
     patches = [patch for request in requests for patch in request.patches]
-    return requests[0].family.encode(patches).split([request.tokens for request in requests])
+    return requests[0].adapter.encode(patches).split([request.tokens for request in requests])
 
 
 def _forward(requests: Sequence[Forward]) -> Sequence[Tensor]:
-    family = requests[0].family
+    adapter = requests[0].adapter
     embeddings = [request.embeddings for request in requests]
-    logits = family.forward(
-        family.join(embeddings) if len(requests) > 1 else embeddings[0], *(request.step for request in requests)
+    logits = adapter.forward(
+        adapter.join(embeddings) if len(requests) > 1 else embeddings[0], *(request.step for request in requests)
     )
     return logits.unbind()
 

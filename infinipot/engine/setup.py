@@ -17,7 +17,7 @@ from infinipot.engine.budget import LARGEST_SHARE, Budget, default_cap, make_bud
 from infinipot.engine.gate import Gate
 from infinipot.errors import CapError, InfinipotError
 from infinipot.memory import LayerShape, Memory, PositionRule, StateShape, allocated_bytes, stored_columns
-from infinipot.models import Family
+from infinipot.models import Adapter
 from infinipot.models.chat import ANSWER, ChatFormat
 from infinipot.models.pictures import picture_bytes
 from infinipot.policies.base import Policy
@@ -28,7 +28,7 @@ class Setup:
     """A model, a policy and settings, and what follows from them.
 
     Attributes:
-        family: of the model.
+        adapter: of the model.
         policy: what stays when the memory is full.
         config: the settings, as they were given.
         chat: the texts around videos, questions and answers.
@@ -44,7 +44,7 @@ class Setup:
         gate: what is given of each patch; None for all.
     """
 
-    family: Family
+    adapter: Adapter
     policy: Policy
     config: StreamConfig
     chat: ChatFormat
@@ -60,22 +60,22 @@ class Setup:
     gate: Gate | None
 
     @classmethod
-    def of(cls, family: Family, policy: Policy, config: StreamConfig) -> "Setup":
+    def of(cls, adapter: Adapter, policy: Policy, config: StreamConfig) -> "Setup":
         """Works out what settings come to.
 
         Raises:
             CapError: the cap is too small for the prompt, or too large for the model's positions.
         """
-        gate = _gate(family, policy, config)
-        chat = family.chat(config.system)
-        prompt_ids = family.tokenize(chat.opening, opens=True)
-        resume_ids = family.tokenize(chat.reopening, behind=ANSWER)
-        budget_of = _shares(config, policy, (len(prompt_ids), len(resume_ids), family.caption_limit))
-        shapes, rule = family.layer_shapes(), family.position_rule()
-        ends = family.position_range if config.positions == "rebase" and policy.evicts else None
+        gate = _gate(adapter, policy, config)
+        chat = adapter.chat(config.system)
+        prompt_ids = adapter.tokenize(chat.opening, opens=True)
+        resume_ids = adapter.tokenize(chat.reopening, behind=ANSWER)
+        budget_of = _shares(config, policy, (len(prompt_ids), len(resume_ids), adapter.caption_limit))
+        shapes, rule = adapter.layer_shapes(), adapter.position_rule()
+        ends = adapter.position_range if config.positions == "rebase" and policy.evicts else None
         token, beside = _size_of(shapes, stored_columns(rule, policy.stored))
-        token, beside = token + _beside_tokens(family, gate), beside + _frame_bytes(family, config)
-        cap = _cap(family, config, budget_of, (token, beside), ends)
+        token, beside = token + _beside_tokens(adapter, gate), beside + _frame_bytes(adapter, config)
+        cap = _cap(adapter, config, budget_of, (token, beside), ends)
         if ends is not None:
             if cap > _largest(ends):
                 raise CapError(
@@ -85,19 +85,19 @@ class Setup:
             rule = replace(rule, longest_gap=max(1, ends // (8 * max(config.block or 0, 8))))
         budget = budget_of(cap)
         return cls(
-            family=family,
+            adapter=adapter,
             policy=policy,
             config=config,
             chat=chat,
             prompt_ids=prompt_ids,
             resume_ids=resume_ids,
-            suffix=family.closing(),
+            suffix=adapter.closing(),
             budget=budget,
             budget_of=budget_of,
             shapes=shapes,
             rule=rule,
             range=ends,
-            pixels=config.pixels or family.frame_pixels(budget.largest_patch()),
+            pixels=config.pixels or adapter.frame_pixels(budget.largest_patch()),
             gate=gate,
         )
 
@@ -113,13 +113,13 @@ class Setup:
         A gate's pictures of cells, and frames kept for a second look, come to this at the most: no grid has more cells
         than the cap has tokens, and frames are shrunk to what a look has room for.
         """
-        pictures = self.budget.cap * _beside_tokens(self.family, self.gate) + _frame_bytes(self.family, self.config)
+        pictures = self.budget.cap * _beside_tokens(self.adapter, self.gate) + _frame_bytes(self.adapter, self.config)
         return allocated_bytes(self.budget.cap, self.shapes, self.columns) + pictures
 
     @property
     def picture_pixels(self) -> int:
         """The most pixels of a frame kept for a second look."""
-        return _picture_pixels(self.family, self.config)
+        return _picture_pixels(self.adapter, self.config)
 
     def allocate(self) -> Memory:
         """An empty memory.
@@ -127,15 +127,15 @@ class Setup:
         Raises:
             CapError: the device has no room for it.
         """
-        family = self.family
+        adapter = self.adapter
         with reserving(self.budget.cap, self.bytes):
             return Memory(
                 self.budget.cap,
                 self.shapes,
-                family.shared_rotary,
+                adapter.shared_rotary,
                 self.rule,
                 self.budget.dialogue,
-                family.ranks,
+                adapter.tp_group,
                 self.policy.stored,
             )
 
@@ -152,15 +152,15 @@ def _shares(config: StreamConfig, policy: Policy, texts: tuple[int, int, int]) -
     return budget_of
 
 
-def _gate(family: Family, policy: Policy, config: StreamConfig) -> Gate | None:
+def _gate(adapter: Adapter, policy: Policy, config: StreamConfig) -> Gate | None:
     """The gate that the settings ask for.
 
     Raises:
         InfinipotError: the stream is of sound, or its policy takes patches whole.
     """
     gate = Gate.of(config.gate)
-    if gate is not None and family.modality != "video":
-        raise InfinipotError(f"gate={config.gate!r} compares pictures, and the stream is of {family.modality}")
+    if gate is not None and adapter.modality != "video":
+        raise InfinipotError(f"gate={config.gate!r} compares pictures, and the stream is of {adapter.modality}")
     if gate is not None and policy.whole_patches:
         raise InfinipotError(
             f"policy {policy.name!r} takes patches whole, and gate={config.gate!r} lets parts of them through: leave "
@@ -169,14 +169,14 @@ def _gate(family: Family, policy: Policy, config: StreamConfig) -> Gate | None:
     return gate
 
 
-def _picture_pixels(family: Family, config: StreamConfig) -> int:
+def _picture_pixels(adapter: Adapter, config: StreamConfig) -> int:
     """As many as the reserve has tokens for; where frames have one size, four times as many, since some are cut off."""
-    if family.cell_pixels:
-        return (config.reserve or LARGEST_SHARE) * family.cell_pixels
-    return 4 * family.patchify([np.zeros((32, 32, 3), np.uint8)], [0.0]).pixels[0, 0].numel()
+    if adapter.cell_pixels:
+        return (config.reserve or LARGEST_SHARE) * adapter.cell_pixels
+    return 4 * adapter.patchify([np.zeros((32, 32, 3), np.uint8)], [0.0]).pixels[0, 0].numel()
 
 
-def _frame_bytes(family: Family, config: StreamConfig) -> int:
+def _frame_bytes(adapter: Adapter, config: StreamConfig) -> int:
     """Bytes of the frames kept for second looks.
 
     Raises:
@@ -184,18 +184,18 @@ def _frame_bytes(family: Family, config: StreamConfig) -> int:
     """
     if not config.look_again:
         return 0
-    if family.modality != "video":
-        raise InfinipotError(f"look_again={config.look_again} is for frames, and the stream is of {family.modality}")
-    if not family.packs:
+    if adapter.modality != "video":
+        raise InfinipotError(f"look_again={config.look_again} is for frames, and the stream is of {adapter.modality}")
+    if not adapter.packs:
         raise InfinipotError(
-            f"look_again={config.look_again}: {family.title} has layers with a recurrent state, which see the past"
+            f"look_again={config.look_again}: {adapter.title} has layers with a recurrent state, which see the past"
         )
-    return config.look_again * 3 * _picture_pixels(family, config)
+    return config.look_again * 3 * _picture_pixels(adapter, config)
 
 
-def _beside_tokens(family: Family, gate: Gate | None) -> int:
+def _beside_tokens(adapter: Adapter, gate: Gate | None) -> int:
     """Bytes beside the memory for each token that it may hold."""
-    return 0 if gate is None else picture_bytes(family.patch_frames)
+    return 0 if gate is None else picture_bytes(adapter.patch_frames)
 
 
 def _size_of(shapes: list[LayerShape | StateShape], columns: Mapping[str, torch.dtype]) -> tuple[int, int]:
@@ -205,12 +205,12 @@ def _size_of(shapes: list[LayerShape | StateShape], columns: Mapping[str, torch.
 
 
 def _cap(
-    family: Family, config: StreamConfig, budget_of: Callable[[int], Budget], size: tuple[int, int], ends: int | None
+    adapter: Adapter, config: StreamConfig, budget_of: Callable[[int], Budget], size: tuple[int, int], ends: int | None
 ) -> int:
     """The cap in tokens. What is not given gives way to what is: the cap to frames, and frames to the cap."""
     if config.memory is not None:
         return parse_memory(config.memory, *size)
-    cells = family.frame_cells(config.pixels or family.frame_pixels())
+    cells = adapter.frame_cells(config.pixels or adapter.frame_pixels())
     return default_cap(budget_of, cells, None if ends is None else _largest(ends))
 
 
@@ -247,7 +247,7 @@ def block_patches(setup: Setup, cells: int, unit: str) -> int:
 
 def _smaller_frames(setup: Setup) -> str:
     """Says what frames would fit, if frames can be smaller."""
-    most = 0 if setup.pixels is None else setup.budget.largest_patch() * setup.family.cell_pixels
+    most = 0 if setup.pixels is None else setup.budget.largest_patch() * setup.adapter.cell_pixels
     if not setup.pixels or not most:
         return ""
     least = max(1, min(setup.pixels[0], most // 3))

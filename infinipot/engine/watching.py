@@ -29,14 +29,14 @@ def accept_frame(setup: Setup, state: StreamState, frame: Frame | ImageLike, tim
     Raises:
         FrameError: it is no picture, or not later than the last one.
     """
-    last, family = state.pending.time, setup.family
+    last, adapter = state.pending.time, setup.adapter
     if time is None and not isinstance(frame, Frame):
         time = last + 1 / setup.config.fps if state.pending.frames else 0.0
     accepted = as_frame(frame, time)
     if accepted.time <= last:
         raise FrameError(f"frames come in order of time: {accepted.time:g} s is not after {last:g} s")
-    limit = family.caption_limit
-    if limit and sum(map(len, family.caption_ids([accepted.time], state.pending.frames, opens=True))) > limit:
+    limit = adapter.caption_limit
+    if limit and sum(map(len, adapter.caption_ids([accepted.time], state.pending.frames, opens=True))) > limit:
         raise FrameError(f"the time {accepted.time:g} s takes more tokens than the {limit} set aside for a caption")
     return accepted
 
@@ -76,20 +76,20 @@ def take_in(setup: Setup, state: StreamState, given: Frame | Sound) -> Generator
     if len(pending.patches) < pending.block:
         state.pending = pending
         return
-    with state.memory.draft() as draft:
-        parts = yield from lay_out(setup, state, draft, pending.patches)
+    with state.memory.transaction() as transaction:
+        parts = yield from lay_out(setup, state, transaction, pending.patches)
         after = replace(pending, patches=())
         if parts:  # a gate may have let nothing through
-            yield from run(setup, state, draft, parts, "prefill")
-            yield from probe(setup, state, draft, parts, after)
-        commit(setup, state, draft, after, parts)
+            yield from run(setup, state, transaction, parts, "prefill")
+            yield from probe(setup, state, transaction, parts, after)
+        commit(setup, state, transaction, after, parts)
 
 
 def _admitted(setup: Setup, pending: Pending, full: Patch) -> Pending:
     """What waits together with a full patch, or with what a gate lets through of it."""
     given, shown = full, None
     if setup.gate is not None:
-        given, shown = admit(setup.gate, setup.family.pictures(full), full, pending.shown)
+        given, shown = admit(setup.gate, setup.adapter.pictures(full), full, pending.shown)
     gated = pending.gated + full.tokens - given.given
     return replace(pending, patches=(*pending.patches, given), shown=shown, gated=gated)
 
@@ -106,17 +106,17 @@ def _change_size(setup: Setup, state: StreamState, given: Frame | Sound) -> Gene
             f"frames changed from {old.rows} x {old.columns} to {rows} x {columns} cells, but policy "
             f"{policy.name!r} reads the memory as patches of one size"
         )
-    require_slots(setup, state, pending, more=steps * (cells + setup.family.caption_limit))
+    require_slots(setup, state, pending, more=steps * (cells + setup.adapter.caption_limit))
     patches = waiting(state)
     try:
         grid = memory.use_grid(rows, columns)
         after: Pending = replace(pending.emptied(), size=given.size, grid=grid, block=block)
-        with memory.draft() as draft:
-            parts = yield from lay_out(setup, state, draft, patches, old)
+        with memory.transaction() as transaction:
+            parts = yield from lay_out(setup, state, transaction, patches, old)
             if parts:
-                yield from run(setup, state, draft, parts, "prefill")
-                yield from probe(setup, state, draft, parts, after)
-            commit(setup, state, draft, after, parts)
+                yield from run(setup, state, transaction, parts, "prefill")
+                yield from probe(setup, state, transaction, parts, after)
+            commit(setup, state, transaction, after, parts)
     except BaseException:
         if state.pending.grid is old:
             memory.grids = grids

@@ -113,7 +113,7 @@ class Watcher:
             text=text,
             seen_until=times[-1],
             frames=stats.frames,
-            patches=-(-stats.frames // self.model.family.patch_frames),
+            patches=-(-stats.frames // self.model.adapter.patch_frames),
             tokens=stats.asked_tokens,
             full_tokens=stats.full_tokens + stats.asked_tokens - stats.tokens,
             seconds=round(time.perf_counter() - begun, 4),

@@ -1,21 +1,21 @@
-"""Plans what a commit does to a memory: what stays of all that it holds and of the draft, and where it goes.
+"""Plans what a commit does to a memory: what stays of all that it holds and of the transaction, and where it goes.
 
-Only slots that are not part of the memory yet, those of the draft, are written to. Knows the order of the steps, not
-how a policy chooses.
+Only slots that are not part of the memory yet, those of the transaction, are written to. Knows the order of the steps,
+not how a policy chooses.
 """
 
 from collections.abc import Callable, Sequence
 
 from torch import Tensor
 
-from infinipot.memory.draft import NOWHERE, Draft, Kind
 from infinipot.memory.eviction import Kept, evict, what_stays
 from infinipot.memory.held import Held
 from infinipot.memory.hiding import plan_hiding
 from infinipot.memory.merging import Merging, plan_merging
 from infinipot.memory.plan import Plan
-from infinipot.memory.ranks import Ranks
 from infinipot.memory.storage import Moves, Rows, plan_moves
+from infinipot.memory.tensor_parallel import TensorParallelGroup
+from infinipot.memory.transaction import NOWHERE, Kind, Transaction
 from infinipot.memory.view import Viewer
 from infinipot.policies.attention import UNSEEN
 from infinipot.policies.base import HIDDEN, Policy
@@ -25,16 +25,18 @@ Viewing = Callable[..., Viewer]
 Columns = list[dict[str, Tensor]]
 
 
-def prepare(policy: Policy | None, groups: Sequence[Rows], draft: Draft, before: Held, grown: Held) -> Columns:
-    """Writes what the columns say of the draft's tokens; returns what the policy's columns of attention will say.
+def prepare(
+    policy: Policy | None, groups: Sequence[Rows], transaction: Transaction, before: Held, grown: Held
+) -> Columns:
+    """Writes what the columns say of the transaction's tokens; returns what the policy's columns of attention will say.
 
     Args:
         policy: whose columns there are.
         groups: of all rows.
-        draft: whose tokens lie behind what is held.
-        before, grown: what is held without the draft and with it.
+        transaction: whose tokens lie behind what is held.
+        before, grown: what is held without the transaction and with it.
     """
-    _label(groups, draft, before, grown)
+    _label(groups, transaction, before, grown)
     if policy is None:
         return []
     if policy.merges:
@@ -45,7 +47,7 @@ def prepare(policy: Policy | None, groups: Sequence[Rows], draft: Draft, before:
     for group in groups:
         for name in policy.attention:
             group.columns[name][:, before.tokens : grown.tokens] = UNSEEN
-    return [draft.observed.contents(policy.attention, *each, grown.tokens) for each in enumerate(groups)]
+    return [transaction.observed.contents(policy.attention, *each, grown.tokens) for each in enumerate(groups)]
 
 
 def plan_commit(
@@ -58,7 +60,7 @@ def plan_commit(
     *,
     budget: int | None,
     cap: int,
-    ranks: Ranks,
+    tp_group: TensorParallelGroup,
 ) -> Plan:
     """Plans what leaves, merges and moves, and touches nothing.
 
@@ -67,16 +69,16 @@ def plan_commit(
         groups: of all rows.
         view: shows what is held in some state, with new contents of columns.
         columns: those contents.
-        grown: what is held together with the draft.
+        grown: what is held together with the transaction.
         after: what is left of it when old turns have gone.
         budget: |C|, or None where no cell is evicted.
         cap: slots a row.
-        ranks: the processes that share the rows.
+        tp_group: the processes that share the rows.
     """
     kept: Kept | None = None
     merging: list[Merging] = []
     if policy is not None and budget is not None:
-        kept = evict(policy, view(grown, columns), grown.captions, budget, ranks)
+        kept = evict(policy, view(grown, columns), grown.captions, budget, tp_group)
         after = after.without_cells(kept.count, kept.patches)
         if policy.merges:
             merging = plan_merging(policy, view(grown, columns), kept.cells)
@@ -94,10 +96,10 @@ def plan_commit(
     return Plan(after, columns, merging, moves)
 
 
-def _label(groups: Sequence[Rows], draft: Draft, before: Held, grown: Held) -> None:
+def _label(groups: Sequence[Rows], transaction: Transaction, before: Held, grown: Held) -> None:
     """Has text say in place of a cell of which turn it is, counted from 1; the prompt is of none."""
     turn, start = grown.turns_gone + len(grown.turns), before.tokens
-    for number, (tokens, kind) in enumerate(draft.runs):
+    for number, (tokens, kind) in enumerate(transaction.runs):
         if kind is Kind.TEXT and grown.turns and (number or before.tokens):
             for group in groups:
                 group.columns["cell"][:, start : start + tokens] = NOWHERE - turn

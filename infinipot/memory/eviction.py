@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from infinipot.errors import PolicyError
-from infinipot.memory.draft import NOWHERE, Draft, Kind
-from infinipot.memory.ranks import Ranks
 from infinipot.memory.storage import Rows
+from infinipot.memory.tensor_parallel import TensorParallelGroup
+from infinipot.memory.transaction import NOWHERE, Kind, Transaction
 from infinipot.memory.view import NewSlots, Viewer
 from infinipot.policies.base import Policy
 from infinipot.policies.ranking import highest
@@ -42,7 +42,7 @@ class Kept:
     patches: frozenset[int] = frozenset()
 
 
-def evict(policy: Policy, viewer: Viewer, captions: Sequence[int], budget: int, ranks: Ranks) -> Kept:
+def evict(policy: Policy, viewer: Viewer, captions: Sequence[int], budget: int, tp_group: TensorParallelGroup) -> Kept:
     """Chooses what stays.
 
     Args:
@@ -51,7 +51,7 @@ def evict(policy: Policy, viewer: Viewer, captions: Sequence[int], budget: int, 
         captions: for each caption token held, the temporal patch that it belongs to; every patch of which cells are
             held has some, or none has.
         budget: |C|, the cells and caption tokens that stay; where there are captions, a few fewer may.
-        ranks: the processes that share the rows.
+        tp_group: the processes that share the rows.
 
     Raises:
         PolicyError: the policy's choice is not what was asked for.
@@ -66,7 +66,7 @@ def evict(policy: Policy, viewer: Viewer, captions: Sequence[int], budget: int, 
     wanted = _select(policy, viewer, min(first - first % unit, viewer.count))
     numbers = [_numbered(group.columns["patch"], viewer, number, patches) for number, group in enumerate(viewer.groups)]
     votes, own = _votes(numbers, wanted, len(patches))
-    votes, cells = ranks.gather(votes).sum(0), ranks.gather(own).flatten(0, 1)
+    votes, cells = tp_group.gather(votes).sum(0), tp_group.gather(own).flatten(0, 1)
     allowed = _admitted([words[patch] for patch in patches], votes.tolist(), cells, budget - unit + 1)
     # Rows hold different numbers of cells of those patches: all show as many as the poorest.
     least = int(cells[:, allowed].sum(1).min())
@@ -75,7 +75,7 @@ def evict(policy: Policy, viewer: Viewer, captions: Sequence[int], budget: int, 
     among = torch.zeros(len(patches), dtype=torch.bool).index_fill(0, torch.tensor(allowed, dtype=torch.int64), True)
     kept = _select_among(policy, viewer, numbers, wanted, among, shown, room)
     used = _count([number.gather(1, chosen) for number, chosen in zip(numbers, kept, strict=True)], len(patches))
-    stays = ranks.gather(used.any(0)).any(0)
+    stays = tp_group.gather(used.any(0)).any(0)
     return Kept(kept, room, frozenset(patches[number] for number in stays.nonzero().flatten().tolist()))
 
 
@@ -208,17 +208,17 @@ def what_stays(
     return stays if patches == frozenset() else stays | words
 
 
-def write_columns(policy: Policy, viewer: Viewer, draft: Draft, held: int) -> None:
-    """Stores what a policy measures of a draft's cells, which lie behind the `held` slots.
+def write_columns(policy: Policy, viewer: Viewer, transaction: Transaction, held: int) -> None:
+    """Stores what a policy measures of a transaction's cells, which lie behind the `held` slots.
 
     Raises:
         PolicyError: a column is not one float32 a token.
     """
     slots, start = [], held
-    for tokens, kind in draft.runs:
+    for tokens, kind in transaction.runs:
         slots += [torch.arange(start, start + tokens)] if kind is Kind.CELL else []
         start += tokens
-    new = NewSlots.of(torch.cat(slots), torch.cat(draft.cells))
+    new = NewSlots.of(torch.cat(slots), torch.cat(transaction.cells))
     there = [new.to(group.shape.device) for group in viewer.groups]
     for number, rows in viewer.chunks(len(new.slots), reads_states=True):
         group, shape = viewer.groups[number], (rows.stop - rows.start, len(new.slots))

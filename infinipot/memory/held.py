@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass, field, replace
 
-from infinipot.memory.draft import Draft, Kind
 from infinipot.memory.positions import Cursor
+from infinipot.memory.transaction import Kind, Transaction
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,30 +40,32 @@ class Held:
         """Tokens of the prompt and the remembered turns."""
         return self.prompt + sum(self.turns)
 
-    def with_draft(self, draft: Draft, *, turn: bool) -> "Held":
-        """What is held together with a draft.
+    def with_transaction(self, transaction: Transaction, *, turn: bool) -> "Held":
+        """What is held together with a transaction.
 
         Args:
-            draft: its text goes to the prompt, or to the newest turn if there is one.
+            transaction: its text goes to the prompt, or to the newest turn if there is one.
             turn: whether its text is a turn of its own.
         """
         opening = 0
-        if not self.tokens and draft.runs and draft.runs[0][1] is Kind.TEXT:
-            opening = draft.runs[0][0]  # what an empty memory is given first is the prompt, which no turn takes along
-        said = sum(tokens for tokens, kind in draft.runs if kind is Kind.TEXT) - opening
+        if not self.tokens and transaction.runs and transaction.runs[0][1] is Kind.TEXT:
+            opening = transaction.runs[0][
+                0
+            ]  # what an empty memory is given first is the prompt, which no turn takes along
+        said = sum(tokens for tokens, kind in transaction.runs if kind is Kind.TEXT) - opening
         turns = [*self.turns, *([0] if turn else [])]
         if turns:
             turns[-1] += said
         return replace(
             self,
-            tokens=self.tokens + draft.tokens,
-            cells=self.cells + sum(tokens for tokens, kind in draft.runs if kind is Kind.CELL),
-            run=self._run_with(draft),
-            captions=(*self.captions, *draft.captions),
+            tokens=self.tokens + transaction.tokens,
+            cells=self.cells + sum(tokens for tokens, kind in transaction.runs if kind is Kind.CELL),
+            run=self._run_with(transaction),
+            captions=(*self.captions, *transaction.captions),
             prompt=self.prompt + opening + (0 if turns else said),
             turns=tuple(turns),
-            cursor=draft.cursor,
-            seen=self.seen + draft.tokens,
+            cursor=transaction.cursor,
+            seen=self.seen + transaction.tokens,
         )
 
     def without_old_turns(self, limit: int) -> "Held":
@@ -96,9 +98,9 @@ class Held:
             return replace(after, run=slice(self.run.start, after.tokens))
         return replace(after, run=None)
 
-    def _run_with(self, draft: Draft) -> slice | None:
+    def _run_with(self, transaction: Transaction) -> slice | None:
         run, start = (self.run if self.cells else slice(0, 0)), self.tokens
-        for tokens, kind in draft.runs:
+        for tokens, kind in transaction.runs:
             if kind is Kind.CELL and run is not None:
                 if run.start == run.stop:
                     run = slice(start, start + tokens)

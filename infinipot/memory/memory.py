@@ -19,18 +19,18 @@ from torch import Tensor
 
 from infinipot.errors import CapError, PolicyError
 from infinipot.memory.commit import plan_commit, prepare
-from infinipot.memory.draft import Draft, Origin
 from infinipot.memory.eviction import write_columns
 from infinipot.memory.held import Held
 from infinipot.memory.observation import NOTHING, Observer
 from infinipot.memory.plan import Plan
 from infinipot.memory.positions import Cursor, PositionRule
-from infinipot.memory.ranks import ALONE, Ranks
 from infinipot.memory.rebase import plan_rebase
 from infinipot.memory.rotary import Rotary
 from infinipot.memory.slots import Slots
 from infinipot.memory.step import Step
 from infinipot.memory.storage import LayerShape, Rows, StateShape
+from infinipot.memory.tensor_parallel import ALONE, TensorParallelGroup
+from infinipot.memory.transaction import Origin, Transaction
 from infinipot.memory.view import Viewer
 from infinipot.policies.attention import Attention
 from infinipot.policies.base import Policy
@@ -48,14 +48,14 @@ class Memory:
         rotary: how keys are rotated.
         rule: how positions advance with the video.
         dialogue_limit: tokens that remembered turns may hold together.
-        ranks: the processes that share the KV heads; `shapes` are this one's part.
+        tp_group: the processes that share the KV heads; `shapes` are this one's part.
         columns: what the policy stores of each token, by name.
 
     Attributes:
         groups: the layers' slots, those of one shape and device together.
         states: the recurrent states beside them.
         grids: the grids the video has had, the current one last.
-        peak: the most slots that were ever in use, drafts included.
+        peak: the most slots that were ever in use, transactions included.
         bytes: what is allocated.
     """
 
@@ -66,7 +66,7 @@ class Memory:
         rotary: Rotary,
         rule: PositionRule,
         dialogue_limit: int = 0,
-        ranks: Ranks = ALONE,
+        tp_group: TensorParallelGroup = ALONE,
         columns: Sequence[str] = (),
     ) -> None:
         self.cap = cap
@@ -76,7 +76,7 @@ class Memory:
         self.grids: tuple[Grid, ...] = ()
         self.peak = 0
         self._columns = tuple(columns)
-        self._ranks = ranks
+        self._tp_group = tp_group
         self._state = Held()
         self._plan: Plan | None = None
         self._use(Slots(cap, shapes, stored_columns(rule, columns)))
@@ -89,14 +89,14 @@ class Memory:
 
     def fork(self) -> "Memory":
         """Another memory that holds the same, in storage of its own."""
-        self._forget_draft()
+        self._roll_back()
         other = copy.copy(self)
         other._use(self._slots.copy(self.held))
         return other
 
     def stored(self) -> dict[str, Tensor]:
         """All tensors that make what is held, by name: views of them."""
-        self._forget_draft()
+        self._roll_back()
         return self._slots.stored(self.held)
 
     def layout(self, held: int) -> dict[str, tuple[torch.dtype, tuple[int, ...]]]:
@@ -173,7 +173,7 @@ class Memory:
 
     @property
     def filled(self) -> int:
-        """Slots in use at this moment, those of an open draft included."""
+        """Slots in use at this moment, those of an open transaction included."""
         return self._filled
 
     def use_grid(self, rows: int, columns: int) -> Grid:
@@ -191,25 +191,25 @@ class Memory:
     # What a model's forward does
 
     @contextmanager
-    def draft(self) -> Iterator[Draft]:
-        """A draft on top of the memory. On the way out, what was not committed is forgotten."""
-        self._forget_draft()
+    def transaction(self) -> Iterator[Transaction]:
+        """A transaction on top of the memory. On the way out, what was not committed is forgotten."""
+        self._roll_back()
         try:
-            yield Draft(self.cursor, self.rule)
+            yield Transaction(self.cursor, self.rule)
         finally:
-            self._forget_draft()
+            self._roll_back()
 
     def step(
         self,
-        draft: Draft,
+        transaction: Transaction,
         wanted: Mapping[str, Attention] = NOTHING,
         observers: Sequence[Observer] = (),
         ahead: int | None = None,
     ) -> Step:
-        """Makes room for the draft's tokens that no forward has run over yet.
+        """Makes room for the transaction's tokens that no forward has run over yet.
 
         Args:
-            draft: whose tokens they are.
+            transaction: whose tokens they are.
             wanted: the columns of attention that a policy asks for and this step can fill.
             observers: others that are shown what attends to what.
             ahead: see `Step`. The prompt is always in the first slots.
@@ -217,26 +217,26 @@ class Memory:
         Raises:
             CapError: they do not fit. Callers check before any work, so this is the last line of defence.
         """
-        origin = Origin.joined(draft.origins)
-        draft.origins.clear()
+        origin = Origin.joined(transaction.origins)
+        transaction.origins.clear()
         start, end = self._filled, self._filled + len(origin.patch)
         if end > self.cap:
             raise CapError(f"the memory holds {start} of {self.cap} tokens: {end - start} more do not fit")
         self._slots.record(start, end, origin)
         self._filled, self.peak = end, max(self.peak, end)
-        seeing = draft.observed.observers(wanted, self.groups, origin.cell >= 0, end) if wanted else []
-        return Step(self, start, end, origin.positions, draft.cursor.next, (*seeing, *observers), ahead)
+        seeing = transaction.observed.observers(wanted, self.groups, origin.cell >= 0, end) if wanted else []
+        return Step(self, start, end, origin.positions, transaction.cursor.next, (*seeing, *observers), ahead)
 
     @contextmanager
-    def aside(self, draft: Draft) -> Iterator[None]:
-        """What the draft takes up inside is forgotten on the way out, but for what was observed meanwhile."""
-        before, filled = draft.copy(), self._filled
+    def aside(self, transaction: Transaction) -> Iterator[None]:
+        """What the transaction takes up inside is forgotten on the way out, but for what was observed meanwhile."""
+        before, filled = transaction.copy(), self._filled
         states = [tuple(state.clone() for state in layer.states()) for layer in self.states.recurrent]
         begun = [layer.has_previous_state[0] for layer in self.states.recurrent]
         try:
             yield
         finally:
-            draft.go_back(before)
+            transaction.go_back(before)
             self._filled = filled
             for layer, saved, had in zip(self.states.recurrent, states, begun, strict=True):
                 layer.go_back(saved, had)
@@ -249,39 +249,40 @@ class Memory:
 
     def commit(
         self,
-        draft: Draft,
+        transaction: Transaction,
         *,
         turn: bool = False,
         policy: Policy | None = None,
         keep: Callable[[int, int], int | None] = lambda text, video: None,
         on_applied: Callable[[], None] = lambda: None,
     ) -> None:
-        """Makes the draft part of the memory and, where `keep` asks for it, evicts video tokens.
+        """Makes the transaction part of the memory and, where `keep` asks for it, evicts video tokens.
 
         Args:
-            draft: what the model has just run over. Its text goes to the prompt, or to the newest turn if there is one.
-            turn: whether the draft's text is a turn of the dialogue of its own.
+            transaction: what the model has just run over. Its text goes to the prompt, or to the newest turn if there
+                is one.
+            turn: whether the transaction's text is a turn of the dialogue of its own.
             policy: chooses the video tokens that stay.
             keep: given the text and video tokens that there would be, |C|, the video tokens to leave; None for all.
             on_applied: called together with the change.
         """
-        if draft.origins:
-            raise ValueError("no forward has run over all of the draft: call step, and write what it makes")
-        grown = self._state.with_draft(draft, turn=turn)
-        columns = prepare(policy, self.groups, draft, self._state, grown)
-        if policy is not None and policy.columns and draft.cells:
-            write_columns(policy, self._viewer(replace(self._state, cursor=draft.cursor)), draft, self.held)
+        if transaction.origins:
+            raise ValueError("no forward has run over all of the transaction: call step, and write what it makes")
+        grown = self._state.with_transaction(transaction, turn=turn)
+        columns = prepare(policy, self.groups, transaction, self._state, grown)
+        if policy is not None and policy.columns and transaction.cells:
+            write_columns(policy, self._viewer(replace(self._state, cursor=transaction.cursor)), transaction, self.held)
         after = grown.without_old_turns(self.dialogue_limit)
-        budget, ranks = keep(after.text, after.tokens - after.text), self._ranks
+        budget, tp_group = keep(after.text, after.tokens - after.text), self._tp_group
         plan = plan_commit(
-            policy, self.groups, self._viewer, columns, grown, after, budget=budget, cap=self.cap, ranks=ranks
+            policy, self.groups, self._viewer, columns, grown, after, budget=budget, cap=self.cap, tp_group=tp_group
         )
         plan.on_applied = on_applied
         self._make(plan)
 
-    def would_evict(self, draft: Draft, keep: Callable[[int, int], int | None]) -> bool:
-        """Whether committing the draft, which is no turn, will evict video tokens."""
-        grown = self._state.with_draft(draft, turn=False)
+    def would_evict(self, transaction: Transaction, keep: Callable[[int, int], int | None]) -> bool:
+        """Whether committing the transaction, which is no turn, will evict video tokens."""
+        grown = self._state.with_transaction(transaction, turn=False)
         return keep(grown.text, grown.tokens - grown.text) is not None
 
     def rebase(self, target: int, limit: int, *, slow: bool = False) -> int:
@@ -296,9 +297,9 @@ class Memory:
         Returns:
             By how much the next position fell.
         """
-        self._forget_draft()
+        self._roll_back()
         planned = plan_rebase(
-            self._state, self.groups, self.grids, self.rule, self._ranks, target=target, limit=limit, slow=slow
+            self._state, self.groups, self.grids, self.rule, self._tp_group, target=target, limit=limit, slow=slow
         )
         if planned is None:
             return 0
@@ -338,7 +339,7 @@ class Memory:
         self._filled = plan.after.tokens
         self._plan = None
 
-    def _forget_draft(self) -> None:
+    def _roll_back(self) -> None:
         self.settle()
         self._filled = self.held
         self.states.roll_back()
@@ -356,7 +357,7 @@ class Memory:
             columns=self._columns,
             fresh=columns,
             highest=state.cursor.next,
-            rank=self._ranks.number,
+            rank=self._tp_group.number,
         )
 
 

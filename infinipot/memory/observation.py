@@ -1,7 +1,7 @@
 """What attends to what in a step, for those who ask: policies, and whoever wants evidence of an answer.
 
 An `Observer` of a step is shown the queries and the keys of each layer as attention sees them. A step without observers
-costs nothing. What is observed lies beside the memory until its draft is committed or forgotten: it takes
+costs nothing. What is observed lies beside the memory until its transaction is committed or forgotten: it takes
 `[rows, slots]` float32 a column.
 """
 
@@ -120,7 +120,7 @@ class Column:
 
 @dataclass(slots=True)
 class Observed:
-    """What was observed while the steps of one draft ran: for each column and group `[rows, slots]` float32."""
+    """What was observed while the steps of one transaction ran: for each column and group `[rows, slots]` float32."""
 
     columns: dict[str, list[Tensor]] = field(default_factory=dict)
 

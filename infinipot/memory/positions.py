@@ -57,7 +57,7 @@ class PositionRule:
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """Where a stream stands on the position axes. Immutable: a draft moves a cursor of its own.
+    """Where a stream stands on the position axes. Immutable: a transaction moves a cursor of its own.
 
     Attributes:
         next: the position of the next text token, one past everything so far on any axis.

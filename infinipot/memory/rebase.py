@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from infinipot.memory.draft import NOWHERE
 from infinipot.memory.held import Held
 from infinipot.memory.positions import Cursor, PositionRule
-from infinipot.memory.ranks import Ranks
 from infinipot.memory.storage import Rows
+from infinipot.memory.tensor_parallel import TensorParallelGroup
+from infinipot.memory.transaction import NOWHERE
 from infinipot.tokens import Grid
 
 _NO_TIME = 1e-3  # seconds that a gap counts for in which no time passed, so that it is the last to stay
@@ -151,7 +151,7 @@ def plan_rebase(
     groups: Sequence[Rows],
     grids: Sequence[Grid],
     rule: PositionRule,
-    ranks: Ranks,
+    tp_group: TensorParallelGroup,
     target: int,
     limit: int,
     slow: bool,
@@ -164,7 +164,7 @@ def plan_rebase(
     cursor, usual = held.cursor, max(held.cursor.step, 1)
     for step, keep_extent in ((min(usual, rule.closest) if slow else usual, True), (1, True), (1, False)):
         gaps = [_gaps_of(group, held, grids, rule, step, keep_extent) for group in groups]
-        before, within = _common_share(gaps, cursor, grids, rule, ranks, cursor.next - target)
+        before, within = _common_share(gaps, cursor, grids, rule, tp_group, cursor.next - target)
         if cursor.next - before - within <= limit:
             break
     if not before + within:
@@ -200,11 +200,16 @@ def _gaps_of(group: Rows, held: Held, grids: Sequence[Grid], rule: PositionRule,
 
 
 def _common_share(
-    gaps: Sequence[Gaps], cursor: Cursor, grids: Sequence[Grid], rule: PositionRule, ranks: Ranks, need: int
+    gaps: Sequence[Gaps],
+    cursor: Cursor,
+    grids: Sequence[Grid],
+    rule: PositionRule,
+    tp_group: TensorParallelGroup,
+    need: int,
 ) -> tuple[int, int]:
     """Positions to take out ahead of the open span and inside it: `need` together, or what every row can give."""
     least = torch.stack([torch.stack([gap.before.sum(-1).min(), gap.within.sum(-1).min()]).cpu() for gap in gaps])
-    before, within = ranks.gather(least.amin(0)).amin(0).tolist()
+    before, within = tp_group.gather(least.amin(0)).amin(0).tolist()
     if cursor.base is not None:
         within = min(within, max(0, cursor.next - cursor.base - max(rule.extent(grid) for grid in grids)))
     wanted = min(max(need, 0), before + within)

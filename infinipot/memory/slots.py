@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from infinipot.memory.draft import Origin
 from infinipot.memory.states import States
 from infinipot.memory.storage import LayerShape, Rows, StateShape, allocated_bytes
+from infinipot.memory.transaction import Origin
 from infinipot.policies.base import HIDDEN
 
 _STATES = "states."  # in front of the names of recurrent states

@@ -1,4 +1,4 @@
-"""The model families, one adapter each. A new family is a class in a file of its own and its line in `FAMILIES`.
+"""The model families, one adapter each. A new family is a class in a file of its own and its line in `ADAPTERS`.
 
 Other packages bring families of theirs as entry points, see `infinipot.extensions`.
 """
@@ -7,18 +7,18 @@ import logging
 
 from infinipot import extensions
 from infinipot.errors import ModelError
-from infinipot.models.base import Family
+from infinipot.models.base import Adapter
 from infinipot.models.internvl import InternVL
 from infinipot.models.llava_next_video import LlavaNextVideo
 from infinipot.models.llava_onevision import LlavaOnevision
-from infinipot.models.patch import Gathered, Patch
+from infinipot.models.patch import Partial, Patch
 from infinipot.models.qwen2_5_omni import Qwen25Omni, Qwen25OmniSound
 from infinipot.models.qwen2_vl import Qwen2VL, Qwen25VL
 from infinipot.models.qwen3_5 import Qwen35
 from infinipot.models.qwen3_vl import Qwen3VL
 from infinipot.models.smolvlm import SmolVLM
 
-FAMILIES: tuple[type[Family], ...] = (
+ADAPTERS: tuple[type[Adapter], ...] = (
     Qwen2VL,
     Qwen25VL,
     Qwen3VL,
@@ -31,20 +31,20 @@ FAMILIES: tuple[type[Family], ...] = (
     SmolVLM,
 )
 
-__all__ = ["FAMILIES", "Family", "Gathered", "Patch", "families"]
+__all__ = ["ADAPTERS", "Adapter", "Partial", "Patch", "adapters"]
 
 _logger = logging.getLogger(__name__)
 
 
-def families() -> tuple[type[Family], ...]:
-    """Returns the package's own families, then those of other packages; a warning says which cannot be used, and why.
+def adapters() -> tuple[type[Adapter], ...]:
+    """Returns the package's own adapters, then those of other packages; a warning says which cannot be used, and why.
 
     A model type that several run is run by the first.
     """
-    own = list(FAMILIES)
+    own = list(ADAPTERS)
     for point in extensions.found(extensions.MODELS).values():
         try:
-            own.append(extensions.load(point, Family, ModelError))
+            own.append(extensions.load(point, Adapter, ModelError))
         except ModelError as error:
             _logger.warning("%s", error)
     return tuple(own)

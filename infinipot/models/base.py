@@ -14,10 +14,10 @@ from torch.nn.functional import adaptive_avg_pool2d
 from transformers import AutoModelForImageTextToText
 
 from infinipot.errors import ModelError
-from infinipot.memory import ALONE, LayerShape, PositionRule, Ranks, Rotary, StateShape, Step
+from infinipot.memory import ALONE, LayerShape, PositionRule, Rotary, StateShape, Step, TensorParallelGroup
 from infinipot.models.attention import attach
 from infinipot.models.chat import ANSWER, ChatFormat, read_chat_format
-from infinipot.models.patch import Frames, Gathered, Patch
+from infinipot.models.patch import Frames, Partial, Patch
 from infinipot.models.pictures import SIDE, pictures
 from infinipot.models.scoring import scores_of
 from infinipot.models.tokens import Encoder
@@ -27,7 +27,7 @@ PARITY = "logits, greedy answers and pixels as transformers makes them, on small
 _LATEST = 9_999_999_999.9  # seconds: a time with as many digits as a stream's may get, seconds since 1970 included
 
 
-class Family(ABC):
+class Adapter(ABC):
     """A loaded model and its processor behind the few operations that a stream needs. Holds no state of a stream.
 
     Args:
@@ -62,7 +62,7 @@ class Family(ABC):
 
     # What is seen, or heard
 
-    def gather(self, pixels: tuple[int, int] | None = None) -> Gathered:
+    def gather(self, pixels: tuple[int, int] | None = None) -> Partial:
         """What a stream gathers its first patch with; `pixels` as in `patchify`."""
 
         def make(frames: tuple[Frame, ...]) -> Patch:
@@ -223,15 +223,17 @@ class Family(ABC):
     def _slot_shape(self, layer: torch.nn.Module) -> LayerShape:
         config = self._text_config
         head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        return LayerShape(config.num_key_value_heads // self.ranks.count, head_dim, device_of(layer), self.model.dtype)
+        return LayerShape(
+            config.num_key_value_heads // self.tp_group.count, head_dim, device_of(layer), self.model.dtype
+        )
 
     @cached_property
-    def ranks(self) -> Ranks:
+    def tp_group(self) -> TensorParallelGroup:
         """The processes that share the KV heads, equally, under tensor parallelism."""
         for layer in self.language_model.layers:
             if hasattr(layer, "self_attn"):  # weights that are shared out know among whom
                 mesh = getattr(layer.self_attn.k_proj.weight, "device_mesh", None)
-                return ALONE if mesh is None else Ranks(mesh.get_group(), torch.device(mesh.device_type))
+                return ALONE if mesh is None else TensorParallelGroup(mesh.get_group(), torch.device(mesh.device_type))
         return ALONE
 
     # Text

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from infinipot.memory import PositionRule, Rotary
-from infinipot.models.base import Family, require_static_rope
+from infinipot.models.base import Adapter, require_static_rope
 from infinipot.models.patch import Patch
 
 
-class OneSize(Family):
+class OneSize(Adapter):
     """One frame a temporal patch, resized to what the vision tower takes; flat positions."""
 
     patch_frames = 1

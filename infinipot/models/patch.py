@@ -53,7 +53,7 @@ class Patch:
         return replace(self, pixels=self.pixels if cells else self.pixels[:0], cells=tuple(cells))
 
 
-class Gathered(ABC):
+class Partial(ABC):
     """What a stream was given of a patch that is not full. Immutable: taking in more makes another one.
 
     Class attributes:
@@ -108,7 +108,7 @@ class Gathered(ABC):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Frames(Gathered):
+class Frames(Partial):
     """Frames of one size that make a temporal patch.
 
     Attributes:

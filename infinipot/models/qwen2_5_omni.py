@@ -12,7 +12,7 @@ from transformers import Qwen2_5OmniThinkerForConditionalGeneration
 from infinipot.errors import InfinipotError
 from infinipot.memory import PositionRule, Rotary
 from infinipot.models.base import PARITY, device_of, require_static_rope
-from infinipot.models.patch import Gathered, Patch
+from infinipot.models.patch import Partial, Patch
 from infinipot.models.qwen2_vl import Qwen25VL
 from infinipot.models.sound import Samples, Spectrum
 
@@ -54,7 +54,7 @@ class Qwen25OmniSound(Qwen25Omni):
     def frame_cells(self, pixels: tuple[int, int] | None) -> int:
         return 1
 
-    def gather(self, pixels: tuple[int, int] | None = None) -> Gathered:
+    def gather(self, pixels: tuple[int, int] | None = None) -> Partial:
         if pixels is not None:
             raise InfinipotError(f"pixels={pixels!r} are for video; this stream is of sound")
         return Samples(self.spectrum)

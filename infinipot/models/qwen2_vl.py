@@ -9,12 +9,12 @@ from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
 from infinipot.memory import PositionRule, Rotary
-from infinipot.models.base import PARITY, Family, device_of, require_static_rope
+from infinipot.models.base import PARITY, Adapter, device_of, require_static_rope
 from infinipot.models.patch import Patch
 from infinipot.models.pictures import SIDE
 
 
-class Qwen2VL(Family):
+class Qwen2VL(Adapter):
     """Two frames a temporal patch, 2 x 2 patches merged to a cell, multimodal rotary positions in three chunks.
 
     Class attributes:

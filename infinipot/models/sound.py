@@ -20,7 +20,7 @@ from torch import Tensor
 from infinipot.audio import GAP, RATE, Sound
 from infinipot.audio.sound import LOUDEST
 from infinipot.errors import FrameError, ModelError
-from infinipot.models.patch import Gathered, Patch, require_alike
+from infinipot.models.patch import Partial, Patch, require_alike
 
 WINDOWS = 4  # of a spectrum to a token: the encoder halves them twice
 _SILENCE = np.zeros(0, np.float32)
@@ -99,7 +99,7 @@ class Spectrum:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Samples(Gathered):
+class Samples(Partial):
     """Sound of a chunk that is not full.
 
     Attributes:

@@ -94,8 +94,8 @@ def _require_folder(settings: Settings) -> None:
 def _require_port(settings: Settings) -> None:
     """A port that is taken is told before a model is loaded."""
     try:
-        family = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0][0]
-        with socket.socket(family) as probe:
+        adapter = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0][0]
+        with socket.socket(adapter) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((settings.host, settings.port))
     except OSError as error:

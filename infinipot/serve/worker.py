@@ -251,12 +251,12 @@ class Worker:
 
     def _answered(self, job: AskJob, lane: Lane, call: engine.Asking) -> Answered:
         text = call.task.result()
-        family, stats = self.model.family, lane.stats
-        said = call.said(len(family.tokenize(text, plain=True)))
+        adapter, stats = self.model.adapter, lane.stats
+        said = call.said(len(adapter.tokenize(text, plain=True)))
         return Answered(
             text=text,
             time=stats.time,
-            prompt_tokens=stats.asked_tokens + len(family.tokenize(job.question, plain=True)),
+            prompt_tokens=stats.asked_tokens + len(adapter.tokenize(job.question, plain=True)),
             memory_tokens=stats.asked_tokens,
             video_tokens=max(stats.asked_tokens - stats.text_tokens, 0),
             answer_tokens=said,

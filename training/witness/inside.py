@@ -111,9 +111,9 @@ def _areas(keys: Tensor, values: Tensor, cells: int, shows: np.ndarray, clear: n
 def area(score: np.ndarray, positive: np.ndarray) -> float:
     """Area under the receiver's operating curve: the chance that a positive has the higher score than a negative."""
     order = np.unique(score, return_inverse=True, return_counts=True)
-    ranks = (np.cumsum(order[2]) - (order[2] - 1) / 2)[order[1]]
+    tp_group = (np.cumsum(order[2]) - (order[2] - 1) / 2)[order[1]]
     count = int(positive.sum())
-    return float((ranks[positive].sum() - count * (count + 1) / 2) / (count * (len(score) - count)))
+    return float((tp_group[positive].sum() - count * (count + 1) / 2) / (count * (len(score) - count)))
 
 
 def draw(found: dict[str, list[Layer]], file: Path) -> None:

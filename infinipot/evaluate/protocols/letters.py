@@ -22,7 +22,7 @@ PHRASES = (
 def ranked(text: str, letters: str) -> str | None:
     """The letter in the form that counts most; of several in that form the last."""
     answer = f" {_without_marks(text.strip(), MARKS)} "
-    found = list(_ranks(answer, letters))
+    found = list(_tp_group(answer, letters))
     found = found or [(0, answer.rfind(letter), letter) for letter in letters if letter in answer]
     return max(found)[2] if found else None
 
@@ -45,7 +45,7 @@ def first(text: str, options: Sequence[str], letters: str) -> str | None:
     return min(found)[1] if found else None
 
 
-def _ranks(answer: str, letters: str) -> Iterator[tuple[int, int, str]]:
+def _tp_group(answer: str, letters: str) -> Iterator[tuple[int, int, str]]:
     """(how much it counts, where it stands, the letter) of every place that is no mere letter in a word."""
     bare, lower = answer.strip(), answer.lower()
     behind = [at + len(phrase) for phrase in PHRASES if (at := lower.find(phrase)) >= 0]

@@ -140,7 +140,7 @@ class Streams:
         idle = min(idle_seconds or longest, longest)
         taken = lane.stats.bytes + self._pictures  # of a snapshot's stream, what is said of it may be wrong
         self.reserved += taken - needed
-        lasts = self.worker.model.family.patch_frames / lane.stream.config.fps
+        lasts = self.worker.model.adapter.patch_frames / lane.stream.config.fps
         thumbnails = Thumbnails(limits.thumbnails, bytes_each=int(limits.thumbnail_bytes), lasts=lasts)
         served = self._streams[key] = Served(owner, name, lane, taken, idle, passing, thumbnails=thumbnails)
         return served

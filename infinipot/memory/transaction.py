@@ -1,7 +1,7 @@
 """Tokens that stand on top of a memory without being part of it: a block, a question, an answer on its way.
 
-A draft hands out positions and remembers where its tokens come from. What the model writes for them lies in the free
-slots; only a commit makes it part of the memory.
+A transaction hands out positions and remembers where its tokens come from. What the model writes for them lies in the
+free slots; only a commit makes it part of the memory.
 """
 
 import copy
@@ -53,7 +53,7 @@ class Origin:
         return cls(*(torch.cat([getattr(part, field.name) for part in parts], -1) for field in fields(cls)))
 
 
-class Draft:
+class Transaction:
     """Tokens to come, in order.
 
     Attributes:
@@ -76,14 +76,14 @@ class Draft:
         self.observed = Observed()
         self._rule = rule
 
-    def copy(self) -> "Draft":
-        """Another draft that stands where this one does."""
+    def copy(self) -> "Transaction":
+        """Another transaction that stands where this one does."""
         other = copy.copy(self)
         for name in ("runs", "captions", "cells", "origins"):
             setattr(other, name, list(getattr(self, name)))
         return other
 
-    def go_back(self, before: "Draft") -> None:
+    def go_back(self, before: "Transaction") -> None:
         """Forgets what was taken up since a copy was made."""
         self.__dict__.update(before.__dict__)
 

@@ -15,7 +15,7 @@ _CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True, slots=True)
-class Ranks:
+class TensorParallelGroup:
     """The processes of a group; without one, this process alone.
 
     Attributes:
@@ -50,4 +50,4 @@ class Ranks:
         return torch.stack(each).cpu()
 
 
-ALONE = Ranks()
+ALONE = TensorParallelGroup()

@@ -147,7 +147,7 @@ def watch(
             video.close()
             video = _open(file, questions, start, end, settings)
             opened.callback(video.close)
-        streaming = {each.name: settings[each.name] for each in fields(StreamConfig) if each.name != "pixels"}
+        streaming = {each.name: settings[each.name] for each in fields(StreamConfig) if each.name in settings}
         streaming |= {name: settings[name] for name in ("policy", "modality")}
         with loaded.stream(pixels=pixels, **streaming) as stream:
             asker = Asker(stream, max_new_tokens, remember, as_json, bool(questions), sampling)

@@ -40,7 +40,7 @@ class Bookkeeper:
     ) -> None:
         shape = LayerShape(HEADS, DIM, torch.device("cpu"), torch.float32)
         self.policy = policies.make(policy)
-        columns = self.policy.columns
+        columns = self.policy.stored
         self.memory = Memory(cap, [shape] * LAYERS, rotary, PositionRule(**rule), dialogue, columns=columns)
         self.caption = caption
         self.rotary = rotary

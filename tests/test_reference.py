@@ -1,5 +1,6 @@
 """The published InfiniPot-V code as an outside oracle: kept indices, cache, logits and tokens of recorded runs."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -58,6 +59,8 @@ class Observed:
 
     columns = ()
     reads_states = False  # all layers at once
+    attention: Mapping[str, object] = {}
+    merges = hides = False
 
     def select(self, tokens: VideoTokens, budget: int) -> torch.Tensor:
         chosen = self.policy.select(tokens, budget)

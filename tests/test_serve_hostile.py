@@ -295,7 +295,10 @@ def test_thousands_of_sessions_leave_nothing_behind() -> None:
         for _ in range(3):
             round_of(350)
         gc.collect()
-        assert process.num_fds() <= descriptors + 2
+        until = time.monotonic() + 30  # sockets that were closed while they waited to be accepted are still to be met
+        while process.num_fds() > descriptors + 2:
+            assert time.monotonic() < until, "descriptors stay behind"
+            time.sleep(0.05)
         assert process.memory_info().rss < resident + 30 * 2**20
         assert (len(server.server.streams), server.server.streams.reserved) == (0, 0)
 

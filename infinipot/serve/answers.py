@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from starlette.requests import Request
 from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from infinipot.serve.errors import ApiError
 from infinipot.serve.lane import Answered, AskJob
@@ -130,15 +131,27 @@ async def events(request: Request, told: AsyncGenerator[str, None]) -> Streaming
     first = await while_there(request, anext(told))
 
     async def all_of_them() -> AsyncIterator[str]:
-        try:
-            yield first
-            async for each in told:
-                yield each
-        finally:
-            await told.aclose()
+        yield first
+        async for each in told:
+            yield each
 
-    headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-    return StreamingResponse(all_of_them(), media_type="text/event-stream", headers=headers)
+    return _Events(all_of_them(), told)
+
+
+class _Events(StreamingResponse):
+    """Ends what tells the events whenever the response ends: one that is left while it sends would wait for the garbage
+    collector, and its question with it."""
+
+    def __init__(self, content: AsyncIterator[str], told: AsyncGenerator[str, None]) -> None:
+        headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+        super().__init__(content, media_type="text/event-stream", headers=headers)
+        self._told = told
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            await self._told.aclose()
 
 
 async def while_there(request: Request, work: Awaitable[T]) -> T:

@@ -29,6 +29,14 @@ settings.register_profile("infinipot", deadline=None)  # a busy machine is no fa
 settings.load_profile("infinipot")
 
 
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """Has SIGINT raise KeyboardInterrupt, also in a process that was started in the background, which ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def build(name: str, modality: str = "video", **shape: Any) -> Model:
     """A random model whose answers depend on what it is given; `shape` is its builder's."""
     network, processor = BUILDERS[name](**shape)

@@ -1,15 +1,20 @@
 """Streams over HTTP: opened by their bytes, fed, asked, forked, and never another key's."""
 
+import asyncio
 import json
 import threading
 import time
+from collections.abc import AsyncGenerator, MutableMapping
+from typing import Any
 
 import httpx
 import pytest
 from serving import MEMORY, Running, alone, clip, encoded, push, running, stream
+from starlette.requests import Request
 from websockets.sync.client import connect
 
 from infinipot.serve import engine
+from infinipot.serve.answers import events
 
 COLOUR, COUNT = "What colour was the circle?", "How many shapes have appeared so far?"
 
@@ -156,6 +161,39 @@ def test_an_answer_that_nobody_reads_on_stops_within_a_step(served: Running, mon
         saved = {"saved_at": None, "saved_time": None}  # by the clock, which may strike between
         assert after | saved == before | saved
         assert ask(client, name, COUNT)["answer"] == alone(clip()[:4], COUNT, memory=768)[0]
+
+
+def test_what_tells_events_ends_with_the_response_that_is_left_while_it_sends() -> None:
+    """Not when somebody lets go of it: until then a question would go on."""
+    ended = []
+
+    async def told() -> AsyncGenerator[str, None]:
+        try:
+            while True:
+                yield "data: more\n\n"
+        finally:
+            ended.append(True)
+
+    async def left() -> object:
+        gone, sent = asyncio.Event(), []
+
+        async def receive() -> dict[str, Any]:
+            await gone.wait()
+            return {"type": "http.disconnect"}
+
+        async def send(message: MutableMapping[str, Any]) -> None:
+            sent.append(message)
+            if len(sent) == 3:
+                gone.set()
+                await asyncio.sleep(60)
+
+        scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "asgi": {"spec_version": "2.0"}}
+        response = await events(Request(scope, receive), told())
+        await asyncio.wait_for(response(scope, receive, send), 30)
+        assert ended
+        return response
+
+    assert asyncio.run(left())
 
 
 def test_a_client_that_does_not_wait_is_no_longer_answered(served: Running) -> None:

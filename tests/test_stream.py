@@ -360,6 +360,7 @@ def test_a_policy_of_whole_patches_refuses_another_size(qwen):
         stream.watch(pictures(1)[0])
 
 
+@pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_while_the_memory_changes_never_takes_a_frame_and_raises(qwen, monkeypatch):
     """A real signal in the middle of moving: the frame is taken, its call returns, and the next one is interrupted."""
     move, pressed = Rows.move, []
@@ -389,6 +390,7 @@ def test_ctrl_c_while_the_memory_changes_never_takes_a_frame_and_raises(qwen, mo
         assert same(held(stream), held(undisturbed))
 
 
+@pytest.mark.usefixtures("ctrl_c")
 def test_what_interrupted_the_last_call_is_raised_by_close(qwen, monkeypatch):
     move, presses = Rows.move, iter([signal.SIGINT])
 

@@ -1,7 +1,9 @@
 """Small random models of each family, made by its own classes: no network, no trained weights."""
 
 import os
+import signal
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,12 +31,21 @@ settings.register_profile("infinipot", deadline=None)  # a busy machine is no fa
 settings.load_profile("infinipot")
 
 
+@contextmanager
+def hearing_ctrl_c() -> Iterator[None]:
+    """Inside, SIGINT raises KeyboardInterrupt; a shell's background jobs start deaf to it, and so do their children."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 @pytest.fixture
 def ctrl_c() -> Iterator[None]:
-    """Has SIGINT raise KeyboardInterrupt, also in a process that was started in the background, which ignores it."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
+    """Has Ctrl-C heard throughout a test."""
+    with hearing_ctrl_c():
+        yield
 
 
 def build(name: str, modality: str = "video", **shape: Any) -> Model:

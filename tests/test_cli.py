@@ -18,6 +18,7 @@ import pytest
 import torch
 from adapters import BUILDERS
 from click.testing import CliRunner, Result
+from conftest import hearing_ctrl_c
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
@@ -345,13 +346,10 @@ def test_a_failure_while_watching_ends_the_conversation_with_exit_code_1(
 def start(*args: str, **pipes: int) -> subprocess.Popen[str]:
     root = str(Path(embedded.__file__).parents[2])
     environment = os.environ | {"PYTHONPATH": root, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-    heard = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs start deaf to it
-    try:
+    with hearing_ctrl_c():
         return subprocess.Popen(
             [sys.executable, "-m", "infinipot", *args], text=True, env=environment, stdout=-1, stderr=-1, **pipes
         )
-    finally:
-        signal.signal(signal.SIGINT, heard)
 
 
 def test_ctrl_c_while_watching_is_exit_code_130_and_one_line() -> None:

@@ -110,6 +110,9 @@ def test_a_standing_question_fires(page, demo: Running) -> None:
     page.wait_for_selector("#watches .empty")
     page.get_by_placeholder("Search").fill("nothing of this kind")
     page.wait_for_selector("#events .empty")
+    page.get_by_role("tab", name="Ask").click()  # by now there is more to ask than is suggested
+    page.get_by_role("button", name="Which").first.wait_for()
+    expect(page.get_by_role("button", name="Is there a shape now?")).to_be_visible()
     demo.as_(None).delete("/v1/streams/quick")
     expect(page.locator("#stage-title")).to_contain_text("demo")
 

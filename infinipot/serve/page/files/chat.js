@@ -60,7 +60,8 @@ export class Chat {
     try {
       const { questions, time, seconds } = await get(streamPath(id, "/truth"));
       if (id !== this.id) return;
-      const few = [...questions.slice(0, SUGGESTED - 1), ...questions.slice(SUGGESTED - 1).slice(-1)]; // the last is about now
+      const isNow = (each) => each.kind === "now"; // comes first: it is never among those that are too many
+      const few = [...questions.filter(isNow), ...questions.filter((each) => !isNow(each))].slice(0, SUGGESTED);
       const wanted = few.map((each) => [each.question, () => this.ask(each.question)]);
       if (time > seconds) wanted.push(["That was all that comes: begin another round", () => this.another(id)]);
       const now = [...$("suggested").children].map((each) => each.textContent).join("\n");

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 import torch
-from adapters import BUILDERS
 from safetensors.torch import load_file, save_file
 
 import infinipot
 from infinipot import CapError, InfinipotError, ModelError
 from infinipot.checkpoint import Checkpoint
 from infinipot.memory import Memory
+from support.adapters import BUILDERS
 
 Change = Callable[[Path], Any]
 WEIGHT = "model.layers.1.mlp.down_proj.weight"

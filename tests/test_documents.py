@@ -17,17 +17,17 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from test_examples import run as run_example
 
 from infinipot import policies
 from infinipot.cli import main
 from infinipot.models import ADAPTERS
+from support.places import ROOT
+from support.scripts import run as run_example
 
-ROOT = Path(__file__).parents[1]
 ELSEWHERE = {  # pages whose commands have tests of their own, or take hours
-    "docs/serving.md": "tests/test_serve_examples.py",
-    "docs/benchmark.md": "hours; tests/test_bench.py runs the command in its small form",
-    "docs/witness.md": "a decoder of 93 MB is fetched; tests/test_witness.py runs what it is made of",
+    "docs/serving.md": "tests/serve/test_examples.py",
+    "docs/benchmark.md": "hours; tests/bench/test_needle.py runs the command in its small form",
+    "docs/witness.md": "a decoder of 93 MB is fetched; tests/witness/test_witness.py runs what it is made of",
 }
 PAGES = sorted(
     path

@@ -1,25 +1,13 @@
 """The scripts and the notebook of examples/ run and print what is right; those of the server have their own tests."""
 
-import contextlib
-import io
 import json
 import re
-import runpy
-import sys
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1] / "examples"
-
-
-def run(monkeypatch: pytest.MonkeyPatch, name: str, *args: object) -> list[str]:
-    """The lines that a script prints."""
-    monkeypatch.setattr(sys, "argv", [name, *map(str, args)])
-    said = io.StringIO()
-    with contextlib.redirect_stdout(said):
-        runpy.run_path(str(ROOT / name), run_name="__main__")
-    return said.getvalue().splitlines()
+from support.places import EXAMPLES
+from support.scripts import run
 
 
 def test_a_clip_is_written_and_watched(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -48,7 +36,7 @@ def test_the_notebook_runs_from_its_first_cell_to_its_last(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    notebook = json.loads((ROOT / "held.ipynb").read_text())
+    notebook = json.loads((EXAMPLES / "held.ipynb").read_text())
     names: dict[str, object] = {}
     for cell in notebook["cells"]:
         if cell["cell_type"] == "code":

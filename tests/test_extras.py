@@ -12,8 +12,8 @@ from click.testing import CliRunner
 import infinipot
 from infinipot import extras
 from infinipot.cli import main
+from support.places import ROOT
 
-ROOT = Path(__file__).parents[1]
 MODULES = {module for modules in extras.NEEDS.values() for module in modules}
 
 

@@ -6,14 +6,14 @@ import shutil
 import accelerate
 import pytest
 import torch
-from adapters import BUILDERS, omni_processor
-from conftest import build, pictures
 from safetensors.torch import load_file, save_file
 
 import infinipot
 from infinipot import ModelError, embedded
 from infinipot.model import _require_resident
 from infinipot.models.chat import read_chat_format
+from support.adapters import BUILDERS, omni_processor
+from support.models import build, pictures
 
 
 def answers(model: infinipot.Model) -> list[str]:

@@ -2,13 +2,12 @@
 
 import re
 import tomllib
-from pathlib import Path
 
 import yaml
 
 import infinipot
+from support.places import ROOT
 
-ROOT = Path(__file__).parents[1]
 TARGETS = set(re.findall(r"^([\w-]+):(?!=)", (ROOT / "Makefile").read_text(), re.M))
 
 

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from adapters import BUILDERS
 from click.testing import CliRunner
 
 import infinipot
@@ -14,6 +13,7 @@ from infinipot.cli import main
 from infinipot.models import ADAPTERS
 from infinipot.sizes import PUBLISHED, published_sizes, size_of
 from perf.shapes import SHAPES
+from support.adapters import BUILDERS
 
 CAPS = (400, 700)
 

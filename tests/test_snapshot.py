@@ -18,14 +18,15 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import build, give, given, held, parts, pictures, same
 from safetensors import safe_open
-from test_families import QUESTIONS, RANGE, moment, played, small
 
 import infinipot
 from infinipot import CapError, InfinipotError, Model, SnapshotError, Stream, policies, tensor_file
 from infinipot.memory.storage import Rows
 from infinipot.policies import Policy
+from support.memories import held, parts, same
+from support.models import build, give, given, pictures
+from support.plays import QUESTIONS, RANGE, moment, played, small
 
 MORE = 40  # frames that both go on for
 # When a stream is saved: in the middle of a block, behind remembered turns; the second while half a patch waits.

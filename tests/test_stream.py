@@ -10,10 +10,8 @@ from contextlib import suppress
 import numpy as np
 import pytest
 import torch
-from conftest import Boom, fail_at, held, pictures, same, slots
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from stub import Stub
 
 import infinipot
 from infinipot import CapError, Frame, FrameError, InfinipotError, PolicyError, QuestionError, Stream, policies
@@ -21,6 +19,10 @@ from infinipot.engine.limits import question_ids
 from infinipot.memory.step import Step
 from infinipot.memory.storage import Rows
 from infinipot.models.chat import ChatFormat
+from support.faults import Boom, fail_at
+from support.memories import held, same, slots
+from support.models import pictures
+from support.stub import Stub
 
 SMALL = {"memory": 288, "reserve": 56, "dialogue": 60}
 QUESTIONS = ("What colour was the circle?", "Which shape was red?", "How many shapes have appeared so far?")

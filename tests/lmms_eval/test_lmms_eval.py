@@ -9,10 +9,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import clips
 import pytest
 
 import infinipot
+from support import clips
 
 MEMORY, FPS = 320, 2
 POLICY, R1 = "infinipot-v:combine=two-stage", 0.2

@@ -5,7 +5,6 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
-import clips
 import pytest
 from lmms_eval.api.instance import Instance
 from lmms_eval.models import get_model
@@ -24,6 +23,7 @@ from infinipot import (
 from infinipot.lmms_eval import clip
 from infinipot.lmms_eval import model as module
 from infinipot.lmms_eval.model import Infinipot
+from support import clips
 
 Content = list[dict[str, Any]]
 

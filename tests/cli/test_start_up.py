@@ -1,0 +1,113 @@
+"""The command line and `import infinipot` start at once: what computes is imported when it is used, and not before."""
+
+import copy
+import json
+import pickle
+import resource
+import subprocess
+import sys
+import tomllib
+
+import click
+import pytest
+
+import infinipot
+from infinipot.cli import main
+from infinipot.embedded import scenery, world
+from infinipot.evaluate import BENCHMARKS, PROTOCOLS, find_protocol
+from support.places import ROOT
+
+HEAVY = ("torch", "torchvision", "transformers", "tokenizers", "numpy", "matplotlib", "av", "PIL", "psutil", "ray")
+HEAVY += ("fastapi", "uvicorn", "pydantic", "prometheus_client")
+SECONDS = 0.6
+
+# Runs each command of sys.argv[1] (JSON) in one process, and prints what each says and the heavy modules it brought in.
+PROBE = f"""
+import json, sys
+from click.testing import CliRunner
+from infinipot.cli import main
+said = []
+for args in json.loads(sys.argv[1]):
+    result = CliRunner().invoke(main, args)
+    said.append([args, result.exit_code, result.output, [name for name in {HEAVY} if name in sys.modules]])
+print(json.dumps(said))
+"""
+
+
+def commands(command: click.Command = main, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    """Every command that there is, by the words that call it."""
+    below = command.commands if isinstance(command, click.Group) else {}
+    return [path, *(words for name, each in below.items() for words in commands(each, (*path, name)))]
+
+
+def python(*args: str) -> str:
+    return subprocess.run([sys.executable, *args], capture_output=True, text=True, check=True).stdout
+
+
+def test_no_help_imports_what_computes() -> None:
+    asked = [[*words, "--help"] for words in commands()] + [["--version"], ["eval"], ["eval", "--list"], ["watch"]]
+    assert len(asked) > 15
+    for args, code, output, heavy in json.loads(python("-c", PROBE, json.dumps(asked))):
+        assert not heavy, (args, heavy)
+        assert code == (2 if args == ["watch"] else 0), (args, output)
+        assert output.startswith(("Usage: ", "infinipot ", "mlvu ")), (args, output)
+
+
+@pytest.mark.parametrize("args", [["--help"], ["--version"], ["watch", "--help"], ["eval", "mlvu", "--help"]])
+def test_help_is_there_at_once(args: list[str]) -> None:
+    def took() -> float:
+        """Seconds of processor time, which do not depend on what else the machine does."""
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        python("-m", "infinipot", *args)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+    assert min(took() for _ in range(3)) < SECONDS
+
+
+def test_importing_the_package_imports_nothing_that_computes() -> None:
+    probe = f"import infinipot, sys; dir(infinipot); print([name for name in {HEAVY} if name in sys.modules])"
+    assert python("-c", probe).strip() == "[]"
+
+
+def test_every_public_name_is_there_when_it_is_used() -> None:
+    names = [*infinipot.__all__, "__version__", "audio", "embedded", "memory", "models", "policies", "video"]
+    probe = (
+        f"import infinipot; [getattr(infinipot, name) for name in {names}]; print(infinipot.policies.make('full').name)"
+    )
+    assert python("-c", probe).strip() == "full"
+    assert set(names) <= set(dir(infinipot))
+    assert python("-c", "from infinipot import *; print(Model.__name__, load.__name__)").split() == ["Model", "load"]
+    with pytest.raises(AttributeError, match="no attribute 'Streams'"):
+        _ = infinipot.Streams
+    with pytest.raises(ImportError):
+        from infinipot import Streams  # noqa: F401
+
+
+def test_errors_are_one_class_however_they_are_reached() -> None:
+    for name in (name for name in infinipot.__all__ if name.endswith("Error")):
+        kind = getattr(infinipot, name)
+        assert issubclass(kind, infinipot.InfinipotError)
+        for error in (pickle.loads(pickle.dumps(kind("why"))), copy.deepcopy(kind("why"))):
+            assert type(error) is kind
+            assert str(error) == "why"
+
+
+def test_the_version_stands_in_one_place() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    assert project["project"]["dynamic"] == ["version"]
+    place = ROOT / project["tool"]["hatch"]["version"]["path"]
+    assert f'__version__ = "{infinipot.__version__}"' in place.read_text()
+    assert infinipot.__version__ in python("-m", "infinipot", "--version")
+
+
+def test_what_a_help_text_lists_is_what_there_is() -> None:
+    for benchmark in BENCHMARKS.values():
+        command = main.commands["eval"].commands[benchmark.name]
+        (choice,) = [option.type for option in command.params if option.name == "protocol"]
+        assert list(choice.choices) == [name for name in PROTOCOLS if benchmark.name in PROTOCOLS[name].rules]
+        for name in choice.choices:
+            assert find_protocol(name).average(benchmark) is not None
+    (backgrounds,) = [option.type for option in main.commands["demo"].params if option.name == "background"]
+    for background in backgrounds.choices:
+        assert scenery.scenery(background, world.np.random.default_rng(0)).at(0.0).shape == (64, 64, 3)

@@ -1,0 +1,153 @@
+"""A second look: the last frames beside the memory, for one question."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from infinipot import CapError, InfinipotError, Model, QuestionError, Stream
+from infinipot.engine import looking
+from support.memories import held, same
+from support.models import build, pictures
+
+ASK = {"max_new_tokens": 3}
+
+
+def watched(model: Model, images: list[np.ndarray], **settings: object) -> Stream:
+    given = {"memory": 700, "reserve": 200, "dialogue": 100, "positions": "native", "look_again": 4}
+    stream = model.stream(**{**given, "policy": "infinipot-v", "block": 2, **settings})
+    for image in images:
+        stream.watch(image)
+    return stream
+
+
+def seeing_packs(model: Model) -> Model:
+    if not model.adapter.packs:
+        pytest.skip("keeps a recurrent state")
+    return model
+
+
+@pytest.mark.parametrize("frames", [4, 7, 8])
+def test_a_second_look_leaves_the_memory_as_it_was(frames: int, seeing: Model) -> None:
+    with watched(seeing_packs(seeing), pictures(frames)) as stream:
+        before, stats = held(stream), stream.stats()
+        plain = stream.ask("What?", **ASK)
+        stream.ask("What?", look_again=4, **ASK)
+        assert same(held(stream), before)
+        assert stream.ask("What?", **ASK) == plain
+        after = stream.stats()
+        assert after.seconds["look_again"] > stats.seconds["look_again"] == 0
+        assert after.tokens == stats.tokens < after.peak_tokens - 4
+        with watched(seeing, pictures(frames), look_again=0) as other:
+            assert other.ask("What?", **ASK) == plain
+            assert same(held(other), before)
+
+
+def test_it_sees_the_prompt_and_itself_and_nothing_of_the_past(seeing: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same frames behind two pasts have the same keys and values; the question behind them sees both."""
+    found, steps, step = [], [], type(seeing_packs(seeing).adapter).forward
+
+    def forward(adapter, embeddings, *given):
+        logits = step(adapter, embeddings, *given)
+        steps.append(given[0])
+        if given[0].ahead is not None:
+            own = slice(given[0].start, given[0].end)
+            group = given[0].memory.groups[0]
+            found.append(torch.cat([group.keys[:, own].flatten(), group.values[:, own].flatten()]))
+        return logits
+
+    monkeypatch.setattr(type(seeing.adapter), "forward", forward)
+    last = pictures(4, seed=5)
+    for seed in (1, 2):
+        with watched(seeing, [*pictures(4, seed=seed), *last]) as stream:
+            steps.clear()
+            stream.ask("What?", look_again=4, max_new_tokens=1)
+            asked = steps[-1]
+            assert asked.ahead is None
+            assert asked.end > steps[-2].end > stream.stats().tokens
+    assert torch.equal(*found)
+
+
+def test_an_answer_depends_on_what_is_looked_at(qwen: Model) -> None:
+    drawn = {"max_new_tokens": 6, "temperature": 3.0, "seed": 1}  # so that any change of the logits shows
+    with watched(qwen, pictures(8)) as stream:
+        answers = {stream.ask("What?", look_again=look, **drawn) for look in (0, 2, 4)}
+        answers.add(stream.ask("What?", look_again=4, look_pixels=(6400, 6400), **drawn))
+        assert len(answers) > 1
+        task = stream.begin_ask("What?", look_again=4, **drawn)
+        while not task.done:
+            qwen.step([task])
+        assert task.result() == stream.ask("What?", look_again=4, **drawn)
+
+
+def test_a_remembered_turn_remembers_no_second_look(seeing: Model) -> None:
+    with watched(seeing_packs(seeing), pictures(6)) as stream:
+        before = stream.stats()
+        stream.ask("What?", look_again=4, remember=True, **ASK)
+        after = stream.stats()
+        waiting = stream._state.memory.cursor.patch - before.patches
+        room = waiting * (stream._state.pending.grid.cells + seeing.adapter.caption_limit)
+        assert after.turns == 1
+        assert after.video_tokens <= before.video_tokens + room
+        stream.ask("And?", look_again=4, **ASK)
+        for image in pictures(3, seed=2):
+            stream.watch(image)
+        stream.ask("And?", look_again=4, **ASK)
+
+
+def test_what_does_not_fit_says_what_would(qwen: Model) -> None:
+    with watched(qwen, pictures(4), reserve=64) as stream:
+        before = held(stream)
+        with pytest.raises(CapError, match="the second look takes 200 tokens") as told:
+            stream.ask("What?", look_again=4, look_pixels=(25600, 25600), **ASK)
+        assert same(held(stream), before)
+        assert "\n" not in str(told.value)
+    enough = int(re.search(r"reserve=(\d+)", str(told.value))[1])
+    for reserve, fits in ((enough, True), (enough - 1, False)):
+        with watched(qwen, pictures(4), reserve=reserve) as stream:
+            if fits:
+                stream.ask("What?", look_again=4, look_pixels=(25600, 25600), **ASK)
+                continue
+            with pytest.raises(CapError):
+                stream.ask("What?", look_again=4, look_pixels=(25600, 25600), **ASK)
+
+
+def test_more_than_is_kept_or_no_number_is_told(qwen: Model) -> None:
+    with watched(qwen, pictures(2)) as stream:
+        with pytest.raises(QuestionError, match=r"look_again=5: the stream keeps 4 .* open it with look_again=5"):
+            stream.ask("What?", look_again=5)
+        with pytest.raises(QuestionError, match="look_again='two': the stream keeps 4"):
+            stream.ask("What?", look_again="two")
+    with pytest.raises(InfinipotError, match="look_again=-1: give a whole number"):
+        qwen.stream(look_again=-1)
+    with pytest.raises(InfinipotError, match="layers with a recurrent state"):
+        build("qwen3_5").stream(look_again=2)
+    with pytest.raises(InfinipotError, match="look_again=2 is for frames"):
+        build("qwen2_5_omni", "audio").stream(look_again=2)
+
+
+def test_the_ring_is_bounded_promised_and_a_copy(qwen: Model) -> None:
+    with watched(qwen, [], look_again=3) as stream:
+        buffer = np.zeros((64, 64, 3), np.uint8)
+        for number in range(6):
+            buffer[:] = number
+            stream.watch(buffer)
+        large = np.zeros((1200, 1600, 3), np.uint8)
+        recent = stream._state.pending.recent
+        assert [int(frame.image[0, 0, 0]) for frame in recent] == [3, 4, 5]
+        kept = looking.kept(stream._setup, recent, type(recent[0])(large, 9.0))
+        assert len(kept) == 3
+        assert kept[-1].image.size <= 3 * stream._setup.picture_pixels < large.size
+        own = {"reserve": 200, "dialogue": 100, "positions": "native", "block": 2}
+        assert stream.stats().bytes == qwen.stream_bytes(700, look_again=3, **own)
+        assert stream.stats().bytes - qwen.stream_bytes(700, **own) == 3 * 3 * stream._setup.picture_pixels
+
+
+def test_saved_and_forked_streams_look_at_the_same(qwen: Model, tmp_path: Path) -> None:
+    with watched(qwen, pictures(7)) as stream:
+        stream.save(tmp_path / "saved")
+        answer = stream.ask("What?", look_again=4, max_new_tokens=8)
+        with stream.fork() as forked, qwen.restore(tmp_path / "saved") as restored:
+            assert {each.ask("What?", look_again=4, max_new_tokens=8) for each in (forked, restored)} == {answer}

@@ -1,0 +1,217 @@
+"""Each benchmark on a miniature of its layout: what is asked of which video, and when."""
+
+import json
+import sys
+
+import pytest
+
+from infinipot import BenchmarkError, open_video
+from infinipot.evaluate import BENCHMARKS, Item, Problem, Subtitle, find_benchmark, find_protocol
+from support.benchmark_layouts import (
+    LAYOUTS,
+    egoschema,
+    longvideobench,
+    mlvu,
+    ovo_bench,
+    rvs,
+    streaming_bench,
+    video_mme,
+)
+from support.places import ROOT
+from support.video_files import times
+
+EVERY = [(name, variant) for name, benchmark in BENCHMARKS.items() for variant in benchmark.variants]
+
+
+def items(name, data, variant=None) -> list[Item]:
+    read = list(find_benchmark(name).read(data, variant))
+    assert [str(problem) for problem in read if isinstance(problem, Problem)] == []
+    return read
+
+
+def asked(read):
+    """(id, answer, task, moment, group) of every question, video by video."""
+    return [[(q.id, q.answer, q.task, q.at, q.group) for q in item.questions] for item in read]
+
+
+@pytest.mark.parametrize(("name", "variant"), EVERY)
+def test_every_miniature_is_read_whole_and_its_videos_open(name, variant, tmp_path):
+    read = items(name, LAYOUTS[name](tmp_path, variant), variant)
+    ids = [question.id for item in read for question in item.questions]
+    assert len(ids) == len(set(ids)) > 0
+    assert len({item.id for item in read}) == len({item.video for item in read}) == len(read)
+    for item in read:
+        assert item.id == item.video.relative_to(tmp_path).as_posix()
+        assert times(open_video(item.video, fps=2))[:2] == [0, 0.5]
+    assert items(name, tmp_path, variant) == read
+
+
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_every_benchmark_says_what_it_is_and_has_rules(name):
+    benchmark = BENCHMARKS[name]
+    assert name == benchmark.name == name.lower().replace("_", "-")
+    said = (benchmark.title, benchmark.about, benchmark.paper, benchmark.source, benchmark.licence, benchmark.layout)
+    assert all(said)
+    assert not any("\n" in line for line in said[:-1])
+    find_protocol(benchmark.default_protocol).check(benchmark, benchmark.variants[0])
+
+
+def test_mlvu_dev_has_seven_task_types(tmp_path):
+    read = items("mlvu", mlvu(tmp_path))
+    assert asked(read)[0] == [("plotQA-0", "A", "plotQA", None, None), ("plotQA-1", "D", "plotQA", None, None)]
+    tasks = [item.questions[0].task for item in read]
+    assert tasks == ["plotQA", "needle", "ego", "count", "order", "anomaly_reco", "topic_reasoning"]
+
+
+def test_candidates_may_be_numbers(tmp_path):
+    file = mlvu(tmp_path) / "json" / "4_count.json"
+    (entry,) = json.loads(file.read_text())
+    file.write_text(json.dumps([entry | {"candidates": [1, 2.5, 3, 12], "answer": 12}]))
+    (question,) = items("mlvu", tmp_path)[3].questions
+    assert (question.options, question.answer) == (("1", "2.5", "3", "12"), "D")
+
+
+def test_mlvu_test_has_six_options_and_may_lack_labels(tmp_path):
+    labelled = [("needleQA_0", "B"), ("needleQA_2", "A"), ("sportsQA_1", "F")]
+    read = items("mlvu", mlvu(tmp_path, "test"), "test")
+    assert [(q.id, q.answer) for item in read for q in item.questions] == labelled
+    assert {q.letters for item in read for q in item.questions} == {"ABCDEF"}
+    file = tmp_path / "test-ground-truth" / "test_mcq_gt.json"
+    entries = [{field: one[field] for field in one if field != "answer"} for one in json.loads(file.read_text())]
+    file.unlink()
+    (tmp_path / "test_multi_choice_tasks.json").write_text(json.dumps(entries))
+    read = items("mlvu", tmp_path, "test")
+    assert [(q.id, q.answer) for item in read for q in item.questions] == [(name, None) for name, _ in labelled]
+
+
+def test_video_mme_takes_letters_off_the_options_and_keeps_them_for_the_prompt(tmp_path):
+    first, second = items("video-mme", video_mme(tmp_path))
+    assert [q.id for q in first.questions] == ["001-1", "001-2", "001-3"]
+    question = first.questions[1]
+    assert question.options == ("One.", "Two.", "Three.", "None.")
+    assert question.details["options"] == "A. One.\nB. Two.\nC. Three.\nD. None."
+    assert (question.answer, question.task, question.group) == ("B", "OCR Problems", "short")
+    assert {q.group for q in second.questions} == {"long"}
+    assert first.subtitles == ()
+
+
+def test_video_mme_with_subtitles_reads_srt_and_videos_may_have_none(tmp_path):
+    first, second = items("video-mme", video_mme(tmp_path, "subtitles"), "subtitles")
+    assert first.subtitles[:2] == (Subtitle(0, 1.2, "Good morning."), Subtitle(1.2, 2, "The lamp goes on."))
+    assert second.subtitles == ()
+
+
+def test_video_mme_as_parquet(tmp_path, monkeypatch):
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    expected = asked(items("video-mme", video_mme(tmp_path)))
+    rows = json.loads((tmp_path / "videomme.json").read_text())
+    (tmp_path / "videomme.json").unlink()
+    (tmp_path / "videomme").mkdir()
+    file = tmp_path / "videomme" / "test-00000-of-00001.parquet"
+    parquet.write_table(pyarrow.Table.from_pylist(rows), file)
+    assert asked(items("video-mme", tmp_path)) == expected
+    file.write_bytes(b"PAR1 no, it is not")
+    (problem,) = find_benchmark("video-mme").read(tmp_path)
+    assert "is no Parquet file" in str(problem)
+
+    def failing(path):
+        raise OSError
+
+    monkeypatch.setattr(parquet, "read_table", failing)
+    (problem,) = find_benchmark("video-mme").read(tmp_path)
+    assert "(OSError)" in str(problem)
+
+
+def test_video_mme_says_what_parquet_needs(tmp_path, monkeypatch):
+    file = video_mme(tmp_path) / "videomme" / "test-00000-of-00001.parquet"
+    (tmp_path / "videomme.json").unlink()
+    file.parent.mkdir()
+    file.write_bytes(b"")
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(BenchmarkError, match=r"pip install 'infinipot\[eval\]'.*videomme.json"):
+        list(find_benchmark("video-mme").read(tmp_path))
+
+
+def test_longvideobench_reads_both_forms_of_subtitles_on_the_clips_clock(tmp_path):
+    first, second = items("longvideobench", longvideobench(tmp_path), "val-subtitles")
+    assert asked([first]) == [[("aa1_0", "A", "T2O", None, "15"), ("aa1_1", "B", "S2E", None, "15")]]
+    assert first.subtitles == (Subtitle(0, 1.5, "the first line"), Subtitle(1.5, 3.5, "the second line"))
+    assert second.subtitles[:2] == (Subtitle(-2, -1, "before the clip"), Subtitle(0.5, 2.5, "within it"))
+    assert second.subtitles[2] == Subtitle(2.5, 4 - 100, "without an end")  # the authors' loader, to the letter
+    assert all(item.subtitles == () for item in items("longvideobench", tmp_path, "val"))
+    assert {q.answer for item in items("longvideobench", tmp_path, "test") for q in item.questions} == {None}
+
+
+def test_egoschema_subset_is_labelled_and_the_full_set_goes_to_a_file(tmp_path):
+    subset = items("egoschema", egoschema(tmp_path))
+    assert [(item.questions[0].id[:4], item.questions[0].answer) for item in subset] == [("0074", "D"), ("00b9", "A")]
+    full = items("egoschema", tmp_path, "full")
+    uids = [item.questions[0].id for item in full]
+    assert [item.questions[0].answer for item in full] == [None] * 3
+    written = find_benchmark("egoschema").submission(dict(zip(uids, ("E", None, "A"), strict=True)))
+    assert json.loads(written) == {uids[0]: 4, uids[1]: -1, uids[2]: 0}
+    assert find_benchmark("mlvu").submission({"plotQA-0": "A"}) is None
+
+
+def test_rvs_is_open_ended_and_asked_at_its_moments(tmp_path):
+    first, second = items("rvs", rvs(tmp_path, "movie"), "movie")
+    assert [question.at for question in first.questions] == [1, 2, 3.5]
+    assert all(q.judged and q.options == () and q.answer == "A lamp goes on." for q in first.questions)
+    assert {q.task for q in second.questions} == {"RVS-Movie"}
+
+
+def test_rvs_asks_every_question_of_a_video_that_stands_twice(tmp_path):
+    file = rvs(tmp_path) / "ego" / "ego4d_oe.json"
+    first, second = json.loads(file.read_text())
+    file.write_text(json.dumps([first, second | {name: first[name] for name in ("video_id", "video_path")}]))
+    (item,) = items("rvs", tmp_path)
+    assert [question.at for question in item.questions] == [1, 2, 3.5, 4]
+
+
+def test_ovo_bench_makes_a_question_of_each_moment(tmp_path):
+    ego, movie = asked(items("ovo-bench", ovo_bench(tmp_path)))
+    assert ego == [
+        ("0", "B", "EPM", 3, "backward"),
+        ("1", "A", "OCR", 2, "real-time"),
+        ("2", "C", "ATR", 2, "real-time"),
+        ("3_0", "1", "REC", 1, "forward"),
+        ("3_1", "1", "REC", 2, "forward"),
+        ("3_2", "3", "REC", 4, "forward"),
+    ]
+    assert [question[:4] for question in movie] == [
+        ("4_0", "No", "SSR", 1),
+        ("4_1", "Yes", "SSR", 3),
+        ("5_0", "No", "CRR", 2),
+        ("5_1", "Yes", "CRR", 4),
+    ]
+    for mode in ("backward", "real-time", "forward"):
+        groups = {q.group for item in items("ovo-bench", tmp_path, mode) for q in item.questions}
+        assert groups == {mode}
+
+
+def test_streaming_bench_as_table_or_as_json(tmp_path):
+    first, _ = items("streaming-bench", streaming_bench(tmp_path))
+    assert [(q.answer, q.task, q.at) for q in first.questions] == [("B", "Object Perception", 1), ("C", "Counting", 3)]
+    assert first.questions[0].options == ("A cup.", "A dog's bowl.", "Three.", "None.")
+    (tmp_path / "StreamingBench" / "Real_Time_Visual_Understanding.csv").unlink()
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "real" / "sample_12" / "video.mp4").rename(tmp_path / "videos" / "sample_12_real.mp4")
+    question = {"task_type": "Counting", "question": "How many?", "answer": "A", "options": ["1", "2", "3", "4"]}
+    parts = [
+        {"video_path": "./videos/sample_12_real.mp4", "questions": [question | {"time_stamp": moment}]}
+        for moment in ("00:00:02", "00:01:03")
+    ]
+    (tmp_path / "questions_real.json").write_text(json.dumps(parts))
+    (only,) = items("streaming-bench", tmp_path)
+    assert [(q.id, q.at) for q in only.questions] == [("sample_12-0-0", 2), ("sample_12-1-0", 63)]
+    assert only.questions[0].details["options"] == "A. 1\nB. 2\nC. 3\nD. 4"
+
+
+def test_the_page_of_benchmarks_says_what_they_say():
+    page = (ROOT / "docs" / "benchmarks.md").read_text()
+    for benchmark in BENCHMARKS.values():
+        section = page[page.index(f"## {benchmark.title}\n") :].removeprefix("## ").partition("\n## ")[0]
+        assert f"\n```\n{benchmark.layout}\n```\n" in section
+        said = [benchmark.name, benchmark.paper, benchmark.source, benchmark.licence, benchmark.default_protocol]
+        assert [part for part in (*said, *benchmark.variants, benchmark.about[1:]) if part not in section] == []

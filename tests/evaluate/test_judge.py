@@ -1,0 +1,169 @@
+"""A judge of open answers: what it is sent and says, services that fail, keys that stay where they belong."""
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+
+from infinipot import JudgeError, ResultsError
+from infinipot.evaluate.judge import PROMPT, Judge, Judged, judge_run, read_verdict, verdicts_path
+from infinipot.evaluate.merge import read_runs
+from infinipot.evaluate.report import report, tables
+from infinipot.evaluate.results import read_run
+from infinipot.evaluate.run import evaluate
+from support.runs import SETUPS, Canned, plan
+
+CUT_SHORT, ELSEWHERE = -1, -2
+
+
+class Service(BaseHTTPRequestHandler):
+    """A chat service that fails as told, then says yes to every answer with a lamp in it."""
+
+    failures: list[int] = []  # noqa: RUF012
+    mumbles: int = 0
+    requests: list[dict] = []  # noqa: RUF012
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.requests.append({"path": self.path, "key": self.headers.get("Authorization"), "body": body})
+        failure = self.failures.pop(0) if self.failures else 0
+        if failure == CUT_SHORT:
+            self.send_response(200)
+            self.send_header("Content-Length", "1000")
+            self.end_headers()
+            return
+        if failure == ELSEWHERE:
+            self.send_response(302)
+            self.send_header("Location", f"http://localhost:{self.server.server_port}/v1/chat/completions")
+            self.end_headers()
+            return
+        if failure:
+            self.send_error(failure)
+            return
+        said = body["messages"][0]["content"].partition("Answer to grade:")[2]
+        verdict = '{"correct": "yes", "score": 5}' if "lamp" in said else 'Well: {"correct": "no", "score": 1}'
+        if Service.mumbles and "lamp" in said:
+            Service.mumbles -= 1
+            verdict = "I cannot tell."
+        reply = json.dumps({"choices": [{"message": {"role": "assistant", "content": verdict}}]}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(reply)))
+        self.end_headers()
+        self.wfile.write(reply)
+
+    def do_GET(self) -> None:
+        """What a redirection makes of it."""
+        self.requests.append({"path": self.path, "key": self.headers.get("Authorization"), "body": None})
+        self.send_error(404)
+
+    def log_message(self, *args: object) -> None: ...
+
+
+@pytest.fixture
+def service() -> Iterator[str]:
+    Service.failures, Service.requests, Service.mumbles = [], [], 0
+    server = HTTPServer(("127.0.0.1", 0), Service)
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/v1"
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def open_run(tmp_path: Path) -> Path:
+    asked, output = plan(tmp_path, "rvs"), tmp_path / "rvs.jsonl"
+    first = asked.items[0].questions[0].id
+    evaluate(asked, SETUPS["rvs"], Canned({first: "A {lamp} is lit"}), output)
+    return output
+
+
+def test_open_answers_stay_unjudged_without_a_judge(open_run: Path) -> None:
+    (section,) = report(read_runs([open_run]))
+    assert section.estimates == ({},)
+    assert all(line["correct"] is None for line in read_run(open_run).answers)
+
+
+def test_verdicts_are_recorded_with_judge_and_prompt_and_a_failing_service_is_tried_again(
+    open_run: Path, service: str
+) -> None:
+    before = open_run.read_bytes()
+    Service.failures = [503, 429, CUT_SHORT]
+    judge = Judge(service, "a-model", key="secret", wait=0.01)
+    assert judge_run(open_run, judge, workers=1) == Judged(4, 0)
+    assert open_run.read_bytes() == before
+    header, *verdicts = [json.loads(line) for line in verdicts_path(open_run).read_text().splitlines()]
+    assert (header["model"], header["prompt"]) == ("a-model", PROMPT)
+    assert "secret" not in verdicts_path(open_run).read_text()
+    assert {request["key"] for request in Service.requests} == {"Bearer secret"}
+    assert Service.requests[0]["path"] == "/v1/chat/completions"
+    assert [verdict["correct"] for verdict in verdicts] == [1.0, 0.0, 0.0, 0.0]
+    assert "A {lamp} is lit" in verdicts[0]["sent"]
+    (section,) = report(read_runs([open_run]))
+    assert section.estimates[0]["overall"].value == 0.25
+    assert judge_run(open_run, judge) == Judged(0, 0)
+    with pytest.raises(ResultsError, match="another judge's verdicts"):
+        judge_run(open_run, Judge(service, "other"))
+
+
+@pytest.mark.parametrize(("mumbles", "unparsed"), [(1, 0), (2, 0), (3, 1), (9, 1)])
+def test_a_reply_that_is_no_verdict_is_asked_for_again_three_times_in_all(
+    open_run: Path, service: str, mumbles: int, unparsed: int
+) -> None:
+    Service.mumbles = mumbles
+    judge = Judge(service, "m", wait=0.01)
+    assert judge_run(open_run, judge, workers=2) == Judged(4 - unparsed, unparsed)
+    asked = 4 + min(mumbles, 2)
+    assert len(Service.requests) == asked
+    assert len(verdicts_path(open_run).read_text().splitlines()) == 1 + asked
+    (section,) = report(read_runs([open_run]))
+    assert section.estimates[0]["overall"].value == (0 if unparsed else 0.25)
+    notes = [note for table in tables(section) for note in table.notes]
+    assert any("judge replied on 1 answer is no verdict" in note for note in notes) == bool(unparsed)
+    assert judge_run(open_run, judge) == Judged(0, unparsed)
+    assert len(Service.requests) == asked
+
+
+def test_what_had_no_verdict_in_an_earlier_call_is_asked_for_again(open_run: Path, service: str) -> None:
+    judge = Judge(service, "m", wait=0.01)
+    assert judge_run(open_run, judge) == Judged(4, 0)
+    lines = verdicts_path(open_run).read_text().splitlines(keepends=True)
+    mute = json.dumps({**json.loads(lines[1]), "reply": "?", "correct": None, "score": None}) + "\n"
+    verdicts_path(open_run).write_text("".join([lines[0], mute, *lines[2:]]))
+    assert judge_run(open_run, judge) == Judged(1, 0)
+    assert len(Service.requests) == 5
+
+
+def test_a_judge_that_refuses_ends_it_and_what_was_judged_stays(open_run: Path, service: str) -> None:
+    judge = Judge(service, "m", wait=0.01)
+    Service.failures = [401]
+    with pytest.raises(JudgeError, match="refuses"):
+        judge_run(open_run, judge, workers=1)
+    assert judge_run(open_run, judge, workers=3) == Judged(4, 0)
+
+
+def test_the_key_goes_to_no_other_service_than_the_one_it_is_for(open_run: Path, service: str) -> None:
+    Service.failures = [ELSEWHERE]
+    with pytest.raises(JudgeError, match="refuses"):
+        judge_run(open_run, Judge(service, "m", key="secret"), workers=1)
+    assert [request["key"] for request in Service.requests] == ["Bearer secret", None]
+
+
+def test_a_judge_that_is_not_there_is_an_error_after_some_tries(open_run: Path) -> None:
+    with pytest.raises(JudgeError, match="no reply after 6 tries"):
+        judge_run(open_run, Judge("http://127.0.0.1:9", "m", wait=0.001), workers=1)
+
+
+@pytest.mark.parametrize(
+    ("reply", "read"),
+    [
+        ('{"correct": "yes", "score": 4}', (1.0, 4.0)),
+        ("{'pred': 'no', 'score': 2.5}", (0.0, 2.5)),
+        ('```json\n{"correct": true}\n```', (1.0, None)),
+        ("I cannot tell.", (None, None)),
+    ],
+)
+def test_verdicts_are_read_from_what_judges_write(reply: str, read: tuple[float | None, float | None]) -> None:
+    assert read_verdict(reply) == read

@@ -1,0 +1,360 @@
+"""What runs come to: intervals, differences, shards together, costs, published numbers."""
+
+import json
+import random
+import time
+import tracemalloc
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from infinipot import ResultsError
+from infinipot.evaluate import BENCHMARKS, Scored, bootstrap, find_protocol
+from infinipot.evaluate.bootstrap import difference, estimate
+from infinipot.evaluate.merge import read_runs
+from infinipot.evaluate.metrics import Average, over_groups, over_questions, over_tasks
+from infinipot.evaluate.published import published
+from infinipot.evaluate.render import draw, markdown, write
+from infinipot.evaluate.report import cost, report, tables
+from infinipot.evaluate.reproduce import CELLS, PATCHES, Hardware, entries, gpu_hours
+from infinipot.evaluate.run import evaluate
+from support.runs import SETUPS, Canned, plan
+
+
+def clusters(*videos: str) -> dict[str, list[Scored]]:
+    """Videos as texts: "1101" is one with four questions of which one was wrong; "-" has no score."""
+    return {
+        f"v{number}": [
+            Scored(f"q{number}-{index}", f"task{index % 2}", None, None if digit == "-" else float(digit))
+            for index, digit in enumerate(video)
+        ]
+        for number, video in enumerate(videos)
+    }
+
+
+# Statistics
+
+
+def test_the_interval_of_single_questions_is_the_binomial_one() -> None:
+    scores = clusters(*("1" * 60 + "0" * 40))
+    (one,) = [value for name, value in estimate(scores, over_questions, draws=4000).items() if name == "overall"]
+    spread = 1.96 * np.sqrt(0.6 * 0.4 / 100)
+    assert one.value == 0.6
+    assert (one.low, one.high) == (pytest.approx(0.6 - spread, abs=0.015), pytest.approx(0.6 + spread, abs=0.015))
+
+
+def test_questions_of_one_video_do_not_count_as_independent() -> None:
+    """Four questions a video that are all right or all wrong tell as much as one."""
+    wide = estimate(clusters(*["1111"] * 15 + ["0000"] * 10), over_questions)["overall"]
+    one = estimate(clusters(*"1" * 15 + "0" * 10), over_questions)["overall"]
+    assert wide.high - wide.low == pytest.approx(one.high - one.low, abs=0.03)
+    assert wide.high - wide.low > 1.7 * 2 * 1.96 * np.sqrt(0.6 * 0.4 / 100)
+
+
+def test_the_average_is_the_protocols_on_every_draw() -> None:
+    scores = clusters("10", "10", "11", "00", "1")
+    assert estimate(scores, over_tasks)["overall"].value == pytest.approx((4 / 5 + 1 / 4) / 2)
+    assert estimate(scores, over_questions)["overall"].value == pytest.approx(5 / 9)
+
+
+def test_nothing_is_said_of_one_video_or_of_none() -> None:
+    alone = estimate(clusters("110"), over_questions)["overall"]
+    assert (alone.low, alone.high) == (None, None)
+    of_tasks = estimate(clusters("11", "0", "1"), over_tasks)  # task1 is in the first video alone
+    assert (of_tasks["task1"].low, of_tasks["task1"].high) == (None, None)
+    assert of_tasks["task0"].low == 0.0
+    unscored = estimate(clusters("110", "-", "--"), over_questions)["overall"]
+    assert (unscored.low, unscored.high) == (None, None)
+    assert estimate(clusters("--"), over_questions) == {}
+    assert difference(clusters("--"), clusters("11"), over_questions) is None
+
+
+def test_a_difference_is_of_the_questions_that_both_have() -> None:
+    gap = difference(clusters("11", "10", "0-"), clusters("11", "11", "1"), over_questions)
+    assert (gap.questions, gap.videos) == (5, 3)
+    assert gap.value == pytest.approx(1 - 3 / 5)
+    same = difference(clusters("10", "01"), clusters("10", "01"), over_questions)
+    assert (same.value, same.p) == (0, 1)
+
+
+def test_significance_is_that_of_the_exact_sign_test() -> None:
+    """Six videos that all get better: swaps that look as extreme are 2 in 64."""
+    gap = difference(clusters(*"0" * 6), clusters(*"1" * 6), over_questions, draws=4000)
+    assert gap.p == pytest.approx(2 / 64, rel=0.35)
+    back = difference(clusters(*"1" * 6), clusters(*"0" * 6), over_questions, draws=4000)
+    assert (back.value, back.p) == (-gap.value, gap.p)
+
+
+AVERAGES = [over_questions, over_tasks, over_groups]
+
+
+def mixed(seed: int, videos: int = 7) -> dict[str, list[Scored]]:
+    """Videos of none to four questions of some tasks, one of which has no group, scored 0, 1, in between or not."""
+    draw = random.Random(seed)
+
+    def one(name: str) -> Scored:
+        task = draw.choice("abc")
+        return Scored(name, task, None if task == "c" else draw.choice("xy"), draw.choice([0, 1, 0.25, None]))
+
+    return {f"v{video}": [one(f"{video}-{index}") for index in range(draw.randint(0, 4))] for video in range(videos)}
+
+
+@pytest.mark.parametrize("average", AVERAGES)
+@pytest.mark.parametrize("at_once", [1, 50, 1 << 20])
+def test_estimates_are_those_of_averaging_the_questions_of_each_draw(
+    average: Average, at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bootstrap, "_AT_ONCE", at_once)
+    for seed in range(4):
+        scores = mixed(seed)
+        videos = [video for video in scores.values() if any(one.correct is not None for one in video)]
+        drawn: dict[str, list[float]] = {}
+        for chosen in np.random.default_rng(seed).integers(0, len(videos), (60, len(videos))):
+            for name, value in average([one for index in chosen for one in videos[index]]).items():
+                drawn.setdefault(name, []).append(value)
+        found = estimate(scores, average, draws=60, seed=seed)
+        whole = average([one for video in videos for one in video])
+        assert list(found) == list(whole)
+        for name, one in found.items():
+            assert one.value == pytest.approx(whole[name])
+            if one.low is not None and np.ptp(drawn[name]):
+                assert (one.low, one.high) == pytest.approx(tuple(np.quantile(drawn[name], [0.025, 0.975])))
+
+
+@pytest.mark.parametrize("average", AVERAGES)
+@pytest.mark.parametrize("at_once", [1, 1 << 20])
+def test_differences_are_those_of_averaging_the_questions_of_each_draw_and_swap(
+    average: Average, at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bootstrap, "_AT_ONCE", at_once)
+    for seed in range(4):
+        one = mixed(seed)
+        right = random.Random(-seed)
+        other = {name: [replace(each, correct=right.choice([0, 1, 1, None])) for each in one[name]] for name in one}
+        pairs = []
+        for name in one:
+            both = [
+                (first, second)
+                for first, second in zip(one[name], other[name], strict=True)
+                if first.correct is not None and second.correct is not None
+            ]
+            pairs += [tuple(zip(*both, strict=True))] if both else []
+
+        def gap(sides: list) -> float:
+            first, second = ([one for pair in sides for one in pair[side]] for side in (0, 1))
+            return average(second)["overall"] - average(first)["overall"]
+
+        found = difference(one, other, average, draws=60, seed=seed)
+        choices = np.random.default_rng(seed).integers(0, len(pairs), (60, len(pairs)))
+        drawn = [gap([pairs[index] for index in chosen]) for chosen in choices]
+        swaps = np.random.default_rng(seed).random((60, len(pairs))) < 0.5
+        far = [gap([pair[::-1] if swap else pair for pair, swap in zip(pairs, row, strict=True)]) for row in swaps]
+        assert found.value == pytest.approx(gap(pairs))
+        assert (found.low, found.high) == pytest.approx(tuple(np.quantile(drawn, [0.025, 0.975])))
+        assert found.p == (1 + sum(abs(one) >= abs(found.value) - 1e-12 for one in far)) / 61
+
+
+def test_2700_questions_take_no_time_and_little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bootstrap, "_AT_ONCE", 1 << 14)
+    runs = [clusters(*("".join(random.Random(seed + n).choices("01", k=3)) for n in range(900))) for seed in (0, 9)]
+    tracemalloc.start()
+    begun = time.process_time()
+    estimate(runs[0], over_tasks)
+    difference(*runs, over_tasks)
+    spent, (_, peak) = time.process_time() - begun, tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert spent < 3  # a loop over draws and questions takes over ten times as long
+    assert peak < 10 * 2**20
+
+
+def test_answers_that_are_all_right_are_not_said_to_be_certain() -> None:
+    """Of 20 videos, the exact binomial interval begins at 0.025^(1/20)."""
+    right = estimate(clusters(*"1" * 20), over_questions)["overall"]
+    assert (right.value, right.low, right.high) == (1.0, pytest.approx(0.025 ** (1 / 20)), 1.0)
+    wrong = estimate(clusters(*"0" * 20), over_questions)["overall"]
+    assert (wrong.value, wrong.low, wrong.high) == (0.0, 0.0, pytest.approx(1 - 0.025 ** (1 / 20)))
+    many = estimate(clusters(*["111"] * 20), over_questions)["overall"]
+    assert many.low == pytest.approx(right.low)  # it is videos that count, not questions
+    uneven = estimate(clusters("11", *"1" * 9), over_tasks)["overall"]  # one of two tasks is in the first video alone
+    assert uneven.low == pytest.approx(0.025 ** ((1 + 1 / 10) / 2))
+    same = difference(clusters(*"10" * 10), clusters(*"10" * 10), over_questions)
+    assert (same.value, same.low, same.high, same.p) == (
+        0,
+        pytest.approx(right.low - 1),
+        pytest.approx(1 - right.low),
+        1,
+    )
+    better = difference(clusters(*"0" * 20), clusters(*"1" * 20), over_questions)
+    assert (better.low, better.high) == (pytest.approx(1 - 2 * (1 - right.low)), 1)
+
+
+@given(
+    seed=st.integers(0, 10_000),
+    shares=st.lists(st.sampled_from([0, 0, 0.1, 1]), min_size=7, max_size=7).filter(sum),
+    of=st.sampled_from(AVERAGES),
+)
+def test_all_right_leaves_out_no_chances_under_which_that_is_to_be_expected(
+    seed: int, shares: list[float], of: Average
+) -> None:
+    """Chances of the videos that make "all right" at least as likely as 1 in 40 average to no less than the bound."""
+    chances = [0.025 ** (share / sum(shares)) for share in shares]
+    scores = {name: [replace(one, correct=1.0) for one in own] for name, own in mixed(seed).items()}
+    assume(sum(map(bool, scores.values())) > 1)
+    expected = [
+        replace(one, correct=chance) for own, chance in zip(scores.values(), chances, strict=True) for one in own
+    ]
+    assert of(expected)["overall"] >= estimate(scores, of, draws=2)["overall"].low - 1e-9
+
+
+# Runs together
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    plan(tmp_path)
+    return tmp_path
+
+
+def run(folder: Path, name: str, said: dict[str, str] | None = None, shard: tuple[int, int] = (1, 1)) -> Path:
+    output = folder / f"{name}.jsonl"
+    evaluate(plan(folder, shard=shard), SETUPS["mlvu"], Canned(said), output)
+    return output
+
+
+def test_shards_are_one_run(folder: Path) -> None:
+    (whole,) = read_runs([run(folder, "whole")])
+    files = [run(folder, f"part{number}", shard=(number, 3)) for number in (1, 2, 3)]
+    assert len(list(folder.glob("part*.jsonl"))) == 6
+    (merged,) = read_runs(sorted(folder.glob("part*.jsonl")))  # with the files of times
+    assert sorted(line["question"] for line in merged.answers) == sorted(line["question"] for line in whole.answers)
+    assert merged.average([s for video in merged.scored().values() for s in video]) == pytest.approx(
+        whole.average([s for video in whole.scored().values() for s in video])
+    )
+    assert (merged.missing, merged.asked) == ((), 8)
+    (part,) = read_runs(files[:2])
+    assert part.missing == ("3/3",)
+    assert any("shard 3/3 is missing" in note for table in tables(report([part])[0]) for note in table.notes)
+    (folder / "again.jsonl").write_bytes(files[0].read_bytes())
+    with pytest.raises(ResultsError, match="the same run, shard 1 of 3"):
+        read_runs([*files, folder / "again.jsonl"])
+
+
+def test_runs_that_do_not_compare_are_refused_with_what_differs(folder: Path) -> None:
+    one, other = run(folder, "one"), run(folder, "other")
+    lines = other.read_text().splitlines(keepends=True)
+    header = json.loads(lines[0])
+    header["settings"]["protocol"] = "lmms-eval"
+    other.write_text(json.dumps(header) + "\n" + "".join(lines[1:]))
+    with pytest.raises(ResultsError, match='protocol: "paper" there, "lmms-eval" now'):
+        read_runs([one, other])
+
+
+def test_a_report_says_shares_costs_and_differences(folder: Path) -> None:
+    """Labels of the miniature: plot A and D, needle B, ego C, count D, order A, anomaly B, topic C."""
+    first = run(folder, "first")
+    second = run(folder, "second", {"needle-0": "B", "ego-0": "(C)", "count-0": "nothing"})
+    lines = second.read_text().splitlines(keepends=True)
+    header = json.loads(lines[0])
+    header["settings"]["policy"] = "other"
+    second.write_text(json.dumps(header) + "\n" + "".join(lines[1:]))
+    (section,) = report(read_runs([first, second]))
+    overall = [estimates["overall"].value for estimates in section.estimates]
+    assert overall == [pytest.approx((0.5 + 1) / 7), pytest.approx((0.5 + 1 + 2) / 7)]
+    assert section.against[1].value == pytest.approx(2 / 7)
+    spent = cost(section.runs[0])
+    assert (spent.patches, spent.alone, spent.watching, spent.answer) == (14, 16, 7.0, 0.5)
+    assert spent.saved == pytest.approx(1 / 8)
+    text = markdown(section)
+    assert "| saved | 12% | 12% |" in text
+    assert "| unparsed | 0 | 1 |" in text
+    paths = write([section], folder / "report")
+    assert [path.name for path in paths] == ["report.md", "report.json", "report.png"]
+    assert json.loads(paths[1].read_text())[0]["runs"][1]["against_the_first"]["questions"] == 8
+    assert paths[2].read_bytes().startswith(b"\x89PNG")
+    (axes,) = draw([section]).axes
+    assert [text.get_text() for text in axes.texts] == ["21.4", "50.0"]
+    points = [line for line in axes.lines if line.get_marker() == "o"]
+    assert [(*line.get_xdata(), *line.get_ydata()) for line in points] == [
+        (pytest.approx(100 * value), bar) for bar, value in enumerate(overall)
+    ]
+    assert "95% interval" in axes.get_xlabel()
+
+
+def test_tasks_whose_questions_have_no_answer_are_in_the_table_with_how_many_have_one(folder: Path) -> None:
+    path = run(folder, "a")
+    lines = path.read_text().splitlines(keepends=True)
+    (lost,) = [line for line in lines if '"task": "needle"' in line]
+    one = next(line for line in lines if '"task": "plotQA"' in line)
+    path.write_text("".join(line for line in lines if line not in (lost, one)))
+    (section,) = report(read_runs([path]))
+    rows = dict(tables(section)[0].rows)
+    assert rows["needle"] == "0 of 1 answered"
+    assert rows["plotQA"].endswith(", 1 of 2 answered")
+    assert rows["overall"].endswith(", 6 of 8 answered")
+    assert "answered" not in rows["ego"]
+    assert tables(section)[0].rows[0][0] == "overall"
+    assert "count nowhere" in tables(section)[0].notes[1]
+    assert section.estimates[0].keys().isdisjoint({"needle"})
+    path.write_text(lines[0])  # not one answer yet
+    assert dict(tables(*report(read_runs([path])))[0].rows)["overall"] == "0 of 8 answered"
+
+
+def test_published_numbers_are_marked_and_only_of_the_same_setting(folder: Path) -> None:
+    output = run(folder, "one")
+    lines = output.read_text().splitlines(keepends=True)
+    header = json.loads(lines[0])
+    header["settings"] |= {"model": "Qwen/Qwen2-VL-7B-Instruct"}
+    output.write_text(json.dumps(header) + "\n" + "".join(lines[1:]))
+    assert report(read_runs([output]))[0].published == ()  # six frames were watched, not 768
+    for setting in ({"frames": 768}, {"fps": 2.0}):
+        header["settings"]["sampling"] |= setting
+        output.write_text(json.dumps(header) + "\n" + "".join(lines[1:]))
+        assert report(read_runs([output]))[0].published == ()  # their pictures were larger
+    header["settings"] |= {"sampling": asdict(find_protocol("paper").frames(BENCHMARKS["mlvu"])), "limit": 7}
+    output.write_text(json.dumps(header) + "\n" + "".join(lines[1:]))
+    assert report(read_runs([output]))[0].published == ()  # a part of what was asked then
+    header["settings"]["limit"] = None
+    output.write_text(json.dumps(header) + "\n" + "".join(lines[1:]))
+    (section,) = report(read_runs([output]))
+    text = markdown(section)
+    assert "InfiniPot-V 6K (published)" in text
+    assert "arXiv 2506.15745v2, table 1, Qwen2-VL-7B-Instruct, not measured here" in text
+
+
+def test_published_rows_name_benchmarks_and_tasks_that_there_are() -> None:
+    for name, benchmark in BENCHMARKS.items():
+        for variant in benchmark.variants:
+            for model in ("a/Qwen2-VL-7B-Instruct", "Qwen2.5-VL-3B-Instruct", "Qwen2.5-VL-7B-Instruct"):
+                for row in published(name, variant, model):
+                    assert "overall" in row.values
+                    assert all(0 < value < 100 for value in row.values.values())
+    mlvu = [row for row in published("mlvu", "dev", "Qwen2-VL-7B-Instruct") if len(row.values) > 1]
+    assert len(mlvu) == 6
+    for row in mlvu:  # the published average is that of the published tasks
+        tasks = [value for name, value in row.values.items() if name != "overall"]
+        assert np.mean(tasks) == pytest.approx(row.values["overall"], abs=0.06)
+    (ours,) = [row for row in published("ovo-bench", "all", "Qwen2.5-VL-7B-Instruct") if row.method == "InfiniPot-V"]
+    assert ours.values["overall"] == 53.6
+    assert published("mlvu", "dev", "Qwen2.5-VL-7B-Instruct") == []
+
+
+# The published tables
+
+
+def test_the_tables_are_all_there_each_with_a_file_of_its_own() -> None:
+    listed = entries()
+    assert len({entry.file for entry in listed}) == len(listed) == 23
+    assert {entry.benchmark for entry in listed} == {"mlvu", "video-mme", "longvideobench", "egoschema"}
+    assert {entry.setup.sampling.frames for entry in listed} == {768}
+
+
+def test_gpu_hours_are_the_arithmetic_that_the_page_shows() -> None:
+    tokens = PATCHES * CELLS
+    one = Hardware(decoder=1e9, encoder=0, layers=0, flops=1e12, share=1.0)
+    assert gpu_hours(1, 0, evicts=True, hardware=one) * 3600 == pytest.approx(2e9 * tokens / 1e12)
+    assert gpu_hours(0, 10, evicts=True, hardware=one) * 3600 == pytest.approx(2e9 * 2560 / 1e12)
+    assert gpu_hours(10, 10, evicts=False) > gpu_hours(10, 10, evicts=True)

@@ -1,0 +1,362 @@
+"""Runs: watched once, asked at the moment, killed and resumed, in parts, with broken videos among the whole ones."""
+
+import errno
+import fcntl
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from infinipot import ResultsError, Stream, open_video
+from infinipot.evaluate import Question
+from infinipot.evaluate.journal import Journal
+from infinipot.evaluate.protocols import Protocol
+from infinipot.evaluate.results import Results, read_run, times_path
+from infinipot.evaluate.run import evaluate
+from infinipot.evaluate.setup import Answer, Setup, Trouble, Watched
+from infinipot.evaluate.watch import Watcher
+from infinipot.video import Video
+from support import runs
+from support.places import ROOT
+from support.runs import SETUPS, Canned, local, plan
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("runs")
+
+
+@pytest.fixture(scope="module")
+def watcher() -> Watcher:
+    return Watcher(runs.model(), SETUPS["rvs"])
+
+
+# Watching
+
+
+def test_every_answer_is_that_of_a_stream_that_saw_the_frames_until_its_moment_and_nothing_else(
+    folder: Path, watcher: Watcher
+) -> None:
+    asked = plan(folder, "rvs")
+    for item in asked.items:
+        answers = [event for event in watcher.watch(item, item.questions) if isinstance(event, Answer)]
+        assert [answer.question for answer in answers] == [question.id for question in item.questions]
+        for question, answer in zip(item.questions, answers, strict=True):
+            with watcher.setup.stream(watcher.model) as alone:
+                times = [frame.time for frame in open_video(item.video, fps=2.0) if frame.time <= question.at]
+                for frame in open_video(item.video, fps=2.0, end=times[-1] + 0.4):
+                    alone.watch(frame)
+                assert alone.stats().time == times[-1] <= question.at
+                assert answer.text == alone.ask(answer.prompt, max_new_tokens=256)
+                assert (answer.seen_until, answer.frames) == (times[-1], len(times))
+                assert answer.tokens == alone.stats().asked_tokens
+                assert answer.full_tokens >= answer.patches * alone._state.pending.grid.cells
+
+
+def test_a_video_is_watched_once_whatever_is_asked(
+    folder: Path, watcher: Watcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frames = []
+    watched = Stream.watch
+    monkeypatch.setattr(Stream, "watch", lambda self, frame: frames.append(frame.time) or watched(self, frame))
+    (item, *_) = plan(folder, "rvs").items
+    events = list(watcher.watch(item, item.questions))
+    assert frames == sorted(set(frames))
+    assert isinstance(events[-1], Watched)
+    assert events[-2].patches == -(-len(frames) // 2)
+    frames.clear()
+    list(watcher.watch(item, item.questions[:2]))
+    assert max(frames) <= item.questions[1].at  # what comes behind the last moment is not watched for nothing
+
+
+def test_a_question_before_the_first_frame_or_too_long_for_the_reserve_is_trouble_of_its_own(
+    folder: Path, watcher: Watcher
+) -> None:
+    (item, *_) = plan(folder, "rvs").items
+    good = item.questions[0]
+    early = Question("early", "What?", (), "x", "t", at=-1.0, judged=True)
+    long = Question("long", "word " * 800, (), "x", "t", at=good.at, judged=True)
+    events = list(watcher.watch(item, (good, early, long)))
+    assert [(type(event).__name__, getattr(event, "questions", None)) for event in events] == [
+        ("Trouble", ("early",)),
+        ("Answer", None),
+        ("Trouble", ("long",)),
+        ("Watched", None),
+    ]
+    assert "no frame until -1 s" in events[0].what
+    assert events[2].what == f"long and its answer need --reserve {events[2].reserve}"
+
+
+def test_a_video_that_takes_longer_than_its_limit_is_given_up_with_what_is_left(
+    folder: Path, watcher: Watcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (item, *_) = plan(folder, "rvs").items
+    in_time = Watcher(watcher.model, watcher.setup, time_limit=600.0)
+    assert isinstance(list(in_time.watch(item, item.questions))[-1], Watched)
+    ask = Stream.ask
+    monkeypatch.setattr(Stream, "ask", lambda *args, **more: time.sleep(2.0) or ask(*args, **more))
+    slow = Watcher(watcher.model, watcher.setup, time_limit=1.9)
+    first, trouble = slow.watch(item, item.questions)
+    assert first.question == item.questions[0].id
+    assert trouble.questions == tuple(question.id for question in item.questions[1:])
+    assert "longer than the 1.9 s of --time-limit" in trouble.what
+
+
+def test_a_memory_that_is_full_gives_up_the_rest_of_the_video_only(folder: Path, watcher: Watcher) -> None:
+    (item, *_) = plan(folder, "rvs").items
+    small = Watcher(watcher.model, Setup("rvs", "official", SETUPS["rvs"].sampling, "full", 464, reserve=400))
+    *answers, trouble = small.watch(item, item.questions)
+    assert isinstance(trouble, Trouble)
+    assert "never evicts" in trouble.what
+    assert [answer.question for answer in answers] + list(trouble.questions) == [one.id for one in item.questions]
+
+
+# Files that a kill cannot harm
+
+
+def undisturbed(folder: Path) -> bytes:
+    output = folder / "undisturbed.jsonl"
+    if not output.is_file():
+        evaluate(plan(folder), SETUPS["mlvu"], Canned(), output)
+    return output.read_bytes()
+
+
+@given(share=st.floats(0, 1), torn=st.sampled_from([b"", b'{"type": "ans', b"\x00\x00"]))
+@settings(max_examples=15, deadline=None)
+def test_a_file_cut_at_any_byte_is_gone_on_with_to_the_same_bytes(folder: Path, share: float, torn: bytes) -> None:
+    whole = undisturbed(folder)
+    output = folder / "cut.jsonl"
+    kept = whole[: int(share * len(whole))]
+    output.write_bytes(kept + (torn if kept.endswith(b"\n") else b""))
+    engine = Canned()
+    evaluate(plan(folder), SETUPS["mlvu"], engine, output)
+    assert output.read_bytes() == whole
+    answered = [json.loads(line)["question"] for line in kept[: kept.rfind(b"\n") + 1].splitlines()[1:]]
+    assert sorted(answered + engine.asked) == sorted(one.id for item in plan(folder).items for one in item.questions)
+
+
+def test_a_process_killed_in_the_middle_of_a_video_is_gone_on_with_to_the_same_bytes(folder: Path) -> None:
+    name = "rvs"
+    engine, whole, killed = local(name), folder / f"{name}-whole.jsonl", folder / f"{name}-killed.jsonl"
+    asked = plan(folder, name)
+    evaluate(asked, SETUPS[name], engine, whole)
+    environment = os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    arguments = [sys.executable, runs.__file__, str(folder), name, str(killed), "1"]
+    process = subprocess.run(arguments, env=environment, capture_output=True, timeout=300)
+    assert process.returncode == -9, process.stderr
+    left = len(killed.read_bytes().splitlines())
+    assert left == 2  # the header and one answer, of a video with more questions
+    evaluate(asked, SETUPS[name], engine, killed)
+    assert killed.read_bytes() == whole.read_bytes()
+    assert {line["type"] for line in read_run(killed).times} == {"answer", "watched"}
+
+
+def test_times_are_beside_the_answers_and_not_in_them(folder: Path) -> None:
+    text = undisturbed(folder).decode()
+    assert "seconds" not in text
+    times = [json.loads(line) for line in times_path(folder / "undisturbed.jsonl").read_text().splitlines()]
+    assert [line["type"] for line in times].count("watched") == len(plan(folder).items)
+
+
+def test_the_header_says_what_answers_depend_on(folder: Path) -> None:
+    undisturbed(folder)
+    run = read_run(folder / "undisturbed.jsonl")
+    assert {"model", "policy", "cap", "protocol", "benchmark", "variant", "sampling", "seed", "annotations"} <= set(
+        run.settings
+    )
+    assert {"infinipot", "torch", "transformers", "python"} == set(run.made_by)
+
+
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        ({"seed": 7}, "seed: 0 there, 7 now"),
+        ({"setup": Setup("mlvu", "paper", SETUPS["mlvu"].sampling, memory=700)}, "memory: 768 there, 700 now"),
+        ({"setup": Setup("mlvu", "paper", runs.Sampling("uniform", 8), memory=768, reserve=500)}, "sampling.frames: 6"),
+        ({"plan": {"limit": 3}}, "limit: null there, 3 now"),
+    ],
+)
+def test_a_file_of_another_run_is_refused_with_what_differs(folder: Path, changed: dict, named: str) -> None:
+    whole = undisturbed(folder)
+    output = folder / "other.jsonl"
+    output.write_bytes(whole)
+    asked = plan(folder, **changed.pop("plan", {}))
+    with pytest.raises(ResultsError, match=named):
+        evaluate(asked, changed.pop("setup", SETUPS["mlvu"]), Canned(), output, **changed)
+    assert output.read_bytes() == whole
+
+
+def test_annotations_that_change_what_a_run_asks_are_noticed_and_those_behind_its_limit_change_nothing(
+    tmp_path: Path,
+) -> None:
+    output = tmp_path / "out.jsonl"
+    evaluate(plan(tmp_path, limit=2), SETUPS["mlvu"], Canned(), output)
+    before = output.read_bytes()
+
+    def change(task: str) -> None:
+        file = tmp_path / "mlvu" / "json" / f"{task}.json"
+        file.write_text(file.read_text().replace("?", "!"))
+
+    change("3_ego")
+    evaluate(plan(tmp_path, limit=2), SETUPS["mlvu"], Canned(), output)
+    assert output.read_bytes() == before
+    change("2_needle")
+    with pytest.raises(ResultsError, match=r"\(annotations: .* there, .* now\).*--retry"):
+        evaluate(plan(tmp_path, limit=2), SETUPS["mlvu"], Canned(), output)
+
+
+def test_a_file_that_another_process_writes_to_is_refused(tmp_path: Path) -> None:
+    with Journal(tmp_path / "a.jsonl"), pytest.raises(ResultsError, match="another run is writing"):
+        Journal(tmp_path / "a.jsonl")
+
+
+@pytest.mark.parametrize("content", ["notes, and no end of a line", '[{"question": "Why?"}]', '{"a": 1}\n{"b"'])
+def test_a_file_that_holds_something_else_is_left_as_it_is(tmp_path: Path, content: str) -> None:
+    (tmp_path / "a.jsonl").write_text(content)
+    with pytest.raises(ResultsError, match=r"something else|line 1 is no record"):
+        Journal(tmp_path / "a.jsonl")
+    assert (tmp_path / "a.jsonl").read_text() == content
+
+
+def test_a_disk_that_is_full_is_one_error_and_the_run_goes_on_from_there(
+    folder: Path,
+) -> None:
+    whole, output, left = undisturbed(folder), folder / "full.jsonl", 1500
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (left, before[1]))
+    try:
+        with pytest.raises(ResultsError, match="a line cannot be written"):
+            evaluate(plan(folder), SETUPS["mlvu"], Canned(), output)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert output.read_bytes() == whole[:left]
+    evaluate(plan(folder), SETUPS["mlvu"], Canned(), output)
+    assert output.read_bytes() == whole
+
+
+def test_a_file_system_without_locks_is_written_to_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none_here(*_: object) -> None:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(fcntl, "flock", none_here)
+    with Journal(tmp_path / "a.jsonl") as journal:
+        journal.append({"type": "run"})
+    assert (tmp_path / "a.jsonl").read_bytes() == b'{"type": "run"}\n'
+
+
+def test_a_line_that_is_no_record_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"type": "run"}\nnonsense\n{"type": "answer"}\n')
+    with pytest.raises(ResultsError, match="line 2"):
+        Journal(tmp_path / "a.jsonl")
+
+
+def test_an_answer_is_on_disk_when_it_is_written(tmp_path: Path) -> None:
+    results = Results(tmp_path / "a.jsonl", {"seed": 0}, "cpu", {})
+    results.answer({"question": "q"}, {"seconds": 1.0})
+    assert [line["question"] for line in read_run(tmp_path / "a.jsonl").answers] == ["q"]
+    results.close()
+
+
+# Parts, and what is broken
+
+
+def test_shards_share_out_the_videos(folder: Path) -> None:
+    whole = [item.id for item in plan(folder).items]
+    parts = [[item.id for item in plan(folder, shard=(number, 3)).items] for number in (1, 2, 3)]
+    assert sorted(one for part in parts for one in part) == sorted(whole)
+    assert max(map(len, parts)) - min(map(len, parts)) <= 1
+    assert plan(folder, shard=(1, 3)).fingerprint == plan(folder).fingerprint
+
+
+def test_a_broken_video_is_recorded_once_and_the_rest_goes_on(tmp_path: Path) -> None:
+    plan(tmp_path)
+    broken = tmp_path / "mlvu" / "video" / "2_needle" / "needle_1.mp4"
+    whole = broken.read_bytes()
+    broken.write_bytes(b"no video at all" * 50)
+    output, engine, asked = tmp_path / "out.jsonl", local(), plan(tmp_path, limit=3)
+    done = evaluate(asked, SETUPS["mlvu"], engine, output)
+    assert (done.questions, done.problems, done.videos) == (4, 1, 3)
+    (problem,) = read_run(output).problems
+    assert problem["questions"] == ["needle-0"]
+    assert "needle_1.mp4" in problem["what"]
+    before = output.read_bytes()
+    evaluate(asked, SETUPS["mlvu"], engine, output)
+    assert output.read_bytes() == before
+    broken.write_bytes(whole)
+    assert evaluate(asked, SETUPS["mlvu"], engine, output, retry=True).problems == 0
+    assert len(read_run(output).answers) == 4
+
+
+def test_a_video_that_was_missing_is_asked_about_when_it_is_there(tmp_path: Path) -> None:
+    plan(tmp_path)
+    there = tmp_path / "mlvu" / "video" / "2_needle" / "needle_1.mp4"
+    elsewhere = there.rename(tmp_path / "needle_1.mp4")
+    output, engine = tmp_path / "out.jsonl", Canned()
+    done = evaluate(plan(tmp_path), SETUPS["mlvu"], engine, output)
+    assert (done.questions, done.problems) == (7, 1)
+    elsewhere.rename(there)
+    with pytest.raises(ResultsError, match="--retry takes up videos that were missing"):
+        evaluate(plan(tmp_path), SETUPS["mlvu"], engine, output)
+    before = output.read_bytes()
+    with pytest.raises(ResultsError, match="other settings"):
+        evaluate(plan(tmp_path), SETUPS["mlvu"], engine, output, seed=7, retry=True)
+    assert output.read_bytes() == before
+    with pytest.raises(ResultsError, match="not one of this run's any more"):
+        evaluate(plan(tmp_path, limit=3), SETUPS["mlvu"], engine, output, retry=True)
+    assert output.read_bytes() == before
+    done = evaluate(plan(tmp_path), SETUPS["mlvu"], engine, output, retry=True)
+    assert (done.questions, done.problems) == (8, 0)
+    assert engine.asked.count("needle-0") == 1
+    assert sorted(engine.asked) == sorted(set(engine.asked))
+
+
+def test_a_question_that_exhausts_the_memory_is_trouble_of_its_own(
+    folder: Path, watcher: Watcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def exhausted(*_: object, **__: object) -> str:
+        raise MemoryError
+
+    (item, *_) = plan(folder, "rvs").items
+    monkeypatch.setattr(Stream, "ask", exhausted)
+    *troubles, last = watcher.watch(item, item.questions)
+    assert isinstance(last, Watched)
+    assert [trouble.questions for trouble in troubles] == [(question.id,) for question in item.questions]
+
+
+@pytest.mark.parametrize(
+    "failure", [ValueError("31 is no Type"), KeyError("data"), RuntimeError("a\nb"), RecursionError()]
+)
+@pytest.mark.parametrize("owner", ["Video.__next__", "Stream.watch", "Stream.ask", "Protocol.prompt"])
+def test_whatever_a_video_makes_of_a_library_is_a_line_and_the_run_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: Exception, owner: str
+) -> None:
+    kind, name = owner.split(".")
+    holder = {"Video": Video, "Stream": Stream, "Protocol": Protocol}[kind]
+    method, calls = getattr(holder, name), iter(range(1000))
+
+    def fails_once(*args: object, **options: object) -> object:
+        if next(calls) == 0:
+            raise failure
+        return method(*args, **options)
+
+    monkeypatch.setattr(holder, name, fails_once)
+    output, asked = tmp_path / "out.jsonl", plan(tmp_path, limit=3)
+    done = evaluate(asked, SETUPS["mlvu"], local(), output)
+    assert done.questions == asked.questions
+    assert done.problems == 1
+    (problem,) = read_run(output).problems
+    assert problem["what"].startswith(type(failure).__name__)
+    assert "\n" not in problem["what"]
+    assert len(read_run(output).answers) == asked.questions - len(problem["questions"]) >= 2

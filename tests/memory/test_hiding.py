@@ -1,0 +1,81 @@
+"""Rows with budgets of their own: what attention passes over, and how shares are worked out."""
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from infinipot import Model, Stream, policies
+from infinipot.policies.base import ScoredPolicy
+from support.models import build, pictures
+
+SMALL = {"reserve": 70, "dialogue": 40, "block": 2}
+
+
+def logits(model: Model, stream: Stream) -> Tensor:
+    """Behind a question."""
+    found: list[Tensor] = []
+    forward = type(model.adapter).forward
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(model.adapter), "forward", lambda *args: found.append(forward(*args)) or found[-1])
+        stream.ask("What?", max_new_tokens=1)
+    return found[-1]
+
+
+@pytest.mark.parametrize("spec", ["pyramidkv", "adakv:of=[snapkv:queries=6],least=0"])
+@pytest.mark.parametrize("name", ["qwen2_5_vl", "internvl"])
+def test_what_is_hidden_is_passed_over_and_leaves_first(spec: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hidden token may hold anything: answers do not depend on it, and at the next compression it goes."""
+    model, policy, dropped = build(name), policies.make(spec), []
+    choose = ScoredPolicy.select
+
+    def recording(self: ScoredPolicy, tokens: object, budget: int) -> Tensor:
+        kept = choose(self, tokens, budget)  # type: ignore[arg-type]
+        if self is policy:
+            dropped.append((tokens.columns["hidden"] > 0, kept))  # type: ignore[attr-defined]
+        return kept
+
+    monkeypatch.setattr(ScoredPolicy, "select", recording)
+    with model.stream(memory=300, policy=policy, **SMALL) as stream:
+        for number, picture in enumerate(pictures(40)):
+            stream.watch(picture, 2.0 * number)
+        memory, expected = stream._state.memory, logits(model, stream)
+        with stream.fork() as other, torch.inference_mode():
+            for group in other._state.memory.groups:
+                hidden = group.columns["hidden"][:, : memory.held] > 0
+                assert 0 < int(hidden.sum()) < hidden.numel()
+                assert (group.columns["cell"][:, : memory.held][hidden] >= 0).all(), "text is never hidden"
+                group.keys[:, : memory.held][hidden] = 7.0
+                group.values[:, : memory.held][hidden] = 7.0
+            assert torch.equal(logits(model, other), expected)
+            for group in other._state.memory.groups:
+                group.columns["hidden"][:] = 0
+            assert not torch.allclose(logits(model, other), expected)
+    assert len(dropped) > 2
+    for hidden, kept in dropped:
+        for row in range(len(kept)):
+            gone = set(range(hidden.shape[1])) - set(kept[row].tolist())
+            left = set(hidden[row].nonzero()[:, 0].tolist())
+            assert left <= gone or gone <= left
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_heads_share_by_their_scores_together_and_layers_in_a_straight_line(seed: int) -> None:
+    scores = torch.randn(3, 20, generator=torch.Generator().manual_seed(seed))
+    arrival = torch.arange(20).expand(3, -1)
+    shown = policies.make("adakv:share=0.5,least=0.2").shown(scores, arrival, 0, 4).numpy()  # type: ignore[attr-defined]
+    # Ada-KV, algorithm 1: the top of all heads together, of each head 0.2 of its fair share first.
+    flat = scores.numpy().copy()
+    for head in range(3):
+        flat[head, np.argsort(flat[head])[-2:]] = np.inf
+    best = np.argsort(flat, axis=None)[-30:]
+    expected = np.zeros(60, bool)
+    expected[best] = True
+    assert (shown == expected.reshape(3, 20)).all()
+    assert shown.sum() == 30
+    # PyramidKV, equations 2 and 3: from 2 B - B / 20 down to B / 20.
+    pyramid = policies.make("pyramidkv")
+    counts = [int(pyramid.shown(scores, arrival, layer, 5)[0].sum()) for layer in range(5)]  # type: ignore[attr-defined]
+    assert counts == [max(1, round(10 * share)) for share in np.linspace(2 - 1 / 20, 1 / 20, 5)]
+    top = pyramid.shown(scores, arrival, 2, 5)  # type: ignore[attr-defined]
+    assert (scores.masked_fill(~top, torch.inf).amin(1) > scores.masked_fill(top, -torch.inf).amax(1)).all()

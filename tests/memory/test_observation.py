@@ -1,0 +1,217 @@
+"""What attends to what: what observers are shown, and the columns that policies ask for."""
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from infinipot import Model, policies
+from infinipot.errors import CapError
+from infinipot.memory import LayerShape, Memory, PositionRule, Rotary
+from infinipot.memory.observation import Attended, Seen
+from infinipot.policies.attention import UNSEEN, Attention, attended
+from support.memories import held, same
+from support.models import build, pictures
+
+HEADS, GROUP, DIM = 2, 3, 8
+ROTARY = Rotary(1.0 / 100.0 ** (torch.arange(4) / 4), axes=[0, 0, 1, 2])
+ASKED = {
+    "mean": Attention(queries=4),
+    "max": Attention(queries=4, over="max"),
+    "expected": Attention(queries=4, over="expected"),
+    "probe": Attention(queries=2, probe="?"),
+}
+SMALL = {"reserve": 70, "dialogue": 40, "block": 2}
+
+
+def memory_of(columns: tuple[str, ...] = ()) -> Memory:
+    shape = LayerShape(HEADS, DIM, torch.device("cpu"), torch.float32)
+    return Memory(100, [shape] * 2, ROTARY, PositionRule(), columns=columns)
+
+
+@dataclass
+class Recorder:
+    """Keeps what it is shown."""
+
+    seen: list[Seen] = field(default_factory=list)
+
+    def __call__(self, seen: Seen) -> None:
+        self.seen.append(Seen(seen.step, seen.layer, seen.raw, seen.queries.clone(), seen.keys.clone(), seen.scaling))
+
+
+def run(step: Any) -> None:
+    """What a decoder does: writes, reads and shows each layer."""
+    for layer in range(2):
+        step.write(layer, torch.randn(HEADS, step.count, DIM), torch.randn(HEADS, step.count, DIM))
+        raw = torch.randn(HEADS * GROUP, step.count, DIM)
+        keys, _ = step.read(layer)
+        step.observe(layer, raw, step.rotated(raw), keys, 0.5)
+
+
+def weights(seen: Seen, place: int, head: int) -> np.ndarray:
+    """The attention of one query head of one token, by the formula."""
+    keys, query = seen.keys.numpy()[head // GROUP], seen.queries.numpy()[head, place]
+    powers = np.exp([0.5 * float(key @ query) for key in keys[: seen.step.start + place + 1]])
+    return np.append(powers / powers.sum(), np.zeros(len(keys) - len(powers)))
+
+
+def test_columns_are_the_attention_of_the_last_cells_and_of_probes() -> None:
+    torch.manual_seed(0)
+    memory, recorder = memory_of(tuple(ASKED)), Recorder()
+    grid = memory.use_grid(2, 2)
+    with memory.transaction() as transaction:
+        transaction.text(3)
+        transaction.patch(grid, 0.0, before=1, after=2)
+        transaction.patch(grid, 1.0, before=1, after=2)
+        blocks = {name: asked for name, asked in ASKED.items() if asked.probe is None}
+        run(memory.step(transaction, blocks, [recorder]))
+        with memory.aside(transaction):
+            transaction.text(3)
+            run(memory.step(transaction, {"probe": ASKED["probe"]}, [recorder]))
+        assert (memory.filled, transaction.tokens) == (17, 17)
+        memory.commit(transaction, policy=Wanting())
+    block, probe = recorder.seen[:2], recorder.seen[2:]
+    for layer, head in ((0, 0), (1, 1)):
+        group = range(GROUP * head, GROUP * (head + 1))
+        row = HEADS * layer + head
+        last = [weights(block[layer], place, each) for place in (11, 12, 13, 14) for each in group]
+        behind = [weights(probe[layer], place, each)[:17] for place in (1, 2) for each in group]
+        for name, expected in (("mean", np.mean(last, 0)), ("max", np.max(last, 0)), ("probe", np.mean(behind, 0))):
+            np.testing.assert_allclose(memory.groups[0].columns[name][row, :17], expected, atol=1e-6)
+        found = memory.groups[0].columns["expected"][row, :17]
+        np.testing.assert_allclose(found, np.mean([expected_attention(block[layer], each) for each in group], 0), 1e-4)
+
+
+@dataclass(frozen=True)
+class Wanting(policies.Policy):
+    """Asks for all kinds of attention."""
+
+    name = "wanting"
+    attention = ASKED  # type: ignore[assignment]
+
+    def select(self, tokens: Any, budget: int) -> Tensor:
+        return attended(tokens, "mean").topk(budget).indices
+
+
+def expected_attention(seen: Seen, head: int) -> np.ndarray:
+    """E[exp(q·k/2)] of normal queries at the next 512 positions, as shares of 1 (Expected Attention, section 3)."""
+    queries = seen.raw[head, [11, 12, 13, 14]].numpy().astype(float)
+    angles = np.arange(seen.step.highest, seen.step.highest + 512)[:, None] * ROTARY.inv_freq.double().numpy()
+    cos, sin = np.diag(np.cos(angles).mean(0)), np.diag(np.sin(angles).mean(0))
+    ahead = np.block([[cos, -sin], [sin, cos]])
+    mean, spread = ahead @ queries.mean(0), ahead @ np.cov(queries.T, bias=True) @ ahead.T
+    keys = ROTARY.to_model(seen.keys[head // GROUP]).numpy().astype(float)
+    powers = [math.exp(key @ mean / 2 + key @ spread @ key / 8) for key in keys]
+    return np.array(powers) / sum(powers)
+
+
+def test_what_was_not_observed_stays_as_it_was_and_what_is_new_is_unseen() -> None:
+    memory = memory_of(("mean", "max"))
+    asked = {name: ASKED[name] for name in ("mean", "max")}
+    grid, policy = memory.use_grid(2, 2), Wanting()
+    before: dict[str, Tensor] = {}
+    for number in range(3):
+        with memory.transaction() as transaction:
+            transaction.patch(grid, float(number))
+            run(memory.step(transaction, asked if number != 1 else {}))
+            object.__setattr__(policy, "attention", asked)
+            memory.commit(transaction, policy=policy)
+        now = {name: memory.groups[0].columns[name][:, : memory.held].clone() for name in asked}
+        if number == 1:
+            assert all(torch.equal(now[name][:, :4], before[name]) for name in asked)
+            assert all((now[name][:, 4:] == UNSEEN).all() for name in asked)
+            tokens = memory.video_tokens()
+            assert attended(tokens, "mean")[:, 4:].isinf().all()
+        if number == 2:
+            assert (now["max"][:, :8] >= before["max"]).all()
+            assert (now["mean"][:, :4] < before["mean"][:, :4]).any()
+            assert all((now[name] >= 0).all() for name in asked)
+        before = now
+
+
+@pytest.mark.parametrize("name", ["qwen2_5_vl", "internvl", "qwen3_5"])
+def test_attention_that_is_observed_is_the_attention_that_is_paid(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Averaged values, weighted by it, are what the kernel comes to."""
+    model, found = build(name), []
+    forward = type(model.adapter).forward
+    fused = "infinipot.models.attention.scaled_dot_product_attention"
+    kernel = torch.nn.functional.scaled_dot_product_attention
+
+    def recording(queries: Tensor, keys: Tensor, values: Tensor, **kwargs: Any) -> Tensor:
+        out = kernel(queries, keys, values, **kwargs)
+        found.append((values[0].clone(), out[0].unflatten(0, (values.shape[1], -1)).mean(1)))
+        return out
+
+    def observed(adapter: Any, embeddings: Tensor, step: Any) -> Tensor:
+        evidence = Attended(torch.arange(step.count)[-3:])
+        object.__setattr__(step, "observers", (*step.observers, evidence))
+        found.clear()
+        logits = forward(adapter, embeddings, step)
+        assert len(found) == len(evidence.layers) > 0
+        for (values, out), attention in zip(found, evidence.layers.values(), strict=True):
+            torch.testing.assert_close(attention.sum(-1), torch.ones(len(values)))
+            mean = (attention.unsqueeze(1) @ values).squeeze(1)
+            torch.testing.assert_close(mean, out[:, -min(3, step.count) :].mean(1), atol=1e-5, rtol=1e-4)
+        return logits
+
+    monkeypatch.setattr(fused, recording)
+    monkeypatch.setattr(type(model.adapter), "forward", observed)
+    with model.stream(memory=300, **SMALL) as stream:
+        for picture in pictures(12):
+            stream.watch(picture)
+        stream.ask("What?", max_new_tokens=2)
+
+
+@pytest.fixture(scope="module", params=["qwen2_5_vl", "qwen3_vl", "qwen3_5", "internvl"])
+def some(request: pytest.FixtureRequest) -> Model:
+    return build(request.param)
+
+
+def test_a_probe_is_forgotten(some: Model) -> None:
+    """As long as nothing has to leave, a stream that repeats each block holds what one that does not holds."""
+    streams = [some.stream(memory=760, policy=policy, **SMALL) for policy in ("uniform", "kvzip")]
+    for stream in streams:
+        for number, picture in enumerate(pictures(12)):
+            stream.watch(picture, 2.0 * number)
+    plain, probed = streams
+    column = probed._state.memory.groups[0].columns["repeated"][:, : probed._state.memory.held]
+    assert (column > 0).any()
+    for stream in streams:
+        for group in stream._state.memory.groups:
+            group.columns.pop("repeated", None)
+    assert same(held(plain), held(probed))
+    assert plain.ask("What?", max_new_tokens=4) == probed.ask("What?", max_new_tokens=4)
+
+
+@pytest.mark.parametrize("policy", ["livevlm", "expected-attention", "kvzip", "hermes"])
+@pytest.mark.parametrize("name", ["qwen2_5_vl", "qwen3_vl"])
+def test_policies_that_ask_for_attention_get_it_at_each_compression(
+    name: str, policy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    some, made, shown = build(name), policies.make(policy), []
+    select = type(made).select
+
+    def recording(self: Any, tokens: Any, budget: int) -> Tensor:
+        shown.append({name: tokens.columns[name].clone() for name in self.attention})
+        return select(self, tokens, budget)
+
+    monkeypatch.setattr(type(made), "select", recording)
+    with some.stream(memory=400, policy=made, **{**SMALL, "reserve": 150}) as stream:
+        for number, picture in enumerate(pictures(30)):
+            stream.watch(picture, 2.0 * number)
+            if number == 11:
+                stream.ask("What?", max_new_tokens=2, remember=True)
+        assert stream.stats().compressions > 0
+        assert stream.stats().peak_tokens <= 400
+    for columns in shown[-2:]:
+        assert all((column >= 0).all() and column.std() > 0 for column in columns.values())
+
+
+def test_a_probe_that_the_reserve_has_no_room_for_is_refused_by_number() -> None:
+    model = build("qwen2_5_vl")
+    with pytest.raises(CapError, match=r"'kvzip' asks the model (\d+) tokens behind a block, and reserve=4: .*=\1 or"):
+        model.stream(memory=400, policy="kvzip", reserve=4)

@@ -1,0 +1,358 @@
+"""The official `openai` client against a real server, and vllm-omni's and VSS's ways in."""
+
+import base64
+import json
+import time
+
+import openai
+import pytest
+from openai.types.chat import ChatCompletion
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import connect
+
+from infinipot.serve import engine
+from support.serving import KEYS, Running, alone, clip, data_url, encoded, push, stream
+from support.video_files import encode
+
+COLOUR, COUNT = "What colour was the circle?", "How many shapes have appeared so far?"
+
+
+@pytest.fixture
+def client(served: Running) -> openai.OpenAI:
+    return openai.OpenAI(base_url=f"{served.url}/v1", api_key=KEYS["alice"], max_retries=0)
+
+
+def user(*content: object) -> dict:
+    parts = [{"type": "text", "text": each} if isinstance(each, str) else each for each in content]
+    return {"role": "user", "content": parts}
+
+
+def image(url: str) -> dict:
+    return {"type": "image_url", "image_url": {"url": url}}
+
+
+def video(url: str) -> dict:
+    return {"type": "video_url", "video_url": {"url": url}}
+
+
+def test_models(client: openai.OpenAI) -> None:
+    (model,) = client.models.list().data
+    assert client.models.retrieve("embedded") == model
+    with pytest.raises(openai.NotFoundError):
+        client.models.retrieve("gpt-4o")
+
+
+def test_a_stream_is_asked_by_any_of_its_three_names(served: Running, client: openai.OpenAI) -> None:
+    frames = clip()
+    with stream(served.as_("alice"), "chat") as name:
+        push(served.as_("alice"), name, frames)
+        named = [
+            {"messages": [user(COLOUR)], "extra_body": {"id": name}},
+            {"messages": [user(COLOUR)], "extra_body": {"session_id": name}},
+            {"messages": [user(COLOUR)], "extra_headers": {"x-session-id": name}},
+            {"messages": [user(video(f"stream://{name}"), COLOUR)]},
+        ]
+        replies = [client.chat.completions.create(model="embedded", **each) for each in named]
+        state = served.as_("alice").get(f"/v1/streams/{name}").json()
+    assert [reply.choices[0].message.content for reply in replies] == alone(frames, COLOUR) * 4
+    assert all(isinstance(reply, ChatCompletion) for reply in replies)
+    usage = replies[0].usage
+    assert usage.prompt_tokens_details.cached_tokens == state["tokens"]
+    assert usage.prompt_tokens > usage.prompt_tokens_details.cached_tokens
+    assert usage.prompt_tokens_details.multimodal_tokens["video"] == state["video_tokens"]
+    assert usage.total_tokens == usage.prompt_tokens + usage.completion_tokens
+
+
+def test_an_answer_that_is_streamed_is_the_one_that_is_not(served: Running, client: openai.OpenAI) -> None:
+    with stream(served.as_("alice"), "streamed") as name:
+        push(served.as_("alice"), name, clip())
+        given = {"model": "embedded", "messages": [user(COUNT)], "extra_body": {"id": name}}
+        whole = client.chat.completions.create(**given)
+        chunks = list(client.chat.completions.create(**given, stream=True, stream_options={"include_usage": True}))
+    *said, last = chunks
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in said).strip() == whole.choices[0].message.content
+    assert said[0].choices[0].delta.role == "assistant"
+    assert said[-1].choices[0].finish_reason == "stop"
+    assert (last.choices, last.usage) == ([], whole.usage)
+    assert len({chunk.id for chunk in chunks}) == 1
+
+
+def test_a_conversation_sent_whole_again_is_not_read_again(served: Running, client: openai.OpenAI) -> None:
+    frames = clip()
+    with stream(served.as_("alice"), "whole") as name:
+        push(served.as_("alice"), name, frames)
+        before = [user(image(data_url(frames[0].image)), COLOUR), {"role": "assistant", "content": "purple"}]
+        for messages in ([user(COUNT)], [*before, user(COUNT)]):
+            given = {"model": "embedded", "messages": messages, "extra_body": {"id": name}}
+            reply = client.chat.completions.create(**given)
+            assert reply.choices[0].message.content == alone(frames, COUNT)[0]
+        assert served.as_("alice").get(f"/v1/streams/{name}").json()["frames"] == len(frames)
+
+
+def test_a_turn_is_remembered_where_that_is_asked_for(served: Running, client: openai.OpenAI) -> None:
+    with stream(served.as_("alice"), "turns", memory=768) as name:
+        push(served.as_("alice"), name, clip())
+        for remember in (False, True):
+            given = {"messages": [user(COLOUR)], "extra_body": {"id": name, "remember": remember}}
+            reply = client.chat.completions.create(model="embedded", **given)
+            assert reply.infinipot["remembered"] is remember
+            assert served.as_("alice").get(f"/v1/streams/{name}").json()["turns"] == int(remember)
+
+
+def test_sampling_is_that_of_the_library(served: Running, client: openai.OpenAI) -> None:
+    frames = clip()
+    how = {"temperature": 2.0, "top_p": 0.9, "seed": 7, "max_tokens": 6}
+    with stream(served.as_("alice"), "sampled") as name:
+        push(served.as_("alice"), name, frames)
+        given = {"model": "embedded", "messages": [user(COLOUR)], "extra_body": {"id": name}}
+        drawn = client.chat.completions.create(**given, **how)
+        short = client.chat.completions.create(**given, temperature=5, seed=1, max_completion_tokens=1)
+    library = {name: value for name, value in how.items() if name != "max_tokens"}
+    assert drawn.choices[0].message.content == alone(frames, COLOUR, max_new_tokens=6, **library)[0]
+    assert (short.choices[0].finish_reason, short.usage.completion_tokens) == ("length", 1)
+
+
+def test_a_file_frames_in_a_row_and_pictures_are_watched_for_the_request(
+    served: Running, client: openai.OpenAI, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    frames = clip()
+    listed = ",".join(base64.b64encode(encoded(frame.image)).decode() for frame in frames)
+    row = {"messages": [user(video(f"data:video/png;base64,{listed}"), COUNT)]}
+    row["extra_body"] = {"media_io_kwargs": {"video": {"fps": 2}}}
+    pictures = {"messages": [user(*(image(data_url(frame.image)) for frame in frames), COUNT)]}
+    for given in (row, pictures):
+        reply = client.chat.completions.create(model="embedded", **given)
+        assert reply.choices[0].message.content == alone(frames, COUNT)[0]
+        evidence = reply.infinipot.pop("evidence")
+        assert reply.infinipot == {"stream": None, "time": frames[-1].time, "remembered": False}
+        assert 0 < sum(span["weight"] for span in evidence) <= 1.001
+
+    path = encode(tmp_path_factory.mktemp("chat") / "clip.mp4", [frame.image for frame in frames], rate=2)
+    inline = f"data:video/mp4;base64,{base64.b64encode(path.read_bytes()).decode()}"
+    root = served.server.settings.media_root
+    (root / "clip.mp4").write_bytes(path.read_bytes())
+    for url in (inline, (root / "clip.mp4").as_uri()):
+        reply = client.chat.completions.create(model="embedded", messages=[user(video(url), COUNT)])
+        assert reply.infinipot["time"] == frames[-1].time
+    assert all(not each.passing for each in served.server.streams)
+
+
+def test_a_session_is_opened_by_its_first_frames_and_goes_on(served: Running, client: openai.OpenAI) -> None:
+    frames = clip()[:4]
+    given = {"model": "embedded", "extra_body": {"session_id": "talk"}}
+    with pytest.raises(openai.NotFoundError):
+        client.chat.completions.create(messages=[user(COUNT)], **given)
+    for frame in frames:
+        system = {"role": "system", "content": "Be brief."}
+        client.chat.completions.create(messages=[system, user(image(data_url(frame.image)), COUNT)], **given)
+    state = served.as_("alice").get("/v1/streams/talk").json()
+    assert (state["frames"], state["system"]) == (len(frames), "Be brief.")
+    with pytest.raises(openai.BadRequestError, match="another system message"):
+        client.chat.completions.create(messages=[{"role": "system", "content": "Shout."}, user(COUNT)], **given)
+    served.as_("alice").delete("/v1/streams/talk")
+
+
+@pytest.mark.parametrize(
+    ("changed", "error", "words"),
+    [
+        ({"model": "gpt-4o"}, openai.NotFoundError, "gpt-4o"),
+        ({"messages": []}, openai.BadRequestError, "messages"),
+        ({"messages": [{"role": "assistant", "content": "hm"}]}, openai.BadRequestError, "'user'"),
+        ({"messages": [user("What is there?")]}, openai.BadRequestError, "nothing to ask about"),
+        ({"n": 2}, openai.BadRequestError, "n:"),
+        ({"temperature": -1}, openai.BadRequestError, "temperature"),
+        ({"tools": [{"type": "function", "function": {"name": "f"}}]}, openai.BadRequestError, "tools"),
+        ({"extra_body": {"id": "no-such-stream"}}, openai.NotFoundError, "no-such-stream"),
+        ({"extra_body": {"id": "a", "session_id": "b"}}, openai.BadRequestError, "names 2"),
+    ],
+)
+def test_errors_are_those_of_the_client(
+    client: openai.OpenAI, changed: dict, error: type[openai.APIStatusError], words: str
+) -> None:
+    with pytest.raises(error, match=words) as told:
+        client.chat.completions.create(**{"model": "embedded", "messages": [user("What is there?")], **changed})
+    assert told.value.body["type"] in ("invalid_request_error", "not_found_error")
+
+
+def test_a_wrong_key_is_an_authentication_error(served: Running) -> None:
+    with pytest.raises(openai.AuthenticationError):
+        openai.OpenAI(base_url=f"{served.url}/v1", api_key="wrong", max_retries=0).models.list()
+
+
+def item(*content: dict) -> dict:
+    return {"type": "message", "role": "user", "content": list(content)}
+
+
+def until(connection: object, kind: str) -> list:
+    events = []
+    for event in connection:
+        events.append(event)
+        if event.type in (kind, "error"):
+            return events
+    return events
+
+
+def test_realtime_watches_pictures_and_answers(served: Running, client: openai.OpenAI) -> None:
+    frames = clip()[:6]
+    with client.realtime.connect(model="embedded") as connection:
+        assert until(connection, "session.created")[-1].session.model == "embedded"
+        connection.session.update(session={"type": "realtime", "output_modalities": ["text"]})
+        assert until(connection, "session.updated")[-1].type == "session.updated"
+        for frame in frames:
+            at = {"infinipot": {"time": frame.time}}
+            connection.conversation.item.create(
+                item=item({"type": "input_image", "image_url": data_url(frame.image), **at})
+            )
+            assert until(connection, "conversation.item.done")[-1].type == "conversation.item.done"
+        answers = []
+        for conversation in ("none", "auto"):
+            connection.conversation.item.create(item=item({"type": "input_text", "text": COUNT}))
+            connection.response.create(response={"conversation": conversation})
+            events = until(connection, "response.done")
+            done = events[-1].response
+            deltas = [event.delta for event in events if event.type == "response.output_text.delta"]
+            answers.append(done.output[0].content[0].text)
+            assert done.status == "completed"
+            assert "".join(deltas).strip() == answers[-1]
+            assert done.usage.total_tokens == done.usage.input_tokens + done.usage.output_tokens
+            order = [event.type for event in events if event.type.startswith("response.")]
+            assert order[:3] == ["response.created", "response.output_item.added", "response.content_part.added"]
+            (own,) = [each for each in served.server.streams if each.passing]
+            assert own.lane.stats.turns == (conversation == "auto")
+    assert answers == alone(frames, COUNT) * 2
+    wait_until(lambda: not any(each.passing for each in served.server.streams))
+
+
+def test_realtime_on_a_stream_that_is_open_and_its_errors(served: Running, client: openai.OpenAI) -> None:
+    with stream(served.as_("alice"), "room") as name:
+        push(served.as_("alice"), name, clip()[:4])
+        with client.realtime.connect(model="embedded", extra_query={"stream": name}) as connection:
+            until(connection, "session.created")
+            connection.send({"type": "response.create", "event_id": "mine"})
+            assert until(connection, "error")[-1].error.event_id == "mine"  # nothing was asked
+            for wrong in (
+                {"type": "response.cancel"},
+                {"type": "no.such.event"},
+                {"type": "input_audio_buffer.append", "audio": ""},
+                {"type": "conversation.item.create", "item": {"type": "message", "role": "user"}},
+                {"type": "conversation.item.delete", "item_id": "none"},
+                {"type": "session.update", "session": {"type": "realtime", "instructions": "Shout."}},
+            ):
+                connection.send(wrong)
+                assert until(connection, "error")[-1].type == "error", wrong
+            connection.conversation.item.create(item=item({"type": "input_text", "text": COUNT}))
+            connection.response.create(response={"conversation": "none"})
+            assert until(connection, "response.done")[-1].response.status == "completed"
+        assert served.as_("alice").get(f"/v1/streams/{name}").json()["turns"] == 0
+
+
+@pytest.fixture
+def endless_answers(served: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Answers go on until there is no more room, slowly."""
+    real = engine.step
+
+    def slowly(*given: object) -> None:
+        time.sleep(0.02)
+        real(*given)
+
+    monkeypatch.setattr(type(served.server.model.adapter), "stop_ids", frozenset())
+    monkeypatch.setattr(engine, "step", slowly)
+
+
+@pytest.mark.usefixtures("endless_answers")
+def test_a_stream_of_a_request_is_closed_when_its_client_leaves(served: Running, client: openai.OpenAI) -> None:
+    picture = image(data_url(clip()[0].image))
+    with client.chat.completions.create(model="embedded", messages=[user(picture, COUNT)], stream=True) as chunks:
+        next(iter(chunks))
+        assert any(each.passing for each in served.server.streams)
+    wait_until(lambda: not any(each.passing for each in served.server.streams))
+    with pytest.raises(openai.APITimeoutError):
+        client.chat.completions.create(model="embedded", messages=[user(picture, COUNT)], timeout=0.3)
+    wait_until(lambda: not any(each.passing for each in served.server.streams) and not served.server.asker.waiting)
+
+
+@pytest.mark.usefixtures("endless_answers")
+def test_a_realtime_response_is_cancelled(served: Running, client: openai.OpenAI) -> None:
+    with client.realtime.connect(model="embedded") as connection:
+        until(connection, "session.created")
+        picture = {"type": "input_image", "image_url": data_url(clip()[0].image)}
+        connection.conversation.item.create(item=item(picture, {"type": "input_text", "text": COUNT}))
+        connection.response.create(response={})
+        until(connection, "response.output_text.delta")
+        connection.response.create(response={"input": [item({"type": "input_text", "text": COUNT})]})
+        assert until(connection, "error")[-1].error.code == "conversation_already_has_active_response"
+        connection.response.cancel()
+        events = until(connection, "response.done")
+        assert events[-1].response.status == "cancelled"
+        assert events[-1].response.output[0].status == "incomplete"
+        (own,) = [each for each in served.server.streams if each.passing]
+        assert own.lane.stats.turns == 0
+
+
+def test_sockets_ask_for_a_key_and_their_own_stream(served: Running) -> None:
+    for path in ("/v1/realtime", "/v1/video/chat/stream", "/v1/streams/any/frames"):
+        with pytest.raises(InvalidStatus) as told, connect(f"ws://127.0.0.1:{served.port}{path}"):
+            pass
+        assert told.value.response.status_code == 401
+        assert json.loads(told.value.response.body)["error"]["code"] == "invalid_api_key"
+    offered = ["realtime", f"openai-insecure-api-key.{KEYS['bob']}"]
+    with connect(f"ws://127.0.0.1:{served.port}/v1/realtime", subprotocols=offered) as socket:
+        assert socket.subprotocol == "realtime"
+    with stream(served.as_("alice"), "hers") as name:
+        headers = {"Authorization": f"Bearer {KEYS['bob']}"}
+        for path in (f"/v1/realtime?stream={name}", f"/v1/streams/{name}/frames"):
+            address = f"ws://127.0.0.1:{served.port}{path}"
+            with pytest.raises(InvalidStatus) as told, connect(address, additional_headers=headers):
+                pass
+            assert told.value.response.status_code == 404
+
+
+def test_the_socket_of_vllm_omni(served: Running) -> None:
+    frames = clip()[:6]
+    headers = {"Authorization": f"Bearer {KEYS['alice']}"}
+    with connect(f"ws://127.0.0.1:{served.port}/v1/video/chat/stream", additional_headers=headers) as socket:
+
+        def said(message: dict) -> dict:
+            socket.send(json.dumps(message))
+            return json.loads(socket.recv())
+
+        assert said({"type": "video.query", "text": COUNT})["code"] == "session_not_open"
+        socket.send(json.dumps({"type": "session.config", "model": "embedded", "num_frames": 4}))
+        for number, frame in enumerate(frames):
+            data = base64.b64encode(encoded(frame.image)).decode()
+            ack = said({"type": "video.frame", "data": data, "frame_id": number, "pts_ms": frame.time * 1000})
+            assert (ack["type"], ack["frame_id"], ack["accepted"]) == ("video.frame.ack", number, True)
+        assert said({"type": "video.frame", "data": "bm8="})["accepted"] is False
+        consumed = said({"type": "video.query", "text": COUNT})
+        assert consumed["frame_ids"] == list(range(len(frames)))
+        told = [json.loads(socket.recv())]
+        while told[-1]["type"] != "response.text.done":
+            told.append(json.loads(socket.recv()))
+        assert told[0]["type"] == "response.start"
+        assert told[-1]["text"] == alone(frames, COUNT)[0]
+        assert said({"type": "video.done"})["type"] == "session.done"
+        with pytest.raises(ConnectionClosed):
+            socket.recv()
+    wait_until(lambda: not any(each.passing for each in served.server.streams))
+
+
+def test_a_file_is_played_by_the_names_of_vss(served: Running, client: openai.OpenAI) -> None:
+    root, http = served.server.settings.media_root, served.as_("alice")
+    encode(root / "played.mp4", [frame.image for frame in clip()[:3]], rate=2)
+    reply = http.post("/v1/streams/add", json={"streams": [{"liveStreamUrl": (root / "played.mp4").as_uri()}]})
+    (added,) = reply.json()["results"]
+    name = added["id"]
+    assert [each["id"] for each in http.get("/v1/streams/get-stream-info").json()] == [name]
+    assert served.as_("bob").get("/v1/streams/get-stream-info").json() == []
+    wait_until(lambda: http.get(f"/v1/streams/{name}").json()["source"]["state"] == "ended")
+    given = {"model": "embedded", "messages": [user(COUNT)], "extra_body": {"id": name}}
+    assert client.chat.completions.create(**given).infinipot["time"] == 1.0
+    assert http.delete(f"/v1/streams/delete/{name}").json()["status"] == "deleted"
+    assert http.request("DELETE", "/v1/streams/delete-batch", json={"stream_ids": [name]}).json()["results"][0]["error"]
+
+
+def wait_until(holds: object, seconds: float = 30) -> None:
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.02)

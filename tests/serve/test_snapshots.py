@@ -1,0 +1,185 @@
+"""Nothing that a server was given is lost beyond its last snapshot, whenever and however it ends."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from infinipot.serve.streams import snapshots
+from support.serving import alone, clip, encoded, push, running, stream
+
+COUNT = "How many shapes have appeared so far?"
+
+
+def ask(client: httpx.Client, name: str, **how: object) -> dict:
+    return client.post(f"/v1/streams/{name}/ask", json={"question": COUNT, **how}).json()
+
+
+def test_a_stream_goes_on_after_a_restart(tmp_path: Path) -> None:
+    frames = clip()
+    half = len(frames) // 2
+    with running(snapshots=tmp_path) as server:
+        client = server.as_(None)
+        client.post("/v1/streams", json={"id": "Door", "fps": 2})
+        client.post("/v1/streams", json={"id": "door"})
+        push(client, "Door", frames[:half], wait=False)  # shutting down saves them
+    with running(snapshots=tmp_path) as server:
+        client = server.as_(None)
+        state = client.get("/v1/streams/Door").json()
+        assert (state["restored_at"], state["gap_seconds"]) == (frames[half - 1].time, None)
+        assert client.get("/v1/streams/door").json()["frames"] == 0
+        assert ask(client, "Door")["answer"] == alone(frames[:half], COUNT)[0]
+        push(client, "Door", frames[half:])
+        assert ask(client, "Door")["answer"] == alone(frames, COUNT)[0]
+        assert client.get("/v1/streams/Door").json()["gap_seconds"] == frames[half].time - frames[half - 1].time
+        client.delete("/v1/streams/Door")
+        client.delete("/v1/streams/door")
+    assert not [each for each in tmp_path.rglob("*") if each.is_file()]
+
+
+def test_a_remembered_turn_is_on_the_disk_before_it_is_answered_for(tmp_path: Path) -> None:
+    with running(snapshots=tmp_path, memory=768) as server:
+        client = server.as_(None)
+        with stream(client, "turns") as name:
+            push(client, name, clip()[:4])
+            reply = ask(client, name, remember=True, durable=True)
+            saved = snapshots.Told.model_validate_json(next(tmp_path.rglob("stream.json")).read_bytes())
+            assert reply["saved_at"] == saved.saved_at
+            path = next(tmp_path.rglob(saved.file))
+            with server.server.model.restore(path) as restored:
+                assert restored.stats().turns == 1
+
+
+def test_streams_are_saved_on_a_clock(tmp_path: Path) -> None:
+    with running(snapshots=tmp_path, snapshot_seconds=0.1) as server:
+        client = server.as_(None)
+        with stream(client, "clock") as name:
+            push(client, name, clip()[:4])
+            until = time.monotonic() + 30
+            while client.get(f"/v1/streams/{name}").json()["saved_time"] != clip()[3].time:
+                assert time.monotonic() < until
+                time.sleep(0.05)
+            files = sorted(each.name for each in tmp_path.rglob("*") if each.is_file())
+            assert len(files) == 2  # one snapshot, and what names it
+
+
+@pytest.mark.parametrize("moment", range(6))
+def test_whatever_interrupts_a_save_leaves_one_whole_snapshot(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: int
+) -> None:
+    """Each call of the operating system on the way fails once, for good: as if the process had ended there."""
+    calls = ["mkdir", "fsync", "replace"]
+    with running(snapshots=tmp_path) as server:
+        client = server.as_(None)
+        client.post("/v1/streams", json={"id": "cut"})
+        push(client, "cut", clip()[:4])
+        client.post("/v1/streams/cut/snapshot")
+        push(client, "cut", clip()[4:8])
+        left = [moment // 2 + 1]
+
+        def fails(call: str, real: object) -> object:
+            def called(*given: object, **more: object) -> object:
+                left[0] -= 1
+                if left[0] <= 0:
+                    raise OSError(28, "No space left on device")
+                return real(*given, **more)
+
+            return called
+
+        with monkeypatch.context() as patch:
+            name = calls[1 + moment % 2]
+            patch.setattr(os, name, fails(name, getattr(os, name)))
+            reply = client.post("/v1/streams/cut/snapshot")
+            survived = left[0] > 0
+            assert reply.status_code == (200 if survived else 507)
+        folder = tmp_path / "copy"
+        subprocess.run(["cp", "-r", tmp_path / "everyone", folder], check=True)
+        client.delete("/v1/streams/cut")
+    (tmp_path / "again").mkdir()
+    folder.rename(tmp_path / "again" / "everyone")
+    with running(snapshots=tmp_path / "again") as server:
+        state = server.as_(None).get("/v1/streams/cut").json()
+        assert state["restored_at"] in (clip()[3].time, clip()[7].time)
+        seen = clip()[: 4 if state["restored_at"] == clip()[3].time else 8]
+        assert ask(server.as_(None), "cut")["answer"] == alone(seen, COUNT)[0]
+
+
+def test_a_snapshot_that_is_damaged_is_told_of_and_left_where_it_lies(tmp_path: Path, caplog: object) -> None:
+    with running(snapshots=tmp_path) as server:
+        for name in ("good", "bad"):
+            server.as_(None).post("/v1/streams", json={"id": name})
+            push(server.as_(None), name, clip()[:4])
+    bad = next((tmp_path / "everyone" / "bad").glob("*.safetensors"))
+    bad.write_bytes(bad.read_bytes()[:-100])
+    with running(snapshots=tmp_path) as server:
+        assert [each["id"] for each in server.as_(None).get("/v1/streams").json()["data"]] == ["good"]
+        assert "a stream was not restored" in caplog.text
+    assert bad.is_file()
+
+
+@contextmanager
+def process(folder: Path, **settings: object) -> Iterator[tuple[subprocess.Popen, str]]:
+    """A server as a process of its own."""
+    options = [f"--{name.replace('_', '-')}={value}" for name, value in settings.items()]
+    command = [sys.executable, "-m", "infinipot", "serve", "--model=embedded", "--port=0", "--memory=512", *options]
+    started = subprocess.Popen([*command, f"--snapshots={folder}"], stdout=subprocess.PIPE, text=True)
+    try:
+        line = started.stdout.readline()
+        yield started, re.search(r"http://\S+", line)[0]
+    finally:
+        started.kill()
+        started.wait()
+        started.stdout.close()
+
+
+def test_sigterm_lets_streams_be_saved_and_kill_loses_what_came_since(tmp_path: Path) -> None:
+    frames = clip()
+    with process(tmp_path, device="cpu") as (server, url), httpx.Client(base_url=url, timeout=60) as client:
+        client.post("/v1/streams", json={"id": "door"})
+        push(client, "door", frames[:4], wait=False)
+        server.send_signal(signal.SIGTERM)
+        assert server.wait(30) in (0, -signal.SIGTERM)  # uvicorn ends as the signal would have ended it
+    with process(tmp_path, device="cpu") as (server, url), httpx.Client(base_url=url, timeout=60) as client:
+        assert client.get("/v1/streams/door").json()["restored_at"] == frames[3].time
+        push(client, "door", frames[4:6])
+        client.post("/v1/streams/door/snapshot")
+        push(client, "door", frames[6:])
+        os.kill(server.pid, signal.SIGKILL)
+    with running(snapshots=tmp_path) as server:
+        client = server.as_(None)
+        assert client.get("/v1/streams/door").json()["restored_at"] == frames[5].time
+        assert ask(client, "door")["answer"] == alone(frames[:6], COUNT)[0]
+        reply = client.post("/v1/streams/door/frames", params={"time": 100}, content=encoded(frames[0].image))
+        assert reply.status_code == 200
+        assert client.get("/v1/streams/door").json()["gap_seconds"] == 100 - frames[5].time
+
+
+def test_what_a_log_says_of_a_request_is_one_line_of_json_with_its_id(tmp_path: Path, capfd: object) -> None:
+    from infinipot.serve import logs
+
+    logs.set_up()
+    try:
+        with running(snapshots=tmp_path) as server:
+            headers = {"x-request-id": "mine-1", "authorization": "Bearer very-secret"}
+            reply = server.as_(None).get("/v1/models?token=hidden", headers=headers)
+            assert reply.headers["x-request-id"] == "mine-1"
+            assert server.as_(None).get("/health", headers={"x-request-id": "no\tgood"}).headers["x-request-id"] != ""
+    finally:
+        import logging
+
+        for name in ("infinipot", "uvicorn"):
+            logging.getLogger(name).handlers, logging.getLogger(name).propagate = [], True
+    said = capfd.readouterr().err
+    lines = [json.loads(line) for line in said.splitlines() if line.startswith("{")]
+    assert [line["route"] for line in lines if line.get("request_id") == "mine-1"] == ["/v1/models"]
+    assert "secret" not in said
+    assert "hidden" not in said

@@ -1,0 +1,250 @@
+"""Streams over HTTP: opened by their bytes, fed, asked, forked, and never another key's."""
+
+import asyncio
+import json
+import threading
+import time
+from collections.abc import AsyncGenerator, MutableMapping
+from typing import Any
+
+import httpx
+import pytest
+from starlette.requests import Request
+from websockets.sync.client import connect
+
+from infinipot.serve import engine
+from infinipot.serve.answers import events
+from support.serving import MEMORY, Running, alone, clip, encoded, push, running, stream
+
+COLOUR, COUNT = "What colour was the circle?", "How many shapes have appeared so far?"
+
+
+def ask(client: httpx.Client, name: str, question: str, **how: object) -> dict:
+    reply = client.post(f"/v1/streams/{name}/ask", json={"question": question, **how})
+    assert reply.status_code == 200, reply.text
+    return reply.json()
+
+
+def test_answers_are_those_of_the_library_on_the_same_frames(served: Running) -> None:
+    client, frames = served.as_("alice"), clip()
+    with stream(client, "same") as name:
+        push(client, name, frames)
+        answers = [ask(client, name, question)["answer"] for question in (COLOUR, COUNT)]
+        state = client.get(f"/v1/streams/{name}").json()
+    assert answers == alone(frames, COLOUR, COUNT)
+    assert (state["frames"], state["time"], state["cap"]) == (len(frames), frames[-1].time, MEMORY)
+    assert (state["dropped"], state["waiting"], state["error"]) == ({}, 0, None)
+
+
+def test_a_question_sees_all_frames_that_came_before_it_and_none_after(served: Running) -> None:
+    client, frames = served.as_("alice"), clip()
+    with stream(client, "order") as name:
+        half = len(frames) // 2
+        push(client, name, frames[:half], wait=False)
+        first = ask(client, name, COUNT)
+        push(client, name, frames[half:], wait=False)
+        second = ask(client, name, COUNT)
+    assert [first["time"], second["time"]] == [frames[half - 1].time, frames[-1].time]
+    assert [first["answer"], second["answer"]] == [*alone(frames[:half], COUNT), *alone(frames, COUNT)]
+
+
+def test_an_answer_comes_as_events(served: Running) -> None:
+    client = served.as_("alice")
+    with stream(client, "events") as name:
+        push(client, name, clip()[:4])
+        with client.stream("POST", f"/v1/streams/{name}/ask", json={"question": COUNT, "stream": True}) as reply:
+            assert reply.headers["content-type"].startswith("text/event-stream")
+            told = [line.partition(": ")[2] for line in reply.iter_lines() if line.startswith("data")]
+    *pieces, done = map(json.loads, told)
+    assert "".join(piece["text"] for piece in pieces).strip() == done["answer"]
+    assert done["usage"]["completion_tokens"] >= 1
+
+
+def test_what_fits_is_told_in_bytes_before_anything_is_allocated() -> None:
+    with running(memory_total=5_000_000) as small:
+        client = small.as_(None)
+        taken = client.post("/v1/streams", json={"id": "first"}).json()["bytes"]
+        client.post("/v1/streams", json={"id": "second"})
+        reply = client.post("/v1/streams", json={"id": "third"})
+        assert reply.status_code == 429
+        assert f"{5_000_000 - 2 * taken:,} of 5,000,000 are free" in reply.json()["error"]["message"]
+        assert client.post("/v1/streams/first/fork", json={}).status_code == 429
+        assert client.get("/v1/streams").json()["bytes_reserved"] == 2 * taken
+        client.delete("/v1/streams/first")
+        assert client.post("/v1/streams", json={"id": "third"}).status_code == 201
+        assert client.post("/v1/streams", json={"id": "third"}).status_code == 409
+        assert small.server.streams.reserved == 2 * taken
+
+
+def test_a_fork_has_the_same_past_and_a_future_of_its_own(served: Running) -> None:
+    client, frames = served.as_("alice"), clip()
+    half = len(frames) // 2
+    with stream(client, "original") as name:
+        push(client, name, frames[:half], wait=False)
+        assert client.post(f"/v1/streams/{name}/fork", json={"id": "copy"}).status_code == 201
+        push(client, name, frames[half:])
+        assert ask(client, "copy", COUNT)["answer"] == alone(frames[:half], COUNT)[0]
+        assert ask(client, name, COUNT)["answer"] == alone(frames, COUNT)[0]
+        assert client.delete("/v1/streams/copy").status_code == 204
+
+
+def test_frames_come_as_multipart_and_over_a_socket(served: Running) -> None:
+    client, frames = served.as_("alice"), clip()[:6]
+    with stream(client, "ways") as name:
+        files = [("frame", (f"{frame.time}.png", encoded(frame.image), "image/png")) for frame in frames[:3]]
+        reply = client.post(f"/v1/streams/{name}/frames", files=files, params={"time": 0}).json()
+        assert (reply["accepted"], reply["time"]) == (3, frames[2].time)
+        address = f"ws://127.0.0.1:{served.port}/v1/streams/{name}/frames"
+        with connect(address, additional_headers={"Authorization": "Bearer alice-key"}) as socket:
+            for frame in frames[3:]:
+                socket.send(json.dumps({"time": frame.time}))
+                socket.send(encoded(frame.image))
+                assert json.loads(socket.recv())["time"] == frame.time
+            socket.send(b"no picture")
+            assert json.loads(socket.recv())["error"]["code"] == "media_not_decoded"
+        assert ask(client, name, COUNT)["answer"] == alone(frames, COUNT)[0]
+
+
+def test_frames_that_come_faster_than_fps_are_skipped_and_told(served: Running) -> None:
+    client, picture = served.as_("alice"), encoded(clip()[0].image)
+    with stream(client, "fast", fps=2) as name:
+        told = [
+            client.post(f"/v1/streams/{name}/frames", params={"time": at / 10}, content=picture).json()
+            for at in range(20)
+        ]
+        assert [each["accepted"] for each in told] == [1, 0, 0, 0, 0] * 4
+        assert told[-1]["dropped"] == {"fps": 16}
+        back = client.post(f"/v1/streams/{name}/frames", params={"time": 0.2}, content=picture)
+        assert (back.status_code, back.json()["error"]["code"]) == (400, "frame_out_of_order")
+
+
+def test_the_oldest_frames_give_way_where_too_many_wait_and_all_are_accounted_for(served: Running) -> None:
+    client, picture = served.as_("alice"), encoded(clip()[0].image)
+    with stream(client, "flood") as name:
+        held = threading.Event()
+        served.server.worker.call(lambda: held.wait(10))
+        for at in range(100):
+            told = client.post(f"/v1/streams/{name}/frames", params={"time": at / 2}, content=picture).json()
+        held.set()
+        assert told["dropped"] == {"queue": 100 - served.server.settings.limits.frames_waiting}
+        ask(client, name, COUNT)
+        state = client.get(f"/v1/streams/{name}").json()
+        assert state["frames"] + sum(state["dropped"].values()) == 100
+        assert state["time"] == 49.5
+
+
+def test_an_answer_that_nobody_reads_on_stops_within_a_step(served: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    client, steps, real = served.as_("alice"), [0], engine.step
+
+    def slowly(*given: object) -> None:
+        steps[0] += 1
+        time.sleep(0.05)
+        real(*given)
+
+    with stream(client, "endless", memory=768) as name:
+        push(client, name, clip()[:4])
+        before = client.get(f"/v1/streams/{name}").json()
+        monkeypatch.setattr(type(served.server.model.adapter), "stop_ids", frozenset())
+        monkeypatch.setattr(engine, "step", slowly)
+        asked = {"question": COUNT, "stream": True, "remember": True}
+        with client.stream("POST", f"/v1/streams/{name}/ask", json=asked) as reply:
+            next(reply.iter_lines())
+        seen = steps[0]
+        until = time.monotonic() + 30
+        while served.server.asker.waiting:
+            assert time.monotonic() < until
+            time.sleep(0.005)
+        time.sleep(0.2)
+        assert steps[0] - seen <= 3  # one that was under way, and those until the connection's end was heard of
+        monkeypatch.undo()
+        after = client.get(f"/v1/streams/{name}").json()
+        saved = {"saved_at": None, "saved_time": None}  # by the clock, which may strike between
+        assert after | saved == before | saved
+        assert ask(client, name, COUNT)["answer"] == alone(clip()[:4], COUNT, memory=768)[0]
+
+
+def test_what_tells_events_ends_with_the_response_that_is_left_while_it_sends() -> None:
+    """Not when somebody lets go of it: until then a question would go on."""
+    ended = []
+
+    async def told() -> AsyncGenerator[str, None]:
+        try:
+            while True:
+                yield "data: more\n\n"
+        finally:
+            ended.append(True)
+
+    async def left() -> object:
+        gone, sent = asyncio.Event(), []
+
+        async def receive() -> dict[str, Any]:
+            await gone.wait()
+            return {"type": "http.disconnect"}
+
+        async def send(message: MutableMapping[str, Any]) -> None:
+            sent.append(message)
+            if len(sent) == 3:
+                gone.set()
+                await asyncio.sleep(60)
+
+        scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "asgi": {"spec_version": "2.0"}}
+        response = await events(Request(scope, receive), told())
+        await asyncio.wait_for(response(scope, receive, send), 30)
+        assert ended
+        return response
+
+    assert asyncio.run(left())
+
+
+def test_a_client_that_does_not_wait_is_no_longer_answered(served: Running) -> None:
+    client = served.as_("alice")
+    with stream(client, "left") as name:
+        push(client, name, clip()[:4])
+        served.server.worker.call(lambda: time.sleep(0.3))
+        with pytest.raises(httpx.ReadTimeout):
+            client.post(f"/v1/streams/{name}/ask", json={"question": COUNT}, timeout=0.1)
+        until = time.monotonic() + 30
+        while served.server.asker.waiting:
+            assert time.monotonic() < until
+            time.sleep(0.01)
+        assert ask(client, name, COUNT)["answer"] == alone(clip()[:4], COUNT)[0]
+        assert client.get(f"/v1/streams/{name}").json()["frames"] == 4
+
+
+def test_each_key_sees_its_own_streams_and_no_others(served: Running) -> None:
+    alice, bob, other = served.as_("alice"), served.as_("bob"), served.as_("second")
+    with stream(alice, "private") as name:
+        push(alice, name, clip()[:2])
+        routes = [
+            ("GET", ""),
+            ("DELETE", ""),
+            ("POST", "/frames"),
+            ("POST", "/ask"),
+            ("POST", "/fork"),
+            ("POST", "/snapshot"),
+        ]
+        for method, path in routes:
+            body = {"content": encoded(clip()[0].image)} if path == "/frames" else {"json": {"question": COUNT}}
+            body = {} if method != "POST" or path == "/snapshot" else body
+            body = {"json": {}} if path == "/fork" else body
+            for client in (bob, served.as_(None)):
+                reply = client.request(method, f"/v1/streams/{name}{path}", **body)
+                assert reply.status_code == (404 if client is bob else 401), (method, path)
+        assert name not in bob.get("/v1/streams").text
+        assert name in other.get("/v1/streams").text
+        with stream(bob, name):  # the same id, another stream
+            assert bob.get(f"/v1/streams/{name}").json()["frames"] == 0
+        assert alice.get(f"/v1/streams/{name}").json()["frames"] == 2
+
+
+def test_an_idle_stream_is_closed_and_one_that_is_used_is_not() -> None:
+    with running() as server:
+        client = server.as_(None)
+        client.post("/v1/streams", json={"id": "idle", "idle_seconds": 0.5})
+        client.post("/v1/streams", json={"id": "used"})
+        until = time.monotonic() + 30
+        while client.get("/v1/streams/idle").status_code == 200:
+            assert time.monotonic() < until
+            time.sleep(0.1)
+        assert client.get("/v1/streams/used").status_code == 200
+        assert len(server.server.streams) == 1

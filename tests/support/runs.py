@@ -1,0 +1,82 @@
+"""What tests of runs share: questions about rendered clips, engines that answer at once, and a run to be killed."""
+
+import os
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from functools import cache
+from pathlib import Path
+
+import torch
+
+import infinipot
+from infinipot import Model
+from infinipot.evaluate import Item, Sampling, find_benchmark
+from infinipot.evaluate.engines.local import Local
+from infinipot.evaluate.run import Job, Plan, Progress, evaluate, read_plan
+from infinipot.evaluate.setup import Answer, Event, Origin, Setup, Watched
+from infinipot.evaluate.watch import Watcher
+from support.benchmark_layouts import mlvu, rvs
+
+SETUPS = {
+    "mlvu": Setup("mlvu", "paper", Sampling("uniform", 6, pixels=(4096, 4096)), memory=768, reserve=500),
+    "rvs": Setup("rvs", "official", Sampling("fps", fps=2.0, pixels=(4096, 4096)), memory=768, reserve=400),
+}
+
+
+def plan(folder: Path, name: str = "mlvu", **parts: object) -> Plan:
+    """A miniature to be asked."""
+    data = folder / name
+    if not data.is_dir():
+        {"mlvu": mlvu, "rvs": rvs}[name](data)
+    return read_plan(find_benchmark(name), data, **parts)
+
+
+class Canned:
+    """An engine that watches nothing: it says one letter for every question, by the question's id."""
+
+    def __init__(self, said: dict[str, str] | None = None) -> None:
+        self.said = said or {}
+        self.asked: list[str] = []
+
+    def origin(self) -> Origin:
+        return Origin({"model": "canned", "policy": "none", "cap": 1, "cache_bytes": 1}, "nowhere")
+
+    def run(self, jobs: Sequence[Job]) -> Iterator[tuple[Item, Event]]:
+        for job in jobs:
+            for question in job.questions:
+                self.asked.append(question.id)
+                text = self.said.get(question.id, "A")
+                yield job.item, Answer(question.id, f"{question.text}?", text, 1.0, 4, 2, 10, 20, 0.5)
+            yield job.item, Watched({"wall": 1.0}, 1 << 20)
+
+    def report(self) -> str | None:
+        return None
+
+    def close(self) -> None: ...
+
+
+@cache
+def model() -> Model:
+    """The embedded model; a process loads it once."""
+    return infinipot.load("embedded", device="cpu")
+
+
+def local(name: str = "mlvu") -> Local:
+    """The embedded model, in this process."""
+    return Local(Watcher(model(), SETUPS[name]))
+
+
+def run_and_die(folder: Path, name: str, output: Path, at: int) -> None:
+    """Runs a miniature, and is killed as soon as `at` questions are answered: `python runs.py FOLDER NAME OUT AT`."""
+    torch.set_num_threads(1)
+
+    def fatal(progress: Progress) -> None:
+        if progress.questions == at:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    evaluate(plan(folder, name), SETUPS[name], local(name), output, on_progress=fatal)
+
+
+if __name__ == "__main__":
+    run_and_die(Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3]), int(sys.argv[4]))

@@ -34,7 +34,7 @@ def serve(settings: Settings, load: Callable[[], Model]) -> None:
         load: loads the model, once what is quick to check was checked.
 
     Raises:
-        InfinipotError: the model, the keys, a folder or the port cannot be had.
+        InfinipotError: the model, the keys, a folder or the port cannot be had, or --memory-total holds no stream.
     """
     logs.set_up()
     sys.setswitchinterval(_SWITCH)
@@ -43,7 +43,9 @@ def serve(settings: Settings, load: Callable[[], Model]) -> None:
     _require_port(settings)
     Keys.read(settings.api_keys)
     demo.check(settings)
-    app = create_app(settings, load())
+    model = load()
+    _require_room(settings, model)
+    app = create_app(settings, model)
     gc.freeze()  # a model's many objects need not be looked at again
     _warn(settings)
     server = _Server(config(app, settings))
@@ -94,13 +96,24 @@ def _require_folder(settings: Settings) -> None:
 def _require_port(settings: Settings) -> None:
     """A port that is taken is told before a model is loaded."""
     try:
-        adapter = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0][0]
-        with socket.socket(adapter) as probe:
+        family = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0][0]
+        with socket.socket(family) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((settings.host, settings.port))
     except OSError as error:
         why = f"port {settings.port} of {settings.host} cannot be had ({error.strerror or error})"
         raise InfinipotError(why) from None
+
+
+def _require_room(settings: Settings, model: Model) -> None:
+    """A total that holds not even one stream is told at the start, as where a number was meant to have a unit."""
+    memory = settings.memory or (demo.MEMORY if settings.demo else None)
+    needed = model.stream_bytes(memory, settings.policy, fps=settings.fps) + settings.limits.pictures
+    if needed > settings.memory_total:
+        raise InfinipotError(
+            f"--memory-total is {settings.memory_total:,} bytes, and a stream takes {needed:,}: give {needed} or more, "
+            "such as 2GiB, or a smaller --memory"
+        )
 
 
 def _warn(settings: Settings) -> None:

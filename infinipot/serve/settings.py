@@ -74,6 +74,11 @@ class Limits(BaseModel):
     video_seconds: Seconds = 600.0
     drain_seconds: Seconds = 30.0
 
+    @property
+    def pictures(self) -> int:
+        """Bytes of small pictures that one stream may keep."""
+        return self.thumbnails * int(self.thumbnail_bytes)
+
 
 class Settings(BaseSettings):
     """A server's settings.

@@ -1,5 +1,6 @@
 """Settings of a server: where they come from, which one goes first, and what is said of those that cannot be."""
 
+import re
 import socket
 from pathlib import Path
 
@@ -9,7 +10,9 @@ from click.testing import CliRunner
 from infinipot.cli import main
 from infinipot.errors import InfinipotError
 from infinipot.serve.keys import EVERYONE, Keys
+from infinipot.serve.run import serve
 from infinipot.serve.settings import Settings
+from support.serving import embedded, running
 
 
 def test_the_command_line_goes_before_the_environment_and_that_before_the_file(
@@ -114,3 +117,18 @@ def test_the_command_says_what_is_wrong_before_a_model_is_loaded(tmp_path: Path)
     assert "cannot be written" in said("--snapshots", str(tmp_path / "file" / "below"))
     with socket.create_server(("127.0.0.1", 0)) as taken:
         assert "cannot be had" in said("--port", str(taken.getsockname()[1]))
+
+
+@pytest.mark.parametrize("memory", [None, 512])
+def test_a_total_that_holds_no_stream_is_told_with_one_that_holds_one(memory: int | None) -> None:
+    def total(given: int, **more: bool) -> str:
+        with pytest.raises(InfinipotError, match=f"--memory-total is {given:,} bytes") as told:
+            serve(Settings.read(None, model="embedded", port=0, memory=memory, memory_total=given, **more), embedded)
+        return re.search(r"give (\d+) or more", str(told.value))[1]
+
+    enough = int(total(8))
+    assert int(total(enough - 1)) == enough
+    with running(memory=memory, memory_total=enough) as server:
+        assert [server.as_(None).post("/v1/streams", json={}).status_code for _ in "ab"] == [201, 429]
+    if memory:
+        assert int(total(8, demo=True)) == enough

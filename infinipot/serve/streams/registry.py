@@ -41,7 +41,6 @@ class Streams:
         self.reserved = 0
         self.on_watched: Callable[[Served], None] | None = None
         self._frames = settings.limits.frames_waiting
-        self._pictures = settings.limits.thumbnails * int(settings.limits.thumbnail_bytes)  # bytes of a stream's
         self._streams: dict[tuple[str, str], Served] = {}
         self._opening: set[tuple[str, str]] = set()
 
@@ -88,7 +87,7 @@ class Streams:
         """
         model, given = self.worker.model, self.settings_of(asked)
         needed = await asyncio.wrap_future(self.worker.call(lambda: model.stream_bytes(**given)))
-        needed += self._pictures
+        needed += self.settings.limits.pictures
         opening = lambda: self.worker.open(lambda: model.stream(**given), self._frames)  # noqa: E731
         return await self._admitted(owner, name, needed, opening, idle_seconds, passing)
 
@@ -138,7 +137,7 @@ class Streams:
             self._opening.discard(key)
         longest = limits.session_idle_seconds if passing else limits.idle_seconds
         idle = min(idle_seconds or longest, longest)
-        taken = lane.stats.bytes + self._pictures  # of a snapshot's stream, what is said of it may be wrong
+        taken = lane.stats.bytes + limits.pictures  # of a snapshot's stream, what is said of it may be wrong
         self.reserved += taken - needed
         lasts = self.worker.model.adapter.patch_frames / lane.stream.config.fps
         thumbnails = Thumbnails(limits.thumbnails, bytes_each=int(limits.thumbnail_bytes), lasts=lasts)

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from infinipot.evaluate.metrics import Average, Sums, sum_up
+from infinipot.evaluate.metrics import Average, Sums, over_questions
 from infinipot.evaluate.records import Scored
+from infinipot.evaluate.units import single
 from infinipot.intervals import interval
 
 Clusters = Mapping[str, Sequence[Scored]]
@@ -55,19 +56,25 @@ def estimate(clusters: Clusters, average: Average, draws: int = DRAWS, seed: int
 
     Draws without a question of some task say nothing of that task's average.
     """
-    sums = sum_up([video for video in clusters.values() if any(one.correct is not None for one in video)])
+    sums = average.sums(list(clusters.values()))
+    scored = sums.counts.any(-1)  # where nothing has a score there is nothing to draw
+    sums = Sums(sums.cells, sums.points[scored], sums.counts[scored])
     if not sums.cells:
         return {}
     values = {name: float(value) for name, value in average.of(_total(sums)).items()}
     drawn = _over_draws(lambda weights: average.of(_weighted(sums, weights)), len(sums.counts), draws, seed)
     videos = {name: int((~np.isnan(own)).sum()) for name, own in average.of(sums).items()}
     heaviest = _heaviest(sums, average)
-    return {
+    estimates = {
         name: Estimate(value, *interval(value, drawn[name], heaviest[name], 0.0))
         if videos[name] > 1
         else Estimate(value, None, None)
         for name, value in values.items()
     }
+    if average.singly is not None:
+        alone = {video: single(scored) for video, scored in clusters.items()}
+        estimates[average.singly] = estimate(alone, over_questions, draws, seed)["overall"]
+    return estimates
 
 
 def difference(
@@ -75,9 +82,9 @@ def difference(
 ) -> Difference | None:
     """How the "overall" average of `other` differs from that of `one`; None where they share no scored question."""
     pairs = list(_paired(one, other).values())
-    if not pairs:
+    both = average.sums([video for side in (0, 1) for video in (pair[side] for pair in pairs)])
+    if not both.cells:
         return None
-    both = sum_up([video for side in (0, 1) for video in (pair[side] for pair in pairs)])
     first, second = (Sums(both.cells, *half) for half in _halves(both, len(pairs)))
     change = Sums(both.cells, second.points - first.points, second.counts - first.counts)
 

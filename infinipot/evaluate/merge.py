@@ -13,7 +13,7 @@ from infinipot.evaluate.benchmarks import Benchmark, find_benchmark
 from infinipot.evaluate.journal import Record
 from infinipot.evaluate.judge import read_verdicts, verdicts_path
 from infinipot.evaluate.protocols import find_protocol
-from infinipot.evaluate.records import Scored
+from infinipot.evaluate.records import Scored, Unit
 from infinipot.evaluate.results import Run, differences, read_run, times_path
 
 if TYPE_CHECKING:
@@ -60,13 +60,16 @@ class Whole:
         """The scores, by video."""
         videos: dict[str, list[Scored]] = {}
         for line in self.answers:
-            scored = Scored(line["question"], line["task"], line["group"], line["correct"])
+            unit = Unit(**line["unit"]) if line.get("unit") else None
+            parts = tuple(line.get("parts", ()))
+            scored = Scored(line["question"], line["task"], line["group"], line["correct"], parts, unit)
             videos.setdefault(line["video"], []).append(scored)
         return videos
 
     def lacking(self) -> dict[str, tuple[int, int]]:
-        """Where questions have no answer: how many have one, of how many; "overall" first, then tasks and groups."""
+        """Where questions have no answer: how many have one, of how many; "overall" first, then tasks and parts."""
         has = {**Counter(line["task"] for line in self.answers), **Counter(line["group"] for line in self.answers)}
+        has |= Counter(part for line in self.answers for part in line.get("parts", ()))
         has["overall"], whole = len(self.answers), {"overall": self.asked}
         every = whole | dict(self.parts) | whole
         return {name: (has.get(name, 0), asked) for name, asked in every.items() if has.get(name, 0) < asked}

@@ -12,7 +12,7 @@ from infinipot.errors import ResultsError
 from infinipot.evaluate.benchmarks import Benchmark
 from infinipot.evaluate.journal import Record
 from infinipot.evaluate.protocols import find_protocol
-from infinipot.evaluate.records import Item, Problem, Question, counted, score
+from infinipot.evaluate.records import Item, Problem, Question, counted
 from infinipot.evaluate.results import Results, check_output, forget_problems, read_run
 from infinipot.evaluate.setup import Answer, Event, Origin, Setup, Trouble, Watched, origin_settings
 from infinipot.versions import versions
@@ -70,10 +70,11 @@ class Plan:
 
     @property
     def parts(self) -> dict[str, int]:
-        """How many questions each task and group has, by the names that a table gives them."""
+        """How many questions each task, group and further part has, by the names that a table gives them."""
         asked = [question for item in self.items for question in item.questions]
         groups = Counter(question.group for question in asked if question.group is not None)
-        return {**Counter(question.task for question in asked), **groups}
+        parts = Counter(part for question in asked for part in question.parts)
+        return {**Counter(question.task for question in asked), **groups, **parts}
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,20 +185,23 @@ def _write(results: Results, plan: Plan, setup: Setup, seed: int, item: Item, ev
 
 
 def _record(plan: Plan, setup: Setup, seed: int, item: Item, question: Question, answer: Answer) -> Record:
-    read = find_protocol(setup.protocol).read_answer(plan.benchmark, question, answer.text, seed)
+    protocol = find_protocol(setup.protocol)
+    read = protocol.read_answer(plan.benchmark, question, answer.text, seed)
     return {
         "item": item.id,
         "video": _inside(item.video, plan.data),
         "question": question.id,
         "task": question.task,
         "group": question.group,
+        "parts": list(question.parts),
+        "unit": None if question.unit is None else asdict(question.unit),
         "at": question.at,
         "prompt": answer.prompt,
         "text": answer.text,
         "answer": read,
-        "reference": question.answer,
+        "reference": question.reference,
         "judged": question.judged,
-        "correct": score(question, read),
+        "correct": protocol.score(plan.benchmark, question, read),
         "asked": question.text,
         "seen_until": answer.seen_until,
         "frames": answer.frames,
@@ -243,7 +247,7 @@ def _require_same_questions(plan: Plan, output: Path) -> None:
     asked = {question.id: question for item in plan.items for question in item.questions}
     for line in read_run(output).answers:
         question = asked.get(line["question"])
-        if question is None or (question.text, question.answer) != (line["asked"], line["reference"]):
+        if question is None or (question.text, question.reference) != (line["asked"], line["reference"]):
             raise ResultsError(
                 f"{output}: the question {line['question']} that it answers is not one of this run's any more, since "
                 "the annotations, or the videos of this shard or limit, are others now: give another --output"

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from infinipot.evaluate.metrics import Average, Sums, over_questions
+from infinipot.evaluate.metrics import Average, Sums, over_questions, sum_up
 from infinipot.evaluate.records import Scored
-from infinipot.evaluate.units import single
+from infinipot.evaluate.units import single, unite
 from infinipot.intervals import interval
 
 Clusters = Mapping[str, Sequence[Scored]]
@@ -40,7 +40,7 @@ class Difference:
         value, low, high: in shares, -1..1, with the 95% interval.
         p: how often chance alone would give at least this difference, from swapping the two runs' scores video by
             video (a randomization test; Noreen, *Computer-Intensive Methods for Testing Hypotheses*, 1989).
-        questions, videos: that both have.
+        questions, videos: that both have; a unit counts as one question.
     """
 
     value: float
@@ -56,9 +56,8 @@ def estimate(clusters: Clusters, average: Average, draws: int = DRAWS, seed: int
 
     Draws without a question of some task say nothing of that task's average.
     """
-    sums = average.sums(list(clusters.values()))
-    scored = sums.counts.any(-1)  # where nothing has a score there is nothing to draw
-    sums = Sums(sums.cells, sums.points[scored], sums.counts[scored])
+    united = [unite(video, average.unit) for video in clusters.values()]
+    sums = sum_up([video for video in united if any(one.correct is not None for one in video)])
     if not sums.cells:
         return {}
     values = {name: float(value) for name, value in average.of(_total(sums)).items()}
@@ -81,10 +80,11 @@ def difference(
     one: Clusters, other: Clusters, average: Average, draws: int = DRAWS, seed: int = 0
 ) -> Difference | None:
     """How the "overall" average of `other` differs from that of `one`; None where they share no scored question."""
+    one, other = ({video: unite(own, average.unit) for video, own in side.items()} for side in (one, other))
     pairs = list(_paired(one, other).values())
-    both = average.sums([video for side in (0, 1) for video in (pair[side] for pair in pairs)])
-    if not both.cells:
+    if not pairs:
         return None
+    both = sum_up([video for side in (0, 1) for video in (pair[side] for pair in pairs)])
     first, second = (Sums(both.cells, *half) for half in _halves(both, len(pairs)))
     change = Sums(both.cells, second.points - first.points, second.counts - first.counts)
 

@@ -75,15 +75,11 @@ class Average:
     singly: str | None = None
 
     def __call__(self, scored: Sequence[Scored]) -> dict[str, float]:
-        sums = self.sums([scored])
+        sums = sum_up([unite(scored, self.unit)])
         if not sums.cells:
             return {}
         values = {name: float(value) for name, (value,) in self.of(sums).items()}
         return values if self.singly is None else values | {self.singly: over_questions(single(scored))["overall"]}
-
-    def sums(self, sets: Sequence[Sequence[Scored]]) -> Sums:
-        """The sums of each set, `[sets, cells]`, in which a unit's questions count as one."""
-        return sum_up([unite(scored, self.unit) for scored in sets])
 
     def of(self, sums: Sums) -> dict[str, np.ndarray]:
         """The averages of each set, `[...]` by name; NaN where a set has no question of that name.

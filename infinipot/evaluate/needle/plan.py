@@ -5,10 +5,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any, get_args
 
 import infinipot
-from infinipot.bench.case import CELLS, GAPS, Case, Holder, Scene, usual_block
-from infinipot.bench.variants import ABLATIONS, DEFAULT, RESEARCH, TWO_STAGE, Variant
 from infinipot.embedded.facts import BACKGROUNDS
 from infinipot.errors import InfinipotError
+from infinipot.evaluate.needle.case import CELLS, GAPS, Case, Holder, Scene, usual_block
+from infinipot.evaluate.needle.variants import ABLATIONS, DEFAULT, RESEARCH, TWO_STAGE, Variant
 
 SECTIONS = (
     *("caps", "delay", "kinds", "length", "after", "dozens", "overlapping", "lookalikes", "night"),

@@ -31,6 +31,18 @@ def place_within(group: Tensor, scores: Tensor, arrival: Tensor) -> Tensor:
     return torch.zeros_like(order).scatter(1, order, place - start)
 
 
+def leaders(group: Tensor, scores: Tensor, arrival: Tensor) -> Tensor:
+    """Which token is the highest of each one's group, `[rows, N]` int64.
+
+    Args:
+        group: `[rows, N]` int64, the same number for those of a group, below 2^31.
+    """
+    place = place_within(group, scores, arrival)
+    order = (group * (1 << 31) + place).argsort(1)  # group by group, each behind its highest
+    first = torch.where(place.gather(1, order) == 0, _places(order), 0).cummax(1).values
+    return torch.zeros_like(order).scatter(1, order, order.gather(1, first))
+
+
 def _places(order: Tensor) -> Tensor:
     """0, 1, 2, ... in each row."""
     return torch.arange(order.shape[1], device=order.device).expand_as(order)

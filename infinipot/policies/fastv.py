@@ -1,20 +1,19 @@
 """FastV: what the question attends to in an early layer, for all layers. https://arxiv.org/abs/2403.06764"""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from infinipot.policies.attention import Attention, attended
-from infinipot.policies.base import ScoredPolicy
-from infinipot.policies.options import Positive, Words
+from infinipot.policies.attention import attended
+from infinipot.policies.options import Positive
+from infinipot.policies.question import KnowsQuestion
 from infinipot.tokens import VideoTokens
 
 
 @dataclass(frozen=True)
-class FastV(ScoredPolicy):
+class FastV(KnowsQuestion):
     """Keeps, in all layers, what the last token of a question attends to in the second layer (FastV).
 
     The paper's method has the video and the question in one prompt, and drops half of the visual tokens on their way
@@ -23,21 +22,15 @@ class FastV(ScoredPolicy):
     The ranks are the paper's: attention of the prompt's last token, the mean over all heads of one layer, the same for
     all layers. Layers that lie on another device than that one rank by their own.
 
-    Options:
-        question: that will be asked; without one, the chat template's text around a question stands in for it.
+    Options, beside the question:
         after: layers that a token goes through before it is ranked.
     """
 
     name: ClassVar[str] = "fastv"
     paper: ClassVar[str] = "FastV, arXiv 2403.06764"
-    knows: ClassVar[str] = "question"
+    asking: ClassVar[int] = 1
 
-    question: Words = ""
     after: Positive = 2
-
-    @property
-    def attention(self) -> Mapping[str, Attention]:
-        return {"asked": Attention(queries=1, probe=self.question)}
 
     def score(self, tokens: VideoTokens) -> Tensor:
         """Rows are laid side by side in order of arrival: all of them hold the same tokens."""

@@ -1,22 +1,21 @@
 """Free Video-LLM: the frames, and of each the region, that a question is about. https://arxiv.org/abs/2410.10441"""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from infinipot.policies.attention import Attention, attended
-from infinipot.policies.base import ScoredPolicy
-from infinipot.policies.options import Share, Words
+from infinipot.policies.attention import attended
+from infinipot.policies.options import Share
+from infinipot.policies.question import KnowsQuestion
 from infinipot.policies.ranking import leaders
 from infinipot.policies.salience import layout
 from infinipot.tokens import VideoTokens
 
 
 @dataclass(frozen=True)
-class FreeVideoLLM(ScoredPolicy):
+class FreeVideoLLM(KnowsQuestion):
     """Keeps the patches that a question attends to most, and of each the region around what it attends to most.
 
     The paper's method chooses ahead of the language model: frames by how close CLIP finds them to the question, and a
@@ -26,21 +25,13 @@ class FreeVideoLLM(ScoredPolicy):
     goes ahead of what lies outside of the regions. Each KV head chooses for itself. What has left stays away, so that
     regions follow what was held at the time.
 
-    Options:
-        question: that will be asked; without one, the chat template's text around a question stands in for it.
+    Options, beside the question:
         region: its rows and columns, as a share of the grid's.
     """
 
     name: ClassVar[str] = "freevideollm"
     paper: ClassVar[str] = "Free Video-LLM, arXiv 2410.10441"
-    knows: ClassVar[str] = "question"
-
-    question: Words = ""
     region: Share = 0.67
-
-    @property
-    def attention(self) -> Mapping[str, Attention]:
-        return {"asked": Attention(probe=self.question)}
 
     def score(self, tokens: VideoTokens) -> Tensor:
         asked = attended(tokens, "asked")

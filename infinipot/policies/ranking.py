@@ -4,6 +4,11 @@ import torch
 from torch import Tensor
 
 
+def newest(arrival: Tensor, count: int) -> Tensor:
+    """Indices of the `count` tokens of each row that came last, `[rows, count]` int64."""
+    return arrival.topk(count, dim=1, sorted=False).indices
+
+
 def standing(scores: Tensor, arrival: Tensor) -> Tensor:
     """How many tokens of its row each one outranks, `[rows, N]` int64; of equal scores the later token is higher.
 

@@ -37,8 +37,7 @@ class StreamMem(ScoredPolicy):
         return attended(tokens, "template")
 
     def merge(self, tokens: VideoTokens, kept: Tensor) -> Merge:
-        scores, arrival = attended(tokens, "template"), tokens.arrival
-        own = torch.arange(tokens.shape[1], device=kept.device).expand(tokens.shape)
-        stays = torch.zeros(tokens.shape, dtype=torch.bool, device=kept.device).scatter(1, kept, True)
-        into = leaders(tokens.patch.long(), scores.masked_fill(~stays, -1.0), arrival)
-        return Merge(torch.where(stays, own, into), torch.where(scores.isinf(), 0.0, scores))
+        scores = attended(tokens, "template")
+        behind = torch.full_like(scores, -1.0).scatter(1, kept, scores.gather(1, kept))  # those that leave lead nothing
+        into = leaders(tokens.patch.long(), behind, tokens.arrival)
+        return Merge.of(into, kept, torch.where(scores.isinf(), 0.0, scores))

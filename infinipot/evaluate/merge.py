@@ -79,12 +79,15 @@ def _require_comparable(runs: Sequence[Run]) -> None:
 
 
 def _names(runs: Sequence[Run]) -> list[str]:
-    """Policy and cap, with the model where there are several, and the file where that does not tell them apart."""
+    """Policy and cap, a gate and second looks; with the model where there are several, and the file where that does not
+    tell them apart."""
     several = len({run.settings["model"] for run in runs}) > 1
     names = []
     for run in runs:
         model = f"{Path(run.settings['model']).name} " if several else ""
-        names.append(f"{model}{run.settings['policy']} @{run.settings['cap']}")
+        options = (("gate", run.settings.get("gate")), ("look", run.settings.get("look_again") or None))
+        more = "".join(f" {name}={value}" for name, value in options if value is not None)
+        names.append(f"{model}{run.settings['policy']} @{run.settings['cap']}{more}")
     places = [(run.settings["benchmark"], run.settings["variant"], name) for run, name in zip(runs, names, strict=True)]
     return [
         name if places.count(place) == 1 else f"{name} ({run.paths[0].stem})"

@@ -143,7 +143,7 @@ def test_no_reference_cycle_keeps_a_video(clip):
         first = next(video)
         if not half:
             list(video)
-        watched = [video, video._source, video._source._decoder, video._source._converter, video._frames]
+        watched = [video, video._source, video._source._decoder, video._source._converter, video._parts]
         references = [weakref.ref(thing) for thing in watched]
         del video, first, watched
         assert [reference() for reference in references] == [None] * 5

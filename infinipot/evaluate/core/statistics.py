@@ -17,10 +17,8 @@ from infinipot.intervals import interval
 
 Clusters = Mapping[str, Sequence[Scored]]
 """The scores of each video, by its name."""
-Tally = Mapping[int, tuple[int, int]]
-"""By a clip's seed: right answers, and answers."""
 
-DRAWS, TALLY_DRAWS = 1000, 4000
+DRAWS = 1000
 _AT_ONCE = 1 << 20
 """Draws times videos that are in memory at a time."""
 
@@ -138,46 +136,7 @@ def estimate(clusters: Clusters, average: Average, draws: int = DRAWS, seed: int
     Draws without a question of some task say nothing of that task's average.
     """
     sums = sum_up([video for video in clusters.values() if any(one.correct is not None for one in video)])
-    return _estimate(sums, average, draws, seed)
-
-
-def difference(
-    one: Clusters, other: Clusters, average: Average, draws: int = DRAWS, seed: int = 0
-) -> Difference | None:
-    """How the "overall" average of `other` differs from that of `one`; None where they share no scored question."""
-    pairs = list(_paired(one, other).values())
-    return _difference(sum_up([pair[side] for side in (0, 1) for pair in pairs]), average, draws, seed)
-
-
-def tally(answers: Iterable[tuple[int, bool]]) -> dict[int, tuple[int, int]]:
-    """Counts answers, each given as the clip's seed and whether it is right."""
-    counts: dict[int, tuple[int, int]] = {}
-    for seed, right in answers:
-        before, asked = counts.get(seed, (0, 0))
-        counts[seed] = before + right, asked + 1
-    return counts
-
-
-def share(counts: Tally) -> Estimate | None:
-    """The share of right answers among all; None where there are none."""
-    return _estimate(_tallied(counts, sorted(counts)), over_questions, TALLY_DRAWS).get("overall")
-
-
-def ahead(ours: Tally, theirs: Tally) -> Difference | None:
-    """How much larger our share is than theirs, over the clips that both answered the same number of questions on."""
-    both = sorted(seed for seed in ours if seed in theirs and ours[seed][1] == theirs[seed][1])
-    first, second = _tallied(theirs, both), _tallied(ours, both)
-    sums = Sums(first.cells, *(np.concatenate(two) for two in ((first.points, second.points), (first.counts,) * 2)))
-    return _difference(sums, over_questions, TALLY_DRAWS)
-
-
-def _tallied(counts: Tally, seeds: Sequence[int]) -> Sums:
-    points, asked = np.array([counts[seed] for seed in seeds], float).reshape(-1, 2).T[..., None]
-    return Sums((("", None),), points, asked)
-
-
-def _estimate(sums: Sums, average: Average, draws: int, seed: int = 0) -> dict[str, Estimate]:
-    if not sums.counts.sum():
+    if not sums.cells:
         return {}
     own, heaviest = average.of(sums), _heaviest(sums, average)
     values = average.of(sums.taken(np.ones(len(sums.counts))))
@@ -185,27 +144,29 @@ def _estimate(sums: Sums, average: Average, draws: int, seed: int = 0) -> dict[s
     found = {}
     for name, value in values.items():
         videos = int((~np.isnan(own[name])).sum())
-        questions = sum(
-            int(asked) for cell, asked in zip(sums.cells, sums.counts.sum(0), strict=True) if name in ("overall", *cell)
-        )
+        asked = [name in ("overall", *cell) for cell in sums.cells]
         ends = interval(float(value), drawn[name], heaviest[name], 0.0) if videos > 1 else (None, None)
-        found[name] = Estimate(float(value), *ends, videos, questions)
+        found[name] = Estimate(float(value), *ends, videos, int(sums.counts[:, asked].sum()))
     return found
 
 
-def _difference(both: Sums, average: Average, draws: int, seed: int = 0) -> Difference | None:
-    """The second half of `[2 videos, cells]` less the first, whose counts are the same."""
-    videos = len(both.counts) // 2
-    if not both.counts.sum():
+def difference(
+    one: Clusters, other: Clusters, average: Average, draws: int = DRAWS, seed: int = 0
+) -> Difference | None:
+    """How the "overall" average of `other` differs from that of `one`; None where they share no scored question."""
+    pairs = list(_paired(one, other).values())
+    if not pairs:
         return None
+    videos, none = len(pairs), np.zeros(len(pairs))
+    both = sum_up([pair[side] for side in (0, 1) for pair in pairs])
 
-    def gaps(of_first: np.ndarray, of_second: np.ndarray) -> np.ndarray:
-        """Of two sides, each made of first halves taken so often, and of second halves taken so often."""
-        sides = (np.concatenate(weights, -1) for weights in ((of_first, of_second), (of_second, of_first)))
-        one, other = (average.of(both.taken(weights))["overall"] for weights in sides)
-        return np.asarray(other - one)
+    def gaps(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+        """Of two sides: of `one`'s videos taken so often and of `other`'s so often, and the other way round."""
+        sides = (np.concatenate(weights, -1) for weights in ((first, second), (second, first)))
+        before, now = (average.of(both.taken(weights))["overall"] for weights in sides)
+        return np.asarray(now - before)
 
-    value = float(gaps(np.ones(videos), np.zeros(videos)))
+    value = float(gaps(np.ones(videos), none))
     drawn = _over_draws(lambda weights: {"": gaps(weights, np.zeros_like(weights))}, videos, draws, seed)[""]
     chance = np.random.default_rng(seed)
     as_far = 0
@@ -213,9 +174,22 @@ def _difference(both: Sums, average: Average, draws: int, seed: int = 0) -> Diff
         swapped = chance.random((rows, videos)) < 0.5
         as_far += int((abs(gaps(~swapped, swapped)) >= abs(value) - 1e-12).sum())
     first = Sums(both.cells, both.points[:videos], both.counts[:videos])
-    heaviest = _heaviest(first, average)["overall"]
-    ends = interval(value, drawn, heaviest, -1.0) if videos > 1 else (None, None)
+    ends = interval(value, drawn, _heaviest(first, average)["overall"], -1.0) if videos > 1 else (None, None)
     return Difference(value, *ends, videos, int(first.counts.sum()), (1 + as_far) / (1 + draws))
+
+
+def clustered(answers: Iterable[tuple[int, bool]]) -> Clusters:
+    """Answers, each given as its clip's seed and whether it is right, as scores by clip.
+
+    Two that answered another number of questions on a clip have none of them in common.
+    """
+    rights: dict[int, list[bool]] = {}
+    for seed, right in answers:
+        rights.setdefault(seed, []).append(right)
+    return {
+        f"{seed:08}": [Scored(f"{place} of {len(its)}", "", None, float(right)) for place, right in enumerate(its)]
+        for seed, its in sorted(rights.items())
+    }
 
 
 def _paired(one: Clusters, other: Clusters) -> dict[str, tuple[list[Scored], list[Scored]]]:

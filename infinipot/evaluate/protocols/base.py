@@ -27,7 +27,8 @@ class Rules:
     """A protocol's rules for one benchmark.
 
     Attributes:
-        prompt: (item, question, times of the frames in seconds) -> the whole text of the user's turn.
+        prompt: the whole text of the user's turn, with what `listed` gives in braces; or (item, question, times of the
+            frames in seconds) -> that text.
         read: (question, the model's text) -> a letter, or the text that is compared; None: unparsed.
         frames: the frames that are watched by default.
         max_new_tokens: the longest answer.
@@ -36,13 +37,26 @@ class Rules:
         variants: of the benchmark, that the rules are for; None: all.
     """
 
-    prompt: Prompt
+    prompt: str | Prompt
     read: Reader
     frames: FrameSampling
     max_new_tokens: int
     average: Literal["questions", "tasks", "groups"] = "questions"
     guess: Guess = _no_guess
     variants: tuple[str, ...] | None = None
+
+
+def listed(question: Question) -> dict[str, str]:
+    """What prompts are made of: the question, and its options in the ways in which they are written."""
+    letters = question.letters
+    both = list(zip(letters, question.options, strict=True))
+    return {
+        "text": question.text,
+        "given": question.details.get("options", ""),
+        "bracketed": "".join(f"({letter}) {option}\n" for letter, option in both),
+        "dotted": "".join(f"{letter}. {option}\n" for letter, option in both),
+        "letters": f"{', '.join(letters[:-1])} or {letters[-1:]}",
+    }
 
 
 @dataclass(frozen=True)
@@ -74,7 +88,8 @@ class Protocol:
 
     def prompt(self, benchmark: Benchmark, item: Item, question: Question, frame_times: Sequence[float]) -> str:
         """The whole text of the user's turn, behind the video; `frame_times` in seconds, those watched so far."""
-        return self._rules(benchmark).prompt(item, question, frame_times)
+        asked = self._rules(benchmark).prompt
+        return asked.format(**listed(question)) if isinstance(asked, str) else asked(item, question, frame_times)
 
     def max_new_tokens(self, benchmark: Benchmark, question: Question) -> int:
         """The longest answer."""

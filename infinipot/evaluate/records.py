@@ -1,9 +1,9 @@
 """What passes between benchmarks, protocols and runs: plain records. Knows no file format, prompt or model."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import infinipot
 
@@ -83,10 +83,21 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """An annotation that cannot be used: where it stands and what is the matter, a line for a person."""
+    """What cannot be used: a line of a run's file.
+
+    Attributes:
+        where: an annotation's place, or a video's id.
+        what: is the matter, for a person.
+        questions: ids of those that are not asked for it.
+        reserve: the one that they need, where that is why.
+    """
+
+    type: ClassVar[str] = "problem"
 
     where: str
     what: str
+    questions: Sequence[str] = ()
+    reserve: int | None = None
 
     def __str__(self) -> str:
         return f"{self.where}: {self.what}"

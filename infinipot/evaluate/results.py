@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,7 @@ from infinipot.errors import ResultsError
 from infinipot.evaluate.benchmarks import Benchmark, find_benchmark
 from infinipot.evaluate.core.journal import Header, Journal, differences, read_lines, require_same, rewrite
 from infinipot.evaluate.protocols import find_protocol
-from infinipot.evaluate.records import Scored
+from infinipot.evaluate.records import Problem, Scored
 
 if TYPE_CHECKING:
     from infinipot.evaluate.core.statistics import Average
@@ -66,18 +66,6 @@ class Answered:
 
 
 @dataclass(frozen=True, slots=True)
-class Unusable:
-    """What could not be used, with the questions that were not asked for it, and the reserve that they need if any."""
-
-    type: ClassVar[str] = "problem"
-
-    where: str
-    what: str
-    questions: Sequence[str] = ()
-    reserve: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class AnswerTime:
     """Seconds that an answer took."""
 
@@ -100,7 +88,7 @@ class WatchTime:
     incomplete: bool
 
 
-LINES: Any = (Answered, Unusable)
+LINES: Any = (Answered, Problem)
 TIMES: Any = (AnswerTime, WatchTime)
 
 
@@ -142,7 +130,7 @@ class Results(AbstractContextManager["Results"]):
         """Writes what watching a video took."""
         self._times.append(line)
 
-    def problem(self, line: Unusable) -> bool:
+    def problem(self, line: Problem) -> bool:
         """Writes what could not be used, once; False: it was known before."""
         if (line.where, line.what) in self._told and self.known.issuperset(line.questions):
             return False
@@ -177,7 +165,7 @@ class Run:
     made_by: Header
     devices: tuple[str, ...]
     answers: tuple[Answered, ...]
-    problems: tuple[Unusable, ...]
+    problems: tuple[Problem, ...]
     times: tuple[AnswerTime | WatchTime, ...]
     paths: tuple[Path, ...]
     name: str = ""
@@ -277,10 +265,10 @@ def times_path(path: Path) -> Path:
     return path.with_name(f"{path.name.removesuffix('.jsonl')}.times.jsonl")
 
 
-def _sorted(lines: list[Any]) -> tuple[tuple[Answered, ...], tuple[Unusable, ...]]:
+def _sorted(lines: list[Any]) -> tuple[tuple[Answered, ...], tuple[Problem, ...]]:
     """Answers, and problems."""
     answers = tuple(line for line in lines if isinstance(line, Answered))
-    return answers, tuple(line for line in lines if isinstance(line, Unusable))
+    return answers, tuple(line for line in lines if isinstance(line, Problem))
 
 
 def _lasting(settings: Header) -> Header:

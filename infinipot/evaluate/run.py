@@ -14,7 +14,7 @@ from infinipot.evaluate.core.journal import Header
 from infinipot.evaluate.engines.base import Answer, Engine, Event, Setup, Trouble, Watched, origin_settings
 from infinipot.evaluate.protocols import find_protocol
 from infinipot.evaluate.records import Item, Problem, counted, score
-from infinipot.evaluate.results import Answered, Results, Unusable, WatchTime, check_output, forget_problems, read_run
+from infinipot.evaluate.results import Answered, Results, WatchTime, check_output, forget_problems, read_run
 from infinipot.versions import versions
 
 
@@ -142,7 +142,7 @@ def evaluate(
         left = [_left(item, results) for item in plan.items]
         done = tell()
         for problem in plan.problems:
-            if results.problem(Unusable(problem.where, problem.what)):
+            if results.problem(problem):
                 done = tell(str(problem))
         for item, event in engine.run([item for item in left if item.questions]):
             done = tell(_write(results, plan, setup, seed, item, event, origin.device))
@@ -169,7 +169,7 @@ def _write(results: Results, plan: Plan, setup: Setup, seed: int, item: Item, ev
             if event.incomplete:
                 return f"{item.id}: the video is cut short or damaged; asked about what can be read"
         case Trouble():
-            results.problem(Unusable(item.id, event.what, event.questions, event.reserve))
+            results.problem(Problem(item.id, event.what, event.questions, event.reserve))
             return f"{item.id}: {event.what} ({counted(len(event.questions), 'question')} not asked)"
     return None
 

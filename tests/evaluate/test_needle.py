@@ -22,7 +22,7 @@ from infinipot.evaluate.core.journal import Journal
 from infinipot.evaluate.needle import cost, memories, plan, processes, rows, tables
 from infinipot.evaluate.needle.case import CELLS, Case, Holder, Scene, usual_block
 from infinipot.evaluate.needle.memories import Outcome, Reply
-from infinipot.evaluate.needle.needle import Needle, Part
+from infinipot.evaluate.needle.needle import Needle
 from infinipot.evaluate.needle.plan import FULL, QUICK, SECTIONS, Size, make_plan
 from infinipot.evaluate.needle.variants import DEFAULT
 
@@ -453,17 +453,28 @@ def test_parts_of_a_run_share_its_cases_and_make_the_whole_together(stub: Stub, 
     whole = needle(tmp_path / "whole")
     list(whole.run(1))
     folder = tmp_path / "parts"
-    parts = [needle(folder, part=Part(number, 3)) for number in (1, 2, 3)]
+    parts = [needle(folder, shard=(number, 3)) for number in (1, 2, 3)]
     shares = [{case for group in part.left()[0] for case in group} for part in parts]
     assert all(shares)
     assert sum(map(len, shares)) == len(set().union(*shares)) == len(whole.outcomes)
     for part in parts:
         list(part.run(1))
-    assert next(needle(folder, part=Part(2, 3)).run(1)).left == 0
+    assert next(needle(folder, shard=(2, 3)).run(1)).left == 0
     assert next(needle(folder).run(1)).left == 0  # what the parts have finished is not run again
     together = needle(folder, reads=True)
     assert together.outcomes == whole.outcomes
     assert together.rows() == whole.rows()
+
+
+def test_two_runs_do_not_write_to_one_file_but_may_look_at_it(stub: Stub, tmp_path: Path) -> None:
+    first, second = needle(tmp_path), needle(tmp_path)
+    steps = first.run(1)
+    next(steps)
+    with pytest.raises(InfinipotError, match=r"another run is writing to it; give this one another --out"):
+        next(second.run(1))
+    assert needle(tmp_path, reads=True).outcomes == {}
+    steps.close()
+    assert next(second.run(1)).left > 0
 
 
 def test_results_of_another_version_are_read_but_not_gone_on_with(stub: Stub, tmp_path: Path) -> None:

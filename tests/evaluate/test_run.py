@@ -266,6 +266,15 @@ def test_a_line_that_is_no_record_is_named(tmp_path: Path) -> None:
         Journal(tmp_path / "a.jsonl")
 
 
+@pytest.mark.parametrize(
+    "line", ['{"type": "answer", "question": "q"}', '{"type": "problem", "where": "v", "why": ""}']
+)
+def test_a_line_with_other_fields_than_this_version_knows_is_named(tmp_path: Path, line: str) -> None:
+    (tmp_path / "a.jsonl").write_text('{"type": "run", "format": 1}\n' + line + "\n")
+    with pytest.raises(ResultsError, match="line 2 is no record of a run of this version; give another --output"):
+        read_run(tmp_path / "a.jsonl")
+
+
 def test_an_answer_is_on_disk_when_it_is_written(tmp_path: Path) -> None:
     results = Results(tmp_path / "a.jsonl", {"seed": 0}, "cpu", {})
     facts = ("i", "v", "q", "t", None, None, "p", "A", "A", "A", False, 1.0, "?", 1.0, 4, 2, 10, 20)

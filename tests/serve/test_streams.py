@@ -136,7 +136,7 @@ def test_the_oldest_frames_give_way_where_too_many_wait_and_all_are_accounted_fo
 def test_an_answer_that_nobody_reads_on_stops_within_a_step(served: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     client, steps, real = served.as_("alice"), [0], engine.step
 
-    def slowly(*given: object) -> None:
+    def slowly(*given: Any) -> None:
         steps[0] += 1
         time.sleep(0.05)
         real(*given)
@@ -224,7 +224,9 @@ def test_each_key_sees_its_own_streams_and_no_others(served: Running) -> None:
             ("POST", "/snapshot"),
         ]
         for method, path in routes:
-            body = {"content": encoded(clip()[0].image)} if path == "/frames" else {"json": {"question": COUNT}}
+            body: dict[str, Any] = (
+                {"content": encoded(clip()[0].image)} if path == "/frames" else {"json": {"question": COUNT}}
+            )
             body = {} if method != "POST" or path == "/snapshot" else body
             body = {"json": {}} if path == "/fork" else body
             for client in (bob, served.as_(None)):

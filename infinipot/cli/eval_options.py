@@ -21,7 +21,8 @@ from infinipot.evaluate.setup import Setup
 _MODEL = options_of(
     LoadConfig, "model", "dtype", "device", "device_map", "attn_implementation", "revision", required=["model"]
 )
-_MEMORY = [policy_option, *options_of(StreamConfig, "memory", "keep", "block", "reserve", "positions")]
+_KEPT = ("memory", "keep", "block", "reserve", "positions", "gate", "look_again")  # of a stream's settings
+_MEMORY = [policy_option, *options_of(StreamConfig, *_KEPT)]
 _FRAMES = (
     click.option("--frames", type=click.IntRange(min=1), metavar="N", help="So many at even distances."),
     click.option("--fps", type=float, help="So many a second; with --frames, no more than that."),
@@ -135,7 +136,7 @@ def setup(benchmark: Benchmark, protocol: str | None, given: dict[str, Any]) -> 
     """
     name = protocol or benchmark.default_protocol
     sampling = _sampling(find_protocol(name).frames(benchmark), given)
-    kept = {option: given.pop(option) for option in ("memory", "keep", "block", "reserve", "positions")}
+    kept = {option: given.pop(option) for option in _KEPT}
     try:
         infinipot.policies.make(given["policy"])
         StreamConfig(**kept, pixels=sampling.pixels)

@@ -137,12 +137,15 @@ def _require_comparable(wholes: Sequence[Whole]) -> None:
 
 
 def _names(wholes: Sequence[Whole]) -> list[str]:
-    """Policy and cap, with the model where there are several, and the file where that does not tell them apart."""
+    """Policy and cap, a gate and second looks; with the model where there are several, and the file where that does not
+    tell them apart."""
     several = len({whole.settings["model"] for whole in wholes}) > 1
     names = []
     for whole in wholes:
         model = f"{Path(whole.settings['model']).name} " if several else ""
-        names.append(f"{model}{whole.settings['policy']} @{whole.settings['cap']}")
+        options = (("gate", whole.settings.get("gate")), ("look", whole.settings.get("look_again") or None))
+        more = "".join(f" {name}={value}" for name, value in options if value is not None)
+        names.append(f"{model}{whole.settings['policy']} @{whole.settings['cap']}{more}")
     places = [
         (whole.settings["benchmark"], whole.settings["variant"], name)
         for whole, name in zip(wholes, names, strict=True)

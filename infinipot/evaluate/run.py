@@ -234,6 +234,8 @@ def _settings(plan: Plan, setup: Setup, seed: int) -> Record:
         "block": setup.block,
         "reserve": setup.reserve,
         "positions": setup.positions,
+        "gate": setup.gate,
+        "look_again": setup.look_again,
         "seed": seed,
     }
 

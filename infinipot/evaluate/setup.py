@@ -20,8 +20,9 @@ class Setup:
     Attributes:
         benchmark, protocol: by name.
         sampling: which frames are watched, and how large.
-        policy, memory, keep, block, reserve, positions: see `Model.stream`. No turn is remembered, so nothing
+        policy, memory, keep, block, reserve, positions, gate: see `Model.stream`. No turn is remembered, so nothing
             is set aside for dialogue.
+        look_again: the last frames, which each question looks at once more.
     """
 
     benchmark: str
@@ -33,6 +34,8 @@ class Setup:
     block: int | None = None
     reserve: int | None = None
     positions: str = "rebase"
+    gate: float | str | None = None
+    look_again: int = 0
 
     def stream(self, model: Model) -> Stream:
         """Opens a stream; raises what `Model.stream` does."""
@@ -44,6 +47,8 @@ class Setup:
             reserve=self.reserve,
             dialogue=0,
             positions=self.positions,
+            gate=self.gate,
+            look_again=self.look_again,
             pixels=self.sampling.pixels,
         )
 

@@ -101,7 +101,8 @@ class Watcher:
         try:
             prompt = protocol.prompt(benchmark, item, question, times)
             limit = protocol.max_new_tokens(benchmark, question)
-            text = stream.ask(prompt, max_new_tokens=limit, temperature=0)  # measured runs do not draw
+            look = self.setup.look_again
+            text = stream.ask(prompt, max_new_tokens=limit, temperature=0, look_again=look)  # measured runs do not draw
         except Exception as error:
             needed = error.reserve if isinstance(error, CapError) else None
             what = _in_a_line(error) if needed is None else f"{question.id} and its answer need --reserve {needed}"

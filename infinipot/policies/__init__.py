@@ -19,6 +19,8 @@ from infinipot.policies.contrast import Contrast as Contrast
 from infinipot.policies.cords import CoRDS as CoRDS
 from infinipot.policies.deviation import Deviation as Deviation
 from infinipot.policies.expected_attention import ExpectedAttention as ExpectedAttention
+from infinipot.policies.fastv import FastV as FastV
+from infinipot.policies.freevideollm import FreeVideoLLM as FreeVideoLLM
 from infinipot.policies.full import Full as Full
 from infinipot.policies.hermes import HERMES as HERMES
 from infinipot.policies.infinipot_v import InfiniPotV as InfiniPotV

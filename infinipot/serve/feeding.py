@@ -9,13 +9,12 @@ import numpy as np
 
 from infinipot.serve.chat.protocol import VideoIo
 from infinipot.serve.errors import ApiError
-from infinipot.serve.lane import FrameJob
+from infinipot.serve.lane import FrameJob, GoneError
 from infinipot.serve.media.decoders import Decoders
 from infinipot.serve.media.sources import Sources, data_of, refused
 from infinipot.serve.settings import Settings
 from infinipot.serve.streams.registry import Streams
 from infinipot.serve.streams.served import Served
-from infinipot.serve.worker import GoneError
 from infinipot.video import Frame
 
 _LISTED = re.compile(r"data:video/(jpeg|png);base64,", re.IGNORECASE)

@@ -146,6 +146,7 @@ class Server:
         yield gauge("frames_waiting", "To be watched", sum(frames for frames, _ in waiting))
         yield gauge("seconds_behind_max", "Of the stream that is furthest behind", max(behind, default=0.0))
         yield total("evicted_tokens", "Of open streams", sum(each.full_tokens - each.tokens for each in stats))
+        yield total("gated_tokens", "Of open streams", sum(each.gated_tokens for each in stats))
         yield total("compress_seconds", "Of open streams", sum(each.seconds["compress"] for each in stats))
         yield gauge("start_time_seconds", "Since 1970", self.started)
 

@@ -8,15 +8,28 @@ from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ByteSize, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, BeforeValidator, ByteSize, ConfigDict, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
+from infinipot.config import StreamConfig
 from infinipot.errors import InfinipotError
 
 _MIB = 1 << 20
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
 Bytes = Annotated[ByteSize, Field(ge=1)]
+OFF = "off"
+"""In place of a gate: none, where another one would be set."""
+
+
+def _gate(value: Any) -> Any:
+    try:
+        return OFF if value == OFF else StreamConfig(gate=value).gate
+    except InfinipotError as error:
+        raise ValueError(str(error)) from None
+
+
+GateSetting = Annotated[float | str, BeforeValidator(_gate)]
 
 
 class Limits(BaseModel):
@@ -86,7 +99,7 @@ class Settings(BaseSettings):
     Attributes:
         model, dtype, device, revision: see `infinipot.load`.
         memory_total: bytes that all streams together may reserve.
-        memory, policy, fps: of a stream that does not say.
+        memory, policy, fps, gate, look_again: of a stream that does not say; see `Model.stream`.
         step_tokens: tokens that one packed step runs over at the most, so that answers keep flowing.
         api_keys: a file of keys, see `keys.py`; without it everyone is one and the same owner.
         snapshots: the folder that streams are saved in, and snapshot_seconds: how often.
@@ -112,6 +125,8 @@ class Settings(BaseSettings):
     memory: int | str | None = None
     policy: str = "infinipot-v"
     fps: Seconds = 2.0
+    gate: GateSetting = OFF
+    look_again: Annotated[int, Field(ge=0)] = 0
     step_tokens: Count = 2048
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
@@ -132,6 +147,11 @@ class Settings(BaseSettings):
     @classmethod
     def _listed(cls, value: Any) -> Any:
         return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+    @property
+    def stream(self) -> dict[str, Any]:
+        """What `Model.stream` is called with for a stream that says nothing of itself."""
+        return stream_settings(self.model_dump(include={"memory", "policy", "fps", "gate", "look_again"}))
 
     @property
     def events_path(self) -> Path | None:
@@ -165,6 +185,11 @@ class Settings(BaseSettings):
             raise InfinipotError("; ".join(map(_line, error.errors()))) from None
         except tomllib.TOMLDecodeError as error:
             raise InfinipotError(f"{config} is no TOML: {error}") from None
+
+
+def stream_settings(given: dict[str, Any]) -> dict[str, Any]:
+    """Settings of a stream as `Model.stream` takes them: there, no gate is None."""
+    return given | {"gate": None} if given.get("gate") == OFF else given
 
 
 def _line(fault: Any) -> str:

@@ -268,6 +268,41 @@ def test_the_policy_and_the_video_are_checked_before_the_model_is_loaded() -> No
     assert "policy" in infinipot("watch", "missing.mp4", "--model", "./nowhere", "--policy", "x").stderr
 
 
+# A gate and second looks
+
+
+def test_a_gate_and_second_looks_are_the_librarys(monkeypatch: pytest.MonkeyPatch) -> None:
+    gate, how, ask = ("--gate", "0.03"), ("--look-again", "2", "--look-pixels", "9216"), ("--ask", SEEN)
+    drawn = ("--temperature", "8", "--seed", "1", "--json")  # so that any change of the logits shows
+    (plain, _), (seen, summary) = (records(watch(*gate, *drawn, *ask, *more)) for more in ((), how))
+    with load("embedded", device="cpu").stream(512, gate=0.03, look_again=2) as stream:
+        for frame in open_video("clip.mp4", fps=2):
+            stream.watch(frame)
+        said: dict[str, Any] = {"temperature": 8.0, "seed": 1}
+        assert plain["answer"] == stream.ask(SEEN, **said)
+        assert seen["answer"] == stream.ask(SEEN, look_again=2, look_pixels=(9216, 9216), **said)
+        assert summary["gated_tokens"] == stream.stats().gated_tokens > 0
+    assert plain["answer"] != seen["answer"]
+    assert "look_again" not in plain
+    assert seen["look_again"] == 2
+
+
+def test_the_prompt_says_what_questions_look_at_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = f"{SEEN}\n/look 1\n{SEEN}\n/look 0\n{SEEN}\n/look 3\n/look x\n"
+    result = watch("--look-again", "2", "--json", stdin=lines)
+    assert [answer.get("look_again") for answer in records(result)[:-1]] == [2, 1, None]
+    assert result.stderr.count("give /look 0 to 2: the stream keeps 2 frames") == 2
+    assert "/look N" in watch(stdin="/nothing\n").stderr
+
+
+def test_a_second_look_without_room_is_told_with_the_first_frames_and_not_at_the_end() -> None:
+    result = watch("--look-again", "2", "--look-pixels", "25600", "--at", "3", "sooner", "--ask", SEEN)
+    assert result.exit_code == 1
+    assert (result.stdout, result.stderr.startswith("error: the second look takes 100 tokens")) == ("", True)
+    assert "reserve=" in result.stderr
+    assert "--look-again" in watch("--look-pixels", "100", "--ask", SEEN).stderr
+
+
 # The prompt
 
 

@@ -5,10 +5,12 @@ import logging
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 
+import infinipot
 from infinipot.cli import eval_options, eval_reproduce, main
 from infinipot.cli.meter import _line
 from infinipot.evaluate import BENCHMARKS, Sampling
@@ -75,6 +77,26 @@ def test_a_run_prints_its_table_and_is_gone_on_with(data: Path) -> None:
     assert report.exit_code == 0, report.stderr
     assert "one watch a question would take" in report.stdout
     assert {path.name for path in Path("out").iterdir()} == {"report.md", "report.json", "report.png"}
+
+
+def test_a_gate_and_second_looks_are_part_of_a_run(monkeypatch: pytest.MonkeyPatch, data: Path) -> None:
+    asked, ask = [], infinipot.Stream.ask
+
+    def noting(self: infinipot.Stream, question: str, **how: Any) -> str:
+        asked.append((self.config.gate, self.config.look_again, how["look_again"]))
+        return ask(self, question, **how)
+
+    monkeypatch.setattr(infinipot.Stream, "ask", noting)
+    arguments = ("mlvu", "--data", "mlvu", *EMBEDDED, *SMALL, "--limit", "1")
+    assert call(*arguments, "--gate", "otsu", "--look-again", "2", "--output", "gated.jsonl").exit_code == 0
+    assert set(asked) == {("otsu", 2, 2)}
+    assert 'gate: "otsu" there, none now' in call(*arguments, "--output", "gated.jsonl").stderr.replace("null", "none")
+    assert call(*arguments).exit_code == 0
+    told = call("report", "gated.jsonl", "mlvu-dev-infinipot-v.jsonl").stdout
+    assert "gate=otsu look=2" in told
+    refused = call(*arguments, "--gate", "0.1", "--policy", "recent-frames", "--output", "other.jsonl")
+    assert refused.exit_code != 0
+    assert "takes patches whole" in refused.stderr
 
 
 def test_the_help_says_what_the_runs_file_is_called() -> None:

@@ -341,6 +341,39 @@ def test_the_socket_of_vllm_omni(served: Running) -> None:
     wait_until(lambda: not any(each.passing for each in served.server.streams))
 
 
+def test_both_sockets_tell_the_evidence_of_http_where_it_is_asked_for(served: Running, client: Any) -> None:
+    frames, http, keys = clip()[:8], served.as_("alice"), {"Authorization": f"Bearer {KEYS['alice']}"}
+    with stream(http, "seen") as name:
+        push(http, name, frames)
+        expected = http.post(f"/v1/streams/{name}/ask", json={"question": COUNT}).json()
+        with client.realtime.connect(model="embedded", extra_query={"stream": name}) as connection:
+            until(connection, "session.created")
+            told = []
+            for how in ({"evidence": True}, {}, {"evidence": True, "nonsense": 1}):
+                question = item({"type": "input_text", "text": COUNT})
+                response = {"conversation": "none", "input": [question], "infinipot": how}
+                connection.send({"type": "response.create", "response": response})
+                told.append(until(connection, "error" if "nonsense" in how else "response.done")[-1])
+    answer, plain, wrong = told
+    assert answer.response.infinipot["evidence"] == expected["evidence"] != []
+    assert (answer.response.infinipot["stream"], answer.response.infinipot["time"]) == (name, expected["time"])
+    assert plain.response.infinipot["evidence"] == []
+    assert wrong.error.param.endswith("infinipot.nonsense")
+
+    with connect(f"ws://127.0.0.1:{served.port}/v1/video/chat/stream", additional_headers=keys) as socket:
+        socket.send(json.dumps({"type": "session.config", "infinipot": {"look_again": 1}}))
+        for frame in frames:
+            data = base64.b64encode(encoded(frame.image)).decode()
+            socket.send(json.dumps({"type": "video.frame", "data": data, "pts_ms": frame.time * 1000}))
+            assert json.loads(socket.recv())["accepted"]
+        for how in ({"evidence": True}, {"look_again": 1}):
+            socket.send(json.dumps({"type": "video.query", "text": COUNT, "infinipot": how}))
+            while (done := json.loads(socket.recv()))["type"] != "response.text.done":
+                assert done["type"] != "error", done
+            assert done["infinipot"]["evidence"] == (expected["evidence"] if "evidence" in how else [])
+            assert (done["infinipot"]["stream"], done["infinipot"]["time"]) == (None, expected["time"])
+
+
 def test_a_file_is_played_by_the_names_of_vss(served: Running, client: Any) -> None:
     root, http = served.folder("media_root"), served.as_("alice")
     encode(root / "played.mp4", [frame.image for frame in clip()[:3]], rate=2)

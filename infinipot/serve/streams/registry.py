@@ -11,12 +11,12 @@ from typing import Any
 
 from infinipot.memory import Contents
 from infinipot.serve.errors import ApiError
-from infinipot.serve.lane import FrameJob, Lane
+from infinipot.serve.lane import FrameJob, GoneError, Lane
 from infinipot.serve.metrics import Metrics
-from infinipot.serve.settings import Settings
+from infinipot.serve.settings import Settings, stream_settings
 from infinipot.serve.streams.protocol import NAME, StreamSettings
 from infinipot.serve.streams.served import Served
-from infinipot.serve.worker import GoneError, Worker
+from infinipot.serve.worker import Worker
 from infinipot.stream import Stream
 from infinipot.video import Frame
 from infinipot.video.thumbnails import Thumbnails
@@ -68,8 +68,7 @@ class Streams:
 
     def settings_of(self, asked: StreamSettings) -> dict[str, Any]:
         """What `Model.stream` is called with."""
-        own = self.settings
-        return {"memory": own.memory, "policy": own.policy, "fps": own.fps} | asked.given()
+        return self.settings.stream | stream_settings(asked.given())
 
     async def open(
         self,

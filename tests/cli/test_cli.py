@@ -12,6 +12,7 @@ import wave
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import pytest
@@ -241,7 +242,7 @@ def test_wrong_usage_is_exit_code_2(args: tuple[str, ...], said: str) -> None:
 
 
 def test_several_processes_do_not_read_a_live_source(monkeypatch: pytest.MonkeyPatch) -> None:
-    def live(*args: object, **options: object) -> Video:
+    def live(*args: Any, **options: Any) -> Video:
         video = open_video(*args, **options)
         video.duration = None
         return video
@@ -277,7 +278,7 @@ def test_a_gate_and_second_looks_are_the_librarys(monkeypatch: pytest.MonkeyPatc
     with load("embedded", device="cpu").stream(512, gate=0.03, look_again=2) as stream:
         for frame in open_video("clip.mp4", fps=2):
             stream.watch(frame)
-        said = {"temperature": 8.0, "seed": 1}
+        said: dict[str, Any] = {"temperature": 8.0, "seed": 1}
         assert plain["answer"] == stream.ask(SEEN, **said)
         assert seen["answer"] == stream.ask(SEEN, look_again=2, look_pixels=(9216, 9216), **said)
         assert summary["gated_tokens"] == stream.stats().gated_tokens > 0
@@ -361,7 +362,7 @@ def test_a_failure_while_watching_ends_the_conversation_with_exit_code_1(
 ) -> None:
     watched = Stream.watch
 
-    def fail_at_three(self: Stream, frame: object) -> None:
+    def fail_at_three(self: Stream, frame: Any) -> None:
         if self.stats().frames == 3:
             raise FrameError("the camera fell over")
         watched(self, frame)
@@ -378,17 +379,17 @@ def test_a_failure_while_watching_ends_the_conversation_with_exit_code_1(
 # As a process
 
 
-def start(*args: str, **pipes: int) -> subprocess.Popen[str]:
+def start(*args: str, stdin: int | None = None) -> subprocess.Popen[str]:
     root = str(Path(embedded.__file__).parents[2])
     environment = os.environ | {"PYTHONPATH": root, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "infinipot", *args]
     with hearing_ctrl_c():
-        return subprocess.Popen(
-            [sys.executable, "-m", "infinipot", *args], text=True, env=environment, stdout=-1, stderr=-1, **pipes
-        )
+        return subprocess.Popen(command, text=True, env=environment, stdin=stdin, stdout=-1, stderr=-1)
 
 
 def test_ctrl_c_while_watching_is_exit_code_130_and_one_line() -> None:
     process = start("watch", "clip.mp4", *EMBEDDED, "--realtime", "--at", "1", SEEN, "--ask", SEEN)
+    assert process.stdout
     assert process.stdout.readline() == f"[0:01] {SEEN}\n"
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=120)
@@ -397,6 +398,8 @@ def test_ctrl_c_while_watching_is_exit_code_130_and_one_line() -> None:
 
 def test_questions_are_answered_while_the_video_runs_on() -> None:
     process = start("watch", "clip.mp4", *EMBEDDED, "--json", stdin=-1)
+    assert process.stdin
+    assert process.stdout
     times = []
     for _ in range(2):
         process.stdin.write(f"{SEEN}\n")
@@ -538,7 +541,7 @@ def test_numbers_that_overflow_are_one_line(tmp_path) -> None:
 
 def program(*args: bytes, stdin: bytes = b"", **environment: str) -> subprocess.CompletedProcess[bytes]:
     """The program in a process of its own, whose arguments and input are bytes."""
-    command = [sys.executable, "-m", "infinipot", *args]
+    command: list[str | bytes] = [sys.executable, "-m", "infinipot", *args]
     return subprocess.run(command, input=stdin, capture_output=True, env={**os.environ, **environment}, timeout=300)
 
 
@@ -579,7 +582,7 @@ def test_a_lone_half_of_a_character_is_an_error_wherever_a_text_is_given(text: s
 @pytest.mark.parametrize("encoding", ["utf-8", "ascii", "latin-1"])
 def test_json_keeps_a_name_that_is_no_utf_8(folder: Path, encoding: str) -> None:
     name = b"caf\xe9 \xf0\x9f\x8e\xac.mp4"
-    shutil.copy(folder / "clip.mp4", os.fsencode(folder) + b"/" + name)
+    shutil.copy(folder / "clip.mp4", folder / os.fsdecode(name))
     args = (b"watch", name, *WATCHED[2:], b"--ask", "café?".encode(), b"--json")
     result = program(*args, PYTHONIOENCODING=encoding)
     assert result.returncode == 0, result.stderr

@@ -37,7 +37,7 @@ class Service(BaseHTTPRequestHandler):
             return
         if failure == ELSEWHERE:
             self.send_response(302)
-            self.send_header("Location", f"http://localhost:{self.server.server_port}/v1/chat/completions")
+            self.send_header("Location", f"http://localhost:{self.connection.getsockname()[1]}/v1/chat/completions")
             self.end_headers()
             return
         if failure:

@@ -1,6 +1,7 @@
 """The benchmark: which cases, how they are asked, how a run goes on, and what is counted."""
 
 import json
+import signal
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -34,7 +35,8 @@ class StubTask:
     """A call that is done at the first step; what goes wrong in it comes out of its result."""
 
     def __init__(self, call: Callable[[], Any]) -> None:
-        self.call, self.done, self.outcome, self.error = call, False, None, None
+        self.call, self.done, self.outcome = call, False, None
+        self.error: Exception | None = None
 
     def step(self) -> None:
         self.done = True
@@ -53,7 +55,8 @@ class StubStream:
     """Says "no" to everything, or what it was asked about the last time; remembers how it was treated."""
 
     def __init__(self, **options: Any) -> None:
-        self.options, self.frames, self.asked = options, 0, []
+        self.options, self.frames = options, 0
+        self.asked: list[tuple[int, str, bool]] = []
 
     def __enter__(self) -> "StubStream":
         return self
@@ -201,7 +204,8 @@ def test_a_difference_is_paired_by_clip() -> None:
     # On each clip the same, so that only clips not seen may differ: of 20 that agree, one in six at the most.
     unseen = 1 - 0.025 ** (1 / 20)
     assert (found.value, found.low, found.high) == pytest.approx((0.1, 0.1 - 1.1 * unseen, 0.1 + 0.9 * unseen))
-    assert None not in (alone.low, alone.high)
+    assert alone.low is not None
+    assert alone.high is not None
     assert alone.high - alone.low > 0.2
 
 
@@ -244,7 +248,7 @@ def test_quick_is_a_part_of_the_whole() -> None:
 @pytest.mark.parametrize("wrong", [{"sections": ["caps", "speed"]}, {"size": replace(QUICK, policies=("best",))}])
 def test_what_there_is_not_is_said(wrong: dict[str, Any]) -> None:
     with pytest.raises(InfinipotError, match=r"speed.*caps|best"):
-        make_plan(**({"size": QUICK, "first_seed": 0} | wrong))
+        make_plan(**{"size": QUICK, "first_seed": 0, **wrong})
 
 
 def test_the_engine_takes_every_memory_and_a_compression_leaves_as_many_tokens_as_the_case_says(qwen: Model) -> None:
@@ -429,7 +433,12 @@ def stub(monkeypatch: pytest.MonkeyPatch) -> Stub:
 
 
 def needle(folder: Path, **changes: Any) -> Needle:
-    given = {"model": "stub", "size": TINY, "first_seed": 0, "sections": ("caps", "length", "turns")} | changes
+    given: dict[str, Any] = {
+        "model": "stub",
+        "size": TINY,
+        "first_seed": 0,
+        "sections": ("caps", "length", "turns"),
+    } | changes
     return Needle(folder, **given)
 
 
@@ -643,7 +652,7 @@ def test_a_table_tells_what_a_policy_stores_beside_keys_and_values() -> None:
 
 
 def test_a_process_that_cannot_load_its_model_says_so_instead_of_ending(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(processes.signal, "signal", lambda *handled: None)
+    monkeypatch.setattr(signal, "signal", lambda *handled: None)
     monkeypatch.setattr(processes, "_IDLE", {})
     processes._start("./nowhere", None, "cpu")
     with pytest.raises(InfinipotError, match="no such folder"):

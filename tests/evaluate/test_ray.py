@@ -87,6 +87,7 @@ def test_two_workers_answer_as_one_process_even_if_one_is_killed(
     first, second = (item for item in jobs if item.id == asked.items[0].id)  # begun again once,
     assert second.questions == first.questions[1:]  # for what had no answer yet
     assert len(jobs) == 3
+    assert said is not None
     assert "of their time went into" in said
     with capsys.disabled():
         print(f"\nray, one of its workers killed: {said}")
@@ -183,7 +184,8 @@ class Played:
 
     def hangs(self, stream: GeneratorType) -> bool:
         """Whether the video is one that hangs behind the first of its answers."""
-        return stream.gi_frame.f_locals["item"].id in self.hung and stream.gi_suspended
+        frame = stream.gi_frame
+        return frame is not None and frame.f_locals["item"].id in self.hung and stream.gi_suspended
 
     def get(self, ref: Any) -> Any:
         value = next(ref) if isinstance(ref, Iterator) else ref
@@ -232,7 +234,10 @@ def test_a_worker_that_hangs_is_ended_and_replaced_where_there_is_a_time_limit(
         return
     events = list(engine.run(asked.items))
     *answers, trouble = [event for item, event in events if item.id == first.id]
-    assert [answer.question for answer in answers] == [first.questions[0].id]  # what came before it hung is kept
+    assert isinstance(trouble, Trouble)
+    assert [isinstance(each, Answer) and each.question for each in answers] == [
+        first.questions[0].id
+    ]  # what came before it hung is kept
     assert trouble.questions == tuple(one.id for one in first.questions[1:])
     assert "0.01 s of --time-limit" in trouble.what
     assert [event.question for item, event in events if item.id == second.id and isinstance(event, Answer)] == [

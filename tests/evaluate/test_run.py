@@ -11,13 +11,14 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from infinipot import ResultsError, Stream, open_video
-from infinipot.evaluate import Question
+from infinipot.evaluate import FrameSampling, Question
 from infinipot.evaluate.core.journal import Journal
 from infinipot.evaluate.engines.base import Answer, Setup, Trouble, Watched
 from infinipot.evaluate.engines.local import Watcher
@@ -52,6 +53,7 @@ def test_every_answer_is_that_of_a_stream_that_saw_the_frames_until_its_moment_a
         assert [answer.question for answer in answers] == [question.id for question in item.questions]
         for question, answer in zip(item.questions, answers, strict=True):
             with watcher.setup.stream(watcher.model) as alone:
+                assert question.at is not None
                 times = [frame.time for frame in open_video(item.video, fps=2.0) if frame.time <= question.at]
                 for frame in open_video(item.video, fps=2.0, end=times[-1] + 0.4):
                     alone.watch(frame)
@@ -72,6 +74,7 @@ def test_a_video_is_watched_once_whatever_is_asked(
     events = list(watcher.watch(item))
     assert frames == sorted(set(frames))
     assert isinstance(events[-1], Watched)
+    assert isinstance(events[-2], Answer)
     assert events[-2].patches == -(-len(frames) // 2)
     frames.clear()
     list(watcher.watch(replace(item, questions=item.questions[:2])))
@@ -85,7 +88,7 @@ def test_a_question_before_the_first_frame_or_too_long_for_the_reserve_is_troubl
     good = item.questions[0]
     early = Question("early", "What?", (), "x", "t", at=-1.0, judged=True)
     long = Question("long", "word " * 800, (), "x", "t", at=good.at, judged=True)
-    events = list(watcher.watch(replace(item, questions=(good, early, long))))
+    events: list[Any] = list(watcher.watch(replace(item, questions=(good, early, long))))
     assert [(type(event).__name__, getattr(event, "questions", None)) for event in events] == [
         ("Trouble", ("early",)),
         ("Answer", None),
@@ -106,6 +109,8 @@ def test_a_video_that_takes_longer_than_its_limit_is_given_up_with_what_is_left(
     monkeypatch.setattr(Stream, "ask", lambda *args, **more: time.sleep(2.0) or ask(*args, **more))
     slow = Watcher(watcher.model, watcher.setup, time_limit=1.9)
     first, trouble = slow.watch(item)
+    assert isinstance(first, Answer)
+    assert isinstance(trouble, Trouble)
     assert first.question == item.questions[0].id
     assert trouble.questions == tuple(question.id for question in item.questions[1:])
     assert "longer than the 1.9 s of --time-limit" in trouble.what
@@ -117,7 +122,8 @@ def test_a_memory_that_is_full_gives_up_the_rest_of_the_video_only(folder: Path,
     *answers, trouble = small.watch(item)
     assert isinstance(trouble, Trouble)
     assert "never evicts" in trouble.what
-    assert [answer.question for answer in answers] + list(trouble.questions) == [one.id for one in item.questions]
+    said = [answer.question for answer in answers if isinstance(answer, Answer)]
+    assert said + list(trouble.questions) == [one.id for one in item.questions]
 
 
 # Files that a kill cannot harm
@@ -182,7 +188,7 @@ def test_the_header_says_what_answers_depend_on(folder: Path) -> None:
         ({"seed": 7}, "seed: 0 there, 7 now"),
         ({"setup": Setup("mlvu", "paper", SETUPS["mlvu"].sampling, memory=700)}, "memory: 768 there, 700 now"),
         (
-            {"setup": Setup("mlvu", "paper", runs.FrameSampling("uniform", 8), memory=768, reserve=500)},
+            {"setup": Setup("mlvu", "paper", FrameSampling("uniform", 8), memory=768, reserve=500)},
             "sampling.frames: 6",
         ),
         ({"plan": {"limit": 3}}, "limit: null there, 3 now"),
@@ -346,7 +352,9 @@ def test_a_question_that_exhausts_the_memory_is_trouble_of_its_own(
     monkeypatch.setattr(Stream, "ask", exhausted)
     *troubles, last = watcher.watch(item)
     assert isinstance(last, Watched)
-    assert [trouble.questions for trouble in troubles] == [(question.id,) for question in item.questions]
+    assert [isinstance(each, Trouble) and each.questions for each in troubles] == [
+        (question.id,) for question in item.questions
+    ]
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 """The model as lmms-eval calls it, in one process."""
 
-from collections.abc import Callable
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
@@ -309,7 +308,7 @@ def test_settings_reach_the_model_and_the_stream(monkeypatch: pytest.MonkeyPatch
         monkeypatch.setattr(loaded, "stream", lambda **options: given.update(options) or stream(**options))
         return loaded
 
-    load: Callable = module.load
+    load = vars(module)["load"]
     monkeypatch.setattr(module, "load", recording)
     loading = {"dtype": "bfloat16", "device": "cpu", "attn_implementation": "eager", "revision": "12345678"}
     streaming = {"memory": "1MiB", "keep": 0.5, "block": 2, "reserve": 99, "positions": "native"}

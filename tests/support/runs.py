@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -23,7 +24,7 @@ SETUPS = {
 }
 
 
-def plan(folder: Path, name: str = "mlvu", **parts: object) -> Plan:
+def plan(folder: Path, name: str = "mlvu", **parts: Any) -> Plan:
     """A miniature to be asked."""
     data = folder / name
     if not data.is_dir():

@@ -8,14 +8,13 @@ from itertools import product
 import numpy as np
 import pytest
 
-from infinipot.evaluate import Question, Sampling, Scored, find_benchmark, find_protocol
-from infinipot.evaluate.bootstrap import difference, estimate
+from infinipot.evaluate import FrameSampling, Question, Scored, find_benchmark, find_protocol
+from infinipot.evaluate.core.statistics import Average, difference, estimate, over_groups, over_questions, over_tasks
+from infinipot.evaluate.engines.base import Setup
 from infinipot.evaluate.merge import read_runs
-from infinipot.evaluate.metrics import Average, over_groups, over_questions, over_tasks
 from infinipot.evaluate.records import Unit
 from infinipot.evaluate.report import report, tables
 from infinipot.evaluate.run import evaluate, read_plan
-from infinipot.evaluate.setup import Setup
 from infinipot.evaluate.units import mean, unite
 from support.row_layouts import LAYOUTS
 from support.runs import Canned
@@ -124,7 +123,7 @@ def test_further_parts_are_averaged_beside_and_change_nothing_else(whole: Averag
 # Counts
 
 
-def accuracy(right: float, said: str) -> float:
+def accuracy(right: float, said: str) -> float | None:
     question = Question("q", "How many?", (), f"{right}", "t")
     protocol, benchmark = find_protocol("lmms-eval"), find_benchmark("vsi-super-count")
     return protocol.score(benchmark, question, protocol.read_answer(benchmark, question, said))
@@ -166,11 +165,12 @@ def test_mean_relative_accuracy_is_numpys_to_the_last_bit_at_every_edge() -> Non
 # From the layout to the table
 
 
-def run(tmp_path, name: str, variant: str | None, said: dict[str, str]):
+def run(tmp_path, name: str, said: dict[str, str], variant: str | None = None):
     benchmark = find_benchmark(name)
+    variant = variant or benchmark.variants[0]
     plan = read_plan(benchmark, LAYOUTS[name](tmp_path / "data", variant), variant)
     assert plan.problems == ()
-    setup = Setup(name, benchmark.default_protocol, Sampling("uniform", 6), memory=768)
+    setup = Setup(name, benchmark.default_protocol, FrameSampling("uniform", 6), memory=768)
     evaluate(plan, setup, Canned(said), tmp_path / "run.jsonl")
     (section,) = report(read_runs([tmp_path / "run.jsonl"]), draws=50)
     return {row[0]: row[1] for row in tables(section)[0].rows}, section.estimates[0]
@@ -179,7 +179,7 @@ def run(tmp_path, name: str, variant: str | None, said: dict[str, str]):
 def test_a_run_of_video_mme_v2_from_its_rows_to_its_table(tmp_path) -> None:
     """Right are A, B, G, H. Canned says A, so that the first question of each group is right."""
     said = {"002-3": "G", "003-1": "no", "003-2": "B", "004-2": "B", "004-3": "G"}
-    shares, estimates = run(tmp_path, "video-mme-v2", None, said)
+    shares, estimates = run(tmp_path, "video-mme-v2", said)
     by_hand = [1 / 16, 4 / 12, 1 / 10, 9 / 16]
     assert estimates["overall"].value == pytest.approx(sum(by_hand) / 4)
     assert estimates["logic"].value == pytest.approx(sum(by_hand[:3]) / 3)
@@ -194,7 +194,7 @@ def test_a_run_of_video_mme_v2_from_its_rows_to_its_table(tmp_path) -> None:
 def test_a_run_of_streaming_counts_averages_a_rows_moments_first(tmp_path) -> None:
     said = {"10mins_streaming-0_0": "0", "10mins_streaming-0_1": "2", "10mins_streaming-0_2": "2"}
     said |= {"30mins_streaming-1_0": "3", "30mins_streaming-1_1": "6"}
-    _, estimates = run(tmp_path, "vsi-super-count", "streaming", said)
+    _, estimates = run(tmp_path, "vsi-super-count", said, "streaming")
     first = (1 + 1 + 0.1 + 0) / 4  # of four moments; the rows of the other lengths have two
     assert estimates["10mins_streaming"].value == pytest.approx(first)
     assert estimates["30mins_streaming"].value == 1
@@ -202,7 +202,7 @@ def test_a_run_of_streaming_counts_averages_a_rows_moments_first(tmp_path) -> No
 
 
 def test_a_run_of_ovo_s_bench_takes_any_right_answer_and_tells_the_evidences_age(tmp_path) -> None:
-    shares, estimates = run(tmp_path, "ovo-s-bench", None, {"1.1.1_0_q0": "C", "4.1_0_q0": "Answer: B"})
+    shares, estimates = run(tmp_path, "ovo-s-bench", {"1.1.1_0_q0": "C", "4.1_0_q0": "Answer: B"})
     assert estimates["overall"].value == pytest.approx(5 / 7)
     assert estimates["1.1.1"].value == estimates["level 3"].value == 1
     assert estimates["evidence on show"].value == 1
@@ -214,7 +214,7 @@ def test_a_run_of_ovo_s_bench_takes_any_right_answer_and_tells_the_evidences_age
 
 
 def test_a_table_says_of_each_part_how_many_of_its_questions_were_answered(tmp_path) -> None:
-    _, _ = run(tmp_path, "ovo-s-bench", None, {})
+    run(tmp_path, "ovo-s-bench", {})
     lines = (tmp_path / "run.jsonl").read_text().splitlines()
     assert '"1.1.1_0_q0"' in lines[1]
     (tmp_path / "run.jsonl").write_text("\n".join([lines[0], *lines[2:]]) + "\n")

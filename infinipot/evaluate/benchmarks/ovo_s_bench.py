@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from infinipot.evaluate.benchmarks.annotations import (
     Entry,
@@ -43,26 +43,7 @@ COLUMNS = (
 )
 
 
-class OVOSBench(Benchmark):
-    name: ClassVar[str] = "ovo-s-bench"
-    title: ClassVar[str] = "OVO-S-Bench"
-    about: ClassVar[str] = "spatial questions at their moment, on four levels, by the age of the evidence too"
-    paper: ClassVar[str] = "arXiv 2606.03890"
-    source: ClassVar[str] = "https://huggingface.co/datasets/InternLM/OVO-S-Bench"
-    licence: ClassVar[str] = "see its page; the videos belong to their makers"
-    layout: ClassVar[str] = """\
-ovo_s_bench.parquet     needs pyarrow; or ovo_s_bench.json, a list of its rows {id, video_path, level,
-                        task_subcategory, question, options, query_times, evidence_times, answers}:
-                          level           1 to 4
-                          options         {"A": text, "B": text, …} or a list of pairs; pictures cannot be asked
-                          query_times     a list of times in seconds, when the question is asked
-                          evidence_times  a list of pairs of times in seconds; may be left out
-                          answers         a list of letters: of one query time all are right, of several each its own
-videos/<video_path>     such as videos/Ego4D/*.mp4"""
-    variants: ClassVar[tuple[str, ...]] = ("all", *(f"level-{level}" for level in LEVELS))
-    default_protocol: ClassVar[str] = "official"
-    streaming: ClassVar[bool] = True
-
+class OVOSBench(Benchmark, name="ovo-s-bench"):
     def entries(self, data: Path, variant: str) -> Iterator[Entry | Problem]:
         path = require(data, self.title, "ovo_s_bench.json", "ovo_s_bench.parquet")
         for entry in row_entries(path, data, COLUMNS):

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from infinipot.errors import BenchmarkError
 from infinipot.evaluate.benchmarks.annotations import Entry, UnusableError, find_video, require, shown, without_letters
@@ -28,30 +28,7 @@ OF_A_GROUP = ("group_type", "group_structure", "level", "second_head", "third_he
 COLUMNS = ("video_id", "video", "question_id", "question", "options", "answer", *OF_A_GROUP)
 
 
-class VideoMMEv2(Benchmark):
-    name: ClassVar[str] = "video-mme-v2"
-    title: ClassVar[str] = "Video-MME-v2"
-    about: ClassVar[str] = "800 videos with four questions of eight options each, which have one score together"
-    paper: ClassVar[str] = "arXiv 2604.05015"
-    source: ClassVar[str] = "https://huggingface.co/datasets/MME-Benchmarks/Video-MME-v2, unpacked"
-    licence: ClassVar[str] = "academic research only, no commercial use; the videos belong to their owners"
-    layout: ClassVar[str] = """\
-test.parquet                needs pyarrow; or test.json, a list of its rows, of which are read
-                            {video_id, question_id, question, options, answer} and, once for a video's four,
-                            {group_type, group_structure, level, second_head, third_head}:
-                              video_id          or video
-                              question_id       ends in -1, -2, -3 or -4, its place in the group
-                              options           one text, "A. …" and so on, a line each; or a list of such
-                              answer            a letter
-                              group_type        relevance or logic
-                              group_structure   of logic the text [1, 2, 3, 4], [1, [2, 3], 4] or [[1, 2], 3, 4]
-                              level             1, 2 or 3; may be left out, as may be the two heads
-data/<video_id>.mp4         or .MP4, .mkv, .webm; or video/, videos/
-subtitle/<video_id>.jsonl   for the variant with subtitles, a line a word: {text, start_time, end_time}; or
-                            subtitle/subtitle/; videos without one have none"""
-    variants: ClassVar[tuple[str, ...]] = ("no-subtitles", "subtitles")
-    default_protocol: ClassVar[str] = "official"
-
+class VideoMMEv2(Benchmark, name="video-mme-v2"):
     def entries(self, data: Path, variant: str) -> Iterator[Entry | Problem]:
         groups: dict[str, list[Entry]] = {}
         for entry in row_entries(require(data, self.title, "test.json", "test.parquet"), data, COLUMNS):

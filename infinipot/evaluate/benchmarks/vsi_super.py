@@ -45,9 +45,6 @@ class _VSISuper(Benchmark):
         kinds: of the rows of each variant.
     """
 
-    paper: ClassVar[str] = "arXiv 2511.04670 (Cambrian-S)"
-    licence: ClassVar[str] = "see its page; the videos belong to their makers"
-    default_protocol: ClassVar[str] = "lmms-eval"
     kind: ClassVar[str]
     kinds: ClassVar[dict[str, tuple[str, ...]]]
 
@@ -98,22 +95,7 @@ class _VSISuper(Benchmark):
         return Placed(self.question(entry, kind, f"{kind}-{own}"), *find_video(data, path, data))
 
 
-class VSISuperRecall(_VSISuper):
-    name: ClassVar[str] = "vsi-super-recall"
-    title: ClassVar[str] = "VSI-SUPER Recall"
-    about: ClassVar[str] = "where an object was seen: videos of 10 to 240 minutes, 60 of each length, multiple choice"
-    source: ClassVar[str] = "https://huggingface.co/datasets/nyu-visionx/VSI-SUPER-Recall, unpacked"
-    layout: ClassVar[str] = """\
-test_10mins.parquet         needs pyarrow; or test_10mins.json, a list of its rows; one for each length that is
-                            asked, or one test*.parquet or test*.json of all; of a row are read
-                            {type, video_path, question, options, answer}:
-                              type        10mins, 30mins, 60mins, 120mins or 240mins, whatever file it stands in
-                              video_path  below the data folder, such as 10mins/00000003.mp4
-                              options     a list of texts with "A. " and so on before them
-                              answer      its first letter of A to D counts
-                              id          or question_id; may be left out
-10mins/*.mp4                and so on, as the zip files unpack"""
-    variants: ClassVar[tuple[str, ...]] = ("all", *LENGTHS)
+class VSISuperRecall(_VSISuper, name="vsi-super-recall"):
     kind: ClassVar[str] = "type"
     kinds: ClassVar[dict[str, tuple[str, ...]]] = {"all": LENGTHS, **{length: (length,) for length in LENGTHS}}
 
@@ -124,7 +106,7 @@ test_10mins.parquet         needs pyarrow; or test_10mins.json, a list of its ro
             raise UnusableError(f'"answer" is {shown(entry.get("answer"))}, no letter of the {len(given)} options')
         return Question(
             id=identity,
-            text=entry.text("question"),
+            text=entry.text("question").strip(),
             options=without_letters(given),
             answer=answer[0],
             task=kind,
@@ -132,30 +114,7 @@ test_10mins.parquet         needs pyarrow; or test_10mins.json, a list of its ro
         )
 
 
-class VSISuperCount(_VSISuper):
-    name: ClassVar[str] = "vsi-super-count"
-    title: ClassVar[str] = "VSI-SUPER Count"
-    about: ClassVar[str] = (
-        "how many of an object there are in all: videos of 10 to 120 minutes, at the end or on the way"
-    )
-    source: ClassVar[str] = "https://huggingface.co/datasets/nyu-visionx/VSI-SUPER-Count, unpacked"
-    layout: ClassVar[str] = """\
-test_10mins.parquet         needs pyarrow; or test_10mins.json, a list of its rows; one for each length that is
-                            asked, or one test*.parquet or test*.json of all; of a row are read
-                            {split, video_path, question}:
-                              split        10mins, 30mins, 60mins or 120mins; 10mins_streaming and so on
-                              video_path   below the data folder, such as 10mins/00000003.mp4
-                              answer       a number; of streaming rows instead
-                              query_times  a list of times in seconds, when the question is asked
-                              answers      a list of numbers, one for each, and one more if asked at the end too
-                              id           or question_id; may be left out
-10mins/*.mp4                and so on, as the zip files unpack"""
-    variants: ClassVar[tuple[str, ...]] = (
-        *("plain", "streaming"),
-        *COUNT_LENGTHS,
-        *(f"{length}-streaming" for length in COUNT_LENGTHS),
-    )
-    streaming: ClassVar[bool] = True
+class VSISuperCount(_VSISuper, name="vsi-super-count"):
     kind: ClassVar[str] = "split"
     kinds: ClassVar[dict[str, tuple[str, ...]]] = {
         "plain": COUNT_LENGTHS,
@@ -183,7 +142,7 @@ test_10mins.parquet         needs pyarrow; or test_10mins.json, a list of its ro
             yield replace(entry, value=fields, where=f'{entry.where} "answers"[{place}]')
 
     def question(self, entry: Entry, kind: str, identity: str) -> Question:
-        question = Question(identity, entry.text("question"), (), _count(entry.get("answer")), kind)
+        question = Question(identity, entry.text("question").strip(), (), _count(entry.get("answer")), kind)
         if not kind.endswith(STREAMING):
             return question
         place, size = entry.whole("place"), entry.whole("size")

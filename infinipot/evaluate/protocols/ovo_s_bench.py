@@ -7,19 +7,17 @@ most of them 128; a stream is watched at one a second, the default of its `fps` 
 """
 
 import re
-from collections.abc import Sequence
 
 from infinipot.evaluate.protocols.base import Rules
-from infinipot.evaluate.records import Item, Question, Sampling
+from infinipot.evaluate.records import FrameSampling, Question
 
 PROMPT = """\
 You are evaluating a video understanding task. Based on the video frames provided, answer the following multiple choice question.
 
-Question: {}
+Question: {text}
 
 Options:
-{}
-
+{dotted}
 Instructions:
 - Respond with ONLY the letter of your answer (e.g., "A" or "B").
 - Do not include any explanation or additional text.
@@ -41,11 +39,6 @@ ANYWHERE = (
 )
 
 
-def prompt(item: Item, question: Question, frame_times: Sequence[float]) -> str:
-    options = "\n".join(f"{letter}. {text}" for letter, text in zip(question.letters, question.options, strict=True))
-    return PROMPT.format(question.text, options)
-
-
 def read(question: Question, text: str) -> str | None:
     """The letter in the first of the forms that is there, behind what a model thought."""
     answer = text.strip().rpartition("</think>")[2].strip()
@@ -54,4 +47,4 @@ def read(question: Question, text: str) -> str | None:
     return next((match[1].upper() for match in found if match), None)
 
 
-OFFICIAL = Rules(prompt, read, Sampling("fps", fps=1.0), 64, "questions")
+OFFICIAL = Rules(PROMPT, read, FrameSampling("fps", fps=1.0), 64, "questions")

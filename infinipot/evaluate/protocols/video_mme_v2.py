@@ -16,7 +16,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from infinipot.evaluate.protocols.base import Rules
-from infinipot.evaluate.records import LETTERS, Item, Question, Sampling, Scored
+from infinipot.evaluate.records import LETTERS, FrameSampling, Item, Question, Scored
 
 INSTRUCTION = (
     "Select the best answer to the following multiple-choice question based on the video. "
@@ -114,8 +114,8 @@ _BOLD = re.compile(r"\*\*\s*([A-H])(?=\s*\*\*|[.)])", re.IGNORECASE)
 
 
 OFFICIAL = Rules(
-    official, first_of_eight, Sampling("uniform", frames=64), 64, "questions", unit=group_score, singly=SINGLY
+    official, first_of_eight, FrameSampling("uniform", frames=64), 64, "questions", unit=group_score, singly=SINGLY
 )
 LMMS_EVAL = Rules(
-    lmms_eval, standing_alone, Sampling("uniform", frames=32), 64, "questions", unit=group_score, singly=SINGLY
+    lmms_eval, standing_alone, FrameSampling("uniform", frames=32), 64, "questions", unit=group_score, singly=SINGLY
 )

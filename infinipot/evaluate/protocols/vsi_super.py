@@ -10,31 +10,22 @@ Where there is nothing to count yet only 0 is right, as for plain rows; the harn
 """
 
 import re
-from collections.abc import Sequence
 
 from infinipot.evaluate.protocols.base import Rules
-from infinipot.evaluate.records import Item, Question, Sampling
+from infinipot.evaluate.records import FrameSampling, Question
 
-FRAMES = Sampling("fps", fps=1.0)
+CHOICE = "{text}\nOptions:\n{given}\nAnswer with the option's letter from the given choices directly."
+NUMBER = "These are frames of a video.\n{text}\nPlease answer the question using a single word or phrase."
+FRAMES = FrameSampling("fps", fps=1.0)
 THRESHOLDS = (*(0.5 + place * ((0.95 - 0.5) / 9) for place in range(9)), 0.95)
 """As numpy's linspace(0.5, 0.95, 10) has them, to the last bit. The harness asks for int((0.95 - 0.5) / 0.05) + 2 of
 them, which in floating point is 10."""
-
-
-def recall(item: Item, question: Question, frame_times: Sequence[float]) -> str:
-    asked = f"{question.text.strip()}\nOptions:\n{question.details['options']}"
-    return f"{asked}\nAnswer with the option's letter from the given choices directly."
 
 
 def first_of_four(question: Question, text: str) -> str | None:
     """The first A to D, small or capital: also one inside a word."""
     found = re.search("[A-D]", text.upper())
     return found[0] if found else None
-
-
-def count(item: Item, question: Question, frame_times: Sequence[float]) -> str:
-    asked = f"These are frames of a video.\n{question.text.strip()}"
-    return f"{asked}\nPlease answer the question using a single word or phrase."
 
 
 def first_number(question: Question, text: str) -> str | None:
@@ -55,5 +46,5 @@ def mean_relative_accuracy(question: Question, answer: str | None) -> float:
     return sum(abs(counted - right) / abs(right) <= 1 - threshold for threshold in THRESHOLDS) / len(THRESHOLDS)
 
 
-RECALL = Rules(recall, first_of_four, FRAMES, 16, "questions")
-COUNT = Rules(count, first_number, FRAMES, 16, "questions", guess=none_counted, score=mean_relative_accuracy)
+RECALL = Rules(CHOICE, first_of_four, FRAMES, 16, "questions")
+COUNT = Rules(NUMBER, first_number, FRAMES, 16, "questions", guess=none_counted, score=mean_relative_accuracy)

@@ -6,8 +6,9 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
+from infinipot.policies.base import best_of_newest
 from infinipot.policies.infinipot_v import TaRAndVaN, two_stage, union
-from infinipot.policies.novelty import best_of_newest, product
+from infinipot.policies.novelty import product
 from infinipot.policies.options import Exponent, Share
 from infinipot.policies.ranking import highest
 from infinipot.policies.redundancy import Keys, tar

@@ -43,7 +43,9 @@ class Limits(BaseModel):
         frames_waiting: of one stream; one more drops the oldest, which is counted and told.
         frames_per_request: pictures in one request, or frames of one video in a chat.
         body_bytes, upload_bytes: of a request, and of a file that is uploaded or fetched.
-        body_seconds: in which a request's body has to be there, and header_seconds: its header.
+        uploads, uploads_bytes: files that are kept at once, and all of their bytes.
+        body_seconds: in which a request's body has to be there, upload_seconds: that of a file, and header_seconds: its
+            header.
         watches: standing questions of one stream, and events: of one owner that are kept.
         question_chars: of a question with all that stands before it.
         answers: at once, those that wait included; answers_waiting: of one stream.
@@ -68,7 +70,10 @@ class Limits(BaseModel):
     frames_per_request: Count = 512
     body_bytes: Bytes = ByteSize(32 * _MIB)
     upload_bytes: Bytes = ByteSize(512 * _MIB)
+    uploads: Count = 64
+    uploads_bytes: Bytes = ByteSize(4096 * _MIB)
     body_seconds: Seconds = 60.0
+    upload_seconds: Seconds = 600.0
     header_seconds: Seconds = 15.0
     watches: Count = 16
     events: Count = 10_000

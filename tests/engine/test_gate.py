@@ -98,6 +98,23 @@ def test_an_event_of_one_frame_of_a_few_pixels_is_given(qwen: Model) -> None:
         assert {(patch, cell) for patch in (1, 2) for cell in around} == {key for key in places(stream) if key[0]}
 
 
+def test_a_gate_of_whole_patches_gives_all_of_a_patch_in_which_anything_changes(seeing: Model) -> None:
+    """Of those in which nothing does it gives nothing, whatever a gate of cells would give of the others."""
+    images = scene(seeing, STILL, STILL, shown((1, 2)), shown((1, 2)), STILL, STILL, STILL, STILL)
+    with watched(seeing, images) as plain, watched(seeing, images, gate="patches") as gated:
+        assert places(gated) == {key: place for key, place in places(plain).items() if key[0] in (0, 2, 4)}
+        assert gated.stats().gated_tokens == len(places(plain)) - len(places(gated))
+
+
+@pytest.mark.parametrize("spec", [kind.name for kind in policies.available() if kind.whole_patches])
+def test_policies_that_take_patches_whole_take_whole_patches_of_a_gate(spec: str, qwen: Model) -> None:
+    frames = scene(qwen, *(image for image in pictures(9) for _ in range(2)))
+    settings = {"policy": spec, "reserve": 56, "dialogue": 0, "positions": "rebase"}
+    with watched(qwen, frames, gate="patches", memory=300, **settings) as stream:
+        assert stream.stats().gated_tokens == 9 * 16
+        assert stream.ask("What?", **ASK)
+
+
 def test_of_a_noisy_still_camera_nothing_is_encoded_again(qwen: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     smooth = np.kron(pictures(1, size=(8, 8))[0], np.ones((8, 8, 1), np.uint8))
     encoded, encode = [], qwen.adapter.encode

@@ -71,15 +71,19 @@ ODD: list[Any] = [
 ]
 BODIES = {
     "/v1/streams": ["id", "source", "memory", "policy", "fps", "keep", "block", "reserve", "dialogue", "positions",
-                    "system", "pixels", "pace", "idle_seconds", "unknown"],
-    "/v1/streams/odd/ask": ["question", "max_tokens", "temperature", "top_p", "top_k", "seed", "stop", "remember"],
+                    "system", "pixels", "gate", "look_again", "pace", "idle_seconds", "unknown"],
+    "/v1/streams/odd/ask": ["question", "max_tokens", "temperature", "top_p", "top_k", "seed", "stop", "remember",
+                               "evidence", "look_again", "look_pixels"],
     "/v1/chat/completions": ["messages", "model", "id", "session_id", "max_tokens", "temperature", "stream_options",
                              "n", "media_io_kwargs", "infinipot", "response_format", "stop"],
+    "/v1/generate_captions": ["id", "prompt", "model", "system_prompt", "media_info", "chunk_duration", "infinipot",
+                              "num_frames_per_second_or_fixed_frames_chunk", "chunk_overlap_duration", "look_again"],
 }  # fmt: skip
 GOOD: dict[str, dict[str, Any]] = {
     "/v1/streams": {},
     "/v1/streams/odd/ask": {"question": COUNT},
     "/v1/chat/completions": {"messages": [{"role": "user", "content": COUNT}], "id": "odd"},
+    "/v1/generate_captions": {"id": "odd", "prompt": COUNT},
 }
 
 

@@ -5,13 +5,15 @@ import time
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 from infinipot.serve.answers import Asker, asked_of, usage
 from infinipot.serve.chat.protocol import AnswerMessage, ChatCompletion, ChatRequest, Choice
 from infinipot.serve.chat.reading import Reading, read
 from infinipot.serve.errors import ApiError, as_api_error
-from infinipot.serve.feeding import Feeder
+from infinipot.serve.feeding import UPLOAD, Feeder
+from infinipot.serve.files.uploads import Uploads
 from infinipot.serve.lane import Answered
 from infinipot.serve.settings import Settings
 from infinipot.serve.streams.protocol import StreamSettings
@@ -22,8 +24,9 @@ from infinipot.serve.streams.served import Served
 class ChatServing:
     """Answers chat completions."""
 
-    def __init__(self, settings: Settings, streams: Streams, asker: Asker, feeder: Feeder) -> None:
+    def __init__(self, settings: Settings, streams: Streams, asker: Asker, feeder: Feeder, uploads: Uploads) -> None:
         self._settings, self._streams, self._asker, self._feeder = settings, streams, asker, feeder
+        self._uploads = uploads
 
     async def complete(self, owner: str, request: ChatRequest, session: str | None) -> ChatCompletion:
         """The whole answer."""
@@ -83,6 +86,9 @@ class ChatServing:
     @asynccontextmanager
     async def _stream(self, owner: str, request: ChatRequest, reading: Reading) -> AsyncIterator[Served]:
         """The stream that is asked, once it was given the frames of the request."""
+        if reading.name is not None and self._uploads.has(owner, reading.name):  # as VSS asks about a file
+            media = ((f"{UPLOAD}{reading.name}", False), *reading.media)
+            reading = replace(reading, name=None, media=media)
         if reading.name is None:
             served = await self._open(owner, request, reading, None)
             try:

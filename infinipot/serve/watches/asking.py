@@ -133,12 +133,12 @@ class Watches:
             trigger = Trigger(**json.loads(row["believed"]))
             watch = Watch(row["id"], served, request, row["secret"], trigger, row["told"])
             self._watches.setdefault(served, []).append(watch)
-        self._streams.on_watched = self._watched
+        self._streams.on_watched += (self._watched,)
         self._begin(self._deliver())
 
     async def stop(self) -> None:
         """Asks no more."""
-        self._streams.on_watched = None
+        self._streams.on_watched = ()
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -35,7 +35,7 @@ from infinipot.bench.watch import run
 from infinipot.embedded.drawing import coverage
 from infinipot.embedded.facts import BACKGROUNDS, HELD_OUT_SEEDS
 from infinipot.embedded.scenery import surface
-from infinipot.embedded.world import COLOURS
+from infinipot.embedded.words import COLOURS
 from infinipot.engine import watching
 
 ROWS, COLUMNS = 8, 16  # cells of a frame of the large model: 128 tokens a temporal patch

@@ -14,7 +14,7 @@ from infinipot.bench.plan import DELAY_SHARE, FULL, Size, holders_at
 from infinipot.bench.statistics import Estimate
 from infinipot.bench.variants import DEFAULT
 from infinipot.bench.watch import Record
-from infinipot.embedded.world import KINDS
+from infinipot.embedded.words import KINDS
 
 DELAYS = (0, 8, 16, 32, 64)  # seconds, bounds
 LONG_DELAYS = (0, 60, 600, 3600, 36_000)

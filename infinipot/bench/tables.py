@@ -9,7 +9,7 @@ from infinipot.bench.counting import EVERYWHERE, Row
 from infinipot.bench.plan import DELAY_SHARE, DOZENS_EVENTS, DOZENS_SECONDS, LONG_FPS, LONG_KEPT
 from infinipot.bench.tabular import PERCENT, Titled, blank, by, counts, crossed, difference, duration, fraction, share
 from infinipot.bench.variants import DEFAULT
-from infinipot.embedded.world import KINDS
+from infinipot.embedded.words import KINDS
 
 
 def tables(rows: dict[str, list[Row]]) -> Iterator[Titled]:

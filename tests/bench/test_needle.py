@@ -23,7 +23,7 @@ from infinipot.bench.variants import DEFAULT
 from infinipot.bench.watch import Answer, Record
 from infinipot.cli import main
 from infinipot.embedded.facts import HELD_OUT_SEEDS, SIZE
-from infinipot.embedded.world import KINDS
+from infinipot.embedded.words import KINDS
 
 SCENE = Scene(10_000, 20.0, 2.0, 4, "still", "varied", moments=3)
 TINY = replace(QUICK, lengths=((60.0, 1),), native=60.0, policies=("infinipot-v", "uniform"), long=("infinipot-v",))

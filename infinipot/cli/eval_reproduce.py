@@ -12,7 +12,7 @@ from rich.console import Console
 from infinipot import BenchmarkError
 from infinipot.cli.eval_options import Machinery, machinery, model_options
 from infinipot.cli.eval_report import print_table
-from infinipot.cli.meter import Meter, quiet_stdout
+from infinipot.cli.meter import RunMeter, quiet_stdout
 from infinipot.cli.output import note
 from infinipot.evaluate import find_benchmark
 from infinipot.evaluate.merge import Whole, read_runs
@@ -75,7 +75,7 @@ def _run(machine: Machinery, plans: dict[str, Plan], output: Path) -> dict[Entry
         note(f"run {number} of {len(todo)}: {entry.benchmark}, {entry.label}", "bold")
         engine = machine.start(entry.setup, models)
         try:
-            with quiet_stdout(), Meter() as meter:
+            with quiet_stdout(), RunMeter() as meter:
                 files[entry] = output / entry.file
                 evaluate(plans[entry.benchmark], entry.setup, engine, files[entry], on_progress=meter.update)
         finally:

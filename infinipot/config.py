@@ -51,11 +51,11 @@ class StreamConfig:
     )
     gate: float | str | None = _setting(
         None,
-        "Leave out what stands still: otsu, or how far a cell must change to be seen again, such as 0.03.",
-        metavar="otsu|SHARE",
+        "Leave out what stands still: patches where nothing changes; otsu, cells too; or how far a cell must change.",
+        metavar="patches|otsu|SHARE",
         default="none: everything is given to the model",
     )
-    look_again: int = _setting(0, "Frames kept as pictures for second looks, see ask.", metavar="N")
+    look_again: int = _setting(0, "The last frames, kept as pictures, that a question looks at once more.", metavar="N")
     system: str | None = _setting(None, "A system message in place of the model's own.", metavar="TEXT")
     pixels: tuple[int, int] | None = None
 

@@ -33,7 +33,7 @@ class StreamMeter(ProgressLine):
 
     def update(self, stats: Stats) -> None:
         """Call after each frame."""
-        rate = stats.frames / max(self.seconds, 1e-9)
+        rate = stats.frames / max(self.spent, 1e-9)
         self.tell(f"{status(stats, self._duration)}, {rate:.1f} frames/s", stats.time, self._duration)
 
 
@@ -47,7 +47,7 @@ class RunMeter(ProgressLine):
         """Call after each event."""
         if progress.trouble:
             note(f"problem: {progress.trouble}", "yellow")
-        self.tell(_line(progress, self.seconds), progress.questions, progress.of_questions)
+        self.tell(_line(progress, self.spent), progress.questions, progress.of_questions)
 
 
 def _line(progress: Progress, spent: float) -> str:

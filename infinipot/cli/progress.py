@@ -32,7 +32,7 @@ class ProgressLine:
             redirect_stdout=False,
             redirect_stderr=False,
         )
-        self._task = self._bar.add_task("", total=None)
+        self._task = self._bar.add_task("starting", total=None)
 
     def __enter__(self) -> Self:
         if self._live:
@@ -48,8 +48,8 @@ class ProgressLine:
             note(self._line, "dim")
 
     @property
-    def seconds(self) -> float:
-        """Since it began."""
+    def spent(self) -> float:
+        """Seconds since it began."""
         return time.monotonic() - self._begun
 
     def tell(self, line: str, completed: float, total: float | None) -> None:

@@ -11,9 +11,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from infinipot.bench.clips import overlapping
 from infinipot.embedded.drawing import OUTLINE, coverage
 from infinipot.embedded.facts import SIZE
+from infinipot.embedded.staging import overlapping
 from infinipot.embedded.words import COLOURS, NUMBERS, SHAPES, WORDINGS
 from infinipot.embedded.world import Clip, Event
 

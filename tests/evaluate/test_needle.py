@@ -18,7 +18,7 @@ from click.testing import CliRunner, Result
 from infinipot import CapError, InfinipotError, Model, PolicyError, Stats, policies, versions
 from infinipot.cli import main
 from infinipot.embedded.facts import HELD_OUT_SEEDS, SIZE
-from infinipot.embedded.world import KINDS
+from infinipot.embedded.words import KINDS
 from infinipot.evaluate.core import statistics
 from infinipot.evaluate.core.journal import Journal
 from infinipot.evaluate.needle import cost, memories, plan, processes, rows, tables

@@ -55,7 +55,7 @@ class StreamConfig:
         metavar="patches|otsu|SHARE",
         default="none: everything is given to the model",
     )
-    look_again: int = _setting(0, "Frames kept as pictures for second looks, see ask.", metavar="N")
+    look_again: int = _setting(0, "The last frames, kept as pictures, that a question looks at once more.", metavar="N")
     system: str | None = _setting(None, "A system message in place of the model's own.", metavar="TEXT")
     pixels: tuple[int, int] | None = None
 

@@ -67,7 +67,7 @@ class Saved:
 
 
 def check_state(state: Saved, captions: int, setup: Setup) -> None:
-    """Raises `InconsistentError` for numbers that no stream within these setup comes to.
+    """Raises `InconsistentError` for numbers that no stream with this setup comes to.
 
     Args:
         captions: tokens of captions that the slots hold.

@@ -21,7 +21,7 @@ from infinipot.engine.decoding import Sampling
 from infinipot.engine.evidence import Answer
 from infinipot.engine.layout import close_gaps
 from infinipot.engine.limits import answer_limit, require_probes
-from infinipot.engine.looking import Look
+from infinipot.engine.looking import Look, second_look, tokens_of
 from infinipot.engine.pending import Pending
 from infinipot.engine.setup import Setup, block_patches, reserving
 from infinipot.engine.state import StreamState
@@ -200,14 +200,26 @@ class Stream:
         yield from self._guarded(asking.answer(self._setup, self._state, asked, answers), _turns)
         return answers[0]
 
-    def check(self, question: str, *, max_new_tokens: int | None = None, remember: bool = False) -> int:
-        """Raises what `ask` would raise for a question that cannot be asked at any moment, without asking it.
+    def check(
+        self,
+        question: str,
+        *,
+        max_new_tokens: int | None = None,
+        remember: bool = False,
+        look_again: int = 0,
+        look_pixels: tuple[int, int] | None = None,
+    ) -> int:
+        """Raises what `ask` would raise for a question that cannot be asked, without asking it.
+
+        It is the same at any moment, but for a second look, which is checked with the frames that are kept now.
 
         Returns:
             The tokens that its answer may have.
         """
         self._require_open()
-        limit = answer_limit(self._setup, question, max_new_tokens, remember=remember)
+        look = Look(look_again, look_pixels) if look_again else None
+        again = tokens_of(self._setup, second_look(self._setup, self._state, look))
+        limit = answer_limit(self._setup, question, max_new_tokens, remember=remember, look=again)
         self._setup.adapter.scores({}, self._setup.prompt_ids, 1, torch.device("cpu"))
         return limit
 

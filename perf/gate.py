@@ -27,16 +27,16 @@ import torch
 from shapes import SHAPES
 
 import infinipot
-from infinipot.bench.case import Case, Scene
-from infinipot.bench.plan import FPS as CLIP_FPS
-from infinipot.bench.plan import MIX, SECONDS, holders_at
-from infinipot.bench.statistics import difference, share, tally
-from infinipot.bench.watch import run
 from infinipot.embedded.drawing import coverage
 from infinipot.embedded.facts import BACKGROUNDS, HELD_OUT_SEEDS
 from infinipot.embedded.scenery import surface
 from infinipot.embedded.world import COLOURS
 from infinipot.engine import watching
+from infinipot.evaluate.core.statistics import ahead, share, tally
+from infinipot.evaluate.needle.case import Case, Scene
+from infinipot.evaluate.needle.memories import run
+from infinipot.evaluate.needle.plan import FPS as CLIP_FPS
+from infinipot.evaluate.needle.plan import MIX, SECONDS, holders_at
 
 ROWS, COLUMNS = 8, 16  # cells of a frame of the large model: 128 tokens a temporal patch
 NOISE = 2.0  # of a sensor: the standard deviation of each colour of each pixel, of 255
@@ -173,7 +173,7 @@ def answers(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
         for part in given.shares:
             kept = holders_at([given.policy], part)[0].kept
             plain, ours = (tally(found[kept, gate]) for gate in (False, True))
-            apart = difference(ours, plain)
+            apart = ahead(ours, plain)
             row: dict[str, Any] = {"background": background, "kept": f"1/{part}"}
             row["gated_share"] = statistics.mean(gated)
             for name, estimate in (("plain", share(plain)), ("gated", share(ours)), ("difference", apart)):

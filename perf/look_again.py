@@ -15,11 +15,11 @@ from typing import Any
 import torch
 
 import infinipot
-from infinipot.bench.case import Scene
-from infinipot.bench.plan import FPS, MIX, SECONDS, holders_at
-from infinipot.bench.statistics import difference, share, tally
-from infinipot.bench.watch import LONGEST_ANSWER, make_clip, options, questions
 from infinipot.embedded.facts import BACKGROUNDS, HELD_OUT_SEEDS
+from infinipot.evaluate.core.statistics import ahead, share, tally
+from infinipot.evaluate.needle.case import Scene
+from infinipot.evaluate.needle.memories import LONGEST_ANSWER, make_clip, options, questions
+from infinipot.evaluate.needle.plan import FPS, MIX, SECONDS, holders_at
 
 ROWS = ("recent-frames", "plain", "second look")
 Found = dict[str, list[tuple[int, bool]]]
@@ -80,7 +80,7 @@ def main() -> None:
         for row in ROWS:
             estimate = share(counts[row])
             line[row] = None if estimate is None else round(estimate.value, 4)
-        apart = difference(counts["second look"], counts["recent-frames"])
+        apart = ahead(counts["second look"], counts["recent-frames"])
         line["ahead_of_recent_frames"] = apart and [
             round(each or 0.0, 4) for each in (apart.value, apart.low, apart.high)
         ]

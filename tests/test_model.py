@@ -2,11 +2,13 @@
 
 import json
 import shutil
+from typing import Any
 
 import accelerate
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import PreTrainedConfig
 
 import infinipot
 from infinipot import ModelError, embedded
@@ -93,7 +95,7 @@ def test_a_checkpoint_that_the_hub_does_not_know_is_told_apart_from_a_hub_that_c
     def unknown(source):
         raise OSError("nobody/nothing is not a valid model identifier\nIf this is a private repository, ...")
 
-    monkeypatch.setattr(infinipot.checkpoint.PreTrainedConfig, "get_config_dict", unknown)
+    monkeypatch.setattr(PreTrainedConfig, "get_config_dict", unknown)
     with pytest.raises(ModelError, match=r"no such checkpoint: nobody/nothing is not a valid model identifier$"):
         infinipot.load("nobody/nothing")
 
@@ -167,7 +169,7 @@ def test_a_system_message_takes_the_place_of_the_templates_own(qwen):
 
 
 def test_a_template_that_thinks_aloud_is_asked_not_to():
-    _, processor = BUILDERS["qwen3_5"]()
+    processor: Any = BUILDERS["qwen3_5"]()[1]
     thinks = (
         "{% if enable_thinking is defined and not enable_thinking %}<think></think>\n{% else %}<think>\n{% endif %}"
     )
@@ -180,8 +182,8 @@ def test_a_template_that_thinks_aloud_is_asked_not_to():
 
 def test_a_template_that_cannot_think_is_not_told_about_it():
     """transformers warns of what a template does not know."""
-    _, processor = BUILDERS["qwen2_5_vl"]()
-    given = []
+    processor: Any = BUILDERS["qwen2_5_vl"]()[1]
+    given: list[set[str]] = []
     apply = processor.apply_chat_template
     processor.apply_chat_template = lambda messages, **options: given.append(set(options)) or apply(messages, **options)
     read_chat_format(processor, processor.video_token)

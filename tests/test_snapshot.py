@@ -14,6 +14,7 @@ import zlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -52,11 +53,11 @@ def remembered(stream: Stream) -> list[torch.Tensor]:
 def going_on(stream: Stream, start: int, frames: int) -> list[str]:
     """What is answered while a stream that has seen so many frames goes on; some answers are drawn, some remembered."""
     model = Model("", stream._setup.adapter)
-    answers = []
+    answers: list[str] = []
     for number, content in enumerate(given(model, frames, seed=1), start):
         give(stream, content, moment(model, number))
         if number % 13 == 0:
-            drawn = {"temperature": 1.5, "seed": number}
+            drawn: dict[str, Any] = {"temperature": 1.5, "seed": number}
             answers.append(stream.ask(QUESTIONS[0], max_new_tokens=4, remember=number % 2 == 0, **drawn))
     return answers
 
@@ -255,7 +256,7 @@ def _save_and_die(stream: Stream, path: Path, when: int | str) -> None:
         return die() if calls[0] == when else zlib.crc32(content, start)
 
     if isinstance(when, int):
-        tensor_file.zlib = type("Counting", (), {"crc32": staticmethod(count)})  # type: ignore[assignment]
+        vars(tensor_file)["zlib"] = SimpleNamespace(crc32=count)
     else:
         setattr(os, when, die)
     try:
@@ -361,7 +362,7 @@ def leaves(value: Any) -> list[tuple[Any, Any]]:
     return [place for key, each in inside for place in ((value, key), *leaves(each))]
 
 
-ODD = (
+ODD: tuple[Any, ...] = (
     None,
     True,
     -1,

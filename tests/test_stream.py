@@ -6,6 +6,7 @@ import signal
 import weakref
 from collections.abc import Iterator
 from contextlib import suppress
+from typing import Any
 
 import numpy as np
 import pytest
@@ -365,7 +366,8 @@ def test_a_policy_of_whole_patches_refuses_another_size(qwen):
 @pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_while_the_memory_changes_never_takes_a_frame_and_raises(qwen, monkeypatch):
     """A real signal in the middle of moving: the frame is taken, its call returns, and the next one is interrupted."""
-    move, pressed = Rows.move, []
+    move = Rows.move
+    pressed: list[Any] = []
 
     def interrupted(rows, moves):
         if not pressed:
@@ -498,9 +500,11 @@ def used(model: infinipot.Model) -> tuple[Stream, list[weakref.ref]]:
         for image in pictures(27, seed, size):
             stream.watch(image)
         stream.ask(QUESTIONS[0], max_new_tokens=4, remember=seed == 1, on_text=lambda piece: None)
-    for bad in (lambda: stream.watch("a picture"), lambda: stream.ask("")):
-        with suppress(InfinipotError):
-            bad()
+    bad: Any = "a picture"
+    with suppress(InfinipotError):
+        stream.watch(bad)
+    with suppress(InfinipotError):
+        stream.ask("")
     memory = stream._state.memory
     memory.rebase(target=0, limit=memory.cursor.next)
     waiting = [patch.pixels for patch in stream._state.pending.patches]
@@ -598,9 +602,14 @@ def test_fifteen_thousand_patches_stay_in_the_trained_range():
 @pytest.mark.parametrize("more", range(16))
 def test_the_whole_reserve_can_be_used_behind_remembered_turns_at_every_cap(policy, more, captioned):
     """From the smallest cap on, where every token counts: the arithmetic of the reserve, without a network."""
-    stub, reserve, dialogue = Stub(captioned=captioned), 24, 34  # a remembered turn may take the whole reserve, too
-    stub.patch_frames = 2  # so that a whole block may wait, the last patch of it half filled
-    stub.chat = lambda system: ChatFormat("open", "more", "!", "again", "more")  # every question is as long as any
+
+    class Pairs(Stub):
+        patch_frames = 2  # so that a whole block may wait, the last patch of it half filled
+
+        def chat(self, system=None):
+            return ChatFormat("open", "more", "!", "again", "more")  # every question is as long as any
+
+    stub, reserve, dialogue = Pairs(captioned=captioned), 24, 34  # a remembered turn may take the whole reserve, too
     shares, image = {"reserve": reserve, "dialogue": dialogue, "block": 2}, np.zeros((2, 2, 3), np.uint8)
 
     def smallest(cap: int) -> int:

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Generator, Iterable, Iterator
 from os import PathLike, fspath
-from types import TracebackType
 from typing import Protocol
 
 import av
@@ -15,6 +14,7 @@ from infinipot.audio.resample import resampled
 from infinipot.audio.sound import GAP, RATE, SamplesLike, Sound
 from infinipot.errors import AudioError
 from infinipot.numbers import is_real, is_whole
+from infinipot.reading import Reading
 
 PIECE = 0.5
 """Seconds of a piece; shorter where the sound ends or pauses."""
@@ -37,7 +37,7 @@ class Source(Protocol):
         """Frees what the source holds; may be called twice."""
 
 
-class Audio(Iterator[Sound]):
+class Audio(Reading[Sound]):
     """The pieces of a sound, read front to back, once, like an open file. Holds about a piece at a time.
 
     Closes itself at the end, and as a context manager.
@@ -49,41 +49,8 @@ class Audio(Iterator[Sound]):
     """
 
     def __init__(self, source: Source, start: float = 0.0, end: float = math.inf) -> None:
-        self.name = source.name
+        super().__init__(source.name, source, _pieces(source, start, end), AudioError)
         self.duration = source.duration
-        self._source = source
-        self._pieces = _pieces(source, start, end)
-        self._closed = False
-
-    @property
-    def incomplete(self) -> bool:
-        return self._source.incomplete
-
-    def __next__(self) -> Sound:
-        if self._closed:
-            raise AudioError(f"{self.name} is closed; open it again to read it")
-        try:
-            return next(self._pieces)
-        except StopIteration:
-            self._source.close()
-            raise
-        except BaseException:  # an interrupted decoder cannot go on: say so next time, rather than end in silence
-            self.close()
-            raise
-
-    def close(self) -> None:
-        """Closes the source; reading on raises an `AudioError`."""
-        self._closed = True
-        self._pieces.close()
-        self._source.close()
-
-    def __enter__(self) -> "Audio":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def open_audio(

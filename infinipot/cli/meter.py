@@ -3,8 +3,6 @@
 import sys
 import time
 from contextlib import AbstractContextManager, redirect_stdout
-from types import TracebackType
-from typing import Self
 
 from rich.progress import BarColumn, Progress, TextColumn
 
@@ -20,42 +18,43 @@ def quiet_stdout() -> AbstractContextManager[object]:
     return redirect_stdout(sys.stderr)
 
 
-class Meter:
+class Meter(AbstractContextManager["Meter"]):
     """Progress of a run on stderr: a line that is redrawn in a terminal, else a new one now and then."""
 
     def __init__(self) -> None:
         self._begun = self._told = time.monotonic()
-        self._bar = Progress(
-            BarColumn(bar_width=16), TextColumn("{task.description}", markup=False), console=STDERR, transient=True
-        )
-        self._task = self._bar.add_task("", total=None)
+        columns = BarColumn(bar_width=16), TextColumn("{task.description}", markup=False)
+        self._bar = Progress(*columns, console=STDERR, transient=True, disable=not STDERR.is_terminal)
+        self._task = self._bar.add_task("starting", total=None)
         self._line = ""
 
-    def __enter__(self) -> Self:
-        if STDERR.is_terminal:
-            self._bar.start()
+    def __enter__(self) -> "Meter":
+        self._bar.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if STDERR.is_terminal:
-            self._bar.stop()
+    def __exit__(self, *error: object) -> None:
+        self._bar.stop()
         if self._line:
             note(self._line, "dim")
 
+    @property
+    def spent(self) -> float:
+        """Seconds since the beginning."""
+        return time.monotonic() - self._begun
+
+    def tell(self, line: str, done: float, total: float) -> None:
+        """Shows how far it is."""
+        self._line = line
+        self._bar.update(self._task, total=total, completed=done, description=line)
+        if not STDERR.is_terminal and time.monotonic() > self._told + _PLAIN_SECONDS:
+            self._told = time.monotonic()
+            note(line, "dim")
+
     def update(self, progress: RunProgress) -> None:
-        """Call after each event."""
+        """Call after each event of a run."""
         if progress.trouble:
             note(f"problem: {progress.trouble}", "yellow")
-        self._line = _line(progress, time.monotonic() - self._begun)
-        if STDERR.is_terminal:
-            self._bar.update(
-                self._task, total=progress.of_questions, completed=progress.questions, description=self._line
-            )
-        elif time.monotonic() > self._told + _PLAIN_SECONDS:
-            self._told = time.monotonic()
-            note(self._line)
+        self.tell(_line(progress, self.spent), progress.questions, progress.of_questions)
 
 
 def _line(progress: RunProgress, spent: float) -> str:

@@ -11,7 +11,7 @@ from infinipot.config import POLICY
 F = TypeVar("F", bound=Callable[..., Any])
 Option = Callable[[F], F]
 
-_KINDS: dict[Any, type] = {int | None: int, float: float}  # everything else is text
+_KINDS: dict[Any, type] = {int: int, int | None: int, float: float}  # everything else is text
 
 
 def options_of(config: type, *names: str, required: Iterable[str] = ()) -> list[Any]:

@@ -119,7 +119,7 @@ class Asker:
 
     Attributes:
         stream: the stream that is asked.
-        max_new_tokens, remember, sampling: see `Stream.ask`.
+        max_new_tokens, remember, sampling, look_again, look_pixels: see `Stream.ask`.
         as_json: one JSON object per answer, rather than text as it comes.
         repeat_question: whether the text repeats the question, which nobody typed.
         on_frame: called with what the stream has just taken in.
@@ -131,6 +131,8 @@ class Asker:
     as_json: bool = False
     repeat_question: bool = True
     sampling: Mapping[str, Any] = field(default_factory=dict)
+    look_again: int = 0
+    look_pixels: tuple[int, int] | None = None
     on_frame: Callable[[Any], None] = lambda _: None
 
     def ask(self, question: str) -> None:
@@ -149,12 +151,19 @@ class Asker:
                 "answer": answer,
                 "seconds": round(time.perf_counter() - start, 4),
                 "tokens": stats.asked_tokens,
+                **({"look_again": self.look_again} if self.look_again else {}),
             }
         )
 
     def check(self, question: str) -> None:
         """Raises what asking this question would raise, before anything is watched."""
-        self.stream.check(question, max_new_tokens=self.max_new_tokens, remember=self.remember)
+        self.stream.check(question, **self._how)
+
+    @property
+    def _how(self) -> dict[str, Any]:
+        """What a question is checked with, and asked with."""
+        names = ("max_new_tokens", "remember", "look_again", "look_pixels")
+        return {name: getattr(self, name) for name in names}
 
     def _ask_in_text(self, question: str) -> None:
         at = clock(self.stream.stats().time)
@@ -170,8 +179,7 @@ class Asker:
         click.echo(ahead)
 
     def _answer(self, question: str, on_text: Callable[[str], None] | None = None) -> str:
-        said: dict[str, Any] = {"remember": self.remember, "on_text": on_text, **self.sampling}
-        return self.stream.ask(question, max_new_tokens=self.max_new_tokens, **said)
+        return self.stream.ask(question, on_text=on_text, **self._how, **self.sampling)
 
 
 class Meter:

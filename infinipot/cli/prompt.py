@@ -27,7 +27,7 @@ except ImportError:  # there is none on Windows: lines cannot be edited, the res
     readline = None  # type: ignore[assignment]
 
 _PROMPT = "> "
-_HELP = "/stats, /quit; Ctrl-C cancels an answer"
+_HELP = "/stats, /look N, /quit; Ctrl-C cancels an answer"
 
 
 class Watcher:
@@ -141,6 +141,8 @@ def _respond(line: str, watcher: Watcher, asker: Asker, interactive: bool) -> No
         with watcher.paused():
             if line == "/stats":
                 note(status(asker.stream.stats()))
+            elif line.split()[0] == "/look":
+                _look(asker, line.removeprefix("/look").strip())
             elif line.startswith("/"):
                 note(f"no such command: {line}; there are {_HELP}")
             else:
@@ -154,6 +156,16 @@ def _respond(line: str, watcher: Watcher, asker: Asker, interactive: bool) -> No
             raise
         click.echo()
         note("cancelled", "dim")
+
+
+def _look(asker: Asker, frames: str) -> None:
+    """Has the questions from now on look again at so many of the last frames."""
+    most = asker.stream.config.look_again
+    if not frames.isdecimal() or int(frames) > most:
+        note(f"give /look 0 to {most}: the stream keeps {most} frames for second looks (--look-again)")
+        return
+    asker.look_again = int(frames)
+    note(f"questions look again at the last {frames} frames")
 
 
 def _read(interactive: bool) -> str | None:

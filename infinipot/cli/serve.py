@@ -15,6 +15,8 @@ from infinipot.errors import InfinipotError
 @click.option("--memory", help="Of a stream that does not say: tokens, or an amount such as 256MiB.")
 @click.option("--policy", help="Of a stream that does not say.  [default: infinipot-v]")
 @click.option("--fps", type=float, help="Of a stream that does not say.  [default: 2]")
+@click.option("--gate", metavar="otsu|SHARE", help="Of a stream that does not say.  [default: off]")
+@click.option("--look-again", type=int, metavar="N", help="Of a stream that does not say.  [default: 0]")
 @click.option("--host", help="Where to listen.  [default: 127.0.0.1]")
 @click.option("--port", type=int, help="Where to listen; 0 for a free one.  [default: 8000]")
 @click.option("--api-keys", metavar="FILE", type=Path, help="Lines of an owner's name and a key.")

@@ -81,6 +81,13 @@ class _Question:
 @click.option("--repetition-penalty", type=float, metavar="X", help="Above 1: says less again.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of what is drawn.")
 @click.option("--stop", multiple=True, metavar="TEXT", help="Ends an answer, which leaves it out. May be repeated.")
+@together(*options_of(StreamConfig, "look_again"))
+@click.option(
+    "--look-pixels",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Pixels of a frame that is looked at again.  [default: as it was watched]",
+)
 @click.option("--remember", is_flag=True, help="Keep questions and answers in memory, to refer to later.")
 @together(
     *options_of(StreamConfig, "system", "block", "keep", "reserve", "dialogue", "positions", "gate"), *pixel_options
@@ -103,6 +110,7 @@ def watch(
     end: float | None,
     picture: Path | None,
     max_new_tokens: int | None,
+    look_pixels: int | None,
     remember: bool,
     min_pixels: int | None,
     max_pixels: int | None,
@@ -114,7 +122,7 @@ def watch(
     """Watch the video FILE (a path, or an address such as rtsp://...) and answer questions about it.
 
     Without a question, opens a prompt at which to ask while the video runs on. Lines that are piped in are asked
-    when they are read.
+    when they are read. With --look-again N, each question sees the last N frames once more; /look changes that.
 
     \b
     infinipot watch street.mp4 --model Qwen/Qwen2.5-VL-7B-Instruct --ask "What happened?"
@@ -125,6 +133,8 @@ def watch(
     for question in questions:
         if question.at < start:
             raise click.UsageError(f"--at {question.at:g} lies before --start {start:g}")
+    if look_pixels and not settings["look_again"]:
+        raise click.UsageError("--look-pixels is of the frames that --look-again keeps: give that, too")
     pixels = pixels_of(min_pixels, max_pixels)
     if picture is not None:
         check_picture("--picture", picture)
@@ -150,7 +160,8 @@ def watch(
         streaming = {each.name: settings[each.name] for each in fields(StreamConfig) if each.name in settings}
         streaming |= {name: settings[name] for name in ("policy", "modality")}
         with loaded.stream(pixels=pixels, **streaming) as stream:
-            asker = Asker(stream, max_new_tokens, remember, as_json, bool(questions), sampling)
+            asker = Asker(stream, max_new_tokens, remember, as_json, bool(questions), sampling, settings["look_again"])
+            asker.look_pixels = (look_pixels, look_pixels) if look_pixels else None
             sketch = _sketch(asker, picture)
             for question in questions:  # one that cannot be asked is an error now, not after hours
                 asker.check(question.text)
@@ -203,7 +214,11 @@ def _watch_and_ask(
 
     def note_frame(given: Frame | Sound) -> None:
         asker.on_frame(given)
-        meter.update(stream.stats())
+        stats = stream.stats()
+        if stats.frames == asker.look_again:  # as soon as it is known what a second look takes
+            for question in ordered:
+                asker.check(question.text)
+        meter.update(stats)
 
     with Meter(video.duration, progress) as meter:
         for moment in play(frames, [stream], moments, note_frame):

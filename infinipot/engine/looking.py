@@ -60,7 +60,7 @@ def second_look(setup: Setup, state: StreamState, look: Look | None) -> tuple[Pa
     """The patches of a second look, not encoded yet.
 
     Raises:
-        QuestionError: more frames are asked for than the stream keeps.
+        QuestionError: more frames are asked for than the stream keeps, or frames larger than the memory has room for.
     """
     if look is None:
         return ()
@@ -70,6 +70,7 @@ def second_look(setup: Setup, state: StreamState, look: Look | None) -> tuple[Pa
             f"look_again={frames!r}: the stream keeps {most} frames for a second look"
             + (f", open it with look_again={frames}" if is_whole(frames) and frames > most else "")
         )
+    _require_pixels(setup, look.pixels)
     recent = state.pending.recent
     alike = [frame for frame in recent if frame.size == recent[-1].size][-frames:] if frames else []
     step = setup.adapter.patch_frames
@@ -79,6 +80,20 @@ def second_look(setup: Setup, state: StreamState, look: Look | None) -> tuple[Pa
         return tuple(
             setup.adapter.patchify([frame.image for frame in group], [frame.time for frame in group], pixels)
             for group in groups
+        )
+
+
+def _require_pixels(setup: Setup, pixels: tuple[int, int] | None) -> None:
+    """Refuses, before any frame is resized, what could not fit."""
+    if pixels is None:
+        return
+    if len(pixels) != 2 or not all(is_whole(each) for each in pixels) or not 0 < pixels[0] <= pixels[1]:
+        raise QuestionError(f"look_pixels={pixels!r}: give the least and the most pixels of a resized frame")
+    most = setup.budget.reserve * setup.adapter.cell_pixels
+    if setup.adapter.cell_pixels and pixels[0] > setup.budget.cap * setup.adapter.cell_pixels:
+        raise QuestionError(
+            f"look_pixels={pixels!r}: one such frame takes more tokens than the whole memory has: {most} pixels are as "
+            f"many as the reserve of {setup.budget.reserve} tokens has room for"
         )
 
 

@@ -3,7 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+import infinipot
+
+if TYPE_CHECKING:
+    from infinipot.video import Video
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
@@ -98,7 +103,7 @@ class Scored:
 
 
 @dataclass(frozen=True, slots=True)
-class Sampling:
+class FrameSampling:
     """Which frames of a video are watched, and how large.
 
     Attributes:
@@ -113,6 +118,14 @@ class Sampling:
     frames: int | None = None
     fps: float | None = None
     pixels: tuple[int, int] | None = None
+
+    def open(self, video: str | Path, start: float = 0.0, end: float | None = None) -> "Video":
+        """These frames of a video, or of a part of it, read as they are asked for.
+
+        Raises:
+            VideoError: it cannot be read; at the first frame, where it does not say how long it is, as `frames` needs.
+        """
+        return infinipot.open_video(video, fps=self.fps, frames=self.frames, start=start, end=end)
 
 
 def score(question: Question, answer: str | None) -> float | None:

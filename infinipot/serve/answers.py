@@ -11,11 +11,11 @@ from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from infinipot.serve.errors import ApiError
-from infinipot.serve.lane import Answered, AskJob
+from infinipot.serve.lane import Answered, AskJob, GoneError
 from infinipot.serve.settings import Limits
-from infinipot.serve.streams.protocol import Asking, Usage
+from infinipot.serve.streams.protocol import Asked, Asking, Evidence, Usage
 from infinipot.serve.streams.served import Served
-from infinipot.serve.worker import GoneError, Worker
+from infinipot.serve.worker import Worker
 
 T = TypeVar("T")
 
@@ -64,9 +64,9 @@ class Asker:
         """An answer that is being made; who leaves this context stops it within a step.
 
         Raises:
-            ApiError: 400 for a question that is too long, 429 where too many wait.
+            ApiError: 400 for a question that is too long, or a look that is too large, 429 where too many wait.
         """
-        self._admit(served, question)
+        self._admit(served, question, how)
         loop = asyncio.get_running_loop()
         pieces: asyncio.Queue[str | None] = asyncio.Queue()
         job = AskJob(question, _options(how), lambda piece: _tell(loop, pieces, piece))
@@ -81,11 +81,14 @@ class Asker:
             served.used = time.monotonic()
             self._worker.leave(job)
 
-    def _admit(self, served: Served, question: str) -> None:
+    def _admit(self, served: Served, question: str, how: Asking) -> None:
         limits = self._limits
         if len(question) > limits.question_chars:
             message = f"the question has {len(question):,} characters, and {limits.question_chars:,} are allowed"
             raise ApiError(400, message, "question_too_long", param="question")
+        if how.look_pixels is not None and how.look_pixels[0] > limits.frame_pixels:
+            message = f"look_pixels: a frame has up to {limits.frame_pixels:,} pixels"
+            raise ApiError(400, message, "look_too_large", param="look_pixels")
         if self.waiting >= limits.answers:
             message = f"{self.waiting} questions are being answered, which is the limit: try again soon"
             raise ApiError(429, message, "too_many_questions", headers={"Retry-After": "1"})
@@ -119,6 +122,16 @@ def usage(answer: Answered) -> Usage:
             "cached_tokens": answer.memory_tokens,
             "multimodal_tokens": {"video": answer.video_tokens},
         },
+    )
+
+
+def asked_of(served: Served, how: Asking, answer: Answered) -> Asked:
+    """Of what an answer is, for an API that has no place of its own for it."""
+    return Asked(
+        stream=None if served.passing else served.id,
+        time=answer.time,
+        remembered=how.remember,
+        evidence=[Evidence.model_validate(each) for each in answer.evidence],
     )
 
 

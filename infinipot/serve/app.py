@@ -15,6 +15,7 @@ from infinipot.serve import health
 from infinipot.serve.answers import LeftError
 from infinipot.serve.chat import router as chat
 from infinipot.serve.errors import ApiError, as_api_error
+from infinipot.serve.files import router as files
 from infinipot.serve.guard import Guard
 from infinipot.serve.keys import Keys
 from infinipot.serve.metrics import Metrics
@@ -29,7 +30,7 @@ from infinipot.serve.vss import router as vss
 from infinipot.serve.watches import router as watches
 
 # VSS's paths look like streams of this server's own: they come first.
-ROUTERS = tuple(part.router for part in (health, vss, streams, views, watches, chat, realtime, omni, page))
+ROUTERS = tuple(part.router for part in (health, vss, files, streams, views, watches, chat, realtime, omni, page))
 
 
 def create_app(settings: Settings, model: Model) -> FastAPI:

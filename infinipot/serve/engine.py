@@ -42,12 +42,13 @@ class Asking:
     ) -> None:
         self._remember = bool(options.get("remember"))
         asked = options.get("max_new_tokens")
+        how = {name: options[name] for name in ("remember", "look_again", "look_pixels") if name in options}
         try:
-            self.limit = stream.check(question, max_new_tokens=asked, remember=self._remember)
+            self.limit = stream.check(question, max_new_tokens=asked, **how)
         except CapError:
             if asked is None:
                 raise
-            self.limit = stream.check(question, remember=self._remember)
+            self.limit = stream.check(question, **how)
         given = {**options, "max_new_tokens": self.limit, "on_text": on_text}
         self.task: Task[Any] = stream.begin_ask(question, **given)
         self._fed = 0

@@ -4,20 +4,23 @@ import asyncio
 import base64
 import binascii
 import re
+from contextlib import AbstractAsyncContextManager
 
 import numpy as np
 
 from infinipot.serve.chat.protocol import VideoIo
 from infinipot.serve.errors import ApiError
-from infinipot.serve.lane import FrameJob
-from infinipot.serve.media.decoders import Decoders
+from infinipot.serve.files.uploads import Uploads
+from infinipot.serve.lane import FrameJob, GoneError
+from infinipot.serve.media.decoders import Clip, Decoders
 from infinipot.serve.media.sources import Sources, data_of, refused
 from infinipot.serve.settings import Settings
 from infinipot.serve.streams.registry import Streams
 from infinipot.serve.streams.served import Served
-from infinipot.serve.worker import GoneError
 from infinipot.video import Frame
 
+UPLOAD = "upload://"
+"""Before the id of a file: an address of one that its client handed over."""
 _LISTED = re.compile(r"data:video/(jpeg|png);base64,", re.IGNORECASE)
 _LIST_FPS = 1.0  # of a list of frames, where nobody says: as vLLM has it
 
@@ -28,20 +31,23 @@ class Feeder:
     Args:
         settings: of the server.
         streams: of the server.
-        decoders, sources: decode pictures, and open videos.
+        decoders, sources, uploads: decode pictures, open videos, and have those that clients handed over.
     """
 
-    def __init__(self, settings: Settings, streams: Streams, decoders: Decoders, sources: Sources) -> None:
+    def __init__(
+        self, settings: Settings, streams: Streams, decoders: Decoders, sources: Sources, uploads: Uploads
+    ) -> None:
         self._limits, self._streams, self._decoders, self._sources = settings.limits, streams, decoders, sources
+        self._uploads = uploads
 
     async def picture(self, served: Served, address: str) -> None:
         """Has a stream watch a picture now."""
         if address[:5].lower() == "data:":
-            await self._watch(served, await self._decoders.picture(data_of(address, "image")), None)
+            await self.watch(served, await self._decoders.picture(data_of(address, "image")), None)
             return
         async with self._sources.still(address) as clip:
             async for frame in clip.frames():
-                await self._watch(served, frame.image, None)
+                await self.watch(served, frame.image, None)
 
     async def video(self, served: Served, address: str, how: VideoIo) -> None:
         """Has a stream watch a video, or a list of frames: at its own times behind what the stream has seen."""
@@ -49,14 +55,17 @@ class Feeder:
         if (listed := _LISTED.match(address)) is not None:
             await self._listed(served, address[listed.end() :], how, begin)
             return
-        fps, most = how.fps or (None if how.num_frames else served.config.fps), self._limits.frames_per_request
-        frames = how.num_frames or (most if how.fps is None else None)  # of a long video, as many as are allowed
-        async with (
-            asyncio.timeout(self._limits.video_seconds),
-            self._sources.clip(address, fps=fps, most=most, frames=frames) as clip,
-        ):
+        async with asyncio.timeout(self._limits.video_seconds), self._clip(served, address, how) as clip:
             async for frame in clip.frames():
-                await self._watch(served, frame.image, begin + frame.time)
+                await self.watch(served, frame.image, begin + frame.time)
+
+    def _clip(self, served: Served, address: str, how: VideoIo) -> AbstractAsyncContextManager[Clip]:
+        fps, most = how.fps or (None if how.num_frames else served.config.fps), self._limits.frames_per_request
+        if address.startswith(UPLOAD):
+            upload = self._uploads.find(served.owner, address.removeprefix(UPLOAD))
+            return self._sources.upload(upload, fps=fps, frames=how.num_frames)
+        frames = how.num_frames or (most if how.fps is None else None)  # of a long video, as many as are allowed
+        return self._sources.clip(address, fps=fps, most=most, frames=frames)
 
     async def _listed(self, served: Served, pictures: str, how: VideoIo, begin: float) -> None:
         encoded = pictures.split(",")
@@ -69,9 +78,9 @@ class Feeder:
             raise ApiError(400, message, param="media_io_kwargs")
         for index, each in zip(indices, encoded, strict=True):
             picture = await self._decoders.picture(_decoded(each))
-            await self._watch(served, picture, begin + index / (how.fps or _LIST_FPS))
+            await self.watch(served, picture, begin + index / (how.fps or _LIST_FPS))
 
-    async def _watch(self, served: Served, picture: np.ndarray, at: float | None) -> None:
+    async def watch(self, served: Served, picture: np.ndarray, at: float | None) -> None:
         """Has a frame wait, and waits itself where many do: none of a request's frames gives way to another."""
         place = served.place(None) if at is None else at
         assert place is not None

@@ -47,6 +47,7 @@ _GIVEN_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _MOST_HEADER = 1 << 16
 _UPLOADS = ("/v1/files",)
+_AROUND = 1 << 14  # bytes of a multipart body beside the file
 
 
 class Guard:
@@ -74,7 +75,7 @@ class Guard:
         try:
             scope["owner"] = self._admit(scope, headers)
             if scope["type"] == "http":
-                receive = _Body(receive, headers, self._most(scope), self._settings.limits.body_seconds).receive
+                receive = _Body(receive, headers, *self._most(scope)).receive
             await self._app(scope, receive, told.send)
         except Exception as error:
             problem = as_api_error(error)
@@ -116,9 +117,12 @@ class Guard:
         if (urlsplit(origin).netloc or None) != headers.get("host"):
             raise ApiError(403, "web pages of other origins may not connect: see --cors-origins", "origin_refused")
 
-    def _most(self, scope: Scope) -> int:
+    def _most(self, scope: Scope) -> tuple[int, float]:
+        """Bytes of a body, and seconds in which it has to be there."""
         limits = self._settings.limits
-        return int(limits.upload_bytes if scope["path"] in _UPLOADS else limits.body_bytes)
+        if scope["path"] in _UPLOADS:
+            return int(limits.upload_bytes) + _AROUND, limits.upload_seconds
+        return int(limits.body_bytes), limits.body_seconds
 
     def _note(self, scope: Scope, status: int, seconds: float) -> None:
         route = getattr(scope.get("route"), "path", "unknown")

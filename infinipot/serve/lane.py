@@ -70,6 +70,27 @@ class AloneJob:
 Job = FrameJob | AskJob | AloneJob
 
 
+class GoneError(Exception):
+    """Nobody waits for the answer any more, or its stream was closed."""
+
+
+def outcome(job: Job) -> "Future[Any]":
+    """What is set once a job is done."""
+    match job:
+        case FrameJob():
+            return job.watched
+        case AskJob():
+            return job.answered
+        case AloneJob():
+            return job.done
+
+
+def fail(future: "Future[Any]", error: BaseException) -> None:
+    """Sets a future to an error, unless it is settled."""
+    if not future.done() and future.set_running_or_notify_cancel():
+        future.set_exception(error)
+
+
 @dataclass(frozen=True, slots=True)
 class Answered:
     """An answer and what it took.
@@ -106,6 +127,7 @@ class Lane:
     Attributes:
         stats: of the stream, as they were after its last call.
         working: the job that is under way.
+        closed: whether its stream is: nothing is taken up any more.
     """
 
     def __init__(self, stream: Stream, frames: int) -> None:
@@ -114,6 +136,7 @@ class Lane:
         self.working: Job | None = None
         self._frames = frames
         self._jobs: deque[Job] = deque()
+        self.closed = False
         self._lock = threading.Lock()
 
     def push(self, job: FrameJob) -> FrameJob | None:
@@ -123,13 +146,16 @@ class Lane:
             oldest = waiting[0] if len(waiting) >= self._frames else None
             if oldest is not None:
                 self._jobs.remove(oldest)
-            self._jobs.append(job)
+        self.add(job)
         return oldest
 
-    def add(self, job: AskJob | AloneJob) -> None:
-        """Has something else wait behind the frames that came before it."""
+    def add(self, job: Job) -> None:
+        """Has something wait behind what came before it; where the stream was closed, its outcome is that."""
         with self._lock:
-            self._jobs.append(job)
+            if not self.closed:
+                self._jobs.append(job)
+                return
+        _tell_gone(job)
 
     def next(self) -> Job | None:
         """The job whose turn it is, which no longer waits; questions that nobody waits for any more are passed over."""
@@ -141,11 +167,13 @@ class Lane:
                 job.answered.cancel()
         return None
 
-    def emptied(self) -> list[Job]:
-        """All jobs that waited, which no longer do."""
+    def close(self) -> None:
+        """Tells the jobs that wait, and each that comes from now on, that the stream is gone."""
         with self._lock:
+            self.closed = True
             jobs, self._jobs = list(self._jobs), deque()
-        return jobs
+        for job in jobs:
+            _tell_gone(job)
 
     def waiting(self) -> tuple[int, int]:
         """How many frames and how many questions wait or are under way."""
@@ -163,3 +191,7 @@ class Lane:
         with self._lock:
             frames = [job.frame.time for job in self._jobs if isinstance(job, FrameJob)]
         return max(frames[-1] - self.stats.time, 0.0) if frames else 0.0
+
+
+def _tell_gone(job: Job) -> None:
+    fail(outcome(job), GoneError("the stream was closed"))

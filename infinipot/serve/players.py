@@ -6,12 +6,12 @@ import time
 
 from infinipot.serve.cameras.player import CameraPlayer
 from infinipot.serve.errors import as_api_error
+from infinipot.serve.lane import GoneError
 from infinipot.serve.logs import event
 from infinipot.serve.media.sources import Sources
 from infinipot.serve.streams.protocol import SourceState
 from infinipot.serve.streams.registry import Streams
 from infinipot.serve.streams.served import Served
-from infinipot.serve.worker import GoneError
 from infinipot.video import Frame
 
 logger = logging.getLogger(__name__)

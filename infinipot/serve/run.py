@@ -107,8 +107,10 @@ def _require_port(settings: Settings) -> None:
 
 def _require_room(settings: Settings, model: Model) -> None:
     """A total that holds not even one stream is told at the start, as where a number was meant to have a unit."""
-    memory = settings.memory or (demo.MEMORY if settings.demo else None)
-    needed = model.stream_bytes(memory, settings.policy, fps=settings.fps) + settings.limits.pictures
+    given = settings.stream
+    if settings.demo and given["memory"] is None:
+        given["memory"] = demo.MEMORY
+    needed = model.stream_bytes(**given) + settings.limits.pictures
     if needed > settings.memory_total:
         raise InfinipotError(
             f"--memory-total is {settings.memory_total:,} bytes, and a stream takes {needed:,}: give {needed} or more, "

@@ -17,6 +17,7 @@ from infinipot.serve.cameras.player import CameraPlayer
 from infinipot.serve.cameras.rules import CameraRules
 from infinipot.serve.chat.serving import ChatServing
 from infinipot.serve.feeding import Feeder
+from infinipot.serve.files.uploads import Uploads
 from infinipot.serve.logs import event
 from infinipot.serve.media.decoders import Decoders
 from infinipot.serve.media.sources import Sources
@@ -27,6 +28,7 @@ from infinipot.serve.streams.registry import Streams
 from infinipot.serve.streams.served import Served
 from infinipot.serve.streams.serving import StreamServing
 from infinipot.serve.streams.snapshots import Snapshots
+from infinipot.serve.vss.captions import Captions
 from infinipot.serve.watches.asking import Watches
 from infinipot.serve.worker import Worker
 
@@ -62,8 +64,11 @@ class Server:
         self.serving = StreamServing(
             settings, self.streams, self.asker, self.decoders, self.players, self.snapshots, self.watches
         )
-        self.feeder = Feeder(settings, self.streams, self.decoders, self.sources)
-        self.chat = ChatServing(settings, self.streams, self.asker, self.feeder)
+        self.uploads = Uploads(settings.limits)
+        self.feeder = Feeder(settings, self.streams, self.decoders, self.sources, self.uploads)
+        self.chat = ChatServing(settings, self.streams, self.asker, self.feeder, self.uploads)
+        made = (self.streams, self.asker, self.feeder, self.sources, self.uploads)
+        self.captions = Captions(settings, *made)
         metrics.watch(self._levels)
 
     @asynccontextmanager
@@ -101,6 +106,7 @@ class Server:
             await asyncio.sleep(0.01)
         await self.snapshots.save_all()
         await self.decoders.close()
+        self.uploads.close()
         await asyncio.to_thread(self.worker.stop, max(until - time.monotonic(), 1.0))
 
     async def _rounds(self) -> None:
@@ -146,6 +152,7 @@ class Server:
         yield gauge("frames_waiting", "To be watched", sum(frames for frames, _ in waiting))
         yield gauge("seconds_behind_max", "Of the stream that is furthest behind", max(behind, default=0.0))
         yield total("evicted_tokens", "Of open streams", sum(each.full_tokens - each.tokens for each in stats))
+        yield total("gated_tokens", "Of open streams", sum(each.gated_tokens for each in stats))
         yield total("compress_seconds", "Of open streams", sum(each.seconds["compress"] for each in stats))
         yield gauge("start_time_seconds", "Since 1970", self.started)
 

@@ -8,15 +8,28 @@ from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ByteSize, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, BeforeValidator, ByteSize, ConfigDict, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
+from infinipot.config import StreamConfig
 from infinipot.errors import InfinipotError
 
 _MIB = 1 << 20
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
 Bytes = Annotated[ByteSize, Field(ge=1)]
+OFF = "off"
+"""In place of a gate: none, where another one would be set."""
+
+
+def _gate(value: Any) -> Any:
+    try:
+        return OFF if value == OFF else StreamConfig(gate=value).gate
+    except InfinipotError as error:
+        raise ValueError(str(error)) from None
+
+
+GateSetting = Annotated[float | str, BeforeValidator(_gate)]
 
 
 class Limits(BaseModel):
@@ -30,7 +43,9 @@ class Limits(BaseModel):
         frames_waiting: of one stream; one more drops the oldest, which is counted and told.
         frames_per_request: pictures in one request, or frames of one video in a chat.
         body_bytes, upload_bytes: of a request, and of a file that is uploaded or fetched.
-        body_seconds: in which a request's body has to be there, and header_seconds: its header.
+        uploads, uploads_bytes: files that are kept at once, and all of their bytes.
+        body_seconds: in which a request's body has to be there, upload_seconds: that of a file, and header_seconds: its
+            header.
         watches: standing questions of one stream, and events: of one owner that are kept.
         question_chars: of a question with all that stands before it.
         answers: at once, those that wait included; answers_waiting: of one stream.
@@ -55,7 +70,10 @@ class Limits(BaseModel):
     frames_per_request: Count = 512
     body_bytes: Bytes = ByteSize(32 * _MIB)
     upload_bytes: Bytes = ByteSize(512 * _MIB)
+    uploads: Count = 64
+    uploads_bytes: Bytes = ByteSize(4096 * _MIB)
     body_seconds: Seconds = 60.0
+    upload_seconds: Seconds = 600.0
     header_seconds: Seconds = 15.0
     watches: Count = 16
     events: Count = 10_000
@@ -86,7 +104,7 @@ class Settings(BaseSettings):
     Attributes:
         model, dtype, device, revision: see `infinipot.load`.
         memory_total: bytes that all streams together may reserve.
-        memory, policy, fps: of a stream that does not say.
+        memory, policy, fps, gate, look_again: of a stream that does not say; see `Model.stream`.
         step_tokens: tokens that one packed step runs over at the most, so that answers keep flowing.
         api_keys: a file of keys, see `keys.py`; without it everyone is one and the same owner.
         snapshots: the folder that streams are saved in, and snapshot_seconds: how often.
@@ -112,6 +130,8 @@ class Settings(BaseSettings):
     memory: int | str | None = None
     policy: str = "infinipot-v"
     fps: Seconds = 2.0
+    gate: GateSetting = OFF
+    look_again: Annotated[int, Field(ge=0)] = 0
     step_tokens: Count = 2048
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
@@ -132,6 +152,11 @@ class Settings(BaseSettings):
     @classmethod
     def _listed(cls, value: Any) -> Any:
         return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+    @property
+    def stream(self) -> dict[str, Any]:
+        """What `Model.stream` is called with for a stream that says nothing of itself."""
+        return stream_settings(self.model_dump(include={"memory", "policy", "fps", "gate", "look_again"}))
 
     @property
     def events_path(self) -> Path | None:
@@ -165,6 +190,11 @@ class Settings(BaseSettings):
             raise InfinipotError("; ".join(map(_line, error.errors()))) from None
         except tomllib.TOMLDecodeError as error:
             raise InfinipotError(f"{config} is no TOML: {error}") from None
+
+
+def stream_settings(given: dict[str, Any]) -> dict[str, Any]:
+    """Settings of a stream as `Model.stream` takes them: there, no gate is None."""
+    return given | {"gate": None} if given.get("gate") == OFF else given
 
 
 def _line(fault: Any) -> str:

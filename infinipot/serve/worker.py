@@ -11,20 +11,16 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from infinipot.model import Model
 from infinipot.serve import engine
-from infinipot.serve.lane import AloneJob, Answered, AskJob, FrameJob, Job, Lane
+from infinipot.serve.lane import AloneJob, Answered, AskJob, FrameJob, GoneError, Lane, fail, outcome
 from infinipot.stream import Stream
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 _SOON, _IDLE = 0.02, 1.0  # seconds until the thread looks again, though nobody woke it
-
-
-class GoneError(Exception):
-    """Nobody waits for the answer any more, or its stream was closed."""
 
 
 class Watching(Protocol):
@@ -120,7 +116,7 @@ class Worker:
 
         def opened(copy: "Future[Stream]") -> None:
             if (error := copy.exception()) is not None:
-                _fail(forked, error)
+                fail(forked, error)
                 return
             self.open(copy.result, frames).add_done_callback(lambda done: _settle(forked, done.result))
 
@@ -200,7 +196,7 @@ class Worker:
             self._under_way[lane] = engine.Asking(lane.stream, job.question, job.options, _heard(job))
         except Exception as error:
             lane.working = None
-            _fail(job.answered, error)
+            fail(job.answered, error)
 
     def _run_alone(self, lane: Lane, job: AloneJob) -> None:
         _settle(job.done, lambda: job.work(lane.stream))
@@ -211,8 +207,9 @@ class Worker:
         if call := self._under_way.pop(lane, None):
             call.task.cancel()
         under_way, lane.working = lane.working, None
-        for job in (*([] if under_way is None else [under_way]), *lane.emptied()):
-            _fail(_outcome(job), GoneError("the stream was closed"))
+        if under_way is not None:
+            fail(outcome(under_way), GoneError("the stream was closed"))
+        lane.close()
         if lane in self._lanes:
             self._lanes.remove(lane)
         lane.stream.close()
@@ -245,7 +242,7 @@ class Worker:
         elif isinstance(job, AskJob) and isinstance(call, engine.Asking):
             job.ended = time.monotonic()
             if job.left.is_set():
-                _fail(job.answered, GoneError("nobody waits for the answer"))
+                fail(job.answered, GoneError("nobody waits for the answer"))
             elif _settle(job.answered, lambda: self._answered(job, lane, call)):
                 self._watching.answered(job, job.answered.result())
 
@@ -274,28 +271,13 @@ def _heard(job: AskJob) -> Callable[[str], None]:
     return on_text
 
 
-def _outcome(job: Job) -> "Future[Any]":
-    match job:
-        case FrameJob():
-            return job.watched
-        case AskJob():
-            return job.answered
-        case AloneJob():
-            return job.done
-
-
 def _settle(future: "Future[T]", work: Callable[[], T]) -> bool:
     """Sets a future to the outcome of some work; returns whether that went well."""
     try:
-        outcome = work()
+        found = work()
     except BaseException as error:
-        _fail(future, error)
+        fail(future, error)
         return False
     if not future.done() and future.set_running_or_notify_cancel():
-        future.set_result(outcome)
+        future.set_result(found)
     return True
-
-
-def _fail(future: "Future[Any]", error: BaseException) -> None:
-    if not future.done() and future.set_running_or_notify_cancel():
-        future.set_exception(error)

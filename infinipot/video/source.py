@@ -6,10 +6,10 @@ from functools import cached_property
 from itertools import takewhile
 from numbers import Integral, Real
 from os import PathLike, fspath
-from types import TracebackType
 from typing import Any, Protocol
 
 from infinipot.errors import VideoError
+from infinipot.reading import Reading
 from infinipot.video.arrays import ArraySource
 from infinipot.video.file import FileSource
 from infinipot.video.frame import Frame
@@ -42,7 +42,7 @@ class Source(Protocol):
         """Frees what the source holds; may be called twice."""
 
 
-class Video(Iterator[Frame]):
+class Video(Reading[Frame]):
     """The frames of a video, read front to back, once, like an open file. Holds a few pictures at a time.
 
     Iterating again goes on where it stopped. Closes itself at the end, and as a context manager.
@@ -65,47 +65,15 @@ class Video(Iterator[Frame]):
         end: float = math.inf,
         frames: int | None = None,
     ) -> None:
-        self.name = source.name
+        super().__init__(source.name, source, _frames(source, fps, start, end, frames), VideoError)
         self.fps = fps
         self.frames = frames
         self.source_fps = source.source_fps
         self._source = source
-        self._frames = _frames(source, fps, start, end, frames)
-        self._closed = False
 
     @cached_property
     def duration(self) -> float | None:
         return self._source.duration
-
-    @property
-    def incomplete(self) -> bool:
-        return self._source.incomplete
-
-    def __next__(self) -> Frame:
-        if self._closed:
-            raise VideoError(f"{self.name} is closed; open it again to read it")
-        try:
-            return next(self._frames)
-        except StopIteration:
-            self._source.close()
-            raise
-        except BaseException:  # an interrupted decoder cannot go on: say so next time, rather than end in silence
-            self.close()
-            raise
-
-    def close(self) -> None:
-        """Closes the source; reading on raises a `VideoError`."""
-        self._closed = True
-        self._frames.close()
-        self._source.close()
-
-    def __enter__(self) -> "Video":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def __repr__(self) -> str:
         length = "unknown length" if self.duration is None else f"{self.duration:.1f} s"

@@ -24,10 +24,12 @@ def tone(seconds: float, rate: int, pitch: float = 440.0) -> np.ndarray:
 def encode(path: Path, sound: np.ndarray, rate: int, codec: str = "pcm_s16le", channels: int = 1, late=()) -> Path:
     """Writes a sound; `late` are pairs: from which second on, how many seconds later its time stamps are."""
     with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=rate, layout={1: "mono", 2: "stereo", 8: "7.1"}[channels])
+        layout = {1: "mono", 2: "stereo", 8: "7.1"}[channels]
+        stream = container.add_stream(codec, rate=rate, layout=layout)
+        assert isinstance(stream, av.AudioStream)
         for start in range(0, len(sound), 1024):
             part = np.repeat(sound[start : start + 1024], channels)[None]
-            block = av.AudioFrame.from_ndarray(part, format="flt", layout=stream.layout.name)
+            block = av.AudioFrame.from_ndarray(part, format="flt", layout=layout)
             delay = sum(seconds for since, seconds in late if start >= since * rate)
             block.sample_rate, block.time_base = rate, Fraction(1, rate)
             block.pts = start + round(delay * rate)

@@ -12,6 +12,7 @@ import wave
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import pytest
@@ -241,7 +242,7 @@ def test_wrong_usage_is_exit_code_2(args: tuple[str, ...], said: str) -> None:
 
 
 def test_several_processes_do_not_read_a_live_source(monkeypatch: pytest.MonkeyPatch) -> None:
-    def live(*args: object, **options: object) -> Video:
+    def live(*args: Any, **options: Any) -> Video:
         video = open_video(*args, **options)
         video.duration = None
         return video
@@ -265,6 +266,41 @@ def test_a_question_that_cannot_be_asked_fails_before_any_frame(question: str, m
 def test_the_policy_and_the_video_are_checked_before_the_model_is_loaded() -> None:
     assert "no such file" in infinipot("watch", "missing.mp4", "--model", "./nowhere", "--ask", SEEN).stderr
     assert "policy" in infinipot("watch", "missing.mp4", "--model", "./nowhere", "--policy", "x").stderr
+
+
+# A gate and second looks
+
+
+def test_a_gate_and_second_looks_are_the_librarys(monkeypatch: pytest.MonkeyPatch) -> None:
+    gate, how, ask = ("--gate", "0.03"), ("--look-again", "2", "--look-pixels", "9216"), ("--ask", SEEN)
+    drawn = ("--temperature", "8", "--seed", "1", "--json")  # so that any change of the logits shows
+    (plain, _), (seen, summary) = (records(watch(*gate, *drawn, *ask, *more)) for more in ((), how))
+    with load("embedded", device="cpu").stream(512, gate=0.03, look_again=2) as stream:
+        for frame in open_video("clip.mp4", fps=2):
+            stream.watch(frame)
+        said: dict[str, Any] = {"temperature": 8.0, "seed": 1}
+        assert plain["answer"] == stream.ask(SEEN, **said)
+        assert seen["answer"] == stream.ask(SEEN, look_again=2, look_pixels=(9216, 9216), **said)
+        assert summary["gated_tokens"] == stream.stats().gated_tokens > 0
+    assert plain["answer"] != seen["answer"]
+    assert "look_again" not in plain
+    assert seen["look_again"] == 2
+
+
+def test_the_prompt_says_what_questions_look_at_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = f"{SEEN}\n/look 1\n{SEEN}\n/look 0\n{SEEN}\n/look 3\n/look x\n"
+    result = watch("--look-again", "2", "--json", stdin=lines)
+    assert [answer.get("look_again") for answer in records(result)[:-1]] == [2, 1, None]
+    assert result.stderr.count("give /look 0 to 2: the stream keeps 2 frames") == 2
+    assert "/look N" in watch(stdin="/nothing\n").stderr
+
+
+def test_a_second_look_without_room_is_told_with_the_first_frames_and_not_at_the_end() -> None:
+    result = watch("--look-again", "2", "--look-pixels", "25600", "--at", "3", "sooner", "--ask", SEEN)
+    assert result.exit_code == 1
+    assert (result.stdout, result.stderr.startswith("error: the second look takes 100 tokens")) == ("", True)
+    assert "reserve=" in result.stderr
+    assert "--look-again" in watch("--look-pixels", "100", "--ask", SEEN).stderr
 
 
 # The prompt
@@ -326,7 +362,7 @@ def test_a_failure_while_watching_ends_the_conversation_with_exit_code_1(
 ) -> None:
     watched = Stream.watch
 
-    def fail_at_three(self: Stream, frame: object) -> None:
+    def fail_at_three(self: Stream, frame: Any) -> None:
         if self.stats().frames == 3:
             raise FrameError("the camera fell over")
         watched(self, frame)
@@ -343,17 +379,17 @@ def test_a_failure_while_watching_ends_the_conversation_with_exit_code_1(
 # As a process
 
 
-def start(*args: str, **pipes: int) -> subprocess.Popen[str]:
+def start(*args: str, stdin: int | None = None) -> subprocess.Popen[str]:
     root = str(Path(embedded.__file__).parents[2])
     environment = os.environ | {"PYTHONPATH": root, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "infinipot", *args]
     with hearing_ctrl_c():
-        return subprocess.Popen(
-            [sys.executable, "-m", "infinipot", *args], text=True, env=environment, stdout=-1, stderr=-1, **pipes
-        )
+        return subprocess.Popen(command, text=True, env=environment, stdin=stdin, stdout=-1, stderr=-1)
 
 
 def test_ctrl_c_while_watching_is_exit_code_130_and_one_line() -> None:
     process = start("watch", "clip.mp4", *EMBEDDED, "--realtime", "--at", "1", SEEN, "--ask", SEEN)
+    assert process.stdout
     assert process.stdout.readline() == f"[0:01] {SEEN}\n"
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=120)
@@ -362,6 +398,8 @@ def test_ctrl_c_while_watching_is_exit_code_130_and_one_line() -> None:
 
 def test_questions_are_answered_while_the_video_runs_on() -> None:
     process = start("watch", "clip.mp4", *EMBEDDED, "--json", stdin=-1)
+    assert process.stdin
+    assert process.stdout
     times = []
     for _ in range(2):
         process.stdin.write(f"{SEEN}\n")
@@ -503,7 +541,7 @@ def test_numbers_that_overflow_are_one_line(tmp_path) -> None:
 
 def program(*args: bytes, stdin: bytes = b"", **environment: str) -> subprocess.CompletedProcess[bytes]:
     """The program in a process of its own, whose arguments and input are bytes."""
-    command = [sys.executable, "-m", "infinipot", *args]
+    command: list[str | bytes] = [sys.executable, "-m", "infinipot", *args]
     return subprocess.run(command, input=stdin, capture_output=True, env={**os.environ, **environment}, timeout=300)
 
 
@@ -544,7 +582,7 @@ def test_a_lone_half_of_a_character_is_an_error_wherever_a_text_is_given(text: s
 @pytest.mark.parametrize("encoding", ["utf-8", "ascii", "latin-1"])
 def test_json_keeps_a_name_that_is_no_utf_8(folder: Path, encoding: str) -> None:
     name = b"caf\xe9 \xf0\x9f\x8e\xac.mp4"
-    shutil.copy(folder / "clip.mp4", os.fsencode(folder) + b"/" + name)
+    shutil.copy(folder / "clip.mp4", folder / os.fsdecode(name))
     args = (b"watch", name, *WATCHED[2:], b"--ask", "café?".encode(), b"--json")
     result = program(*args, PYTHONIOENCODING=encoding)
     assert result.returncode == 0, result.stderr

@@ -1,6 +1,7 @@
 """The gate ahead of the model: what stands still is not given again, and nothing else is any different."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from support.faults import Boom, fail_at
 from support.memories import held, same, slots
 from support.models import build, pictures
 
-ASK = {"max_new_tokens": 3}
+ASK: dict[str, Any] = {"max_new_tokens": 3}
 STILL = pictures(1, seed=3)[0]
 
 
@@ -26,7 +27,7 @@ def shown(cell: tuple[int, int] | None = None, still: np.ndarray = STILL, side: 
     return image
 
 
-def watched(model: Model, images: list[np.ndarray], **settings: object) -> Stream:
+def watched(model: Model, images: list[np.ndarray], **settings: Any) -> Stream:
     stream = model.stream(**{"memory": 1500, "policy": "full", "positions": "native", "block": 2, **settings})
     for image in images:
         stream.watch(image)
@@ -231,14 +232,16 @@ def test_streams_side_by_side_do_what_each_does_alone(qwen: Model) -> None:
 def test_what_a_gate_takes_is_promised(qwen: Model) -> None:
     with watched(qwen, [STILL] * 4, gate="otsu") as stream:
         assert stream.stats().bytes == qwen.stream_bytes(1500, "full", gate="otsu", positions="native", block=2)
-        taken = stream._state.pending.shown.pictures.nbytes
+        shown_last = stream._state.pending.shown
+        assert shown_last is not None
+        taken = shown_last.pictures.nbytes
         assert 0 < taken <= stream.stats().bytes - qwen.stream_bytes(1500, "full", positions="native", block=2)
     cap = qwen.stream("2MiB", gate="otsu").stats().cap
     assert qwen.stream_bytes(cap, gate="otsu") <= 2 << 20 < qwen.stream_bytes(cap + 1, gate="otsu")
 
 
 @pytest.mark.parametrize("gate", ["soon", "", -0.1, 1.5, float("nan"), True, "nan", object()])
-def test_what_is_no_gate_is_told(gate: object, qwen: Model) -> None:
+def test_what_is_no_gate_is_told(gate: Any, qwen: Model) -> None:
     with pytest.raises(InfinipotError, match=r"^gate=.*give 'otsu', or how far") as told:
         qwen.stream(gate=gate)
     assert "\n" not in str(told.value)

@@ -38,7 +38,7 @@ CHECKPOINTS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.fixture(params=CHECKPOINTS.values(), ids=CHECKPOINTS)
+@pytest.fixture(params=list(CHECKPOINTS.values()), ids=list(CHECKPOINTS))
 def checkpoint(request: pytest.FixtureRequest) -> dict[str, Any]:
     return request.param
 
@@ -260,7 +260,8 @@ def test_a_stream_stops_at_a_text_and_shows_none_of_it(qwen):
         for image in pictures(5):
             stream.watch(image)
         whole = stream.ask(QUESTION, max_new_tokens=16)
-        stop, pieces = whole[len(whole) // 2 :][:3], []
+        stop = whole[len(whole) // 2 :][:3]
+        pieces: list[str] = []
         before = held(stream)
         answer = stream.ask(QUESTION, max_new_tokens=16, stop=stop, on_text=pieces.append)
         assert answer == whole.partition(stop)[0].strip()
@@ -298,7 +299,8 @@ def test_a_turn_is_remembered_as_its_answer_was_given(name, words, monkeypatch):
 
 def overflowing(dtype: torch.dtype) -> Model:
     """A model whose first layer makes numbers that are too large for the type."""
-    network, processor = BUILDERS["qwen2_5_vl"]()
+    built: Any = BUILDERS["qwen2_5_vl"]()
+    network, processor = built
     network.model.language_model.layers[0].mlp.down_proj.weight.data.fill_(1e30 if dtype == torch.float32 else 1e4)
     network.model.language_model.layers[0].mlp.up_proj.weight.data.fill_(1e30 if dtype == torch.float32 else 1e4)
     return Model("overflowing", Qwen25VL(network.to(dtype), processor))

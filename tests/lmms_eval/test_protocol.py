@@ -99,7 +99,7 @@ def test_prompts_are_those_of_the_task_files() -> None:
     def theirs(task: str, name: str, function: str, doc: dict[str, Any]) -> str:
         return getattr(harness(task), function)(doc, settings(task, name)["lmms_eval_specific_kwargs"]["default"])
 
-    doc = {"question": "What is it?\n(A) C cooks.\n(B) C cooks a meal"}
+    doc: dict[str, Any] = {"question": "What is it?\n(A) C cooks.\n(B) C cooks a meal"}
     assert prompt("mlvu", asked(FIVE[:2])) == theirs("mlvu", "mlvu_dev", "mlvu_doc_to_text", doc)
     doc = {"question": "What is it?", "options": lettered(FIVE[:4])}
     assert prompt("video-mme", asked(FIVE[:4])) == theirs("videomme", "videomme", "videomme_doc_to_text", doc)
@@ -112,7 +112,7 @@ def test_prompts_are_those_of_the_task_files() -> None:
 
 def test_prompts_of_ovo_bench_are_those_of_the_task() -> None:
     build = harness("ovobench").build_prompt
-    doc = {"task": "EPM", "question": "What is it?", "options": FIVE[:3]}
+    doc: dict[str, Any] = {"task": "EPM", "question": "What is it?", "options": FIVE[:3]}
     assert prompt("ovo-bench", Question("q", "What is it?", FIVE[:3], "A", "EPM")) == build(doc, None)
     doc = {"task": "SSR", "test_info": [{"step": "cut"}]}
     assert prompt("ovo-bench", Question("q", "cut", (), "Yes", "SSR")) == build(doc, 0)

@@ -43,7 +43,7 @@ def _short_range(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(type(model.adapter), "position_range", RANGE[model.adapter.modality])
 
 
-def by_coordinates(stream: Stream) -> dict[tuple[int, int, int], tuple[torch.Tensor, ...]]:
+def by_coordinates(stream: Stream) -> dict[tuple[int, int, int], tuple[torch.Tensor, torch.Tensor, float]]:
     """Where each video token of the first layer comes from: (head, patch, cell), or the place in a patch's caption as
     a number below zero; and its key, ahead of any rotation, value and time."""
     memory, own = stream._state.memory, slots(stream._state.memory)

@@ -90,7 +90,8 @@ def test_selects_budget_distinct_tokens_of_each_head(spec: str, data: st.DataObj
     policy = policies.make(spec)
     tokens, budget = data.draw(situations(policy.whole_patches))
     tokens = shown(policy, tokens)
-    tensors = {name: getattr(tokens, name) for name in ("patch", "cell", "keys", "values", "rotated")} | tokens.columns
+    tensors = {name: getattr(tokens, name) for name in ("patch", "cell", "keys", "values", "rotated")}
+    tensors |= tokens.columns
     before = {name: value.clone() for name, value in tensors.items()}
 
     selected = policy.select(tokens, budget)
@@ -277,7 +278,7 @@ def cosine(a: list[float], b: list[float]) -> float:
 
 
 def slow_tar_previous(keys: Tensor, tokens: VideoTokens, recent: int) -> list[list[float]]:
-    scores = []
+    scores: list[list[float]] = []
     for key, cell in zip(keys.tolist(), tokens.cell.tolist(), strict=True):
         last: dict[int, list[float]] = {}
         scores.append([])
@@ -288,7 +289,7 @@ def slow_tar_previous(keys: Tensor, tokens: VideoTokens, recent: int) -> list[li
 
 
 def slow_tar_recent(keys: Tensor, tokens: VideoTokens, recent: int) -> list[list[float]]:
-    scores = []
+    scores: list[list[float]] = []
     for key, cell, patch in zip(keys.tolist(), tokens.cell.tolist(), tokens.patch.tolist(), strict=True):
         new = [t > tokens.newest_patch - recent for t in patch]
         scores.append([])
@@ -299,21 +300,21 @@ def slow_tar_recent(keys: Tensor, tokens: VideoTokens, recent: int) -> list[list
 
 
 def slow_van(tokens: VideoTokens, reach: tuple[int, int, int]) -> list[list[float]]:
-    def coordinates(held: list[int], t: int, c: int) -> tuple[int, int, int, Grid]:
+    def coordinates(held: list[int], t: int, c: int) -> tuple[tuple[int, int, int], Grid]:
         grid = next(g for g in tokens.grids if g.first_cell <= c < g.first_cell + g.cells)
-        return held.index(t), *divmod(c - grid.first_cell, grid.columns), grid
+        return (held.index(t), *divmod(c - grid.first_cell, grid.columns)), grid
 
-    scores = []
+    scores: list[list[float]] = []
     for values, patch, cell in zip(tokens.values.tolist(), tokens.patch.tolist(), tokens.cell.tolist(), strict=True):
         held = sorted(set(patch))
         at = [coordinates(held, t, c) for t, c in zip(patch, cell, strict=True)]
         norms = [math.hypot(*value) for value in values]
         scores.append([])
-        for here in at:
+        for here, own in at:
             near = [
                 norm
-                for norm, there in zip(norms, at, strict=True)
-                if there[3] == here[3] and all(abs(there[axis] - here[axis]) <= reach[axis] for axis in range(3))
+                for norm, (there, grid) in zip(norms, at, strict=True)
+                if grid == own and all(abs(there[axis] - here[axis]) <= reach[axis] for axis in range(3))
             ]
             scores[-1].append(sum(near) / len(near))
     return scores
@@ -352,7 +353,11 @@ def slow_product(
 
 
 SLOW_TAR = {"previous": slow_tar_previous, "recent": slow_tar_recent}
-SLOW_COMBINE = {"product": slow_product, "two-stage": slow_two_stage, "union": slow_union}
+SLOW_COMBINE: dict[str, Callable[..., set[int]]] = {
+    "product": slow_product,
+    "two-stage": slow_two_stage,
+    "union": slow_union,
+}
 MIXED = ((2, 3), (3, 2), (1, 4))
 
 

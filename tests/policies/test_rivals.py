@@ -148,7 +148,8 @@ def cords(row: Row, budget: int) -> set[int]:
 def prototypes(row: Row, budget: int) -> set[int]:
     """A ring of the newest half, and centres far apart among the older."""
     points, ring = unit(row["keys"]).astype(float), budget - budget // 2
-    older, chosen = len(points) - ring, []
+    older = len(points) - ring
+    chosen: list[int] = []
     while len(chosen) < budget // 2:
         distance = (1 - points[:older] @ points[chosen].T).min(1) if chosen else np.arange(older) * 1.0
         distance[chosen] = -np.inf

@@ -14,6 +14,7 @@ from websockets.sync.client import connect
 
 from infinipot.serve import engine
 from infinipot.serve.answers import events
+from infinipot.serve.lane import AskJob, FrameJob, GoneError
 from support.serving import MEMORY, Running, alone, clip, encoded, push, running, stream
 
 COLOUR, COUNT = "What colour was the circle?", "How many shapes have appeared so far?"
@@ -133,10 +134,24 @@ def test_the_oldest_frames_give_way_where_too_many_wait_and_all_are_accounted_fo
         assert state["time"] == 49.5
 
 
+def test_what_comes_for_a_stream_that_is_closed_is_told_so_and_waits_for_nothing(served: Running) -> None:
+    """As where a standing question is due at the moment when its stream is deleted."""
+    client, worker = served.as_("alice"), served.server.worker
+    with stream(client, "gone") as name:
+        lane = served.server.streams.find("alice", name).lane
+    asked, pushed = AskJob(COUNT, {}, lambda _: None), FrameJob(clip()[0])
+    worker.ask(lane, asked)
+    worker.push(lane, pushed)
+    futures: list[Any] = [asked.answered, pushed.watched, worker.alone(lane, lambda each: each), worker.fork(lane, 8)]
+    for future in futures:
+        with pytest.raises(GoneError):
+            future.result(10)
+
+
 def test_an_answer_that_nobody_reads_on_stops_within_a_step(served: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     client, steps, real = served.as_("alice"), [0], engine.step
 
-    def slowly(*given: object) -> None:
+    def slowly(*given: Any) -> None:
         steps[0] += 1
         time.sleep(0.05)
         real(*given)
@@ -224,7 +239,9 @@ def test_each_key_sees_its_own_streams_and_no_others(served: Running) -> None:
             ("POST", "/snapshot"),
         ]
         for method, path in routes:
-            body = {"content": encoded(clip()[0].image)} if path == "/frames" else {"json": {"question": COUNT}}
+            body: dict[str, Any] = (
+                {"content": encoded(clip()[0].image)} if path == "/frames" else {"json": {"question": COUNT}}
+            )
             body = {} if method != "POST" or path == "/snapshot" else body
             body = {"json": {}} if path == "/fork" else body
             for client in (bob, served.as_(None)):

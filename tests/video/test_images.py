@@ -1,5 +1,6 @@
 import math
 from io import BytesIO
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -117,7 +118,7 @@ def test_a_frame_is_checked_and_not_copied():
         (Frame(RGB[..., 0], 0.0), r"uint8 \[5, 6\]"),
         (Frame(RGB / 255, 0.0), "float64"),
         (Frame(RGB[:0], 0.0), "no pixels"),
-        (Frame(TENSOR, 0.0), "Tensor"),
+        (Frame(cast(Any, TENSOR), 0.0), "Tensor"),
     ],
 )
 def test_what_is_no_picture_is_refused_with_its_reason(image, says):
@@ -143,5 +144,6 @@ def test_times_that_cannot_be_are_refused(time):
 
 
 def test_times_become_plain_floats():
-    for time in (2, np.float32(2), np.int64(2)):
+    times: tuple[Any, ...] = (2, np.float32(2), np.int64(2))
+    for time in times:
         assert type(as_frame(RGB, time).time) is float

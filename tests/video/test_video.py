@@ -234,7 +234,7 @@ def test_a_songs_cover_is_no_video(tmp_path):
     with av.open(str(tmp_path / "song.mp3"), "w") as container:
         sound, cover = container.add_stream("libmp3lame", rate=8000), container.add_stream("mjpeg")
         cover.width, cover.height, cover.pix_fmt = 64, 48, "yuvj420p"
-        cover.disposition = av.stream.Disposition.attached_pic.value
+        cover.disposition = av.stream.Disposition.attached_pic
         container.mux(cover.encode(av.VideoFrame.from_ndarray(gray(3), format="rgb24")))
         samples = av.AudioFrame.from_ndarray(np.zeros((1, 8000), np.float32), format="fltp", layout="mono")
         samples.rate = 8000

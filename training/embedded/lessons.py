@@ -1,6 +1,8 @@
 """What the model is taught and asked: clips, questions and turns put into sequences, each from one seed."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from transformers import PreTrainedTokenizerBase
@@ -17,6 +19,7 @@ SLOWEST, FASTEST = 0.25, 2.0  # frames a second
 ODD_SHARE = 0.4  # of clips with events enough have an odd one out for sure: the rarest question, and slow to learn
 FORGETFUL_SHARE = 0.6  # of clips lose visual tokens on the way
 ASKED_AT_ONCE, LISTED_AT_ONCE = 13, 2  # turns at one moment of a training clip, and how many of them list
+C = TypeVar("C", bound=Clip)
 Moment = tuple[float, float]  # times of the two frames of a temporal patch, in seconds
 
 
@@ -54,23 +57,35 @@ def lesson(tokenizer: PreTrainedTokenizerBase, seed: int, patches: int) -> tuple
         moments[-1] = (moments[-1][0], moments[-1][0])
     asked = {len(moments) - 1, *stops(clip, moments, rng)}
     sequence = Sequence(tokenizer)
+    watch(sequence, clip, moments, asked, _ask, rng)
+    seen = see(clip, moments)
+    if rng.random() < FORGETFUL_SHARE:
+        _forget(sequence, seen, rng)
+    return sequence, seen
+
+
+def watch(
+    sequence: Sequence,
+    clip: C,
+    moments: list[Moment],
+    asked: set[int],
+    ask: Callable[[Sequence, C, float, np.random.Generator], None],
+    rng: np.random.Generator,
+) -> None:
+    """Puts a clip into a sequence, with questions behind the patches `asked`; some turns stay in the dialogue."""
     sequence.open_video()
     span = 0
     for k, (start, at) in enumerate(moments):
         sequence.patch(start - moments[span][0])
         if k not in asked:
             continue
-        _ask(sequence, clip, at, rng)
+        ask(sequence, clip, at, rng)
         if k < len(moments) - 1 and rng.random() < 0.4:
             remembered = clip.questions(at, rng)
             question = remembered[rng.integers(len(remembered))]
             sequence.turn(question.kind, question.text, question.answer, behind_video=True)
             sequence.resume_video()
             span = k + 1
-    seen = see(clip, moments)
-    if rng.random() < FORGETFUL_SHARE:
-        _forget(sequence, seen, rng)
-    return sequence, seen
 
 
 def exam(

@@ -10,7 +10,7 @@ from infinipot.embedded.checkpoint import TOKENS_PER_SECOND
 from infinipot.embedded.facts import BACKGROUNDS
 from infinipot.embedded.world import COLOURS, KINDS, SHAPES
 from infinipot.witness.checkpoint import CELLS, MAX_POSITION, SIZE, SYSTEM
-from training.embedded.lessons import FASTEST, SLOWEST, TEXT_ROOM, Moment, stops, without_stillness
+from training.embedded.lessons import FASTEST, SLOWEST, TEXT_ROOM, Moment, stops, watch, without_stillness
 from training.embedded.sequence import Sequence
 from training.witness.world import GrownClip
 
@@ -119,19 +119,7 @@ def lesson(tokenizer: PreTrainedTokenizerBase, seed: int, patches: int, forgetfu
         moments[-1] = (moments[-1][0], moments[-1][0])
     asked = {len(moments) - 1, *stops(clip, moments, rng)}
     sequence = Sequence(tokenizer, side=CELLS, system=SYSTEM)
-    sequence.open_video()
-    span = 0
-    for k, (start, at) in enumerate(moments):
-        sequence.patch(start - moments[span][0])
-        if k not in asked:
-            continue
-        _ask(sequence, clip, at, rng)
-        if k < len(moments) - 1 and rng.random() < 0.4:
-            remembered = clip.questions(at, rng)
-            question = remembered[rng.integers(len(remembered))]
-            sequence.turn(question.kind, question.text, question.answer, behind_video=True)
-            sequence.resume_video()
-            span = k + 1
+    watch(sequence, clip, moments, asked, _ask, rng)
     seen = see(clip, moments)
     if rng.random() < forgetful:
         _forget(sequence, seen, rng)

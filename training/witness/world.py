@@ -11,9 +11,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from infinipot.bench.clips import overlapping
 from infinipot.embedded.drawing import OUTLINE, coverage
 from infinipot.embedded.facts import SIZE
+from infinipot.embedded.staging import overlapping
 from infinipot.embedded.world import COLOURS, NUMBERS, SHAPES, WORDINGS, Clip, Event
 
 SMALLEST, LARGEST = 5.0, 17.0  # radius of a shape, units

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Literal
 
 from infinipot.errors import BenchmarkError
 from infinipot.evaluate.benchmarks.base import Benchmark
-from infinipot.evaluate.records import Item, Question, Sampling
+from infinipot.evaluate.records import FrameSampling, Item, Question
 
 if TYPE_CHECKING:
-    from infinipot.evaluate.metrics import Average
+    from infinipot.evaluate.core.statistics import Average
 
 Prompt = Callable[[Item, Question, Sequence[float]], str]
 Reader = Callable[[Question, str], str | None]
@@ -31,14 +31,14 @@ class Rules:
         read: (question, the model's text) -> a letter, or the text that is compared; None: unparsed.
         frames: the frames that are watched by default.
         max_new_tokens: the longest answer.
-        average: which of `metrics.AVERAGES` sums up the scores: by name, so that rules are plain data.
+        average: what the scores are averaged over, see `core.statistics.Average`.
         guess: (question, seed) -> what an unparsed answer counts as; None: wrong.
         variants: of the benchmark, that the rules are for; None: all.
     """
 
     prompt: Prompt
     read: Reader
-    frames: Sampling
+    frames: FrameSampling
     max_new_tokens: int
     average: Literal["questions", "tasks", "groups"] = "questions"
     guess: Guess = _no_guess
@@ -92,11 +92,11 @@ class Protocol:
 
     def average(self, benchmark: Benchmark) -> Average:
         """How scores are averaged: "overall" first, then each task's, then each group's."""
-        from infinipot.evaluate.metrics import AVERAGES  # here, since arithmetic takes long to import
+        from infinipot.evaluate.core.statistics import Average  # here, since arithmetic takes long to import
 
-        return AVERAGES[self._rules(benchmark).average]
+        return Average(self._rules(benchmark).average)
 
-    def frames(self, benchmark: Benchmark) -> Sampling:
+    def frames(self, benchmark: Benchmark) -> FrameSampling:
         """The frames that are watched by default."""
         return self._rules(benchmark).frames
 

@@ -22,9 +22,9 @@ from collections.abc import Sequence
 from infinipot.evaluate.protocols.base import Protocol, Rules
 from infinipot.evaluate.protocols.letters import first, ranked
 from infinipot.evaluate.protocols.official import OVO_BENCH
-from infinipot.evaluate.records import Item, Question, Sampling, Subtitle
+from infinipot.evaluate.records import FrameSampling, Item, Question, Subtitle
 
-FRAMES = Sampling("uniform", frames=32)
+FRAMES = FrameSampling("uniform", frames=32)
 PREFIXES = (
     *("The best answer is", "The correct answer is", "The answer is", "The answer"),
     *("The best option is", "The correct option is", "Best answer:", "Best option:"),

@@ -20,7 +20,7 @@ import re
 from collections.abc import Sequence
 
 from infinipot.evaluate.protocols.base import Protocol, Rules
-from infinipot.evaluate.records import LETTERS, Item, Question, Sampling
+from infinipot.evaluate.records import LETTERS, FrameSampling, Item, Question
 
 CHOICE = """
 Question: {}
@@ -109,8 +109,8 @@ def whole_text(question: Question, text: str) -> str | None:
     return text.replace("\n", "").strip() or None
 
 
-OVO_BENCH = Rules(ovo_bench, contained, Sampling("fps", fps=1.0), 128, "groups")
-RVS = Rules(question_alone, whole_text, Sampling("fps", fps=0.5), 256, "questions")
+OVO_BENCH = Rules(ovo_bench, contained, FrameSampling("fps", fps=1.0), 128, "groups")
+RVS = Rules(question_alone, whole_text, FrameSampling("fps", fps=0.5), 256, "questions")
 
 OFFICIAL = Protocol(
     "official",
@@ -118,6 +118,6 @@ OFFICIAL = Protocol(
     {
         "rvs": RVS,
         "ovo-bench": OVO_BENCH,
-        "streaming-bench": Rules(streaming_bench, first_character, Sampling("fps", fps=1.0), 128, "questions"),
+        "streaming-bench": Rules(streaming_bench, first_character, FrameSampling("fps", fps=1.0), 128, "questions"),
     },
 )

@@ -22,9 +22,9 @@ from collections.abc import Sequence
 
 from infinipot.evaluate.protocols.base import Protocol, Rules
 from infinipot.evaluate.protocols.official import RVS
-from infinipot.evaluate.records import Item, Question, Sampling
+from infinipot.evaluate.records import FrameSampling, Item, Question
 
-FRAMES = Sampling("uniform", frames=768, fps=2.0, pixels=(128 * 28 * 28, 128 * 28 * 28))
+FRAMES = FrameSampling("uniform", frames=768, fps=2.0, pixels=(128 * 28 * 28, 128 * 28 * 28))
 LONGEST = 32
 
 

@@ -11,13 +11,12 @@ from dataclasses import dataclass, field
 from infinipot.camera import Camera, open_camera
 from infinipot.errors import InfinipotError
 from infinipot.serve.cameras.rules import CameraRules
-from infinipot.serve.lane import FrameJob
+from infinipot.serve.lane import FrameJob, GoneError
 from infinipot.serve.logs import event
 from infinipot.serve.settings import Limits
 from infinipot.serve.streams.protocol import CameraState, SourceState
 from infinipot.serve.streams.registry import Streams
 from infinipot.serve.streams.served import Served
-from infinipot.serve.worker import GoneError
 from infinipot.video import Frame
 
 logger = logging.getLogger(__name__)

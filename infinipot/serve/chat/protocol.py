@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from infinipot.serve.streams.protocol import Asking, Evidence, StreamSettings, Usage
+from infinipot.serve.streams.protocol import Asked, Asking, StreamSettings, Usage
 
 
 class Url(BaseModel):
@@ -125,15 +125,6 @@ class Choice(BaseModel):
     message: AnswerMessage
     logprobs: None = None
     finish_reason: Literal["stop", "length"]
-
-
-class Asked(BaseModel):
-    """Of which stream an answer is, None for one opened for this request; its newest frame's time, and its evidence."""
-
-    stream: str | None
-    time: float
-    remembered: bool
-    evidence: list[Evidence] = []
 
 
 class ChatCompletion(BaseModel):

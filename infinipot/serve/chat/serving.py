@@ -5,16 +5,18 @@ import time
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
-from infinipot.serve.answers import Asker, usage
-from infinipot.serve.chat.protocol import AnswerMessage, Asked, ChatCompletion, ChatRequest, Choice
+from infinipot.serve.answers import Asker, asked_of, usage
+from infinipot.serve.chat.protocol import AnswerMessage, ChatCompletion, ChatRequest, Choice
 from infinipot.serve.chat.reading import Reading, read
 from infinipot.serve.errors import ApiError, as_api_error
-from infinipot.serve.feeding import Feeder
+from infinipot.serve.feeding import UPLOAD, Feeder
+from infinipot.serve.files.uploads import Uploads
 from infinipot.serve.lane import Answered
 from infinipot.serve.settings import Settings
-from infinipot.serve.streams.protocol import Evidence, StreamSettings
+from infinipot.serve.streams.protocol import StreamSettings
 from infinipot.serve.streams.registry import Streams
 from infinipot.serve.streams.served import Served
 
@@ -22,8 +24,9 @@ from infinipot.serve.streams.served import Served
 class ChatServing:
     """Answers chat completions."""
 
-    def __init__(self, settings: Settings, streams: Streams, asker: Asker, feeder: Feeder) -> None:
+    def __init__(self, settings: Settings, streams: Streams, asker: Asker, feeder: Feeder, uploads: Uploads) -> None:
         self._settings, self._streams, self._asker, self._feeder = settings, streams, asker, feeder
+        self._uploads = uploads
 
     async def complete(self, owner: str, request: ChatRequest, session: str | None) -> ChatCompletion:
         """The whole answer."""
@@ -37,7 +40,7 @@ class ChatServing:
                 model=self._settings.model,
                 choices=[Choice(message=AnswerMessage(content=answered.text), finish_reason=_ended(answered))],
                 usage=usage(answered),
-                infinipot=_asked(served, request, answered),
+                infinipot=asked_of(served, request, answered),
             )
 
     async def chunks(self, owner: str, request: ChatRequest, session: str | None) -> AsyncGenerator[str, None]:
@@ -59,7 +62,7 @@ class ChatServing:
                 if not begun:
                     begun = True
                     yield _chunk(head, {"role": "assistant", "content": ""})
-                asked = _asked(served, request, answered).model_dump()
+                asked = asked_of(served, request, answered).model_dump()
                 yield _chunk(head, {}, _ended(answered), infinipot=asked)
             if with_usage:
                 told = head | {"choices": [], "usage": usage(answered).model_dump()}
@@ -83,6 +86,9 @@ class ChatServing:
     @asynccontextmanager
     async def _stream(self, owner: str, request: ChatRequest, reading: Reading) -> AsyncIterator[Served]:
         """The stream that is asked, once it was given the frames of the request."""
+        if reading.name is not None and self._uploads.has(owner, reading.name):  # as VSS asks about a file
+            media = ((f"{UPLOAD}{reading.name}", False), *reading.media)
+            reading = replace(reading, name=None, media=media)
         if reading.name is None:
             served = await self._open(owner, request, reading, None)
             try:
@@ -130,15 +136,6 @@ class ChatServing:
 def _chunk(head: dict[str, Any], delta: dict[str, str], ended: str | None = None, **more: Any) -> str:
     choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": ended}
     return f"data: {json.dumps(head | {'choices': [choice]} | more)}\n\n"
-
-
-def _asked(served: Served, request: ChatRequest, answered: Answered) -> Asked:
-    return Asked(
-        stream=None if served.passing else served.id,
-        time=answered.time,
-        remembered=request.remember,
-        evidence=[Evidence.model_validate(each) for each in answered.evidence],
-    )
 
 
 def _ended(answered: Answered) -> Any:

@@ -16,10 +16,12 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from infinipot.serve.errors import ApiError
+from infinipot.serve.files.uploads import Upload
 from infinipot.serve.media.addresses import AddressError, parse, rules
 from infinipot.serve.media.decoders import Clip, Decoders
 from infinipot.serve.settings import Settings
 
+_ENDLESS = 1 << 62  # frames
 _DATA = re.compile(r"data:(?P<type>[A-Za-z0-9.+-]+/[A-Za-z0-9.+-]+)?(?:;[^,;]*)*,", re.IGNORECASE)
 
 
@@ -85,6 +87,27 @@ class Sources:
         """
         job = {"kind": "video", "fps": fps, "frames": frames, "start": start, "end": end, "most": most}
         async with self._decoded(address, "video", job) as clip:
+            yield clip
+
+    @asynccontextmanager
+    async def upload(
+        self,
+        upload: Upload,
+        *,
+        fps: float | None,
+        frames: int | None = None,
+        start: float = 0.0,
+        end: float | None = None,
+    ) -> AsyncIterator[Clip]:
+        """A file of a client that is being decoded, a picture as a clip of one frame; see `clip`."""
+        limits, descriptor = self.settings.limits, upload.file.fileno()
+        job: dict[str, Any] = {"from": "file", "name": upload.filename, "descriptor": descriptor}
+        job |= {"pixels": limits.frame_pixels, "bytes": upload.bytes}
+        if upload.media_type == "image":
+            job["kind"] = "still"
+        else:
+            job |= {"kind": "video", "fps": fps, "frames": frames, "start": start, "end": end, "most": _ENDLESS}
+        async with self._decoders.video(job, b"", (descriptor,)) as clip:
             yield clip
 
     @asynccontextmanager

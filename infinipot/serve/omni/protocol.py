@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from infinipot.serve.streams.protocol import StreamSettings
+from infinipot.serve.streams.protocol import SocketAsking, StreamSettings
 
 Milliseconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
@@ -43,6 +43,7 @@ class Query(BaseModel):
     type: Literal["video.query"]
     text: str
     request_id: str | None = None
+    infinipot: SocketAsking = SocketAsking()
 
 
 class Done(BaseModel):

@@ -11,13 +11,13 @@ from typing import Any
 
 from fastapi import WebSocketDisconnect
 
-from infinipot.serve.answers import Asker
+from infinipot.serve.answers import Asker, asked_of
 from infinipot.serve.errors import ApiError, as_api_error
 from infinipot.serve.media.decoders import Decoders
 from infinipot.serve.media.sources import refused
 from infinipot.serve.omni import protocol
 from infinipot.serve.settings import Settings
-from infinipot.serve.streams.protocol import Asking, StreamSettings
+from infinipot.serve.streams.protocol import StreamSettings
 from infinipot.serve.streams.registry import Streams
 from infinipot.serve.streams.served import Served
 from infinipot.video import Frame
@@ -137,13 +137,14 @@ class OmniSession:
             try:
                 seen = list(self._frames)
                 consumed = {"type": "video.frames.consumed", "request_id": name, "frame_ids": seen, "frames": len(seen)}
-                async with self._asker.ask(served, query.text, Asking()) as answer:
+                async with self._asker.ask(served, query.text, query.infinipot) as answer:
                     await self._send(consumed)
                     await self._send({"type": "response.start", "request_id": name})
                     async for piece in answer.pieces():
                         await self._send({"type": "response.text.delta", "request_id": name, "delta": piece})
                     answered = await answer.result()
-                await self._send({"type": "response.text.done", "request_id": name, "text": answered.text})
+                done = {"type": "response.text.done", "request_id": name, "text": answered.text}
+                await self._send(done | {"infinipot": asked_of(served, query.infinipot, answered).model_dump()})
             except Exception as error:
                 problem = as_api_error(error)
                 await self._send(

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from infinipot.serve.streams.protocol import StreamSettings, Time
+from infinipot.serve.streams.protocol import SocketAsking, StreamSettings, Time
 
 
 class Own(StreamSettings):
@@ -65,6 +65,7 @@ class Response(BaseModel):
     max_output_tokens: Annotated[int, Field(ge=1)] | Literal["inf"] | None = None
     metadata: Annotated[dict[str, Annotated[str, Field(max_length=512)]], Field(max_length=16)] | None = None
     input: Annotated[list[Item], Field(max_length=64)] | None = None
+    infinipot: SocketAsking = SocketAsking()
 
 
 class _Event(BaseModel):

@@ -6,19 +6,18 @@ Its stream is one that is open already, or one of its own, which is opened with 
 
 import asyncio
 import time
-import uuid
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from infinipot.serve.answers import Asker, usage
+from infinipot.serve.answers import Asker, asked_of
 from infinipot.serve.errors import ApiError, as_api_error
-from infinipot.serve.lane import Answered
 from infinipot.serve.media.decoders import Decoders
 from infinipot.serve.media.sources import data_of
 from infinipot.serve.realtime import protocol
-from infinipot.serve.realtime.items import Items, described
+from infinipot.serve.realtime.items import Items
+from infinipot.serve.realtime.response import Response, new_id
 from infinipot.serve.settings import Settings
-from infinipot.serve.streams.protocol import Asking, StreamSettings
+from infinipot.serve.streams.protocol import StreamSettings
 from infinipot.serve.streams.registry import Streams
 from infinipot.serve.streams.served import Served
 from infinipot.video import Frame
@@ -40,7 +39,7 @@ class RealtimeSession:
     ) -> None:
         self._owner, self._settings, self._streams = owner, settings, streams
         self._asker, self._decoders, self._send = asker, decoders, send
-        self._id, self._conversation = _new("sess"), _new("conv")
+        self._id, self._conversation = new_id("sess"), new_id("conv")
         self._session = protocol.Session(infinipot=protocol.Own())
         self._items = Items()
         self._served: Served | None = None
@@ -106,7 +105,7 @@ class RealtimeSession:
         return self._session.instructions if self._served is None else self._served.config.system
 
     async def _add(self, item: protocol.Item) -> None:
-        name = item.id or _new("item")
+        name = item.id or new_id("item")
         if self._items.get(name) is not None:
             raise ApiError(400, f"there is an item {name!r} already", "item_exists", param="item.id")
         if item.role == "system":
@@ -163,17 +162,18 @@ class RealtimeSession:
 
     async def _answer(self, response: protocol.Response, question: str) -> None:
         """Makes one response, and tells of it as it comes."""
-        told = _Told(self._tell, response, self._conversation)
+        told = Response(self._tell, response, self._conversation)
         try:
             await told.begin()
             served = await self._stream()
             most = response.max_output_tokens or self._session.max_output_tokens
-            how = Asking(max_tokens=most if isinstance(most, int) else None, remember=told.remembers)
+            given = {"remember": told.remembers} | ({"max_tokens": most} if isinstance(most, int) else {})
+            how = response.infinipot.model_copy(update=given)
             async with self._asker.ask(served, question, how) as answer:
                 async for piece in answer.pieces():
                     await told.piece(piece)
                 answered = await answer.result()
-            await told.end("completed", answered)
+            await told.end("completed", answered, asked=asked_of(served, how, answered))
             if told.remembers:
                 self._items.keep(told.item("completed"))
         except asyncio.CancelledError:
@@ -198,102 +198,8 @@ class RealtimeSession:
         }
 
     async def _tell(self, kind: str, **fields: Any) -> None:
-        await self._send({"type": kind, "event_id": _new("event"), **fields})
-
-
-class _Told:
-    """A response, as the client is told of it: event by event."""
-
-    def __init__(self, tell: Callable[..., Awaitable[None]], asked: protocol.Response, conversation: str) -> None:
-        self._tell, self._asked = tell, asked
-        self.remembers = asked.conversation == "auto"
-        self._conversation = conversation if self.remembers else None
-        self._id, self._item = _new("resp"), _new("item")
-        self._where = {"response_id": self._id, "item_id": self._item, "output_index": 0, "content_index": 0}
-        self._text = ""
-        self._speaking = False
-
-    def item(self, status: str) -> dict[str, Any]:
-        """The message that is the answer."""
-        return described(self._item, "assistant", [{"type": "output_text", "text": self._text}], status)
-
-    async def begin(self) -> None:
-        await self._tell("response.created", response=self._response("in_progress"))
-
-    async def piece(self, text: str) -> None:
-        if not self._speaking:
-            await self._open()
-        self._text += text
-        await self._tell("response.output_text.delta", **self._where, delta=text)
-
-    async def end(self, status: str, answered: Answered | None = None, problem: ApiError | None = None) -> None:
-        if answered is not None:
-            if not self._speaking:
-                await self._open()
-            self._text = answered.text
-        if self._speaking:
-            await self._close(status)
-        await self._tell("response.done", response=self._response(status, answered, problem))
-
-    async def _open(self) -> None:
-        self._speaking = True
-        item = self.item("in_progress") | {"content": []}
-        await self._tell("response.output_item.added", response_id=self._id, output_index=0, item=item)
-        part = {"type": "text", "text": ""}
-        await self._tell("response.content_part.added", **self._where, part=part)
-
-    async def _close(self, status: str) -> None:
-        await self._tell("response.output_text.done", **self._where, text=self._text)
-        part = {"type": "text", "text": self._text}
-        await self._tell("response.content_part.done", **self._where, part=part)
-        item = self.item("completed" if status == "completed" else "incomplete")
-        await self._tell("response.output_item.done", response_id=self._id, output_index=0, item=item)
-
-    def _response(
-        self, status: str, answered: Answered | None = None, problem: ApiError | None = None
-    ) -> dict[str, Any]:
-        details: dict[str, Any] | None = None
-        if answered is not None and answered.cut:
-            status, details = "incomplete", {"type": "incomplete", "reason": "max_output_tokens"}
-        if status == "cancelled":
-            details = {"type": "cancelled", "reason": "client_cancelled"}
-        if problem is not None:
-            error = {"type": problem.kind, "code": problem.code, "message": problem.message}
-            details = {"type": "failed", "error": error}
-        done = status != "in_progress" and self._speaking
-        return {
-            "object": "realtime.response",
-            "id": self._id,
-            "status": status,
-            "status_details": details,
-            "output": [self.item("completed" if status == "completed" else "incomplete")] if done else [],
-            "conversation_id": self._conversation,
-            "output_modalities": ["text"],
-            "max_output_tokens": self._asked.max_output_tokens or "inf",
-            "metadata": self._asked.metadata,
-            "usage": None if answered is None else _usage(answered),
-        }
-
-
-def _usage(answered: Answered) -> dict[str, Any]:
-    """What a response took, as the realtime API counts it."""
-    found = usage(answered)
-    return {
-        "input_tokens": found.prompt_tokens,
-        "output_tokens": found.completion_tokens,
-        "total_tokens": found.total_tokens,
-        "input_token_details": {
-            "cached_tokens": answered.memory_tokens,
-            "image_tokens": answered.video_tokens,
-            "text_tokens": found.prompt_tokens - answered.video_tokens,
-        },
-        "output_token_details": {"text_tokens": found.completion_tokens},
-    }
+        await self._send({"type": kind, "event_id": new_id("event"), **fields})
 
 
 def _no_item(name: str) -> ApiError:
     return ApiError(404, f"there is no item {name[:64]!r}", "item_not_found", param="item_id")
-
-
-def _new(kind: str) -> str:
-    return f"{kind}_{uuid.uuid4().hex[:20]}"

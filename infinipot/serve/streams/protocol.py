@@ -5,6 +5,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from infinipot.serve.settings import GateSetting
+
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")
 """Ids of streams: they stand in paths, in addresses and in names of files' folders."""
 
@@ -12,7 +14,12 @@ Time = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class StreamSettings(BaseModel):
-    """How a stream remembers; what is left out is the server's, or the model's. See `Model.stream`."""
+    """How a stream remembers; what is left out is the server's, or the model's. See `Model.stream`.
+
+    Attributes:
+        gate: "otsu", or how far a cell must change to be seen again; "off" for none where the server has one.
+        look_again: the last frames that are kept as pictures, for questions that look at them again.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
@@ -26,6 +33,8 @@ class StreamSettings(BaseModel):
     positions: Literal["rebase", "native"] | None = None
     system: Annotated[str, Field(max_length=8192)] | None = None
     pixels: tuple[int, int] | None = None
+    gate: GateSetting | None = None
+    look_again: Annotated[int, Field(ge=0)] | None = None
 
     def given(self) -> dict[str, Any]:
         """What was said, as `Model.stream` takes it."""
@@ -95,13 +104,13 @@ class StreamState(BaseModel):
 
     Attributes:
         state: `live`, or `restoring` while it is read from a snapshot.
-        memory, policy, fps: as they are.
+        memory, policy, fps, gate, look_again: as they are.
         tokens, video_tokens, text_tokens, cap: held now, and that may ever be held, per layer and KV head.
         bytes: reserved for it, all of them allocated.
         frames: that it has watched; waiting: that wait; dropped: that it will not see, by reason.
         time: of the newest frame watched, in seconds of the stream; last_frame_at: when a frame last came.
         behind_seconds: of the stream that wait.
-        compressions, turns: see `Stats`.
+        compressions, turns, gated_tokens: see `Stats`.
         saved_at, saved_time: when it was last saved, and up to which second of it.
         restored_at: the second up to which it remembers what came before the server started; None where it was opened
             since then.
@@ -115,6 +124,8 @@ class StreamState(BaseModel):
     model: str
     policy: str
     fps: float
+    gate: float | str | None = None
+    look_again: int = 0
     system: str | None = None
     state: Literal["live"] = "live"
     tokens: int
@@ -130,6 +141,7 @@ class StreamState(BaseModel):
     behind_seconds: float
     compressions: int
     turns: int
+    gated_tokens: int = 0
     source: SourceState | None = None
     saved_at: float | None = None
     saved_time: float | None = None
@@ -167,7 +179,19 @@ class FramesTaken(BaseModel):
     error: str | None = None
 
 
-class Asking(BaseModel):
+class Looking(BaseModel):
+    """A second look of a question: see `Stream.ask`.
+
+    Attributes:
+        look_again: the last frames that are looked at once more, as many as the stream keeps at the most.
+        look_pixels: least and most pixels of those frames; left out, those of the stream.
+    """
+
+    look_again: Annotated[int, Field(ge=0)] = 0
+    look_pixels: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]] | None = None
+
+
+class Asking(Looking):
     """How an answer is to be: see `Stream.ask`."""
 
     max_tokens: Annotated[int, Field(ge=1)] | None = None
@@ -179,6 +203,18 @@ class Asking(BaseModel):
     stop: str | list[str] | None = None
     remember: bool = False
     evidence: bool = True
+
+
+class SocketAsking(Asking):
+    """How an answer is to be over a socket whose messages are another API's: stands there under `infinipot`.
+
+    Attributes:
+        evidence: here, only where it is asked for.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    evidence: bool = False
 
 
 class AskRequest(Asking):
@@ -221,6 +257,22 @@ class Evidence(BaseModel):
     weight: float
     time: float
     cells: list[list[float]]
+
+
+class Asked(BaseModel):
+    """What an answer of another API says under `infinipot`.
+
+    Attributes:
+        stream: that was asked, None for one opened for this request or session.
+        time: of the newest frame that it was asked on, in seconds of the stream.
+        remembered: whether the turn became part of the stream's memory.
+        evidence: see `Evidence`.
+    """
+
+    stream: str | None
+    time: float
+    remembered: bool
+    evidence: list[Evidence] = []
 
 
 class AskReply(BaseModel):

@@ -11,12 +11,12 @@ from typing import Any
 
 from infinipot.memory import Contents
 from infinipot.serve.errors import ApiError
-from infinipot.serve.lane import FrameJob, Lane
+from infinipot.serve.lane import FrameJob, GoneError, Lane
 from infinipot.serve.metrics import Metrics
-from infinipot.serve.settings import Settings
+from infinipot.serve.settings import Settings, stream_settings
 from infinipot.serve.streams.protocol import NAME, StreamSettings
 from infinipot.serve.streams.served import Served
-from infinipot.serve.worker import GoneError, Worker
+from infinipot.serve.worker import Worker
 from infinipot.stream import Stream
 from infinipot.video import Frame
 from infinipot.video.thumbnails import Thumbnails
@@ -31,7 +31,7 @@ class Streams:
         metrics: count what happens.
 
     Attributes:
-        on_watched: is called, on the worker's thread, with each stream that has watched a frame.
+        on_watched: are called, on the worker's thread, with each stream that has watched a frame.
         reserved: bytes that streams have, those included that are being opened.
     """
 
@@ -39,7 +39,7 @@ class Streams:
         self.worker, self.settings = worker, settings
         self._metrics = metrics
         self.reserved = 0
-        self.on_watched: Callable[[Served], None] | None = None
+        self.on_watched: tuple[Callable[[Served], None], ...] = ()
         self._frames = settings.limits.frames_waiting
         self._streams: dict[tuple[str, str], Served] = {}
         self._opening: set[tuple[str, str]] = set()
@@ -68,8 +68,7 @@ class Streams:
 
     def settings_of(self, asked: StreamSettings) -> dict[str, Any]:
         """What `Model.stream` is called with."""
-        own = self.settings
-        return {"memory": own.memory, "policy": own.policy, "fps": own.fps} | asked.given()
+        return self.settings.stream | stream_settings(asked.given())
 
     async def open(
         self,
@@ -211,7 +210,7 @@ class Streams:
     def _note(self, served: Served, done: "Future[None]") -> None:
         """Notes what was wrong with a frame that had been taken. On the worker's thread."""
         error = None if done.cancelled() else done.exception()
-        if error is None and not done.cancelled() and (watched := self.on_watched) is not None:
+        for watched in self.on_watched if error is None and not done.cancelled() else ():
             watched(served)
         if error is not None and not isinstance(error, GoneError):
             served.error = " ".join(str(error).split())

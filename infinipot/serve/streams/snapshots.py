@@ -22,12 +22,12 @@ from pydantic import BaseModel, Field, ValidationError
 
 from infinipot.errors import InfinipotError, SnapshotError
 from infinipot.serve.errors import ApiError
+from infinipot.serve.lane import GoneError
 from infinipot.serve.logs import event
 from infinipot.serve.metrics import Metrics
 from infinipot.serve.streams.protocol import NAME, Saved
 from infinipot.serve.streams.registry import Streams
 from infinipot.serve.streams.served import Served
-from infinipot.serve.worker import GoneError
 from infinipot.stream import Stream
 
 logger = logging.getLogger(__name__)

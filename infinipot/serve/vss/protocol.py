@@ -1,8 +1,13 @@
 """Bodies of VSS's routes of streams."""
 
-from typing import Annotated
+import time
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from infinipot.serve.streams.protocol import Looking, StreamSettings, Time
+
+Seconds = Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)]
 
 
 class Live(BaseModel):
@@ -37,3 +42,119 @@ class DeleteBatch(BaseModel):
     """Deletes live streams."""
 
     stream_ids: Annotated[list[str], Field(max_length=1024)]
+
+
+class Offsets(BaseModel):
+    """Which part of a file is meant, in seconds; to its end, where no end is given."""
+
+    type: Literal["offset"] = "offset"
+    start_offset: Time = 0.0
+    end_offset: Time | None = None
+
+
+class Asked(Looking):
+    """What captions and summaries are asked with.
+
+    Attributes:
+        id: of a file or a stream; a list of one is taken, too.
+        prompt: the question; system_prompt: in place of the model's own.
+        use_fps_for_chunking: whether `num_frames_per_second_or_fixed_frames_chunk` is frames a second of a file, rather
+            than frames of a chunk.
+        infinipot: how the stream is opened that watches a file.
+    """
+
+    model_config = ConfigDict(extra="ignore")
+
+    id: Annotated[str, Field(max_length=64)]
+    prompt: Annotated[str, Field(min_length=1, max_length=8192)]
+    model: str | None = None
+    system_prompt: Annotated[str, Field(max_length=8192)] | None = None
+    media_info: Offsets = Offsets()
+    chunk_duration: Seconds = 10.0
+    num_frames_per_second_or_fixed_frames_chunk: Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False)] | None = (
+        None
+    )
+    use_fps_for_chunking: bool = True
+    stream: bool = False
+    max_tokens: Annotated[int, Field(ge=1)] | None = None
+    temperature: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    top_p: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] | None = None
+    top_k: Annotated[int, Field(ge=0)] | None = None
+    seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
+    infinipot: StreamSettings = StreamSettings()
+
+    @field_validator("id", mode="before")
+    @classmethod
+    def _one(cls, value: Any) -> Any:
+        return value[0] if isinstance(value, list) and len(value) == 1 else value
+
+    @property
+    def fps(self) -> float | None:
+        """Frames a second of a file that are watched; None for the stream's own."""
+        given = self.num_frames_per_second_or_fixed_frames_chunk
+        if given is None or self.use_fps_for_chunking or not self.chunk_duration:
+            return given if self.use_fps_for_chunking else None
+        return given / self.chunk_duration
+
+
+class CaptionRequest(Asked):
+    """Asks for a caption of each stretch of a file, or of a stream as it goes on.
+
+    Attributes:
+        chunk_duration: seconds of one; 0: all of a file is one.
+        chunk_overlap_duration: seconds that two share.
+    """
+
+    chunk_overlap_duration: Seconds = 0.0
+
+
+class Caption(BaseModel):
+    """What was said of a stretch, in seconds of the file or stream."""
+
+    start_time: float
+    end_time: float
+    content: str
+
+
+class Chunks(BaseModel):
+    """How many captions there are."""
+
+    total_chunks_processed: int
+
+
+class Captioned(BaseModel):
+    """All captions of a file."""
+
+    id: str
+    object: Literal["caption"] = "caption"
+    created: int = Field(default_factory=lambda: int(time.time()))
+    model: str
+    chunk_responses: list[Caption]
+    usage: Chunks
+
+
+class SummaryMessage(BaseModel):
+    """A summary."""
+
+    role: Literal["assistant"] = "assistant"
+    content: str
+
+
+class SummaryChoice(BaseModel):
+    """The one summary."""
+
+    index: int = 0
+    message: SummaryMessage
+    finish_reason: Literal["stop", "length"]
+
+
+class Summary(BaseModel):
+    """A file or a stream in words; `media_info` says of which seconds."""
+
+    id: str
+    object: Literal["summarization.completion"] = "summarization.completion"
+    created: int = Field(default_factory=lambda: int(time.time()))
+    model: str
+    media_info: Offsets
+    choices: list[SummaryChoice]
+    usage: Chunks

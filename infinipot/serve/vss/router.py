@@ -1,14 +1,29 @@
-"""VSS's routes of streams. A question about one goes to chat completions, with its id as `id`."""
+"""VSS's routes of streams, captions and summaries. A question goes to chat completions, with the stream's or file's id
+as `id`."""
 
+import json
+from collections.abc import AsyncGenerator
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Request
+from fastapi.responses import JSONResponse, Response
 
-from infinipot.serve.errors import ApiError
+from infinipot.serve.answers import events, while_there
+from infinipot.serve.errors import ApiError, as_api_error
 from infinipot.serve.guard import owner_of
-from infinipot.serve.server import server_of
+from infinipot.serve.server import Server, server_of
 from infinipot.serve.streams.protocol import StreamRequest
-from infinipot.serve.vss.protocol import Added, AddReply, AddRequest, DeleteBatch
+from infinipot.serve.vss.protocol import (
+    Added,
+    AddReply,
+    AddRequest,
+    Asked,
+    Captioned,
+    CaptionRequest,
+    Chunks,
+    DeleteBatch,
+    Summary,
+)
 
 router = APIRouter(tags=["vss"])
 
@@ -66,3 +81,57 @@ async def delete_batch(request: Request, body: Annotated[DeleteBatch, Body()]) -
         except ApiError as error:
             results.append(Added(error=error.message))
     return AddReply(results=results)
+
+
+@router.post("/v1/generate_captions", response_model=Captioned)
+async def generate_captions(request: Request, body: Annotated[CaptionRequest, Body()]) -> Response:
+    """A caption of each stretch of a file, or of a stream as it goes on; with `stream`, as server-sent events."""
+    server, owner = server_of(request), owner_of(request)
+    server.captions.check(owner, body)
+    if body.stream:
+        return await events(request, _told(server, owner, body))
+
+    async def all_of_them() -> Captioned:
+        made = [each async for each in server.captions.captions(owner, body)]
+        usage = Chunks(total_chunks_processed=len(made))
+        return Captioned(id=body.id, model=server.settings.model, chunk_responses=made, usage=usage)
+
+    return JSONResponse((await while_there(request, all_of_them())).model_dump())
+
+
+@router.delete("/v1/generate_captions/{name}")
+async def stop_captions(request: Request, name: str) -> dict[str, str]:
+    """Ends the captions that are made of a stream; the stream goes on."""
+    server = server_of(request)
+    server.captions.stop(server.streams.find(owner_of(request), name))
+    return {"id": name, "status": "stopped"}
+
+
+@router.post("/v1/summarize", response_model=Summary)
+async def summarize(request: Request, body: Annotated[Asked, Body()]) -> Response:
+    """What a file, or a stream so far, shows, in one answer; with `stream`, as one server-sent event."""
+    server, owner = server_of(request), owner_of(request)
+    server.captions.check(owner, body)
+    summary = server.captions.summary(owner, body)
+    if not body.stream:
+        return JSONResponse((await while_there(request, summary)).model_dump())
+
+    async def told() -> AsyncGenerator[str, None]:
+        yield f"data: {(await summary).model_dump_json()}\n\n"
+        yield "data: [DONE]\n\n"
+
+    return await events(request, told())
+
+
+async def _told(server: Server, owner: str, body: CaptionRequest) -> AsyncGenerator[str, None]:
+    """Captions as server-sent events, each as soon as it is made."""
+    made = server.captions.captions(owner, body)
+    yield ": here\n\n"
+    try:
+        async for caption in made:
+            yield f"data: {caption.model_dump_json()}\n\n"
+        yield "data: [DONE]\n\n"
+    except Exception as error:
+        yield f"data: {json.dumps(as_api_error(error).body())}\n\n"
+    finally:
+        await made.aclose()

@@ -10,6 +10,7 @@ from collections.abc import AsyncGenerator
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
+from typing import Any
 
 from infinipot.errors import InfinipotError
 from infinipot.serve.answers import Asker
@@ -18,7 +19,7 @@ from infinipot.serve.lane import Answered
 from infinipot.serve.logs import event as log
 from infinipot.serve.media.addresses import AddressError, rules
 from infinipot.serve.settings import Settings
-from infinipot.serve.streams.protocol import Asking
+from infinipot.serve.streams.protocol import Asking, Looking
 from infinipot.serve.streams.registry import Streams
 from infinipot.serve.streams.served import Served
 from infinipot.serve.watches.protocol import EventList, EventState, Quiet, WatchRequest, WatchState, Webhook
@@ -33,6 +34,7 @@ _ROUND = 0.5  # seconds between two looks at what is to be delivered
 _AT_ONCE = 16  # deliveries
 _PING = 15.0  # seconds between signs of life
 _SMOOTH = 0.2  # weight of the newest time between two answers
+_TOLD = {"question", "every_s", "when", "cooldown_s", "on_after", "off_after", "look_again"}
 _SLACK = 1.5  # times what was wanted from which on a question cannot keep its pace
 
 
@@ -70,7 +72,7 @@ class Watch:
         return WatchState(
             id=self.id,
             stream=self.served.id,
-            **request.model_dump(include={"question", "every_s", "when", "cooldown_s", "on_after", "off_after"}),
+            **request.model_dump(include=_TOLD),
             quiet=request.quiet,
             webhook=webhook,
             state=self.trigger.state,
@@ -131,12 +133,12 @@ class Watches:
             trigger = Trigger(**json.loads(row["believed"]))
             watch = Watch(row["id"], served, request, row["secret"], trigger, row["told"])
             self._watches.setdefault(served, []).append(watch)
-        self._streams.on_watched = self._watched
+        self._streams.on_watched += (self._watched,)
         self._begin(self._deliver())
 
     async def stop(self) -> None:
         """Asks no more."""
-        self._streams.on_watched = None
+        self._streams.on_watched = ()
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -160,7 +162,7 @@ class Watches:
             except AddressError as error:
                 raise ApiError(400, str(error), "webhook_refused", param="webhook.url") from None
             secret = request.webhook.secret or new_secret()
-        served.lane.stream.check(self._question(request), max_new_tokens=request.max_tokens)
+        served.lane.stream.check(self._question(request), max_new_tokens=request.max_tokens, **_look(request))
         trigger = Trigger(request.on_after, request.off_after, request.cooldown_s)
         watch = Watch(f"watch-{uuid.uuid4().hex[:12]}", served, request, secret, trigger)
         kept = request.model_copy(update={"webhook": request.webhook and Webhook(url=request.webhook.url, secret=None)})
@@ -205,6 +207,8 @@ class Watches:
         """Asks what is due."""
         stats = served.lane.stats
         for watch in self._watches.get(served, ()):
+            if served.lane.closed:
+                return
             if stats.frames and not watch.asking and (watch.due is None or stats.time >= watch.due):
                 watch.asking = True
                 self._begin(self._ask(watch))
@@ -221,7 +225,7 @@ class Watches:
         served, request = watch.served, watch.request
         asked_at = served.lane.stats.time
         try:
-            how = Asking(max_tokens=request.max_tokens)
+            how = Asking(max_tokens=request.max_tokens, **_look(request))
             used = served.used
             async with self._asker.ask(served, self._question(request), how) as asking:
                 answered = await asking.result()
@@ -323,6 +327,11 @@ def in_quiet(quiet: Quiet, now: datetime) -> bool:
     if quiet.start <= quiet.end:
         return quiet.start <= at < quiet.end
     return at >= quiet.start or at < quiet.end
+
+
+def _look(request: WatchRequest) -> dict[str, Any]:
+    """The second look of a question, by the names of `Stream.ask`."""
+    return request.model_dump(include=set(Looking.model_fields))
 
 
 def _told(event: Event) -> EventState:

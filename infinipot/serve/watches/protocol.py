@@ -6,6 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from infinipot.serve.streams.protocol import Looking
+
 _SCHEMA = 4096  # letters of a JSON schema
 _PATTERNS = ("pattern", "patternProperties", "$ref", "$dynamicRef", "$id", "$schema")
 
@@ -30,7 +32,7 @@ class Webhook(BaseModel):
     secret: str | None = Field(None, pattern=r"^whsec_[A-Za-z0-9+/]{32,88}={0,2}$")
 
 
-class WatchRequest(BaseModel):
+class WatchRequest(Looking):
     """Asks a question again and again.
 
     Attributes:
@@ -42,6 +44,7 @@ class WatchRequest(BaseModel):
         quiet: hours in which nothing is told.
         webhook: where events are sent.
         max_tokens: of an answer.
+        look_again, look_pixels: see `Looking`.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -105,6 +108,7 @@ class WatchState(BaseModel):
     cooldown_s: float
     on_after: int
     off_after: int
+    look_again: int
     quiet: Quiet | None
     webhook: Webhook | None
     state: Literal["unknown", "on", "off"]

@@ -1,13 +1,15 @@
-"""How a run asks, and what comes of it: plain data, which every part of a run may hold. Imports no tensor library."""
+"""How a run asks, what comes of it, and who does the watching. Imports no tensor library."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import infinipot
 from infinipot.config import POLICY, LoadConfig
-from infinipot.evaluate.records import Sampling
+from infinipot.evaluate.records import FrameSampling, Item
 
 if TYPE_CHECKING:
     from infinipot import Model, Stream
@@ -20,19 +22,22 @@ class Setup:
     Attributes:
         benchmark, protocol: by name.
         sampling: which frames are watched, and how large.
-        policy, memory, keep, block, reserve, positions: see `Model.stream`. No turn is remembered, so nothing
+        policy, memory, keep, block, reserve, positions, gate: see `Model.stream`. No turn is remembered, so nothing
             is set aside for dialogue.
+        look_again: the last frames, which each question looks at once more.
     """
 
     benchmark: str
     protocol: str
-    sampling: Sampling
+    sampling: FrameSampling
     policy: str = POLICY
     memory: int | str | None = None
     keep: float = 0.75
     block: int | None = None
     reserve: int | None = None
     positions: str = "rebase"
+    gate: float | str | None = None
+    look_again: int = 0
 
     def stream(self, model: Model) -> Stream:
         """Opens a stream; raises what `Model.stream` does."""
@@ -44,6 +49,8 @@ class Setup:
             reserve=self.reserve,
             dialogue=0,
             positions=self.positions,
+            gate=self.gate,
+            look_again=self.look_again,
             pixels=self.sampling.pixels,
         )
 
@@ -110,7 +117,29 @@ class Origin:
 
 
 def origin_settings(loading: LoadConfig, setup: Setup) -> dict[str, Any]:
-    """What of `Watcher.origin` can be told before the model is loaded."""
+    """What of `Engine.origin` can be told before the model is loaded."""
     policy = infinipot.policies.make(setup.policy)
     known = {"model": loading.name, "policy": policy.spec, "policy_options": asdict(policy)}
     return known if loading.dtype == "auto" else {**known, "dtype": loading.dtype}
+
+
+class Engine(ABC):
+    """Where the watching is done."""
+
+    @abstractmethod
+    def origin(self) -> Origin:
+        """What answers; the same wherever the engine computes."""
+
+    @abstractmethod
+    def run(self, items: Sequence[Item]) -> Iterator[tuple[Item, Event]]:
+        """Yields what comes of the videos as it comes, each with those of its questions that are to be asked.
+
+        A video is over when `Watched` or its last `Trouble` came.
+        """
+
+    def report(self) -> str | None:
+        """What spreading the work cost, in a line, once the run is over; None where nothing was spread."""
+        return None
+
+    def close(self) -> None:  # noqa: B027
+        """Lets go of all that it holds, but of a model that is somebody else's."""

@@ -1,0 +1,113 @@
+"""Routes of files."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import get_args
+
+from fastapi import APIRouter, Request
+from starlette.datastructures import UploadFile
+
+from infinipot.serve.errors import ApiError
+from infinipot.serve.files.protocol import Deleted, FileList, FileState, MediaType
+from infinipot.serve.files.uploads import Upload, copied, shown_name
+from infinipot.serve.guard import owner_of
+from infinipot.serve.server import Server, server_of
+
+router = APIRouter(tags=["files"])
+
+_TEXT = {"type": "string"}
+_FORM = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["file"],
+                    "properties": {
+                        "file": {"type": "string", "format": "binary"},
+                        "purpose": _TEXT,
+                        "media_type": {"enum": list(get_args(MediaType))},
+                    },
+                }
+            }
+        },
+    }
+}
+
+
+@router.post("/v1/files", openapi_extra=_FORM)
+async def add_file(request: Request) -> FileState:
+    """Takes in a video or a picture as the part `file` of a multipart body; it is kept while the server runs."""
+    server, owner = server_of(request), owner_of(request)
+    async with _form(request) as (part, fields):
+        kind = _kind(fields.get("media_type"))
+        size = part.size or 0
+        with server.uploads.room(size):
+            file = await asyncio.to_thread(copied, part.file)
+            upload = Upload(owner, shown_name(part.filename), fields.get("purpose", "vision")[:64], kind, size, file)
+            try:
+                await _look(server, upload)
+            except BaseException:
+                file.close()
+                raise
+        server.uploads.add(upload)
+    return upload.state()
+
+
+@router.get("/v1/files")
+async def list_files(request: Request, purpose: str | None = None) -> FileList:
+    """All of your files, or those of a purpose."""
+    found = [each.state() for each in server_of(request).uploads.of(owner_of(request))]
+    return FileList(data=[each for each in found if purpose in (None, each.purpose)])
+
+
+@router.get("/v1/files/{name}")
+async def get_file(request: Request, name: str) -> FileState:
+    """One of your files."""
+    return server_of(request).uploads.find(owner_of(request), name).state()
+
+
+@router.delete("/v1/files/{name}")
+async def delete_file(request: Request, name: str) -> Deleted:
+    """Lets a file go."""
+    uploads = server_of(request).uploads
+    uploads.remove(uploads.find(owner_of(request), name))
+    return Deleted(id=name)
+
+
+@asynccontextmanager
+async def _form(request: Request) -> AsyncIterator[tuple[UploadFile, dict[str, str]]]:
+    """The file of a body, and its other fields."""
+    try:
+        form = await request.form(max_files=1, max_fields=16)
+    except ApiError:
+        raise
+    except Exception as error:
+        if isinstance(cause := error.__cause__, ApiError):
+            raise cause from None
+        raise ApiError(400, "the body is no multipart form with one file", "no_file") from None
+    try:
+        part = form.get("file")
+        if not isinstance(part, UploadFile) or not part.size:
+            raise ApiError(400, "give a file as the part `file` of a multipart form", "no_file", param="file")
+        yield part, {name: value for name, value in form.items() if isinstance(value, str)}
+    finally:
+        await form.close()
+
+
+def _kind(given: str | None) -> MediaType:
+    kinds: tuple[MediaType, ...] = get_args(MediaType)
+    for kind in kinds:
+        if given in (None, kind):
+            return kind
+    raise ApiError(400, f"media_type is one of {', '.join(kinds)}", param="media_type")
+
+
+async def _look(server: Server, upload: Upload) -> None:
+    """Has the first picture of a file decoded: what is none is told now, and not when it is asked about."""
+    async with server.sources.upload(upload, fps=None, frames=1) as clip:
+        async for _ in clip.frames():
+            return
+    raise ApiError(422, "the file holds no picture", "media_not_decoded")

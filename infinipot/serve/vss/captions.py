@@ -1,0 +1,215 @@
+"""Captions and summaries of files and streams, as NVIDIA's VSS has them.
+
+Of a file, each stretch is watched by a stream of its own, which has seen nothing else: so its caption is of that
+stretch. A summary is the answer of one stream that has watched all of the file; nothing is put together from captions.
+A stream that is open is asked on its own memory, at the end of each stretch, and remembers what was before.
+"""
+
+import asyncio
+import math
+import uuid
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+
+from infinipot.serve.answers import Asker
+from infinipot.serve.errors import ApiError
+from infinipot.serve.feeding import Feeder
+from infinipot.serve.files.uploads import Upload, Uploads
+from infinipot.serve.lane import Answered
+from infinipot.serve.media.sources import Sources
+from infinipot.serve.settings import Settings
+from infinipot.serve.streams.protocol import Asking, StreamSettings
+from infinipot.serve.streams.registry import Streams
+from infinipot.serve.streams.served import Served
+from infinipot.serve.vss.protocol import (
+    Asked,
+    Caption,
+    CaptionRequest,
+    Chunks,
+    Offsets,
+    Summary,
+    SummaryChoice,
+    SummaryMessage,
+)
+from infinipot.video import Frame
+
+_HOW = set(Asking.model_fields) & set(Asked.model_fields)
+_LOOK = 1.0  # seconds between two looks at whether a stream's source is over
+_HELD = 4096  # frames that two stretches share, at the most
+
+
+@dataclass(slots=True, eq=False)
+class _Live:
+    """Captions that are made of a stream as it goes on.
+
+    Attributes:
+        more: set where it has watched a frame, or is to end.
+        stopped: whether it is to.
+    """
+
+    served: Served
+    loop: asyncio.AbstractEventLoop
+    more: asyncio.Event = field(default_factory=asyncio.Event)
+    stopped: bool = False
+
+    async def reaches(self, time: float) -> bool:
+        """Waits until the stream has watched up to a time; False where it ends before, or is to."""
+        lane = self.served.lane
+        while lane.stats.time < time:
+            source = self.served.source
+            over = source is not None and source.state in ("ended", "failed") and not lane.busy
+            if self.stopped or lane.closed or over:
+                return False
+            self.more.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_LOOK):
+                    await self.more.wait()
+        return not self.stopped
+
+
+class Captions:
+    """Makes captions and summaries.
+
+    Args:
+        settings, streams, asker, feeder, sources, uploads: of the server.
+    """
+
+    def __init__(
+        self, settings: Settings, streams: Streams, asker: Asker, feeder: Feeder, sources: Sources, uploads: Uploads
+    ) -> None:
+        self._settings, self._streams, self._asker = settings, streams, asker
+        self._feeder, self._sources, self._uploads = feeder, sources, uploads
+        self._live: tuple[_Live, ...] = ()
+        streams.on_watched += (self._heard,)
+
+    def check(self, owner: str, request: Asked) -> None:
+        """Raises `ApiError` for what cannot be captioned."""
+        if request.model not in (None, self._settings.model):
+            raise ApiError(404, f"this server has {self._settings.model!r} alone", "model_not_found", param="model")
+        if isinstance(request, CaptionRequest):
+            shared, lasts = request.chunk_overlap_duration, request.chunk_duration
+            if lasts and shared >= lasts:
+                message = f"chunk_overlap_duration is below the chunk_duration of {lasts:g} s"
+                raise ApiError(400, message, param="chunk_overlap_duration")
+        if self._uploads.has(owner, request.id):
+            return
+        self._streams.find(owner, request.id)
+        if isinstance(request, CaptionRequest) and not (request.stream and request.chunk_duration):
+            message = f'{request.id} is a stream, which has no end: give a chunk_duration and "stream": true'
+            raise ApiError(400, message, "endless_stream", param="stream")
+
+    async def captions(self, owner: str, request: CaptionRequest) -> AsyncGenerator[Caption, None]:
+        """The captions of a file, or of a stream until it ends or `stop` is called."""
+        if self._uploads.has(owner, request.id):
+            made = self._of_file(owner, self._uploads.find(owner, request.id), request)
+        else:
+            made = self._of_stream(self._streams.find(owner, request.id), request)
+        try:
+            async for caption in made:
+                yield caption
+        finally:
+            await made.aclose()
+
+    def stop(self, served: Served) -> None:
+        """Ends the captions that are made of a stream."""
+        for live in self._live:
+            if live.served is served:
+                live.stopped = True
+                live.more.set()
+
+    async def summary(self, owner: str, request: Asked) -> Summary:
+        """What a file, or a stream so far, shows."""
+        if not self._uploads.has(owner, request.id):
+            served = self._streams.find(owner, request.id)
+            return self._summary(request, Offsets(end_offset=served.time), await self._ask(served, request))
+        upload = self._uploads.find(owner, request.id)
+        async with self._watching(owner, request) as served, self._frames(upload, request) as frames:
+            async for frame in frames:
+                await self._feeder.watch(served, frame.image, frame.time)
+            answered = await self._ask(served, request)
+        seen = Offsets(start_offset=request.media_info.start_offset, end_offset=answered.time)
+        return self._summary(request, seen, answered)
+
+    def _summary(self, request: Asked, seen: Offsets, answered: Answered) -> Summary:
+        choice = SummaryChoice(
+            message=SummaryMessage(content=answered.text), finish_reason="length" if answered.cut else "stop"
+        )
+        return Summary(
+            id=f"summary-{uuid.uuid4().hex}",
+            model=self._settings.model,
+            media_info=seen,
+            choices=[choice],
+            usage=Chunks(total_chunks_processed=1),
+        )
+
+    async def _of_file(self, owner: str, upload: Upload, request: CaptionRequest) -> AsyncGenerator[Caption, None]:
+        begin, lasts = request.media_info.start_offset, request.chunk_duration or math.inf
+        shared: deque[Frame] = deque(maxlen=_HELD)  # frames that the next stretch begins with
+        async with self._frames(upload, request) as frames:
+            frame = await anext(frames, None)
+            while frame is not None:
+                if not shared and frame.time >= begin + lasts:  # nothing was shown for a while
+                    step = lasts - request.chunk_overlap_duration
+                    begin += step * math.floor((frame.time - begin) / step)
+                begun, end, begin = begin, begin + lasts, begin + lasts - request.chunk_overlap_duration
+                before, shared = shared, deque((each for each in shared if each.time >= begin), _HELD)
+                async with self._watching(owner, request) as served:
+                    for each in before:
+                        await self._feeder.watch(served, each.image, each.time)
+                    while frame is not None and frame.time < end:
+                        await self._feeder.watch(served, frame.image, frame.time)
+                        if frame.time >= begin:
+                            shared.append(frame)
+                        frame = await anext(frames, None)
+                    answered = await self._ask(served, request)
+                ended = answered.time if frame is None else end
+                yield Caption(start_time=begun, end_time=ended, content=answered.text)
+
+    async def _of_stream(self, served: Served, request: CaptionRequest) -> AsyncGenerator[Caption, None]:
+        live = _Live(served, asyncio.get_running_loop())
+        self._live += (live,)
+        begin = served.lane.stats.time if served.lane.stats.frames else 0.0
+        try:
+            while await live.reaches(begin + request.chunk_duration):
+                answered = await self._ask(served, request)
+                yield Caption(start_time=begin, end_time=answered.time, content=answered.text)
+                begin = max(begin + request.chunk_duration, answered.time) - request.chunk_overlap_duration
+        finally:
+            self._live = tuple(each for each in self._live if each is not live)
+
+    def _heard(self, served: Served) -> None:
+        """A stream has watched a frame. On the worker's thread."""
+        for live in self._live:
+            if live.served is served:
+                with suppress(RuntimeError):  # the server has ended
+                    live.loop.call_soon_threadsafe(live.more.set)
+
+    @asynccontextmanager
+    async def _frames(self, upload: Upload, request: Asked) -> AsyncIterator[AsyncIterator[Frame]]:
+        """The frames of the part of a file that is meant."""
+        fps = self._streams.settings_of(self._settings_of(request))["fps"]
+        start, end = request.media_info.start_offset, request.media_info.end_offset
+        async with self._sources.upload(upload, fps=fps, start=start, end=end) as clip:
+            yield clip.frames()
+
+    def _settings_of(self, request: Asked) -> StreamSettings:
+        asked = request.infinipot.given() | ({"system": request.system_prompt} if request.system_prompt else {})
+        if request.fps is not None:
+            asked.setdefault("fps", request.fps)
+        return StreamSettings(**asked)
+
+    @asynccontextmanager
+    async def _watching(self, owner: str, request: Asked) -> AsyncIterator[Served]:
+        """A stream for a file, or a stretch of one."""
+        served = await self._streams.open(owner, self._settings_of(request), passing=True)
+        try:
+            yield served
+        finally:
+            await self._streams.close(served)
+
+    async def _ask(self, served: Served, request: Asked) -> Answered:
+        how = Asking(**request.model_dump(include=_HOW, exclude_none=True), evidence=False)
+        async with self._asker.ask(served, request.prompt, how) as answer:
+            return await answer.result()

@@ -100,6 +100,9 @@ class Looker:
     def notice(self, gap: Gap) -> None:
         self.gaps.append(gap)
 
+    def wait_taken(self) -> None:
+        pass
+
     def finish(self) -> None:
         self.over = True
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
+from rich.table import Table
 
 import infinipot
 from infinipot import extras
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from infinipot import Model, Stats, Stream
 
 STDERR = Console(stderr=True)
+_WIDEST = 1000  # columns of a table
 _PICTURES = (".png", ".svg", ".pdf")
 
 
@@ -59,6 +61,17 @@ class WarningNotes(logging.Handler):
 def print_json(record: Any) -> None:
     """One JSON value in one line of stdout."""
     click.echo(to_json(record, encoding=getattr(sys.stdout, "encoding", None) or "utf-8"))
+
+
+def print_table(table: Table) -> None:
+    """A table on stdout: as wide as the terminal, and wider where its columns would not all be seen.
+
+    Where stdout is no terminal, lines may be long.
+    """
+    console = Console(width=None if sys.stdout.isatty() else 160)
+    needed = console.measure(table, options=console.options.update(max_width=_WIDEST)).minimum
+    console.width = max(console.width, needed)
+    console.print(table)
 
 
 def clock(seconds: float) -> str:

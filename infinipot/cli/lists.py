@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 import infinipot
-from infinipot.cli.output import print_json, print_table
+from infinipot.cli.output import print_json, print_table, quiet_libraries
 from infinipot.config import POLICY
 
 _EMBEDDED = {
@@ -119,6 +119,8 @@ def _print_sizes(caps: list[int], names: tuple[str, ...], policy: str, as_json: 
     from infinipot.sizes import published_sizes, size_of
 
     made = infinipot.policies.make(policy)
+    if names:
+        quiet_libraries()
     found = [size_of(name, caps, made) for name in names] if names else list(published_sizes(caps, made))
     if as_json:
         print_json([asdict(size) | {"memories": dict(zip(caps, size.memories, strict=True))} for size in found])

@@ -85,18 +85,23 @@ def clock(seconds: float) -> str:
 
 def load_quietly(model: str, *, verbose: bool = False, **options: Any) -> Model:
     """Loads a model without the messages of the libraries below, unless they are asked for."""
+    if not verbose:
+        quiet_libraries()
+    return infinipot.load(model, **options)
+
+
+def quiet_libraries() -> None:
+    """Has the libraries below say nothing from now on: what matters of it is in the error that follows."""
     import transformers
     from huggingface_hub.utils import logging as hub_logging
     from huggingface_hub.utils.tqdm import enable_progress_bars
 
-    if not verbose:
-        transformers.utils.logging.set_verbosity_error()
-        hub_logging.set_verbosity_error()
-        transformers.utils.logging.disable_progress_bar()
-        warnings.simplefilter("ignore")
-        if STDERR.is_terminal:  # downloads may take long: those bars stay
-            enable_progress_bars()
-    return infinipot.load(model, **options)
+    transformers.utils.logging.set_verbosity_error()
+    hub_logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    warnings.simplefilter("ignore")
+    if STDERR.is_terminal:  # downloads may take long: those bars stay
+        enable_progress_bars()
 
 
 def check_picture(option: str, path: Path) -> None:

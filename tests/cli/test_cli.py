@@ -230,6 +230,7 @@ def test_bad_input_is_one_line_on_stderr_and_exit_code_1(args: tuple[str, ...], 
     [
         (("clip.mp4",), "Missing option '--model'. Give a hub id, a folder, or \"embedded\"."),
         (("clip.mp4", *EMBEDDED, "--at", "-1", SEEN), "--at"),
+        (("clip.mp4", *EMBEDDED, "--at", "nan", SEEN), "nan is not a finite number"),
         (("clip.mp4", *EMBEDDED, "--at", "3", SEEN, "--start", "5"), "--start"),
         (("clip.mp4", *EMBEDDED, "--max-pixels", "4096"), "--min-pixels"),
         (("clip.mp4", *EMBEDDED, "--colour"), "--colour"),

@@ -12,11 +12,10 @@ from infinipot import InfinipotError
 from infinipot.cli.options import options_of, pixel_options, pixels_of, policy_option, together
 from infinipot.cli.output import load_quietly
 from infinipot.config import LoadConfig, StreamConfig
-from infinipot.evaluate import Benchmark, Sampling, find_protocol
+from infinipot.evaluate import Benchmark, FrameSampling, find_protocol
 from infinipot.evaluate.benchmarks.annotations import UnusableError, read_text
+from infinipot.evaluate.engines.base import Engine, Setup
 from infinipot.evaluate.judge import PROMPT, Judge, key_from
-from infinipot.evaluate.run import Engine
-from infinipot.evaluate.setup import Setup
 
 _MODEL = options_of(
     LoadConfig, "model", "dtype", "device", "device_map", "attn_implementation", "revision", required=["model"]
@@ -69,7 +68,7 @@ class Shard(click.ParamType):
             return value
         number, _, count = str(value).partition("/")
         if not (number.isdigit() and count.isdigit() and 1 <= int(number) <= int(count)):
-            self.fail(f"{value!r} is no shard: give 1/4, 2/4, 3/4 or 4/4 for one of four", param, ctx)
+            self.fail(f"{value!r} is no shard: give one and how many there are, such as 2/4", param, ctx)
         return int(number), int(count)
 
 
@@ -91,13 +90,12 @@ class Machinery:
         Raises:
             InfinipotError: Ray is asked for and not installed.
         """
-        from infinipot.evaluate.engines.local import Local
-        from infinipot.evaluate.watch import Watcher
+        from infinipot.evaluate.engines.local import Watcher
 
         if self.engine == "local":
             if self.loading not in models:
                 models[self.loading] = load_quietly(verbose=self.verbose, **asdict(self.loading))
-            return Local(Watcher(models[self.loading], setup, self.time_limit))
+            return Watcher(models[self.loading], setup, self.time_limit)
         try:
             from infinipot.evaluate.engines.ray import RayEngine
         except ImportError as error:
@@ -145,12 +143,12 @@ def setup(benchmark: Benchmark, protocol: str | None, given: dict[str, Any]) -> 
     return Setup(benchmark.name, name, sampling, given.pop("policy"), **kept)
 
 
-def _sampling(default: Sampling, given: dict[str, Any]) -> Sampling:
+def _sampling(default: FrameSampling, given: dict[str, Any]) -> FrameSampling:
     frames, fps, least, most = (given.pop(name) for name in ("frames", "fps", "min_pixels", "max_pixels"))
     pixels = pixels_of(least, most) or default.pixels
     if frames is None and fps is None:
         return replace(default, pixels=pixels)
-    return Sampling("fps" if frames is None else "uniform", frames, fps, pixels)
+    return FrameSampling("fps" if frames is None else "uniform", frames, fps, pixels)
 
 
 def judge(given: dict[str, Any]) -> Judge | None:

@@ -12,12 +12,10 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn
 
 import infinipot
 from infinipot import extras
@@ -28,7 +26,6 @@ if TYPE_CHECKING:
 
 STDERR = Console(stderr=True)
 _PICTURES = (".png", ".svg", ".pdf")
-_PLAIN_SECONDS = 10.0  # between two lines of progress where there is no terminal to redraw
 
 
 def first_process() -> bool:
@@ -91,10 +88,12 @@ def load_quietly(model: str, *, verbose: bool = False, **options: Any) -> Model:
 
 def check_picture(option: str, path: Path) -> None:
     """Raises an error for a picture that could not be drawn or written in the end."""
-    if path.suffix not in _PICTURES or not path.parent.is_dir():
-        raise click.UsageError(
-            f"{option} {path}: give a file that ends in {', '.join(_PICTURES)}, in an existing folder"
-        )
+    if path.suffix.lower() not in _PICTURES:
+        raise click.UsageError(f"{option} {path}: give a file that ends in {', '.join(_PICTURES)}")
+    if not path.parent.is_dir():
+        raise click.UsageError(f"{option} {path}: there is no folder {path.parent}; give a file in an existing folder")
+    if not os.access(path.parent, os.W_OK):
+        raise click.UsageError(f"{option} {path}: nothing can be written into {path.parent}; give another folder")
     extras.require("plots", option)
 
 
@@ -180,64 +179,3 @@ class Asker:
 
     def _answer(self, question: str, on_text: Callable[[str], None] | None = None) -> str:
         return self.stream.ask(question, on_text=on_text, **self._how, **self.sampling)
-
-
-class Meter:
-    """Progress on stderr: a line that is redrawn in a terminal, else a new one now and then.
-
-    Args:
-        duration: length of the video in seconds, if known.
-        shown: None for only where stderr is a terminal.
-    """
-
-    def __init__(self, duration: float | None, shown: bool | None = None) -> None:
-        self._duration = duration
-        self._shown = STDERR.is_terminal if shown is None else shown
-        self._live = self._shown and STDERR.is_terminal
-        self._begun = self._told = time.monotonic()
-        self._line = ""
-        self._bar = Progress(
-            BarColumn(bar_width=16),
-            TextColumn("{task.description}", markup=False),
-            console=STDERR,
-            transient=True,
-            redirect_stdout=False,
-            redirect_stderr=False,
-        )
-        self._task = self._bar.add_task("", total=duration)
-
-    def __enter__(self) -> Self:
-        if self._live:
-            self._bar.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._live:
-            self._bar.stop()
-        if self._shown and self._line and kind is None:
-            note(self._line, "dim")
-
-    def update(self, stats: Stats) -> None:
-        """Call after each frame."""
-        if not self._shown:
-            return
-        now = time.monotonic()
-        self._line = f"{status(stats, self._duration)}, {stats.frames / max(now - self._begun, 1e-9):.1f} frames/s"
-        if self._live:
-            self._bar.update(self._task, completed=stats.time, description=self._line)
-        elif now > self._told + _PLAIN_SECONDS:
-            self._told = now
-            note(self._line)
-
-    @contextmanager
-    def hidden(self) -> Iterator[None]:
-        """Out of the way while something else is printed."""
-        if self._live:
-            self._bar.stop()
-        try:
-            yield
-        finally:
-            if self._live:
-                self._bar.start()

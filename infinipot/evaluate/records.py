@@ -1,9 +1,14 @@
 """What passes between benchmarks, protocols and runs: plain records. Knows no file format, prompt or model."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+import infinipot
+
+if TYPE_CHECKING:
+    from infinipot.video import Video
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
@@ -78,10 +83,21 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """An annotation that cannot be used: where it stands and what is the matter, a line for a person."""
+    """What cannot be used: a line of a run's file.
+
+    Attributes:
+        where: an annotation's place, or a video's id.
+        what: is the matter, for a person.
+        questions: ids of those that are not asked for it.
+        reserve: the one that they need, where that is why.
+    """
+
+    type: ClassVar[str] = "problem"
 
     where: str
     what: str
+    questions: Sequence[str] = ()
+    reserve: int | None = None
 
     def __str__(self) -> str:
         return f"{self.where}: {self.what}"
@@ -98,7 +114,7 @@ class Scored:
 
 
 @dataclass(frozen=True, slots=True)
-class Sampling:
+class FrameSampling:
     """Which frames of a video are watched, and how large.
 
     Attributes:
@@ -113,6 +129,14 @@ class Sampling:
     frames: int | None = None
     fps: float | None = None
     pixels: tuple[int, int] | None = None
+
+    def open(self, video: str | Path, start: float = 0.0, end: float | None = None) -> "Video":
+        """These frames of a video, or of a part of it, read as they are asked for.
+
+        Raises:
+            VideoError: it cannot be read; at the first frame, where it does not say how long it is, as `frames` needs.
+        """
+        return infinipot.open_video(video, fps=self.fps, frames=self.frames, start=start, end=end)
 
 
 def score(question: Question, answer: str | None) -> float | None:

@@ -7,8 +7,8 @@ pixels each; 50K tokens without eviction, 6K with; |C| = 3/4 |M|, alpha = 0.5, r
 from dataclasses import dataclass
 
 from infinipot.evaluate.benchmarks import find_benchmark
+from infinipot.evaluate.engines.base import Setup
 from infinipot.evaluate.protocols import find_protocol
-from infinipot.evaluate.setup import Setup
 
 BESIDE = 1024
 """Slots beside the video's own, which the paper does not count: prompt, question and answer."""

@@ -227,7 +227,7 @@ def test_bad_input_is_one_line_on_stderr_and_exit_code_1(args: tuple[str, ...], 
 @pytest.mark.parametrize(
     ("args", "said"),
     [
-        (("clip.mp4",), "--model"),
+        (("clip.mp4",), "Missing option '--model'. Give a hub id, a folder, or \"embedded\"."),
         (("clip.mp4", *EMBEDDED, "--at", "-1", SEEN), "--at"),
         (("clip.mp4", *EMBEDDED, "--at", "3", SEEN, "--start", "5"), "--start"),
         (("clip.mp4", *EMBEDDED, "--max-pixels", "4096"), "--min-pixels"),

@@ -23,18 +23,8 @@ from infinipot import embedded
 from infinipot.embedded.checkpoint import CELLS, MAX_POSITION, build_model, build_processor
 from infinipot.embedded.facts import BACKGROUNDS, FIRST_TRAINING_SEED, HELD_OUT_SEEDS, SIZE
 from infinipot.embedded.scenery import Footage
-from infinipot.embedded.world import (
-    CASTS,
-    COLOURS,
-    KINDS,
-    NUMBERS,
-    PLACES,
-    SHAPES,
-    THIRDS,
-    Clip,
-    Event,
-    Question,
-)
+from infinipot.embedded.words import CASTS, COLOURS, KINDS, NUMBERS, PLACES, SHAPES, THIRDS
+from infinipot.embedded.world import Clip, Event, Question
 from support.video_files import encode
 from training.embedded import train
 from training.embedded.batch import collate

@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 import infinipot
 from infinipot.cli import eval_options, eval_reproduce, main
 from infinipot.cli.meter import _line
-from infinipot.evaluate import BENCHMARKS, Sampling
+from infinipot.evaluate import BENCHMARKS, FrameSampling
 from infinipot.evaluate.reproduce import entries
 from infinipot.evaluate.results import read_run
 from infinipot.evaluate.run import Progress
@@ -139,7 +139,7 @@ def test_where_labels_are_withheld_the_file_for_the_authors_server_is_written(tm
     answers = read_run(Path("ego.jsonl")).answers
     written = Path("ego.submission.json").read_text()
     assert "ego.submission.json" in result.stderr
-    assert all(line["question"] in written for line in answers)
+    assert all(line.question in written for line in answers)
 
 
 def test_the_file_for_the_authors_server_is_written_for_all_shards_or_not_at_all(tmp_path: Path) -> None:
@@ -204,7 +204,7 @@ def test_the_reserve_that_every_question_would_have_room_in_is_said_at_the_end(d
     arguments = ("mlvu", "--data", "mlvu", *EMBEDDED, *small)
     result = call(*arguments, "--reserve", "100", "--output", "a.jsonl")
     assert result.exit_code == 3
-    needed = sorted({line["reserve"] for line in read_run(Path("a.jsonl")).problems})
+    needed = sorted({line.reserve for line in read_run(Path("a.jsonl")).problems if line.reserve})
     assert all(f"need --reserve {number} (1 question not asked)" in result.stderr for number in needed)
     assert result.stderr.splitlines()[-1].startswith(f"--reserve {needed[-1]} has room for every question")
     assert call(*arguments, "--reserve", str(needed[-1]), "--output", "b.jsonl").exit_code == 0
@@ -249,7 +249,9 @@ def test_the_published_tables_are_listed_with_their_cost_and_run_side_by_side(mo
     small = [
         replace(
             entry,
-            setup=replace(entry.setup, memory=768, reserve=500, sampling=Sampling("uniform", 4, None, (4096, 4096))),
+            setup=replace(
+                entry.setup, memory=768, reserve=500, sampling=FrameSampling("uniform", 4, None, (4096, 4096))
+            ),
         )
         for entry in entries()
         if entry.benchmark == "mlvu" and entry.label in ("uniform", "TaR alone")

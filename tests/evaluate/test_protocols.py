@@ -10,15 +10,15 @@ from infinipot import BenchmarkError
 from infinipot.evaluate import (
     BENCHMARKS,
     PROTOCOLS,
+    FrameSampling,
     Item,
     Question,
-    Sampling,
     Scored,
     Subtitle,
     find_benchmark,
     find_protocol,
 )
-from infinipot.evaluate.metrics import over_groups, over_questions, over_tasks
+from infinipot.evaluate.core.statistics import over_groups, over_questions, over_tasks
 from infinipot.evaluate.protocols.lmms_eval import interleaved
 from infinipot.evaluate.records import score
 
@@ -401,6 +401,6 @@ def test_protocols_say_what_they_have_no_rules_for():
 
 
 def test_default_frames():
-    assert find_protocol("paper").frames(BENCHMARKS["mlvu"]) == Sampling("uniform", 768, 2.0, (100352, 100352))
-    assert find_protocol("lmms-eval").frames(BENCHMARKS["mlvu"]) == Sampling("uniform", 32)
-    assert find_protocol("official").frames(BENCHMARKS["rvs"]) == Sampling("fps", fps=0.5)
+    assert find_protocol("paper").frames(BENCHMARKS["mlvu"]) == FrameSampling("uniform", 768, 2.0, (100352, 100352))
+    assert find_protocol("lmms-eval").frames(BENCHMARKS["mlvu"]) == FrameSampling("uniform", 32)
+    assert find_protocol("official").frames(BENCHMARKS["rvs"]) == FrameSampling("fps", fps=0.5)

@@ -14,12 +14,22 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from infinipot import ResultsError
-from infinipot.evaluate import BENCHMARKS, Scored, bootstrap, find_protocol
-from infinipot.evaluate.bootstrap import Difference, Estimate, difference, estimate
+from infinipot.evaluate import BENCHMARKS, Scored, find_protocol
+from infinipot.evaluate.core import statistics
+from infinipot.evaluate.core.statistics import (
+    Average,
+    Difference,
+    Estimate,
+    difference,
+    estimate,
+    over_groups,
+    over_questions,
+    over_tasks,
+)
+from infinipot.evaluate.core.tables import markdown
 from infinipot.evaluate.merge import read_runs
-from infinipot.evaluate.metrics import Average, over_groups, over_questions, over_tasks
 from infinipot.evaluate.published import published
-from infinipot.evaluate.render import draw, markdown, write
+from infinipot.evaluate.render import draw, write
 from infinipot.evaluate.report import cost, report, tables
 from infinipot.evaluate.reproduce import CELLS, PATCHES, Hardware, entries, gpu_hours
 from infinipot.evaluate.run import evaluate
@@ -124,7 +134,7 @@ def mixed(seed: int, videos: int = 7) -> dict[str, list[Scored]]:
 def test_estimates_are_those_of_averaging_the_questions_of_each_draw(
     average: Average, at_once: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bootstrap, "_AT_ONCE", at_once)
+    monkeypatch.setattr(statistics, "_AT_ONCE", at_once)
     for seed in range(4):
         scores = mixed(seed)
         videos = [video for video in scores.values() if any(one.correct is not None for one in video)]
@@ -146,7 +156,7 @@ def test_estimates_are_those_of_averaging_the_questions_of_each_draw(
 def test_differences_are_those_of_averaging_the_questions_of_each_draw_and_swap(
     average: Average, at_once: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bootstrap, "_AT_ONCE", at_once)
+    monkeypatch.setattr(statistics, "_AT_ONCE", at_once)
     for seed in range(4):
         one = mixed(seed)
         right = random.Random(-seed)
@@ -175,7 +185,7 @@ def test_differences_are_those_of_averaging_the_questions_of_each_draw_and_swap(
 
 
 def test_2700_questions_take_no_time_and_little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bootstrap, "_AT_ONCE", 1 << 14)
+    monkeypatch.setattr(statistics, "_AT_ONCE", 1 << 14)
     runs = [clusters(*("".join(random.Random(seed + n).choices("01", k=3)) for n in range(900))) for seed in (0, 9)]
     tracemalloc.start()
     begun = time.process_time()
@@ -247,7 +257,7 @@ def test_shards_are_one_run(folder: Path) -> None:
     files = [run(folder, f"part{number}", shard=(number, 3)) for number in (1, 2, 3)]
     assert len(list(folder.glob("part*.jsonl"))) == 6
     (merged,) = read_runs(sorted(folder.glob("part*.jsonl")))  # with the files of times
-    assert sorted(line["question"] for line in merged.answers) == sorted(line["question"] for line in whole.answers)
+    assert sorted(line.question for line in merged.answers) == sorted(line.question for line in whole.answers)
     assert merged.average([s for video in merged.scored().values() for s in video]) == pytest.approx(
         whole.average([s for video in whole.scored().values() for s in video])
     )
@@ -287,7 +297,7 @@ def test_a_report_says_shares_costs_and_differences(folder: Path) -> None:
     spent = cost(section.runs[0])
     assert (spent.patches, spent.alone, spent.watching, spent.answer) == (14, 16, 7.0, 0.5)
     assert spent.saved == pytest.approx(1 / 8)
-    text = markdown(section)
+    text = markdown(tables(section))
     assert "| saved | 12% | 12% |" in text
     assert "| unparsed | 0 | 1 |" in text
     paths = write([section], folder / "report")
@@ -339,7 +349,7 @@ def test_published_numbers_are_marked_and_only_of_the_same_setting(folder: Path)
     header["settings"]["limit"] = None
     output.write_text(json.dumps(header) + "\n" + "".join(lines[1:]))
     (section,) = report(read_runs([output]))
-    text = markdown(section)
+    text = markdown(tables(section))
     assert "InfiniPot-V 6K (published)" in text
     assert "arXiv 2506.15745v2, table 1, Qwen2-VL-7B-Instruct, not measured here" in text
 

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from infinipot import ResultsError, Stream, open_video
-from infinipot.evaluate import Question, Sampling
-from infinipot.evaluate.journal import Journal
+from infinipot.evaluate import FrameSampling, Question
+from infinipot.evaluate.core.journal import Journal
+from infinipot.evaluate.engines.base import Answer, Setup, Trouble, Watched
+from infinipot.evaluate.engines.local import Watcher
 from infinipot.evaluate.protocols import Protocol
-from infinipot.evaluate.results import Results, read_run, times_path
+from infinipot.evaluate.results import Answered, Results, read_run, times_path
 from infinipot.evaluate.run import evaluate
-from infinipot.evaluate.setup import Answer, Setup, Trouble, Watched
-from infinipot.evaluate.watch import Watcher
 from infinipot.video import Video
 from support import runs
 from support.places import ROOT
@@ -48,7 +49,7 @@ def test_every_answer_is_that_of_a_stream_that_saw_the_frames_until_its_moment_a
 ) -> None:
     asked = plan(folder, "rvs")
     for item in asked.items:
-        answers = [event for event in watcher.watch(item, item.questions) if isinstance(event, Answer)]
+        answers = [event for event in watcher.watch(item) if isinstance(event, Answer)]
         assert [answer.question for answer in answers] == [question.id for question in item.questions]
         for question, answer in zip(item.questions, answers, strict=True):
             with watcher.setup.stream(watcher.model) as alone:
@@ -70,13 +71,13 @@ def test_a_video_is_watched_once_whatever_is_asked(
     watched = Stream.watch
     monkeypatch.setattr(Stream, "watch", lambda self, frame: frames.append(frame.time) or watched(self, frame))
     (item, *_) = plan(folder, "rvs").items
-    events = list(watcher.watch(item, item.questions))
+    events = list(watcher.watch(item))
     assert frames == sorted(set(frames))
     assert isinstance(events[-1], Watched)
     assert isinstance(events[-2], Answer)
     assert events[-2].patches == -(-len(frames) // 2)
     frames.clear()
-    list(watcher.watch(item, item.questions[:2]))
+    list(watcher.watch(replace(item, questions=item.questions[:2])))
     assert max(frames) <= item.questions[1].at  # what comes behind the last moment is not watched for nothing
 
 
@@ -87,7 +88,7 @@ def test_a_question_before_the_first_frame_or_too_long_for_the_reserve_is_troubl
     good = item.questions[0]
     early = Question("early", "What?", (), "x", "t", at=-1.0, judged=True)
     long = Question("long", "word " * 800, (), "x", "t", at=good.at, judged=True)
-    events: list[Any] = list(watcher.watch(item, (good, early, long)))
+    events: list[Any] = list(watcher.watch(replace(item, questions=(good, early, long))))
     assert [(type(event).__name__, getattr(event, "questions", None)) for event in events] == [
         ("Trouble", ("early",)),
         ("Answer", None),
@@ -103,11 +104,11 @@ def test_a_video_that_takes_longer_than_its_limit_is_given_up_with_what_is_left(
 ) -> None:
     (item, *_) = plan(folder, "rvs").items
     in_time = Watcher(watcher.model, watcher.setup, time_limit=600.0)
-    assert isinstance(list(in_time.watch(item, item.questions))[-1], Watched)
+    assert isinstance(list(in_time.watch(item))[-1], Watched)
     ask = Stream.ask
     monkeypatch.setattr(Stream, "ask", lambda *args, **more: time.sleep(2.0) or ask(*args, **more))
     slow = Watcher(watcher.model, watcher.setup, time_limit=1.9)
-    first, trouble = slow.watch(item, item.questions)
+    first, trouble = slow.watch(item)
     assert isinstance(first, Answer)
     assert isinstance(trouble, Trouble)
     assert first.question == item.questions[0].id
@@ -118,7 +119,7 @@ def test_a_video_that_takes_longer_than_its_limit_is_given_up_with_what_is_left(
 def test_a_memory_that_is_full_gives_up_the_rest_of_the_video_only(folder: Path, watcher: Watcher) -> None:
     (item, *_) = plan(folder, "rvs").items
     small = Watcher(watcher.model, Setup("rvs", "official", SETUPS["rvs"].sampling, "full", 464, reserve=400))
-    *answers, trouble = small.watch(item, item.questions)
+    *answers, trouble = small.watch(item)
     assert isinstance(trouble, Trouble)
     assert "never evicts" in trouble.what
     said = [answer.question for answer in answers if isinstance(answer, Answer)]
@@ -162,7 +163,7 @@ def test_a_process_killed_in_the_middle_of_a_video_is_gone_on_with_to_the_same_b
     assert left == 2  # the header and one answer, of a video with more questions
     evaluate(asked, SETUPS[name], engine, killed)
     assert killed.read_bytes() == whole.read_bytes()
-    assert {line["type"] for line in read_run(killed).times} == {"answer", "watched"}
+    assert {line.type for line in read_run(killed).times} == {"answer", "watched"}
 
 
 def test_times_are_beside_the_answers_and_not_in_them(folder: Path) -> None:
@@ -186,7 +187,10 @@ def test_the_header_says_what_answers_depend_on(folder: Path) -> None:
     [
         ({"seed": 7}, "seed: 0 there, 7 now"),
         ({"setup": Setup("mlvu", "paper", SETUPS["mlvu"].sampling, memory=700)}, "memory: 768 there, 700 now"),
-        ({"setup": Setup("mlvu", "paper", Sampling("uniform", 8), memory=768, reserve=500)}, "sampling.frames: 6"),
+        (
+            {"setup": Setup("mlvu", "paper", FrameSampling("uniform", 8), memory=768, reserve=500)},
+            "sampling.frames: 6",
+        ),
         ({"plan": {"limit": 3}}, "limit: null there, 3 now"),
     ],
 )
@@ -258,7 +262,7 @@ def test_a_file_system_without_locks_is_written_to_all_the_same(
 
     monkeypatch.setattr(fcntl, "flock", none_here)
     with Journal(tmp_path / "a.jsonl") as journal:
-        journal.append({"type": "run"})
+        journal.begin({"type": "run"})
     assert (tmp_path / "a.jsonl").read_bytes() == b'{"type": "run"}\n'
 
 
@@ -268,10 +272,20 @@ def test_a_line_that_is_no_record_is_named(tmp_path: Path) -> None:
         Journal(tmp_path / "a.jsonl")
 
 
+@pytest.mark.parametrize(
+    "line", ['{"type": "answer", "question": "q"}', '{"type": "problem", "where": "v", "why": ""}']
+)
+def test_a_line_with_other_fields_than_this_version_knows_is_named(tmp_path: Path, line: str) -> None:
+    (tmp_path / "a.jsonl").write_text('{"type": "run", "format": 1}\n' + line + "\n")
+    with pytest.raises(ResultsError, match="line 2 is no record of a run of this version; give another --output"):
+        read_run(tmp_path / "a.jsonl")
+
+
 def test_an_answer_is_on_disk_when_it_is_written(tmp_path: Path) -> None:
     results = Results(tmp_path / "a.jsonl", {"seed": 0}, "cpu", {})
-    results.answer({"question": "q"}, {"seconds": 1.0})
-    assert [line["question"] for line in read_run(tmp_path / "a.jsonl").answers] == ["q"]
+    facts = ("i", "v", "q", "t", None, None, "p", "A", "A", "A", False, 1.0, "?", 1.0, 4, 2, 10, 20)
+    results.answer(Answered(*facts), 1.0)
+    assert [line.question for line in read_run(tmp_path / "a.jsonl").answers] == ["q"]
     results.close()
 
 
@@ -295,8 +309,8 @@ def test_a_broken_video_is_recorded_once_and_the_rest_goes_on(tmp_path: Path) ->
     done = evaluate(asked, SETUPS["mlvu"], engine, output)
     assert (done.questions, done.problems, done.videos) == (4, 1, 3)
     (problem,) = read_run(output).problems
-    assert problem["questions"] == ["needle-0"]
-    assert "needle_1.mp4" in problem["what"]
+    assert problem.questions == ["needle-0"]
+    assert "needle_1.mp4" in problem.what
     before = output.read_bytes()
     evaluate(asked, SETUPS["mlvu"], engine, output)
     assert output.read_bytes() == before
@@ -336,7 +350,7 @@ def test_a_question_that_exhausts_the_memory_is_trouble_of_its_own(
 
     (item, *_) = plan(folder, "rvs").items
     monkeypatch.setattr(Stream, "ask", exhausted)
-    *troubles, last = watcher.watch(item, item.questions)
+    *troubles, last = watcher.watch(item)
     assert isinstance(last, Watched)
     assert [isinstance(each, Trouble) and each.questions for each in troubles] == [
         (question.id,) for question in item.questions
@@ -370,6 +384,6 @@ def test_whatever_a_video_makes_of_a_library_is_a_line_and_the_run_goes_on(
     assert done.questions == asked.questions
     assert done.problems == 1
     (problem,) = read_run(output).problems
-    assert problem["what"].startswith(type(failure).__name__)
-    assert "\n" not in problem["what"]
-    assert len(read_run(output).answers) == asked.questions - len(problem["questions"]) >= 2
+    assert problem.what.startswith(type(failure).__name__)
+    assert "\n" not in problem.what
+    assert len(read_run(output).answers) == asked.questions - len(problem.questions) >= 2

@@ -9,6 +9,7 @@ from lmms_eval.api.instance import Instance
 from lmms_eval.models import get_model
 from PIL import Image
 
+import infinipot
 from infinipot import (
     CapError,
     InfinipotError,
@@ -19,7 +20,6 @@ from infinipot import (
     load,
     open_video,
 )
-from infinipot.lmms_eval import clip
 from infinipot.lmms_eval import model as module
 from infinipot.lmms_eval.model import Infinipot
 from support import clips
@@ -52,8 +52,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         names.append(source)
         return open_video(source, *args, **options)
 
-    open_video = vars(clip)["open_video"]
-    monkeypatch.setattr(clip, "open_video", counting)
+    monkeypatch.setattr(infinipot, "open_video", counting)
     return names
 
 

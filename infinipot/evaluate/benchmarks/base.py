@@ -1,10 +1,12 @@
 """What every benchmark says of itself, and how its annotations become items. Knows no prompt, metric or model."""
 
+import tomllib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from infinipot.errors import BenchmarkError
 from infinipot.evaluate.benchmarks.annotations import Entry, UnusableError, shown
@@ -12,7 +14,7 @@ from infinipot.evaluate.records import Item, Problem, Question, Subtitle, counte
 
 
 class Benchmark(ABC):
-    """A benchmark as its authors lay it out on disk.
+    """A benchmark as its authors lay it out on disk; what it says of itself is in `descriptions.toml`.
 
     Attributes:
         name: in kebab case.
@@ -37,6 +39,11 @@ class Benchmark(ABC):
     variants: ClassVar[tuple[str, ...]]
     default_protocol: ClassVar[str]
     streaming: ClassVar[bool] = False
+
+    def __init_subclass__(cls, name: str) -> None:
+        cls.name = name
+        for attribute, value in _descriptions()[name].items():
+            setattr(cls, attribute, tuple(value) if isinstance(value, list) else value)
 
     @abstractmethod
     def entries(self, data: Path, variant: str) -> Iterator[Entry | Problem]:
@@ -107,6 +114,11 @@ class Benchmark(ABC):
             span = "" if first.start == 0.0 and first.end is None else f"@{first.start:g}-{first.end or 0.0:g}"
             questions = tuple(placed.question for placed in together)
             yield Item(first.label + span, first.video, questions, first.start, first.end, subtitles)
+
+
+@cache
+def _descriptions() -> dict[str, dict[str, Any]]:
+    return tomllib.loads((Path(__file__).parent / "descriptions.toml").read_text(encoding="utf-8"))
 
 
 @dataclass(frozen=True, slots=True)

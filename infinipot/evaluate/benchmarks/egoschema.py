@@ -8,7 +8,6 @@ authors' download puts the videos, `video/` where the published InfiniPot-V code
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import ClassVar
 
 from infinipot.evaluate.benchmarks.annotations import (
     Entry,
@@ -26,20 +25,7 @@ from infinipot.evaluate.records import LETTERS, Problem, Question
 OPTIONS = 5
 
 
-class EgoSchema(Benchmark):
-    name: ClassVar[str] = "egoschema"
-    title: ClassVar[str] = "EgoSchema"
-    about: ClassVar[str] = "egocentric clips of three minutes, one question each, 500 labelled of 5031"
-    paper: ClassVar[str] = "arXiv 2308.09126"
-    source: ClassVar[str] = "https://github.com/egoschema/EgoSchema, its download.py"
-    licence: ClassVar[str] = "the videos are Ego4D's and need its licence"
-    layout: ClassVar[str] = """\
-questions.json          a list of {q_uid, question, option 0, option 1, option 2, option 3, option 4}
-subset_answers.json     {q_uid: 0 to 4}, the number of the right option; needed for the subset
-videos/<q_uid>.mp4      or video/"""
-    variants: ClassVar[tuple[str, ...]] = ("subset", "full")
-    default_protocol: ClassVar[str] = "paper"
-
+class EgoSchema(Benchmark, name="egoschema"):
     def entries(self, data: Path, variant: str) -> Iterator[Entry | Problem]:
         if variant == "full":
             yield from json_entries(require(data, self.title, "questions.json"), data)

@@ -7,7 +7,6 @@ the question categories, groups the four duration groups, named by their longest
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import ClassVar
 
 from infinipot.evaluate.benchmarks.annotations import Entry, UnusableError, find_video, json_entries, require
 from infinipot.evaluate.benchmarks.base import Benchmark, Placed
@@ -15,24 +14,7 @@ from infinipot.evaluate.benchmarks.subtitles import read_timed_lines
 from infinipot.evaluate.records import Problem, Question, Subtitle
 
 
-class LongVideoBench(Benchmark):
-    name: ClassVar[str] = "longvideobench"
-    title: ClassVar[str] = "LongVideoBench"
-    about: ClassVar[str] = "videos of 8 seconds to an hour, multiple choice, 17 question categories"
-    paper: ClassVar[str] = "arXiv 2407.15754"
-    source: ClassVar[str] = "https://huggingface.co/datasets/longvideobench/LongVideoBench, unpacked"
-    licence: ClassVar[str] = "CC BY-NC-SA 4.0, no commercial use"
-    layout: ClassVar[str] = """\
-lvb_val.json              a list of {id, question, candidates, correct_choice, question_category, duration_group,
-                          video_path}:
-                            correct_choice     the place of the right candidate, from 0
-                          with subtitles also subtitle_path, starting_timestamp_for_subtitles and duration, in seconds
-lvb_test_wo_gt.json       for the test variants; no correct_choice
-videos/<video_path>
-subtitles/<subtitle_path> for the variants with subtitles"""
-    variants: ClassVar[tuple[str, ...]] = ("val", "val-subtitles", "test", "test-subtitles")
-    default_protocol: ClassVar[str] = "paper"
-
+class LongVideoBench(Benchmark, name="longvideobench"):
     def entries(self, data: Path, variant: str) -> Iterator[Entry | Problem]:
         name = "lvb_val.json" if variant.startswith("val") else "lvb_test_wo_gt.json"
         yield from json_entries(require(data, self.title, name), data)

@@ -7,7 +7,6 @@ files that unpack to `data/` and `subtitle/`; a video without a file in `subtitl
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import ClassVar
 
 from infinipot.errors import BenchmarkError
 from infinipot.evaluate.benchmarks.annotations import (
@@ -25,24 +24,7 @@ PARQUET = "videomme/test-00000-of-00001.parquet"
 COLUMNS = ("videoID", "duration", "task_type", "question_id", "question", "options", "answer")
 
 
-class VideoMME(Benchmark):
-    name: ClassVar[str] = "video-mme"
-    title: ClassVar[str] = "Video-MME"
-    about: ClassVar[str] = "900 videos of 11 seconds to an hour, 2700 multiple-choice questions, short, medium and long"
-    paper: ClassVar[str] = "arXiv 2405.21075"
-    source: ClassVar[str] = "https://huggingface.co/datasets/lmms-lab/Video-MME, unpacked"
-    licence: ClassVar[str] = "academic research only, no commercial use; the videos belong to their makers"
-    layout: ClassVar[str] = """\
-videomme/test-00000-of-00001.parquet     needs pyarrow; or videomme.json, a list of its rows, of which are read
-                                         {videoID, duration, task_type, question_id, question, options, answer}:
-                                           duration   short, medium or long
-                                           options    a list of texts, "A. " and so on before them or not
-                                           answer     a letter
-data/<videoID>.mp4                       or .MP4, .mkv; or video/
-subtitle/<videoID>.srt                   for the variant with subtitles; videos without one have none"""
-    variants: ClassVar[tuple[str, ...]] = ("no-subtitles", "subtitles")
-    default_protocol: ClassVar[str] = "paper"
-
+class VideoMME(Benchmark, name="video-mme"):
     def entries(self, data: Path, variant: str) -> Iterator[Entry | Problem]:
         path = require(data, self.title, "videomme.json", PARQUET)
         yield from json_entries(path, data) if path.suffix == ".json" else parquet_entries(path, data)

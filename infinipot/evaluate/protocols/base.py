@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Literal
 
 from infinipot.errors import BenchmarkError
 from infinipot.evaluate.benchmarks.base import Benchmark
-from infinipot.evaluate.records import Item, Question, Sampling
+from infinipot.evaluate.records import FrameSampling, Item, Question
 
 if TYPE_CHECKING:
-    from infinipot.evaluate.metrics import Average
+    from infinipot.evaluate.core.statistics import Average
 
 Prompt = Callable[[Item, Question, Sequence[float]], str]
 Reader = Callable[[Question, str], str | None]
@@ -27,22 +27,36 @@ class Rules:
     """A protocol's rules for one benchmark.
 
     Attributes:
-        prompt: (item, question, times of the frames in seconds) -> the whole text of the user's turn.
+        prompt: the whole text of the user's turn, with what `listed` gives in braces; or (item, question, times of the
+            frames in seconds) -> that text.
         read: (question, the model's text) -> a letter, or the text that is compared; None: unparsed.
         frames: the frames that are watched by default.
         max_new_tokens: the longest answer.
-        average: which of `metrics.AVERAGES` sums up the scores: by name, so that rules are plain data.
+        average: what the scores are averaged over, see `core.statistics.Average`.
         guess: (question, seed) -> what an unparsed answer counts as; None: wrong.
         variants: of the benchmark, that the rules are for; None: all.
     """
 
-    prompt: Prompt
+    prompt: str | Prompt
     read: Reader
-    frames: Sampling
+    frames: FrameSampling
     max_new_tokens: int
     average: Literal["questions", "tasks", "groups"] = "questions"
     guess: Guess = _no_guess
     variants: tuple[str, ...] | None = None
+
+
+def listed(question: Question) -> dict[str, str]:
+    """What prompts are made of: the question, and its options in the ways in which they are written."""
+    letters = question.letters
+    both = list(zip(letters, question.options, strict=True))
+    return {
+        "text": question.text,
+        "given": question.details.get("options", ""),
+        "bracketed": "".join(f"({letter}) {option}\n" for letter, option in both),
+        "dotted": "".join(f"{letter}. {option}\n" for letter, option in both),
+        "letters": f"{', '.join(letters[:-1])} or {letters[-1:]}",
+    }
 
 
 @dataclass(frozen=True)
@@ -74,7 +88,8 @@ class Protocol:
 
     def prompt(self, benchmark: Benchmark, item: Item, question: Question, frame_times: Sequence[float]) -> str:
         """The whole text of the user's turn, behind the video; `frame_times` in seconds, those watched so far."""
-        return self._rules(benchmark).prompt(item, question, frame_times)
+        asked = self._rules(benchmark).prompt
+        return asked.format(**listed(question)) if isinstance(asked, str) else asked(item, question, frame_times)
 
     def max_new_tokens(self, benchmark: Benchmark, question: Question) -> int:
         """The longest answer."""
@@ -92,11 +107,11 @@ class Protocol:
 
     def average(self, benchmark: Benchmark) -> Average:
         """How scores are averaged: "overall" first, then each task's, then each group's."""
-        from infinipot.evaluate.metrics import AVERAGES  # here, since arithmetic takes long to import
+        from infinipot.evaluate.core.statistics import Average  # here, since arithmetic takes long to import
 
-        return AVERAGES[self._rules(benchmark).average]
+        return Average(self._rules(benchmark).average)
 
-    def frames(self, benchmark: Benchmark) -> Sampling:
+    def frames(self, benchmark: Benchmark) -> FrameSampling:
         """The frames that are watched by default."""
         return self._rules(benchmark).frames
 

@@ -20,7 +20,7 @@ import re
 from collections.abc import Sequence
 
 from infinipot.evaluate.protocols.base import Protocol, Rules
-from infinipot.evaluate.records import LETTERS, Item, Question, Sampling
+from infinipot.evaluate.records import LETTERS, FrameSampling, Item, Question
 
 CHOICE = """
 Question: {}
@@ -64,10 +64,10 @@ FORWARD = {"REC": COUNT, "SSR": STEP, "CRR": CLUE}
 STREAMING = """\
 You are an advanced video question-answering AI assistant. You have been provided with some frames from the video and a multiple-choice question related to the video. Your task is to carefully analyze the video and provide the best answer to question, choosing from the four options provided. Respond with only the letter (A, B, C, or D) of the correct option.
 
-Question: {}
+Question: {text}
 
 Options:
-{}
+{given}
 
 The best option is:"""  # noqa: E501
 
@@ -91,17 +91,9 @@ def contained(question: Question, text: str) -> str | None:
     return min((answer for answer in possible if answer in text), key=text.index, default=None)
 
 
-def streaming_bench(item: Item, question: Question, frame_times: Sequence[float]) -> str:
-    return STREAMING.format(question.text, question.details["options"])
-
-
 def first_character(question: Question, text: str) -> str | None:
     """The first character, if it is a letter of the options."""
     return text[0] if text and text[0] in question.letters else None
-
-
-def question_alone(item: Item, question: Question, frame_times: Sequence[float]) -> str:
-    return question.text
 
 
 def whole_text(question: Question, text: str) -> str | None:
@@ -109,8 +101,8 @@ def whole_text(question: Question, text: str) -> str | None:
     return text.replace("\n", "").strip() or None
 
 
-OVO_BENCH = Rules(ovo_bench, contained, Sampling("fps", fps=1.0), 128, "groups")
-RVS = Rules(question_alone, whole_text, Sampling("fps", fps=0.5), 256, "questions")
+OVO_BENCH = Rules(ovo_bench, contained, FrameSampling("fps", fps=1.0), 128, "groups")
+RVS = Rules("{text}", whole_text, FrameSampling("fps", fps=0.5), 256, "questions")
 
 OFFICIAL = Protocol(
     "official",
@@ -118,6 +110,6 @@ OFFICIAL = Protocol(
     {
         "rvs": RVS,
         "ovo-bench": OVO_BENCH,
-        "streaming-bench": Rules(streaming_bench, first_character, Sampling("fps", fps=1.0), 128, "questions"),
+        "streaming-bench": Rules(STREAMING, first_character, FrameSampling("fps", fps=1.0), 128, "questions"),
     },
 )

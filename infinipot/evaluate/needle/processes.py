@@ -2,17 +2,21 @@
 
 import multiprocessing
 import signal
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any, TypeVar
 
 import torch
 
 import infinipot
-from infinipot.bench import watch
-from infinipot.bench.case import Case, Scene
-from infinipot.bench.watch import Record
 from infinipot.embedded.scenery import Footage
+from infinipot.errors import InfinipotError
+from infinipot.evaluate.needle import memories
+from infinipot.evaluate.needle.case import Case, Scene
+from infinipot.evaluate.needle.memories import Outcome
 
+T = TypeVar("T")
 MOST_TOGETHER = 16  # memories that watch one clip side by side: what is lost when a run is killed
 _IDLE: dict[str, Any] = {}  # a worker's model and footage
 
@@ -33,8 +37,8 @@ def groups(cases: Iterable[Case], first_seed: int) -> list[list[Case]]:
 
 def run(
     model: str, together: Sequence[Sequence[Case]], footage: str | None, processes: int, device: str = "auto"
-) -> Iterator[list[Record]]:
-    """Runs groups of cases and yields their records, a group as soon as it is finished.
+) -> Iterator[list[Outcome]]:
+    """Runs groups of cases and yields their outcomes, a group as soon as it is finished.
 
     One thread a process: the model is small, and answers do not depend on how many there are.
 
@@ -56,6 +60,19 @@ def run(
         yield from pool.imap_unordered(_run, together)
 
 
+def alone(measure: Callable[..., T], *given: Any) -> T:
+    """What a function returns in a process of its own, in which nothing ran before.
+
+    Raises:
+        InfinipotError: the process died.
+    """
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), _prepare_alone) as pool:
+        try:
+            return pool.submit(measure, *given).result()
+        except BrokenProcessPool as error:
+            raise InfinipotError(f"the process that was to measure {given} died") from error
+
+
 def _start(model: str, footage: str | None, device: str) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that waits, which ends this one
     quieten()
@@ -73,13 +90,18 @@ def quieten() -> None:
     transformers.utils.logging.disable_progress_bar()
 
 
+def _prepare_alone() -> None:
+    quieten()
+    torch.set_num_threads(1)
+
+
 def _prepare(model: str, footage: str | None, device: str) -> None:
     torch.set_num_threads(1)
     loaded = infinipot.load(model, device=device)
-    _IDLE.update(model=loaded, footage=Footage(footage, size=watch.frame_size(loaded)) if footage else None)
+    _IDLE.update(model=loaded, footage=Footage(footage, size=memories.frame_size(loaded)) if footage else None)
 
 
-def _run(cases: Sequence[Case]) -> list[Record]:
+def _run(cases: Sequence[Case]) -> list[Outcome]:
     if "error" in _IDLE:
         raise _IDLE["error"]
-    return watch.run(_IDLE["model"], cases, _IDLE["footage"])
+    return memories.run(_IDLE["model"], cases, _IDLE["footage"])

@@ -1,23 +1,16 @@
-"""What a memory costs: bytes and seconds, each policy in a process of its own.
+"""What a memory costs: bytes and seconds, each policy in a process of its own."""
 
-python -m infinipot.bench.cost MODEL CASE [DEVICE]      # one measurement, as JSON: what the benchmark starts for each
-"""
-
-import json
 import statistics
-import subprocess
-import sys
 import time
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import infinipot
-from infinipot.bench.case import CELLS, Case, Holder, Scene
-from infinipot.bench.machine import peak_resident, resident
-from infinipot.bench.plan import FPS, LONG_EVENTS, LONG_FPS, LONG_KEPT, Size
-from infinipot.bench.run import quieten
-from infinipot.bench.variants import DEFAULT
-from infinipot.bench.watch import LONGEST_ANSWER, frame_size, make_clip, options
-from infinipot.errors import InfinipotError
+from infinipot.evaluate.core.machine import peak_resident, resident
+from infinipot.evaluate.needle.case import CELLS, Case, Holder, Scene
+from infinipot.evaluate.needle.memories import LONGEST_ANSWER, frame_size, make_clip, options
+from infinipot.evaluate.needle.plan import FPS, LONG_EVENTS, LONG_FPS, LONG_KEPT, Size
+from infinipot.evaluate.needle.variants import DEFAULT
 
 FRAMES = 768  # the paper's number
 ASKED = 7  # times that the first token is timed
@@ -28,6 +21,30 @@ QUESTION = "How many shapes have appeared so far?"
 LARGE_TOKEN_BYTES = 2 * 28 * 4 * 128 * 2
 LARGE_CELLS = 128
 LARGE_CAPS = (4096, 8192)
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a memory took: a line of the journal.
+
+    Attributes:
+        name: see `cases`.
+        stats: of the stream, see `infinipot.Stats`.
+        patch_seconds: from a frame given to its block in the memory, a temporal patch, drawing the frames left out.
+        first_token_seconds: from a question to its first token, the median of several.
+        idle_bytes, peak_bytes: of the process, before the stream was opened and at the most.
+        history: seconds of video, tokens held, those of a full cache, and bytes of the process, along the stream.
+    """
+
+    type: ClassVar[str] = "cost"
+
+    name: str
+    stats: dict[str, Any]
+    patch_seconds: float
+    first_token_seconds: float
+    idle_bytes: int
+    peak_bytes: int
+    history: tuple[tuple[float, int, int, int], ...]
 
 
 def cases(size: Size, seed: int) -> dict[str, Case]:
@@ -59,29 +76,8 @@ def large_bytes(name: str) -> int | None:
     return tokens[name] * LARGE_TOKEN_BYTES if name in tokens else None
 
 
-def measure(model: str, case: Case, device: str = "auto") -> dict[str, Any]:
-    """Runs one case in a process of its own; see `measure_here` for what comes back.
-
-    Raises:
-        InfinipotError: the process failed.
-    """
-    command = [sys.executable, "-m", "infinipot.bench.cost", model, json.dumps(case.as_dict()), device]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        raise InfinipotError(f"measuring {case.holder.policy} failed: {done.stderr.strip().splitlines()[-1:]}")
-    return dict(json.loads(done.stdout.splitlines()[-1]))
-
-
-def measure_here(model: str, case: Case, device: str = "auto") -> dict[str, Any]:
-    """Streams a clip, asks at its end, and tells what it took.
-
-    Returns:
-        stats: of the stream, see `infinipot.Stats`.
-        patch_seconds: from a frame given to its block in the memory, a temporal patch, drawing the frames left out.
-        first_token_seconds: from a question to its first token, the median of several.
-        idle_bytes, peak_bytes: of the process, before the stream was opened and at the most.
-        history: seconds of video, tokens held, those of a full cache, and bytes of the process, along the stream.
-    """
+def measure(name: str, model: str, case: Case, device: str = "auto") -> Cost:
+    """Streams a clip, asks at its end, and tells what it took: to be run in a process of its own."""
     loaded = infinipot.load(model, device=device)
     _warm_up(loaded)
     scene, history, watching = case.scene, [], 0.0
@@ -95,21 +91,15 @@ def measure_here(model: str, case: Case, device: str = "auto") -> dict[str, Any]
             if number % max(1, len(clip) // scene.samples) == 0:
                 held = stream.stats()
                 history.append((frame.time, held.tokens, held.full_tokens, resident()))
-        stats = stream.stats()
+        stats = stream.stats().as_dict()
         first = []
         for _ in range(ASKED):
             start = time.perf_counter()
             stream.ask(QUESTION, max_new_tokens=1)
             first.append(time.perf_counter() - start)
         stream.ask(QUESTION, max_new_tokens=LONGEST_ANSWER)
-    return {
-        "stats": stats.as_dict(),
-        "patch_seconds": watching / scene.patches,
-        "first_token_seconds": statistics.median(first),
-        "idle_bytes": idle,
-        "peak_bytes": peak_resident(),
-        "history": history,
-    }
+    first_token = statistics.median(first)
+    return Cost(name, stats, watching / scene.patches, first_token, idle, peak_resident(), tuple(history))
 
 
 def _measured(size: Size) -> tuple[str, ...]:
@@ -123,11 +113,3 @@ def _warm_up(model: infinipot.Model) -> None:
         for frame in make_clip(scene, size=frame_size(model)):
             stream.watch(frame)
         stream.ask(QUESTION, max_new_tokens=LONGEST_ANSWER)
-
-
-if __name__ == "__main__":
-    import torch
-
-    quieten()
-    torch.set_num_threads(1)
-    print(json.dumps(measure_here(sys.argv[1], Case.from_dict(json.loads(sys.argv[2])), *sys.argv[3:])))

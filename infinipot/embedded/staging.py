@@ -1,4 +1,4 @@
-"""Clips of the synthetic world as the benchmark stages them: what its models were not trained on, one thing at a time.
+"""Clips of the synthetic world as a benchmark stages them: what its models were not trained on, one thing at a time.
 
 A staging changes when events come, what they look like or how bright it is, and nothing else: the seed still says all.
 """
@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from infinipot.bench.case import Staging
+from infinipot.embedded.facts import Staging
 from infinipot.embedded.scenery import Footage
-from infinipot.embedded.world import COLOURS, SHAPES, Clip, Event
+from infinipot.embedded.words import COLOURS, SHAPES
+from infinipot.embedded.world import Clip, Event
 
 ALIKE_COLOURS, ALIKE_SHAPES = 2, 3  # of look-alikes: six names, each of which shares colour or shape with three others
 FOOTAGE_SECONDS = 600

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from infinipot.bench.case import CELLS, Holder, usual_block
+from infinipot.evaluate.needle.case import CELLS, Holder, usual_block
 
 DEFAULT = "infinipot-v"
 TWO_STAGE = "infinipot-v:combine=two-stage"

@@ -1,13 +1,15 @@
-"""How a run asks, and what comes of it: plain data, which every part of a run may hold. Imports no tensor library."""
+"""How a run asks, what comes of it, and who does the watching. Imports no tensor library."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import infinipot
 from infinipot.config import POLICY, LoadConfig
-from infinipot.evaluate.records import Sampling
+from infinipot.evaluate.records import FrameSampling, Item
 
 if TYPE_CHECKING:
     from infinipot import Model, Stream
@@ -27,7 +29,7 @@ class Setup:
 
     benchmark: str
     protocol: str
-    sampling: Sampling
+    sampling: FrameSampling
     policy: str = POLICY
     memory: int | str | None = None
     keep: float = 0.75
@@ -115,7 +117,29 @@ class Origin:
 
 
 def origin_settings(loading: LoadConfig, setup: Setup) -> dict[str, Any]:
-    """What of `Watcher.origin` can be told before the model is loaded."""
+    """What of `Engine.origin` can be told before the model is loaded."""
     policy = infinipot.policies.make(setup.policy)
     known = {"model": loading.name, "policy": policy.spec, "policy_options": asdict(policy)}
     return known if loading.dtype == "auto" else {**known, "dtype": loading.dtype}
+
+
+class Engine(ABC):
+    """Where the watching is done."""
+
+    @abstractmethod
+    def origin(self) -> Origin:
+        """What answers; the same wherever the engine computes."""
+
+    @abstractmethod
+    def run(self, items: Sequence[Item]) -> Iterator[tuple[Item, Event]]:
+        """Yields what comes of the videos as it comes, each with those of its questions that are to be asked.
+
+        A video is over when `Watched` or its last `Trouble` came.
+        """
+
+    def report(self) -> str | None:
+        """What spreading the work cost, in a line, once the run is over; None where nothing was spread."""
+        return None
+
+    def close(self) -> None:  # noqa: B027
+        """Lets go of all that it holds, but of a model that is somebody else's."""

@@ -5,22 +5,22 @@ of files or tables.
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from infinipot import CapError, Model, PolicyError, Stream
-from infinipot.bench.case import CELLS, Case, Holder, Scene
-from infinipot.bench.clips import StagedClip, behind
-from infinipot.bench.machine import resident
+from infinipot import CapError, Frame, Model, PolicyError, Stream
 from infinipot.embedded.facts import SIZE
 from infinipot.embedded.scenery import Footage
+from infinipot.embedded.staging import StagedClip, behind
 from infinipot.embedded.world import Clip, Question
 from infinipot.engine.task import Task
+from infinipot.evaluate.core.machine import resident
+from infinipot.evaluate.needle.case import CELLS, Case, Holder, Scene
 
 RESERVE = 64  # tokens for a question and its answer
 LONGEST_ANSWER = 8  # tokens
@@ -29,7 +29,7 @@ EARLIEST = 0.25  # share of the stream ahead of the first question
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Reply:
     """One question, and what a memory made the model answer.
 
     Attributes:
@@ -53,48 +53,38 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
-    """What a case came to.
+class Outcome:
+    """What a case came to: a line of the journal.
 
     Attributes:
         case: the case.
         answers: in the order asked.
         cap: |M|, tokens; stats: of the stream at the end, see `infinipot.Stats`.
-        cells: tokens of a temporal patch.
         history: along a scene with samples: seconds of video, tokens held, tokens that a full cache would hold, and
             bytes of process memory, those of the streams beside included.
         error: why the case cannot be run at all; then there is nothing else. One that begins with `FAILED` should
             not have come up, and the case is run again when the run goes on.
+        cells: tokens of a temporal patch.
     """
 
+    type: ClassVar[str] = "case"
+
     case: Case
-    answers: tuple[Answer, ...] = ()
+    answers: tuple[Reply, ...] = ()
     cap: int = 0
     stats: dict[str, Any] = field(default_factory=dict)
     history: tuple[tuple[float, int, int, int], ...] = ()
     error: str = ""
     cells: int = CELLS
 
-    def as_dict(self) -> dict[str, Any]:
-        """For JSON; answers and history as lists, in the order of their attributes."""
-        answers = [[getattr(answer, name) for name in Answer.__slots__] for answer in self.answers]
-        return asdict(self) | {"answers": answers}
-
     @classmethod
-    def from_dict(cls, given: dict[str, Any]) -> "Record":
-        """The record of which this is the `as_dict`."""
-        return cls(
-            Case.from_dict(given["case"]),
-            tuple(Answer(*answer) for answer in given["answers"]),
-            given["cap"],
-            given["stats"],
-            tuple(tuple(sample) for sample in given["history"]),
-            given["error"],
-            given.get("cells", CELLS),
-        )
+    def from_fields(cls, case: dict[str, Any], answers: Any, history: Any, **others: Any) -> Self:
+        """The outcome whose fields JSON held."""
+        replies = tuple(Reply(**answer) for answer in answers)
+        return cls(Case.from_fields(**case), replies, history=tuple(map(tuple, history)), **others)
 
 
-def run(model: Model, cases: Sequence[Case], footage: Footage | None = None) -> list[Record]:
+def run(model: Model, cases: Sequence[Case], footage: Footage | None = None) -> list[Outcome]:
     """Runs cases of one scene side by side.
 
     Args:
@@ -102,32 +92,91 @@ def run(model: Model, cases: Sequence[Case], footage: Footage | None = None) -> 
         footage: the video file of a scene whose background is footage.
 
     Returns:
-        A record of each case; of one that the engine refuses, such as for a cap that is too small, the reason.
+        The outcome of each case; of one that the engine refuses, such as for a cap that is too small, the reason.
     """
     scene = cases[0].scene
     clip = make_clip(scene, footage, frame_size(model))
     asked = questions(clip, scene)
+    every = max(1, len(clip) // scene.samples) if scene.samples else 0
     with ExitStack() as opened:
-        seats = [_Seat(model, case.holder, scene, sorted(asked), opened) for case in cases]
-        every = max(1, len(clip) // scene.samples) if scene.samples else 0
+        seats = [_Seat(model, case, sorted(asked), opened) for case in cases]
         for number, frame in enumerate(clip):
-            _together(model, seats, _Seat.begin_watch, frame)
+            _finish(model, (begun for seat in seats for begun in seat.begin_watch(frame)))
             for question in asked.get(frame.time, ()):
-                _together(model, seats, _Seat.begin_ask, question, frame.time)
+                begun = (begun for seat in seats for begun in seat.begin_ask(question, frame.time))
+                for answering, given in _finish(model, begun):
+                    answering.take(question, frame.time, given)
             if every and number % every == every - 1:
                 memory = resident()
                 for seat in seats:
                     seat.sample(frame.time, memory)
-        return [seat.record(case) for seat, case in zip(seats, cases, strict=True)]
+        return [seat.outcome() for seat in seats]
 
 
-def _together(model: Model, seats: Sequence["_Seat"], begin: Callable[..., list[Task[Any]]], *given: Any) -> None:
-    """Has all memories do the same, in packed steps."""
-    tasks = [task for seat in seats for task in begin(seat, *given)]
-    while waiting := [task for task in tasks if not task.done]:
+def _finish(model: Model, calls: Iterable[tuple["_Seat", Task[Any]]]) -> Iterable[tuple["_Seat", Any]]:
+    """What came of calls on memories, all of them carried on in packed steps; a memory keeps its error to itself."""
+    begun = list(calls)
+    while waiting := [task for _, task in begun if not task.done]:
         model.step(waiting)
-    for seat in seats:
-        seat.end()
+    done = []
+    for seat, task in begun:
+        try:
+            done.append((seat, task.result()))
+        except (CapError, PolicyError) as error:
+            seat.error = str(error)
+        except Exception as error:  # the memories beside it are worth having all the same
+            seat.error = f"{FAILED}{type(error).__name__}: {error}"
+    return done
+
+
+class _Seat:
+    """One memory in front of the clip; where each question is asked alone, a stream for each.
+
+    Attributes:
+        error: why it cannot go on; empty where it can.
+    """
+
+    def __init__(self, model: Model, case: Case, due: list[float], opened: ExitStack) -> None:
+        self.error = ""
+        self._case, self._cells = case, cells_of(model)
+        self._answers: list[Reply] = []
+        self._history: list[tuple[float, int, int, int]] = []
+        self._streams: list[tuple[Stream, float]] = []  # with the time at which each ends
+        self._stats: dict[str, Any] = {}
+        try:
+            for end in due if case.holder.turns == "alone" else due[-1:]:
+                stream = model.stream(**options(model, case.holder, case.scene))
+                self._streams.append((opened.enter_context(stream), end))
+        except (CapError, PolicyError) as error:
+            self.error = str(error)
+
+    def watching(self, time: float) -> list[Stream]:
+        """The streams that go on at `time`; one that is asked alone ends with its question."""
+        return [] if self.error else [stream for stream, end in self._streams if time <= end]
+
+    def begin_watch(self, frame: Frame) -> Iterator[tuple["_Seat", Task[Any]]]:
+        return ((self, stream.begin_watch(frame)) for stream in self.watching(frame.time))
+
+    def begin_ask(self, question: Question, time: float) -> Iterator[tuple["_Seat", Task[Any]]]:
+        for stream in self.watching(time)[:1]:
+            asked: Any = {"max_new_tokens": LONGEST_ANSWER, "remember": self._case.holder.turns == "remembered"}
+            yield self, stream.begin_ask(question.text, **asked)
+
+    def take(self, question: Question, time: float, given: str) -> None:
+        """Takes an answer down."""
+        delay = None if question.event is None else time - question.event
+        self._answers.append(Reply(question.kind, time, delay, question.chance, question.answer, given))
+        self._stats = self.watching(time)[0].stats().as_dict()
+
+    def sample(self, time: float, memory: int) -> None:
+        for stats in (stream.stats() for stream in self.watching(time)):
+            self._history.append((time, stats.tokens, stats.full_tokens, memory))
+
+    def outcome(self) -> Outcome:
+        if self.error:
+            return Outcome(self._case, error=self.error)
+        stats, history = self._stats, tuple(self._history)
+        return Outcome(self._case, tuple(self._answers), stats["cap"], stats, history, cells=self._cells)
 
 
 def frame_size(model: Model) -> int:
@@ -142,19 +191,9 @@ def cells_of(model: Model) -> int:
 
 def make_clip(scene: Scene, footage: Footage | None = None, size: int = SIZE) -> Clip:
     """The clip of a scene in frames of `size` pixels; on footage each starts at a moment of its own."""
-    return StagedClip(
-        scene.seed,
-        scene.seconds,
-        scene.fps,
-        scene.events,
-        behind(scene.seed, scene.kind, footage),
-        scene.cast,
-        scene.crowd,
-        size,
-        quiet=scene.quiet,
-        light=scene.light,
-        staging=scene.staging,
-    )
+    names = ("seed", "seconds", "fps", "events", "cast", "crowd", "quiet", "light", "staging")
+    shown: dict[str, Any] = {name: getattr(scene, name) for name in names}
+    return StagedClip(background=behind(scene.seed, scene.kind, footage), size=size, **shown)
 
 
 def questions(clip: Clip, scene: Scene) -> dict[float, list[Question]]:
@@ -227,70 +266,3 @@ def _positions(model: Model, holder: Holder, scene: Scene, text: int) -> str:
     not leave room for that."""
     last = text + scene.patches + model.adapter.position_rule().offset(scene.patches, scene.seconds + scene.quiet)
     return "native" if last < model.adapter.position_range else holder.positions
-
-
-class _Seat:
-    """One memory in front of the clip; where each question is asked alone, a stream for each."""
-
-    def __init__(self, model: Model, holder: Holder, scene: Scene, due: list[float], opened: ExitStack) -> None:
-        self._remember = holder.turns == "remembered"
-        self._cells = cells_of(model)
-        self._answers: list[Answer] = []
-        self._history: list[tuple[float, int, int, int]] = []
-        self._error = ""
-        self._begun: list[tuple[Task[Any], tuple[Stream, Question, float] | None]] = []
-        self._ends = due if holder.turns == "alone" else due[-1:]
-        self._streams: list[Stream] = []
-        try:
-            for _ in self._ends:
-                self._streams.append(opened.enter_context(model.stream(**options(model, holder, scene))))
-        except (CapError, PolicyError) as error:
-            self._error = str(error)
-        self._stats: dict[str, Any] = {}
-
-    def _watching(self, time: float) -> Iterator[Stream]:
-        """The streams that go on at `time`; one that is asked alone ends with its question."""
-        if not self._error:
-            yield from (stream for stream, end in zip(self._streams, self._ends, strict=True) if time <= end)
-
-    def begin_watch(self, frame: Any) -> list[Task[Any]]:
-        """What takes a frame in, for `end` to look at when it is done."""
-        self._begun = [(stream.begin_watch(frame), None) for stream in self._watching(frame.time)]
-        return [task for task, _ in self._begun]
-
-    def begin_ask(self, question: Question, time: float) -> list[Task[Any]]:
-        """What asks a question, for `end` to look at when it is done."""
-        asked: Any = {"max_new_tokens": LONGEST_ANSWER, "remember": self._remember}
-        streams = list(self._watching(time))[:1]
-        self._begun = [(stream.begin_ask(question.text, **asked), (stream, question, time)) for stream in streams]
-        return [task for task, _ in self._begun]
-
-    def end(self) -> None:
-        """Takes down what came of what was begun."""
-        for task, asked in self._begun:
-            try:
-                given = task.result()
-            except (CapError, PolicyError) as error:
-                self._error = str(error)
-            except Exception as error:  # the memories beside it are worth having all the same
-                self._error = f"{FAILED}{type(error).__name__}: {error}"
-            else:
-                if asked:
-                    self._note(*asked, given)
-        self._begun = []
-
-    def _note(self, stream: Stream, question: Question, time: float, given: str) -> None:
-        delay = None if question.event is None else time - question.event
-        self._answers.append(Answer(question.kind, time, delay, question.chance, question.answer, given))
-        self._stats = stream.stats().as_dict()
-
-    def sample(self, time: float, memory: int) -> None:
-        for stream in self._watching(time):
-            stats = stream.stats()
-            self._history.append((time, stats.tokens, stats.full_tokens, memory))
-
-    def record(self, case: Case) -> Record:
-        if self._error:
-            return Record(case, error=self._error)
-        history = tuple(self._history)
-        return Record(case, tuple(self._answers), self._stats["cap"], self._stats, history, cells=self._cells)

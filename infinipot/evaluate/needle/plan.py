@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, get_args
 
 import infinipot
-from infinipot.bench.case import CELLS, GAPS, Case, Holder, Scene, usual_block
-from infinipot.bench.variants import ABLATIONS, DEFAULT, RESEARCH, TWO_STAGE, Variant
 from infinipot.embedded.facts import BACKGROUNDS
 from infinipot.errors import InfinipotError
+from infinipot.evaluate.needle.case import CELLS, GAPS, Case, Holder, Scene, usual_block
+from infinipot.evaluate.needle.variants import ABLATIONS, DEFAULT, RESEARCH, TWO_STAGE, Variant
 
 SECTIONS = (
     *("caps", "delay", "kinds", "length", "after", "dozens", "overlapping", "lookalikes", "night"),
@@ -117,27 +118,53 @@ def make_plan(
         infinipot.policies.make(spec)
     backgrounds = (*BACKGROUNDS, *([footage] if footage else []))
     scenes = list(_trained_length(size, first_seed, backgrounds))
-    caps = [Case(scene, holder) for scene in scenes for holder in _by_share(size.policies, size.shares)]
     told = [Case(scene, holder) for scene in scenes for holder in _by_share(size.policies, (DELAY_SHARE,))]
     few = [scene for scene in scenes if (scene.seed - first_seed) % 1000 < size.few]
+    usual: dict[str, Any] = {"seconds": SECONDS, "fps": FPS, "moments": size.moments}
+    staged = partial(_grid, size.few, first_seed + 500, backgrounds, _by_share(size.policies, size.staged))
+    alike: dict[str, Any] = {**usual, "events": STAGED_EVENTS, "cast": "varied"}
     made = {
-        "caps": caps,
+        "caps": [Case(scene, holder) for scene in scenes for holder in _by_share(size.policies, size.shares)],
         "delay": told,
         "kinds": told,
         "length": list(_length(size, first_seed + 6000)),
-        "after": list(_after(size, first_seed + 700, backgrounds)),
-        "dozens": list(_dozens(size, first_seed + 600, backgrounds)),
-        "overlapping": list(_staged(size, first_seed + 500, backgrounds, staging="overlapping")),
-        "lookalikes": list(_staged(size, first_seed + 500, backgrounds, staging="lookalikes")),
-        "night": [
-            case for light in (1.0, *DUSKS) for case in _staged(size, first_seed + 500, backgrounds, light=light)
-        ],
-        "hard": list(_hard(size, first_seed + 4000)),
+        "after": _grid(  # a full cache is not among the memories: it would hold all of the quiet
+            *(size.few, first_seed + 700, backgrounds),
+            [Holder(spec, kept, usual_block(kept)) for kept in size.after for spec in size.policies],
+            seconds=AFTER_SECONDS,
+            fps=LONG_FPS,
+            events=AFTER_EVENTS,
+            cast="varied",
+            quiet=size.quiet,
+        ),
+        "dozens": _grid(
+            *(size.few, first_seed + 600, backgrounds, _by_share(size.policies, size.staged)),
+            **usual | {"seconds": DOZENS_SECONDS, "events": DOZENS_EVENTS, "cast": "regulars"},
+        ),
+        "overlapping": staged(**alike, staging="overlapping"),
+        "lookalikes": staged(**alike, staging="lookalikes"),
+        "night": [case for light in (1.0, *DUSKS) for case in staged(**alike, light=light)],
+        "hard": _grid(
+            *(size.few, first_seed + 4000, ("moving", "cuts"), _by_share(size.policies, size.hard)),
+            **usual | {"events": HARD_EVENTS, "cast": "regulars", "crowd": HARD_CROWD},
+        ),
         "ablations": [*_ablations(size, few), *_native(size, first_seed + 6000)],
         "turns": list(_turns(size, few)),
         "cost": [],
     }
     return {section: made[section] for section in SECTIONS if section in sections}
+
+
+def _grid(
+    clips: int, first_seed: int, backgrounds: Sequence[str], holders: Sequence[Holder], **shown: Any
+) -> list[Case]:
+    """So many clips of each background, all of which every memory watches."""
+    scenes = [
+        Scene(first_seed + 1000 * kind + number, background=background, **shown)
+        for number in range(clips)
+        for kind, background in enumerate(backgrounds)
+    ]
+    return [Case(scene, holder) for scene in scenes for holder in holders]
 
 
 def holders_at(specs: Sequence[str], share: int) -> list[Holder]:
@@ -175,40 +202,6 @@ def _long_scene(seed: int, seconds: float) -> Scene:
 
 def _long_holder(spec: str, positions: str = "rebase") -> Holder:
     return Holder(spec, LONG_KEPT, usual_block(LONG_KEPT), positions=positions)
-
-
-def _after(size: Size, first_seed: int, backgrounds: Sequence[str]) -> Iterator[Case]:
-    """A clip, and hours in which nothing comes. A full cache is not among the memories: it would hold all of them."""
-    for number in range(size.few):
-        for kind, background in enumerate(backgrounds):
-            seed = first_seed + 1000 * kind + number
-            scene = Scene(seed, AFTER_SECONDS, LONG_FPS, AFTER_EVENTS, background, "varied", quiet=size.quiet)
-            for kept in size.after:
-                yield from (Case(scene, Holder(spec, kept, usual_block(kept))) for spec in size.policies)
-
-
-def _dozens(size: Size, first_seed: int, backgrounds: Sequence[str]) -> Iterator[Case]:
-    for number in range(size.few):
-        for kind, background in enumerate(backgrounds):
-            seed = first_seed + 1000 * kind + number
-            scene = Scene(seed, DOZENS_SECONDS, FPS, DOZENS_EVENTS, background, "regulars", moments=size.moments)
-            yield from (Case(scene, holder) for holder in _by_share(size.policies, size.staged))
-
-
-def _staged(size: Size, first_seed: int, backgrounds: Sequence[str], **staging: Any) -> Iterator[Case]:
-    for number in range(size.few):
-        for kind, background in enumerate(backgrounds):
-            seed = first_seed + 1000 * kind + number
-            scene = Scene(seed, SECONDS, FPS, STAGED_EVENTS, background, "varied", moments=size.moments, **staging)
-            yield from (Case(scene, holder) for holder in _by_share(size.policies, size.staged))
-
-
-def _hard(size: Size, first_seed: int) -> Iterator[Case]:
-    for number in range(size.few):
-        for kind, background in enumerate(("moving", "cuts")):
-            seed = first_seed + 1000 * kind + number
-            scene = Scene(seed, SECONDS, FPS, HARD_EVENTS, background, "regulars", HARD_CROWD, size.moments)
-            yield from (Case(scene, holder) for holder in _by_share(size.policies, size.hard))
 
 
 def _ablations(size: Size, scenes: Sequence[Scene]) -> Iterator[Case]:

@@ -1,15 +1,13 @@
 """What determines one watched stream: what is shown and asked, and the memory that watches. Numbers and names only."""
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal, Self
 
-from infinipot.embedded.facts import MERGE, PATCH, SIZE
+from infinipot.embedded.facts import MERGE, PATCH, SIZE, Staging
 
 CELLS = (SIZE // (PATCH * MERGE)) ** 2  # tokens of a temporal patch
 GAPS = (0.0, 60.0, 600.0, 3600.0, 14_400.0)  # seconds
 Turns = Literal["forgotten", "remembered", "alone"]
-Staging = Literal["plain", "overlapping", "lookalikes"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +23,7 @@ class Scene:
         quiet: seconds of stream behind the clip in which nothing comes. Such a scene is asked about its events, the
             same questions each time: at once, and after each of `GAPS` that it lasts for.
         light: the brightness of the second half.
-        staging: of the events; see `infinipot.bench.clips`.
+        staging: of the events; see `infinipot.embedded.staging`.
     """
 
     seed: int
@@ -96,14 +94,10 @@ class Case:
     scene: Scene
     holder: Holder
 
-    def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return asdict(self)
-
     @classmethod
-    def from_dict(cls, given: Mapping[str, Any]) -> Self:
-        """The case of which this is the `as_dict`."""
-        return cls(Scene(**given["scene"]), Holder(**given["holder"]))
+    def from_fields(cls, scene: dict[str, Any], holder: dict[str, Any]) -> Self:
+        """The case whose fields JSON held."""
+        return cls(Scene(**scene), Holder(**holder))
 
     @property
     def work(self) -> float:

@@ -25,7 +25,7 @@ from support.memories import held, same, slots
 from support.models import pictures
 from support.stub import Stub
 
-SMALL = {"memory": 288, "reserve": 56, "dialogue": 60}
+SMALL: dict[str, Any] = {"memory": 288, "reserve": 56, "dialogue": 60}
 QUESTIONS = ("What colour was the circle?", "Which shape was red?", "How many shapes have appeared so far?")
 
 

@@ -147,19 +147,16 @@ def _exists(path: Path, title: str) -> bool:
         raise BenchmarkError(f"{title}: {path} cannot be reached ({error.strerror})") from None
 
 
-def json_entries(path: Path, data: Path, source: str = "") -> Iterator[Entry | Problem]:
-    """The annotations in a JSON file that holds a list of them."""
+def entries_of(path: Path, data: Path, source: str = "") -> Iterator[Entry | Problem]:
+    """The annotations in a file: a list in JSON, the rows of a CSV file with a heading, or those of a Parquet file."""
     where = path.relative_to(data).as_posix()
     try:
-        value = read_json(path)
+        rows = _ROWS[path.suffix](path)
     except UnusableError as error:
         yield Problem(where, str(error))
         return
-    if not isinstance(value, list):
-        yield Problem(where, f"holds {_kind(value)}, not a list of annotations")
-        return
-    for index, annotation in enumerate(value):
-        yield Entry(annotation, f"{where}[{index}]", source, index)
+    for index, row in enumerate(rows):
+        yield Entry(row, f"{where}[{index}]" if path.suffix == ".json" else f"{where} row {index + 1}", source, index)
 
 
 def parts_of(entries: Iterable[Entry | Problem], name: str) -> Iterator[Entry | Problem]:
@@ -187,19 +184,32 @@ def read_json(path: Path) -> Any:
         raise UnusableError(f"is no JSON that can be read ({error})") from None
 
 
-def csv_entries(path: Path, data: Path, source: str = "") -> Iterator[Entry | Problem]:
-    """The annotations in a CSV file with a heading."""
-    where = path.relative_to(data).as_posix()
+def _json_rows(path: Path) -> list[Any]:
+    value = read_json(path)
+    if not isinstance(value, list):
+        raise UnusableError(f"holds {_kind(value)}, not a list of annotations")
+    return value
+
+
+def _csv_rows(path: Path) -> list[Any]:
     try:
-        rows = list(csv.DictReader(io.StringIO(read_text(path), newline="")))
-    except UnusableError as error:
-        yield Problem(where, str(error))
-        return
+        return list(csv.DictReader(io.StringIO(read_text(path), newline="")))
     except csv.Error as error:
-        yield Problem(where, f"is no CSV that can be read ({error})")
-        return
-    for index, row in enumerate(rows):
-        yield Entry(row, f"{where} row {index + 1}", source, index)
+        raise UnusableError(f"is no CSV that can be read ({error})") from None
+
+
+def _parquet_rows(path: Path) -> list[Any]:
+    import pyarrow  # of the extra "eval"
+    from pyarrow import parquet
+
+    try:
+        return list(parquet.read_table(path).to_pylist())
+    except (pyarrow.ArrowException, OSError, ValueError, KeyError) as error:
+        why = str(error).partition("\n")[0] or type(error).__name__
+        raise UnusableError(f"is no Parquet file that can be read ({why})") from None
+
+
+_ROWS = {".json": _json_rows, ".csv": _csv_rows, ".parquet": _parquet_rows}
 
 
 def read_text(path: Path) -> str:

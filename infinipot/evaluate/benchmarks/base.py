@@ -2,14 +2,23 @@
 
 import tomllib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar
 
 from infinipot.errors import BenchmarkError
-from infinipot.evaluate.benchmarks.annotations import Entry, UnusableError, shown
+from infinipot.evaluate.benchmarks.annotations import (
+    Entry,
+    UnusableError,
+    entries_of,
+    find_video,
+    parts_of,
+    require,
+    shown,
+)
 from infinipot.evaluate.records import Item, Problem, Question, Subtitle, counted
 
 
@@ -27,6 +36,8 @@ class Benchmark(ABC):
         variants: the first is the default.
         default_protocol: a name in `PROTOCOLS`.
         streaming: whether questions are asked while the video runs.
+        files: of the annotations, the first that is there of each list, by variant or for "any".
+        parts: of an annotation in JSON, the field that holds a list of questions; none: it is one.
     """
 
     name: ClassVar[str]
@@ -39,15 +50,24 @@ class Benchmark(ABC):
     variants: ClassVar[tuple[str, ...]]
     default_protocol: ClassVar[str]
     streaming: ClassVar[bool] = False
+    files: ClassVar[dict[str, list[str]]]
+    parts: ClassVar[str] = ""
 
     def __init_subclass__(cls, name: str) -> None:
         cls.name = name
         for attribute, value in _descriptions()[name].items():
             setattr(cls, attribute, tuple(value) if isinstance(value, list) else value)
 
-    @abstractmethod
     def entries(self, data: Path, variant: str) -> Iterator[Entry | Problem]:
         """The annotations of `variant`, one a question, and files that could not be read."""
+        names = self.files.get(variant, self.files.get("any", []))
+        path = require(data, self.title, *names)
+        if path.suffix == ".parquet" and find_spec("pyarrow") is None:
+            others = " or ".join(name for name in names if name.endswith(".json"))
+            needed = f"{path} is read by pyarrow, which is not installed: pip install 'infinipot[eval]'"
+            raise BenchmarkError(f"{needed}, or put the same rows beside it as {data / others}")
+        found = entries_of(path, data)
+        return parts_of(found, self.parts) if self.parts and path.suffix == ".json" else found
 
     @abstractmethod
     def place(self, entry: Entry, data: Path, variant: str) -> "Placed":
@@ -56,6 +76,10 @@ class Benchmark(ABC):
         Raises:
             UnusableError: the annotation cannot be used.
         """
+
+    def find(self, data: Path, name: str, *folders: str, endings: Sequence[str] = ("",)) -> tuple[Path, str]:
+        """A video in the first of the layout's folders that is there, see `find_video`."""
+        return find_video(require(data, self.title, *folders), name, data, endings=endings)
 
     def subtitles(self, data: Path, variant: str, placed: "Placed") -> tuple[Subtitle, ...]:
         """The subtitles of a video; none, unless a benchmark has some.

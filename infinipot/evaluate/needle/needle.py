@@ -1,6 +1,6 @@
 """A whole needle benchmark: its plan, what is left to run of it, and the report on what is there."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -98,7 +98,7 @@ class Needle:
             {name: case for name, case in self._costs.items() if name not in self.costs},
         )
 
-    def run(self, jobs: int) -> Iterator[Work]:
+    def run(self, jobs: int) -> Generator[Work, None, None]:
         """Runs what is left and writes it down piece by piece; yields before the first and after each.
 
         Args:

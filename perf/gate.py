@@ -30,7 +30,7 @@ import infinipot
 from infinipot.embedded.drawing import coverage
 from infinipot.embedded.facts import BACKGROUNDS, HELD_OUT_SEEDS
 from infinipot.embedded.scenery import surface
-from infinipot.embedded.world import COLOURS
+from infinipot.embedded.words import COLOURS
 from infinipot.engine import watching
 from infinipot.evaluate.core.statistics import clustered, difference, estimate, over_questions
 from infinipot.evaluate.needle.case import Case, Scene

@@ -11,8 +11,8 @@ import click
 import infinipot
 from infinipot import extras
 from infinipot.cli.eval_options import Shard
-from infinipot.cli.meter import Meter
 from infinipot.cli.output import clock, note, print_json
+from infinipot.cli.progress import ProgressLine
 from infinipot.embedded.facts import FIRST_TRAINING_SEED, HELD_OUT_SEEDS
 from infinipot.evaluate.needle.plan import CLIPS, MOMENTS, QUICK, SECTIONS, Extent, full_size
 
@@ -131,7 +131,7 @@ def _size(quick: bool, clips: int, specs: str | None) -> Extent:
 
 def _watch(run: Needle, jobs: int) -> None:
     """Runs to the end and shows how far it is and how long it will take."""
-    with Meter() as meter:
+    with ProgressLine(every=30.0) as meter:
         for step in run.run(jobs):
             line = f"{step.left:,} cases left"
             if step.done:

@@ -14,7 +14,7 @@ from infinipot.cli.eval_report import judge as judge_command
 from infinipot.cli.eval_report import print_sections, tell_judged
 from infinipot.cli.eval_report import report as report_command
 from infinipot.cli.eval_reproduce import reproduce
-from infinipot.cli.meter import Meter, quiet_stdout
+from infinipot.cli.meter import RunMeter, quiet_stdout
 from infinipot.cli.output import note, print_json
 from infinipot.evaluate import BENCHMARKS, PROTOCOLS, Benchmark
 from infinipot.evaluate.core.tables import file_name
@@ -89,7 +89,7 @@ def _benchmark_command(benchmark: Benchmark) -> click.Command:
         check_before_loading(plan, how, machine.loading, path, seed=seed, retry=retry)
         engine = machine.start(how, {})
         try:
-            with quiet_stdout(), Meter() as meter:
+            with quiet_stdout(), RunMeter() as meter:
                 done = evaluate(plan, how, engine, path, seed=seed, retry=retry, on_progress=meter.update)
             if spread := engine.report():
                 note(f"ray: {spread}")

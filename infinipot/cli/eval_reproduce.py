@@ -9,7 +9,7 @@ import click
 
 from infinipot import BenchmarkError
 from infinipot.cli.eval_options import Machinery, machinery, model_options
-from infinipot.cli.meter import Meter, quiet_stdout
+from infinipot.cli.meter import RunMeter, quiet_stdout
 from infinipot.cli.output import note
 from infinipot.evaluate import find_benchmark
 from infinipot.evaluate.core.tables import Table, percent, print_tables
@@ -69,7 +69,7 @@ def _run(machine: Machinery, plans: dict[str, RunPlan], output: Path) -> dict[Pa
         note(f"run {number} of {len(todo)}: {entry.benchmark}, {entry.label}", "bold")
         engine = machine.start(entry.setup, models)
         try:
-            with quiet_stdout(), Meter() as meter:
+            with quiet_stdout(), RunMeter() as meter:
                 files[entry] = output / entry.file
                 evaluate(plans[entry.benchmark], entry.setup, engine, files[entry], on_progress=meter.update)
         finally:

@@ -11,7 +11,8 @@ import numpy as np
 
 from infinipot.embedded.facts import Staging
 from infinipot.embedded.scenery import Footage
-from infinipot.embedded.world import COLOURS, SHAPES, Clip, Event
+from infinipot.embedded.words import COLOURS, SHAPES
+from infinipot.embedded.world import Clip, Event
 
 ALIKE_COLOURS, ALIKE_SHAPES = 2, 3  # of look-alikes: six names, each of which shares colour or shape with three others
 FOOTAGE_SECONDS = 600

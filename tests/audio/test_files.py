@@ -138,6 +138,7 @@ def test_an_endless_source_is_read_as_it_is_asked_for():
     [
         ("missing.wav", {}, AudioError, "no such file"),
         (".", {}, AudioError, "give an audio file"),
+        ("", {}, AudioError, "empty; give an audio file"),
         (3, {}, AudioError, "is no sound"),
         (np.zeros((100, 2), np.float32), {}, AudioError, "one channel"),
         (np.zeros(0, np.float32), {}, AudioError, "holds no sound"),
@@ -146,7 +147,10 @@ def test_an_endless_source_is_read_as_it_is_asked_for():
         (np.zeros(10, np.float32), {"start": -1}, AudioError, "start"),
         (np.zeros(10, np.float32), {"start": "a"}, AudioError, "start"),
         (np.zeros(10, np.float32), {"start": 2, "end": 1}, AudioError, "not after"),
+        (np.zeros(10, np.float32), {"start": 10**400}, AudioError, "start"),
+        (np.zeros(10, np.float32), {"end": float("inf")}, AudioError, "end"),
         (np.zeros(10, np.float32), {"rate": 0}, AudioError, "rate"),
+        (np.zeros(10, np.float32), {"rate": True}, AudioError, "rate"),
         (np.zeros(10, np.float32), {"rate": 44.1}, AudioError, "rate"),
     ],
     ids=str,

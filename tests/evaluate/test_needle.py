@@ -1,6 +1,7 @@
 """The benchmark: which cases, how they are asked, how a run goes on, and what is counted."""
 
 import json
+import shutil
 import signal
 from collections import Counter
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from click.testing import CliRunner, Result
 from infinipot import CapError, InfinipotError, Model, PolicyError, Stats, policies, versions
 from infinipot.cli import main
 from infinipot.embedded.facts import HELD_OUT_SEEDS, SIZE
-from infinipot.embedded.world import KINDS
+from infinipot.embedded.words import KINDS
 from infinipot.evaluate.core import statistics
 from infinipot.evaluate.core.journal import Journal
 from infinipot.evaluate.needle import cost, layouts, memories, plan, processes, rows
@@ -421,15 +422,29 @@ def test_events_of_the_night_are_those_that_begin_in_the_second_half() -> None:
 # Going on
 
 
-@pytest.fixture
-def stub(monkeypatch: pytest.MonkeyPatch) -> Stub:
+def put_stub(patch: pytest.MonkeyPatch) -> Stub:
     """A stub in place of what a run loads."""
     model = Stub()
-    monkeypatch.setattr(memories, "resident", lambda: 1000)
-    monkeypatch.setattr(
+    patch.setattr(memories, "resident", lambda: 1000)
+    patch.setattr(
         processes, "_prepare", lambda name, footage, device: processes._IDLE.update(model=model, footage=None)
     )
     return model
+
+
+@pytest.fixture
+def stub(monkeypatch: pytest.MonkeyPatch) -> Stub:
+    return put_stub(monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Needle:
+    """A run that went on to its end."""
+    made = needle(tmp_path_factory.mktemp("whole"))
+    with pytest.MonkeyPatch.context() as patch:
+        put_stub(patch)
+        assert list(made.run(1))[-1].left == 0
+    return made
 
 
 def needle(folder: Path, **changes: Any) -> Needle:
@@ -442,9 +457,10 @@ def needle(folder: Path, **changes: Any) -> Needle:
     return Needle(folder, **given)
 
 
-def test_a_run_that_was_killed_goes_on_and_ends_with_the_same_answers(stub: Stub, tmp_path: Path) -> None:
-    whole, stopped = needle(tmp_path / "whole"), needle(tmp_path / "stopped")
-    assert list(whole.run(1))[-1].left == 0
+def test_a_run_that_was_killed_goes_on_and_ends_with_the_same_answers(
+    whole: Needle, stub: Stub, tmp_path: Path
+) -> None:
+    stopped = needle(tmp_path / "stopped")
     list(islice(stopped.run(1), 3))  # two groups of cases, and no more
     answers = stopped.path
     lines = answers.read_bytes().splitlines(keepends=True)
@@ -458,9 +474,7 @@ def test_a_run_that_was_killed_goes_on_and_ends_with_the_same_answers(stub: Stub
     assert next(needle(tmp_path / "stopped").run(1)).left == 0
 
 
-def test_parts_of_a_run_share_its_cases_and_make_the_whole_together(stub: Stub, tmp_path: Path) -> None:
-    whole = needle(tmp_path / "whole")
-    list(whole.run(1))
+def test_parts_of_a_run_share_its_cases_and_make_the_whole_together(whole: Needle, stub: Stub, tmp_path: Path) -> None:
     folder = tmp_path / "parts"
     parts = [needle(folder, shard=(number, 3)) for number in (1, 2, 3)]
     shares = [{case for group in part.left()[0] for case in group} for part in parts]
@@ -486,8 +500,8 @@ def test_two_runs_do_not_write_to_one_file_but_may_look_at_it(stub: Stub, tmp_pa
     assert next(second.run(1)).left > 0
 
 
-def test_results_of_another_version_are_read_but_not_gone_on_with(stub: Stub, tmp_path: Path) -> None:
-    list(needle(tmp_path).run(1))
+def test_results_of_another_version_are_read_but_not_gone_on_with(whole: Needle, tmp_path: Path) -> None:
+    shutil.copytree(whole.folder, tmp_path, dirs_exist_ok=True)
     file = tmp_path / "answers.jsonl"
     file.write_text(file.read_text().replace('"format": 2', '"format": 0'))
     with pytest.raises(InfinipotError, match="format: 0 there, 2 now"):

@@ -16,6 +16,12 @@ RGBA = np.concatenate([RGB, ALPHA], axis=2)
 TENSOR = torch.from_numpy(RGB)
 
 
+def closed_image():
+    image = Image.fromarray(RGB)
+    image.close()
+    return image
+
+
 @pytest.mark.parametrize(
     "image",
     [
@@ -111,6 +117,10 @@ def test_a_frame_is_checked_and_not_copied():
         (np.zeros(6, np.uint8), r"\[6\]"),
         (RGB[None], r"\[1, 5, 6, 3\]"),
         (TENSOR.int(), "int32"),
+        (TENSOR.to("meta"), "a picture cannot be read from this tensor.*meta"),
+        (TENSOR.to_sparse(), "a picture cannot be read from this tensor.*to_dense"),
+        (closed_image(), "could not be read.*closed"),
+        (Image.new("La", (4, 4)), "could not be read.*La"),
         (Image.new("I;16", (4, 4)), "I;16"),
         (Image.new("F", (4, 4)), "convert it to 'RGB'"),
         ("street.jpg", "not a str"),
@@ -134,7 +144,7 @@ def test_a_broken_image_file_is_a_frame_error():
         as_frame(broken, 0.0)
 
 
-@pytest.mark.parametrize("time", [-0.1, math.nan, math.inf, -math.inf, "3", None])
+@pytest.mark.parametrize("time", [-0.1, math.nan, math.inf, -math.inf, 10**400, "3", True, None])
 def test_times_that_cannot_be_are_refused(time):
     with pytest.raises(FrameError, match="time"):
         as_frame(RGB, time)

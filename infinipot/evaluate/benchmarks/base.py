@@ -5,7 +5,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -19,7 +18,7 @@ from infinipot.evaluate.benchmarks.annotations import (
     require,
     shown,
 )
-from infinipot.evaluate.records import Item, Problem, Question, Subtitle, counted
+from infinipot.evaluate.records import Item, Problem, Question, Subtitle, Unit, counted
 
 
 class Benchmark(ABC):
@@ -38,6 +37,7 @@ class Benchmark(ABC):
         streaming: whether questions are asked while the video runs.
         files: of the annotations, the first that is there of each list, by variant or for "any".
         parts: of an annotation in JSON, the field that holds a list of questions; none: it is one.
+        columns: that are read of Parquet; none: all.
     """
 
     name: ClassVar[str]
@@ -52,8 +52,11 @@ class Benchmark(ABC):
     streaming: ClassVar[bool] = False
     files: ClassVar[dict[str, list[str]]]
     parts: ClassVar[str] = ""
+    columns: ClassVar[tuple[str, ...]] = ()
 
-    def __init_subclass__(cls, name: str) -> None:
+    def __init_subclass__(cls, name: str | None = None) -> None:
+        if name is None:  # what several benchmarks share is none itself
+            return
         cls.name = name
         for attribute, value in _descriptions()[name].items():
             setattr(cls, attribute, tuple(value) if isinstance(value, list) else value)
@@ -62,11 +65,8 @@ class Benchmark(ABC):
         """The annotations of `variant`, one a question, and files that could not be read."""
         names = self.files.get(variant, self.files.get("any", []))
         path = require(data, self.title, *names)
-        if path.suffix == ".parquet" and find_spec("pyarrow") is None:
-            others = " or ".join(name for name in names if name.endswith(".json"))
-            needed = f"{path} is read by pyarrow, which is not installed: pip install 'infinipot[eval]'"
-            raise BenchmarkError(f"{needed}, or put the same rows beside it as {data / others}")
-        found = entries_of(path, data)
+        instead = next((data / name for name in names if name.endswith(".json")), None)
+        found = entries_of(path, data, columns=self.columns, instead=instead)
         return parts_of(found, self.parts) if self.parts and path.suffix == ".json" else found
 
     @abstractmethod
@@ -136,8 +136,26 @@ class Benchmark(ABC):
                 yield Problem(first.label, f"{error} ({counted(len(together), 'question')} left out)")
                 continue
             span = "" if first.start == 0.0 and first.end is None else f"@{first.start:g}-{first.end or 0.0:g}"
-            questions = tuple(placed.question for placed in together)
-            yield Item(first.label + span, first.video, questions, first.start, first.end, subtitles)
+            questions = [placed.question for placed in together]
+            lacking = _lacking(questions)
+            yield from (Problem(first.label, what) for what in lacking.values())
+            if left := tuple(one for one in questions if one.unit is None or one.unit.id not in lacking):
+                yield Item(first.label + span, first.video, left, first.start, first.end, subtitles)
+
+
+def _lacking(questions: Sequence[Question]) -> dict[str, str]:
+    """The units that can have no score, since not all of their questions can be used, each with a line that says so."""
+    units: dict[str, list[Unit]] = {}
+    for question in questions:
+        if question.unit is not None:
+            units.setdefault(question.unit.id, []).append(question.unit)
+    lacking = {}
+    for name, found in units.items():
+        size = found[0].size
+        if sorted(one.place for one in found) != list(range(size)):
+            what = f"the {counted(size, 'question')} of {shown(name)} have one score, and not each can be used"
+            lacking[name] = f"{what} ({counted(len(found), 'question')} left out)"
+    return lacking
 
 
 @cache

@@ -5,7 +5,7 @@ from functools import partial
 from itertools import chain
 from typing import Any
 
-from infinipot.embedded.world import KINDS
+from infinipot.embedded.words import KINDS
 from infinipot.evaluate.core.tables import Table, duration, percent
 from infinipot.evaluate.needle.cost import FRAMES
 from infinipot.evaluate.needle.plan import DELAY_SHARE, DOZENS_EVENTS, DOZENS_SECONDS, LONG_FPS, LONG_KEPT

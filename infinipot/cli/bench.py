@@ -14,7 +14,7 @@ from infinipot.cli.eval_options import Shard
 from infinipot.cli.output import clock, note, print_json
 from infinipot.cli.progress import ProgressLine
 from infinipot.embedded.facts import FIRST_TRAINING_SEED, HELD_OUT_SEEDS
-from infinipot.evaluate.needle.plan import CLIPS, MOMENTS, QUICK, SECTIONS, Size, full_size
+from infinipot.evaluate.needle.plan import CLIPS, MOMENTS, QUICK, SECTIONS, Extent, full_size
 
 if TYPE_CHECKING:
     from infinipot.evaluate.needle.needle import Needle
@@ -119,7 +119,7 @@ def needle(
     _report(run, as_json)
 
 
-def _size(quick: bool, clips: int, specs: str | None) -> Size:
+def _size(quick: bool, clips: int, specs: str | None) -> Extent:
     size = QUICK if quick else full_size(clips)
     if specs is None:
         return size
@@ -141,7 +141,7 @@ def _watch(run: Needle, jobs: int) -> None:
 
 def _report(run: Needle, as_json: bool) -> None:
     from infinipot.evaluate.core.tables import print_tables
-    from infinipot.evaluate.needle.tables import tables
+    from infinipot.evaluate.needle.layouts import tables
 
     rows = run.rows()
     summary, made = run.report(rows), list(tables(rows))

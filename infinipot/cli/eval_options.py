@@ -14,7 +14,7 @@ from infinipot.cli.output import load_quietly
 from infinipot.config import LoadConfig, StreamConfig
 from infinipot.evaluate import Benchmark, FrameSampling, find_protocol
 from infinipot.evaluate.benchmarks.annotations import UnusableError, read_text
-from infinipot.evaluate.engines.base import Engine, Setup
+from infinipot.evaluate.engines.base import Engine, RunConfig
 from infinipot.evaluate.judge import PROMPT, Judge, key_from
 
 _MODEL = options_of(
@@ -84,18 +84,18 @@ class Machinery:
     time_limit: float | None
     verbose: bool
 
-    def start(self, setup: Setup, models: dict[LoadConfig, Any]) -> Engine:
+    def start(self, setup: RunConfig, models: dict[LoadConfig, Any]) -> Engine:
         """The engine, with its models loaded; `models` keeps those of this process for another run.
 
         Raises:
             InfinipotError: Ray is asked for and not installed.
         """
-        from infinipot.evaluate.engines.local import Watcher
+        from infinipot.evaluate.engines.local import LocalEngine
 
         if self.engine == "local":
             if self.loading not in models:
                 models[self.loading] = load_quietly(verbose=self.verbose, **asdict(self.loading))
-            return Watcher(models[self.loading], setup, self.time_limit)
+            return LocalEngine(models[self.loading], setup, self.time_limit)
         try:
             from infinipot.evaluate.engines.ray import RayEngine
         except ImportError as error:
@@ -126,7 +126,7 @@ def machinery(given: dict[str, Any]) -> Machinery:
     return Machinery(loading, **{name: given.pop(name) for name in names})
 
 
-def setup(benchmark: Benchmark, protocol: str | None, given: dict[str, Any]) -> Setup:
+def setup(benchmark: Benchmark, protocol: str | None, given: dict[str, Any]) -> RunConfig:
     """Takes what `setup_options` gave out of the options; what no model could take is wrong usage.
 
     Raises:
@@ -140,7 +140,7 @@ def setup(benchmark: Benchmark, protocol: str | None, given: dict[str, Any]) -> 
         StreamConfig(**kept, pixels=sampling.pixels)
     except InfinipotError as error:
         raise click.UsageError(str(error)) from error
-    return Setup(benchmark.name, name, sampling, given.pop("policy"), **kept)
+    return RunConfig(benchmark.name, name, sampling, given.pop("policy"), **kept)
 
 
 def _sampling(default: FrameSampling, given: dict[str, Any]) -> FrameSampling:

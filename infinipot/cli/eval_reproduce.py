@@ -15,9 +15,9 @@ from infinipot.evaluate import find_benchmark
 from infinipot.evaluate.core.tables import Table, percent, print_tables
 from infinipot.evaluate.merge import read_runs
 from infinipot.evaluate.published import MEMORY, PAPER, published, published_models
-from infinipot.evaluate.reproduce import Entry, entries, gpu_hours, most_questions
+from infinipot.evaluate.reproduce import PaperRun, entries, gpu_hours, most_questions
 from infinipot.evaluate.results import Run
-from infinipot.evaluate.run import Plan, check_before_loading, evaluate, read_plan
+from infinipot.evaluate.run import RunPlan, check_before_loading, evaluate, read_plan
 
 
 @click.command(short_help="Repeat the tables of the InfiniPot-V paper.")
@@ -49,7 +49,7 @@ def reproduce(data: Path, output: Path, dry_run: bool, limit: int | None, **give
     print_tables(_side_by_side({entry: by_path[path] for entry, path in files.items()}))
 
 
-def _plans(data: Path, limit: int | None) -> dict[str, Plan]:
+def _plans(data: Path, limit: int | None) -> dict[str, RunPlan]:
     """The benchmarks that are there."""
     plans = {}
     for entry in entries():
@@ -59,8 +59,8 @@ def _plans(data: Path, limit: int | None) -> dict[str, Plan]:
     return plans
 
 
-def _run(machine: Machinery, plans: dict[str, Plan], output: Path) -> dict[Entry, Path]:
-    files: dict[Entry, Path] = {}
+def _run(machine: Machinery, plans: dict[str, RunPlan], output: Path) -> dict[PaperRun, Path]:
+    files: dict[PaperRun, Path] = {}
     todo = [entry for entry in entries() if entry.benchmark in plans]
     models: dict[Any, Any] = {}
     for entry in todo:
@@ -77,7 +77,7 @@ def _run(machine: Machinery, plans: dict[str, Plan], output: Path) -> dict[Entry
     return files
 
 
-def _print_runs(plans: dict[str, Plan]) -> None:
+def _print_runs(plans: dict[str, RunPlan]) -> None:
     rows, total = [], 0.0
     for entry in entries():
         plan = plans.get(entry.benchmark)
@@ -98,7 +98,7 @@ def _print_runs(plans: dict[str, Plan]) -> None:
     print_tables([Table("What would run", columns, tuple(rows), notes)])
 
 
-def _side_by_side(runs: dict[Entry, Run]) -> list[Table]:
+def _side_by_side(runs: dict[PaperRun, Run]) -> list[Table]:
     """Published and measured, a table a benchmark, and the memory."""
     made = []
     for benchmark in dict.fromkeys(entry.benchmark for entry in runs):
@@ -107,7 +107,7 @@ def _side_by_side(runs: dict[Entry, Run]) -> list[Table]:
     return [*made, _memory(runs)]
 
 
-def _table(benchmark: str, runs: dict[Entry, Run]) -> Table:
+def _table(benchmark: str, runs: dict[PaperRun, Run]) -> Table:
     from infinipot.evaluate.core.statistics import estimate
 
     rows = []
@@ -128,7 +128,7 @@ def _table(benchmark: str, runs: dict[Entry, Run]) -> Table:
     )
 
 
-def _memory(runs: dict[Entry, Run]) -> Table:
+def _memory(runs: dict[PaperRun, Run]) -> Table:
     from infinipot.evaluate.report import cost
 
     rows = []

@@ -17,7 +17,7 @@ from infinipot.evaluate.results import AnswerTime, Run, WatchTime
 
 
 @dataclass(frozen=True, slots=True)
-class Cost:
+class Spent:
     """What a run took.
 
     Attributes:
@@ -59,7 +59,7 @@ class Section:
     runs: tuple[Run, ...]
     estimates: tuple[dict[str, Estimate], ...]
     against: tuple[Difference | None, ...]
-    costs: tuple[Cost, ...]
+    costs: tuple[Spent, ...]
     published: tuple[Published, ...]
 
 
@@ -100,14 +100,14 @@ def _as_published(run: Run) -> bool:
     return not list(differences(json.loads(json.dumps(frames)), settings["sampling"]))
 
 
-def cost(run: Run) -> Cost:
+def cost(run: Run) -> Spent:
     """What a run took; of lines that a kill left twice, the last counts."""
     watched = {line.item: line for line in run.times if isinstance(line, WatchTime)}
     answers = {line.question: line.seconds for line in run.times if isinstance(line, AnswerTime)}
     last: dict[str, int] = {}
     for line in run.answers:
         last[line.item] = max(last.get(line.item, 0), line.patches)
-    return Cost(
+    return Spent(
         watching=sum(line.seconds["wall"] for line in watched.values()),
         answering=sum(answers.values()),
         answer=median(answers.values()) if answers else None,
@@ -146,7 +146,7 @@ def _accuracy(section: Section) -> Table:
 
 def _costs(section: Section) -> Table:
     both = list(zip(section.runs, section.costs, strict=True))
-    cells: dict[str, Callable[[Run, Cost], str]] = {
+    cells: dict[str, Callable[[Run, Spent], str]] = {
         "model": lambda run, _: Path(run.settings["model"]).name,
         "computed on": lambda run, _: ", ".join(run.devices),
         "questions answered": lambda run, _: f"{len(run.answers)} of {run.asked}",

@@ -11,7 +11,7 @@ from infinipot.config import LoadConfig
 from infinipot.errors import ResultsError
 from infinipot.evaluate.benchmarks import Benchmark
 from infinipot.evaluate.core.journal import Header
-from infinipot.evaluate.engines.base import Answer, Engine, Event, Setup, Trouble, Watched, origin_settings
+from infinipot.evaluate.engines.base import Answer, Engine, Event, RunConfig, Trouble, Watched, origin_settings
 from infinipot.evaluate.protocols import find_protocol
 from infinipot.evaluate.records import Item, Problem, counted
 from infinipot.evaluate.results import Answered, Results, WatchTime, check_output, forget_problems, read_run
@@ -19,7 +19,7 @@ from infinipot.versions import versions
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class RunPlan:
     """What a run is to ask.
 
     Attributes:
@@ -79,7 +79,7 @@ def read_plan(
     variant: str | None = None,
     shard: tuple[int, int] = (1, 1),
     limit: int | None = None,
-) -> Plan:
+) -> RunPlan:
     """Reads a benchmark's annotations.
 
     A shard takes every n-th video, so that shards are alike in length, and the same ones every time. An annotation that
@@ -94,12 +94,12 @@ def read_plan(
     number, count = shard
     problems = tuple(one for one in read if isinstance(one, Problem) and number == 1)
     mine = tuple(items[number - 1 :: count])
-    return Plan(benchmark, variant, data, mine, problems, shard, limit, _fingerprint(items, data))
+    return RunPlan(benchmark, variant, data, mine, problems, shard, limit, _fingerprint(items, data))
 
 
 def evaluate(
-    plan: Plan,
-    setup: Setup,
+    plan: RunPlan,
+    setup: RunConfig,
     engine: Engine,
     output: Path,
     *,
@@ -155,12 +155,14 @@ def _left(item: Item, results: Results) -> Item:
     return replace(item, questions=tuple(one for one in item.questions if one.id not in results.known))
 
 
-def _over(plan: Plan, results: Results) -> int:
+def _over(plan: RunPlan, results: Results) -> int:
     """Videos whose questions are all answered, or given up."""
     return sum(all(question.id in results.known for question in item.questions) for item in plan.items)
 
 
-def _write(results: Results, plan: Plan, setup: Setup, seed: int, item: Item, event: Event, device: str) -> str | None:
+def _write(
+    results: Results, plan: RunPlan, setup: RunConfig, seed: int, item: Item, event: Event, device: str
+) -> str | None:
     """Writes what came of a video; returns a line about it if it was trouble."""
     match event:
         case Answer():
@@ -175,7 +177,7 @@ def _write(results: Results, plan: Plan, setup: Setup, seed: int, item: Item, ev
     return None
 
 
-def _answered(plan: Plan, setup: Setup, seed: int, item: Item, event: Answer) -> Answered:
+def _answered(plan: RunPlan, setup: RunConfig, seed: int, item: Item, event: Answer) -> Answered:
     question = next(one for one in item.questions if one.id == event.question)
     protocol = find_protocol(setup.protocol)
     read = protocol.read_answer(plan.benchmark, question, event.text, seed)
@@ -199,7 +201,7 @@ def _answered(plan: Plan, setup: Setup, seed: int, item: Item, event: Answer) ->
 
 
 def check_before_loading(
-    plan: Plan, setup: Setup, loading: LoadConfig, output: Path, *, seed: int = 0, retry: bool = False
+    plan: RunPlan, setup: RunConfig, loading: LoadConfig, output: Path, *, seed: int = 0, retry: bool = False
 ) -> None:
     """Raises of what `evaluate` would, about a file of another run, what can be told while no model is loaded."""
     check_output(output, _settings(plan, setup, seed) | origin_settings(loading, setup), versions(), retry)
@@ -207,7 +209,7 @@ def check_before_loading(
         _require_same_questions(plan, output)
 
 
-def _settings(plan: Plan, setup: Setup, seed: int) -> Header:
+def _settings(plan: RunPlan, setup: RunConfig, seed: int) -> Header:
     """What a header says beside what the engine knows."""
     return {
         **asdict(setup),
@@ -222,7 +224,7 @@ def _settings(plan: Plan, setup: Setup, seed: int) -> Header:
     }
 
 
-def _require_same_questions(plan: Plan, output: Path) -> None:
+def _require_same_questions(plan: RunPlan, output: Path) -> None:
     """Before what is asked changes under a run: what it answered has to be asked still, and as it was."""
     asked = {question.id: question for item in plan.items for question in item.questions}
     for line in read_run(output).answers:

@@ -14,7 +14,7 @@ from infinipot import CapError, FrameError, InfinipotError, PolicyError, VideoEr
 from infinipot.config import POLICY, StreamConfig
 from infinipot.lmms_eval.frames import frames_of
 from infinipot.lmms_eval.request import Request, read
-from infinipot.lmms_eval.viewer import Excerpt, Viewer
+from infinipot.lmms_eval.viewer import Excerpt, KeptStream
 from infinipot.policies import Policy
 
 _STREAMING = ("memory", "keep", "block", "reserve", "positions", "gate")  # of a stream's settings
@@ -81,7 +81,7 @@ class Infinipot(lmms):
             attn_implementation=attn_implementation,
             revision=None if revision is None else str(revision),
         )
-        self._viewer = Viewer(loaded, sampling, policy=chosen, **streaming)
+        self._viewer = KeptStream(loaded, sampling, policy=chosen, **streaming)
 
     @property
     def device(self) -> torch.device:

@@ -16,7 +16,7 @@ class Excerpt:
     end: float | None = None
 
 
-class Viewer:
+class KeptStream:
     """Watches an excerpt when it is first asked about, and keeps the stream until another one is.
 
     What a stream holds does not depend on the questions, and asking changes nothing: each answer is the one that a

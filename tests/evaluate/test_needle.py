@@ -21,11 +21,11 @@ from infinipot.embedded.facts import HELD_OUT_SEEDS, SIZE
 from infinipot.embedded.words import KINDS
 from infinipot.evaluate.core import statistics
 from infinipot.evaluate.core.journal import Journal
-from infinipot.evaluate.needle import cost, memories, plan, processes, rows, tables
+from infinipot.evaluate.needle import cost, layouts, memories, plan, processes, rows
 from infinipot.evaluate.needle.case import CELLS, Case, Holder, Scene, usual_block
-from infinipot.evaluate.needle.memories import Outcome, Reply
+from infinipot.evaluate.needle.memories import GivenAnswer, Outcome
 from infinipot.evaluate.needle.needle import Needle
-from infinipot.evaluate.needle.plan import FULL, QUICK, SECTIONS, Size, make_plan
+from infinipot.evaluate.needle.plan import FULL, QUICK, SECTIONS, Extent, make_plan
 from infinipot.evaluate.needle.variants import DEFAULT
 
 SCENE = Scene(10_000, 20.0, 2.0, 4, "still", "varied", moments=3)
@@ -147,7 +147,7 @@ def outcomes(*policies: str, right: dict[str, set[int]], clips: int = 4) -> list
     return [
         Outcome(
             Case(replace(scene, seed=10_000 + clip), holder_of(policy)),
-            (Reply("now", 63.5, 8.0 * clip, 0.5, "yes", "yes" if clip in right[policy] else "no"),),
+            (GivenAnswer("now", 63.5, 8.0 * clip, 0.5, "yes", "yes" if clip in right[policy] else "no"),),
             cap=100,
         )
         for policy, clip in product(policies, range(clips))
@@ -242,7 +242,7 @@ def test_a_case_is_the_same_after_json() -> None:
 
 
 def test_quick_is_a_part_of_the_whole() -> None:
-    whole, quick = make_plan(Size(), 0, sections=["ablations"]), make_plan(replace(QUICK, moments=4), 0)
+    whole, quick = make_plan(Extent(), 0, sections=["ablations"]), make_plan(replace(QUICK, moments=4), 0)
     assert {case for case in quick["ablations"] if not case.scene.samples} <= set(whole["ablations"])
 
 
@@ -253,7 +253,7 @@ def test_what_there_is_not_is_said(wrong: dict[str, Any]) -> None:
 
 
 def test_the_engine_takes_every_memory_and_a_compression_leaves_as_many_tokens_as_the_case_says(qwen: Model) -> None:
-    cases = [case for of_section in make_plan(Size(), 0).values() for case in of_section]
+    cases = [case for of_section in make_plan(Extent(), 0).values() for case in of_section]
     for policy in {case.holder.policy for case in cases}:
         policies.make(policy)
     for holder in {replace(case.holder, policy=DEFAULT) for case in cases if case.holder.kept}:
@@ -410,8 +410,8 @@ def test_what_is_told_of_quiet_hours_is_by_gap_and_has_the_bytes_and_the_time_of
 
 def test_events_of_the_night_are_those_that_begin_in_the_second_half() -> None:
     scene = replace(SCENE, seconds=64.0, light=0.5)
-    answers = (Reply("where", 63.5, 63.5, 0.25, "a", "a"), Reply("where", 63.5, 10.0, 0.25, "a", "b"))
-    count = Reply("count", 63.5, None, 0.25, "a", "b")
+    answers = (GivenAnswer("where", 63.5, 63.5, 0.25, "a", "a"), GivenAnswer("where", 63.5, 10.0, 0.25, "a", "b"))
+    count = GivenAnswer("count", 63.5, None, 0.25, "a", "b")
     made = list(rows.night([Outcome(Case(scene, holder_of(DEFAULT)), (*answers, count))], QUICK))
     assert {(row["part"], row["right"].value, row["right"].questions) for row in made} == {
         ("day", 1, 1),
@@ -651,7 +651,7 @@ def test_what_cannot_be_is_said(args: tuple[str, ...], code: int, said: str, tmp
 def test_tables_say_what_they_rest_on() -> None:
     right = {"full": {0, 1, 2, 3}, DEFAULT: {0, 1, 2}, "uniform": {0}}
     found = outcomes("full", DEFAULT, "uniform", right=right)
-    titles = [table.title for table in tables.tables({"caps": list(rows.caps(found, QUICK))})]
+    titles = [table.title for table in layouts.tables({"caps": list(rows.caps(found, QUICK))})]
     assert "4 clips, 4 answers each, guessing 50" in titles[0]
 
 
@@ -659,7 +659,7 @@ def test_a_table_tells_what_a_policy_stores_beside_keys_and_values() -> None:
     bytes_of = {"full": 4096, DEFAULT: 1536, "uniform": 1024}
     found = outcomes("full", DEFAULT, "uniform", right={"full": {0}, DEFAULT: {0}, "uniform": {0}})
     found = [replace(record, stats={"bytes": bytes_of[record.case.holder.policy]}) for record in found]
-    made = {table.title: table for table in tables.tables({"caps": list(rows.caps(found, QUICK))})}
+    made = {table.title: table for table in layouts.tables({"caps": list(rows.caps(found, QUICK))})}
     title = next(title for title in made if title.startswith("Memory in KiB"))
     assert title.endswith("Full cache: 4.")
     assert [row[1] for row in made[title].rows] == ["2 (+50.0)", "1 (+0.0)"]

@@ -14,7 +14,7 @@ import pytest
 from infinipot import InfinipotError, ModelError
 from infinipot.config import LoadConfig
 from infinipot.evaluate import Item
-from infinipot.evaluate.engines.base import Answer, Event, Origin, Trouble, Watched
+from infinipot.evaluate.engines.base import Answer, Event, Provenance, Trouble, Watched
 from infinipot.evaluate.results import read_run
 from infinipot.evaluate.run import evaluate
 from infinipot.versions import versions
@@ -137,7 +137,7 @@ def test_what_a_worker_meets_when_it_loads_is_the_error_here() -> None:
 # What Ray may come to, played in this process
 
 
-READY = (Origin({"model": "m", "dtype": "bfloat16"}, "nowhere"), versions(), 1)
+READY = (Provenance({"model": "m", "dtype": "bfloat16"}, "nowhere"), versions(), 1)
 
 
 class Played:
@@ -273,7 +273,7 @@ def test_workers_that_die_in_a_row_while_they_load_are_replaced_no_more(
 
 
 def test_workers_that_would_not_answer_alike_are_refused(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
-    other = (Origin({"model": "m", "dtype": "float16"}, "elsewhere"), versions(), 2)
+    other = (Provenance({"model": "m", "dtype": "float16"}, "elsewhere"), versions(), 2)
     engine = pool(monkeypatch, Played(other, READY), workers=2)
     with pytest.raises(InfinipotError, match='dtype: "bfloat16" there, "float16" now'):
         list(engine.run(plan(folder, "rvs").items))

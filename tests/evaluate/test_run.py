@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 from infinipot import ResultsError, Stream, open_video
 from infinipot.evaluate import FrameSampling, Question
 from infinipot.evaluate.core.journal import Journal
-from infinipot.evaluate.engines.base import Answer, Setup, Trouble, Watched
-from infinipot.evaluate.engines.local import Watcher
+from infinipot.evaluate.engines.base import Answer, RunConfig, Trouble, Watched
+from infinipot.evaluate.engines.local import LocalEngine
 from infinipot.evaluate.protocols import Protocol
 from infinipot.evaluate.results import Answered, Results, read_run, times_path
 from infinipot.evaluate.run import evaluate
@@ -37,15 +37,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def watcher() -> Watcher:
-    return Watcher(runs.model(), SETUPS["rvs"])
+def watcher() -> LocalEngine:
+    return LocalEngine(runs.model(), SETUPS["rvs"])
 
 
 # Watching
 
 
 def test_every_answer_is_that_of_a_stream_that_saw_the_frames_until_its_moment_and_nothing_else(
-    folder: Path, watcher: Watcher
+    folder: Path, watcher: LocalEngine
 ) -> None:
     asked = plan(folder, "rvs")
     for item in asked.items:
@@ -65,7 +65,7 @@ def test_every_answer_is_that_of_a_stream_that_saw_the_frames_until_its_moment_a
 
 
 def test_a_video_is_watched_once_whatever_is_asked(
-    folder: Path, watcher: Watcher, monkeypatch: pytest.MonkeyPatch
+    folder: Path, watcher: LocalEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     frames = []
     watched = Stream.watch
@@ -82,7 +82,7 @@ def test_a_video_is_watched_once_whatever_is_asked(
 
 
 def test_a_question_before_the_first_frame_or_too_long_for_the_reserve_is_trouble_of_its_own(
-    folder: Path, watcher: Watcher
+    folder: Path, watcher: LocalEngine
 ) -> None:
     (item, *_) = plan(folder, "rvs").items
     good = item.questions[0]
@@ -100,14 +100,14 @@ def test_a_question_before_the_first_frame_or_too_long_for_the_reserve_is_troubl
 
 
 def test_a_video_that_takes_longer_than_its_limit_is_given_up_with_what_is_left(
-    folder: Path, watcher: Watcher, monkeypatch: pytest.MonkeyPatch
+    folder: Path, watcher: LocalEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (item, *_) = plan(folder, "rvs").items
-    in_time = Watcher(watcher.model, watcher.setup, time_limit=600.0)
+    in_time = LocalEngine(watcher.model, watcher.setup, time_limit=600.0)
     assert isinstance(list(in_time.watch(item))[-1], Watched)
     ask = Stream.ask
     monkeypatch.setattr(Stream, "ask", lambda *args, **more: time.sleep(2.0) or ask(*args, **more))
-    slow = Watcher(watcher.model, watcher.setup, time_limit=1.9)
+    slow = LocalEngine(watcher.model, watcher.setup, time_limit=1.9)
     first, trouble = slow.watch(item)
     assert isinstance(first, Answer)
     assert isinstance(trouble, Trouble)
@@ -116,9 +116,9 @@ def test_a_video_that_takes_longer_than_its_limit_is_given_up_with_what_is_left(
     assert "longer than the 1.9 s of --time-limit" in trouble.what
 
 
-def test_a_memory_that_is_full_gives_up_the_rest_of_the_video_only(folder: Path, watcher: Watcher) -> None:
+def test_a_memory_that_is_full_gives_up_the_rest_of_the_video_only(folder: Path, watcher: LocalEngine) -> None:
     (item, *_) = plan(folder, "rvs").items
-    small = Watcher(watcher.model, Setup("rvs", "official", SETUPS["rvs"].sampling, "full", 464, reserve=400))
+    small = LocalEngine(watcher.model, RunConfig("rvs", "official", SETUPS["rvs"].sampling, "full", 464, reserve=400))
     *answers, trouble = small.watch(item)
     assert isinstance(trouble, Trouble)
     assert "never evicts" in trouble.what
@@ -186,9 +186,9 @@ def test_the_header_says_what_answers_depend_on(folder: Path) -> None:
     ("changed", "named"),
     [
         ({"seed": 7}, "seed: 0 there, 7 now"),
-        ({"setup": Setup("mlvu", "paper", SETUPS["mlvu"].sampling, memory=700)}, "memory: 768 there, 700 now"),
+        ({"setup": RunConfig("mlvu", "paper", SETUPS["mlvu"].sampling, memory=700)}, "memory: 768 there, 700 now"),
         (
-            {"setup": Setup("mlvu", "paper", FrameSampling("uniform", 8), memory=768, reserve=500)},
+            {"setup": RunConfig("mlvu", "paper", FrameSampling("uniform", 8), memory=768, reserve=500)},
             "sampling.frames: 6",
         ),
         ({"plan": {"limit": 3}}, "limit: null there, 3 now"),
@@ -343,7 +343,7 @@ def test_a_video_that_was_missing_is_asked_about_when_it_is_there(tmp_path: Path
 
 
 def test_a_question_that_exhausts_the_memory_is_trouble_of_its_own(
-    folder: Path, watcher: Watcher, monkeypatch: pytest.MonkeyPatch
+    folder: Path, watcher: LocalEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def exhausted(*_: object, **__: object) -> str:
         raise MemoryError

@@ -10,7 +10,7 @@ import pytest
 
 from infinipot.evaluate import FrameSampling, Question, Scored, find_benchmark, find_protocol
 from infinipot.evaluate.core.statistics import Average, difference, estimate, over_groups, over_questions, over_tasks
-from infinipot.evaluate.engines.base import Setup
+from infinipot.evaluate.engines.base import RunConfig
 from infinipot.evaluate.merge import read_runs
 from infinipot.evaluate.records import Unit
 from infinipot.evaluate.report import report, tables
@@ -170,7 +170,7 @@ def run(tmp_path, name: str, said: dict[str, str], variant: str | None = None):
     variant = variant or benchmark.variants[0]
     plan = read_plan(benchmark, LAYOUTS[name](tmp_path / "data", variant), variant)
     assert plan.problems == ()
-    setup = Setup(name, benchmark.default_protocol, FrameSampling("uniform", 6), memory=768)
+    setup = RunConfig(name, benchmark.default_protocol, FrameSampling("uniform", 6), memory=768)
     evaluate(plan, setup, Canned(said), tmp_path / "run.jsonl")
     (section,) = report(read_runs([tmp_path / "run.jsonl"]), draws=50)
     return {row[0]: row[1] for row in tables(section)[0].rows}, section.estimates[0]

@@ -13,18 +13,18 @@ import torch
 import infinipot
 from infinipot import Model
 from infinipot.evaluate import FrameSampling, Item, find_benchmark
-from infinipot.evaluate.engines.base import Answer, Engine, Event, Origin, Setup, Watched
-from infinipot.evaluate.engines.local import Watcher
-from infinipot.evaluate.run import Plan, Progress, evaluate, read_plan
+from infinipot.evaluate.engines.base import Answer, Engine, Event, Provenance, RunConfig, Watched
+from infinipot.evaluate.engines.local import LocalEngine
+from infinipot.evaluate.run import Progress, RunPlan, evaluate, read_plan
 from support.benchmark_layouts import mlvu, rvs
 
 SETUPS = {
-    "mlvu": Setup("mlvu", "paper", FrameSampling("uniform", 6, pixels=(4096, 4096)), memory=768, reserve=500),
-    "rvs": Setup("rvs", "official", FrameSampling("fps", fps=2.0, pixels=(4096, 4096)), memory=768, reserve=400),
+    "mlvu": RunConfig("mlvu", "paper", FrameSampling("uniform", 6, pixels=(4096, 4096)), memory=768, reserve=500),
+    "rvs": RunConfig("rvs", "official", FrameSampling("fps", fps=2.0, pixels=(4096, 4096)), memory=768, reserve=400),
 }
 
 
-def plan(folder: Path, name: str = "mlvu", **parts: Any) -> Plan:
+def plan(folder: Path, name: str = "mlvu", **parts: Any) -> RunPlan:
     """A miniature to be asked."""
     data = folder / name
     if not data.is_dir():
@@ -39,8 +39,8 @@ class Canned(Engine):
         self.said = said or {}
         self.asked: list[str] = []
 
-    def origin(self) -> Origin:
-        return Origin({"model": "canned", "policy": "none", "cap": 1, "cache_bytes": 1}, "nowhere")
+    def origin(self) -> Provenance:
+        return Provenance({"model": "canned", "policy": "none", "cap": 1, "cache_bytes": 1}, "nowhere")
 
     def run(self, items: Sequence[Item]) -> Iterator[tuple[Item, Event]]:
         for item in items:
@@ -57,9 +57,9 @@ def model() -> Model:
     return infinipot.load("embedded", device="cpu")
 
 
-def local(name: str = "mlvu") -> Watcher:
+def local(name: str = "mlvu") -> LocalEngine:
     """The embedded model, in this process."""
-    return Watcher(model(), SETUPS[name])
+    return LocalEngine(model(), SETUPS[name])
 
 
 def run_and_die(folder: Path, name: str, output: Path, at: int) -> None:

@@ -9,7 +9,15 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from infinipot.errors import BenchmarkError
-from infinipot.evaluate.benchmarks.annotations import Entry, UnusableError, shown
+from infinipot.evaluate.benchmarks.annotations import (
+    Entry,
+    UnusableError,
+    entries_of,
+    find_video,
+    parts_of,
+    require,
+    shown,
+)
 from infinipot.evaluate.records import Item, Problem, Question, Subtitle, Unit, counted
 
 
@@ -27,6 +35,9 @@ class Benchmark(ABC):
         variants: the first is the default.
         default_protocol: a name in `PROTOCOLS`.
         streaming: whether questions are asked while the video runs.
+        files: of the annotations, the first that is there of each list, by variant or for "any".
+        parts: of an annotation in JSON, the field that holds a list of questions; none: it is one.
+        columns: that are read of Parquet; none: all.
     """
 
     name: ClassVar[str]
@@ -39,6 +50,9 @@ class Benchmark(ABC):
     variants: ClassVar[tuple[str, ...]]
     default_protocol: ClassVar[str]
     streaming: ClassVar[bool] = False
+    files: ClassVar[dict[str, list[str]]]
+    parts: ClassVar[str] = ""
+    columns: ClassVar[tuple[str, ...]] = ()
 
     def __init_subclass__(cls, name: str | None = None) -> None:
         if name is None:  # what several benchmarks share is none itself
@@ -47,9 +61,13 @@ class Benchmark(ABC):
         for attribute, value in _descriptions()[name].items():
             setattr(cls, attribute, tuple(value) if isinstance(value, list) else value)
 
-    @abstractmethod
     def entries(self, data: Path, variant: str) -> Iterator[Entry | Problem]:
         """The annotations of `variant`, one a question, and files that could not be read."""
+        names = self.files.get(variant, self.files.get("any", []))
+        path = require(data, self.title, *names)
+        instead = next((data / name for name in names if name.endswith(".json")), None)
+        found = entries_of(path, data, columns=self.columns, instead=instead)
+        return parts_of(found, self.parts) if self.parts and path.suffix == ".json" else found
 
     @abstractmethod
     def place(self, entry: Entry, data: Path, variant: str) -> "Placed":
@@ -58,6 +76,10 @@ class Benchmark(ABC):
         Raises:
             UnusableError: the annotation cannot be used.
         """
+
+    def find(self, data: Path, name: str, *folders: str, endings: Sequence[str] = ("",)) -> tuple[Path, str]:
+        """A video in the first of the layout's folders that is there, see `find_video`."""
+        return find_video(require(data, self.title, *folders), name, data, endings=endings)
 
     def subtitles(self, data: Path, variant: str, placed: "Placed") -> tuple[Subtitle, ...]:
         """The subtitles of a video; none, unless a benchmark has some.

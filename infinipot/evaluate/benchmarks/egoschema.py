@@ -12,10 +12,8 @@ from pathlib import Path
 from infinipot.evaluate.benchmarks.annotations import (
     Entry,
     UnusableError,
-    find_video,
-    json_entries,
+    entries_of,
     read_json,
-    require,
     require_all,
     shown,
 )
@@ -28,7 +26,7 @@ OPTIONS = 5
 class EgoSchema(Benchmark, name="egoschema"):
     def entries(self, data: Path, variant: str) -> Iterator[Entry | Problem]:
         if variant == "full":
-            yield from json_entries(require(data, self.title, "questions.json"), data)
+            yield from super().entries(data, variant)
             return
         path, labels = require_all(data, self.title, ["questions.json"], ["subset_answers.json"])
         answers = self._answers(labels)
@@ -36,7 +34,7 @@ class EgoSchema(Benchmark, name="egoschema"):
             yield answers
             return
         left = dict(answers)
-        for entry in json_entries(path, data):
+        for entry in entries_of(path, data):
             uid = entry.value.get("q_uid") if isinstance(entry, Entry) and isinstance(entry.value, dict) else None
             if isinstance(uid, str) and uid in answers:
                 left.pop(uid, None)
@@ -50,8 +48,7 @@ class EgoSchema(Benchmark, name="egoschema"):
         options = tuple(entry.text(f"option {index}") for index in range(OPTIONS))
         answer = entry.choice("answer", options) if variant == "subset" else None
         question = Question(uid, entry.text("question"), options, answer, "EgoSchema")
-        folder = require(data, self.title, "videos", "video")
-        return Placed(question, *find_video(folder, uid, data, endings=(".mp4", ".MP4")))
+        return Placed(question, *self.find(data, uid, "videos", "video", endings=(".mp4", ".MP4")))
 
     def submission(self, answers: Mapping[str, str | None]) -> str:
         """The file that the authors' server takes: JSON of `{q_uid: index of the option}`; -1 where unparsed."""

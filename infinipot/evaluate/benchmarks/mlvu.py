@@ -12,38 +12,35 @@ from pathlib import Path
 from infinipot.evaluate.benchmarks.annotations import (
     Entry,
     UnusableError,
-    find_video,
-    json_entries,
-    require,
+    entries_of,
     require_all,
 )
 from infinipot.evaluate.benchmarks.base import Benchmark, Placed
 from infinipot.evaluate.records import LETTERS, Problem, Question
 
 DEV = ("1_plotQA", "2_needle", "3_ego", "4_count", "5_order", "6_anomaly_reco", "7_topic_reasoning")
-TEST = ("test-ground-truth/test_mcq_gt.json", "test_multi_choice_tasks.json", "MLVU_Test/test_question.json")
 
 
 class MLVU(Benchmark, name="mlvu"):
     def entries(self, data: Path, variant: str) -> Iterator[Entry | Problem]:
         if variant == "test":
-            yield from json_entries(require(data, self.title, *TEST), data)
+            yield from super().entries(data, variant)
             return
         for path in require_all(data, self.title, *([f"json/{task}.json"] for task in DEV)):
-            yield from json_entries(path, data, source=path.stem)
+            yield from entries_of(path, data, source=path.stem)
 
     def place(self, entry: Entry, data: Path, variant: str) -> Placed:
         if variant == "dev":
             task = entry.source.partition("_")[2]
-            folder = require(data, self.title, f"video/{entry.source}", f"video/{task}")
+            folders = (f"video/{entry.source}", f"video/{task}")
             identity = f"{task}-{entry.index}"
         else:
             task = entry.text("question_type")
-            folder = require(data, self.title, "video", "MLVU_Test/video")
+            folders = ("video", "MLVU_Test/video")
             identity = entry.label("question_id")
         options = entry.texts("candidates")
         question = Question(identity, entry.text("question"), options, _letter(entry, options, variant), task)
-        return Placed(question, *find_video(folder, entry.text("video"), data))
+        return Placed(question, *self.find(data, entry.text("video"), *folders))
 
 
 def _letter(entry: Entry, options: tuple[str, ...], variant: str) -> str | None:

@@ -10,7 +10,7 @@ often an action was done by then (REC), whether a step is going on (SSR), whethe
 from collections.abc import Iterator
 from pathlib import Path
 
-from infinipot.evaluate.benchmarks.annotations import Entry, UnusableError, find_video, json_entries, require, shown
+from infinipot.evaluate.benchmarks.annotations import Entry, UnusableError, shown
 from infinipot.evaluate.benchmarks.base import Benchmark, Placed
 from infinipot.evaluate.records import Problem, Question
 
@@ -23,7 +23,7 @@ MODES = {
 
 class OVOBench(Benchmark, name="ovo-bench"):
     def entries(self, data: Path, variant: str) -> Iterator[Entry | Problem]:
-        for entry in json_entries(require(data, self.title, "ovo_bench_new.json", "ovo_bench.json"), data):
+        for entry in super().entries(data, variant):
             try:
                 if isinstance(entry, Problem):
                     yield entry
@@ -43,7 +43,7 @@ class OVOBench(Benchmark, name="ovo-bench"):
             text, options = entry.text("question"), entry.texts("options")
             answer = entry.choice("gt", options)
         question = Question(identity, text, options, answer, task, at=entry.seconds("realtime"), group=mode)
-        return Placed(question, *find_video(require(data, self.title, "src_videos"), entry.text("video"), data))
+        return Placed(question, *self.find(data, entry.text("video"), "src_videos"))
 
 
 def _mode(entry: Entry) -> str:

@@ -19,13 +19,13 @@ from typing import Any
 from infinipot.evaluate.benchmarks.annotations import (
     Entry,
     UnusableError,
+    entries_of,
     find_video,
     parse_seconds,
     require,
     shown,
 )
 from infinipot.evaluate.benchmarks.base import Benchmark, Placed
-from infinipot.evaluate.benchmarks.rows import row_entries
 from infinipot.evaluate.records import LETTERS, Problem, Question
 
 LEVELS = (1, 2, 3, 4)
@@ -46,7 +46,7 @@ COLUMNS = (
 class OVOSBench(Benchmark, name="ovo-s-bench"):
     def entries(self, data: Path, variant: str) -> Iterator[Entry | Problem]:
         path = require(data, self.title, "ovo_s_bench.json", "ovo_s_bench.parquet")
-        for entry in row_entries(path, data, COLUMNS):
+        for entry in entries_of(path, data, columns=COLUMNS):
             try:
                 if isinstance(entry, Problem):
                     yield entry

@@ -7,20 +7,14 @@ at hand when this was written.
 """
 
 import re
-from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from infinipot.evaluate.benchmarks.annotations import Entry, find_video, json_entries, parts_of, require
+from infinipot.evaluate.benchmarks.annotations import Entry
 from infinipot.evaluate.benchmarks.base import Benchmark, Placed
-from infinipot.evaluate.records import Problem, Question
-
-FILES = {"ego": "ego/ego4d_oe.json", "movie": "movie/movienet_oe.json"}
+from infinipot.evaluate.records import Question
 
 
 class RVS(Benchmark, name="rvs"):
-    def entries(self, data: Path, variant: str) -> Iterator[Entry | Problem]:
-        yield from parts_of(json_entries(require(data, self.title, FILES[variant]), data), "conversations")
-
     def place(self, entry: Entry, data: Path, variant: str) -> Placed:
         video_id = entry.label("video_id")
         path = PurePosixPath(entry.text("video_path", default=video_id))
@@ -34,5 +28,5 @@ class RVS(Benchmark, name="rvs"):
             at=entry.seconds("end_time"),
             judged=True,
         )
-        folder = require(data, self.title, f"{variant}/videos")
-        return Placed(question, *find_video(folder, name, data, endings=(".mp4", ".mkv", ".avi", ".webm")))
+        endings = (".mp4", ".mkv", ".avi", ".webm")
+        return Placed(question, *self.find(data, name, f"{variant}/videos", endings=endings))

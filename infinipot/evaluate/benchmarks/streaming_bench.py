@@ -7,36 +7,24 @@ lie as the zip files unpack, a folder a sample, or renamed by the authors' `scri
 
 import ast
 import re
-from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from infinipot.evaluate.benchmarks.annotations import (
     Entry,
     UnusableError,
-    csv_entries,
     find_video,
-    json_entries,
-    parts_of,
     require,
     with_letters,
     without_letters,
 )
 from infinipot.evaluate.benchmarks.base import Benchmark, Placed
-from infinipot.evaluate.records import Problem, Question
+from infinipot.evaluate.records import Question
 
-TABLE = "Real_Time_Visual_Understanding.csv"
 FOLDERS = ("videos", "real/Real-Time Visual Understanding", "real", "Real-Time Visual Understanding")
 _LONGEST_LIST = 20_000
 
 
 class StreamingBench(Benchmark, name="streaming-bench"):
-    def entries(self, data: Path, variant: str) -> Iterator[Entry | Problem]:
-        path = require(data, self.title, f"StreamingBench/{TABLE}", TABLE, "questions_real.json")
-        if path.suffix == ".csv":
-            yield from csv_entries(path, data)
-        else:
-            yield from parts_of(json_entries(path, data), "questions")
-
     def place(self, entry: Entry, data: Path, variant: str) -> Placed:
         sample, identity = _sample(entry)
         given = _options(entry)

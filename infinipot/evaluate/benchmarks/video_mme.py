@@ -5,33 +5,22 @@ to read (`pip install infinipot[eval]`); the same rows as JSON are taken as well
 files that unpack to `data/` and `subtitle/`; a video without a file in `subtitle/` has none.
 """
 
-from collections.abc import Iterator
 from pathlib import Path
 
 from infinipot.errors import BenchmarkError
 from infinipot.evaluate.benchmarks.annotations import (
     Entry,
-    find_video,
     require,
     without_letters,
 )
 from infinipot.evaluate.benchmarks.base import Benchmark, Placed
-from infinipot.evaluate.benchmarks.rows import row_entries
 from infinipot.evaluate.benchmarks.subtitles import read_srt
-from infinipot.evaluate.records import Problem, Question, Subtitle
-
-PARQUET = "videomme/test-00000-of-00001.parquet"
-COLUMNS = ("videoID", "duration", "task_type", "question_id", "question", "options", "answer")
+from infinipot.evaluate.records import Question, Subtitle
 
 
 class VideoMME(Benchmark, name="video-mme"):
-    def entries(self, data: Path, variant: str) -> Iterator[Entry | Problem]:
-        path = require(data, self.title, "videomme.json", PARQUET)
-        yield from row_entries(path, data, COLUMNS, instead=data / "videomme.json")
-
     def place(self, entry: Entry, data: Path, variant: str) -> Placed:
         video_id = entry.text("videoID")
-        folder = require(data, self.title, "data", "video")
         given = entry.texts("options")
         question = Question(
             id=entry.label("question_id"),
@@ -42,7 +31,7 @@ class VideoMME(Benchmark, name="video-mme"):
             group=entry.text("duration"),
             details={"options": "\n".join(given), "subtitles": "yes" if variant == "subtitles" else ""},
         )
-        video, label = find_video(folder, video_id, data, endings=(".mp4", ".MP4", ".mkv", ".webm"))
+        video, label = self.find(data, video_id, "data", "video", endings=(".mp4", ".MP4", ".mkv", ".webm"))
         return Placed(question, video, label, extra={"subtitles": video_id})
 
     def subtitles(self, data: Path, variant: str, placed: Placed) -> tuple[Subtitle, ...]:

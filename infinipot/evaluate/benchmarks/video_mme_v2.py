@@ -13,9 +13,16 @@ from pathlib import Path
 from typing import Any
 
 from infinipot.errors import BenchmarkError
-from infinipot.evaluate.benchmarks.annotations import Entry, UnusableError, find_video, require, shown, without_letters
+from infinipot.evaluate.benchmarks.annotations import (
+    Entry,
+    UnusableError,
+    entries_of,
+    find_video,
+    require,
+    shown,
+    without_letters,
+)
 from infinipot.evaluate.benchmarks.base import Benchmark, Placed
-from infinipot.evaluate.benchmarks.rows import row_entries
 from infinipot.evaluate.benchmarks.subtitles import read_words
 from infinipot.evaluate.records import LETTERS, Problem, Question, Subtitle, Unit
 from infinipot.numbers import is_real
@@ -31,7 +38,7 @@ COLUMNS = ("video_id", "video", "question_id", "question", "options", "answer", 
 class VideoMMEv2(Benchmark, name="video-mme-v2"):
     def entries(self, data: Path, variant: str) -> Iterator[Entry | Problem]:
         groups: dict[str, list[Entry]] = {}
-        for entry in row_entries(require(data, self.title, "test.json", "test.parquet"), data, COLUMNS):
+        for entry in entries_of(require(data, self.title, "test.json", "test.parquet"), data, columns=COLUMNS):
             if isinstance(entry, Problem) or not isinstance(entry.value, dict):
                 yield entry
             else:

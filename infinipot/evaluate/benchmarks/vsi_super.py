@@ -20,6 +20,7 @@ from typing import Any, ClassVar
 from infinipot.evaluate.benchmarks.annotations import (
     Entry,
     UnusableError,
+    entries_of,
     find_video,
     parse_seconds,
     require_all,
@@ -27,7 +28,6 @@ from infinipot.evaluate.benchmarks.annotations import (
     without_letters,
 )
 from infinipot.evaluate.benchmarks.base import Benchmark, Placed
-from infinipot.evaluate.benchmarks.rows import row_entries
 from infinipot.evaluate.records import Problem, Question, Unit
 from infinipot.numbers import is_real
 
@@ -52,7 +52,7 @@ class _VSISuper(Benchmark):
         others = {kind for kinds in self.kinds.values() for kind in kinds}.difference(self.kinds[variant])
         left = dict.fromkeys(self.kinds[variant])
         for path in self._tables(data, variant):
-            for entry in row_entries(path, data, (self.kind, *COLUMNS)):
+            for entry in entries_of(path, data, columns=(self.kind, *COLUMNS)):
                 if isinstance(entry, Problem):
                     yield entry
                 elif (kind := _kind(entry, self.kind)) not in others:

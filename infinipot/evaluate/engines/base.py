@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Setup:
+class RunConfig:
     """How questions are asked: all that an answer depends on, beside the model and the question.
 
     Attributes:
@@ -104,7 +104,7 @@ Event = Answer | Trouble | Watched
 
 
 @dataclass(frozen=True, slots=True)
-class Origin:
+class Provenance:
     """Which model answers, and with what memory: the part of a run's header that only a loaded model knows.
 
     Attributes:
@@ -116,7 +116,7 @@ class Origin:
     device: str
 
 
-def origin_settings(loading: LoadConfig, setup: Setup) -> dict[str, Any]:
+def origin_settings(loading: LoadConfig, setup: RunConfig) -> dict[str, Any]:
     """What of `Engine.origin` can be told before the model is loaded."""
     policy = infinipot.policies.make(setup.policy)
     known = {"model": loading.name, "policy": policy.spec, "policy_options": asdict(policy)}
@@ -127,7 +127,7 @@ class Engine(ABC):
     """Where the watching is done."""
 
     @abstractmethod
-    def origin(self) -> Origin:
+    def origin(self) -> Provenance:
         """What answers; the same wherever the engine computes."""
 
     @abstractmethod

@@ -16,14 +16,14 @@ import torch
 from infinipot import CapError, Frame, InfinipotError, Model, Sound, Stream, VideoError
 from infinipot.evaluate.benchmarks import find_benchmark
 from infinipot.evaluate.core.machine import device_name, forget_peak, peak_allocated
-from infinipot.evaluate.engines.base import Answer, Engine, Event, Origin, Setup, Trouble, Watched
+from infinipot.evaluate.engines.base import Answer, Engine, Event, Provenance, RunConfig, Trouble, Watched
 from infinipot.evaluate.protocols import find_protocol
 from infinipot.evaluate.records import Item, Question
 from infinipot.playing import END, play
 
 
 @dataclass(frozen=True, slots=True)
-class Watcher(Engine):
+class LocalEngine(Engine):
     """A model that watches videos and answers their questions.
 
     Attributes:
@@ -32,10 +32,10 @@ class Watcher(Engine):
     """
 
     model: Model
-    setup: Setup
+    setup: RunConfig
     time_limit: float | None = None
 
-    def origin(self) -> Origin:
+    def origin(self) -> Provenance:
         """What the answers come from, for a run's header.
 
         Raises:
@@ -52,7 +52,7 @@ class Watcher(Engine):
             "cap": stats.cap,
             "cache_bytes": stats.bytes,
         }
-        return Origin(settings, device_name(self.model.device))
+        return Provenance(settings, device_name(self.model.device))
 
     def run(self, items: Sequence[Item]) -> Iterator[tuple[Item, Event]]:
         for item in items:

@@ -19,8 +19,8 @@ import infinipot
 from infinipot import InfinipotError
 from infinipot.config import LoadConfig
 from infinipot.evaluate.core.journal import differences
-from infinipot.evaluate.engines.base import Answer, Engine, Event, Origin, Setup, Trouble, Watched
-from infinipot.evaluate.engines.local import Watcher
+from infinipot.evaluate.engines.base import Answer, Engine, Event, Provenance, RunConfig, Trouble, Watched
+from infinipot.evaluate.engines.local import LocalEngine
 from infinipot.evaluate.records import Item
 from infinipot.versions import versions
 
@@ -35,11 +35,11 @@ GRACE = 30.0
 class _Worker:
     """What runs in an actor. It loads in `start`, since Ray hides what an actor's `__init__` raises."""
 
-    def __init__(self, loading: LoadConfig, setup: Setup, time_limit: float | None) -> None:
+    def __init__(self, loading: LoadConfig, setup: RunConfig, time_limit: float | None) -> None:
         self._loading, self._setup, self._time_limit = loading, setup, time_limit
 
-    def start(self) -> tuple[Origin, dict[str, str], int]:
-        self._watcher = Watcher(infinipot.load(**asdict(self._loading)), self._setup, self._time_limit)
+    def start(self) -> tuple[Provenance, dict[str, str], int]:
+        self._watcher = LocalEngine(infinipot.load(**asdict(self._loading)), self._setup, self._time_limit)
         return self._watcher.origin(), versions(), os.getpid()
 
     def watch(self, item: Item) -> Iterator[Event]:
@@ -98,7 +98,7 @@ class RayEngine(Engine):
     def __init__(
         self,
         loading: LoadConfig,
-        setup: Setup,
+        setup: RunConfig,
         *,
         address: str | None = None,
         workers: int = 1,
@@ -110,7 +110,7 @@ class RayEngine(Engine):
         self._time_limit = time_limit
         self._workers = workers
         self._seats: list[_Seat] = []
-        self._origin: Origin | None = None
+        self._origin: Provenance | None = None
         self._starting: dict[Any, Any] = {}
         self._deaths: dict[str, int] = {}
         self._false_starts = 0
@@ -131,7 +131,7 @@ class RayEngine(Engine):
             raise
         self._started_in = time.perf_counter() - begun
 
-    def origin(self) -> Origin:
+    def origin(self) -> Provenance:
         assert self._origin is not None, "a worker is ready when the engine is"
         return self._origin
 

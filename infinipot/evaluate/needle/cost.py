@@ -9,7 +9,7 @@ import infinipot
 from infinipot.evaluate.core.machine import peak_resident, resident
 from infinipot.evaluate.needle.case import CELLS, Case, Holder, Scene
 from infinipot.evaluate.needle.memories import LONGEST_ANSWER, frame_size, make_clip, options
-from infinipot.evaluate.needle.plan import FPS, LONG_EVENTS, LONG_FPS, LONG_KEPT, Size
+from infinipot.evaluate.needle.plan import FPS, LONG_EVENTS, LONG_FPS, LONG_KEPT, Extent
 from infinipot.evaluate.needle.variants import DEFAULT
 
 FRAMES = 768  # the paper's number
@@ -47,7 +47,7 @@ class Cost:
     history: tuple[tuple[float, int, int, int], ...]
 
 
-def cases(size: Size, seed: int) -> dict[str, Case]:
+def cases(size: Extent, seed: int) -> dict[str, Case]:
     """What is measured, by name: each policy on 768 frames, caps in the proportion of 4K and 8K to the large model's
     full cache, and, where long streams are run, an hour."""
     frames = Scene(seed, FRAMES / FPS, FPS, LONG_EVENTS, "still", "varied", samples=SAMPLES)
@@ -102,7 +102,7 @@ def measure(name: str, model: str, case: Case, device: str = "auto") -> Cost:
     return Cost(name, stats, watching / scene.patches, first_token, idle, peak_resident(), tuple(history))
 
 
-def _measured(size: Size) -> tuple[str, ...]:
+def _measured(size: Extent) -> tuple[str, ...]:
     return size.policies if len(size.shares) > 2 else (DEFAULT,)
 
 

@@ -29,7 +29,7 @@ EARLIEST = 0.25  # share of the stream ahead of the first question
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class GivenAnswer:
     """One question, and what a memory made the model answer.
 
     Attributes:
@@ -70,7 +70,7 @@ class Outcome:
     type: ClassVar[str] = "case"
 
     case: Case
-    answers: tuple[Reply, ...] = ()
+    answers: tuple[GivenAnswer, ...] = ()
     cap: int = 0
     stats: dict[str, Any] = field(default_factory=dict)
     history: tuple[tuple[float, int, int, int], ...] = ()
@@ -80,7 +80,7 @@ class Outcome:
     @classmethod
     def from_fields(cls, case: dict[str, Any], answers: Any, history: Any, **others: Any) -> Self:
         """The outcome whose fields JSON held."""
-        replies = tuple(Reply(**answer) for answer in answers)
+        replies = tuple(GivenAnswer(**answer) for answer in answers)
         return cls(Case.from_fields(**case), replies, history=tuple(map(tuple, history)), **others)
 
 
@@ -99,7 +99,7 @@ def run(model: Model, cases: Sequence[Case], footage: Footage | None = None) -> 
     asked = questions(clip, scene)
     every = max(1, len(clip) // scene.samples) if scene.samples else 0
     with ExitStack() as opened:
-        seats = [_Seat(model, case, sorted(asked), opened) for case in cases]
+        seats = [_Memory(model, case, sorted(asked), opened) for case in cases]
         for number, frame in enumerate(clip):
             _finish(model, (begun for seat in seats for begun in seat.begin_watch(frame)))
             for question in asked.get(frame.time, ()):
@@ -113,7 +113,7 @@ def run(model: Model, cases: Sequence[Case], footage: Footage | None = None) -> 
         return [seat.outcome() for seat in seats]
 
 
-def _finish(model: Model, calls: Iterable[tuple["_Seat", Task[Any]]]) -> Iterable[tuple["_Seat", Any]]:
+def _finish(model: Model, calls: Iterable[tuple["_Memory", Task[Any]]]) -> Iterable[tuple["_Memory", Any]]:
     """What came of calls on memories, all of them carried on in packed steps; a memory keeps its error to itself."""
     begun = list(calls)
     while waiting := [task for _, task in begun if not task.done]:
@@ -129,7 +129,7 @@ def _finish(model: Model, calls: Iterable[tuple["_Seat", Task[Any]]]) -> Iterabl
     return done
 
 
-class _Seat:
+class _Memory:
     """One memory in front of the clip; where each question is asked alone, a stream for each.
 
     Attributes:
@@ -139,7 +139,7 @@ class _Seat:
     def __init__(self, model: Model, case: Case, due: list[float], opened: ExitStack) -> None:
         self.error = ""
         self._case, self._cells = case, cells_of(model)
-        self._answers: list[Reply] = []
+        self._answers: list[GivenAnswer] = []
         self._history: list[tuple[float, int, int, int]] = []
         self._streams: list[tuple[Stream, float]] = []  # with the time at which each ends
         self._stats: dict[str, Any] = {}
@@ -154,10 +154,10 @@ class _Seat:
         """The streams that go on at `time`; one that is asked alone ends with its question."""
         return [] if self.error else [stream for stream, end in self._streams if time <= end]
 
-    def begin_watch(self, frame: Frame) -> Iterator[tuple["_Seat", Task[Any]]]:
+    def begin_watch(self, frame: Frame) -> Iterator[tuple["_Memory", Task[Any]]]:
         return ((self, stream.begin_watch(frame)) for stream in self.watching(frame.time))
 
-    def begin_ask(self, question: Question, time: float) -> Iterator[tuple["_Seat", Task[Any]]]:
+    def begin_ask(self, question: Question, time: float) -> Iterator[tuple["_Memory", Task[Any]]]:
         for stream in self.watching(time)[:1]:
             asked: Any = {"max_new_tokens": LONGEST_ANSWER, "remember": self._case.holder.turns == "remembered"}
             yield self, stream.begin_ask(question.text, **asked)
@@ -165,7 +165,7 @@ class _Seat:
     def take(self, question: Question, time: float, given: str) -> None:
         """Takes an answer down."""
         delay = None if question.event is None else time - question.event
-        self._answers.append(Reply(question.kind, time, delay, question.chance, question.answer, given))
+        self._answers.append(GivenAnswer(question.kind, time, delay, question.chance, question.answer, given))
         self._stats = self.watching(time)[0].stats().as_dict()
 
     def sample(self, time: float, memory: int) -> None:

@@ -13,7 +13,7 @@ from infinipot.evaluate.needle import cost, pictures, processes
 from infinipot.evaluate.needle.case import Case
 from infinipot.evaluate.needle.cost import Cost
 from infinipot.evaluate.needle.memories import FAILED, Outcome
-from infinipot.evaluate.needle.plan import Size, make_plan
+from infinipot.evaluate.needle.plan import Extent, make_plan
 from infinipot.evaluate.needle.rows import Row, as_json, put_together
 from infinipot.text import to_json
 from infinipot.versions import digest, digest_of_code, digest_of_model, versions
@@ -58,7 +58,7 @@ class Needle:
         self,
         folder: Path,
         model: str,
-        size: Size,
+        size: Extent,
         first_seed: int,
         sections: tuple[str, ...],
         video: Path | None = None,

@@ -42,7 +42,7 @@ def every_policy() -> tuple[str, ...]:
 
 
 @dataclass(frozen=True, slots=True)
-class Size:
+class Extent:
     """How much of the benchmark is run.
 
     Attributes:
@@ -75,7 +75,7 @@ class Size:
     moments: int = MOMENTS
 
 
-QUICK = Size(
+QUICK = Extent(
     clips=1,
     few=1,
     shares=(8, 32),
@@ -93,15 +93,15 @@ QUICK = Size(
 )
 
 
-def full_size(clips: int) -> Size:
+def full_size(clips: int) -> Extent:
     """The whole benchmark on `clips` clips of each background."""
     few = max(1, clips // 2)
     counts = (clips, clips, few, max(1, clips // 4))
-    return replace(Size(), clips=clips, few=few, lengths=tuple(zip(LENGTHS, counts, strict=True)))
+    return replace(Extent(), clips=clips, few=few, lengths=tuple(zip(LENGTHS, counts, strict=True)))
 
 
 def make_plan(
-    size: Size, first_seed: int, footage: str | None = None, sections: Sequence[str] = SECTIONS
+    size: Extent, first_seed: int, footage: str | None = None, sections: Sequence[str] = SECTIONS
 ) -> dict[str, list[Case]]:
     """The cases of each of the sections, in the order of clips; "cost" has none, and "delay" and "kinds" those of caps.
 
@@ -178,7 +178,7 @@ def _by_share(specs: Sequence[str], shares: Sequence[int]) -> list[Holder]:
     return [Holder("full"), *(holder for share in shares for holder in holders_at(specs, share))]
 
 
-def _trained_length(size: Size, first_seed: int, backgrounds: Sequence[str]) -> Iterator[Scene]:
+def _trained_length(size: Extent, first_seed: int, backgrounds: Sequence[str]) -> Iterator[Scene]:
     for number in range(size.clips):
         cast, events = MIX[number % len(MIX)]
         for kind, background in enumerate(backgrounds):
@@ -186,7 +186,7 @@ def _trained_length(size: Size, first_seed: int, backgrounds: Sequence[str]) -> 
             yield Scene(seed, SECONDS, FPS, events, background, cast, moments=size.moments)
 
 
-def _length(size: Size, first_seed: int) -> Iterator[Case]:
+def _length(size: Extent, first_seed: int) -> Iterator[Case]:
     for seconds, clips in size.lengths:
         for number in range(clips):
             scene = _long_scene(first_seed + number, seconds)
@@ -204,19 +204,19 @@ def _long_holder(spec: str, positions: str = "rebase") -> Holder:
     return Holder(spec, LONG_KEPT, usual_block(LONG_KEPT), positions=positions)
 
 
-def _ablations(size: Size, scenes: Sequence[Scene]) -> Iterator[Case]:
+def _ablations(size: Extent, scenes: Sequence[Scene]) -> Iterator[Case]:
     for scene in scenes:
         for share in size.ablated:
             yield from (Case(scene, variant.holder(FULL // share)) for variant in size.variants)
 
 
-def _native(size: Size, first_seed: int) -> Iterator[Case]:
+def _native(size: Extent, first_seed: int) -> Iterator[Case]:
     for number in range(size.few):
         scene = _long_scene(first_seed + number, size.native)
         yield from (Case(scene, _long_holder(DEFAULT, positions)) for positions in ("rebase", "native"))
 
 
-def _turns(size: Size, scenes: Sequence[Scene]) -> Iterator[Case]:
+def _turns(size: Extent, scenes: Sequence[Scene]) -> Iterator[Case]:
     kept = FULL // 4
     holder = Holder(DEFAULT, kept, usual_block(kept), dialogue=DIALOGUE)
     for scene in scenes:

@@ -9,15 +9,15 @@ from typing import Any
 from infinipot.evaluate.core.statistics import Difference, clustered, difference, estimate, over_questions
 from infinipot.evaluate.needle.case import CELLS, Case, Holder
 from infinipot.evaluate.needle.cost import Cost, large_bytes
-from infinipot.evaluate.needle.memories import Outcome, Reply
-from infinipot.evaluate.needle.plan import DELAY_SHARE, FULL, Size, holders_at
+from infinipot.evaluate.needle.memories import GivenAnswer, Outcome
+from infinipot.evaluate.needle.plan import DELAY_SHARE, FULL, Extent, holders_at
 from infinipot.evaluate.needle.variants import DEFAULT
 
 Row = dict[str, Any]
-Axis = Callable[[Outcome, Reply], Any]
+Axis = Callable[[Outcome, GivenAnswer], Any]
 """What of an answer tells rows apart; None: it counts in none."""
 More = Callable[[Holder, Sequence[Outcome]], Row]
-Maker = Callable[[Sequence[Outcome], Size], Iterable[Row]]
+Maker = Callable[[Sequence[Outcome], Extent], Iterable[Row]]
 
 DRAWS = 4000  # of the bootstrap
 DELAYS = (0, 8, 16, 32, 64)  # seconds, bounds
@@ -29,7 +29,9 @@ FULL_CACHE = Holder("full")
 class Answers:
     """The answers of some outcomes, counted by memory."""
 
-    def __init__(self, outcomes: Iterable[Outcome], counts: Callable[[Outcome, Reply], bool] = lambda *_: True) -> None:
+    def __init__(
+        self, outcomes: Iterable[Outcome], counts: Callable[[Outcome, GivenAnswer], bool] = lambda *_: True
+    ) -> None:
         self.of: dict[Holder, list[tuple[int, bool]]] = defaultdict(list)
         self._chances: list[float] = []
         self._last: dict[Holder, Outcome] = {}
@@ -64,7 +66,7 @@ class Answers:
 
 
 def put_together(
-    plan: Mapping[str, Sequence[Case]], size: Size, outcomes: Mapping[Case, Outcome], costs: Mapping[str, Cost]
+    plan: Mapping[str, Sequence[Case]], size: Extent, outcomes: Mapping[Case, Outcome], costs: Mapping[str, Cost]
 ) -> dict[str, list[Row]]:
     """The rows of each section of the plan, from what is finished of it."""
     rows: dict[str, list[Row]] = {}
@@ -100,7 +102,7 @@ def tell(
         place: what all of the rows have in common.
     """
 
-    def of(outcome: Outcome, answer: Reply) -> tuple[Any, ...]:
+    def of(outcome: Outcome, answer: GivenAnswer) -> tuple[Any, ...]:
         return tuple(axis(outcome, answer) for axis in axes.values())
 
     found = {key for outcome in outcomes for answer in outcome.answers if None not in (key := of(outcome, answer))}
@@ -122,17 +124,17 @@ def by_background(outcomes: Sequence[Outcome]) -> Iterator[tuple[str, list[Outco
 
 def _of_each_background(
     axes: Mapping[str, Axis],
-    holders: Callable[[Size], Iterable[Holder] | None] = lambda size: None,
+    holders: Callable[[Extent], Iterable[Holder] | None] = lambda size: None,
     more: More = lambda holder, outcomes: {},
 ) -> Maker:
-    def make(outcomes: Sequence[Outcome], size: Size) -> Iterator[Row]:
+    def make(outcomes: Sequence[Outcome], size: Extent) -> Iterator[Row]:
         for background, there in by_background(outcomes):
             yield from tell(there, axes, holders(size), more, background=background)
 
     return make
 
 
-def _told(size: Size) -> list[Holder]:
+def _told(size: Extent) -> list[Holder]:
     return [FULL_CACHE, *holders_at(size.policies, DELAY_SHARE)]
 
 
@@ -144,14 +146,14 @@ def _share(holder: Holder, _: object) -> Row:
 def _delay(bounds: Sequence[int]) -> Axis:
     """Between which bounds the time since what is asked about lies, in seconds."""
 
-    def between(_: Outcome, answer: Reply) -> tuple[int, int] | None:
+    def between(_: Outcome, answer: GivenAnswer) -> tuple[int, int] | None:
         delay = -1.0 if answer.delay is None else answer.delay
         return next((pair for pair in pairwise(bounds) if pair[0] <= delay < pair[1]), None)
 
     return between
 
 
-def _gap(outcome: Outcome, answer: Reply) -> float:
+def _gap(outcome: Outcome, answer: GivenAnswer) -> float:
     """Which of a scene's gaps an answer was given after, in seconds: the one that ends nearest."""
     behind = answer.at - outcome.case.scene.seconds
     return min(outcome.case.scene.gaps, key=lambda gap: abs(gap - behind))
@@ -168,21 +170,21 @@ def _spent(holder: Holder, outcomes: Sequence[Outcome]) -> Row:
     }
 
 
-def _part(outcome: Outcome, answer: Reply) -> str | None:
+def _part(outcome: Outcome, answer: GivenAnswer) -> str | None:
     """Whether the earliest event that is asked about began by day or by night; None where it is about no event."""
     began = None if answer.delay is None else answer.at - answer.delay
     return None if began is None else ("day", "night")[began >= outcome.case.scene.seconds / 2]
 
 
-def _kind(_: Outcome, answer: Reply) -> str:
+def _kind(_: Outcome, answer: GivenAnswer) -> str:
     return answer.kind
 
 
-def _seconds(outcome: Outcome, _: Reply) -> float:
+def _seconds(outcome: Outcome, _: GivenAnswer) -> float:
     return outcome.case.scene.seconds
 
 
-def _light(outcome: Outcome, _: Reply) -> float:
+def _light(outcome: Outcome, _: GivenAnswer) -> float:
     return outcome.case.scene.light
 
 
@@ -193,24 +195,24 @@ after = _of_each_background({"gap": _gap}, more=_spent)
 night = _of_each_background({"light": _light, "part": _part}, more=_share)
 
 
-def length(outcomes: Sequence[Outcome], size: Size) -> Iterator[Row]:
+def length(outcomes: Sequence[Outcome], size: Extent) -> Iterator[Row]:
     """Accuracy by length of the stream."""
     return tell(outcomes, {"seconds": _seconds})
 
 
-def long_delays(outcomes: Sequence[Outcome], size: Size) -> Iterator[Row]:
+def long_delays(outcomes: Sequence[Outcome], size: Extent) -> Iterator[Row]:
     """Accuracy of the memories with a cap by time since what is asked about, in long streams."""
     holders = dict.fromkeys(outcome.case.holder for outcome in outcomes if outcome.case.holder.kept)
     return tell(outcomes, {"delay": _delay(LONG_DELAYS)}, list(holders))
 
 
-def long_kinds(outcomes: Sequence[Outcome], size: Size) -> Iterator[Row]:
+def long_kinds(outcomes: Sequence[Outcome], size: Extent) -> Iterator[Row]:
     """Accuracy of the default policy by length and kind of question."""
     ours = dict.fromkeys(outcome.case.holder for outcome in outcomes if outcome.case.holder.policy == DEFAULT)
     return tell(outcomes, {"seconds": _seconds, "kind": _kind}, list(ours))
 
 
-def process_memory(outcomes: Sequence[Outcome], size: Size) -> Iterator[Row]:
+def process_memory(outcomes: Sequence[Outcome], size: Extent) -> Iterator[Row]:
     """The last tenth's peak against the second tenth's, of long streams that only memories with a cap watched.
 
     A row a policy and length: the largest of all clips.
@@ -230,7 +232,7 @@ def process_memory(outcomes: Sequence[Outcome], size: Size) -> Iterator[Row]:
         yield {"seconds": seconds, "policy": policy, "clips": len(rows), **most}
 
 
-def ablations(outcomes: Sequence[Outcome], size: Size) -> Iterator[Row]:
+def ablations(outcomes: Sequence[Outcome], size: Extent) -> Iterator[Row]:
     """Each option against the default of all options, and positions in long streams."""
     usual = Answers(outcome for outcome in outcomes if not outcome.case.scene.samples)
     for part in size.ablated:
@@ -245,7 +247,7 @@ def ablations(outcomes: Sequence[Outcome], size: Size) -> Iterator[Row]:
             yield row
 
 
-def turns(outcomes: Sequence[Outcome], size: Size) -> Iterator[Row]:
+def turns(outcomes: Sequence[Outcome], size: Extent) -> Iterator[Row]:
     """Turns that are remembered or forgotten, against each question alone."""
     answers = Answers(outcomes)
     alone = next((holder for holder in answers.of if holder.turns == "alone"), None)

@@ -32,7 +32,7 @@ from infinipot.embedded.facts import BACKGROUNDS, HELD_OUT_SEEDS
 from infinipot.embedded.scenery import surface
 from infinipot.embedded.words import COLOURS
 from infinipot.engine import watching
-from infinipot.evaluate.core.statistics import ahead, share, tally
+from infinipot.evaluate.core.statistics import clustered, difference, estimate, over_questions
 from infinipot.evaluate.needle.case import Case, Scene
 from infinipot.evaluate.needle.memories import run
 from infinipot.evaluate.needle.plan import FPS as CLIP_FPS
@@ -172,13 +172,14 @@ def answers(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
                     gated.append(record.stats["gated_tokens"] / (record.stats["patches"] * record.cells))
         for part in given.shares:
             kept = holders_at([given.policy], part)[0].kept
-            plain, ours = (tally(found[kept, gate]) for gate in (False, True))
-            apart = ahead(ours, plain)
+            plain, ours = (clustered(found[kept, gate]) for gate in (False, True))
+            apart = difference(plain, ours, over_questions)
             row: dict[str, Any] = {"background": background, "kept": f"1/{part}"}
             row["gated_share"] = statistics.mean(gated)
-            for name, estimate in (("plain", share(plain)), ("gated", share(ours)), ("difference", apart)):
-                assert estimate is not None
-                row |= {name: estimate.value, "low": estimate.low, "high": estimate.high, "answers": estimate.answers}
+            shares = (estimate(scores, over_questions)["overall"] for scores in (plain, ours))
+            for name, one in zip(("plain", "gated", "difference"), (*shares, apart), strict=True):
+                assert one is not None
+                row |= {name: one.value, "low": one.low, "high": one.high, "answers": one.questions}
             yield row
 
 

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import infinipot
-from infinipot import CapError, Frame, FrameError, InfinipotError, PolicyError, QuestionError, Stream, policies
+from infinipot import CapError, Frame, FrameError, InfinipotError, Model, PolicyError, QuestionError, Stream, policies
 from infinipot.engine.limits import question_ids
 from infinipot.memory.step import Step
 from infinipot.memory.storage import Rows
@@ -25,7 +25,7 @@ from support.memories import held, same, slots
 from support.models import pictures
 from support.stub import Stub
 
-SMALL = {"memory": 288, "reserve": 56, "dialogue": 60}
+SMALL: dict[str, Any] = {"memory": 288, "reserve": 56, "dialogue": 60}
 QUESTIONS = ("What colour was the circle?", "Which shape was red?", "How many shapes have appeared so far?")
 
 
@@ -73,7 +73,9 @@ def test_no_call_into_the_memory_ever_passes_the_cap(qwen, steps, policy):
 def test_one_can_always_ask(qwen):
     """A half-filled block, an odd frame, the longest question and answer fit at every moment of a long stream."""
     with qwen.stream(policy="infinipot-v", **SMALL) as stream:
-        for image in pictures(90):
+        for image in pictures(66):  # a memory that is not full yet has room to spare
+            stream.watch(image)
+        for image in pictures(24, seed=1):
             stream.watch(image)
             before = held(stream)
             stream.ask(QUESTIONS[2], max_new_tokens=20)
@@ -267,7 +269,8 @@ def test_the_whole_reserve_can_be_used_behind_remembered_turns(qwen, policy, mem
                     break
                 if stream.stats().frames % 5 == 3:
                     stream.ask(QUESTIONS[1], max_new_tokens=turn, remember=True)
-                stream.ask(QUESTIONS[1], max_new_tokens=56 - used)
+                if policy == "full" or stream.stats().compressions > 1:  # before, there is room to spare
+                    stream.ask(QUESTIONS[1], max_new_tokens=56 - used)
             stream.ask(QUESTIONS[1], max_new_tokens=56 - used)
             stream.ask(QUESTIONS[1], max_new_tokens=turn, remember=True)
             stream.ask(QUESTIONS[1], max_new_tokens=56 - used)
@@ -277,43 +280,47 @@ def test_the_whole_reserve_can_be_used_behind_remembered_turns(qwen, policy, mem
 # Failures
 
 
+def end_of(model: Model, part: str | None = None, countdown: int = 0) -> tuple[list[torch.Tensor], str]:
+    """What a stream holds and says in the end; if there is a `part`, calls fail in it, and are repeated."""
+    with model.stream(**SMALL) as stream:
+        owner = type(stream.policy) if part == "select" else model.adapter
+        for number, image in enumerate(pictures(48)):
+            if part and number % 5 == 3:
+                with pytest.MonkeyPatch.context() as patch:
+                    fail_at(patch, owner, part, countdown)
+                    before = held(stream), stream.stats().frames
+                    try:
+                        stream.watch(image)
+                        continue
+                    except Boom:
+                        assert same(before[0], held(stream))
+                        assert stream.stats().frames == before[1]
+            stream.watch(image)
+            if number % 12 == 7:
+                with pytest.MonkeyPatch.context() as patch:
+                    if part:
+                        fail_at(patch, model.adapter, "forward", countdown)
+                    try:
+                        stream.ask(QUESTIONS[0], max_new_tokens=4, remember=number == 31)
+                        continue
+                    except Boom:
+                        pass
+                stream.ask(QUESTIONS[0], max_new_tokens=4, remember=number == 31)
+        return held(stream), stream.ask(QUESTIONS[1], max_new_tokens=8)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(qwen: Model) -> tuple[list[torch.Tensor], str]:
+    return end_of(qwen)
+
+
 @pytest.mark.parametrize("part", ["forward", "encode", "patchify", "select"])
 @pytest.mark.parametrize("countdown", [1, 2, 3, 5])
-def test_a_failure_anywhere_loses_nothing(qwen, part, countdown):
+def test_a_failure_anywhere_loses_nothing(qwen, undisturbed, part, countdown):
     """A stream in which calls fail and are repeated ends like one in which nothing ever failed."""
-    clip = pictures(48)
-
-    def run(failing: bool) -> tuple[list[torch.Tensor], str]:
-        with qwen.stream(**SMALL) as stream:
-            owner = type(stream.policy) if part == "select" else qwen.adapter
-            for number, image in enumerate(clip):
-                if failing and number % 5 == 3:
-                    with pytest.MonkeyPatch.context() as patch:
-                        fail_at(patch, owner, part, countdown)
-                        before = held(stream), stream.stats().frames
-                        try:
-                            stream.watch(image)
-                            continue
-                        except Boom:
-                            assert same(before[0], held(stream))
-                            assert stream.stats().frames == before[1]
-                stream.watch(image)
-                if number % 12 == 7:
-                    with pytest.MonkeyPatch.context() as patch:
-                        if failing:
-                            fail_at(patch, qwen.adapter, "forward", countdown)
-                        try:
-                            stream.ask(QUESTIONS[0], max_new_tokens=4, remember=number == 31)
-                            continue
-                        except Boom:
-                            pass
-                    stream.ask(QUESTIONS[0], max_new_tokens=4, remember=number == 31)
-            return held(stream), stream.ask(QUESTIONS[1], max_new_tokens=8)
-
-    undisturbed, answer = run(failing=False)
-    disturbed, after = run(failing=True)
-    assert same(undisturbed, disturbed)
-    assert answer == after
+    memory, answer = end_of(qwen, part, countdown)
+    assert same(undisturbed[0], memory)
+    assert answer == undisturbed[1]
 
 
 def test_ctrl_c_in_mid_answer_leaves_the_stream_usable(qwen, monkeypatch):
@@ -634,7 +641,7 @@ def test_the_whole_reserve_can_be_used_behind_remembered_turns_at_every_cap(poli
         used = max(len(question_ids(stream._setup, "what?", follows_video=follows)) for follows in (True, False))
         turn = dialogue - 2 * len(stream._setup.resume_ids) - used
         assert turn > 0
-        for number in range(60):
+        for number in range(32):
             try:
                 stream.watch(image)
             except CapError:
@@ -647,12 +654,13 @@ def test_the_whole_reserve_can_be_used_behind_remembered_turns_at_every_cap(poli
         stream.ask("what?", max_new_tokens=turn, remember=True)
         stream.ask("what?", max_new_tokens=reserve - used)
         assert stream._state.memory.dialogue <= dialogue
+        assert policy == "full" or stream.stats().compressions > 2
         assert stream.stats().peak_tokens <= cap
         with pytest.raises(CapError, match=f"reserve={reserve + 1}"):
             stream.ask("what?", max_new_tokens=reserve - used + 1)
 
 
-@settings(max_examples=60)
+@settings(max_examples=25)
 @given(
     st.lists(st.tuples(st.sampled_from([0.1, 1.0, 60.0, 1e5]), st.integers(1, 120), st.booleans()), max_size=15),
     st.sampled_from(["random", "sliding-window", "streaming-llm", "uniform"]),

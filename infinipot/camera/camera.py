@@ -97,6 +97,7 @@ class Camera(Iterator[Frame]):
         with self._changed:
             self._changed.wait_for(lambda: self._frame is not None or self._over, min(limit, threading.TIMEOUT_MAX))
             frame, self._frame = self._frame, None
+            self._changed.notify_all()
         if (frame is None and (self._over or self.now() >= self.end)) or (frame is not None and frame.time >= self.end):
             raise StopIteration
         return frame
@@ -110,6 +111,7 @@ class Camera(Iterator[Frame]):
         """Looks away; the last to do so ends the connection. May be called twice, and from any thread."""
         with self._changed:
             closed, self._closed = self._closed, True
+            self._changed.notify_all()
         if not closed:
             self._release(self)
         self.finish()
@@ -137,6 +139,11 @@ class Camera(Iterator[Frame]):
             self.dropped += self._frame is not None
             self._frame = frame
             self._changed.notify_all()
+
+    def wait_taken(self) -> None:
+        """Waits until the picture was asked for, or nobody looks any more."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._frame is None or self._closed or self._over)
 
     def notice(self, gap: Gap) -> None:
         """Passes on that a time without pictures begins, or is over."""
@@ -229,7 +236,8 @@ def _demo_feed(location: str, world: "World") -> Feed:
     from infinipot.camera.demo import DemoSource
 
     clock = Clock(world.speed)
-    return Feed(location, lambda fps: DemoSource(world, clock.begun), clock, None)
+    clock.limit = 0.0 if world.waits else math.inf  # until it is looked at
+    return Feed(location, lambda fps: DemoSource(world, clock), clock, None, waits=world.waits)
 
 
 def _view(key: Hashable, fps: float | None, world: "World | None", make: Callable[[], Feed]) -> Camera:

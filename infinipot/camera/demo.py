@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from infinipot.camera.address import demo_settings
+from infinipot.camera.health import Clock
 from infinipot.camera.process import Over, Shot
 from infinipot.embedded.facts import BACKGROUNDS, HELD_OUT_SEEDS, SIZE
 from infinipot.embedded.world import Clip, Question
@@ -31,11 +32,16 @@ class World:
 
     Attributes:
         clip: what is seen.
-        speed: how many of its seconds pass in one.
+        speed: how many of its seconds pass in one, at the most: faster than life, it waits for those who watch it.
     """
 
     clip: Clip
     speed: float
+
+    @property
+    def waits(self) -> bool:
+        """Whether the next picture comes once the last one was taken, however long that takes."""
+        return self.speed > 1
 
     @classmethod
     def of(cls, location: str) -> "World":
@@ -98,25 +104,34 @@ class _Fixed(NamedTuple):
 
 
 class DemoSource:
-    """The pictures of a world, each when it is due, as `DecoderProcess` gives a camera's."""
+    """The pictures of a world, each when it is due, as `DecoderProcess` gives a camera's.
+
+    Args:
+        world: that is seen.
+        clock: of the camera. One that is held back is late where its pictures are, rather than without them.
+    """
 
     opened = True
 
-    def __init__(self, world: World, begun: float) -> None:
-        self._world, self._begun = world, begun
+    def __init__(self, world: World, clock: Clock) -> None:
+        self._world, self._clock = world, clock
         self._stopped = threading.Event()
-        self._index = int(max(0.0, (time.monotonic() - begun)) * world.speed * world.clip.fps)
+        self._index = int(clock.now() * world.clip.fps)
 
     def next(self) -> Shot:
         """Waits for the next picture; raises `Over` when it is stopped."""
-        clip, speed = self._world.clip, self._world.speed
+        clip, clock = self._world.clip, self._clock
         at = self._index / clip.fps
-        due = self._begun + at / speed
+        if self._world.waits:
+            clock.limit = at
+        due = clock.begun + at / clock.speed
         if self._stopped.wait(max(0.0, due - time.monotonic())):
             raise Over
         self._index += 1
         image, _ = clip.draw([at])
-        return Shot(due, image[0])
+        if self._world.waits and (late := time.monotonic() - due) > 0:
+            clock.hold(late)
+        return Shot(clock.begun + at / clock.speed, image[0])
 
     def use_fps(self, fps: float | None) -> None:
         """Nothing to do: its rate is the world's."""

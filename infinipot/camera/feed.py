@@ -50,6 +50,9 @@ class Watcher(Protocol):
     def offer(self, frame: Frame) -> None:
         """Takes a picture, or leaves it."""
 
+    def wait_taken(self) -> None:
+        """Waits until what was offered was taken, or never will be."""
+
     def notice(self, gap: Gap) -> None:
         """Is told when a time without pictures begins, and again when it is over."""
 
@@ -91,12 +94,19 @@ class Feed:
         connect: opens one connection at a number of pictures a second; raises `VideoError` where that cannot be.
         clock: that of its pictures.
         frozen_after: seconds of the same picture after which it is taken for frozen, or None.
+        waits: whether the next picture is fetched once all have taken the last one, rather than when it is due.
     """
 
     def __init__(
-        self, name: str, connect: Callable[[float | None], Pictures], clock: Clock, frozen_after: float | None
+        self,
+        name: str,
+        connect: Callable[[float | None], Pictures],
+        clock: Clock,
+        frozen_after: float | None,
+        *,
+        waits: bool = False,
     ) -> None:
-        self.name, self.clock = name, clock
+        self.name, self.clock, self._waits = name, clock, waits
         self._connect, self._frozen_after = connect, frozen_after
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
@@ -223,6 +233,8 @@ class Feed:
             self._regain(frame.time)
         for watcher in watchers:
             watcher.offer(frame)
+        for watcher in watchers if self._waits else ():
+            watcher.wait_taken()
 
     def _lose(self, state: State, why: str) -> None:
         """Begins a gap, unless one lasts."""

@@ -2,6 +2,7 @@
 
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from math import inf
 from time import monotonic, time
 from typing import Any, Literal
 
@@ -14,17 +15,27 @@ class Clock:
     The time of the day is taken once. From then on a clock counts that only goes forward, so that setting the machine's
     clock, by hand or by a time server, moves no picture and makes no gap.
 
+    A world that is drawn here can wait for those who watch it: where it does, its clock waits with it.
+
     Args:
-        speed: how many seconds pass on it in one.
+        speed: how many seconds pass on it in one; at the most, where it is held back.
+
+    Attributes:
+        limit: seconds that it does not pass before it is told to.
     """
 
     def __init__(self, speed: float = 1.0) -> None:
         self.speed = speed
         self.begun, self._day = monotonic(), time()
+        self.limit = inf
 
     def now(self) -> float:
         """Seconds since it was made."""
-        return self.at(monotonic())
+        return min(self.at(monotonic()), self.limit)
+
+    def hold(self, seconds: float) -> None:
+        """Has stood still for so many seconds of the world outside."""
+        self.begun += seconds
 
     def at(self, instant: float) -> float:
         """Seconds since it was made, at an instant of `time.monotonic`."""

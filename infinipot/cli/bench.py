@@ -101,14 +101,14 @@ def needle(
     """
     extras.require("bench", "infinipot bench")
     from infinipot.evaluate.core import machine
-    from infinipot.evaluate.needle.needle import Needle, Part
+    from infinipot.evaluate.needle.needle import Needle
     from infinipot.evaluate.needle.processes import quieten
 
     quieten()
     size = _size(quick, clips, specs)
     size = size if moments is None else replace(size, moments=moments)
     named = tuple(sections.split(","))
-    run = Needle(folder, model, size, seed, named, video, device=device, part=Part(*shard), reads=reads)
+    run = Needle(folder, model, size, seed, named, video, device=device, shard=shard, reads=reads)
     try:
         if not reads:
             _watch(run, jobs or machine.cores())

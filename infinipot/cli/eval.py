@@ -128,7 +128,7 @@ def _finish(path: Path, grader: Judge | None, as_json_lines: bool) -> None:
         note(f"{counted(unjudged, 'open answer')} not judged: {how}")
     runs = read_runs([path])
     if submission := submit(runs[0], path.with_name(f"{path.stem}.submission.json")):
-        note(submission.about)
+        note(submission)
     sections = report(runs)
     if as_json_lines:
         print_json([as_json(section) for section in sections])

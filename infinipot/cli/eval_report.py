@@ -52,7 +52,7 @@ def report(runs: tuple[Path, ...], output: Path, draws: int, as_json_lines: bool
     paths = write(sections, output)
     for run in read:
         if submission := submit(run, output / submission_name(run)):
-            note(submission.about)
+            note(submission)
     if as_json_lines:
         print_json([as_json(section) for section in sections])
     else:

@@ -1,27 +1,16 @@
 """The file that a benchmark's own server scores, where labels are withheld: one for a whole run, never for a shard."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from infinipot.evaluate.core.tables import file_name, write_text
 from infinipot.evaluate.results import Run
 
 
-@dataclass(frozen=True, slots=True)
-class Submission:
-    """What became of a run whose labels are withheld.
+def submit(run: Run, path: Path) -> str | None:
+    """Writes the answers of a run for the benchmark's own server, unless shards are missing.
 
-    Attributes:
-        path: the file; None where shards are missing, so that none was written.
-        about: a line for a person.
-    """
-
-    path: Path | None
-    about: str
-
-
-def submit(run: Run, path: Path) -> Submission | None:
-    """Writes the answers of a run for the benchmark's own server; None where it has none, or labels are there.
+    Returns:
+        A line for a person; None where the benchmark has no such server, or the labels are there.
 
     Raises:
         ResultsError: the file cannot be written.
@@ -33,14 +22,12 @@ def submit(run: Run, path: Path) -> Submission | None:
         return None
     if run.missing:
         what = f"labels are withheld, and shard {', '.join(run.missing)} is not here"
-        return Submission(None, f"{what}: `infinipot eval report` of all shards writes the file for the server")
+        return f"{what}: `infinipot eval report` of all shards writes the file for the server"
     write_text(path, text)
     part = "" if run.settings["limit"] is None else ", of the first videos alone"
     left = run.asked - len(run.answers)
     short = f", but {left} of the {run.asked} answers {'is' if left == 1 else 'are'} missing" if left else ""
-    return Submission(
-        path, f"labels are withheld; the answers for the benchmark's own server are in {path}{part}{short}"
-    )
+    return f"labels are withheld; the answers for the benchmark's own server are in {path}{part}{short}"
 
 
 def submission_name(run: Run) -> str:

@@ -38,7 +38,7 @@ class Viewer:
         self.watched = 0
         self._model, self._sampling, self._streaming = model, sampling, streaming
         self._seen: tuple[Excerpt | None, str | None] = (None, None)
-        self._stream = model.stream(**streaming)
+        self._stream = model.stream(system=None, **streaming)
 
     def check(self, question: str, limit: int, system: str | None) -> None:
         """Raises what asking would raise for a question that cannot be asked at any moment, before any work."""

@@ -1,29 +1,31 @@
-"""Unusual: what is unlike the mean of what is held, in value and in key, and the best of the newest patch."""
+"""Unusual: values unlike those that came with them, keys unlike what is held, and some of the newest patch."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from infinipot.policies.base import ScoredPolicy
 from infinipot.policies.options import Exponent, Share
 from infinipot.policies.usual import distance, unlikeness
-from infinipot.tokens import VideoTokens
+from infinipot.tokens import NewTokens, VideoTokens
 
 
 @dataclass(frozen=True)
 class Unusual(ScoredPolicy):
-    """Keeps what is unlike the mean of what is held, in value and in key, and the best of the newest patch.
+    """Keeps what is unusual: in value among what it came with, in key among what is held; and some of the newest patch.
 
-    Ours. The score is ‖v - v̄‖ · (1 - cos(k, k̄)), keys without rotation, means over what the row holds when it is
-    compressed. Since what is held is mostly unusual, a token has to be unlike the background and unlike what has been
-    kept already. An eighth of |C| is for the newest patch, whatever it shows: without it a model that is asked about
-    now has nothing to see that there is nothing.
+    Ours, InfiniPot-V's two halves with the mean taken away. The score is ‖v - v̄‖ · (1 - cos(k, k̄)), keys without
+    rotation. What a token has to say does not change: v̄ is the mean of the tokens that came in together, and the
+    distance is taken once. Whether it is redundant does: k̄ is the mean of what its row holds at each compression. Since
+    that is mostly unusual itself, a token has to be unlike the background and unlike what has been kept already. An
+    eighth of |C| is for the newest patch, whatever it shows: without it a model that is asked about now cannot see that
+    there is nothing.
 
     Options:
-        values, keys: exponents of the two distances; at 0 one does not count.
         newest: see `ScoredPolicy`.
+        values, keys: exponents of the two distances; at 0 one does not count.
     """
 
     name: ClassVar[str] = "unusual"
@@ -33,13 +35,16 @@ class Unusual(ScoredPolicy):
     keys: Exponent = 1.0
 
     @property
+    def columns(self) -> tuple[str, ...]:
+        return ("distance",)
+
+    @property
     def reads_states(self) -> bool:
         return True
 
+    def measure(self, new: NewTokens) -> Mapping[str, Tensor]:
+        return {"distance": distance(new.values)}
+
     def score(self, tokens: VideoTokens) -> Tensor:
-        scores = torch.ones(tokens.shape, device=tokens.cell.device, dtype=torch.float32)
-        if self.values:
-            scores = scores * distance(tokens.values) ** self.values
-        if self.keys:
-            scores = scores * unlikeness(tokens.keys).clamp_min(0) ** self.keys
-        return scores
+        unlike = unlikeness(tokens.keys).clamp_min_(0)
+        return tokens.columns["distance"].pow(self.values) * unlike.pow_(self.keys)

@@ -1,4 +1,7 @@
-"""What is usual in a row, the mean of its keys or of its values, and how far each token is from it."""
+"""What is usual in a row, the mean of its keys or of its values, and how far each token is from it.
+
+Keys and values are read as few times as can be: this is most of what a policy costs that scores all that is held.
+"""
 
 import torch
 from torch import Tensor
@@ -10,9 +13,10 @@ def distance(states: Tensor) -> Tensor:
     Args:
         states: `[rows, N, head_dim]`.
     """
-    states, sound = _sound(states.float())
-    far = torch.linalg.vector_norm(states - _mean(states, sound), dim=-1)
-    return far.masked_fill_(~sound, torch.nan)
+    states, length = _sound(states)
+    mean = _mean(states, length)
+    far = length.square() + mean.square().sum(-1) - 2 * (states @ mean.transpose(1, 2)).squeeze(-1)
+    return far.clamp_min_(0).sqrt_()
 
 
 def unlikeness(states: Tensor, *, unit: bool = False) -> Tensor:
@@ -22,21 +26,21 @@ def unlikeness(states: Tensor, *, unit: bool = False) -> Tensor:
         states: `[rows, N, head_dim]`.
         unit: takes the mean of states scaled to length 1.
     """
-    states, sound = _sound(states.float())
-    length = torch.linalg.vector_norm(states, dim=-1).clamp_min_(1e-9)
-    mean = _mean(states, sound, 1 / length if unit else None)
-    alike = (states @ mean.transpose(1, 2)).squeeze(-1)
-    alike /= length * torch.linalg.vector_norm(mean, dim=-1).clamp_min(1e-9)
-    return (1 - alike).masked_fill_(~sound, torch.nan)
+    states, length = _sound(states)
+    mean = _mean(states, length, unit=unit)
+    lengths = length.clamp_min(1e-9) * torch.linalg.vector_norm(mean, dim=-1).clamp_min(1e-9)
+    return 1 - (states @ mean.transpose(1, 2)).squeeze(-1) / lengths
 
 
 def _sound(states: Tensor) -> tuple[Tensor, Tensor]:
-    """States without what is no number, so that it spoils no mean; and which tokens have none, `[rows, N]` bool."""
-    sound = torch.linalg.vector_norm(states, dim=-1).isfinite()
-    return states.nan_to_num(0.0, 0.0, 0.0), sound
+    """States in float32, with 0 for what is no number, and the length of each token's, then NaN: `[rows, N]`."""
+    states = states.float()
+    length = torch.linalg.vector_norm(states, dim=-1)
+    return states.nan_to_num(0.0, 0.0, 0.0), torch.where(length.isfinite(), length, torch.nan)
 
 
-def _mean(states: Tensor, sound: Tensor, weight: Tensor | None = None) -> Tensor:
-    """`[rows, 1, head_dim]`, over the sound tokens, by weight."""
-    weight = sound.float() if weight is None else weight * sound
+def _mean(states: Tensor, length: Tensor, *, unit: bool = False) -> Tensor:
+    """`[rows, 1, head_dim]`, of tokens that have a length, by it."""
+    sound = length.isfinite()
+    weight = torch.where(sound, 1 / length.clamp_min(1e-9), 0.0) if unit else sound.float()
     return weight.unsqueeze(1) @ states / weight.sum(1).view(-1, 1, 1).clamp_min(1e-30)

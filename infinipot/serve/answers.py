@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
@@ -25,10 +25,15 @@ class LeftError(Exception):
 
 
 class Answer:
-    """An answer that is being made."""
+    """An answer that is being made.
 
-    def __init__(self, job: AskJob, pieces: "asyncio.Queue[str | None]") -> None:
-        self._job, self._pieces = job, pieces
+    Attributes:
+        served: the stream that is asked.
+        job: as the worker has it.
+    """
+
+    def __init__(self, served: Served, job: AskJob, pieces: "asyncio.Queue[str | None]") -> None:
+        self.served, self.job, self._pieces = served, job, pieces
 
     async def pieces(self) -> AsyncIterator[str]:
         """The text, piece by piece."""
@@ -42,7 +47,7 @@ class Answer:
             ApiError: 410 where the stream was closed meanwhile.
         """
         try:
-            return await asyncio.wrap_future(self._job.answered)
+            return await asyncio.wrap_future(self.job.answered)
         except GoneError:
             raise ApiError(410, "the stream was closed before the answer was done", "stream_closed") from None
 
@@ -66,20 +71,40 @@ class Asker:
         Raises:
             ApiError: 400 for a question that is too long, or a look that is too large, 429 where too many wait.
         """
-        self._admit(served, question, how)
         loop = asyncio.get_running_loop()
         pieces: asyncio.Queue[str | None] = asyncio.Queue()
-        job = AskJob(question, _options(how), lambda piece: _tell(loop, pieces, piece))
-        job.answered.add_done_callback(lambda _: _tell(loop, pieces, None))
-        self.waiting += 1
         served.used = time.monotonic()
+        answer = self.put(served, question, how, pieces, lambda piece: _tell(loop, pieces, piece))
+        answer.job.answered.add_done_callback(lambda _: _tell(loop, pieces, None))
         try:
-            self._worker.ask(served.lane, job)
-            yield Answer(job, pieces)
+            yield answer
         finally:
-            self.waiting -= 1
             served.used = time.monotonic()
-            self._worker.leave(job)
+            self.leave(answer)
+
+    def put(
+        self,
+        served: Served,
+        question: str,
+        how: Asking,
+        pieces: "asyncio.Queue[str | None] | None" = None,
+        on_text: Callable[[str], None] = lambda _: None,
+    ) -> Answer:
+        """Puts a question behind all frames that have come so far, at once; whoever does so calls `leave` in the end.
+
+        Raises:
+            ApiError: see `ask`.
+        """
+        self._admit(served, question, how)
+        answer = Answer(served, AskJob(question, _options(how), on_text), pieces or asyncio.Queue())
+        self.waiting += 1
+        self._worker.ask(served.lane, answer.job)
+        return answer
+
+    def leave(self, answer: Answer) -> None:
+        """Nobody waits for an answer any more."""
+        self.waiting -= 1
+        self._worker.leave(answer.job)
 
     def _admit(self, served: Served, question: str, how: Asking) -> None:
         limits = self._limits

@@ -100,6 +100,9 @@ class Looker:
     def notice(self, gap: Gap) -> None:
         self.gaps.append(gap)
 
+    def wait_taken(self) -> None:
+        pass
+
     def finish(self) -> None:
         self.over = True
 
@@ -386,6 +389,29 @@ def test_a_playlist(served, tmp_path, video):
         assert camera.health().state == "over", "this one has an end"
     assert len(frames) > 12
     assert frames[-1].time - frames[0].time > 1.5, "it is played at its own pace"
+
+
+def test_a_world_faster_than_life_waits_for_who_watches_it_and_so_does_its_clock():
+    with open_camera("demo://still?speed=2000", fps=None) as camera:
+        camera.end, times = 20.0, []
+        for frame in camera:
+            times.append(frame.time)
+            if len(times) % 10 == 0:
+                time.sleep(0.02)  # forty seconds of it
+            assert frame.time <= camera.now() <= frame.time + 0.5 + 1e-6
+        assert times == pytest.approx([number / 2 for number in range(40)])
+        assert camera.dropped == 0
+
+
+@pytest.mark.parametrize("taken", [0, 3])
+def test_a_camera_that_waits_for_nobody_any_more_is_closed_at_once(taken: int):
+    camera = open_camera("demo://still?speed=2000", fps=None)
+    list(itertools.islice(camera, taken))
+    time.sleep(0.05)
+    begun = time.monotonic()
+    camera.close()
+    assert time.monotonic() - begun < 5
+    assert not camera._feed._thread.is_alive()
 
 
 def test_a_demo_camera_knows_the_truth():

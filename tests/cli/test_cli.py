@@ -572,23 +572,35 @@ def program(*args: bytes, stdin: bytes = b"", **environment: str) -> subprocess.
     return subprocess.run(command, input=stdin, capture_output=True, env={**os.environ, **environment}, timeout=300)
 
 
+def here(*args: bytes, stdin: bytes = b"", encoding: str = "utf-8") -> tuple[int, bytes, bytes]:
+    """The same in this process, which has imported everything: arguments as Python reads them, pipes encoded so."""
+    result = CliRunner(charset=encoding).invoke(main, list(map(os.fsdecode, args)), input=stdin)
+    return result.exit_code, result.stdout_bytes, result.stderr_bytes
+
+
 WATCHED = (b"watch", b"clip.mp4", b"--model", b"embedded", b"--memory", b"512")
+# How Python reads its standard input: strict, or with what is no UTF-8 as lone surrogates; None: as `here` does.
+SURROGATES, STRICT = "utf-8:surrogateescape", "utf-8:strict"
 
 
 @pytest.mark.parametrize(
     ("args", "stdin", "said", "encoding"),
     [
-        ((b"--ask", b"caf\xe9"), b"", b"the question {} 0xe9 stands behind 'caf'", "utf-8:strict"),
-        ((b"--at", b"3", b"\xff\xfe?", b"--json"), b"", b"the question {} 0xff stands at its", "utf-8:strict"),
-        ((b"--ask", b"ok?", b"--system", b"\xc3"), b"", b"the system message {} 0xc3", "utf-8:surrogateescape"),
-        ((), b"what \xe9 is it?\n", b"the question {} 0xe9 stands behind 'what '", "utf-8:strict"),
-        ((), b"what \xe9 is it?\n", b"the question {} 0xe9 stands behind 'what '", "utf-8:surrogateescape"),
+        ((b"--ask", b"caf\xe9"), b"", b"the question {} 0xe9 stands behind 'caf'", STRICT),
+        ((b"--at", b"3", b"\xff\xfe?", b"--json"), b"", b"the question {} 0xff stands at its", None),
+        ((b"--ask", b"ok?", b"--system", b"\xc3"), b"", b"the system message {} 0xc3", None),
+        ((), b"what \xe9 is it?\n", b"the question {} 0xe9 stands behind 'what '", None),
+        ((), b"what \xe9 is it?\n", b"the question {} 0xe9 stands behind 'what '", SURROGATES),
     ],
 )
-def test_what_is_no_utf_8_is_one_line(args: tuple[bytes, ...], stdin: bytes, said: bytes, encoding: str) -> None:
-    result = program(*WATCHED, *args, stdin=stdin, PYTHONIOENCODING=encoding)
-    assert (result.returncode, result.stdout) == (1, b"")
-    (line,) = [line for line in result.stderr.splitlines() if not line.startswith(b"0:")]
+def test_what_is_no_utf_8_is_one_line(args: tuple[bytes, ...], stdin: bytes, said: bytes, encoding: str | None) -> None:
+    if encoding:
+        result = program(*WATCHED, *args, stdin=stdin, PYTHONIOENCODING=encoding)
+        code, stdout, stderr = result.returncode, result.stdout, result.stderr
+    else:
+        code, stdout, stderr = here(*WATCHED, *args, stdin=stdin)
+    assert (code, stdout) == (1, b"")
+    (line,) = [line for line in stderr.splitlines() if not line.startswith(b"0:")]
     assert line.startswith(b"error: " + said.replace(b"{}", b"is not text in UTF-8: the byte"))
 
 
@@ -606,14 +618,18 @@ def test_a_lone_half_of_a_character_is_an_error_wherever_a_text_is_given(text: s
         model.stream(memory=512, system=text)
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "ascii", "latin-1"])
-def test_json_keeps_a_name_that_is_no_utf_8(folder: Path, encoding: str) -> None:
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii", "latin-1", None])  # None: that of a process of its own
+def test_json_keeps_a_name_that_is_no_utf_8(folder: Path, encoding: str | None) -> None:
     name = b"caf\xe9 \xf0\x9f\x8e\xac.mp4"
     shutil.copy(folder / "clip.mp4", folder / os.fsdecode(name))
     args = (b"watch", name, *WATCHED[2:], b"--ask", "café?".encode(), b"--json")
-    result = program(*args, PYTHONIOENCODING=encoding)
-    assert result.returncode == 0, result.stderr
-    answer, summary = (json.loads(line.decode(encoding)) for line in result.stdout.splitlines())
+    if encoding:
+        code, stdout, stderr = here(*args, encoding=encoding)
+    else:
+        result = program(*args, PYTHONIOENCODING="latin-1")
+        code, stdout, stderr = result.returncode, result.stdout, result.stderr
+    assert code == 0, stderr
+    answer, summary = (json.loads(line.decode(encoding or "latin-1")) for line in stdout.splitlines())
     assert answer["question"] == "café?"
     assert os.fsencode(summary["video"]) == name
 
@@ -626,6 +642,6 @@ def test_json_is_read_back_as_it_was_written(value: object) -> None:
 
 
 def test_a_checkpoint_in_a_folder_that_is_no_utf_8_is_one_line() -> None:
-    result = program(b"watch", b"clip.mp4", b"--model", b"./m\xe9", b"--ask", b"?")
-    assert result.returncode == 1
-    assert result.stderr.startswith(b"error: the name of the model is not text in UTF-8")
+    code, _, stderr = here(b"watch", b"clip.mp4", b"--model", b"./m\xe9", b"--ask", b"?")
+    assert code == 1
+    assert stderr.startswith(b"error: the name of the model is not text in UTF-8")

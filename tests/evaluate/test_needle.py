@@ -1,6 +1,7 @@
 """The benchmark: which cases, how they are asked, how a run goes on, and what is counted."""
 
 import json
+import shutil
 import signal
 from collections import Counter
 from collections.abc import Callable
@@ -23,7 +24,7 @@ from infinipot.evaluate.core.journal import Journal
 from infinipot.evaluate.needle import cost, memories, plan, processes, rows, tables
 from infinipot.evaluate.needle.case import CELLS, Case, Holder, Scene, usual_block
 from infinipot.evaluate.needle.memories import Outcome, Reply
-from infinipot.evaluate.needle.needle import Needle, Part
+from infinipot.evaluate.needle.needle import Needle
 from infinipot.evaluate.needle.plan import FULL, QUICK, SECTIONS, Size, make_plan
 from infinipot.evaluate.needle.variants import DEFAULT
 
@@ -160,9 +161,26 @@ def holder_of(policy: str) -> Holder:
 # Statistics
 
 
+Tally = dict[int, tuple[int, int]]  # by the clip's seed: right answers, and answers
+
+
+def scores(counts: Tally) -> statistics.Clusters:
+    return statistics.clustered(
+        (seed, number < right) for seed, (right, asked) in counts.items() for number in range(asked)
+    )
+
+
+def share(counts: Tally) -> statistics.Estimate | None:
+    return statistics.estimate(scores(counts), statistics.over_questions, 4000).get("overall")
+
+
+def ahead(ours: Tally, theirs: Tally) -> statistics.Difference | None:
+    return statistics.difference(scores(theirs), scores(ours), statistics.over_questions, 4000)
+
+
 def test_a_share_is_that_of_all_answers_and_its_interval_that_of_all_ways_to_draw_the_clips() -> None:
     counts = {5: (1, 4), 7: (4, 4), 9: (2, 2)}
-    found = statistics.share(counts)
+    found = share(counts)
     every = [np.sum([counts[seed] for seed in drawn], axis=0) for drawn in product(counts, repeat=3)]
     shares = np.repeat([right / asked for right, asked in every], 1000)
     assert found is not None
@@ -173,7 +191,7 @@ def test_a_share_is_that_of_all_answers_and_its_interval_that_of_all_ways_to_dra
 
 def test_clips_that_are_all_right_leave_open_what_others_would_be() -> None:
     """The exact binomial interval of Clopper and Pearson, where every clip counts alike."""
-    right = statistics.share(dict.fromkeys(range(20), (3, 3)))
+    right = share(dict.fromkeys(range(20), (3, 3)))
     assert right is not None
     assert (right.value, right.low, right.high) == (1.0, pytest.approx(0.025 ** (1 / 20)), 1.0)
 
@@ -181,7 +199,7 @@ def test_clips_that_are_all_right_leave_open_what_others_would_be() -> None:
 def test_a_difference_is_paired_by_clip() -> None:
     easy = dict.fromkeys(range(0, 20, 2), (9, 10)) | dict.fromkeys(range(1, 20, 2), (2, 10))
     better = {seed: (right + 1, asked) for seed, (right, asked) in easy.items()}
-    found, alone = statistics.ahead(better, easy), statistics.share(easy)
+    found, alone = ahead(better, easy), share(easy)
     assert found is not None
     assert alone is not None
     # On each clip the same, so that only clips not seen may differ: of 20 that agree, one in six at the most.
@@ -193,15 +211,15 @@ def test_a_difference_is_paired_by_clip() -> None:
 
 
 def test_clips_that_only_one_of_two_answered_do_not_count() -> None:
-    found = statistics.ahead({1: (2, 2), 2: (0, 2)}, {1: (1, 2), 3: (2, 2), 2: (0, 3)})
+    found = ahead({1: (2, 2), 2: (0, 2)}, {1: (1, 2), 3: (2, 2), 2: (0, 3)})
     assert found is not None
     assert (found.value, found.low, found.high, found.videos, found.questions) == (0.5, None, None, 1, 2)
-    assert statistics.share({}) is None
+    assert share({}) is None
 
 
 def test_intervals_are_the_same_whatever_the_order_of_the_clips() -> None:
     counts = {seed: (seed % 3, 3) for seed in range(9)}
-    assert statistics.share(counts) == statistics.share(dict(reversed(counts.items())))
+    assert share(counts) == share(dict(reversed(counts.items())))
 
 
 # Cases and sections
@@ -404,15 +422,29 @@ def test_events_of_the_night_are_those_that_begin_in_the_second_half() -> None:
 # Going on
 
 
-@pytest.fixture
-def stub(monkeypatch: pytest.MonkeyPatch) -> Stub:
+def put_stub(patch: pytest.MonkeyPatch) -> Stub:
     """A stub in place of what a run loads."""
     model = Stub()
-    monkeypatch.setattr(memories, "resident", lambda: 1000)
-    monkeypatch.setattr(
+    patch.setattr(memories, "resident", lambda: 1000)
+    patch.setattr(
         processes, "_prepare", lambda name, footage, device: processes._IDLE.update(model=model, footage=None)
     )
     return model
+
+
+@pytest.fixture
+def stub(monkeypatch: pytest.MonkeyPatch) -> Stub:
+    return put_stub(monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Needle:
+    """A run that went on to its end."""
+    made = needle(tmp_path_factory.mktemp("whole"))
+    with pytest.MonkeyPatch.context() as patch:
+        put_stub(patch)
+        assert list(made.run(1))[-1].left == 0
+    return made
 
 
 def needle(folder: Path, **changes: Any) -> Needle:
@@ -425,9 +457,10 @@ def needle(folder: Path, **changes: Any) -> Needle:
     return Needle(folder, **given)
 
 
-def test_a_run_that_was_killed_goes_on_and_ends_with_the_same_answers(stub: Stub, tmp_path: Path) -> None:
-    whole, stopped = needle(tmp_path / "whole"), needle(tmp_path / "stopped")
-    assert list(whole.run(1))[-1].left == 0
+def test_a_run_that_was_killed_goes_on_and_ends_with_the_same_answers(
+    whole: Needle, stub: Stub, tmp_path: Path
+) -> None:
+    stopped = needle(tmp_path / "stopped")
     list(islice(stopped.run(1), 3))  # two groups of cases, and no more
     answers = stopped.path
     lines = answers.read_bytes().splitlines(keepends=True)
@@ -441,25 +474,34 @@ def test_a_run_that_was_killed_goes_on_and_ends_with_the_same_answers(stub: Stub
     assert next(needle(tmp_path / "stopped").run(1)).left == 0
 
 
-def test_parts_of_a_run_share_its_cases_and_make_the_whole_together(stub: Stub, tmp_path: Path) -> None:
-    whole = needle(tmp_path / "whole")
-    list(whole.run(1))
+def test_parts_of_a_run_share_its_cases_and_make_the_whole_together(whole: Needle, stub: Stub, tmp_path: Path) -> None:
     folder = tmp_path / "parts"
-    parts = [needle(folder, part=Part(number, 3)) for number in (1, 2, 3)]
+    parts = [needle(folder, shard=(number, 3)) for number in (1, 2, 3)]
     shares = [{case for group in part.left()[0] for case in group} for part in parts]
     assert all(shares)
     assert sum(map(len, shares)) == len(set().union(*shares)) == len(whole.outcomes)
     for part in parts:
         list(part.run(1))
-    assert next(needle(folder, part=Part(2, 3)).run(1)).left == 0
+    assert next(needle(folder, shard=(2, 3)).run(1)).left == 0
     assert next(needle(folder).run(1)).left == 0  # what the parts have finished is not run again
     together = needle(folder, reads=True)
     assert together.outcomes == whole.outcomes
     assert together.rows() == whole.rows()
 
 
-def test_results_of_another_version_are_read_but_not_gone_on_with(stub: Stub, tmp_path: Path) -> None:
-    list(needle(tmp_path).run(1))
+def test_two_runs_do_not_write_to_one_file_but_may_look_at_it(stub: Stub, tmp_path: Path) -> None:
+    first, second = needle(tmp_path), needle(tmp_path)
+    steps = first.run(1)
+    next(steps)
+    with pytest.raises(InfinipotError, match=r"another run is writing to it; give this one another --out"):
+        next(second.run(1))
+    assert needle(tmp_path, reads=True).outcomes == {}
+    steps.close()
+    assert next(second.run(1)).left > 0
+
+
+def test_results_of_another_version_are_read_but_not_gone_on_with(whole: Needle, tmp_path: Path) -> None:
+    shutil.copytree(whole.folder, tmp_path, dirs_exist_ok=True)
     file = tmp_path / "answers.jsonl"
     file.write_text(file.read_text().replace('"format": 2', '"format": 0'))
     with pytest.raises(InfinipotError, match="format: 0 there, 2 now"):

@@ -272,6 +272,15 @@ def test_a_line_that_is_no_record_is_named(tmp_path: Path) -> None:
         Journal(tmp_path / "a.jsonl")
 
 
+@pytest.mark.parametrize(
+    "line", ['{"type": "answer", "question": "q"}', '{"type": "problem", "where": "v", "why": ""}']
+)
+def test_a_line_with_other_fields_than_this_version_knows_is_named(tmp_path: Path, line: str) -> None:
+    (tmp_path / "a.jsonl").write_text('{"type": "run", "format": 1}\n' + line + "\n")
+    with pytest.raises(ResultsError, match="line 2 is no record of a run of this version; give another --output"):
+        read_run(tmp_path / "a.jsonl")
+
+
 def test_an_answer_is_on_disk_when_it_is_written(tmp_path: Path) -> None:
     results = Results(tmp_path / "a.jsonl", {"seed": 0}, "cpu", {})
     facts = ("i", "v", "q", "t", None, None, "p", "A", "A", "A", False, 1.0, "?", 1.0, 4, 2, 10, 20)
@@ -348,12 +357,17 @@ def test_a_question_that_exhausts_the_memory_is_trouble_of_its_own(
     ]
 
 
+FAILURES = ValueError("31 is no Type"), KeyError("data"), RuntimeError("a\nb"), RecursionError()
+OWNERS = "Video.__next__", "Stream.watch", "Stream.ask", "Protocol.prompt"
+
+
+# Where it comes from and how it reads have nothing to do with each other: two of each with each.
 @pytest.mark.parametrize(
-    "failure", [ValueError("31 is no Type"), KeyError("data"), RuntimeError("a\nb"), RecursionError()]
+    ("owner", "failure"),
+    [(owner, FAILURES[(place + shift) % 4]) for place, owner in enumerate(OWNERS) for shift in (0, 1)],
 )
-@pytest.mark.parametrize("owner", ["Video.__next__", "Stream.watch", "Stream.ask", "Protocol.prompt"])
 def test_whatever_a_video_makes_of_a_library_is_a_line_and_the_run_goes_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: Exception, owner: str
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: Exception, owner: str
 ) -> None:
     kind, name = owner.split(".")
     holder = {"Video": Video, "Stream": Stream, "Protocol": Protocol}[kind]
@@ -365,7 +379,7 @@ def test_whatever_a_video_makes_of_a_library_is_a_line_and_the_run_goes_on(
         return method(*args, **options)
 
     monkeypatch.setattr(holder, name, fails_once)
-    output, asked = tmp_path / "out.jsonl", plan(tmp_path, limit=3)
+    output, asked = tmp_path / "out.jsonl", plan(folder, limit=3)
     done = evaluate(asked, SETUPS["mlvu"], local(), output)
     assert done.questions == asked.questions
     assert done.problems == 1

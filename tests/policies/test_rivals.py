@@ -251,22 +251,6 @@ def test_a_question_that_is_known_is_an_option_that_specs_can_hold(question: str
     assert policy.attention["asked"].probe == question
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_contrast_is_with_the_mean_of_all_that_ever_came(seed: int) -> None:
-    policy, tokens = in_order("contrast:coverage=0", seed)
-    tokens.columns["mass"][:, 3] = 1 + 5 * seed
-    kept = policy.select(tokens, 12)
-    into = policy.merge(tokens, kept).into
-    for row, told in enumerate(rows_of(tokens)):
-        value, key = (np.average(told[name], 0, told["mass"]) for name in ("values", "keys"))
-        scores = np.linalg.norm(told["values"] - value, axis=-1) * (1 - unit(told["keys"]) @ unit(key))
-        scores[3] = np.inf if seed else scores[3]
-        stay = best(scores, 12)
-        assert set(kept[row].tolist()) == stay
-        usual = 3 if seed else min(stay)
-        assert all(int(into[row, i]) == (i if i in stay else usual) for i in range(len(scores)))
-
-
 def test_what_leaves_a_patch_goes_into_its_most_attended_token() -> None:
     """StreamMem's prototypes, for whole patches, patches of which one token stays, and patches that go."""
     policy, tokens = in_order("streammem", 1)

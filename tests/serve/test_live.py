@@ -24,13 +24,15 @@ from hypothesis import strategies as st
 from PIL import Image
 from pydantic import ValidationError
 
+from infinipot.camera.demo import World
 from infinipot.embedded.world import Clip
 from infinipot.serve.settings import Settings
-from infinipot.serve.watches.asking import Watch, in_quiet
+from infinipot.serve.watches.asking import in_quiet
 from infinipot.serve.watches.protocol import Quiet, WatchRequest
 from infinipot.serve.watches.store import Event, Store
 from infinipot.serve.watches.trigger import Trigger
 from infinipot.serve.watches.verdict import asked, verdict
+from infinipot.serve.watches.watch import Watch
 from infinipot.serve.watches.webhooks import signature
 from support.serving import Running, clip, push, running, stream
 
@@ -217,7 +219,7 @@ def test_every_event_is_told_once_and_watching_goes_on_undisturbed(served: Runni
         state = lambda: client.get(f"{path}/watches/{watch['id']}").json()  # noqa: E731
         for frame in world:
             push(client, name, (frame,))
-            assert until(lambda at=frame.time: state()["last_time"] == at)
+        assert until(lambda: state()["last_time"] == frame.time)
         events = client.get(f"{path}/events").json()["data"]
         assert [event["time"] for event in reversed(events)] == truth
         assert Image.open(io.BytesIO(client.get(events[0]["picture"]).content)).format == "JPEG"
@@ -233,6 +235,26 @@ def test_every_event_is_told_once_and_watching_goes_on_undisturbed(served: Runni
         assert client.delete(f"{path}/watches/{watch['id']}").status_code == 204
         assert client.get(f"{path}/watches").json()["data"] == []
         assert len(found()["data"]) == len(truth), "events stay"
+
+
+def test_a_world_far_faster_than_life_waits_so_that_every_event_of_it_is_told_once(served: Running) -> None:
+    """No picture is dropped, however busy the machine is, and each question is of its second of the stream."""
+    client, minutes = served.as_("alice"), 2
+    address = f"demo://still?seed=10005&minutes={minutes}&events=4&speed=120"
+    with stream(client, "far", source=address) as name:
+        path = f"/v1/streams/{name}"
+        watch = client.post(f"{path}/watches", json={"question": NOW, "every_s": 1.5, "max_tokens": 1}).json()
+        begun = client.get(path).json()["time"]
+        assert until(lambda: client.get(path).json()["time"] >= 60 * minutes, 60)
+        told = [event["time"] for event in reversed(client.get(f"{path}/events").json()["data"])]
+        state, asked = client.get(path).json(), client.get(f"{path}/watches/{watch['id']}").json()
+    truth = [event for event in World.of(address).clip.events if event.start > begun]
+    assert len(truth) >= 2
+    told = [at for at in told if at >= truth[0].start]
+    assert len(told) == len(truth)
+    assert all(event.start <= at < event.end + 1.5 for at, event in zip(told, truth, strict=True))
+    assert (state["source"]["camera"]["dropped"], state["dropped"]) == (0, {})
+    assert (asked["asked_every_s"], asked["keeps_pace"]) == (pytest.approx(1.5), True)
 
 
 def test_events_are_streamed_from_where_a_client_was(served: Running) -> None:

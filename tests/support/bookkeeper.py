@@ -91,7 +91,7 @@ class Bookkeeper:
                 self.records += [(number, row, column, time) for row in range(rows) for column in range(columns)]
                 self.records += [(number, -1, -1, time)] * after
                 transaction.patch(grid, time, before, after)
-                self.write(transaction)
+            self.write(transaction)
             self.memory.commit(
                 transaction, policy=self.policy, keep=lambda _, held: max(1, int(held * keep)) if keep else None
             )

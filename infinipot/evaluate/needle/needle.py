@@ -1,6 +1,6 @@
 """A whole needle benchmark: its plan, what is left to run of it, and the report on what is there."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,24 +32,6 @@ class Work:
     left: int
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
-    """Which of the cases a run takes, where several runs share them, on one machine or on many.
-
-    Attributes:
-        number: from 1 to `of`.
-        of: how many runs there are.
-    """
-
-    number: int = 1
-    of: int = 1
-
-    @property
-    def file(self) -> str:
-        """The name of its journal."""
-        return "answers.jsonl" if self.of == 1 else f"answers-{self.number}-of-{self.of}.jsonl"
-
-
 class Needle:
     """A benchmark in a folder, which may hold results of an earlier run of the same model and versions.
 
@@ -61,7 +43,8 @@ class Needle:
         sections: of `plan.SECTIONS`.
         video: a file into which events are drawn, a further background.
         device: what the model computes on; "auto" takes the accelerator if there is one.
-        part: of the cases, where several runs share them and the folder, or bring their files together in one.
+        shard: which of how many parts of the cases a run takes, from 1. Several runs, on one machine or on many, share
+            the folder or bring their files together in one.
         reads: only reads what is there, whatever machine and version it is of, so that nothing can be run.
 
     Attributes:
@@ -81,17 +64,18 @@ class Needle:
         video: Path | None = None,
         *,
         device: str = "auto",
-        part: Part = Part(),
+        shard: tuple[int, int] = (1, 1),
         reads: bool = False,
     ) -> None:
         footage = f"footage:{digest(video)}" if video else None
         self.folder, self.model, self.size, self.first_seed = folder, model, size, first_seed
         self.plan = make_plan(size, first_seed, footage, sections)
-        self.path = folder / part.file
+        number, count = shard
+        self.path = folder / ("answers.jsonl" if count == 1 else f"answers-{number}-of-{count}.jsonl")
         self.outcomes: dict[Case, Outcome] = {}
         self.costs: dict[str, Cost] = {}
         self._video = str(video) if video else None
-        self._device, self._part = device, part
+        self._device, self._shard = device, shard
         self._header = {} if reads else header(model, device)
         for path in sorted(folder.glob("answers*.jsonl")):
             found, lines = read_lines(path, *LINES, option="--out")
@@ -101,19 +85,20 @@ class Needle:
                 self._take(*lines)
         if not self._header:
             raise InfinipotError("there are no results yet: run it first")
-        self._costs = cost.cases(size, first_seed) if "cost" in self.plan and part.number == 1 else {}
+        self._costs = cost.cases(size, first_seed) if "cost" in self.plan and number == 1 else {}
 
     def left(self) -> tuple[list[list[Case]], dict[str, Case]]:
         """Groups of cases, and measurements of cost, that are not finished and are this part's."""
         cases = (case for of_section in self.plan.values() for case in of_section)
-        mine = processes.groups(cases, self.first_seed)[self._part.number - 1 :: self._part.of]
+        number, count = self._shard
+        mine = processes.groups(cases, self.first_seed)[number - 1 :: count]
         unfinished = ([case for case in group if case not in self.outcomes] for group in mine)
         return (
             [group for group in unfinished if group],
             {name: case for name, case in self._costs.items() if name not in self.costs},
         )
 
-    def run(self, jobs: int) -> Iterator[Work]:
+    def run(self, jobs: int) -> Generator[Work, None, None]:
         """Runs what is left and writes it down piece by piece; yields before the first and after each.
 
         Args:

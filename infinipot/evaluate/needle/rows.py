@@ -6,7 +6,7 @@ from dataclasses import asdict, is_dataclass
 from itertools import pairwise
 from typing import Any
 
-from infinipot.evaluate.core.statistics import Difference, ahead, share, tally
+from infinipot.evaluate.core.statistics import Difference, clustered, difference, estimate, over_questions
 from infinipot.evaluate.needle.case import CELLS, Case, Holder
 from infinipot.evaluate.needle.cost import Cost, large_bytes
 from infinipot.evaluate.needle.memories import Outcome, Reply
@@ -19,6 +19,7 @@ Axis = Callable[[Outcome, Reply], Any]
 More = Callable[[Holder, Sequence[Outcome]], Row]
 Maker = Callable[[Sequence[Outcome], Size], Iterable[Row]]
 
+DRAWS = 4000  # of the bootstrap
 DELAYS = (0, 8, 16, 32, 64)  # seconds, bounds
 LONG_DELAYS = (0, 60, 600, 3600, 36_000)
 EVERYWHERE = "all"  # backgrounds that the world makes, together
@@ -40,7 +41,7 @@ class Answers:
 
     def row(self, holder: Holder, **place: Any) -> Row | None:
         """How a memory did, and how it compares with the default policy in as many tokens and with the full cache."""
-        right = share(tally(self.of.get(holder, ())))
+        right = estimate(clustered(self.of.get(holder, ())), over_questions, DRAWS).get("overall")
         if right is None:
             return None
         last = self._last[holder]
@@ -58,7 +59,8 @@ class Answers:
 
     def against(self, holder: Holder, other: Holder) -> Difference | None:
         """The paired difference of two memories; None of one with itself."""
-        return None if holder == other else ahead(*(tally(self.of.get(each, ())) for each in (holder, other)))
+        theirs, ours = (clustered(self.of.get(each, ())) for each in (other, holder))
+        return None if holder == other else difference(theirs, ours, over_questions, DRAWS)
 
 
 def put_together(

@@ -31,6 +31,7 @@ class Streams:
         metrics: count what happens.
 
     Attributes:
+        on_taken: is called, on the event loop, with each stream that has taken a frame, which waits to be watched.
         on_watched: are called, on the worker's thread, with each stream that has watched a frame.
         reserved: bytes that streams have, those included that are being opened.
     """
@@ -39,6 +40,7 @@ class Streams:
         self.worker, self.settings = worker, settings
         self._metrics = metrics
         self.reserved = 0
+        self.on_taken: Callable[[Served], None] | None = None
         self.on_watched: tuple[Callable[[Served], None], ...] = ()
         self._frames = settings.limits.frames_waiting
         self._streams: dict[tuple[str, str], Served] = {}
@@ -200,6 +202,8 @@ class Streams:
         if dropped is not None:
             self.drop(served, "queue")
             dropped.watched.cancel()
+        if self.on_taken is not None:
+            self.on_taken(served)
         return job
 
     def drop(self, served: Served, reason: str, frames: int = 1) -> None:

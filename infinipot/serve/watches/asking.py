@@ -3,17 +3,16 @@
 import asyncio
 import json
 import logging
-import math
 import time
 import uuid
 from collections.abc import AsyncGenerator
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
 from infinipot.errors import InfinipotError
-from infinipot.serve.answers import Asker
+from infinipot.serve.answers import Answer, Asker
 from infinipot.serve.errors import ApiError
 from infinipot.serve.lane import Answered
 from infinipot.serve.logs import event as log
@@ -26,6 +25,7 @@ from infinipot.serve.watches.protocol import EventList, EventState, Quiet, Watch
 from infinipot.serve.watches.store import Event, Store
 from infinipot.serve.watches.trigger import Trigger
 from infinipot.serve.watches.verdict import asked, verdict
+from infinipot.serve.watches.watch import Watch
 from infinipot.serve.watches.webhooks import Webhooks, new_secret
 from infinipot.shipped import NAMES
 
@@ -33,69 +33,7 @@ logger = logging.getLogger(__name__)
 _ROUND = 0.5  # seconds between two looks at what is to be delivered
 _AT_ONCE = 16  # deliveries
 _PING = 15.0  # seconds between signs of life
-_SMOOTH = 0.2  # weight of the newest time between two answers
-_TOLD = {"question", "every_s", "when", "cooldown_s", "on_after", "off_after", "look_again"}
-_SLACK = 1.5  # times what was wanted from which on a question cannot keep its pace
-
-
-@dataclass(slots=True, eq=False)
-class Watch:
-    """A standing question.
-
-    Attributes:
-        id, served: its name, and the stream it is put to.
-        request: as it was given.
-        trigger: what is believed.
-        due: second of the stream at which it is asked next; None as soon as there is a frame.
-        asking: whether it is being asked.
-    """
-
-    id: str
-    served: Served
-    request: WatchRequest
-    secret: str | None
-    trigger: Trigger
-    told: int = 0
-    due: float | None = None
-    asking: bool = False
-    asked: int = 0
-    unclear: int = 0
-    last: tuple[str, float] | None = None
-    every: float = field(default=0.0)
-    error: str | None = None
-
-    def state(self, *, secret: bool = False) -> WatchState:
-        """What a client is told; its secret only where it was given."""
-        request = self.request
-        webhook = request.webhook and Webhook(url=request.webhook.url, secret=self.secret if secret else None)
-        every = self.every or request.every_s
-        return WatchState(
-            id=self.id,
-            stream=self.served.id,
-            **request.model_dump(include=_TOLD),
-            quiet=request.quiet,
-            webhook=webhook,
-            state=self.trigger.state,
-            asked=self.asked,
-            unclear=self.unclear,
-            last_answer=self.last and self.last[0],
-            last_time=self.last and self.last[1],
-            asked_every_s=every,
-            keeps_pace=every <= _SLACK * request.every_s,
-            events=self.told,
-            error=self.error,
-        )
-
-    def put_off(self, asked_at: float) -> None:
-        """Is asked next at the first multiple of `every_s`, from the first time on, behind a second of the stream."""
-        every, due = self.request.every_s, asked_at if self.due is None else self.due
-        self.due = round(due + every * (math.floor((asked_at - due) / every + 1e-6) + 1), 6)
-
-    def take_pace(self, at: float) -> None:
-        """Notes that an answer is of a second of the stream."""
-        if self.last is not None:
-            since = max(at - self.last[1], 0.0)
-            self.every = since if not self.every else (1 - _SMOOTH) * self.every + _SMOOTH * since
+_AHEAD = 8  # times that a question may wait to be answered
 
 
 class Watches:
@@ -118,11 +56,9 @@ class Watches:
         self._happened = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._instruct = settings.model not in NAMES
-        self._loop: asyncio.AbstractEventLoop | None = None
 
     async def start(self) -> None:
         """Goes on with the questions that were kept, of the streams that there are."""
-        self._loop = asyncio.get_running_loop()
         streams = {(served.owner, served.id): served for served in self._streams}
         for row in await asyncio.to_thread(self._store.watches):
             served = streams.get((row["owner"], row["stream"]))
@@ -133,12 +69,12 @@ class Watches:
             trigger = Trigger(**json.loads(row["believed"]))
             watch = Watch(row["id"], served, request, row["secret"], trigger, row["told"])
             self._watches.setdefault(served, []).append(watch)
-        self._streams.on_watched += (self._watched,)
+        self._streams.on_taken = self._ask_due
         self._begin(self._deliver())
 
     async def stop(self) -> None:
         """Asks no more."""
-        self._streams.on_watched = ()
+        self._streams.on_taken = None
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -170,7 +106,8 @@ class Watches:
         given = (watch.id, served.owner, served.id, kept.model_dump_json(), secret, believed)
         await asyncio.to_thread(self._store.add_watch, *given)
         held.append(watch)
-        self._tick(served)
+        if served.lane.stats.frames:
+            self._ask_due(served)
         return watch.state(secret=True)
 
     def all(self, served: Served) -> list[WatchState]:
@@ -197,21 +134,24 @@ class Watches:
 
     # Asking
 
-    def _watched(self, served: Served) -> None:
-        """A frame is in a stream. On the worker's thread."""
-        if self._loop is not None and served in self._watches:
-            with suppress(RuntimeError):  # the server has ended
-                self._loop.call_soon_threadsafe(self._tick, served)
-
-    def _tick(self, served: Served) -> None:
-        """Asks what is due."""
-        stats = served.lane.stats
+    def _ask_due(self, served: Served) -> None:
+        """Puts what is due behind the frame that has just been taken: asked of that second, however late."""
         for watch in self._watches.get(served, ()):
-            if served.lane.closed:
-                return
-            if stats.frames and not watch.asking and (watch.due is None or stats.time >= watch.due):
-                watch.asking = True
-                self._begin(self._ask(watch))
+            if served.time is not None and (watch.due is None or served.time >= watch.due):
+                watch.put_off(served.time)
+                if watch.waiting < _AHEAD:  # else it cannot keep its pace, which its state tells
+                    self._put(watch)
+
+    def _put(self, watch: Watch) -> None:
+        request = watch.request
+        how = Asking(max_tokens=request.max_tokens, **_look(request))
+        try:
+            answer = self._asker.put(watch.served, self._question(request), how)
+        except ApiError as error:
+            watch.error = error.message
+            return
+        watch.waiting += 1
+        self._begin(self._hear(watch, answer))
 
     def _begin(self, work) -> None:  # type: ignore[no-untyped-def]
         task = asyncio.ensure_future(work)
@@ -221,26 +161,22 @@ class Watches:
     def _question(self, request: WatchRequest) -> str:
         return asked(request.question, request.when, instruct=self._instruct)
 
-    async def _ask(self, watch: Watch) -> None:
-        served, request = watch.served, watch.request
-        asked_at = served.lane.stats.time
+    async def _hear(self, watch: Watch, answer: Answer) -> None:
+        """Takes in an answer, behind those to the question's earlier times."""
         try:
-            how = Asking(max_tokens=request.max_tokens, **_look(request))
-            used = served.used
-            async with self._asker.ask(served, self._question(request), how) as asking:
-                answered = await asking.result()
-            served.used = used  # a stream that nobody feeds or asks is idle, whatever stands on it
-            watch.error = None
-            await self._take(watch, answered)
+            async with watch.order:
+                answered = await answer.result()
+                if watch in self._watches.get(watch.served, ()):
+                    watch.error = None
+                    await self._take(watch, answered)
         except (ApiError, InfinipotError) as error:
             watch.error = " ".join(str(error).split())
         except Exception:
             watch.error = "the question could not be asked"
             logger.exception("a standing question failed")
         finally:
-            watch.asking = False
-            watch.put_off(asked_at)
-        self._tick(served)
+            self._asker.leave(answer)
+            watch.waiting -= 1
 
     async def _take(self, watch: Watch, answered: Answered) -> None:
         request, trigger, served = watch.request, watch.trigger, watch.served

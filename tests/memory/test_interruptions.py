@@ -88,6 +88,7 @@ PLAIN, CAPTIONED = FLAVOURS
 
 
 # Each policy once, the default with both: what a policy stores and how positions count are changed by different lines.
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("flavour", "policy"),
     [

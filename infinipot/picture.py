@@ -186,7 +186,7 @@ def _plainly(axes: Axes) -> None:
     from matplotlib.ticker import MaxNLocator
 
     axes.spines[["top", "right"]].set_visible(False)
-    axes.yaxis.set_major_locator(MaxNLocator(integer=True))  # what is counted has no halves
+    axes.yaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 5, 10], integer=True))  # of what is counted
     axes.yaxis.set_major_formatter("{x:,.0f}")
     axes.grid(axis="y", color="0.9")
 

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from rich.console import Console
 from rich.table import Table
 
 import infinipot
 from infinipot import extras, shipped
 from infinipot.cli.meter import StreamMeter
-from infinipot.cli.output import check_picture, clock, load_quietly, print_json
+from infinipot.cli.options import Finite
+from infinipot.cli.output import check_picture, clock, load_quietly, print_json, print_table
 from infinipot.embedded.facts import BACKGROUNDS, HELD_OUT_SEEDS
 from infinipot.versions import versions
 
@@ -29,9 +29,7 @@ _PICTURE = "infinipot-demo.png"
 
 
 @click.command(short_help="See it work: a small packaged model on an hour of video.")
-@click.option(
-    "--minutes", type=click.FloatRange(min=0.5), help="Length of the video.  [default: 60, or that of --video]"
-)
+@click.option("--minutes", type=Finite(min=0.5), help="Length of the video.  [default: 60, or that of --video]")
 @click.option("--background", type=click.Choice(BACKGROUNDS), default="still", show_default=True, help="Of the video.")
 @click.option("--video", help="A file or address: its pictures, over and over, are the background.")
 @click.option(
@@ -151,7 +149,7 @@ def _print_summary(result: Demo, plot: Path | None) -> None:
             score.kind, str(score.asked), f"{score.chance:.0%}", *shares, style="bold" if score.kind == "all" else None
         )
     click.echo()
-    Console().print(table)
+    print_table(table)
     stats = result.stats[0]
     click.echo(
         f"\nheld {stats.tokens:,} tokens at the end, {stats.peak_tokens:,} at the most; the cap is {stats.cap:,}."

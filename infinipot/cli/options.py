@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 import click
 
 from infinipot.config import POLICY
+from infinipot.numbers import is_finite
 
 F = TypeVar("F", bound=Callable[..., Any])
 Option = Callable[[F], F]
@@ -36,6 +37,14 @@ def together(*options: Option[F]) -> Option[F]:
         return command
 
     return decorate
+
+
+class Finite(click.FloatRange):
+    """A range of numbers, to which neither infinity nor NaN belongs, whatever they are compared with."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        number = super().convert(value, param, ctx)
+        return number if is_finite(number) else self.fail(f"{value} is not a finite number", param, ctx)
 
 
 class _Required(click.types.StringParamType):

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
+from rich.table import Table
 
 import infinipot
 from infinipot import extras
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from infinipot import Model, Stats, Stream
 
 STDERR = Console(stderr=True)
+_WIDEST = 1000  # columns of a table
 _PICTURES = (".png", ".svg", ".pdf")
 
 
@@ -61,6 +63,17 @@ def print_json(record: Any) -> None:
     click.echo(to_json(record, encoding=getattr(sys.stdout, "encoding", None) or "utf-8"))
 
 
+def print_table(table: Table) -> None:
+    """A table on stdout: as wide as the terminal, and wider where its columns would not all be seen.
+
+    Where stdout is no terminal, lines may be long.
+    """
+    console = Console(width=None if sys.stdout.isatty() else 160)
+    needed = console.measure(table, options=console.options.update(max_width=_WIDEST)).minimum
+    console.width = max(console.width, needed)
+    console.print(table)
+
+
 def clock(seconds: float) -> str:
     """Video time: 75.5 as "1:15.5", 3600 as "1:00:00"."""
     hundredths = round(seconds * 100)
@@ -72,18 +85,23 @@ def clock(seconds: float) -> str:
 
 def load_quietly(model: str, *, verbose: bool = False, **options: Any) -> Model:
     """Loads a model without the messages of the libraries below, unless they are asked for."""
+    if not verbose:
+        quiet_libraries()
+    return infinipot.load(model, **options)
+
+
+def quiet_libraries() -> None:
+    """Has the libraries below say nothing from now on: what matters of it is in the error that follows."""
     import transformers
     from huggingface_hub.utils import logging as hub_logging
     from huggingface_hub.utils.tqdm import enable_progress_bars
 
-    if not verbose:
-        transformers.utils.logging.set_verbosity_error()
-        hub_logging.set_verbosity_error()
-        transformers.utils.logging.disable_progress_bar()
-        warnings.simplefilter("ignore")
-        if STDERR.is_terminal:  # downloads may take long: those bars stay
-            enable_progress_bars()
-    return infinipot.load(model, **options)
+    transformers.utils.logging.set_verbosity_error()
+    hub_logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    warnings.simplefilter("ignore")
+    if STDERR.is_terminal:  # downloads may take long: those bars stay
+        enable_progress_bars()
 
 
 def check_picture(option: str, path: Path) -> None:

@@ -28,6 +28,23 @@ class Subtitle:
 
 
 @dataclass(frozen=True, slots=True)
+class Unit:
+    """A question's place among those that have one score together.
+
+    Attributes:
+        id: the same for all of them, and for no others.
+        place: of this question, from 0 on.
+        size: how many there are. A unit has a score only if each of its questions has one.
+        kind: by which of the benchmark's rules one score is made of theirs, where it has several.
+    """
+
+    id: str
+    place: int
+    size: int
+    kind: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Question:
     """One question about a video.
 
@@ -43,6 +60,9 @@ class Question:
         group: a second partition that is reported, such as short, medium and long videos.
         details: what else the prompt or the metric of this benchmark needs.
         judged: whether only a judge can tell if a free answer is right; False where it is compared by rule.
+        also: answers that are right beside `answer`.
+        parts: further partitions that are reported, each by the name of the part that the question is in.
+        unit: the questions that it has one score with; None: it has a score of its own.
     """
 
     id: str
@@ -54,6 +74,14 @@ class Question:
     group: str | None = None
     details: Mapping[str, str] = field(default_factory=dict)
     judged: bool = False
+    also: tuple[str, ...] = ()
+    parts: tuple[str, ...] = ()
+    unit: Unit | None = None
+
+    @property
+    def reference(self) -> str | None:
+        """The right answer, or all of them: "A or C"; None where the label is withheld."""
+        return None if self.answer is None else " or ".join((self.answer, *self.also))
 
     @property
     def letters(self) -> str:
@@ -105,12 +133,14 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """A question's score. `correct` lies in 0..1; None: not judged, or the label is withheld."""
+    """A question's score, or a unit's. `correct` lies in 0..1; None: not judged, or the label is withheld."""
 
     question_id: str
     task: str
     group: str | None
     correct: float | None
+    parts: tuple[str, ...] = ()
+    unit: Unit | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,4 +177,4 @@ def score(question: Question, answer: str | None) -> float | None:
     """
     if question.answer is None or question.judged:
         return None
-    return float(answer == question.answer)
+    return float(answer in (question.answer, *question.also))

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,7 @@ from infinipot.errors import ResultsError
 from infinipot.evaluate.benchmarks import Benchmark, find_benchmark
 from infinipot.evaluate.core.journal import Header, Journal, differences, read_lines, require_same, rewrite
 from infinipot.evaluate.protocols import find_protocol
-from infinipot.evaluate.records import Problem, Scored
+from infinipot.evaluate.records import Problem, Scored, Unit
 
 if TYPE_CHECKING:
     from infinipot.evaluate.core.statistics import Average
@@ -37,7 +37,8 @@ class Answered:
 
     Attributes:
         item, video: the video's id, and its path in the data folder.
-        question, task, group, at, asked, reference, judged: of the question, `asked` being its text alone.
+        question, task, group, parts, unit, at, asked, reference, judged: of the question, `asked` being its text alone;
+            `unit` as its fields.
         prompt, text, seen_until, frames, patches, tokens, full_tokens: what came of it.
         answer: what the protocol read in the text; None: nothing.
         correct: the score in 0..1; None: not judged, or the label is withheld.
@@ -63,6 +64,8 @@ class Answered:
     patches: int
     tokens: int
     full_tokens: int
+    parts: Sequence[str] = ()
+    unit: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,12 +193,14 @@ class Run:
         """The scores, by video."""
         videos: dict[str, list[Scored]] = {}
         for line in self.answers:
-            videos.setdefault(line.video, []).append(Scored(line.question, line.task, line.group, line.correct))
+            unit = None if line.unit is None else Unit(**line.unit)
+            scored = Scored(line.question, line.task, line.group, line.correct, tuple(line.parts), unit)
+            videos.setdefault(line.video, []).append(scored)
         return videos
 
     def lacking(self) -> dict[str, tuple[int, int]]:
-        """Where questions have no answer: how many have one, of how many; "overall" first, then tasks and groups."""
-        has = Counter(name for line in self.answers for name in {line.task, line.group})
+        """Where questions have no answer: how many have one, of how many; "overall" first, then tasks and parts."""
+        has = Counter(name for line in self.answers for name in {line.task, line.group, *line.parts})
         has["overall"], whole = len(self.answers), {"overall": self.asked}
         every = whole | dict(self.settings.get("parts", {})) | whole
         return {name: (has[name], asked) for name, asked in every.items() if has[name] < asked}

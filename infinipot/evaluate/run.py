@@ -13,7 +13,7 @@ from infinipot.evaluate.benchmarks import Benchmark
 from infinipot.evaluate.core.journal import Header
 from infinipot.evaluate.engines.base import Answer, Engine, Event, Setup, Trouble, Watched, origin_settings
 from infinipot.evaluate.protocols import find_protocol
-from infinipot.evaluate.records import Item, Problem, counted, score
+from infinipot.evaluate.records import Item, Problem, counted
 from infinipot.evaluate.results import Answered, Results, WatchTime, check_output, forget_problems, read_run
 from infinipot.versions import versions
 
@@ -46,10 +46,11 @@ class Plan:
 
     @property
     def parts(self) -> dict[str, int]:
-        """How many questions each task and group has, by the names that a table gives them."""
+        """How many questions each task, group and further part has, by the names that a table gives them."""
         asked = [question for item in self.items for question in item.questions]
         groups = Counter(question.group for question in asked if question.group is not None)
-        return {**Counter(question.task for question in asked), **groups}
+        parts = Counter(part for question in asked for part in question.parts)
+        return {**Counter(question.task for question in asked), **groups, **parts}
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +177,8 @@ def _write(results: Results, plan: Plan, setup: Setup, seed: int, item: Item, ev
 
 def _answered(plan: Plan, setup: Setup, seed: int, item: Item, event: Answer) -> Answered:
     question = next(one for one in item.questions if one.id == event.question)
-    read = find_protocol(setup.protocol).read_answer(plan.benchmark, question, event.text, seed)
+    protocol = find_protocol(setup.protocol)
+    read = protocol.read_answer(plan.benchmark, question, event.text, seed)
     came = {name: value for name, value in asdict(event).items() if name not in ("question", "seconds")}
     return Answered(
         item=item.id,
@@ -186,10 +188,12 @@ def _answered(plan: Plan, setup: Setup, seed: int, item: Item, event: Answer) ->
         group=question.group,
         at=question.at,
         answer=read,
-        reference=question.answer,
+        reference=question.reference,
         judged=question.judged,
-        correct=score(question, read),
+        correct=protocol.score(plan.benchmark, question, read),
         asked=question.text,
+        parts=list(question.parts),
+        unit=None if question.unit is None else asdict(question.unit),
         **came,
     )
 
@@ -223,7 +227,7 @@ def _require_same_questions(plan: Plan, output: Path) -> None:
     asked = {question.id: question for item in plan.items for question in item.questions}
     for line in read_run(output).answers:
         question = asked.get(line.question)
-        if question is None or (question.text, question.answer) != (line.asked, line.reference):
+        if question is None or (question.text, question.reference) != (line.asked, line.reference):
             raise ResultsError(
                 f"{output}: the question {line.question} that it answers is not one of this run's any more, since "
                 "the annotations, or the videos of this shard or limit, are others now: give another --output"

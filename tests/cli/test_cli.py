@@ -20,11 +20,12 @@ import torch
 from click.testing import CliRunner, Result
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.table import Table
 from safetensors.torch import load_file, save_file
 
 from infinipot import FrameError, InfinipotError, QuestionError, Stream, embedded, load, open_video, policies
 from infinipot.cli import main, prompt
-from infinipot.cli.output import Asker, clock
+from infinipot.cli.output import Asker, clock, print_table
 from infinipot.embedded.world import Clip
 from infinipot.models import ADAPTERS
 from infinipot.text import to_json
@@ -229,6 +230,7 @@ def test_bad_input_is_one_line_on_stderr_and_exit_code_1(args: tuple[str, ...], 
     [
         (("clip.mp4",), "Missing option '--model'. Give a hub id, a folder, or \"embedded\"."),
         (("clip.mp4", *EMBEDDED, "--at", "-1", SEEN), "--at"),
+        (("clip.mp4", *EMBEDDED, "--at", "nan", SEEN), "nan is not a finite number"),
         (("clip.mp4", *EMBEDDED, "--at", "3", SEEN, "--start", "5"), "--start"),
         (("clip.mp4", *EMBEDDED, "--max-pixels", "4096"), "--min-pixels"),
         (("clip.mp4", *EMBEDDED, "--colour"), "--colour"),
@@ -415,6 +417,31 @@ def test_questions_are_answered_while_the_video_runs_on() -> None:
 
 
 # What there is to choose from
+
+
+def test_a_table_keeps_its_numbers_in_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "40")
+    table = Table(box=None)
+    for column in ("checkpoint", "GB"):
+        table.add_column(column, no_wrap=True)
+    table.add_column("what it brings")
+    table.add_row("x" * 45, "0.264", "some words that may be broken")
+    print_table(table)
+    lines = capsys.readouterr().out.splitlines()
+    assert any("x" * 45 in line and "0.264" in line for line in lines)
+    assert len(lines) > 2  # what may be broken is
+
+
+def test_a_disk_that_is_full_is_one_line() -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("a system without a disk that is always full")
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([sys.executable, "-m", "infinipot", "policies"], stdout=full, stderr=-1, text=True)
+    assert (done.returncode, done.stderr) == (
+        1,
+        "error: what was to be written has no place: No space left on device\n",
+    )
 
 
 def test_policies_lists_the_whole_registry() -> None:

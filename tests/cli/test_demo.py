@@ -127,6 +127,8 @@ def test_json_has_an_object_per_question_and_a_summary() -> None:
         (("--plot", "demo.txt"), 2, ".png"),
         (("--plot", "no/folder/demo.png"), 2, "existing folder"),
         (("--minutes", "0"), 2, "--minutes"),
+        (("--minutes", "nan"), 2, "nan is not a finite number"),
+        (("--minutes", "inf"), 2, "inf is not a finite number"),
         (("--video", "missing.mp4"), 1, "missing.mp4"),
         (("--background", "sea"), 2, "still"),
     ],

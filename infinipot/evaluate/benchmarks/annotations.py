@@ -180,7 +180,15 @@ def read_json(path: Path) -> Any:
     Raises:
         UnusableError: it is no JSON.
     """
-    content = read_text(path)
+    return parse_json(read_text(path))
+
+
+def parse_json(content: str) -> Any:
+    """The value that a text holds as JSON.
+
+    Raises:
+        UnusableError: it is no JSON.
+    """
     try:
         return json.loads(content)
     except (ValueError, RecursionError) as error:

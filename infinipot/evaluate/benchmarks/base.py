@@ -2,7 +2,7 @@
 
 import tomllib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from infinipot.errors import BenchmarkError
 from infinipot.evaluate.benchmarks.annotations import Entry, UnusableError, shown
-from infinipot.evaluate.records import Item, Problem, Question, Subtitle, counted
+from infinipot.evaluate.records import Item, Problem, Question, Subtitle, Unit, counted
 
 
 class Benchmark(ABC):
@@ -40,7 +40,9 @@ class Benchmark(ABC):
     default_protocol: ClassVar[str]
     streaming: ClassVar[bool] = False
 
-    def __init_subclass__(cls, name: str) -> None:
+    def __init_subclass__(cls, name: str | None = None) -> None:
+        if name is None:  # what several benchmarks share is none itself
+            return
         cls.name = name
         for attribute, value in _descriptions()[name].items():
             setattr(cls, attribute, tuple(value) if isinstance(value, list) else value)
@@ -112,8 +114,26 @@ class Benchmark(ABC):
                 yield Problem(first.label, f"{error} ({counted(len(together), 'question')} left out)")
                 continue
             span = "" if first.start == 0.0 and first.end is None else f"@{first.start:g}-{first.end or 0.0:g}"
-            questions = tuple(placed.question for placed in together)
-            yield Item(first.label + span, first.video, questions, first.start, first.end, subtitles)
+            questions = [placed.question for placed in together]
+            lacking = _lacking(questions)
+            yield from (Problem(first.label, what) for what in lacking.values())
+            if left := tuple(one for one in questions if one.unit is None or one.unit.id not in lacking):
+                yield Item(first.label + span, first.video, left, first.start, first.end, subtitles)
+
+
+def _lacking(questions: Sequence[Question]) -> dict[str, str]:
+    """The units that can have no score, since not all of their questions can be used, each with a line that says so."""
+    units: dict[str, list[Unit]] = {}
+    for question in questions:
+        if question.unit is not None:
+            units.setdefault(question.unit.id, []).append(question.unit)
+    lacking = {}
+    for name, found in units.items():
+        size = found[0].size
+        if sorted(one.place for one in found) != list(range(size)):
+            what = f"the {counted(size, 'question')} of {shown(name)} have one score, and not each can be used"
+            lacking[name] = f"{what} ({counted(len(found), 'question')} left out)"
+    return lacking
 
 
 @cache

@@ -12,11 +12,11 @@ from infinipot.errors import BenchmarkError
 from infinipot.evaluate.benchmarks.annotations import (
     Entry,
     find_video,
-    json_entries,
     require,
     without_letters,
 )
 from infinipot.evaluate.benchmarks.base import Benchmark, Placed
+from infinipot.evaluate.benchmarks.rows import row_entries
 from infinipot.evaluate.benchmarks.subtitles import read_srt
 from infinipot.evaluate.records import Problem, Question, Subtitle
 
@@ -27,7 +27,7 @@ COLUMNS = ("videoID", "duration", "task_type", "question_id", "question", "optio
 class VideoMME(Benchmark, name="video-mme"):
     def entries(self, data: Path, variant: str) -> Iterator[Entry | Problem]:
         path = require(data, self.title, "videomme.json", PARQUET)
-        yield from json_entries(path, data) if path.suffix == ".json" else parquet_entries(path, data)
+        yield from row_entries(path, data, COLUMNS, instead=data / "videomme.json")
 
     def place(self, entry: Entry, data: Path, variant: str) -> Placed:
         video_id = entry.text("videoID")
@@ -53,29 +53,3 @@ class VideoMME(Benchmark, name="video-mme"):
             raise BenchmarkError(f"{self.title}: {folder} holds no .srt file; without, no video would have subtitles")
         path = folder / f"{placed.extra['subtitles']}.srt"
         return read_srt(path) if path.exists() else ()
-
-
-def parquet_entries(path: Path, data: Path) -> Iterator[Entry | Problem]:
-    """The rows of a Parquet file.
-
-    Raises:
-        BenchmarkError: pyarrow is not installed.
-    """
-    where = path.relative_to(data).as_posix()
-    try:
-        import pyarrow
-        from pyarrow import parquet
-    except ImportError:
-        raise BenchmarkError(
-            f"{path} is read by pyarrow, which is not installed: pip install 'infinipot[eval]', "
-            f"or put the same rows beside it as {data / 'videomme.json'}"
-        ) from None
-    try:
-        table = parquet.read_table(path)
-        rows = table.select([name for name in COLUMNS if name in table.column_names]).to_pylist()
-    except (pyarrow.ArrowException, OSError, ValueError, KeyError) as error:
-        why = str(error).partition("\n")[0] or type(error).__name__
-        yield Problem(where, f"is no Parquet file that can be read ({why})")
-        return
-    for index, row in enumerate(rows):
-        yield Entry(row, f"{where} row {index + 1}", index=index)

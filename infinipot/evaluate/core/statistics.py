@@ -7,14 +7,17 @@ seeded: a report says the same every time.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import numpy as np
 
 from infinipot.evaluate.records import Scored
+from infinipot.evaluate.units import UnitScore, mean, single, unite
 from infinipot.intervals import interval
 
+Cell = tuple[str, str | None, tuple[str, ...]]
+"""Task, group and further parts of questions that are in the same ones."""
 Clusters = Mapping[str, Sequence[Scored]]
 """The scores of each video, by its name."""
 
@@ -28,7 +31,7 @@ class Estimate:
     """A share in 0..1 and its 95% interval, which is None where a single video is all there is to draw from.
 
     Attributes:
-        videos, questions: with a score, that it rests on.
+        videos, questions: with a score, that it rests on; a unit counts as one question.
     """
 
     value: float
@@ -55,11 +58,11 @@ class Sums:
     """Scores of sets of questions, summed up by cell.
 
     Attributes:
-        cells: the (task, group) of each cell, in the order in which they first come.
+        cells: the (task, group, further parts) of each cell, in the order in which they first come.
         points, counts: sums of scores in 0..1, and of questions that have one, `[..., cells]`.
     """
 
-    cells: tuple[tuple[str, str | None], ...]
+    cells: tuple[Cell, ...]
     points: np.ndarray
     counts: np.ndarray
 
@@ -68,63 +71,85 @@ class Sums:
         weights = weights.astype(float)
         return Sums(self.cells, weights @ self.points, weights @ self.counts)
 
-    def means(self, of_cell: Sequence[str | None]) -> dict[str, np.ndarray]:
+    def means(self, of_cell: Sequence[Sequence[Any]]) -> dict[Any, np.ndarray]:
         """The mean over the questions of each name's cells, `[...]` by name; NaN where there are none.
 
         Args:
-            of_cell: the name of each cell; None: it is no name's.
+            of_cell: the names of each cell; None is no name.
         """
-        names = list(dict.fromkeys(name for name in of_cell if name is not None))
-        part = np.array([[own == name for name in names] for own in of_cell], float).reshape(len(of_cell), len(names))
+        names = list(dict.fromkeys(name for own in of_cell for name in own if name is not None))
+        part = np.array([[name in own for name in names] for own in of_cell], float).reshape(len(of_cell), len(names))
         return dict(zip(names, np.moveaxis(_ratio(self.points @ part, self.counts @ part), -1, 0), strict=True))
 
 
 def sum_up(sets: Sequence[Sequence[Scored]]) -> Sums:
     """The sums of each set, `[sets, cells]`; questions without a score count nowhere."""
     known = [(row, one, one.correct) for row, scored in enumerate(sets) for one in scored if one.correct is not None]
-    cells = dict.fromkeys((one.task, one.group) for _, one, _ in known)
+    cells = dict.fromkeys((one.task, one.group, one.parts) for _, one, _ in known)
     column = {cell: index for index, cell in enumerate(cells)}
     points, counts = np.zeros((2, len(sets), len(cells)))
     for row, one, correct in known:
-        points[row, column[one.task, one.group]] += correct
-        counts[row, column[one.task, one.group]] += 1
+        points[row, column[one.task, one.group, one.parts]] += correct
+        counts[row, column[one.task, one.group, one.parts]] += 1
     return Sums(tuple(cells), points, counts)
 
 
 @dataclass(frozen=True, slots=True)
 class Average:
-    """A way to average scores: "overall", then the averages of each task and of each group.
+    """A way to average scores: "overall", then the averages of each task, of each group and of each further part.
 
     Called with scores in 0..1, it returns the averages by name, "overall" first; none where nothing has a score.
+    Questions of one unit count as one, with the unit's score.
 
     Attributes:
         over: what "overall" is the unweighted mean of: all "questions", the "tasks'" means over their questions, or the
             "groups'" averages. A group's average is the mean over its questions, but with "groups" that of its tasks'
             means, a task without a group being one of its own.
+        unit: what makes one score of a unit's questions.
+        means: further averages by name: each the unweighted mean of the averages of certain groups, and not there where
+            one of those is not.
+        singly: the name under which the mean over all questions, each for itself, is reported beside; None: it is not.
     """
 
     over: Literal["questions", "tasks", "groups"]
+    unit: UnitScore = mean
+    means: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    singly: str | None = None
 
     def __call__(self, scored: Sequence[Scored]) -> dict[str, float]:
-        sums = sum_up([scored])
-        return {name: float(value) for name, (value,) in self.of(sums).items()} if sums.cells else {}
+        sums = sum_up([unite(scored, self.unit)])
+        if not sums.cells:
+            return {}
+        values = {name: float(value) for name, (value,) in self.of(sums).items()}
+        return values if self.singly is None else values | {self.singly: over_questions(single(scored))["overall"]}
 
     def of(self, sums: Sums) -> dict[str, np.ndarray]:
         """The averages of each set, `[...]` by name; NaN where a set has no question of that name.
 
         "overall" comes first: no task or group can take its place, whatever annotations call it.
         """
-        tasks = sums.means([task for task, _ in sums.cells])
-        groups = sums.means([group for _, group in sums.cells])
+        tasks = sums.means([(task,) for task, _, _ in sums.cells])
+        groups = sums.means([(group,) for _, group, _ in sums.cells])
         if self.over == "groups":
-            cells, names = _ratio(sums.points, sums.counts), [group or task for task, group in sums.cells]
+            within = sums.means([((group or task, task, group),) for task, group, _ in sums.cells])
             groups = {
-                name: _mean_of([cells[..., index] for index, own in enumerate(names) if own == name])
-                for name in sorted(set(names))
+                name: _mean_of([own for (group, *_), own in within.items() if group == name])
+                for name in sorted({group for group, *_ in within})
             }
-        whole = {"questions": sums.means(["all"] * len(sums.cells)), "tasks": tasks, "groups": groups}[self.over]
+        whole = {"questions": sums.means([("all",)] * len(sums.cells)), "tasks": tasks, "groups": groups}[self.over]
         overall = _mean_of(list(whole.values()))
-        return {"overall": overall, **tasks, **groups} | {"overall": overall}
+        means = {
+            name: np.stack([groups[one] for one in wanted]).mean(0)
+            for name, wanted in self.means.items()
+            if groups.keys() >= set(wanted)
+        }
+        parts = sums.means([parts for _, _, parts in sums.cells])
+        return {"overall": overall, **means, **tasks, **groups, **parts} | {"overall": overall}
+
+    def names(self, cell: Cell) -> set[str | None]:
+        """The averages that a cell's questions are part of."""
+        task, group, parts = cell
+        return {"overall", task, group, *parts, *(name for name, wanted in self.means.items() if group in wanted)}
 
 
 over_questions, over_tasks, over_groups = Average("questions"), Average("tasks"), Average("groups")
@@ -135,7 +160,8 @@ def estimate(clusters: Clusters, average: Average, draws: int = DRAWS, seed: int
 
     Draws without a question of some task say nothing of that task's average.
     """
-    sums = sum_up([video for video in clusters.values() if any(one.correct is not None for one in video)])
+    united = [unite(video, average.unit) for video in clusters.values()]
+    sums = sum_up([video for video in united if any(one.correct is not None for one in video)])
     if not sums.cells:
         return {}
     own, heaviest = average.of(sums), _heaviest(sums, average)
@@ -144,9 +170,12 @@ def estimate(clusters: Clusters, average: Average, draws: int = DRAWS, seed: int
     found = {}
     for name, value in values.items():
         videos = int((~np.isnan(own[name])).sum())
-        asked = [name in ("overall", *cell) for cell in sums.cells]
+        asked = [name in average.names(cell) for cell in sums.cells]
         ends = interval(float(value), drawn[name], heaviest[name], 0.0) if videos > 1 else (None, None)
         found[name] = Estimate(float(value), *ends, videos, int(sums.counts[:, asked].sum()))
+    if average.singly is not None:
+        alone = {video: single(scored) for video, scored in clusters.items()}
+        found[average.singly] = estimate(alone, over_questions, draws, seed)["overall"]
     return found
 
 
@@ -154,6 +183,7 @@ def difference(
     one: Clusters, other: Clusters, average: Average, draws: int = DRAWS, seed: int = 0
 ) -> Difference | None:
     """How the "overall" average of `other` differs from that of `one`; None where they share no scored question."""
+    one, other = ({video: unite(own, average.unit) for video, own in side.items()} for side in (one, other))
     pairs = list(_paired(one, other).values())
     if not pairs:
         return None

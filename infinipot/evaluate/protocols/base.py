@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from infinipot.errors import BenchmarkError
 from infinipot.evaluate.benchmarks.base import Benchmark
-from infinipot.evaluate.records import FrameSampling, Item, Question
+from infinipot.evaluate.records import FrameSampling, Item, Question, score
+from infinipot.evaluate.units import UnitScore, mean
 
 if TYPE_CHECKING:
     from infinipot.evaluate.core.statistics import Average
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 Prompt = Callable[[Item, Question, Sequence[float]], str]
 Reader = Callable[[Question, str], str | None]
 Guess = Callable[[Question, int], str | None]
+Score = Callable[[Question, str | None], float | None]
 
 
 def _no_guess(question: Question, seed: int) -> None:
@@ -33,7 +35,9 @@ class Rules:
         frames: the frames that are watched by default.
         max_new_tokens: the longest answer.
         average: what the scores are averaged over, see `core.statistics.Average`.
+        unit, means, singly: how averages are made beyond that, see there.
         guess: (question, seed) -> what an unparsed answer counts as; None: wrong.
+        score: (question that is compared by rule and has a label, the answer as read) -> its score in 0..1.
         variants: of the benchmark, that the rules are for; None: all.
     """
 
@@ -42,7 +46,11 @@ class Rules:
     frames: FrameSampling
     max_new_tokens: int
     average: Literal["questions", "tasks", "groups"] = "questions"
+    unit: UnitScore = mean
+    means: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    singly: str | None = None
     guess: Guess = _no_guess
+    score: Score = score
     variants: tuple[str, ...] | None = None
 
 
@@ -105,11 +113,18 @@ class Protocol:
         answer = rules.read(question, text)
         return rules.guess(question, seed) if answer is None else answer
 
+    def score(self, benchmark: Benchmark, question: Question, answer: str | None) -> float | None:
+        """The score in 0..1 of an answer as `read_answer` has it; None without a label, or where a judge is needed."""
+        if question.answer is None or question.judged:
+            return None
+        return self._rules(benchmark).score(question, answer)
+
     def average(self, benchmark: Benchmark) -> Average:
-        """How scores are averaged: "overall" first, then each task's, then each group's."""
+        """How scores are averaged: "overall" first, then what has a name of its own, each task, group and part."""
         from infinipot.evaluate.core.statistics import Average  # here, since arithmetic takes long to import
 
-        return Average(self._rules(benchmark).average)
+        rules = self._rules(benchmark)
+        return Average(rules.average, rules.unit, rules.means, rules.singly)
 
     def frames(self, benchmark: Benchmark) -> FrameSampling:
         """The frames that are watched by default."""

@@ -10,6 +10,7 @@ prompts of its "default" models:
   are drawn at random.
 - egoschema/. Unparsed answers are drawn at random.
 - ovobench/, which is the benchmark's own; the harness has no average over its three modes.
+- videomme_v2/ and vsisuper/: see `video_mme_v2` and `vsi_super`.
 
 Versions of the harness before its shared parser (`letters.ranked`) read MLVU, Video-MME and EgoSchema otherwise. It
 leaves the frames to the model: 32 is what its Qwen2.5-VL takes by default.
@@ -19,6 +20,7 @@ import random
 import re
 from collections.abc import Sequence
 
+from infinipot.evaluate.protocols import video_mme_v2, vsi_super
 from infinipot.evaluate.protocols.base import Protocol, Rules, listed
 from infinipot.evaluate.protocols.letters import first, ranked
 from infinipot.evaluate.protocols.official import OVO_BENCH
@@ -111,5 +113,8 @@ LMMS_EVAL = Protocol(
         "longvideobench": Rules(longvideobench, first_of_five, FRAMES, 32, "questions", guess=drawn),
         "egoschema": Rules(DOTTED, first_form, FRAMES, 16, "questions", guess=drawn),
         "ovo-bench": OVO_BENCH,
+        "video-mme-v2": video_mme_v2.LMMS_EVAL,
+        "vsi-super-recall": vsi_super.RECALL,
+        "vsi-super-count": vsi_super.COUNT,
     },
 )

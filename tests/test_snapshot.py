@@ -150,6 +150,7 @@ told()
 """
 
 
+@pytest.mark.slow
 def test_a_stream_goes_on_in_a_fresh_process(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with infinipot.load("embedded").stream(memory=300) as stream:
         for image in pictures(51):

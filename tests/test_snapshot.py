@@ -150,6 +150,7 @@ told()
 """
 
 
+@pytest.mark.slow
 def test_a_stream_goes_on_in_a_fresh_process(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with infinipot.load("embedded").stream(memory=300) as stream:
         for image in pictures(51):
@@ -211,6 +212,22 @@ def test_a_fork_that_the_device_has_no_room_for_is_an_error_that_says_so(
 
 
 # Writing
+
+
+def test_a_file_takes_the_place_of_nothing_but_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    pipe, folder = tmp_path / "pipe", tmp_path / "folder"
+    os.mkfifo(pipe)
+    folder.mkdir()
+    for path in (pipe, folder):
+        with pytest.raises(SnapshotError, match="is a directory or a device, so it is left as it is"):
+            tensor_file.write(path, "", {})
+    assert pipe.is_fifo()
+    assert folder.is_dir()
+    for name in ("", "/", "a\0b"):
+        with pytest.raises(SnapshotError, match="is no name of a file: give one"):
+            tensor_file.write(Path(name), "", {})
+    assert sorted(tmp_path.iterdir()) == [folder, pipe]
 
 
 def test_what_is_written_is_a_safetensors_file(qwen: Model, tmp_path: Path) -> None:

@@ -41,6 +41,7 @@ steps = st.lists(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps, st.sampled_from(["infinipot-v", "infinipot-v:combine=union", "streaming-llm", "random"]))
 def test_no_call_into_the_memory_ever_passes_the_cap(qwen, steps, policy):
@@ -545,6 +546,7 @@ def test_a_stream_that_is_dropped_or_closed_gives_its_memory_back_at_once(qwen):
 # Many streams, many sizes
 
 
+@pytest.mark.slow
 @settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(st.booleans(), st.integers(1, 7), st.booleans()), min_size=4, max_size=12))
 def test_streams_interleaved_in_any_way_answer_as_each_does_alone(qwen, turns):
@@ -593,6 +595,7 @@ def test_another_resolution_starts_another_grid(qwen):
 # Endless streams
 
 
+@pytest.mark.slow
 def test_fifteen_thousand_patches_stay_in_the_trained_range():
     stub = Stub(per_second=2.0)
     image = np.zeros((2, 2, 3), np.uint8)
@@ -660,6 +663,7 @@ def test_the_whole_reserve_can_be_used_behind_remembered_turns_at_every_cap(poli
             stream.ask("what?", max_new_tokens=reserve - used + 1)
 
 
+@pytest.mark.slow
 @settings(max_examples=25)
 @given(
     st.lists(st.tuples(st.sampled_from([0.1, 1.0, 60.0, 1e5]), st.integers(1, 120), st.booleans()), max_size=15),

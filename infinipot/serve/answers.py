@@ -74,7 +74,7 @@ class Asker:
         loop = asyncio.get_running_loop()
         pieces: asyncio.Queue[str | None] = asyncio.Queue()
         served.used = time.monotonic()
-        answer = self.put(served, question, how, pieces, lambda piece: _tell(loop, pieces, piece))
+        answer = self.put(served, question, how, pieces, lambda piece: _tell(loop, pieces, piece), urgent=True)
         answer.job.answered.add_done_callback(lambda _: _tell(loop, pieces, None))
         try:
             yield answer
@@ -89,14 +89,18 @@ class Asker:
         how: Asking,
         pieces: "asyncio.Queue[str | None] | None" = None,
         on_text: Callable[[str], None] = lambda _: None,
+        *,
+        urgent: bool = False,
     ) -> Answer:
         """Puts a question behind all frames that have come so far, at once; whoever does so calls `leave` in the end.
+
+        One that is `urgent` goes ahead of other streams' frames.
 
         Raises:
             ApiError: see `ask`.
         """
         self._admit(served, question, how)
-        answer = Answer(served, AskJob(question, _options(how), on_text), pieces or asyncio.Queue())
+        answer = Answer(served, AskJob(question, _options(how), on_text, urgent), pieces or asyncio.Queue())
         self.waiting += 1
         self._worker.ask(served.lane, answer.job)
         return answer

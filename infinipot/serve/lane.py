@@ -41,7 +41,7 @@ class AskJob:
     Attributes:
         question, options: see `Stream.ask`.
         on_text: called on the worker's thread with each piece of the answer.
-        fork: whether the question is put to a fork, so that the stream goes on watching meanwhile.
+        urgent: whether somebody waits for it, and so for what is ahead of it in its lane.
         answered: set with the answer, or what was wrong with the question.
         left: set by who no longer waits for the answer; it stops within a step.
         came, began, spoke, ended: when it came, left the queue, had its first text and was done; monotonic.
@@ -50,7 +50,7 @@ class AskJob:
     question: str
     options: Mapping[str, Any]
     on_text: Callable[[str], None]
-    fork: bool = False
+    urgent: bool = True
     answered: "Future[Answered]" = field(default_factory=Future)
     left: threading.Event = field(default_factory=threading.Event)
     came: float = field(default_factory=time.monotonic)
@@ -137,6 +137,7 @@ class Lane:
         self._frames = frames
         self._jobs: deque[Job] = deque()
         self.closed = False
+        self._urgent = 0  # questions that wait
         self._lock = threading.Lock()
 
     def push(self, job: FrameJob) -> FrameJob | None:
@@ -154,6 +155,7 @@ class Lane:
         with self._lock:
             if not self.closed:
                 self._jobs.append(job)
+                self._urgent += _urgent(job)
                 return
         _tell_gone(job)
 
@@ -162,6 +164,7 @@ class Lane:
         with self._lock:
             while self._jobs:
                 job = self._jobs.popleft()
+                self._urgent -= _urgent(job)
                 if not (isinstance(job, AskJob) and job.left.is_set()):
                     return job
                 job.answered.cancel()
@@ -182,6 +185,11 @@ class Lane:
         return sum(isinstance(job, FrameJob) for job in jobs), sum(isinstance(job, AskJob) for job in jobs)
 
     @property
+    def urgent(self) -> bool:
+        """Whether somebody waits for an answer."""
+        return self._urgent > 0 or _urgent(self.working)
+
+    @property
     def busy(self) -> bool:
         """Whether anything waits or is under way."""
         return bool(self._jobs) or self.working is not None
@@ -191,6 +199,10 @@ class Lane:
         with self._lock:
             frames = [job.frame.time for job in self._jobs if isinstance(job, FrameJob)]
         return max(frames[-1] - self.stats.time, 0.0) if frames else 0.0
+
+
+def _urgent(job: Job | None) -> bool:
+    return isinstance(job, AskJob) and job.urgent
 
 
 def _tell_gone(job: Job) -> None:

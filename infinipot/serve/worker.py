@@ -16,10 +16,12 @@ from typing import Protocol, TypeVar
 from infinipot.model import Model
 from infinipot.serve import engine
 from infinipot.serve.lane import AloneJob, Answered, AskJob, FrameJob, GoneError, Lane, fail, outcome
+from infinipot.serve.schedule import Schedule
 from infinipot.stream import Stream
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
+_UnderWay = tuple[Lane, engine.Call]
 _SOON, _IDLE = 0.02, 1.0  # seconds until the thread looks again, though nobody woke it
 
 
@@ -46,6 +48,7 @@ class Worker:
         self._lanes: list[Lane] = []
         self._calls: deque[Callable[[], object]] = deque()
         self._under_way: dict[Lane, engine.Call] = {}
+        self._schedule = Schedule()
         self._awake = threading.Event()
         self._stopping = False
         self._saver = ThreadPoolExecutor(1, "saver")
@@ -223,9 +226,13 @@ class Worker:
                 self._settle(lane, call)
 
     def _step(self) -> None:
-        start = time.perf_counter()
-        calls = list(self._under_way.items())  # the oldest first: none waits for ever where a step has no room for all
+        waiting: tuple[list[_UnderWay], list[_UnderWay]] = [], []
+        for lane, call in self._under_way.items():  # the oldest first: none waits for ever
+            waiting[not lane.urgent].append((lane, call))
+        calls = self._schedule.choose(*waiting)
+        start, busy = time.perf_counter(), time.thread_time()
         engine.step(self.model, [call for _, call in calls], self._step_tokens)
+        self._schedule.took(len(calls), time.thread_time() - busy)  # not what other processes took of the machine
         self._watching.stepped(len(calls), time.perf_counter() - start)
         for lane, call in calls:
             if call.task.done:

@@ -389,6 +389,7 @@ def start(*args: str, stdin: int | None = None) -> subprocess.Popen[str]:
         return subprocess.Popen(command, text=True, env=environment, stdin=stdin, stdout=-1, stderr=-1)
 
 
+@pytest.mark.slow
 def test_ctrl_c_while_watching_is_exit_code_130_and_one_line() -> None:
     process = start("watch", "clip.mp4", *EMBEDDED, "--realtime", "--at", "1", SEEN, "--ask", SEEN)
     assert process.stdout
@@ -398,6 +399,7 @@ def test_ctrl_c_while_watching_is_exit_code_130_and_one_line() -> None:
     assert (process.returncode, stderr) == (130, "interrupted\n")
 
 
+@pytest.mark.slow
 def test_questions_are_answered_while_the_video_runs_on() -> None:
     process = start("watch", "clip.mp4", *EMBEDDED, "--json", stdin=-1)
     assert process.stdin

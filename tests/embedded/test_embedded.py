@@ -443,6 +443,7 @@ def test_large_frames_shrink_to_a_few_cells(processor: Qwen2_5_VLProcessor) -> N
     assert grid.prod().item() * 8 * 8 <= 4 * 64 * 64
 
 
+@pytest.mark.slow
 def test_it_beats_guessing_by_far_on_clips_it_was_not_trained_on() -> None:
     scores = examine(embedded.path(), 3, {name: name for name in BACKGROUNDS}, TEST_SEEDS)
     assert set(scores) == set(BACKGROUNDS)

@@ -457,6 +457,7 @@ def needle(folder: Path, **changes: Any) -> Needle:
     return Needle(folder, **given)
 
 
+@pytest.mark.slow
 def test_a_run_that_was_killed_goes_on_and_ends_with_the_same_answers(
     whole: Needle, stub: Stub, tmp_path: Path
 ) -> None:
@@ -474,6 +475,7 @@ def test_a_run_that_was_killed_goes_on_and_ends_with_the_same_answers(
     assert next(needle(tmp_path / "stopped").run(1)).left == 0
 
 
+@pytest.mark.slow
 def test_parts_of_a_run_share_its_cases_and_make_the_whole_together(whole: Needle, stub: Stub, tmp_path: Path) -> None:
     folder = tmp_path / "parts"
     parts = [needle(folder, shard=(number, 3)) for number in (1, 2, 3)]

@@ -67,6 +67,7 @@ def mortal() -> type[_Worker]:
     return Mortal
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_cluster")
 def test_two_workers_answer_as_one_process_even_if_one_is_killed(
     folder: Path, alone: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
@@ -106,6 +107,7 @@ def hanging() -> type[_Worker]:
     return Hanging
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_cluster")
 def test_a_video_over_which_a_worker_hangs_is_given_up_and_the_rest_goes_on(
     folder: Path, alone: list[str], monkeypatch: pytest.MonkeyPatch
@@ -128,6 +130,7 @@ def test_a_video_over_which_a_worker_hangs_is_given_up_and_the_rest_goes_on(
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_cluster")
 def test_what_a_worker_meets_when_it_loads_is_the_error_here() -> None:
     with pytest.raises(ModelError, match="no such folder"):

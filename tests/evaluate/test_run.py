@@ -150,6 +150,7 @@ def test_a_file_cut_at_any_byte_is_gone_on_with_to_the_same_bytes(folder: Path, 
     assert sorted(answered + engine.asked) == sorted(one.id for item in plan(folder).items for one in item.questions)
 
 
+@pytest.mark.slow
 def test_a_process_killed_in_the_middle_of_a_video_is_gone_on_with_to_the_same_bytes(folder: Path) -> None:
     name = "rvs"
     engine, whole, killed = local(name), folder / f"{name}-whole.jsonl", folder / f"{name}-killed.jsonl"

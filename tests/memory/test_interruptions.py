@@ -84,9 +84,20 @@ def watch(stream: Stream, second: int) -> None:
     stream.watch(Frame(np.zeros((2, 2, 3), np.uint8), 3.0 * second))
 
 
-@pytest.mark.parametrize("flavour", FLAVOURS, ids=["plain", "captioned"])
+PLAIN, CAPTIONED = FLAVOURS
+
+
+# Each policy once, the default with both: what a policy stores and how positions count are changed by different lines.
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    "policy", ["infinipot-v", "infinipot-v:combine=union,reference=recent", "streaming-llm", "streammem"]
+    ("flavour", "policy"),
+    [
+        (PLAIN, "infinipot-v"),
+        (CAPTIONED, "infinipot-v"),
+        (CAPTIONED, "infinipot-v:combine=union,reference=recent"),
+        (PLAIN, "streaming-llm"),
+        (CAPTIONED, "streammem"),
+    ],
 )
 def test_a_frame_is_taken_or_raised_at_every_line_of_the_memory(flavour: dict, policy: str) -> None:
     """Some frames compress, some re-base, some do nothing: the first of each kind is tried."""

@@ -42,6 +42,7 @@ KINDS = (
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=150)
 @given(
     st.lists(st.one_of(watching, watching, asking, rebasing), min_size=1, max_size=12),
@@ -83,6 +84,7 @@ def test_turned_keys_are_those_that_a_model_makes_at_long_positions():
     assert torch.equal(rotary.to_model(rotary.to_stored(raw)), raw)
 
 
+@pytest.mark.slow
 def test_positions_do_not_drift_over_many_rebasings():
     """Keys that were moved a thousand times are those rotated once: `check` compares them within 1e-5."""
     book = Bookkeeper(policy="random:seed=3", tokens_per_second=2.0)

@@ -61,6 +61,7 @@ def processes(folder: Path, printed: str) -> list[dict[str, Any]]:
     return [torch.load(folder / f"process-{number}.pt") for number in range(2)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("name", FRAMES)
 def test_two_processes_hold_and_say_what_one_does(folder, processes, name, policy):

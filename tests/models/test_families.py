@@ -129,6 +129,7 @@ def test_keys_are_read_as_the_model_would_have_made_them(model, temporal, base):
         torch.testing.assert_close(memory.rotary.to_model(turned), expected, atol=1e-4, rtol=0)
 
 
+@pytest.mark.slow
 def test_interleaved_streams_answer_as_each_does_alone(model):
     """A stream of each policy, and two of one, each of frames of its own."""
     with ExitStack() as opened:

@@ -288,6 +288,7 @@ def test_a_message_larger_than_is_allowed_ends_the_socket(served: Running) -> No
             socket.recv(timeout=30)
 
 
+@pytest.mark.slow
 def test_thousands_of_sessions_leave_nothing_behind() -> None:
     with running(memory_total=40_000_000, limits={"connections": 60, "streams": 10}) as server:
         client, process = server.as_(None), psutil.Process()

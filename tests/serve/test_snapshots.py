@@ -145,6 +145,7 @@ def process(folder: Path, **settings: object) -> Iterator[tuple[subprocess.Popen
         started.stdout.close()
 
 
+@pytest.mark.slow
 def test_sigterm_lets_streams_be_saved_and_kill_loses_what_came_since(tmp_path: Path) -> None:
     frames = clip()
     with process(tmp_path, device="cpu") as (server, url), httpx.Client(base_url=url, timeout=60) as client:

@@ -96,7 +96,11 @@ def test_an_orientation_that_only_key_pictures_have_lasts_until_the_next(tmp_pat
     def turned(packets, stream):
         nonlocal turn
         turn = turn or BitStreamFilterContext("h264_metadata=display_orientation=insert:rotate=90", stream)
-        return [made for packet in packets for made in turn.filter(packet)]
+        made = [(out, packet) for packet in packets for out in turn.filter(packet)]
+        for out, packet in made:
+            if packet.time_base is not None:
+                out.time_base = packet.time_base  # which PyAV 15.0 forgets
+        return [out for out, _ in made]
 
     stored = np.asarray(photo())
     path = encode(tmp_path / f"a.{ending}", 40 * [stored], "libx264", change=turned, g="10", bf=b_pictures)

@@ -40,7 +40,7 @@ lint: setup
 
 test: lint
 	$(BIN)/python tests/needs.py
-	$(BIN)/python -m pytest --numprocesses auto
+	$(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
 test-lmms-eval: $(LMMS_EVAL_VENV)/.done
 	$(LMMS_EVAL_VENV)/bin/python -m pytest tests/lmms_eval
@@ -52,7 +52,7 @@ $(LMMS_EVAL_VENV)/.done: pyproject.toml tests/lmms_eval/constraints.txt
 	touch $@
 
 test-transformers-next: $(TRANSFORMERS_NEXT_VENV)/.done
-	$(TRANSFORMERS_NEXT_VENV)/bin/python -m pytest --numprocesses auto
+	$(TRANSFORMERS_NEXT_VENV)/bin/python -m pytest --numprocesses auto --dist worksteal
 
 # The versions of constraints.txt, but for transformers.
 $(TRANSFORMERS_NEXT_VENV)/.done: Makefile pyproject.toml constraints.txt
@@ -63,7 +63,7 @@ $(TRANSFORMERS_NEXT_VENV)/.done: Makefile pyproject.toml constraints.txt
 	touch $@
 
 test-lowest: $(LOWEST_VENV)/.done
-	$(LOWEST_VENV)/bin/python -m pytest --numprocesses auto
+	$(LOWEST_VENV)/bin/python -m pytest --numprocesses auto --dist worksteal
 
 $(LOWEST_VENV)/.done: pyproject.toml constraints.txt tests/lowest.py
 	$(PYTHON) -m venv $(LOWEST_VENV)

@@ -1,4 +1,4 @@
-"""A policy of one's own: it keeps what is unlike its neighbours in time, and is compared with two that are known.
+"""A policy of one's own: it keeps tokens whose values are large, newer ones first, beside two that are known.
 
 python examples/policy.py
 """

@@ -28,6 +28,7 @@ _PICTURE = np.zeros((64, 64, 3), np.uint8)
 _TOKENIZER_FILES = "tokenizer.json (or vocab.json and merges.txt, or tokenizer.model) and tokenizer_config.json"
 _PROCESSOR_FILES = "the checkpoint's own processor_config.json (or preprocessor_config.json)"
 _LONG = 200  # letters: of a longer line the first sentence is told
+_SHIPPED = ", ".join(shipped.NAMES)
 _MEDIA = ("video", "image", "audio")
 
 
@@ -196,6 +197,10 @@ class Checkpoint:
         """What its config.json says."""
         check_text(self.name, "the name of the model", ModelError)  # safetensors opens no other files
         name, folder = self.name, Path(self.source)
+        if not name:
+            raise ModelError(f"the name of the model is empty: give a hub id, a folder, or one of {_SHIPPED}")
+        if folder.is_file():
+            raise self._error("this is a file: give the folder of the checkpoint, in which its config.json lies")
         if (name.startswith((".", "/", "~")) or name.count("/") > 1) and not folder.is_dir():
             raise self._error("no such folder")
         if not folder.is_dir():
@@ -268,7 +273,9 @@ def _damage(path: Path) -> str | None:
         if path.suffix == ".safetensors":
             with safe_open(path, framework="pt"):
                 pass
-    except (OSError, ValueError, RecursionError, SafetensorError) as error:
+    except OSError as error:  # a link that leads nowhere, as in a cache that was cleared; a folder; no permission
+        return f"cannot be opened ({error.strerror or error}): copy or download it again"
+    except (ValueError, RecursionError, SafetensorError) as error:
         with path.open("rb") as file:
             if file.read(40).startswith(b"version https://git-lfs"):
                 return "only says where Git LFS keeps it: run git lfs pull in its folder"

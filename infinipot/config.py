@@ -13,7 +13,7 @@ from typing import Any
 from infinipot.engine.budget import check_shares, parse_memory
 from infinipot.engine.gate import Gate
 from infinipot.errors import CapError, FrameError, InfinipotError
-from infinipot.numbers import is_real, is_whole
+from infinipot.numbers import is_finite, is_whole
 from infinipot.text import check_text
 
 POLICY = "infinipot-v"  # where nobody says
@@ -51,8 +51,8 @@ class StreamConfig:
     )
     gate: float | str | None = _setting(
         None,
-        "Leave out what stands still: otsu, or how far a cell must change to be seen again, such as 0.03.",
-        metavar="otsu|SHARE",
+        "Leave out what stands still: patches where nothing changes; otsu, cells too; or how far a cell must change.",
+        metavar="patches|otsu|SHARE",
         default="none: everything is given to the model",
     )
     look_again: int = _setting(0, "The last frames, kept as pictures, that a question looks at once more.", metavar="N")
@@ -60,10 +60,10 @@ class StreamConfig:
     pixels: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
-        if not is_real(self.fps) or not self.fps > 0:
+        if not is_finite(self.fps) or not self.fps > 0:
             raise FrameError(f"fps={self.fps!r}: the frames per second must be a number above 0")
         given = self.pixels
-        if given is not None and not (isinstance(given, Sequence) and len(given) == 2 and 0 < given[0] <= given[1]):
+        if given is not None and not (_two_whole(given) and 0 < given[0] <= given[1]):
             raise InfinipotError(f"pixels={given!r}: give the least and the most pixels of a resized frame")
         if self.positions not in ("rebase", "native"):
             raise InfinipotError(f"positions={self.positions!r}: give 'rebase' or 'native'")
@@ -73,7 +73,13 @@ class StreamConfig:
         Gate.of(self.gate)
         if not is_whole(self.look_again) or self.look_again < 0:
             raise InfinipotError(f"look_again={self.look_again!r}: give a whole number of frames, 0 or more")
+        if self.system is not None and not isinstance(self.system, str):
+            raise InfinipotError(f"system={self.system!r}: give a text")
         check_text(self.system or "", "the system message")
+
+
+def _two_whole(value: object) -> bool:
+    return isinstance(value, Sequence) and len(value) == 2 and all(map(is_whole, value))
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,8 +89,9 @@ class Model:
             dialogue: tokens that remembered turns may take from the video; by default an eighth of the cap, up to 512.
             positions: "rebase" keeps endless streams inside the positions that the model was trained on, in proportion
                 to time; "native" lets positions grow with the video.
-            gate: leaves out what stands still, so that watching it costs little: "otsu", or how far a cell must change
-                to be given to the model again, as a share of black to white; None for no gate. See engine/gating.py.
+            gate: leaves out what stands still, so that watching it costs little: "patches" in which nothing changes;
+                with "otsu" cells that do not, too; or how far a cell must change to be given to the model again, as a
+                share of black to white; None for no gate. See engine/gating.py.
             look_again: frames that are kept as pictures, so that `Stream.ask` can look at the last of them again.
             system: a system message; by default the chat template's own.
             pixels: least and most pixels of a resized frame. By default the processor's, but no more than the family

@@ -119,7 +119,7 @@ def draw_contents(
     inside = full <= 1.15 * cap
     filling.plot(minutes[inside], full[inside], color=_FULL, linewidth=1)
     filling.set(ylabel="tokens held")
-    _label(filling, minutes[-1], 0.1 * cap, f"full cache:\n{full[-1]:,.0f}", _FULL)
+    _label(filling, minutes[inside][-1], full[inside][-1], f"a full cache, {full[-1]:,.0f} at the end", _FULL)
 
     _draw_ages(ages, contents, minutes[-1], shown)
     for number, patch in enumerate(shown):
@@ -183,7 +183,10 @@ def _held_against_cap(axes: Axes, minutes: np.ndarray, held: np.ndarray, cap: in
 
 
 def _plainly(axes: Axes) -> None:
+    from matplotlib.ticker import MaxNLocator
+
     axes.spines[["top", "right"]].set_visible(False)
+    axes.yaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 5, 10], integer=True))  # of what is counted
     axes.yaxis.set_major_formatter("{x:,.0f}")
     axes.grid(axis="y", color="0.9")
 

@@ -63,6 +63,7 @@ class Stopwatch:
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
+        """Counts the time that passes inside on a phase, also where it ends in an error."""
         start = time.perf_counter()
         try:
             yield

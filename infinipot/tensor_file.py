@@ -62,8 +62,9 @@ def write(path: Path, text: str, tensors: Mapping[str, Tensor]) -> None:
         tensors: by name; a row of each is in memory at a time.
 
     Raises:
-        SnapshotError: it cannot be written, or someone else is writing it.
+        SnapshotError: it cannot be written, something else than a file is there, or someone else is writing it.
     """
+    _check_place(path)
     # Wide types come first: so each tensor is aligned.
     ordered = dict(sorted(tensors.items(), key=lambda item: -item[1].dtype.itemsize))
     header = _header(text, ordered)
@@ -82,6 +83,14 @@ def write(path: Path, text: str, tensors: Mapping[str, Tensor]) -> None:
             file.write(b"%08x" % checksum)
     except OSError as error:
         raise SnapshotError(f"{path} cannot be written: {error.strerror or error}") from error
+
+
+def _check_place(path: Path) -> None:
+    """Raises `SnapshotError` where no file can be, or where it would take the place of a device, a pipe or a folder."""
+    if not path.name or "\0" in str(path):
+        raise SnapshotError(f"{str(path)!r} is no name of a file: give one, such as street.safetensors")
+    if path.exists() and not path.is_file():
+        raise SnapshotError(f"{path} is a directory or a device, so it is left as it is: give the name of a file")
 
 
 def _header(text: str, tensors: Mapping[str, Tensor]) -> bytes:

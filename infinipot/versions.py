@@ -1,8 +1,19 @@
-"""What produced a result: the versions that an answer may depend on."""
+"""What produced a result: the versions, the code and the weights that an answer may depend on."""
 
+import ast
+import hashlib
 import platform
+from pathlib import Path
 
-from infinipot import __version__
+import infinipot
+from infinipot import __version__, shipped
+
+# Folders that change no answer, but for some files in them.
+_ASIDE = ("cli/", "evaluate/", "lmms_eval/", "embedded/", "witness/")
+_YET = (
+    "evaluate/needle/memories.py",
+    *(f"embedded/{name}.py" for name in ("world", "staging", "scenery", "drawing", "facts")),
+)
 
 
 def versions() -> dict[str, str]:
@@ -16,3 +27,42 @@ def versions() -> dict[str, str]:
         "transformers": transformers.__version__,
         "python": platform.python_version(),
     }
+
+
+def digest(path: Path) -> str:
+    """Twelve digits that stand for the content of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:12]
+
+
+def digest_of_model(model: str) -> str:
+    """Twelve digits that stand for a model: its weights if it is a folder, else its name."""
+    folder = Path(shipped.folder_of(model)).expanduser()
+    weights = sorted(folder.glob("*.safetensors")) if folder.is_dir() else []
+    return "+".join(map(digest, weights)) or model
+
+
+def digest_of_code() -> str:
+    """Twelve digits that stand for the package's code as far as answers depend on it; comments and docstrings do not
+    count."""
+    root = Path(infinipot.__file__).parent
+    whole = hashlib.sha256()
+    for path in sorted(root.rglob("*.py")):
+        name = path.relative_to(root).as_posix()
+        if not name.startswith(_ASIDE) or name in _YET:
+            whole.update(f"{name}\n{meaning(path.read_text())}\n".encode())
+    return whole.hexdigest()[:12]
+
+
+def meaning(source: str) -> str:
+    """What a file of code does: the same with other comments, docstrings and line breaks."""
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(body, list):
+            node.body = [each for each in body if not _is_text(each)]  # type: ignore[attr-defined]
+    return ast.dump(tree)
+
+
+def _is_text(node: ast.AST) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)

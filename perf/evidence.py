@@ -17,12 +17,12 @@ from collections.abc import Iterator
 import numpy as np
 
 import infinipot
-from infinipot.bench.case import Scene
-from infinipot.bench.plan import FPS, MIX, SECONDS, holders_at
-from infinipot.bench.watch import options
 from infinipot.embedded.facts import HELD_OUT_SEEDS
 from infinipot.embedded.world import Clip, Question
 from infinipot.engine.evidence import Answer
+from infinipot.evaluate.needle.case import Scene
+from infinipot.evaluate.needle.memories import options
+from infinipot.evaluate.needle.plan import FPS, MIX, SECONDS, holders_at
 
 KINDS = ("colour", "shape", "where")
 BACKGROUNDS = ("still", "moving", "cuts")

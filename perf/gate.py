@@ -27,16 +27,16 @@ import torch
 from shapes import SHAPES
 
 import infinipot
-from infinipot.bench.case import Case, Scene
-from infinipot.bench.plan import FPS as CLIP_FPS
-from infinipot.bench.plan import MIX, SECONDS, holders_at
-from infinipot.bench.statistics import difference, share, tally
-from infinipot.bench.watch import run
 from infinipot.embedded.drawing import coverage
 from infinipot.embedded.facts import BACKGROUNDS, HELD_OUT_SEEDS
 from infinipot.embedded.scenery import surface
-from infinipot.embedded.world import COLOURS
+from infinipot.embedded.words import COLOURS
 from infinipot.engine import watching
+from infinipot.evaluate.core.statistics import clustered, difference, estimate, over_questions
+from infinipot.evaluate.needle.case import Case, Scene
+from infinipot.evaluate.needle.memories import run
+from infinipot.evaluate.needle.plan import FPS as CLIP_FPS
+from infinipot.evaluate.needle.plan import MIX, SECONDS, holders_at
 
 ROWS, COLUMNS = 8, 16  # cells of a frame of the large model: 128 tokens a temporal patch
 NOISE = 2.0  # of a sensor: the standard deviation of each colour of each pixel, of 255
@@ -172,13 +172,14 @@ def answers(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
                     gated.append(record.stats["gated_tokens"] / (record.stats["patches"] * record.cells))
         for part in given.shares:
             kept = holders_at([given.policy], part)[0].kept
-            plain, ours = (tally(found[kept, gate]) for gate in (False, True))
-            apart = difference(ours, plain)
+            plain, ours = (clustered(found[kept, gate]) for gate in (False, True))
+            apart = difference(plain, ours, over_questions)
             row: dict[str, Any] = {"background": background, "kept": f"1/{part}"}
             row["gated_share"] = statistics.mean(gated)
-            for name, estimate in (("plain", share(plain)), ("gated", share(ours)), ("difference", apart)):
-                assert estimate is not None
-                row |= {name: estimate.value, "low": estimate.low, "high": estimate.high, "answers": estimate.answers}
+            shares = (estimate(scores, over_questions)["overall"] for scores in (plain, ours))
+            for name, one in zip(("plain", "gated", "difference"), (*shares, apart), strict=True):
+                assert one is not None
+                row |= {name: one.value, "low": one.low, "high": one.high, "answers": one.questions}
             yield row
 
 

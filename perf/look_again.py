@@ -15,11 +15,11 @@ from typing import Any
 import torch
 
 import infinipot
-from infinipot.bench.case import Scene
-from infinipot.bench.plan import FPS, MIX, SECONDS, holders_at
-from infinipot.bench.statistics import difference, share, tally
-from infinipot.bench.watch import LONGEST_ANSWER, make_clip, options, questions
 from infinipot.embedded.facts import BACKGROUNDS, HELD_OUT_SEEDS
+from infinipot.evaluate.core.statistics import clustered, difference, estimate, over_questions
+from infinipot.evaluate.needle.case import Scene
+from infinipot.evaluate.needle.memories import LONGEST_ANSWER, make_clip, options, questions
+from infinipot.evaluate.needle.plan import FPS, MIX, SECONDS, holders_at
 
 ROWS = ("recent-frames", "plain", "second look")
 Found = dict[str, list[tuple[int, bool]]]
@@ -75,12 +75,12 @@ def main() -> None:
             seed = HELD_OUT_SEEDS.start + 1000 * kind + 800 + number
             seconds, count = watch(model, Scene(seed, SECONDS, FPS, events, background, cast, moments=8), given, found)
             taken, looks = taken + seconds, looks + count
-        counts = {row: tally(found[row]) for row in ROWS}
+        scores = {row: clustered(found[row]) for row in ROWS}
         line: dict[str, Any] = {"background": background, "questions": looks}
         for row in ROWS:
-            estimate = share(counts[row])
-            line[row] = None if estimate is None else round(estimate.value, 4)
-        apart = difference(counts["second look"], counts["recent-frames"])
+            share = estimate(scores[row], over_questions).get("overall")
+            line[row] = None if share is None else round(share.value, 4)
+        apart = difference(scores["recent-frames"], scores["second look"], over_questions)
         line["ahead_of_recent_frames"] = apart and [
             round(each or 0.0, 4) for each in (apart.value, apart.low, apart.high)
         ]

@@ -18,9 +18,9 @@ import psutil
 import torch
 
 import infinipot
-from infinipot.bench.watch import frame_size
 from infinipot.embedded.facts import BACKGROUNDS
 from infinipot.embedded.world import Clip
+from infinipot.evaluate.needle.memories import frame_size
 
 QUESTIONS = ("How many shapes have appeared so far?", "Is there a shape now?", "List all shapes, colour first.")
 

@@ -28,7 +28,7 @@ from infinipot.models.qwen3_vl import Qwen3VL
 
 TOKENIZER = build_tokenizer()
 _NAMED = {"image": "image_pad", "video": "video_pad", "vision_start": "vision_start", "vision_end": "vision_end"}
-_IDS = {f"{name}_token_id": token_id(TOKENIZER, f"<|{token}|>") for name, token in _NAMED.items()}
+_IDS: dict[str, Any] = {f"{name}_token_id": token_id(TOKENIZER, f"<|{token}|>") for name, token in _NAMED.items()}
 _STOP = {"eos_token_id": None, "bos_token_id": None, "pad_token_id": token_id(TOKENIZER, "<|endoftext|>")}
 Decoder = dict[str, Any]
 

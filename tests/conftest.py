@@ -28,7 +28,7 @@ def ctrl_c() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="session", params=ANY.values(), ids=ANY)
+@pytest.fixture(scope="session", params=list(ANY.values()), ids=list(ANY))
 def any_model(request: pytest.FixtureRequest) -> Model:
     """A random model of every type that a family runs, and of every variant that has a builder."""
     return build(*request.param)

@@ -160,6 +160,14 @@ SPOILT: dict[str, tuple[Change, str]] = {
         holding("model.safetensors", "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"),
         "model.safetensors only says where Git LFS keeps it: run git lfs pull",
     ),
+    "weights that a link leads nowhere to": (
+        lambda folder: (without("model.safetensors")(folder), (folder / "model.safetensors").symlink_to("gone")),
+        "model.safetensors cannot be opened .*No such file.*download it again",
+    ),
+    "a folder for weights": (
+        lambda folder: (without("model.safetensors")(folder), (folder / "model.safetensors").mkdir()),
+        "model.safetensors cannot be opened .*download it again",
+    ),
     "half an index": (
         lambda folder: (without("model.safetensors")(folder), holding("model.safetensors.index.json", "{")(folder)),
         "model.safetensors.index.json is cut short or damaged",

@@ -2,11 +2,13 @@
 
 import json
 import shutil
+from typing import Any
 
 import accelerate
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
+from transformers import PreTrainedConfig
 
 import infinipot
 from infinipot import ModelError, embedded
@@ -33,9 +35,9 @@ def test_a_folder_loads_as_the_embedded_model_does(tmp_path):
 def test_half_precision_watches_compresses_rebases_and_answers(dtype):
     model = infinipot.load("embedded", dtype=dtype, device="cpu")
     with model.stream(memory=400, dialogue=64) as stream:
-        for index, image in enumerate(pictures(900)):
-            stream.watch(image)
-            if index % 300 == 150:
+        for index, image in enumerate(pictures(360)):
+            stream.watch(infinipot.Frame(image, 4.0 * index))  # so far apart that positions soon run out
+            if index % 120 == 60:
                 stream.ask("What colour was the circle?", max_new_tokens=4, remember=True)
         stats = stream.stats()
         assert stats.compressions > 10
@@ -87,36 +89,20 @@ def test_a_model_that_is_not_there_is_an_error(tmp_path):
         infinipot.load("nobody/nothing")
     with pytest.raises(ModelError, match='did you mean "embedded"'):
         infinipot.load("Embeded")
+    with pytest.raises(ModelError, match=r"^the name of the model is empty: give a hub id, a folder, or one of emb"):
+        infinipot.load("")
+    (tmp_path / "config.json").touch()
+    with pytest.raises(ModelError, match="this is a file: give the folder of the checkpoint"):
+        infinipot.load(tmp_path / "config.json")
 
 
 def test_a_checkpoint_that_the_hub_does_not_know_is_told_apart_from_a_hub_that_cannot_be_asked(monkeypatch):
     def unknown(source):
         raise OSError("nobody/nothing is not a valid model identifier\nIf this is a private repository, ...")
 
-    monkeypatch.setattr(infinipot.checkpoint.PreTrainedConfig, "get_config_dict", unknown)
+    monkeypatch.setattr(PreTrainedConfig, "get_config_dict", unknown)
     with pytest.raises(ModelError, match=r"no such checkpoint: nobody/nothing is not a valid model identifier$"):
         infinipot.load("nobody/nothing")
-
-
-def test_a_folder_without_weights_is_an_error(tmp_path):
-    folder = shutil.copytree(embedded.path(), tmp_path / "checkpoint")
-    (folder / "model.safetensors").unlink()
-    with pytest.raises(ModelError, match="weights cannot be loaded"):
-        infinipot.load(folder)
-
-
-def test_a_damaged_or_incomplete_checkpoint_is_an_error(tmp_path):
-    folder = shutil.copytree(embedded.path(), tmp_path / "checkpoint")
-    weights = (folder / "model.safetensors").read_bytes()
-    (folder / "model.safetensors").write_bytes(weights[: len(weights) // 2])
-    with pytest.raises(ModelError, match="weights cannot be loaded"):
-        infinipot.load(folder)
-    kept = load_file(embedded.path() / "model.safetensors")
-    lost = next(name for name in kept if "layers.1" in name)
-    del kept[lost]
-    save_file(kept, folder / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(ModelError, match="lacks 1 weights"):
-        infinipot.load(folder)
 
 
 def test_a_folder_without_a_processor_is_an_error(tmp_path):
@@ -167,7 +153,7 @@ def test_a_system_message_takes_the_place_of_the_templates_own(qwen):
 
 
 def test_a_template_that_thinks_aloud_is_asked_not_to():
-    _, processor = BUILDERS["qwen3_5"]()
+    processor: Any = BUILDERS["qwen3_5"]()[1]
     thinks = (
         "{% if enable_thinking is defined and not enable_thinking %}<think></think>\n{% else %}<think>\n{% endif %}"
     )
@@ -180,8 +166,8 @@ def test_a_template_that_thinks_aloud_is_asked_not_to():
 
 def test_a_template_that_cannot_think_is_not_told_about_it():
     """transformers warns of what a template does not know."""
-    _, processor = BUILDERS["qwen2_5_vl"]()
-    given = []
+    processor: Any = BUILDERS["qwen2_5_vl"]()[1]
+    given: list[set[str]] = []
     apply = processor.apply_chat_template
     processor.apply_chat_template = lambda messages, **options: given.append(set(options)) or apply(messages, **options)
     read_chat_format(processor, processor.video_token)

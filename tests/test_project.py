@@ -47,6 +47,8 @@ def test_every_dependency_has_a_lower_bound_and_a_version_that_was_tested() -> N
     listed += [each for each in pyproject["dependency-groups"]["dev"] if isinstance(each, str)]
     tested = {line.split("==")[0] for line in (ROOT / "constraints.txt").read_text().splitlines()}
     for requirement in listed:
-        name, bound, _ = re.fullmatch(r"([\w.-]+)(?:\[\w+\])?(>=[\w.]+)(.*)", requirement).groups()
+        found = re.fullmatch(r"([\w.-]+)(?:\[\w+\])?(>=[\w.]+)(.*)", requirement)
+        assert found, requirement
+        name, bound, _ = found.groups()
         assert bound
         assert name in tested, f"{name} is not in constraints.txt"

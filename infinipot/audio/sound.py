@@ -1,6 +1,5 @@
 """A piece of sound and its time. Knows nothing of where it came from."""
 
-import math
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -8,7 +7,8 @@ import numpy as np
 import torch
 
 from infinipot.errors import FrameError
-from infinipot.numbers import is_real
+from infinipot.numbers import is_finite
+from infinipot.tensors import values_of
 
 RATE = 16_000
 """Samples a second of every piece."""
@@ -64,7 +64,7 @@ def as_sound(samples: SamplesLike | Sound, time: float | None = None) -> Sound:
     given = samples.samples if isinstance(samples, Sound) else samples
     if isinstance(samples, Sound) and time is None:
         time = samples.time
-    if time is None or not is_real(time) or not math.isfinite(time) or time < 0:
+    if not is_finite(time) or time < 0:
         raise FrameError(f"the time of a sound is a finite number of seconds from 0 on, not {time!r}")
     checked = _checked(given)
     if isinstance(samples, Sound) and checked is given:
@@ -75,8 +75,7 @@ def as_sound(samples: SamplesLike | Sound, time: float | None = None) -> Sound:
 def _checked(given: SamplesLike) -> np.ndarray:
     """The samples as float32."""
     if isinstance(given, torch.Tensor):
-        tensor = given.detach().cpu()
-        given = (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy().copy()
+        given = values_of(given, "sound").copy()
     if not isinstance(given, np.ndarray):
         raise FrameError(f"sound is a NumPy array or a torch tensor, not a {type(given).__name__}")
     described = f"{given.dtype} {list(given.shape)}"
@@ -84,7 +83,7 @@ def _checked(given: SamplesLike) -> np.ndarray:
         raise FrameError(f"the sound is {described}: give samples of one channel, [n], such as the mean of all")
     if given.size == 0:
         raise FrameError(f"the sound is {described}: it has no samples")
-    if given.dtype == np.int16:
+    if given.dtype.kind == "i" and given.dtype.itemsize == 2:  # of either order of bytes
         return given.astype(np.float32) / 32768
     if not np.issubdtype(given.dtype, np.floating):
         raise FrameError(f"the sound is {described}: samples are int16, or floating point in [-1, 1]")

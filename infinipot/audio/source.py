@@ -13,7 +13,7 @@ from infinipot.audio.file import FileSource
 from infinipot.audio.resample import resampled
 from infinipot.audio.sound import GAP, RATE, SamplesLike, Sound
 from infinipot.errors import AudioError
-from infinipot.numbers import is_real, is_whole
+from infinipot.numbers import is_finite, is_whole
 from infinipot.reading import Reading
 
 PIECE = 0.5
@@ -76,8 +76,8 @@ def open_audio(
             times that cannot be. What holds no samples raises it when read.
         FrameError: while reading, for samples of the wrong shape, dtype or range (see `as_sound`).
     """
-    for name, value in (("start", start), ("end", math.inf if end is None else end)):
-        if not is_real(value) or math.isnan(value) or value < 0 or (name == "start" and math.isinf(value)):
+    for name, value in (("start", start), ("end", 0 if end is None else end)):
+        if not is_finite(value) or value < 0:
             raise AudioError(f"{name} is a finite number at least 0, not {value!r}")
     if end is not None and end <= start:
         raise AudioError(f"end={end:g} is not after start={start:g}")

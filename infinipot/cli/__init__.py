@@ -3,6 +3,7 @@
 Exit codes: 0 all went well; 1 an `InfinipotError`, told in one line; 2 wrong usage; 130 Ctrl-C.
 """
 
+import errno
 import io
 import logging
 import sys
@@ -18,6 +19,8 @@ from infinipot.cli.lists import models, policies
 from infinipot.cli.output import WarningNotes, note, printing_once
 from infinipot.cli.serve import serve
 from infinipot.cli.watch import watch
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)  # the disk, or what a user may take of it
 
 
 class Program(click.Group):
@@ -38,6 +41,11 @@ class Program(click.Group):
                 return super().invoke(ctx)
         except InfinipotError as error:
             note(f"error: {' '.join(str(error).split())}", "red")
+            ctx.exit(1)
+        except OSError as error:
+            if error.errno not in _FULL:
+                raise
+            note(f"error: what was to be written has no place: {error.strerror}", "red")
             ctx.exit(1)
         except KeyboardInterrupt:
             note("interrupted")

@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn
 
 import infinipot
 from infinipot import extras
-from infinipot.bench.plan import CLIPS, MOMENTS, QUICK, SECTIONS, Size, full_size
-from infinipot.cli.output import STDERR, clock, note, print_json
+from infinipot.cli.eval_options import Shard
+from infinipot.cli.output import clock, note, print_json
+from infinipot.cli.progress import ProgressLine
 from infinipot.embedded.facts import FIRST_TRAINING_SEED, HELD_OUT_SEEDS
+from infinipot.evaluate.needle.plan import CLIPS, MOMENTS, QUICK, SECTIONS, Extent, full_size
 
 if TYPE_CHECKING:
-    from infinipot.bench import needle as benchmark
-    from infinipot.bench.counting import Row
+    from infinipot.evaluate.needle.needle import Needle
 
 _MOST_CLIPS = 1000
-_PLAIN_SECONDS = 30.0  # between two lines of progress where there is no terminal to redraw
-_WIDTH = 150
+_WIDTH = 150  # of tables where there is no terminal
 
 
 @click.group(short_help="Measure what policies remember, and what they cost.")
@@ -73,7 +69,9 @@ def bench() -> None:
 @click.option(
     "--device", default="auto", show_default=True, help="What the model computes on; processes share an accelerator."
 )
-@click.option("--shard", metavar="I/N", help="Run one of N parts; each may run anywhere, into one --out or its own.")
+@click.option(
+    "--shard", type=Shard(), default="1/1", help="Run one of n parts; each may run anywhere, into one --out or its own."
+)
 @click.option("--tables", "reads", is_flag=True, help="Run nothing: tables of the answers in --out, wherever they ran.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON instead of tables.")
 def needle(
@@ -88,7 +86,7 @@ def needle(
     moments: int | None,
     jobs: int | None,
     device: str,
-    shard: str | None,
+    shard: tuple[int, int],
     reads: bool,
     as_json: bool,
 ) -> None:
@@ -102,18 +100,18 @@ def needle(
     answers, brought together in one folder, are told by --tables.
     """
     extras.require("bench", "infinipot bench")
-    from infinipot.bench import machine
-    from infinipot.bench import needle as benchmark
-    from infinipot.bench.run import quieten
+    from infinipot.evaluate.core import machine
+    from infinipot.evaluate.needle.needle import Needle
+    from infinipot.evaluate.needle.processes import quieten
 
     quieten()
     size = _size(quick, clips, specs)
     size = size if moments is None else replace(size, moments=moments)
     named = tuple(sections.split(","))
-    run = benchmark.Needle(folder, model, size, seed, named, video, device=device, part=_part(shard), reads=reads)
+    run = Needle(folder, model, size, seed, named, video, device=device, shard=shard, reads=reads)
     try:
         if not reads:
-            _watch(run.run(jobs or machine.cores()))
+            _watch(run, jobs or machine.cores())
     except KeyboardInterrupt:
         note("interrupted: run it again with the same --out to go on. This is what is there:")
         _report(run, as_json)
@@ -121,19 +119,7 @@ def needle(
     _report(run, as_json)
 
 
-def _part(shard: str | None) -> benchmark.Part:
-    """Which part of the cases `--shard` names."""
-    from infinipot.bench.needle import Part
-
-    if shard is None:
-        return Part()
-    number, _, of = shard.partition("/")
-    if not (number.isdecimal() and of.isdecimal() and 1 <= int(number) <= int(of)):
-        raise click.BadParameter(f"{shard!r}: give a part and how many there are, such as 2/4", param_hint="--shard")
-    return Part(int(number), int(of))
-
-
-def _size(quick: bool, clips: int, specs: str | None) -> Size:
+def _size(quick: bool, clips: int, specs: str | None) -> Extent:
     size = QUICK if quick else full_size(clips)
     if specs is None:
         return size
@@ -143,45 +129,31 @@ def _size(quick: bool, clips: int, specs: str | None) -> Size:
     return replace(size, policies=chosen, long=chosen)
 
 
-def _watch(steps: Iterable[benchmark.Progress]) -> None:
+def _watch(run: Needle, jobs: int) -> None:
     """Runs to the end and shows how far it is and how long it will take."""
-    begun = told = time.monotonic()
-    live = STDERR.is_terminal
-    columns = BarColumn(bar_width=24), TextColumn("{task.description}", markup=False)
-    with Progress(*columns, console=STDERR, transient=True, disable=not live) as bar:
-        task = bar.add_task("starting", total=None)
-        for step in steps:
-            now = time.monotonic()
+    with ProgressLine(every=30.0) as meter:
+        for step in run.run(jobs):
             line = f"{step.left:,} cases left"
             if step.done:
-                line += f", about {clock(round((now - begun) * (step.total - step.done) / step.done))} to go"
-            bar.update(task, completed=step.done, total=step.total, description=line)
-            if not live and now > told + _PLAIN_SECONDS:
-                told = now
-                note(line, "dim")
+                line += f", about {clock(round(meter.spent * (step.total - step.done) / step.done))} to go"
+            meter.tell(line, step.done, step.total)
 
 
-def _report(run: benchmark.Needle, as_json: bool) -> None:
+def _report(run: Needle, as_json: bool) -> None:
+    from infinipot.evaluate.core.tables import print_tables
+    from infinipot.evaluate.needle.layouts import tables
+
     rows = run.rows()
-    summary = run.report(rows)
+    summary, made = run.report(rows), list(tables(rows))
     with (run.folder / "tables.txt").open("w", encoding="utf-8") as file:
-        paper = Console(file=file, width=_WIDTH)
-        _print_tables(rows, paper)
+        print_tables(made, file, _WIDTH)
     if as_json:
         print_json(summary)
         return
-    _print_tables(rows, Console(width=None if Console().is_terminal else _WIDTH))
+    print_tables(made, width=_WIDTH)
     for what, why in summary["refused"].items():
         click.echo(f"not possible: {what}: {why}")
     missing = f", {summary['unfinished']} cases unfinished" if summary["unfinished"] else ""
     named = ", ".join(summary["pictures"]) or "none"
     click.echo(f"\nmodel {summary['model']}, code {summary['code']}, clips from seed {summary['first_seed']}{missing}.")
     click.echo(f"In {run.folder}: answers.jsonl, summary.json, tables.txt; pictures: {named}.")
-
-
-def _print_tables(rows: dict[str, list[Row]], console: Console) -> None:
-    from infinipot.bench import tables
-
-    for title, table in tables.tables(rows):
-        console.print(title, style="bold", markup=False, highlight=False)
-        console.print(table)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from rich.console import Console
 from rich.table import Table
 
 import infinipot
 from infinipot import extras, shipped
-from infinipot.cli.output import Meter, check_picture, clock, load_quietly, print_json
+from infinipot.cli.meter import StreamMeter
+from infinipot.cli.options import Finite
+from infinipot.cli.output import check_picture, clock, load_quietly, print_json, print_table
 from infinipot.embedded.facts import BACKGROUNDS, HELD_OUT_SEEDS
 from infinipot.versions import versions
 
@@ -27,9 +29,7 @@ _PICTURE = "infinipot-demo.png"
 
 
 @click.command(short_help="See it work: a small packaged model on an hour of video.")
-@click.option(
-    "--minutes", type=click.FloatRange(min=0.5), help="Length of the video.  [default: 60, or that of --video]"
-)
+@click.option("--minutes", type=Finite(min=0.5), help="Length of the video.  [default: 60, or that of --video]")
 @click.option("--background", type=click.Choice(BACKGROUNDS), default="still", show_default=True, help="Of the video.")
 @click.option("--video", help="A file or address: its pictures, over and over, are the background.")
 @click.option(
@@ -71,7 +71,7 @@ def demo(
     """
     if plot is not None:
         check_picture("--plot", plot)
-    elif not extras.missing("plots"):
+    elif not extras.missing("plots") and os.access(Path.cwd(), os.W_OK):
         plot = Path(_PICTURE)
     from infinipot.embedded import demo as embedded
 
@@ -79,7 +79,7 @@ def demo(
     size = shipped.frame_size(Path(shipped.folder_of(model)))
     clip = _clip(minutes, background, video, seed, size)
     loaded = load_quietly(model)
-    meter = Meter(len(clip) / clip.fps)
+    meter = StreamMeter(len(clip) / clip.fps)
 
     def show(replies: list[Reply]) -> None:
         with meter.hidden():
@@ -149,14 +149,20 @@ def _print_summary(result: Demo, plot: Path | None) -> None:
             score.kind, str(score.asked), f"{score.chance:.0%}", *shares, style="bold" if score.kind == "all" else None
         )
     click.echo()
-    Console().print(table)
+    print_table(table)
     stats = result.stats[0]
     click.echo(
         f"\nheld {stats.tokens:,} tokens at the end, {stats.peak_tokens:,} at the most; the cap is {stats.cap:,}."
         f"\nA full cache would hold {stats.full_tokens:,}: {stats.full_tokens / stats.cap:.1f} times the cap."
-        f"\n{stats.compressions} compressions made room. "
-        + (f"The picture is in {plot}." if plot else "A picture is drawn with: pip install 'infinipot[plots]'")
+        f"\n{stats.compressions} compressions made room. " + (f"The picture is in {plot}." if plot else _how_to_draw())
     )
+
+
+def _how_to_draw() -> str:
+    """What is said in place of a picture that nobody asked for, and that could not be drawn."""
+    if extras.missing("plots"):
+        return "A picture is drawn with: pip install 'infinipot[plots]'"
+    return f"No picture was drawn, since nothing can be written into {Path.cwd()}: see --plot"
 
 
 def _print_json_replies(replies: list[Reply], compared: list[Policy]) -> None:

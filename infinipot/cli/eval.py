@@ -14,9 +14,10 @@ from infinipot.cli.eval_report import judge as judge_command
 from infinipot.cli.eval_report import print_sections, tell_judged
 from infinipot.cli.eval_report import report as report_command
 from infinipot.cli.eval_reproduce import reproduce
-from infinipot.cli.meter import Meter, quiet_stdout
+from infinipot.cli.meter import RunMeter, quiet_stdout
 from infinipot.cli.output import note, print_json
 from infinipot.evaluate import BENCHMARKS, PROTOCOLS, Benchmark
+from infinipot.evaluate.core.tables import file_name
 from infinipot.evaluate.judge import Judge, judge_run
 from infinipot.evaluate.merge import read_runs
 from infinipot.evaluate.records import counted
@@ -88,7 +89,7 @@ def _benchmark_command(benchmark: Benchmark) -> click.Command:
         check_before_loading(plan, how, machine.loading, path, seed=seed, retry=retry)
         engine = machine.start(how, {})
         try:
-            with quiet_stdout(), Meter() as meter:
+            with quiet_stdout(), RunMeter() as meter:
                 done = evaluate(plan, how, engine, path, seed=seed, retry=retry, on_progress=meter.update)
             if spread := engine.report():
                 note(f"ray: {spread}")
@@ -97,7 +98,7 @@ def _benchmark_command(benchmark: Benchmark) -> click.Command:
         _finish(path, grader, as_json_lines)
         if done.problems:
             note(f"{counted(done.problems, 'problem')}, in {path}", "yellow")
-            if needed := max(line.get("reserve", 0) for line in read_run(path).problems):
+            if needed := max(line.reserve or 0 for line in read_run(path).problems):
                 note(f"--reserve {needed} has room for every question so far, with another --output", "yellow")
             click.get_current_context().exit(SOME_LEFT_OUT)
 
@@ -111,8 +112,7 @@ def _protocols(benchmark: Benchmark) -> list[str]:
 
 def _default_output(benchmark: Benchmark, variant: str, policy: str, shard: tuple[int, int]) -> Path:
     part = "" if shard == (1, 1) else f"-{shard[0]}-of-{shard[1]}"
-    safe = "".join(letter if letter.isalnum() or letter in "-_.=" else "-" for letter in policy)
-    return Path(f"{benchmark.name}-{variant}-{safe}{part}.jsonl")
+    return Path(f"{benchmark.name}-{variant}-{file_name(policy)}{part}.jsonl")
 
 
 def _finish(path: Path, grader: Judge | None, as_json_lines: bool) -> None:
@@ -123,13 +123,13 @@ def _finish(path: Path, grader: Judge | None, as_json_lines: bool) -> None:
     if grader is not None:
         judged = judge_run(path, grader, on_verdict=lambda done, of: None)
         tell_judged(judged)
-    elif unjudged := sum(line["judged"] for line in run.answers):
+    elif unjudged := sum(line.judged for line in run.answers):
         how = f"infinipot eval judge {path} --judge-url ... --judge-model ..."
         note(f"{counted(unjudged, 'open answer')} not judged: {how}")
-    wholes = read_runs([path])
-    if submission := submit(wholes[0], path.with_name(f"{path.stem}.submission.json")):
-        note(submission.about)
-    sections = report(wholes)
+    runs = read_runs([path])
+    if submission := submit(runs[0], path.with_name(f"{path.stem}.submission.json")):
+        note(submission)
+    sections = report(runs)
     if as_json_lines:
         print_json([as_json(section) for section in sections])
     else:

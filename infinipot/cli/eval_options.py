@@ -12,11 +12,10 @@ from infinipot import InfinipotError
 from infinipot.cli.options import options_of, pixel_options, pixels_of, policy_option, together
 from infinipot.cli.output import load_quietly
 from infinipot.config import LoadConfig, StreamConfig
-from infinipot.evaluate import Benchmark, Sampling, find_protocol
+from infinipot.evaluate import Benchmark, FrameSampling, find_protocol
 from infinipot.evaluate.benchmarks.annotations import UnusableError, read_text
+from infinipot.evaluate.engines.base import Engine, RunConfig
 from infinipot.evaluate.judge import PROMPT, Judge, key_from
-from infinipot.evaluate.run import Engine
-from infinipot.evaluate.setup import Setup
 
 _MODEL = options_of(
     LoadConfig, "model", "dtype", "device", "device_map", "attn_implementation", "revision", required=["model"]
@@ -69,7 +68,7 @@ class Shard(click.ParamType):
             return value
         number, _, count = str(value).partition("/")
         if not (number.isdigit() and count.isdigit() and 1 <= int(number) <= int(count)):
-            self.fail(f"{value!r} is no shard: give 1/4, 2/4, 3/4 or 4/4 for one of four", param, ctx)
+            self.fail(f"{value!r} is no shard: give one and how many there are, such as 2/4", param, ctx)
         return int(number), int(count)
 
 
@@ -85,19 +84,18 @@ class Machinery:
     time_limit: float | None
     verbose: bool
 
-    def start(self, setup: Setup, models: dict[LoadConfig, Any]) -> Engine:
+    def start(self, setup: RunConfig, models: dict[LoadConfig, Any]) -> Engine:
         """The engine, with its models loaded; `models` keeps those of this process for another run.
 
         Raises:
             InfinipotError: Ray is asked for and not installed.
         """
-        from infinipot.evaluate.engines.local import Local
-        from infinipot.evaluate.watch import Watcher
+        from infinipot.evaluate.engines.local import LocalEngine
 
         if self.engine == "local":
             if self.loading not in models:
                 models[self.loading] = load_quietly(verbose=self.verbose, **asdict(self.loading))
-            return Local(Watcher(models[self.loading], setup, self.time_limit))
+            return LocalEngine(models[self.loading], setup, self.time_limit)
         try:
             from infinipot.evaluate.engines.ray import RayEngine
         except ImportError as error:
@@ -128,7 +126,7 @@ def machinery(given: dict[str, Any]) -> Machinery:
     return Machinery(loading, **{name: given.pop(name) for name in names})
 
 
-def setup(benchmark: Benchmark, protocol: str | None, given: dict[str, Any]) -> Setup:
+def setup(benchmark: Benchmark, protocol: str | None, given: dict[str, Any]) -> RunConfig:
     """Takes what `setup_options` gave out of the options; what no model could take is wrong usage.
 
     Raises:
@@ -142,15 +140,15 @@ def setup(benchmark: Benchmark, protocol: str | None, given: dict[str, Any]) -> 
         StreamConfig(**kept, pixels=sampling.pixels)
     except InfinipotError as error:
         raise click.UsageError(str(error)) from error
-    return Setup(benchmark.name, name, sampling, given.pop("policy"), **kept)
+    return RunConfig(benchmark.name, name, sampling, given.pop("policy"), **kept)
 
 
-def _sampling(default: Sampling, given: dict[str, Any]) -> Sampling:
+def _sampling(default: FrameSampling, given: dict[str, Any]) -> FrameSampling:
     frames, fps, least, most = (given.pop(name) for name in ("frames", "fps", "min_pixels", "max_pixels"))
     pixels = pixels_of(least, most) or default.pixels
     if frames is None and fps is None:
         return replace(default, pixels=pixels)
-    return Sampling("fps" if frames is None else "uniform", frames, fps, pixels)
+    return FrameSampling("fps" if frames is None else "uniform", frames, fps, pixels)
 
 
 def judge(given: dict[str, Any]) -> Judge | None:

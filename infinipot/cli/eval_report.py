@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
-from rich.table import Table as RichTable
-from rich.text import Text
 
 from infinipot.cli.eval_options import judge as judge_of
 from infinipot.cli.eval_options import judge_options
 from infinipot.cli.output import note, print_json
+from infinipot.evaluate.core.tables import print_tables
 from infinipot.evaluate.judge import Judged, judge_run
 from infinipot.evaluate.merge import read_runs
 from infinipot.evaluate.records import counted
 from infinipot.evaluate.submission import submission_name, submit
 
 if TYPE_CHECKING:
-    from infinipot.evaluate.report import Section, Table
+    from infinipot.evaluate.report import Section
 
 _RUN = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -50,12 +47,12 @@ def report(runs: tuple[Path, ...], output: Path, draws: int, as_json_lines: bool
     from infinipot.evaluate.report import as_json
     from infinipot.evaluate.report import report as make_report
 
-    wholes = read_runs(runs)
-    sections = make_report(wholes, draws)
+    read = read_runs(runs)
+    sections = make_report(read, draws)
     paths = write(sections, output)
-    for whole in wholes:
-        if submission := submit(whole, output / submission_name(whole)):
-            note(submission.about)
+    for run in read:
+        if submission := submit(run, output / submission_name(run)):
+            note(submission)
     if as_json_lines:
         print_json([as_json(section) for section in sections])
     else:
@@ -97,22 +94,4 @@ def print_sections(sections: Sequence[Section]) -> None:
     """To stdout, as tables."""
     from infinipot.evaluate.report import tables
 
-    console = Console(width=None if sys.stdout.isatty() else 200)
-    for section in sections:
-        for table in tables(section):
-            print_table(console, table)
-
-
-def print_table(console: Console, table: Table) -> None:
-    """One table with its notes."""
-    shown = RichTable(
-        box=None, padding=(0, 2, 0, 0), header_style="bold", title=Text(table.title), title_justify="left"
-    )
-    for number, column in enumerate(table.columns):
-        shown.add_column(Text(column), justify="right" if number else "left")
-    for row in table.rows:
-        shown.add_row(*(Text(cell) for cell in row), style="bold" if row[0] == "overall" else None)
-    console.print(shown)
-    for line in table.notes:
-        console.print(Text(line, "dim"))
-    console.print()
+    print_tables([table for section in sections for table in tables(section)])

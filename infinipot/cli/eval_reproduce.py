@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
-from rich.console import Console
 
 from infinipot import BenchmarkError
 from infinipot.cli.eval_options import Machinery, machinery, model_options
-from infinipot.cli.eval_report import print_table
-from infinipot.cli.meter import Meter, quiet_stdout
+from infinipot.cli.meter import RunMeter, quiet_stdout
 from infinipot.cli.output import note
 from infinipot.evaluate import find_benchmark
-from infinipot.evaluate.merge import Whole, read_runs
+from infinipot.evaluate.core.tables import Table, percent, print_tables
+from infinipot.evaluate.merge import read_runs
 from infinipot.evaluate.published import MEMORY, PAPER, published, published_models
-from infinipot.evaluate.reproduce import Entry, entries, gpu_hours, most_questions
-from infinipot.evaluate.run import Plan, check_before_loading, evaluate, read_plan
-
-if TYPE_CHECKING:
-    from infinipot.evaluate.report import Table
+from infinipot.evaluate.reproduce import PaperRun, entries, gpu_hours, most_questions
+from infinipot.evaluate.results import Run
+from infinipot.evaluate.run import RunPlan, check_before_loading, evaluate, read_plan
 
 
 @click.command(short_help="Repeat the tables of the InfiniPot-V paper.")
@@ -48,14 +44,12 @@ def reproduce(data: Path, output: Path, dry_run: bool, limit: int | None, **give
     if not plans:
         raise BenchmarkError(f"{data} holds none of {', '.join(dict.fromkeys(one.benchmark for one in entries()))}")
     files = _run(machine, plans, output)
-    wholes = read_runs(list(files.values()))
-    by_path = {whole.paths[0]: whole for whole in wholes}
-    console = Console(width=None if sys.stdout.isatty() else 200)
-    for table in _side_by_side({entry: by_path[path] for entry, path in files.items()}):
-        print_table(console, table)
+    runs = read_runs(list(files.values()))
+    by_path = {run.paths[0]: run for run in runs}
+    print_tables(_side_by_side({entry: by_path[path] for entry, path in files.items()}))
 
 
-def _plans(data: Path, limit: int | None) -> dict[str, Plan]:
+def _plans(data: Path, limit: int | None) -> dict[str, RunPlan]:
     """The benchmarks that are there."""
     plans = {}
     for entry in entries():
@@ -65,8 +59,8 @@ def _plans(data: Path, limit: int | None) -> dict[str, Plan]:
     return plans
 
 
-def _run(machine: Machinery, plans: dict[str, Plan], output: Path) -> dict[Entry, Path]:
-    files: dict[Entry, Path] = {}
+def _run(machine: Machinery, plans: dict[str, RunPlan], output: Path) -> dict[PaperRun, Path]:
+    files: dict[PaperRun, Path] = {}
     todo = [entry for entry in entries() if entry.benchmark in plans]
     models: dict[Any, Any] = {}
     for entry in todo:
@@ -75,7 +69,7 @@ def _run(machine: Machinery, plans: dict[str, Plan], output: Path) -> dict[Entry
         note(f"run {number} of {len(todo)}: {entry.benchmark}, {entry.label}", "bold")
         engine = machine.start(entry.setup, models)
         try:
-            with quiet_stdout(), Meter() as meter:
+            with quiet_stdout(), RunMeter() as meter:
                 files[entry] = output / entry.file
                 evaluate(plans[entry.benchmark], entry.setup, engine, files[entry], on_progress=meter.update)
         finally:
@@ -83,9 +77,7 @@ def _run(machine: Machinery, plans: dict[str, Plan], output: Path) -> dict[Entry
     return files
 
 
-def _print_runs(plans: dict[str, Plan]) -> None:
-    from infinipot.evaluate.report import Table
-
+def _print_runs(plans: dict[str, RunPlan]) -> None:
     rows, total = [], 0.0
     for entry in entries():
         plan = plans.get(entry.benchmark)
@@ -103,40 +95,32 @@ def _print_runs(plans: dict[str, Plan]) -> None:
         f"{len(rows)} runs, {total:.0f} GPU hours by arithmetic: Qwen2.5-VL-7B on an A100 at 30% of its bfloat16 peak,",
         "every video at its most, 768 frames; decoding the videos comes on top. Nobody has run this yet.",
     )
-    print_table(
-        Console(width=None if sys.stdout.isatty() else 200), Table("What would run", columns, tuple(rows), notes)
-    )
+    print_tables([Table("What would run", columns, tuple(rows), notes)])
 
 
-def _side_by_side(wholes: dict[Entry, Whole]) -> list[Table]:
+def _side_by_side(runs: dict[PaperRun, Run]) -> list[Table]:
     """Published and measured, a table a benchmark, and the memory."""
     made = []
-    for benchmark in dict.fromkeys(entry.benchmark for entry in wholes):
-        of_it = {entry: whole for entry, whole in wholes.items() if entry.benchmark == benchmark}
+    for benchmark in dict.fromkeys(entry.benchmark for entry in runs):
+        of_it = {entry: run for entry, run in runs.items() if entry.benchmark == benchmark}
         made.append(_table(benchmark, of_it))
-    return [*made, _memory(wholes)]
+    return [*made, _memory(runs)]
 
 
-def _table(benchmark: str, wholes: dict[Entry, Whole]) -> Table:
-    from infinipot.evaluate.bootstrap import estimate
-    from infinipot.evaluate.report import Table
+def _table(benchmark: str, runs: dict[PaperRun, Run]) -> Table:
+    from infinipot.evaluate.core.statistics import estimate
 
     rows = []
     models: list[str] = []
-    for entry, whole in wholes.items():
+    for entry, run in runs.items():
         theirs = [
             row
-            for row in published(benchmark, entry.variant, whole.settings["model"], 768)
+            for row in published(benchmark, entry.variant, run.settings["model"], 768)
             if row.method.partition(",")[0] == entry.published
         ]
         shown = " or ".join(dict.fromkeys(f"{row.values['overall']:.1f}" for row in theirs)) or "none"
-        own = estimate(whole.scored(), whole.average).get("overall")
-        interval = (
-            f" [{100 * own.low:.1f}, {100 * own.high:.1f}]"
-            if own and own.low is not None and own.high is not None
-            else ""
-        )
-        rows.append((entry.label, shown, f"{100 * own.value:.1f}{interval}" if own else "nothing scored"))
+        own = estimate(run.scored(), run.average).get("overall")
+        rows.append((entry.label, shown, percent(own) if own else "nothing scored"))
         models = published_models(benchmark, entry.variant)
     note_ = f"Published: {PAPER}, for {', '.join(models)} alone; not measured here."
     return Table(
@@ -144,12 +128,12 @@ def _table(benchmark: str, wholes: dict[Entry, Whole]) -> Table:
     )
 
 
-def _memory(wholes: dict[Entry, Whole]) -> Table:
-    from infinipot.evaluate.report import Table, cost
+def _memory(runs: dict[PaperRun, Run]) -> Table:
+    from infinipot.evaluate.report import cost
 
     rows = []
-    for entry, whole in wholes.items():
-        spent = cost(whole)
+    for entry, run in runs.items():
+        spent = cost(run)
         theirs = MEMORY.get(entry.label.partition(",")[0])
         rows.append(
             (

@@ -1,16 +1,14 @@
 """`infinipot policies` and `infinipot models`: what there is to choose from."""
 
-import sys
 from dataclasses import asdict
 from typing import Any
 
 import click
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 import infinipot
-from infinipot.cli.output import print_json
+from infinipot.cli.output import print_json, print_table, quiet_libraries
 from infinipot.config import POLICY
 
 _EMBEDDED = {
@@ -55,7 +53,7 @@ def policies(as_json: bool) -> None:
             if text:
                 lines.append(f"\n{label} {text}", "dim")
         table.add_row(Text(policy.name), lines)
-    _print(table)
+    print_table(table)
 
 
 @click.command(short_help="List the model families, or what memories cost with them.")
@@ -105,7 +103,7 @@ def models(memory: str | None, names: tuple[str, ...], policy: str, as_json: boo
         more = adapter.checked.removeprefix(PARITY).lstrip(" ,:;")
         table.add_row(Text(adapter.title), Text(", ".join(adapter.model_types)), Text(more, "dim"))
     table.add_row("embedded", '"embedded"', Text(str(_EMBEDDED["summary"]), "dim"))
-    _print(table)
+    print_table(table)
 
 
 def _caps(memory: str) -> list[int]:
@@ -121,6 +119,8 @@ def _print_sizes(caps: list[int], names: tuple[str, ...], policy: str, as_json: 
     from infinipot.sizes import published_sizes, size_of
 
     made = infinipot.policies.make(policy)
+    if names:
+        quiet_libraries()
     found = [size_of(name, caps, made) for name in names] if names else list(published_sizes(caps, made))
     if as_json:
         print_json([asdict(size) | {"memories": dict(zip(caps, size.memories, strict=True))} for size in found])
@@ -133,9 +133,4 @@ def _print_sizes(caps: list[int], names: tuple[str, ...], policy: str, as_json: 
         beside = [] if size.weights is None else [f"{size.weights / 1e9:.3f}"]
         memories = (f"{each / 1e9:.3f}" for each in size.memories)
         table.add_row(Text(size.name), f"{size.token / 1e3:.1f}", *memories, *beside)
-    _print(table)
-
-
-def _print(table: Table) -> None:
-    """To stdout; where that is no terminal, lines may be long."""
-    Console(width=None if sys.stdout.isatty() else 160).print(table)
+    print_table(table)

@@ -1,18 +1,17 @@
-"""How far a run of a benchmark is, on stderr."""
+"""How far a stream is, and how far a run of a benchmark is, on stderr."""
+
+from __future__ import annotations
 
 import sys
-import time
 from contextlib import AbstractContextManager, redirect_stdout
-from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING
 
-from rich.progress import BarColumn, Progress, TextColumn
+from infinipot.cli.output import STDERR, clock, note, status
+from infinipot.cli.progress import ProgressLine
 
-from infinipot.cli.output import STDERR, clock, note
-from infinipot.evaluate.records import counted
-from infinipot.evaluate.run import Progress as RunProgress
-
-_PLAIN_SECONDS = 30.0  # between two lines of progress where there is no terminal to redraw
+if TYPE_CHECKING:
+    from infinipot import Stats
+    from infinipot.evaluate.run import Progress
 
 
 def quiet_stdout() -> AbstractContextManager[object]:
@@ -20,45 +19,40 @@ def quiet_stdout() -> AbstractContextManager[object]:
     return redirect_stdout(sys.stderr)
 
 
-class Meter:
-    """Progress of a run on stderr: a line that is redrawn in a terminal, else a new one now and then."""
+class StreamMeter(ProgressLine):
+    """How far a stream has watched.
+
+    Args:
+        duration: length of the video in seconds, if known.
+        shown: None for only where stderr is a terminal.
+    """
+
+    def __init__(self, duration: float | None, shown: bool | None = None) -> None:
+        super().__init__(every=10.0, shown=STDERR.is_terminal if shown is None else shown)
+        self._duration = duration
+
+    def update(self, stats: Stats) -> None:
+        """Call after each frame."""
+        rate = stats.frames / max(self.spent, 1e-9)
+        self.tell(f"{status(stats, self._duration)}, {rate:.1f} frames/s", stats.time, self._duration)
+
+
+class RunMeter(ProgressLine):
+    """How far a run of a benchmark is."""
 
     def __init__(self) -> None:
-        self._begun = self._told = time.monotonic()
-        self._bar = Progress(
-            BarColumn(bar_width=16), TextColumn("{task.description}", markup=False), console=STDERR, transient=True
-        )
-        self._task = self._bar.add_task("", total=None)
-        self._line = ""
+        super().__init__(every=30.0)
 
-    def __enter__(self) -> Self:
-        if STDERR.is_terminal:
-            self._bar.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if STDERR.is_terminal:
-            self._bar.stop()
-        if self._line:
-            note(self._line, "dim")
-
-    def update(self, progress: RunProgress) -> None:
+    def update(self, progress: Progress) -> None:
         """Call after each event."""
         if progress.trouble:
             note(f"problem: {progress.trouble}", "yellow")
-        self._line = _line(progress, time.monotonic() - self._begun)
-        if STDERR.is_terminal:
-            self._bar.update(
-                self._task, total=progress.of_questions, completed=progress.questions, description=self._line
-            )
-        elif time.monotonic() > self._told + _PLAIN_SECONDS:
-            self._told = time.monotonic()
-            note(self._line)
+        self.tell(_line(progress, self.spent), progress.questions, progress.of_questions)
 
 
-def _line(progress: RunProgress, spent: float) -> str:
+def _line(progress: Progress, spent: float) -> str:
+    from infinipot.evaluate.records import counted
+
     left = progress.of_videos - progress.videos
     waiting = f", {clock(round(spent / progress.now * left))} left" if progress.now and left else ""
     problems = f", {counted(progress.problems, 'problem')}" if progress.problems else ""

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 import click
 
 from infinipot.config import POLICY
+from infinipot.numbers import is_finite
 
 F = TypeVar("F", bound=Callable[..., Any])
 Option = Callable[[F], F]
@@ -38,12 +39,32 @@ def together(*options: Option[F]) -> Option[F]:
     return decorate
 
 
+class Finite(click.FloatRange):
+    """A range of numbers, to which neither infinity nor NaN belongs, whatever they are compared with."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        number = super().convert(value, param, ctx)
+        return number if is_finite(number) else self.fail(f"{value} is not a finite number", param, ctx)
+
+
+class _Required(click.types.StringParamType):
+    """A text that has to be given: where it is not, the error says what it may be."""
+
+    def __init__(self, said: str) -> None:
+        self._said = said
+
+    def get_missing_message(self, param: click.Parameter, ctx: click.Context | None) -> str:
+        return f"Give {self._said[:1].lower()}{self._said[1:]}"
+
+
 def _option(each: Field[Any], *, required: bool) -> Any:
     said, choices = each.metadata["help"], each.metadata.get("choices")
     if "default" in each.metadata:
         said += f"  [default: {each.metadata['default']}]"
     kind: Any = click.Choice(choices) if choices else _KINDS.get(each.type, str)
-    given: dict[str, Any] = {"required": True} if required else {"default": each.default}
+    given: dict[str, Any] = {"default": each.default}
+    if required:
+        kind, given = _Required(said), {"required": True}
     return click.option(
         f"--{each.name.replace('_', '-')}",
         type=kind,

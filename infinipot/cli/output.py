@@ -12,12 +12,11 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn
+from rich.table import Table
 
 import infinipot
 from infinipot import extras
@@ -27,8 +26,8 @@ if TYPE_CHECKING:
     from infinipot import Model, Stats, Stream
 
 STDERR = Console(stderr=True)
+_WIDEST = 1000  # columns of a table
 _PICTURES = (".png", ".svg", ".pdf")
-_PLAIN_SECONDS = 10.0  # between two lines of progress where there is no terminal to redraw
 
 
 def first_process() -> bool:
@@ -64,6 +63,17 @@ def print_json(record: Any) -> None:
     click.echo(to_json(record, encoding=getattr(sys.stdout, "encoding", None) or "utf-8"))
 
 
+def print_table(table: Table) -> None:
+    """A table on stdout: as wide as the terminal, and wider where its columns would not all be seen.
+
+    Where stdout is no terminal, lines may be long.
+    """
+    console = Console(width=None if sys.stdout.isatty() else 160)
+    needed = console.measure(table, options=console.options.update(max_width=_WIDEST)).minimum
+    console.width = max(console.width, needed)
+    console.print(table)
+
+
 def clock(seconds: float) -> str:
     """Video time: 75.5 as "1:15.5", 3600 as "1:00:00"."""
     hundredths = round(seconds * 100)
@@ -75,26 +85,33 @@ def clock(seconds: float) -> str:
 
 def load_quietly(model: str, *, verbose: bool = False, **options: Any) -> Model:
     """Loads a model without the messages of the libraries below, unless they are asked for."""
+    if not verbose:
+        quiet_libraries()
+    return infinipot.load(model, **options)
+
+
+def quiet_libraries() -> None:
+    """Has the libraries below say nothing from now on: what matters of it is in the error that follows."""
     import transformers
     from huggingface_hub.utils import logging as hub_logging
     from huggingface_hub.utils.tqdm import enable_progress_bars
 
-    if not verbose:
-        transformers.utils.logging.set_verbosity_error()
-        hub_logging.set_verbosity_error()
-        transformers.utils.logging.disable_progress_bar()
-        warnings.simplefilter("ignore")
-        if STDERR.is_terminal:  # downloads may take long: those bars stay
-            enable_progress_bars()
-    return infinipot.load(model, **options)
+    transformers.utils.logging.set_verbosity_error()
+    hub_logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    warnings.simplefilter("ignore")
+    if STDERR.is_terminal:  # downloads may take long: those bars stay
+        enable_progress_bars()
 
 
 def check_picture(option: str, path: Path) -> None:
     """Raises an error for a picture that could not be drawn or written in the end."""
-    if path.suffix not in _PICTURES or not path.parent.is_dir():
-        raise click.UsageError(
-            f"{option} {path}: give a file that ends in {', '.join(_PICTURES)}, in an existing folder"
-        )
+    if path.suffix.lower() not in _PICTURES:
+        raise click.UsageError(f"{option} {path}: give a file that ends in {', '.join(_PICTURES)}")
+    if not path.parent.is_dir():
+        raise click.UsageError(f"{option} {path}: there is no folder {path.parent}; give a file in an existing folder")
+    if not os.access(path.parent, os.W_OK):
+        raise click.UsageError(f"{option} {path}: nothing can be written into {path.parent}; give another folder")
     extras.require("plots", option)
 
 
@@ -180,64 +197,3 @@ class Asker:
 
     def _answer(self, question: str, on_text: Callable[[str], None] | None = None) -> str:
         return self.stream.ask(question, on_text=on_text, **self._how, **self.sampling)
-
-
-class Meter:
-    """Progress on stderr: a line that is redrawn in a terminal, else a new one now and then.
-
-    Args:
-        duration: length of the video in seconds, if known.
-        shown: None for only where stderr is a terminal.
-    """
-
-    def __init__(self, duration: float | None, shown: bool | None = None) -> None:
-        self._duration = duration
-        self._shown = STDERR.is_terminal if shown is None else shown
-        self._live = self._shown and STDERR.is_terminal
-        self._begun = self._told = time.monotonic()
-        self._line = ""
-        self._bar = Progress(
-            BarColumn(bar_width=16),
-            TextColumn("{task.description}", markup=False),
-            console=STDERR,
-            transient=True,
-            redirect_stdout=False,
-            redirect_stderr=False,
-        )
-        self._task = self._bar.add_task("", total=duration)
-
-    def __enter__(self) -> Self:
-        if self._live:
-            self._bar.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._live:
-            self._bar.stop()
-        if self._shown and self._line and kind is None:
-            note(self._line, "dim")
-
-    def update(self, stats: Stats) -> None:
-        """Call after each frame."""
-        if not self._shown:
-            return
-        now = time.monotonic()
-        self._line = f"{status(stats, self._duration)}, {stats.frames / max(now - self._begun, 1e-9):.1f} frames/s"
-        if self._live:
-            self._bar.update(self._task, completed=stats.time, description=self._line)
-        elif now > self._told + _PLAIN_SECONDS:
-            self._told = now
-            note(self._line)
-
-    @contextmanager
-    def hidden(self) -> Iterator[None]:
-        """Out of the way while something else is printed."""
-        if self._live:
-            self._bar.stop()
-        try:
-            yield
-        finally:
-            if self._live:
-                self._bar.start()

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import infinipot
-from infinipot.cli.options import options_of, pixel_options, pixels_of, policy_option, together
-from infinipot.cli.output import Asker, Meter, check_picture, clock, load_quietly, note, print_json
+from infinipot.cli.meter import StreamMeter
+from infinipot.cli.options import Finite, options_of, pixel_options, pixels_of, policy_option, together
+from infinipot.cli.output import Asker, check_picture, clock, load_quietly, note, print_json
 from infinipot.cli.pace import at_own_pace
 from infinipot.cli.prompt import converse
 from infinipot.config import LoadConfig, StreamConfig
@@ -44,7 +45,7 @@ class _Question:
 @click.option(
     "--at",
     multiple=True,
-    type=(click.FloatRange(min=0), str),
+    type=(Finite(min=0), str),
     metavar="SECONDS QUESTION",
     help="Asked at that time of the video. May be repeated.",
 )
@@ -62,7 +63,7 @@ class _Question:
 @click.option("--transport", type=click.Choice(["tcp", "udp"]), default="tcp", show_default=True, help="Of RTSP.")
 @click.option(
     "--no-frame-timeout",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Finite(min=0, min_open=True),
     default=20.0,
     show_default=True,
     metavar="SECONDS",
@@ -220,7 +221,7 @@ def _watch_and_ask(
                 asker.check(question.text)
         meter.update(stats)
 
-    with Meter(video.duration, progress) as meter:
+    with StreamMeter(video.duration, progress) as meter:
         for moment in play(frames, [stream], moments, note_frame):
             with meter.hidden():
                 _say_where(moment, stream.stats())

@@ -23,7 +23,7 @@ from transformers import (
 )
 from transformers.models.qwen2.tokenization_qwen2 import PRETOKENIZE_REGEX
 
-from infinipot.embedded import world
+from infinipot.embedded import words
 from infinipot.embedded.facts import MERGE, PATCH, SIZE, TEMPORAL_PATCH
 
 CELLS = SIZE // PATCH // MERGE  # tokens along a side of a frame
@@ -66,13 +66,13 @@ CHAT_TEMPLATE = (
 def sentences() -> Iterator[str]:
     """Every sentence form of the world, for the tokenizer's merges."""
     yield from (SYSTEM, "system", "user", "assistant", "yes", "no", "none", " none")
-    yield from (*world.NUMBERS, *world.PLACES, *world.THIRDS, *(f" {word}" for word in (*world.PLACES, *world.THIRDS)))
-    yield from world.LISTINGS
-    for colour, shape in product(world.COLOURS, world.SHAPES):
+    yield from (*words.NUMBERS, *words.PLACES, *words.THIRDS, *(f" {word}" for word in (*words.PLACES, *words.THIRDS)))
+    yield from words.LISTINGS
+    for colour, shape in product(words.COLOURS, words.SHAPES):
         name = f"{colour} {shape}"
         about = {"colour": colour, "shape": shape, "name": name, "one": name, "other": name}
         yield from (f"{colour} {shape}, {colour} {shape}", f"{shape} {colour}, {shape} {colour}")
-        for wordings in world.WORDINGS.values():
+        for wordings in words.WORDINGS.values():
             yield from (wording.format(**about) for wording in wordings)
 
 

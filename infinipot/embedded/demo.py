@@ -13,7 +13,8 @@ import numpy as np
 
 from infinipot import picture
 from infinipot.audio import Sound
-from infinipot.embedded.world import KINDS, Clip, Question
+from infinipot.embedded.words import KINDS
+from infinipot.embedded.world import Clip, Question
 from infinipot.model import Model
 from infinipot.picture import History
 from infinipot.playing import play

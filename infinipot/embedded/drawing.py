@@ -22,7 +22,7 @@ def coverage(shape: str, x: float, y: float, radius: float, size: int = SIZE) ->
     at = (np.arange(size, dtype=np.float32) + np.float32(0.5)) / pixels
     dx, dy = at[None, :] - np.float32(x), at[:, None] - np.float32(y)
     ax, ay, r = np.abs(dx), np.abs(dy), np.float32(radius)
-    match shape:  # signed distance to the outline, in pixels; negative inside
+    match shape:  # signed distance to the outline, in units; negative inside
         case "circle":
             distance = np.hypot(dx, dy) - r
         case "square":

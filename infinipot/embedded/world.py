@@ -18,57 +18,32 @@ from typing import ClassVar
 
 import numpy as np
 
+from infinipot.embedded.casting import likely, names_of
 from infinipot.embedded.drawing import OUTLINE, coverage
 from infinipot.embedded.facts import SIZE
 from infinipot.embedded.scenery import Crowd, Scenery, scenery
-from infinipot.video.frame import Frame
-
-COLOURS: dict[str, tuple[int, int, int]] = {
-    "red": (215, 45, 45),
-    "green": (45, 175, 65),
-    "blue": (55, 85, 225),
-    "yellow": (235, 210, 50),
-    "purple": (165, 60, 200),
-    "white": (240, 240, 240),
-}
-SHAPES = ("circle", "square", "triangle", "cross", "diamond", "ring")
-PLACES = ("top left", "top right", "bottom left", "bottom right")
-NUMBERS = ("zero", "one", "two", "three", "four", "five", "many")  # many: six and more
-THIRDS = ("beginning", "middle", "end")
-NAMES = tuple(f"{colour} {shape}" for colour in COLOURS for shape in SHAPES)
-CASTS = ("varied", "regulars", "odd")
-KINDS = ("colour", "shape", "where", "first", "count", "when", "now", "odd")
-
-# The first wording of a kind is the plain one.
-WORDINGS: dict[str, tuple[str, ...]] = {
-    "colour": (
-        "What colour was the {shape}?",
-        "What color was the {shape}?",
-        "Which colour was the {shape}?",
-    ),
-    "shape": ("Which shape was {colour}?", "What shape was {colour}?", "What was the {colour} shape?"),
-    "where": ("Where was the {name}?", "In which corner was the {name}?"),
-    "first": ("Which came first, the {one} or the {other}?", "Which was first, the {one} or the {other}?"),
-    "count": ("How many shapes have appeared so far?", "How many shapes have there been?"),
-    "when": ("In which third was the {name}?", "When was the {name}?"),
-    "now": ("Is there a shape now?", "Is a shape there now?"),
-    "odd": ("Which was the odd one out?", "What was the odd one out?"),
-}
-LISTINGS = (
-    "List all shapes, colour first.",
-    "List all shapes, shape first.",
-    "List all shapes and their corners.",
-    "List all shapes and their thirds.",
+from infinipot.embedded.words import (
+    CASTS,
+    COLOURS,
+    KINDS,
+    LISTINGS,
+    LONGEST_LIST,
+    NAMES,
+    NUMBERS,
+    PLACES,
+    SHAPES,
+    THIRDS,
+    WORDINGS,
 )
-LONGEST_LIST = 6
+from infinipot.video.frame import Frame
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
     """One shape of one colour, visible while `start <= time < end` (seconds).
 
-    `x`, `y` is its centre in pixels at `start`; `dx`, `dy` its speed in pixels a second; `radius` about half
-    its width; `rgb` its exact tint, near that of `COLOURS`.
+    `x`, `y` is its centre at `start`, in units, of which a frame has SIZE on each side; `dx`, `dy` its speed in units a
+    second; `radius` about half its width; `rgb` its exact tint, near that of `COLOURS`.
     """
 
     colour: str
@@ -87,7 +62,7 @@ class Event:
         return f"{self.colour} {self.shape}"
 
     def centre(self, time: float) -> tuple[float, float]:
-        """Where it is at `time`: x, y in pixels."""
+        """Where it is at `time`: x, y in units."""
         return self.x + self.dx * (time - self.start), self.y + self.dy * (time - self.start)
 
     @property
@@ -180,9 +155,9 @@ class Clip:
                 f"{events} events do not fit {self.frame_count} frames; at most {room} do, or pass seconds="
                 f"{events * 5 / fps:g} or more"
             )
-        roles = [cast] if cast else [each for each, likely in zip(CASTS, _likely(events), strict=True) if likely]
-        self.cast = cast or str(rng.choice(roles, p=[p for p in _likely(events) if p]))
-        names = _names(rng, self.cast, events)
+        roles = [cast] if cast else [each for each, likely in zip(CASTS, likely(events), strict=True) if likely]
+        self.cast = cast or str(rng.choice(roles, p=[p for p in likely(events) if p]))
+        names = names_of(rng, self.cast, events)
         self.events: tuple[Event, ...] = tuple(self._schedule(rng, names))
         self._crowd = Crowd(rng, int(rng.integers(0, 4)) if crowd is None else crowd)
         self._scenery = scenery(background, rng, size) if isinstance(background, str) else background
@@ -320,32 +295,8 @@ def _single(events: Iterable[Event], attribute: str) -> list[Event]:
     return [event for event in events if times[getattr(event, attribute)] == 1]
 
 
-def _likely(events: int) -> tuple[float, float, float]:
-    """How often each of CASTS is drawn for so many events."""
-    if events < 3:
-        return (1.0, 0.0, 0.0)
-    return (0.45, 0.2, 0.35) if events <= len(COLOURS) else (0.0, 0.7, 0.3)
-
-
-def _names(rng: np.random.Generator, cast: str, count: int) -> list[tuple[str, str]]:
-    """The colours and shapes of `count` events, in order."""
-    if cast == "varied":
-        return list(zip(_deal(rng, list(COLOURS), count), _deal(rng, list(SHAPES), count), strict=True))
-    colours, shapes = rng.permutation(list(COLOURS)).tolist(), rng.permutation(list(SHAPES)).tolist()
-    regulars = 1 if cast == "odd" else int(rng.integers(1, 3))
-    guests = 1 if cast == "odd" else int(rng.integers(1, 5))
-    guests = min(guests, max(1, count - regulars - 1))
-    order = [*range(regulars, regulars + guests), *(i % regulars for i in range(count - guests))]
-    return [(colours[i], shapes[i]) for i in rng.permutation(order[:count])]
-
-
-def _deal(rng: np.random.Generator, deck: list[str], count: int) -> list[str]:
-    """`count` cards from decks shuffled one after the other."""
-    return [card for _ in range(-(-count // len(deck))) for card in rng.permutation(deck).tolist()][:count]
-
-
 def _path(rng: np.random.Generator, radius: float, duration: float) -> tuple[float, float]:
-    """Where a shape starts along one axis, in pixels, and its speed, in pixels a second (two in three: 0)."""
+    """Where a shape starts along one axis, in units, and its speed, in units a second (two in three: 0)."""
     low, high = radius + 1, SIZE - radius - 1
     start = rng.uniform(low, high)
     goal = rng.uniform(low, high) if rng.random() < 1 / 3 else start

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from infinipot.errors import InfinipotError
 from infinipot.numbers import is_real
 
-OTSU = "otsu"
+OTSU, PATCHES = "otsu", "patches"
 _NOISE, _CLEAR = 0.02, 0.06  # between what a sensor's noise makes, and what anyone would call a change
 
 
@@ -15,22 +15,24 @@ class Gate:
 
     Attributes:
         least, most: the threshold lies between them; Otsu's choice, where they are not the same.
+        whole: whether a patch of which any cell has changed is given whole.
     """
 
     least: float
     most: float
+    whole: bool = False
 
     @classmethod
     def of(cls, given: float | str | None) -> "Gate | None":
-        """The gate of a setting: "otsu", a threshold, or None for no gate.
+        """The gate of a setting: "otsu", "patches" for whole ones by the same threshold, a number, or None for no gate.
 
         Raises:
             InfinipotError: it is neither.
         """
         if given is None:
             return None
-        if given == OTSU:
-            return cls(_NOISE, _CLEAR)
+        if given in (OTSU, PATCHES):
+            return cls(_NOISE, _CLEAR, whole=given == PATCHES)
         try:
             threshold = float(given)
         except (TypeError, ValueError):
@@ -38,6 +40,6 @@ class Gate:
         if isinstance(given, bool) or not is_real(threshold) or not 0 <= threshold <= 1:
             raise InfinipotError(
                 f"gate={given!r}: give {OTSU!r}, or how far a cell must change to be seen again, as a share of black "
-                "to white from 0 to 1, such as 0.03"
+                f"to white from 0 to 1, such as 0.03; or {PATCHES!r}, which leaves out whole patches alone"
             )
         return cls(threshold, threshold)

@@ -15,7 +15,9 @@ threshold lies is found by Otsu's method, as in FluxMem (arXiv 2603.02096). What
 A cell's picture is the mean colour of 4 x 4 blocks of each frame, and the block that changed most counts: averaging
 takes the sensor's noise away, and the maximum keeps what is small. Cells that touch one that has changed are given with
 it, so that a thing is seen as a whole where only its edge moves. A patch of which more than half has changed, as at a
-scene cut or under a moving camera, is given whole; as is the first one, and one long after the last whole one.
+scene cut or under a moving camera, is given whole; as is the first one, and one long after the last whole one. A model
+has never seen a part of a frame, and may be led astray by one: a gate of whole patches gives all of a patch of which
+any cell has changed.
 """
 
 from dataclasses import dataclass
@@ -65,7 +67,8 @@ def admit(gate: Gate, seen: Tensor, patch: Patch, shown: Shown | None) -> tuple[
         return patch, Shown(seen)
     apart = distances(seen, shown.pictures)
     changed = apart >= min(max(otsu(apart), gate.least), gate.most)
-    given = with_neighbours(changed, patch.rows, patch.columns)
+    around = changed.any() if gate.whole else with_neighbours(changed, patch.rows, patch.columns)
+    given = around.expand(changed.shape)
     if int(changed.sum()) > _WHOLE * len(changed) or bool(given.all()):
         return patch, Shown(seen)
     kept = torch.where(given[:, None, None], seen, shown.pictures)

@@ -161,10 +161,10 @@ def _gate(adapter: Adapter, policy: Policy, config: StreamConfig) -> Gate | None
     gate = Gate.of(config.gate)
     if gate is not None and adapter.modality != "video":
         raise InfinipotError(f"gate={config.gate!r} compares pictures, and the stream is of {adapter.modality}")
-    if gate is not None and policy.whole_patches:
+    if gate is not None and policy.whole_patches and not gate.whole:
         raise InfinipotError(
-            f"policy {policy.name!r} takes patches whole, and gate={config.gate!r} lets parts of them through: leave "
-            "gate out, or take another policy"
+            f"policy {policy.name!r} takes patches whole, and gate={config.gate!r} lets parts of them through: take "
+            "gate='patches', or another policy"
         )
     return gate
 

@@ -2,17 +2,17 @@
 
 from infinipot.evaluate.benchmarks import BENCHMARKS, Benchmark, find_benchmark
 from infinipot.evaluate.protocols import PROTOCOLS, Protocol, find_protocol
-from infinipot.evaluate.records import Item, Problem, Question, Sampling, Scored, Subtitle
+from infinipot.evaluate.records import FrameSampling, Item, Problem, Question, Scored, Subtitle
 
 __all__ = [
     "BENCHMARKS",
     "PROTOCOLS",
     "Benchmark",
+    "FrameSampling",
     "Item",
     "Problem",
     "Protocol",
     "Question",
-    "Sampling",
     "Scored",
     "Subtitle",
     "find_benchmark",

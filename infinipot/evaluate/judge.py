@@ -12,18 +12,18 @@ import time
 import urllib.error
 import urllib.request
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from http.client import HTTPException
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 from infinipot.errors import JudgeError, ResultsError
-from infinipot.evaluate.journal import Journal, Record, read_lines
-from infinipot.evaluate.results import Run, differences, read_run
+from infinipot.evaluate.core.journal import Header, Journal, differences, read_lines
+from infinipot.evaluate.results import Answered, Run, read_run
 
 PROMPT = """\
 You grade answers to questions about a video. You do not see the video: compare with the reference answer.
@@ -40,6 +40,26 @@ _TRIES = 6
 MOST_READINGS = 3
 """Times that an answer is judged, over all calls, where the reply is no verdict."""
 _PASSING = {408, 409, 425, 429, 500, 502, 503, 504}  # statuses that may be others a moment later
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A judge's reply on an answer: a line behind its header.
+
+    Attributes:
+        question: its id.
+        sent, reply: what went to the judge, and what came back.
+        correct: 1.0 or 0.0; None where the reply is no verdict.
+        score: 0 to 5, where it says one.
+    """
+
+    type: ClassVar[str] = "verdict"
+
+    question: str
+    sent: str
+    reply: str
+    correct: float | None
+    score: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,23 +82,22 @@ class Judge:
     timeout: float = 60.0
     wait: float = 1.0
 
-    def header(self) -> Record:
+    def header(self) -> Header:
         """What verdicts depend on; an address without credentials or query."""
         parts = urlsplit(self.url)
         address = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
         return {"type": "judge", "url": address, "model": self.model, "prompt": self.prompt, "temperature": 0}
 
-    def grade(self, answer: Record) -> Record:
-        """The verdict on an answer's record: `correct` None where the reply is no verdict.
+    def grade(self, answer: Answered) -> Verdict:
+        """The verdict on an answer.
 
         Raises:
             JudgeError: the service refuses, or is out of reach after several tries.
         """
-        filled = {"question": answer["asked"], "reference": answer["reference"], "answer": answer["text"]}
-        sent = re.sub(r"\{(question|reference|answer)\}", lambda found: filled[found[1]], self.prompt)
+        filled = {"question": answer.asked, "reference": answer.reference, "answer": answer.text}
+        sent = re.sub(r"\{(question|reference|answer)\}", lambda found: str(filled[found[1]]), self.prompt)
         reply = self._reply(sent)
-        correct, score = read_verdict(reply)
-        return {"question": answer["question"], "sent": sent, "reply": reply, "correct": correct, "score": score}
+        return Verdict(answer.question, sent, reply, *read_verdict(reply))
 
     def _reply(self, sent: str) -> str:
         body = {"model": self.model, "temperature": 0, "messages": [{"role": "user", "content": sent}]}
@@ -137,25 +156,23 @@ def judge_run(path: Path, judge: Judge, *, workers: int = 4, on_verdict: Callabl
     Raises:
         JudgeError, ResultsError: see `Judge.grade` and `Journal`; or the verdicts there are another judge's.
     """
-    answers = [line for line in read_run(path).answers if line["judged"] and line["reference"] is not None]
-    with Journal(verdicts_path(path)) as journal, ThreadPoolExecutor(workers) as pool:
-        if not journal.records:
-            journal.append(judge.header())
-        elif apart := list(differences(journal.records[0], judge.header())):
-            raise ResultsError(
-                f"{journal.path} holds another judge's verdicts ({'; '.join(apart)}): move it away first"
-            )
-        replies = Counter(line["question"] for line in journal.records[1:])
-        known = {line["question"] for line in journal.records[1:] if line["correct"] is not None}
+    answers = [line for line in read_run(path).answers if line.judged and line.reference is not None]
+    with Journal(verdicts_path(path), Verdict) as journal, ThreadPoolExecutor(workers) as pool:
+        if journal.header and (apart := list(differences(journal.header, judge.header()))):
+            there = "; ".join(apart)
+            raise ResultsError(f"{journal.path} holds another judge's verdicts ({there}): move it away first")
+        journal.begin(judge.header())
+        replies = Counter(line.question for line in journal.lines)
+        known = {line.question for line in journal.lines if line.correct is not None}
         before = len(known)
         for reading in range(1, MOST_READINGS + 1):
-            left = iter([one for one in answers if one["question"] not in known and replies[one["question"]] < reading])
+            left = iter([one for one in answers if one.question not in known and replies[one.question] < reading])
             while together := list(islice(left, workers)):
                 for verdict in pool.map(judge.grade, together):
-                    journal.append({"type": "verdict", **verdict})
-                    replies[verdict["question"]] += 1
-                    if verdict["correct"] is not None:
-                        known.add(verdict["question"])
+                    journal.append(verdict)
+                    replies[verdict.question] += 1
+                    if verdict.correct is not None:
+                        known.add(verdict.question)
                         on_verdict(len(known), len(answers))
         return Judged(len(known) - before, len(answers) - len(known))
 
@@ -172,11 +189,13 @@ def read_verdict(reply: str) -> tuple[float | None, float | None]:
 
 def read_verdicts(run: Run) -> Run:
     """The run, its open answers scored by the verdicts that there are; of several replies on one the last counts."""
-    path = verdicts_path(run.path)
+    path = verdicts_path(run.paths[0])
     if not path.is_file():
         return run
-    verdicts = {line["question"]: line for line in read_lines(path) if line.get("type") == "verdict"}
-    return replace(run, answers=tuple(_judged(run.answers, verdicts)))
+    verdicts = {line.question: line.correct for line in read_lines(path, Verdict)[1]}
+    answers = (replace(line, correct=verdicts.get(line.question, line.correct)) for line in run.answers)
+    mute = sum(verdicts.get(line.question, 0.0) is None for line in run.answers)
+    return replace(run, answers=tuple(answers), mute=mute)
 
 
 def verdicts_path(path: Path) -> Path:
@@ -187,9 +206,3 @@ def verdicts_path(path: Path) -> Path:
 def key_from(variable: str) -> str | None:
     """The key that an environment variable holds, if it is set."""
     return os.environ.get(variable) or None
-
-
-def _judged(answers: tuple[Record, ...], verdicts: dict[str, Record]) -> Iterator[Record]:
-    for line in answers:
-        verdict = verdicts.get(line["question"])
-        yield line if verdict is None else line | {"correct": verdict["correct"], "judge_score": verdict["score"]}

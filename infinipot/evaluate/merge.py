@@ -3,81 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from infinipot.errors import ResultsError
-from infinipot.evaluate.benchmarks import Benchmark, find_benchmark
-from infinipot.evaluate.journal import Record
+from infinipot.evaluate.core.journal import differences
 from infinipot.evaluate.judge import read_verdicts, verdicts_path
-from infinipot.evaluate.protocols import find_protocol
-from infinipot.evaluate.records import Scored
-from infinipot.evaluate.results import Run, differences, read_run, times_path
+from infinipot.evaluate.results import Run, read_run, times_path
 
-if TYPE_CHECKING:
-    from infinipot.evaluate.metrics import Average
-
-# What may differ between the shards of one run,
+# What may differ between the shards of one run, by how it is put together,
 _OF_A_SHARD = ("shard", "videos", "questions", "parts")
 # and what must not between runs that are compared.
 _TO_COMPARE = ("annotations", "limit", "protocol", "seed", "sampling")
 
 
-@dataclass(frozen=True, slots=True)
-class Whole:
-    """A run with all its shards.
-
-    Attributes:
-        name: for a table: what tells it from the others.
-        settings: of the header, without what belongs to a shard.
-        answers, problems, times: of all shards; each question once.
-        paths: its files.
-        asked: questions that it is to ask.
-        parts: how many of them each task and group has.
-        missing: shards whose files were not given, as "2/4".
-        devices: what it computed on.
-    """
-
-    name: str
-    settings: Record
-    made_by: Record
-    answers: tuple[Record, ...]
-    problems: tuple[Record, ...]
-    times: tuple[Record, ...]
-    paths: tuple[Path, ...]
-    asked: int
-    parts: Mapping[str, int]
-    missing: tuple[str, ...]
-    devices: tuple[str, ...]
-
-    @property
-    def benchmark(self) -> Benchmark:
-        return find_benchmark(self.settings["benchmark"])
-
-    def scored(self) -> dict[str, list[Scored]]:
-        """The scores, by video."""
-        videos: dict[str, list[Scored]] = {}
-        for line in self.answers:
-            scored = Scored(line["question"], line["task"], line["group"], line["correct"])
-            videos.setdefault(line["video"], []).append(scored)
-        return videos
-
-    def lacking(self) -> dict[str, tuple[int, int]]:
-        """Where questions have no answer: how many have one, of how many; "overall" first, then tasks and groups."""
-        has = {**Counter(line["task"] for line in self.answers), **Counter(line["group"] for line in self.answers)}
-        has["overall"], whole = len(self.answers), {"overall": self.asked}
-        every = whole | dict(self.parts) | whole
-        return {name: (has.get(name, 0), asked) for name, asked in every.items() if has.get(name, 0) < asked}
-
-    @property
-    def average(self) -> Average:
-        """The one that its protocol takes."""
-        return find_protocol(self.settings["protocol"]).average(self.benchmark)
-
-
-def read_runs(paths: Sequence[Path]) -> list[Whole]:
+def read_runs(paths: Sequence[Path]) -> list[Run]:
     """Reads runs, with the verdicts of their judge where there are some, and puts shards together.
 
     Raises:
@@ -89,10 +31,9 @@ def read_runs(paths: Sequence[Path]) -> list[Whole]:
     for path in dict.fromkeys(path for path in paths if path not in beside):
         run = read_verdicts(read_run(path))
         shards.setdefault(repr(_shared(run)), []).append(run)
-    wholes = [_whole(runs) for runs in shards.values()]
-    _require_comparable(wholes)
-    names = _names(wholes)
-    return [replace(whole, name=name) for whole, name in zip(wholes, names, strict=True)]
+    runs = [_together(parts) for parts in shards.values()]
+    _require_comparable(runs)
+    return [replace(run, name=name) for run, name in zip(runs, _names(runs), strict=True)]
 
 
 def _shared(run: Run) -> tuple[Any, ...]:
@@ -100,57 +41,55 @@ def _shared(run: Run) -> tuple[Any, ...]:
     return settings, run.settings["shard"][1], run.made_by
 
 
-def _whole(runs: list[Run]) -> Whole:
+def _together(runs: Sequence[Run]) -> Run:
+    """A run whose files of shards these are; its settings are those of all shards."""
     count = runs[0].settings["shard"][1]
     by_number: dict[int, Run] = {}
     for run in runs:
         number = run.settings["shard"][0]
         if number in by_number:
-            raise ResultsError(f"{by_number[number].path} and {run.path} are the same run, shard {number} of {count}")
+            there = by_number[number].paths[0]
+            raise ResultsError(f"{there} and {run.paths[0]} are the same run, shard {number} of {count}")
         by_number[number] = run
     parts = [by_number[number] for number in sorted(by_number)]
-    problems = {(line["where"], line["what"]): line for part in parts for line in part.problems}
-    return Whole(
-        name="",
-        settings=_shared(parts[0])[0],
+    asked: Counter[str] = sum((Counter(part.settings.get("parts")) for part in parts), Counter())
+    sums = {name: sum(part.settings[name] for part in parts) for name in ("videos", "questions")}
+    return Run(
+        settings={**_shared(parts[0])[0], **sums, "parts": dict(asked)},
         made_by=parts[0].made_by,
+        devices=tuple(dict.fromkeys(device for part in parts for device in part.devices)),
         answers=tuple(line for part in parts for line in part.answers),
-        problems=tuple(problems.values()),
+        problems=tuple({(line.where, line.what): line for part in parts for line in part.problems}.values()),
         times=tuple(line for part in parts for line in part.times),
-        paths=tuple(part.path for part in parts),
-        asked=sum(part.settings["questions"] for part in parts),
-        parts=sum((Counter(part.settings.get("parts")) for part in parts), Counter()),
+        paths=tuple(path for part in parts for path in part.paths),
         missing=tuple(f"{number}/{count}" for number in range(1, count + 1) if number not in by_number),
-        devices=tuple(dict.fromkeys(part.device for part in parts)),
+        mute=sum(part.mute for part in parts),
     )
 
 
-def _require_comparable(wholes: Sequence[Whole]) -> None:
-    first: dict[tuple[str, str], Whole] = {}
-    for whole in wholes:
-        one = first.setdefault((whole.settings["benchmark"], whole.settings["variant"]), whole)
-        here, there = ({name: each.settings[name] for name in _TO_COMPARE} for each in (whole, one))
+def _require_comparable(runs: Sequence[Run]) -> None:
+    first: dict[tuple[str, str], Run] = {}
+    for run in runs:
+        one = first.setdefault((run.settings["benchmark"], run.settings["variant"]), run)
+        here, there = ({name: each.settings[name] for name in _TO_COMPARE} for each in (run, one))
         if apart := list(differences(there, here)):
             raise ResultsError(
-                f"{one.paths[0]} and {whole.paths[0]} do not compare ({'; '.join(apart)}): report them apart"
+                f"{one.paths[0]} and {run.paths[0]} do not compare ({'; '.join(apart)}): report them apart"
             )
 
 
-def _names(wholes: Sequence[Whole]) -> list[str]:
+def _names(runs: Sequence[Run]) -> list[str]:
     """Policy and cap, a gate and second looks; with the model where there are several, and the file where that does not
     tell them apart."""
-    several = len({whole.settings["model"] for whole in wholes}) > 1
+    several = len({run.settings["model"] for run in runs}) > 1
     names = []
-    for whole in wholes:
-        model = f"{Path(whole.settings['model']).name} " if several else ""
-        options = (("gate", whole.settings.get("gate")), ("look", whole.settings.get("look_again") or None))
+    for run in runs:
+        model = f"{Path(run.settings['model']).name} " if several else ""
+        options = (("gate", run.settings.get("gate")), ("look", run.settings.get("look_again") or None))
         more = "".join(f" {name}={value}" for name, value in options if value is not None)
-        names.append(f"{model}{whole.settings['policy']} @{whole.settings['cap']}{more}")
-    places = [
-        (whole.settings["benchmark"], whole.settings["variant"], name)
-        for whole, name in zip(wholes, names, strict=True)
-    ]
+        names.append(f"{model}{run.settings['policy']} @{run.settings['cap']}{more}")
+    places = [(run.settings["benchmark"], run.settings["variant"], name) for run, name in zip(runs, names, strict=True)]
     return [
-        name if places.count(place) == 1 else f"{name} ({whole.paths[0].stem})"
-        for whole, name, place in zip(wholes, names, places, strict=True)
+        name if places.count(place) == 1 else f"{name} ({run.paths[0].stem})"
+        for run, name, place in zip(runs, names, places, strict=True)
     ]

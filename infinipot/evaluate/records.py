@@ -1,9 +1,14 @@
 """What passes between benchmarks, protocols and runs: plain records. Knows no file format, prompt or model."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+import infinipot
+
+if TYPE_CHECKING:
+    from infinipot.video import Video
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
@@ -23,6 +28,23 @@ class Subtitle:
 
 
 @dataclass(frozen=True, slots=True)
+class Unit:
+    """A question's place among those that have one score together.
+
+    Attributes:
+        id: the same for all of them, and for no others.
+        place: of this question, from 0 on.
+        size: how many there are. A unit has a score only if each of its questions has one.
+        kind: by which of the benchmark's rules one score is made of theirs, where it has several.
+    """
+
+    id: str
+    place: int
+    size: int
+    kind: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Question:
     """One question about a video.
 
@@ -38,6 +60,9 @@ class Question:
         group: a second partition that is reported, such as short, medium and long videos.
         details: what else the prompt or the metric of this benchmark needs.
         judged: whether only a judge can tell if a free answer is right; False where it is compared by rule.
+        also: answers that are right beside `answer`.
+        parts: further partitions that are reported, each by the name of the part that the question is in.
+        unit: the questions that it has one score with; None: it has a score of its own.
     """
 
     id: str
@@ -49,6 +74,14 @@ class Question:
     group: str | None = None
     details: Mapping[str, str] = field(default_factory=dict)
     judged: bool = False
+    also: tuple[str, ...] = ()
+    parts: tuple[str, ...] = ()
+    unit: Unit | None = None
+
+    @property
+    def reference(self) -> str | None:
+        """The right answer, or all of them: "A or C"; None where the label is withheld."""
+        return None if self.answer is None else " or ".join((self.answer, *self.also))
 
     @property
     def letters(self) -> str:
@@ -78,10 +111,21 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """An annotation that cannot be used: where it stands and what is the matter, a line for a person."""
+    """What cannot be used: a line of a run's file.
+
+    Attributes:
+        where: an annotation's place, or a video's id.
+        what: is the matter, for a person.
+        questions: ids of those that are not asked for it.
+        reserve: the one that they need, where that is why.
+    """
+
+    type: ClassVar[str] = "problem"
 
     where: str
     what: str
+    questions: Sequence[str] = ()
+    reserve: int | None = None
 
     def __str__(self) -> str:
         return f"{self.where}: {self.what}"
@@ -89,16 +133,18 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """A question's score. `correct` lies in 0..1; None: not judged, or the label is withheld."""
+    """A question's score, or a unit's. `correct` lies in 0..1; None: not judged, or the label is withheld."""
 
     question_id: str
     task: str
     group: str | None
     correct: float | None
+    parts: tuple[str, ...] = ()
+    unit: Unit | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Sampling:
+class FrameSampling:
     """Which frames of a video are watched, and how large.
 
     Attributes:
@@ -114,6 +160,14 @@ class Sampling:
     fps: float | None = None
     pixels: tuple[int, int] | None = None
 
+    def open(self, video: str | Path, start: float = 0.0, end: float | None = None) -> "Video":
+        """These frames of a video, or of a part of it, read as they are asked for.
+
+        Raises:
+            VideoError: it cannot be read; at the first frame, where it does not say how long it is, as `frames` needs.
+        """
+        return infinipot.open_video(video, fps=self.fps, frames=self.frames, start=start, end=end)
+
 
 def score(question: Question, answer: str | None) -> float | None:
     """1 for a right answer, 0 for a wrong or unparsed one; None without a label, or where a judge is needed.
@@ -123,4 +177,4 @@ def score(question: Question, answer: str | None) -> float | None:
     """
     if question.answer is None or question.judged:
         return None
-    return float(answer == question.answer)
+    return float(answer in (question.answer, *question.also))

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from infinipot import extras
-from infinipot.errors import ResultsError
-from infinipot.evaluate.report import Section, Table, as_json, tables
+from infinipot.evaluate.core.tables import markdown, write_text
+from infinipot.evaluate.report import Section, as_json, tables
 from infinipot.text import to_json
 
 if TYPE_CHECKING:
@@ -28,51 +28,24 @@ def write(sections: Sequence[Section], folder: Path) -> list[Path]:
         ResultsError: the folder cannot be written.
     """
     paths = [folder / f"report.{ending}" for ending in ("md", "json")]
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        paths[0].write_text("\n".join(markdown(section) for section in sections), encoding="utf-8", errors="replace")
-        paths[1].write_text(to_json([as_json(section) for section in sections], indent=2) + "\n", encoding="utf-8")
-        if not extras.missing("plots"):
-            paths.append(folder / "report.png")
-            draw(sections).savefig(paths[-1])
-    except OSError as error:
-        raise ResultsError(f"{folder}: the report cannot be written here: {error.strerror}") from error
+    write_text(paths[0], markdown([table for section in sections for table in tables(section)]))
+    write_text(paths[1], to_json([as_json(section) for section in sections], indent=2) + "\n")
+    if not extras.missing("plots"):
+        paths.append(folder / "report.png")
+        draw(sections).savefig(paths[-1])
     return paths
-
-
-def markdown(section: Section) -> str:
-    """A section's tables in Markdown."""
-    return "\n".join(_markdown(table) for table in tables(section))
-
-
-def _markdown(table: Table) -> str:
-    def line(cells: Sequence[str]) -> str:
-        return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
-
-    ruled = "|" + "---|" * len(table.columns)
-    rows = [line(row) for row in table.rows]
-    return "\n".join(
-        [f"## {table.title}\n", line(table.columns), ruled, *rows, "", *(f"{note}\n" for note in table.notes)]
-    )
 
 
 def draw(sections: Sequence[Section]) -> Figure:
     """The overall averages with their intervals, a panel for each benchmark; published ones in grey."""
     from matplotlib.figure import Figure
 
-    figure = Figure(
-        figsize=(9, 1 + sum(0.8 + 0.35 * _bars(section) for section in sections)), dpi=150, layout="constrained"
-    )
-    panels = figure.subplots(
-        len(sections), 1, squeeze=False, height_ratios=[0.8 + 0.35 * _bars(section) for section in sections]
-    )
+    heights = [0.8 + 0.35 * (len(section.runs) + len(section.published)) for section in sections]
+    figure = Figure(figsize=(9, 1 + sum(heights)), dpi=150, layout="constrained")
+    panels = figure.subplots(len(sections), 1, squeeze=False, height_ratios=heights)
     for axes, section in zip(panels[:, 0], sections, strict=True):
         _panel(axes, section)
     return figure
-
-
-def _bars(section: Section) -> int:
-    return len(section.runs) + len(section.published)
 
 
 def _panel(axes: Axes, section: Section) -> None:

@@ -1,33 +1,23 @@
 """What runs came to: tables of shares with their intervals, of differences, and of what it took. Prints nothing."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from infinipot.evaluate.bootstrap import DRAWS, Difference, Estimate, difference, estimate
-from infinipot.evaluate.journal import Record
-from infinipot.evaluate.merge import Whole
+from infinipot.evaluate.core.journal import differences
+from infinipot.evaluate.core.statistics import DRAWS, Difference, Estimate, difference, estimate
+from infinipot.evaluate.core.tables import Table, percent
 from infinipot.evaluate.protocols import find_protocol
 from infinipot.evaluate.published import Published, published
 from infinipot.evaluate.records import counted
-from infinipot.evaluate.results import differences
+from infinipot.evaluate.results import AnswerTime, Run, WatchTime
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
-    """A table of texts, the first column being the names of its rows."""
-
-    title: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Cost:
+class Spent:
     """What a run took.
 
     Attributes:
@@ -66,22 +56,22 @@ class Section:
     """
 
     title: str
-    runs: tuple[Whole, ...]
+    runs: tuple[Run, ...]
     estimates: tuple[dict[str, Estimate], ...]
     against: tuple[Difference | None, ...]
-    costs: tuple[Cost, ...]
+    costs: tuple[Spent, ...]
     published: tuple[Published, ...]
 
 
-def report(wholes: Sequence[Whole], draws: int = DRAWS) -> list[Section]:
+def report(runs: Sequence[Run], draws: int = DRAWS) -> list[Section]:
     """A section for each benchmark, in the order of the runs."""
-    by_benchmark: dict[tuple[str, str], list[Whole]] = {}
-    for whole in wholes:
-        by_benchmark.setdefault((whole.settings["benchmark"], whole.settings["variant"]), []).append(whole)
+    by_benchmark: dict[tuple[str, str], list[Run]] = {}
+    for run in runs:
+        by_benchmark.setdefault((run.settings["benchmark"], run.settings["variant"]), []).append(run)
     return [_section(tuple(runs), draws) for runs in by_benchmark.values()]
 
 
-def _section(runs: tuple[Whole, ...], draws: int) -> Section:
+def _section(runs: tuple[Run, ...], draws: int) -> Section:
     first = runs[0]
     settings = first.settings
     scores = [run.scored() for run in runs]
@@ -101,7 +91,7 @@ def _section(runs: tuple[Whole, ...], draws: int) -> Section:
     )
 
 
-def _as_published(run: Whole) -> bool:
+def _as_published(run: Run) -> bool:
     """Whether what it asks, and shows, is what was published: the whole benchmark, and the protocol's own frames."""
     settings = run.settings
     if settings["protocol"] == "lmms-eval" or settings["limit"] is not None:
@@ -110,21 +100,21 @@ def _as_published(run: Whole) -> bool:
     return not list(differences(json.loads(json.dumps(frames)), settings["sampling"]))
 
 
-def cost(run: Whole) -> Cost:
+def cost(run: Run) -> Spent:
     """What a run took; of lines that a kill left twice, the last counts."""
-    watched = {line["item"]: line for line in run.times if line["type"] == "watched"}
-    answers = {line["question"]: line["seconds"] for line in run.times if line["type"] == "answer"}
+    watched = {line.item: line for line in run.times if isinstance(line, WatchTime)}
+    answers = {line.question: line.seconds for line in run.times if isinstance(line, AnswerTime)}
     last: dict[str, int] = {}
     for line in run.answers:
-        last[line["item"]] = max(last.get(line["item"], 0), line["patches"])
-    return Cost(
-        watching=sum(line["seconds"]["wall"] for line in watched.values()),
+        last[line.item] = max(last.get(line.item, 0), line.patches)
+    return Spent(
+        watching=sum(line.seconds["wall"] for line in watched.values()),
         answering=sum(answers.values()),
         answer=median(answers.values()) if answers else None,
         cache=run.settings["cache_bytes"],
-        peak=max((line["peak_bytes"] for line in watched.values()), default=0),
+        peak=max((line.peak_bytes for line in watched.values()), default=0),
         patches=sum(last.values()),
-        alone=sum(line["patches"] for line in run.answers),
+        alone=sum(line.patches for line in run.answers),
     )
 
 
@@ -137,87 +127,69 @@ def tables(section: Section) -> list[Table]:
 def _accuracy(section: Section) -> Table:
     lacking = [run.lacking() for run in section.runs]
     known: list[Mapping[str, object]] = [*section.estimates, *lacking]
-    names = list(dict.fromkeys(name for one in known for name in one))
     rows = []
-    for name in names:
-        own = [
-            _share(estimates.get(name), lacks.get(name))
-            for estimates, lacks in zip(section.estimates, lacking, strict=True)
-        ]
+    for name in dict.fromkeys(name for one in known for name in one):
+        own = []
+        for estimates, lacks in zip(section.estimates, lacking, strict=True):
+            said = [percent(estimates[name])] if name in estimates else []
+            said += ["{} of {} answered".format(*lacks[name])] if name in lacks else []
+            own.append(", ".join(said))
         theirs = [f"{row.values[name]:.1f}" if name in row.values else "" for row in section.published]
         rows.append((name, *own, *theirs))
     columns = ("%", *(run.name for run in section.runs), *(row.name for row in section.published))
-    sources = tuple(
-        dict.fromkeys(f"{row.name}: {row.where}, {row.model}, not measured here" for row in section.published)
-    )
     notes = ["In brackets: 95% interval, by drawing videos."]
     if any(lacking):
         notes.append("Questions without an answer count nowhere: averages are over those that have one.")
-    return Table(section.title, columns, tuple(rows), (*notes, *sources))
+    notes += dict.fromkeys(f"{row.name}: {row.where}, {row.model}, not measured here" for row in section.published)
+    return Table(section.title, columns, tuple(rows), tuple(notes))
 
 
 def _costs(section: Section) -> Table:
-    def row(name: str, values: Sequence[str]) -> tuple[str, ...]:
-        return (name, *values)
-
-    runs, costs = section.runs, section.costs
-    answered = [run.answers for run in runs]
-    rows = (
-        row("model", [Path(run.settings["model"]).name for run in runs]),
-        row("computed on", [", ".join(run.devices) for run in runs]),
-        row("questions answered", [f"{len(run.answers)} of {run.asked}" for run in runs]),
-        row("unparsed", [str(sum(_unparsed(line) for line in answers)) for answers in answered]),
-        row("not judged or without a label", [str(sum(a["correct"] is None for a in answers)) for answers in answered]),
-        row("problems", [str(len(run.problems)) for run in runs]),
-        row("cap, tokens", [f"{run.settings['cap']:,}" for run in runs]),
-        row("KV cache, MiB", [f"{one.cache / 2**20:.1f}" for one in costs]),
-        row("peak memory, MiB", [f"{one.peak / 2**20:.0f}" for one in costs]),
-        row("watching, hours", [f"{one.watching / 3600:.3f}" for one in costs]),
-        row("an answer, seconds", ["" if one.answer is None else f"{one.answer:.3f}" for one in costs]),
-        row("temporal patches watched", [f"{one.patches:,}" for one in costs]),
-        row("one watch a question would take", [f"{one.alone:,}" for one in costs]),
-        row("saved", [f"{one.saved:.0%}" for one in costs]),
-    )
-    missing = tuple(f"{run.name}: shard {', '.join(run.missing)} is missing" for run in runs if run.missing)
-    short = tuple(
+    both = list(zip(section.runs, section.costs, strict=True))
+    cells: dict[str, Callable[[Run, Spent], str]] = {
+        "model": lambda run, _: Path(run.settings["model"]).name,
+        "computed on": lambda run, _: ", ".join(run.devices),
+        "questions answered": lambda run, _: f"{len(run.answers)} of {run.asked}",
+        "unparsed": lambda run, _: str(sum(line.answer is None and not line.judged for line in run.answers)),
+        "not judged or without a label": lambda run, _: str(sum(line.correct is None for line in run.answers)),
+        "problems": lambda run, _: str(len(run.problems)),
+        "cap, tokens": lambda run, _: f"{run.settings['cap']:,}",
+        "KV cache, MiB": lambda _, one: f"{one.cache / 2**20:.1f}",
+        "peak memory, MiB": lambda _, one: f"{one.peak / 2**20:.0f}",
+        "watching, hours": lambda _, one: f"{one.watching / 3600:.3f}",
+        "an answer, seconds": lambda _, one: "" if one.answer is None else f"{one.answer:.3f}",
+        "temporal patches watched": lambda _, one: f"{one.patches:,}",
+        "one watch a question would take": lambda _, one: f"{one.alone:,}",
+        "saved": lambda _, one: f"{one.saved:.0%}",
+    }
+    rows = tuple((name, *(cell(run, one) for run, one in both)) for name, cell in cells.items())
+    notes = [f"{run.name}: shard {', '.join(run.missing)} is missing" for run in section.runs if run.missing]
+    notes += [
         f"{run.name}: no answer to {run.asked - len(run.answers)} of {counted(run.asked, 'question')}"
-        for run in runs
+        for run in section.runs
         if len(run.answers) < run.asked
-    )
-    mute = tuple(
-        f"{run.name}: what the judge replied on {counted(count, 'answer')} is no verdict"
-        for run in runs
-        if (count := sum("judge_score" in line and line["correct"] is None for line in run.answers))
-    )
-    return Table("What it took", ("", *(run.name for run in runs)), rows, missing + short + mute)
+    ]
+    notes += [
+        f"{run.name}: what the judge replied on {counted(run.mute, 'answer')} is no verdict"
+        for run in section.runs
+        if run.mute
+    ]
+    return Table("What it took", ("", *(run.name for run in section.runs)), rows, tuple(notes))
 
 
 def _differences(section: Section) -> Table:
     rows = []
     for run, gap in zip(section.runs[1:], section.against[1:], strict=True):
-        if gap is None:
-            rows.append((run.name, "no question in common", "", ""))
-            continue
-        interval = "" if gap.low is None or gap.high is None else f" [{100 * gap.low:+.1f}, {100 * gap.high:+.1f}]"
-        rows.append((run.name, f"{100 * gap.value:+.1f}{interval}", f"{gap.p:.3f}", f"{gap.questions} in {gap.videos}"))
+        said = ("no question in common", "", "")
+        if gap:
+            said = (percent(gap, signed=True), f"{gap.p:.3f}", f"{gap.questions} in {gap.videos}")
+        rows.append((run.name, *said))
     return Table(
         f"Against {section.runs[0].name}, on the questions that both have",
         ("", "points", "p", "questions in videos"),
         tuple(rows),
         ("p: how often swapping the two runs' answers, video by video, gives as large a difference.",),
     )
-
-
-def _unparsed(line: Record) -> bool:
-    return line["answer"] is None and not line["judged"]
-
-
-def _share(one: Estimate | None, lacks: tuple[int, int] | None) -> str:
-    answered = "" if lacks is None else f"{lacks[0]} of {lacks[1]} answered"
-    if one is None:
-        return answered
-    interval = "" if one.low is None or one.high is None else f" [{100 * one.low:.1f}, {100 * one.high:.1f}]"
-    return f"{100 * one.value:.1f}{interval}{answered and f', {answered}'}"
 
 
 def as_json(section: Section) -> dict[str, Any]:
@@ -233,7 +205,7 @@ def as_json(section: Section) -> dict[str, Any]:
             "asked": run.asked,
             "without_all_answers": {name: {"answered": has, "asked": of} for name, (has, of) in run.lacking().items()},
             "missing_shards": run.missing,
-            "problems": run.problems,
+            "problems": [asdict(line) for line in run.problems],
             "estimates": {name: asdict(one) for name, one in estimates.items()},
             "against_the_first": None if gap is None else asdict(gap),
             "cost": {**asdict(spent), "saved": spent.saved},

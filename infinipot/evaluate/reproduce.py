@@ -7,8 +7,8 @@ pixels each; 50K tokens without eviction, 6K with; |C| = 3/4 |M|, alpha = 0.5, r
 from dataclasses import dataclass
 
 from infinipot.evaluate.benchmarks import find_benchmark
+from infinipot.evaluate.engines.base import RunConfig
 from infinipot.evaluate.protocols import find_protocol
-from infinipot.evaluate.setup import Setup
 
 BESIDE = 1024
 """Slots beside the video's own, which the paper does not count: prompt, question and answer."""
@@ -33,7 +33,7 @@ _BENCHMARKS = ("mlvu", "video-mme", "longvideobench", "egoschema")
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class PaperRun:
     """One run of the tables.
 
     Attributes:
@@ -48,7 +48,7 @@ class Entry:
     variant: str
     label: str
     published: str | None
-    setup: Setup
+    setup: RunConfig
     evicts: bool
 
     @property
@@ -58,14 +58,14 @@ class Entry:
         return f"{self.benchmark}-{label}.jsonl"
 
 
-def entries() -> list[Entry]:
+def entries() -> list[PaperRun]:
     """Every run: five methods on four benchmarks, and the ablation on MLVU."""
     main = [_entry(benchmark, *method) for benchmark in _BENCHMARKS for method in _METHODS]
     return [*main, *(_entry("mlvu", *method) for method in _ABLATION)]
 
 
-def _entry(benchmark: str, label: str, policy: str, published: str | None, tokens: int) -> Entry:
-    setup = Setup(
+def _entry(benchmark: str, label: str, policy: str, published: str | None, tokens: int) -> PaperRun:
+    setup = RunConfig(
         benchmark=benchmark,
         protocol="paper",
         sampling=find_protocol("paper").frames(find_benchmark(benchmark)),
@@ -73,7 +73,7 @@ def _entry(benchmark: str, label: str, policy: str, published: str | None, token
         memory=tokens + BESIDE,
         reserve=BESIDE - 32,  # what remains is the chat template's opening
     )
-    return Entry(benchmark, find_benchmark(benchmark).variants[0], label, published, setup, policy != "full")
+    return PaperRun(benchmark, find_benchmark(benchmark).variants[0], label, published, setup, policy != "full")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,20 +1,29 @@
-"""The file of a run: JSON Lines that only grow, so that a run may be killed at any moment and go on later.
+"""The files of a run: journals of answers, and beside them of times, so that a run may be killed and go on later.
 
 The first line is the header: everything that the answers depend on. Then comes a line for each answer, and one for each
 thing that could not be used. All of it is a function of the settings: nothing in the file tells how long anything took,
 and a run that was killed and resumed leaves the same bytes as one that was not. Times are in a second file beside it,
-`NAME.times.jsonl`. Knows nothing of models, videos or benchmarks.
+`NAME.times.jsonl`. Knows nothing of models or videos.
 """
 
+from __future__ import annotations
+
 import json
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from infinipot.errors import ResultsError
-from infinipot.evaluate.journal import Journal, Record, read_lines, sync_folder
+from infinipot.evaluate.benchmarks import Benchmark, find_benchmark
+from infinipot.evaluate.core.journal import Header, Journal, differences, read_lines, require_same, rewrite
+from infinipot.evaluate.protocols import find_protocol
+from infinipot.evaluate.records import Problem, Scored, Unit
+
+if TYPE_CHECKING:
+    from infinipot.evaluate.core.statistics import Average
 
 FORMAT = 1
 
@@ -22,7 +31,71 @@ _OF_WHAT_IS_THERE = ("annotations", "videos", "questions", "parts")
 """Settings that change where a video that was missing is there now."""
 
 
-class Results:
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A question with the answer that it got; see `records.Question` and `engines.base.Answer`.
+
+    Attributes:
+        item, video: the video's id, and its path in the data folder.
+        question, task, group, parts, unit, at, asked, reference, judged: of the question, `asked` being its text alone;
+            `unit` as its fields.
+        prompt, text, seen_until, frames, patches, tokens, full_tokens: what came of it.
+        answer: what the protocol read in the text; None: nothing.
+        correct: the score in 0..1; None: not judged, or the label is withheld.
+    """
+
+    type: ClassVar[str] = "answer"
+
+    item: str
+    video: str
+    question: str
+    task: str
+    group: str | None
+    at: float | None
+    prompt: str
+    text: str
+    answer: str | None
+    reference: str | None
+    judged: bool
+    correct: float | None
+    asked: str
+    seen_until: float
+    frames: int
+    patches: int
+    tokens: int
+    full_tokens: int
+    parts: Sequence[str] = ()
+    unit: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerTime:
+    """Seconds that an answer took."""
+
+    type: ClassVar[str] = "answer"
+
+    question: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class WatchTime:
+    """What watching a video took, on which device; see `engines.base.Watched`."""
+
+    type: ClassVar[str] = "watched"
+
+    device: str
+    item: str
+    seconds: dict[str, float]
+    peak_bytes: int
+    incomplete: bool
+
+
+LINES: Any = (Answered, Problem)
+TIMES: Any = (AnswerTime, WatchTime)
+
+
+class Results(AbstractContextManager["Results"]):
     """The two files of a run, open for writing.
 
     Args:
@@ -32,87 +105,105 @@ class Results:
         made_by: versions, which have to be the same when a run goes on.
 
     Attributes:
-        answered: ids of the questions that have an answer.
-        given_up: ids of those that could not be asked.
+        known: ids of the questions that have an answer, or could not be asked.
         problems: how many lines tell of what could not be used.
 
     Raises:
         ResultsError: see `Journal`; or the file is of a run with other settings, which the message names.
     """
 
-    def __init__(self, path: Path, settings: Record, device: str, made_by: Mapping[str, str]) -> None:
-        header: Record = {"type": "run", "format": FORMAT, "settings": settings, "made_by": made_by, "device": device}
-        self._device = device
-        header = json.loads(json.dumps(header))  # as it will be read back
-        self._journal = Journal(path)
-        try:
-            self._begin(header)
-            self._times = Journal(times_path(path))
-        except BaseException:
-            self._journal.close()
-            raise
-        self.answered = {line["question"] for line in self._journal.records if line["type"] == "answer"}
-        problems = [line for line in self._journal.records if line["type"] == "problem"]
-        self.given_up = {question for line in problems for question in line["questions"]}
+    def __init__(self, path: Path, settings: Header, device: str, made_by: Mapping[str, str]) -> None:
+        with ExitStack() as opened:
+            self._journal = opened.enter_context(Journal(path, *LINES))
+            self._journal.begin(header(settings, device, made_by))
+            self._times = opened.enter_context(Journal(times_path(path), *TIMES))
+            self._opened = opened.pop_all()
+        answers, problems = _sorted(self._journal.lines)
+        self._told = {(line.where, line.what) for line in problems}
         self.problems = len(problems)
-        self._told = {(line["where"], line["what"]) for line in problems}
+        self.known = {line.question for line in answers} | {one for line in problems for one in line.questions}
 
-    def _begin(self, header: Record) -> None:
-        path = self._journal.path
-        if not self._journal.records:
-            self._journal.append(header)
-            return
-        require_same_run(path, self._journal.records[0], header)
-
-    def answer(self, record: Record, times: Record) -> None:
+    def answer(self, line: Answered, seconds: float) -> None:
         """Writes an answer, and beside it what it took."""
-        self._journal.append({"type": "answer", **record})
-        self.answered.add(record["question"])
-        self._times.append({"type": "answer", "question": record["question"], **times})
+        self._journal.append(line)
+        self.known.add(line.question)
+        self._times.append(AnswerTime(line.question, seconds))
 
-    def watched(self, times: Record) -> None:
+    def watched(self, line: WatchTime) -> None:
         """Writes what watching a video took."""
-        self._times.append({"type": "watched", "device": self._device, **times})
+        self._times.append(line)
 
-    def problem(self, where: str, what: str, questions: tuple[str, ...] = (), reserve: int | None = None) -> bool:
-        """Writes what could not be used, once, with the questions that were not asked for it; False: known before.
-
-        Args:
-            reserve: the one that the questions need, where that is what was missing.
-        """
-        if (where, what) in self._told and self.given_up.issuperset(questions):
+    def problem(self, line: Problem) -> bool:
+        """Writes what could not be used, once; False: it was known before."""
+        if (line.where, line.what) in self._told and self.known.issuperset(line.questions):
             return False
-        needed = {} if reserve is None else {"reserve": reserve}
-        self._journal.append({"type": "problem", "where": where, "what": what, "questions": list(questions), **needed})
-        self._told.add((where, what))
+        self._journal.append(line)
+        self._told.add((line.where, line.what))
         self.problems += 1
-        self.given_up.update(questions)
+        self.known.update(line.questions)
         return True
 
     def close(self) -> None:
-        self._journal.close()
-        self._times.close()
+        self._opened.close()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What a run's files hold. `times` may lack lines, or hold one twice, where a run was killed."""
+    """What a run's files hold, of one shard or of several.
 
-    path: Path
-    settings: Record
-    made_by: Record
-    device: str
-    answers: tuple[Record, ...]
-    problems: tuple[Record, ...]
-    times: tuple[Record, ...]
+    Attributes:
+        settings, made_by: of the header.
+        devices: what it computed on.
+        answers, problems, times: each question once; `times` may lack lines, or hold one twice, where it was killed.
+        paths: its files.
+        name: for a table: what tells it from the others.
+        missing: shards whose files were not given, as "2/4".
+        mute: answers on which a judge replied what is no verdict.
+    """
+
+    settings: Header
+    made_by: Header
+    devices: tuple[str, ...]
+    answers: tuple[Answered, ...]
+    problems: tuple[Problem, ...]
+    times: tuple[AnswerTime | WatchTime, ...]
+    paths: tuple[Path, ...]
+    name: str = ""
+    missing: tuple[str, ...] = ()
+    mute: int = 0
+
+    @property
+    def asked(self) -> int:
+        """How many questions it is to ask."""
+        return int(self.settings["questions"])
+
+    @property
+    def benchmark(self) -> Benchmark:
+        return find_benchmark(self.settings["benchmark"])
+
+    @property
+    def average(self) -> Average:
+        """The one that its protocol takes."""
+        return find_protocol(self.settings["protocol"]).average(self.benchmark)
+
+    def scored(self) -> dict[str, list[Scored]]:
+        """The scores, by video."""
+        videos: dict[str, list[Scored]] = {}
+        for line in self.answers:
+            unit = None if line.unit is None else Unit(**line.unit)
+            scored = Scored(line.question, line.task, line.group, line.correct, tuple(line.parts), unit)
+            videos.setdefault(line.video, []).append(scored)
+        return videos
+
+    def lacking(self) -> dict[str, tuple[int, int]]:
+        """Where questions have no answer: how many have one, of how many; "overall" first, then tasks and parts."""
+        has = Counter(name for line in self.answers for name in {line.task, line.group, *line.parts})
+        has["overall"], whole = len(self.answers), {"overall": self.asked}
+        every = whole | dict(self.settings.get("parts", {})) | whole
+        return {name: (has[name], asked) for name, asked in every.items() if has[name] < asked}
 
 
 def read_run(path: Path) -> Run:
@@ -121,34 +212,22 @@ def read_run(path: Path) -> Run:
     Raises:
         ResultsError: it is not there, or no run's file.
     """
-    lines = read_lines(path)
-    if not lines or lines[0].get("type") != "run":
+    found, lines = read_lines(path, *LINES)
+    if found.get("type") != "run":
         raise ResultsError(f"{path}: its first line is not the header of a run")
-    if lines[0].get("format") != FORMAT:
-        raise ResultsError(f"{path}: it has format {lines[0].get('format')!r}; this version reads {FORMAT}")
-    times = read_lines(times_path(path)) if times_path(path).is_file() else []
-    answers = tuple(line for line in lines if line["type"] == "answer")
-    problems = tuple(line for line in lines if line["type"] == "problem")
-    return Run(path, lines[0]["settings"], lines[0]["made_by"], lines[0]["device"], answers, problems, tuple(times))
+    if found.get("format") != FORMAT:
+        raise ResultsError(f"{path}: it has format {found.get('format')!r}; this version reads {FORMAT}")
+    times = read_lines(times_path(path), *TIMES)[1] if times_path(path).is_file() else []
+    answers, problems = _sorted(lines)
+    return Run(found["settings"], found["made_by"], (found["device"],), answers, problems, tuple(times), (path,))
 
 
-def require_same_run(path: Path, old: Record, new: Record) -> None:
-    """Makes sure that a file's header is that of the run which is to go on, on whatever device.
-
-    Raises:
-        ResultsError: it is no header, or one of a run with other settings, which the message names.
-    """
-    if old.get("type") != "run":
-        raise ResultsError(f"{path}: its first line is not the header of a run; give another --output")
-    if changed := list(differences(old, new | {"device": old.get("device")})):
-        named = "; ".join(changed[:3]) + (f", and {len(changed) - 3} more" if len(changed) > 3 else "")
-        mend = "; --retry takes up videos that were missing" if changed[0].startswith("annotations") else ""
-        raise ResultsError(
-            f"{path} holds a run with other settings ({named}): go on with the same, or give another --output{mend}"
-        )
+def header(settings: Header, device: str, made_by: Mapping[str, str]) -> Header:
+    """The first line of a run's file."""
+    return {"type": "run", "format": FORMAT, "settings": settings, "made_by": dict(made_by), "device": device}
 
 
-def check_output(path: Path, known: Record, made_by: Mapping[str, str], retry: bool = False) -> None:
+def check_output(path: Path, known: Header, made_by: Mapping[str, str], retry: bool = False) -> None:
     """Refuses a file that is there and that a run could not go on with, as far as `known` settings tell.
 
     Args:
@@ -158,41 +237,32 @@ def check_output(path: Path, known: Record, made_by: Mapping[str, str], retry: b
         retry: whether what depends on which videos are there may change.
 
     Raises:
-        ResultsError: see `Journal` and `require_same_run`.
+        ResultsError: see `Journal` and `require_same`.
     """
     if not path.is_file():
         return
-    with Journal(path) as journal:
-        if not journal.records:
-            return
-        old = journal.records[0]
-        known = _lasting(known) if retry else json.loads(json.dumps(known))
-        there = old.get("settings", {})
-        old = old | {"settings": {name: there[name] for name in known if name in there}}
-        require_same_run(path, old, old | {"format": FORMAT, "settings": known, "made_by": dict(made_by)})
+    with Journal(path, *LINES) as journal:
+        if old := journal.header:
+            known = _lasting(known) if retry else json.loads(json.dumps(known))
+            there = old.get("settings", {})
+            old = old | {"settings": {name: there[name] for name in known if name in there}}
+            require_same(path, old, header(known, "", made_by))
 
 
-def forget_problems(path: Path, settings: Record) -> int:
-    """Takes the lines of problems out of a run's file, so that what they are about is tried again; returns how many.
+def forget_problems(path: Path, settings: Header) -> None:
+    """Takes the lines of problems out of a run's file, so that what they are about is tried again.
 
     The header is then that of `settings` in what depends on which videos are there. A file of a run that differs in
     more is left as it is.
     """
-    with Journal(path) as journal:
-        if not journal.records or list(differences(_lasting(journal.records[0]["settings"]), _lasting(settings))):
-            return 0
-        header, *lines = journal.records
-        now = {name: settings[name] for name in _OF_WHAT_IS_THERE}
-        kept = [header | {"settings": header["settings"] | now}, *(one for one in lines if one["type"] != "problem")]
-        if kept != journal.records:
-            beside = path.with_name(path.name + ".new")
-            beside.unlink(missing_ok=True)
-            with Journal(beside) as copy:
-                for line in kept:
-                    copy.append(line)
-            beside.replace(path)
-            sync_folder(path.parent)
-        return len(journal.records) - len(kept)
+    with Journal(path, *LINES) as journal:
+        old = journal.header
+        if not old or list(differences(_lasting(old["settings"]), _lasting(settings))):
+            return
+        now = old | {"settings": old["settings"] | {name: settings[name] for name in _OF_WHAT_IS_THERE}}
+        answers, problems = _sorted(journal.lines)
+        if problems or now != old:
+            rewrite(path, now, answers)
 
 
 def times_path(path: Path) -> Path:
@@ -200,18 +270,13 @@ def times_path(path: Path) -> Path:
     return path.with_name(f"{path.name.removesuffix('.jsonl')}.times.jsonl")
 
 
-def differences(old: Mapping[str, Any], new: Mapping[str, Any], name: str = "") -> Iterator[str]:
-    """What differs between two headers, a line each, by name."""
-    for key in [*old, *(key for key in new if key not in old)]:
-        before, now = old.get(key), new.get(key)
-        where = key if name in ("", "settings") else f"{name}.{key}"
-        if isinstance(before, dict) and isinstance(now, dict):
-            yield from differences(before, now, key)
-        elif before != now:
-            yield f"{where}: {json.dumps(before)} there, {json.dumps(now)} now"
+def _sorted(lines: list[Any]) -> tuple[tuple[Answered, ...], tuple[Problem, ...]]:
+    """Answers, and problems."""
+    answers = tuple(line for line in lines if isinstance(line, Answered))
+    return answers, tuple(line for line in lines if isinstance(line, Problem))
 
 
-def _lasting(settings: Record) -> Record:
+def _lasting(settings: Header) -> Header:
     """As JSON has them, without what depends on which videos are there."""
     kept = {name: value for name, value in settings.items() if name not in _OF_WHAT_IS_THERE}
     return dict(json.loads(json.dumps(kept)))

@@ -2,48 +2,24 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from infinipot.config import LoadConfig
 from infinipot.errors import ResultsError
 from infinipot.evaluate.benchmarks import Benchmark
-from infinipot.evaluate.journal import Record
+from infinipot.evaluate.core.journal import Header
+from infinipot.evaluate.engines.base import Answer, Engine, Event, RunConfig, Trouble, Watched, origin_settings
 from infinipot.evaluate.protocols import find_protocol
-from infinipot.evaluate.records import Item, Problem, Question, counted, score
-from infinipot.evaluate.results import Results, check_output, forget_problems, read_run
-from infinipot.evaluate.setup import Answer, Event, Origin, Setup, Trouble, Watched, origin_settings
+from infinipot.evaluate.records import Item, Problem, counted
+from infinipot.evaluate.results import Answered, Results, WatchTime, check_output, forget_problems, read_run
 from infinipot.versions import versions
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
-    """A video, and those of its questions that have no answer yet."""
-
-    item: Item
-    questions: tuple[Question, ...]
-
-
-class Engine(Protocol):
-    """Where the watching is done. A new kind is one file in `engines/`."""
-
-    def origin(self) -> Origin:
-        """What answers; the same wherever the engine computes."""
-
-    def run(self, jobs: Sequence[Job]) -> Iterator[tuple[Item, Event]]:
-        """Yields what comes of the jobs as it comes; a job is over when `Watched` or its last `Trouble` came."""
-
-    def report(self) -> str | None:
-        """What spreading the work cost, in a line, once the run is over; None where nothing was spread."""
-
-    def close(self) -> None:
-        """Lets go of all that it holds."""
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
+class RunPlan:
     """What a run is to ask.
 
     Attributes:
@@ -70,10 +46,11 @@ class Plan:
 
     @property
     def parts(self) -> dict[str, int]:
-        """How many questions each task and group has, by the names that a table gives them."""
+        """How many questions each task, group and further part has, by the names that a table gives them."""
         asked = [question for item in self.items for question in item.questions]
         groups = Counter(question.group for question in asked if question.group is not None)
-        return {**Counter(question.task for question in asked), **groups}
+        parts = Counter(part for question in asked for part in question.parts)
+        return {**Counter(question.task for question in asked), **groups, **parts}
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +79,7 @@ def read_plan(
     variant: str | None = None,
     shard: tuple[int, int] = (1, 1),
     limit: int | None = None,
-) -> Plan:
+) -> RunPlan:
     """Reads a benchmark's annotations.
 
     A shard takes every n-th video, so that shards are alike in length, and the same ones every time. An annotation that
@@ -117,12 +94,12 @@ def read_plan(
     number, count = shard
     problems = tuple(one for one in read if isinstance(one, Problem) and number == 1)
     mine = tuple(items[number - 1 :: count])
-    return Plan(benchmark, variant, data, mine, problems, shard, limit, _fingerprint(items, data))
+    return RunPlan(benchmark, variant, data, mine, problems, shard, limit, _fingerprint(items, data))
 
 
 def evaluate(
-    plan: Plan,
-    setup: Setup,
+    plan: RunPlan,
+    setup: RunConfig,
     engine: Engine,
     output: Path,
     *,
@@ -149,66 +126,82 @@ def evaluate(
         CapError: the memory cannot be opened.
     """
     origin = engine.origin()
-    header = _settings(plan, setup, seed) | origin.settings
+    settings = _settings(plan, setup, seed) | origin.settings
     if retry and output.is_file():
         _require_same_questions(plan, output)
-        forget_problems(output, header)
-    with Results(output, header, origin.device, versions()) as results:
-        jobs = list(_jobs(plan, results))
-        tally = _Tally(plan, results, open_jobs=len(jobs))
-        on_progress(tally.progress())
+        forget_problems(output, settings)
+    with Results(output, settings, origin.device, versions()) as results:
+        before = _over(plan, results)
+
+        def tell(trouble: str | None = None) -> Progress:
+            over = _over(plan, results)
+            asked = (len(results.known), plan.questions)
+            progress = Progress(over, len(plan.items), *asked, over - before, results.problems, trouble)
+            on_progress(progress)
+            return progress
+
+        left = [_left(item, results) for item in plan.items]
+        done = tell()
         for problem in plan.problems:
-            if results.problem(problem.where, problem.what):
-                on_progress(tally.progress(str(problem)))
-        for item, event in engine.run(jobs):
-            trouble = _write(results, plan, setup, seed, item, event)
-            tally.over(item)
-            on_progress(tally.progress(trouble))
-        return tally.progress()
+            if results.problem(problem):
+                done = tell(str(problem))
+        for item, event in engine.run([item for item in left if item.questions]):
+            done = tell(_write(results, plan, setup, seed, item, event, origin.device))
+        return done
 
 
-def _write(results: Results, plan: Plan, setup: Setup, seed: int, item: Item, event: Event) -> str | None:
+def _left(item: Item, results: Results) -> Item:
+    """A video with those of its questions that have no answer yet."""
+    return replace(item, questions=tuple(one for one in item.questions if one.id not in results.known))
+
+
+def _over(plan: RunPlan, results: Results) -> int:
+    """Videos whose questions are all answered, or given up."""
+    return sum(all(question.id in results.known for question in item.questions) for item in plan.items)
+
+
+def _write(
+    results: Results, plan: RunPlan, setup: RunConfig, seed: int, item: Item, event: Event, device: str
+) -> str | None:
     """Writes what came of a video; returns a line about it if it was trouble."""
     match event:
         case Answer():
-            question = next(one for one in item.questions if one.id == event.question)
-            results.answer(_record(plan, setup, seed, item, question, event), {"seconds": event.seconds})
+            results.answer(_answered(plan, setup, seed, item, event), event.seconds)
         case Watched():
-            results.watched({"item": item.id, **asdict(event)})
+            results.watched(WatchTime(device, item.id, **asdict(event)))
             if event.incomplete:
                 return f"{item.id}: the video is cut short or damaged; asked about what can be read"
         case Trouble():
-            results.problem(item.id, event.what, event.questions, event.reserve)
+            results.problem(Problem(item.id, event.what, event.questions, event.reserve))
             return f"{item.id}: {event.what} ({counted(len(event.questions), 'question')} not asked)"
     return None
 
 
-def _record(plan: Plan, setup: Setup, seed: int, item: Item, question: Question, answer: Answer) -> Record:
-    read = find_protocol(setup.protocol).read_answer(plan.benchmark, question, answer.text, seed)
-    return {
-        "item": item.id,
-        "video": _inside(item.video, plan.data),
-        "question": question.id,
-        "task": question.task,
-        "group": question.group,
-        "at": question.at,
-        "prompt": answer.prompt,
-        "text": answer.text,
-        "answer": read,
-        "reference": question.answer,
-        "judged": question.judged,
-        "correct": score(question, read),
-        "asked": question.text,
-        "seen_until": answer.seen_until,
-        "frames": answer.frames,
-        "patches": answer.patches,
-        "tokens": answer.tokens,
-        "full_tokens": answer.full_tokens,
-    }
+def _answered(plan: RunPlan, setup: RunConfig, seed: int, item: Item, event: Answer) -> Answered:
+    question = next(one for one in item.questions if one.id == event.question)
+    protocol = find_protocol(setup.protocol)
+    read = protocol.read_answer(plan.benchmark, question, event.text, seed)
+    came = {name: value for name, value in asdict(event).items() if name not in ("question", "seconds")}
+    return Answered(
+        item=item.id,
+        video=_inside(item.video, plan.data),
+        question=question.id,
+        task=question.task,
+        group=question.group,
+        at=question.at,
+        answer=read,
+        reference=question.reference,
+        judged=question.judged,
+        correct=protocol.score(plan.benchmark, question, read),
+        asked=question.text,
+        parts=list(question.parts),
+        unit=None if question.unit is None else asdict(question.unit),
+        **came,
+    )
 
 
 def check_before_loading(
-    plan: Plan, setup: Setup, loading: LoadConfig, output: Path, *, seed: int = 0, retry: bool = False
+    plan: RunPlan, setup: RunConfig, loading: LoadConfig, output: Path, *, seed: int = 0, retry: bool = False
 ) -> None:
     """Raises of what `evaluate` would, about a file of another run, what can be told while no model is loaded."""
     check_output(output, _settings(plan, setup, seed) | origin_settings(loading, setup), versions(), retry)
@@ -216,10 +209,10 @@ def check_before_loading(
         _require_same_questions(plan, output)
 
 
-def _settings(plan: Plan, setup: Setup, seed: int) -> Record:
+def _settings(plan: RunPlan, setup: RunConfig, seed: int) -> Header:
     """What a header says beside what the engine knows."""
     return {
-        "benchmark": plan.benchmark.name,
+        **asdict(setup),
         "variant": plan.variant,
         "annotations": plan.fingerprint,
         "shard": list(plan.shard),
@@ -227,63 +220,20 @@ def _settings(plan: Plan, setup: Setup, seed: int) -> Record:
         "videos": len(plan.items),
         "questions": plan.questions,
         "parts": plan.parts,
-        "protocol": setup.protocol,
-        "sampling": asdict(setup.sampling),
-        "memory": setup.memory,
-        "keep": setup.keep,
-        "block": setup.block,
-        "reserve": setup.reserve,
-        "positions": setup.positions,
-        "gate": setup.gate,
-        "look_again": setup.look_again,
         "seed": seed,
     }
 
 
-def _require_same_questions(plan: Plan, output: Path) -> None:
+def _require_same_questions(plan: RunPlan, output: Path) -> None:
     """Before what is asked changes under a run: what it answered has to be asked still, and as it was."""
     asked = {question.id: question for item in plan.items for question in item.questions}
     for line in read_run(output).answers:
-        question = asked.get(line["question"])
-        if question is None or (question.text, question.answer) != (line["asked"], line["reference"]):
+        question = asked.get(line.question)
+        if question is None or (question.text, question.reference) != (line.asked, line.reference):
             raise ResultsError(
-                f"{output}: the question {line['question']} that it answers is not one of this run's any more, since "
+                f"{output}: the question {line.question} that it answers is not one of this run's any more, since "
                 "the annotations, or the videos of this shard or limit, are others now: give another --output"
             )
-
-
-def _jobs(plan: Plan, results: Results) -> Iterator[Job]:
-    known = results.answered | results.given_up
-    for item in plan.items:
-        if left := tuple(question for question in item.questions if question.id not in known):
-            yield Job(item, left)
-
-
-class _Tally:
-    """Counts what is done."""
-
-    def __init__(self, plan: Plan, results: Results, open_jobs: int) -> None:
-        self._plan, self._results = plan, results
-        self._before = len(plan.items) - open_jobs
-        self._over: set[str] = set()
-
-    def over(self, item: Item) -> None:
-        """Takes note of a video whose questions are all answered, or given up."""
-        known = self._results.answered | self._results.given_up
-        if all(question.id in known for question in item.questions):
-            self._over.add(item.id)
-
-    def progress(self, trouble: str | None = None) -> Progress:
-        results = self._results
-        return Progress(
-            videos=self._before + len(self._over),
-            of_videos=len(self._plan.items),
-            questions=len(results.answered) + len(results.given_up),
-            of_questions=self._plan.questions,
-            now=len(self._over),
-            problems=results.problems,
-            trouble=trouble,
-        )
 
 
 def _fingerprint(items: Sequence[Item], data: Path) -> str:

@@ -11,11 +11,13 @@ from loguru import logger
 from tqdm import tqdm
 
 from infinipot import CapError, FrameError, InfinipotError, PolicyError, VideoError, load, policies
-from infinipot.config import StreamConfig
-from infinipot.lmms_eval.clip import Clip, FrameCount
+from infinipot.config import POLICY, StreamConfig
+from infinipot.lmms_eval.frames import frames_of
 from infinipot.lmms_eval.request import Request, read
-from infinipot.lmms_eval.viewer import Viewer
+from infinipot.lmms_eval.viewer import Excerpt, KeptStream
 from infinipot.policies import Policy
+
+_STREAMING = ("memory", "keep", "block", "reserve", "positions", "gate")  # of a stream's settings
 
 
 class Infinipot(lmms):
@@ -26,13 +28,13 @@ class Infinipot(lmms):
         batch_size: 1; one video is watched at a time.
         revision, dtype, device, device_map, attn_implementation: see `infinipot.load`. With several processes each
             loads the model on its own device.
-        memory, policy, keep, block, reserve, positions: see `Model.stream`.
-        fps, max_num_frames: see `FrameCount`.
+        policy: see `Model.stream`.
+        fps, max_num_frames: see `frames_of`.
         min_pixels, max_pixels: of a resized frame; both or neither.
         system_prompt: a system message, or a file that holds it, in place of the task's and the chat template's own.
         max_batch_size: given by lmms-eval; of no account.
-        options: options of the policy, which lmms-eval's commas separate from it:
-            `policy=infinipot-v:combine=union,alpha=0.4`.
+        options: memory, keep, block, reserve, positions, gate, see `Model.stream`; and options of the policy, which
+            lmms-eval's commas separate from it: `policy=infinipot-v:combine=union,alpha=0.4`.
 
     Raises:
         InfinipotError: settings that cannot be, before the model is loaded wherever that can be told.
@@ -50,12 +52,7 @@ class Infinipot(lmms):
         device: str | None = None,
         device_map: str | None = None,
         attn_implementation: str | None = None,
-        memory: int | str | None = None,
-        policy: str = "infinipot-v",
-        keep: float = 0.75,
-        block: int | None = None,
-        reserve: int | None = None,
-        positions: str = "rebase",
+        policy: str = POLICY,
         fps: float | None = None,
         max_num_frames: int | None = None,
         min_pixels: int | None = None,
@@ -69,15 +66,9 @@ class Infinipot(lmms):
             raise InfinipotError(f"batch_size={batch_size}: infinipot watches one video at a time, so it is 1")
         if (min_pixels is None) != (max_pixels is None):
             raise InfinipotError("min_pixels and max_pixels go together")
-        chosen, frames = _policy(policy, options), FrameCount(fps, max_num_frames)
-        streaming: dict[str, Any] = {
-            "memory": memory,
-            "keep": keep,
-            "block": block,
-            "reserve": reserve,
-            "positions": positions,
-            "pixels": None if min_pixels is None else (min_pixels, max_pixels),
-        }
+        streaming: dict[str, Any] = {name: options.pop(name) for name in _STREAMING if name in options}
+        streaming["pixels"] = None if min_pixels is None else (min_pixels, max_pixels)
+        chosen, sampling = _policy(policy, options), frames_of(fps, max_num_frames)
         StreamConfig(**streaming)
         self.accelerator = Accelerator()
         self._rank, self._world_size = self.accelerator.process_index, self.accelerator.num_processes
@@ -90,7 +81,7 @@ class Infinipot(lmms):
             attn_implementation=attn_implementation,
             revision=None if revision is None else str(revision),
         )
-        self._viewer = Viewer(loaded, frames, policy=chosen, **streaming)
+        self._viewer = KeptStream(loaded, sampling, policy=chosen, **streaming)
 
     @property
     def device(self) -> torch.device:
@@ -121,17 +112,17 @@ class Infinipot(lmms):
         asked = [read(instance, self.task_dict, self._system) for instance in requests]
         self._require_room(asked)
         answers = [""] * len(asked)
-        broken: dict[Clip, VideoError | FrameError] = {}
+        broken: dict[Excerpt, VideoError | FrameError] = {}
         before = self._viewer.watched
         with tqdm(total=len(asked), disable=self.rank != 0, desc="Model Responding") as progress:
-            for (clip, system), places in _by_clip(asked).items():
+            for (excerpt, system), places in _by_excerpt(asked).items():
                 try:
-                    self._viewer.watch(clip, system)
+                    self._viewer.watch(excerpt, system)
                 except (VideoError, FrameError) as error:
-                    broken[clip] = error
+                    broken[excerpt] = error
                     logger.error(f"{asked[places[0]].where}: {error}; answered with nothing: {len(places)} questions")
                 except CapError as error:  # of the settings, not of the video: answers left out would flatter them
-                    raise CapError(f"{asked[places[0]].where}, {clip.source}: {error}") from error
+                    raise CapError(f"{asked[places[0]].where}, {excerpt.source}: {error}") from error
                 else:
                     for place in places:
                         answer = self._viewer.ask(asked[place].question, asked[place].max_new_tokens)
@@ -166,7 +157,7 @@ class Infinipot(lmms):
             except InfinipotError as error:
                 raise type(error)(f"{request.where}: {error}") from error
 
-    def _report(self, questions: int, watched: int, broken: Mapping[Clip, Exception]) -> None:
+    def _report(self, questions: int, watched: int, broken: Mapping[Excerpt, Exception]) -> None:
         if broken and not self._viewer.watched:
             raise VideoError(f"no video could be read, of {len(broken)}; the first: {next(iter(broken.values()))}")
         logger.info(f"{questions} questions about {watched} videos, each watched once for all of its questions")
@@ -174,11 +165,11 @@ class Infinipot(lmms):
             logger.warning(f"{len(broken)} videos could not be read; their questions were answered with nothing")
 
 
-def _by_clip(asked: Sequence[Request]) -> dict[tuple[Clip, str | None], list[int]]:
-    """The places of the requests about each clip, in the order in which the clips first come."""
-    places: dict[tuple[Clip, str | None], list[int]] = {}
+def _by_excerpt(asked: Sequence[Request]) -> dict[tuple[Excerpt, str | None], list[int]]:
+    """The places of the requests about each excerpt, in the order in which the excerpts first come."""
+    places: dict[tuple[Excerpt, str | None], list[int]] = {}
     for place, request in enumerate(asked):
-        places.setdefault((request.clip, request.system), []).append(place)
+        places.setdefault((request.excerpt, request.system), []).append(place)
     return places
 
 
@@ -193,7 +184,7 @@ def _policy(policy: str, options: Mapping[str, Any]) -> Policy:
     except PolicyError as error:
         if not options:
             raise
-        known = ", ".join(Infinipot.__init__.__kwdefaults__ or ())
+        known = ", ".join((*(Infinipot.__init__.__kwdefaults__ or ()), *_STREAMING))
         raise PolicyError(f"{error}. Model arguments that are no options of a policy: pretrained, {known}") from error
 
 

@@ -1,4 +1,4 @@
-"""What lmms-eval asks for, read from its messages: one clip, one question. What a stream cannot do is an error here."""
+"""What lmms-eval asks for, read from its messages: an excerpt and a question. What a stream cannot do is an error."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,7 @@ from lmms_eval.api.instance import Instance
 from lmms_eval.protocol import ChatContent, ChatMessages
 
 from infinipot import QuestionError
-from infinipot.lmms_eval.clip import Clip
+from infinipot.lmms_eval.viewer import Excerpt
 from infinipot.numbers import is_whole
 
 _LONGEST_ANSWER = 128  # lmms-eval's own models take this where a task says nothing
@@ -18,10 +18,10 @@ _FILLER = "\n\n"  # lmms-eval gives it to every task that names no stop; its own
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One question about one clip.
+    """One question about one excerpt of a video.
 
     Attributes:
-        clip: what is watched.
+        excerpt: what is watched.
         system: the system message, or None for the chat template's own.
         question: the text behind the video.
         max_new_tokens: the longest answer.
@@ -29,7 +29,7 @@ class Request:
         where: the task and the document, for messages to people.
     """
 
-    clip: Clip
+    excerpt: Excerpt
     system: str | None
     question: str
     max_new_tokens: int
@@ -64,11 +64,11 @@ def read(instance: Instance, tasks: Mapping[str, Any], system: str | None = None
     if system is None:
         system = "".join(_text(part, where) for said in messages if said.role == "system" for part in said.content)
     _require_greedy(settings, where)
-    clip, question = _clip_and_question(turns[0].content, where)
-    return Request(clip, system or None, question, _limit(settings, where), _stops(settings), where)
+    excerpt, question = _excerpt_and_question(turns[0].content, where)
+    return Request(excerpt, system or None, question, _limit(settings, where), _stops(settings), where)
 
 
-def _clip_and_question(content: Sequence[ChatContent], where: str) -> tuple[Clip, str]:
+def _excerpt_and_question(content: Sequence[ChatContent], where: str) -> tuple[Excerpt, str]:
     kinds = [part.type for part in content]
     if kinds.count("video") != 1 or {*kinds} - {"video", "text"}:
         given = ", ".join(f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(kinds)) or "nothing"
@@ -76,18 +76,18 @@ def _clip_and_question(content: Sequence[ChatContent], where: str) -> tuple[Clip
     video, *rest = content
     if video.type != "video":
         raise QuestionError(f"{where}: there is text ahead of the video, but a stream is asked behind what it watched")
-    return _clip(video, where), "".join(_text(part, where) for part in rest)
+    return _excerpt(video, where), "".join(_text(part, where) for part in rest)
 
 
-def _clip(video: Any, where: str) -> Clip:
-    """The clip of a message: its `url` is a path or an address, or a mapping of it with a beginning and an end."""
+def _excerpt(video: Any, where: str) -> Excerpt:
+    """The excerpt of a message: its `url` is a path or an address, or a mapping of it with a beginning and an end."""
     source, start, end = video.url, getattr(video, "start_time", None), getattr(video, "end_time", None)
     if isinstance(source, Mapping):
         start, end = source.get("video_start", start), source.get("video_end", end)
         source = source.get("url") or source.get("path") or source.get("video")
     if not isinstance(source, str | os.PathLike):
         raise QuestionError(f"{where}: a video is a path or an address here, not a {type(source).__name__}")
-    return Clip(os.fspath(source), start or 0.0, end)
+    return Excerpt(os.fspath(source), start or 0.0, end)
 
 
 def _text(part: ChatContent, where: str) -> str:

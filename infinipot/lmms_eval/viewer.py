@@ -1,73 +1,77 @@
 """One stream at a time, kept while questions are about what it watched. Knows clips and questions, not lmms-eval."""
 
+from dataclasses import dataclass
 from typing import Any
 
-from infinipot import Model, Stream
-from infinipot.lmms_eval.clip import Clip, FrameCount
+from infinipot import Model
+from infinipot.evaluate.records import FrameSampling
 
 
-class Viewer:
-    """Watches a clip when it is first asked about, and keeps the stream until another clip is.
+@dataclass(frozen=True, slots=True)
+class Excerpt:
+    """A video, or a part of one: path or address, and from when to when in seconds; `end=None` is its end."""
+
+    source: str
+    start: float = 0.0
+    end: float | None = None
+
+
+class KeptStream:
+    """Watches an excerpt when it is first asked about, and keeps the stream until another one is.
 
     What a stream holds does not depend on the questions, and asking changes nothing: each answer is the one that a
     stream opened for this question alone would give.
 
     Args:
         model: what watches.
-        frames: how many of a clip.
+        sampling: which frames.
         streaming: arguments of `Model.stream`, but for the system message.
 
     Attributes:
-        watched: clips watched so far, from beginning to end.
+        watched: excerpts watched so far, from beginning to end.
 
     Raises:
         CapError, PolicyError, InfinipotError: no stream can be opened so.
     """
 
-    def __init__(self, model: Model, frames: FrameCount, **streaming: Any) -> None:
+    def __init__(self, model: Model, sampling: FrameSampling, **streaming: Any) -> None:
         self.watched = 0
-        self._model = model
-        self._frames = frames
-        self._streaming = streaming
-        self._system: str | None = None
-        self._clip: Clip | None = None
-        self._stream = self._open()
+        self._model, self._sampling, self._streaming = model, sampling, streaming
+        self._seen: tuple[Excerpt | None, str | None] = (None, None)
+        self._stream = model.stream(system=None, **streaming)
 
     def check(self, question: str, limit: int, system: str | None) -> None:
         """Raises what asking would raise for a question that cannot be asked at any moment, before any work."""
-        if system != self._system:
+        if system != self._seen[1]:
             self._reopen(system)
         self._stream.check(question, max_new_tokens=limit)
 
-    def watch(self, clip: Clip, system: str | None) -> None:
-        """Watches a clip, unless it is the one watched last under the same system message.
+    def watch(self, excerpt: Excerpt, system: str | None) -> None:
+        """Watches an excerpt, unless it is the one watched last under the same system message.
 
         Raises:
             VideoError, FrameError: it cannot be read, or holds pictures that the model cannot take.
             CapError: the memory is too small for its frames, or full and the policy never evicts.
         """
-        if (clip, system) == (self._clip, self._system):
+        if (excerpt, system) == self._seen:
             return
         self._reopen(system)
-        with self._frames.open(clip) as video:
+        with self._sampling.open(excerpt.source, excerpt.start, excerpt.end) as video:
             for frame in video:
                 self._stream.watch(frame)
-        self._clip = clip
+        self._seen = (excerpt, system)
         self.watched += 1
 
     def ask(self, question: str, limit: int) -> str:
-        """The answer to a question about the clip watched last, `limit` tokens at the most."""
+        """The answer to a question about the excerpt watched last, `limit` tokens at the most."""
         return self._stream.ask(question, max_new_tokens=limit, temperature=0)
 
     def close(self) -> None:
         """Lets go of the memory."""
         self._stream.close()
 
-    def _open(self) -> Stream:
-        return self._model.stream(system=self._system, **self._streaming)
-
     def _reopen(self, system: str | None) -> None:
         """A stream that watched nothing; the last one's memory is free before."""
         self._stream.close()
-        self._clip, self._system = None, system
-        self._stream = self._open()
+        self._seen = (None, system)
+        self._stream = self._model.stream(system=system, **self._streaming)

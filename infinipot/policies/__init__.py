@@ -15,10 +15,11 @@ from infinipot.policies.base import Policy as Policy
 from infinipot.policies.base import ScoredPolicy as ScoredPolicy
 from infinipot.policies.budgets import AdaKV as AdaKV
 from infinipot.policies.budgets import PyramidKV as PyramidKV
-from infinipot.policies.contrast import Contrast as Contrast
 from infinipot.policies.cords import CoRDS as CoRDS
 from infinipot.policies.deviation import Deviation as Deviation
 from infinipot.policies.expected_attention import ExpectedAttention as ExpectedAttention
+from infinipot.policies.fastv import FastV as FastV
+from infinipot.policies.freevideollm import FreeVideoLLM as FreeVideoLLM
 from infinipot.policies.full import Full as Full
 from infinipot.policies.hermes import HERMES as HERMES
 from infinipot.policies.infinipot_v import InfiniPotV as InfiniPotV
@@ -36,11 +37,11 @@ from infinipot.policies.recent_frames import RecentFrames as RecentFrames
 from infinipot.policies.renamed import renamed
 from infinipot.policies.sliding_window import SlidingWindow as SlidingWindow
 from infinipot.policies.snapkv import SnapKV as SnapKV
-from infinipot.policies.standout import Standout as Standout
 from infinipot.policies.streaming_llm import StreamingLLM as StreamingLLM
 from infinipot.policies.streammem import StreamMem as StreamMem
 from infinipot.policies.tar import TaR as TaR
 from infinipot.policies.uniform import Uniform as Uniform
+from infinipot.policies.unusual import Unusual as Unusual
 from infinipot.policies.van import VaN as VaN
 
 _POLICIES: dict[str, type[Policy]] = {

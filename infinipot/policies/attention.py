@@ -6,6 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from infinipot.policies.ranking import newest
 from infinipot.tokens import VideoTokens
 
 UNSEEN = -1.0  # the attention of a token that no query was asked about yet
@@ -43,5 +44,5 @@ def attended(tokens: VideoTokens, name: str) -> Tensor:
 
 def last_tokens(tokens: VideoTokens, count: int) -> Tensor:
     """Which tokens are of the `count` cells that came in last, `[rows, N]` bool: those that ask, where a block does."""
-    last = tokens.arrival.topk(min(count, tokens.shape[1]), dim=1).indices
+    last = newest(tokens.arrival, min(count, tokens.shape[1]))
     return torch.zeros(tokens.shape, dtype=torch.bool, device=last.device).scatter(1, last, True)

@@ -145,9 +145,12 @@ class ScoredPolicy(Policy):
     Options:
         coverage: the share of |C| that is spread over time: each of up to 16 equal stretches of the stream so far keeps
             its own best tokens until this share is used up, and only the rest goes by score alone.
+        newest: up to this share of |C| is for the newest patch: those of its tokens that score highest stay whatever
+            the others' scores are. A question about now, of which the answer is "nothing", has to see that.
     """
 
     coverage: Share = 0.0
+    newest: Share = 0.0
 
     @abstractmethod
     def score(self, tokens: VideoTokens) -> Tensor:
@@ -167,13 +170,24 @@ class ScoredPolicy(Policy):
     def assured(self, scores: Tensor, tokens: VideoTokens, budget: int) -> Tensor | None:
         """Which tokens stay whatever the others' scores are, `[rows, N]` bool; None for none.
 
-        Those that coverage asks for; a policy may add its own. At most `budget` of a row.
+        Those that `coverage` and `newest` ask for; a policy may add its own. At most `budget` of a row.
         """
-        spread = int(self.coverage * budget)
-        if not spread:
-            return None
-        stretches = min(STRETCHES, spread)
-        return place_within(stretch(tokens, stretches), scores, tokens.arrival) < spread // stretches
+        spread, of_newest = int(self.coverage * budget), int(self.newest * budget)
+        named = []
+        if spread:
+            stretches = min(STRETCHES, spread)
+            place = place_within(stretch(tokens, stretches), scores, tokens.arrival)
+            named.append(place < spread // stretches)
+        if of_newest:
+            named.append(best_of_newest(scores, tokens, of_newest))
+        return None if not named else named[0] | named[-1]
+
+
+def best_of_newest(scores: Tensor, tokens: VideoTokens, count: int) -> Tensor:
+    """The `count` highest tokens of the newest patch, or all of it, `[rows, N]` bool."""
+    newest = tokens.patch == tokens.newest_patch
+    best = highest(scores.masked_fill(~newest, -torch.inf), count, tokens.arrival)
+    return newest & torch.zeros_like(newest).scatter(1, best, True)
 
 
 def stretch(tokens: VideoTokens, stretches: int) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor
 from infinipot.policies.base import Policy
 from infinipot.policies.likeness import far_apart, nearest, unit
 from infinipot.policies.options import Positive, Share
-from infinipot.policies.ranking import highest
+from infinipot.policies.ranking import newest
 from infinipot.tokens import VideoTokens, take
 
 RIDGE = 1e-2  # below it a direction counts as covered
@@ -47,14 +47,14 @@ class CoRDS(Policy):
         keys, values = (unit(part) for part in (tokens.keys, tokens.values))
         points = torch.cat([(1 - self.values) ** 0.5 * keys, self.values**0.5 * values], -1)
         window = int(self.recent * budget)
-        newest = highest(torch.zeros(tokens.shape, device=points.device, dtype=torch.float32), window, tokens.arrival)
+        recent = newest(tokens.arrival, window)
         distance = torch.full(tokens.shape, torch.inf, device=points.device, dtype=torch.float32)
         explained = RIDGE * torch.eye(points.shape[-1], device=points.device, dtype=torch.float32).expand(
             len(points), -1, -1
         )
         if window:
-            there = take(points, newest)
-            distance = (1 - nearest(points, there)[0]).scatter(1, newest, -torch.inf)
+            there = take(points, recent)
+            distance = (1 - nearest(points, there)[0]).scatter(1, recent, -torch.inf)
             explained = explained + there.transpose(1, 2) @ there
         covered = [explained]
 
@@ -65,4 +65,4 @@ class CoRDS(Policy):
 
         bonus = unexplained if self.orthogonal else None
         chosen = far_apart(points, distance, budget - window, self.rounds, tokens.arrival, bonus)
-        return torch.cat([chosen, newest], 1)
+        return torch.cat([chosen, recent], 1)

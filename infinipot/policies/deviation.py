@@ -3,11 +3,10 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from infinipot.policies.base import ScoredPolicy
-from infinipot.policies.usual import usual
+from infinipot.policies.usual import distance
 from infinipot.tokens import VideoTokens
 
 
@@ -27,5 +26,4 @@ class Deviation(ScoredPolicy):
         return True
 
     def score(self, tokens: VideoTokens) -> Tensor:
-        values = tokens.values.float()
-        return torch.linalg.vector_norm(values - usual(values), dim=-1)
+        return distance(tokens.values)

@@ -68,11 +68,9 @@ class HERMES(ScoredPolicy):
 
     def merge(self, tokens: VideoTokens, kept: Tensor) -> Merge:
         oldest = kept.gather(1, tokens.arrival.gather(1, kept).argmin(1, keepdim=True))
-        own = torch.arange(tokens.shape[1], device=kept.device).expand(tokens.shape)
-        stays = torch.zeros(tokens.shape, dtype=torch.bool, device=kept.device).scatter(1, kept, True)
         deep = [self._depth(layer, tokens.layers)[0] == 0 for layer in tokens.layer]
-        alone = stays | ~torch.tensor(deep, device=kept.device).unsqueeze(1)
-        return Merge(torch.where(alone, own, oldest), tokens.columns[MASS])
+        shallow = ~torch.tensor(deep, device=kept.device).unsqueeze(1)
+        return Merge.of(oldest.expand(tokens.shape), kept, tokens.columns[MASS], for_good=shallow)
 
     def _depth(self, layer: int, layers: int) -> tuple[float, float, float, float]:
         """Of a layer: w, k, the share of the local prompt, and how much it takes over from the layer above."""

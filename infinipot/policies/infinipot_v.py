@@ -3,6 +3,7 @@
 https://arxiv.org/abs/2506.15745. TaR is in redundancy.py, VaN in salience.py; how they are combined is here.
 """
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -19,7 +20,48 @@ from infinipot.tokens import NewTokens, VideoTokens
 
 
 @dataclass(frozen=True)
-class InfiniPotV(Policy):
+class TaRAndVaN(Policy):
+    """A policy of TaR and VaN.
+
+    A token is scored once, when it comes in, against what its row holds then. Where scores depend on what is held,
+    they are taken again at each compression: with recent patches as the reference, and with pooling.
+    """
+
+    reference: Reference = "previous"
+    alpha: Share = 0.5
+    recent: Share = 0.25
+    r1: Share = 0.125
+    pooling: Pooling = "none"
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return () if self.reads_states else ("tar", "van")
+
+    @property
+    def reads_states(self) -> bool:
+        return self.reference == "recent" or self.pooling != "none"
+
+    def measure(self, new: NewTokens) -> Mapping[str, Tensor]:
+        return {} if self.reads_states else {"tar": tar_of_new(new), "van": value_norm(new.values)}
+
+    def select(self, tokens: VideoTokens, budget: int) -> Tensor:
+        if self.reads_states:
+            redundancy, salience = self.scores(tokens)
+        else:
+            redundancy, salience = tokens.columns["tar"], tokens.columns["van"]
+        return self.combined(redundancy, salience, tokens, budget)
+
+    def scores(self, tokens: VideoTokens) -> tuple[Tensor, Tensor]:
+        """TaR and VaN as things stand, `[rows, N]` float32 each."""
+        return tar(tokens, self.reference, self.recent, "unrotated"), van(tokens, self.pooling)
+
+    @abstractmethod
+    def combined(self, redundancy: Tensor, salience: Tensor, tokens: VideoTokens, budget: int) -> Tensor:
+        """What stays by TaR and VaN, `[rows, budget]` int64."""
+
+
+@dataclass(frozen=True)
+class InfiniPotV(TaRAndVaN):
     """Keeps what time did not make redundant (TaR) and what has the largest values (VaN).
 
     Of N tokens |C| stay, the budget. All ties go to the later token. These are the two forms of the literature, with
@@ -45,34 +87,11 @@ class InfiniPotV(Policy):
     paper: ClassVar[str] = "InfiniPot-V, arXiv 2506.15745"
 
     combine: Literal["union", "two-stage"] = "union"
-    reference: Reference = "previous"
-    alpha: Share = 0.5
-    recent: Share = 0.25
-    r1: Share = 0.125
-    pooling: Pooling = "none"
 
-    @property
-    def columns(self) -> tuple[str, ...]:
-        return () if self.reads_states else ("tar", "van")
-
-    @property
-    def reads_states(self) -> bool:
-        return self.reference == "recent" or self.pooling != "none"
-
-    def measure(self, new: NewTokens) -> Mapping[str, Tensor]:
-        return {} if self.reads_states else {"tar": tar_of_new(new), "van": value_norm(new.values)}
-
-    def select(self, tokens: VideoTokens, budget: int) -> Tensor:
-        redundancy, salience = self._scores(tokens)
+    def combined(self, redundancy: Tensor, salience: Tensor, tokens: VideoTokens, budget: int) -> Tensor:
         if self.combine == "two-stage":
             return two_stage(redundancy, salience, tokens, budget, self.r1)
         return union(redundancy, salience, tokens, budget, self.alpha, self.recent)
-
-    def _scores(self, tokens: VideoTokens) -> tuple[Tensor, Tensor]:
-        """TaR and VaN: as they were when the tokens came in, or as things stand."""
-        if not self.reads_states:
-            return tokens.columns["tar"], tokens.columns["van"]
-        return tar(tokens, self.reference, self.recent, "unrotated"), van(tokens, self.pooling)
 
 
 def two_stage(redundancy: Tensor, salience: Tensor, tokens: VideoTokens, budget: int, r1: float) -> Tensor:

@@ -1,24 +1,23 @@
 """Ablations of InfiniPot-V: what was tried beside the published forms. For research."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from infinipot.policies.base import Policy
-from infinipot.policies.infinipot_v import two_stage, union
-from infinipot.policies.novelty import best_of_newest, product
+from infinipot.policies.base import best_of_newest
+from infinipot.policies.infinipot_v import TaRAndVaN, two_stage, union
+from infinipot.policies.novelty import product
 from infinipot.policies.options import Exponent, Share
 from infinipot.policies.ranking import highest
-from infinipot.policies.redundancy import Keys, Reference, tar, tar_of_new
-from infinipot.policies.salience import Pooling, value_norm, van
-from infinipot.tokens import Grid, NewTokens, VideoTokens
+from infinipot.policies.redundancy import Keys, tar
+from infinipot.policies.salience import van
+from infinipot.tokens import Grid, VideoTokens
 
 
 @dataclass(frozen=True)
-class InfiniPotVAblations(Policy):
+class InfiniPotVAblations(TaRAndVaN):
     """Keeps by TaR and VaN in every way that was compared: for research, see `infinipot-v` and `novelty` for use.
 
     Options, beside those of `infinipot-v` and `novelty`, whose "product" is one more way to combine:
@@ -37,28 +36,14 @@ class InfiniPotVAblations(Policy):
     scored: Literal["once", "again"] = "once"
     power: Exponent = 4.0
     newest: Share = 0.25
-    reference: Reference = "previous"
-    r1: Share = 0.125
-    alpha: Share = 0.5
-    recent: Share = 0.25
     keys: Keys = "unrotated"
     coordinates: Literal["true", "guessed"] = "true"
-    pooling: Pooling = "none"
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        return () if self.reads_states else ("tar", "van")
 
     @property
     def reads_states(self) -> bool:
-        once = self.scored == "once" and self.reference == "previous" and self.keys == "unrotated"
-        return not once or self.coordinates == "guessed" or self.pooling != "none"
+        return super().reads_states or self.scored == "again" or self.keys == "rotated" or self.coordinates == "guessed"
 
-    def measure(self, new: NewTokens) -> Mapping[str, Tensor]:
-        return {} if self.reads_states else {"tar": tar_of_new(new), "van": value_norm(new.values)}
-
-    def select(self, tokens: VideoTokens, budget: int) -> Tensor:
-        redundancy, salience = self._scores(tokens)
+    def combined(self, redundancy: Tensor, salience: Tensor, tokens: VideoTokens, budget: int) -> Tensor:
         if self.combine == "two-stage":
             return two_stage(redundancy, salience, tokens, budget, self.r1)
         if self.combine == "union":
@@ -67,10 +52,7 @@ class InfiniPotVAblations(Policy):
         held = best_of_newest(scores, tokens, int(self.newest * budget))
         return highest(scores.masked_fill(held, torch.inf), budget, tokens.arrival)
 
-    def _scores(self, tokens: VideoTokens) -> tuple[Tensor, Tensor]:
-        """TaR and VaN: as they were when the tokens came in, or as things stand."""
-        if not self.reads_states:
-            return tokens.columns["tar"], tokens.columns["van"]
+    def scores(self, tokens: VideoTokens) -> tuple[Tensor, Tensor]:
         if self.coordinates == "guessed":
             return self._guessed_scores(tokens)
         return tar(tokens, self.reference, self.recent, self.keys), van(tokens, self.pooling)

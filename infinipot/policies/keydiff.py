@@ -4,11 +4,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from torch import Tensor
-from torch.nn.functional import normalize
 
 from infinipot.policies.base import ScoredPolicy
-from infinipot.policies.redundancy import cosine
-from infinipot.policies.usual import usual
+from infinipot.policies.usual import unlikeness
 from infinipot.tokens import VideoTokens
 
 
@@ -29,5 +27,4 @@ class KeyDiff(ScoredPolicy):
         return True
 
     def score(self, tokens: VideoTokens) -> Tensor:
-        keys = tokens.keys.float()
-        return -cosine(keys, usual(normalize(keys, dim=-1)).expand_as(keys))
+        return unlikeness(tokens.keys, unit=True)

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from infinipot.policies.likeness import nearest, unit
@@ -44,7 +43,4 @@ def into_nearest(tokens: VideoTokens, kept: Tensor, takers: Tensor, least: float
     """
     keys = unit(tokens.keys)
     alike, which = nearest(keys, take(keys, takers))
-    own = torch.arange(tokens.shape[1], device=kept.device).expand(tokens.shape)
-    stays = torch.zeros(tokens.shape, dtype=torch.bool, device=kept.device).scatter(1, kept, True)
-    into = torch.where(stays | (alike < least), own, takers.gather(1, which))
-    return Merge(into, tokens.columns[MASS])
+    return Merge.of(takers.gather(1, which), kept, tokens.columns[MASS], for_good=alike < least)

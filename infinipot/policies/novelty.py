@@ -9,7 +9,6 @@ from torch import Tensor
 
 from infinipot.policies.base import ScoredPolicy
 from infinipot.policies.options import Exponent, Share
-from infinipot.policies.ranking import highest
 from infinipot.policies.redundancy import NEW, tar_of_new
 from infinipot.policies.salience import value_norm
 from infinipot.tokens import NewTokens, VideoTokens
@@ -28,14 +27,13 @@ class Novelty(ScoredPolicy):
 
     Options:
         power: the higher, the more VaN weighs; at 0 TaR alone decides.
-        newest: up to this share of |C| is for the newest patch: those of its tokens that score highest stay whatever
-            the others' scores are, since it is against them that the next patch is seen.
+        newest: see `ScoredPolicy`; it is against the newest patch that the next one is seen.
     """
 
     name: ClassVar[str] = "novelty"
 
-    power: Exponent = 4.0
     newest: Share = 0.25
+    power: Exponent = 4.0
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -47,11 +45,6 @@ class Novelty(ScoredPolicy):
     def score(self, tokens: VideoTokens) -> Tensor:
         return product(tokens.columns["tar"], tokens.columns["van"], self.power)
 
-    def assured(self, scores: Tensor, tokens: VideoTokens, budget: int) -> Tensor | None:
-        of_newest = best_of_newest(scores, tokens, int(self.newest * budget))
-        covered = super().assured(scores, tokens, budget)
-        return of_newest if covered is None else of_newest | covered
-
 
 def product(redundancy: Tensor, salience: Tensor, power: float) -> Tensor:
     """(1 - TaR) · VaN^power, `[rows, N]` float32; TaR that compares with nothing counts as the others' mean."""
@@ -60,10 +53,3 @@ def product(redundancy: Tensor, salience: Tensor, power: float) -> Tensor:
     count = compared.sum(1, keepdim=True)
     usual = torch.where(count > 0, novelty.sum(1, keepdim=True) / count.clamp_min(1), 1.0)
     return torch.where(compared, novelty, usual) * salience.pow(power)
-
-
-def best_of_newest(scores: Tensor, tokens: VideoTokens, count: int) -> Tensor:
-    """The `count` highest tokens of the newest patch, or all of it, `[rows, N]` bool."""
-    newest = tokens.patch == tokens.newest_patch
-    best = highest(scores.masked_fill(~newest, -torch.inf), count, tokens.arrival)
-    return newest & torch.zeros_like(newest).scatter(1, best, True)

@@ -1,12 +1,13 @@
 """Options of a policy: which types they have, which values are possible, how they are written as text.
 
-An option is a field of the policy's dataclass, and its annotation says all there is to know of it: a
-`Literal` of names, a `Share`, a `Count`, an `Exponent`, a `bool`, a `float`. Knows nothing of any particular policy.
+An option is a field of the policy's dataclass, and its annotation says all there is to know of it: a `Literal` of
+names, a `Share`, a `Count`, an `Exponent`, `Words`, a `bool`, a `float`. Knows nothing of any particular policy.
 """
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from itertools import accumulate
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 from infinipot.errors import PolicyError
@@ -39,12 +40,28 @@ class OddNumber:
         return value >= 1 and value % 2 == 1
 
 
+@dataclass(frozen=True, slots=True)
+class Bracketed:
+    """A text that stands in brackets where it has commas or colons, so that it can stand among other options."""
+
+    meaning: str
+
+    def __str__(self) -> str:
+        return self.meaning
+
+    def holds(self, text: str) -> bool:
+        """Whether a text can be read back from a spec."""
+        depths = list(accumulate((letter == "[") - (letter == "]") for letter in text))
+        return text == text.strip() and text[:1] != "[" and min(depths, default=0) >= 0 and (depths or [0])[-1] == 0
+
+
 Share = Annotated[float, Between(0, 1)]
 Count = Annotated[int, Between(0)]
 Positive = Annotated[int, Between(1)]
 Ratio = Annotated[float, Between(1)]
 Odd = Annotated[int, OddNumber()]
-Inner = Annotated[str, "a policy, by name or as [name:option=value,...]"]
+Inner = Annotated[str, Bracketed("a policy, by name or as [name:option=value,...]")]
+Words = Annotated[str, Bracketed("a text, as [words, and more words] where it has commas or colons, without brackets")]
 Exponent = Annotated[float, Between(0, 16)]  # of norms: beyond it float32 may not hold them
 
 _WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
@@ -68,19 +85,19 @@ def possible(hint: Any) -> str:
     """The possible values of an option, in words."""
     if get_origin(hint) is Literal:
         return " or ".join(map(repr, get_args(hint)))
-    if hint == Inner:
-        return str(get_args(hint)[1])
     base, *limits = _unpacked(hint)
+    if base is str and limits:
+        return str(limits[0])
     return " ".join([_WORDS.get(base, str(base)), *map(str, limits)])
 
 
 def from_text(hint: Any, text: str) -> Any:
     """The value that a text stands for; the text itself if it stands for none, for `check` to object to."""
-    base, *_ = _unpacked(hint)
+    base, *limits = _unpacked(hint)
     try:
         if base is bool:
             return {"true": True, "false": False}[text.lower()]
-        if hint == Inner:
+        if isinstance(limits[0] if limits else None, Bracketed):
             return text[1:-1].strip() if text[:1] == "[" and text[-1:] == "]" else text
         return base(text) if base in (int, float) else text
     except (ValueError, KeyError):
@@ -101,7 +118,7 @@ def _accepts(hint: Any, value: Any) -> bool:
     if base in (int, float):
         number = isinstance(value, int if base is int else int | float) and not isinstance(value, bool)
         return number and all(limit.holds(value) for limit in limits)
-    return isinstance(value, base) if base in _WORDS else True
+    return base not in _WORDS or (isinstance(value, base) and all(limit.holds(value) for limit in limits))
 
 
 def split(text: str) -> list[str]:

@@ -11,7 +11,7 @@ from infinipot.policies.likeness import far_apart, unit
 from infinipot.policies.merge import Merge
 from infinipot.policies.merged import into_nearest
 from infinipot.policies.options import Positive, Share
-from infinipot.policies.ranking import highest
+from infinipot.policies.ranking import newest
 from infinipot.tokens import VideoTokens
 
 
@@ -43,9 +43,7 @@ class Prototypes(Policy):
 
     def select(self, tokens: VideoTokens, budget: int) -> Tensor:
         centres = int(self.share * budget)
-        ring = highest(
-            torch.zeros(tokens.shape, device=tokens.cell.device, dtype=torch.float32), budget - centres, tokens.arrival
-        )
+        ring = newest(tokens.arrival, budget - centres)
         if not centres:
             return ring
         distance = torch.full(tokens.shape, torch.inf, device=ring.device, dtype=torch.float32).scatter(

@@ -4,6 +4,11 @@ import torch
 from torch import Tensor
 
 
+def newest(arrival: Tensor, count: int) -> Tensor:
+    """Indices of the `count` tokens of each row that came last, `[rows, count]` int64."""
+    return arrival.topk(count, dim=1, sorted=False).indices
+
+
 def standing(scores: Tensor, arrival: Tensor) -> Tensor:
     """How many tokens of its row each one outranks, `[rows, N]` int64; of equal scores the later token is higher.
 
@@ -29,6 +34,18 @@ def place_within(group: Tensor, scores: Tensor, arrival: Tensor) -> Tensor:
     begins = torch.cat([torch.ones_like(begins[:, :1]), begins[:, 1:]], 1)
     start = torch.where(begins, place, 0).cummax(1).values
     return torch.zeros_like(order).scatter(1, order, place - start)
+
+
+def leaders(group: Tensor, scores: Tensor, arrival: Tensor) -> Tensor:
+    """Which token is the highest of each one's group, `[rows, N]` int64.
+
+    Args:
+        group: `[rows, N]` int64, the same number for those of a group, below 2^31.
+    """
+    place = place_within(group, scores, arrival)
+    order = (group * (1 << 31) + place).argsort(1)  # group by group, each behind its highest
+    first = torch.where(place.gather(1, order) == 0, _places(order), 0).cummax(1).values
+    return torch.zeros_like(order).scatter(1, order, order.gather(1, first))
 
 
 def _places(order: Tensor) -> Tensor:

@@ -62,7 +62,7 @@ def neighbour_mean(
         norm, patch, cell: `[rows, N]`, in order of arrival.
         reach: how many patches, rows and columns to each side.
     """
-    row, column, rows, columns = _layout(grids, cell.device)[:, cell.long()]
+    row, column, rows, columns = layout(grids, cell.device)[:, cell.long()]
     cells = max(grid.first_cell + grid.cells for grid in grids)
     place = _patch_rank(patch) * cells + cell  # rises along N
     finite = norm.isfinite()
@@ -81,7 +81,7 @@ def neighbour_mean(
     return torch.where(finite, (total / count.clamp_min(1)).float(), norm)
 
 
-def _layout(grids: tuple[Grid, ...], device: torch.device) -> Tensor:
+def layout(grids: tuple[Grid, ...], device: torch.device) -> Tensor:
     """For each cell number its row, its column, and the rows and columns of its grid: `[4, cells]`."""
     layout = torch.zeros(4, max(grid.first_cell + grid.cells for grid in grids), dtype=torch.int64, device=device)
     for grid in grids:

@@ -10,7 +10,7 @@ from torch import Tensor
 from infinipot.policies.attention import Attention, attended
 from infinipot.policies.base import ScoredPolicy
 from infinipot.policies.merge import Merge
-from infinipot.policies.ranking import place_within
+from infinipot.policies.ranking import leaders
 from infinipot.tokens import VideoTokens
 
 
@@ -37,13 +37,7 @@ class StreamMem(ScoredPolicy):
         return attended(tokens, "template")
 
     def merge(self, tokens: VideoTokens, kept: Tensor) -> Merge:
-        scores, arrival = attended(tokens, "template"), tokens.arrival
-        own = torch.arange(tokens.shape[1], device=kept.device).expand(tokens.shape)
-        stays = torch.zeros(tokens.shape, dtype=torch.bool, device=kept.device).scatter(1, kept, True)
-        patch = tokens.patch.long()
-        ahead = place_within(patch, scores.masked_fill(~stays, -1.0), arrival)  # kept ones come first in their patch
-        # Tokens in order of patches, each patch led by its prototype: the place of the leader is what all go into.
-        order = (patch * (1 << 31) + ahead).argsort(1)
-        leads = torch.where(ahead.gather(1, order) == 0, own, 0).cummax(1).values
-        into = torch.zeros_like(order).scatter(1, order, order.gather(1, leads))
-        return Merge(torch.where(stays, own, into), torch.where(scores.isinf(), 0.0, scores))
+        scores = attended(tokens, "template")
+        behind = torch.full_like(scores, -1.0).scatter(1, kept, scores.gather(1, kept))  # those that leave lead nothing
+        into = leaders(tokens.patch.long(), behind, tokens.arrival)
+        return Merge.of(into, kept, torch.where(scores.isinf(), 0.0, scores))

@@ -116,12 +116,16 @@ def _file(location: str, name: str, kind: str, error: type[InfinipotError]) -> A
 
     Links are left to the system: /dev/stdin is one that leads to no path.
     """
+    article = "an" if kind == "audio" else "a"
+    if not location:
+        raise error(f"the name of the file is empty; give {article} {kind} file")
     path = Path(location)
     try:
         if not path.exists():
-            raise error(f"{name}: no such file")
+            hint = "; a pipe's name is /dev/stdin" if location == "-" else ""
+            raise error(f"{name}: no such file{hint}")
         if path.is_dir():
-            raise error(f"{name} is a directory; give {'an' if kind == 'audio' else 'a'} {kind} file")
+            raise error(f"{name} is a directory; give {article} {kind} file")
         stored = path.is_file()
         if stored and path.stat().st_size == 0:
             raise error(f"{name} is empty")

@@ -8,8 +8,9 @@ import numpy as np
 from PIL import Image
 
 from infinipot.errors import VideoError
+from infinipot.tensors import is_tensor
 from infinipot.video.frame import Frame
-from infinipot.video.images import ImageLike, as_frame, is_tensor
+from infinipot.video.images import ImageLike, as_frame
 from infinipot.video.sampling import TOLERANCE, Extent, Picture
 
 
@@ -33,8 +34,8 @@ class ArraySource:
             )
         if not isinstance(images, Iterable) or isinstance(images, str | bytes | dict):
             raise VideoError(
-                f"a {type(images).__name__} is no video; give a path, an array [time, height, width, 3], "
-                "a tensor, or an iterable of pictures"
+                f"an object of type {type(images).__name__} is no video; give a path, "
+                "an array [time, height, width, 3], a tensor, or an iterable of pictures"
             )
         self._images = images
         self.source_fps = source_fps

@@ -1,14 +1,13 @@
 """Turns pictures (NumPy, PIL, torch) into frames, and checks them. Knows nothing of videos."""
 
-import math
-import sys
-from numbers import Real
-from typing import TYPE_CHECKING, TypeAlias, TypeGuard, Union
+from typing import TYPE_CHECKING, TypeAlias, Union
 
 import numpy as np
 from PIL import Image, ImageOps
 
 from infinipot.errors import FrameError
+from infinipot.numbers import is_finite
+from infinipot.tensors import is_tensor, values_of
 from infinipot.video.frame import Frame
 
 if TYPE_CHECKING:
@@ -18,12 +17,6 @@ ImageLike: TypeAlias = Union[np.ndarray, "torch.Tensor", Image.Image]
 
 _CHANNELS = (1, 3, 4)  # gray, RGB, RGBA
 _ACCEPTED = "a picture is uint8, or floating point in [0, 1], of shape [height, width, 3]"
-
-
-def is_tensor(value: object) -> "TypeGuard[torch.Tensor]":
-    """Whether it is a torch tensor, without importing torch, which takes seconds: who made a tensor has imported it."""
-    torch = sys.modules.get("torch")
-    return torch is not None and isinstance(value, torch.Tensor)
 
 
 def as_frame(image: ImageLike | Frame, time: float | None = None) -> Frame:
@@ -56,7 +49,7 @@ def as_frame(image: ImageLike | Frame, time: float | None = None) -> Frame:
 def _checked_time(time: float | None) -> float:
     if time is None:
         raise FrameError("a picture needs a time, in seconds since the start of the video")
-    if not isinstance(time, Real) or not math.isfinite(time) or time < 0:
+    if not is_finite(time) or time < 0:
         raise FrameError(f"the time of a frame is a finite number of seconds from 0 on, not {time!r}")
     return float(time)
 
@@ -68,15 +61,11 @@ def _array(image: ImageLike) -> np.ndarray:
             raise FrameError(f"a PIL image of mode {image.mode!r} has no 8-bit pixels; convert it to 'RGB' first")
         try:
             return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
-        except OSError as error:
+        except Exception as error:  # a plugin of PIL raises what it likes for a damaged file, a closed image ValueError
             raise FrameError(f"a PIL image could not be read: {error}") from error
     if is_tensor(image):
-        tensor = image.detach().cpu()
-        if tensor.is_floating_point():
-            tensor = tensor.float()  # NumPy has no bfloat16
-        if tensor.ndim == 3 and tensor.shape[0] in _CHANNELS:
-            tensor = tensor.permute(1, 2, 0)
-        return tensor.numpy()
+        pixels = values_of(image, "a picture")
+        return pixels.transpose(1, 2, 0) if pixels.ndim == 3 and pixels.shape[0] in _CHANNELS else pixels
     if isinstance(image, np.ndarray):
         return image
     raise FrameError(f"a picture is a NumPy array, a torch tensor or a PIL image, not a {type(image).__name__}")

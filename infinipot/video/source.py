@@ -4,11 +4,11 @@ import math
 from collections.abc import Generator, Iterable, Iterator
 from functools import cached_property
 from itertools import takewhile
-from numbers import Integral, Real
 from os import PathLike, fspath
 from typing import Any, Protocol
 
 from infinipot.errors import VideoError
+from infinipot.numbers import is_finite, is_whole
 from infinipot.reading import Reading
 from infinipot.video.arrays import ArraySource
 from infinipot.video.file import FileSource
@@ -153,7 +153,7 @@ def open_video(
     fps = None if fps is None else _checked("fps", fps, zero=False)
     start = _checked("start", start, zero=True)
     end = math.inf if end is None else _checked("end", end, zero=True)
-    if frames is not None and (not isinstance(frames, Integral) or frames < 1):
+    if frames is not None and (not is_whole(frames) or frames < 1):
         raise VideoError(f"frames is a whole number of at least 1, not {frames!r}")
     if end <= start:
         raise VideoError(f"end={end:g} is not after start={start:g}")
@@ -173,6 +173,6 @@ def _source_of(source: Any, fps: float | None, source_fps: float | None) -> Sour
 def _checked(name: str, value: Any, zero: bool) -> float:
     """Returns `value` as a float if it is a finite number above 0, or from 0 on where `zero` is allowed."""
     least = "at least 0" if zero else "above 0"
-    if not isinstance(value, Real) or not math.isfinite(value) or value < 0 or (value == 0 and not zero):
+    if not is_finite(value) or value < 0 or (value == 0 and not zero):
         raise VideoError(f"{name} is a finite number {least}, not {value!r}")
     return float(value)

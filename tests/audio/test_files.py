@@ -24,10 +24,12 @@ def tone(seconds: float, rate: int, pitch: float = 440.0) -> np.ndarray:
 def encode(path: Path, sound: np.ndarray, rate: int, codec: str = "pcm_s16le", channels: int = 1, late=()) -> Path:
     """Writes a sound; `late` are pairs: from which second on, how many seconds later its time stamps are."""
     with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=rate, layout={1: "mono", 2: "stereo", 8: "7.1"}[channels])
+        layout = {1: "mono", 2: "stereo", 8: "7.1"}[channels]
+        stream = container.add_stream(codec, rate=rate, layout=layout)
+        assert isinstance(stream, av.AudioStream)
         for start in range(0, len(sound), 1024):
             part = np.repeat(sound[start : start + 1024], channels)[None]
-            block = av.AudioFrame.from_ndarray(part, format="flt", layout=stream.layout.name)
+            block = av.AudioFrame.from_ndarray(part, format="flt", layout=layout)
             delay = sum(seconds for since, seconds in late if start >= since * rate)
             block.sample_rate, block.time_base = rate, Fraction(1, rate)
             block.pts = start + round(delay * rate)
@@ -136,6 +138,7 @@ def test_an_endless_source_is_read_as_it_is_asked_for():
     [
         ("missing.wav", {}, AudioError, "no such file"),
         (".", {}, AudioError, "give an audio file"),
+        ("", {}, AudioError, "empty; give an audio file"),
         (3, {}, AudioError, "is no sound"),
         (np.zeros((100, 2), np.float32), {}, AudioError, "one channel"),
         (np.zeros(0, np.float32), {}, AudioError, "holds no sound"),
@@ -144,7 +147,10 @@ def test_an_endless_source_is_read_as_it_is_asked_for():
         (np.zeros(10, np.float32), {"start": -1}, AudioError, "start"),
         (np.zeros(10, np.float32), {"start": "a"}, AudioError, "start"),
         (np.zeros(10, np.float32), {"start": 2, "end": 1}, AudioError, "not after"),
+        (np.zeros(10, np.float32), {"start": 10**400}, AudioError, "start"),
+        (np.zeros(10, np.float32), {"end": float("inf")}, AudioError, "end"),
         (np.zeros(10, np.float32), {"rate": 0}, AudioError, "rate"),
+        (np.zeros(10, np.float32), {"rate": True}, AudioError, "rate"),
         (np.zeros(10, np.float32), {"rate": 44.1}, AudioError, "rate"),
     ],
     ids=str,

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -98,6 +99,9 @@ class Looker:
 
     def notice(self, gap: Gap) -> None:
         self.gaps.append(gap)
+
+    def wait_taken(self) -> None:
+        pass
 
     def finish(self) -> None:
         self.over = True
@@ -236,8 +240,8 @@ def test_a_decoder_that_hangs_is_ended_and_replaced(video):
 def test_a_decoder_does_not_outlive_its_parent(video):
     with open_camera(video, loop=True) as camera:
         (decoder,) = decoders()
-        feed_ = camera._feed
-        feed_._source._process.stdin.close()  # what the end of this process would do
+        source: Any = camera._feed._source
+        source._process.stdin.close()  # what the end of this process would do
         assert until(lambda: not decoder.is_running() or decoder.status() == psutil.STATUS_ZOMBIE)
 
 

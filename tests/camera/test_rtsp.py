@@ -60,5 +60,7 @@ def test_a_camera_that_falls_silent_freezes_loses_packets_changes_size_and_is_ki
         assert (psutil.Process().num_fds(), threading.active_count()) == before
         frozen, silent, killed = camera.gaps[-3:]
         assert "not changed" in frozen.why
+        assert silent.end is not None
+        assert frozen.end is not None
         assert killed.start >= silent.end > silent.start >= frozen.end
     assert not [child for child in psutil.Process().children() if "decoding" in " ".join(child.cmdline())]

@@ -12,6 +12,7 @@ import wave
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import pytest
@@ -19,11 +20,12 @@ import torch
 from click.testing import CliRunner, Result
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.table import Table
 from safetensors.torch import load_file, save_file
 
 from infinipot import FrameError, InfinipotError, QuestionError, Stream, embedded, load, open_video, policies
 from infinipot.cli import main, prompt
-from infinipot.cli.output import Asker, clock
+from infinipot.cli.output import Asker, clock, print_table
 from infinipot.embedded.world import Clip
 from infinipot.models import ADAPTERS
 from infinipot.text import to_json
@@ -226,8 +228,9 @@ def test_bad_input_is_one_line_on_stderr_and_exit_code_1(args: tuple[str, ...], 
 @pytest.mark.parametrize(
     ("args", "said"),
     [
-        (("clip.mp4",), "--model"),
+        (("clip.mp4",), "Missing option '--model'. Give a hub id, a folder, or \"embedded\"."),
         (("clip.mp4", *EMBEDDED, "--at", "-1", SEEN), "--at"),
+        (("clip.mp4", *EMBEDDED, "--at", "nan", SEEN), "nan is not a finite number"),
         (("clip.mp4", *EMBEDDED, "--at", "3", SEEN, "--start", "5"), "--start"),
         (("clip.mp4", *EMBEDDED, "--max-pixels", "4096"), "--min-pixels"),
         (("clip.mp4", *EMBEDDED, "--colour"), "--colour"),
@@ -241,7 +244,7 @@ def test_wrong_usage_is_exit_code_2(args: tuple[str, ...], said: str) -> None:
 
 
 def test_several_processes_do_not_read_a_live_source(monkeypatch: pytest.MonkeyPatch) -> None:
-    def live(*args: object, **options: object) -> Video:
+    def live(*args: Any, **options: Any) -> Video:
         video = open_video(*args, **options)
         video.duration = None
         return video
@@ -277,7 +280,7 @@ def test_a_gate_and_second_looks_are_the_librarys(monkeypatch: pytest.MonkeyPatc
     with load("embedded", device="cpu").stream(512, gate=0.03, look_again=2) as stream:
         for frame in open_video("clip.mp4", fps=2):
             stream.watch(frame)
-        said = {"temperature": 8.0, "seed": 1}
+        said: dict[str, Any] = {"temperature": 8.0, "seed": 1}
         assert plain["answer"] == stream.ask(SEEN, **said)
         assert seen["answer"] == stream.ask(SEEN, look_again=2, look_pixels=(9216, 9216), **said)
         assert summary["gated_tokens"] == stream.stats().gated_tokens > 0
@@ -361,7 +364,7 @@ def test_a_failure_while_watching_ends_the_conversation_with_exit_code_1(
 ) -> None:
     watched = Stream.watch
 
-    def fail_at_three(self: Stream, frame: object) -> None:
+    def fail_at_three(self: Stream, frame: Any) -> None:
         if self.stats().frames == 3:
             raise FrameError("the camera fell over")
         watched(self, frame)
@@ -378,25 +381,29 @@ def test_a_failure_while_watching_ends_the_conversation_with_exit_code_1(
 # As a process
 
 
-def start(*args: str, **pipes: int) -> subprocess.Popen[str]:
+def start(*args: str, stdin: int | None = None) -> subprocess.Popen[str]:
     root = str(Path(embedded.__file__).parents[2])
     environment = os.environ | {"PYTHONPATH": root, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "infinipot", *args]
     with hearing_ctrl_c():
-        return subprocess.Popen(
-            [sys.executable, "-m", "infinipot", *args], text=True, env=environment, stdout=-1, stderr=-1, **pipes
-        )
+        return subprocess.Popen(command, text=True, env=environment, stdin=stdin, stdout=-1, stderr=-1)
 
 
+@pytest.mark.slow
 def test_ctrl_c_while_watching_is_exit_code_130_and_one_line() -> None:
     process = start("watch", "clip.mp4", *EMBEDDED, "--realtime", "--at", "1", SEEN, "--ask", SEEN)
+    assert process.stdout
     assert process.stdout.readline() == f"[0:01] {SEEN}\n"
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=120)
     assert (process.returncode, stderr) == (130, "interrupted\n")
 
 
+@pytest.mark.slow
 def test_questions_are_answered_while_the_video_runs_on() -> None:
     process = start("watch", "clip.mp4", *EMBEDDED, "--json", stdin=-1)
+    assert process.stdin
+    assert process.stdout
     times = []
     for _ in range(2):
         process.stdin.write(f"{SEEN}\n")
@@ -410,6 +417,31 @@ def test_questions_are_answered_while_the_video_runs_on() -> None:
 
 
 # What there is to choose from
+
+
+def test_a_table_keeps_its_numbers_in_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "40")
+    table = Table(box=None)
+    for column in ("checkpoint", "GB"):
+        table.add_column(column, no_wrap=True)
+    table.add_column("what it brings")
+    table.add_row("x" * 45, "0.264", "some words that may be broken")
+    print_table(table)
+    lines = capsys.readouterr().out.splitlines()
+    assert any("x" * 45 in line and "0.264" in line for line in lines)
+    assert len(lines) > 2  # what may be broken is
+
+
+def test_a_disk_that_is_full_is_one_line() -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("a system without a disk that is always full")
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([sys.executable, "-m", "infinipot", "policies"], stdout=full, stderr=-1, text=True)
+    assert (done.returncode, done.stderr) == (
+        1,
+        "error: what was to be written has no place: No space left on device\n",
+    )
 
 
 def test_policies_lists_the_whole_registry() -> None:
@@ -538,27 +570,39 @@ def test_numbers_that_overflow_are_one_line(tmp_path) -> None:
 
 def program(*args: bytes, stdin: bytes = b"", **environment: str) -> subprocess.CompletedProcess[bytes]:
     """The program in a process of its own, whose arguments and input are bytes."""
-    command = [sys.executable, "-m", "infinipot", *args]
+    command: list[str | bytes] = [sys.executable, "-m", "infinipot", *args]
     return subprocess.run(command, input=stdin, capture_output=True, env={**os.environ, **environment}, timeout=300)
 
 
+def here(*args: bytes, stdin: bytes = b"", encoding: str = "utf-8") -> tuple[int, bytes, bytes]:
+    """The same in this process, which has imported everything: arguments as Python reads them, pipes encoded so."""
+    result = CliRunner(charset=encoding).invoke(main, list(map(os.fsdecode, args)), input=stdin)
+    return result.exit_code, result.stdout_bytes, result.stderr_bytes
+
+
 WATCHED = (b"watch", b"clip.mp4", b"--model", b"embedded", b"--memory", b"512")
+# How Python reads its standard input: strict, or with what is no UTF-8 as lone surrogates; None: as `here` does.
+SURROGATES, STRICT = "utf-8:surrogateescape", "utf-8:strict"
 
 
 @pytest.mark.parametrize(
     ("args", "stdin", "said", "encoding"),
     [
-        ((b"--ask", b"caf\xe9"), b"", b"the question {} 0xe9 stands behind 'caf'", "utf-8:strict"),
-        ((b"--at", b"3", b"\xff\xfe?", b"--json"), b"", b"the question {} 0xff stands at its", "utf-8:strict"),
-        ((b"--ask", b"ok?", b"--system", b"\xc3"), b"", b"the system message {} 0xc3", "utf-8:surrogateescape"),
-        ((), b"what \xe9 is it?\n", b"the question {} 0xe9 stands behind 'what '", "utf-8:strict"),
-        ((), b"what \xe9 is it?\n", b"the question {} 0xe9 stands behind 'what '", "utf-8:surrogateescape"),
+        ((b"--ask", b"caf\xe9"), b"", b"the question {} 0xe9 stands behind 'caf'", STRICT),
+        ((b"--at", b"3", b"\xff\xfe?", b"--json"), b"", b"the question {} 0xff stands at its", None),
+        ((b"--ask", b"ok?", b"--system", b"\xc3"), b"", b"the system message {} 0xc3", None),
+        ((), b"what \xe9 is it?\n", b"the question {} 0xe9 stands behind 'what '", None),
+        ((), b"what \xe9 is it?\n", b"the question {} 0xe9 stands behind 'what '", SURROGATES),
     ],
 )
-def test_what_is_no_utf_8_is_one_line(args: tuple[bytes, ...], stdin: bytes, said: bytes, encoding: str) -> None:
-    result = program(*WATCHED, *args, stdin=stdin, PYTHONIOENCODING=encoding)
-    assert (result.returncode, result.stdout) == (1, b"")
-    (line,) = [line for line in result.stderr.splitlines() if not line.startswith(b"0:")]
+def test_what_is_no_utf_8_is_one_line(args: tuple[bytes, ...], stdin: bytes, said: bytes, encoding: str | None) -> None:
+    if encoding:
+        result = program(*WATCHED, *args, stdin=stdin, PYTHONIOENCODING=encoding)
+        code, stdout, stderr = result.returncode, result.stdout, result.stderr
+    else:
+        code, stdout, stderr = here(*WATCHED, *args, stdin=stdin)
+    assert (code, stdout) == (1, b"")
+    (line,) = [line for line in stderr.splitlines() if not line.startswith(b"0:")]
     assert line.startswith(b"error: " + said.replace(b"{}", b"is not text in UTF-8: the byte"))
 
 
@@ -576,14 +620,18 @@ def test_a_lone_half_of_a_character_is_an_error_wherever_a_text_is_given(text: s
         model.stream(memory=512, system=text)
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "ascii", "latin-1"])
-def test_json_keeps_a_name_that_is_no_utf_8(folder: Path, encoding: str) -> None:
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii", "latin-1", None])  # None: that of a process of its own
+def test_json_keeps_a_name_that_is_no_utf_8(folder: Path, encoding: str | None) -> None:
     name = b"caf\xe9 \xf0\x9f\x8e\xac.mp4"
-    shutil.copy(folder / "clip.mp4", os.fsencode(folder) + b"/" + name)
+    shutil.copy(folder / "clip.mp4", folder / os.fsdecode(name))
     args = (b"watch", name, *WATCHED[2:], b"--ask", "café?".encode(), b"--json")
-    result = program(*args, PYTHONIOENCODING=encoding)
-    assert result.returncode == 0, result.stderr
-    answer, summary = (json.loads(line.decode(encoding)) for line in result.stdout.splitlines())
+    if encoding:
+        code, stdout, stderr = here(*args, encoding=encoding)
+    else:
+        result = program(*args, PYTHONIOENCODING="latin-1")
+        code, stdout, stderr = result.returncode, result.stdout, result.stderr
+    assert code == 0, stderr
+    answer, summary = (json.loads(line.decode(encoding or "latin-1")) for line in stdout.splitlines())
     assert answer["question"] == "café?"
     assert os.fsencode(summary["video"]) == name
 
@@ -596,6 +644,6 @@ def test_json_is_read_back_as_it_was_written(value: object) -> None:
 
 
 def test_a_checkpoint_in_a_folder_that_is_no_utf_8_is_one_line() -> None:
-    result = program(b"watch", b"clip.mp4", b"--model", b"./m\xe9", b"--ask", b"?")
-    assert result.returncode == 1
-    assert result.stderr.startswith(b"error: the name of the model is not text in UTF-8")
+    code, _, stderr = here(b"watch", b"clip.mp4", b"--model", b"./m\xe9", b"--ask", b"?")
+    assert code == 1
+    assert stderr.startswith(b"error: the name of the model is not text in UTF-8")

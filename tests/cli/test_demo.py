@@ -1,6 +1,7 @@
 """The demo: what it asks, what it measures, and what it leaves behind."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,8 @@ import infinipot
 from infinipot import policies
 from infinipot.cli import main
 from infinipot.embedded.demo import Demo, Reply, moments, plot, run
-from infinipot.embedded.world import KINDS, Clip, Question
+from infinipot.embedded.words import KINDS
+from infinipot.embedded.world import Clip, Question
 from support.video_files import encode
 
 
@@ -89,12 +91,21 @@ def test_the_command_prints_right_and_wrong_answers_and_says_where_the_picture_i
     assert Path("infinipot-demo.png").exists()
 
 
-def test_the_shapes_are_drawn_into_a_video_of_ones_own_which_goes_on_as_long_as_it_must() -> None:
+def test_the_shapes_are_drawn_into_a_video_of_ones_own_which_goes_on_as_long_as_it_must(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Root may write anywhere, so a folder that is read-only is only said to be.
+    monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK)
     shades = [np.full((48, 64, 3), 60 + 4 * index, np.uint8) for index in range(20)]
     encode(Path("mine.mp4"), shades, rate=4)
     printed = CliRunner().invoke(main, ["demo", "--video", "mine.mp4", "--compare", "none"])
     assert (printed.exit_code, printed.stderr) == (0, "")
     assert "1:00 of coloured shapes drawn into mine.mp4" in printed.stdout
+    assert f"No picture was drawn, since nothing can be written into {Path.cwd()}: see --plot" in printed.stdout
+    assert not Path("infinipot-demo.png").exists()
+    refused = CliRunner().invoke(main, ["demo", "--plot", "demo.PNG"])
+    assert (refused.exit_code, refused.stdout) == (2, "")
+    assert "--plot demo.PNG: nothing can be written into .; give another folder" in refused.stderr
 
 
 def test_json_has_an_object_per_question_and_a_summary() -> None:
@@ -116,6 +127,8 @@ def test_json_has_an_object_per_question_and_a_summary() -> None:
         (("--plot", "demo.txt"), 2, ".png"),
         (("--plot", "no/folder/demo.png"), 2, "existing folder"),
         (("--minutes", "0"), 2, "--minutes"),
+        (("--minutes", "nan"), 2, "nan is not a finite number"),
+        (("--minutes", "inf"), 2, "inf is not a finite number"),
         (("--video", "missing.mp4"), 1, "missing.mp4"),
         (("--background", "sea"), 2, "still"),
     ],

@@ -3,6 +3,7 @@
 from collections import Counter, defaultdict
 from itertools import pairwise, product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,18 +23,8 @@ from infinipot import embedded
 from infinipot.embedded.checkpoint import CELLS, MAX_POSITION, build_model, build_processor
 from infinipot.embedded.facts import BACKGROUNDS, FIRST_TRAINING_SEED, HELD_OUT_SEEDS, SIZE
 from infinipot.embedded.scenery import Footage
-from infinipot.embedded.world import (
-    CASTS,
-    COLOURS,
-    KINDS,
-    NUMBERS,
-    PLACES,
-    SHAPES,
-    THIRDS,
-    Clip,
-    Event,
-    Question,
-)
+from infinipot.embedded.words import CASTS, COLOURS, KINDS, NUMBERS, PLACES, SHAPES, THIRDS
+from infinipot.embedded.world import Clip, Event, Question
 from support.video_files import encode
 from training.embedded import train
 from training.embedded.batch import collate
@@ -79,7 +70,11 @@ def test_the_same_events_come_before_every_background(background: str) -> None:
 def test_backgrounds_stand_still_move_and_are_cut() -> None:
     def steps(background: str) -> np.ndarray:
         """Mean change of a pixel from a frame to the next, over two minutes without events."""
-        images = Clip(1, 120, events=0, background=background, crowd=0).draw(np.arange(240) / 2)[0].astype(float)
+        images = (
+            Clip(1, 120, events=0, background=background, crowd=0)
+            .draw([number / 2 for number in range(240)])[0]
+            .astype(float)
+        )
         return np.abs(np.diff(images, axis=0)).mean((1, 2, 3))
 
     still, moving, cuts = map(steps, ("still", "moving", "cuts"))
@@ -249,7 +244,7 @@ def test_a_lesson_renders_as_the_chat_template(processor: Qwen2_5_VLProcessor) -
     sequence.patch(0)
     sequence.turn("count", "How many?", "two", behind_video=True)
     user = [{"type": "video"}, {"type": "text", "text": "How many?"}]
-    messages = [{"role": "user", "content": user}, {"role": "assistant", "content": "two"}]
+    messages: Any = [{"role": "user", "content": user}, {"role": "assistant", "content": "two"}]
     rendered = processor.apply_chat_template(messages)
     assert processor.tokenizer.decode(sequence.ids) == rendered.replace("<|video_pad|>", "<|video_pad|>" * 16)
 
@@ -426,7 +421,7 @@ def test_it_loads_as_a_hub_checkpoint_does(
     assert type(processor.video_processor) is Qwen2VLVideoProcessor
     end_of_turn = processor.tokenizer.convert_tokens_to_ids("<|im_end|>")
     assert model.generation_config.eos_token_id == end_of_turn
-    assert model.config.text_config.max_position_embeddings == MAX_POSITION
+    assert model.config.get_text_config().max_position_embeddings == MAX_POSITION
     assert sum(file.stat().st_size for file in embedded.path().iterdir()) < 8_000_000
 
 
@@ -448,8 +443,9 @@ def test_large_frames_shrink_to_a_few_cells(processor: Qwen2_5_VLProcessor) -> N
     assert grid.prod().item() * 8 * 8 <= 4 * 64 * 64
 
 
+@pytest.mark.slow
 def test_it_beats_guessing_by_far_on_clips_it_was_not_trained_on() -> None:
-    scores = examine(embedded.path(), 6, {name: name for name in BACKGROUNDS}, TEST_SEEDS)
+    scores = examine(embedded.path(), 3, {name: name for name in BACKGROUNDS}, TEST_SEEDS)
     assert set(scores) == set(BACKGROUNDS)
     for background, kinds in scores.items():
         assert list(kinds) == [*KINDS, "all"]
@@ -473,7 +469,8 @@ def test_it_answers_what_the_processor_gives_it(
         clip = Clip(seed, 16, events=3, cast="varied")
         frames = np.stack([frame.image for frame in clip])
         user = [{"type": "video"}, {"type": "text", "text": f"What colour was the {clip.events[1].shape}?"}]
-        prompt = processor.apply_chat_template([{"role": "user", "content": user}], add_generation_prompt=True)
+        messages: Any = [{"role": "user", "content": user}]
+        prompt = processor.apply_chat_template(messages, add_generation_prompt=True)
         given_to = processor(text=[prompt], videos=[frames], return_tensors="pt")
         right += greedy(model, processor, given_to) == clip.events[1].colour
     assert right >= 6
@@ -483,7 +480,8 @@ def greedy(
     model: Qwen2_5_VLForConditionalGeneration, processor: Qwen2_5_VLProcessor, prompt: dict[str, torch.Tensor]
 ) -> str:
     """Greedy decoding by whole forward passes at 2 fps, positions by the family's rule."""
-    ids, answer = prompt["input_ids"][0].tolist(), []
+    ids: list[int] = prompt["input_ids"][0].tolist()
+    answer: list[int] = []
     while len(answer) < 8:
         positions: list[tuple[int, ...]] = []
         next_position = base = cell = 0

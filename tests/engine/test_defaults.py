@@ -98,7 +98,9 @@ def test_what_was_given_is_strict_and_the_error_names_what_would_work(published)
     with pytest.raises(CapError, match="--max-pixels") as caught:
         watched(published, (1080, 1440), **asked)
     message = str(caught.value)
-    least, most = map(int, re.search(r"pixels=\((\d+), (\d+)\)", message).groups())
+    found = re.search(r"pixels=\((\d+), (\d+)\)", message)
+    assert found
+    least, most = map(int, found.groups())
     assert f"--min-pixels {least} --max-pixels {most}" in message
     assert watched(published, (1080, 1440), **asked | {"pixels": (least, most)}) > 600
     memory = int(message.split()[-1])

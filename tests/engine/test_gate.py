@@ -1,6 +1,7 @@
 """The gate ahead of the model: what stands still is not given again, and nothing else is any different."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from support.faults import Boom, fail_at
 from support.memories import held, same, slots
 from support.models import build, pictures
 
-ASK = {"max_new_tokens": 3}
+ASK: dict[str, Any] = {"max_new_tokens": 3}
 STILL = pictures(1, seed=3)[0]
 
 
@@ -26,7 +27,7 @@ def shown(cell: tuple[int, int] | None = None, still: np.ndarray = STILL, side: 
     return image
 
 
-def watched(model: Model, images: list[np.ndarray], **settings: object) -> Stream:
+def watched(model: Model, images: list[np.ndarray], **settings: Any) -> Stream:
     stream = model.stream(**{"memory": 1500, "policy": "full", "positions": "native", "block": 2, **settings})
     for image in images:
         stream.watch(image)
@@ -95,6 +96,23 @@ def test_an_event_of_one_frame_of_a_few_pixels_is_given(qwen: Model) -> None:
     with watched(qwen, [STILL, STILL, STILL, event, *[STILL] * 4], gate="otsu") as stream:
         around = (1, 2, 3, 5, 6, 7, 9, 10, 11)
         assert {(patch, cell) for patch in (1, 2) for cell in around} == {key for key in places(stream) if key[0]}
+
+
+def test_a_gate_of_whole_patches_gives_all_of_a_patch_in_which_anything_changes(seeing: Model) -> None:
+    """Of those in which nothing does it gives nothing, whatever a gate of cells would give of the others."""
+    images = scene(seeing, STILL, STILL, shown((1, 2)), shown((1, 2)), STILL, STILL, STILL, STILL)
+    with watched(seeing, images) as plain, watched(seeing, images, gate="patches") as gated:
+        assert places(gated) == {key: place for key, place in places(plain).items() if key[0] in (0, 2, 4)}
+        assert gated.stats().gated_tokens == len(places(plain)) - len(places(gated))
+
+
+@pytest.mark.parametrize("spec", [kind.name for kind in policies.available() if kind.whole_patches])
+def test_policies_that_take_patches_whole_take_whole_patches_of_a_gate(spec: str, qwen: Model) -> None:
+    frames = scene(qwen, *(image for image in pictures(9) for _ in range(2)))
+    settings = {"policy": spec, "reserve": 56, "dialogue": 0, "positions": "rebase"}
+    with watched(qwen, frames, gate="patches", memory=300, **settings) as stream:
+        assert stream.stats().gated_tokens == 9 * 16
+        assert stream.ask("What?", **ASK)
 
 
 def test_of_a_noisy_still_camera_nothing_is_encoded_again(qwen: Model, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -214,14 +232,16 @@ def test_streams_side_by_side_do_what_each_does_alone(qwen: Model) -> None:
 def test_what_a_gate_takes_is_promised(qwen: Model) -> None:
     with watched(qwen, [STILL] * 4, gate="otsu") as stream:
         assert stream.stats().bytes == qwen.stream_bytes(1500, "full", gate="otsu", positions="native", block=2)
-        taken = stream._state.pending.shown.pictures.nbytes
+        shown_last = stream._state.pending.shown
+        assert shown_last is not None
+        taken = shown_last.pictures.nbytes
         assert 0 < taken <= stream.stats().bytes - qwen.stream_bytes(1500, "full", positions="native", block=2)
     cap = qwen.stream("2MiB", gate="otsu").stats().cap
     assert qwen.stream_bytes(cap, gate="otsu") <= 2 << 20 < qwen.stream_bytes(cap + 1, gate="otsu")
 
 
 @pytest.mark.parametrize("gate", ["soon", "", -0.1, 1.5, float("nan"), True, "nan", object()])
-def test_what_is_no_gate_is_told(gate: object, qwen: Model) -> None:
+def test_what_is_no_gate_is_told(gate: Any, qwen: Model) -> None:
     with pytest.raises(InfinipotError, match=r"^gate=.*give 'otsu', or how far") as told:
         qwen.stream(gate=gate)
     assert "\n" not in str(told.value)

@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -12,11 +13,11 @@ from infinipot.engine import looking
 from support.memories import held, same
 from support.models import build, pictures
 
-ASK = {"max_new_tokens": 3}
+ASK: dict[str, Any] = {"max_new_tokens": 3}
 
 
-def watched(model: Model, images: list[np.ndarray], **settings: object) -> Stream:
-    given = {"memory": 700, "reserve": 200, "dialogue": 100, "positions": "native", "look_again": 4}
+def watched(model: Model, images: list[np.ndarray], **settings: Any) -> Stream:
+    given: dict[str, Any] = {"memory": 700, "reserve": 200, "dialogue": 100, "positions": "native", "look_again": 4}
     stream = model.stream(**{**given, "policy": "infinipot-v", "block": 2, **settings})
     for image in images:
         stream.watch(image)
@@ -71,7 +72,11 @@ def test_it_sees_the_prompt_and_itself_and_nothing_of_the_past(seeing: Model, mo
 
 
 def test_an_answer_depends_on_what_is_looked_at(qwen: Model) -> None:
-    drawn = {"max_new_tokens": 6, "temperature": 3.0, "seed": 1}  # so that any change of the logits shows
+    drawn: dict[str, Any] = {
+        "max_new_tokens": 6,
+        "temperature": 3.0,
+        "seed": 1,
+    }  # so that any change of the logits shows
     with watched(qwen, pictures(8)) as stream:
         answers = {stream.ask("What?", look_again=look, **drawn) for look in (0, 2, 4)}
         answers.add(stream.ask("What?", look_again=4, look_pixels=(6400, 6400), **drawn))
@@ -104,7 +109,7 @@ def test_what_does_not_fit_says_what_would(qwen: Model) -> None:
             stream.ask("What?", look_again=4, look_pixels=(25600, 25600), **ASK)
         assert same(held(stream), before)
         assert "\n" not in str(told.value)
-    enough = int(re.search(r"reserve=(\d+)", str(told.value))[1])
+    enough = int(re.findall(r"reserve=(\d+)", str(told.value))[0])
     for reserve, fits in ((enough, True), (enough - 1, False)):
         with watched(qwen, pictures(4), reserve=reserve) as stream:
             if fits:
@@ -119,7 +124,7 @@ def test_more_than_is_kept_or_no_number_is_told(qwen: Model) -> None:
         with pytest.raises(QuestionError, match=r"look_again=5: the stream keeps 4 .* open it with look_again=5"):
             stream.ask("What?", look_again=5)
         with pytest.raises(QuestionError, match="look_again='two': the stream keeps 4"):
-            stream.ask("What?", look_again="two")
+            stream.ask("What?", look_again=cast(Any, "two"))
     with pytest.raises(InfinipotError, match="look_again=-1: give a whole number"):
         qwen.stream(look_again=-1)
     with pytest.raises(InfinipotError, match="layers with a recurrent state"):
@@ -140,7 +145,7 @@ def test_the_ring_is_bounded_promised_and_a_copy(qwen: Model) -> None:
         kept = looking.kept(stream._setup, recent, type(recent[0])(large, 9.0))
         assert len(kept) == 3
         assert kept[-1].image.size <= 3 * stream._setup.picture_pixels < large.size
-        own = {"reserve": 200, "dialogue": 100, "positions": "native", "block": 2}
+        own: dict[str, Any] = {"reserve": 200, "dialogue": 100, "positions": "native", "block": 2}
         assert stream.stats().bytes == qwen.stream_bytes(700, look_again=3, **own)
         assert stream.stats().bytes - qwen.stream_bytes(700, **own) == 3 * 3 * stream._setup.picture_pixels
 

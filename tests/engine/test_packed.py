@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import ExitStack
+from typing import Any
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from support.memories import held, same, slots
 from support.models import give, given, pictures
 
 QUESTIONS = ("What colour was the circle?", "Which shape was red?", "How many shapes have appeared so far?")
-SMALL = {"memory": 288, "reserve": 56, "dialogue": 60}
+SMALL: dict[str, Any] = {"memory": 288, "reserve": 56, "dialogue": 60}
 
 
 @pytest.fixture
@@ -46,12 +47,12 @@ def alike(one: Stream, other: Stream) -> None:
 def test_packed_streams_hold_and_answer_what_they_do_alone(model: Model) -> None:
     """Of every family, recurrent ones too: streams that open at different times, with other blocks and policies."""
     audio = model.adapter.modality == "audio"
-    cap, settings = 768 if audio else 512, {"policy": "infinipot-v"}
+    cap = 768 if audio else 512
     with ExitStack() as opened:
 
         def opening(block: int) -> Stream:
             return opened.enter_context(
-                model.stream(memory=cap, modality=model.adapter.modality, block=block, **settings)
+                model.stream(memory=cap, modality=model.adapter.modality, block=block, policy="infinipot-v")
             )
 
         packed, alone = ([opening(1 + number % 2) for number in range(3)] for _ in range(2))
@@ -98,7 +99,7 @@ def test_frames_and_questions_share_steps_of_a_bounded_size(
     while not all(task.request and task.request.tokens == 1 for task in asking):
         runner.step(asking)
     counts.clear()
-    watching = {stream: [] for stream in four[:2]}
+    watching: dict[Stream, list[Any]] = {stream: [] for stream in four[:2]}
     images = {stream: pictures(40, seed) for seed, stream in enumerate(four[:2])}
     while not all(task.done for task in asking):
         for stream, tasks in watching.items():
@@ -154,7 +155,7 @@ def test_one_task_that_is_dropped_frees_its_stream(qwen: Model, four: list[Strea
 
 def test_a_call_that_fails_fails_alone(qwen: Model, four: list[Stream]) -> None:
     before = [held(stream) for stream in four]
-    frames = [(stream, picture) for stream, picture in zip(four, pictures(4), strict=True)]
+    frames: list[tuple[Stream, Any]] = [(stream, picture) for stream, picture in zip(four, pictures(4), strict=True)]
     frames[1] = four[1], Frame(pictures(1)[0], 0.0)
     counts = [stream.stats().frames for stream in four]
     with pytest.raises(FrameError, match="in order of time"):

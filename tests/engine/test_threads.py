@@ -86,7 +86,7 @@ def test_prompts_made_in_several_threads_are_those_made_in_one(any_model):
 def conversation(model: Model, seed: int) -> list[str]:
     """A stream watched for a while, with questions in between, some of which try to end their turn."""
     with model.stream(memory=600, reserve=90, dialogue=90, system=f"Be brief, {seed}.") as stream:
-        answers = []
+        answers: list[str] = []
         for number, content in enumerate(given(model, 10, seed)):
             give(stream, content)
             if number % 5 == 4:
@@ -108,7 +108,7 @@ def test_a_stream_leaves_no_state_on_what_is_shared(model, monkeypatch):
     touched: list[str] = []
 
     def watching(kind: type) -> None:
-        setter = kind.__setattr__
+        setter: Any = kind.__setattr__
 
         def noted(self, name, value):
             if id(self) in shared:

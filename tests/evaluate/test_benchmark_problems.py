@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from infinipot import BenchmarkError
 from infinipot.evaluate import BENCHMARKS, Item, Problem, find_benchmark
 from infinipot.evaluate.benchmarks.annotations import UnusableError, parse_seconds
-from support.benchmark_layouts import LAYOUTS, egoschema, longvideobench, mlvu, streaming_bench, video, video_mme
+from support.benchmark_layouts import egoschema, longvideobench, mlvu, streaming_bench, video, video_mme
+from support.row_layouts import LAYOUTS, video_mme_v2, vsi_super_count
 
 MAIN = {
     "mlvu": "json/1_plotQA.json",
@@ -20,6 +21,10 @@ MAIN = {
     "rvs": "ego/ego4d_oe.json",
     "ovo-bench": "ovo_bench_new.json",
     "streaming-bench": "StreamingBench/Real_Time_Visual_Understanding.csv",
+    "video-mme-v2": "test.json",
+    "vsi-super-recall": "test_10mins.json",
+    "vsi-super-count": "test_10mins.json",
+    "ovo-s-bench": "ovo_s_bench.json",
 }
 VIDEOS = {"mlvu": "video/", "rvs": "ego/videos", "ovo-bench": "src_videos", "streaming-bench": "videos"}
 
@@ -183,6 +188,138 @@ def test_labels_of_questions_that_are_not_there_are_said(tmp_path):
     assert read("egoschema", data) == ([], ["subset_answers.json: holds no object of answers by q_uid"])
 
 
+def row_problems(name, data, variant=None, index=0, **fields):
+    """The lines about a miniature with one row changed, and how many questions are left."""
+    change(LAYOUTS[name](data, variant) / MAIN[name], index, **fields)
+    items, problems = read(name, data, variant)
+    return problems, sum(len(item.questions) for item in items)
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"video_id": "../001"}, "not named by a path inside data/"),
+        ({"video_id": 1.5}, '"video_id" is a number, not a text'),
+        ({"question_id": "001"}, "which does not end in -1, -2, -3 or -4"),
+        ({"question_id": "001-5"}, "which does not end in -1, -2, -3 or -4"),
+        ({"question_id": "001-2"}, "was used before"),
+        ({"options": "A. One\nC. Three"}, "is no text of lines that begin with"),
+        ({"options": "One\nTwo"}, "is no text of lines that begin with"),
+        ({"options": ["One", "Two"]}, 'do not begin with "A."'),
+        ({"answer": "I"}, "one of A, B, C, D, E, F, G, H was expected"),
+    ],
+)
+def test_a_group_of_four_that_lacks_one_is_left_out(fields, said, tmp_path):
+    problems, left = row_problems("video-mme-v2", tmp_path, None, 0, **fields)
+    assert any(said in problem for problem in problems)
+    assert problems[-1].startswith("data/001.mp4: the 4 questions of '001' have one score, and not each can be used (")
+    assert (len(problems), left) == (2, 12)
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"group_type": "vague"}, "\"group_type\" is 'vague', none of relevance, logic"),
+        ({"group_structure": "[4, 3, 2, 1]"}, "\"group_structure\" is '[4,3,2,1]', none of [1,2,3,4]"),
+        ({"group_structure": 4}, '"group_structure" is a number'),
+        ({"level": 4}, '"level" is 4, not 1, 2 or 3'),
+        ({"third_head": 7.5}, '"third_head" is a number'),
+    ],
+)
+def test_what_a_group_says_wrongly_is_said_of_each_of_its_questions(fields, said, tmp_path):
+    problems, left = row_problems("video-mme-v2", tmp_path, None, 3, **fields)
+    assert [said in problem for problem in problems] == [True] * 4
+    assert left == 12
+
+
+@pytest.mark.parametrize("content", ['{"text": "x"}', "[", "\udc00", '{"text": 1, "start_time": 0, "end_time": 1}'])
+def test_broken_words_leave_out_their_video(content, tmp_path):
+    data = video_mme_v2(tmp_path, "subtitles")
+    (data / "subtitle" / "001.jsonl").write_text(content, errors="surrogatepass")
+    items, (problem,) = read("video-mme-v2", data, "subtitles")
+    assert len(items) == 3
+    assert problem.startswith("data/001.mp4: the subtitles 001.jsonl cannot be used: ")
+    (data / "subtitle" / "001.jsonl").unlink()
+    with pytest.raises(BenchmarkError, match=r"subtitle holds no \.jsonl file"):
+        read("video-mme-v2", data, "subtitles")
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"type": "10 mins"}, "\"type\" is '10 mins', none of 10mins"),
+        ({"video_path": "../10mins/00000003.mp4"}, "is not named by a path inside the data folder"),
+        ({"video_path": "10mins"}, "is not in the data folder"),
+        ({"answer": "E"}, "\"answer\" is 'E', no letter of the 4 options"),
+        ({"options": ["A. x", "B. y"], "answer": "C"}, "\"answer\" is 'C', no letter of the 2 options"),
+    ],
+)
+def test_a_recall_row_that_cannot_be_used(fields, said, tmp_path):
+    (problem,), left = row_problems("vsi-super-recall", tmp_path, None, 0, **fields)
+    assert said in problem
+    assert left == 5
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"query_times": None}, 'has no list "query_times"'),
+        ({"query_times": [1]}, '"answers" holds 4 and "query_times" 1; as many or one more are possible'),
+        ({"query_times": [1, 2, 3, 4, 5]}, '"answers" holds 4 and "query_times" 5'),
+        ({"query_times": [], "answers": []}, '"answers" holds 0'),
+        ({"query_times": [1, "soon", 3]}, "\"query_times\" is 'soon', not a time in seconds"),
+        ({"answers": [0, 2, 4, -1]}, '"answer" is -1, not a number from 0 on'),
+        ({"answers": [0, 2, 4, "many"]}, "\"answer\" is 'many', not a number"),
+        ({"answers": [0, 2, 10**400, 5]}, "not a number from 0 on"),
+    ],
+)
+def test_a_streaming_row_with_a_moment_that_cannot_be_used_is_left_out_whole(fields, said, tmp_path):
+    problems, left = row_problems("vsi-super-count", tmp_path, "streaming", 1, **fields)
+    assert said in problems[0]
+    assert [problem for problem in problems[1:] if "'10mins_streaming-0' have one score" not in problem] == []
+    assert left == 6
+
+
+def test_a_length_without_a_row_is_said_and_one_without_a_file_is_an_error(tmp_path):
+    data = vsi_super_count(tmp_path)
+    change(data / "test_10mins.json", 0, split="30mins", id="x")
+    items, (problem,) = read("vsi-super-count", data)
+    assert problem == 'test*: no row has the "split" 10mins'
+    assert sum(len(item.questions) for item in items) == 4
+    (data / "test_30mins.json").rename(data / "test-00000-of-00001.json")
+    again, problems = read("vsi-super-count", data)
+    assert (sorted(again, key=str), problems) == (sorted(items, key=str), [problem])
+    (data / "test-00000-of-00001.json").rename(data / "elsewhere.json")
+    assert len(read("vsi-super-count", data, "60mins-streaming")[0]) == 1
+    with pytest.raises(
+        BenchmarkError, match=r"does not hold test_30mins\.json or test_30mins\.parquet, of VSI-SUPER Count"
+    ):
+        read("vsi-super-count", data)
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"level": 5}, '"level" is 5, none of 1 to 4'),
+        ({"query_times": []}, 'has no list "query_times" that holds something'),
+        ({"answers": []}, 'has no list "answers" that holds something'),
+        ({"answers": ["B", "D"]}, "\"answers\" is 'D'; one of A, B, C was expected"),
+        ({"options": {"A": "x", "C": "y"}}, '"options" are not labelled A, B and so on'),
+        ({"options": [["A", "x"], ["A", "y"]]}, '"options" are not labelled A, B and so on'),
+        ({"options": ["x", "y"]}, '"options" are no texts by letter'),
+        ({"options": None}, '"options" are no texts by letter'),
+        ({"options": {"A": "data:image/png;base64,iVBORw0", "B": "data:image/png;base64,iVBORw1"}}, "are pictures"),
+        ({"evidence_times": [[1]]}, '"evidence_times" is no list of pairs of times'),
+        ({"evidence_times": [[1, "x"]]}, "\"evidence_times\" is 'x', not a time in seconds"),
+        ({"video_path": "/etc/passwd"}, "not named by a path inside videos/"),
+    ],
+)
+def test_a_row_of_ovo_s_bench_that_cannot_be_used(fields, said, tmp_path):
+    (problem,), left = row_problems("ovo-s-bench", tmp_path, None, 0, **fields)
+    assert said in problem
+    assert left == 6
+
+
 @pytest.mark.parametrize("name", [name for name in MAIN if name != "streaming-bench"])
 @pytest.mark.parametrize(
     "content", [b"", b"\xff\xfe", b"{", b"{}", b"7", b"[" * 100_000, b"9" * 10_000, b"NaN", b'[null, 1, "x", []]']
@@ -193,8 +330,9 @@ def test_a_file_of_something_else_is_said(name, content, tmp_path):
     (data / MAIN[name]).write_bytes(content)
     items, problems = read(name, data)
     assert problems
-    assert all(problem.startswith((MAIN[name], "subset_answers.json")) for problem in problems)
-    assert sum(len(item.questions) for item in items) == (whole - 2 if name == "mlvu" else 0)
+    assert all(problem.startswith((MAIN[name], "subset_answers.json", "test*: ")) for problem in problems)
+    in_other_files = {"mlvu": whole - 2, "vsi-super-recall": whole - 2, "vsi-super-count": whole - 1}
+    assert sum(len(item.questions) for item in items) == in_other_files.get(name, 0)
 
 
 JSON = st.recursive(
@@ -237,6 +375,11 @@ def hold(name, data, variant):
             json.dumps([question.text, *question.options]).encode()
             assert question.answer is None or not question.options or question.answer in question.letters
             assert question.at is None or 0 <= question.at < float("inf")
+        units = [question.unit for question in item.questions if question.unit is not None]
+        for name in {unit.id for unit in units}:
+            own = [unit for unit in units if unit.id == name]
+            assert sorted(unit.place for unit in own) == list(range(own[0].size))
+            assert len({(unit.size, unit.kind) for unit in own}) == 1
 
 
 @pytest.fixture(scope="module", params=[(name, variant) for name in MAIN for variant in BENCHMARKS[name].variants[:2]])
@@ -250,7 +393,7 @@ def miniature(request, tmp_path_factory):
 def test_nothing_that_annotations_hold_raises(miniature, data):
     """Whatever stands in a field of a real annotation, or in its place: items and problems, nothing else."""
     name, variant, folder = miniature
-    files = sorted(path for path in folder.rglob("*") if path.suffix in (".json", ".csv", ".srt"))
+    files = sorted(path for path in folder.rglob("*") if path.suffix in (".json", ".jsonl", ".csv", ".srt"))
     file = data.draw(st.sampled_from(files))
     kept = file.read_bytes()
     try:

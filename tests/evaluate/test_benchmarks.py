@@ -7,8 +7,8 @@ import pytest
 
 from infinipot import BenchmarkError, open_video
 from infinipot.evaluate import BENCHMARKS, Item, Problem, Subtitle, find_benchmark, find_protocol
+from infinipot.evaluate.records import Unit
 from support.benchmark_layouts import (
-    LAYOUTS,
     egoschema,
     longvideobench,
     mlvu,
@@ -18,6 +18,7 @@ from support.benchmark_layouts import (
     video_mme,
 )
 from support.places import ROOT
+from support.row_layouts import LAYOUTS, ovo_s_bench, video_mme_v2, vsi_super_count, vsi_super_recall
 from support.video_files import times
 
 EVERY = [(name, variant) for name, benchmark in BENCHMARKS.items() for variant in benchmark.variants]
@@ -26,7 +27,7 @@ EVERY = [(name, variant) for name, benchmark in BENCHMARKS.items() for variant i
 def items(name, data, variant=None) -> list[Item]:
     read = list(find_benchmark(name).read(data, variant))
     assert [str(problem) for problem in read if isinstance(problem, Problem)] == []
-    return read
+    return [item for item in read if isinstance(item, Item)]
 
 
 def asked(read):
@@ -150,6 +151,7 @@ def test_egoschema_subset_is_labelled_and_the_full_set_goes_to_a_file(tmp_path):
     uids = [item.questions[0].id for item in full]
     assert [item.questions[0].answer for item in full] == [None] * 3
     written = find_benchmark("egoschema").submission(dict(zip(uids, ("E", None, "A"), strict=True)))
+    assert written is not None
     assert json.loads(written) == {uids[0]: 4, uids[1]: -1, uids[2]: 0}
     assert find_benchmark("mlvu").submission({"plotQA-0": "A"}) is None
 
@@ -206,6 +208,149 @@ def test_streaming_bench_as_table_or_as_json(tmp_path):
     (only,) = items("streaming-bench", tmp_path)
     assert [(q.id, q.at) for q in only.questions] == [("sample_12-0-0", 2), ("sample_12-1-0", 63)]
     assert only.questions[0].details["options"] == "A. 1\nB. 2\nC. 3\nD. 4"
+
+
+def test_video_mme_v2_gives_each_question_what_its_group_has_once(tmp_path):
+    read = items("video-mme-v2", video_mme_v2(tmp_path))
+    assert [[q.answer for q in item.questions] for item in read] == [list("ABGH")] * 4
+    for shade, item in enumerate(read):
+        kind = ("[1,2,3,4]", "[1,[2,3],4]", "[[1,2],3,4]", "relevance")[shade]
+        assert [q.unit for q in item.questions] == [Unit(item.video.stem, place, 4, kind) for place in range(4)]
+        assert {q.task for q in item.questions} == {"relevance" if shade == 3 else "logic"}
+        assert {(q.group, q.parts) for q in item.questions} == {
+            (f"level {1 + shade % 3}", ("second head: Frames & Audio", f"third head: Counting {shade % 2}"))
+        }
+    question = read[0].questions[2]
+    assert question.options[0] == "0 lamps."
+    assert question.details["options"] == "\n".join(f"{letter}. {n} lamps." for n, letter in enumerate("ABCDEFGH"))
+
+
+def test_video_mme_v2_takes_the_forms_that_others_write_it_in(tmp_path):
+    file = video_mme_v2(tmp_path) / "test.json"
+    expected = items("video-mme-v2", tmp_path)
+    rows = json.loads(file.read_text())
+    for row in rows:
+        row["video"] = row.pop("video_id")
+        row["options"] = row["options"].split("\n")
+        row["level"] = float("nan") if row["level"] is None else float(row["level"])
+        row["group_structure"] = row["group_structure"].replace(" ", "")
+    file.write_text(json.dumps(rows[::-1]))
+    read = items("video-mme-v2", tmp_path)
+    assert {q.id: q for item in read for q in item.questions} == {q.id: q for item in expected for q in item.questions}
+
+
+def test_video_mme_v2_with_subtitles_reads_a_line_a_word(tmp_path):
+    first, second, *_ = items("video-mme-v2", video_mme_v2(tmp_path, "subtitles"), "subtitles")
+    assert first.subtitles == (Subtitle(0.5, 0.8, "Good"), Subtitle(0.8, 1.1, "morning."))
+    assert second.subtitles == ()
+
+
+def test_vsi_super_recall_goes_by_the_rows_length(tmp_path):
+    data = vsi_super_recall(tmp_path)
+    read = items("vsi-super-recall", data)
+    assert asked(read)[0] == [
+        ("10mins-00000003-0", "B", "10mins", None, None),
+        ("10mins-00000003-1", "D", "10mins", None, None),
+    ]
+    assert [item.questions[0].task for item in read] == ["10mins", "30mins", "60mins", "120mins", "240mins"]
+    (only,) = items("vsi-super-recall", data, "60mins")
+    assert only.questions[0].options == ("Table, bed", "Bed, table", "Sink, bed", "Bed, sink")
+    assert only.questions[0].details["options"].startswith("A. Table, bed\nB. ")
+
+
+def test_vsi_super_count_asks_streaming_rows_at_their_moments_and_plain_ones_at_the_end(tmp_path):
+    data = vsi_super_count(tmp_path)
+    plain = items("vsi-super-count", data)
+    assert [item.questions[0].answer for item in plain] == ["12"] * 4
+    assert {(q.at, q.unit) for item in plain for q in item.questions} == {(None, None)}
+    streaming = items("vsi-super-count", data, "streaming")
+    assert [(q.id, q.answer, q.at) for q in streaming[0].questions] == [
+        ("10mins_streaming-0_0", "0", 1),
+        ("10mins_streaming-0_1", "2", 2),
+        ("10mins_streaming-0_2", "4", 3),
+        ("10mins_streaming-0_3", "5", None),
+    ]
+    assert [q.unit for q in streaming[1].questions] == [Unit("30mins_streaming-1", place, 2) for place in (0, 1)]
+    assert items("vsi-super-count", data, "30mins-streaming") == [streaming[1]]
+
+
+def test_ovo_s_bench_asks_at_each_query_time_and_knows_the_evidences_age(tmp_path):
+    ego, honda = items("ovo-s-bench", ovo_s_bench(tmp_path))
+    assert [(q.id, q.at, q.answer, q.also, q.reference) for q in (*ego.questions, *honda.questions)] == [
+        ("1.1.1_0_q0", 2, "B", ("C",), "B or C"),
+        ("2.1.1_0_q0", 1, "A", (), "A"),
+        ("2.1.1_0_q1", 3, "C", (), "C"),
+        ("3.1.1_0_q0", 1, "A", (), "A"),
+        ("3.1.1_0_q1", 2, "A", (), "A"),
+        ("3.1.1_0_q2", 3, "A", (), "A"),
+        ("4.1_0_q0", 3.5, "C", (), "C"),
+    ]
+    assert {q.options for q in (*ego.questions, *honda.questions)} == {("left", "right", "behind")}
+    assert [q.parts for q in ego.questions] == [
+        ("evidence up to 10 s old",),
+        ("evidence on show",),
+        ("evidence up to 10 s old",),
+    ]
+    assert {q.parts for q in honda.questions} == {()}
+    assert [q.group for item in items("ovo-s-bench", tmp_path, "level-3") for q in item.questions] == ["level 3"] * 3
+
+
+@pytest.mark.parametrize(
+    ("at", "evidence", "band"),
+    [
+        (100, [[0, 100]], "on show"),
+        (100, [[100, 120]], "on show"),
+        (100, [[0, 99.9]], "up to 10 s old"),
+        (100, [[0, 90]], "up to 10 s old"),
+        (100, [[0, 89.9]], "up to 1 min old"),
+        (100, [[0, 40]], "up to 1 min old"),
+        (400, [[0, 100]], "up to 5 min old"),
+        (400, [[0, 99]], "over 5 min old"),
+        (100, [[90, 95], [0, 10]], "up to 10 s old"),  # the last evidence counts, in whatever order
+        (100, [[0, 10], [101, 110]], "up to 5 min old"),  # and none that begins behind the question
+        (100, [[101, 110]], None),
+        (100, [], None),
+    ],
+)
+def test_bands_of_evidence_age_at_their_edges(at, evidence, band, tmp_path):
+    file = ovo_s_bench(tmp_path) / "ovo_s_bench.json"
+    row = json.loads(file.read_text())[0] | {"query_times": [at], "evidence_times": evidence}
+    file.write_text(json.dumps([row]))
+    ((question,),) = [item.questions for item in items("ovo-s-bench", tmp_path)]
+    assert question.parts == (() if band is None else (f"evidence {band}",))
+
+
+def _table(name, rows):
+    """Rows as the benchmark's own Parquet has them."""
+    pyarrow = pytest.importorskip("pyarrow")
+    if name == "ovo-s-bench":
+        kinds = {"options": pyarrow.map_(pyarrow.string(), pyarrow.string())}
+        rows = [row | {"options": list({"A": "left", "B": "right", "C": "behind"}.items())} for row in rows]
+        schema = pyarrow.schema(
+            [
+                *((field, kinds.get(field, pyarrow.string())) for field in rows[0] if field not in _NUMBERS),
+                ("level", pyarrow.int64()),
+                ("query_times", pyarrow.list_(pyarrow.float64())),
+                ("evidence_times", pyarrow.list_(pyarrow.list_(pyarrow.float64()))),
+                ("answers", pyarrow.list_(pyarrow.string())),
+            ]
+        )
+        return pyarrow.Table.from_pylist(rows, schema)
+    return pyarrow.Table.from_pylist(rows)
+
+
+_NUMBERS = ("level", "query_times", "evidence_times", "answers")
+
+
+@pytest.mark.parametrize("name", ["video-mme-v2", "vsi-super-recall", "vsi-super-count", "ovo-s-bench"])
+def test_parquet_holds_the_same_as_json(name, tmp_path):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    variant = "streaming" if name == "vsi-super-count" else BENCHMARKS[name].variants[0]
+    expected = asked(items(name, LAYOUTS[name](tmp_path, variant), variant))
+    for file in sorted(tmp_path.glob("*.json")):
+        parquet.write_table(_table(name, json.loads(file.read_text())), file.with_suffix(".parquet"))
+        file.unlink()
+    assert asked(items(name, tmp_path, variant)) == expected
 
 
 def test_the_page_of_benchmarks_says_what_they_say():

@@ -5,6 +5,7 @@ import logging
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -12,7 +13,7 @@ from click.testing import CliRunner, Result
 import infinipot
 from infinipot.cli import eval_options, eval_reproduce, main
 from infinipot.cli.meter import _line
-from infinipot.evaluate import BENCHMARKS, Sampling
+from infinipot.evaluate import BENCHMARKS, FrameSampling
 from infinipot.evaluate.reproduce import entries
 from infinipot.evaluate.results import read_run
 from infinipot.evaluate.run import Progress
@@ -81,7 +82,7 @@ def test_a_run_prints_its_table_and_is_gone_on_with(data: Path) -> None:
 def test_a_gate_and_second_looks_are_part_of_a_run(monkeypatch: pytest.MonkeyPatch, data: Path) -> None:
     asked, ask = [], infinipot.Stream.ask
 
-    def noting(self: infinipot.Stream, question: str, **how: object) -> str:
+    def noting(self: infinipot.Stream, question: str, **how: Any) -> str:
         asked.append((self.config.gate, self.config.look_again, how["look_again"]))
         return ask(self, question, **how)
 
@@ -138,7 +139,7 @@ def test_where_labels_are_withheld_the_file_for_the_authors_server_is_written(tm
     answers = read_run(Path("ego.jsonl")).answers
     written = Path("ego.submission.json").read_text()
     assert "ego.submission.json" in result.stderr
-    assert all(line["question"] in written for line in answers)
+    assert all(line.question in written for line in answers)
 
 
 def test_the_file_for_the_authors_server_is_written_for_all_shards_or_not_at_all(tmp_path: Path) -> None:
@@ -203,7 +204,7 @@ def test_the_reserve_that_every_question_would_have_room_in_is_said_at_the_end(d
     arguments = ("mlvu", "--data", "mlvu", *EMBEDDED, *small)
     result = call(*arguments, "--reserve", "100", "--output", "a.jsonl")
     assert result.exit_code == 3
-    needed = sorted({line["reserve"] for line in read_run(Path("a.jsonl")).problems})
+    needed = sorted({line.reserve for line in read_run(Path("a.jsonl")).problems if line.reserve})
     assert all(f"need --reserve {number} (1 question not asked)" in result.stderr for number in needed)
     assert result.stderr.splitlines()[-1].startswith(f"--reserve {needed[-1]} has room for every question")
     assert call(*arguments, "--reserve", str(needed[-1]), "--output", "b.jsonl").exit_code == 0
@@ -248,7 +249,9 @@ def test_the_published_tables_are_listed_with_their_cost_and_run_side_by_side(mo
     small = [
         replace(
             entry,
-            setup=replace(entry.setup, memory=768, reserve=500, sampling=Sampling("uniform", 4, None, (4096, 4096))),
+            setup=replace(
+                entry.setup, memory=768, reserve=500, sampling=FrameSampling("uniform", 4, None, (4096, 4096))
+            ),
         )
         for entry in entries()
         if entry.benchmark == "mlvu" and entry.label in ("uniform", "TaR alone")

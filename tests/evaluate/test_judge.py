@@ -37,7 +37,7 @@ class Service(BaseHTTPRequestHandler):
             return
         if failure == ELSEWHERE:
             self.send_response(302)
-            self.send_header("Location", f"http://localhost:{self.server.server_port}/v1/chat/completions")
+            self.send_header("Location", f"http://localhost:{self.connection.getsockname()[1]}/v1/chat/completions")
             self.end_headers()
             return
         if failure:
@@ -83,7 +83,7 @@ def open_run(tmp_path: Path) -> Path:
 def test_open_answers_stay_unjudged_without_a_judge(open_run: Path) -> None:
     (section,) = report(read_runs([open_run]))
     assert section.estimates == ({},)
-    assert all(line["correct"] is None for line in read_run(open_run).answers)
+    assert all(line.correct is None for line in read_run(open_run).answers)
 
 
 def test_verdicts_are_recorded_with_judge_and_prompt_and_a_failing_service_is_tried_again(

@@ -10,15 +10,15 @@ from infinipot import BenchmarkError
 from infinipot.evaluate import (
     BENCHMARKS,
     PROTOCOLS,
+    FrameSampling,
     Item,
     Question,
-    Sampling,
     Scored,
     Subtitle,
     find_benchmark,
     find_protocol,
 )
-from infinipot.evaluate.metrics import over_groups, over_questions, over_tasks
+from infinipot.evaluate.core.statistics import over_groups, over_questions, over_tasks
 from infinipot.evaluate.protocols.lmms_eval import interleaved
 from infinipot.evaluate.records import score
 
@@ -156,6 +156,44 @@ PROMPTS = [
         "(A, B, C, or D) of the correct option.\n\nQuestion: What is it?\n\nOptions:\nA. a cat\nB. a dog\nC. a bird\n"
         "D. nothing\n\nThe best option is:",
     ),
+    (
+        "official",
+        "video-mme-v2",
+        question(),
+        "These are the frames of a video.Question: What is it?\nA. a cat\nB. a dog\nC. a bird\nD. nothing\n"
+        "Select the best answer to the following multiple-choice question based on the video. "
+        "Respond with only the letter (A, B, C, D, E, F, G, or H) of the correct option.",
+    ),
+    (
+        "lmms-eval",
+        "video-mme-v2",
+        question(),
+        "Question: What is it?\nA. a cat\nB. a dog\nC. a bird\nD. nothing\n"
+        "Select the best answer to the following multiple-choice question based on the video. "
+        "Respond with only the letter (A, B, C, D, E, F, G, or H) of the correct option.",
+    ),
+    (
+        "lmms-eval",
+        "vsi-super-recall",
+        question(),
+        "What is it?\nOptions:\nA. a cat\nB. a dog\nC. a bird\nD. nothing\n"
+        "Answer with the option's letter from the given choices directly.",
+    ),
+    (
+        "lmms-eval",
+        "vsi-super-count",
+        question((), "3"),
+        "These are frames of a video.\nWhat is it?\nPlease answer the question using a single word or phrase.",
+    ),
+    (
+        "official",
+        "ovo-s-bench",
+        question(),
+        "You are evaluating a video understanding task. Based on the video frames provided, answer the following "
+        "multiple choice question.\n\nQuestion: What is it?\n\nOptions:\nA. a cat\nB. a dog\nC. a bird\nD. nothing\n\n"
+        'Instructions:\n- Respond with ONLY the letter of your answer (e.g., "A" or "B").\n'
+        "- Do not include any explanation or additional text.\n\nYour answer:",
+    ),
 ]
 
 
@@ -192,6 +230,19 @@ def test_subtitles_of_video_mme_are_those_on_show_at_a_frame():
     assert none.startswith("This video's subtitles are listed below: \nNo subtitles available\nSelect")
 
 
+def test_subtitles_of_video_mme_v2_are_all_words():
+    asked = question(details={**DETAILS, "subtitles": "yes"})
+    alone = prompt("lmms-eval", "video-mme-v2", asked)
+    assert prompt("lmms-eval", "video-mme-v2", asked, (8.5,), LINES) == (
+        f"This video's subtitles are listed below:\nLook! A dog. Gone. The end.\n\n{alone}"
+    )
+    assert prompt("official", "video-mme-v2", asked, (8.5,), LINES) == (
+        "These are the frames of a video. This video's subtitles are listed below:\n"
+        f"Look! A dog. Gone. The end.\n{alone}"
+    )
+    assert alone.startswith("Question: What is it?")
+
+
 def test_subtitles_of_longvideobench_stand_among_the_frames():
     # "Gone." lasts 0.3 s and counts as 2.25 to 3.25; no frame lies within the first and the last line.
     assert interleaved(LINES, (0.0, 2.0, 3.0, 4.0)) == [0, "A dog.", 1, "Gone.", 2, 3]
@@ -225,6 +276,10 @@ READINGS = {  # as the published code reads them, slips included
     ("lmms-eval", "video-mme"): ["B", "C", "D", None, None, "B", "B", "C", None, None],
     ("official", "ovo-bench"): ["B", "A", "D", None, None, "B", "B", "B", None, None],
     ("official", "streaming-bench"): [None, "A", None, None, None, None, "B", "B", None, None],
+    ("official", "video-mme-v2"): ["B", "C", "D", None, None, "A", "B", "B", "E", None],
+    ("lmms-eval", "video-mme-v2"): [None, "C", "D", "A", None, None, "B", None, "E", None],
+    ("lmms-eval", "vsi-super-recall"): ["B", "A", "A", "A", None, "A", "B", "B", None, "D"],
+    ("official", "ovo-s-bench"): ["B", "C", "D", "A", None, "B", "B", "C", "E", None],
 }
 
 
@@ -253,6 +308,29 @@ def test_awkward_answers_are_read_as_the_published_code_reads_them(protocol, ben
         ("lmms-eval", "egoschema", "B. a dog", "B"),
         ("lmms-eval", "egoschema", "I think A or B", "A"),
         ("lmms-eval", "egoschema", "i would say c. a bird it is", "C"),
+        ("official", "video-mme-v2", "Final Answer: H", "H"),
+        ("official", "video-mme-v2", "The best answer is Good, I think", "G"),
+        ("official", "video-mme-v2", "so many small words, more than ten of them, and not one letter", None),
+        ("official", "video-mme-v2", "The Final Answer: is C", "C"),
+        ("lmms-eval", "video-mme-v2", "H. none of them", "H"),
+        ("lmms-eval", "video-mme-v2", "I saw a cat\n** f ** .", "F"),
+        ("lmms-eval", "video-mme-v2", "The answer: A, or the best option is G", "G"),
+        ("lmms-eval", "video-mme-v2", "It is **C**, not D", "C"),
+        ("lmms-eval", "video-mme-v2", "It is **C** or **D**", None),
+        ("lmms-eval", "video-mme-v2", "There is A Dog on the bed", "B"),
+        ("lmms-eval", "video-mme-v2", "There is a dog beside a cat", None),
+        ("lmms-eval", "vsi-super-count", "about 12.5, or 13", "12.5"),
+        ("lmms-eval", "vsi-super-count", "-3 chairs", "-3"),
+        ("lmms-eval", "vsi-super-count", "twelve", "0"),  # what is not read counts as 0
+        ("official", "ovo-s-bench", "A or B?</think> I chose it. C.", "C"),
+        ("official", "ovo-s-bench", "Answer: b, since A is behind", "B"),
+        ("official", "ovo-s-bench", "<answer> d </answer>", "D"),
+        ("official", "ovo-s-bench", "<|begin_of_box|>E<|end_of_box|>", "E"),
+        ("official", "ovo-s-bench", "a. left, as I see it", "A"),
+        ("official", "ovo-s-bench", f"Choice: C {'and so on ' * 40}", "C"),  # too far from the end for "answer: X"
+        ("official", "ovo-s-bench", "It may well be [ b ] then", "B"),
+        ("official", "ovo-s-bench", "Let's look at the options: 3m, 5m", None),
+        ("official", "ovo-s-bench", "F", None),  # the published code knows A to E
         ("official", "rvs", " A lamp\n", "A lamp"),
         ("official", "rvs", "\n", None),
     ],
@@ -301,16 +379,25 @@ def test_no_text_breaks_a_reader(text, options, seed):
     for name, protocol in PROTOCOLS.items():
         for benchmark in protocol.rules:
             for task in ("EPM", "REC", "SSR", "CRR"):
-                asked = question([f"{number}." for number in range(options)], task=task)
+                right = "3" if benchmark == "vsi-super-count" else "B"
+                asked = question([f"{number}." for number in range(options)], right, task=task)
                 read = answer(name, benchmark, text, asked, seed)
                 assert read is None or (isinstance(read, str) and read)
-                assert score(asked, read) in (0.0, 1.0)
+                points = protocol.score(find_benchmark(benchmark), asked, read)
+                assert points is not None
+                assert 0.0 <= points <= 1.0
 
 
 def test_answers_without_a_label_or_rule_have_no_score():
     assert score(question(answer=None), "A") is None
     assert score(question((), "A lamp.", judged=True), "A lamp.") is None
     assert [score(question(), read) for read in ("B", "A", None)] == [1, 0, 0]
+    assert [score(question(also=("D",)), read) for read in ("B", "D", "A", None)] == [1, 1, 0, 0]
+    for name, protocol in PROTOCOLS.items():
+        for benchmark in protocol.rules:
+            unlabelled, judged = question(answer=None), question((), "A lamp.", judged=True)
+            for asked in (unlabelled, judged):
+                assert find_protocol(name).score(find_benchmark(benchmark), asked, "A") is None
 
 
 SCORED = [
@@ -357,6 +444,8 @@ def test_ovo_bench_averages_tasks_then_modes():
     assert summary == pytest.approx(
         {
             "overall": (0.75 + 0 + 1 / 3) / 3,
+            "three modes": (0.75 + 0 + 1 / 3) / 3,
+            "real-time + backward": 0.375,
             "EPM": 0.5,
             "ASI": 1,
             "OCR": 0,
@@ -368,6 +457,10 @@ def test_ovo_bench_averages_tasks_then_modes():
         }
     )
     assert next(iter(summary)) == "overall"
+    average = find_protocol("official").average(find_benchmark("ovo-bench"))
+    assert "three modes" not in average([one for one in scored if one.group != "forward"])
+    assert average([one for one in scored if one.group != "forward"])["real-time + backward"] == 0.375
+    assert not {"three modes", "real-time + backward"} & average(scored[:3]).keys()
 
 
 @pytest.mark.parametrize(
@@ -401,6 +494,6 @@ def test_protocols_say_what_they_have_no_rules_for():
 
 
 def test_default_frames():
-    assert find_protocol("paper").frames(BENCHMARKS["mlvu"]) == Sampling("uniform", 768, 2.0, (100352, 100352))
-    assert find_protocol("lmms-eval").frames(BENCHMARKS["mlvu"]) == Sampling("uniform", 32)
-    assert find_protocol("official").frames(BENCHMARKS["rvs"]) == Sampling("fps", fps=0.5)
+    assert find_protocol("paper").frames(BENCHMARKS["mlvu"]) == FrameSampling("uniform", 768, 2.0, (100352, 100352))
+    assert find_protocol("lmms-eval").frames(BENCHMARKS["mlvu"]) == FrameSampling("uniform", 32)
+    assert find_protocol("official").frames(BENCHMARKS["rvs"]) == FrameSampling("fps", fps=0.5)

@@ -13,10 +13,10 @@ import pytest
 
 from infinipot import InfinipotError, ModelError
 from infinipot.config import LoadConfig
-from infinipot.evaluate import Item, Question
+from infinipot.evaluate import Item
+from infinipot.evaluate.engines.base import Answer, Event, Provenance, Trouble, Watched
 from infinipot.evaluate.results import read_run
-from infinipot.evaluate.run import Job, evaluate
-from infinipot.evaluate.setup import Answer, Event, Origin, Trouble, Watched
+from infinipot.evaluate.run import evaluate
 from infinipot.versions import versions
 from support.runs import SETUPS, local, plan
 
@@ -55,9 +55,9 @@ def mortal() -> type[_Worker]:
     """
 
     class Mortal(_Worker):
-        def watch(self, item: Item, questions: tuple[Question, ...]) -> Iterator[Event]:
+        def watch(self, item: Item) -> Iterator[Event]:
             died = item.video.with_suffix(".died")
-            for event in super().watch(item, questions):
+            for event in super().watch(item):
                 yield event
                 if len(item.questions) > 1 and not died.exists():
                     died.touch()
@@ -67,6 +67,7 @@ def mortal() -> type[_Worker]:
     return Mortal
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_cluster")
 def test_two_workers_answer_as_one_process_even_if_one_is_killed(
     folder: Path, alone: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
@@ -74,7 +75,7 @@ def test_two_workers_answer_as_one_process_even_if_one_is_killed(
     monkeypatch.setattr(engine_module, "_Worker", mortal())
     engine = RayEngine(LoadConfig("embedded", device="cpu"), SETUPS["rvs"], workers=2)
     begin, jobs = engine._begin, []
-    monkeypatch.setattr(engine, "_begin", lambda seat, job: jobs.append(job) or begin(seat, job))
+    monkeypatch.setattr(engine, "_begin", lambda seat, item: jobs.append(item) or begin(seat, item))
     try:
         asked, output = plan(folder, "rvs"), folder / "killed.jsonl"
         evaluate(asked, SETUPS["rvs"], engine, output)
@@ -84,9 +85,10 @@ def test_two_workers_answer_as_one_process_even_if_one_is_killed(
     lines = output.read_text().splitlines()
     assert lines[0] == alone[0]
     assert sorted(lines) == sorted(alone)
-    first, second = (job for job in jobs if job.item.id == asked.items[0].id)  # begun again once,
+    first, second = (item for item in jobs if item.id == asked.items[0].id)  # begun again once,
     assert second.questions == first.questions[1:]  # for what had no answer yet
     assert len(jobs) == 3
+    assert said is not None
     assert "of their time went into" in said
     with capsys.disabled():
         print(f"\nray, one of its workers killed: {said}")
@@ -96,8 +98,8 @@ def hanging() -> type[_Worker]:
     """A worker that hangs over the first video with several questions, behind its first answer."""
 
     class Hanging(_Worker):
-        def watch(self, item: Item, questions: tuple[Question, ...]) -> Iterator[Event]:
-            for event in super().watch(item, questions):
+        def watch(self, item: Item) -> Iterator[Event]:
+            for event in super().watch(item):
                 yield event
                 if len(item.questions) > 1:
                     time.sleep(600)
@@ -105,6 +107,7 @@ def hanging() -> type[_Worker]:
     return Hanging
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_cluster")
 def test_a_video_over_which_a_worker_hangs_is_given_up_and_the_rest_goes_on(
     folder: Path, alone: list[str], monkeypatch: pytest.MonkeyPatch
@@ -120,13 +123,14 @@ def test_a_video_over_which_a_worker_hangs_is_given_up_and_the_rest_goes_on(
         engine.close()
     assert (done.problems, done.questions) == (1, asked.questions)
     (problem,) = read_run(output).problems
-    assert problem["questions"] == [question.id for question in asked.items[0].questions[1:]]
+    assert problem.questions == [question.id for question in asked.items[0].questions[1:]]
     answers = [line for line in alone if '"type": "answer"' in line]
     assert [line for line in output.read_text().splitlines() if '"type": "answer"' in line] == [
-        line for line in answers if not any(f'"question": "{one}"' in line for one in problem["questions"])
+        line for line in answers if not any(f'"question": "{one}"' in line for one in problem.questions)
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_cluster")
 def test_what_a_worker_meets_when_it_loads_is_the_error_here() -> None:
     with pytest.raises(ModelError, match="no such folder"):
@@ -136,7 +140,7 @@ def test_what_a_worker_meets_when_it_loads_is_the_error_here() -> None:
 # What Ray may come to, played in this process
 
 
-READY = (Origin({"model": "m", "dtype": "bfloat16"}, "nowhere"), versions(), 1)
+READY = (Provenance({"model": "m", "dtype": "bfloat16"}, "nowhere"), versions(), 1)
 
 
 class Played:
@@ -166,9 +170,9 @@ class Played:
         watch = SimpleNamespace(options=lambda **_: SimpleNamespace(remote=self.watch))
         return SimpleNamespace(start=SimpleNamespace(remote=lambda: iter([self.loads.popleft()])), watch=watch)
 
-    def watch(self, item: Item, questions: tuple[Question, ...]) -> Iterator[Event]:
+    def watch(self, item: Item) -> Iterator[Event]:
         self.watched.append(item.id)
-        for question in questions:
+        for question in item.questions:
             if item.id in self.deadly:
                 raise self.deadly[item.id]
             yield Answer(question.id, question.text, "A", 1.0, 4, 2, 10, 20, 0.5)
@@ -183,7 +187,8 @@ class Played:
 
     def hangs(self, stream: GeneratorType) -> bool:
         """Whether the video is one that hangs behind the first of its answers."""
-        return stream.gi_frame.f_locals["item"].id in self.hung and stream.gi_suspended
+        frame = stream.gi_frame
+        return frame is not None and frame.f_locals["item"].id in self.hung and stream.gi_suspended
 
     def get(self, ref: Any) -> Any:
         value = next(ref) if isinstance(ref, Iterator) else ref
@@ -208,8 +213,8 @@ def test_a_video_that_ends_its_workers_is_given_up_and_the_rest_goes_on(
     first, second = asked.items
     played.deadly[first.id] = death
     engine = pool(monkeypatch, played)
-    events = list(engine.run([Job(item, item.questions) for item in asked.items]))
-    (trouble,) = [event for item, event in events if item is first]
+    events = list(engine.run(asked.items))
+    (trouble,) = [event for item, event in events if item.id == first.id]
     assert trouble == Trouble("2 workers died while they watched this video", tuple(one.id for one in first.questions))
     assert [item.id for item, event in events if isinstance(event, Answer)] == [second.id]
     assert played.watched == [first.id, first.id, second.id]
@@ -228,14 +233,17 @@ def test_a_worker_that_hangs_is_ended_and_replaced_where_there_is_a_time_limit(
     engine = pool(monkeypatch, played, time_limit=limit)
     if limit is None:
         with pytest.raises(AssertionError, match="for ever"):
-            list(engine.run([Job(item, item.questions) for item in asked.items]))
+            list(engine.run(asked.items))
         return
-    events = list(engine.run([Job(item, item.questions) for item in asked.items]))
-    *answers, trouble = [event for item, event in events if item is first]
-    assert [answer.question for answer in answers] == [first.questions[0].id]  # what came before it hung is kept
+    events = list(engine.run(asked.items))
+    *answers, trouble = [event for item, event in events if item.id == first.id]
+    assert isinstance(trouble, Trouble)
+    assert [isinstance(each, Answer) and each.question for each in answers] == [
+        first.questions[0].id
+    ]  # what came before it hung is kept
     assert trouble.questions == tuple(one.id for one in first.questions[1:])
     assert "0.01 s of --time-limit" in trouble.what
-    assert [event.question for item, event in events if item is second and isinstance(event, Answer)] == [
+    assert [event.question for item, event in events if item.id == second.id and isinstance(event, Answer)] == [
         question.id for question in second.questions
     ]
     assert (played.watched, len(played.killed)) == ([first.id, second.id], 1)
@@ -249,7 +257,7 @@ def test_a_worker_that_dies_while_it_loads_is_replaced(
 ) -> None:
     asked, played = plan(folder, "rvs"), Played(*loads)
     engine = pool(monkeypatch, played, workers=2)
-    events = list(engine.run([Job(item, item.questions) for item in asked.items]))
+    events = list(engine.run(asked.items))
     assert sum(isinstance(event, Answer) for _, event in events) == asked.questions
     assert len(played.killed) == len(loads) - 2
     assert (len(engine.pids()), len(played.loads)) == (2, 0)
@@ -263,15 +271,15 @@ def test_workers_that_die_in_a_row_while_they_load_are_replaced_no_more(
     with pytest.raises(InfinipotError, match="died while it loaded the model"):
         pool(monkeypatch, Played(*deaths, READY), workers=2)
     engine = pool(monkeypatch, Played(READY, *deaths, READY), workers=2)
-    events = list(engine.run([Job(item, item.questions) for item in asked.items]))
+    events = list(engine.run(asked.items))
     assert sum(isinstance(event, Answer) for _, event in events) == asked.questions  # by the one that is left
 
 
 def test_workers_that_would_not_answer_alike_are_refused(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
-    other = (Origin({"model": "m", "dtype": "float16"}, "elsewhere"), versions(), 2)
+    other = (Provenance({"model": "m", "dtype": "float16"}, "elsewhere"), versions(), 2)
     engine = pool(monkeypatch, Played(other, READY), workers=2)
     with pytest.raises(InfinipotError, match='dtype: "bfloat16" there, "float16" now'):
-        list(engine.run([Job(item, item.questions) for item in plan(folder, "rvs").items]))
+        list(engine.run(plan(folder, "rvs").items))
     with pytest.raises(InfinipotError, match="other versions"):
         pool(monkeypatch, Played((READY[0], {"torch": "0"}, 1)))
 

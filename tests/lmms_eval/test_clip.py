@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from infinipot import VideoError
-from infinipot.lmms_eval.clip import Clip, FrameCount
+from infinipot.lmms_eval.frames import frames_of
 from support.video_files import encode, gray, indices, times
 
 RATE, PICTURES = 10, 30  # a second is 10 pictures, and the last one comes at 2.9 s
@@ -19,7 +19,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def taken(path: str, part: dict[str, Any], **settings: Any) -> list[int]:
     """The pictures taken, by their index, which their times have to agree with."""
-    frames = list(FrameCount(**settings).open(Clip(path, **part)))
+    frames = list(frames_of(**settings).open(path, **part))
     assert times(frames) == sorted(set(times(frames)))
     return indices(frames)
 
@@ -86,4 +86,4 @@ def test_a_video_of_unknown_length_needs_a_rate(path: str, monkeypatch: pytest.M
 def test_settings_that_cannot_be_are_errors(settings: dict[str, Any]) -> None:
     (name,) = settings
     with pytest.raises(VideoError, match=f"{name}="):
-        FrameCount(**settings)
+        frames_of(**settings)

@@ -28,7 +28,7 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, str]]:
 def by_hand(rows: list[dict[str, str]]) -> list[str]:
     """The answers of the library alone, each question on a stream of its own."""
     model = infinipot.load("embedded")
-    answers = []
+    answers: list[str] = []
     for row in rows:
         with model.stream(memory=MEMORY, policy=f"{POLICY},r1={R1}") as stream:
             for frame in infinipot.open_video(row["video"], fps=FPS):

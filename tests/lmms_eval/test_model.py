@@ -1,6 +1,5 @@
 """The model as lmms-eval calls it, in one process."""
 
-from collections.abc import Callable
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from lmms_eval.api.instance import Instance
 from lmms_eval.models import get_model
 from PIL import Image
 
+import infinipot
 from infinipot import (
     CapError,
     InfinipotError,
@@ -20,7 +20,6 @@ from infinipot import (
     load,
     open_video,
 )
-from infinipot.lmms_eval import clip
 from infinipot.lmms_eval import model as module
 from infinipot.lmms_eval.model import Infinipot
 from support import clips
@@ -53,8 +52,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         names.append(source)
         return open_video(source, *args, **options)
 
-    open_video: Callable = clip.open_video
-    monkeypatch.setattr(clip, "open_video", counting)
+    monkeypatch.setattr(infinipot, "open_video", counting)
     return names
 
 
@@ -310,7 +308,7 @@ def test_settings_reach_the_model_and_the_stream(monkeypatch: pytest.MonkeyPatch
         monkeypatch.setattr(loaded, "stream", lambda **options: given.update(options) or stream(**options))
         return loaded
 
-    load: Callable = module.load
+    load = vars(module)["load"]
     monkeypatch.setattr(module, "load", recording)
     loading = {"dtype": "bfloat16", "device": "cpu", "attn_implementation": "eager", "revision": "12345678"}
     streaming = {"memory": "1MiB", "keep": 0.5, "block": 2, "reserve": 99, "positions": "native"}

@@ -3,6 +3,7 @@
 import random
 import sys
 from importlib import import_module
+from itertools import product
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -10,7 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
-from infinipot.evaluate import Item, Question, Subtitle, find_benchmark, find_protocol
+from infinipot.evaluate import Item, Question, Scored, Subtitle, find_benchmark, find_protocol
+from infinipot.evaluate.records import Unit
 
 FIVE = ("C cooks.", "C cooks a meal", "c reads", "nothing at all", "C cooks. And more")
 PIECES = (
@@ -36,13 +38,14 @@ def texts() -> list[str]:
     return ["", *PIECES, *("".join(draw.choices(PIECES, k=draw.randint(1, 9))) for _ in range(6000))]
 
 
-def harness(task: str) -> Any:
-    return import_module(f"lmms_eval.tasks.{task}.utils")
+def harness(task: str, module: str = "utils") -> Any:
+    return import_module(f"lmms_eval.tasks.{task}.{module}")
 
 
 def settings(task: str, name: str) -> dict[str, Any]:
     """A task's own settings of prompts and generation, without what its file names in Python."""
-    lines = (Path(harness(task).__file__).parent / f"{name}.yaml").read_text().splitlines()
+    file = name if name.endswith("_yaml") else f"{name}.yaml"
+    lines = (Path(import_module("lmms_eval.tasks").__file__ or "").parent / task / file).read_text().splitlines()
     return yaml.safe_load("\n".join(line for line in lines if "!function" not in line))
 
 
@@ -62,6 +65,10 @@ def prompt(name: str, question: Question, times: tuple[float, ...] = (), subtitl
 
 def answer(name: str, question: Question, text: str) -> str | None:
     return find_protocol("lmms-eval").read_answer(find_benchmark(name), question, text, seed=1)
+
+
+def score(name: str, question: Question, text: str) -> float | None:
+    return find_protocol("lmms-eval").score(find_benchmark(name), question, answer(name, question, text))
 
 
 @pytest.mark.parametrize(
@@ -99,7 +106,7 @@ def test_prompts_are_those_of_the_task_files() -> None:
     def theirs(task: str, name: str, function: str, doc: dict[str, Any]) -> str:
         return getattr(harness(task), function)(doc, settings(task, name)["lmms_eval_specific_kwargs"]["default"])
 
-    doc = {"question": "What is it?\n(A) C cooks.\n(B) C cooks a meal"}
+    doc: dict[str, Any] = {"question": "What is it?\n(A) C cooks.\n(B) C cooks a meal"}
     assert prompt("mlvu", asked(FIVE[:2])) == theirs("mlvu", "mlvu_dev", "mlvu_doc_to_text", doc)
     doc = {"question": "What is it?", "options": lettered(FIVE[:4])}
     assert prompt("video-mme", asked(FIVE[:4])) == theirs("videomme", "videomme", "videomme_doc_to_text", doc)
@@ -112,7 +119,7 @@ def test_prompts_are_those_of_the_task_files() -> None:
 
 def test_prompts_of_ovo_bench_are_those_of_the_task() -> None:
     build = harness("ovobench").build_prompt
-    doc = {"task": "EPM", "question": "What is it?", "options": FIVE[:3]}
+    doc: dict[str, Any] = {"task": "EPM", "question": "What is it?", "options": FIVE[:3]}
     assert prompt("ovo-bench", Question("q", "What is it?", FIVE[:3], "A", "EPM")) == build(doc, None)
     doc = {"task": "SSR", "test_info": [{"step": "cut"}]}
     assert prompt("ovo-bench", Question("q", "cut", (), "Yes", "SSR")) == build(doc, 0)
@@ -134,6 +141,59 @@ def test_subtitles_of_longvideobench_stand_where_the_harness_puts_them() -> None
         assert shown.split("\n")[:-1] == [line for line in theirs if line not in ("<image>", "")]
 
 
+def test_prompts_of_video_mme_v2_are_those_of_the_task(monkeypatch: pytest.MonkeyPatch) -> None:
+    utils = harness("videomme_v2")
+    doc = {"question": "What is it?", "options": "\n".join(lettered(FIVE)), "video_id": "001"}
+    assert prompt("video-mme-v2", asked(FIVE)) == utils.videomme_v2_doc_to_text(doc)
+    for words in ((), ("Good", "morning.")):
+        monkeypatch.setattr(utils, "load_subtitle_v2", lambda path, words=words: " ".join(words))
+        lines = tuple(Subtitle(0, 1, word) for word in words)
+        theirs = utils.videomme_v2_doc_to_text_subtitle(doc)
+        assert prompt("video-mme-v2", asked(FIVE, subtitles="yes"), (), lines) == theirs
+
+
+def test_letters_and_scores_of_video_mme_v2_are_those_of_the_task() -> None:
+    utils, question = harness("videomme_v2"), asked((*FIVE, "six", "seven", "eight"))
+    shown = question.details["options"]
+
+    def theirs(text: str) -> str:
+        doc = dict.fromkeys(("video_id", "question_id", "group_type", "group_structure")) | {"options": shown}
+        found = utils.videomme_v2_process_results(doc | {"answer": "A"}, [text])["videomme_v2_overall_score"]
+        return found["pred_answer"].replace("Z", "")
+
+    forms = [f"{ahead}{text}" for ahead in ("", "\n", "**", "\n**") for text in texts()]
+    wrong = [text for text in forms if (answer("video-mme-v2", question, text) or "") != theirs(text)]
+    assert wrong == []
+    average = find_protocol("lmms-eval").average(find_benchmark("video-mme-v2"))
+    for kind in ("relevance", "[1,2,3,4]", "[1,[2,3],4]", "[[1,2],3,4]"):
+        for right in product((0, 1), repeat=4):
+            group = [Scored(f"{n}", "t", None, one, unit=Unit("v", n, 4, kind)) for n, one in enumerate(right)]
+            points = utils.cal_relevance(right) if kind == "relevance" else utils.cal_logic(right, kind)
+            assert 100 * average(group)["overall"] == pytest.approx(points)
+
+
+def test_vsi_super_recall_is_that_of_the_task() -> None:
+    utils, question = harness("vsisuper.recall", "vsr_utils"), asked(FIVE[:4])
+    doc = {"question": " What is it?", "options": lettered(FIVE[:4]), "answer": "B"}
+    assert prompt("vsi-super-recall", question) == utils.doc_to_text(doc)
+    for text in texts():
+        assert score("vsi-super-recall", question, text) == utils.process_results(doc, [text])["accuracy"], text
+
+
+def test_vsi_super_count_is_that_of_the_tasks() -> None:
+    utils = harness("vsisuper.count", "vsc_utils")
+    streaming = harness("vsisuper.count_streaming", "vsc_streaming_utils")
+    for right in (0, 1, 3, 7.5, 8, 20, 33):
+        question = Question("q-1", "How many?", (), f"{right}", "any")
+        assert prompt("vsi-super-count", question) == utils.doc_to_text({"question": "How many?"})
+        for said in (*range(60), "", "none", "about 12.5 or 3", "-4", "1,000"):
+            doc = {"answer": right, "answers": [right]}
+            ours = score("vsi-super-count", question, f"{said}")
+            assert ours == utils.process_results(doc, [f"{said}"])["mra"]
+            if right and isinstance(said, int):  # with nothing to count its streaming task takes any number
+                assert ours == streaming.process_results(doc, [f"[{said}]"])["mra"]
+
+
 @pytest.mark.parametrize(
     ("benchmark", "task", "file"),
     [
@@ -142,6 +202,10 @@ def test_subtitles_of_longvideobench_stand_where_the_harness_puts_them() -> None
         ("longvideobench", "longvideobench", "longvideobench_val_v"),
         ("egoschema", "egoschema", None),
         ("ovo-bench", "ovobench", "ovo_backward"),
+        ("video-mme-v2", "videomme_v2", "_default_template_yaml"),
+        ("vsi-super-recall", "vsisuper", "recall/_default_vsr_yaml"),
+        ("vsi-super-count", "vsisuper", "count/_default_vsc_yaml"),
+        ("vsi-super-count", "vsisuper", "count_streaming/_default_vsc_streaming_yaml"),
     ],
 )
 def test_answers_are_as_long(benchmark: str, task: str, file: str | None) -> None:

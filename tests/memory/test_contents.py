@@ -9,9 +9,11 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from matplotlib.figure import Figure
 from PIL import Image
 
 import infinipot
+from infinipot import picture
 from infinipot.cli import main
 from infinipot.embedded.world import Clip
 from infinipot.memory import Contents, HeldPatch
@@ -106,7 +108,8 @@ def test_thumbnails_are_bounded_and_the_newest_is_among_them(steps: list[int], m
         at, held = thumbnails.nearest(float(time)) or (0.0, b"")
         assert at == time
         assert max(Image.open(io.BytesIO(held)).size) <= 32
-        assert sum(len(thumbnails.nearest(at)[1]) for at in thumbnails.times) <= thumbnails.reserved  # type: ignore[index]
+        kept = [thumbnails.nearest(at) or (at, b"") for at in thumbnails.times]
+        assert sum(len(file) for _, file in kept) <= thumbnails.reserved
 
 
 def test_thumbnails_of_what_is_not_held_go() -> None:
@@ -126,6 +129,15 @@ def test_the_last_frame_of_a_patch_stands_for_it() -> None:
     thumbnails.keep([0.0, 2.0])
     assert thumbnails.times == (0.5, 2.5, 3.0, 3.5, 4.0, 4.5, 5.0, 5.5)
     assert [(thumbnails.nearest(time) or (0,))[0] for time in (0.0, 1.0, 2.0, 9.0)] == [0.5, 0.5, 2.5, 5.5]
+
+
+def test_what_is_counted_is_marked_at_whole_numbers() -> None:
+    axes = Figure().subplots()
+    axes.set(ylim=(0, 16))
+    picture._plainly(axes)
+    ticks = [float(tick) for tick in axes.get_yticks()]
+    assert len(ticks) > 2
+    assert all(tick.is_integer() for tick in ticks)
 
 
 def test_watch_draws_what_the_memory_holds(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """Rows with budgets of their own: what attention passes over, and how shares are worked out."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,7 @@ from infinipot import Model, Stream, policies
 from infinipot.policies.base import ScoredPolicy
 from support.models import build, pictures
 
-SMALL = {"reserve": 70, "dialogue": 40, "block": 2}
+SMALL: dict[str, Any] = {"reserve": 70, "dialogue": 40, "block": 2}
 
 
 def logits(model: Model, stream: Stream) -> Tensor:

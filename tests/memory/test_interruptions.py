@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
@@ -83,13 +84,25 @@ def watch(stream: Stream, second: int) -> None:
     stream.watch(Frame(np.zeros((2, 2, 3), np.uint8), 3.0 * second))
 
 
-@pytest.mark.parametrize("flavour", FLAVOURS, ids=["plain", "captioned"])
+PLAIN, CAPTIONED = FLAVOURS
+
+
+# Each policy once, the default with both: what a policy stores and how positions count are changed by different lines.
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    "policy", ["infinipot-v", "infinipot-v:combine=union,reference=recent", "streaming-llm", "streammem"]
+    ("flavour", "policy"),
+    [
+        (PLAIN, "infinipot-v"),
+        (CAPTIONED, "infinipot-v"),
+        (CAPTIONED, "infinipot-v:combine=union,reference=recent"),
+        (PLAIN, "streaming-llm"),
+        (CAPTIONED, "streammem"),
+    ],
 )
 def test_a_frame_is_taken_or_raised_at_every_line_of_the_memory(flavour: dict, policy: str) -> None:
     """Some frames compress, some re-base, some do nothing: the first of each kind is tried."""
-    stream, kinds = played(flavour, policy, 70), {}
+    stream = played(flavour, policy, 70)
+    kinds: dict[tuple[bool, bool], int] = {}
     for second in range(70, 200):
         before = stream.stats()
         watch(stream, second)
@@ -103,7 +116,7 @@ def test_a_frame_is_taken_or_raised_at_every_line_of_the_memory(flavour: dict, p
         def take(stream: Stream, second: int = second) -> None:
             watch(stream, second)
 
-        deferred[kind] = check_lines(lambda second=second: played(flavour, policy, second), take)
+        deferred[kind] = check_lines(partial(played, flavour, policy, second), take)
     assert all(count > 0 for (compressed, _), count in deferred.items() if compressed)
 
 

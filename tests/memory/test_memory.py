@@ -15,6 +15,7 @@ from infinipot.errors import CapError, PolicyError
 from infinipot.memory import LayerShape, Memory, PositionRule, Rotary, StateShape, Transaction, stored_columns
 from infinipot.memory.positions import Cursor
 from infinipot.memory.rebase import close_gaps, find_gaps
+from infinipot.policies.uniform import Uniform
 from infinipot.tokens import Grid, NewTokens, VideoTokens
 from support.bookkeeper import DIM, FLAT, HEADS, LAYERS, PARTIAL, ROTARY, SIZES, Bookkeeper
 from support.memories import parts, slots
@@ -41,6 +42,7 @@ KINDS = (
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=150)
 @given(
     st.lists(st.one_of(watching, watching, asking, rebasing), min_size=1, max_size=12),
@@ -82,6 +84,7 @@ def test_turned_keys_are_those_that_a_model_makes_at_long_positions():
     assert torch.equal(rotary.to_model(rotary.to_stored(raw)), raw)
 
 
+@pytest.mark.slow
 def test_positions_do_not_drift_over_many_rebasings():
     """Keys that were moved a thousand times are those rotated once: `check` compares them within 1e-5."""
     book = Bookkeeper(policy="random:seed=3", tokens_per_second=2.0)
@@ -119,7 +122,7 @@ def test_what_stays_of_gaps_is_in_proportion_to_their_time_and_none_grows(gaps, 
 @pytest.mark.parametrize("pause", [0.0, 3.0])
 def test_positions_tell_time_however_often_they_were_rebased(pause, turn):
     book = Bookkeeper(cap=4000, policy="random", tokens_per_second=2.0)
-    deviations = []
+    deviations: list[float] = []
     while len(deviations) < 20:
         book.watch(4, (4, 4), pause=pause, keep=0.8)
         if turn and len(deviations) == 8:
@@ -398,7 +401,7 @@ def test_the_cache_refuses_what_does_not_fit_and_keeps_what_it_has():
 
 
 def test_a_policy_that_breaks_its_contract_changes_nothing():
-    class Short(type(policies.make("uniform"))):
+    class Short(Uniform):
         def select(self, tokens, budget):
             return super().select(tokens, budget)[:, 1:]
 

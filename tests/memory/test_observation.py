@@ -25,7 +25,7 @@ ASKED = {
     "expected": Attention(queries=4, over="expected"),
     "probe": Attention(queries=2, probe="?"),
 }
-SMALL = {"reserve": 70, "dialogue": 40, "block": 2}
+SMALL: dict[str, Any] = {"reserve": 70, "dialogue": 40, "block": 2}
 
 
 def memory_of(columns: tuple[str, ...] = ()) -> Memory:
@@ -91,7 +91,7 @@ class Wanting(policies.Policy):
     """Asks for all kinds of attention."""
 
     name = "wanting"
-    attention = ASKED  # type: ignore[assignment]
+    attention = ASKED
 
     def select(self, tokens: Any, budget: int) -> Tensor:
         return attended(tokens, "mean").topk(budget).indices

@@ -188,6 +188,7 @@ def test_what_is_too_short_for_a_token_cannot_be_asked_about_and_is_not_lost(hea
         (np.full(100, 9000.0, np.float32), "lie in"),
         (np.zeros(100, np.int64), "int16"),
         ("a sound", "not a str"),
+        (torch.zeros(100, device="meta"), "sound cannot be read from this tensor"),
         (Sound(np.zeros(100, np.float32), 0.1), "in order of time"),
         (Sound(np.zeros(100, np.float32), float("inf")), "finite"),
     ],
@@ -211,7 +212,8 @@ def test_samples_are_int16_or_floating_point_of_numpy_or_torch(hearing):
     sound = np.round(noise(1) * 32768).astype(np.int16)
     single = sound.astype(np.float32) / 32768
     answers = []
-    for like in (sound, single, single.astype(np.float64), torch.from_numpy(sound), torch.from_numpy(single)):
+    swapped = sound.astype(">i2")
+    for like in (sound, swapped, single, single.astype(np.float64), torch.from_numpy(sound), torch.from_numpy(single)):
         with hearing.stream(memory=512) as stream:
             stream.listen(like)
             answers.append(torch.cat([patch.pixels for patch in stream._state.pending.whole()]))

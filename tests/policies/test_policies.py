@@ -28,7 +28,8 @@ VARIANTS = [
     "snapkv:queries=3,kernel=1",
     "livevlm:buckets=3",
     "merged:of=[tar:coverage=0.2,recent=0.5],least=0",
-    "standout:coverage=0,novelty=0",
+    "unusual:coverage=0.25,newest=0.5",
+    "unusual:values=0,newest=0",
     "prototypes:share=0",
     "adakv:of=[novelty:newest=0.5],least=1",
     "pyramidkv:of=snapkv,share=1,steep=1",
@@ -89,7 +90,8 @@ def test_selects_budget_distinct_tokens_of_each_head(spec: str, data: st.DataObj
     policy = policies.make(spec)
     tokens, budget = data.draw(situations(policy.whole_patches))
     tokens = shown(policy, tokens)
-    tensors = {name: getattr(tokens, name) for name in ("patch", "cell", "keys", "values", "rotated")} | tokens.columns
+    tensors = {name: getattr(tokens, name) for name in ("patch", "cell", "keys", "values", "rotated")}
+    tensors |= tokens.columns
     before = {name: value.clone() for name, value in tensors.items()}
 
     selected = policy.select(tokens, budget)
@@ -276,7 +278,7 @@ def cosine(a: list[float], b: list[float]) -> float:
 
 
 def slow_tar_previous(keys: Tensor, tokens: VideoTokens, recent: int) -> list[list[float]]:
-    scores = []
+    scores: list[list[float]] = []
     for key, cell in zip(keys.tolist(), tokens.cell.tolist(), strict=True):
         last: dict[int, list[float]] = {}
         scores.append([])
@@ -287,7 +289,7 @@ def slow_tar_previous(keys: Tensor, tokens: VideoTokens, recent: int) -> list[li
 
 
 def slow_tar_recent(keys: Tensor, tokens: VideoTokens, recent: int) -> list[list[float]]:
-    scores = []
+    scores: list[list[float]] = []
     for key, cell, patch in zip(keys.tolist(), tokens.cell.tolist(), tokens.patch.tolist(), strict=True):
         new = [t > tokens.newest_patch - recent for t in patch]
         scores.append([])
@@ -298,21 +300,21 @@ def slow_tar_recent(keys: Tensor, tokens: VideoTokens, recent: int) -> list[list
 
 
 def slow_van(tokens: VideoTokens, reach: tuple[int, int, int]) -> list[list[float]]:
-    def coordinates(held: list[int], t: int, c: int) -> tuple[int, int, int, Grid]:
+    def coordinates(held: list[int], t: int, c: int) -> tuple[tuple[int, int, int], Grid]:
         grid = next(g for g in tokens.grids if g.first_cell <= c < g.first_cell + g.cells)
-        return held.index(t), *divmod(c - grid.first_cell, grid.columns), grid
+        return (held.index(t), *divmod(c - grid.first_cell, grid.columns)), grid
 
-    scores = []
+    scores: list[list[float]] = []
     for values, patch, cell in zip(tokens.values.tolist(), tokens.patch.tolist(), tokens.cell.tolist(), strict=True):
         held = sorted(set(patch))
         at = [coordinates(held, t, c) for t, c in zip(patch, cell, strict=True)]
         norms = [math.hypot(*value) for value in values]
         scores.append([])
-        for here in at:
+        for here, own in at:
             near = [
                 norm
-                for norm, there in zip(norms, at, strict=True)
-                if there[3] == here[3] and all(abs(there[axis] - here[axis]) <= reach[axis] for axis in range(3))
+                for norm, (there, grid) in zip(norms, at, strict=True)
+                if grid == own and all(abs(there[axis] - here[axis]) <= reach[axis] for axis in range(3))
             ]
             scores[-1].append(sum(near) / len(near))
     return scores
@@ -351,7 +353,11 @@ def slow_product(
 
 
 SLOW_TAR = {"previous": slow_tar_previous, "recent": slow_tar_recent}
-SLOW_COMBINE = {"product": slow_product, "two-stage": slow_two_stage, "union": slow_union}
+SLOW_COMBINE: dict[str, Callable[..., set[int]]] = {
+    "product": slow_product,
+    "two-stage": slow_two_stage,
+    "union": slow_union,
+}
 MIXED = ((2, 3), (3, 2), (1, 4))
 
 
@@ -446,48 +452,57 @@ def test_tar_of_new_tokens_is_the_papers(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_what_stands_out_is_three_multiples_of_means(seed: int) -> None:
-    tokens = random_tokens(seed, sizes=MIXED, patches=9)
-    measured = shown(policies.make("standout:values=2,keys=1,novelty=0.5"), tokens).columns["standing"]
-    known = np.array(slow_tar_previous(tokens.keys, tokens, 1))
-    for row, (keys, values) in enumerate(zip(tokens.keys.numpy(), tokens.values.numpy(), strict=True)):
+def test_what_is_unusual_is_so_among_what_it_came_with_and_among_what_is_held(seed: int) -> None:
+    """Values are compared once, with those that came in together; keys each time, with those that are held."""
+    policy = policies.make("unusual:values=2,keys=0.5,newest=0")
+    tokens = shown(policy, random_tokens(seed, sizes=MIXED, patches=9))
+    held = tokens.part(torch.arange(0, tokens.shape[1], 2).expand(tokens.shape[0], -1))
+    for row, kept in enumerate(as_sets(policy.select(held, 9))):
+        values, keys = tokens.values[row].double().numpy(), held.keys[row].double().numpy()
+        far = np.linalg.norm(values - values.mean(0), axis=-1)[::2]
         middle = keys.mean(0)
         unlike = 1 - keys @ middle / np.linalg.norm(keys, axis=-1) / np.linalg.norm(middle)
-        far = np.linalg.norm(values - values.mean(0), axis=-1)
-        compared = np.isfinite(known[row])
-        fresh = np.where(compared, 1 - known[row], (1 - known[row])[compared].mean())
-        expected = (far / far.mean()) ** 2 * (unlike / unlike.mean()) * (fresh / fresh.mean()) ** 0.5
-        np.testing.assert_allclose(measured[row], expected, rtol=1e-4)
+        assert kept == best((far**2 * unlike**0.5).tolist(), 9)
 
 
-def test_what_stands_out_of_the_night_competes_with_the_day() -> None:
-    """Each patch has one cell that is unlike the others; from the middle on everything is a twentieth as large."""
-    patches, cells = 16, 12
+def test_what_is_unusual_in_the_night_competes_with_the_day() -> None:
+    """Each patch has one cell that is unlike the others; from the middle on everything is at 0.7 of its size."""
+    patches, cells, held = 16, 12, 18
     draw = torch.Generator().manual_seed(0)
     odd = torch.zeros(patches * cells, dtype=torch.bool)
     odd[torch.arange(patches) * cells + torch.randint(0, cells, (patches,), generator=draw)] = True
-    keys = torch.randn(1, HEAD_DIM, generator=draw) + 0.1 * torch.randn(1, patches * cells, HEAD_DIM, generator=draw)
-    values = torch.randn(1, HEAD_DIM, generator=draw) + 0.1 * torch.randn(1, patches * cells, HEAD_DIM, generator=draw)
-    keys[:, odd] += 2 * torch.randn(patches, HEAD_DIM, generator=draw)
-    values[:, odd] += 2 * torch.randn(patches, HEAD_DIM, generator=draw)
-    values[:, patches * cells // 2 :] *= 0.05
-    policy, kept = policies.make("standout"), torch.zeros(1, 0, dtype=torch.int64)
-    place = torch.arange(patches * cells)
-    standing = torch.zeros(1, 0)
-    for start in range(0, len(place), 2 * cells):  # two patches a block, of which and of what is held 16 tokens stay
-        block = place[start : start + 2 * cells]
-        tokens = video_tokens(
-            keys[:, block], values[:, block], block[None] // cells, block[None] % cells, (Grid(3, 4, 0),)
-        )
-        standing = torch.cat([standing, shown(policy, tokens).columns["standing"]], 1)
+    states = torch.randn(2, 1, HEAD_DIM, generator=draw) + 0.1 * torch.randn(
+        2, patches * cells, HEAD_DIM, generator=draw
+    )
+    states[:, odd] += 2 * torch.randn(2, patches, HEAD_DIM, generator=draw)
+    states[:, patches * cells // 2 :] *= 0.7
+    keys, values = states.unsqueeze(1)
+    policy, kept = policies.make("unusual"), torch.zeros(1, 0, dtype=torch.int64)
+    place, distance = torch.arange(patches * cells), torch.zeros(1, 0)
+
+    def told(some: Tensor) -> VideoTokens:
+        return video_tokens(keys[:, some], values[:, some], some[None] // cells, some[None] % cells, (Grid(3, 4, 0),))
+
+    for block in place.split(2 * cells):
+        distance = torch.cat([distance, shown(policy, told(block)).columns["distance"]], 1)
         kept = torch.cat([kept, block[None]], 1)
-        if kept.shape[1] > 16:
-            told = video_tokens(keys[:, kept[0]], values[:, kept[0]], kept // cells, kept % cells, (Grid(3, 4, 0),))
-            stays = policy.select(replace(told, columns={"standing": standing}), 16)
-            kept, standing = kept.gather(1, stays), standing.gather(1, stays)
-    found = odd[kept[0]]
-    assert int(found[kept[0] < len(place) // 2].sum()) >= 7
-    assert int(found[kept[0] >= len(place) // 2].sum()) >= 7
+        if kept.shape[1] > held:
+            stays = policy.select(replace(told(kept[0]), columns={"distance": distance}), held)
+            kept, distance = kept.gather(1, stays), distance.gather(1, stays)
+    found, night = odd[kept[0]], kept[0] >= len(place) // 2
+    assert int(found[~night].sum()) >= 6
+    assert int(found[night].sum()) >= 6
+
+
+@pytest.mark.parametrize("spec", ["keydiff", "deviation:coverage=0.5", "unusual", "merged:of=keydiff", "snapkv"])
+def test_some_of_the_newest_patch_stays_whatever_it_shows(spec: str) -> None:
+    tokens = random_tokens(patches=8, held=1)  # 48 tokens, P = 6
+    usual = tokens.keys.mean(1, keepdim=True), tokens.values.mean(1, keepdim=True)
+    for states, mean in zip((tokens.keys, tokens.values), usual, strict=True):
+        states[:, -6:] = mean
+    for share, budget, least in ((0.25, 24, 6), (0.125, 40, 5), (0.125, 24, 3), (0.01, 24, 0)):
+        policy = policies.make(f"{spec}{',' if ':' in spec else ':'}newest={share}")
+        assert all(len(kept & set(range(42, 48))) >= least for kept in as_sets(select(policy, tokens, budget)))
 
 
 # What the method is for, on planted scenes.
@@ -635,11 +650,11 @@ def test_options_come_from_text_and_keywords() -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: policies.make("infinipot"), 'unknown policy: "infinipot"; did you mean "infinipot-v".*uniform, van'),
+        (lambda: policies.make("infinipot"), 'unknown policy: "infinipot"; did you mean "infinipot-v".*unusual, van'),
         (lambda: policies.make("Sliding_Window"), 'did you mean "sliding-window"'),
         (
             lambda: policies.make("zzz"),
-            r'"zzz"; Possible: adakv, contrast, cords, deviation, .*full, hermes, infinipot-v',
+            r'"zzz"; Possible: adakv, cords, deviation, .*full, hermes, infinipot-v',
         ),
         (lambda: policies.make("tar:refrence=recent"), 'of tar: "refrence"; did you mean "reference".*recent, keys'),
         (lambda: policies.make("tar", alpha=1), 'of tar: "alpha"'),
@@ -668,7 +683,7 @@ def test_errors_name_what_is_possible(make: Callable[[], Policy], message: str) 
     ("old", "options", "now"),
     [
         ("infinipot-v:combine=product", {}, "novelty"),
-        ("infinipot-v:power=2,newest=0.5", {}, "novelty:power=2.0,newest=0.5"),
+        ("infinipot-v:power=2,newest=0.5", {}, "novelty:newest=0.5,power=2.0"),
         ("infinipot-v", {"combine": "product", "scored": "once", "newest": 0.5}, "novelty:newest=0.5"),
         ("infinipot-v:scored=again", {}, "infinipot-v-ablations:scored=again"),
         ("infinipot-v:keys=rotated", {}, "infinipot-v-ablations:keys=rotated"),

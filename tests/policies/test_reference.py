@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -101,7 +102,7 @@ def test_a_recorded_run_is_repeated_to_the_index(path):
 
     memory = Memory(len(ids) + 8, adapter.layer_shapes(), adapter.rotary(), adapter.position_rule())
     grid = memory.use_grid(height // 2, width // 2)
-    policy = Observed(trace.policy(), prompt)
+    policy: Any = Observed(trace.policy(), prompt)
     block, keep = trace.number("block_frames"), trace.number("keep_frames")
     seen = 0
     while seen < patches:
@@ -117,15 +118,15 @@ def test_a_recorded_run_is_repeated_to_the_index(path):
             parts.append(features[taken.start * cells : taken.stop * cells])
             transaction.video(grid, [index * seconds for index in taken])
             start = memory.held and prompt + taken.start * cells
-            step = memory.step(transaction)
-            assert torch.equal(step.positions, recorded[:, start : prompt + seen * cells])
-            adapter.forward(torch.cat(parts), step)
+            run = memory.step(transaction)
+            assert torch.equal(run.positions, recorded[:, start : prompt + seen * cells])
+            adapter.forward(torch.cat(parts), run)
             left = keep * cells
-            memory.commit(
-                transaction,
-                policy=policy,
-                keep=lambda _, held, left=left, rest=rest: left if rest and held > left else None,
-            )
+
+            def room(_: int, held: int, left: int = left, rest: int = rest) -> int | None:
+                return left if rest and held > left else None
+
+            memory.commit(transaction, policy=policy, keep=room)
 
     assert len(policy.kept) == trace.number("compressions")
     for index, kept in enumerate(policy.kept):
@@ -138,11 +139,12 @@ def test_a_recorded_run_is_repeated_to_the_index(path):
     # The published code starts the question behind the question's own recorded positions.
     question = ids[prompt + patches * cells :]
     position = int(recorded[0, -1]) + 1
-    logits, answer = [], []
+    logits: list[torch.Tensor] = []
+    answer: list[int] = []
     with memory.transaction() as transaction:
         transaction.cursor = replace(transaction.cursor, next=position)
-        for run in range(8):
-            tokens = question if run == 0 else answer[-1:]
+        for number in range(8):
+            tokens = question if number == 0 else answer[-1:]
             transaction.text(len(tokens))
             logits.append(adapter.forward(adapter.embed(tokens), memory.step(transaction))[0])
             answer.append(int(logits[-1].argmax()))

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from infinipot import policies
+from infinipot.errors import PolicyError
 from infinipot.policies.attention import UNSEEN
 from infinipot.policies.base import STRETCHES
 from infinipot.tokens import VideoTokens
@@ -24,10 +25,16 @@ def rows_of(tokens: VideoTokens) -> list[Row]:
     parts = {name: getattr(tokens, name).numpy() for name in ("patch", "cell", "keys", "values")}
     parts |= {name: column.numpy() for name, column in tokens.columns.items()}
     told = {"newest": tokens.newest_patch, "cells": tokens.grids[-1].cells, "layers": tokens.layers}
-    return [
-        {name: part[row] for name, part in parts.items()} | told | {"layer": layer}
-        for row, layer in enumerate(tokens.layer)
-    ]
+    grids = {grid.first_cell + cell: (grid, cell) for grid in tokens.grids for cell in range(grid.cells)}
+    made = []
+    for row, layer in enumerate(tokens.layer):
+        of = [grids[cell] for cell in tokens.cell[row].tolist()]
+        where = {
+            "at": [divmod(cell, grid.columns) for grid, cell in of],
+            "size": [(grid.rows, grid.columns) for grid, _ in of],
+        }
+        made.append({name: part[row] for name, part in parts.items()} | told | where | {"layer": layer})
+    return made
 
 
 def best(scores: np.ndarray, count: int) -> set[int]:
@@ -72,6 +79,24 @@ def kvzip(row: Row, budget: int) -> set[int]:
 
 def streammem(row: Row, budget: int) -> set[int]:
     return best(row["template"], budget)
+
+
+def freevideollm(row: Row, budget: int) -> set[int]:
+    """Han et al.: the frames that the prompt is about, and of each the region around its centre."""
+    relevance, inside = np.zeros(len(row["patch"])), np.zeros(len(row["patch"]), bool)
+    for patch in set(row["patch"].tolist()):
+        own = np.flatnonzero(row["patch"] == patch)
+        centre = own[row["asked"][own].argmax()]
+        relevance[own] = row["asked"][centre]
+        for token in own:
+            within = []
+            for axis in (0, 1):
+                length = row["size"][token][axis]
+                size = int(np.ceil(0.67 * length))
+                start = min(max(0, row["at"][centre][axis] - size // 2), length - size)
+                within.append(start <= row["at"][token][axis] < start + size)
+            inside[token] = all(within)
+    return best(np.where(inside, relevance, relevance - 2), budget)
 
 
 def hermes(row: Row, budget: int) -> set[int]:
@@ -123,7 +148,8 @@ def cords(row: Row, budget: int) -> set[int]:
 def prototypes(row: Row, budget: int) -> set[int]:
     """A ring of the newest half, and centres far apart among the older."""
     points, ring = unit(row["keys"]).astype(float), budget - budget // 2
-    older, chosen = len(points) - ring, []
+    older = len(points) - ring
+    chosen: list[int] = []
     while len(chosen) < budget // 2:
         distance = (1 - points[:older] @ points[chosen].T).min(1) if chosen else np.arange(older) * 1.0
         distance[chosen] = -np.inf
@@ -141,6 +167,7 @@ RULES: dict[str, Callable[[Row, int], set[int]]] = {
     "expected-attention": expected,
     "kvzip": kvzip,
     "streammem": streammem,
+    "freevideollm": freevideollm,
     "hermes:smoothing=false": hermes,
     "lagkv": lagkv,
     "cords:rounds=100": cords,
@@ -196,20 +223,32 @@ def test_layers_take_over_from_the_layer_above() -> None:
     np.testing.assert_allclose(policy.score(tokens), expected, atol=1e-6)  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_contrast_is_with_the_mean_of_all_that_ever_came(seed: int) -> None:
-    policy, tokens = in_order("contrast:coverage=0", seed)
-    tokens.columns["mass"][:, 3] = 1 + 5 * seed
-    kept = policy.select(tokens, 12)
-    into = policy.merge(tokens, kept).into
-    for row, told in enumerate(rows_of(tokens)):
-        value, key = (np.average(told[name], 0, told["mass"]) for name in ("values", "keys"))
-        scores = np.linalg.norm(told["values"] - value, axis=-1) * (1 - unit(told["keys"]) @ unit(key))
-        scores[3] = np.inf if seed else scores[3]
-        stay = best(scores, 12)
-        assert set(kept[row].tolist()) == stay
-        usual = 3 if seed else min(stay)
-        assert all(int(into[row, i]) == (i if i in stay else usual) for i in range(len(scores)))
+@pytest.mark.parametrize("after", [1, 2, 9])
+def test_all_layers_keep_what_one_layer_attends_to(after: int) -> None:
+    """Chen et al.: the mean over one layer's heads ranks tokens for all layers; here of four with two heads."""
+    alike = random_tokens(held=1, heads=1)
+    tokens = alike.part(torch.arange(alike.shape[1]).expand(1, -1))
+    rows = torch.zeros(8, dtype=torch.int64)
+    same = {name: getattr(tokens, name)[rows] for name in ("patch", "cell")}
+    tokens = replace(tokens, **same, layer=[0, 0, 1, 1, 2, 2, 3, 3], layers=4, head=[0, 1] * 4)
+    asked = torch.rand(tokens.shape, generator=torch.Generator().manual_seed(after))
+    tokens = replace(tokens, columns={"asked": asked})
+    policy, layer = policies.make("fastv", after=after), min(after, 4) - 1
+    expected = best(asked[2 * layer : 2 * layer + 2].double().mean(0).numpy(), 11)
+    assert as_sets(policy.select(tokens, 11)) == [expected] * 8
+    elsewhere = replace(tokens, layer=[5] * 8, layers=9)  # the layer that ranks lies on another device
+    assert as_sets(policy.select(elsewhere, 11)) == [best(own, 11) for own in asked.double().numpy()]
+
+
+@pytest.mark.parametrize("question", ["How many circles, squares: and crosses?", "[x]", " padded ", "open [", "a=b"])
+def test_a_question_that_is_known_is_an_option_that_specs_can_hold(question: str) -> None:
+    if "[" in question or question != question.strip():
+        with pytest.raises(PolicyError, match="without brackets"):
+            policies.make("fastv", question=question)
+        return
+    policy = policies.make("fastv", question=question)
+    assert policies.make(policy.spec) == policy
+    assert policy.attention["asked"].probe == question
 
 
 def test_what_leaves_a_patch_goes_into_its_most_attended_token() -> None:
@@ -241,7 +280,9 @@ def test_in_deep_layers_what_leaves_goes_into_the_oldest_that_stays() -> None:
         assert torch.equal(into, torch.where(stays, own, oldest) if deep else own)
 
 
-@pytest.mark.parametrize("spec", ["snapkv:queries=3", "livevlm", "kvzip", "streammem", "hermes", "expected-attention"])
+@pytest.mark.parametrize(
+    "spec", ["snapkv:queries=3", "livevlm", "kvzip", "streammem", "hermes", "expected-attention", "fastv"]
+)
 def test_what_nobody_was_asked_about_yet_stays(spec: str) -> None:
     policy, tokens = in_order(spec, 2, layer=4, layers=10)
     columns = {name: column.clone() for name, column in tokens.columns.items()}

@@ -60,7 +60,7 @@ def test_the_page_names_commands_routes_and_limits_that_there_are(served: Runnin
     known = CliRunner().invoke(main, ["serve", "--help"]).output
     for option in set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", page)):
         assert option in known or f"`{option}`" not in page, option
-    routes = {re.sub(r"{\w+(:\w+)?}", "{}", path) for path in served.uvicorn.config.app.openapi()["paths"]}
+    routes = {re.sub(r"{\w+(:\w+)?}", "{}", path) for path in served.described}
     routes |= {re.sub(r"{\w+}", "{}", route.path) for route in served.sockets()}
     for path in set(re.findall(r"`(?:GET|POST|DELETE|WS) (/[\w/{}-]+)", page)):
         assert re.sub(r"{\w+}", "{}", path) in routes, path

@@ -5,11 +5,13 @@ import os
 import re
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
 
+from infinipot import Frame, open_video
 from support.serving import MEMORY, Running, alone, clip, encoded, push, running, stream
 from support.video_files import encode
 
@@ -29,7 +31,7 @@ def upload(client: httpx.Client, content: bytes, name: str = "clip.mp4", **field
 
 
 @pytest.fixture
-def file(served: Running, video: bytes) -> str:
+def file(served: Running, video: bytes) -> Iterator[str]:
     reply = upload(served.as_("alice"), video, media_type="video")
     assert reply.status_code == 200, reply.text
     name = reply.json()["id"]
@@ -37,12 +39,10 @@ def file(served: Running, video: bytes) -> str:
     served.as_("alice").delete(f"/v1/files/{name}")
 
 
-def decoded(video: bytes, folder: Path) -> list:
-    import infinipot
-
+def decoded(video: bytes, folder: Path) -> tuple[Frame, ...]:
     (folder / "clip.mp4").write_bytes(video)
-    with infinipot.open_video(folder / "clip.mp4", fps=2) as opened:
-        return list(opened)
+    with open_video(folder / "clip.mp4", fps=2) as opened:
+        return tuple(opened)
 
 
 def test_a_file_is_kept_told_and_deleted_and_nobody_elses(served: Running, video: bytes) -> None:

@@ -11,8 +11,8 @@ from infinipot.serve.settings import Settings
 from support.serving import MEMORY, Running, clip, embedded, push, running, stream
 
 NOW = "Is there a shape now?"
-DRAWN = {"temperature": 3.0, "seed": 1}  # so that any change of the logits shows
-LOOK = {"look_again": 2, "look_pixels": (9216, 9216)}
+DRAWN: dict[str, Any] = {"temperature": 3.0, "seed": 1}  # so that any change of the logits shows
+LOOK: dict[str, Any] = {"look_again": 2, "look_pixels": (9216, 9216)}
 
 
 def ask(client: httpx.Client, name: str, **how: Any) -> dict:
@@ -30,7 +30,8 @@ def library(settings: dict[str, Any], *hows: dict[str, Any]) -> tuple[list[str],
 
 
 def test_a_streams_gate_and_second_looks_are_the_librarys(served: Running) -> None:
-    client, settings, hows = served.as_("alice"), {"gate": 0.03, "look_again": 2}, ({}, {"look_again": 1}, LOOK)
+    client, settings = served.as_("alice"), {"gate": 0.03, "look_again": 2}
+    hows: list[dict[str, Any]] = [{}, {"look_again": 1}, LOOK]
     answers, gated = library(settings, *hows)
     assert gated > 0
     assert len(set(answers)) > 1
@@ -50,7 +51,8 @@ def test_a_streams_gate_and_second_looks_are_the_librarys(served: Running) -> No
 def test_the_pictures_of_gates_and_looks_are_admitted_to_the_byte(served: Running) -> None:
     client = served.as_("alice")
     sizes = {}
-    for label, settings in {"plain": {}, "gate": {"gate": "otsu"}, "look": {"look_again": 3}}.items():
+    kinds: dict[str, dict[str, Any]] = {"plain": {}, "gate": {"gate": "otsu"}, "look": {"look_again": 3}}
+    for label, settings in kinds.items():
         before = served.server.streams.reserved
         with stream(client, label, **settings):
             sizes[label] = served.server.streams.reserved - before

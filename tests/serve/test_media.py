@@ -10,12 +10,15 @@ import time
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
+from pydantic import ByteSize
 
 from infinipot.serve.media import addresses, remote
 from infinipot.serve.media.addresses import AddressError, Rules, rules
@@ -110,12 +113,13 @@ class Handler(BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
     content = b""
+    asked: list[tuple[str, str | None]]
 
     def log_message(self, *_: object) -> None:
         pass
 
     def do_GET(self) -> None:
-        self.server.asked.append((self.path, self.headers.get("Range")))
+        self.asked.append((self.path, self.headers.get("Range")))
         match self.path.partition("?")[0]:
             case "/ranges":
                 start = int(self.headers["Range"].removeprefix("bytes=").rstrip("-"))
@@ -149,12 +153,18 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(content)
 
 
+class Files(ThreadingHTTPServer):
+    """Where they are."""
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+
 @contextmanager
-def serving(content: bytes) -> Iterator[ThreadingHTTPServer]:
-    handler = type("Of", (Handler,), {"content": content})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    server.daemon_threads, server.asked = True, []
-    server.url = f"http://127.0.0.1:{server.server_port}"
+def serving(content: bytes) -> Iterator[Files]:
+    server = Files(("127.0.0.1", 0), type("Of", (Handler,), {"content": content, "asked": []}))
+    server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:
@@ -176,7 +186,7 @@ def test_a_remote_file_is_read_as_it_lies() -> None:
                     file.seek(1000)
                     assert file.read(50) == content[1000:1050]
                 else:
-                    assert b"".join(iter(lambda file=file: file.read(9999), b"")) == content
+                    assert b"".join(iter(partial(file.read, 9999), b"")) == content
         endless = remote.open_remote(server.url + "/endless", LOOPBACK, 5, 10**6)
         endless.close()
         for path, why in (("/to-private", "not public"), ("/to-file", "not taken"), ("/round", "redirects more")):
@@ -202,7 +212,7 @@ def test_a_video_is_fetched_decoded_and_watched(tmp_path: Path) -> None:
             assert "secret" not in client.get(f"/v1/streams/{name}").text
 
 
-async def frames_of(sources: Sources, address: str, **how: object) -> list:
+async def frames_of(sources: Sources, address: str, **how: Any) -> list:
     async with sources.clip(address, **{"fps": None, "most": 100, **how}) as found:
         return [frame async for frame in found.frames()]
 
@@ -316,9 +326,10 @@ def gif(frames: int) -> bytes:
     return written.getvalue()
 
 
-async def decoded(limits: Limits, *pictures: bytes) -> list[object]:
+async def decoded(limits: Limits, *pictures: bytes) -> list[Any]:
     """What becomes of each picture; then of a sound one."""
-    decoders, results = Decoders(limits), []
+    decoders = Decoders(limits)
+    results: list[Any] = []
     try:
         for each in (*pictures, encoded(clip()[0].image)):
             try:
@@ -355,7 +366,7 @@ def test_cve_2026_22778_a_picture_that_harms_the_decoder_costs_one_error() -> No
 
 
 def test_a_decoder_that_is_killed_or_hangs_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def go() -> list[object]:
+    async def go() -> list[Any]:
         decoders = Decoders(Limits(decoders=1, decode_seconds=2))
         results: list[object] = []
         good = encoded(clip()[0].image)
@@ -378,7 +389,7 @@ def test_a_decoder_that_is_killed_or_hangs_is_replaced(monkeypatch: pytest.Monke
 
 def test_memory_for_decoding_is_limited() -> None:
     noise = np.random.default_rng(0).integers(0, 256, (3000, 4000, 3), dtype=np.uint8)
-    told, last = asyncio.run(decoded(Limits(decode_bytes=8_000_000), encoded(noise, "JPEG")))
+    told, last = asyncio.run(decoded(Limits(decode_bytes=ByteSize(8_000_000)), encoded(noise, "JPEG")))
     assert "memory" in told or "ended the process" in told
     assert isinstance(last, np.ndarray)
 
@@ -399,7 +410,7 @@ def test_an_endless_gif_and_a_long_video_end_at_the_limit_of_frames(tmp_path: Pa
 def test_cve_2026_5497_a_flood_of_frames_is_refused_before_it_is_decoded(served: Running) -> None:
     client = served.as_("alice")
     listed = ",".join(["QUJD"] * 100_000)
-    message = {
+    message: dict[str, Any] = {
         "role": "user",
         "content": [{"type": "video_url", "video_url": {"url": ""}}, {"type": "text", "text": "?"}],
     }

@@ -3,12 +3,15 @@
 import base64
 import json
 import time
+from collections.abc import Callable
+from typing import Any
 
 import openai
 import pytest
 from openai.types.chat import ChatCompletion
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
+from websockets.typing import Subprotocol
 
 from infinipot.serve import engine
 from support.serving import KEYS, Running, alone, clip, data_url, encoded, push, stream
@@ -17,8 +20,9 @@ from support.video_files import encode
 COLOUR, COUNT = "What colour was the circle?", "How many shapes have appeared so far?"
 
 
+# The client takes what a server adds (`extra_body`, `reply.infinipot`), which its own types do not know: Any.
 @pytest.fixture
-def client(served: Running) -> openai.OpenAI:
+def client(served: Running) -> Any:
     return openai.OpenAI(base_url=f"{served.url}/v1", api_key=KEYS["alice"], max_retries=0)
 
 
@@ -35,18 +39,18 @@ def video(url: str) -> dict:
     return {"type": "video_url", "video_url": {"url": url}}
 
 
-def test_models(client: openai.OpenAI) -> None:
+def test_models(client: Any) -> None:
     (model,) = client.models.list().data
     assert client.models.retrieve("embedded") == model
     with pytest.raises(openai.NotFoundError):
         client.models.retrieve("gpt-4o")
 
 
-def test_a_stream_is_asked_by_any_of_its_three_names(served: Running, client: openai.OpenAI) -> None:
+def test_a_stream_is_asked_by_any_of_its_three_names(served: Running, client: Any) -> None:
     frames = clip()
     with stream(served.as_("alice"), "chat") as name:
         push(served.as_("alice"), name, frames)
-        named = [
+        named: list[dict[str, Any]] = [
             {"messages": [user(COLOUR)], "extra_body": {"id": name}},
             {"messages": [user(COLOUR)], "extra_body": {"session_id": name}},
             {"messages": [user(COLOUR)], "extra_headers": {"x-session-id": name}},
@@ -63,7 +67,7 @@ def test_a_stream_is_asked_by_any_of_its_three_names(served: Running, client: op
     assert usage.total_tokens == usage.prompt_tokens + usage.completion_tokens
 
 
-def test_an_answer_that_is_streamed_is_the_one_that_is_not(served: Running, client: openai.OpenAI) -> None:
+def test_an_answer_that_is_streamed_is_the_one_that_is_not(served: Running, client: Any) -> None:
     with stream(served.as_("alice"), "streamed") as name:
         push(served.as_("alice"), name, clip())
         given = {"model": "embedded", "messages": [user(COUNT)], "extra_body": {"id": name}}
@@ -77,7 +81,7 @@ def test_an_answer_that_is_streamed_is_the_one_that_is_not(served: Running, clie
     assert len({chunk.id for chunk in chunks}) == 1
 
 
-def test_a_conversation_sent_whole_again_is_not_read_again(served: Running, client: openai.OpenAI) -> None:
+def test_a_conversation_sent_whole_again_is_not_read_again(served: Running, client: Any) -> None:
     frames = clip()
     with stream(served.as_("alice"), "whole") as name:
         push(served.as_("alice"), name, frames)
@@ -89,7 +93,7 @@ def test_a_conversation_sent_whole_again_is_not_read_again(served: Running, clie
         assert served.as_("alice").get(f"/v1/streams/{name}").json()["frames"] == len(frames)
 
 
-def test_a_turn_is_remembered_where_that_is_asked_for(served: Running, client: openai.OpenAI) -> None:
+def test_a_turn_is_remembered_where_that_is_asked_for(served: Running, client: Any) -> None:
     with stream(served.as_("alice"), "turns", memory=768) as name:
         push(served.as_("alice"), name, clip())
         for remember in (False, True):
@@ -99,9 +103,9 @@ def test_a_turn_is_remembered_where_that_is_asked_for(served: Running, client: o
             assert served.as_("alice").get(f"/v1/streams/{name}").json()["turns"] == int(remember)
 
 
-def test_sampling_is_that_of_the_library(served: Running, client: openai.OpenAI) -> None:
+def test_sampling_is_that_of_the_library(served: Running, client: Any) -> None:
     frames = clip()
-    how = {"temperature": 2.0, "top_p": 0.9, "seed": 7, "max_tokens": 6}
+    how: dict[str, Any] = {"temperature": 2.0, "top_p": 0.9, "seed": 7, "max_tokens": 6}
     with stream(served.as_("alice"), "sampled") as name:
         push(served.as_("alice"), name, frames)
         given = {"model": "embedded", "messages": [user(COLOUR)], "extra_body": {"id": name}}
@@ -113,11 +117,11 @@ def test_sampling_is_that_of_the_library(served: Running, client: openai.OpenAI)
 
 
 def test_a_file_frames_in_a_row_and_pictures_are_watched_for_the_request(
-    served: Running, client: openai.OpenAI, tmp_path_factory: pytest.TempPathFactory
+    served: Running, client: Any, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     frames = clip()
     listed = ",".join(base64.b64encode(encoded(frame.image)).decode() for frame in frames)
-    row = {"messages": [user(video(f"data:video/png;base64,{listed}"), COUNT)]}
+    row: dict[str, Any] = {"messages": [user(video(f"data:video/png;base64,{listed}"), COUNT)]}
     row["extra_body"] = {"media_io_kwargs": {"video": {"fps": 2}}}
     pictures = {"messages": [user(*(image(data_url(frame.image)) for frame in frames), COUNT)]}
     for given in (row, pictures):
@@ -129,7 +133,7 @@ def test_a_file_frames_in_a_row_and_pictures_are_watched_for_the_request(
 
     path = encode(tmp_path_factory.mktemp("chat") / "clip.mp4", [frame.image for frame in frames], rate=2)
     inline = f"data:video/mp4;base64,{base64.b64encode(path.read_bytes()).decode()}"
-    root = served.server.settings.media_root
+    root = served.folder("media_root")
     (root / "clip.mp4").write_bytes(path.read_bytes())
     for url in (inline, (root / "clip.mp4").as_uri()):
         reply = client.chat.completions.create(model="embedded", messages=[user(video(url), COUNT)])
@@ -137,7 +141,7 @@ def test_a_file_frames_in_a_row_and_pictures_are_watched_for_the_request(
     assert all(not each.passing for each in served.server.streams)
 
 
-def test_a_session_is_opened_by_its_first_frames_and_goes_on(served: Running, client: openai.OpenAI) -> None:
+def test_a_session_is_opened_by_its_first_frames_and_goes_on(served: Running, client: Any) -> None:
     frames = clip()[:4]
     given = {"model": "embedded", "extra_body": {"session_id": "talk"}}
     with pytest.raises(openai.NotFoundError):
@@ -167,11 +171,12 @@ def test_a_session_is_opened_by_its_first_frames_and_goes_on(served: Running, cl
     ],
 )
 def test_errors_are_those_of_the_client(
-    client: openai.OpenAI, changed: dict, error: type[openai.APIStatusError], words: str
+    client: Any, changed: dict, error: type[openai.APIStatusError], words: str
 ) -> None:
     with pytest.raises(error, match=words) as told:
         client.chat.completions.create(**{"model": "embedded", "messages": [user("What is there?")], **changed})
-    assert told.value.body["type"] in ("invalid_request_error", "not_found_error")
+    body: Any = told.value.body
+    assert body["type"] in ("invalid_request_error", "not_found_error")
 
 
 def test_a_wrong_key_is_an_authentication_error(served: Running) -> None:
@@ -183,7 +188,7 @@ def item(*content: dict) -> dict:
     return {"type": "message", "role": "user", "content": list(content)}
 
 
-def until(connection: object, kind: str) -> list:
+def until(connection: Any, kind: str) -> list:
     events = []
     for event in connection:
         events.append(event)
@@ -192,7 +197,7 @@ def until(connection: object, kind: str) -> list:
     return events
 
 
-def test_realtime_watches_pictures_and_answers(served: Running, client: openai.OpenAI) -> None:
+def test_realtime_watches_pictures_and_answers(served: Running, client: Any) -> None:
     frames = clip()[:6]
     with client.realtime.connect(model="embedded") as connection:
         assert until(connection, "session.created")[-1].session.model == "embedded"
@@ -223,7 +228,7 @@ def test_realtime_watches_pictures_and_answers(served: Running, client: openai.O
     wait_until(lambda: not any(each.passing for each in served.server.streams))
 
 
-def test_realtime_on_a_stream_that_is_open_and_its_errors(served: Running, client: openai.OpenAI) -> None:
+def test_realtime_on_a_stream_that_is_open_and_its_errors(served: Running, client: Any) -> None:
     with stream(served.as_("alice"), "room") as name:
         push(served.as_("alice"), name, clip()[:4])
         with client.realtime.connect(model="embedded", extra_query={"stream": name}) as connection:
@@ -251,7 +256,7 @@ def endless_answers(served: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     """Answers go on until there is no more room, slowly."""
     real = engine.step
 
-    def slowly(*given: object) -> None:
+    def slowly(*given: Any) -> None:
         time.sleep(0.02)
         real(*given)
 
@@ -260,7 +265,7 @@ def endless_answers(served: Running, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("endless_answers")
-def test_a_stream_of_a_request_is_closed_when_its_client_leaves(served: Running, client: openai.OpenAI) -> None:
+def test_a_stream_of_a_request_is_closed_when_its_client_leaves(served: Running, client: Any) -> None:
     picture = image(data_url(clip()[0].image))
     with client.chat.completions.create(model="embedded", messages=[user(picture, COUNT)], stream=True) as chunks:
         next(iter(chunks))
@@ -272,7 +277,7 @@ def test_a_stream_of_a_request_is_closed_when_its_client_leaves(served: Running,
 
 
 @pytest.mark.usefixtures("endless_answers")
-def test_a_realtime_response_is_cancelled(served: Running, client: openai.OpenAI) -> None:
+def test_a_realtime_response_is_cancelled(served: Running, client: Any) -> None:
     with client.realtime.connect(model="embedded") as connection:
         until(connection, "session.created")
         picture = {"type": "input_image", "image_url": data_url(clip()[0].image)}
@@ -295,7 +300,7 @@ def test_sockets_ask_for_a_key_and_their_own_stream(served: Running) -> None:
             pass
         assert told.value.response.status_code == 401
         assert json.loads(told.value.response.body)["error"]["code"] == "invalid_api_key"
-    offered = ["realtime", f"openai-insecure-api-key.{KEYS['bob']}"]
+    offered = [Subprotocol(each) for each in ("realtime", f"openai-insecure-api-key.{KEYS['bob']}")]
     with connect(f"ws://127.0.0.1:{served.port}/v1/realtime", subprotocols=offered) as socket:
         assert socket.subprotocol == "realtime"
     with stream(served.as_("alice"), "hers") as name:
@@ -332,11 +337,11 @@ def test_the_socket_of_vllm_omni(served: Running) -> None:
         assert told[-1]["text"] == alone(frames, COUNT)[0]
         assert said({"type": "video.done"})["type"] == "session.done"
         with pytest.raises(ConnectionClosed):
-            socket.recv()
+            socket.recv(timeout=30)
     wait_until(lambda: not any(each.passing for each in served.server.streams))
 
 
-def test_both_sockets_tell_the_evidence_of_http_where_it_is_asked_for(served: Running, client: openai.OpenAI) -> None:
+def test_both_sockets_tell_the_evidence_of_http_where_it_is_asked_for(served: Running, client: Any) -> None:
     frames, http, keys = clip()[:8], served.as_("alice"), {"Authorization": f"Bearer {KEYS['alice']}"}
     with stream(http, "seen") as name:
         push(http, name, frames)
@@ -369,8 +374,8 @@ def test_both_sockets_tell_the_evidence_of_http_where_it_is_asked_for(served: Ru
             assert (done["infinipot"]["stream"], done["infinipot"]["time"]) == (None, expected["time"])
 
 
-def test_a_file_is_played_by_the_names_of_vss(served: Running, client: openai.OpenAI) -> None:
-    root, http = served.server.settings.media_root, served.as_("alice")
+def test_a_file_is_played_by_the_names_of_vss(served: Running, client: Any) -> None:
+    root, http = served.folder("media_root"), served.as_("alice")
     encode(root / "played.mp4", [frame.image for frame in clip()[:3]], rate=2)
     reply = http.post("/v1/streams/add", json={"streams": [{"liveStreamUrl": (root / "played.mp4").as_uri()}]})
     (added,) = reply.json()["results"]
@@ -384,7 +389,7 @@ def test_a_file_is_played_by_the_names_of_vss(served: Running, client: openai.Op
     assert http.request("DELETE", "/v1/streams/delete-batch", json={"stream_ids": [name]}).json()["results"][0]["error"]
 
 
-def wait_until(holds: object, seconds: float = 30) -> None:
+def wait_until(holds: Callable[[], Any], seconds: float = 30) -> None:
     end = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < end

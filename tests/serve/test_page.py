@@ -176,6 +176,7 @@ def test_a_key_is_refused_and_accepted_and_entered_once_for_the_devices_camera_t
         page.context.close()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(bool(rtsp.missing()), reason=rtsp.missing())
 def test_a_camera_is_killed_and_comes_back(page, demo: Running) -> None:
     with rtsp.RtspServer() as camera:

@@ -124,7 +124,8 @@ def test_a_total_that_holds_no_stream_is_told_with_one_that_holds_one(memory: in
     def total(given: int, **more: bool) -> str:
         with pytest.raises(InfinipotError, match=f"--memory-total is {given:,} bytes") as told:
             serve(Settings.read(None, model="embedded", port=0, memory=memory, memory_total=given, **more), embedded)
-        return re.search(r"give (\d+) or more", str(told.value))[1]
+        (enough,) = re.findall(r"give (\d+) or more", str(told.value))
+        return enough
 
     enough = int(total(8))
     assert int(total(enough - 1)) == enough

@@ -7,9 +7,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -86,8 +87,8 @@ def test_whatever_interrupts_a_save_leaves_one_whole_snapshot(
         push(client, "cut", clip()[4:8])
         left = [moment // 2 + 1]
 
-        def fails(call: str, real: object) -> object:
-            def called(*given: object, **more: object) -> object:
+        def fails(call: str, real: Callable) -> Callable:
+            def called(*given: Any, **more: Any) -> Any:
                 left[0] -= 1
                 if left[0] <= 0:
                     raise OSError(28, "No space left on device")
@@ -113,7 +114,9 @@ def test_whatever_interrupts_a_save_leaves_one_whole_snapshot(
         assert ask(server.as_(None), "cut")["answer"] == alone(seen, COUNT)[0]
 
 
-def test_a_snapshot_that_is_damaged_is_told_of_and_left_where_it_lies(tmp_path: Path, caplog: object) -> None:
+def test_a_snapshot_that_is_damaged_is_told_of_and_left_where_it_lies(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     with running(snapshots=tmp_path) as server:
         for name in ("good", "bad"):
             server.as_(None).post("/v1/streams", json={"id": name})
@@ -132,15 +135,17 @@ def process(folder: Path, **settings: object) -> Iterator[tuple[subprocess.Popen
     options = [f"--{name.replace('_', '-')}={value}" for name, value in settings.items()]
     command = [sys.executable, "-m", "infinipot", "serve", "--model=embedded", "--port=0", "--memory=512", *options]
     started = subprocess.Popen([*command, f"--snapshots={folder}"], stdout=subprocess.PIPE, text=True)
+    assert started.stdout
     try:
-        line = started.stdout.readline()
-        yield started, re.search(r"http://\S+", line)[0]
+        (url,) = re.findall(r"http://\S+", started.stdout.readline())
+        yield started, url
     finally:
         started.kill()
         started.wait()
         started.stdout.close()
 
 
+@pytest.mark.slow
 def test_sigterm_lets_streams_be_saved_and_kill_loses_what_came_since(tmp_path: Path) -> None:
     frames = clip()
     with process(tmp_path, device="cpu") as (server, url), httpx.Client(base_url=url, timeout=60) as client:
@@ -163,7 +168,9 @@ def test_sigterm_lets_streams_be_saved_and_kill_loses_what_came_since(tmp_path: 
         assert client.get("/v1/streams/door").json()["gap_seconds"] == 100 - frames[5].time
 
 
-def test_what_a_log_says_of_a_request_is_one_line_of_json_with_its_id(tmp_path: Path, capfd: object) -> None:
+def test_what_a_log_says_of_a_request_is_one_line_of_json_with_its_id(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     from infinipot.serve import logs
 
     logs.set_up()

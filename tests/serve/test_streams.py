@@ -139,10 +139,10 @@ def test_what_comes_for_a_stream_that_is_closed_is_told_so_and_waits_for_nothing
     client, worker = served.as_("alice"), served.server.worker
     with stream(client, "gone") as name:
         lane = served.server.streams.find("alice", name).lane
-    jobs = [AskJob(COUNT, {}, lambda _: None), FrameJob(clip()[0])]
-    worker.ask(lane, jobs[0])
-    worker.push(lane, jobs[1])
-    futures = [jobs[0].answered, jobs[1].watched, worker.alone(lane, lambda each: each), worker.fork(lane, 8)]
+    asked, pushed = AskJob(COUNT, {}, lambda _: None), FrameJob(clip()[0])
+    worker.ask(lane, asked)
+    worker.push(lane, pushed)
+    futures: list[Any] = [asked.answered, pushed.watched, worker.alone(lane, lambda each: each), worker.fork(lane, 8)]
     for future in futures:
         with pytest.raises(GoneError):
             future.result(10)
@@ -151,7 +151,7 @@ def test_what_comes_for_a_stream_that_is_closed_is_told_so_and_waits_for_nothing
 def test_an_answer_that_nobody_reads_on_stops_within_a_step(served: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     client, steps, real = served.as_("alice"), [0], engine.step
 
-    def slowly(*given: object) -> None:
+    def slowly(*given: Any) -> None:
         steps[0] += 1
         time.sleep(0.05)
         real(*given)
@@ -239,7 +239,9 @@ def test_each_key_sees_its_own_streams_and_no_others(served: Running) -> None:
             ("POST", "/snapshot"),
         ]
         for method, path in routes:
-            body = {"content": encoded(clip()[0].image)} if path == "/frames" else {"json": {"question": COUNT}}
+            body: dict[str, Any] = (
+                {"content": encoded(clip()[0].image)} if path == "/frames" else {"json": {"question": COUNT}}
+            )
             body = {} if method != "POST" or path == "/snapshot" else body
             body = {"json": {}} if path == "/fork" else body
             for client in (bob, served.as_(None)):

@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import Callable
 from itertools import product
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -63,13 +63,14 @@ from transformers import (
 from transformers.models.smolvlm import processing_smolvlm
 
 from infinipot.embedded import checkpoint
+from infinipot.embedded.facts import MERGE, PATCH, TEMPORAL_PATCH
 
 Checkpoint = tuple[PreTrainedModel, ProcessorMixin]
 
 TOKENIZER = checkpoint.build_tokenizer()
-PATCH, MERGE, FRAMES = checkpoint.PATCH, checkpoint.MERGE, checkpoint.TEMPORAL_PATCH
+FRAMES = TEMPORAL_PATCH
 HIDDEN = 64
-IDS = {
+IDS: dict[str, Any] = {
     f"{name}_token_id": checkpoint.token_id(TOKENIZER, f"<|{token}|>")
     for name, token in {
         "image": "image_pad",
@@ -108,7 +109,7 @@ def qwen2_5_vl() -> Checkpoint:
 
 
 def qwen2_vl() -> Checkpoint:
-    text = checkpoint.build_model(TOKENIZER, seed=5).config.text_config.to_dict()
+    text = checkpoint.build_model(TOKENIZER, seed=5).model.language_model.config.to_dict()
     config = Qwen2VLConfig(
         text_config={key: text[key] for key in text if key not in ("model_type", "architectures", "layer_types")},
         vision_config={
@@ -237,7 +238,7 @@ MISTRAL = _template(
 )
 
 
-def _ids(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
+def _ids(tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
     return {f"{kind}_token_index": checkpoint.token_id(tokenizer, f"<{kind}>") for kind in ("image", "video")}
 
 
@@ -289,7 +290,9 @@ def _llama_tokenizer(**options: Any) -> LlamaTokenizer:
 def _llava_next_video(template: str, tower: str, text: dict[str, Any], **options: Any) -> Checkpoint:
     side = 8 * PATCH
     tokenizer = _llama_tokenizer(**options)
-    strategy = "default" if tower == "clip_vision_model" else "full"  # SigLIP has no class token to leave out
+    strategy: Literal["default", "full"] = (
+        "default" if tower == "clip_vision_model" else "full"
+    )  # SigLIP has no class token to leave out
     words = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id, "pad_token_id": 0}
     config = LlavaNextVideoConfig(
         text_config={**TEXT, "vocab_size": len(tokenizer), **words, **text},
@@ -430,10 +433,10 @@ def smolvlm(edge: int = 64, patch: int = PATCH, shuffle: int = 2) -> Checkpoint:
             "patch_size": patch,
             "initializer_range": 0.2,
         },
-        image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
+        image_token_id=checkpoint.token_id(tokenizer, "<image>"),
         scale_factor=shuffle,
     )
-    size = {"size": {"longest_edge": 2 * edge}, "max_image_size": {"longest_edge": edge}}
+    size: dict[str, Any] = {"size": {"longest_edge": 2 * edge}, "max_image_size": {"longest_edge": edge}}
     processor = SmolVLMProcessor(
         image_processor=SmolVLMImageProcessor(**size),
         tokenizer=tokenizer,
@@ -460,7 +463,7 @@ OMNI_TOKENS = {
 
 
 def omni_config() -> Qwen2_5OmniThinkerConfig:
-    vision = checkpoint.build_model(TOKENIZER, seed=5).config.vision_config.to_dict()
+    vision = checkpoint.build_model(TOKENIZER, seed=5).model.visual.config.to_dict()
     rope = {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [4, 2, 2]}
     audio = {"encoder_layers": 1, "encoder_attention_heads": 2, "encoder_ffn_dim": 32, "d_model": 32}
     kept = ("depth", "hidden_size", "intermediate_size", "num_heads", "fullatt_block_indexes", "window_size")

@@ -4,6 +4,7 @@ import json
 from functools import cache
 from pathlib import Path
 from tempfile import NamedTemporaryFile
+from typing import Any
 
 import numpy as np
 
@@ -116,7 +117,7 @@ def video_mme(data: Path, variant: str = "no-subtitles") -> Path:
 
 def longvideobench(data: Path, variant: str = "val") -> Path:
     """LongVideoBench: a video with two questions of five options, one with a question of four; both subtitle forms."""
-    questions = []
+    questions: list[dict[str, Any]] = []
     for name, group, options, begin in (("aa1", 15, 5, 0), ("aa1", 15, 5, 0), ("bb2", 600, 4, 100)):
         video(data / "videos" / f"{name}.mp4", seconds=4, shade=begin)
         number = len(questions)
@@ -200,7 +201,9 @@ def rvs(data: Path, variant: str = "ego") -> Path:
 def ovo_bench(data: Path, variant: str = "all") -> Path:
     """OVO-Bench: a question of each mode about one video, REC with three moments, and SSR and CRR about another."""
     choices = {"question": "What is on the table?", "options": ["a cup", "a book", "a lamp"], "answer": "a book"}
-    moments = {"REC": [(1, {"count": 1}), (2, {"count": 1}), (4, {"count": 3})]}
+    moments: dict[str, list[tuple[int, dict[str, Any]]]] = {
+        "REC": [(1, {"count": 1}), (2, {"count": 1}), (4, {"count": 3})]
+    }
     moments["SSR"] = [(1, {"step": "open the box", "type": 0}), (3, {"step": "open the box", "type": 1})]
     moments["CRR"] = [(2, {"type": 0}), (4, {"type": 1})]
     test_info = {task: [{"realtime": at, **more} for at, more in entries] for task, entries in moments.items()}

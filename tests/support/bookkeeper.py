@@ -1,6 +1,7 @@
 """A memory beside a bookkeeper that remembers every token it was ever given."""
 
 from collections import Counter
+from typing import Any
 
 import numpy as np
 import torch
@@ -35,7 +36,7 @@ class Bookkeeper:
         dialogue: int = 24,
         caption: tuple[int, int] = (0, 0),
         rotary: Rotary = ROTARY,
-        **rule: float,
+        **rule: Any,
     ) -> None:
         shape = LayerShape(HEADS, DIM, torch.device("cpu"), torch.float32)
         self.policy = policies.make(policy)
@@ -90,7 +91,7 @@ class Bookkeeper:
                 self.records += [(number, row, column, time) for row in range(rows) for column in range(columns)]
                 self.records += [(number, -1, -1, time)] * after
                 transaction.patch(grid, time, before, after)
-                self.write(transaction)
+            self.write(transaction)
             self.memory.commit(
                 transaction, policy=self.policy, keep=lambda _, held: max(1, int(held * keep)) if keep else None
             )

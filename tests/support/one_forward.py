@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -74,13 +75,13 @@ def right_positions(model: Model, fps: float) -> Iterator[None]:
     network = model.adapter.model
     rule = POSITIONS.get(network.config.model_type)
 
-    def counted(input_ids, video_grid_thw, **kwargs):
+    def counted(rule, input_ids, video_grid_thw, **kwargs):
         positions = rule(network.config, input_ids[0].tolist(), video_grid_thw.tolist(), fps)
         return positions.unsqueeze(1), positions.max().view(1, 1) + 1 - positions.shape[1]
 
     with pytest.MonkeyPatch.context() as patch, torch.inference_mode():
         if rule is not None:
-            patch.setattr(network.model, "get_rope_index", counted)
+            patch.setattr(network.model, "get_rope_index", partial(counted, rule))
         yield
 
 

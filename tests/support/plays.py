@@ -1,6 +1,7 @@
 """One play of frames and questions, for a model of any family."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -22,7 +23,7 @@ QUESTIONS = ("What colour was the circle?", "Which shape was red?", "How many sh
 PAUSE = 3.0  # seconds between frames: far enough apart for positions to run out where they follow the clock
 
 
-def small(model: Model) -> dict[str, int]:
+def small(model: Model) -> dict[str, Any]:
     return {"memory": SMALL[model.adapter.modality], **SHARES}
 
 

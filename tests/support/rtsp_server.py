@@ -29,7 +29,7 @@ class Server:
         self.factory.connect("media-configure", lambda _, media: self.configure(media))
         self.server.get_mount_points().add_factory("/live", self.factory)
         self.picture, self.loss = "snow", 0.0
-        self.elements = []
+        self.elements: list[Gst.Element] = []
         self.server.attach(None)
 
     def configure(self, media: GstRtspServer.RTSPMedia) -> None:

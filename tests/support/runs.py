@@ -6,25 +6,25 @@ import sys
 from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 
 import infinipot
 from infinipot import Model
-from infinipot.evaluate import Item, Sampling, find_benchmark
-from infinipot.evaluate.engines.local import Local
-from infinipot.evaluate.run import Job, Plan, Progress, evaluate, read_plan
-from infinipot.evaluate.setup import Answer, Event, Origin, Setup, Watched
-from infinipot.evaluate.watch import Watcher
+from infinipot.evaluate import FrameSampling, Item, find_benchmark
+from infinipot.evaluate.engines.base import Answer, Engine, Event, Provenance, RunConfig, Watched
+from infinipot.evaluate.engines.local import LocalEngine
+from infinipot.evaluate.run import Progress, RunPlan, evaluate, read_plan
 from support.benchmark_layouts import mlvu, rvs
 
 SETUPS = {
-    "mlvu": Setup("mlvu", "paper", Sampling("uniform", 6, pixels=(4096, 4096)), memory=768, reserve=500),
-    "rvs": Setup("rvs", "official", Sampling("fps", fps=2.0, pixels=(4096, 4096)), memory=768, reserve=400),
+    "mlvu": RunConfig("mlvu", "paper", FrameSampling("uniform", 6, pixels=(4096, 4096)), memory=768, reserve=500),
+    "rvs": RunConfig("rvs", "official", FrameSampling("fps", fps=2.0, pixels=(4096, 4096)), memory=768, reserve=400),
 }
 
 
-def plan(folder: Path, name: str = "mlvu", **parts: object) -> Plan:
+def plan(folder: Path, name: str = "mlvu", **parts: Any) -> RunPlan:
     """A miniature to be asked."""
     data = folder / name
     if not data.is_dir():
@@ -32,28 +32,23 @@ def plan(folder: Path, name: str = "mlvu", **parts: object) -> Plan:
     return read_plan(find_benchmark(name), data, **parts)
 
 
-class Canned:
+class Canned(Engine):
     """An engine that watches nothing: it says one letter for every question, by the question's id."""
 
     def __init__(self, said: dict[str, str] | None = None) -> None:
         self.said = said or {}
         self.asked: list[str] = []
 
-    def origin(self) -> Origin:
-        return Origin({"model": "canned", "policy": "none", "cap": 1, "cache_bytes": 1}, "nowhere")
+    def origin(self) -> Provenance:
+        return Provenance({"model": "canned", "policy": "none", "cap": 1, "cache_bytes": 1}, "nowhere")
 
-    def run(self, jobs: Sequence[Job]) -> Iterator[tuple[Item, Event]]:
-        for job in jobs:
-            for question in job.questions:
+    def run(self, items: Sequence[Item]) -> Iterator[tuple[Item, Event]]:
+        for item in items:
+            for question in item.questions:
                 self.asked.append(question.id)
                 text = self.said.get(question.id, "A")
-                yield job.item, Answer(question.id, f"{question.text}?", text, 1.0, 4, 2, 10, 20, 0.5)
-            yield job.item, Watched({"wall": 1.0}, 1 << 20)
-
-    def report(self) -> str | None:
-        return None
-
-    def close(self) -> None: ...
+                yield item, Answer(question.id, f"{question.text}?", text, 1.0, 4, 2, 10, 20, 0.5)
+            yield item, Watched({"wall": 1.0}, 1 << 20)
 
 
 @cache
@@ -62,9 +57,9 @@ def model() -> Model:
     return infinipot.load("embedded", device="cpu")
 
 
-def local(name: str = "mlvu") -> Local:
+def local(name: str = "mlvu") -> LocalEngine:
     """The embedded model, in this process."""
-    return Local(Watcher(model(), SETUPS[name]))
+    return LocalEngine(model(), SETUPS[name])
 
 
 def run_and_die(folder: Path, name: str, output: Path, at: int) -> None:

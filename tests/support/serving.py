@@ -42,20 +42,32 @@ class Running:
     url: str
     server: Server
     uvicorn: uvicorn.Server
-    clients: dict[str, httpx.Client] = field(default_factory=dict)
+    clients: dict[str | None, httpx.Client] = field(default_factory=dict)
 
     @property
     def port(self) -> int:
         return int(self.url.rpartition(":")[2])
 
+    @property
+    def described(self) -> dict[str, dict[str, Any]]:
+        """What OpenAPI says of each path, by method."""
+        app: Any = self.uvicorn.config.app
+        return app.openapi()["paths"]
+
     def server_routes(self) -> list[tuple[str, str]]:
         """All routes that ask for a key, as OpenAPI lists them."""
-        paths = self.uvicorn.config.app.openapi()["paths"]
-        return [(method.upper(), path) for path, methods in paths.items() for method in methods if path not in OPEN]
+        described = self.described.items()
+        return [(method.upper(), path) for path, methods in described for method in methods if path not in OPEN]
 
     def sockets(self) -> list[Any]:
         """The routes of WebSockets."""
         return [route for router in ROUTERS for route in router.routes if isinstance(route, WebSocketRoute)]
+
+    def folder(self, name: str) -> Path:
+        """One of the folders that its settings name."""
+        found = getattr(self.server.settings, name)
+        assert isinstance(found, Path)
+        return found
 
     def as_(self, who: str | None) -> httpx.Client:
         """A client with somebody's key, or without one."""

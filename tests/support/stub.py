@@ -49,7 +49,8 @@ class Stub(Adapter):
         self.tokens += count
         return torch.arange(self.tokens - count, self.tokens, dtype=torch.float64).unsqueeze(-1)
 
-    def forward(self, embeddings, step):
+    def forward(self, embeddings, *steps):
+        (step,) = steps
         self.highest = max(self.highest, int(step.positions.max()))
         keys, values = self.key(embeddings[None, :, 0]), embeddings.float().expand(1, -1, 8)
         for layer in range(self.layers):

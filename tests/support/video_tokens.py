@@ -56,7 +56,7 @@ def turned(keys: Tensor, patch: Tensor) -> Tensor:
 
 
 def video_tokens(
-    plain: Tensor, values: Tensor, patch: Tensor, cell: Tensor, grids: tuple[Grid, ...], **where: int
+    plain: Tensor, values: Tensor, patch: Tensor, cell: Tensor, grids: tuple[Grid, ...], **where: Any
 ) -> VideoTokens:
     """Tokens whose keys without rotation are `plain`."""
     where = {"newest_patch": int(patch.max()), "layer": 0, "layers": 4} | where

@@ -13,6 +13,7 @@ import pytest
 from infinipot.audio import open_audio
 from infinipot.errors import AudioError, VideoError
 from infinipot.video import open_video
+from infinipot.video.file import FileSource
 from support.video_files import gray, with_sound
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="counts threads as Linux does")
@@ -143,9 +144,11 @@ def test_no_reference_cycle_keeps_a_video(clip):
         first = next(video)
         if not half:
             list(video)
-        watched = [video, video._source, video._source._decoder, video._source._converter, video._parts]
+        source = video._source
+        assert isinstance(source, FileSource)
+        watched = [video, source, source._decoder, source._converter, video._parts]
         references = [weakref.ref(thing) for thing in watched]
-        del video, first, watched
+        del video, source, first, watched
         assert [reference() for reference in references] == [None] * 5
 
 

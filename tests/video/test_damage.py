@@ -2,6 +2,7 @@
 
 import logging
 import random
+from typing import Any
 
 import av
 import numpy as np
@@ -70,6 +71,7 @@ def test_pictures_that_are_patched_up_are_told(tmp_path, caplog, ending):
     path = encode(tmp_path / f"a.{ending}", moving(60), ps="400")  # slices, so that a part of a picture is lost
     with av.open(str(path)) as container:
         packet = [packet for packet in container.demux(video=0) if packet.size][30]
+    assert packet.pos is not None
     overwrite(path, packet.pos + packet.size // 2, 60)
     video = open_video(path, fps=None)
     assert len(list(video)) >= 55
@@ -81,6 +83,7 @@ def test_damage_before_the_start_does_not_count(tmp_path, caplog):
     path = encode(tmp_path / "a.avi", moving(60), g="10", ps="400")
     with av.open(str(path)) as container:
         packet = [packet for packet in container.demux(video=0) if packet.size][5]
+    assert packet.pos is not None
     overwrite(path, packet.pos + packet.size // 2, 60)
     for start in (0.9, 3):  # behind the damage in one group of pictures, and in another
         video = open_video(path, fps=None, start=start)
@@ -158,8 +161,8 @@ def damaged(data, chance):
 def read(path, chance):
     """Reads a file in one of the ways there are; how many frames or pieces came, and None for an error of ours."""
     if path.suffix != ".gif" and chance.random() < 0.25:
-        opened = open_audio
-        options = {}
+        opened: Any = open_audio
+        options: dict[str, Any] = {}
     else:
         opened = open_video
         options = chance.choice(({}, {"fps": None}, {"frames": 4}, {"start": 0.5}, {"fps": None, "frames": 3}))

@@ -1,5 +1,6 @@
 import math
 from io import BytesIO
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -13,6 +14,12 @@ RGB = np.random.default_rng(0).integers(0, 256, (5, 6, 3), dtype=np.uint8)
 ALPHA = np.full((5, 6, 1), 7, np.uint8)
 RGBA = np.concatenate([RGB, ALPHA], axis=2)
 TENSOR = torch.from_numpy(RGB)
+
+
+def closed_image():
+    image = Image.fromarray(RGB)
+    image.close()
+    return image
 
 
 @pytest.mark.parametrize(
@@ -110,6 +117,10 @@ def test_a_frame_is_checked_and_not_copied():
         (np.zeros(6, np.uint8), r"\[6\]"),
         (RGB[None], r"\[1, 5, 6, 3\]"),
         (TENSOR.int(), "int32"),
+        (TENSOR.to("meta"), "a picture cannot be read from this tensor.*meta"),
+        (TENSOR.to_sparse(), "a picture cannot be read from this tensor.*to_dense"),
+        (closed_image(), "could not be read.*closed"),
+        (Image.new("La", (4, 4)), "could not be read.*La"),
         (Image.new("I;16", (4, 4)), "I;16"),
         (Image.new("F", (4, 4)), "convert it to 'RGB'"),
         ("street.jpg", "not a str"),
@@ -117,7 +128,7 @@ def test_a_frame_is_checked_and_not_copied():
         (Frame(RGB[..., 0], 0.0), r"uint8 \[5, 6\]"),
         (Frame(RGB / 255, 0.0), "float64"),
         (Frame(RGB[:0], 0.0), "no pixels"),
-        (Frame(TENSOR, 0.0), "Tensor"),
+        (Frame(cast(Any, TENSOR), 0.0), "Tensor"),
     ],
 )
 def test_what_is_no_picture_is_refused_with_its_reason(image, says):
@@ -133,7 +144,7 @@ def test_a_broken_image_file_is_a_frame_error():
         as_frame(broken, 0.0)
 
 
-@pytest.mark.parametrize("time", [-0.1, math.nan, math.inf, -math.inf, "3", None])
+@pytest.mark.parametrize("time", [-0.1, math.nan, math.inf, -math.inf, 10**400, "3", True, None])
 def test_times_that_cannot_be_are_refused(time):
     with pytest.raises(FrameError, match="time"):
         as_frame(RGB, time)
@@ -143,5 +154,6 @@ def test_times_that_cannot_be_are_refused(time):
 
 
 def test_times_become_plain_floats():
-    for time in (2, np.float32(2), np.int64(2)):
+    times: tuple[Any, ...] = (2, np.float32(2), np.int64(2))
+    for time in times:
         assert type(as_frame(RGB, time).time) is float

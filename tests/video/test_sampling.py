@@ -66,7 +66,11 @@ def test_spreading_takes_the_pictures_nearest_to_even_instants(pictures, count, 
     """By search over all pictures, in whole numbers; as `round(linspace(0, pictures - 1, count))`, each once."""
     found = list(spread(pictures_at([i / rate for i in range(pictures)], 1 / rate), count, 0.0, (pictures - 1) / rate))
     steps = max(count - 1, 1)
-    nearest = [min(range(pictures), key=lambda i, k=k: (abs(i * steps - k * (pictures - 1)), -i)) for k in range(count)]
+
+    def nearest_to(k: int) -> int:
+        return min(range(pictures), key=lambda i: (abs(i * steps - k * (pictures - 1)), -i))
+
+    nearest = [nearest_to(k) for k in range(count)]
     if all((2 * k * (pictures - 1) - steps) % (2 * steps) for k in range(count)):  # no instant is half-way
         assert nearest == [round(k * (pictures - 1) / steps) for k in range(count)]
     assert found == [(i / rate, i) for i in sorted(set(nearest))]

@@ -5,6 +5,7 @@ import wave
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from itertools import islice
+from typing import Any
 
 import av
 import numpy as np
@@ -234,7 +235,8 @@ def test_a_songs_cover_is_no_video(tmp_path):
     with av.open(str(tmp_path / "song.mp3"), "w") as container:
         sound, cover = container.add_stream("libmp3lame", rate=8000), container.add_stream("mjpeg")
         cover.width, cover.height, cover.pix_fmt = 64, 48, "yuvj420p"
-        cover.disposition = av.stream.Disposition.attached_pic.value
+        attached: Any = av.stream.Disposition.attached_pic.value  # PyAV 15 wants the number
+        cover.disposition = attached
         container.mux(cover.encode(av.VideoFrame.from_ndarray(gray(3), format="rgb24")))
         samples = av.AudioFrame.from_ndarray(np.zeros((1, 8000), np.float32), format="fltp", layout="mono")
         samples.rate = 8000

@@ -26,7 +26,7 @@ from training.witness.tower import Tower, patchify
 from training.witness.world import GrownClip
 
 HEADS, LAYERS = 3, 2
-SHAPE = {
+SHAPE: dict[str, Any] = {
     "hidden_size": 64 * HEADS,
     "intermediate_size": 96,
     "num_hidden_layers": LAYERS,
@@ -92,7 +92,7 @@ def test_a_gguf_file_is_read_as_transformers_reads_it(tmp_path: Path) -> None:
     written.add_rope_dimension_count(64)
     written.add_layer_norm_rms_eps(1e-5)
     written.add_vocab_size(300)
-    sizes = {f"blk.0.{name}": (64 * count, hidden) for name, count in heads.items()}
+    sizes: dict[str, tuple[int, ...]] = {f"blk.0.{name}": (64 * count, hidden) for name, count in heads.items()}
     sizes |= {"token_embd": (300, hidden), "output_norm": (hidden,), "blk.0.attn_output": (hidden, hidden)}
     sizes |= {"blk.0.ffn_gate": (96, hidden), "blk.0.ffn_up": (96, hidden), "blk.0.ffn_down": (hidden, 96)}
     sizes |= {"blk.0.attn_norm": (hidden,), "blk.0.ffn_norm": (hidden,)}

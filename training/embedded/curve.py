@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from infinipot.embedded.world import KINDS
+from infinipot.embedded.words import KINDS
 
 COLUMNS = ("cells", *KINDS, "list")
 ROWS = 16

@@ -19,7 +19,8 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 from infinipot import shipped
 from infinipot.embedded.facts import BACKGROUNDS, HELD_OUT_SEEDS
 from infinipot.embedded.scenery import Footage
-from infinipot.embedded.world import KINDS, Clip, Question
+from infinipot.embedded.words import KINDS
+from infinipot.embedded.world import Clip, Question
 from training.embedded.batch import collate
 from training.embedded.forward import Counts, add, answer, look, tally
 from training.embedded.lessons import exam

@@ -9,7 +9,8 @@ from transformers import PreTrainedTokenizerBase
 
 from infinipot.embedded.checkpoint import MAX_POSITION, SYSTEM, TOKENS_PER_SECOND
 from infinipot.embedded.facts import BACKGROUNDS
-from infinipot.embedded.world import KINDS, NUMBERS, Clip, Event, Question
+from infinipot.embedded.words import KINDS, NUMBERS
+from infinipot.embedded.world import Clip, Event, Question
 from training.embedded.pixels import CELL, IGNORE, Pixels, see
 from training.embedded.sequence import LATEST, NAMED, TOLD, Look, Sequence
 

@@ -7,7 +7,8 @@ import numpy as np
 import torch
 
 from infinipot.embedded.facts import MERGE, PATCH, SIZE, TEMPORAL_PATCH
-from infinipot.embedded.world import COLOURS, SHAPES, Clip
+from infinipot.embedded.words import COLOURS, SHAPES
+from infinipot.embedded.world import Clip
 
 IGNORE = -100  # the label that losses skip
 CELL = PATCH * MERGE  # pixels on each side of what a visual token sees

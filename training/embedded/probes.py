@@ -10,7 +10,7 @@ from torch.nn import functional as F  # noqa: N812
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLTextModel, apply_rotary_pos_emb
 
 from infinipot.embedded.checkpoint import CELLS, HIDDEN, MAX_POSITION
-from infinipot.embedded.world import COLOURS, LONGEST_LIST, PLACES, SHAPES
+from infinipot.embedded.words import COLOURS, LONGEST_LIST, PLACES, SHAPES
 from training.embedded.batch import Batch
 from training.embedded.pixels import IGNORE, Pixels
 from training.embedded.sequence import AGAIN, BEFORE, CHANGE, NAMED, TALLY, TOLD

@@ -14,7 +14,7 @@ from functools import lru_cache
 from transformers import PreTrainedTokenizerBase
 
 from infinipot.embedded.checkpoint import CELLS, SYSTEM, TOKENS_PER_SECOND, token_id
-from infinipot.embedded.world import COLOURS, SHAPES
+from infinipot.embedded.words import COLOURS, SHAPES
 from training.embedded.pixels import IGNORE
 
 # The decoder layers that look: for the same event before; at the patch before; for what a question names; for what is

@@ -26,7 +26,7 @@ from transformers import Qwen2_5_VLForConditionalGeneration
 
 from infinipot.embedded.checkpoint import build_model, build_processor, build_tokenizer, token_id
 from infinipot.embedded.facts import FIRST_TRAINING_SEED
-from infinipot.embedded.world import COLOURS, SHAPES
+from infinipot.embedded.words import COLOURS, SHAPES
 from training.embedded.batch import Batch, collate
 from training.embedded.forward import Counts, add, answer, attend_in_chunks, look, tally
 from training.embedded.lessons import glimpses, lesson

@@ -8,7 +8,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from infinipot.embedded.facts import FIRST_TRAINING_SEED
-from infinipot.embedded.world import KINDS
+from infinipot.embedded.words import KINDS
 from training.embedded.sequence import Sequence
 from training.witness.lessons import IGNORE, Seen, glimpses, lesson
 from training.witness.world import MORE_WORDINGS

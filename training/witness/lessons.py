@@ -8,7 +8,7 @@ from transformers import PreTrainedTokenizerBase
 
 from infinipot.embedded.checkpoint import TOKENS_PER_SECOND
 from infinipot.embedded.facts import BACKGROUNDS
-from infinipot.embedded.world import COLOURS, KINDS, SHAPES
+from infinipot.embedded.words import COLOURS, KINDS, SHAPES
 from infinipot.witness.checkpoint import CELLS, MAX_POSITION, SIZE, SYSTEM
 from training.embedded.lessons import FASTEST, SLOWEST, TEXT_ROOM, Moment, stops, watch, without_stillness
 from training.embedded.sequence import Sequence

@@ -23,7 +23,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from infinipot.embedded.world import COLOURS, SHAPES
+from infinipot.embedded.words import COLOURS, SHAPES
 from infinipot.witness.decoder import Gguf
 from training.witness.batches import ALL_KINDS, LENGTHS, Batch, Lessons, Plan, Words
 from training.witness.decoder import Decoder

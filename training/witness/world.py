@@ -11,10 +11,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from infinipot.bench.clips import overlapping
 from infinipot.embedded.drawing import OUTLINE, coverage
 from infinipot.embedded.facts import SIZE
-from infinipot.embedded.world import COLOURS, NUMBERS, SHAPES, WORDINGS, Clip, Event
+from infinipot.embedded.staging import overlapping
+from infinipot.embedded.words import COLOURS, NUMBERS, SHAPES, WORDINGS
+from infinipot.embedded.world import Clip, Event
 
 SMALLEST, LARGEST = 5.0, 17.0  # radius of a shape, units
 SMALL, LARGE = 8.0, 12.0  # up to and from which radius a shape is called so

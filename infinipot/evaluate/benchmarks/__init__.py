@@ -8,13 +8,19 @@ from infinipot.evaluate.benchmarks.egoschema import EgoSchema
 from infinipot.evaluate.benchmarks.longvideobench import LongVideoBench
 from infinipot.evaluate.benchmarks.mlvu import MLVU
 from infinipot.evaluate.benchmarks.ovo_bench import OVOBench
+from infinipot.evaluate.benchmarks.ovo_s_bench import OVOSBench
 from infinipot.evaluate.benchmarks.rvs import RVS
 from infinipot.evaluate.benchmarks.streaming_bench import StreamingBench
 from infinipot.evaluate.benchmarks.video_mme import VideoMME
+from infinipot.evaluate.benchmarks.video_mme_v2 import VideoMMEv2
+from infinipot.evaluate.benchmarks.vsi_super import VSISuperCount, VSISuperRecall
 
 BENCHMARKS: dict[str, Benchmark] = {
     benchmark.name: benchmark
-    for benchmark in (MLVU(), VideoMME(), LongVideoBench(), EgoSchema(), RVS(), OVOBench(), StreamingBench())
+    for benchmark in (
+        *(MLVU(), VideoMME(), LongVideoBench(), EgoSchema(), RVS(), OVOBench(), StreamingBench()),
+        *(VideoMMEv2(), VSISuperRecall(), VSISuperCount(), OVOSBench()),
+    )
 }
 
 

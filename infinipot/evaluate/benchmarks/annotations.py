@@ -11,6 +11,7 @@ import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -147,19 +148,32 @@ def _exists(path: Path, title: str) -> bool:
         raise BenchmarkError(f"{title}: {path} cannot be reached ({error.strerror})") from None
 
 
-def json_entries(path: Path, data: Path, source: str = "") -> Iterator[Entry | Problem]:
-    """The annotations in a JSON file that holds a list of them."""
+def entries_of(
+    path: Path, data: Path, source: str = "", columns: Sequence[str] = (), instead: Path | None = None
+) -> Iterator[Entry | Problem]:
+    """The annotations in a file: a list in JSON, the rows of a CSV file with a heading, or those of a Parquet file.
+
+    Args:
+        path: of the file.
+        data: the data folder.
+        source: see `Entry`.
+        columns: that are read of Parquet, where they are there; none: all.
+        instead: the JSON file that would be read instead, for who has no pyarrow; by default beside `path`.
+
+    Raises:
+        BenchmarkError: it is Parquet, and pyarrow is not installed.
+    """
+    if path.suffix == ".parquet" and find_spec("pyarrow") is None:
+        needed = f"{path} is read by pyarrow, which is not installed: pip install 'infinipot[eval]'"
+        raise BenchmarkError(f"{needed}, or put the same rows beside it as {instead or path.with_suffix('.json')}")
     where = path.relative_to(data).as_posix()
     try:
-        value = read_json(path)
+        rows = _ROWS[path.suffix](path, columns)
     except UnusableError as error:
         yield Problem(where, str(error))
         return
-    if not isinstance(value, list):
-        yield Problem(where, f"holds {_kind(value)}, not a list of annotations")
-        return
-    for index, annotation in enumerate(value):
-        yield Entry(annotation, f"{where}[{index}]", source, index)
+    for index, row in enumerate(rows):
+        yield Entry(row, f"{where}[{index}]" if path.suffix == ".json" else f"{where} row {index + 1}", source, index)
 
 
 def parts_of(entries: Iterable[Entry | Problem], name: str) -> Iterator[Entry | Problem]:
@@ -180,26 +194,50 @@ def read_json(path: Path) -> Any:
     Raises:
         UnusableError: it is no JSON.
     """
-    content = read_text(path)
+    return parse_json(read_text(path))
+
+
+def parse_json(content: str) -> Any:
+    """The value that a text holds as JSON.
+
+    Raises:
+        UnusableError: it is no JSON.
+    """
     try:
         return json.loads(content)
     except (ValueError, RecursionError) as error:
         raise UnusableError(f"is no JSON that can be read ({error})") from None
 
 
-def csv_entries(path: Path, data: Path, source: str = "") -> Iterator[Entry | Problem]:
-    """The annotations in a CSV file with a heading."""
-    where = path.relative_to(data).as_posix()
+def _json_rows(path: Path, _: Sequence[str]) -> list[Any]:
+    value = read_json(path)
+    if not isinstance(value, list):
+        raise UnusableError(f"holds {_kind(value)}, not a list of annotations")
+    return value
+
+
+def _csv_rows(path: Path, _: Sequence[str]) -> list[Any]:
     try:
-        rows = list(csv.DictReader(io.StringIO(read_text(path), newline="")))
-    except UnusableError as error:
-        yield Problem(where, str(error))
-        return
+        return list(csv.DictReader(io.StringIO(read_text(path), newline="")))
     except csv.Error as error:
-        yield Problem(where, f"is no CSV that can be read ({error})")
-        return
-    for index, row in enumerate(rows):
-        yield Entry(row, f"{where} row {index + 1}", source, index)
+        raise UnusableError(f"is no CSV that can be read ({error})") from None
+
+
+def _parquet_rows(path: Path, columns: Sequence[str]) -> list[Any]:
+    import pyarrow  # of the extra "eval"
+    from pyarrow import parquet
+
+    try:
+        table = parquet.read_table(path)
+        return list(
+            table.select([name for name in columns or table.column_names if name in table.column_names]).to_pylist()
+        )
+    except (pyarrow.ArrowException, OSError, ValueError, KeyError) as error:
+        why = str(error).partition("\n")[0] or type(error).__name__
+        raise UnusableError(f"is no Parquet file that can be read ({why})") from None
+
+
+_ROWS = {".json": _json_rows, ".csv": _csv_rows, ".parquet": _parquet_rows}
 
 
 def read_text(path: Path) -> str:

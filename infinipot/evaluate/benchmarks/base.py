@@ -1,18 +1,28 @@
 """What every benchmark says of itself, and how its annotations become items. Knows no prompt, metric or model."""
 
+import tomllib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from infinipot.errors import BenchmarkError
-from infinipot.evaluate.benchmarks.annotations import Entry, UnusableError, shown
-from infinipot.evaluate.records import Item, Problem, Question, Subtitle, counted
+from infinipot.evaluate.benchmarks.annotations import (
+    Entry,
+    UnusableError,
+    entries_of,
+    find_video,
+    parts_of,
+    require,
+    shown,
+)
+from infinipot.evaluate.records import Item, Problem, Question, Subtitle, Unit, counted
 
 
 class Benchmark(ABC):
-    """A benchmark as its authors lay it out on disk.
+    """A benchmark as its authors lay it out on disk; what it says of itself is in `descriptions.toml`.
 
     Attributes:
         name: in kebab case.
@@ -25,6 +35,9 @@ class Benchmark(ABC):
         variants: the first is the default.
         default_protocol: a name in `PROTOCOLS`.
         streaming: whether questions are asked while the video runs.
+        files: of the annotations, the first that is there of each list, by variant or for "any".
+        parts: of an annotation in JSON, the field that holds a list of questions; none: it is one.
+        columns: that are read of Parquet; none: all.
     """
 
     name: ClassVar[str]
@@ -37,10 +50,24 @@ class Benchmark(ABC):
     variants: ClassVar[tuple[str, ...]]
     default_protocol: ClassVar[str]
     streaming: ClassVar[bool] = False
+    files: ClassVar[dict[str, list[str]]]
+    parts: ClassVar[str] = ""
+    columns: ClassVar[tuple[str, ...]] = ()
 
-    @abstractmethod
+    def __init_subclass__(cls, name: str | None = None) -> None:
+        if name is None:  # what several benchmarks share is none itself
+            return
+        cls.name = name
+        for attribute, value in _descriptions()[name].items():
+            setattr(cls, attribute, tuple(value) if isinstance(value, list) else value)
+
     def entries(self, data: Path, variant: str) -> Iterator[Entry | Problem]:
         """The annotations of `variant`, one a question, and files that could not be read."""
+        names = self.files.get(variant, self.files.get("any", []))
+        path = require(data, self.title, *names)
+        instead = next((data / name for name in names if name.endswith(".json")), None)
+        found = entries_of(path, data, columns=self.columns, instead=instead)
+        return parts_of(found, self.parts) if self.parts and path.suffix == ".json" else found
 
     @abstractmethod
     def place(self, entry: Entry, data: Path, variant: str) -> "Placed":
@@ -49,6 +76,10 @@ class Benchmark(ABC):
         Raises:
             UnusableError: the annotation cannot be used.
         """
+
+    def find(self, data: Path, name: str, *folders: str, endings: Sequence[str] = ("",)) -> tuple[Path, str]:
+        """A video in the first of the layout's folders that is there, see `find_video`."""
+        return find_video(require(data, self.title, *folders), name, data, endings=endings)
 
     def subtitles(self, data: Path, variant: str, placed: "Placed") -> tuple[Subtitle, ...]:
         """The subtitles of a video; none, unless a benchmark has some.
@@ -105,8 +136,31 @@ class Benchmark(ABC):
                 yield Problem(first.label, f"{error} ({counted(len(together), 'question')} left out)")
                 continue
             span = "" if first.start == 0.0 and first.end is None else f"@{first.start:g}-{first.end or 0.0:g}"
-            questions = tuple(placed.question for placed in together)
-            yield Item(first.label + span, first.video, questions, first.start, first.end, subtitles)
+            questions = [placed.question for placed in together]
+            lacking = _lacking(questions)
+            yield from (Problem(first.label, what) for what in lacking.values())
+            if left := tuple(one for one in questions if one.unit is None or one.unit.id not in lacking):
+                yield Item(first.label + span, first.video, left, first.start, first.end, subtitles)
+
+
+def _lacking(questions: Sequence[Question]) -> dict[str, str]:
+    """The units that can have no score, since not all of their questions can be used, each with a line that says so."""
+    units: dict[str, list[Unit]] = {}
+    for question in questions:
+        if question.unit is not None:
+            units.setdefault(question.unit.id, []).append(question.unit)
+    lacking = {}
+    for name, found in units.items():
+        size = found[0].size
+        if sorted(one.place for one in found) != list(range(size)):
+            what = f"the {counted(size, 'question')} of {shown(name)} have one score, and not each can be used"
+            lacking[name] = f"{what} ({counted(len(found), 'question')} left out)"
+    return lacking
+
+
+@cache
+def _descriptions() -> dict[str, dict[str, Any]]:
+    return tomllib.loads((Path(__file__).parent / "descriptions.toml").read_text(encoding="utf-8"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,15 +8,12 @@ authors' download puts the videos, `video/` where the published InfiniPot-V code
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import ClassVar
 
 from infinipot.evaluate.benchmarks.annotations import (
     Entry,
     UnusableError,
-    find_video,
-    json_entries,
+    entries_of,
     read_json,
-    require,
     require_all,
     shown,
 )
@@ -26,23 +23,10 @@ from infinipot.evaluate.records import LETTERS, Problem, Question
 OPTIONS = 5
 
 
-class EgoSchema(Benchmark):
-    name: ClassVar[str] = "egoschema"
-    title: ClassVar[str] = "EgoSchema"
-    about: ClassVar[str] = "egocentric clips of three minutes, one question each, 500 labelled of 5031"
-    paper: ClassVar[str] = "arXiv 2308.09126"
-    source: ClassVar[str] = "https://github.com/egoschema/EgoSchema, its download.py"
-    licence: ClassVar[str] = "the videos are Ego4D's and need its licence"
-    layout: ClassVar[str] = """\
-questions.json          a list of {q_uid, question, option 0, option 1, option 2, option 3, option 4}
-subset_answers.json     {q_uid: 0 to 4}, the number of the right option; needed for the subset
-videos/<q_uid>.mp4      or video/"""
-    variants: ClassVar[tuple[str, ...]] = ("subset", "full")
-    default_protocol: ClassVar[str] = "paper"
-
+class EgoSchema(Benchmark, name="egoschema"):
     def entries(self, data: Path, variant: str) -> Iterator[Entry | Problem]:
         if variant == "full":
-            yield from json_entries(require(data, self.title, "questions.json"), data)
+            yield from super().entries(data, variant)
             return
         path, labels = require_all(data, self.title, ["questions.json"], ["subset_answers.json"])
         answers = self._answers(labels)
@@ -50,7 +34,7 @@ videos/<q_uid>.mp4      or video/"""
             yield answers
             return
         left = dict(answers)
-        for entry in json_entries(path, data):
+        for entry in entries_of(path, data):
             uid = entry.value.get("q_uid") if isinstance(entry, Entry) and isinstance(entry.value, dict) else None
             if isinstance(uid, str) and uid in answers:
                 left.pop(uid, None)
@@ -64,8 +48,7 @@ videos/<q_uid>.mp4      or video/"""
         options = tuple(entry.text(f"option {index}") for index in range(OPTIONS))
         answer = entry.choice("answer", options) if variant == "subset" else None
         question = Question(uid, entry.text("question"), options, answer, "EgoSchema")
-        folder = require(data, self.title, "videos", "video")
-        return Placed(question, *find_video(folder, uid, data, endings=(".mp4", ".MP4")))
+        return Placed(question, *self.find(data, uid, "videos", "video", endings=(".mp4", ".MP4")))
 
     def submission(self, answers: Mapping[str, str | None]) -> str:
         """The file that the authors' server takes: JSON of `{q_uid: index of the option}`; -1 where unparsed."""

@@ -5,38 +5,15 @@ As https://huggingface.co/datasets/longvideobench/LongVideoBench unpacks, and as
 the question categories, groups the four duration groups, named by their longest videos' seconds.
 """
 
-from collections.abc import Iterator
 from pathlib import Path
-from typing import ClassVar
 
-from infinipot.evaluate.benchmarks.annotations import Entry, UnusableError, find_video, json_entries, require
+from infinipot.evaluate.benchmarks.annotations import Entry, UnusableError
 from infinipot.evaluate.benchmarks.base import Benchmark, Placed
 from infinipot.evaluate.benchmarks.subtitles import read_timed_lines
-from infinipot.evaluate.records import Problem, Question, Subtitle
+from infinipot.evaluate.records import Question, Subtitle
 
 
-class LongVideoBench(Benchmark):
-    name: ClassVar[str] = "longvideobench"
-    title: ClassVar[str] = "LongVideoBench"
-    about: ClassVar[str] = "videos of 8 seconds to an hour, multiple choice, 17 question categories"
-    paper: ClassVar[str] = "arXiv 2407.15754"
-    source: ClassVar[str] = "https://huggingface.co/datasets/longvideobench/LongVideoBench, unpacked"
-    licence: ClassVar[str] = "CC BY-NC-SA 4.0, no commercial use"
-    layout: ClassVar[str] = """\
-lvb_val.json              a list of {id, question, candidates, correct_choice, question_category, duration_group,
-                          video_path}:
-                            correct_choice     the place of the right candidate, from 0
-                          with subtitles also subtitle_path, starting_timestamp_for_subtitles and duration, in seconds
-lvb_test_wo_gt.json       for the test variants; no correct_choice
-videos/<video_path>
-subtitles/<subtitle_path> for the variants with subtitles"""
-    variants: ClassVar[tuple[str, ...]] = ("val", "val-subtitles", "test", "test-subtitles")
-    default_protocol: ClassVar[str] = "paper"
-
-    def entries(self, data: Path, variant: str) -> Iterator[Entry | Problem]:
-        name = "lvb_val.json" if variant.startswith("val") else "lvb_test_wo_gt.json"
-        yield from json_entries(require(data, self.title, name), data)
-
+class LongVideoBench(Benchmark, name="longvideobench"):
     def place(self, entry: Entry, data: Path, variant: str) -> Placed:
         options = entry.texts("candidates")
         interleaved = variant.endswith("subtitles")
@@ -49,7 +26,7 @@ subtitles/<subtitle_path> for the variants with subtitles"""
             group=entry.label("duration_group"),
             details={"subtitles": "yes" if interleaved else ""},
         )
-        video, label = find_video(require(data, self.title, "videos"), entry.text("video_path"), data)
+        video, label = self.find(data, entry.text("video_path"), "videos")
         extra = {}
         if interleaved:
             extra = {
@@ -62,9 +39,8 @@ subtitles/<subtitle_path> for the variants with subtitles"""
     def subtitles(self, data: Path, variant: str, placed: Placed) -> tuple[Subtitle, ...]:
         if not placed.extra:
             return ()
-        folder = require(data, self.title, "subtitles")
         try:
-            path, _ = find_video(folder, placed.extra["subtitles"], data)
+            path, _ = self.find(data, placed.extra["subtitles"], "subtitles")
         except UnusableError as error:
             raise UnusableError(str(error).replace("the video", "the file of subtitles", 1)) from None
         return read_timed_lines(path, float(placed.extra["offset"]), float(placed.extra["duration"]))

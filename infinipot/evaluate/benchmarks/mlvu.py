@@ -8,69 +8,39 @@ there they are asked unlabelled. An answer is the text of the right candidate.
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import ClassVar
 
 from infinipot.evaluate.benchmarks.annotations import (
     Entry,
     UnusableError,
-    find_video,
-    json_entries,
-    require,
+    entries_of,
     require_all,
 )
 from infinipot.evaluate.benchmarks.base import Benchmark, Placed
 from infinipot.evaluate.records import LETTERS, Problem, Question
 
 DEV = ("1_plotQA", "2_needle", "3_ego", "4_count", "5_order", "6_anomaly_reco", "7_topic_reasoning")
-TEST = ("test-ground-truth/test_mcq_gt.json", "test_multi_choice_tasks.json", "MLVU_Test/test_question.json")
 
 
-class MLVU(Benchmark):
-    name: ClassVar[str] = "mlvu"
-    title: ClassVar[str] = "MLVU"
-    about: ClassVar[str] = "videos of 3 minutes to 2 hours, multiple choice, 7 task types (dev) or 9 (test)"
-    paper: ClassVar[str] = "arXiv 2406.04264"
-    source: ClassVar[str] = (
-        "dev: https://huggingface.co/datasets/MLVU/MVLU, the folder MLVU/; "
-        "test: https://huggingface.co/datasets/MLVU/MLVU_Test"
-    )
-    licence: ClassVar[str] = "CC BY-NC-SA 4.0, research only; the videos belong to their makers"
-    layout: ClassVar[str] = """\
-dev
-  json/1_plotQA.json                 all seven are needed, each a list of {video, question, candidates, answer}:
-  json/2_needle.json                   video        the name of a file in the task's folder
-  json/3_ego.json                      candidates   a list of texts
-  json/4_count.json                    answer       the text of one of them, not its letter
-  json/5_order.json                  other fields are not read
-  json/6_anomaly_reco.json
-  json/7_topic_reasoning.json
-  video/1_plotQA/*.mp4 …             a folder a task, named like its file; or video/plotQA/ …
-test
-  test-ground-truth/test_mcq_gt.json with question_id and question_type, the task, besides;
-                                     or test_multi_choice_tasks.json, without answers
-  video/*.mp4                        or MLVU_Test/video/"""
-    variants: ClassVar[tuple[str, ...]] = ("dev", "test")
-    default_protocol: ClassVar[str] = "paper"
-
+class MLVU(Benchmark, name="mlvu"):
     def entries(self, data: Path, variant: str) -> Iterator[Entry | Problem]:
         if variant == "test":
-            yield from json_entries(require(data, self.title, *TEST), data)
+            yield from super().entries(data, variant)
             return
         for path in require_all(data, self.title, *([f"json/{task}.json"] for task in DEV)):
-            yield from json_entries(path, data, source=path.stem)
+            yield from entries_of(path, data, source=path.stem)
 
     def place(self, entry: Entry, data: Path, variant: str) -> Placed:
         if variant == "dev":
             task = entry.source.partition("_")[2]
-            folder = require(data, self.title, f"video/{entry.source}", f"video/{task}")
+            folders = (f"video/{entry.source}", f"video/{task}")
             identity = f"{task}-{entry.index}"
         else:
             task = entry.text("question_type")
-            folder = require(data, self.title, "video", "MLVU_Test/video")
+            folders = ("video", "MLVU_Test/video")
             identity = entry.label("question_id")
         options = entry.texts("candidates")
         question = Question(identity, entry.text("question"), options, _letter(entry, options, variant), task)
-        return Placed(question, *find_video(folder, entry.text("video"), data))
+        return Placed(question, *self.find(data, entry.text("video"), *folders))
 
 
 def _letter(entry: Entry, options: tuple[str, ...], variant: str) -> str | None:

@@ -9,9 +9,8 @@ often an action was done by then (REC), whether a step is going on (SSR), whethe
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import ClassVar
 
-from infinipot.evaluate.benchmarks.annotations import Entry, UnusableError, find_video, json_entries, require, shown
+from infinipot.evaluate.benchmarks.annotations import Entry, UnusableError, shown
 from infinipot.evaluate.benchmarks.base import Benchmark, Placed
 from infinipot.evaluate.records import Problem, Question
 
@@ -22,31 +21,9 @@ MODES = {
 }
 
 
-class OVOBench(Benchmark):
-    name: ClassVar[str] = "ovo-bench"
-    title: ClassVar[str] = "OVO-Bench"
-    about: ClassVar[str] = "questions at their moment: 12 task types in three modes, backward, real-time and forward"
-    paper: ClassVar[str] = "arXiv 2501.05510"
-    source: ClassVar[str] = (
-        "annotations: https://github.com/JoeLeelyf/OVO-Bench, data/; "
-        "videos: https://huggingface.co/datasets/JoeLeelyf/OVO-Bench, unpacked to src_videos/"
-    )
-    licence: ClassVar[str] = "CC BY-NC-SA 4.0 by its code, CC BY-SA 4.0 by its data page; and the sources' own"
-    layout: ClassVar[str] = """\
-ovo_bench_new.json        or ovo_bench.json; a list of {id, task, video, realtime, question, options, gt}:
-                            realtime    in seconds, when the question is asked
-                            gt          the place of the right option, from 0
-                          forward: {id, task, video, test_info: [{realtime, …}]}, with
-                            REC         activity, and count in test_info
-                            SSR         step and type in test_info, type 1 for yes and 0 for no
-                            CRR         question, and type in test_info
-src_videos/<video>        such as src_videos/MovieNet/tt0048028.mp4"""
-    variants: ClassVar[tuple[str, ...]] = ("all", *MODES)
-    default_protocol: ClassVar[str] = "official"
-    streaming: ClassVar[bool] = True
-
+class OVOBench(Benchmark, name="ovo-bench"):
     def entries(self, data: Path, variant: str) -> Iterator[Entry | Problem]:
-        for entry in json_entries(require(data, self.title, "ovo_bench_new.json", "ovo_bench.json"), data):
+        for entry in super().entries(data, variant):
             try:
                 if isinstance(entry, Problem):
                     yield entry
@@ -66,7 +43,7 @@ src_videos/<video>        such as src_videos/MovieNet/tt0048028.mp4"""
             text, options = entry.text("question"), entry.texts("options")
             answer = entry.choice("gt", options)
         question = Question(identity, text, options, answer, task, at=entry.seconds("realtime"), group=mode)
-        return Placed(question, *find_video(require(data, self.title, "src_videos"), entry.text("video"), data))
+        return Placed(question, *self.find(data, entry.text("video"), "src_videos"))
 
 
 def _mode(entry: Entry) -> str:

@@ -7,38 +7,14 @@ at hand when this was written.
 """
 
 import re
-from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import ClassVar
 
-from infinipot.evaluate.benchmarks.annotations import Entry, find_video, json_entries, parts_of, require
+from infinipot.evaluate.benchmarks.annotations import Entry
 from infinipot.evaluate.benchmarks.base import Benchmark, Placed
-from infinipot.evaluate.records import Problem, Question
-
-FILES = {"ego": "ego/ego4d_oe.json", "movie": "movie/movienet_oe.json"}
+from infinipot.evaluate.records import Question
 
 
-class RVS(Benchmark):
-    name: ClassVar[str] = "rvs"
-    title: ClassVar[str] = "RVS"
-    about: ClassVar[str] = "RVS-Ego and RVS-Movie: open questions asked while long videos run"
-    paper: ClassVar[str] = "arXiv 2406.08085 (VStream-QA); arXiv 2503.00540 (ReKV)"
-    source: ClassVar[str] = "https://huggingface.co/datasets/Becomebright/RVS"
-    licence: ClassVar[str] = "CC BY-NC 4.0; the videos are Ego4D's and MovieNet's"
-    layout: ClassVar[str] = """\
-ego/ego4d_oe.json           a list of {video_id, video_path, conversations: [{question, answer, end_time}]}:
-                              video_path   its last name, without ending, is the video's; left out: video_id
-                              end_time     in seconds, when the question is asked
-ego/videos/*.mp4
-movie/movienet_oe.json
-movie/videos/*.mp4"""
-    variants: ClassVar[tuple[str, ...]] = ("ego", "movie")
-    default_protocol: ClassVar[str] = "official"
-    streaming: ClassVar[bool] = True
-
-    def entries(self, data: Path, variant: str) -> Iterator[Entry | Problem]:
-        yield from parts_of(json_entries(require(data, self.title, FILES[variant]), data), "conversations")
-
+class RVS(Benchmark, name="rvs"):
     def place(self, entry: Entry, data: Path, variant: str) -> Placed:
         video_id = entry.label("video_id")
         path = PurePosixPath(entry.text("video_path", default=video_id))
@@ -52,5 +28,5 @@ movie/videos/*.mp4"""
             at=entry.seconds("end_time"),
             judged=True,
         )
-        folder = require(data, self.title, f"{variant}/videos")
-        return Placed(question, *find_video(folder, name, data, endings=(".mp4", ".mkv", ".avi", ".webm")))
+        endings = (".mp4", ".mkv", ".avi", ".webm")
+        return Placed(question, *self.find(data, name, f"{variant}/videos", endings=endings))

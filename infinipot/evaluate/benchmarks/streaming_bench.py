@@ -7,58 +7,24 @@ lie as the zip files unpack, a folder a sample, or renamed by the authors' `scri
 
 import ast
 import re
-from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import ClassVar
 
 from infinipot.evaluate.benchmarks.annotations import (
     Entry,
     UnusableError,
-    csv_entries,
     find_video,
-    json_entries,
-    parts_of,
     require,
     with_letters,
     without_letters,
 )
 from infinipot.evaluate.benchmarks.base import Benchmark, Placed
-from infinipot.evaluate.records import Problem, Question
+from infinipot.evaluate.records import Question
 
-TABLE = "Real_Time_Visual_Understanding.csv"
 FOLDERS = ("videos", "real/Real-Time Visual Understanding", "real", "Real-Time Visual Understanding")
 _LONGEST_LIST = 20_000
 
 
-class StreamingBench(Benchmark):
-    name: ClassVar[str] = "streaming-bench"
-    title: ClassVar[str] = "StreamingBench"
-    about: ClassVar[str] = "real-time visual understanding: five multiple-choice questions a video, 10 task types"
-    paper: ClassVar[str] = "arXiv 2411.03628"
-    source: ClassVar[str] = "https://huggingface.co/datasets/mjuicem/StreamingBench, unpacked"
-    licence: ClassVar[str] = "see its page; the videos belong to their makers"
-    layout: ClassVar[str] = """\
-StreamingBench/Real_Time_Visual_Understanding.csv   or that file itself; or questions_real.json,
-                                                    which has a list "questions" for each video; of a question
-                                                    {question_id, task_type, question, time_stamp, options, answer}:
-                                                      question_id  ends in sample_<n>_<m>; in JSON video_path instead,
-                                                                   which ends in sample_<n>_real.mp4
-                                                      time_stamp   such as 0:01:02, when the question is asked
-                                                      options      four; in CSV the text of a Python list
-                                                      answer       a letter
-real/sample_<n>/video.mp4                           or below "Real-Time Visual Understanding/", in real/ or beside it;
-                                                    or videos/sample_<n>_real.mp4"""
-    variants: ClassVar[tuple[str, ...]] = ("real-time",)
-    default_protocol: ClassVar[str] = "official"
-    streaming: ClassVar[bool] = True
-
-    def entries(self, data: Path, variant: str) -> Iterator[Entry | Problem]:
-        path = require(data, self.title, f"StreamingBench/{TABLE}", TABLE, "questions_real.json")
-        if path.suffix == ".csv":
-            yield from csv_entries(path, data)
-        else:
-            yield from parts_of(json_entries(path, data), "questions")
-
+class StreamingBench(Benchmark, name="streaming-bench"):
     def place(self, entry: Entry, data: Path, variant: str) -> Placed:
         sample, identity = _sample(entry)
         given = _options(entry)

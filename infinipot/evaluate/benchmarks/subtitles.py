@@ -1,14 +1,38 @@
-"""Reading subtitles: SubRip files (.srt) and the two JSON forms of LongVideoBench."""
+"""Reading subtitles: SubRip files (.srt), the two JSON forms of LongVideoBench, and a JSON line a word."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from infinipot.evaluate.benchmarks.annotations import Entry, UnusableError, parse_seconds, read_json, read_text
+from infinipot.errors import BenchmarkError
+from infinipot.evaluate.benchmarks.annotations import (
+    Entry,
+    UnusableError,
+    parse_json,
+    parse_seconds,
+    read_json,
+    read_text,
+)
 from infinipot.evaluate.records import Subtitle
 
 _TIMES = re.compile(r"(\d+:\d+:\d+[,.]\d+)\s*-->\s*(\d+:\d+:\d+[,.]\d+)")
 _TAG = re.compile(r"<[^<>]*>")
+
+
+def subtitles_in(
+    folder: Path, name: str, ending: str, read: Callable[[Path], tuple[Subtitle, ...]], title: str
+) -> tuple[Subtitle, ...]:
+    """The subtitles of a video in a folder of files, in which a video without one has none.
+
+    Raises:
+        BenchmarkError: no video has any.
+        UnusableError: see `read`.
+    """
+    if next(folder.glob(f"*{ending}"), None) is None:
+        raise BenchmarkError(f"{title}: {folder} holds no {ending} file; without, no video would have subtitles")
+    path = folder / f"{name}{ending}"
+    return read(path) if path.exists() else ()
 
 
 def read_srt(path: Path) -> tuple[Subtitle, ...]:
@@ -34,6 +58,23 @@ def read_srt(path: Path) -> tuple[Subtitle, ...]:
     if content.strip() and not found:
         raise UnusableError(f"the file of subtitles {path.name} is no SubRip file")
     return tuple(found)
+
+
+def read_words(path: Path) -> tuple[Subtitle, ...]:
+    """The words of a JSON Lines file, each `{text, start_time, end_time}`.
+
+    Raises:
+        UnusableError: it cannot be read or holds something else.
+    """
+    try:
+        lines = [line for line in read_text(path).split("\n") if line.strip()]
+        words = [Entry(parse_json(line), f"line {number}") for number, line in enumerate(lines, 1)]
+        return tuple(
+            Subtitle(word.seconds("start_time"), word.seconds("end_time"), word.text("text", default=""))
+            for word in words
+        )
+    except UnusableError as error:
+        raise UnusableError(f"the subtitles {path.name} cannot be used: {error}") from None
 
 
 def read_timed_lines(path: Path, offset: float, duration: float) -> tuple[Subtitle, ...]:

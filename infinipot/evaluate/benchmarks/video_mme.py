@@ -5,51 +5,21 @@ to read (`pip install infinipot[eval]`); the same rows as JSON are taken as well
 files that unpack to `data/` and `subtitle/`; a video without a file in `subtitle/` has none.
 """
 
-from collections.abc import Iterator
 from pathlib import Path
-from typing import ClassVar
 
-from infinipot.errors import BenchmarkError
 from infinipot.evaluate.benchmarks.annotations import (
     Entry,
-    find_video,
-    json_entries,
     require,
     without_letters,
 )
 from infinipot.evaluate.benchmarks.base import Benchmark, Placed
-from infinipot.evaluate.benchmarks.subtitles import read_srt
-from infinipot.evaluate.records import Problem, Question, Subtitle
-
-PARQUET = "videomme/test-00000-of-00001.parquet"
-COLUMNS = ("videoID", "duration", "task_type", "question_id", "question", "options", "answer")
+from infinipot.evaluate.benchmarks.subtitles import read_srt, subtitles_in
+from infinipot.evaluate.records import Question, Subtitle
 
 
-class VideoMME(Benchmark):
-    name: ClassVar[str] = "video-mme"
-    title: ClassVar[str] = "Video-MME"
-    about: ClassVar[str] = "900 videos of 11 seconds to an hour, 2700 multiple-choice questions, short, medium and long"
-    paper: ClassVar[str] = "arXiv 2405.21075"
-    source: ClassVar[str] = "https://huggingface.co/datasets/lmms-lab/Video-MME, unpacked"
-    licence: ClassVar[str] = "academic research only, no commercial use; the videos belong to their makers"
-    layout: ClassVar[str] = """\
-videomme/test-00000-of-00001.parquet     needs pyarrow; or videomme.json, a list of its rows, of which are read
-                                         {videoID, duration, task_type, question_id, question, options, answer}:
-                                           duration   short, medium or long
-                                           options    a list of texts, "A. " and so on before them or not
-                                           answer     a letter
-data/<videoID>.mp4                       or .MP4, .mkv; or video/
-subtitle/<videoID>.srt                   for the variant with subtitles; videos without one have none"""
-    variants: ClassVar[tuple[str, ...]] = ("no-subtitles", "subtitles")
-    default_protocol: ClassVar[str] = "paper"
-
-    def entries(self, data: Path, variant: str) -> Iterator[Entry | Problem]:
-        path = require(data, self.title, "videomme.json", PARQUET)
-        yield from json_entries(path, data) if path.suffix == ".json" else parquet_entries(path, data)
-
+class VideoMME(Benchmark, name="video-mme"):
     def place(self, entry: Entry, data: Path, variant: str) -> Placed:
         video_id = entry.text("videoID")
-        folder = require(data, self.title, "data", "video")
         given = entry.texts("options")
         question = Question(
             id=entry.label("question_id"),
@@ -60,40 +30,11 @@ subtitle/<videoID>.srt                   for the variant with subtitles; videos 
             group=entry.text("duration"),
             details={"options": "\n".join(given), "subtitles": "yes" if variant == "subtitles" else ""},
         )
-        video, label = find_video(folder, video_id, data, endings=(".mp4", ".MP4", ".mkv", ".webm"))
+        video, label = self.find(data, video_id, "data", "video", endings=(".mp4", ".MP4", ".mkv", ".webm"))
         return Placed(question, video, label, extra={"subtitles": video_id})
 
     def subtitles(self, data: Path, variant: str, placed: Placed) -> tuple[Subtitle, ...]:
         if variant == "no-subtitles":
             return ()
         folder = require(data, self.title, "subtitle")
-        if next(folder.glob("*.srt"), None) is None:
-            raise BenchmarkError(f"{self.title}: {folder} holds no .srt file; without, no video would have subtitles")
-        path = folder / f"{placed.extra['subtitles']}.srt"
-        return read_srt(path) if path.exists() else ()
-
-
-def parquet_entries(path: Path, data: Path) -> Iterator[Entry | Problem]:
-    """The rows of a Parquet file.
-
-    Raises:
-        BenchmarkError: pyarrow is not installed.
-    """
-    where = path.relative_to(data).as_posix()
-    try:
-        import pyarrow
-        from pyarrow import parquet
-    except ImportError:
-        raise BenchmarkError(
-            f"{path} is read by pyarrow, which is not installed: pip install 'infinipot[eval]', "
-            f"or put the same rows beside it as {data / 'videomme.json'}"
-        ) from None
-    try:
-        table = parquet.read_table(path)
-        rows = table.select([name for name in COLUMNS if name in table.column_names]).to_pylist()
-    except (pyarrow.ArrowException, OSError, ValueError, KeyError) as error:
-        why = str(error).partition("\n")[0] or type(error).__name__
-        yield Problem(where, f"is no Parquet file that can be read ({why})")
-        return
-    for index, row in enumerate(rows):
-        yield Entry(row, f"{where} row {index + 1}", index=index)
+        return subtitles_in(folder, placed.extra["subtitles"], ".srt", read_srt, self.title)

@@ -1,1 +1,1 @@
-"""Where a run's videos are watched: in this process, or by a pool of workers."""
+"""Where the watching is done: in this process, or in a pool of workers. A new kind is one file."""

@@ -9,7 +9,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import ray
@@ -18,11 +18,10 @@ from ray.exceptions import RayError, RayTaskError
 import infinipot
 from infinipot import InfinipotError
 from infinipot.config import LoadConfig
-from infinipot.evaluate.records import Item, Question
-from infinipot.evaluate.results import differences
-from infinipot.evaluate.run import Job
-from infinipot.evaluate.setup import Answer, Event, Origin, Setup, Trouble, Watched
-from infinipot.evaluate.watch import Watcher
+from infinipot.evaluate.core.journal import differences
+from infinipot.evaluate.engines.base import Answer, Engine, Event, Provenance, RunConfig, Trouble, Watched
+from infinipot.evaluate.engines.local import LocalEngine
+from infinipot.evaluate.records import Item
 from infinipot.versions import versions
 
 MOST_DEATHS = 2
@@ -36,15 +35,15 @@ GRACE = 30.0
 class _Worker:
     """What runs in an actor. It loads in `start`, since Ray hides what an actor's `__init__` raises."""
 
-    def __init__(self, loading: LoadConfig, setup: Setup, time_limit: float | None) -> None:
+    def __init__(self, loading: LoadConfig, setup: RunConfig, time_limit: float | None) -> None:
         self._loading, self._setup, self._time_limit = loading, setup, time_limit
 
-    def start(self) -> tuple[Origin, dict[str, str], int]:
-        self._watcher = Watcher(infinipot.load(**asdict(self._loading)), self._setup, self._time_limit)
+    def start(self) -> tuple[Provenance, dict[str, str], int]:
+        self._watcher = LocalEngine(infinipot.load(**asdict(self._loading)), self._setup, self._time_limit)
         return self._watcher.origin(), versions(), os.getpid()
 
-    def watch(self, item: Item, questions: tuple[Question, ...]) -> Iterator[Event]:
-        yield from self._watcher.watch(item, questions)
+    def watch(self, item: Item) -> Iterator[Event]:
+        yield from self._watcher.watch(item)
 
 
 @dataclass(slots=True, eq=False)
@@ -57,18 +56,28 @@ class _Seat:
 
 @dataclass(slots=True, eq=False)
 class _Task:
-    """A job that a worker is at; `done` are the ids of the questions that it dealt with, `begun` a moment."""
+    """A video that a worker is at; `done` are the ids of the questions that it dealt with, `begun` a moment."""
 
-    job: Job
+    item: Item
     seat: _Seat
     done: set[str] = field(default_factory=set)
     begun: float = field(default_factory=time.monotonic)
 
-    def rest(self) -> Job:
-        return Job(self.job.item, tuple(one for one in self.job.questions if one.id not in self.done))
+    def take(self, event: Event) -> None:
+        """Takes note of the questions that are dealt with."""
+        if isinstance(event, Answer | Trouble):
+            self.done.update([event.question] if isinstance(event, Answer) else event.questions)
+
+    def rest(self) -> Item:
+        return replace(self.item, questions=tuple(one for one in self.item.questions if one.id not in self.done))
+
+    def give_up(self, what: str) -> Iterator[tuple[Item, Event]]:
+        """What is left of it is not to be asked any more, and why."""
+        if left := tuple(question.id for question in self.rest().questions):
+            yield self.item, Trouble(what, left)
 
 
-class RayEngine:
+class RayEngine(Engine):
     """Watches in a pool of workers.
 
     Args:
@@ -89,7 +98,7 @@ class RayEngine:
     def __init__(
         self,
         loading: LoadConfig,
-        setup: Setup,
+        setup: RunConfig,
         *,
         address: str | None = None,
         workers: int = 1,
@@ -101,7 +110,7 @@ class RayEngine:
         self._time_limit = time_limit
         self._workers = workers
         self._seats: list[_Seat] = []
-        self._origin: Origin | None = None
+        self._origin: Provenance | None = None
         self._starting: dict[Any, Any] = {}
         self._deaths: dict[str, int] = {}
         self._false_starts = 0
@@ -122,7 +131,7 @@ class RayEngine:
             raise
         self._started_in = time.perf_counter() - begun
 
-    def origin(self) -> Origin:
+    def origin(self) -> Provenance:
         assert self._origin is not None, "a worker is ready when the engine is"
         return self._origin
 
@@ -130,14 +139,14 @@ class RayEngine:
         """The processes of the workers that are ready."""
         return [seat.pid for seat in self._seats]
 
-    def run(self, jobs: Sequence[Job]) -> Iterator[tuple[Item, Event]]:
+    def run(self, items: Sequence[Item]) -> Iterator[tuple[Item, Event]]:
         begun = time.perf_counter()
-        waiting, idle = deque(jobs), list(self._seats)
+        waiting, idle = deque(items), list(self._seats)
         tasks: dict[Any, _Task] = {}
         while waiting or tasks:
             while waiting and idle:
-                seat, job = idle.pop(), waiting.popleft()
-                tasks[self._begin(seat, job)] = _Task(job, seat)
+                seat, item = idle.pop(), waiting.popleft()
+                tasks[self._begin(seat, item)] = _Task(item, seat)
             found, _ = ray.wait([*tasks, *self._starting], num_returns=1, timeout=self._patience(tasks.values()))
             if not found:
                 yield from self._give_up(tasks)
@@ -158,10 +167,10 @@ class RayEngine:
                 self._replace(tasks.pop(ready).seat)
                 yield from self._again(task, waiting)
                 continue
-            _note(task, event)
+            task.take(event)
             self._busy += event.seconds["wall"] if isinstance(event, Watched) else 0.0
             self._wall = time.perf_counter() - begun
-            yield task.job.item, event
+            yield task.item, event
 
     def report(self) -> str | None:
         if not self._wall:
@@ -178,9 +187,9 @@ class RayEngine:
         if self._owns:
             ray.shutdown()
 
-    def _begin(self, seat: _Seat, job: Job) -> Any:
+    def _begin(self, seat: _Seat, item: Item) -> Any:
         """Gives a worker a video; returns the stream of what comes of it."""
-        return seat.actor.watch.options(num_returns="streaming").remote(job.item, job.questions)
+        return seat.actor.watch.options(num_returns="streaming").remote(item)
 
     def _hire(self) -> None:
         """Starts a worker, which joins the pool when it has loaded the model."""
@@ -232,21 +241,18 @@ class RayEngine:
         for stream, task in [(stream, task) for stream, task in tasks.items() if self._patience([task]) == 0]:
             del tasks[stream]
             self._replace(task.seat)
-            if left := tuple(question.id for question in task.rest().questions):
-                what = f"given up: its worker hung behind the {self._time_limit:g} s of --time-limit"
-                yield task.job.item, Trouble(what, left)
+            yield from task.give_up(f"given up: its worker hung behind the {self._time_limit:g} s of --time-limit")
 
-    def _again(self, task: _Task, waiting: deque[Job]) -> Iterator[tuple[Item, Event]]:
+    def _again(self, task: _Task, waiting: deque[Item]) -> Iterator[tuple[Item, Event]]:
         """What a dead worker left goes to the next one, unless its video has killed enough of them."""
-        left, item = task.rest(), task.job.item
+        left = task.rest()
         if not left.questions:
             return
-        self._deaths[item.id] = self._deaths.get(item.id, 0) + 1
-        if self._deaths[item.id] < MOST_DEATHS:
+        self._deaths[left.id] = self._deaths.get(left.id, 0) + 1
+        if self._deaths[left.id] < MOST_DEATHS:
             waiting.appendleft(left)
-            return
-        what = f"{MOST_DEATHS} workers died while they watched this video"
-        yield item, Trouble(what, tuple(question.id for question in left.questions))
+        else:
+            yield from task.give_up(f"{MOST_DEATHS} workers died while they watched this video")
 
 
 def _connect(address: str | None, workers: int) -> None:
@@ -283,11 +289,3 @@ def _room(machine: Mapping[str, float], gpus: float) -> int:
         return cpus
     there = int(machine.get("GPU", 0.0))
     return min(cpus, there * int(1 / gpus) if gpus < 1 else int(there / gpus))
-
-
-def _note(task: _Task, event: Event) -> None:
-    match event:
-        case Answer():
-            task.done.add(event.question)
-        case Trouble():
-            task.done.update(event.questions)

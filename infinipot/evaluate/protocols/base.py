@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from infinipot.errors import BenchmarkError
 from infinipot.evaluate.benchmarks.base import Benchmark
-from infinipot.evaluate.records import Item, Question, Sampling
+from infinipot.evaluate.records import FrameSampling, Item, Question, score
+from infinipot.evaluate.units import UnitScore, mean
 
 if TYPE_CHECKING:
-    from infinipot.evaluate.metrics import Average
+    from infinipot.evaluate.core.statistics import Average
 
 Prompt = Callable[[Item, Question, Sequence[float]], str]
 Reader = Callable[[Question, str], str | None]
 Guess = Callable[[Question, int], str | None]
+Score = Callable[[Question, str | None], float | None]
 
 
 def _no_guess(question: Question, seed: int) -> None:
@@ -27,22 +29,42 @@ class Rules:
     """A protocol's rules for one benchmark.
 
     Attributes:
-        prompt: (item, question, times of the frames in seconds) -> the whole text of the user's turn.
+        prompt: the whole text of the user's turn, with what `listed` gives in braces; or (item, question, times of the
+            frames in seconds) -> that text.
         read: (question, the model's text) -> a letter, or the text that is compared; None: unparsed.
         frames: the frames that are watched by default.
         max_new_tokens: the longest answer.
-        average: which of `metrics.AVERAGES` sums up the scores: by name, so that rules are plain data.
+        average: what the scores are averaged over, see `core.statistics.Average`.
+        unit, means, singly: how averages are made beyond that, see there.
         guess: (question, seed) -> what an unparsed answer counts as; None: wrong.
+        score: (question that is compared by rule and has a label, the answer as read) -> its score in 0..1.
         variants: of the benchmark, that the rules are for; None: all.
     """
 
-    prompt: Prompt
+    prompt: str | Prompt
     read: Reader
-    frames: Sampling
+    frames: FrameSampling
     max_new_tokens: int
     average: Literal["questions", "tasks", "groups"] = "questions"
+    unit: UnitScore = mean
+    means: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    singly: str | None = None
     guess: Guess = _no_guess
+    score: Score = score
     variants: tuple[str, ...] | None = None
+
+
+def listed(question: Question) -> dict[str, str]:
+    """What prompts are made of: the question, and its options in the ways in which they are written."""
+    letters = question.letters
+    both = list(zip(letters, question.options, strict=True))
+    return {
+        "text": question.text,
+        "given": question.details.get("options", ""),
+        "bracketed": "".join(f"({letter}) {option}\n" for letter, option in both),
+        "dotted": "".join(f"{letter}. {option}\n" for letter, option in both),
+        "letters": f"{', '.join(letters[:-1])} or {letters[-1:]}",
+    }
 
 
 @dataclass(frozen=True)
@@ -74,7 +96,8 @@ class Protocol:
 
     def prompt(self, benchmark: Benchmark, item: Item, question: Question, frame_times: Sequence[float]) -> str:
         """The whole text of the user's turn, behind the video; `frame_times` in seconds, those watched so far."""
-        return self._rules(benchmark).prompt(item, question, frame_times)
+        asked = self._rules(benchmark).prompt
+        return asked.format(**listed(question)) if isinstance(asked, str) else asked(item, question, frame_times)
 
     def max_new_tokens(self, benchmark: Benchmark, question: Question) -> int:
         """The longest answer."""
@@ -90,13 +113,20 @@ class Protocol:
         answer = rules.read(question, text)
         return rules.guess(question, seed) if answer is None else answer
 
+    def score(self, benchmark: Benchmark, question: Question, answer: str | None) -> float | None:
+        """The score in 0..1 of an answer as `read_answer` has it; None without a label, or where a judge is needed."""
+        if question.answer is None or question.judged:
+            return None
+        return self._rules(benchmark).score(question, answer)
+
     def average(self, benchmark: Benchmark) -> Average:
-        """How scores are averaged: "overall" first, then each task's, then each group's."""
-        from infinipot.evaluate.metrics import AVERAGES  # here, since arithmetic takes long to import
+        """How scores are averaged: "overall" first, then what has a name of its own, each task, group and part."""
+        from infinipot.evaluate.core.statistics import Average  # here, since arithmetic takes long to import
 
-        return AVERAGES[self._rules(benchmark).average]
+        rules = self._rules(benchmark)
+        return Average(rules.average, rules.unit, rules.means, rules.singly)
 
-    def frames(self, benchmark: Benchmark) -> Sampling:
+    def frames(self, benchmark: Benchmark) -> FrameSampling:
         """The frames that are watched by default."""
         return self._rules(benchmark).frames
 

@@ -10,6 +10,7 @@ prompts of its "default" models:
   are drawn at random.
 - egoschema/. Unparsed answers are drawn at random.
 - ovobench/, which is the benchmark's own; the harness has no average over its three modes.
+- videomme_v2/ and vsisuper/: see `video_mme_v2` and `vsi_super`.
 
 Versions of the harness before its shared parser (`letters.ranked`) read MLVU, Video-MME and EgoSchema otherwise. It
 leaves the frames to the model: 32 is what its Qwen2.5-VL takes by default.
@@ -19,23 +20,21 @@ import random
 import re
 from collections.abc import Sequence
 
-from infinipot.evaluate.protocols.base import Protocol, Rules
+from infinipot.evaluate.protocols import video_mme_v2, vsi_super
+from infinipot.evaluate.protocols.base import Protocol, Rules, listed
 from infinipot.evaluate.protocols.letters import first, ranked
 from infinipot.evaluate.protocols.official import OVO_BENCH
-from infinipot.evaluate.records import Item, Question, Sampling, Subtitle
+from infinipot.evaluate.records import FrameSampling, Item, Question, Subtitle
 
-FRAMES = Sampling("uniform", frames=32)
+FRAMES = FrameSampling("uniform", frames=32)
 PREFIXES = (
     *("The best answer is", "The correct answer is", "The answer is", "The answer"),
     *("The best option is", "The correct option is", "Best answer:", "Best option:"),
 )
 
 
-def mlvu(item: Item, question: Question, frame_times: Sequence[float]) -> str:
-    options = "".join(
-        f"\n({letter}) {option}" for letter, option in zip(question.letters, question.options, strict=True)
-    )
-    return f"{question.text}{options}\nOnly give the best option.\nBest option: ("
+MLVU = "{text}\n{bracketed}Only give the best option.\nBest option: ("
+DOTTED = "{text}\n{dotted}Answer with the option's letter from the given choices directly."
 
 
 def ranked_of_four(question: Question, text: str) -> str | None:
@@ -57,10 +56,7 @@ def video_mme(item: Item, question: Question, frame_times: Sequence[float]) -> s
 
 
 def longvideobench(item: Item, question: Question, frame_times: Sequence[float]) -> str:
-    options = "".join(
-        f"\n{letter}. {option}" for letter, option in zip(question.letters, question.options, strict=True)
-    )
-    asked = f"{question.text}{options}\nAnswer with the option's letter from the given choices directly.\n"
+    asked = DOTTED.format(**listed(question)) + "\n"
     if not question.details["subtitles"]:
         return asked
     lines = [entry for entry in interleaved(item.subtitles, frame_times) if isinstance(entry, str)]
@@ -102,13 +98,6 @@ def drawn(question: Question, seed: int) -> str:
     return random.Random(f"{seed}:{question.id}").choice(question.letters)
 
 
-def egoschema(item: Item, question: Question, frame_times: Sequence[float]) -> str:
-    options = "".join(
-        f"\n{letter}. {option}" for letter, option in zip(question.letters, question.options, strict=True)
-    )
-    return f"{question.text}{options}\nAnswer with the option's letter from the given choices directly."
-
-
 def first_form(question: Question, text: str) -> str | None:
     """The letter that `letters.first` finds."""
     whole = [f"{letter}. {option}".strip() for letter, option in zip(question.letters, question.options, strict=True)]
@@ -119,10 +108,13 @@ LMMS_EVAL = Protocol(
     "lmms-eval",
     "as the harness lmms-eval: its prompts, its reading of answers, its averages",
     {
-        "mlvu": Rules(mlvu, ranked_of_four, FRAMES, 16, "tasks"),
+        "mlvu": Rules(MLVU, ranked_of_four, FRAMES, 16, "tasks"),
         "video-mme": Rules(video_mme, ranked_of_four, FRAMES, 16, "questions"),
         "longvideobench": Rules(longvideobench, first_of_five, FRAMES, 32, "questions", guess=drawn),
-        "egoschema": Rules(egoschema, first_form, FRAMES, 16, "questions", guess=drawn),
+        "egoschema": Rules(DOTTED, first_form, FRAMES, 16, "questions", guess=drawn),
         "ovo-bench": OVO_BENCH,
+        "video-mme-v2": video_mme_v2.LMMS_EVAL,
+        "vsi-super-recall": vsi_super.RECALL,
+        "vsi-super-count": vsi_super.COUNT,
     },
 )

@@ -1,13 +1,14 @@
-"""The streaming benchmarks' own protocols, as their authors' code has them.
+"""The benchmarks' own protocols, as their authors' code has them: of the streaming ones, and of Video-MME-v2.
 
 - OVO-Bench (github.com/JoeLeelyf/OVO-Bench): prompts of its `constant.py`, read in the copy that lmms-eval keeps
   (lmms_eval/tasks/ovobench/, commit 0379ab1); scores of its `utils/OVOBenchScore.py` (commit 19677d2): an answer is
   right if the right letter, or "Yes" or "No", is anywhere in it, a count if all its digits together are it. Tasks are
   averaged within a mode, and the three modes then, as the paper's tables do; that commit prints the mean of the twelve
-  tasks instead.
+  tasks instead. Since published averages are of three modes or of two, both stand in a report by their names.
 - StreamingBench (github.com/THUNLP-MT/StreamingBench): the prompt as in `src/benchmark/StreamingOpenStreamText.py`
   (commit 7dbcf2f); the first character of an answer counts, over questions (`count.py`, read in a copy of the
   repository, Tyronita/StreamingBench, commit 8476952; it leaves empty answers out, here they are wrong).
+- Video-MME-v2 and OVO-S-Bench: see `video_mme_v2` and `ovo_s_bench`.
 - RVS (github.com/Becomebright/ReKV, `video_qa/rekv_stream_vqa.py`): the question alone, half a frame a second, 256
   tokens; a judge says whether the answer matches. Read in copies of that repository, not in itself.
 
@@ -19,8 +20,9 @@ a stream is watched once, at one frame a second. So StreamingBench is run with "
 import re
 from collections.abc import Sequence
 
+from infinipot.evaluate.protocols import ovo_s_bench, video_mme_v2
 from infinipot.evaluate.protocols.base import Protocol, Rules
-from infinipot.evaluate.records import LETTERS, Item, Question, Sampling
+from infinipot.evaluate.records import LETTERS, FrameSampling, Item, Question
 
 CHOICE = """
 Question: {}
@@ -64,10 +66,10 @@ FORWARD = {"REC": COUNT, "SSR": STEP, "CRR": CLUE}
 STREAMING = """\
 You are an advanced video question-answering AI assistant. You have been provided with some frames from the video and a multiple-choice question related to the video. Your task is to carefully analyze the video and provide the best answer to question, choosing from the four options provided. Respond with only the letter (A, B, C, or D) of the correct option.
 
-Question: {}
+Question: {text}
 
 Options:
-{}
+{given}
 
 The best option is:"""  # noqa: E501
 
@@ -91,17 +93,9 @@ def contained(question: Question, text: str) -> str | None:
     return min((answer for answer in possible if answer in text), key=text.index, default=None)
 
 
-def streaming_bench(item: Item, question: Question, frame_times: Sequence[float]) -> str:
-    return STREAMING.format(question.text, question.details["options"])
-
-
 def first_character(question: Question, text: str) -> str | None:
     """The first character, if it is a letter of the options."""
     return text[0] if text and text[0] in question.letters else None
-
-
-def question_alone(item: Item, question: Question, frame_times: Sequence[float]) -> str:
-    return question.text
 
 
 def whole_text(question: Question, text: str) -> str | None:
@@ -109,15 +103,24 @@ def whole_text(question: Question, text: str) -> str | None:
     return text.replace("\n", "").strip() or None
 
 
-OVO_BENCH = Rules(ovo_bench, contained, Sampling("fps", fps=1.0), 128, "groups")
-RVS = Rules(question_alone, whole_text, Sampling("fps", fps=0.5), 256, "questions")
+OVO_BENCH = Rules(
+    ovo_bench,
+    contained,
+    FrameSampling("fps", fps=1.0),
+    128,
+    "groups",
+    means={"three modes": ("real-time", "backward", "forward"), "real-time + backward": ("real-time", "backward")},
+)
+RVS = Rules("{text}", whole_text, FrameSampling("fps", fps=0.5), 256, "questions")
 
 OFFICIAL = Protocol(
     "official",
-    "as the benchmark's own code: the streaming benchmarks",
+    "as the benchmark's own code: the streaming benchmarks, and Video-MME-v2",
     {
         "rvs": RVS,
         "ovo-bench": OVO_BENCH,
-        "streaming-bench": Rules(streaming_bench, first_character, Sampling("fps", fps=1.0), 128, "questions"),
+        "streaming-bench": Rules(STREAMING, first_character, FrameSampling("fps", fps=1.0), 128, "questions"),
+        "video-mme-v2": video_mme_v2.OFFICIAL,
+        "ovo-s-bench": ovo_s_bench.OFFICIAL,
     },
 )

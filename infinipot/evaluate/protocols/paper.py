@@ -18,39 +18,24 @@ What differs, and why:
 """
 
 import re
-from collections.abc import Sequence
 
 from infinipot.evaluate.protocols.base import Protocol, Rules
 from infinipot.evaluate.protocols.official import RVS
-from infinipot.evaluate.records import Item, Question, Sampling
+from infinipot.evaluate.records import FrameSampling, Question
 
-FRAMES = Sampling("uniform", frames=768, fps=2.0, pixels=(128 * 28 * 28, 128 * 28 * 28))
+FRAMES = FrameSampling("uniform", frames=768, fps=2.0, pixels=(128 * 28 * 28, 128 * 28 * 28))
 LONGEST = 32
 
 
-def only_the_letter(item: Item, question: Question, frame_times: Sequence[float]) -> str:
-    """MLVU, EgoSchema."""
-    letters = f"{', '.join(question.letters[:-1])} or {question.letters[-1]}"
-    return f"{_listed(question)}Respond with only the letter ({letters}) of the correct option."
-
-
-def the_letter_for(item: Item, question: Question, frame_times: Sequence[float]) -> str:
-    """LongVideoBench."""
-    return f"{_listed(question)}Please answer with the letter for the correct option."
-
-
-def video_mme(item: Item, question: Question, frame_times: Sequence[float]) -> str:
-    """Video-MME, whose options bring their letters along."""
-    options = question.details["options"]
-    ending = "Respond with only the letter (A, B, C, or D) of the correct option."
-    return f"Question: {question.text}\nOptions:\n{options}\n{ending}"
-
-
-def _listed(question: Question) -> str:
-    options = "".join(
-        f"({letter}) {option}\n" for letter, option in zip(question.letters, question.options, strict=True)
-    )
-    return f"Question: {question.text}\nOptions:\n{options}"
+LISTED = "Question: {text}\nOptions:\n{bracketed}"
+ONLY_THE_LETTER = LISTED + "Respond with only the letter ({letters}) of the correct option."
+THE_LETTER_FOR = LISTED + "Please answer with the letter for the correct option."
+# The options of Video-MME bring their letters along.
+VIDEO_MME = """\
+Question: {text}
+Options:
+{given}
+Respond with only the letter (A, B, C, or D) of the correct option."""
 
 
 def first_of_four(question: Question, text: str) -> str | None:
@@ -71,10 +56,10 @@ PAPER = Protocol(
     "paper",
     "as the published InfiniPot-V code: 768 frames, the first letter counts, an unparsed answer is wrong",
     {
-        "mlvu": Rules(only_the_letter, first_of_four, FRAMES, LONGEST, "tasks"),
-        "video-mme": Rules(video_mme, first_of_four, FRAMES, LONGEST, "questions", variants=("no-subtitles",)),
-        "longvideobench": Rules(the_letter_for, first_of_five, FRAMES, LONGEST, "tasks", variants=("val", "test")),
-        "egoschema": Rules(only_the_letter, first_of_five, FRAMES, LONGEST, "questions"),
+        "mlvu": Rules(ONLY_THE_LETTER, first_of_four, FRAMES, LONGEST, "tasks"),
+        "video-mme": Rules(VIDEO_MME, first_of_four, FRAMES, LONGEST, "questions", variants=("no-subtitles",)),
+        "longvideobench": Rules(THE_LETTER_FOR, first_of_five, FRAMES, LONGEST, "tasks", variants=("val", "test")),
+        "egoschema": Rules(ONLY_THE_LETTER, first_of_five, FRAMES, LONGEST, "questions"),
         "rvs": RVS,
     },
 )

@@ -1,0 +1,137 @@
+"""Video-MME-v2 (arXiv 2604.05015): four questions a video, which have one score together.
+
+As https://huggingface.co/datasets/MME-Benchmarks/Video-MME-v2 has it: the questions as Parquet, which `pyarrow` reads
+(`pip install infinipot[eval]`); the same rows as JSON are taken as well. What a group has once (its type
+and structure, its level and its two headings) may stand in any of its rows: the last question's has the level and the
+headings. How a group is scored is the protocol's.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from infinipot.evaluate.benchmarks.annotations import (
+    Entry,
+    UnusableError,
+    entries_of,
+    find_video,
+    require,
+    shown,
+    without_letters,
+)
+from infinipot.evaluate.benchmarks.base import Benchmark, Placed
+from infinipot.evaluate.benchmarks.subtitles import read_words, subtitles_in
+from infinipot.evaluate.records import LETTERS, Problem, Question, Subtitle, Unit
+from infinipot.numbers import is_real
+
+SIZE = 4
+"""The questions of a group."""
+STRUCTURES = ("[1,2,3,4]", "[1,[2,3],4]", "[[1,2],3,4]")
+"""Of groups of type logic: which questions build on which."""
+OF_A_GROUP = ("group_type", "group_structure", "level", "second_head", "third_head")
+COLUMNS = ("video_id", "video", "question_id", "question", "options", "answer", *OF_A_GROUP)
+
+
+class VideoMMEv2(Benchmark, name="video-mme-v2"):
+    def entries(self, data: Path, variant: str) -> Iterator[Entry | Problem]:
+        groups: dict[str, list[Entry]] = {}
+        for entry in entries_of(require(data, self.title, "test.json", "test.parquet"), data, columns=COLUMNS):
+            if isinstance(entry, Problem) or not isinstance(entry.value, dict):
+                yield entry
+            else:
+                groups.setdefault(repr(_video(entry.value)), []).append(entry)
+        for rows in groups.values():
+            yield from _with_shared_fields(rows)
+
+    def place(self, entry: Entry, data: Path, variant: str) -> Placed:
+        named = "video" if entry.get("video_id") is None and entry.get("video") is not None else "video_id"
+        video_id, identity = entry.label(named), entry.label("question_id")
+        number = re.search(r"-([1-4])$", identity)
+        if number is None:
+            raise UnusableError(f'"question_id" is {shown(identity)}, which does not end in -1, -2, -3 or -4')
+        given, options = _options(entry)
+        question = Question(
+            id=identity,
+            text=entry.text("question"),
+            options=options,
+            answer=entry.letter("answer", options),
+            task=_one_of(entry, "group_type", ("relevance", "logic")),
+            group=_level(entry),
+            details={"options": given, "subtitles": "yes" if variant == "subtitles" else ""},
+            parts=_heads(entry),
+            unit=Unit(video_id, int(number[1]) - 1, SIZE, _kind(entry)),
+        )
+        folder = require(data, self.title, "data", "videos", "video")
+        video, label = find_video(folder, video_id, data, endings=(".mp4", ".MP4", ".mkv", ".webm"))
+        return Placed(question, video, label, extra={"subtitles": video_id})
+
+    def subtitles(self, data: Path, variant: str, placed: Placed) -> tuple[Subtitle, ...]:
+        if variant == "no-subtitles":
+            return ()
+        folder = require(data, self.title, "subtitle/subtitle", "subtitle")
+        return subtitles_in(folder, placed.extra["subtitles"], ".jsonl", read_words, self.title)
+
+
+def _video(row: dict[str, Any]) -> Any:
+    return row.get("video") if row.get("video_id") is None else row["video_id"]
+
+
+def _with_shared_fields(rows: list[Entry]) -> Iterator[Entry]:
+    """The rows of a video, each with what any of them says of the group; where several do, the last one counts."""
+    shared = {name: row.value[name] for row in rows for name in OF_A_GROUP if not _is_null(row.value.get(name))}
+    yield from (replace(row, value=row.value | {name: shared.get(name) for name in OF_A_GROUP}) for row in rows)
+
+
+def _is_null(value: Any) -> bool:
+    """Whether a cell is empty: columns of numbers that have empty cells may hold NaN there."""
+    return value is None or (is_real(value) and value != value)
+
+
+def _one_of(entry: Entry, name: str, possible: tuple[str, ...]) -> str:
+    value = entry.text(name)
+    if value not in possible:
+        raise UnusableError(f'"{name}" is {shown(value)}, none of {", ".join(possible)}')
+    return value
+
+
+def _kind(entry: Entry) -> str:
+    """By which rule the group is scored: "relevance", or the structure of a group of type logic."""
+    if entry.text("group_type") == "relevance":
+        return "relevance"
+    structure = re.sub(r"\s", "", entry.text("group_structure"))
+    if structure not in STRUCTURES:
+        raise UnusableError(f'"group_structure" is {shown(structure)}, none of {", ".join(STRUCTURES)}')
+    return structure
+
+
+def _level(entry: Entry) -> str | None:
+    value = entry.get("level")
+    if value is None:
+        return None
+    text = str(int(value)) if value in (1, 2, 3) and not isinstance(value, bool) else value
+    if text not in ("1", "2", "3"):
+        raise UnusableError(f'"level" is {shown(value)}, not 1, 2 or 3')
+    return f"level {text}"
+
+
+def _heads(entry: Entry) -> tuple[str, ...]:
+    heads = (("second head", "second_head"), ("third head", "third_head"))
+    return tuple(f"{title}: {entry.text(name).strip()}" for title, name in heads if entry.get(name) is not None)
+
+
+def _options(entry: Entry) -> tuple[str, tuple[str, ...]]:
+    """The options as they are given, with their letters, and without them."""
+    if isinstance(entry.get("options"), list | tuple):
+        given = entry.texts("options")
+        options = without_letters(given)
+        if options == given:
+            raise UnusableError('"options" do not begin with "A.", "B." and so on')
+        return "\n".join(given), options
+    given_text = entry.text("options")
+    found = re.split(r"^([A-Z])\.", given_text, flags=re.MULTILINE)
+    letters, options = "".join(found[1::2]), tuple(option.strip() for option in found[2::2])
+    if found[0].strip() or len(options) < 2 or letters != LETTERS[: len(options)]:
+        raise UnusableError('"options" is no text of lines that begin with "A.", "B." and so on')
+    return given_text, options

@@ -1,0 +1,176 @@
+"""VSI-SUPER (Cambrian-S, arXiv 2511.04670): recall and counting in videos of ten minutes to four hours.
+
+As https://huggingface.co/datasets/nyu-visionx/VSI-SUPER-Recall and VSI-SUPER-Count have them: tables of questions as
+Parquet, which `pyarrow` reads (`pip install infinipot[eval]`), beside folders of videos; the same rows as JSON are
+taken as well. The length of a row's video is read from the row, not from the file's name: a file may hold rows of all.
+
+Recall asks where an object was seen, behind the whole video. Count asks how many there are, behind the whole video
+(plain), or at several moments of it (streaming): the moments of a row have one score together. Their times are counted
+in frames at one a second, so they are seconds.
+"""
+
+import math
+import re
+from abc import abstractmethod
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+from typing import Any, ClassVar
+
+from infinipot.evaluate.benchmarks.annotations import (
+    Entry,
+    UnusableError,
+    entries_of,
+    find_video,
+    parse_seconds,
+    require_all,
+    shown,
+    without_letters,
+)
+from infinipot.evaluate.benchmarks.base import Benchmark, Placed
+from infinipot.evaluate.records import Problem, Question, Unit
+from infinipot.numbers import is_real
+
+LENGTHS = ("10mins", "30mins", "60mins", "120mins", "240mins")
+COUNT_LENGTHS = LENGTHS[:4]
+STREAMING = "_streaming"
+COLUMNS = ("id", "question_id", "video_path", "question", "options", "answer", "query_times", "answers")
+
+
+class _VSISuper(Benchmark):
+    """What both have in common.
+
+    Attributes:
+        kind: the field of a row that says which kind of row it is, by length.
+        kinds: of the rows of each variant.
+    """
+
+    kind: ClassVar[str]
+    kinds: ClassVar[dict[str, tuple[str, ...]]]
+
+    def entries(self, data: Path, variant: str) -> Iterator[Entry | Problem]:
+        others = {kind for kinds in self.kinds.values() for kind in kinds}.difference(self.kinds[variant])
+        left = dict.fromkeys(self.kinds[variant])
+        for path in self._tables(data, variant):
+            for entry in entries_of(path, data, columns=(self.kind, *COLUMNS)):
+                if isinstance(entry, Problem):
+                    yield entry
+                elif (kind := _kind(entry, self.kind)) not in others:
+                    left.pop(kind, None)
+                    yield from self.moments(entry)
+        for kind in left:
+            yield Problem("test*", f'no row has the "{self.kind}" {kind}')
+
+    def _tables(self, data: Path, variant: str) -> list[Path]:
+        """The files of rows; of one that is there in both forms the JSON.
+
+        Raises:
+            BenchmarkError: there is none of a length that is asked, nor one that may hold all.
+        """
+        found = {path.stem: path for ending in ("parquet", "json") for path in data.glob(f"test*.{ending}")}
+        if found.keys() <= {f"test_{length}" for length in LENGTHS}:
+            asked = [f"test_{kind.removesuffix(STREAMING)}" for kind in self.kinds[variant]]
+            require_all(data, self.title, *([f"{name}.json", f"{name}.parquet"] for name in asked))
+        return [found[name] for name in sorted(found, key=lambda name: (len(name), name))]  # 30mins before 120mins
+
+    def moments(self, entry: Entry) -> Iterator[Entry | Problem]:
+        """The questions of a row, each with the row's fields."""
+        yield entry
+
+    @abstractmethod
+    def question(self, entry: Entry, kind: str, identity: str) -> Question:
+        """The question of a row, of one of the variants' kinds, by the id that it has or gets.
+
+        Raises:
+            UnusableError: the row cannot be used.
+        """
+
+    def place(self, entry: Entry, data: Path, variant: str) -> Placed:
+        kind = entry.text(self.kind)
+        if kind not in self.kinds[variant]:
+            raise UnusableError(f'"{self.kind}" is {shown(kind)}, none of {", ".join(self.kinds[variant])}')
+        path = entry.text("video_path")
+        named = next((name for name in ("id", "question_id") if entry.get(name) is not None), None)
+        own = f"{PurePosixPath(path).stem}-{entry.index}" if named is None else entry.label(named)
+        return Placed(self.question(entry, kind, f"{kind}-{own}"), *find_video(data, path, data))
+
+
+class VSISuperRecall(_VSISuper, name="vsi-super-recall"):
+    kind: ClassVar[str] = "type"
+    kinds: ClassVar[dict[str, tuple[str, ...]]] = {"all": LENGTHS, **{length: (length,) for length in LENGTHS}}
+
+    def question(self, entry: Entry, kind: str, identity: str) -> Question:
+        given = entry.texts("options")
+        answer = re.search("[A-D]", entry.text("answer").upper())
+        if answer is None or answer[0] not in "ABCD"[: len(given)]:
+            raise UnusableError(f'"answer" is {shown(entry.get("answer"))}, no letter of the {len(given)} options')
+        return Question(
+            id=identity,
+            text=entry.text("question").strip(),
+            options=without_letters(given),
+            answer=answer[0],
+            task=kind,
+            details={"options": "\n".join(given)},
+        )
+
+
+class VSISuperCount(_VSISuper, name="vsi-super-count"):
+    kind: ClassVar[str] = "split"
+    kinds: ClassVar[dict[str, tuple[str, ...]]] = {
+        "plain": COUNT_LENGTHS,
+        "streaming": tuple(f"{length}{STREAMING}" for length in COUNT_LENGTHS),
+        **{length: (length,) for length in COUNT_LENGTHS},
+        **{f"{length}-streaming": (f"{length}{STREAMING}",) for length in COUNT_LENGTHS},
+    }
+
+    def moments(self, entry: Entry) -> Iterator[Entry | Problem]:
+        if not _kind(entry, self.kind).endswith(STREAMING):
+            yield entry
+            return
+        try:
+            times, answers = _list(entry, "query_times"), _list(entry, "answers")
+            if not answers or len(answers) - len(times) not in (0, 1):
+                raise UnusableError(
+                    f'"answers" holds {len(answers)} and "query_times" {len(times)}; as many or one more are possible'
+                )
+        except UnusableError as error:
+            yield Problem(entry.where, str(error))
+            return
+        for place, answer in enumerate(answers):
+            fields = entry.value | {"answer": answer, "place": place, "size": len(answers)}
+            fields["query_times"] = times[place : place + 1]  # none where it is asked at the end
+            yield replace(entry, value=fields, where=f'{entry.where} "answers"[{place}]')
+
+    def question(self, entry: Entry, kind: str, identity: str) -> Question:
+        question = Question(identity, entry.text("question").strip(), (), _count(entry.get("answer")), kind)
+        if not kind.endswith(STREAMING):
+            return question
+        place, size = entry.whole("place"), entry.whole("size")
+        at = next((parse_seconds(time, '"query_times"') for time in _list(entry, "query_times")), None)
+        return replace(question, id=f"{identity}_{place}", at=at, unit=Unit(identity, place, size))
+
+
+def _kind(entry: Entry, name: str) -> str:
+    """The field's text; "" where there is none."""
+    value = entry.value.get(name) if isinstance(entry.value, dict) else None
+    return value if isinstance(value, str) else ""
+
+
+def _list(entry: Entry, name: str) -> list[Any]:
+    value = entry.get(name)
+    if not isinstance(value, list | tuple):
+        raise UnusableError(f'has no list "{name}"')
+    return list(value)
+
+
+def _count(value: Any) -> str:
+    """A number as text, whole ones without a point."""
+    try:
+        number = (
+            float(value) if isinstance(value, str) or (is_real(value) and not isinstance(value, bool)) else math.nan
+        )
+    except (ValueError, OverflowError):
+        number = math.nan
+    if not math.isfinite(number) or number < 0:
+        raise UnusableError(f'"answer" is {shown(value)}, not a number from 0 on')
+    return str(int(number)) if number.is_integer() else repr(number)

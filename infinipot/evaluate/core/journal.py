@@ -1,0 +1,212 @@
+"""A JSON Lines file that only grows, so that its writer may be killed at any moment, and a run goes on where it was.
+
+The first line is the header: all that the lines behind it depend on. Each other line is a dataclass, told from other
+kinds by its "type". Knows nothing of what is measured.
+"""
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+from infinipot.errors import ResultsError
+from infinipot.text import to_json
+
+try:
+    import fcntl
+except ImportError:  # Windows: nothing there keeps two runs off one file
+    fcntl = None  # type: ignore[assignment]
+
+Header = dict[str, Any]
+
+_OPENING = b'{"type": "'
+"""What every line begins with."""
+
+
+class Line(Protocol):
+    """A dataclass whose fields JSON can hold. One of others has `from_fields`, which takes them as they were read."""
+
+    type: ClassVar[str]
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+
+class Journal(AbstractContextManager["Journal"]):
+    """A file of lines, written by one process at a time.
+
+    A line is on disk when `append` returns. A last one that a kill cut short is dropped when the file is opened.
+
+    Args:
+        path: the file; made if it is not there.
+        kinds: of lines that it may hold.
+        option: of the command line, that names another file.
+
+    Attributes:
+        header: the first line; empty where there is none.
+        lines: what it held behind its header when it was opened.
+
+    Raises:
+        ResultsError: it cannot be written, another process writes to it, or it holds something else, which is then
+            left as it is.
+    """
+
+    def __init__(self, path: Path, *kinds: type[Line], option: str = "--output") -> None:
+        self.path, self._option = path, option
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = open(path, "ab+", buffering=0)  # noqa: SIM115
+        except OSError as error:
+            raise ResultsError(f"{path}: the results cannot be written here: {error.strerror}") from error
+        try:
+            self._lock()
+            self._file.seek(0)
+            content = self._file.read()
+            self.header, self.lines, whole = _parse(path, content, kinds, option)
+            if not _is_ours(content):
+                raise ResultsError(f"{path}: it holds something else than a run; give another {option}")
+            self._file.truncate(whole)
+            sync_folder(path.parent)
+        except BaseException:
+            self._file.close()
+            raise
+
+    def begin(self, header: Header) -> None:
+        """Writes the header, or makes sure that the one there is the same.
+
+        Raises:
+            ResultsError: the file is of a run with other settings, which the message names.
+        """
+        header = json.loads(json.dumps(header))  # as it will be read back
+        if not self.header:
+            self._write(header)
+            self.header = header
+        require_same(self.path, self.header, header, self._option)
+
+    def append(self, *lines: Line) -> None:
+        """Adds lines, and returns when they are on disk.
+
+        Raises:
+            ResultsError: they cannot be written, on a disk that is full for one.
+        """
+        self._write(*({"type": line.type, **asdict(line)} for line in lines))
+
+    def close(self) -> None:
+        self._file.close()
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def _write(self, *lines: Header) -> None:
+        left = memoryview("".join(to_json(line, allow_nan=False) + "\n" for line in lines).encode())
+        try:
+            while left:
+                left = left[self._file.write(left) :]
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise ResultsError(
+                f"{self.path}: a line cannot be written: {error.strerror}; what was written stays, to be gone on with"
+            ) from error
+
+    def _lock(self) -> None:
+        if fcntl is None:
+            return
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ResultsError(
+                f"{self.path}: another run is writing to it; give this one another {self._option}"
+            ) from error
+        except OSError:  # a network file system that has no locks
+            return
+
+
+def read_lines(path: Path, *kinds: type[Line], option: str = "--output") -> tuple[Header, list[Any]]:
+    """The header and the lines of a file that a process may be writing to.
+
+    Raises:
+        ResultsError: it cannot be read, or holds something else.
+    """
+    try:
+        return _parse(path, path.read_bytes(), kinds, option)[:2]
+    except OSError as error:
+        raise ResultsError(f"{path}: it cannot be read: {error.strerror}") from error
+
+
+def rewrite(path: Path, header: Header, lines: Iterable[Line]) -> None:
+    """Puts another file in the place of one that is there: at no moment is there neither."""
+    beside = path.with_name(path.name + ".new")
+    beside.unlink(missing_ok=True)
+    with Journal(beside) as copy:
+        copy.begin(header)
+        copy.append(*lines)
+    beside.replace(path)
+    sync_folder(path.parent)
+
+
+def require_same(path: Path, old: Header, new: Header, option: str = "--output") -> None:
+    """Makes sure that a file's header is that of the run which is to go on, on whatever device.
+
+    Raises:
+        ResultsError: it is of another kind, or of a run with other settings, which the message names.
+    """
+    if old.get("type") != new["type"]:
+        raise ResultsError(f"{path}: its first line is not the header of a {new['type']}; give another {option}")
+    if changed := list(differences(old, new | {"device": old.get("device")})):
+        named = "; ".join(changed[:3]) + (f", and {len(changed) - 3} more" if len(changed) > 3 else "")
+        mend = "; --retry takes up videos that were missing" if changed[0].startswith("annotations") else ""
+        raise ResultsError(
+            f"{path} holds a {new['type']} with other settings ({named}): go on with the same, or give another "
+            f"{option}{mend}"
+        )
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any], name: str = "") -> Iterator[str]:
+    """What differs between two headers, a line each, by name."""
+    for key in [*old, *(key for key in new if key not in old)]:
+        before, now = old.get(key), new.get(key)
+        where = key if name in ("", "settings") else f"{name}.{key}"
+        if isinstance(before, dict) and isinstance(now, dict):
+            yield from differences(before, now, key)
+        elif before != now:
+            yield f"{where}: {json.dumps(before)} there, {json.dumps(now)} now"
+
+
+def sync_folder(folder: Path) -> None:
+    """Makes sure that a new file's name is on disk too, where a folder can be asked for that."""
+    if os.name != "posix":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _is_ours(content: bytes) -> bool:
+    """Whether a file is one of a run, or holds its first bytes: of another nothing may be cut off."""
+    return _OPENING.startswith(content.rstrip(b"\0")[: len(_OPENING)])
+
+
+def _parse(path: Path, content: bytes, kinds: Iterable[type[Line]], option: str) -> tuple[Header, list[Any], int]:
+    """Header, lines, and the bytes that they take; what stands behind the last end of a line was cut short."""
+    by_name: dict[str, Any] = {kind.type: getattr(kind, "from_fields", kind) for kind in kinds}
+    whole = content.rfind(b"\n") + 1
+    header: Header = {}
+    lines = []
+    for number, text in enumerate(content[:whole].splitlines(), 1):
+        try:
+            fields = json.loads(text)
+            kind = by_name.get(fields["type"])
+            if kind is None and number > 1:
+                raise KeyError(fields["type"])
+            if kind is None:
+                header = dict(fields)
+            else:
+                lines.append(kind(**{name: value for name, value in fields.items() if name != "type"}))
+        except (ValueError, TypeError, KeyError) as error:
+            raise ResultsError(
+                f"{path}: line {number} is no record of a run of this version; give another {option}"
+            ) from error
+    return header, lines, whole

@@ -1,0 +1,275 @@
+"""Averages of scores and how sure they are: by resampling whole videos. Knows no file, benchmark or model.
+
+Questions about one video stand or fall together, so videos are what is drawn, with all their questions (the cluster
+bootstrap; Davison and Hinkley, *Bootstrap Methods and their Application*, 1997, chapter 3.8). The average is computed
+anew on each draw, from sums of scores by video, task and group: a thousand draws cost little more than one. Draws are
+seeded: a report says the same every time.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+from infinipot.evaluate.records import Scored
+from infinipot.evaluate.units import UnitScore, mean, single, unite
+from infinipot.intervals import interval
+
+Cell = tuple[str, str | None, tuple[str, ...]]
+"""Task, group and further parts of questions that are in the same ones."""
+Clusters = Mapping[str, Sequence[Scored]]
+"""The scores of each video, by its name."""
+
+DRAWS = 1000
+_AT_ONCE = 1 << 20
+"""Draws times videos that are in memory at a time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A share in 0..1 and its 95% interval, which is None where a single video is all there is to draw from.
+
+    Attributes:
+        videos, questions: with a score, that it rests on; a unit counts as one question.
+    """
+
+    value: float
+    low: float | None
+    high: float | None
+    videos: int
+    questions: int
+
+
+@dataclass(frozen=True, slots=True)
+class Difference(Estimate):
+    """One average less another, in -1..1, on the questions that both have a score for.
+
+    Attributes:
+        p: how often chance alone would give at least this difference, from swapping the two sides' scores video by
+            video (a randomization test; Noreen, *Computer-Intensive Methods for Testing Hypotheses*, 1989).
+    """
+
+    p: float
+
+
+@dataclass(frozen=True, slots=True)
+class Sums:
+    """Scores of sets of questions, summed up by cell.
+
+    Attributes:
+        cells: the (task, group, further parts) of each cell, in the order in which they first come.
+        points, counts: sums of scores in 0..1, and of questions that have one, `[..., cells]`.
+    """
+
+    cells: tuple[Cell, ...]
+    points: np.ndarray
+    counts: np.ndarray
+
+    def taken(self, weights: np.ndarray) -> "Sums":
+        """The sums over sets `[sets, cells]`, each taken `weights` times, `[..., sets]`: `[..., cells]`."""
+        weights = weights.astype(float)
+        return Sums(self.cells, weights @ self.points, weights @ self.counts)
+
+    def means(self, of_cell: Sequence[Sequence[Any]]) -> dict[Any, np.ndarray]:
+        """The mean over the questions of each name's cells, `[...]` by name; NaN where there are none.
+
+        Args:
+            of_cell: the names of each cell; None is no name.
+        """
+        names = list(dict.fromkeys(name for own in of_cell for name in own if name is not None))
+        part = np.array([[name in own for name in names] for own in of_cell], float).reshape(len(of_cell), len(names))
+        return dict(zip(names, np.moveaxis(_ratio(self.points @ part, self.counts @ part), -1, 0), strict=True))
+
+
+def sum_up(sets: Sequence[Sequence[Scored]]) -> Sums:
+    """The sums of each set, `[sets, cells]`; questions without a score count nowhere."""
+    known = [(row, one, one.correct) for row, scored in enumerate(sets) for one in scored if one.correct is not None]
+    cells = dict.fromkeys((one.task, one.group, one.parts) for _, one, _ in known)
+    column = {cell: index for index, cell in enumerate(cells)}
+    points, counts = np.zeros((2, len(sets), len(cells)))
+    for row, one, correct in known:
+        points[row, column[one.task, one.group, one.parts]] += correct
+        counts[row, column[one.task, one.group, one.parts]] += 1
+    return Sums(tuple(cells), points, counts)
+
+
+@dataclass(frozen=True, slots=True)
+class Average:
+    """A way to average scores: "overall", then the averages of each task, of each group and of each further part.
+
+    Called with scores in 0..1, it returns the averages by name, "overall" first; none where nothing has a score.
+    Questions of one unit count as one, with the unit's score.
+
+    Attributes:
+        over: what "overall" is the unweighted mean of: all "questions", the "tasks'" means over their questions, or the
+            "groups'" averages. A group's average is the mean over its questions, but with "groups" that of its tasks'
+            means, a task without a group being one of its own.
+        unit: what makes one score of a unit's questions.
+        means: further averages by name: each the unweighted mean of the averages of certain groups, and not there where
+            one of those is not.
+        singly: the name under which the mean over all questions, each for itself, is reported beside; None: it is not.
+    """
+
+    over: Literal["questions", "tasks", "groups"]
+    unit: UnitScore = mean
+    means: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    singly: str | None = None
+
+    def __call__(self, scored: Sequence[Scored]) -> dict[str, float]:
+        sums = sum_up([unite(scored, self.unit)])
+        if not sums.cells:
+            return {}
+        values = {name: float(value) for name, (value,) in self.of(sums).items()}
+        return values if self.singly is None else values | {self.singly: over_questions(single(scored))["overall"]}
+
+    def of(self, sums: Sums) -> dict[str, np.ndarray]:
+        """The averages of each set, `[...]` by name; NaN where a set has no question of that name.
+
+        "overall" comes first: no task or group can take its place, whatever annotations call it.
+        """
+        tasks = sums.means([(task,) for task, _, _ in sums.cells])
+        groups = sums.means([(group,) for _, group, _ in sums.cells])
+        if self.over == "groups":
+            within = sums.means([((group or task, task, group),) for task, group, _ in sums.cells])
+            groups = {
+                name: _mean_of([own for (group, *_), own in within.items() if group == name])
+                for name in sorted({group for group, *_ in within})
+            }
+        whole = {"questions": sums.means([("all",)] * len(sums.cells)), "tasks": tasks, "groups": groups}[self.over]
+        overall = _mean_of(list(whole.values()))
+        means = {
+            name: np.stack([groups[one] for one in wanted]).mean(0)
+            for name, wanted in self.means.items()
+            if groups.keys() >= set(wanted)
+        }
+        parts = sums.means([parts for _, _, parts in sums.cells])
+        return {"overall": overall, **means, **tasks, **groups, **parts} | {"overall": overall}
+
+    def names(self, cell: Cell) -> set[str | None]:
+        """The averages that a cell's questions are part of."""
+        task, group, parts = cell
+        return {"overall", task, group, *parts, *(name for name, wanted in self.means.items() if group in wanted)}
+
+
+over_questions, over_tasks, over_groups = Average("questions"), Average("tasks"), Average("groups")
+
+
+def estimate(clusters: Clusters, average: Average, draws: int = DRAWS, seed: int = 0) -> dict[str, Estimate]:
+    """Each average with its interval, by the percentiles of `draws` draws of videos.
+
+    Draws without a question of some task say nothing of that task's average.
+    """
+    united = [unite(video, average.unit) for video in clusters.values()]
+    sums = sum_up([video for video in united if any(one.correct is not None for one in video)])
+    if not sums.cells:
+        return {}
+    own, heaviest = average.of(sums), _heaviest(sums, average)
+    values = average.of(sums.taken(np.ones(len(sums.counts))))
+    drawn = _over_draws(lambda weights: average.of(sums.taken(weights)), len(sums.counts), draws, seed)
+    found = {}
+    for name, value in values.items():
+        videos = int((~np.isnan(own[name])).sum())
+        asked = [name in average.names(cell) for cell in sums.cells]
+        ends = interval(float(value), drawn[name], heaviest[name], 0.0) if videos > 1 else (None, None)
+        found[name] = Estimate(float(value), *ends, videos, int(sums.counts[:, asked].sum()))
+    if average.singly is not None:
+        alone = {video: single(scored) for video, scored in clusters.items()}
+        found[average.singly] = estimate(alone, over_questions, draws, seed)["overall"]
+    return found
+
+
+def difference(
+    one: Clusters, other: Clusters, average: Average, draws: int = DRAWS, seed: int = 0
+) -> Difference | None:
+    """How the "overall" average of `other` differs from that of `one`; None where they share no scored question."""
+    one, other = ({video: unite(own, average.unit) for video, own in side.items()} for side in (one, other))
+    pairs = list(_paired(one, other).values())
+    if not pairs:
+        return None
+    videos, none = len(pairs), np.zeros(len(pairs))
+    both = sum_up([pair[side] for side in (0, 1) for pair in pairs])
+
+    def gaps(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+        """Of two sides: of `one`'s videos taken so often and of `other`'s so often, and the other way round."""
+        sides = (np.concatenate(weights, -1) for weights in ((first, second), (second, first)))
+        before, now = (average.of(both.taken(weights))["overall"] for weights in sides)
+        return np.asarray(now - before)
+
+    value = float(gaps(np.ones(videos), none))
+    drawn = _over_draws(lambda weights: {"": gaps(weights, np.zeros_like(weights))}, videos, draws, seed)[""]
+    chance = np.random.default_rng(seed)
+    as_far = 0
+    for rows in _chunks(videos, draws):
+        swapped = chance.random((rows, videos)) < 0.5
+        as_far += int((abs(gaps(~swapped, swapped)) >= abs(value) - 1e-12).sum())
+    first = Sums(both.cells, both.points[:videos], both.counts[:videos])
+    ends = interval(value, drawn, _heaviest(first, average)["overall"], -1.0) if videos > 1 else (None, None)
+    return Difference(value, *ends, videos, int(first.counts.sum()), (1 + as_far) / (1 + draws))
+
+
+def clustered(answers: Iterable[tuple[int, bool]]) -> Clusters:
+    """Answers, each given as its clip's seed and whether it is right, as scores by clip.
+
+    Two that answered another number of questions on a clip have none of them in common.
+    """
+    rights: dict[int, list[bool]] = {}
+    for seed, right in answers:
+        rights.setdefault(seed, []).append(right)
+    return {
+        f"{seed:08}": [Scored(f"{place} of {len(its)}", "", None, float(right)) for place, right in enumerate(its)]
+        for seed, its in sorted(rights.items())
+    }
+
+
+def _paired(one: Clusters, other: Clusters) -> dict[str, tuple[list[Scored], list[Scored]]]:
+    """The scores of the questions that have one in both, by video, in the same order."""
+    pairs = {}
+    for video in sorted(one.keys() & other.keys()):
+        first = {scored.question_id: scored for scored in one[video] if scored.correct is not None}
+        second = {scored.question_id: scored for scored in other[video] if scored.correct is not None}
+        if both := [question for question in first if question in second]:
+            pairs[video] = ([first[question] for question in both], [second[question] for question in both])
+    return pairs
+
+
+def _over_draws(
+    averages: Callable[[np.ndarray], dict[str, np.ndarray]], videos: int, draws: int, seed: int
+) -> dict[str, np.ndarray]:
+    """The averages of `draws` draws of videos with replacement, `[draws]` by name.
+
+    Args:
+        averages: of how often each video was drawn, `[rows, videos]`.
+    """
+    choice = np.random.default_rng(seed)
+    parts = []
+    for rows in _chunks(videos, draws):
+        chosen = choice.integers(0, videos, (rows, videos)) + videos * np.arange(rows)[:, None]
+        weights = np.bincount(chosen.ravel(), minlength=rows * videos).reshape(rows, videos)
+        parts.append(averages(weights))
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _chunks(videos: int, draws: int) -> Iterator[int]:
+    """How many draws to make at a time."""
+    most = max(1, _AT_ONCE // videos)
+    for begin in range(0, draws, most):
+        yield min(most, draws - begin)
+
+
+def _heaviest(sums: Sums, average: Average) -> dict[str, float]:
+    """The largest weight that one video has in each average: what it takes away if it alone is wrong."""
+    counts = np.broadcast_to(sums.counts.sum(0), sums.counts.shape)
+    without = average.of(Sums(sums.cells, counts - sums.counts, counts))
+    return {name: float(1 - own.min()) for name, own in without.items()}
+
+
+def _mean_of(means: Sequence[np.ndarray]) -> np.ndarray:
+    """Their unweighted mean, leaving out those that are NaN; NaN where all are."""
+    stacked = np.stack(means)
+    known = ~np.isnan(stacked)
+    return _ratio(np.where(known, stacked, 0.0).sum(0), known.sum(0))
+
+
+def _ratio(points: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    return np.divide(points, counts, out=np.full(np.shape(points), np.nan), where=counts > 0)

@@ -1,0 +1,100 @@
+"""Tables of texts, for a terminal and as Markdown, and figures as they stand in them. Knows no figure's meaning."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+from rich import box
+from rich.console import Console
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from infinipot.errors import ResultsError
+
+if TYPE_CHECKING:
+    from infinipot.evaluate.core.statistics import Estimate
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table of texts, the first column being the names of its rows; `faint` rows stand below, and notes."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    notes: tuple[str, ...] = ()
+    faint: tuple[tuple[str, ...], ...] = ()
+
+
+def percent(one: Estimate | None, digits: int = 1, ends: str = "[{}, {}]", *, signed: bool = False) -> str:
+    """A share, or a difference, in percent with its interval: "62.1 [58.0, 66.1]"; a dash where there is none."""
+    if one is None:
+        return "–"
+    value, low, high = (
+        None if each is None else f"{100 * each:{'+' if signed else ''}.{digits}f}"
+        for each in (one.value, one.low, one.high)
+    )
+    return f"{value}" if low is None else f"{value} {ends.format(low, high)}"
+
+
+def duration(seconds: float) -> str:
+    """ "64 s", "10 min", "1 h"."""
+    for unit, size in (("h", 3600), ("min", 60)):
+        if seconds >= size and not seconds % size:
+            return f"{seconds / size:g} {unit}"
+    return f"{seconds:g} s"
+
+
+def print_tables(tables: Sequence[Table], file: TextIO | None = None, width: int = 200) -> None:
+    """To stdout, or to a file; where that is no terminal, lines may be `width` long."""
+    console = Console(file=file, width=None if file is None and sys.stdout.isatty() else width)
+    for table in tables:
+        shown = RichTable(box=box.SIMPLE_HEAD, padding=(0, 1), header_style="bold")
+        for number, column in enumerate(table.columns):
+            shown.add_column(Text(column), justify="right" if number else "left", no_wrap=not number)
+        for row in table.rows:
+            shown.add_row(*map(Text, row), style="bold" if row[0] == "overall" else None)
+        for row in table.faint:
+            shown.add_row(*map(Text, row), style="dim")
+        console.print(Text(table.title, "bold"), shown, sep="\n")
+        for line in table.notes:
+            console.print(Text(line, "dim"))
+        if table.notes:
+            console.print()
+
+
+def markdown(tables: Sequence[Table]) -> str:
+    """As Markdown, a heading and a table each."""
+
+    def line(cells: Sequence[str]) -> str:
+        return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+    texts = []
+    for table in tables:
+        rows = [line(row) for row in (*table.rows, *table.faint)]
+        ruled = "|" + "---|" * len(table.columns)
+        notes = (f"{note}\n" for note in table.notes)
+        texts.append("\n".join([f"## {table.title}\n", line(table.columns), ruled, *rows, "", *notes]))
+    return "\n".join(texts)
+
+
+def file_name(text: str) -> str:
+    """A text as a part of a file's name."""
+    return "".join(letter if letter.isalnum() or letter in "-_.=@" else "-" for letter in text)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a file.
+
+    Raises:
+        ResultsError: it cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise ResultsError(f"{path}: it cannot be written here: {error.strerror}") from error

@@ -1,0 +1,145 @@
+"""How a run asks, what comes of it, and who does the watching. Imports no tensor library."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import infinipot
+from infinipot.config import POLICY, LoadConfig
+from infinipot.evaluate.records import FrameSampling, Item
+
+if TYPE_CHECKING:
+    from infinipot import Model, Stream
+
+
+@dataclass(frozen=True, slots=True)
+class RunConfig:
+    """How questions are asked: all that an answer depends on, beside the model and the question.
+
+    Attributes:
+        benchmark, protocol: by name.
+        sampling: which frames are watched, and how large.
+        policy, memory, keep, block, reserve, positions, gate: see `Model.stream`. No turn is remembered, so nothing
+            is set aside for dialogue.
+        look_again: the last frames, which each question looks at once more.
+    """
+
+    benchmark: str
+    protocol: str
+    sampling: FrameSampling
+    policy: str = POLICY
+    memory: int | str | None = None
+    keep: float = 0.75
+    block: int | None = None
+    reserve: int | None = None
+    positions: str = "rebase"
+    gate: float | str | None = None
+    look_again: int = 0
+
+    def stream(self, model: Model) -> Stream:
+        """Opens a stream; raises what `Model.stream` does."""
+        return model.stream(
+            self.memory,
+            self.policy,
+            keep=self.keep,
+            block=self.block,
+            reserve=self.reserve,
+            dialogue=0,
+            positions=self.positions,
+            gate=self.gate,
+            look_again=self.look_again,
+            pixels=self.sampling.pixels,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came of one question.
+
+    Attributes:
+        question: its id.
+        prompt, text: the whole text of the user's turn, and the model's.
+        seen_until: time of the last frame that was watched when it was asked, in seconds.
+        frames, patches: how many were watched until then; patches are the temporal ones that the model reads.
+        tokens, full_tokens: that it was asked on, per layer and KV head, and what a cache that never evicts would hold
+            then; both with frames that waited for their block.
+        seconds: wall-clock time of the answer.
+    """
+
+    question: str
+    prompt: str
+    text: str
+    seen_until: float
+    frames: int
+    patches: int
+    tokens: int
+    full_tokens: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """Questions that could not be asked, by id, and why; `reserve` is the one that they need, where that is why."""
+
+    what: str
+    questions: tuple[str, ...]
+    reserve: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """What watching a video took: wall-clock seconds by phase, and the most memory that was allocated on the device
+    (on a CPU, that the process ever had resident).
+    """
+
+    seconds: dict[str, float]
+    peak_bytes: int
+    incomplete: bool = False
+
+
+Event = Answer | Trouble | Watched
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """Which model answers, and with what memory: the part of a run's header that only a loaded model knows.
+
+    Attributes:
+        settings: what answers depend on, as JSON.
+        device: what it computes on, in words.
+    """
+
+    settings: dict[str, Any]
+    device: str
+
+
+def origin_settings(loading: LoadConfig, setup: RunConfig) -> dict[str, Any]:
+    """What of `Engine.origin` can be told before the model is loaded."""
+    policy = infinipot.policies.make(setup.policy)
+    known = {"model": loading.name, "policy": policy.spec, "policy_options": asdict(policy)}
+    return known if loading.dtype == "auto" else {**known, "dtype": loading.dtype}
+
+
+class Engine(ABC):
+    """Where the watching is done."""
+
+    @abstractmethod
+    def origin(self) -> Provenance:
+        """What answers; the same wherever the engine computes."""
+
+    @abstractmethod
+    def run(self, items: Sequence[Item]) -> Iterator[tuple[Item, Event]]:
+        """Yields what comes of the videos as it comes, each with those of its questions that are to be asked.
+
+        A video is over when `Watched` or its last `Trouble` came.
+        """
+
+    def report(self) -> str | None:
+        """What spreading the work cost, in a line, once the run is over; None where nothing was spread."""
+        return None
+
+    def close(self) -> None:  # noqa: B027
+        """Lets go of all that it holds, but of a model that is somebody else's."""

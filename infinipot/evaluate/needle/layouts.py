@@ -1,0 +1,274 @@
+"""Rows of the needle benchmark as tables to read: how each section is laid out."""
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from itertools import chain
+from typing import Any
+
+from infinipot.embedded.words import KINDS
+from infinipot.evaluate.core.tables import Table, duration, percent
+from infinipot.evaluate.needle.cost import FRAMES
+from infinipot.evaluate.needle.plan import DELAY_SHARE, DOZENS_EVENTS, DOZENS_SECONDS, LONG_FPS, LONG_KEPT
+from infinipot.evaluate.needle.rows import EVERYWHERE, Row
+from infinipot.evaluate.needle.variants import DEFAULT
+
+Cell = Callable[[Row], str]
+PERCENT = "Percent right (95% interval)."
+
+
+def tables(rows: dict[str, list[Row]]) -> Iterator[Table]:
+    """The tables of all sections that there are rows of."""
+    for section, made in rows.items():
+        yield from _LAYOUTS[section](made)
+
+
+def by(rows: Sequence[Row], name: str) -> Iterator[tuple[Any, list[Row]]]:
+    """The rows of each value of a column, in the order they come."""
+    for value in dict.fromkeys(row[name] for row in rows):
+        yield value, [row for row in rows if row[name] == value]
+
+
+def crossed(
+    title: str, rows: Sequence[Row], across: str, heading: Cell, cell: Cell, down: str = "policy", counted: bool = False
+) -> Table:
+    """A table with a row for each value of `down` and a column for each of `across`, both in the order they come.
+
+    Where `counted`, what guessing gets and how many answers there are stand below.
+    """
+    columns = {value: its[0] for value, its in by(rows, across)}
+    lines = []
+    for name, there in by(rows, down):
+        cells = {row[across]: cell(row) for row in there}
+        lines.append((str(name), *(cells.get(value, "–") for value in columns)))
+    faint = (
+        ("guessing", *(f"{100 * row['chance']:.0f}" for row in columns.values())),
+        ("answers", *(f"{row['right'].questions:,}" for row in columns.values())),
+        ("clips", *(f"{row['right'].videos}" for row in columns.values())),
+    )
+    headings = (down, *(heading(row) for row in columns.values()))
+    return Table(title, headings, tuple(lines), faint=faint if counted else ())
+
+
+def listed(title: str, rows: Sequence[Row], cells: dict[str, Cell]) -> Table:
+    """A table with a line a row and a column for each of `cells`."""
+    return Table(title, tuple(cells), tuple(tuple(cell(row) for cell in cells.values()) for row in rows))
+
+
+def right(row: Row) -> str:
+    """ "97 (95–99)", in percent; one clip alone has no interval."""
+    return percent(row["right"], 0, "({}–{})")
+
+
+def points(name: str) -> Cell:
+    """ "+2.1 (-0.3, +4.0)", in points."""
+    return lambda row: percent(row[name], 1, "({}, {})", signed=True)
+
+
+def kib(row: Row) -> str:
+    return f"{row['bytes'] / 2**10:,.0f}"
+
+
+def fraction(row: Row) -> str:
+    return f"1/{row['share']} ({row['kept']})"
+
+
+def counts(rows: Sequence[Row]) -> str:
+    """What the figures rest on."""
+    if not rows:
+        return ""
+    clips, answers = (_span({getattr(row["right"], name) for row in rows}) for name in ("videos", "questions"))
+    chance = sum(row["chance"] for row in rows) / len(rows)
+    return f"{clips} clips, {answers} answers each, guessing {100 * chance:.0f}. {PERCENT}"
+
+
+def _span(counts: set[int]) -> str:
+    return f"{min(counts)}" if len(counts) == 1 else f"{min(counts)} to {max(counts)}"
+
+
+def _everywhere(rows: Sequence[Row]) -> list[Row]:
+    """The rows of all backgrounds together, where there are several."""
+    return [row for row in rows if row["background"] == EVERYWHERE] or list(rows)
+
+
+def _caps(rows: Sequence[Row], title: str) -> Iterator[Table]:
+    for background, there in by(rows, "background"):
+        full = next((row for row in there if row["policy"] == "full"), None)
+        bounded = [row for row in there if row["policy"] != "full"]
+        heading = f"{title}, background {background}. {counts(there)}"
+        if full:
+            heading += f" Full cache, {full['kept']} tokens: {right(full)}."
+        yield crossed(heading, bounded, "share", fraction, right)
+        heading = f"Against {DEFAULT} at the same tokens, in points, background {background}"
+        others = [row for row in bounded if row["policy"] != DEFAULT]
+        yield crossed(heading, others, "share", fraction, points("against_default"))
+    default = [row for row in rows if row["policy"] == DEFAULT and row["against_full"]]
+    heading = f"{DEFAULT} against the full cache, in points"
+    yield crossed(heading, default, "share", fraction, points("against_full"), down="background")
+
+
+def _bytes(rows: Sequence[Row]) -> Iterator[Table]:
+    """What each memory allocates: keys and values at its cap, and whatever its policy stores beside them."""
+    there = [row for row in _everywhere(rows) if row["bytes"]]
+    full = next((row for row in there if row["policy"] == "full"), None)
+    if bounded := [row for row in there if row["policy"] != "full"]:
+        least = {share: min(row["bytes"] for row in of_share) for share, of_share in by(bounded, "share")}
+        heading = "Memory in KiB, and over the least at the same tokens, in percent."
+        heading += f" Full cache: {kib(full)}." if full else ""
+
+        def cell(row: Row) -> str:
+            return f"{kib(row)} (+{100 * (row['bytes'] / least[row['share']] - 1):.1f})"
+
+        yield crossed(heading, bounded, "share", fraction, cell)
+
+
+def _delay(rows: Sequence[Row]) -> Iterator[Table]:
+    for background, there in by(rows, "background"):
+        title = (
+            f"Accuracy by seconds since the event, 1/{DELAY_SHARE} of the tokens, background {background}. {PERCENT}"
+        )
+        yield crossed(title, there, "delay", lambda row: "{} to {} s".format(*row["delay"]), right, counted=True)
+
+
+def _long_delays(rows: Sequence[Row]) -> Iterator[Table]:
+    title = f"Accuracy by time since the event, long streams, {LONG_KEPT} tokens kept. {PERCENT}"
+    yield crossed(title, rows, "delay", lambda row: " to ".join(map(duration, row["delay"])), right, counted=True)
+
+
+def _long_kinds(rows: Sequence[Row]) -> Iterator[Table]:
+    title = f"Accuracy of {DEFAULT} by length and question, {LONG_KEPT} tokens kept. {PERCENT}"
+    yield crossed(title, _by_kind(rows), "seconds", lambda row: duration(row["seconds"]), right, down="kind")
+
+
+def _kinds(rows: Sequence[Row]) -> Iterator[Table]:
+    for background, there in by(rows, "background"):
+        title = f"Accuracy by question, 1/{DELAY_SHARE} of the tokens, background {background}. Percent right."
+        whole: Cell = lambda row: f"{100 * row['right'].value:.0f}"  # noqa: E731
+        yield crossed(title, _by_kind(there), "kind", lambda row: str(row["kind"]), whole, counted=True)
+
+
+def _by_kind(rows: Sequence[Row]) -> list[Row]:
+    return sorted(rows, key=lambda row: KINDS.index(row["kind"]))
+
+
+def _length(rows: Sequence[Row]) -> Iterator[Table]:
+    title = f"Accuracy by length, still background, {LONG_FPS:g} frames/s, {LONG_KEPT} tokens kept. {PERCENT}"
+    if any(row["policy"] == "full" for row in rows):
+        title += " After some minutes the full cache is beyond the lengths and positions of training."
+    yield crossed(title, rows, "seconds", lambda row: duration(row["seconds"]), right, counted=True)
+
+
+def _process_memory(rows: Sequence[Row]) -> Iterator[Table]:
+    title = "Memory of the process in which they watched side by side: the last tenth's peak against the second tenth's"
+    numbers = {
+        "clips": "clips",
+        "tokens held at the most": "tokens",
+        "cap": "cap",
+        "full cache": "full_tokens",
+        "re-basings": "rebases",
+    }
+    cells: dict[str, Cell] = {
+        "length": lambda row: duration(row["seconds"]),
+        "policy": lambda row: str(row["policy"]),
+        **{heading: partial(lambda name, row: f"{row[name]:,}", name) for heading, name in numbers.items()},
+        "growth": lambda row: f"{row['growth']:.4f}",
+    }
+    yield listed(title, rows, cells)
+
+
+def _after(rows: Sequence[Row]) -> Iterator[Table]:
+    """Who remembers what, after how long, at how many bytes."""
+    for background, there in by(rows, "background"):
+        gaps = list(dict.fromkeys(row["gap"] for row in there))
+        title = f"After a clip, hours in which nothing comes; background {background}. {counts(there)}"
+        headings = (f"{duration(gap)} later" if gap else "at once" for gap in gaps)
+        columns = ("policy", "tokens", "KV KiB", *headings, "ms a patch", "ms an answer")
+        lines = []
+        for kept, of_size in by(there, "kept"):
+            for policy, its in by(of_size, "policy"):
+                found = {row["gap"]: right(row) for row in its}
+                costs = (f"{1e3 * its[0][name]:.1f}" for name in ("patch_seconds", "answer_seconds"))
+                lines.append((policy, str(kept), kib(its[0]), *(found.get(gap, "–") for gap in gaps), *costs))
+        yield Table(title, columns, tuple(lines))
+
+
+def _night(rows: Sequence[Row]) -> Iterator[Table]:
+    """By the brightness of the second half, what is remembered of the first and of the second."""
+    ordered = sorted(_everywhere(rows), key=lambda row: (-row["light"], row["part"]))
+    for size, there in by(sorted(ordered, key=lambda row: row["share"]), "share"):
+        kept = "full cache" if size == 1 else f"1/{size} of the tokens"
+        title = (
+            f"Nightfall, {kept}: events of the day and of the night, by the brightness of the second half. {PERCENT}"
+        )
+        halves = [row | {"half": f"{row['part']}, {row['light']:g}"} for row in there]
+        yield crossed(title, halves, "half", lambda row: str(row["half"]), right, counted=True)
+
+
+def _ablations(rows: Sequence[Row]) -> Iterator[Table]:
+    for share, there in by(rows, "share"):
+        where = "long streams" if share is None else f"1/{share} of the tokens"
+        cells: dict[str, Cell] = {
+            "option": lambda row: f"{row['option']}: {row['value']}",
+            "tokens kept": lambda row: f"{row['kept']} of {row['room']}" if "room" in row else str(row["kept"]),
+            "right": right,
+            "against the default": points("against_default"),
+        }
+        yield listed(f"Options, {where}. {counts(there)}", there, cells)
+
+
+def _turns(rows: Sequence[Row]) -> Iterator[Table]:
+    cells: dict[str, Cell] = {
+        "turns": lambda row: str(row["turns"]),
+        "right": right,
+        "against each alone": points("against_alone"),
+        "same answer as alone": lambda row: f"{100 * row['same_as_alone']:.0f}%",
+    }
+    yield listed(f"Ten questions at ten moments of a stream. {counts(rows)}", rows, cells)
+
+
+def _cost(rows: Sequence[Row]) -> Iterator[Table]:
+    timed = [row for row in rows if row["large_bytes"] is None or row["name"] == "full"]
+    fastest = min((row["patch_seconds"] for row in timed), default=1.0)
+    cells: dict[str, Cell] = {
+        "policy": lambda row: str(row["name"]),
+        "tokens": lambda row: f"{row['tokens']:,}",
+        "KV KiB": kib,
+        "process MiB": lambda row: f"{row['peak'] / 2**20:.0f}",
+        "of it stream": lambda row: f"{row['process'] / 2**20:.1f}",
+        "ms a patch": lambda row: f"{1e3 * row['patch_seconds']:.1f}",
+        "ratio": lambda row: f"{row['patch_seconds'] / fastest:.2f}",
+        "first token ms": lambda row: f"{1e3 * row['first_token_seconds']:.1f}",
+        "compression": lambda row: f"{row['compress']:.0%}",
+    }
+    yield listed(f"Cost, a process each, {FRAMES} frames (an hour where it says so)", timed, cells)
+    paired = [row for row in rows if row["large_bytes"]]
+    if full := next((row for row in paired if row["name"] == "full"), None):
+        cells = {
+            "cap": lambda row: str(row["name"]),
+            "Qwen2.5-VL-7B, bfloat16, computed": lambda row: f"{row['large_bytes'] / 2**30:.2f} GiB",
+            "of full": lambda row: f"{row['large_bytes'] / full['large_bytes']:.0%}",
+            "embedded model, float32, measured": lambda row: (
+                f"{row['bytes'] / 2**20:.2f} MiB for {row['cap']:,} tokens"
+            ),
+            "of its full": lambda row: f"{row['bytes'] / full['bytes']:.0%}",
+        }
+        yield listed(f"Memory of {FRAMES} frames", paired, cells)
+
+
+_LAYOUTS: dict[str, Callable[[list[Row]], Iterator[Table]]] = {
+    "caps": lambda rows: chain(_caps(rows, "Accuracy by tokens kept"), _bytes(rows)),
+    "delay": _delay,
+    "kinds": _kinds,
+    "length": _length,
+    "long delays": _long_delays,
+    "long kinds": _long_kinds,
+    "process memory": _process_memory,
+    "after": _after,
+    "dozens": lambda rows: _caps(_everywhere(rows), f"{DOZENS_EVENTS} events in {duration(DOZENS_SECONDS)}"),
+    "overlapping": lambda rows: _caps(_everywhere(rows), "Several events at once"),
+    "lookalikes": lambda rows: _caps(_everywhere(rows), "Events that look alike"),
+    "night": _night,
+    "hard": lambda rows: _caps(rows, "The hardest setting"),
+    "ablations": _ablations,
+    "turns": _turns,
+    "cost": _cost,
+}

@@ -1,0 +1,168 @@
+"""A whole needle benchmark: its plan, what is left to run of it, and the report on what is there."""
+
+from collections.abc import Generator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from infinipot.errors import InfinipotError
+from infinipot.evaluate.core import machine
+from infinipot.evaluate.core.journal import Header, Journal, read_lines, require_same
+from infinipot.evaluate.core.tables import write_text
+from infinipot.evaluate.needle import cost, pictures, processes
+from infinipot.evaluate.needle.case import Case
+from infinipot.evaluate.needle.cost import Cost
+from infinipot.evaluate.needle.memories import FAILED, Outcome
+from infinipot.evaluate.needle.plan import Extent, make_plan
+from infinipot.evaluate.needle.rows import Row, as_json, put_together
+from infinipot.text import to_json
+from infinipot.versions import digest, digest_of_code, digest_of_model, versions
+
+FORMAT = 2  # of the journal; another one for every change of what is asked in a case
+LINES: Any = (Outcome, Cost)
+_COST = 1500.0  # work of one measurement of cost, starting its process included; see `Case.work`
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """How far a run is: work done and work in all, in the unit of `Case.work`, and cases that are left."""
+
+    done: float
+    total: float
+    left: int
+
+
+class Needle:
+    """A benchmark in a folder, which may hold results of an earlier run of the same model and versions.
+
+    Args:
+        folder: where answers, tables and pictures go.
+        model: a folder of weights, or "embedded".
+        size: how much is run.
+        first_seed: of the clips; see `infinipot.embedded.world` for which are for development, which are reported.
+        sections: of `plan.SECTIONS`.
+        video: a file into which events are drawn, a further background.
+        device: what the model computes on; "auto" takes the accelerator if there is one.
+        shard: which of how many parts of the cases a run takes, from 1. Several runs, on one machine or on many, share
+            the folder or bring their files together in one.
+        reads: only reads what is there, whatever machine and version it is of, so that nothing can be run.
+
+    Attributes:
+        outcomes: of the cases that are finished, in whichever part's journal; costs: measurements, by their names.
+
+    Raises:
+        InfinipotError: the folder has results of another model, version or machine; a section or policy is unknown.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        model: str,
+        size: Extent,
+        first_seed: int,
+        sections: tuple[str, ...],
+        video: Path | None = None,
+        *,
+        device: str = "auto",
+        shard: tuple[int, int] = (1, 1),
+        reads: bool = False,
+    ) -> None:
+        footage = f"footage:{digest(video)}" if video else None
+        self.folder, self.model, self.size, self.first_seed = folder, model, size, first_seed
+        self.plan = make_plan(size, first_seed, footage, sections)
+        number, count = shard
+        self.path = folder / ("answers.jsonl" if count == 1 else f"answers-{number}-of-{count}.jsonl")
+        self.outcomes: dict[Case, Outcome] = {}
+        self.costs: dict[str, Cost] = {}
+        self._video = str(video) if video else None
+        self._device, self._shard = device, shard
+        self._header = {} if reads else header(model, device)
+        for path in sorted(folder.glob("answers*.jsonl")):
+            found, lines = read_lines(path, *LINES, option="--out")
+            if lines or found:  # another part of the run may only have begun
+                self._header = self._header or found
+                require_same(path, found, self._header, "--out")
+                self._take(*lines)
+        if not self._header:
+            raise InfinipotError("there are no results yet: run it first")
+        self._costs = cost.cases(size, first_seed) if "cost" in self.plan and number == 1 else {}
+
+    def left(self) -> tuple[list[list[Case]], dict[str, Case]]:
+        """Groups of cases, and measurements of cost, that are not finished and are this part's."""
+        cases = (case for of_section in self.plan.values() for case in of_section)
+        number, count = self._shard
+        mine = processes.groups(cases, self.first_seed)[number - 1 :: count]
+        unfinished = ([case for case in group if case not in self.outcomes] for group in mine)
+        return (
+            [group for group in unfinished if group],
+            {name: case for name, case in self._costs.items() if name not in self.costs},
+        )
+
+    def run(self, jobs: int) -> Generator[Work, None, None]:
+        """Runs what is left and writes it down piece by piece; yields before the first and after each.
+
+        Args:
+            jobs: processes at once.
+
+        Raises:
+            ModelError, VideoError: the model or the video cannot be loaded.
+            ResultsError: another process writes to the same journal, or it cannot be written.
+        """
+        groups, costs = self.left()
+        left = sum(map(len, groups)) + len(costs)
+        total = sum(case.work for group in groups for case in group) + _COST * len(costs)
+        done = 0.0
+        with Journal(self.path, *LINES, option="--out") as journal:
+            journal.begin(self._header)
+            yield Work(done, total, left)
+            for outcomes in processes.run(self.model, groups, self._video, jobs, self._device):
+                journal.append(*outcomes)
+                self._take(*outcomes, failed=True)
+                done, left = done + sum(outcome.case.work for outcome in outcomes), left - len(outcomes)
+                yield Work(done, total, left)
+            for name, case in costs.items():  # one at a time, with nothing else beside it
+                measured = processes.alone(cost.measure, name, self.model, case, self._device)
+                journal.append(measured)
+                self._take(measured)
+                done, left = done + _COST, left - 1
+                yield Work(done, total, left)
+
+    def rows(self) -> dict[str, list[Row]]:
+        """The rows of each section, from what is finished."""
+        return put_together(self.plan, self.size, self.outcomes, self.costs)
+
+    def report(self, rows: dict[str, list[Row]]) -> dict[str, Any]:
+        """Writes summary.json and the pictures; returns what is in the summary."""
+        cases = {case for of_section in self.plan.values() for case in of_section}
+        failed = [outcome for case in cases if (outcome := self.outcomes.get(case)) and outcome.error]
+        summary = {
+            "format": self._header["format"],
+            **self._header["settings"],
+            "machine": machine.machine(),
+            "first_seed": self.first_seed,
+            "unfinished": sum(map(len, self.left()[0])) + len(self.left()[1]),
+            "refused": {f"{one.case.holder.policy}, |C| = {one.case.holder.kept}": one.error for one in failed},
+            "sections": as_json(rows),
+            "pictures": [path.name for path in pictures.draw(rows, self.folder)],
+        }
+        write_text(self.folder / "summary.json", to_json(summary, indent=1) + "\n")
+        return summary
+
+    def _take(self, *lines: Outcome | Cost, failed: bool = False) -> None:
+        """Takes note of lines; what failed in an earlier run is run again."""
+        for line in lines:
+            if isinstance(line, Cost):
+                self.costs[line.name] = line
+            elif failed or not line.error.startswith(FAILED):
+                self.outcomes[line.case] = line
+
+
+def header(model: str, device: str = "auto") -> Header:
+    """What all answers in a folder depend on."""
+    settings = {
+        "model": digest_of_model(model),
+        "versions": versions(),
+        "device": machine.device_name(device),
+        "code": digest_of_code(),
+    }
+    return {"type": "needle", "format": FORMAT, "settings": settings}

@@ -1,0 +1,226 @@
+"""The sections of the benchmark and the cases of each. Sections share cases: what two of them need is run once."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any, get_args
+
+import infinipot
+from infinipot.embedded.facts import BACKGROUNDS
+from infinipot.errors import InfinipotError
+from infinipot.evaluate.needle.case import CELLS, GAPS, Case, Holder, Scene, usual_block
+from infinipot.evaluate.needle.variants import ABLATIONS, DEFAULT, RESEARCH, TWO_STAGE, Variant
+
+SECTIONS = (
+    *("caps", "delay", "kinds", "length", "after", "dozens", "overlapping", "lookalikes", "night"),
+    *("hard", "ablations", "turns", "cost"),
+)
+SECONDS, FPS = 64.0, 2.0  # of a stream of the length that the model was trained on
+FULL = round(SECONDS * FPS) // 2 * CELLS  # its video tokens
+SHARES = (2, 4, 8, 16, 32)
+CLIPS, MOMENTS = 18, 4  # of each background, and at which each is asked
+# Who appears, and how many events; clips take them in turn.
+MIX = (("varied", 3), ("odd", 6), ("varied", 6), ("regulars", 16), ("regulars", 8), ("odd", 12))
+DELAY_SHARE = 8  # delay and kinds are told at 1/8 of the full cache
+LENGTHS = (60.0, 600.0, 3600.0, 36_000.0)
+LONG_FPS, LONG_EVENTS, LONG_KEPT = 0.5, 6, 256
+LONGEST_FULL = 3600.0
+HARD_EVENTS, HARD_CROWD = 24, 3
+AFTER_SECONDS, AFTER_EVENTS = 128.0, 5  # of the clip ahead of hours in which nothing comes
+DOZENS_SECONDS, DOZENS_EVENTS = 128.0, 48
+STAGED_EVENTS = 8  # of clips whose events overlap or look alike
+DUSKS = (0.7, 0.25)  # brightness of the second half
+DIALOGUE = 192  # tokens for remembered turns, in the section on turns
+
+
+def every_policy() -> tuple[str, ...]:
+    """Every policy that evicts, by its defaults, and the default one in all of its forms; none that is for research."""
+    names = [kind.name for kind in infinipot.policies.available() if kind.evicts and kind.name != RESEARCH]
+    forms = get_args(infinipot.policies.options.hints(type(infinipot.policies.make(DEFAULT)))["combine"])
+    specs = [f"{DEFAULT}:combine={form}" for form in forms]
+    return tuple(dict.fromkeys(infinipot.policies.make(spec).spec for spec in (DEFAULT, *specs, *names)))
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """How much of the benchmark is run.
+
+    Attributes:
+        clips: of each background, in the sections at the trained length.
+        few: of each background, in the sections that compare many settings or run long.
+        shares: of the full cache: 2 for one half.
+        ablated: shares at which options are compared, and hard: those of the hardest setting.
+        lengths: seconds of video, and how many clips of each.
+        staged: shares at which clips are watched that are unlike the usual; after: tokens kept before quiet hours.
+        quiet: seconds in which nothing comes.
+        policies: those that are compared; long: those of the long streams, beside the full cache.
+        variants: of the ablations.
+        native: seconds of the streams that compare native with re-based positions.
+        moments: at which each clip is asked.
+    """
+
+    clips: int = CLIPS
+    few: int = 9
+    shares: tuple[int, ...] = SHARES
+    ablated: tuple[int, ...] = (8, 16)
+    hard: tuple[int, ...] = (8, 16, 32)
+    lengths: tuple[tuple[float, int], ...] = tuple(zip(LENGTHS, (18, 18, 9, 4), strict=True))
+    staged: tuple[int, ...] = (8, 32)
+    after: tuple[int, ...] = (64, LONG_KEPT)
+    quiet: float = GAPS[-1]
+    policies: tuple[str, ...] = field(default_factory=every_policy)
+    long: tuple[str, ...] = (DEFAULT, "novelty", "deviation", "uniform", "sliding-window")
+    variants: tuple[Variant, ...] = ABLATIONS
+    native: float = 3600.0
+    moments: int = MOMENTS
+
+
+QUICK = Extent(
+    clips=1,
+    few=1,
+    shares=(8, 32),
+    ablated=(8,),
+    hard=(8,),
+    staged=(8,),
+    after=(64,),
+    quiet=GAPS[2],
+    lengths=((60.0, 1), (600.0, 1)),
+    policies=(DEFAULT, TWO_STAGE, "novelty", "deviation", "uniform", "sliding-window"),
+    long=(DEFAULT, "sliding-window"),
+    variants=ABLATIONS[:4],
+    native=600.0,
+    moments=3,
+)
+
+
+def full_size(clips: int) -> Extent:
+    """The whole benchmark on `clips` clips of each background."""
+    few = max(1, clips // 2)
+    counts = (clips, clips, few, max(1, clips // 4))
+    return replace(Extent(), clips=clips, few=few, lengths=tuple(zip(LENGTHS, counts, strict=True)))
+
+
+def make_plan(
+    size: Extent, first_seed: int, footage: str | None = None, sections: Sequence[str] = SECTIONS
+) -> dict[str, list[Case]]:
+    """The cases of each of the sections, in the order of clips; "cost" has none, and "delay" and "kinds" those of caps.
+
+    Args:
+        footage: the background that a video file makes, if there is one.
+
+    Raises:
+        PolicyError: a policy of `size` is unknown.
+        InfinipotError: a section is.
+    """
+    if unknown := [section for section in sections if section not in SECTIONS]:
+        raise InfinipotError(f"no section is called {unknown[0]!r}; there are {', '.join(SECTIONS)}")
+    for spec in (*size.policies, *size.long):
+        infinipot.policies.make(spec)
+    backgrounds = (*BACKGROUNDS, *([footage] if footage else []))
+    scenes = list(_trained_length(size, first_seed, backgrounds))
+    told = [Case(scene, holder) for scene in scenes for holder in _by_share(size.policies, (DELAY_SHARE,))]
+    few = [scene for scene in scenes if (scene.seed - first_seed) % 1000 < size.few]
+    usual: dict[str, Any] = {"seconds": SECONDS, "fps": FPS, "moments": size.moments}
+    staged = partial(_grid, size.few, first_seed + 500, backgrounds, _by_share(size.policies, size.staged))
+    alike: dict[str, Any] = {**usual, "events": STAGED_EVENTS, "cast": "varied"}
+    made = {
+        "caps": [Case(scene, holder) for scene in scenes for holder in _by_share(size.policies, size.shares)],
+        "delay": told,
+        "kinds": told,
+        "length": list(_length(size, first_seed + 6000)),
+        "after": _grid(  # a full cache is not among the memories: it would hold all of the quiet
+            *(size.few, first_seed + 700, backgrounds),
+            [Holder(spec, kept, usual_block(kept)) for kept in size.after for spec in size.policies],
+            seconds=AFTER_SECONDS,
+            fps=LONG_FPS,
+            events=AFTER_EVENTS,
+            cast="varied",
+            quiet=size.quiet,
+        ),
+        "dozens": _grid(
+            *(size.few, first_seed + 600, backgrounds, _by_share(size.policies, size.staged)),
+            **usual | {"seconds": DOZENS_SECONDS, "events": DOZENS_EVENTS, "cast": "regulars"},
+        ),
+        "overlapping": staged(**alike, staging="overlapping"),
+        "lookalikes": staged(**alike, staging="lookalikes"),
+        "night": [case for light in (1.0, *DUSKS) for case in staged(**alike, light=light)],
+        "hard": _grid(
+            *(size.few, first_seed + 4000, ("moving", "cuts"), _by_share(size.policies, size.hard)),
+            **usual | {"events": HARD_EVENTS, "cast": "regulars", "crowd": HARD_CROWD},
+        ),
+        "ablations": [*_ablations(size, few), *_native(size, first_seed + 6000)],
+        "turns": list(_turns(size, few)),
+        "cost": [],
+    }
+    return {section: made[section] for section in SECTIONS if section in sections}
+
+
+def _grid(
+    clips: int, first_seed: int, backgrounds: Sequence[str], holders: Sequence[Holder], **shown: Any
+) -> list[Case]:
+    """So many clips of each background, all of which every memory watches."""
+    scenes = [
+        Scene(first_seed + 1000 * kind + number, background=background, **shown)
+        for number in range(clips)
+        for kind, background in enumerate(backgrounds)
+    ]
+    return [Case(scene, holder) for scene in scenes for holder in holders]
+
+
+def holders_at(specs: Sequence[str], share: int) -> list[Holder]:
+    """Memories that keep 1/share of the trained length's video tokens, one a policy."""
+    kept = FULL // share
+    return [Holder(spec, kept, usual_block(kept)) for spec in specs if spec != "full"]
+
+
+def _by_share(specs: Sequence[str], shares: Sequence[int]) -> list[Holder]:
+    """The full cache, and every policy at every share of it."""
+    return [Holder("full"), *(holder for share in shares for holder in holders_at(specs, share))]
+
+
+def _trained_length(size: Extent, first_seed: int, backgrounds: Sequence[str]) -> Iterator[Scene]:
+    for number in range(size.clips):
+        cast, events = MIX[number % len(MIX)]
+        for kind, background in enumerate(backgrounds):
+            seed = first_seed + 1000 * kind + number
+            yield Scene(seed, SECONDS, FPS, events, background, cast, moments=size.moments)
+
+
+def _length(size: Extent, first_seed: int) -> Iterator[Case]:
+    for seconds, clips in size.lengths:
+        for number in range(clips):
+            scene = _long_scene(first_seed + number, seconds)
+            if seconds <= LONGEST_FULL:
+                yield Case(scene, Holder("full"))
+            yield from (Case(scene, _long_holder(spec)) for spec in size.long if spec != "full")
+
+
+def _long_scene(seed: int, seconds: float) -> Scene:
+    cast = ("varied", "odd")[seed % 2]
+    return Scene(seed, seconds, LONG_FPS, LONG_EVENTS, "still", cast, moments=6, samples=100)
+
+
+def _long_holder(spec: str, positions: str = "rebase") -> Holder:
+    return Holder(spec, LONG_KEPT, usual_block(LONG_KEPT), positions=positions)
+
+
+def _ablations(size: Extent, scenes: Sequence[Scene]) -> Iterator[Case]:
+    for scene in scenes:
+        for share in size.ablated:
+            yield from (Case(scene, variant.holder(FULL // share)) for variant in size.variants)
+
+
+def _native(size: Extent, first_seed: int) -> Iterator[Case]:
+    for number in range(size.few):
+        scene = _long_scene(first_seed + number, size.native)
+        yield from (Case(scene, _long_holder(DEFAULT, positions)) for positions in ("rebase", "native"))
+
+
+def _turns(size: Extent, scenes: Sequence[Scene]) -> Iterator[Case]:
+    kept = FULL // 4
+    holder = Holder(DEFAULT, kept, usual_block(kept), dialogue=DIALOGUE)
+    for scene in scenes:
+        asked = replace(scene, moments=10, single=True)
+        yield Case(asked, holder)
+        yield Case(asked, replace(holder, turns="alone"))
+        yield Case(asked, replace(holder, turns="remembered"))

@@ -1,0 +1,52 @@
+"""Free Video-LLM: the frames, and of each the region, that a question is about. https://arxiv.org/abs/2410.10441"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from infinipot.policies.attention import attended
+from infinipot.policies.options import Share
+from infinipot.policies.question import KnowsQuestion
+from infinipot.policies.ranking import leaders
+from infinipot.policies.salience import layout
+from infinipot.tokens import VideoTokens
+
+
+@dataclass(frozen=True)
+class FreeVideoLLM(KnowsQuestion):
+    """Keeps the patches that a question attends to most, and of each the region around what it attends to most.
+
+    The paper's method chooses ahead of the language model: frames by how close CLIP finds them to the question, and a
+    region of each frame likewise. The models here have no text encoder that shares a space with their vision encoder,
+    so attention of the question stands in for CLIP: it is put to the model behind a block and forgotten. A patch counts
+    as much as its most attended token; its region is centred there, moved inward where it would leave the grid, and
+    goes ahead of what lies outside of the regions. Each KV head chooses for itself. What has left stays away, so that
+    regions follow what was held at the time.
+
+    Options, beside the question:
+        region: its rows and columns, as a share of the grid's.
+    """
+
+    name: ClassVar[str] = "freevideollm"
+    paper: ClassVar[str] = "Free Video-LLM, arXiv 2410.10441"
+    region: Share = 0.67
+
+    def score(self, tokens: VideoTokens) -> Tensor:
+        asked = attended(tokens, "asked")
+        centre = leaders(tokens.patch.long(), asked, tokens.arrival)
+        outside = (~self._within(tokens, centre)).float()
+        return asked.gather(1, centre) - 2 * outside  # attention is 1 at the most
+
+    def _within(self, tokens: VideoTokens, centre: Tensor) -> Tensor:
+        """Which tokens lie in the region around the `centre` of their patch, `[rows, N]` bool."""
+        where = layout(tokens.grids, centre.device)
+        row, column, rows, columns = where[:, tokens.cell.long()]
+        middle = where[:2, tokens.cell.gather(1, centre).long()]
+        inside = torch.ones(tokens.shape, dtype=torch.bool, device=centre.device)
+        for own, there, length in zip((row, column), middle, (rows, columns), strict=True):
+            size = (self.region * length).ceil().long()
+            start = torch.minimum((there - size // 2).clamp_min(0), length - size)
+            inside &= (own >= start) & (own < start + size)
+        return inside

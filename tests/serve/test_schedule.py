@@ -81,8 +81,7 @@ def test_a_question_is_not_put_behind_the_frames_of_other_streams(
         worker.ask(asked, question)
 
     def heard(_: str) -> None:
-        if not first:
-            first.append(len(steps))
+        first.append(len(steps))
 
     question = AskJob("Is there a shape now?", {}, heard, urgent)
     worker.call(put).result(10)

@@ -6,7 +6,6 @@ import threading
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import replace
 from datetime import datetime
-from numbers import Real
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -15,6 +14,7 @@ from infinipot.camera.feed import Feed, Pictures
 from infinipot.camera.health import Clock, Gap, Health
 from infinipot.camera.process import DecoderProcess, Waits
 from infinipot.errors import VideoError
+from infinipot.numbers import is_finite
 from infinipot.video.frame import Frame
 
 if TYPE_CHECKING:
@@ -261,6 +261,6 @@ def _view(key: Hashable, fps: float | None, world: "World | None", make: Callabl
 
 
 def _above_zero(name: str, value: object) -> float:
-    if not isinstance(value, Real) or not math.isfinite(value) or value <= 0:
+    if not is_finite(value) or value <= 0:
         raise VideoError(f"{name} is a finite number above 0, not {value!r}")
     return float(value)

@@ -4,7 +4,6 @@ import re
 from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass
-from numbers import Integral
 
 from infinipot.errors import CapError
 from infinipot.numbers import is_real, is_whole
@@ -139,7 +138,7 @@ def parse_memory(memory: int | str, bytes_per_token: int, bytes_beside: int = 0)
     Raises:
         CapError: neither of the two.
     """
-    if isinstance(memory, Integral):
+    if is_whole(memory):
         return int(memory)
     if not isinstance(memory, str):
         raise CapError(f"memory={memory!r}: give tokens, such as 4096, or an amount, such as '256MiB' or '2GB'")

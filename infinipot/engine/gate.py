@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 from infinipot.errors import InfinipotError
-from infinipot.numbers import is_real
 
 OTSU, PATCHES = "otsu", "patches"
 _NOISE, _CLEAR = 0.02, 0.06  # between what a sensor's noise makes, and what anyone would call a change
@@ -37,7 +36,7 @@ class Gate:
             threshold = float(given)
         except (TypeError, ValueError):
             threshold = -1.0
-        if isinstance(given, bool) or not is_real(threshold) or not 0 <= threshold <= 1:
+        if isinstance(given, bool) or not 0 <= threshold <= 1:
             raise InfinipotError(
                 f"gate={given!r}: give {OTSU!r}, or how far a cell must change to be seen again, as a share of black "
                 f"to white from 0 to 1, such as 0.03; or {PATCHES!r}, which leaves out whole patches alone"

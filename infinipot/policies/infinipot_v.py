@@ -27,6 +27,7 @@ class TaRAndVaN(Policy):
     they are taken again at each compression: with recent patches as the reference, and with pooling.
     """
 
+    combine: str = ""  # subclasses say how; it comes first where options are written
     reference: Reference = "previous"
     alpha: Share = 0.5
     recent: Share = 0.25

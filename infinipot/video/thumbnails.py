@@ -9,6 +9,8 @@ from PIL import Image
 
 from infinipot.video.frame import Frame
 
+_FINER = 2  # times as many pixels along a side as the small picture has, from which it is made
+
 
 class Thumbnails:
     """JPEGs by time, bounded in number and in bytes.
@@ -78,7 +80,8 @@ class Thumbnails:
         del self._pictures[times[int(np.argmin(apart))] if apart else times[0]]
 
     def _encoded(self, image: np.ndarray) -> bytes:
-        picture = Image.fromarray(image)
+        apart = max(1, max(image.shape[:2]) // (_FINER * self._side))  # of a large frame, not every pixel is looked at
+        picture = Image.fromarray(np.ascontiguousarray(image[::apart, ::apart]))
         picture.thumbnail((self._side, self._side))
         held = b""
         for quality in (75, 50, 25, 10):

@@ -164,3 +164,19 @@ def test_watch_says_what_a_camera_cannot_do(options: list[str], said: str) -> No
     done = CliRunner().invoke(main, ["watch", "demo://still", "--model", "embedded", *options])
     assert done.exit_code == 2
     assert said in done.output
+
+
+@pytest.mark.parametrize("size", [(1080, 1920), (333, 1001), (64, 64), (300, 3000)])
+def test_the_small_picture_of_a_large_frame_shows_what_it_shows(size: tuple[int, int]) -> None:
+    """It is made of a part of the pixels: as close to the frame, made small, as its JPEG is."""
+    height, width = size
+    rows, columns = np.mgrid[0:height, 0:width]
+    image = np.stack([255 * rows // height, 255 * columns // width, np.full(size, 90)], -1).astype(np.uint8)
+    image[height // 4 : height // 2, width // 4 : width // 2] = (250, 20, 20)
+    thumbnails = Thumbnails()
+    thumbnails.add(Frame(image, 0.0))
+    made, whole = thumbnails.image(0.0), Image.fromarray(image)
+    assert made is not None
+    expected = np.asarray(whole.resize(made.shape[1::-1], Image.Resampling.BICUBIC)).astype(int)
+    assert max(made.shape[:2]) == min(160, max(size))
+    assert np.abs(made - expected).mean() < 8

@@ -337,7 +337,7 @@ def test_the_socket_of_vllm_omni(served: Running) -> None:
         assert told[-1]["text"] == alone(frames, COUNT)[0]
         assert said({"type": "video.done"})["type"] == "session.done"
         with pytest.raises(ConnectionClosed):
-            socket.recv()
+            socket.recv(timeout=30)
     wait_until(lambda: not any(each.passing for each in served.server.streams))
 
 

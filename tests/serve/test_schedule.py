@@ -80,7 +80,10 @@ def test_a_question_is_not_put_behind_the_frames_of_other_streams(
                 worker.push(lane, FrameJob(frame))
         worker.ask(asked, question)
 
-    question = AskJob("Is there a shape now?", {}, lambda _: first or first.append(len(steps)), urgent)
+    def heard(_: str) -> None:
+        first.append(len(steps))
+
+    question = AskJob("Is there a shape now?", {}, heard, urgent)
     worker.call(put).result(10)
     with embedded().stream(MEMORY) as library:
         for frame in frames[:2]:

@@ -71,7 +71,7 @@ class Entry:
     def label(self, name: str) -> str:
         """A short name of something: a text, or a whole number."""
         value = self._given(name)
-        return str(value) if is_whole(value) and not isinstance(value, bool) else _text(value, f'"{name}"')
+        return str(value) if is_whole(value) else _text(value, f'"{name}"')
 
     def seconds(self, name: str) -> float:
         """A time from 0 on: a number, or a text such as "754.5", "12:34" or "0:12:34"."""
@@ -80,7 +80,7 @@ class Entry:
     def whole(self, name: str) -> int:
         """A whole number."""
         value = self._given(name)
-        if not is_whole(value) or isinstance(value, bool):
+        if not is_whole(value):
             raise UnusableError(f'"{name}" is {_kind(value)}, not a whole number')
         return int(value)
 
@@ -297,7 +297,7 @@ def parse_seconds(value: Any, what: str) -> float:
             parts = [float(part) for part in value.strip().split(":")]
             if len(parts) <= 3 and all(part >= 0 for part in parts):
                 seconds = sum(part * 60.0**power for power, part in enumerate(reversed(parts)))
-        elif is_real(value) and not isinstance(value, bool):
+        elif is_real(value):
             seconds = float(value)
     except (ValueError, OverflowError):
         pass
@@ -333,7 +333,7 @@ def _text(value: Any, what: str) -> str:
 
 
 def _option(value: Any, what: str) -> str:
-    return str(value) if is_real(value) and not isinstance(value, bool) else _text(value, what)
+    return str(value) if is_real(value) else _text(value, what)
 
 
 def _place(folder: Path, data: Path) -> str:

@@ -1,9 +1,11 @@
 """Reading subtitles: SubRip files (.srt), the two JSON forms of LongVideoBench, and a JSON line a word."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from infinipot.errors import BenchmarkError
 from infinipot.evaluate.benchmarks.annotations import (
     Entry,
     UnusableError,
@@ -16,6 +18,21 @@ from infinipot.evaluate.records import Subtitle
 
 _TIMES = re.compile(r"(\d+:\d+:\d+[,.]\d+)\s*-->\s*(\d+:\d+:\d+[,.]\d+)")
 _TAG = re.compile(r"<[^<>]*>")
+
+
+def subtitles_in(
+    folder: Path, name: str, ending: str, read: Callable[[Path], tuple[Subtitle, ...]], title: str
+) -> tuple[Subtitle, ...]:
+    """The subtitles of a video in a folder of files, in which a video without one has none.
+
+    Raises:
+        BenchmarkError: no video has any.
+        UnusableError: see `read`.
+    """
+    if next(folder.glob(f"*{ending}"), None) is None:
+        raise BenchmarkError(f"{title}: {folder} holds no {ending} file; without, no video would have subtitles")
+    path = folder / f"{name}{ending}"
+    return read(path) if path.exists() else ()
 
 
 def read_srt(path: Path) -> tuple[Subtitle, ...]:

@@ -7,14 +7,13 @@ files that unpack to `data/` and `subtitle/`; a video without a file in `subtitl
 
 from pathlib import Path
 
-from infinipot.errors import BenchmarkError
 from infinipot.evaluate.benchmarks.annotations import (
     Entry,
     require,
     without_letters,
 )
 from infinipot.evaluate.benchmarks.base import Benchmark, Placed
-from infinipot.evaluate.benchmarks.subtitles import read_srt
+from infinipot.evaluate.benchmarks.subtitles import read_srt, subtitles_in
 from infinipot.evaluate.records import Question, Subtitle
 
 
@@ -38,7 +37,4 @@ class VideoMME(Benchmark, name="video-mme"):
         if variant == "no-subtitles":
             return ()
         folder = require(data, self.title, "subtitle")
-        if next(folder.glob("*.srt"), None) is None:
-            raise BenchmarkError(f"{self.title}: {folder} holds no .srt file; without, no video would have subtitles")
-        path = folder / f"{placed.extra['subtitles']}.srt"
-        return read_srt(path) if path.exists() else ()
+        return subtitles_in(folder, placed.extra["subtitles"], ".srt", read_srt, self.title)

@@ -12,7 +12,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from infinipot.errors import BenchmarkError
 from infinipot.evaluate.benchmarks.annotations import (
     Entry,
     UnusableError,
@@ -23,7 +22,7 @@ from infinipot.evaluate.benchmarks.annotations import (
     without_letters,
 )
 from infinipot.evaluate.benchmarks.base import Benchmark, Placed
-from infinipot.evaluate.benchmarks.subtitles import read_words
+from infinipot.evaluate.benchmarks.subtitles import read_words, subtitles_in
 from infinipot.evaluate.records import LETTERS, Problem, Question, Subtitle, Unit
 from infinipot.numbers import is_real
 
@@ -72,10 +71,7 @@ class VideoMMEv2(Benchmark, name="video-mme-v2"):
         if variant == "no-subtitles":
             return ()
         folder = require(data, self.title, "subtitle/subtitle", "subtitle")
-        if next(folder.glob("*.jsonl"), None) is None:
-            raise BenchmarkError(f"{self.title}: {folder} holds no .jsonl file; without, no video would have subtitles")
-        path = folder / f"{placed.extra['subtitles']}.jsonl"
-        return read_words(path) if path.exists() else ()
+        return subtitles_in(folder, placed.extra["subtitles"], ".jsonl", read_words, self.title)
 
 
 def _video(row: dict[str, Any]) -> Any:

@@ -166,9 +166,7 @@ def _list(entry: Entry, name: str) -> list[Any]:
 def _count(value: Any) -> str:
     """A number as text, whole ones without a point."""
     try:
-        number = (
-            float(value) if isinstance(value, str) or (is_real(value) and not isinstance(value, bool)) else math.nan
-        )
+        number = float(value) if isinstance(value, str) or is_real(value) else math.nan
     except (ValueError, OverflowError):
         number = math.nan
     if not math.isfinite(number) or number < 0:

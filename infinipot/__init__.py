@@ -34,7 +34,8 @@ if TYPE_CHECKING:
     from infinipot.audio import Sound, open_audio
     from infinipot.camera import Camera, open_camera
     from infinipot.engine.decoding import Sampling
-    from infinipot.model import Model, load
+    from infinipot.loading import load
+    from infinipot.model import Model
     from infinipot.stats import Stats
     from infinipot.stream import Stream
     from infinipot.video import Frame, open_video
@@ -49,7 +50,7 @@ _HOME = {
     "Sound": "infinipot.audio",
     "Stats": "infinipot.stats",
     "Stream": "infinipot.stream",
-    "load": "infinipot.model",
+    "load": "infinipot.loading",
     "open_audio": "infinipot.audio",
     "open_camera": "infinipot.camera",
     "open_video": "infinipot.video",

@@ -178,7 +178,7 @@ class Checkpoint:
     def _check_pictures(self, adapter: Adapter) -> None:
         """A processor is the model's if it takes a picture, and cuts it as the encoder does."""
         try:
-            adapter.patchify([_PICTURE], [0.0])
+            adapter.patch_of([_PICTURE])
         except Exception as error:
             raise self._error(
                 f"the processor cannot take a picture: {in_a_line(error)}. Put {_PROCESSOR_FILES} there"

@@ -102,7 +102,7 @@ def save(path: Path, setup: Setup, state: StreamState) -> None:
     arrays: dict[str, Tensor] = {}
     saved = Saved.of(state)
     try:
-        check_state(saved, len(state.memory.captions), setup)
+        check_state(saved, len(state.memory.state.captions), setup)
     except InconsistentError as error:
         raise SnapshotError(f"the stream cannot be saved: {error}") from error
     document = {

@@ -3,9 +3,8 @@
 What a call does is work of the engine; here it is driven to its end, or handed out as a task for a runner of many.
 """
 
-import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -16,12 +15,12 @@ from infinipot import snapshot
 from infinipot.audio import SamplesLike, Sound
 from infinipot.config import StreamConfig
 from infinipot.engine import asking, runner, watching
+from infinipot.engine.alone import Alone
 from infinipot.engine.asking import Question
 from infinipot.engine.decoding import Sampling
 from infinipot.engine.evidence import Answer
-from infinipot.engine.layout import close_gaps
 from infinipot.engine.limits import answer_limit, require_probes
-from infinipot.engine.looking import Look, second_look, tokens_of
+from infinipot.engine.looking import Look, look_tokens
 from infinipot.engine.pending import Pending
 from infinipot.engine.setup import Setup, block_patches, reserving
 from infinipot.engine.state import StreamState
@@ -69,8 +68,7 @@ class Stream:
     def _open(self, setup: Setup, state: StreamState) -> None:
         self._setup, self._state = setup, state
         self._closed = False
-        self._deferred: BaseException | None = None
-        self._busy = threading.Lock()
+        self._calls = Alone()
 
     @torch.inference_mode()
     def watch(self, frame: Frame | ImageLike, time: float | None = None) -> None:
@@ -218,7 +216,7 @@ class Stream:
         """
         self._require_open()
         look = Look(look_again, look_pixels) if look_again else None
-        again = tokens_of(self._setup, second_look(self._setup, self._state, look))
+        again = look_tokens(self._setup, self._state, look)
         limit = answer_limit(self._setup, question, max_new_tokens, remember=remember, look=again)
         self._setup.adapter.scores({}, self._setup.prompt_ids, 1, torch.device("cpu"))
         return limit
@@ -274,7 +272,7 @@ class Stream:
         if not self._closed:
             self._closed = True
             del self._state
-        self._raise_deferred()
+        self._calls.raise_deferred()
 
     def __enter__(self) -> Self:
         return self
@@ -283,7 +281,7 @@ class Stream:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if kind is not None:
-            self._deferred = None
+            self._calls.forget()
         self.close()
 
     def _guarded(self, work: Work[T], done: Callable[[StreamState], int], modality: str | None = None) -> Work[None]:
@@ -293,10 +291,7 @@ class Stream:
 
     @contextmanager
     def _alone(self, done: Callable[[StreamState], int], modality: str | None = None) -> Iterator[None]:
-        """One call at a time: a stream has one memory, and a transaction on it is not part of it yet.
-
-        What interrupts a call once its change of the memory has begun is deferred: the change is finished, and there is
-        no way back from it.
+        """Inside, a call has the stream for itself, see engine/alone.py.
 
         Args:
             done: a number that the call's change changes.
@@ -307,30 +302,8 @@ class Stream:
             raise InfinipotError(
                 f"the stream is of {self._setup.adapter.modality}: open one of {modality} with modality={modality!r}"
             )
-        if self._busy.locked():
-            raise InfinipotError(
-                "the stream is in the middle of another call: one thread at a time, and no call inside"
-            )
-        state = self._state  # of a stream that is closed meanwhile, too
-        with self._busy:
-            state.memory.settle()
-            close_gaps(self._setup, state)
-            self._raise_deferred()
-            before = done(state)
-            try:
-                yield
-            except BaseException as error:
-                with suppress(BaseException):  # one is enough
-                    state.memory.settle()
-                if done(state) == before:
-                    raise
-                self._deferred = error
-
-    def _raise_deferred(self) -> None:
-        """Raises what interrupted the last call when that could no longer end."""
-        error, self._deferred = self._deferred, None
-        if error is not None:
-            raise error
+        with self._calls.call(self._setup, self._state, done):
+            yield
 
     def _require_open(self) -> None:
         if self._closed:
@@ -342,4 +315,4 @@ def _frames(state: StreamState) -> int:
 
 
 def _turns(state: StreamState) -> int:
-    return state.memory.turns_ever
+    return state.memory.state.turns_ever

@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable
 
 import torch
+from torch.autograd.profiler_util import FunctionEvent
 from torch.profiler import ProfilerActivity, profile
 
 from infinipot import policies
@@ -29,8 +30,8 @@ from infinipot.policies import Policy
 NO_KERNEL = {
     *("_local_scalar_dense", "_reshape_alias", "_unsafe_view", "alias", "as_strided", "detach", "detach_", "empty"),
     *("empty_like", "empty_strided", "expand", "is_nonzero", "item", "lift_fresh", "narrow", "permute", "reshape"),
-    *("resize_", "result_type", "select", "slice", "split", "squeeze", "t", "to", "transpose", "unbind", "zeros"),
-    *("unflatten", "unsqueeze", "view", "view_as_complex", "view_as_real"),
+    *("resize_", "resolve_conj", "resolve_neg", "result_type", "select", "slice", "split", "squeeze", "t", "to"),
+    *("transpose", "unbind", "unflatten", "unsqueeze", "view", "view_as_complex", "view_as_real", "zeros"),
 }
 
 
@@ -71,8 +72,13 @@ def profiled(run: Callable[[], object]) -> tuple[int, int]:
         if event.name() == "[memory]":
             held += event.nbytes()
             peak = max(peak, held)
-    inner = [event for event in profiled.events() if not event.cpu_children and event.name.startswith("aten::")]
-    return sum(event.name.removeprefix("aten::") not in NO_KERNEL for event in inner), peak
+    return sum(kernels(event) for event in profiled.events() if event.cpu_parent is None), peak
+
+
+def kernels(event: FunctionEvent) -> int:
+    """Those that an operation starts: those of what it calls, or, where there is none among it, its own."""
+    own = event.name.startswith("aten::") and event.name.removeprefix("aten::") not in NO_KERNEL
+    return sum(map(kernels, event.cpu_children)) or int(own)
 
 
 def measure(policy: Policy, arguments: argparse.Namespace) -> dict[str, object]:

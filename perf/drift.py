@@ -112,7 +112,7 @@ def measure(name: str, dtype: torch.dtype, share: float) -> dict[str, object]:
         "shape": name,
         "dtype": str(dtype).removeprefix("torch."),
         "frames": frames,
-        "rebases": stream.memory.rebases,
+        "rebases": stream.memory.state.rebases,
         **stream.errors(),
     }
 

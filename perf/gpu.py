@@ -139,14 +139,14 @@ def _waiting(bench: Bench) -> Iterator[dict[str, float]]:
 
     adapter: Any = bench.adapter
     commit = Memory.commit
-    for name, method in (("processor", "patchify"), ("vision", "encode"), ("prefill", "forward")):
+    for name, method in (("processor", "prepare"), ("vision", "encode"), ("prefill", "forward")):
         setattr(adapter, method, wrapped(name, getattr(adapter, method)))
     Memory.commit = wrapped("compress", commit)  # type: ignore[method-assign]
     try:
         yield spent
     finally:
         Memory.commit = commit  # type: ignore[method-assign]
-        for method in ("patchify", "encode", "forward"):
+        for method in ("prepare", "encode", "forward"):
             delattr(adapter, method)
 
 

@@ -55,7 +55,7 @@ def launches(policy: Policy, given: SimpleNamespace) -> int:
             def commit(transaction: Transaction = transaction, full: bool = full) -> None:
                 memory.commit(transaction, policy=policy, keep=lambda text, video: kept if full else None)
 
-            if full and memory.compressions == 2:
+            if full and memory.state.compressions == 2:
                 return profiled(commit)[0]
             commit()
 

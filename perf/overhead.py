@@ -7,8 +7,10 @@ A stream watches pictures, with everything that belongs to it: the processor, vi
 policy whenever the memory is full. Beside it transformers' decoder runs over the embeddings of the same blocks with a
 `DynamicCache`, whose oldest tokens are sliced off by hand to the length that a compression leaves; it is given what the
 same processor and encoder made, timed too. Both take turns, block by block, so that what else runs on the machine
-meets both; times are the process's own, medians over blocks once the memory is full. `token_ratio` is of a token of an
-answer, with the larger model.
+meets both; times are the process's own, medians over blocks once the memory is full. Of the larger model a token of an
+answer is measured as well, with the keys that it reads kept from token to token (`token_ratio`) and turned for each
+(`turning_token_ratio`), and the profiler counts the kernels that it starts, by the layers: `launches_a_layer`,
+`turning_launches_a_layer` and `transformers_launches_a_layer`.
 """
 
 import argparse
@@ -20,6 +22,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
+from compression import profiled
 from shapes import SHAPES
 from transformers import DynamicCache
 
@@ -65,9 +68,7 @@ def measure(name: str, policy: str, blocks: int) -> dict[str, float | int]:
             plain.append(seconds(theirs.block))
         row: dict[str, float | int] = {}
         if name != "embedded":  # whose answers are a token or two
-            said = [token_seconds(stream) for _ in range(3)]
-            theirs_said = [seconds(theirs.token) for _ in range(24)]
-            row["token_ratio"] = statistics.median(said) / statistics.median(theirs_said)
+            row = tokens(model, stream, theirs)
         return {
             "cap": CAP[name],
             "block_tokens": sizes[0],
@@ -75,6 +76,23 @@ def measure(name: str, policy: str, blocks: int) -> dict[str, float | int]:
             "transformers_ms": 1000 * statistics.median(plain),
             "ratio": statistics.median(one / other for one, other in zip(ours, plain, strict=True)),
         } | row
+
+
+def tokens(model: Model, stream: Stream, theirs: "Plain") -> dict[str, float]:
+    """Of a token of an answer the ratio to transformers' time, and the kernels a layer."""
+    scratch, layers = model.adapter.scratch, len(model.adapter.language_model.layers)
+    spent: dict[int, list[float]] = {scratch.limit: [], 0: []}
+    plain: list[float] = []
+    row: dict[str, float] = {}
+    for _ in range(3):
+        for scratch.limit, taken in spent.items():
+            taken.append(a_token(stream, seconds))
+        plain += [seconds(theirs.token) for _ in range(24)]
+    for (scratch.limit, taken), name in zip(spent.items(), ("", "turning_"), strict=True):
+        row[f"{name}token_ratio"] = statistics.median(taken) / statistics.median(plain)
+        row[f"{name}launches_a_layer"] = a_token(stream, lambda work: profiled(work)[0]) / layers
+    scratch.limit = max(spent)
+    return row | {"transformers_launches_a_layer": profiled(theirs.token)[0] / layers}
 
 
 def frames(pictures: np.ndarray) -> Iterator[np.ndarray]:
@@ -91,14 +109,13 @@ def watched(stream: Stream, given: Iterator[np.ndarray]) -> float:
     return time.process_time() - start
 
 
-def token_seconds(stream: Stream) -> float:
-    """Seconds of a token of an answer: a long answer's less a short one's, by the tokens between."""
-    spent = []
-    for tokens in (2, 26):
-        start = time.process_time()
-        stream.ask("What happened?", max_new_tokens=tokens, temperature=0)
-        spent.append(time.process_time() - start)
-    return (spent[1] - spent[0]) / 24
+def a_token(stream: Stream, measured: Callable[[Callable[[], object]], float]) -> float:
+    """Of a token of an answer: what is measured of a long answer less a short one, by the tokens between."""
+    short, long = (
+        measured(lambda count=count: stream.ask("What happened?", max_new_tokens=count, temperature=0))
+        for count in (2, 26)
+    )
+    return (long - short) / 24
 
 
 class Plain:
@@ -124,7 +141,7 @@ class Plain:
     def block(self) -> None:
         """Frames of one block through processor, encoder and decoder, and the cache back to its length."""
         patches = [
-            self._adapter.patchify(list(self._pictures[2 * n : 2 * n + 2]), [0.0, 0.5], self._pixels)
+            self._adapter.patch_of(list(self._pictures[2 * n : 2 * n + 2]), [0.0, 0.5], self._pixels)
             for n in range(self._patches)
         ]
         self._run(self._adapter.encode(patches))
@@ -142,7 +159,7 @@ class Plain:
         self._adapter.model.lm_head(hidden.last_hidden_state[0, -1:])
 
 
-def seconds(work: Callable[[], None]) -> float:
+def seconds(work: Callable[[], object]) -> float:
     start = time.process_time()
     work()
     return time.process_time() - start

@@ -12,7 +12,7 @@ from transformers import PreTrainedConfig
 
 import infinipot
 from infinipot import ModelError, embedded
-from infinipot.model import _require_resident
+from infinipot.loading import _require_resident
 from infinipot.models.chat import read_chat_format
 from support.adapters import BUILDERS, omni_processor
 from support.models import build, pictures

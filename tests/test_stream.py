@@ -154,7 +154,7 @@ def test_a_remembered_turn_takes_dialogue_slots_and_the_oldest_leaves(qwen):
                 stream.watch(image)
             stream.ask(QUESTIONS[start % 3], max_new_tokens=5, remember=True)
             turns.append(stream.stats().turns)
-            assert stream._state.memory.dialogue <= SMALL["dialogue"]
+            assert stream._state.memory.state.dialogue <= SMALL["dialogue"]
         assert max(turns) == turns[-1] < 6
 
 
@@ -248,7 +248,7 @@ def test_the_prompt_stays_however_many_turns_come_and_go(qwen):
                 stream.watch(image)
             stream.ask(QUESTIONS[turn % 3], max_new_tokens=5, remember=True)
             memory = stream._state.memory
-            assert memory.text - memory.dialogue == len(stream._setup.prompt_ids)
+            assert memory.state.text - memory.state.dialogue == len(stream._setup.prompt_ids)
             opening = range(len(stream._setup.prompt_ids))
             assert slots(memory).temporal[0, : len(opening)].sort().values.tolist() == list(opening)
 
@@ -275,7 +275,7 @@ def test_the_whole_reserve_can_be_used_behind_remembered_turns(qwen, policy, mem
             stream.ask(QUESTIONS[1], max_new_tokens=56 - used)
             stream.ask(QUESTIONS[1], max_new_tokens=turn, remember=True)
             stream.ask(QUESTIONS[1], max_new_tokens=56 - used)
-            assert stream._state.memory.dialogue <= 28
+            assert stream._state.memory.state.dialogue <= 28
 
 
 # Failures
@@ -415,7 +415,7 @@ def test_what_interrupted_the_last_call_is_raised_by_close(qwen, monkeypatch):
     with pytest.raises(KeyboardInterrupt), qwen.stream(**SMALL) as stream:
         for image in pictures(60):
             stream.watch(image)
-            if stream._deferred is not None:
+            if stream._calls._deferred is not None:
                 break
 
 
@@ -580,7 +580,7 @@ def test_another_resolution_starts_another_grid(qwen):
                 stream.watch(image)
         memory = stream._state.memory
         assert {(grid.rows, grid.columns) for grid in memory.grids} == {(4, 4), (6, 4), (2, 6)}
-        own, video = slots(memory), slice(memory.text, memory.held)
+        own, video = slots(memory), slice(memory.state.text, memory.held)
         patches, numbers = own.patch[0, video], own.cell[0, video]
         spans = {patch: sorted(numbers[patches == patch].tolist()) for patch in patches.unique().tolist()}
         by_size = {grid.first_cell: grid.cells for grid in memory.grids}
@@ -656,7 +656,7 @@ def test_the_whole_reserve_can_be_used_behind_remembered_turns_at_every_cap(poli
         stream.ask("what?", max_new_tokens=reserve - used)
         stream.ask("what?", max_new_tokens=turn, remember=True)
         stream.ask("what?", max_new_tokens=reserve - used)
-        assert stream._state.memory.dialogue <= dialogue
+        assert stream._state.memory.state.dialogue <= dialogue
         assert policy == "full" or stream.stats().compressions > 2
         assert stream.stats().peak_tokens <= cap
         with pytest.raises(CapError, match=f"reserve={reserve + 1}"):

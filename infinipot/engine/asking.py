@@ -4,20 +4,19 @@ The question stands behind what is held and what waits, on a transaction of the 
 it, each of which is a step of its own. Work that asks for the model where it needs it, see task.py.
 """
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
 from infinipot.engine.decoding import Chooser, Sampling, Speaker
 from infinipot.engine.evidence import Answer, Gaze
 from infinipot.engine.layout import Part, asked_behind, commit, forward, lay_out, run, text, told, waiting
 from infinipot.engine.limits import answer_limit, question_ids, require_positions, stay_in_range
 from infinipot.engine.looking import Look, look_again, second_look, tokens_of
-from infinipot.engine.requests import Request
 from infinipot.engine.setup import Setup
 from infinipot.engine.state import StreamState
+from infinipot.engine.task import Work
 from infinipot.errors import QuestionError
 from infinipot.memory import Transaction
 from infinipot.memory.observation import Observer
@@ -48,18 +47,16 @@ class Question:
     look: Look | None = None
 
 
-def answer(
-    setup: Setup, state: StreamState, question: Question, answers: list[Answer]
-) -> Generator[Request, Tensor, None]:
+def answer(setup: Setup, state: StreamState, question: Question, answers: list[Answer]) -> Work[None]:
     """Answers a question; the answer goes into `answers` as soon as it is there, before it is remembered."""
     if not state.memory.held and not state.pending.starts():
         raise QuestionError("there is nothing to ask about yet: watch a frame, or listen, first")
     remember = question.remember
-    again = second_look(setup, state, question.look)
+    again = yield from second_look(setup, state, question.look)
     look = tokens_of(setup, again)
     limit = answer_limit(setup, question.text, question.max_new_tokens, remember=remember, look=look)
     require_positions(setup, state, state.pending)
-    patches = waiting(state)
+    patches = yield from waiting(setup, state)
     follows_video = bool(patches or again) or state.memory.cursor.open
     prompt = question_ids(setup, question.text, follows_video=follows_video)
 
@@ -76,9 +73,10 @@ def answer(
         speaker = Speaker(setup.adapter.detokenize, question.sampling.stop, question.on_text)
         looks = question.evidence and setup.adapter.modality == "video"
         gaze = Gaze(setup.adapter.patch_frames / setup.config.fps) if looks else None
-        yield from _decode(
-            setup, state, transaction, (ahead, parts), question, limit, speaker, [] if gaze is None else [gaze]
-        )
+        observers = [] if gaze is None else [gaze]
+        slots = min(state.memory.cap, state.memory.held + transaction.tokens + limit)
+        with setup.adapter.scratch.lent(state.memory, slots):
+            yield from _decode(setup, state, transaction, (ahead, parts), question, limit, speaker, observers)
         if gaze is not None:
             gaze.end()
         answers.append(Answer.of(speaker.end().strip(), gaze))
@@ -101,7 +99,7 @@ def _decode(
     limit: int,
     speaker: Speaker,
     observers: Sequence[Observer],
-) -> Generator[Request, Tensor, None]:
+) -> Work[None]:
     """Has the model say one token after the other, `limit` at the most.
 
     Over the last token of an answer that `limit` ended it runs only where the turn is to be remembered.
@@ -136,7 +134,7 @@ def _chooser(
 
 def _remember(
     setup: Setup, state: StreamState, patches: Sequence[Patch], turn: Sequence[int], *, follows_video: bool
-) -> Generator[Request, Tensor, None]:
+) -> Work[None]:
     """Makes a turn part of the memory where the transaction holds more: words that were cut off, a second look."""
     with state.memory.transaction() as transaction:
         parts = yield from lay_out(setup, state, transaction, patches)

@@ -13,13 +13,13 @@ from torch import Tensor
 
 from infinipot.engine.decoding import are_numbers, overflow
 from infinipot.engine.pending import Pending, Transcript
-from infinipot.engine.requests import Encode, Forward
+from infinipot.engine.requests import Encode, Forward, Prepare
 from infinipot.engine.setup import Setup
 from infinipot.engine.state import StreamState
 from infinipot.errors import FrameError
 from infinipot.memory import Transaction
 from infinipot.memory.observation import Observer
-from infinipot.models import Patch
+from infinipot.models import Clip, Patch
 from infinipot.tokens import Grid
 
 
@@ -137,7 +137,7 @@ def commit(
     keep = keeping(setup, pending)
 
     def take() -> None:
-        state.pending = replace(pending, said=said.held(len(state.memory.turns)))
+        state.pending = replace(pending, said=said.held(len(state.memory.state.turns)))
 
     with state.stopwatch.phase("compress"):
         state.memory.commit(transaction, turn=turn, policy=setup.policy, keep=keep, on_applied=take)
@@ -166,22 +166,46 @@ def keeping(setup: Setup, pending: Pending) -> Callable[[int, int], int | None]:
 def close_gaps(setup: Setup, state: StreamState) -> None:
     """Re-assigns positions without gaps after a compression, where the policy is one that does."""
     memory = state.memory
-    if setup.policy.dense_positions and state.dense_after != memory.compressions:
+    if setup.policy.dense_positions and state.dense_after != memory.state.compressions:
         memory.rebase(target=0, limit=memory.cursor.next)
-        state.dense_after = memory.compressions
+        state.dense_after = memory.state.compressions
 
 
 @contextmanager
 def patching(state: StreamState) -> Iterator[None]:
     """Inside, what was given becomes what the encoder takes."""
-    with state.stopwatch.phase("vision"):
-        try:
-            yield
-        except ValueError as error:  # such as a picture that is 200 times as wide as high
-            raise FrameError(f"the model cannot take a frame of this size: {error}") from error
+    with state.stopwatch.phase("vision"), _fitting():
+        yield
 
 
-def waiting(state: StreamState) -> tuple[Patch, ...]:
+@contextmanager
+def _fitting() -> Iterator[None]:
+    """Inside, a picture that no processor takes, such as one that is 200 times as wide as high, is told as a frame."""
+    try:
+        yield
+    except ValueError as error:
+        raise FrameError(f"the model cannot take a frame of this size: {error}") from error
+
+
+def prepared(
+    setup: Setup, state: StreamState, clips: Sequence[Clip], pixels: tuple[int, int] | None
+) -> Generator[Prepare, list[Patch], list[Patch]]:
+    """Has frames of one size made patches of."""
+    with _fitting():
+        return (yield Prepare(setup.adapter, clips, pixels, state.stopwatch))
+
+
+def patch_of(setup: Setup, state: StreamState, part: Patch | Clip) -> Generator[Prepare, list[Patch], Patch]:
+    """Has a patch made of what it is made of, where it is none yet."""
+    if isinstance(part, Patch):
+        return part
+    return (yield from prepared(setup, state, [part], setup.pixels))[0]
+
+
+def waiting(setup: Setup, state: StreamState) -> Generator[Prepare, list[Patch], tuple[Patch, ...]]:
     """The patches that wait, one that is not full included."""
     with patching(state):
-        return state.pending.whole()
+        last = state.pending.partial.whole()
+    if last is None:
+        return state.pending.patches
+    return (*state.pending.patches, (yield from patch_of(setup, state, last)))

@@ -17,7 +17,7 @@ def require_slots(setup: Setup, state: StreamState, pending: Pending, more: int 
     budget, policy = setup.budget, setup.policy
     awaited = pending.tokens(setup.adapter.caption_limit) + more
     text = len(setup.prompt_ids) + budget.dialogue
-    if not policy.evicts and state.memory.video + awaited > budget.video(text):
+    if not policy.evicts and state.memory.state.video + awaited > budget.video(text):
         raise CapError(
             f"the memory of {budget.cap} tokens is full at {max(pending.time, 0.0):g} s, and policy "
             f"{policy.name!r} never evicts: give more memory, or another policy"

@@ -14,13 +14,13 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from infinipot.engine.layout import Part, ahead_of_video, patching
-from infinipot.engine.requests import Encode, Forward, Request
+from infinipot.engine.layout import Part, ahead_of_video, patching, prepared
+from infinipot.engine.requests import Encode, Forward, Prepare
 from infinipot.engine.setup import Setup
 from infinipot.engine.state import StreamState
 from infinipot.errors import QuestionError
 from infinipot.memory import Transaction
-from infinipot.models import Patch
+from infinipot.models import Clip, Patch
 from infinipot.numbers import is_whole
 from infinipot.tokens import Grid
 from infinipot.video import Frame
@@ -56,14 +56,33 @@ def _shrunk(frame: Frame, pixels: int) -> Frame:
     return replace(frame, image=np.array(Image.fromarray(frame.image).resize(size, Image.Resampling.BICUBIC)))
 
 
-def second_look(setup: Setup, state: StreamState, look: Look | None) -> tuple[Patch, ...]:
-    """The patches of a second look, not encoded yet.
+def second_look(
+    setup: Setup, state: StreamState, look: Look | None
+) -> Generator[Prepare, list[Patch], tuple[Patch, ...]]:
+    """The patches of a second look, not encoded yet; raises what `clips_of` raises."""
+    clips = clips_of(setup, state, look)
+    return tuple((yield from prepared(setup, state, clips, _pixels(setup, look))) if clips else ())
+
+
+def look_tokens(setup: Setup, state: StreamState, look: Look | None) -> int:
+    """Slots that a second look at the frames that are kept now takes at the most; raises what `clips_of` raises."""
+    clips = clips_of(setup, state, look)
+    with patching(state):
+        return tokens_of(setup, setup.adapter.prepare(clips, _pixels(setup, look)) if clips else [])
+
+
+def _pixels(setup: Setup, look: Look | None) -> tuple[int, int] | None:
+    return look.pixels if look is not None and look.pixels else setup.pixels
+
+
+def clips_of(setup: Setup, state: StreamState, look: Look | None) -> list[Clip]:
+    """The frames of each patch of a second look.
 
     Raises:
         QuestionError: more frames are asked for than the stream keeps, or frames larger than the memory has room for.
     """
     if look is None:
-        return ()
+        return []
     most, frames = setup.config.look_again, look.frames
     if not is_whole(frames) or not 0 <= frames <= most:
         raise QuestionError(
@@ -74,13 +93,7 @@ def second_look(setup: Setup, state: StreamState, look: Look | None) -> tuple[Pa
     recent = state.pending.recent
     alike = [frame for frame in recent if frame.size == recent[-1].size][-frames:] if frames else []
     step = setup.adapter.patch_frames
-    groups = [alike[start : start + step] for start in range(0, len(alike), step)]
-    pixels = look.pixels or setup.pixels
-    with patching(state):
-        return tuple(
-            setup.adapter.patchify([frame.image for frame in group], [frame.time for frame in group], pixels)
-            for group in groups
-        )
+    return [tuple(alike[start : start + step]) for start in range(0, len(alike), step)]
 
 
 def _require_pixels(setup: Setup, pixels: tuple[int, int] | None) -> None:
@@ -104,7 +117,7 @@ def tokens_of(setup: Setup, patches: Sequence[Patch]) -> int:
 
 def look_again(
     setup: Setup, state: StreamState, transaction: Transaction, patches: Sequence[Patch]
-) -> Generator[Request, Tensor, None]:
+) -> Generator[Encode | Forward, Tensor, None]:
     """Runs over a second look behind all that the transaction has run over."""
     adapter, parts = setup.adapter, []
     if not transaction.cursor.open:

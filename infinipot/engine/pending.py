@@ -88,11 +88,6 @@ class Pending:
         """Tokens of a full patch whose temporal patches have captions of at most so many."""
         return self.partial.steps * (self.grid.cells + caption)
 
-    def whole(self) -> tuple[Patch, ...]:
-        """All patches that wait, the partial one made of what was given of it."""
-        last = self.partial.patch()
-        return self.patches if last is None else (*self.patches, last)
-
     def emptied(self) -> "Pending":
         """What waits once all of it has gone into the memory."""
         return replace(self, patches=(), partial=self.partial.cleared(), shown=None)

@@ -1,4 +1,7 @@
-"""What a task asks of the model: patches to be encoded, or tokens to be run over. Knows no stream and no policy."""
+"""What a task asks of the model: frames to be prepared, patches to be encoded, or tokens to be run over.
+
+Knows no stream and no policy.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,8 +9,31 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from infinipot.memory import Step
-from infinipot.models import Adapter, Patch
+from infinipot.models import Adapter, Clip, Patch
 from infinipot.stats import Stopwatch
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prepare:
+    """Frames of one size, whose patches are wanted: a list of `Patch`.
+
+    Attributes:
+        adapter: of the model that takes them.
+        clips: the frames of each patch.
+        pixels: least and most pixels of a resized frame; None for those of the family.
+        stopwatch, phase: what it costs is written to, and as what.
+    """
+
+    adapter: Adapter
+    clips: Sequence[Clip]
+    pixels: tuple[int, int] | None
+    stopwatch: Stopwatch
+    phase: str = "vision"
+
+    @property
+    def tokens(self) -> int:
+        """How many patches are wanted: no tokens yet."""
+        return len(self.clips)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,4 +80,4 @@ class Forward:
         return self.step.count
 
 
-Request = Encode | Forward
+Request = Prepare | Encode | Forward

@@ -1,23 +1,23 @@
 """The only place that runs a network: for the tasks of one stream or of many, packed into one step.
 
-A step begins tasks that have not begun, encodes the patches that tasks wait for, those of one grid together, and runs
-the decoder once over the tokens of all tasks that fit, each attending to its own stream's memory. Knows no stream: a
-task is work that asks for one thing after the other.
+A step begins tasks that have not begun, prepares the frames and encodes the patches that tasks wait for, those of one
+size together, and runs the decoder once over the tokens of all tasks that fit, each attending to its own stream's
+memory. Knows no stream: a task is work that asks for one thing after the other.
 """
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from itertools import groupby
+from itertools import groupby, islice
 from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor
 
-from infinipot.engine.requests import Encode, Forward, Request
+from infinipot.engine.requests import Encode, Forward, Prepare, Request
 from infinipot.engine.task import Task
+from infinipot.models import Patch
 
 T = TypeVar("T")
-_Asked = TypeVar("_Asked", Encode, Forward)
 
 
 @torch.inference_mode()
@@ -34,6 +34,8 @@ def step(tasks: Iterable[Task[Any]], max_tokens: int | None = None) -> None:
     """
     for task in (waiting := [task for task in tasks if not task.done]):
         task.begin()
+    for group in _groups(_fitting(waiting, Prepare, None), _processor):
+        _run(group, _prepare)
     for group in _groups(_fitting(waiting, Encode, max_tokens), _encoder):
         _run(group, _encode)
     for group in _groups(_fitting(waiting, Forward, max_tokens), _decoder):
@@ -56,7 +58,7 @@ def finish(*tasks: Task[Any]) -> None:
             task.cancel()
 
 
-def _fitting(tasks: Sequence[Task[Any]], kind: type[_Asked], limit: int | None) -> list[Task[Any]]:
+def _fitting(tasks: Sequence[Task[Any]], kind: type[Request], limit: int | None) -> list[Task[Any]]:
     """Those tasks that wait for something of this kind and go together: see `step`."""
     asking = [task for task in tasks if isinstance(task.request, kind)]
     if limit is None:
@@ -75,6 +77,12 @@ def _groups(tasks: Sequence[Task[Any]], key: Callable[[Task[Any]], Any]) -> list
     return [list(group) for _, group in groupby(sorted(tasks, key=key), key)]
 
 
+def _processor(task: Task[Any]) -> tuple[object, ...]:
+    """What frames have in common that are prepared together."""
+    request = cast(Prepare, task.request)
+    return id(request.adapter), request.clips[0][0].size, request.pixels or ()
+
+
 def _encoder(task: Task[Any]) -> tuple[object, ...]:
     """What patches have in common that are encoded together."""
     request = cast(Encode, task.request)
@@ -88,7 +96,7 @@ def _decoder(task: Task[Any]) -> tuple[object, ...]:
     return id(request.adapter), 0 if request.adapter.packs else id(request)
 
 
-def _run(tasks: Sequence[Task[Any]], run: Callable[[Sequence[Any]], Sequence[Tensor]]) -> None:
+def _run(tasks: Sequence[Task[Any]], run: Callable[[Sequence[Any]], Sequence[Any]]) -> None:
     """Gives each task what the network makes of its request, and a share of the time by its tokens."""
     requests = [_request(task) for task in tasks]
     start = time.perf_counter()
@@ -104,6 +112,12 @@ def _run(tasks: Sequence[Task[Any]], run: Callable[[Sequence[Any]], Sequence[Ten
             request.stopwatch.add(request.phase, taken * request.tokens / tokens)
     for task, part in zip(tasks, made, strict=True):
         task.give(part)
+
+
+def _prepare(requests: Sequence[Prepare]) -> Sequence[list[Patch]]:
+    first, clips = requests[0], [clip for request in requests for clip in request.clips]
+    made = iter(first.adapter.prepare(clips, first.pixels))
+    return [list(islice(made, len(request.clips))) for request in requests]
 
 
 def _encode(requests: Sequence[Encode]) -> Sequence[Tensor]:

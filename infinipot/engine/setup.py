@@ -173,7 +173,7 @@ def _picture_pixels(adapter: Adapter, config: StreamConfig) -> int:
     """As many as the reserve has tokens for; where frames have one size, four times as many, since some are cut off."""
     if adapter.cell_pixels:
         return (config.reserve or LARGEST_SHARE) * adapter.cell_pixels
-    return 4 * adapter.patchify([np.zeros((32, 32, 3), np.uint8)], [0.0]).pixels[0, 0].numel()
+    return 4 * adapter.patch_of([np.zeros((32, 32, 3), np.uint8)]).pixels[0, 0].numel()
 
 
 def _frame_bytes(adapter: Adapter, config: StreamConfig) -> int:

@@ -8,13 +8,12 @@ from collections.abc import Callable, Generator
 from typing import Any, Generic, TypeVar
 
 import torch
-from torch import Tensor
 
 from infinipot.engine.requests import Request
 from infinipot.errors import InfinipotError
 
 T = TypeVar("T")
-Work = Generator[Request, Tensor, T]
+Work = Generator[Request, Any, T]
 _NO_ERROR = InfinipotError("nothing went wrong")
 
 
@@ -42,7 +41,7 @@ class Task(Generic[T]):
             self._begun = True
             self._resume(self._work.__next__)
 
-    def give(self, made: Tensor) -> None:
+    def give(self, made: Any) -> None:
         """Works on, with what was made of the request, up to the next one."""
         self._resume(self._work.send, made)
 

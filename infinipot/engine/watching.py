@@ -3,21 +3,18 @@
 Work that asks for the model where it needs it, see task.py; who runs it, and what else in the same step, is not known.
 """
 
-from collections.abc import Generator
 from dataclasses import replace
-
-from torch import Tensor
 
 from infinipot.audio import GAP, SamplesLike, Sound, as_sound
 from infinipot.engine.gating import admit
-from infinipot.engine.layout import commit, lay_out, patching, run, waiting
+from infinipot.engine.layout import commit, lay_out, patch_of, patching, run, waiting
 from infinipot.engine.limits import require_positions, require_slots, stay_in_range
 from infinipot.engine.looking import kept
 from infinipot.engine.pending import Pending
 from infinipot.engine.probing import probe
-from infinipot.engine.requests import Request
 from infinipot.engine.setup import Setup, block_patches
 from infinipot.engine.state import StreamState
+from infinipot.engine.task import Work
 from infinipot.errors import FrameError
 from infinipot.models import Patch
 from infinipot.video import Frame, ImageLike, as_frame
@@ -56,7 +53,7 @@ def accept_sound(state: StreamState, sound: Sound | SamplesLike, time: float | N
     return accepted
 
 
-def take_in(setup: Setup, state: StreamState, given: Frame | Sound) -> Generator[Request, Tensor, None]:
+def take_in(setup: Setup, state: StreamState, given: Frame | Sound) -> Work[None]:
     """Takes in what was accepted."""
     partial = state.pending.partial.after(given)
     if given.size != state.pending.size:
@@ -70,9 +67,11 @@ def take_in(setup: Setup, state: StreamState, given: Frame | Sound) -> Generator
     stay_in_range(setup, state, pending)
     with patching(state):
         full, rest = partial.split()
-        pending = replace(pending, partial=rest)
-        if full:
-            pending = _admitted(setup, pending, full)
+    pending = replace(pending, partial=rest)
+    if full is not None:
+        patch = yield from patch_of(setup, state, full)
+        with state.stopwatch.phase("vision"):
+            pending = _admitted(setup, pending, patch)
     if len(pending.patches) < pending.block:
         state.pending = pending
         return
@@ -94,7 +93,7 @@ def _admitted(setup: Setup, pending: Pending, full: Patch) -> Pending:
     return replace(pending, patches=(*pending.patches, given), shown=shown, gated=gated)
 
 
-def _change_size(setup: Setup, state: StreamState, given: Frame | Sound) -> Generator[Request, Tensor, None]:
+def _change_size(setup: Setup, state: StreamState, given: Frame | Sound) -> Work[None]:
     """Enters the grid of a frame of another size: what waits in the old one goes into the memory first."""
     pending, memory, policy = state.pending, state.memory, setup.policy
     with patching(state):
@@ -107,7 +106,7 @@ def _change_size(setup: Setup, state: StreamState, given: Frame | Sound) -> Gene
             f"{policy.name!r} reads the memory as patches of one size"
         )
     require_slots(setup, state, pending, more=steps * (cells + setup.adapter.caption_limit))
-    patches = waiting(state)
+    patches = yield from waiting(setup, state)
     try:
         grid = memory.use_grid(rows, columns)
         after: Pending = replace(pending.emptied(), size=given.size, grid=grid, block=block)

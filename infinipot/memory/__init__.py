@@ -5,13 +5,15 @@ from infinipot.memory.held import Held
 from infinipot.memory.memory import Memory, stored_columns
 from infinipot.memory.positions import Cursor, PositionRule
 from infinipot.memory.rotary import Rotary
-from infinipot.memory.step import Step
+from infinipot.memory.step import Step, Steps
 from infinipot.memory.storage import LayerShape, StateShape, allocated_bytes
 from infinipot.memory.tensor_parallel import ALONE, TensorParallelGroup
 from infinipot.memory.transaction import Transaction
+from infinipot.memory.turned import AnswerScratch
 
 __all__ = [
     "ALONE",
+    "AnswerScratch",
     "Contents",
     "Cursor",
     "Held",
@@ -22,6 +24,7 @@ __all__ = [
     "Rotary",
     "StateShape",
     "Step",
+    "Steps",
     "TensorParallelGroup",
     "Transaction",
     "allocated_bytes",

@@ -220,9 +220,10 @@ def write_columns(policy: Policy, viewer: Viewer, transaction: Transaction, held
         start += tokens
     new = NewSlots.of(torch.cat(slots), torch.cat(transaction.cells))
     there = [new.to(group.shape.device) for group in viewer.groups]
+    before = [viewer.previous_slots(group, held, each) for group, each in zip(viewer.groups, there, strict=True)]
     for number, rows in viewer.chunks(len(new.slots), reads_states=True):
         group, shape = viewer.groups[number], (rows.stop - rows.start, len(new.slots))
-        measured = policy.measure(viewer.new_tokens(group, rows, held, there[number]))
+        measured = policy.measure(viewer.new_tokens(group, rows, there[number], before[number]))
         for name in policy.columns:
             column = measured.get(name)
             if column is None or column.shape != shape or column.dtype != torch.float32:

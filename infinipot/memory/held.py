@@ -40,6 +40,21 @@ class Held:
         """Tokens of the prompt and the remembered turns."""
         return self.prompt + sum(self.turns)
 
+    @property
+    def video(self) -> int:
+        """Tokens of the video, per layer and KV head: cells, and captions if there are any."""
+        return self.tokens - self.text
+
+    @property
+    def dialogue(self) -> int:
+        """Tokens of the remembered turns."""
+        return sum(self.turns)
+
+    @property
+    def turns_ever(self) -> int:
+        """Turns remembered so far, those that have left included."""
+        return self.turns_gone + len(self.turns)
+
     def with_transaction(self, transaction: Transaction, *, turn: bool) -> "Held":
         """What is held together with a transaction.
 

@@ -31,6 +31,7 @@ from infinipot.memory.step import Step
 from infinipot.memory.storage import LayerShape, Rows, StateShape
 from infinipot.memory.tensor_parallel import ALONE, TensorParallelGroup
 from infinipot.memory.transaction import Origin, Transaction
+from infinipot.memory.turned import TurnedKeys
 from infinipot.memory.view import Viewer
 from infinipot.policies.attention import Attention
 from infinipot.policies.base import Policy
@@ -55,6 +56,7 @@ class Memory:
         groups: the layers' slots, those of one shape and device together.
         states: the recurrent states beside them.
         grids: the grids the video has had, the current one last.
+        turned: keys as they are read, while an answer is under way that has room for them.
         peak: the most slots that were ever in use, transactions included.
         bytes: what is allocated.
     """
@@ -75,6 +77,7 @@ class Memory:
         self.rotary = rotary
         self.grids: tuple[Grid, ...] = ()
         self.peak = 0
+        self.turned: TurnedKeys | None = None
         self._columns = tuple(columns)
         self._tp_group = tp_group
         self._state = Held()
@@ -113,7 +116,7 @@ class Memory:
 
     @property
     def state(self) -> Held:
-        """What is held, as numbers."""
+        """What is held, as numbers; the two that everyone asks for are below."""
         return self._state
 
     @property
@@ -122,59 +125,19 @@ class Memory:
         return self._state.tokens
 
     @property
-    def turns(self) -> tuple[int, ...]:
-        """Tokens of each remembered turn, oldest first."""
-        return self._state.turns
-
-    @property
-    def turns_ever(self) -> int:
-        """Turns remembered so far, those that have left included."""
-        return self._state.turns_gone + len(self._state.turns)
-
-    @property
-    def dialogue(self) -> int:
-        """Tokens of remembered turns held."""
-        return sum(self._state.turns)
-
-    @property
-    def text(self) -> int:
-        """Tokens held of the prompt and the remembered turns."""
-        return self._state.text
-
-    @property
-    def video(self) -> int:
-        """Tokens of the video held, per layer and KV head: cells, and captions if there are any."""
-        return self.held - self.text
-
-    @property
-    def captions(self) -> tuple[int, ...]:
-        """For each caption token held the temporal patch that it belongs to."""
-        return self._state.captions
-
-    @property
     def cursor(self) -> Cursor:
         """Where the stream stands on the position axes."""
         return self._state.cursor
 
     @property
-    def seen(self) -> int:
-        """Tokens ever committed."""
-        return self._state.seen
-
-    @property
-    def compressions(self) -> int:
-        """How often tokens were evicted."""
-        return self._state.compressions
-
-    @property
-    def rebases(self) -> int:
-        """How often positions were moved back."""
-        return self._state.rebases
-
-    @property
     def filled(self) -> int:
         """Slots in use at this moment, those of an open transaction included."""
         return self._filled
+
+    @property
+    def key_bytes(self) -> int:
+        """Bytes of the keys of a token over all layers and KV heads."""
+        return sum(len(group.layer) * group.shape.head_dim * group.keys.itemsize for group in self.groups)
 
     def use_grid(self, rows: int, columns: int) -> Grid:
         """The grid of this size, from now on the current one; a size seen before gets its old cell numbers back."""
@@ -305,7 +268,7 @@ class Memory:
             return 0
         cursor, columns = planned
         fallen = self.cursor.next - cursor.next
-        self._make(Plan(replace(self._state, cursor=cursor, rebases=self.rebases + 1), columns=columns))
+        self._make(Plan(replace(self._state, cursor=cursor, rebases=self._state.rebases + 1), columns=columns))
         return fallen
 
     def settle(self) -> None:

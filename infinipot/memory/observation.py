@@ -204,4 +204,4 @@ def _expected(seen: Seen, asking: Tensor) -> Tensor:
 def _turned_ahead(rotary: Rotary, heads: Tensor, start: int) -> Tensor:
     """Heads turned by the mean rotation of the next positions, which are those of text."""
     ahead = torch.arange(start, start + _FUTURE, device=heads.device)
-    return rotary.rotate_(heads, [turn.mean(0) for turn in rotary.angles([ahead] * 3, start + _FUTURE)])
+    return rotary.rotate_(heads, rotary.angles([ahead] * 3, start + _FUTURE).mean(0))

@@ -2,13 +2,14 @@
 
 Keys are stored as the model makes them, without rotation, and are rotated when they are read: a token can be given
 another position any number of times at no loss, and comparing keys needs no undoing. A read costs one look-up and one
-complex product a key for each axis.
+complex product.
 
 In rotary embedding (RoFormer, arXiv 2104.09864) two dimensions of a head turn together, by position · inv_freq[i]; in
 the multimodal form (Qwen2-VL, arXiv 2409.12191) every frequency turns with one of three position axes. `axes` says with
 which, so that chunked, interleaved and one-dimensional layouts are all the same here.
 """
 
+import math
 from collections.abc import Sequence
 from itertools import groupby
 
@@ -24,8 +25,8 @@ class Rotary:
     """How a family rotates: dimensions i and i + n turn together, by position · inv_freq[i].
 
     Heads are stored in a layout of their own: the two dimensions of a frequency side by side, frequencies of one axis
-    in a row, and behind them what does not turn. So a rotation is one complex product an axis. Products of two heads in
-    this layout are those of the model's.
+    in a row, and behind them what does not turn. So a rotation is one complex product. Products of two heads in this
+    layout are those of the model's.
 
     Args:
         inv_freq: `[n]`, angle per position; 2·n is the head's width, or less where only its first part is rotated.
@@ -39,54 +40,68 @@ class Rotary:
         self.axes = tuple(axes)
         self._order = sorted(range(len(axes)), key=lambda frequency: axes[frequency])
         runs = [(axis, len(list(run))) for axis, run in groupby(sorted(axes))]
-        ends = torch.tensor([count for _, count in runs]).cumsum(0).tolist()
-        self.sections = tuple((axis, slice(end - count, end)) for (axis, count), end in zip(runs, ends, strict=True))
+        # Angles are looked up in pieces that are as wide for all axes, so that one look-up serves them all.
+        self._piece = math.gcd(*(count for _, count in runs)) if len(runs) > 1 else len(axes)
+        self._axis_of_piece = [axis for axis, count in runs for _ in range(count // self._piece)]
         self._layouts: dict[tuple[int, torch.device], tuple[Tensor, Tensor]] = {}
-        self._tables: dict[torch.device, list[Tensor]] = {}
+        self._tables: dict[torch.device, tuple[Tensor, Tensor]] = {}
 
-    def to_stored(self, heads: Tensor) -> Tensor:
-        """Heads `[..., head_dim]` of a model in the layout of this class."""
-        return heads.index_select(-1, self._layout(heads)[0])
+    def to_stored(self, *heads: Tensor) -> Tensor:
+        """Heads `[heads, ..., head_dim]` of a model, one behind the other, in the layout of this class."""
+        width, half = heads[0].shape[-1], len(self.axes)
+        if width == 2 * half and self._order == list(range(half)):
+            pairs = [part.unflatten(-1, (2, half)).transpose(-1, -2) for part in heads]
+            joined = pairs[0] if len(pairs) == 1 else torch.cat(pairs)
+            return joined.reshape(len(joined), *heads[0].shape[1:])
+        joined = heads[0] if len(heads) == 1 else torch.cat(heads)
+        return joined.index_select(-1, self._layout(joined)[0])
 
     def to_model(self, heads: Tensor) -> Tensor:
         """The model's own layout of heads `[..., head_dim]`."""
         return heads.index_select(-1, self._layout(heads)[1])
 
-    def angles(self, positions: Sequence[Tensor], highest: int) -> list[Tensor]:
-        """What turns heads at some positions, one tensor a section: `[..., frequencies]` complex64.
+    def angles(self, positions: Sequence[Tensor], highest: int) -> Tensor:
+        """What turns heads at some positions, `[..., frequencies]` complex64 in the order of the stored layout.
 
         Args:
             positions: `[...]` int of each axis, or one for all.
             highest: no position is above it.
         """
-        device = positions[0].device
-        where = [positions[axis if len(positions) > 1 else 0] for axis, _ in self.sections]
+        device, count = positions[0].device, len(self._axis_of_piece)
+        where = [positions[axis if len(positions) > 1 else 0] for axis in self._axis_of_piece]
         if highest >= _TABLE_BYTES // (8 * len(self.axes)):
-            frequency = self.inv_freq[self._order].to(device)
-            turns = [
-                at.unsqueeze(-1) * frequency[section] for at, (_, section) in zip(where, self.sections, strict=True)
-            ]
-            return [torch.complex(turn.cos(), turn.sin()) for turn in turns]
-        tables = self._tables_of(device, highest)
-        return [
-            table.index_select(0, at.reshape(-1)).view(*at.shape, table.shape[1])
-            for at, table in zip(where, tables, strict=True)
-        ]
+            frequency = self.inv_freq[self._order].to(device).view(count, self._piece)
+            turn = (torch.stack(where, -1).unsqueeze(-1) * frequency).flatten(-2)
+            return torch.complex(turn.cos(), turn.sin())
+        table, places = self._table(device, highest)
+        index = where[0].reshape(-1) if count == 1 else torch.add(places, torch.stack(where, -1), alpha=count).view(-1)
+        return table.index_select(0, index).view(*where[0].shape, len(self.axes))
 
-    def rotate_(self, heads: Tensor, angles: Sequence[Tensor]) -> Tensor:
-        """Turns heads, in place.
+    def rotate(self, heads: Tensor, angles: Tensor, out: Tensor) -> Tensor:
+        """Turns heads.
 
         Args:
-            heads: `[..., head_dim]` float32, in the stored layout.
-            angles: see there; `[..., frequencies]` each, broadcast over heads.
+            heads: `[..., head_dim]`, in the stored layout.
+            angles: see there; `[..., frequencies]`, broadcast over heads.
+            out: float32, takes them.
 
         Returns:
-            `heads`.
+            `out`.
         """
-        pairs = torch.view_as_complex(heads[..., : 2 * len(self.axes)].unflatten(-1, (-1, 2)))
-        for (_, section), turn in zip(self.sections, angles, strict=True):
-            pairs[..., section].mul_(turn)
+        if heads.dtype == torch.float32 and heads.shape[-1] == 2 * len(self.axes):
+            torch.mul(self._pairs(heads), angles, out=self._pairs(out))
+        else:
+            self.rotate_(out.copy_(heads), angles)
+        return out
+
+    def rotate_(self, heads: Tensor, angles: Tensor) -> Tensor:
+        """Turns heads `[..., head_dim]` float32 in the stored layout, in place; returns them."""
+        self._pairs(heads).mul_(angles)
         return heads
+
+    def _pairs(self, heads: Tensor) -> Tensor:
+        """What turns of heads, as complex numbers: a view."""
+        return torch.view_as_complex(heads[..., : 2 * len(self.axes)].unflatten(-1, (-1, 2)))
 
     def _layout(self, heads: Tensor) -> tuple[Tensor, Tensor]:
         """The permutation of a head's dimensions, and the one back, made once a width and device."""
@@ -98,20 +113,21 @@ class Rotary:
             self._layouts[at] = forth.to(heads.device), forth.argsort().to(heads.device)
         return self._layouts[at]
 
-    def _tables_of(self, device: torch.device, highest: int) -> list[Tensor]:
-        """For each section e^(i · position · frequency), `[positions, frequencies]` complex64.
+    def _table(self, device: torch.device, highest: int) -> tuple[Tensor, Tensor]:
+        """e^(i · position · frequency), piece after piece of each position, `[positions · pieces, piece]` complex64.
 
-        They grow by doubling to what streams reach, the trained range at the most where those re-base. Angles are
-        rounded as models round them, to the float32 product of position and frequency.
+        It grows by doubling to what streams reach, the trained range at the most where those re-base. Angles are
+        rounded as models round them, to the float32 product of position and frequency. Beside it `[pieces]`, which
+        place of a position's a piece has.
         """
-        tables = self._tables.get(device)
-        if tables is None or len(tables[0]) <= highest:
+        known = self._tables.get(device)
+        pieces = len(self._axis_of_piece)
+        if known is None or len(known[0]) <= highest * pieces:
             count = max(_LEAST_POSITIONS, 1 << highest.bit_length())
-            frequency, pieces = self.inv_freq[self._order], []
+            frequency, parts = self.inv_freq[self._order], []
             for places in torch.arange(count, dtype=torch.float32)[:, None].split(_PIECE):
                 angle = (places * frequency).double()
-                pieces.append(torch.complex(angle.cos().float(), angle.sin().float()).to(device))
-            turns = torch.cat(pieces)
-            tables = [turns[:, section].contiguous() for _, section in self.sections]
-            self._tables[device] = tables
-        return tables
+                parts.append(torch.complex(angle.cos().float(), angle.sin().float()).to(device))
+            known = torch.cat(parts).view(-1, self._piece), torch.arange(pieces, device=device, dtype=torch.int32)
+            self._tables[device] = known
+        return known

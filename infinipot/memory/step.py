@@ -2,12 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from infinipot.memory.observation import Observer, Seen
+from infinipot.memory.rotary import Rotary
+from infinipot.memory.storage import Rows
 from infinipot.policies.base import HIDDEN
 
 if TYPE_CHECKING:
@@ -34,7 +37,7 @@ class Step:
     highest: int
     observers: Sequence[Observer] = ()
     ahead: int | None = None
-    _shared: dict[tuple[str, torch.device, torch.dtype], list[Tensor]] = field(default_factory=dict)
+    _masks: dict[tuple[torch.device, torch.dtype], Tensor] = field(default_factory=dict)
 
     @property
     def count(self) -> int:
@@ -53,10 +56,16 @@ class Step:
         return torch.cat([stored[:, : self.ahead], stored[:, self.start : self.end]], 1)
 
     def write(self, layer: int, keys: Tensor, values: Tensor) -> None:
-        """Stores `[kv_heads, n, head_dim]` keys, without rotation, and values of one layer of the model."""
+        """Stores `[kv_heads, n, head_dim]` keys as the model makes them, and values of one layer of the model."""
+        self.store(layer, self.memory.rotary.to_stored(keys), values)
+
+    def store(self, layer: int, keys: Tensor, values: Tensor, turned: Tensor | None = None) -> None:
+        """Stores keys in the layout of `Rotary`, and values; `turned` are the keys as they are read, if known."""
         group, rows = self.memory.place(layer)
-        group.keys[rows, self.start : self.end] = self.memory.rotary.to_stored(keys)
+        group.keys[rows, self.start : self.end] = keys
         group.values[rows, self.start : self.end] = values
+        if self.memory.turned is not None and turned is not None:
+            self.memory.turned.add(layer, self.start, turned)
 
     def read(self, layer: int) -> tuple[Tensor, Tensor]:
         """Keys, turned to their positions, and values that one layer holds, the step's last: `[kv_heads, N, head_dim]`.
@@ -64,22 +73,30 @@ class Step:
         The keys lie on scratch, until the next read of the memory.
         """
         group, rows = self.memory.place(layer)
-        rotary = self.memory.rotary
-        keys = self._seen(group.keys[rows])
-        types = (torch.float32,) if keys.dtype == torch.float32 else (torch.float32, keys.dtype)
-        wide, *narrow = group.scratch(*((tuple(keys.shape), dtype) for dtype in types))
-        positions = [self._seen(group.columns[axis][rows]) for axis in group.axes]
-        rotary.rotate_(wide.copy_(keys), rotary.angles(positions, self.highest))
-        return (narrow[0].copy_(wide) if narrow else wide), self._seen(group.values[rows])
+        values = self._seen(group.values[rows])
+        if self.memory.turned is not None and self.ahead is None:
+            known, keys = self.memory.turned.read(layer, self.end)
+            if known < self.end:
+                new = slice(known, self.end)
+                self._turn(
+                    group, group.keys[rows, new], [group.columns[axis][rows, new] for axis in group.axes], keys[:, new]
+                )
+            return keys, values
+        stored = self._seen(group.keys[rows])
+        return self._turn(group, stored, [self._seen(group.columns[axis][rows]) for axis in group.axes]), values
+
+    def _turn(self, group: Rows, keys: Tensor, positions: Sequence[Tensor], out: Tensor | None = None) -> Tensor:
+        """Turns keys of some rows to their positions; where `out` does not say, they lie on the rows' scratch."""
+        rotary, shape = self.memory.rotary, tuple(keys.shape)
+        angles = rotary.angles(positions, self.highest)
+        if keys.dtype == torch.float32:
+            return rotary.rotate(keys, angles, group.scratch((shape, keys.dtype))[0] if out is None else out)
+        wide, narrow = group.scratch((shape, torch.float32), (shape, keys.dtype))
+        return (narrow if out is None else out).copy_(rotary.rotate(keys, angles, wide))
 
     def rotated(self, queries: Tensor) -> Tensor:
         """Queries `[heads, n, head_dim]` of the model, in the layout of keys and turned to their positions."""
-        rotary, at = self.memory.rotary, ("angles", queries.device, torch.float32)
-        if at not in self._shared:
-            axes = [self.positions[axis].to(queries.device, non_blocking=True) for axis in range(3)]
-            self._shared[at] = rotary.angles(axes, self.highest)
-        turned = rotary.to_stored(queries).to(torch.float32)
-        return rotary.rotate_(turned, self._shared[at]).to(queries.dtype)
+        return Steps((self,)).turned(self.memory.rotary.to_stored(queries))
 
     def observe(self, layer: int, raw: Tensor, queries: Tensor, keys: Tensor, scaling: float) -> None:
         """Shows its observers a layer, see `Seen`."""
@@ -93,8 +110,40 @@ class Step:
 
     def mask(self, device: torch.device, dtype: torch.dtype) -> Tensor:
         """`[n, N]`: 0 where a token sees another, -inf where that comes after it; made once for all layers."""
-        at = "mask", device, dtype
-        if at not in self._shared:
+        at = device, dtype
+        if at not in self._masks:
             hidden = torch.full((self.count, self.length), -torch.inf, device=device, dtype=dtype)
-            self._shared[at] = [hidden.triu_(self.length - self.count + 1)]
-        return self._shared[at][0]
+            self._masks[at] = hidden.triu_(self.length - self.count + 1)
+        return self._masks[at]
+
+
+class Steps(Sequence[Step]):
+    """The steps of one forward, one behind the other, of streams of one model.
+
+    What their tokens have in common is worked out once: their angles for all layers, and a turn for all streams.
+    """
+
+    def __init__(self, steps: Sequence[Step]) -> None:
+        self._steps = tuple(steps)
+        self._angles: dict[torch.device, Tensor] = {}
+        ends = list(accumulate(step.count for step in self._steps))
+        self.places = [slice(end - step.count, end) for step, end in zip(self._steps, ends, strict=True)]
+
+    def __getitem__(self, number: Any) -> Any:
+        return self._steps[number]
+
+    def __len__(self) -> int:
+        return len(self._steps)
+
+    @property
+    def rotary(self) -> Rotary:
+        """How heads of all of them turn."""
+        return self._steps[0].memory.rotary
+
+    def turned(self, heads: Tensor) -> Tensor:
+        """Heads `[heads, n, head_dim]` of the steps' tokens, in the layout of `Rotary`, turned to their positions."""
+        if heads.device not in self._angles:
+            positions = torch.cat([step.positions for step in self._steps], 1).to(heads.device, non_blocking=True)
+            self._angles[heads.device] = self.rotary.angles([*positions], max(step.highest for step in self._steps))
+        wide = torch.empty(heads.shape, dtype=torch.float32, device=heads.device)
+        return self.rotary.rotate(heads, self._angles[heads.device], wide).to(heads.dtype)

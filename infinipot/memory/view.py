@@ -91,9 +91,9 @@ class Viewer:
             **self._place(group, rows),
         )
 
-    def new_tokens(self, group: Rows, rows: slice, held: int, new: "NewSlots") -> NewTokens:
-        """Cells that come in, the same of all rows, behind the `held` slots."""
-        where = _previous_slots(group, rows, held, new, self.cells_ever)
+    def new_tokens(self, group: Rows, rows: slice, new: "NewSlots", previous: Tensor) -> NewTokens:
+        """Cells that come in, the same of all rows, with `previous` slots of all rows: see `previous_slots`."""
+        where = previous[rows]
 
         def part(tensor: Tensor) -> Tensor:
             return tensor[rows, new.run] if new.is_run else tensor[rows].index_select(1, new.slots)
@@ -110,6 +110,20 @@ class Viewer:
             read=read,
             **self._place(group, rows),
         )
+
+    def previous_slots(self, group: Rows, held: int, new: "NewSlots") -> Tensor:
+        """For each new token the slot of a row's latest token of its cell before it, among the first `held` or new.
+
+        Returns:
+            `[rows, n]` int64, of all rows at once: few kernels, since it looks at columns alone; -1 for none.
+        """
+        device, cap = group.shape.device, group.cap
+        cell, patch = (group.columns[name][:, :held].long() for name in ("cell", "patch"))
+        stamp = torch.where(cell >= 0, patch * cap + torch.arange(held, device=device), -1)
+        latest = torch.full((len(cell), self.cells_ever), -1, device=device, dtype=torch.int64)
+        latest.scatter_reduce_(1, cell.clamp_min(0), stamp, "amax")
+        stamp = latest.index_select(1, new.cells)
+        return torch.where(new.earlier >= 0, new.earlier, torch.where(stamp >= 0, stamp % cap, -1))
 
     @property
     def cells_ever(self) -> int:
@@ -165,14 +179,3 @@ class NewSlots:
         """The same on another device."""
         slots, cells, earlier = (part.to(device, non_blocking=True) for part in (self.slots, self.cells, self.earlier))
         return NewSlots(slots, cells, earlier, self.run, self.is_run)
-
-
-def _previous_slots(group: Rows, rows: slice, held: int, new: NewSlots, cells: int) -> Tensor:
-    """For each new token the slot of the row's latest token of its cell before it, `[rows, n]` int64; -1 for none."""
-    device, cap = group.shape.device, group.cap
-    cell, patch = (group.columns[name][rows, :held].long() for name in ("cell", "patch"))
-    stamp = torch.where(cell >= 0, patch * cap + torch.arange(held, device=device), -1)
-    latest = torch.full((len(cell), cells), -1, device=device, dtype=torch.int64)
-    latest.scatter_reduce_(1, cell.clamp_min(0), stamp, "amax")
-    stamp = latest.index_select(1, new.cells)
-    return torch.where(new.earlier >= 0, new.earlier, torch.where(stamp >= 0, stamp % cap, -1))

@@ -11,7 +11,7 @@ from infinipot.models.base import Adapter
 from infinipot.models.internvl import InternVL
 from infinipot.models.llava_next_video import LlavaNextVideo
 from infinipot.models.llava_onevision import LlavaOnevision
-from infinipot.models.patch import Partial, Patch
+from infinipot.models.patch import Clip, Partial, Patch
 from infinipot.models.qwen2_5_omni import Qwen25Omni, Qwen25OmniSound
 from infinipot.models.qwen2_vl import Qwen2VL, Qwen25VL
 from infinipot.models.qwen3_5 import Qwen35
@@ -31,7 +31,7 @@ ADAPTERS: tuple[type[Adapter], ...] = (
     SmolVLM,
 )
 
-__all__ = ["ADAPTERS", "Adapter", "Partial", "Patch", "adapters"]
+__all__ = ["ADAPTERS", "Adapter", "Clip", "Partial", "Patch", "adapters"]
 
 _logger = logging.getLogger(__name__)
 

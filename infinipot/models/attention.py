@@ -5,7 +5,7 @@ as the model makes them. Their steps, one for each stream, store the keys, and t
 that is run in any other way, without steps, gets transformers' attention by torch's fused kernels.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -17,7 +17,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from infinipot.memory import Step
+from infinipot.memory import Step, Steps
 
 NAME = "infinipot"  # ahead of the name of the kernel that computes it
 
@@ -28,7 +28,7 @@ def _attend(
     key: Tensor,
     value: Tensor,
     attention_mask: Tensor | None,
-    steps: Sequence[Step] | None = None,
+    steps: Steps | None = None,
     *,
     kernel: Callable[[Tensor, Tensor, Tensor, Step, float], Tensor],
     **kwargs: Any,
@@ -40,16 +40,17 @@ def _attend(
     if not steps:
         return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
     scaling = kwargs.get("scaling") or query.shape[-1] ** -0.5
-    counts, attended = [step.count for step in steps], []
-    queries, new_keys, new_values = (part[0].split(counts, 1) for part in (query, key, value))
-    for number, step in enumerate(steps):
-        step.write(module.layer_idx, new_keys[number], new_values[number])
-        keys, values = step.read(module.layer_idx)
-        turned = step.rotated(queries[number])
-        step.observe(module.layer_idx, queries[number], turned, keys, scaling)
-        hidden = step.hidden(module.layer_idx)
+    layer, heads, attended = module.layer_idx, query.shape[1], []
+    raw = steps.rotary.to_stored(query[0], key[0])
+    turned = steps.turned(raw)
+    for step, own in zip(steps, steps.places, strict=True):
+        step.store(layer, raw[heads:, own], value[0, :, own], turned[heads:, own])
+        keys, values = step.read(layer)
+        queries = turned[:heads, own]
+        step.observe(layer, query[0, :, own], queries, keys, scaling)
+        hidden = step.hidden(layer)
         shown = kernel if hidden is None else partial(_plain, hidden=hidden)
-        attended.append(shown(turned, keys, values, step, scaling))
+        attended.append(shown(queries, keys, values, step, scaling))
     joined = attended[0] if len(attended) == 1 else torch.cat(attended, 1)
     return joined.transpose(0, 1).unsqueeze(0), None
 

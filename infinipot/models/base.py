@@ -2,7 +2,7 @@
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from itertools import accumulate
 from typing import Any, ClassVar
@@ -14,20 +14,28 @@ from torch.nn.functional import adaptive_avg_pool2d
 from transformers import AutoModelForImageTextToText
 
 from infinipot.errors import ModelError
-from infinipot.memory import ALONE, LayerShape, PositionRule, Rotary, StateShape, Step, TensorParallelGroup
+from infinipot.memory import (
+    ALONE,
+    AnswerScratch,
+    LayerShape,
+    PositionRule,
+    Rotary,
+    StateShape,
+    Step,
+    Steps,
+    TensorParallelGroup,
+)
 from infinipot.models.attention import attach
-from infinipot.models.chat import ANSWER, ChatFormat, read_chat_format
-from infinipot.models.patch import Frames, Partial, Patch
+from infinipot.models.patch import Clip, Frames, Partial, Patch
 from infinipot.models.pictures import SIDE, pictures
-from infinipot.models.scoring import scores_of
-from infinipot.models.tokens import Encoder
+from infinipot.models.texts import Texts
 from infinipot.video import Frame
 
 PARITY = "logits, greedy answers and pixels as transformers makes them, on small random weights"
-_LATEST = 9_999_999_999.9  # seconds: a time with as many digits as a stream's may get, seconds since 1970 included
+_TOGETHER = 1 << 17  # pixels of frames that are prepared together: 1.5 MB of them, as the encoder takes them
 
 
-class Adapter(ABC):
+class Adapter(Texts, ABC):
     """A loaded model and its processor behind the few operations that a stream needs. Holds no state of a stream.
 
     Args:
@@ -53,37 +61,53 @@ class Adapter(ABC):
     tp_plan: ClassVar[Mapping[str, str]] = {}
 
     def __init__(self, model: Any, processor: Any = None) -> None:
-        self.model = model
-        self.processor = processor
+        super().__init__(model, processor)
+        self.scratch = AnswerScratch()
         if model is not None and (decoder := self.language_model) is not None:
             attach(decoder)
-        tokenizer = getattr(processor, "tokenizer", None)
-        self._encoder = None if tokenizer is None else Encoder(tokenizer)
 
     # What is seen, or heard
 
     def gather(self, pixels: tuple[int, int] | None = None) -> Partial:
         """What a stream gathers its first patch with; `pixels` as in `patchify`."""
 
-        def make(frames: tuple[Frame, ...]) -> Patch:
-            return self.patchify([frame.image for frame in frames], [frame.time for frame in frames], pixels)
+        def make(clip: Clip) -> Patch:
+            return self.patchify([clip], pixels)[0]
 
         return Frames(self.patch_frames, make)
 
     @abstractmethod
-    def patchify(
-        self, images: Sequence[np.ndarray], times: Sequence[float], pixels: tuple[int, int] | None = None
-    ) -> Patch:
-        """One temporal patch of at most `patch_frames` images, `[height, width, 3]` uint8; a last odd one is repeated.
+    def patchify(self, clips: Sequence[Clip], pixels: tuple[int, int] | None = None) -> list[Patch]:
+        """The temporal patches of clips of frames of one size, each as it would be alone.
 
         Args:
-            images: the frames.
-            times: of each, in seconds.
+            clips: at most `patch_frames` frames each; a last odd one is repeated.
             pixels: least and most pixels of a resized frame; None for `frame_pixels`.
 
         Raises:
             ValueError: the processor does not take pictures of this size.
         """
+
+    def prepare(self, clips: Sequence[Clip], pixels: tuple[int, int] | None = None) -> list[Patch]:
+        """The temporal patches of any number of clips, by as few calls of `patchify` as are quick.
+
+        A call of a processor costs more than what it does to a few small frames, but frames that do not fit a
+        processor's cache together take longer together than one after the other.
+        """
+        height, width = clips[0][0].size
+        at_once = max(1, _TOGETHER // (self.patch_frames * max(height * width, self._least_area(pixels))))
+        runs = [clips[start : start + at_once] for start in range(0, len(clips), at_once)]
+        return [patch for run in runs for patch in self.patchify(run, pixels)]
+
+    def patch_of(
+        self, images: Sequence[np.ndarray], times: Sequence[float] = (0.0,), pixels: tuple[int, int] | None = None
+    ) -> Patch:
+        """One temporal patch of images, `[height, width, 3]` uint8, and a time of each in seconds."""
+        return self.patchify([tuple(Frame(*given) for given in zip(images, times, strict=True))], pixels)[0]
+
+    def _least_area(self, pixels: tuple[int, int] | None) -> int:
+        """Pixels that a frame has at the least when it is resized."""
+        return (pixels or self.frame_pixels() or (0, 0))[0]
 
     def pictures(self, patch: Patch) -> Tensor:
         """What each cell of a temporal patch shows, as the encoder gets it: see `models.pictures`."""
@@ -111,7 +135,7 @@ class Adapter(ABC):
     def frame_cells(self, pixels: tuple[int, int] | None) -> int:
         """Cells of the largest frame that becomes at most so many pixels."""
         if pixels is None or not self.cell_pixels:
-            patch = self.patchify([np.zeros((32, 32, 3), np.uint8)], [0.0])
+            patch = self.patch_of([np.zeros((32, 32, 3), np.uint8)])
             return patch.rows * patch.columns
         return max(1, pixels[1] // self.cell_pixels)
 
@@ -191,7 +215,7 @@ class Adapter(ABC):
             position_ids=nowhere if self.position_rule().flat else nowhere.expand(3, 1, -1),
             attention_mask=self.attention_mask(embeddings.device),
             use_cache=bool(states.recurrent),
-            steps=steps,
+            steps=Steps(steps),
             **({self._cache_argument: states} if states.recurrent else {}),
             **inputs,
         )
@@ -235,96 +259,6 @@ class Adapter(ABC):
                 mesh = getattr(layer.self_attn.k_proj.weight, "device_mesh", None)
                 return ALONE if mesh is None else TensorParallelGroup(mesh.get_group(), torch.device(mesh.device_type))
         return ALONE
-
-    # Text
-
-    @property
-    def placeholder(self) -> str:
-        """What the chat template puts where a video comes in, and what captions and cells stand in place of."""
-        return str(self.processor.video_token)
-
-    @property
-    def cell_id(self) -> int:
-        """The token that stands in a whole prompt, as transformers' processor makes it, for each token of a video."""
-        return int(self.processor.tokenizer.convert_tokens_to_ids(self._cell_token))
-
-    @property
-    def _cell_token(self) -> str:
-        return str(self.processor.video_token)
-
-    def caption(self, times: Sequence[float], number: int, *, opens: bool) -> tuple[str, str]:
-        """The texts ahead of a temporal patch and behind it. A family captions all of its patches, or none.
-
-        Captions count against the memory and leave with their patch.
-
-        Args:
-            times: of its frames, in seconds.
-            number: temporal patches of the stream before it.
-            opens: whether it is the first of its video: of the stream, or behind a remembered turn.
-        """
-        return "", ""
-
-    def caption_ids(self, times: Sequence[float], number: int, *, opens: bool) -> tuple[list[int], list[int]]:
-        """Token ids of `caption`."""
-        before, after = self.caption(times, number, opens=opens)
-        return self.tokenize(before) if before else [], self.tokenize(after) if after else []
-
-    @cached_property
-    def caption_limit(self) -> int:
-        """The most tokens that both texts of a patch together take, at any time of a stream."""
-        latest, most = [_LATEST] * self.patch_frames, int(_LATEST)
-        lengths = [sum(map(len, self.caption_ids(latest, most, opens=opens))) for opens in (True, False)]
-        return max(lengths)
-
-    def chat(self, system: str | None = None) -> ChatFormat:
-        """The texts around videos, questions and answers, by the checkpoint's own chat template."""
-        return read_chat_format(self.processor, self.placeholder, self.modality, system)
-
-    def tokenize(self, text: str, *, plain: bool = False, opens: bool = False, behind: str = "") -> list[int]:
-        """Token ids of a piece of a conversation.
-
-        Args:
-            text: the piece.
-            plain: whether what looks like a special token is mere text.
-            opens: whether the conversation begins with it: then it has what the tokenizer begins every prompt with.
-            behind: a text like the one ahead of it, where its first token depends on that (as Llama's does).
-        """
-        assert self._encoder is not None, "there is no text without a tokenizer"
-        first = self.processor.tokenizer.bos_token
-        begun = first is not None and text.startswith(first)
-        ids = self._encoder(text, split=plain, begin=opens and not begun)
-        if behind:
-            ahead, whole = (self.tokenize(part, plain=plain) for part in (behind, behind + text))
-            ids = whole[len(ahead) :] if whole[: len(ahead)] == ahead else ids
-        return ids
-
-    def prompt(self, before: str, question: str, after: str, *, behind: str) -> list[int]:
-        """Token ids of a question between its texts, as one text wherever the question itself has no special tokens.
-
-        A question is text, whatever is in it: it cannot end its turn and begin another.
-        """
-        plain = self.tokenize(question, plain=True)
-        if plain == self.tokenize(question):
-            return self.tokenize(before + question + after, behind=behind)
-        return [*self.tokenize(before, behind=behind), *plain, *self.tokenize(after, behind=ANSWER)]
-
-    def detokenize(self, ids: Sequence[int]) -> str:
-        """Text of an answer, without special tokens."""
-        return str(self.processor.tokenizer.decode(ids, skip_special_tokens=True))
-
-    @property
-    def stop_ids(self) -> frozenset[int]:
-        """Tokens that end an answer: the generation config's, or the tokenizer's where that names none."""
-        ids = self.model.generation_config.eos_token_id
-        if ids is None and self.processor is not None:
-            ids = self.processor.tokenizer.eos_token_id
-        return frozenset(ids if isinstance(ids, list) else [] if ids is None else [ids])
-
-    def scores(
-        self, asked: Mapping[str, Any], ids: Sequence[int], limit: int, device: torch.device
-    ) -> tuple[Callable[..., Tensor], bool]:
-        """What becomes of logits before a token is chosen, and whether it is drawn: see `scores_of`."""
-        return scores_of(self.model, asked, ids, limit, self.stop_ids, device)
 
     @property
     def _text_config(self) -> Any:

@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from infinipot.memory import PositionRule, Rotary
 from infinipot.models.base import Adapter, require_static_rope
-from infinipot.models.patch import Patch
+from infinipot.models.patch import Clip, Patch, apart
 
 
 class OneSize(Adapter):
@@ -28,17 +29,26 @@ class OneSize(Adapter):
         pixels: Tensor = made["pixel_values_videos"][0]
         return pixels
 
-    def patchify(
-        self, images: Sequence[np.ndarray], times: Sequence[float], pixels: tuple[int, int] | None = None
-    ) -> Patch:
-        made = self.pixels_of(torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2))
+    def patchify(self, clips: Sequence[Clip], pixels: tuple[int, int] | None = None) -> list[Patch]:
+        frames = [frame for clip in clips for frame in clip]
+        made = self.pixels_of(torch.from_numpy(np.stack([frame.image for frame in frames])).permute(0, 3, 1, 2))
         height, width = made.shape[-2:]
         if pixels is not None and not pixels[0] <= height * width <= pixels[1]:
             raise ValueError(
                 f"{self.title} resizes every frame to {width} x {height} = {height * width} pixels, "
                 f"which is not within pixels={tuple(pixels)}"
             )
-        return Patch(made, *self.grid(height, width), tuple(times))
+        grid = self.grid(height, width)
+        return [Patch(own, *grid, (frame.time,)) for own, frame in zip(apart(made, len(frames)), frames, strict=True)]
+
+    @cached_property
+    def _area(self) -> int:
+        """Pixels of every frame when it is resized."""
+        height, width = self.patch_of([np.zeros((32, 32, 3), np.uint8)]).pixels.shape[-2:]
+        return height * width
+
+    def _least_area(self, pixels: tuple[int, int] | None) -> int:
+        return self._area
 
     @property
     def language_model(self) -> Any:

@@ -13,6 +13,8 @@ from infinipot.video import Frame
 
 _MOST_PIXELS = 1 << 26  # of a frame whose size is only told
 
+Clip = tuple[Frame, ...]  # the frames of one temporal patch, ahead of the processor; one of an odd last frame
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Patch:
@@ -82,12 +84,15 @@ class Partial(ABC):
         """Of the temporal patches that it would be as it is, in seconds. Makes none of them."""
 
     @abstractmethod
-    def patch(self) -> Patch | None:
-        """As it is, not full; None where that is not a token yet."""
+    def whole(self) -> Patch | Clip | None:
+        """As it is, not full: a patch, or the clip that one is made of; None where that is not a token yet."""
 
     @abstractmethod
-    def split(self) -> tuple[Patch | None, Self]:
-        """The patch that is full, if there is one, and what is behind it. After each `after` one is full at most."""
+    def split(self) -> tuple[Patch | Clip | None, Self]:
+        """The patch that is full, or its clip, if there is one, and what is behind it.
+
+        After each `after` one is full at the most.
+        """
 
     @abstractmethod
     def cleared(self) -> Self:
@@ -113,15 +118,15 @@ class Frames(Partial):
 
     Attributes:
         most: frames in a full patch.
-        make: a patch of at most as many frames.
+        make: a patch of a clip, to know its grid.
         frames: given so far.
     """
 
     unit: ClassVar[str] = "frames"
     kept: ClassVar[tuple[str, ...]] = ("frames",)
     most: int
-    make: Callable[[tuple[Frame, ...]], Patch]
-    frames: tuple[Frame, ...] = ()
+    make: Callable[[Clip], Patch]
+    frames: Clip = ()
 
     @property
     def steps(self) -> int:
@@ -137,11 +142,11 @@ class Frames(Partial):
     def starts(self) -> tuple[float, ...]:
         return tuple(frame.time for frame in self.frames[:1])
 
-    def patch(self) -> Patch | None:
-        return self.make(self.frames) if self.frames else None
+    def whole(self) -> Clip | None:
+        return self.frames or None
 
-    def split(self) -> tuple[Patch | None, Self]:
-        return (None, self) if len(self.frames) < self.most else (self.patch(), self.cleared())
+    def split(self) -> tuple[Clip | None, Self]:
+        return (None, self) if len(self.frames) < self.most else (self.frames, self.cleared())
 
     def cleared(self) -> Self:
         return replace(self, frames=())
@@ -159,6 +164,12 @@ class Frames(Partial):
             raise ValueError(f"frames of {size} pixels have another grid")
         for patch in pending:
             require_alike(patch, probe, steps=1, times=self.most)
+
+
+def apart(pixels: Tensor, patches: int) -> list[Tensor]:
+    """Pixels of patches of one size that were prepared together, each in storage of its own, so that none is kept alive
+    by another."""
+    return [pixels] if patches == 1 else [part.clone() for part in pixels.tensor_split(patches)]
 
 
 def require_alike(patch: Patch, probe: Patch, steps: int, times: int) -> None:

@@ -10,7 +10,7 @@ from torch.nn.functional import adaptive_avg_pool2d
 
 from infinipot.memory import PositionRule, Rotary
 from infinipot.models.base import PARITY, Adapter, device_of, require_static_rope
-from infinipot.models.patch import Patch
+from infinipot.models.patch import Clip, Patch, apart
 from infinipot.models.pictures import SIDE
 
 
@@ -28,19 +28,20 @@ class Qwen2VL(Adapter):
     patch_frames = 2
     checked = f"{PARITY}; the published method's recorded runs repeated to the index"
 
-    def patchify(
-        self, images: Sequence[np.ndarray], times: Sequence[float], pixels: tuple[int, int] | None = None
-    ) -> Patch:
+    def patchify(self, clips: Sequence[Clip], pixels: tuple[int, int] | None = None) -> list[Patch]:
         processor = self.processor.video_processor
         least, most = pixels or self._frame_pixels()
         options: dict[str, Any] = {"size": {"shortest_edge": least, "longest_edge": most}}
         if hasattr(processor, "cap_pixels_per_frame"):
             options["cap_pixels_per_frame"] = False  # a ceiling for longer videos, which a stream does not have
-        video = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
-        made = processor(videos=[video], do_sample_frames=False, return_tensors="pt", **options)
+        videos = [torch.from_numpy(np.stack([frame.image for frame in clip])).permute(0, 3, 1, 2) for clip in clips]
+        made = processor(videos=videos, do_sample_frames=False, return_tensors="pt", **options)
         _, height, width = made["video_grid_thw"][0].tolist()
-        merge = processor.merge_size
-        return Patch(made["pixel_values_videos"], height // merge, width // merge, tuple(times))
+        grid = height // processor.merge_size, width // processor.merge_size
+        return [
+            Patch(own, *grid, tuple(frame.time for frame in clip))
+            for own, clip in zip(apart(made["pixel_values_videos"], len(clips)), clips, strict=True)
+        ]
 
     def _blocks(self, patch: Patch) -> Tensor:
         processor = self.processor.video_processor

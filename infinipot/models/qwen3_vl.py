@@ -1,16 +1,16 @@
 """Qwen3-VL (arXiv 2511.21631), dense and mixture of experts."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from torch import Tensor
 from transformers import Qwen3Config
 
 from infinipot.memory import PositionRule, Rotary, Step
 from infinipot.models.base import PARITY, require_static_rope
-from infinipot.models.patch import Patch
+from infinipot.models.patch import Clip, Patch
 from infinipot.models.qwen2_vl import Qwen2VL
 
 
@@ -45,13 +45,12 @@ class Qwen3VL(Qwen2VL):
         """The mean of the patch's first and last time, between its vision-start and vision-end."""
         return f"<{(times[0] + times[-1]) / 2:.1f} seconds>{self._start}", self._end
 
-    def patchify(
-        self, images: Sequence[np.ndarray], times: Sequence[float], pixels: tuple[int, int] | None = None
-    ) -> Patch:
+    def patchify(self, clips: Sequence[Clip], pixels: tuple[int, int] | None = None) -> list[Patch]:
         # The processor counts pixels over all frames of a video; here it sees those of one patch, always a full one.
-        full = [*images, *[images[-1]] * (self.patch_frames - len(images))]
+        full = [(*clip, *[clip[-1]] * (self.patch_frames - len(clip))) for clip in clips]
         least, most = pixels or self._frame_pixels()
-        return super().patchify(full, times, (least * self.patch_frames, most * self.patch_frames))
+        made = super().patchify(full, (least * self.patch_frames, most * self.patch_frames))
+        return [replace(patch, times=patch.times[: len(clip)]) for patch, clip in zip(made, clips, strict=True)]
 
     def _checkpoint_pixels(self) -> tuple[int, int]:
         least, most = super()._checkpoint_pixels()
@@ -71,7 +70,8 @@ class Qwen3VL(Qwen2VL):
         first, *deeper = embeddings.split(self._text_config.hidden_size, dim=1)
         features: dict[str, Any] = {}
         if deeper:
-            everywhere = torch.ones(1, len(first), dtype=torch.bool, device=first.device)
+            # In place of a mask the number of the one sequence: the same rows, without looking up on the host which.
+            everywhere = torch.zeros(1, dtype=torch.int64, device=first.device)
             features = {"visual_pos_masks": everywhere, "deepstack_visual_embeds": deeper}
         return self._decode(steps, inputs_embeds=first.unsqueeze(0), **features)
 

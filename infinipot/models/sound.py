@@ -154,7 +154,7 @@ class Samples(Partial):
         tokens = _tokens(-(-len(self.samples) // self.spectrum.hop))
         return (*ended, *(self.time + token * WINDOWS * self.spectrum.hop / RATE for token in range(tokens)))
 
-    def patch(self) -> Patch | None:
+    def whole(self) -> Patch | None:
         return self._made()[0]
 
     def split(self) -> tuple[Patch | None, Self]:

@@ -77,7 +77,7 @@ def test_cells_that_are_given_stand_where_they_would_among_all(seeing: Model) ->
         assert {0, 2, 4, 7} <= numbers <= {0, 2, 4, 7, 8, 9}
         ours, theirs = plain._state.memory, gated._state.memory
         assert (theirs.cursor.next, theirs.cursor.patch) == (ours.cursor.next, ours.cursor.patch)
-        assert set(theirs.captions) <= numbers
+        assert set(theirs.state.captions) <= numbers
         assert gated.stats().gated_tokens == len(every) - len(given_)
         assert gated.stats().time == plain.stats().time
 
@@ -154,7 +154,7 @@ def test_other_frames_and_remembered_turns_open_with_a_whole_patch(seeing: Model
             stream.watch(STILL)
         numbers = [patch for patch, _ in places(stream)]
         assert (numbers.count(2), max(numbers)) == (cells, 2)
-        assert seeing.adapter.caption_limit == 0 or set(stream._state.memory.captions) == {0, 2}
+        assert seeing.adapter.caption_limit == 0 or set(stream._state.memory.state.captions) == {0, 2}
         stream.ask("And now?", **ASK)
         for _ in range(2 * frames):
             stream.watch(pictures(1, size=(48, 96))[0])
@@ -273,12 +273,12 @@ def test_otsu_parts_two_heaps_and_takes_any_numbers() -> None:
 def test_pictures_are_those_of_the_cells_that_the_encoder_sees(seeing: Model) -> None:
     """A bright spot in the middle of a cell changes the picture of that cell most."""
     adapter, dark = seeing.adapter, np.zeros((96, 96, 3), np.uint8)
-    patch = adapter.patchify([dark], [0.0])
+    patch = adapter.patch_of([dark])
     assert adapter.pictures(patch).shape == (patch.tokens, picture_bytes(adapter.patch_frames) // 3, 3)
     assert adapter.pictures(patch).max() == 0
     for row, column in ((0, 0), (patch.rows - 1, 0), (patch.rows // 2, patch.columns - 1)):
         bright = dark.copy()
         top, left = int((row + 0.5) * 96 / patch.rows), int((column + 0.5) * 96 / patch.columns)
         bright[top - 2 : top + 3, left - 2 : left + 3] = 255
-        apart = distances(adapter.pictures(adapter.patchify([bright], [0.0])), adapter.pictures(patch))
+        apart = distances(adapter.pictures(adapter.patch_of([bright])), adapter.pictures(patch))
         assert int(apart.argmax()) == row * patch.columns + column

@@ -208,3 +208,24 @@ def raising(method, countdown):
         return method(*args)
 
     return failing
+
+
+def test_frames_of_one_size_are_prepared_by_one_call_for_all_streams(
+    qwen: Model, four: list[Stream], monkeypatch
+) -> None:
+    """Those that fill a patch, and those that a question finds waiting for their other half."""
+    patchify, calls = qwen.adapter.patchify, []
+
+    def counting(clips, pixels=None):
+        calls.append([(len(clip), clip[0].size) for clip in clips])
+        return patchify(clips, pixels)
+
+    sizes = [(64, 64)] * 3 + [(96, 64)]
+    four[3].watch(Frame(pictures(1, size=sizes[3])[0], 99.0))
+    monkeypatch.setattr(qwen.adapter, "patchify", counting)
+    for moment in (100.0, 101.0):  # the first fills the patch of each, the second waits
+        frames = [Frame(pictures(1, size=size)[0], moment) for size in sizes]
+        qwen.watch(zip(four, frames, strict=True))
+        qwen.ask([(stream, QUESTIONS[0]) for stream in four], max_new_tokens=1)
+    full, half = ([[(frames, size)] * sizes.count(size) for size in set(sizes)] for frames in (2, 1))
+    assert sorted(calls) == sorted(full + half)

@@ -59,7 +59,7 @@ def test_every_token_knows_where_it_came_from_whatever_happens(operations, kind,
         else:
             book.memory.rebase(target=arguments[0], limit=1 << 30, slow=arguments[1])
         book.check()
-        assert book.memory.dialogue <= max(book.memory.dialogue_limit, *book.memory.turns, 0)
+        assert book.memory.state.dialogue <= max(book.memory.dialogue_limit, *book.memory.state.turns, 0)
 
 
 def test_text_behind_a_span_of_two_grids_stays_behind_the_larger():
@@ -91,7 +91,7 @@ def test_positions_do_not_drift_over_many_rebasings():
     for _ in range(1000):
         book.watch(2, (4, 4), pause=3.0, keep=0.75)
         book.memory.rebase(target=200, limit=1 << 30)
-    assert book.memory.rebases > 900
+    assert book.memory.state.rebases > 900
     book.check()
 
 
@@ -133,7 +133,7 @@ def test_positions_tell_time_however_often_they_were_rebased(pause, turn):
             own, cursor = slots(book.memory), book.memory.cursor
             start = 3  # behind the first text
             place = (own.temporal - start) / (cursor.newest - start)
-            deviations.append((place - own.time / cursor.latest)[:, book.memory.text :].abs().max().item())
+            deviations.append((place - own.time / cursor.latest)[:, book.memory.state.text :].abs().max().item())
     assert max(deviations) < 0.1
     assert book.memory.cursor.pace < 0.5 or pause == 0
     book.check()
@@ -177,16 +177,16 @@ def test_captions_take_a_bounded_share_of_an_endless_video_and_the_newest_stays(
     book = Bookkeeper(cap=700, policy="random", caption=(9, 1))
     for _ in range(60):
         book.watch(2, (4, 4), pause=0.0, keep=None)
-        before = book.memory.compressions
+        before = book.memory.state.compressions
         with book.memory.transaction() as transaction:
             book.memory.commit(transaction, policy=book.policy, keep=lambda _, held: 400 if held > 500 else None)
-        words = Counter(book.memory.captions)
+        words = Counter(book.memory.state.captions)
         assert book.memory.cursor.patch - 1 in words
-        if book.memory.compressions > before:
-            cells = book.memory.video - words.total()
+        if book.memory.state.compressions > before:
+            cells = book.memory.state.video - words.total()
             assert words.total() <= max(0.25 * 400, cells), "beyond a share, no more words than cells"
-            assert book.memory.video > 0.9 * 400
-    assert book.memory.compressions > 10
+            assert book.memory.state.video > 0.9 * 400
+    assert book.memory.state.compressions > 10
     book.check()
 
 
@@ -195,15 +195,15 @@ def test_the_patches_that_a_policy_wants_most_keep_their_captions():
     book.watch(40, (4, 4), pause=0.0, keep=None)
     with book.memory.transaction() as transaction:
         book.memory.commit(transaction, policy=book.policy, keep=lambda text, held: 16 * 10 + 4 * 10)
-    assert sorted(set(book.memory.captions)) == list(range(30, 40))
-    assert book.memory.video == 16 * 10 + 4 * 10
+    assert sorted(set(book.memory.state.captions)) == list(range(30, 40))
+    assert book.memory.state.video == 16 * 10 + 4 * 10
     book.check()
 
     oldest = Bookkeeper(cap=4000, policy="streaming-llm:sinks=1000", caption=(3, 1))
     oldest.watch(40, (4, 4), pause=0.0, keep=None)
     with oldest.memory.transaction() as transaction:
         oldest.memory.commit(transaction, policy=oldest.policy, keep=lambda text, held: 16 * 10 + 4 * 10)
-    assert sorted(set(oldest.memory.captions)) == list(range(10))
+    assert sorted(set(oldest.memory.state.captions)) == list(range(10))
     oldest.check()
 
 
@@ -211,7 +211,7 @@ def test_flat_patches_move_as_a_whole_and_only_the_limit_pushes_their_cells_toge
     book = Bookkeeper(cap=4000, policy="random", flat=True, rotary=FLAT)
     for _ in range(30):
         book.watch(2, (4, 4), pause=0.0, keep=0.5)
-    video = slice(book.memory.text, book.memory.held)
+    video = slice(book.memory.state.text, book.memory.held)
 
     def layout() -> torch.Tensor:
         own = slots(book.memory)
@@ -444,8 +444,8 @@ def test_old_turns_leave_and_the_newest_stays():
     for tokens in (4, 5, 6, 40):
         book.turn(tokens)
         book.check()
-    assert book.memory.turns == (40,)
-    assert book.memory.text == 3 + 40
+    assert book.memory.state.turns == (40,)
+    assert book.memory.state.text == 3 + 40
 
 
 def test_the_storage_never_moves_or_grows():

@@ -121,8 +121,8 @@ def test_a_caption_stays_in_all_processes_if_one_holds_cells_of_its_patch():
     alone = compressed(2, ALONE)
     cells = [set(peer.video_tokens().patch.unique().tolist()) for peer in peers]
     assert cells == [{0, 2, 3}, {1, 2, 3}]
-    assert sorted(set(alone.captions)) == [0, 1, 2, 3]
-    assert [peer.captions for peer in peers] == [alone.captions] * 2
+    assert sorted(set(alone.state.captions)) == [0, 1, 2, 3]
+    assert [peer.state.captions for peer in peers] == [alone.state.captions] * 2
     held = [slots(memory) for memory in (*peers, alone)]
     for name in ("patch", "cell", "temporal", "base"):
         first, second, both = (getattr(own, name) for own in held)

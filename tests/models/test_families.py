@@ -52,7 +52,7 @@ def by_coordinates(stream: Stream) -> Tokens:
     tokens = {}
     words: dict[tuple[int, int], int] = {}
     for head in range(len(own.patch)):
-        for slot in range(memory.text, memory.held):
+        for slot in range(memory.state.text, memory.held):
             patch, cell = int(own.patch[head, slot]), int(own.cell[head, slot])
             if cell == NOWHERE:
                 words[head, patch] = cell = words.get((head, patch), 0) - 1
@@ -102,8 +102,10 @@ def test_a_long_video_in_a_small_memory(model, policy, whole):
         check_coordinates(stream, whole)
         memory.rebase(target=0, limit=memory.cursor.next)
         check_coordinates(stream, whole)
-        words = len(memory.captions)
-        assert words - model.adapter.caption_limit <= memory.video - words, "words do not crowd out what they are about"
+        words = len(memory.state.captions)
+        assert words - model.adapter.caption_limit <= memory.state.video - words, (
+            "words do not crowd out what they are about"
+        )
 
 
 @torch.inference_mode()
@@ -175,7 +177,7 @@ def test_a_failure_loses_nothing(model, part):
 
 def test_another_resolution_starts_another_grid(seeing):
     pixels, sizes = (1024, 16384), ((64, 64), (96, 64), (64, 64), (32, 96))
-    made = [seeing.adapter.patchify(pictures(seeing.adapter.patch_frames, size=size), [0.0], pixels) for size in sizes]
+    made = [seeing.adapter.patch_of(pictures(1, size=size), pixels=pixels) for size in sizes]
     grids = {(patch.rows, patch.columns) for patch in made}  # one where frames are always resized to one size
     assert len(grids) in (1, 3)
     with seeing.stream(memory=400, dialogue=0, pixels=pixels) as stream:
@@ -196,11 +198,16 @@ def test_decoded_frames_become_the_tensors_that_the_processor_makes(seeing, tmp_
     uncapped = {"cap_pixels_per_frame": False} if hasattr(processor, "cap_pixels_per_frame") else {}
     output = processor(videos=[clip], do_sample_frames=False, return_tensors="pt", **uncapped)
     made = output["pixel_values_videos"] if "pixel_values_videos" in output else output["pixel_values"]
-    groups = [frames[start : start + adapter.patch_frames] for start in range(0, len(frames), adapter.patch_frames)]
-    patches = [
-        adapter.patchify([frame.image for frame in group], [frame.time for frame in group]).pixels for group in groups
-    ]
-    assert torch.equal(torch.cat(patches), made.flatten(0, made.ndim - patches[0].ndim))
+    step = adapter.patch_frames
+    clips = [tuple(frames[start : start + step]) for start in range(0, len(frames), step)]
+    patches = [adapter.patchify([clip])[0] for clip in clips]
+    pixels = [patch.pixels for patch in patches]
+    assert torch.equal(torch.cat(pixels), made.flatten(0, made.ndim - pixels[0].ndim))
+    for together in (adapter.patchify(clips), adapter.prepare(clips)):
+        assert all(torch.equal(one.pixels, other) for one, other in zip(together, pixels, strict=True))
+        told = [(patch.rows, patch.columns, patch.times) for patch in together]
+        assert told == [(patch.rows, patch.columns, patch.times) for patch in patches]
+        assert all(patch.pixels.untyped_storage().nbytes() == patch.pixels.nbytes for patch in together), "kept alive"
 
 
 def test_a_time_too_long_to_write_down_is_refused_and_changes_nothing(seeing):
@@ -226,10 +233,10 @@ def test_large_frames_meet_the_ceiling_that_the_processor_has_for_a_frame():
         cap_pixels_per_frame=True,
         return_tensors="pt",
     )
-    patch = adapter.patchify(frames, [0.0, 0.5])
+    patch = adapter.patch_of(frames, [0.0, 0.5])
     assert torch.equal(patch.pixels, made["pixel_values_videos"])
     assert 640 < patch.rows * patch.columns <= 768
-    small = adapter.patchify(frames[:1], [0.0], pixels=(64 * 1024, 128 * 1024))
+    small = adapter.patch_of(frames[:1], pixels=(64 * 1024, 128 * 1024))
     assert 64 <= small.rows * small.columns <= 128
 
 
@@ -240,6 +247,6 @@ def test_the_budget_of_a_processor_goes_before_its_video_processors():
     video = torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2)
     options = {"do_sample_frames": False, "cap_pixels_per_frame": False, "return_tensors": "pt"}
     made = processor(text=[processor.video_token], videos=[video], **options)
-    patch = Qwen25Omni(None, processor).patchify(frames, [0.0, 0.5])
+    patch = Qwen25Omni(None, processor).patch_of(frames, [0.0, 0.5])
     assert torch.equal(patch.pixels, made["pixel_values_videos"])
     assert (patch.rows, patch.columns) == (4, 4), "not enlarged"

@@ -41,7 +41,7 @@ def test_decoded_frames_become_what_the_published_sizes_make_of_them(tmp_path, n
     whole = processor(
         videos=[torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2)], do_sample_frames=False, return_tensors="pt"
     )
-    patches = [adapter.patchify([image], [0.0]) for image in frames]
+    patches = [adapter.patch_of([image]) for image in frames]
     assert torch.equal(torch.cat([patch.pixels for patch in patches]), whole["pixel_values_videos"][0])
     assert {(patch.rows, patch.columns) for patch in patches} == {(cells, cells)}
 

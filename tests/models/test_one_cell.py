@@ -64,8 +64,8 @@ def test_every_token_of_an_endless_sound_knows_where_it_came_from(policy):
         if book.memory.cursor.next > 160:
             book.memory.rebase(target=80, limit=160)
             book.check()
-    assert book.memory.video < 110
-    assert book.memory.rebases > 0
+    assert book.memory.state.video < 110
+    assert book.memory.state.rebases > 0
     assert book.memory.cursor.next <= 160
 
 

@@ -1,5 +1,7 @@
 """A stream that listens: spectra, chunks, pauses, bad sound. What all families hold: test_families.py."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -35,14 +37,15 @@ def noise(seconds: float, seed: int = 0, loudness: float = 0.1) -> np.ndarray:
 
 def heard(hearing: Model, sound: np.ndarray, pieces: list[int]) -> list[Patch]:
     """The chunks that a stream makes of a clip cut into pieces of so many samples, in turn; the last is not full."""
-    gathered, made, start, turn = hearing.adapter.gather(), [], 0, 0
+    made: list[Any] = []
+    gathered, start, turn = hearing.adapter.gather(), 0, 0
     while start < len(sound):
         piece = sound[start : start + pieces[turn % len(pieces)]]
         gathered, start, turn = gathered.after(Sound(piece, start / RATE)), start + len(piece), turn + 1
         full, gathered = gathered.split()
         made += [full] if full else []
-    last = gathered.patch()
-    return [*made, last] if last else made
+    made += [last] if (last := gathered.whole()) else []
+    return made
 
 
 def whole(hearing: Model, sound: np.ndarray) -> torch.Tensor:
@@ -121,7 +124,7 @@ def test_answers_depend_on_what_is_heard_and_when_it_is_asked(hearing):
 
 def origins(stream: Stream) -> tuple[list[int], list[float]]:
     """Patches and times of the tokens that the first layer holds of the sound."""
-    own, text = slots(stream._state.memory), stream._state.memory.text
+    own, text = slots(stream._state.memory), stream._state.memory.state.text
     return own.patch[0, text:].tolist(), own.time[0, text:].tolist()
 
 
@@ -216,7 +219,7 @@ def test_samples_are_int16_or_floating_point_of_numpy_or_torch(hearing):
     for like in (sound, swapped, single, single.astype(np.float64), torch.from_numpy(sound), torch.from_numpy(single)):
         with hearing.stream(memory=512) as stream:
             stream.listen(like)
-            answers.append(torch.cat([patch.pixels for patch in stream._state.pending.whole()]))
+            answers.append(stream._state.pending.partial.whole().pixels)
     assert all(torch.allclose(answer, answers[0]) for answer in answers)
 
 
@@ -224,9 +227,9 @@ def test_a_stream_owns_its_samples(hearing):
     sound = noise(1)
     with hearing.stream(memory=512) as stream:
         stream.listen(sound)
-        before = stream._state.pending.whole()[0].pixels
+        before = stream._state.pending.partial.whole().pixels
         sound[:] = 0
-        assert torch.equal(stream._state.pending.whole()[0].pixels, before)
+        assert torch.equal(stream._state.pending.partial.whole().pixels, before)
 
 
 def test_a_memory_that_is_too_small_for_a_chunk_names_the_smallest_that_works(hearing):

@@ -56,7 +56,7 @@ def test_internvl_with_any_of_its_decoders(shape, rope):
 )
 def test_frames_of_the_size_of_published_checkpoints(model_type, shape, edge):
     model, clip = build(model_type, **shape), (0, pictures(2, size=(90, 160)))
-    patch = model.adapter.patchify(clip[1][:1], [0.0])
+    patch = model.adapter.patch_of(clip[1][:1])
     assert (patch.rows, patch.columns) == (edge, edge)
     close(first_logits(model, clip, block=1), one_forward(model, rendered(model, about(model, QUESTION)), [clip]))
 
@@ -76,7 +76,7 @@ def test_decoded_frames_of_any_shape_become_the_tensors_that_the_processor_makes
     made = captioned.adapter.processor(
         text=[text], videos=[clip], video_metadata=[metadata], do_sample_frames=False, return_tensors="pt"
     )
-    mine = torch.cat([captioned.adapter.patchify([frame.image], [frame.time]).pixels for frame in frames])
+    mine = torch.cat([patch.pixels for patch in captioned.adapter.prepare([(frame,) for frame in frames])])
     assert torch.equal(mine, made["pixel_values"].flatten(0, -4))
 
 
@@ -168,7 +168,7 @@ def test_words_count_against_the_cap_and_leave_with_their_frame(captioned, monke
         assert stream.stats().rebases > 3
         layers = [slots(memory, layer) for layer in range(memory.layers)]
         patch, cell = (
-            torch.stack([getattr(own, name) for own in layers])[..., memory.text :] for name in ("patch", "cell")
+            torch.stack([getattr(own, name) for own in layers])[..., memory.state.text :] for name in ("patch", "cell")
         )
         cells = cell != NOWHERE  # [layers, kv_heads, tokens]
         frames, words = set(patch[cells].tolist()), Counter(patch[0, 0][~cells[0, 0]].tolist())
@@ -177,7 +177,7 @@ def test_words_count_against_the_cap_and_leave_with_their_frame(captioned, monke
         for frame, count in words.items():
             ids = [adapter.caption_ids([30.0 * frame], frame, opens=opens) for opens in (False, True)]
             assert count in [len(before) + len(after) for before, after in ids]
-        assert sum(words.values()) + int(cells[0, 0].sum()) + memory.text == memory.held
+        assert sum(words.values()) + int(cells[0, 0].sum()) + memory.state.text == memory.held
         assert memory.cursor.next <= 440
 
 

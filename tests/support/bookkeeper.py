@@ -113,8 +113,8 @@ class Bookkeeper:
             expected = np.array(self.records).reshape(-1, 4)[numbers.long().numpy()]  # [heads, held, 4]
             np.testing.assert_array_equal(own.patch, expected[..., 0])
             np.testing.assert_allclose(own.time, expected[..., 3], rtol=1e-6)
-            assert (own.patch[:, : memory.text] == -1).all(), "every head holds all text"
-            assert (own.patch[:, memory.text :] >= 0).all(), "and beside it video"
+            assert (own.patch[:, : memory.state.text] == -1).all(), "every head holds all text"
+            assert (own.patch[:, memory.state.text :] >= 0).all(), "and beside it video"
             rows, columns = self.row_and_column(own.cell.numpy())
             np.testing.assert_array_equal(rows, expected[..., 1])
             np.testing.assert_array_equal(columns, expected[..., 2])
@@ -147,9 +147,9 @@ class Bookkeeper:
             video = own.patch >= 0
             patches |= set(own.patch[video & (own.cell >= 0)].tolist())
             expected += [own.patch[head][(video & (own.cell < 0))[head]].tolist() for head in range(HEADS)]
-        assert all(sorted(held) == sorted(self.memory.captions) for held in expected)
+        assert all(sorted(held) == sorted(self.memory.state.captions) for held in expected)
         size = sum(self.caption)
-        assert not size or Counter(self.memory.captions) == dict.fromkeys(patches, size)
+        assert not size or Counter(self.memory.state.captions) == dict.fromkeys(patches, size)
 
     def check_view(self) -> None:
         """A policy is shown every cell of every row once, with its key and value."""

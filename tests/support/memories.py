@@ -20,7 +20,11 @@ def held(stream: Stream) -> list[torch.Tensor]:
     memory = stream._state.memory
     copies = [part.clone() for part in parts(memory)]
     copies += [state.clone() for layer in memory.states.recurrent for state in layer.states()]
-    return [*copies, torch.tensor([memory.held, memory.text, *memory.turns]), torch.tensor(memory.cursor.next)]
+    return [
+        *copies,
+        torch.tensor([memory.held, memory.state.text, *memory.state.turns]),
+        torch.tensor(memory.cursor.next),
+    ]
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,7 @@ def play(model: Model, policy: str, frames: int) -> dict[str, Any]:
         "said": said,
         "logits": torch.stack(logits),
         "origins": origins,
-        "captions": sorted(memory.captions),
+        "captions": sorted(memory.state.captions),
         **counts,
     }
 

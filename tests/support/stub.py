@@ -36,8 +36,8 @@ class Stub(Adapter):
     def scores(self, asked, ids, limit, device):
         return lambda before, logits: logits, False
 
-    def patchify(self, images, times, pixels=None):
-        return Patch(torch.zeros(1), 1, 2, tuple(times))
+    def patchify(self, clips, pixels=None):
+        return [Patch(torch.zeros(1), 1, 2, tuple(frame.time for frame in clip)) for clip in clips]
 
     def encode(self, patches):
         return self._numbers(2 * len(patches))

@@ -1,0 +1,115 @@
+"""Loading a checkpoint as a model, and what is checked before that takes long."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers.distributed.configuration_utils import DistributedConfig
+
+from infinipot.checkpoint import Checkpoint, in_a_line
+from infinipot.errors import ModelError
+from infinipot.model import Model
+
+
+def load(
+    model: str | Path,
+    *,
+    dtype: str | torch.dtype = "auto",
+    device: str | torch.device = "auto",
+    device_map: str | dict[str, Any] | None = None,
+    tp_plan: str | None = None,
+    attn_implementation: str | None = None,
+    revision: str | None = None,
+) -> Model:
+    """Loads a checkpoint with its processor, through transformers' own `from_pretrained`.
+
+    Args:
+        model: a hub id, a folder, or a name: "embedded" for the small model that ships with the package, "witness"
+            for the one with a pretrained decoder, which is put together when it is first asked for.
+        dtype: of the weights; "auto" takes the checkpoint's.
+        device: "auto" takes the accelerator if there is one.
+        device_map: spreads the layers over devices (accelerate); overrides `device`.
+        tp_plan: "auto" shares out each layer among the processes that torchrun started, one accelerator a process
+            (tensor parallelism). Each process then gives its stream the same frames and questions, and gets the same
+            answers; caps in tokens are those of one process, amounts in bytes are per process.
+        attn_implementation: how attention is computed: "sdpa", torch's fused kernels, or "eager", by the formula; the
+            vision encoder takes any that transformers knows.
+        revision: of a hub checkpoint.
+
+    Raises:
+        ModelError: there is no such checkpoint, it lacks weights or a processor, its family is not supported, or it
+            cannot be shared out among so many processes.
+    """
+    if dtype != "auto" and not isinstance(
+        getattr(torch, dtype, None) if isinstance(dtype, str) else dtype, torch.dtype
+    ):
+        raise ModelError(f"dtype={dtype!r}: give 'auto', or a type such as 'bfloat16', 'float16' or 'float32'")
+    name = str(Path(model).expanduser()) if str(model).startswith("~") else str(model)
+    checkpoint = Checkpoint(name, revision)
+    adapter = checkpoint.adapter()
+    options: dict[str, Any] = {"attn_implementation": attn_implementation} if attn_implementation else {}
+    shared = tp_plan is not None and _processes(tp_plan, device, device_map) > 1
+    if shared:
+        _require_even_share(checkpoint)
+        plan: Any = dict(adapter.tp_plan) or tp_plan
+        options["distributed_config"] = DistributedConfig(tp_plan=plan)
+    else:
+        options["device_map"] = device_map if device_map is not None else {"": _device(device)}
+    # What is quick to check comes before what takes long.
+    skeleton = checkpoint.skeleton(adapter, dtype=dtype)
+    processor = checkpoint.processor()
+    if skeleton is not None:
+        checkpoint.check(adapter(skeleton, processor))
+    network = checkpoint.network(adapter, dtype=dtype, **options)
+    _require_resident(name, network)
+    loaded = adapter(network.eval(), processor)
+    if shared and loaded.tp_group.count == 1:
+        raise ModelError(f"{name}: transformers has no plan that shares out the attention of {loaded.title}")
+    return Model(name, loaded)
+
+
+def _require_resident(name: str, network: torch.nn.Module) -> None:
+    """Weights that wait in main memory or on disk for their turn are more than transformers' video models take."""
+    weights = [weight.numel() for weight in network.parameters()]
+    waiting = sum(weight.numel() for weight in network.parameters() if weight.is_meta)
+    if waiting:
+        raise ModelError(
+            f"{name}: the devices have no room for {waiting / sum(weights):.0%} of the weights, and offloaded ones are "
+            'not supported: use more or larger devices, dtype="bfloat16", or a smaller checkpoint'
+        )
+
+
+def _processes(tp_plan: str, device: str | torch.device, device_map: object) -> int:
+    """How many processes torchrun started."""
+    if tp_plan != "auto":
+        raise ModelError(f"tp_plan={tp_plan!r}: 'auto' is what there is")
+    if device != "auto" or device_map is not None:
+        raise ModelError(
+            "with tp_plan each process takes the accelerator of its number: leave device and device_map out"
+        )
+    if "WORLD_SIZE" not in os.environ:
+        raise ModelError("tp_plan='auto' is for processes that torchrun starts: torchrun --nproc-per-node 8 ...")
+    return int(os.environ["WORLD_SIZE"])
+
+
+def _require_even_share(checkpoint: Checkpoint) -> None:
+    """Each process takes whole KV heads, and as many as the others."""
+    processes = int(os.environ["WORLD_SIZE"])
+    heads = checkpoint.kv_heads()
+    if heads % processes:
+        possible = ", ".join(str(count) for count in range(1, heads + 1) if heads % count == 0)
+        raise ModelError(
+            f"{checkpoint.name} has {heads} KV heads a layer, which {processes} processes cannot share: start one of "
+            f"{possible}"
+        )
+
+
+def _device(device: str | torch.device) -> torch.device:
+    if device != "auto":
+        try:
+            return torch.device(device)
+        except RuntimeError as error:
+            raise ModelError(f"device={device!r}: {in_a_line(error)}") from error
+    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    return accelerator or torch.device("cpu")

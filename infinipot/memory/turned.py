@@ -1,0 +1,86 @@
+"""Keys as attention reads them, turned once for all tokens of an answer: scratch that the streams of a model share.
+
+Between two tokens of an answer nothing changes of what is held, and the answer's own tokens come behind it: keys that
+were turned to their positions for one token are what the next one reads. Kept, they take as much as the keys that are
+stored. So there is a bound for all streams of a model together, and an answer that finds no room beneath it has its
+keys turned again for each token, as a block has: slower, to the same end. Knows slots, not what is in them.
+"""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from infinipot.memory.memory import Memory
+
+LIMIT = 256 << 20  # bytes, where nobody says: an answer of a 7B model at 8,192 tokens
+
+
+class TurnedKeys:
+    """The turned keys of one memory, whose first slots do not change meanwhile.
+
+    Args:
+        memory: whose keys they are.
+        slots: of each row, from the first on.
+    """
+
+    def __init__(self, memory: "Memory", slots: int) -> None:
+        self._known: dict[int, int] = {}
+        self._place = memory.place
+        self._keys = {
+            group: group.keys.new_empty(len(group.layer), slots, group.shape.head_dim) for group in memory.groups
+        }
+
+    def add(self, layer: int, start: int, keys: Tensor) -> None:
+        """Takes the keys of slots from `start` on, `[kv_heads, n, head_dim]`, where those before them are known."""
+        if self._known.get(layer) == start:
+            group, rows = self._place(layer)
+            end = start + keys.shape[1]
+            self._keys[group][rows, start:end] = keys
+            self._known[layer] = end
+
+    def read(self, layer: int, end: int) -> tuple[int, Tensor]:
+        """How many slots of a layer are known, and the keys of the first `end`: the caller fills in the others."""
+        group, rows = self._place(layer)
+        known, self._known[layer] = self._known.get(layer, 0), end
+        return known, self._keys[group][rows, :end]
+
+
+class AnswerScratch:
+    """What the answers that are under way on one model may take together for turned keys.
+
+    Attributes:
+        limit: in bytes; 0 for none.
+        taken: bytes in use now.
+    """
+
+    def __init__(self, limit: int = LIMIT) -> None:
+        self.limit, self.taken = limit, 0
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def lent(self, memory: "Memory", slots: int) -> Iterator[None]:
+        """Inside, a memory keeps the turned keys of its first slots, if there is room for so many of them."""
+        size = slots * memory.key_bytes
+        with self._lock:
+            fits = self.taken + size <= self.limit
+            self.taken += size if fits else 0
+        try:
+            if fits:
+                memory.turned = _allocated(memory, slots)
+            yield
+        finally:
+            memory.turned = None
+            with self._lock:
+                self.taken -= size if fits else 0
+
+
+def _allocated(memory: "Memory", slots: int) -> TurnedKeys | None:
+    """Turned keys, or None where the device has no room for them: an answer does without."""
+    try:
+        return TurnedKeys(memory, slots)
+    except RuntimeError:
+        return None

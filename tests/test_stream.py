@@ -644,7 +644,7 @@ def test_the_whole_reserve_can_be_used_behind_remembered_turns_at_every_cap(poli
         used = max(len(question_ids(stream._setup, "what?", follows_video=follows)) for follows in (True, False))
         turn = dialogue - 2 * len(stream._setup.resume_ids) - used
         assert turn > 0
-        for number in range(32):
+        for number in range(60):
             try:
                 stream.watch(image)
             except CapError:

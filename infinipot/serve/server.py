@@ -52,6 +52,7 @@ class Server:
         self.settings, self.model, self.metrics = settings, model, metrics
         self.started = time.time()
         self.ready = False
+        model.answer_scratch = int(settings.limits.answer_bytes)
         self.worker = Worker(model, metrics, settings.step_tokens)
         self.streams = Streams(self.worker, settings, metrics)
         self.asker = Asker(self.worker, settings.limits)

@@ -54,6 +54,7 @@ class Limits(BaseModel):
         decode_seconds, decode_bytes, decoders: for one picture, for a decoding process, and how many of these.
         camera_seconds: without a picture after which a camera is tried again.
         thumbnails: small pictures that are kept of one stream, and thumbnail_bytes: of each.
+        answer_bytes: of keys that all answers under way keep turned, see `Model.answer_scratch`; beside memory_total.
         source_seconds: without a picture after which a source counts as lost.
         video_seconds: that the frames of a video in a chat may take to be decoded.
         drain_seconds: for answers to finish at shutdown.
@@ -89,6 +90,7 @@ class Limits(BaseModel):
     camera_seconds: Seconds = 20.0
     thumbnails: Count = 96
     thumbnail_bytes: Bytes = ByteSize(4096)
+    answer_bytes: Annotated[ByteSize, Field(ge=0)] = ByteSize(256 * _MIB)
     video_seconds: Seconds = 600.0
     drain_seconds: Seconds = 30.0
 

@@ -133,3 +133,12 @@ def test_a_total_that_holds_no_stream_is_told_with_one_that_holds_one(memory: in
         assert [server.as_(None).post("/v1/streams", json={}).status_code for _ in "ab"] == [201, 429]
     if memory:
         assert int(total(8, demo=True)) == enough
+
+
+def test_what_answers_share_beside_the_total_is_a_limit() -> None:
+    before = embedded().answer_scratch
+    try:
+        with running(limits={"answer_bytes": "3MiB"}) as server:
+            assert server.server.model.answer_scratch == 3 << 20
+    finally:
+        embedded().answer_scratch = before

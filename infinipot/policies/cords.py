@@ -60,7 +60,7 @@ class CoRDS(Policy):
 
         def unexplained(chosen: Tensor) -> Tensor:
             covered[0] = covered[0] + chosen.transpose(1, 2) @ chosen
-            left = torch.linalg.inv_ex(covered[0]).inverse
+            left = torch.cholesky_inverse(torch.linalg.cholesky_ex(covered[0]).L)
             return RIDGE * self.orthogonal * ((points @ left) * points).sum(-1)
 
         bonus = unexplained if self.orthogonal else None

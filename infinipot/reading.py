@@ -3,6 +3,7 @@
 Knows neither what is read nor where it comes from.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterator
 from types import TracebackType
 from typing import Generic, Protocol, Self, TypeVar
@@ -12,8 +13,8 @@ from infinipot.errors import InfinipotError
 T = TypeVar("T")
 
 
-class Closing(Protocol):
-    """What a reading closes at its end."""
+class Source(Protocol):
+    """What a reading is of, and closes at its end."""
 
     @property
     def incomplete(self) -> bool: ...
@@ -22,7 +23,23 @@ class Closing(Protocol):
         """Frees what it holds; may be called twice."""
 
 
-class Reading(Iterator[T], Generic[T]):
+class Closing(ABC):
+    """Something that is closed at the end of a `with`."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Closes it; may be called twice."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class Reading(Closing, Iterator[T], Generic[T]):
     """Something read once: iterating again goes on where it stopped. Closes itself at its end, or as a context manager.
 
     Args:
@@ -32,9 +49,7 @@ class Reading(Iterator[T], Generic[T]):
         error: is raised, as this kind, where one reads on after `close`.
     """
 
-    def __init__(
-        self, name: str, source: Closing, parts: Generator[T, None, None], error: type[InfinipotError]
-    ) -> None:
+    def __init__(self, name: str, source: Source, parts: Generator[T, None, None], error: type[InfinipotError]) -> None:
         self.name = name
         self._closes, self._parts, self._error = source, parts, error
         self._closed = False
@@ -61,11 +76,3 @@ class Reading(Iterator[T], Generic[T]):
         self._closed = True
         self._parts.close()
         self._closes.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

@@ -1,5 +1,6 @@
 """Small random models of each family, made by its own classes: no network, no trained weights."""
 
+import logging
 import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -19,6 +20,15 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 torch.set_num_threads(1)
 settings.register_profile("infinipot", deadline=None)  # a busy machine is no failure
 settings.load_profile("infinipot")
+
+
+@pytest.fixture
+def libraries_as_before() -> Iterator[None]:
+    """The command line quietens the libraries for its process, which here is that of all tests."""
+    logger = logging.getLogger("transformers")
+    level = logger.level
+    yield
+    logger.setLevel(level)
 
 
 @pytest.fixture

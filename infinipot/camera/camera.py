@@ -6,8 +6,7 @@ import threading
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import replace
 from datetime import datetime
-from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from infinipot.camera.address import Transport, find_camera, is_demo
 from infinipot.camera.feed import Feed, Pictures
@@ -15,6 +14,7 @@ from infinipot.camera.health import Clock, Gap, Health
 from infinipot.camera.process import DecoderProcess, Waits
 from infinipot.errors import VideoError
 from infinipot.numbers import is_finite
+from infinipot.reading import Closing
 from infinipot.video.frame import Frame
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ _feeds: dict[Hashable, Feed] = {}
 _feeds_lock = threading.Lock()
 
 
-class Camera(Iterator[Frame]):
+class Camera(Closing, Iterator[Frame]):
     """The newest pictures of a camera, from now on.
 
     Iterating waits for the next one, and never ends but for a file that does, or `close`: a camera that is gone is
@@ -115,14 +115,6 @@ class Camera(Iterator[Frame]):
         if not closed:
             self._release(self)
         self.finish()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def __repr__(self) -> str:
         return f"<Camera {self.name}, {self._feed.health().state}>"

@@ -71,6 +71,9 @@ class DecoderProcess:
             env={**os.environ, "PYTHONPATH": _path(), "OMP_NUM_THREADS": "1"},
             start_new_session=True,  # Ctrl-C is for the parent
         )
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._told, self._tells = self._process.stdin, self._process.stdout
         self._say(  # not an argument: those of a process can be read by everybody
             {
                 "target": place.target,
@@ -124,16 +127,15 @@ class DecoderProcess:
         """Ends the process and gives everything back."""
         self.stop()
         with suppress(OSError):
-            self._process.stdin.close()  # type: ignore[union-attr]
-        self._process.stdout.close()  # type: ignore[union-attr]
+            self._told.close()
+        self._tells.close()
         with suppress(subprocess.TimeoutExpired):  # one that a driver holds cannot even be killed
             self._process.wait(_PATIENCE)
 
     def _say(self, what: dict[str, object]) -> None:
-        pipe = self._process.stdin
         with suppress(OSError, ValueError):  # it has ended; `next` will tell
-            pipe.write(json.dumps(what).encode() + b"\n")  # type: ignore[union-attr]
-            pipe.flush()  # type: ignore[union-attr]
+            self._told.write(json.dumps(what).encode() + b"\n")
+            self._told.flush()
 
     def _read(self, length: int, deadline: float) -> bytearray:
         """Reads exactly so many bytes; raises `TimeoutError` where they do not come before an instant."""
@@ -141,13 +143,12 @@ class DecoderProcess:
             raise VideoError("its decoder failed")
         held = bytearray(length)
         rest = memoryview(held)
-        pipe = self._process.stdout
         poll = select.poll()
-        poll.register(pipe, select.POLLIN)  # type: ignore[arg-type]
+        poll.register(self._tells, select.POLLIN)
         while rest:
             if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
                 raise TimeoutError
-            count = os.readv(pipe.fileno(), [rest])  # type: ignore[union-attr]
+            count = os.readv(self._tells.fileno(), [rest])
             if not count:
                 raise VideoError("its decoder failed")
             rest = rest[count:]

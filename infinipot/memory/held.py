@@ -64,9 +64,8 @@ class Held:
         """
         opening = 0
         if not self.tokens and transaction.runs and transaction.runs[0][1] is Kind.TEXT:
-            opening = transaction.runs[0][
-                0
-            ]  # what an empty memory is given first is the prompt, which no turn takes along
+            # What an empty memory is given first is the prompt, which no turn takes along.
+            opening, _ = transaction.runs[0]
         said = sum(tokens for tokens, kind in transaction.runs if kind is Kind.TEXT) - opening
         turns = [*self.turns, *([0] if turn else [])]
         if turns:

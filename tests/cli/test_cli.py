@@ -1,7 +1,6 @@
 """The command line: what goes to stdout and to stderr, exit codes, and one clear line for whatever goes wrong."""
 
 import json
-import logging
 import os
 import shutil
 import signal
@@ -9,7 +8,6 @@ import subprocess
 import sys
 import time
 import wave
-from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -35,6 +33,9 @@ from support.faults import hearing_ctrl_c
 
 SEEN = "Is there a shape now?"
 EMBEDDED = ("--model", "embedded", "--memory", "512")
+
+
+pytestmark = pytest.mark.usefixtures("libraries_as_before")
 
 
 def encode(path: Path, seconds: float) -> Path:
@@ -73,15 +74,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def _in_the_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
-
-
-@pytest.fixture(autouse=True)
-def _libraries_as_before() -> Iterator[None]:
-    """The command line quietens the libraries for its process, which here is that of all tests."""
-    logger = logging.getLogger("transformers")
-    level = logger.level
-    yield
-    logger.setLevel(level)
 
 
 def infinipot(*args: str, stdin: str = "") -> Result:

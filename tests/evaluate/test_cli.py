@@ -1,8 +1,6 @@
 """`infinipot eval` on the command line: what is printed where, exit codes, one clear line for what goes wrong."""
 
 import json
-import logging
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,16 +17,9 @@ from infinipot.evaluate.results import read_run
 from infinipot.evaluate.run import Progress
 from support.benchmark_layouts import egoschema, mlvu
 
+pytestmark = pytest.mark.usefixtures("libraries_as_before")
 SMALL = ("--memory", "768", "--reserve", "500", "--frames", "4", "--min-pixels", "4096", "--max-pixels", "4096")
 EMBEDDED = ("--model", "embedded", "--device", "cpu")
-
-
-@pytest.fixture(autouse=True)
-def _libraries_as_before() -> Iterator[None]:
-    logger = logging.getLogger("transformers")
-    level = logger.level
-    yield
-    logger.setLevel(level)
 
 
 @pytest.fixture(autouse=True)

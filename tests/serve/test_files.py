@@ -12,6 +12,9 @@ import httpx
 import pytest
 
 from infinipot import Frame, open_video
+from infinipot.serve.errors import ApiError
+from infinipot.serve.files.uploads import Uploads
+from infinipot.serve.settings import Limits
 from support.serving import MEMORY, Running, alone, clip, encoded, push, running, stream
 from support.video_files import encode
 
@@ -221,3 +224,13 @@ def test_captions_that_cannot_be_made_say_why(body: dict, status: int, says: str
     reply = served.as_("alice").post("/v1/generate_captions", json={"id": file, **body})
     assert reply.status_code == status
     assert re.search(says, reply.json()["error"]["message"])
+
+
+@pytest.mark.parametrize("limits", [{"uploads": 1}, {"uploads_bytes": 10}])
+def test_files_on_their_way_count_among_those_that_are_kept(limits: dict[str, int]) -> None:
+    uploads = Uploads(Limits.model_validate(limits))
+    with uploads.room(6), pytest.raises(ApiError) as told, uploads.room(6):
+        pass
+    assert told.value.status == 429
+    with uploads.room(6):
+        pass

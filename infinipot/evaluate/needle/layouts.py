@@ -142,8 +142,11 @@ def _long_kinds(rows: Sequence[Row]) -> Iterator[Table]:
 def _kinds(rows: Sequence[Row]) -> Iterator[Table]:
     for background, there in by(rows, "background"):
         title = f"Accuracy by question, 1/{DELAY_SHARE} of the tokens, background {background}. Percent right."
-        whole: Cell = lambda row: f"{100 * row['right'].value:.0f}"  # noqa: E731
-        yield crossed(title, _by_kind(there), "kind", lambda row: str(row["kind"]), whole, counted=True)
+        yield crossed(title, _by_kind(there), "kind", lambda row: str(row["kind"]), _whole, counted=True)
+
+
+def _whole(row: Row) -> str:
+    return f"{100 * row['right'].value:.0f}"
 
 
 def _by_kind(rows: Sequence[Row]) -> list[Row]:

@@ -107,10 +107,15 @@ def tell(
 
     found = {key for outcome in outcomes for answer in outcome.answers if None not in (key := of(outcome, answer))}
     for key in sorted(found):
-        answers = Answers(outcomes, lambda outcome, answer: of(outcome, answer) == key)  # noqa: B023
+        answers = Answers(outcomes, _having(of, key))
         for holder in answers.of if holders is None else holders:
             if row := answers.row(holder, **place, **dict(zip(axes, key, strict=True))):
                 yield row | more(holder, outcomes)
+
+
+def _having(of: Callable[[Outcome, GivenAnswer], tuple[Any, ...]], key: tuple[Any, ...]) -> Callable[..., bool]:
+    """Tells answers of which that is found."""
+    return lambda outcome, answer: of(outcome, answer) == key
 
 
 def by_background(outcomes: Sequence[Outcome]) -> Iterator[tuple[str, list[Outcome]]]:

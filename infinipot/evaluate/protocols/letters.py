@@ -45,6 +45,14 @@ def first(text: str, options: Sequence[str], letters: str) -> str | None:
     return min(found)[1] if found else None
 
 
+def behind_openings(text: str, openings: Sequence[str], letters: str) -> str | None:
+    """The first of the capital letters, also one inside a word, in a text without what often opens an answer."""
+    answer = text.strip()
+    for opening in openings:
+        answer = answer.replace(opening, "")
+    return next((letter for letter in answer if letter in letters), None)
+
+
 def _tp_group(answer: str, letters: str) -> Iterator[tuple[int, int, str]]:
     """(how much it counts, where it stands, the letter) of every place that is no mere letter in a word."""
     bare, lower = answer.strip(), answer.lower()

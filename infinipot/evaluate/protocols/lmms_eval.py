@@ -17,12 +17,11 @@ leaves the frames to the model: 32 is what its Qwen2.5-VL takes by default.
 """
 
 import random
-import re
 from collections.abc import Sequence
 
 from infinipot.evaluate.protocols import video_mme_v2, vsi_super
 from infinipot.evaluate.protocols.base import Protocol, Rules, listed
-from infinipot.evaluate.protocols.letters import first, ranked
+from infinipot.evaluate.protocols.letters import behind_openings, first, ranked
 from infinipot.evaluate.protocols.official import OVO_BENCH
 from infinipot.evaluate.records import FrameSampling, Item, Question, Subtitle
 
@@ -86,11 +85,7 @@ def interleaved(subtitles: Sequence[Subtitle], frame_times: Sequence[float]) -> 
 
 def first_of_five(question: Question, text: str) -> str | None:
     """The first capital A to E behind what often opens an answer; also one inside a word."""
-    answer = text.strip()
-    for prefix in PREFIXES:
-        answer = answer.replace(prefix, "")
-    found = re.search("[ABCDE]", answer)
-    return found[0] if found else None
+    return behind_openings(text, PREFIXES, "ABCDE")
 
 
 def drawn(question: Question, seed: int) -> str:

@@ -16,6 +16,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from infinipot.evaluate.protocols.base import Rules
+from infinipot.evaluate.protocols.letters import behind_openings
 from infinipot.evaluate.records import LETTERS, FrameSampling, Item, Question, Scored
 
 INSTRUCTION = (
@@ -75,11 +76,7 @@ def _words(item: Item) -> str:
 
 def first_of_eight(question: Question, text: str) -> str | None:
     """The first capital A to H behind what often opens an answer; also one inside a word."""
-    answer = text.strip()
-    for prefix in PREFIXES:
-        answer = answer.replace(prefix, "")
-    found = re.search("[A-H]", answer)
-    return found[0] if found else None
+    return behind_openings(text, PREFIXES, "ABCDEFGH")
 
 
 def standing_alone(question: Question, text: str) -> str | None:

@@ -64,7 +64,7 @@ class Uploads:
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._files: dict[tuple[str, str], Upload] = {}
-        self._reserved = 0
+        self._coming: list[int] = []  # bytes of those that are on their way
 
     def of(self, owner: str) -> list[Upload]:
         """An owner's files, oldest first."""
@@ -88,18 +88,18 @@ class Uploads:
         Raises:
             ApiError: 429 where it does not fit beside those that are there.
         """
-        limits, there = self._limits, sum(each.bytes for each in self._files.values()) + self._reserved
-        if len(self._files) >= limits.uploads:
-            raise ApiError(429, f"{limits.uploads} files are kept, which is the limit: delete one", "too_many_files")
-        if there + size > limits.uploads_bytes:
-            free = max(int(limits.uploads_bytes) - there, 0)
+        limits, there = self._limits, [*(each.bytes for each in self._files.values()), *self._coming]
+        if sum(there) + size > limits.uploads_bytes:
+            free = max(int(limits.uploads_bytes) - sum(there), 0)
             message = f"the file has {size:,} bytes, and {free:,} of {int(limits.uploads_bytes):,} are free: delete one"
             raise ApiError(429, message, "files_exhausted")
-        self._reserved += size
+        if len(there) >= limits.uploads:
+            raise ApiError(429, f"{limits.uploads} files are kept, which is the limit: delete one", "too_many_files")
+        self._coming.append(size)
         try:
             yield
         finally:
-            self._reserved -= size
+            self._coming.remove(size)
 
     def add(self, upload: Upload) -> None:
         """Keeps a file."""

@@ -1,5 +1,6 @@
 """Cameras, views, standing questions, events and webhooks over HTTP."""
 
+import asyncio
 import base64
 import hashlib
 import hmac
@@ -16,6 +17,8 @@ from datetime import datetime
 from datetime import time as day_time
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import httpx
 import pytest
@@ -27,7 +30,7 @@ from pydantic import ValidationError
 from infinipot.camera.demo import World
 from infinipot.embedded.world import Clip
 from infinipot.serve.settings import Settings
-from infinipot.serve.watches.asking import in_quiet
+from infinipot.serve.watches.asking import Watches, in_quiet
 from infinipot.serve.watches.protocol import Quiet, WatchRequest
 from infinipot.serve.watches.store import Event, Store
 from infinipot.serve.watches.trigger import Trigger
@@ -324,6 +327,26 @@ def test_events_are_sent_signed_and_again_until_they_are_taken(receiver: http.se
         assert headers["webhook-signature"] == f"v1,{expected}"
         assert signature(secret, headers["webhook-id"], headers["webhook-timestamp"], body) == f"v1,{expected}"
         assert json.loads(body)["question"] == NOW
+
+
+def test_a_question_that_is_cancelled_before_its_first_step_counts_no_more() -> None:
+    """A server that ends waits for answers: one that is never left would hold it up."""
+    left: list[object] = []
+    asker = SimpleNamespace(put=lambda *given: "answer", leave=left.append)
+    request = WatchRequest.model_validate({"question": NOW})
+    watch = SimpleNamespace(request=request, served=None, waiting=0, order=asyncio.Lock())
+
+    async def put_and_stop() -> None:
+        watches = object.__new__(Watches)
+        vars(watches).update(_tasks=set(), _asker=asker, _instruct=False, _watches={})
+        watches._put(cast(Any, watch))
+        (task,) = watches._tasks
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await asyncio.sleep(0)
+
+    asyncio.run(put_and_stop())
+    assert (left, watch.waiting) == (["answer"], 0)
 
 
 def test_webhooks_keep_to_the_servers_rules(served: Running) -> None:

@@ -5,7 +5,7 @@ import json
 import logging
 import time
 import uuid
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Coroutine
 from contextlib import suppress
 from dataclasses import asdict
 from datetime import datetime
@@ -151,12 +151,19 @@ class Watches:
             watch.error = error.message
             return
         watch.waiting += 1
-        self._begin(self._hear(watch, answer))
 
-    def _begin(self, work) -> None:  # type: ignore[no-untyped-def]
+        def left(_: object) -> None:
+            self._asker.leave(answer)
+            watch.waiting -= 1
+
+        # Not at the end of the work itself: what is cancelled before its first step never runs any of it.
+        self._begin(self._hear(watch, answer)).add_done_callback(left)
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     def _question(self, request: WatchRequest) -> str:
         return asked(request.question, request.when, instruct=self._instruct)
@@ -174,9 +181,6 @@ class Watches:
         except Exception:
             watch.error = "the question could not be asked"
             logger.exception("a standing question failed")
-        finally:
-            self._asker.leave(answer)
-            watch.waiting -= 1
 
     async def _take(self, watch: Watch, answered: Answered) -> None:
         request, trigger, served = watch.request, watch.trigger, watch.served

@@ -66,7 +66,7 @@ def neighbour_mean(
     cells = max(grid.first_cell + grid.cells for grid in grids)
     place = _patch_rank(patch) * cells + cell  # rises along N
     finite = norm.isfinite()
-    wide = _widest_float(norm.device)
+    wide = widest_float(norm.device)
     running = pad(norm.masked_fill(~finite, 0.0).to(wide).cumsum(1), (1, 0))
     counted = pad(finite.long().cumsum(1), (1, 0))
     left, right = column.clamp_max(reach[2]), (columns - 1 - column).clamp_max(reach[2])
@@ -97,6 +97,6 @@ def _patch_rank(patch: Tensor) -> Tensor:
     return pad((patch[:, 1:] != patch[:, :-1]).cumsum(1), (1, 0))
 
 
-def _widest_float(device: torch.device) -> torch.dtype:
+def widest_float(device: torch.device) -> torch.dtype:
     """What a running sum needs so that its differences stay exact enough; Apple's GPUs have no float64."""
     return torch.float32 if device.type == "mps" else torch.float64

@@ -25,8 +25,7 @@ from infinipot.evaluate.needle import cost, layouts, memories, plan, processes, 
 from infinipot.evaluate.needle.case import CELLS, Case, Holder, Scene, usual_block
 from infinipot.evaluate.needle.memories import GivenAnswer, Outcome
 from infinipot.evaluate.needle.needle import Needle
-from infinipot.evaluate.needle.plan import FULL, QUICK, SECTIONS, Extent, make_plan
-from infinipot.evaluate.needle.variants import DEFAULT
+from infinipot.evaluate.needle.plan import DEFAULT, FULL, QUICK, SECTIONS, Extent, make_plan
 
 SCENE = Scene(10_000, 20.0, 2.0, 4, "still", "varied", moments=3)
 TINY = replace(QUICK, lengths=((60.0, 1),), native=60.0, policies=("infinipot-v", "uniform"), long=("infinipot-v",))

@@ -1,6 +1,6 @@
 """What passes between benchmarks, protocols and runs: plain records. Knows no file format, prompt or model."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
@@ -91,21 +91,18 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A video, or a part of one, with all questions about it: it is watched once.
+    """A video with all questions about it: it is watched once.
 
     Attributes:
         id: unique within the benchmark and stable between runs.
         video: the file.
         questions: in the order of the annotations.
-        start, end: the part of the file that is the video, in seconds; `end` None: to the end of the file.
         subtitles: by time; only where the variant has them.
     """
 
     id: str
     video: Path
     questions: tuple[Question, ...]
-    start: float = 0.0
-    end: float | None = None
     subtitles: tuple[Subtitle, ...] = ()
 
 
@@ -141,6 +138,15 @@ class Scored:
     correct: float | None
     parts: tuple[str, ...] = ()
     unit: Unit | None = None
+
+
+UnitScore = Callable[[Sequence[Scored]], float]
+"""One score in 0..1 of all the questions of a unit, which are given in their order, each with a score."""
+
+
+def mean(questions: Sequence[Scored]) -> float:
+    """The mean of the questions' scores."""
+    return sum(one.correct or 0.0 for one in questions) / len(questions)
 
 
 @dataclass(frozen=True, slots=True)

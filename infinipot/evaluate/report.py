@@ -13,7 +13,8 @@ from infinipot.evaluate.core.tables import Table, percent
 from infinipot.evaluate.protocols import find_protocol
 from infinipot.evaluate.published import Published, published
 from infinipot.evaluate.records import counted
-from infinipot.evaluate.results import AnswerTime, Run, WatchTime
+from infinipot.evaluate.results import AnswerTime, WatchTime
+from infinipot.evaluate.runs import Run
 
 
 @dataclass(frozen=True, slots=True)

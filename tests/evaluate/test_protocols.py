@@ -19,7 +19,7 @@ from infinipot.evaluate import (
     find_protocol,
 )
 from infinipot.evaluate.core.statistics import over_groups, over_questions, over_tasks
-from infinipot.evaluate.protocols.lmms_eval import interleaved
+from infinipot.evaluate.protocols.subtitles import interleaved
 from infinipot.evaluate.records import score
 
 FOUR = ("a cat", "a dog", "a bird", "nothing")

@@ -27,12 +27,12 @@ from infinipot.evaluate.core.statistics import (
     over_tasks,
 )
 from infinipot.evaluate.core.tables import markdown
-from infinipot.evaluate.merge import read_runs
 from infinipot.evaluate.published import published
 from infinipot.evaluate.render import draw, write
 from infinipot.evaluate.report import cost, report, tables
 from infinipot.evaluate.reproduce import CELLS, PATCHES, Hardware, entries, gpu_hours
 from infinipot.evaluate.run import evaluate
+from infinipot.evaluate.runs import read_runs
 from support.runs import SETUPS, Canned, plan
 
 

@@ -9,13 +9,20 @@ import numpy as np
 import pytest
 
 from infinipot.evaluate import FrameSampling, Question, Scored, find_benchmark, find_protocol
-from infinipot.evaluate.core.statistics import Average, difference, estimate, over_groups, over_questions, over_tasks
+from infinipot.evaluate.core.statistics import (
+    Average,
+    difference,
+    estimate,
+    over_groups,
+    over_questions,
+    over_tasks,
+    unite,
+)
 from infinipot.evaluate.engines.base import RunConfig
-from infinipot.evaluate.merge import read_runs
-from infinipot.evaluate.records import Unit
+from infinipot.evaluate.records import Unit, mean
 from infinipot.evaluate.report import report, tables
 from infinipot.evaluate.run import evaluate, read_plan
-from infinipot.evaluate.units import mean, unite
+from infinipot.evaluate.runs import read_runs
 from support.row_layouts import LAYOUTS
 from support.runs import Canned
 

@@ -82,7 +82,7 @@ def open_run(tmp_path: Path) -> Path:
 
 def test_open_answers_stay_unjudged_without_a_judge(open_run: Path) -> None:
     (section,) = report(read_runs([open_run]))
-    assert section.estimates == ({},)
+    assert [one.estimates for one in section.runs] == [{}]
     assert all(line.correct is None for line in read_run(open_run).answers)
 
 
@@ -102,7 +102,7 @@ def test_verdicts_are_recorded_with_judge_and_prompt_and_a_failing_service_is_tr
     assert [verdict["correct"] for verdict in verdicts] == [1.0, 0.0, 0.0, 0.0]
     assert "A {lamp} is lit" in verdicts[0]["sent"]
     (section,) = report(read_runs([open_run]))
-    assert section.estimates[0]["overall"].value == 0.25
+    assert section.runs[0].estimates["overall"].value == 0.25
     assert judge_run(open_run, judge) == Judged(0, 0)
     with pytest.raises(ResultsError, match="another judge's verdicts"):
         judge_run(open_run, Judge(service, "other"))
@@ -119,7 +119,7 @@ def test_a_reply_that_is_no_verdict_is_asked_for_again_three_times_in_all(
     assert len(Service.requests) == asked
     assert len(beside(open_run, "verdicts").read_text().splitlines()) == 1 + asked
     (section,) = report(read_runs([open_run]))
-    assert section.estimates[0]["overall"].value == (0 if unparsed else 0.25)
+    assert section.runs[0].estimates["overall"].value == (0 if unparsed else 0.25)
     notes = [note for table in tables(section) for note in table.notes]
     assert any("judge replied on 1 answer is no verdict" in note for note in notes) == bool(unparsed)
     assert judge_run(open_run, judge) == Judged(0, unparsed)

@@ -567,6 +567,15 @@ def test_delays_fall_between_their_bounds() -> None:
     ]
 
 
+def test_a_full_cache_of_a_length_holds_what_that_length_shows() -> None:
+    short = outcomes("full", DEFAULT, right={"full": {0}, DEFAULT: {0}})
+    long = [replace(one, case=replace(one.case, scene=replace(one.case.scene, seconds=600.0))) for one in short]
+    held = {(row["policy"], row["seconds"]): row["kept"] for row in rows.length([*short, *long], QUICK)}
+    assert held["full", 64.0] == FULL
+    assert held["full", 600.0] == 600 * FULL // 64
+    assert held[DEFAULT, 64.0] == held[DEFAULT, 600.0] == FULL // 8
+
+
 def test_long_streams_are_told_by_question_of_the_default_alone() -> None:
     found = outcomes("full", DEFAULT, "uniform", right={"full": {0}, DEFAULT: {0, 1, 2}, "uniform": set()})
     size = replace(QUICK, lengths=((64.0, 4), (600.0, 1)))

@@ -180,7 +180,7 @@ def run(tmp_path, name: str, said: dict[str, str], variant: str | None = None):
     setup = RunConfig(name, benchmark.default_protocol, FrameSampling("uniform", 6), memory=768)
     evaluate(plan, setup, Canned(said), tmp_path / "run.jsonl")
     (section,) = report(read_runs([tmp_path / "run.jsonl"]), draws=50)
-    return {row[0]: row[1] for row in tables(section)[0].rows}, section.estimates[0]
+    return {row[0]: row[1] for row in tables(section)[0].rows}, section.runs[0].estimates
 
 
 def test_a_run_of_video_mme_v2_from_its_rows_to_its_table(tmp_path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -174,7 +175,14 @@ def _rules(tables: Mapping[str, Any], protocol: str, benchmark: str) -> Rules:
         return _rules(tables, own["like"], benchmark)
     given = {"frames": table["frames"], "max_new_tokens": table["max_new_tokens"]} | own
     for name in given.keys() & _FUNCTIONS.keys():
-        given[name] = getattr(_FUNCTIONS[name], given[name])
+        given[name] = _function(_FUNCTIONS[name], given[name])
     frames = given.pop("frames")
     pixels = tuple(frames["pixels"]) if "pixels" in frames else None
     return Rules(frames=FrameSampling(**frames | {"pixels": pixels}), **given)
+
+
+def _function(module: Any, said: str | dict[str, Any]) -> Any:
+    """The function that a name stands for, or a table of its name, `by`, and its arguments."""
+    if isinstance(said, str):
+        return getattr(module, said)
+    return partial(getattr(module, said["by"]), **{name: value for name, value in said.items() if name != "by"})

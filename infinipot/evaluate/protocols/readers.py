@@ -16,30 +16,14 @@ PHRASES = (
     *("choice is", "correct choice is", "my choice is", "the choice is", "the correct choice is"),
     *("i choose", "i pick", "i select", "옵션", "정답은", "답은", "답:", "答案是", "答案为", "选", "答えは"),
 )
-PREFIXES_OF_FIVE = (
-    *("The best answer is", "The correct answer is", "The answer is", "The answer"),
-    *("The best option is", "The correct option is", "Best answer:", "Best option:"),
-)
-PREFIXES_OF_EIGHT = (
+TAIL = 300  # characters at the end of an answer
+OPENINGS = (
     *("Final Answer:", "The best answer is", "The correct answer is", "The answer is", "The answer"),
     *("The best option is", "The correct option is", "Best answer:", "Best option:", "Answer:", "Option:"),
 )
-TAIL = 300
-"""Characters at the end that the first forms are looked for in."""
-AT_THE_END = (
-    r"(?:answer|final\s+answer|final)[:\s]+([A-E])\b",
-    r"<answer>\s*([A-E])\b",
-    r"\b([A-E])\b\s*\.?\s*$",
-    r"<\|begin_of_box\|>\s*([A-E])",
-)
-ANYWHERE = (
-    r"\A([A-E])\b",
-    r"(?:answer|choice|option)s?[:\s]+([A-E])\b",
-    r"[(\[]\s*([A-E])\s*[)\]]",
-)
 _ALONE = r"[ \t]*(?:\*\*[ \t]*)?([A-H])(?:[ \t]*\*\*)?[ \t]*"
 """A letter, in bold or not, with blanks round it."""
-_OPENING = "|".join([*map(re.escape, PREFIXES_OF_EIGHT), r"\b(?:answer|option)(?:\s+(?:is|would\s+be)|\s*:)"])
+_OPENING = "|".join([*map(re.escape, OPENINGS), r"\b(?:answer|option)(?:\s+(?:is|would\s+be)|\s*:)"])
 _LAST_LINE = re.compile(rf"(?:^|\n){_ALONE}[.)]?[ \t]*$", re.IGNORECASE)
 _BEGINNING = re.compile(rf"{_ALONE}(?:[.)]|\r?\n|$)", re.IGNORECASE)
 _BEHIND = re.compile(rf"(?:{_OPENING})[\s:*]*([A-H])\b", re.IGNORECASE)
@@ -67,19 +51,17 @@ def ranked_of_four(question: Question, text: str) -> str | None:
     As lmms-eval reads MLVU and Video-MME (lmms_eval/tasks/_task_utils/mcq_extract.py).
     """
     answer = f" {_without_marks(text.strip(), MARKS)} "
-    found = list(_in_forms(answer, "ABCD"))
+    found = list(_places(answer, "ABCD"))
     found = found or [(0, answer.rfind(letter), letter) for letter in "ABCD" if letter in answer]
     return max(found)[2] if found else None
 
 
-def first_of_five(question: Question, text: str) -> str | None:
-    """The first capital A to E behind what often opens an answer; also one inside a word."""
-    return _behind_openings(text, PREFIXES_OF_FIVE, "ABCDE")
-
-
-def first_of_eight(question: Question, text: str) -> str | None:
-    """The first capital A to H behind what often opens an answer; also one inside a word."""
-    return _behind_openings(text, PREFIXES_OF_EIGHT, "ABCDEFGH")
+def behind_openings(question: Question, text: str, letters: str, openings: Sequence[str] = OPENINGS) -> str | None:
+    """The first of the capital letters, also one inside a word, in a text without what often opens an answer."""
+    answer = text.strip()
+    for opening in openings:
+        answer = answer.replace(opening, "")
+    return next((letter for letter in answer if letter in letters), None)
 
 
 def first_form(question: Question, text: str) -> str | None:
@@ -124,10 +106,10 @@ def whole_text(question: Question, text: str) -> str | None:
     return text.replace("\n", "").strip() or None
 
 
-def first_of_forms(question: Question, text: str) -> str | None:
-    """The letter in the first of the forms that is there, behind what a model thought."""
+def in_forms(question: Question, text: str, at_the_end: Sequence[str], anywhere: Sequence[str]) -> str | None:
+    """The letter in the first of the forms that is there, behind what a model thought; those at the end go first."""
     answer = text.strip().rpartition("</think>")[2].strip()
-    forms = [*((form, answer[-TAIL:]) for form in AT_THE_END), *((form, answer) for form in ANYWHERE)]
+    forms = [*((form, answer[-TAIL:]) for form in at_the_end), *((form, answer) for form in anywhere)]
     found = (re.search(form, where, re.IGNORECASE) for form, where in forms)
     return next((match[1].upper() for match in found if match), None)
 
@@ -156,14 +138,6 @@ def first_number(question: Question, text: str) -> str | None:
     return found[0] if found else None
 
 
-def _behind_openings(text: str, openings: Sequence[str], letters: str) -> str | None:
-    """The first of the capital letters, also one inside a word, in a text without what often opens an answer."""
-    answer = text.strip()
-    for opening in openings:
-        answer = answer.replace(opening, "")
-    return next((letter for letter in answer if letter in letters), None)
-
-
 def _named(question: Question, text: str) -> str | None:
     named = [
         letter
@@ -173,7 +147,7 @@ def _named(question: Question, text: str) -> str | None:
     return named[0] if len(named) == 1 else None
 
 
-def _in_forms(answer: str, letters: str) -> Iterator[tuple[int, int, str]]:
+def _places(answer: str, letters: str) -> Iterator[tuple[int, int, str]]:
     """(how much it counts, where it stands, the letter) of every place that is no mere letter in a word."""
     bare, lower = answer.strip(), answer.lower()
     behind = [at + len(phrase) for phrase in PHRASES if (at := lower.find(phrase)) >= 0]

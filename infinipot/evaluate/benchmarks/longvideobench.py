@@ -24,7 +24,7 @@ class LongVideoBench(Benchmark, name="longvideobench"):
             answer=entry.choice("correct_choice", options) if variant.startswith("val") else None,
             task=entry.text("question_category"),
             group=entry.label("duration_group"),
-            details={"subtitles": "yes" if variant.endswith("subtitles") else ""},
+            subtitled=variant.endswith("subtitles"),
         )
 
     def subtitles(self, data: Path, variant: str, video: Path, entry: Entry) -> tuple[Subtitle, ...]:

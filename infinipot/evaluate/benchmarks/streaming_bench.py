@@ -31,7 +31,7 @@ class StreamingBench(Benchmark, name="streaming-bench"):
             answer=entry.letter("answer", given),
             task=entry.text("task_type"),
             at=entry.seconds("time_stamp"),
-            details={"options": _with_letters(given)},
+            given=_with_letters(given),
         )
 
     def video(self, entry: Entry, data: Path, variant: str) -> tuple[Path, str]:

@@ -24,7 +24,8 @@ class VideoMME(Benchmark, name="video-mme"):
             answer=entry.letter("answer", given),
             task=entry.text("task_type"),
             group=entry.text("duration"),
-            details={"options": "\n".join(given), "subtitles": "yes" if variant == "subtitles" else ""},
+            given="\n".join(given),
+            subtitled=variant == "subtitles",
         )
 
     def subtitles(self, data: Path, variant: str, video: Path, entry: Entry) -> tuple[Subtitle, ...]:

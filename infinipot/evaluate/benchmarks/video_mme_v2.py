@@ -50,7 +50,8 @@ class VideoMMEv2(Benchmark, name="video-mme-v2"):
             answer=entry.letter("answer", options),
             task=entry.one_of("group_type", ("relevance", "logic")),
             group=_level(entry),
-            details={"options": given, "subtitles": "yes" if variant == "subtitles" else ""},
+            given=given,
+            subtitled=variant == "subtitles",
             parts=_heads(entry),
             unit=Unit(video_id, int(number[1]) - 1, SIZE, _kind(entry)),
         )

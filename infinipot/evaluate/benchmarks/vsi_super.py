@@ -102,7 +102,7 @@ class VSISuperRecall(_VSISuper, name="vsi-super-recall"):
             options=without_letters(given),
             answer=answer[0],
             task=kind,
-            details={"options": "\n".join(given)},
+            given="\n".join(given),
         )
 
 

@@ -70,7 +70,7 @@ def listed(question: Question) -> dict[str, str]:
     dotted = [f"{letter}. {option}" for letter, option in zip(letters, question.options, strict=True)]
     return {
         "text": question.text,
-        "given": question.details.get("options", ""),
+        "given": question.given,
         "bracketed": "".join(
             f"({letter}) {option}\n" for letter, option in zip(letters, question.options, strict=True)
         ),
@@ -111,7 +111,7 @@ class Protocol:
         """The whole text of the user's turn, behind the video; `frame_times` in seconds, those watched so far."""
         rules = self._rules(benchmark)
         said = None
-        if rules.subtitles and question.details.get("subtitles"):
+        if rules.subtitles and question.subtitled:
             said = rules.subtitles(item.subtitles, frame_times)
         asked = rules.prompts.get(question.task, rules.prompt) if said is None else rules.with_subtitles
         return asked.format(**listed(question), subtitles=said)

@@ -141,7 +141,7 @@ def first_number(question: Question, text: str) -> str | None:
 def _named(question: Question, text: str) -> str | None:
     named = [
         letter
-        for letter, line in zip(LETTERS, question.details["options"].split("\n"), strict=False)
+        for letter, line in zip(LETTERS, question.given.split("\n"), strict=False)
         if f"{letter}." in line and line.partition(f"{letter}.")[2].strip(". \n").lower() in text.lower()
     ]
     return named[0] if len(named) == 1 else None

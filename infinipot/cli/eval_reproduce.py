@@ -13,11 +13,10 @@ from infinipot.cli.meter import RunMeter, quiet_stdout
 from infinipot.cli.output import note
 from infinipot.evaluate import find_benchmark
 from infinipot.evaluate.core.tables import Table, percent, print_tables
-from infinipot.evaluate.merge import read_runs
 from infinipot.evaluate.published import MEMORY, PAPER, published, published_models
 from infinipot.evaluate.reproduce import PaperRun, entries, gpu_hours, most_questions
-from infinipot.evaluate.results import Run
 from infinipot.evaluate.run import RunPlan, check_before_loading, evaluate, read_plan
+from infinipot.evaluate.runs import Run, read_runs
 
 
 @click.command(short_help="Repeat the tables of the InfiniPot-V paper.")

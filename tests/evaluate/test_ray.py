@@ -83,7 +83,7 @@ def test_two_workers_answer_as_one_process_if_one_is_killed_and_give_up_a_video_
     def taken(task: Any, event: Event) -> None:
         take(task, event)
         if isinstance(event, Answer):
-            task.item.video.with_suffix(".told").touch()
+            task.left.video.with_suffix(".told").touch()
 
     monkeypatch.setattr(engine_module._Task, "take", taken)
     asked = plan(folder, "rvs")

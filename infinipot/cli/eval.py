@@ -19,9 +19,9 @@ from infinipot.cli.output import note, print_json
 from infinipot.evaluate import BENCHMARKS, PROTOCOLS, Benchmark
 from infinipot.evaluate.core.tables import file_name
 from infinipot.evaluate.judge import Judge, judge_run
+from infinipot.evaluate.reading import read_run, read_runs, submit
 from infinipot.evaluate.records import counted
 from infinipot.evaluate.run import check_before_loading, evaluate, read_plan
-from infinipot.evaluate.runs import read_run, read_runs, submit
 
 SOME_LEFT_OUT = 3
 

@@ -13,8 +13,8 @@ from infinipot.cli.eval_options import judge_options
 from infinipot.cli.output import note, print_json
 from infinipot.evaluate.core.tables import print_tables
 from infinipot.evaluate.judge import Judged, judge_run
+from infinipot.evaluate.reading import read_runs, submission_name, submit
 from infinipot.evaluate.records import counted
-from infinipot.evaluate.runs import read_runs, submission_name, submit
 
 if TYPE_CHECKING:
     from infinipot.evaluate.report import Section

@@ -14,9 +14,9 @@ from infinipot.cli.output import note
 from infinipot.evaluate import find_benchmark
 from infinipot.evaluate.core.tables import Table, percent, print_tables
 from infinipot.evaluate.published import MEMORY, PAPER, published, published_models
+from infinipot.evaluate.reading import Run, read_runs
 from infinipot.evaluate.reproduce import PaperRun, entries, gpu_hours, most_questions
 from infinipot.evaluate.run import RunPlan, check_before_loading, evaluate, read_plan
-from infinipot.evaluate.runs import Run, read_runs
 
 
 @click.command(short_help="Repeat the tables of the InfiniPot-V paper.")

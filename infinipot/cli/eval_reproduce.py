@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -66,13 +67,9 @@ def _run(machine: Machinery, plans: dict[str, RunPlan], output: Path) -> dict[Pa
         check_before_loading(plans[entry.benchmark], entry.setup, machine.loading, output / entry.file)
     for number, entry in enumerate(todo, 1):
         note(f"run {number} of {len(todo)}: {entry.benchmark}, {entry.label}", "bold")
-        engine = machine.start(entry.setup, models)
-        try:
-            with quiet_stdout(), RunMeter() as meter:
-                files[entry] = output / entry.file
-                evaluate(plans[entry.benchmark], entry.setup, engine, files[entry], on_progress=meter.update)
-        finally:
-            engine.close()
+        files[entry] = output / entry.file
+        with closing(machine.start(entry.setup, models)) as engine, quiet_stdout(), RunMeter() as meter:
+            evaluate(plans[entry.benchmark], entry.setup, engine, files[entry], on_progress=meter.update)
     return files
 
 

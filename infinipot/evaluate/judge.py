@@ -22,8 +22,8 @@ from urllib.parse import urlsplit
 
 from infinipot.errors import JudgeError, ResultsError
 from infinipot.evaluate.core.journal import Header, Journal, differences
+from infinipot.evaluate.reading import read_run
 from infinipot.evaluate.results import Answered, Verdict, beside
-from infinipot.evaluate.runs import read_run
 
 PROMPT = """\
 You grade answers to questions about a video. You do not see the video: compare with the reference answer.

@@ -12,9 +12,9 @@ from infinipot.evaluate.core.statistics import DRAWS, Difference, Estimate, diff
 from infinipot.evaluate.core.tables import Table, percent
 from infinipot.evaluate.protocols import find_protocol
 from infinipot.evaluate.published import Published, published
+from infinipot.evaluate.reading import Run
 from infinipot.evaluate.records import counted
 from infinipot.evaluate.results import AnswerTime, WatchTime
-from infinipot.evaluate.runs import Run
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ The first line is the header: everything that the answers depend on. Then comes 
 thing that could not be used. All of it is a function of the settings: nothing in the file tells how long anything took,
 and a run that was killed and resumed leaves the same bytes as one that was not. Times are in a second file beside it,
 `NAME.times.jsonl`, and what a judge said of open answers in a third, `NAME.verdicts.jsonl`. Knows nothing of models or
-videos; `runs` reads what is here.
+videos; `reading` reads what is here.
 """
 
 from collections.abc import Mapping, Sequence

@@ -13,9 +13,9 @@ from infinipot.evaluate.benchmarks import Benchmark
 from infinipot.evaluate.core.journal import Header
 from infinipot.evaluate.engines.base import Answer, Engine, Event, RunConfig, Trouble, Watched, origin_settings
 from infinipot.evaluate.protocols import find_protocol
+from infinipot.evaluate.reading import read_run
 from infinipot.evaluate.records import Item, Problem, counted
 from infinipot.evaluate.results import Answered, Results, WatchTime, check_output, forget_problems
-from infinipot.evaluate.runs import read_run
 from infinipot.versions import versions
 
 

@@ -12,9 +12,9 @@ import infinipot
 from infinipot.cli import eval_options, eval_reproduce, main
 from infinipot.cli.meter import _line
 from infinipot.evaluate import BENCHMARKS, FrameSampling
+from infinipot.evaluate.reading import read_run
 from infinipot.evaluate.reproduce import entries
 from infinipot.evaluate.run import Progress
-from infinipot.evaluate.runs import read_run
 from support.benchmark_layouts import egoschema, mlvu
 
 pytestmark = pytest.mark.usefixtures("libraries_as_before")

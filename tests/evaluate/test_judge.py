@@ -10,10 +10,10 @@ import pytest
 
 from infinipot import JudgeError, ResultsError
 from infinipot.evaluate.judge import PROMPT, Judge, Judged, judge_run, read_verdict
+from infinipot.evaluate.reading import read_run, read_runs
 from infinipot.evaluate.report import report, tables
 from infinipot.evaluate.results import beside
 from infinipot.evaluate.run import evaluate
-from infinipot.evaluate.runs import read_run, read_runs
 from support.runs import SETUPS, Canned, plan
 
 CUT_SHORT, ELSEWHERE = -1, -2

@@ -15,8 +15,8 @@ from infinipot import InfinipotError, ModelError
 from infinipot.config import LoadConfig
 from infinipot.evaluate import Item
 from infinipot.evaluate.engines.base import Answer, Event, Provenance, Trouble, Watched
+from infinipot.evaluate.reading import read_run
 from infinipot.evaluate.run import Progress, evaluate
-from infinipot.evaluate.runs import read_run
 from infinipot.versions import versions
 from support.runs import SETUPS, local, plan
 

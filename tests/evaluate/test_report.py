@@ -28,11 +28,11 @@ from infinipot.evaluate.core.statistics import (
 )
 from infinipot.evaluate.core.tables import markdown
 from infinipot.evaluate.published import published
+from infinipot.evaluate.reading import read_runs
 from infinipot.evaluate.render import draw, write
 from infinipot.evaluate.report import report, tables
 from infinipot.evaluate.reproduce import CELLS, PATCHES, Hardware, entries, gpu_hours
 from infinipot.evaluate.run import evaluate
-from infinipot.evaluate.runs import read_runs
 from support.runs import SETUPS, Canned, plan
 
 

@@ -22,9 +22,9 @@ from infinipot.evaluate.core.journal import Journal
 from infinipot.evaluate.engines.base import Answer, RunConfig, Trouble, Watched
 from infinipot.evaluate.engines.local import LocalEngine
 from infinipot.evaluate.protocols import Protocol
+from infinipot.evaluate.reading import read_run
 from infinipot.evaluate.results import Answered, Results, beside
 from infinipot.evaluate.run import evaluate
-from infinipot.evaluate.runs import read_run
 from infinipot.video import Video
 from support import runs
 from support.runs import SETUPS, Canned, local, plan, run_and_die

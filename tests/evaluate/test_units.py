@@ -19,10 +19,10 @@ from infinipot.evaluate.core.statistics import (
     unite,
 )
 from infinipot.evaluate.engines.base import RunConfig
+from infinipot.evaluate.reading import read_runs
 from infinipot.evaluate.records import Unit, mean
 from infinipot.evaluate.report import report, tables
 from infinipot.evaluate.run import evaluate, read_plan
-from infinipot.evaluate.runs import read_runs
 from support.row_layouts import LAYOUTS
 from support.runs import Canned
 

@@ -60,10 +60,9 @@ def test_every_token_of_an_endless_sound_knows_where_it_came_from(policy):
     book = Bookkeeper(policy=policy, rotary=FLAT, flat=True)
     for _ in range(12):
         book.watch(50, (1, 1), 0.0, keep=0.5)
-        book.check()
         if book.memory.cursor.next > 160:
             book.memory.rebase(target=80, limit=160)
-            book.check()
+        book.check()
     assert book.memory.state.video < 110
     assert book.memory.state.rebases > 0
     assert book.memory.cursor.next <= 160

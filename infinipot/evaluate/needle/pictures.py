@@ -20,6 +20,8 @@ from infinipot.evaluate.needle.variants import DEFAULT
 COLOURS = {
     "full": "0.25",
     DEFAULT: "tab:blue",
+    "unusual": "tab:cyan",
+    "keydiff": "tab:olive",
     "novelty": "tab:green",
     "deviation": "tab:purple",
     "van": "tab:orange",

@@ -67,7 +67,7 @@ def milliseconds(run: Callable[[], object], clock: Callable[[], float]) -> float
 
 def as_on_a_gpu() -> AbstractContextManager:
     """Inside, keys and values are read as many rows at once as on a GPU."""
-    return mock.patch.object(view, "SHARE_ON_CPU", view.SHARE)
+    return mock.patch.object(view, "ROWS_ON_CPU", view.ROWS)
 
 
 def profiled(run: Callable[[], object]) -> tuple[int, int]:

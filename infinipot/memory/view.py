@@ -10,10 +10,11 @@ from infinipot.memory.rotary import Rotary
 from infinipot.memory.storage import Rows, places
 from infinipot.tokens import Grid, NewTokens, VideoTokens, take
 
-# Keys or values that are read at once: as many bytes, in float32, as a processor's cache holds; on a GPU, where it is
-# the number of kernels that counts, a share of all rows if that is more.
-SCRATCH = 8 << 20
-SHARE, SHARE_ON_CPU = 1 / 16, 0.0
+# Bytes of keys, in float32, that a policy that reads them is shown at once: few enough for a processor's cache, or a
+# share of a large memory.
+SCRATCH, SHARE = 8 << 20, 1 / 64
+# The share of all rows that `by_rows` reads at once, if that is more: on a GPU it is the number of kernels that counts.
+ROWS, ROWS_ON_CPU = 1 / 8, 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +66,7 @@ class Viewer:
     def _at_once(self, group: Rows, tokens: int) -> int:
         """Rows of which a bounded scratch holds the keys, in float32, of so many tokens each."""
         width = 4 * group.shape.head_dim * max(tokens, 1)
-        share = SHARE_ON_CPU if group.shape.device.type == "cpu" else SHARE
-        return max(1, SCRATCH // width, int(share * len(group.layer)))
+        return max(1, max(SCRATCH, int(SHARE * group.bytes)) // width)
 
     def slots(self, group: Rows, rows: slice) -> Tensor:
         """The slots of the cells of some rows, `[rows, count]` int64 ascending."""
@@ -82,6 +82,8 @@ class Viewer:
         for each, fresh in zip(self.groups, self.fresh, strict=False):
             columns |= fresh if each is group else {}
 
+        share = ROWS_ON_CPU if group.shape.device.type == "cpu" else ROWS
+
         def read(name: str, some: slice) -> Tensor:
             if name != "rotated":
                 return take_part({"keys": group.keys, "values": group.values}[name], some)
@@ -94,7 +96,7 @@ class Viewer:
             cell=take_part(group.columns["cell"]),
             columns={name: take_part(column) for name, column in columns.items()},
             read=read,
-            at_once=self._at_once(group, self.count),
+            at_once=max(self._at_once(group, self.count), int(share * len(group.layer))),
             **self._place(group, rows),
         )
 

@@ -665,6 +665,13 @@ def test_tables_say_what_they_rest_on() -> None:
     assert "4 clips, 4 answers each, guessing 50" in titles[0]
 
 
+def test_there_is_no_table_of_differences_from_a_policy_that_did_not_run() -> None:
+    found = outcomes("full", "uniform", "random", right={"full": {0, 1}, "uniform": {0}, "random": {0}})
+    titles = [table.title for table in layouts.tables({"caps": list(rows.caps(found, QUICK))})]
+    assert not [title for title in titles if DEFAULT in title]
+    assert any(title.startswith("Accuracy by tokens kept") for title in titles)
+
+
 def test_a_table_tells_what_a_policy_stores_beside_keys_and_values() -> None:
     bytes_of = {"full": 4096, DEFAULT: 1536, "uniform": 1024}
     found = outcomes("full", DEFAULT, "uniform", right={"full": {0}, DEFAULT: {0}, "uniform": {0}})

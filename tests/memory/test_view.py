@@ -38,8 +38,9 @@ def test_how_many_rows_are_read_at_once_decides_nothing(
     spec: str, caption: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     together = compressed(spec, caption)
+    monkeypatch.setattr(view, "SHARE", 0.0)
     for scratch, share in ((1, 0.0), (2 * 4 * DIM * 60, 0.0), (1, 0.5)):
         monkeypatch.setattr(view, "SCRATCH", scratch)
-        monkeypatch.setattr(view, "SHARE_ON_CPU", share)
+        monkeypatch.setattr(view, "ROWS_ON_CPU", share)
         for one, other in zip(compressed(spec, caption), together, strict=True):
             torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)  # products of one row are rounded otherwise

@@ -103,12 +103,13 @@ def _caps(rows: Sequence[Row], title: str) -> Iterator[Table]:
         if full:
             heading += f" Full cache, {full['kept']} tokens: {right(full)}."
         yield crossed(heading, bounded, "share", fraction, right)
-        heading = f"Against {DEFAULT} at the same tokens, in points, background {background}"
         others = [row for row in bounded if row["policy"] != DEFAULT]
-        yield crossed(heading, others, "share", fraction, points("against_default"))
-    default = [row for row in rows if row["policy"] == DEFAULT and row["against_full"]]
-    heading = f"{DEFAULT} against the full cache, in points"
-    yield crossed(heading, default, "share", fraction, points("against_full"), down="background")
+        if any(row["against_default"] for row in others):
+            heading = f"Against {DEFAULT} at the same tokens, in points, background {background}"
+            yield crossed(heading, others, "share", fraction, points("against_default"))
+    if default := [row for row in rows if row["policy"] == DEFAULT and row["against_full"]]:
+        heading = f"{DEFAULT} against the full cache, in points"
+        yield crossed(heading, default, "share", fraction, points("against_full"), down="background")
 
 
 def _bytes(rows: Sequence[Row]) -> Iterator[Table]:

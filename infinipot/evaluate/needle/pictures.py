@@ -19,6 +19,8 @@ from infinipot.evaluate.needle.rows import EVERYWHERE, Row
 COLOURS = {
     "full": "0.25",
     DEFAULT: "tab:blue",
+    "unusual": "tab:cyan",
+    "keydiff": "tab:olive",
     "novelty": "tab:green",
     "deviation": "tab:purple",
     "van": "tab:orange",

@@ -146,7 +146,7 @@ SPOILT: dict[str, tuple[Change, str]] = {
     "another family": (config(model_type="qwen2_vl"), "config.json and weights do not belong together"),
     "more layers than weights": (
         config("text_config", num_hidden_layers=9, layer_types=["full_attention"] * 9),
-        "lacks .* weights, .*layers.5.* among them: copy or download",
+        "lacks .* weights, .*layers.3.* among them: copy or download",
     ),
     "a weight too few": (weights(lambda held: held.pop(WEIGHT)), f"lacks 1 weights, .*{WEIGHT[6:]} among them"),
     "a weight of another shape": (

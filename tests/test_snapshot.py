@@ -29,7 +29,7 @@ from support.memories import held, parts, same
 from support.models import build, give, given, pictures
 from support.plays import QUESTIONS, RANGE, moment, played, small
 
-MORE = 40  # frames that both go on for
+MORE = 27  # frames that both go on for, two of them with questions
 # When a stream is saved: in the middle of a block, behind remembered turns; the second while half a patch waits.
 SAVED = {"infinipot-v": 45, "streaming-llm": 25}
 

@@ -42,7 +42,7 @@ steps = st.lists(
 
 
 @pytest.mark.slow
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps, st.sampled_from(["infinipot-v", "infinipot-v:combine=union", "streaming-llm", "random"]))
 def test_no_call_into_the_memory_ever_passes_the_cap(qwen, steps, policy):
     most = 0
@@ -146,13 +146,14 @@ def test_a_cap_beyond_the_trained_positions_is_refused_and_native_positions_allo
 # Asking
 
 
-def test_a_remembered_turn_takes_dialogue_slots_and_the_oldest_leaves(qwen):
+def test_a_remembered_turn_takes_dialogue_slots_and_the_oldest_leaves(qwen, monkeypatch):
+    monkeypatch.setattr(type(qwen.adapter), "stop_ids", frozenset())  # all turns are equally long
     with qwen.stream(**SMALL) as stream:
         turns = []
         for start in range(6):
             for image in pictures(8, seed=start):
                 stream.watch(image)
-            stream.ask(QUESTIONS[start % 3], max_new_tokens=5, remember=True)
+            stream.ask(QUESTIONS[0], max_new_tokens=5, remember=True)
             turns.append(stream.stats().turns)
             assert stream._state.memory.state.dialogue <= SMALL["dialogue"]
         assert max(turns) == turns[-1] < 6
@@ -258,8 +259,14 @@ def test_the_prompt_stays_however_many_turns_come_and_go(qwen):
 def test_the_whole_reserve_can_be_used_behind_remembered_turns(qwen, policy, memory):
     adapter = qwen.adapter
     with qwen.stream(memory, policy, reserve=56, dialogue=28) as stream:
-        used = max(len(question_ids(stream._setup, QUESTIONS[1], follows_video=follows)) for follows in (True, False))
-        turn = 28 - 2 * len(stream._setup.resume_ids) - used
+
+        def taken(question: str) -> int:
+            return max(len(question_ids(stream._setup, question, follows_video=follows)) for follows in (True, False))
+
+        long = QUESTIONS[1] * 5  # so that its answer, which is made token by token, is short
+        rest = 56 - taken(long)
+        turn = 28 - 2 * len(stream._setup.resume_ids) - taken(QUESTIONS[1])
+        assert min(turn, rest) > 0
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(type(adapter), "stop_ids", frozenset())
             for image in pictures(24):
@@ -271,10 +278,11 @@ def test_the_whole_reserve_can_be_used_behind_remembered_turns(qwen, policy, mem
                 if stream.stats().frames % 5 == 3:
                     stream.ask(QUESTIONS[1], max_new_tokens=turn, remember=True)
                 if policy == "full" or stream.stats().compressions > 1:  # before, there is room to spare
-                    stream.ask(QUESTIONS[1], max_new_tokens=56 - used)
-            stream.ask(QUESTIONS[1], max_new_tokens=56 - used)
+                    stream.ask(long, max_new_tokens=rest)
+            stream.ask(long, max_new_tokens=rest)
             stream.ask(QUESTIONS[1], max_new_tokens=turn, remember=True)
-            stream.ask(QUESTIONS[1], max_new_tokens=56 - used)
+            stream.ask(QUESTIONS[1], max_new_tokens=56 - taken(QUESTIONS[1]))
+            stream.ask(long, max_new_tokens=rest)
             assert stream._state.memory.state.dialogue <= 28
 
 
@@ -547,7 +555,7 @@ def test_a_stream_that_is_dropped_or_closed_gives_its_memory_back_at_once(qwen):
 
 
 @pytest.mark.slow
-@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=5, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(st.booleans(), st.integers(1, 7), st.booleans()), min_size=4, max_size=12))
 def test_streams_interleaved_in_any_way_answer_as_each_does_alone(qwen, turns):
     def play(only: bool | None) -> dict[bool, list]:
@@ -641,9 +649,16 @@ def test_the_whole_reserve_can_be_used_behind_remembered_turns_at_every_cap(poli
 
     cap = smallest(30) + more
     with Stream(stub, policies.make(policy), cap, **shares) as stream:
-        used = max(len(question_ids(stream._setup, "what?", follows_video=follows)) for follows in (True, False))
-        turn = dialogue - 2 * len(stream._setup.resume_ids) - used
-        assert turn > 0
+
+        def leaving(room: int, answer: int) -> str:
+            """A question that leaves so many tokens of some room for its answer."""
+            taken = max(len(question_ids(stream._setup, "?", follows_video=follows)) for follows in (True, False))
+            return "?" * (1 + room - taken - answer)
+
+        # Long questions with short answers, which are made token by token; and one the other way round.
+        longest, short = leaving(reserve, 2), leaving(reserve, reserve // 2)
+        turn = leaving(dialogue - 2 * len(stream._setup.resume_ids), 2)
+        assert min(len(longest), len(short), len(turn)) > 0
         for number in range(60):
             try:
                 stream.watch(image)
@@ -651,20 +666,20 @@ def test_the_whole_reserve_can_be_used_behind_remembered_turns_at_every_cap(poli
                 assert policy == "full"
                 break
             if number % 7 == 3:
-                stream.ask("what?", max_new_tokens=turn, remember=True)
-            stream.ask("what?", max_new_tokens=reserve - used)
-        stream.ask("what?", max_new_tokens=reserve - used)
-        stream.ask("what?", max_new_tokens=turn, remember=True)
-        stream.ask("what?", max_new_tokens=reserve - used)
+                stream.ask(turn, max_new_tokens=2, remember=True)
+            stream.ask(longest, max_new_tokens=2)
+        stream.ask(short, max_new_tokens=reserve // 2)
+        stream.ask(turn, max_new_tokens=2, remember=True)
+        stream.ask(longest, max_new_tokens=2)
         assert stream._state.memory.state.dialogue <= dialogue
         assert policy == "full" or stream.stats().compressions > 2
         assert stream.stats().peak_tokens <= cap
         with pytest.raises(CapError, match=f"reserve={reserve + 1}"):
-            stream.ask("what?", max_new_tokens=reserve - used + 1)
+            stream.ask(longest, max_new_tokens=3)
 
 
 @pytest.mark.slow
-@settings(max_examples=25)
+@settings(max_examples=15)
 @given(
     st.lists(st.tuples(st.sampled_from([0.1, 1.0, 60.0, 1e5]), st.integers(1, 120), st.booleans()), max_size=15),
     st.sampled_from(["random", "sliding-window", "streaming-llm", "uniform"]),

@@ -18,6 +18,7 @@ from infinipot.cli.output import Asker, check_picture, clock, load_quietly, note
 from infinipot.cli.pace import at_own_pace
 from infinipot.cli.prompt import converse
 from infinipot.config import LoadConfig, StreamConfig
+from infinipot.text import check_text
 from infinipot.versions import versions
 
 if TYPE_CHECKING:
@@ -143,6 +144,9 @@ def watch(
             raise click.UsageError(f"--at {question.at:g} lies before --start {start:g}")
     if look_pixels and not settings["look_again"]:
         raise click.UsageError("--look-pixels is of the frames that --look-again keeps: give that, too")
+    for question in questions:
+        check_text(question.text, "the question")
+    check_text(settings["system"] or "", "the system message")
     pixels = pixels_of(min_pixels, max_pixels)
     if picture is not None:
         check_picture("--picture", picture)

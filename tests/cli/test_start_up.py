@@ -74,7 +74,7 @@ def test_help_is_there_at_once(args: list[str]) -> None:
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
-    assert min(took() for _ in range(3)) < SECONDS
+    assert any(took() < SECONDS for _ in range(3))
 
 
 def test_importing_the_package_imports_nothing_that_computes() -> None:
@@ -85,11 +85,11 @@ def test_importing_the_package_imports_nothing_that_computes() -> None:
 def test_every_public_name_is_there_when_it_is_used() -> None:
     names = [*infinipot.__all__, "__version__", "audio", "embedded", "memory", "models", "policies", "video"]
     probe = (
-        f"import infinipot; [getattr(infinipot, name) for name in {names}]; print(infinipot.policies.make('full').name)"
+        "from infinipot import *; print(Model.__name__, load.__name__); import infinipot; "
+        f"[getattr(infinipot, name) for name in {names}]; print(infinipot.policies.make('full').name)"
     )
-    assert python("-c", probe).strip() == "full"
+    assert python("-c", probe).split() == ["Model", "load", "full"]
     assert set(names) <= set(dir(infinipot))
-    assert python("-c", "from infinipot import *; print(Model.__name__, load.__name__)").split() == ["Model", "load"]
     with pytest.raises(AttributeError, match="no attribute 'Streams'"):
         getattr(infinipot, "Streams")  # noqa: B009  (a type checker knows that there is none)
     with pytest.raises(ImportError):

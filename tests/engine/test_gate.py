@@ -236,8 +236,8 @@ def test_what_a_gate_takes_is_promised(qwen: Model) -> None:
         assert shown_last is not None
         taken = shown_last.pictures.nbytes
         assert 0 < taken <= stream.stats().bytes - qwen.stream_bytes(1500, "full", positions="native", block=2)
-    cap = qwen.stream("2MiB", gate="otsu").stats().cap
-    assert qwen.stream_bytes(cap, gate="otsu") <= 2 << 20 < qwen.stream_bytes(cap + 1, gate="otsu")
+    cap = qwen.stream("1MiB", gate="otsu").stats().cap
+    assert qwen.stream_bytes(cap, gate="otsu") <= 1 << 20 < qwen.stream_bytes(cap + 1, gate="otsu")
 
 
 @pytest.mark.parametrize("gate", ["soon", "", -0.1, 1.5, float("nan"), True, "nan", object()])

@@ -16,7 +16,7 @@ from infinipot import Model
 from infinipot.models.tokens import Encoder
 from support.models import build, give, given
 
-THREADS = 8
+THREADS = 5
 QUESTIONS = ("What colour was the circle?", "Which shape was red?", "How many shapes have appeared so far?")
 TEXTS = ("what", " red", "  ", "\n", "é", "e\u0301", "你好", "🙂", "12.5 seconds", "<", "|>", "/s", "Ａ", "▁", "\x00")
 # Of every kind that a checkpoint may add: what is taken off around them, whether they are found in the text as it is

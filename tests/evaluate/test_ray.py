@@ -15,8 +15,8 @@ from infinipot import InfinipotError, ModelError
 from infinipot.config import LoadConfig
 from infinipot.evaluate import Item
 from infinipot.evaluate.engines.base import Answer, Event, Provenance, Trouble, Watched
-from infinipot.evaluate.results import read_run
-from infinipot.evaluate.run import evaluate
+from infinipot.evaluate.reading import read_run
+from infinipot.evaluate.run import Progress, evaluate
 from infinipot.versions import versions
 from support.runs import SETUPS, local, plan
 
@@ -31,7 +31,7 @@ from infinipot.evaluate.engines.ray import RayEngine, _Worker  # noqa: E402
 @pytest.fixture(scope="module")
 def _cluster() -> Iterator[None]:
     os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112
-    ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     yield
     ray.shutdown()
 
@@ -48,86 +48,79 @@ def alone(folder: Path) -> list[str]:
     return (folder / "alone.jsonl").read_text().splitlines()
 
 
-def mortal() -> type[_Worker]:
-    """A worker that is killed in the middle of a video with several questions, behind its first answer, once.
+def faulty() -> type[_Worker]:
+    """A worker that stops behind its first answer of a video with several questions.
 
-    A class of a function, so that Ray sends it along: workers cannot import this file.
+    Where the file `hangs` lies beside the video, it hangs; else it is killed, once, when the driver has its answer. A
+    class of a function, so that Ray sends it along: workers cannot import this file.
     """
 
-    class Mortal(_Worker):
+    class Faulty(_Worker):
         def watch(self, item: Item) -> Iterator[Event]:
-            died = item.video.with_suffix(".died")
+            died, told = item.video.with_suffix(".died"), item.video.with_suffix(".told")
             for event in super().watch(item):
                 yield event
-                if len(item.questions) > 1 and not died.exists():
+                if len(item.questions) > 1 and item.video.with_name("hangs").exists():
+                    time.sleep(600)
+                elif len(item.questions) > 1 and not died.exists():
                     died.touch()
-                    time.sleep(0.5)  # the answer is out
+                    while not told.exists():
+                        time.sleep(0.01)
                     os.kill(os.getpid(), signal.SIGKILL)
 
-    return Mortal
+    return Faulty
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("_cluster")
-def test_two_workers_answer_as_one_process_even_if_one_is_killed(
+def test_two_workers_answer_as_one_process_if_one_is_killed_and_give_up_a_video_over_which_one_hangs(
     folder: Path, alone: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine_module, "_Worker", mortal())
-    engine = RayEngine(LoadConfig("embedded", device="cpu"), SETUPS["rvs"], workers=2)
+    monkeypatch.setattr(engine_module, "_Worker", faulty())
+    monkeypatch.setattr(engine_module, "GRACE", 0.0)
+    take = engine_module._Task.take
+
+    def taken(task: Any, event: Event) -> None:
+        take(task, event)
+        if isinstance(event, Answer):
+            task.left.video.with_suffix(".told").touch()
+
+    monkeypatch.setattr(engine_module._Task, "take", taken)
+    asked = plan(folder, "rvs")
+    engine = RayEngine(LoadConfig("embedded", device="cpu"), SETUPS["rvs"], workers=2, time_limit=600.0)
     begin, jobs = engine._begin, []
-    monkeypatch.setattr(engine, "_begin", lambda seat, item: jobs.append(item) or begin(seat, item))
+    monkeypatch.setattr(engine, "_begin", lambda worker, item: jobs.append(item) or begin(worker, item))
     try:
-        asked, output = plan(folder, "rvs"), folder / "killed.jsonl"
-        evaluate(asked, SETUPS["rvs"], engine, output)
+        evaluate(asked, SETUPS["rvs"], engine, folder / "killed.jsonl")
         said = engine.report()
+        asked.items[0].video.with_name("hangs").touch()
+
+        def out_of_patience(progress: Progress) -> None:
+            if (progress.videos, progress.questions) == (1, 2):  # all is there that will ever come
+                monkeypatch.setattr(engine, "_time_limit", 0.0)
+
+        done = evaluate(asked, SETUPS["rvs"], engine, folder / "hung.jsonl", on_progress=out_of_patience)
     finally:
         engine.close()
-    lines = output.read_text().splitlines()
+    lines = (folder / "killed.jsonl").read_text().splitlines()
     assert lines[0] == alone[0]
     assert sorted(lines) == sorted(alone)
-    first, second = (item for item in jobs if item.id == asked.items[0].id)  # begun again once,
+    first, second = (item for item in jobs[:3] if item.id == asked.items[0].id)  # begun again once,
     assert second.questions == first.questions[1:]  # for what had no answer yet
-    assert len(jobs) == 3
+    assert len(jobs) == 3 + 2
     assert said is not None
     assert "of their time went into" in said
     with capsys.disabled():
         print(f"\nray, one of its workers killed: {said}")
-
-
-def hanging() -> type[_Worker]:
-    """A worker that hangs over the first video with several questions, behind its first answer."""
-
-    class Hanging(_Worker):
-        def watch(self, item: Item) -> Iterator[Event]:
-            for event in super().watch(item):
-                yield event
-                if len(item.questions) > 1:
-                    time.sleep(600)
-
-    return Hanging
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("_cluster")
-def test_a_video_over_which_a_worker_hangs_is_given_up_and_the_rest_goes_on(
-    folder: Path, alone: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(engine_module, "_Worker", hanging())
-    monkeypatch.setattr(engine_module, "GRACE", 0.0)
-    asked, output = plan(folder, "rvs"), folder / "hung.jsonl"
-    engine = RayEngine(LoadConfig("embedded", device="cpu"), SETUPS["rvs"], time_limit=20.0)
-    monkeypatch.setattr(engine, "_time_limit", 5.0)  # so that it is the driver that gives up
-    try:
-        done = evaluate(asked, SETUPS["rvs"], engine, output)
-    finally:
-        engine.close()
     assert (done.problems, done.questions) == (1, asked.questions)
-    (problem,) = read_run(output).problems
-    assert problem.questions == [question.id for question in asked.items[0].questions[1:]]
-    answers = [line for line in alone if '"type": "answer"' in line]
-    assert [line for line in output.read_text().splitlines() if '"type": "answer"' in line] == [
-        line for line in answers if not any(f'"question": "{one}"' in line for one in problem.questions)
-    ]
+    (problem,) = read_run(folder / "hung.jsonl").problems
+    assert problem.questions == [question.id for question in first.questions[1:]]
+    kept = [line for line in (folder / "hung.jsonl").read_text().splitlines() if '"type": "answer"' in line]
+    assert sorted(kept) == sorted(
+        line
+        for line in alone
+        if '"type": "answer"' in line and not any(f'"question": "{one}"' in line for one in problem.questions)
+    )
 
 
 @pytest.mark.slow
@@ -140,7 +133,7 @@ def test_what_a_worker_meets_when_it_loads_is_the_error_here() -> None:
 # What Ray may come to, played in this process
 
 
-READY = (Provenance({"model": "m", "dtype": "bfloat16"}, "nowhere"), versions(), 1)
+READY = (Provenance({"model": "m", "dtype": "bfloat16"}, "nowhere"), versions())
 
 
 class Played:
@@ -260,7 +253,7 @@ def test_a_worker_that_dies_while_it_loads_is_replaced(
     events = list(engine.run(asked.items))
     assert sum(isinstance(event, Answer) for _, event in events) == asked.questions
     assert len(played.killed) == len(loads) - 2
-    assert (len(engine.pids()), len(played.loads)) == (2, 0)
+    assert (len(engine.ready), len(played.loads)) == (2, 0)
 
 
 def test_workers_that_die_in_a_row_while_they_load_are_replaced_no_more(
@@ -276,12 +269,12 @@ def test_workers_that_die_in_a_row_while_they_load_are_replaced_no_more(
 
 
 def test_workers_that_would_not_answer_alike_are_refused(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
-    other = (Provenance({"model": "m", "dtype": "float16"}, "elsewhere"), versions(), 2)
+    other = (Provenance({"model": "m", "dtype": "float16"}, "elsewhere"), versions())
     engine = pool(monkeypatch, Played(other, READY), workers=2)
     with pytest.raises(InfinipotError, match='dtype: "bfloat16" there, "float16" now'):
         list(engine.run(plan(folder, "rvs").items))
     with pytest.raises(InfinipotError, match="other versions"):
-        pool(monkeypatch, Played((READY[0], {"torch": "0"}, 1)))
+        pool(monkeypatch, Played((READY[0], {"torch": "0"})))
 
 
 @pytest.mark.parametrize(

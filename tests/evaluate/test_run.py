@@ -6,11 +6,10 @@ import json
 import os
 import resource
 import signal
-import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -23,12 +22,12 @@ from infinipot.evaluate.core.journal import Journal
 from infinipot.evaluate.engines.base import Answer, RunConfig, Trouble, Watched
 from infinipot.evaluate.engines.local import LocalEngine
 from infinipot.evaluate.protocols import Protocol
-from infinipot.evaluate.results import Answered, Results, read_run, times_path
+from infinipot.evaluate.reading import read_run
+from infinipot.evaluate.results import Answered, Results, beside
 from infinipot.evaluate.run import evaluate
 from infinipot.video import Video
 from support import runs
-from support.places import ROOT
-from support.runs import SETUPS, Canned, local, plan
+from support.runs import SETUPS, Canned, local, plan, run_and_die
 
 
 @pytest.fixture(scope="module")
@@ -105,15 +104,22 @@ def test_a_video_that_takes_longer_than_its_limit_is_given_up_with_what_is_left(
     (item, *_) = plan(folder, "rvs").items
     in_time = LocalEngine(watcher.model, watcher.setup, time_limit=600.0)
     assert isinstance(list(in_time.watch(item))[-1], Watched)
-    ask = Stream.ask
-    monkeypatch.setattr(Stream, "ask", lambda *args, **more: time.sleep(2.0) or ask(*args, **more))
-    slow = LocalEngine(watcher.model, watcher.setup, time_limit=1.9)
+    ask, later = Stream.ask, [0.0]
+    clock = SimpleNamespace(perf_counter=lambda: time.perf_counter() + later[0])
+    monkeypatch.setattr("infinipot.evaluate.engines.local.time", clock)
+
+    def slowly(*args: Any, **more: Any) -> str:
+        later[0] += 1000.0
+        return ask(*args, **more)
+
+    monkeypatch.setattr(Stream, "ask", slowly)
+    slow = LocalEngine(watcher.model, watcher.setup, time_limit=900.0)
     first, trouble = slow.watch(item)
     assert isinstance(first, Answer)
     assert isinstance(trouble, Trouble)
     assert first.question == item.questions[0].id
     assert trouble.questions == tuple(question.id for question in item.questions[1:])
-    assert "longer than the 1.9 s of --time-limit" in trouble.what
+    assert "longer than the 900 s of --time-limit" in trouble.what
 
 
 def test_a_memory_that_is_full_gives_up_the_rest_of_the_video_only(folder: Path, watcher: LocalEngine) -> None:
@@ -156,10 +162,10 @@ def test_a_process_killed_in_the_middle_of_a_video_is_gone_on_with_to_the_same_b
     engine, whole, killed = local(name), folder / f"{name}-whole.jsonl", folder / f"{name}-killed.jsonl"
     asked = plan(folder, name)
     evaluate(asked, SETUPS[name], engine, whole)
-    environment = os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-    arguments = [sys.executable, runs.__file__, str(folder), name, str(killed), "1"]
-    process = subprocess.run(arguments, env=environment, capture_output=True, timeout=300)
-    assert process.returncode == -9, process.stderr
+    child = os.fork()
+    if not child:
+        run_and_die(folder, name, killed, at=1)
+    assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
     left = len(killed.read_bytes().splitlines())
     assert left == 2  # the header and one answer, of a video with more questions
     evaluate(asked, SETUPS[name], engine, killed)
@@ -170,7 +176,7 @@ def test_a_process_killed_in_the_middle_of_a_video_is_gone_on_with_to_the_same_b
 def test_times_are_beside_the_answers_and_not_in_them(folder: Path) -> None:
     text = undisturbed(folder).decode()
     assert "seconds" not in text
-    times = [json.loads(line) for line in times_path(folder / "undisturbed.jsonl").read_text().splitlines()]
+    times = [json.loads(line) for line in beside(folder / "undisturbed.jsonl", "times").read_text().splitlines()]
     assert [line["type"] for line in times].count("watched") == len(plan(folder).items)
 
 

@@ -12,7 +12,7 @@ from infinipot.memory.positions import Cursor
 from infinipot.tokens import Grid, VideoTokens
 from support.bookkeeper import FLAT, Bookkeeper
 from support.models import build
-from support.video_tokens import select
+from support.video_tokens import reading, select
 
 SOUNDS = [("silence", 30), ("word", 4), ("silence", 25), ("horn", 12), ("silence", 29)]
 
@@ -36,7 +36,7 @@ def heard(loudness: dict[str, float]) -> VideoTokens:
         layer=[0],
         layers=1,
         head=[0],
-        read={"keys": raw.unsqueeze(0), "rotated": raw.unsqueeze(0), "values": values}.__getitem__,
+        read=reading({"keys": raw.unsqueeze(0), "rotated": raw.unsqueeze(0), "values": values}),
     )
 
 
@@ -60,10 +60,9 @@ def test_every_token_of_an_endless_sound_knows_where_it_came_from(policy):
     book = Bookkeeper(policy=policy, rotary=FLAT, flat=True)
     for _ in range(12):
         book.watch(50, (1, 1), 0.0, keep=0.5)
-        book.check()
         if book.memory.cursor.next > 160:
             book.memory.rebase(target=80, limit=160)
-            book.check()
+        book.check()
     assert book.memory.state.video < 110
     assert book.memory.state.rebases > 0
     assert book.memory.cursor.next <= 160

@@ -6,6 +6,7 @@ from support.adapters import OF_ONE_LENGTH
 from support.models import given, pictures
 from support.one_forward import (
     QUESTION,
+    Clip,
     Recorder,
     about,
     close,
@@ -20,11 +21,11 @@ from support.one_forward import (
 
 
 @pytest.mark.parametrize("frames", [1, 2, 13, 18])
-@pytest.mark.parametrize("block", [1, 3, 8])
-def test_block_wise_prefill_gives_the_logits_of_one_forward(any_model, frames, block):
+def test_block_wise_prefill_gives_the_logits_of_one_forward(any_model, frames):
     clip = 0, given(any_model, frames, seed=frames)
     expected = one_forward(any_model, rendered(any_model, about(any_model, QUESTION)), [clip])
-    close(first_logits(any_model, clip, block=block), expected)
+    for block in (1, 3, 8):
+        close(first_logits(any_model, clip, block=block), expected)
 
 
 def test_frames_of_another_rate_stand_at_their_times(any_seeing):
@@ -41,16 +42,17 @@ def test_frames_that_are_not_square_keep_rows_and_columns_apart(any_seeing):
 
 @pytest.mark.parametrize("frames", [4, 9])
 def test_greedy_answers_are_those_of_generate(any_model, frames):
-    clip = 0, given(any_model, frames, seed=frames)
-    inputs = inputs_of(any_model, rendered(any_model, about(any_model, QUESTION)), [clip], 2.0)
-    with right_positions(any_model, 2.0):
-        generated = any_model.adapter.model.generate(**inputs, max_new_tokens=8, do_sample=False)
+    def generated(clip: Clip) -> str:
+        inputs = inputs_of(any_model, rendered(any_model, about(any_model, QUESTION)), [clip], 2.0)
+        with right_positions(any_model, 2.0):
+            ids = any_model.adapter.model.generate(**inputs, max_new_tokens=8, do_sample=False)
+        return any_model.adapter.detokenize(ids[0, inputs["input_ids"].shape[1] :].tolist()).strip()
+
+    clips = ((0, given(any_model, frames, seed)) for seed in range(frames, frames + 20))
+    clip, expected = next((clip, said) for clip in clips if (said := generated(clip)))  # of some nothing is said
     with any_model.stream(memory=2048, policy="full", block=2) as stream:
         watch(stream, clip)
-        answer = stream.ask(QUESTION, max_new_tokens=8)
-    expected = any_model.adapter.detokenize(generated[0, inputs["input_ids"].shape[1] :].tolist()).strip()
-    assert expected
-    assert answer == expected
+        assert stream.ask(QUESTION, max_new_tokens=8) == expected
 
 
 def test_each_token_of_an_answer_gets_the_logits_of_one_forward(any_model, monkeypatch):

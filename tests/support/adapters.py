@@ -69,7 +69,7 @@ Checkpoint = tuple[PreTrainedModel, ProcessorMixin]
 
 TOKENIZER = checkpoint.build_tokenizer()
 FRAMES = TEMPORAL_PATCH
-HIDDEN = 64
+HIDDEN, LAYERS = 64, 3
 IDS: dict[str, Any] = {
     f"{name}_token_id": checkpoint.token_id(TOKENIZER, f"<|{token}|>")
     for name, token in {
@@ -83,7 +83,7 @@ TEXT = {
     "vocab_size": len(TOKENIZER),
     "hidden_size": HIDDEN,
     "intermediate_size": 2 * HIDDEN,
-    "num_hidden_layers": 4,
+    "num_hidden_layers": LAYERS,  # each of them is most of what a forward costs
     "num_attention_heads": 4,
     "num_key_value_heads": 2,
     "head_dim": 16,
@@ -105,11 +105,16 @@ def finished(kind: type[PreTrainedModel], config: Any, tokenizer: PreTrainedToke
 
 
 def qwen2_5_vl() -> Checkpoint:
-    return checkpoint.build_model(TOKENIZER, seed=5).eval(), checkpoint.build_processor()
+    """The embedded model's network, with fewer layers and random weights."""
+    model = checkpoint.build_model(TOKENIZER, seed=5).eval()
+    decoder = model.model.language_model
+    decoder.layers, config = decoder.layers[:LAYERS], decoder.config
+    config.num_hidden_layers, config.layer_types = LAYERS, config.layer_types[:LAYERS]
+    return model, checkpoint.build_processor()
 
 
 def qwen2_vl() -> Checkpoint:
-    text = checkpoint.build_model(TOKENIZER, seed=5).model.language_model.config.to_dict()
+    text = qwen2_5_vl()[0].model.language_model.config.to_dict()
     config = Qwen2VLConfig(
         text_config={key: text[key] for key in text if key not in ("model_type", "architectures", "layer_types")},
         vision_config={
@@ -185,8 +190,9 @@ def _qwen3_5(kind: type[PreTrainedModel], config: type, **text: Any) -> Checkpoi
     }
     linear = {f"linear_{of}_head_dim": 16 for of in ("key", "value")}
     heads = {"linear_num_key_heads": 2, "linear_num_value_heads": 4}
+    layers = {"num_hidden_layers": 4, "full_attention_interval": 2}  # two of each kind, in turns
     made = config(
-        text_config={**TEXT, "rope_parameters": rope, "full_attention_interval": 2, **linear, **heads, **text},
+        text_config={**TEXT, "rope_parameters": rope, **layers, **linear, **heads, **text},
         vision_config=_qwen3_vision(),
         **IDS,
     )

@@ -9,7 +9,7 @@ import torch
 from infinipot import policies
 from infinipot.memory import LayerShape, Memory, PositionRule, Rotary, Transaction
 from infinipot.policies import Policy
-from support.memories import slots
+from support.memories import Slots, slots
 
 LAYERS, HEADS, DIM = 2, 2, 16
 
@@ -106,11 +106,11 @@ class Bookkeeper:
     def check(self) -> None:
         """Every held token is where, when and how it was recorded, and its key is rotated for its position."""
         memory = self.memory
-        for layer in range(LAYERS):
-            own = slots(memory, layer)
+        layers, records = [slots(memory, layer) for layer in range(LAYERS)], np.array(self.records).reshape(-1, 4)
+        for own in layers:
             numbers = own.values[..., 0]
             assert torch.equal(own.values, numbers.unsqueeze(-1).expand(-1, -1, DIM))
-            expected = np.array(self.records).reshape(-1, 4)[numbers.long().numpy()]  # [heads, held, 4]
+            expected = records[numbers.long().numpy()]  # [heads, held, 4]
             np.testing.assert_array_equal(own.patch, expected[..., 0])
             np.testing.assert_allclose(own.time, expected[..., 3], rtol=1e-6)
             assert (own.patch[:, : memory.state.text] == -1).all(), "every head holds all text"
@@ -136,14 +136,13 @@ class Bookkeeper:
                 later = text[head, arrived][1:]
                 assert (position[head, arrived].numpy()[1:, 0][later] > behind[:-1][later]).all(), "text comes after"
                 assert (np.diff(temporal[head, arrived]) >= 0).all(), "time runs forward"
-        self.check_captions()
-        self.check_view()
+        self.check_captions(layers)
+        self.check_view(layers)
 
-    def check_captions(self) -> None:
+    def check_captions(self, layers: list[Slots]) -> None:
         """Captions are those of the patches of which cells are held, whole, and the same for all."""
         patches, expected = set(), []
-        for layer in range(LAYERS):
-            own = slots(self.memory, layer)
+        for own in layers:
             video = own.patch >= 0
             patches |= set(own.patch[video & (own.cell >= 0)].tolist())
             expected += [own.patch[head][(video & (own.cell < 0))[head]].tolist() for head in range(HEADS)]
@@ -151,7 +150,7 @@ class Bookkeeper:
         size = sum(self.caption)
         assert not size or Counter(self.memory.state.captions) == dict.fromkeys(patches, size)
 
-    def check_view(self) -> None:
+    def check_view(self, layers: list[Slots]) -> None:
         """A policy is shown every cell of every row once, with its key and value."""
         if not self.memory.held:
             return
@@ -160,7 +159,7 @@ class Bookkeeper:
         numbers, keys, order = tokens.values[..., 0], tokens.keys, tokens.in_order()
         shown = numbers.gather(1, order)
         for row, (layer, head) in enumerate(zip(tokens.layer, tokens.head, strict=True)):
-            own = slots(self.memory, layer)
+            own = layers[layer]
             cells = own.cell[head] >= 0
             assert torch.equal(shown[row], own.values[head, cells, 0])
             assert torch.equal(tokens.patch.gather(1, order)[row], own.patch[head, cells].int())

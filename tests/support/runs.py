@@ -2,13 +2,10 @@
 
 import os
 import signal
-import sys
 from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import Any, NoReturn
 
 import infinipot
 from infinipot import Model
@@ -62,16 +59,15 @@ def local(name: str = "mlvu") -> LocalEngine:
     return LocalEngine(model(), SETUPS[name])
 
 
-def run_and_die(folder: Path, name: str, output: Path, at: int) -> None:
-    """Runs a miniature, and is killed as soon as `at` questions are answered: `python runs.py FOLDER NAME OUT AT`."""
-    torch.set_num_threads(1)
+def run_and_die(folder: Path, name: str, output: Path, at: int) -> NoReturn:
+    """In a process that was forked: runs a miniature, and is killed as soon as `at` questions are answered."""
 
     def fatal(progress: Progress) -> None:
         if progress.questions == at:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    evaluate(plan(folder, name), SETUPS[name], local(name), output, on_progress=fatal)
-
-
-if __name__ == "__main__":
-    run_and_die(Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3]), int(sys.argv[4]))
+    try:
+        signal.alarm(120)  # rather than to hang
+        evaluate(plan(folder, name), SETUPS[name], local(name), output, on_progress=fatal)
+    finally:
+        os._exit(0)

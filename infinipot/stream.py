@@ -191,7 +191,8 @@ class Stream:
         """The call of `ask` as a task, for `Model.step` to carry on beside those of other streams.
 
         Raises:
-            QuestionError: a value of `sampling`, see `Sampling`, is out of range. Everything else is told by the task.
+            QuestionError: a value of `sampling`, see `Sampling`, or the window is out of range. Everything else is told
+                by the task.
         """
         look = Look(look_again, look_pixels) if look_again else None
         asked = Question(question, max_new_tokens, remember, on_text, Sampling(**sampling), evidence, look, window)

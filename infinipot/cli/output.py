@@ -136,7 +136,7 @@ class Asker:
 
     Attributes:
         stream: the stream that is asked.
-        max_new_tokens, remember, sampling, look_again, look_pixels: see `Stream.ask`.
+        max_new_tokens, remember, sampling, look_again, look_pixels, window: see `Stream.ask`.
         as_json: one JSON object per answer, rather than text as it comes.
         repeat_question: whether the text repeats the question, which nobody typed.
         on_frame: called with what the stream has just taken in.
@@ -150,6 +150,7 @@ class Asker:
     sampling: Mapping[str, Any] = field(default_factory=dict)
     look_again: int = 0
     look_pixels: tuple[int, int] | None = None
+    window: float | None = None
     on_frame: Callable[[Any], None] = lambda _: None
 
     def ask(self, question: str) -> None:
@@ -169,6 +170,7 @@ class Asker:
                 "seconds": round(time.perf_counter() - start, 4),
                 "tokens": stats.asked_tokens,
                 **({"look_again": self.look_again} if self.look_again else {}),
+                **({"window": self.window} if self.window else {}),
             }
         )
 
@@ -196,4 +198,4 @@ class Asker:
         click.echo(ahead)
 
     def _answer(self, question: str, on_text: Callable[[str], None] | None = None) -> str:
-        return self.stream.ask(question, on_text=on_text, **self._how, **self.sampling)
+        return self.stream.ask(question, on_text=on_text, window=self.window, **self._how, **self.sampling)

@@ -85,6 +85,12 @@ class _Question:
 @click.option("--stop", multiple=True, metavar="TEXT", help="Ends an answer, which leaves it out. May be repeated.")
 @together(*options_of(StreamConfig, "look_again"))
 @click.option(
+    "--window",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    help="Questions are about the newest seconds alone. Default: about all that is held.",
+)
+@click.option(
     "--look-pixels",
     type=click.IntRange(min=1),
     metavar="N",
@@ -113,6 +119,7 @@ def watch(
     picture: Path | None,
     max_new_tokens: int | None,
     look_pixels: int | None,
+    window: float | None,
     remember: bool,
     min_pixels: int | None,
     max_pixels: int | None,
@@ -167,6 +174,7 @@ def watch(
         with loaded.stream(pixels=pixels, **streaming) as stream:
             asker = Asker(stream, max_new_tokens, remember, as_json, bool(questions), sampling, settings["look_again"])
             asker.look_pixels = (look_pixels, look_pixels) if look_pixels else None
+            asker.window = window
             sketch = _sketch(asker, picture)
             for question in questions:  # one that cannot be asked is an error now, not after hours
                 asker.check(question.text)

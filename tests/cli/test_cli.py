@@ -268,15 +268,18 @@ def test_the_policy_and_the_video_are_checked_before_the_model_is_loaded() -> No
 def test_a_gate_and_second_looks_are_the_librarys(monkeypatch: pytest.MonkeyPatch) -> None:
     gate, how, ask = ("--gate", "0.03"), ("--look-again", "2", "--look-pixels", "9216"), ("--ask", SEEN)
     drawn = ("--temperature", "8", "--seed", "1", "--json")  # so that any change of the logits shows
-    (plain, _), (seen, summary) = (records(watch(*gate, *drawn, *ask, *more)) for more in ((), how))
+    now = ("--window", "1")
+    (plain, _), (seen, summary), (late, _) = (records(watch(*gate, *drawn, *ask, *more)) for more in ((), how, now))
     with load("embedded", device="cpu").stream(512, gate=0.03, look_again=2) as stream:
         for frame in open_video("clip.mp4", fps=2):
             stream.watch(frame)
         said: dict[str, Any] = {"temperature": 8.0, "seed": 1}
         assert plain["answer"] == stream.ask(SEEN, **said)
+        assert late["answer"] == stream.ask(SEEN, window=1.0, **said)
         assert seen["answer"] == stream.ask(SEEN, look_again=2, look_pixels=(9216, 9216), **said)
         assert summary["gated_tokens"] == stream.stats().gated_tokens > 0
-    assert plain["answer"] != seen["answer"]
+    assert len({plain["answer"], seen["answer"], late["answer"]}) == 3
+    assert (late["window"], "window" in plain) == (1.0, False)
     assert "look_again" not in plain
     assert seen["look_again"] == 2
 

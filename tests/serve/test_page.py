@@ -82,6 +82,9 @@ def test_a_picture_within_two_seconds_and_an_answer_with_the_moments_it_rests_on
     expect(page.locator("#when")).to_contain_text("tokens held")
     page.get_by_role("button", name="Back to live").click()
     expect(page.locator("#when")).not_to_contain_text("tokens held")
+    page.get_by_label("About now alone").check()
+    page.get_by_role("button", name="Is there a shape now?").click()
+    expect(page.locator(".turn .meta").last).to_contain_text("about the last 2 s")
 
 
 def test_what_is_held_is_chosen_by_keyboard(page) -> None:
@@ -109,7 +112,7 @@ def test_a_standing_question_fires(page, demo: Running) -> None:
     page.get_by_label("Tell me when the answer to").fill("Is there a shape now?")
     page.locator("#watch-every").fill("0.5")
     page.get_by_role("button", name="Watch for it").click()
-    page.wait_for_selector("#watches li small")
+    expect(page.locator("#watches li small")).to_contain_text("about the last 2 s")
     page.wait_for_selector("#events li:not(.empty) img[src]", timeout=20_000)
     page.get_by_role("button", name="Stop asking").click()
     page.wait_for_selector("#watches .empty")

@@ -3,7 +3,7 @@
 import { call, events, get, picture, post, remove, streamPath } from "./api.js";
 import { $, make, span, told } from "./dom.js";
 
-const HISTORY = 50, SUGGESTED = 5;
+const HISTORY = 50, SUGGESTED = 5, NOW = 2; // the last: seconds
 
 export class Chat {
   constructor(onEvidence, onFork, onAgain, onProblem) {
@@ -84,13 +84,14 @@ export class Chat {
     this.grow();
     turn.scrollIntoView({ block: "nearest" });
     const begun = performance.now();
+    const window = $("now").checked ? NOW : null;
     try {
-      const reply = await call("POST", streamPath(id, "/ask"), { question, stream: true, remember: $("remember").checked });
+      const reply = await call("POST", streamPath(id, "/ask"), { question, stream: true, remember: $("remember").checked, window_s: window });
       for await (const { event, data } of events(reply)) {
         answer.classList.remove("waiting");
         if (event === "delta") answer.textContent += data.text;
         else if (event === "error") throw new Error(data.error.message);
-        else if (event === "done") await this.finish(id, stream, question, data, { answer, meta, moments, took: performance.now() - begun });
+        else if (event === "done") await this.finish(id, stream, question, data, { answer, meta, moments, window, took: performance.now() - begun });
       }
     } catch (error) {
       answer.classList.remove("waiting");
@@ -100,9 +101,9 @@ export class Chat {
     turn.scrollIntoView({ block: "nearest" });
   }
 
-  async finish(id, stream, question, data, { answer, meta, moments, took }) {
+  async finish(id, stream, question, data, { answer, meta, moments, window, took }) {
     answer.textContent = data.answer;
-    const said = [`at ${told(data.time, stream)}`, `asked on ${data.usage.prompt_tokens.toLocaleString()} tokens`, `${(took / 1000).toFixed(2)} s`];
+    const said = [`at ${told(data.time, stream)}`, window ? `about the last ${window} s` : `asked on ${data.usage.prompt_tokens.toLocaleString()} tokens`, `${(took / 1000).toFixed(2)} s`];
     if (data.remembered) said.push("remembered");
     meta.textContent = said.join(" · ");
     moments.append(...(data.evidence ?? []).slice(0, 4).map((each) => this.moment(id, stream, each)));

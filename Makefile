@@ -48,7 +48,7 @@ test-lmms-eval: $(LMMS_EVAL_VENV)/.done
 $(LMMS_EVAL_VENV)/.done: pyproject.toml tests/lmms_eval/constraints.txt
 	$(PYTHON) -m venv $(LMMS_EVAL_VENV)
 	$(LMMS_EVAL_VENV)/bin/python -m pip install --quiet --upgrade "pip>=25.1"
-	$(LMMS_EVAL_VENV)/bin/python -m pip install --quiet --constraint tests/lmms_eval/constraints.txt --editable ".[lmms-eval]" pytest
+	$(LMMS_EVAL_VENV)/bin/python -m pip install --quiet --constraint tests/lmms_eval/constraints.txt --editable ".[lmms-eval]" pytest hypothesis
 	touch $@
 
 test-transformers-next: $(TRANSFORMERS_NEXT_VENV)/.done

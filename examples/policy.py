@@ -6,6 +6,8 @@ python examples/policy.py
 from dataclasses import dataclass
 from typing import ClassVar
 
+from torch import Tensor
+
 import infinipot
 from infinipot.embedded.world import Clip
 from infinipot.policies import ScoredPolicy
@@ -26,15 +28,15 @@ class Loud(ScoredPolicy):
 
     half_life: float = 30.0
 
-    def score(self, tokens: VideoTokens):
+    def score(self, tokens: VideoTokens) -> Tensor:
         """Returns a score for each token, `[rows, N]`, a row being one KV head of one layer: the highest stay."""
         age = tokens.newest_patch - tokens.patch
-        return tokens.values.float().norm(dim=-1) * 0.5 ** (age / self.half_life)
+        return tokens.by_rows("values", length) * 0.5 ** (age / self.half_life)
 
-    @property
-    def reads_states(self) -> bool:
-        """Says that scores are of keys or values."""
-        return True
+
+def length(values: Tensor) -> Tensor:
+    """Returns how long the value of each token is, `[rows, N]`, of some rows at a time."""
+    return values.float().norm(dim=-1)
 
 
 def main() -> None:

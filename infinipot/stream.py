@@ -135,6 +135,7 @@ class Stream:
         evidence: bool = False,
         look_again: int = 0,
         look_pixels: tuple[int, int] | None = None,
+        window: float | None = None,
     ) -> Answer:
         """Answers a question about all frames given so far.
 
@@ -155,6 +156,8 @@ class Stream:
             look_again: the last frames to look at once more, as many as the stream keeps at the most: see
                 engine/looking.py. They need room in the reserve.
             look_pixels: least and most pixels of those frames; by default those of the stream.
+            window: the newest seconds of the video that the question is about: attention passes over what is held from
+                before, which makes answers about the present surer. Left out, all that is held.
 
         Returns:
             The answer, a string.
@@ -166,7 +169,7 @@ class Stream:
         """
         sampling = Sampling(temperature, top_p, top_k, repetition_penalty, seed, stop)
         look = Look(look_again, look_pixels) if look_again else None
-        asked = Question(question, max_new_tokens, remember, on_text, sampling, evidence, look)
+        asked = Question(question, max_new_tokens, remember, on_text, sampling, evidence, look, window)
         answers: list[Answer] = []
         with self._alone(_turns):
             runner.run(Task(asking.answer(self._setup, self._state, asked, answers)))
@@ -182,6 +185,7 @@ class Stream:
         evidence: bool = False,
         look_again: int = 0,
         look_pixels: tuple[int, int] | None = None,
+        window: float | None = None,
         **sampling: Any,
     ) -> Task[Answer]:
         """The call of `ask` as a task, for `Model.step` to carry on beside those of other streams.
@@ -190,7 +194,7 @@ class Stream:
             QuestionError: a value of `sampling`, see `Sampling`, is out of range. Everything else is told by the task.
         """
         look = Look(look_again, look_pixels) if look_again else None
-        asked = Question(question, max_new_tokens, remember, on_text, Sampling(**sampling), evidence, look)
+        asked = Question(question, max_new_tokens, remember, on_text, Sampling(**sampling), evidence, look, window)
         return Task(self._answering(asked))
 
     def _answering(self, asked: Question) -> Work[Answer]:

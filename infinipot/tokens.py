@@ -43,7 +43,8 @@ class VideoTokens:
         layer: of each row, out of `layers`.
         head: of each row, its number in its layer; other processes may hold those before it.
         columns: `[rows, N]` each, what the policy stored of the tokens when they came in (see `Policy.measure`).
-        read: gives "keys", "values" or "rotated".
+        read: gives "keys", "values" or "rotated" of some of the rows.
+        at_once: rows whose states a bounded scratch holds; None where it holds those of all.
     """
 
     patch: Tensor
@@ -53,23 +54,38 @@ class VideoTokens:
     layer: Sequence[int]
     layers: int
     head: Sequence[int]
-    read: Callable[[str], Tensor] = field(repr=False)
+    read: Callable[[str, slice], Tensor] = field(repr=False)
     columns: Mapping[str, Tensor] = field(default_factory=dict)
+    at_once: int | None = None
 
     @property
     def keys(self) -> Tensor:
         """`[rows, N, head_dim]`, without their rotary rotation, so that time alone makes no difference between them."""
-        return self.read("keys")
+        return self.read("keys", slice(None))
 
     @property
     def rotated(self) -> Tensor:
         """`[rows, N, head_dim]`, the keys turned to their positions, as attention sees them."""
-        return self.read("rotated")
+        return self.read("rotated", slice(None))
 
     @property
     def values(self) -> Tensor:
         """`[rows, N, head_dim]`."""
-        return self.read("values")
+        return self.read("values", slice(None))
+
+    def by_rows(self, name: str, measure: Callable[[Tensor], Tensor]) -> Tensor:
+        """What `measure` makes of the states of each row, read for as many rows at once as a bounded scratch holds.
+
+        Args:
+            name: "keys", "values" or "rotated".
+            measure: `[n, N, head_dim]`, of n rows, to `[n, N]`.
+
+        Returns:
+            `[rows, N]`.
+        """
+        rows = len(self.cell)
+        at_once = self.at_once or rows
+        return torch.cat([measure(self.read(name, slice(i, min(i + at_once, rows)))) for i in range(0, rows, at_once)])
 
     @property
     def shape(self) -> torch.Size:
@@ -98,7 +114,7 @@ class VideoTokens:
             patch=self.patch.gather(1, index),
             cell=self.cell.gather(1, index),
             columns={name: column.gather(1, index) for name, column in self.columns.items()},
-            read=lambda name: take(self.read(name), index),
+            read=lambda name, rows: take(self.read(name, rows), index[rows]),
         )
 
 
@@ -115,7 +131,7 @@ class NewTokens(VideoTokens):
     @property
     def previous(self) -> Tensor:
         """`[rows, N, head_dim]`, the key of the latest of those, without rotation; any key where there is none."""
-        return self.read("previous")
+        return self.read("previous", slice(None))
 
 
 def take(states: Tensor, index: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""How many kernels one compression starts, counted by the profiler on the CPU.
+"""How many kernels one compression starts on a GPU, counted by the profiler on the CPU.
 
     python perf/launches.py
     python perf/launches.py --policy novelty --tokens 50000 --json
@@ -15,7 +15,7 @@ import json
 from types import SimpleNamespace
 
 import torch
-from compression import open_memory, profiled
+from compression import as_on_a_gpu, open_memory, profiled
 
 from infinipot import policies
 from infinipot.memory import Memory, Transaction
@@ -56,7 +56,8 @@ def launches(policy: Policy, given: SimpleNamespace) -> int:
                 memory.commit(transaction, policy=policy, keep=lambda text, video: kept if full else None)
 
             if full and memory.state.compressions == 2:
-                return profiled(commit)[0]
+                with as_on_a_gpu():
+                    return profiled(commit)[0]
             commit()
 
 
@@ -68,7 +69,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    specs = arguments.policy or ["infinipot-v:combine=union", "infinipot-v:combine=two-stage", "novelty"]
+    specs = arguments.policy or ["infinipot-v:combine=union", "infinipot-v:combine=two-stage", "novelty", "unusual"]
     with torch.inference_mode():
         for shape in SHAPES:
             if arguments.tokens and shape["tokens"] not in arguments.tokens:

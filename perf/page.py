@@ -13,7 +13,7 @@ from playwright.sync_api import Page, sync_playwright
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
-from serving import Running, running
+from support.serving import Running, running
 
 STREAMS = {
     "front-door": "demo://still?seed=10001&minutes=2&cast=varied&speed=3",

@@ -4,9 +4,9 @@ Prints recall and precision: how many of the world's events were told, and how m
 was not told before. Then whether any that was told is lost after `kill -9`. The world waits where the machine does not
 keep up: how fast it went is printed, too. Exits with 1 where either is below 95%, or one is lost.
 
-    python perf/watches.py [MINUTES [SPEED [POLICY]]]
+    python perf/watches.py [MINUTES [SPEED [POLICY [ABOUT]]]]
 
-The policy is `recent-frames` where none is given: the question is about now.
+The policy is the default where none is given; ABOUT is "now" or "all" that is held, see `WatchRequest`.
 """
 
 import json
@@ -22,6 +22,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from infinipot.camera.demo import World
+from infinipot.config import POLICY
 
 ENOUGH = 0.95
 EVERY, LATE = 1.5, 3.0  # seconds of the world between two questions, and by which an event may be told late
@@ -90,13 +91,14 @@ def main() -> int:
     """Prints what was measured; returns the exit code."""
     minutes = float(sys.argv[1]) if len(sys.argv) > 1 else 60
     speed = float(sys.argv[2]) if len(sys.argv) > 2 else 60
-    policy = sys.argv[3] if len(sys.argv) > 3 else "recent-frames"
+    policy = sys.argv[3] if len(sys.argv) > 3 else POLICY
+    about = sys.argv[4] if len(sys.argv) > 4 else "now"
     address = f"demo://still?seed=10005&minutes={minutes:g}&events={round(minutes / 2)}&speed={speed:g}"
     with tempfile.TemporaryDirectory() as folder:
         server = Server(Path(folder))
         began = time.monotonic()
         server.call("POST", "/v1/streams", {"id": "world", "source": address, "policy": policy})
-        watch = {"question": "Is there a shape now?", "every_s": EVERY, "max_tokens": 1}
+        watch = {"question": "Is there a shape now?", "every_s": EVERY, "max_tokens": 1, "about": about}
         made = server.call("POST", "/v1/streams/world/watches", watch)
         watched = f"/v1/streams/world/watches/{made['id']}"
         state = lambda: server.call("GET", "/v1/streams/world")  # noqa: E731
@@ -111,8 +113,9 @@ def main() -> int:
         due, right, wrong = match(told, truth)
         camera = state()["source"]["camera"]
         print(
-            f"{policy}: {minutes:g} minutes in {took:.0f} s, {asked_for:.0f} at {speed:g} times their speed; asked "
-            f"every {asked['asked_every_s']:.2f} s of them; {camera['pictures']} pictures, {camera['dropped']} dropped"
+            f"{policy}, about {about}: {minutes:g} minutes in {took:.0f} s, {asked_for:.0f} at {speed:g} times their "
+            f"speed; asked every {asked['asked_every_s']:.2f} s of them; {camera['pictures']} pictures, "
+            f"{camera['dropped']} dropped"
         )
         recall, precision = right / due, 1 - wrong / max(len(told), 1)
         print(f"recall {recall:.1%}: {right} of {due} events were told")

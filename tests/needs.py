@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from support import rtsp
 from support.places import AXE
 
-CHROMIUM = "apt-get install chromium"
+CHROMIUM = "apt-get install chromium (or CHROMIUM, the path of a browser)"
 SECONDS = 240
 
 
@@ -24,6 +24,13 @@ def tried(*command: str) -> bool:
         return subprocess.run(command, capture_output=True, timeout=SECONDS, check=False).returncode == 0
     except (OSError, subprocess.TimeoutExpired):
         return False
+
+
+def as_root() -> tuple[str, ...] | None:
+    """What stands ahead of a command that only root may run; None where there is no way, or it would surprise."""
+    if os.geteuid() == 0:
+        return ()
+    return ("sudo", "-n") if os.environ.get("CI") and shutil.which("sudo") else None
 
 
 def browser() -> str | None:
@@ -36,9 +43,10 @@ def main() -> None:
     if not AXE.exists() and shutil.which("npm"):
         tried("npm", "install", "--no-save", "--no-audit", "--no-fund", "--prefix", str(AXE.parents[2]), "axe-core@4")
     packages = [*([] if browser() else ["chromium"]), *([] if rtsp.python() else rtsp.PACKAGES)]
-    if packages and shutil.which("apt-get") and os.geteuid() == 0:
-        install = ("apt-get", "install", "--yes", "--no-install-recommends", *packages)
-        if not tried(*install) and tried("apt-get", "update"):
+    root = as_root()
+    if packages and shutil.which("apt-get") and root is not None:
+        install = (*root, "apt-get", "install", "--yes", "--no-install-recommends", *packages)
+        if not tried(*install) and tried(*root, "apt-get", "update"):
             tried(*install)
         rtsp.python.cache_clear()
     missing = [

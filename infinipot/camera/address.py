@@ -2,7 +2,7 @@
 
 rtsp://user:password@host/path   a network camera, over TCP unless it is told otherwise
 http://host/video.mjpg           pictures that follow one another (MJPEG), or a live playlist (HLS)
-/dev/video0, webcam://0          a camera of this machine (V4L2, AVFoundation, DirectShow)
+/dev/video0, webcam://0          a camera of this machine (V4L2 on Linux, AVFoundation on macOS)
 street.mp4                       a file, played at its own pace as if it happened now
 demo://moving?seed=10001         the synthetic world that the embedded model knows
 """
@@ -19,10 +19,13 @@ from infinipot.video.address import find_address, public_name
 
 Transport = Literal["tcp", "udp"]
 
-_LIVE = ("rtsp", "rtsps", "rtmp", "rtmps", "rtp", "udp", "srt", "demo", "webcam")
+_LIVE = ("rtsp", "rtsps", "rtmp", "rtmps", "rtp", "udp", "srt", "demo")
 _STREAMED = re.compile(r"\.(m3u8|mjpe?g|cgi)$", re.IGNORECASE)
-_DEVICE = re.compile(r"/dev/video\d+")
-_WEBCAMS = {"linux": "v4l2", "darwin": "avfoundation", "win32": "dshow"}
+_DEVICE = re.compile(r"/dev/(video\d+|v4l/by-(id|path)/[^/]+)")
+_WEBCAMS = {"linux": "v4l2", "darwin": "avfoundation"}
+_DEVICE_OPTIONS = {
+    "avfoundation": (("framerate", "30"),)  # FFmpeg asks for 29.97 by itself, which many a camera refuses
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +55,15 @@ def is_camera(given: object) -> bool:
     scheme, separator, _ = location.partition("://")
     if separator:
         web = scheme.lower() in ("http", "https") and _STREAMED.search(urlsplit(location).path) is not None
-        return web or scheme.lower() in _LIVE
-    return _DEVICE.fullmatch(location) is not None
+        return web or scheme.lower() in _LIVE or is_device(location)
+    return is_device(location)
+
+
+def is_device(location: str) -> bool:
+    """Whether an address names a camera of this machine."""
+    scheme, separator, _ = location.partition("://")
+    named = separator and scheme.lower() in ("webcam", *_WEBCAMS.values())
+    return bool(named) or _DEVICE.fullmatch(location) is not None
 
 
 def is_demo(location: str) -> bool:
@@ -76,10 +86,8 @@ def find_camera(location: str, transport: Transport, silence: float) -> Place:
         raise VideoError(f"transport is 'tcp' or 'udp', not {transport!r}")
     scheme = location.partition("://")[0].lower() if "://" in location else ""
     name = public_name(location)
-    if _DEVICE.fullmatch(location):
-        return Place(name, location, "v4l2")
-    if scheme == "webcam":
-        return _webcam(name, location[len("webcam://") :])
+    if is_device(location):
+        return _device(name, scheme, location.partition("://")[2] if scheme else location)
     if scheme in ("rtsp", "rtsps"):
         # `timeout` is in microseconds; FFmpeg's older `stimeout` is ignored without a word.
         options = {"rtsp_transport": transport, "timeout": str(round(silence * 1e6))}
@@ -117,13 +125,13 @@ def demo_settings(location: str, defaults: dict[str, Any]) -> tuple[str, dict[st
     return parts.netloc or parts.path.strip("/"), settings
 
 
-def _webcam(name: str, which: str) -> Place:
+def _device(name: str, scheme: str, which: str) -> Place:
+    """How a camera of this machine is opened: by its number, or by the name that the system has for it."""
     kind = _WEBCAMS.get(sys.platform)
-    if kind is None:
-        raise VideoError(f"{name}: cameras of {sys.platform} cannot be opened")
+    if kind is None or scheme not in ("", "webcam", kind):
+        asked = f"{scheme} cameras" if kind and scheme else f"cameras of {sys.platform}"
+        raise VideoError(f"{name}: {asked} cannot be opened here" + (", webcam://0 can" if kind else ""))
     which = which or "0"
-    if kind == "v4l2":
-        which = f"/dev/video{which}" if which.isdigit() else which
-    if kind == "dshow":
-        which = f"video={which}"
-    return Place(name, which, kind)
+    if kind == "v4l2" and which.isdigit():
+        which = f"/dev/video{which}"
+    return Place(name, which, kind, _DEVICE_OPTIONS.get(kind, ()))

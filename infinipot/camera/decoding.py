@@ -7,6 +7,7 @@ In: a line of JSON, which says what to open and how; more lines change the rate.
 Out: messages, each a header (see `HEADER`) and as many bytes as it says.
 """
 
+import errno
 import json
 import os
 import struct
@@ -15,6 +16,7 @@ import threading
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import av
@@ -164,20 +166,39 @@ def main() -> None:
     said: dict[str, Any] = json.loads(sys.stdin.buffer.readline())
     settings, sender = Settings(**said), Sender(sys.stdout.buffer)
     threading.Thread(target=_obey, args=(settings, sys.stdin.buffer), daemon=True).start()
-    begun = time.monotonic()
     try:
         sender.send(ENDED, b"over" if decode(settings, sender) else b"")
     except Exception as fault:
-        sender.send(FAILED, _reason(fault, time.monotonic() - begun).encode())
+        sender.send(FAILED, _reason(fault, settings.format).encode())
     os._exit(0)  # the other thread still waits for its next line
 
 
-def _reason(fault: Exception, waited: float) -> str:
-    """Says in a few words what is wrong, without the address, which may hold a password."""
+def _reason(fault: Exception, device: str | None) -> str:
+    """Says in a few words what is wrong, without the address, which may hold a password.
+
+    Args:
+        fault: what was raised.
+        device: FFmpeg's name for the kind of device that was opened, None for what is none.
+    """
     if isinstance(fault, av.error.ExitError):
         return "no answer in time"
     if isinstance(fault, av.error.HTTPUnauthorizedError):
         return "user name or password refused"
+    if device is not None:
+        return _reason_of_device(fault, device)
+    return why(fault)
+
+
+def _reason_of_device(fault: Exception, device: str) -> str:
+    if not any(device in names.split(",") for names in av.formats_available):
+        return f"this build of PyAV cannot open {device} devices"
+    if isinstance(fault, FileNotFoundError):
+        there = sorted(str(each) for each in Path("/dev").glob("video*"))
+        return f"no such camera: this machine has {', '.join(there) or 'none'}"
+    if isinstance(fault, PermissionError):
+        return "permission denied: cameras are for the users of a group, video on most systems"
+    if isinstance(fault, OSError) and fault.errno == errno.EBUSY:
+        return "in use by another program"
     return why(fault)
 
 

@@ -58,9 +58,14 @@ class DecoderProcess:
 
     Attributes:
         opened: whether the camera answered.
+
+    Raises:
+        VideoError: this system has no way to wait for a pipe.
     """
 
     def __init__(self, place: Place, waits: Waits, fps: float | None, pixels: int, loop: bool) -> None:
+        if not hasattr(select, "poll"):
+            raise VideoError("cameras are watched on Linux and macOS")
         self.opened = False
         self._name, self._waits = place.name, waits
         self._process = subprocess.Popen(

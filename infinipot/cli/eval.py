@@ -4,6 +4,7 @@ Exit codes: 0 every question has an answer; 3 the run is over, but some videos o
 the program's: 1 an error, 2 wrong usage, 130 Ctrl-C.
 """
 
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,9 @@ from infinipot.cli.output import note, print_json
 from infinipot.evaluate import BENCHMARKS, PROTOCOLS, Benchmark
 from infinipot.evaluate.core.tables import file_name
 from infinipot.evaluate.judge import Judge, judge_run
-from infinipot.evaluate.merge import read_runs
+from infinipot.evaluate.reading import read_run, read_runs, submit
 from infinipot.evaluate.records import counted
-from infinipot.evaluate.results import read_run
 from infinipot.evaluate.run import check_before_loading, evaluate, read_plan
-from infinipot.evaluate.submission import submit
 
 SOME_LEFT_OUT = 3
 
@@ -87,14 +86,11 @@ def _benchmark_command(benchmark: Benchmark) -> click.Command:
         # What is quick to check comes before what takes long: the annotations and the file, then the model.
         plan = read_plan(benchmark, data, variant, shard, limit)
         check_before_loading(plan, how, machine.loading, path, seed=seed, retry=retry)
-        engine = machine.start(how, {})
-        try:
+        with closing(machine.start(how, {})) as engine:
             with quiet_stdout(), RunMeter() as meter:
                 done = evaluate(plan, how, engine, path, seed=seed, retry=retry, on_progress=meter.update)
             if spread := engine.report():
                 note(f"ray: {spread}")
-        finally:
-            engine.close()
         _finish(path, grader, as_json_lines)
         if done.problems:
             note(f"{counted(done.problems, 'problem')}, in {path}", "yellow")
@@ -117,23 +113,18 @@ def _default_output(benchmark: Benchmark, variant: str, policy: str, shard: tupl
 
 def _finish(path: Path, grader: Judge | None, as_json_lines: bool) -> None:
     """After the last answer: the judge, the file for a benchmark's own server, and the tables."""
-    from infinipot.evaluate.report import as_json, report
+    from infinipot.evaluate.report import report
 
     run = read_run(path)
     if grader is not None:
-        judged = judge_run(path, grader, on_verdict=lambda done, of: None)
-        tell_judged(judged)
+        tell_judged(judge_run(path, grader, on_verdict=lambda done, of: None))
     elif unjudged := sum(line.judged for line in run.answers):
         how = f"infinipot eval judge {path} --judge-url ... --judge-model ..."
         note(f"{counted(unjudged, 'open answer')} not judged: {how}")
     runs = read_runs([path])
     if submission := submit(runs[0], path.with_name(f"{path.stem}.submission.json")):
         note(submission)
-    sections = report(runs)
-    if as_json_lines:
-        print_json([as_json(section) for section in sections])
-    else:
-        print_sections(sections)
+    print_sections(report(runs), as_json_lines)
 
 
 def _described(benchmark: Benchmark) -> dict[str, Any]:

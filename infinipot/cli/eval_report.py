@@ -13,9 +13,8 @@ from infinipot.cli.eval_options import judge_options
 from infinipot.cli.output import note, print_json
 from infinipot.evaluate.core.tables import print_tables
 from infinipot.evaluate.judge import Judged, judge_run
-from infinipot.evaluate.merge import read_runs
+from infinipot.evaluate.reading import read_runs, submission_name, submit
 from infinipot.evaluate.records import counted
-from infinipot.evaluate.submission import submission_name, submit
 
 if TYPE_CHECKING:
     from infinipot.evaluate.report import Section
@@ -44,7 +43,6 @@ def report(runs: tuple[Path, ...], output: Path, draws: int, as_json_lines: bool
     more than the model and its memory (protocol, frames, seed, annotations) are refused.
     """
     from infinipot.evaluate.render import write
-    from infinipot.evaluate.report import as_json
     from infinipot.evaluate.report import report as make_report
 
     read = read_runs(runs)
@@ -53,10 +51,7 @@ def report(runs: tuple[Path, ...], output: Path, draws: int, as_json_lines: bool
     for run in read:
         if submission := submit(run, output / submission_name(run)):
             note(submission)
-    if as_json_lines:
-        print_json([as_json(section) for section in sections])
-    else:
-        print_sections(sections)
+    print_sections(sections, as_json_lines)
     note(f"written: {', '.join(map(str, paths))}")
 
 
@@ -90,8 +85,11 @@ def _tell(done: int, of: int) -> None:
         note(f"{done} of {of} answers have a verdict")
 
 
-def print_sections(sections: Sequence[Section]) -> None:
-    """To stdout, as tables."""
-    from infinipot.evaluate.report import tables
+def print_sections(sections: Sequence[Section], as_json_lines: bool = False) -> None:
+    """To stdout, as tables or as JSON."""
+    from infinipot.evaluate.report import as_json, tables
 
-    print_tables([table for section in sections for table in tables(section)])
+    if as_json_lines:
+        print_json([as_json(section) for section in sections])
+    else:
+        print_tables([table for section in sections for table in tables(section)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,9 @@ from infinipot.cli.meter import RunMeter, quiet_stdout
 from infinipot.cli.output import note
 from infinipot.evaluate import find_benchmark
 from infinipot.evaluate.core.tables import Table, percent, print_tables
-from infinipot.evaluate.merge import read_runs
 from infinipot.evaluate.published import MEMORY, PAPER, published, published_models
+from infinipot.evaluate.reading import Run, read_runs
 from infinipot.evaluate.reproduce import PaperRun, entries, gpu_hours, most_questions
-from infinipot.evaluate.results import Run
 from infinipot.evaluate.run import RunPlan, check_before_loading, evaluate, read_plan
 
 
@@ -67,13 +67,9 @@ def _run(machine: Machinery, plans: dict[str, RunPlan], output: Path) -> dict[Pa
         check_before_loading(plans[entry.benchmark], entry.setup, machine.loading, output / entry.file)
     for number, entry in enumerate(todo, 1):
         note(f"run {number} of {len(todo)}: {entry.benchmark}, {entry.label}", "bold")
-        engine = machine.start(entry.setup, models)
-        try:
-            with quiet_stdout(), RunMeter() as meter:
-                files[entry] = output / entry.file
-                evaluate(plans[entry.benchmark], entry.setup, engine, files[entry], on_progress=meter.update)
-        finally:
-            engine.close()
+        files[entry] = output / entry.file
+        with closing(machine.start(entry.setup, models)) as engine, quiet_stdout(), RunMeter() as meter:
+            evaluate(plans[entry.benchmark], entry.setup, engine, files[entry], on_progress=meter.update)
     return files
 
 

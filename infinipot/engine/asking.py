@@ -18,10 +18,13 @@ from infinipot.engine.setup import Setup
 from infinipot.engine.state import StreamState
 from infinipot.engine.task import Work
 from infinipot.errors import QuestionError
-from infinipot.memory import Transaction
+from infinipot.memory import Transaction, Window
 from infinipot.memory.observation import Observer
 from infinipot.models import Patch
 from infinipot.models.chat import ANSWER
+from infinipot.numbers import is_finite
+
+_ROUNDING = 1e-6  # seconds: times are sums of frame periods
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +39,10 @@ class Question:
         sampling: how tokens are chosen.
         evidence: whether the answer says what it rests on.
         look: what is looked at again.
+        window: the newest seconds of the video that it is about; None for all that is held.
+
+    Raises:
+        QuestionError: a window that is no time.
     """
 
     text: str
@@ -45,6 +52,11 @@ class Question:
     sampling: Sampling
     evidence: bool = False
     look: Look | None = None
+    window: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.window is not None and not (is_finite(self.window) and self.window > 0):
+            raise QuestionError(f"window={self.window!r}: give seconds, a finite number above 0")
 
 
 def answer(setup: Setup, state: StreamState, question: Question, answers: list[Answer]) -> Work[None]:
@@ -69,6 +81,8 @@ def answer(setup: Setup, state: StreamState, question: Question, answers: list[A
                 yield forward(setup, state, transaction, parts, "answer")
             ahead, parts = parts, []
             yield from look_again(setup, state, transaction, again)
+        if question.window is not None:
+            transaction.narrow(_window(setup, state, question.window))
         parts += asked_behind(setup, state, transaction, prompt, follows_video=follows_video)
         speaker = Speaker(setup.adapter.detokenize, question.sampling.stop, question.on_text)
         looks = question.evidence and setup.adapter.modality == "video"
@@ -77,8 +91,8 @@ def answer(setup: Setup, state: StreamState, question: Question, answers: list[A
         slots = min(state.memory.cap, state.memory.held + transaction.tokens + limit)
         with setup.adapter.scratch.lent(state.memory, slots):
             yield from _decode(setup, state, transaction, (ahead, parts), question, limit, speaker, observers)
-        if gaze is not None:
-            gaze.end()
+            if gaze is not None:
+                gaze.end()
         answers.append(Answer.of(speaker.end().strip(), gaze))
         if remember and not speaker.cut and not again:
             commit(setup, state, transaction, state.pending.emptied(), parts, speaker.tokens, turn=True)
@@ -88,6 +102,14 @@ def answer(setup: Setup, state: StreamState, question: Question, answers: list[A
     state.asked_tokens = seen
     if remember:
         stay_in_range(setup, state, state.pending)
+
+
+def _window(setup: Setup, state: StreamState, seconds: float) -> Window:
+    """The newest seconds of the video, the newest patch in any case."""
+    pending = state.pending
+    newest = max(pending.starts(), default=state.memory.cursor.latest)
+    cells = 0 if setup.gate is None else sum(grid.cells for grid in state.memory.grids)
+    return Window(min(newest, pending.time - seconds) - _ROUNDING, cells)
 
 
 def _decode(

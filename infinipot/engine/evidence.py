@@ -6,7 +6,7 @@ attention went somewhere does not prove that the answer came from there; it says
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -14,12 +14,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from infinipot.memory import Memory
+from infinipot.memory import Step
 from infinipot.memory.observation import Seen
+from infinipot.memory.storage import Rows
 from infinipot.tokens import Grid
 
 _LISTENED = 8  # tokens of an answer whose attention counts: the first ones
 _WORTH = 0.25  # of the heaviest patch's weight that another one needs to belong to a span
+_PIECE = 4 << 20  # weights of attention that are worked out at once
+_KEPT = 1 << 20  # of them that wait to be weighed
 _APART = 2  # temporal patches from one of a span to the next: some between them may have left the memory
 
 
@@ -76,53 +79,67 @@ class Answer(str):
 class Gaze:
     """An observer of where the question's last token and the first ones of the answer look.
 
+    While the model runs it notes what those tokens ask with, and nothing else. Where they looked is worked out once,
+    when the answer is there, for all of them and many layers at a time; what that is worth, see `Looked`.
+
     Args:
         seconds: that a temporal patch lasts.
     """
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
+        self._asked: dict[int, list[Tensor]] = {}  # by layer: the query of each token, [heads, head_dim]
+        self._scaling = 1.0
+        self._step: Step | None = None  # of the newest of these tokens
+        self._ends: list[int] = []  # how many slots each of them sees
         self._grids: tuple[Grid, ...] = ()
-        self._looks: dict[int, Tensor] = {}  # of the step under way: [kv_heads, heads of one KV head, N] by layer
-        self._seen: list[_Seen] = []
-        self._steps = 0
-        self._memory: Memory | None = None
+        self._looked: list[Looked] = []
 
     def __call__(self, seen: Seen) -> None:
-        if seen.layer in self._looks:
-            self._fold()
-        if self._steps > _LISTENED:
-            return
-        self._memory, self._grids = seen.step.memory, seen.step.memory.grids
-        last = seen.queries[:, -1].unflatten(0, (len(seen.keys), -1))  # which sees all there is
-        scores = (last @ seen.keys.transpose(1, 2)).float().mul_(seen.scaling)
-        if seen.hidden is not None:
-            scores.masked_fill_(seen.hidden.unsqueeze(1), -torch.inf)
-        self._looks[seen.layer] = scores.softmax(-1)
-
-    def _fold(self) -> None:
-        """Weighs the step that is over, all layers of one shape at once, and lets go of its looks."""
-        if self._memory is not None and self._looks:
-            if not self._seen:
-                shapes = {look.shape for look in self._looks.values()}
-                alike = ([each for each, look in self._looks.items() if look.shape == shape] for shape in shapes)
-                self._seen = [_Seen.of(self._memory, layers, self._looks[layers[0]].shape[-1]) for layers in alike]
-            for each in self._seen:
-                each.add(torch.stack([self._looks[layer] for layer in each.layers]))
-        self._looks.clear()
-        self._steps += 1
+        if seen.step is not self._step:
+            if len(self._ends) > _LISTENED:
+                return
+            self._step = seen.step
+            self._ends.append(seen.step.end)
+        self._scaling = seen.scaling
+        self._asked.setdefault(seen.layer, []).append(seen.queries[:, -1].clone())  # which sees all there is
 
     def end(self) -> None:
-        """Takes what is needed of the memory, ahead of its next change, and lets go of it."""
-        self._fold()
-        self._memory = None
+        """Works out where they looked, while the memory holds what they saw, and lets go of it."""
+        step, self._step = self._step, None
+        if step is None:
+            return
+        self._grids = step.memory.grids
+        for group in step.memory.groups:
+            looked = Looked.of(group, step)
+            heads = group.shape.kv_heads
+            at_once = max(1, _PIECE // (len(self._asked[group.layers[0]][0]) * len(self._ends) * step.end))
+            for start in range(0, len(group.layers), at_once):
+                layers = group.layers[start : start + at_once]
+                looked.add(slice(start * heads, (start + len(layers)) * heads), self._looks(step, layers, heads))
+            self._looked.append(looked)
+        self._asked.clear()
+
+    def _looks(self, step: Step, layers: Sequence[int], kv_heads: int) -> Tensor:
+        """Attention of all these tokens in some layers, `[rows, heads of one KV head · tokens, slots]` float32."""
+        asked = torch.stack([query for layer in layers for query in self._asked[layer]])
+        asked = asked.view(len(layers), len(self._ends), kv_heads, -1, asked.shape[-1]).permute(0, 2, 1, 3, 4)
+        asked = asked.reshape(len(layers) * kv_heads, -1, asked.shape[-1]) * self._scaling
+        looks = (asked @ step.keys(layers).transpose(1, 2)).float()
+        each = looks.unflatten(1, (len(self._ends), -1))
+        for token, end in enumerate(self._ends[:-1]):  # what came behind it was not there yet
+            each[:, token, :, end:] = -torch.inf
+        if step.hidden(layers[0]) is not None:
+            hidden = torch.cat([step.hidden(layer) for layer in layers])  # type: ignore[misc]
+            looks.masked_fill_(hidden[:, -1:], -torch.inf)
+        return looks.softmax(-1)
 
     def spans(self) -> list[Span]:
         """What was looked at, merged to spans, the heaviest first."""
-        if not self._seen:
+        if not self._looked:
             return []
         patches, cells, times, weights = (
-            np.concatenate(parts) for parts in zip(*(each.by_cell() for each in self._seen), strict=True)
+            np.concatenate(parts) for parts in zip(*(each.by_cell() for each in self._looked), strict=True)
         )
         if not len(patches) or weights.sum() <= 0:
             return []
@@ -146,58 +163,72 @@ class Gaze:
 
 
 @dataclass(slots=True, eq=False)
-class _Seen:
-    """What the tokens in some layers' slots were worth.
+class Looked:
+    """What the tokens in the slots of some layers, all of one shape, were worth.
+
+    The model is waited for while an answer is made, evidence hardly is: so looks are weighed when somebody wants to see
+    it, or when they take too much memory.
 
     Attributes:
-        layers: their numbers; all have KV heads of one shape.
-        patch, cell: `[layers, kv_heads, N]`, where each token comes from; cell -1 for text.
-        time: `[layers, kv_heads, N]` in seconds.
-        video: whether a slot holds a cell.
-        place: of each token's patch among the `count` that are held.
-        worth: of each token, over all heads that look at it.
+        patch, cell: `[rows, N]`, where each token comes from; cell -1 for text.
+        time: `[rows, N]` in seconds.
+        looks: what was added and is not weighed yet, and of which rows.
+        worth: `[rows, N]`, of each token, over all heads that look at it; of text it says nothing.
     """
 
-    layers: Sequence[int]
     patch: Tensor
     cell: Tensor
     time: Tensor
-    video: Tensor
-    place: Tensor
-    count: int
-    worth: Tensor
+    looks: list[tuple[slice, Tensor]] = field(default_factory=list)
+    worth: Tensor | None = None
 
     @classmethod
-    def of(cls, memory: Memory, layers: Sequence[int], length: int) -> "_Seen":
-        """Nothing yet, of so many slots."""
-        patch, cell, time = (
-            torch.stack([group.columns[name][rows, :length] for group, rows in map(memory.place, layers)])
-            for name in ("patch", "cell", "time")
-        )
-        video = cell >= 0
-        numbers = patch[video].unique()
-        place = torch.searchsorted(numbers, patch.contiguous()).clamp_(max=max(len(numbers) - 1, 0))
-        worth = torch.zeros(patch.shape, device=patch.device)
-        return cls(layers, patch, cell, time, video, place, max(len(numbers), 1), worth)
+    def of(cls, group: Rows, step: Step) -> "Looked":
+        """Nothing yet, of the slots that a step sees, the first of which is text."""
+        patch, cell, time = (group.columns[name][:, : step.end].clone() for name in ("patch", "cell", "time"))
+        return cls(patch, cell, time)
 
-    def add(self, looks: Tensor) -> None:
-        """Adds what one token looked at: `[layers, kv_heads, heads of one KV head, N]`.
+    def add(self, rows: slice, looks: Tensor) -> None:
+        """Adds what some heads looked at: `[some rows, looks at each, N]`."""
+        self.looks.append((rows, looks))
+        if sum(each.numel() for _, each in self.looks) > _KEPT:
+            self.weigh()
 
-        A head counts by the square of: the sum of the squared shares of its attention that moments of the video get,
-        which is 1 where all of it lies on a single moment, and small where it is spread, or lies on the text.
+    @torch.inference_mode()
+    def weigh(self) -> Tensor:
+        """What each token is worth, `[rows, N]`.
+
+        A look counts by the square of: the sum of the squared shares of it that moments of the video get, which is 1
+        where all of it lies on a single moment, and small where it is spread, or lies on the text.
         """
-        length = self.patch.shape[-1]
-        looked = looks[..., :length] * self.video.unsqueeze(2)
-        share = looked.sum(-1).clamp_min(1e-9)
-        patches = looked.new_zeros(*looked.shape[:-1], self.count)
-        patches.scatter_add_(-1, self.place.unsqueeze(2).expand_as(looked), looked)
-        counts = patches.square_().sum(-1).square_()
-        self.worth += torch.einsum("lkgn,lkg->lkn", looked, counts / share)
+        worth = self.worth = (
+            torch.zeros(self.patch.shape, device=self.patch.device) if self.worth is None else self.worth
+        )
+        place, count = self._places() if self.looks else (self.patch, 0)
+        for rows, looks in self.looks:
+            places = looks.new_zeros(*looks.shape[:-1], count)
+            places.scatter_add_(-1, place[rows].unsqueeze(1).expand_as(looks), looks)
+            moments = places[..., 1:]
+            share = moments.sum(-1).clamp_min_(1e-9)
+            counts = moments.square().sum(-1).square_().div_(share)
+            worth[rows] += (counts.unsqueeze(1) @ looks).squeeze(1)
+        self.looks.clear()
+        return worth
+
+    def _places(self) -> tuple[Tensor, int]:
+        """The place of each token's patch among those that are held, from 1 on, 0 for text; and how many there are."""
+        number = (self.patch + 1) * (self.cell >= 0)
+        held = torch.zeros(int(number.max()) + 1, dtype=torch.int64, device=number.device)
+        held[number] = 1
+        held[0] = 1
+        places = held.cumsum(0) - 1
+        return places[number], int(places[-1]) + 1
 
     def by_cell(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Patch, cell, time and weight of each cell that is held by some head."""
+        video = self.cell >= 0
         patch, cell, time, worth = (
-            part[self.video].cpu().numpy() for part in (self.patch, self.cell, self.time, self.worth)
+            part[video].cpu().numpy() for part in (self.patch, self.cell, self.time, self.weigh())
         )
         size = int(cell.max(initial=0)) + 1
         keys, first, place = np.unique(patch.astype(np.int64) * size + cell, return_index=True, return_inverse=True)

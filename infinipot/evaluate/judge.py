@@ -1,8 +1,7 @@
 """Open answers, judged by a chat model behind an OpenAI-compatible address that the user names.
 
-Verdicts go to a file of their own beside the run's, `NAME.verdicts.jsonl`: its first line is the judge and its prompt,
-then comes a line a verdict, with what was sent and what came back. So a run is judged after it, again after a kill,
-or by another judge, and its own file stays as it is.
+Verdicts go to a file of their own beside the run's: its first line is the judge and its prompt, then comes a line a
+verdict. So a run is judged after it, again after a kill, or by another judge, and its own file stays as it is.
 """
 
 import json
@@ -14,16 +13,17 @@ import urllib.request
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from http.client import HTTPException
 from itertools import islice
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 from urllib.parse import urlsplit
 
 from infinipot.errors import JudgeError, ResultsError
-from infinipot.evaluate.core.journal import Header, Journal, differences, read_lines
-from infinipot.evaluate.results import Answered, Run, read_run
+from infinipot.evaluate.core.journal import Header, Journal, differences
+from infinipot.evaluate.reading import read_run
+from infinipot.evaluate.results import Answered, Verdict, beside
 
 PROMPT = """\
 You grade answers to questions about a video. You do not see the video: compare with the reference answer.
@@ -40,26 +40,6 @@ _TRIES = 6
 MOST_READINGS = 3
 """Times that an answer is judged, over all calls, where the reply is no verdict."""
 _PASSING = {408, 409, 425, 429, 500, 502, 503, 504}  # statuses that may be others a moment later
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """A judge's reply on an answer: a line behind its header.
-
-    Attributes:
-        question: its id.
-        sent, reply: what went to the judge, and what came back.
-        correct: 1.0 or 0.0; None where the reply is no verdict.
-        score: 0 to 5, where it says one.
-    """
-
-    type: ClassVar[str] = "verdict"
-
-    question: str
-    sent: str
-    reply: str
-    correct: float | None
-    score: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +137,7 @@ def judge_run(path: Path, judge: Judge, *, workers: int = 4, on_verdict: Callabl
         JudgeError, ResultsError: see `Judge.grade` and `Journal`; or the verdicts there are another judge's.
     """
     answers = [line for line in read_run(path).answers if line.judged and line.reference is not None]
-    with Journal(verdicts_path(path), Verdict) as journal, ThreadPoolExecutor(workers) as pool:
+    with Journal(beside(path, "verdicts"), Verdict) as journal, ThreadPoolExecutor(workers) as pool:
         if journal.header and (apart := list(differences(journal.header, judge.header()))):
             there = "; ".join(apart)
             raise ResultsError(f"{journal.path} holds another judge's verdicts ({there}): move it away first")
@@ -185,22 +165,6 @@ def read_verdict(reply: str) -> tuple[float | None, float | None]:
         float(correct[1].lower() in ("yes", "true")) if correct else None,
         float(score[1]) if score else None,
     )
-
-
-def read_verdicts(run: Run) -> Run:
-    """The run, its open answers scored by the verdicts that there are; of several replies on one the last counts."""
-    path = verdicts_path(run.paths[0])
-    if not path.is_file():
-        return run
-    verdicts = {line.question: line.correct for line in read_lines(path, Verdict)[1]}
-    answers = (replace(line, correct=verdicts.get(line.question, line.correct)) for line in run.answers)
-    mute = sum(verdicts.get(line.question, 0.0) is None for line in run.answers)
-    return replace(run, answers=tuple(answers), mute=mute)
-
-
-def verdicts_path(path: Path) -> Path:
-    """Where the verdicts on a run are."""
-    return path.with_name(f"{path.name.removesuffix('.jsonl')}.verdicts.jsonl")
 
 
 def key_from(variable: str) -> str | None:

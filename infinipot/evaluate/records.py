@@ -1,7 +1,7 @@
 """What passes between benchmarks, protocols and runs: plain records. Knows no file format, prompt or model."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -58,7 +58,8 @@ class Question:
         at: seconds on the clock of the video's file. The question is asked at this moment, on what was seen until
             then. None: after the whole video.
         group: a second partition that is reported, such as short, medium and long videos.
-        details: what else the prompt or the metric of this benchmark needs.
+        given: the options as the annotations write them, where a prompt repeats that.
+        subtitled: whether it is asked with the subtitles of its video, if there are some.
         judged: whether only a judge can tell if a free answer is right; False where it is compared by rule.
         also: answers that are right beside `answer`.
         parts: further partitions that are reported, each by the name of the part that the question is in.
@@ -72,7 +73,8 @@ class Question:
     task: str
     at: float | None = None
     group: str | None = None
-    details: Mapping[str, str] = field(default_factory=dict)
+    given: str = ""
+    subtitled: bool = False
     judged: bool = False
     also: tuple[str, ...] = ()
     parts: tuple[str, ...] = ()
@@ -91,21 +93,18 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A video, or a part of one, with all questions about it: it is watched once.
+    """A video with all questions about it: it is watched once.
 
     Attributes:
         id: unique within the benchmark and stable between runs.
         video: the file.
         questions: in the order of the annotations.
-        start, end: the part of the file that is the video, in seconds; `end` None: to the end of the file.
         subtitles: by time; only where the variant has them.
     """
 
     id: str
     video: Path
     questions: tuple[Question, ...]
-    start: float = 0.0
-    end: float | None = None
     subtitles: tuple[Subtitle, ...] = ()
 
 
@@ -141,6 +140,15 @@ class Scored:
     correct: float | None
     parts: tuple[str, ...] = ()
     unit: Unit | None = None
+
+
+UnitScore = Callable[[Sequence[Scored]], float]
+"""One score in 0..1 of all the questions of a unit, which are given in their order, each with a score."""
+
+
+def mean(questions: Sequence[Scored]) -> float:
+    """The mean of the questions' scores."""
+    return sum(one.correct or 0.0 for one in questions) / len(questions)
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,15 +50,15 @@ def draw(sections: Sequence[Section]) -> Figure:
 
 def _panel(axes: Axes, section: Section) -> None:
     names: list[str] = []
-    for run, estimates in zip(section.runs, section.estimates, strict=True):
-        if (one := estimates.get("overall")) is not None:
+    for compared in section.runs:
+        if (one := compared.estimates.get("overall")) is not None:
             axes.barh(len(names), 100 * one.value, color=_OWN)
             if one.low is not None and one.high is not None:
                 axes.plot([100 * one.low, 100 * one.high], [len(names)] * 2, color="black", linewidth=1)
             # A bar of 0 cannot be seen, and the end of its interval would be taken for it.
             axes.plot(100 * one.value, len(names), "o", color=_OWN, markeredgecolor="black", clip_on=False, zorder=3)
             _number(axes, 100 * one.value, len(names))
-        names.append(run.name)
+        names.append(compared.run.name)
     for row in section.published:
         axes.barh(len(names), row.values["overall"], color=_PUBLISHED)
         _number(axes, row.values["overall"], len(names))

@@ -12,8 +12,9 @@ from infinipot.evaluate.core.statistics import DRAWS, Difference, Estimate, diff
 from infinipot.evaluate.core.tables import Table, percent
 from infinipot.evaluate.protocols import find_protocol
 from infinipot.evaluate.published import Published, published
+from infinipot.evaluate.reading import Run
 from infinipot.evaluate.records import counted
-from infinipot.evaluate.results import AnswerTime, Run, WatchTime
+from infinipot.evaluate.results import AnswerTime, WatchTime
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,23 +44,30 @@ class Spent:
 
 
 @dataclass(frozen=True, slots=True)
-class Section:
-    """One benchmark: its runs side by side.
+class Compared:
+    """A run, and what it came to.
 
     Attributes:
-        title: of the benchmark and its variant.
-        runs: as given.
-        estimates: by run, each average with its interval; empty where nothing is scored.
-        against: by run, how it differs from the first; None for the first.
-        costs: by run.
-        published: rows for the same benchmark, checkpoint and number of frames.
+        run: as given.
+        estimates: each average with its interval; empty where nothing is scored.
+        against: how it differs from the first run; None for that one.
+        spent: what it took.
+    """
+
+    run: Run
+    estimates: dict[str, Estimate]
+    against: Difference | None
+    spent: Spent
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """One benchmark, by its title and variant: its runs side by side, and `published` rows for the same benchmark,
+    checkpoint and number of frames.
     """
 
     title: str
-    runs: tuple[Run, ...]
-    estimates: tuple[dict[str, Estimate], ...]
-    against: tuple[Difference | None, ...]
-    costs: tuple[Spent, ...]
+    runs: tuple[Compared, ...]
     published: tuple[Published, ...]
 
 
@@ -68,27 +76,25 @@ def report(runs: Sequence[Run], draws: int = DRAWS) -> list[Section]:
     by_benchmark: dict[tuple[str, str], list[Run]] = {}
     for run in runs:
         by_benchmark.setdefault((run.settings["benchmark"], run.settings["variant"]), []).append(run)
-    return [_section(tuple(runs), draws) for runs in by_benchmark.values()]
+    return [_section(runs, draws) for runs in by_benchmark.values()]
 
 
-def _section(runs: tuple[Run, ...], draws: int) -> Section:
+def _section(runs: Sequence[Run], draws: int) -> Section:
     first = runs[0]
-    settings = first.settings
-    scores = [run.scored() for run in runs]
+    settings, scores = first.settings, first.scored()
     rows: dict[str, Published] = {}
     if _as_published(first):
         for run in runs:
             frames = settings["sampling"]["frames"]
             for row in published(settings["benchmark"], settings["variant"], run.settings["model"], frames):
                 rows[f"{row.where} {row.model} {row.name}"] = row
-    return Section(
-        title=f"{first.benchmark.title}, {settings['variant']}, protocol {settings['protocol']}",
-        runs=runs,
-        estimates=tuple(estimate(own, run.average, draws) for run, own in zip(runs, scores, strict=True)),
-        against=(None, *(difference(scores[0], own, first.average, draws) for own in scores[1:])),
-        costs=tuple(cost(run) for run in runs),
-        published=tuple(rows.values()),
-    )
+    compared = []
+    for run in runs:
+        own = run.scored()
+        against = None if run is first else difference(scores, own, first.average, draws)
+        compared.append(Compared(run, estimate(own, run.average, draws), against, cost(run)))
+    title = f"{first.benchmark.title}, {settings['variant']}, protocol {settings['protocol']}"
+    return Section(title, tuple(compared), tuple(rows.values()))
 
 
 def _as_published(run: Run) -> bool:
@@ -125,18 +131,18 @@ def tables(section: Section) -> list[Table]:
 
 
 def _accuracy(section: Section) -> Table:
-    lacking = [run.lacking() for run in section.runs]
-    known: list[Mapping[str, object]] = [*section.estimates, *lacking]
+    lacking = [one.run.lacking() for one in section.runs]
+    known: list[Mapping[str, object]] = [*(one.estimates for one in section.runs), *lacking]
     rows = []
     for name in dict.fromkeys(name for one in known for name in one):
         own = []
-        for estimates, lacks in zip(section.estimates, lacking, strict=True):
-            said = [percent(estimates[name])] if name in estimates else []
+        for one, lacks in zip(section.runs, lacking, strict=True):
+            said = [percent(one.estimates[name])] if name in one.estimates else []
             said += ["{} of {} answered".format(*lacks[name])] if name in lacks else []
             own.append(", ".join(said))
         theirs = [f"{row.values[name]:.1f}" if name in row.values else "" for row in section.published]
         rows.append((name, *own, *theirs))
-    columns = ("%", *(run.name for run in section.runs), *(row.name for row in section.published))
+    columns = ("%", *(one.run.name for one in section.runs), *(row.name for row in section.published))
     notes = ["In brackets: 95% interval, by drawing videos."]
     if any(lacking):
         notes.append("Questions without an answer count nowhere: averages are over those that have one.")
@@ -145,7 +151,6 @@ def _accuracy(section: Section) -> Table:
 
 
 def _costs(section: Section) -> Table:
-    both = list(zip(section.runs, section.costs, strict=True))
     cells: dict[str, Callable[[Run, Spent], str]] = {
         "model": lambda run, _: Path(run.settings["model"]).name,
         "computed on": lambda run, _: ", ".join(run.devices),
@@ -154,38 +159,35 @@ def _costs(section: Section) -> Table:
         "not judged or without a label": lambda run, _: str(sum(line.correct is None for line in run.answers)),
         "problems": lambda run, _: str(len(run.problems)),
         "cap, tokens": lambda run, _: f"{run.settings['cap']:,}",
-        "KV cache, MiB": lambda _, one: f"{one.cache / 2**20:.1f}",
-        "peak memory, MiB": lambda _, one: f"{one.peak / 2**20:.0f}",
-        "watching, hours": lambda _, one: f"{one.watching / 3600:.3f}",
-        "an answer, seconds": lambda _, one: "" if one.answer is None else f"{one.answer:.3f}",
-        "temporal patches watched": lambda _, one: f"{one.patches:,}",
-        "one watch a question would take": lambda _, one: f"{one.alone:,}",
-        "saved": lambda _, one: f"{one.saved:.0%}",
+        "KV cache, MiB": lambda _, spent: f"{spent.cache / 2**20:.1f}",
+        "peak memory, MiB": lambda _, spent: f"{spent.peak / 2**20:.0f}",
+        "watching, hours": lambda _, spent: f"{spent.watching / 3600:.3f}",
+        "an answer, seconds": lambda _, spent: "" if spent.answer is None else f"{spent.answer:.3f}",
+        "temporal patches watched": lambda _, spent: f"{spent.patches:,}",
+        "one watch a question would take": lambda _, spent: f"{spent.alone:,}",
+        "saved": lambda _, spent: f"{spent.saved:.0%}",
     }
-    rows = tuple((name, *(cell(run, one) for run, one in both)) for name, cell in cells.items())
-    notes = [f"{run.name}: shard {', '.join(run.missing)} is missing" for run in section.runs if run.missing]
-    notes += [
-        f"{run.name}: no answer to {run.asked - len(run.answers)} of {counted(run.asked, 'question')}"
-        for run in section.runs
-        if len(run.answers) < run.asked
-    ]
-    notes += [
-        f"{run.name}: what the judge replied on {counted(run.mute, 'answer')} is no verdict"
-        for run in section.runs
-        if run.mute
-    ]
-    return Table("What it took", ("", *(run.name for run in section.runs)), rows, tuple(notes))
+    rows = tuple((name, *(cell(one.run, one.spent) for one in section.runs)) for name, cell in cells.items())
+    notes = []
+    for run in (one.run for one in section.runs):
+        if run.missing:
+            notes.append(f"{run.name}: shard {', '.join(run.missing)} is missing")
+        if lacking := run.asked - len(run.answers):
+            notes.append(f"{run.name}: no answer to {lacking} of {counted(run.asked, 'question')}")
+        if run.mute:
+            notes.append(f"{run.name}: what the judge replied on {counted(run.mute, 'answer')} is no verdict")
+    return Table("What it took", ("", *(one.run.name for one in section.runs)), rows, tuple(notes))
 
 
 def _differences(section: Section) -> Table:
     rows = []
-    for run, gap in zip(section.runs[1:], section.against[1:], strict=True):
-        said = ("no question in common", "", "")
+    for one in section.runs[1:]:
+        said, gap = ("no question in common", "", ""), one.against
         if gap:
             said = (percent(gap, signed=True), f"{gap.p:.3f}", f"{gap.questions} in {gap.videos}")
-        rows.append((run.name, *said))
+        rows.append((one.run.name, *said))
     return Table(
-        f"Against {section.runs[0].name}, on the questions that both have",
+        f"Against {section.runs[0].run.name}, on the questions that both have",
         ("", "points", "p", "questions in videos"),
         tuple(rows),
         ("p: how often swapping the two runs' answers, video by video, gives as large a difference.",),
@@ -194,24 +196,24 @@ def _differences(section: Section) -> Table:
 
 def as_json(section: Section) -> dict[str, Any]:
     """A section for programs."""
-    runs = [
-        {
-            "name": run.name,
-            "files": [str(path) for path in run.paths],
-            "settings": run.settings,
-            "made_by": run.made_by,
-            "devices": run.devices,
-            "answered": len(run.answers),
-            "asked": run.asked,
-            "without_all_answers": {name: {"answered": has, "asked": of} for name, (has, of) in run.lacking().items()},
-            "missing_shards": run.missing,
-            "problems": [asdict(line) for line in run.problems],
-            "estimates": {name: asdict(one) for name, one in estimates.items()},
-            "against_the_first": None if gap is None else asdict(gap),
-            "cost": {**asdict(spent), "saved": spent.saved},
-        }
-        for run, estimates, gap, spent in zip(
-            section.runs, section.estimates, section.against, section.costs, strict=True
-        )
-    ]
-    return {"title": section.title, "runs": runs, "published": [asdict(row) for row in section.published]}
+    published = [asdict(row) for row in section.published]
+    return {"title": section.title, "runs": list(map(_run_as_json, section.runs)), "published": published}
+
+
+def _run_as_json(one: Compared) -> dict[str, Any]:
+    run = one.run
+    return {
+        "name": run.name,
+        "files": [str(path) for path in run.paths],
+        "settings": run.settings,
+        "made_by": run.made_by,
+        "devices": run.devices,
+        "answered": len(run.answers),
+        "asked": run.asked,
+        "without_all_answers": {name: {"answered": has, "asked": of} for name, (has, of) in run.lacking().items()},
+        "missing_shards": run.missing,
+        "problems": [asdict(line) for line in run.problems],
+        "estimates": {name: asdict(each) for name, each in one.estimates.items()},
+        "against_the_first": None if one.against is None else asdict(one.against),
+        "cost": {**asdict(one.spent), "saved": one.spent.saved},
+    }

@@ -3,27 +3,18 @@
 The first line is the header: everything that the answers depend on. Then comes a line for each answer, and one for each
 thing that could not be used. All of it is a function of the settings: nothing in the file tells how long anything took,
 and a run that was killed and resumed leaves the same bytes as one that was not. Times are in a second file beside it,
-`NAME.times.jsonl`. Knows nothing of models or videos.
+`NAME.times.jsonl`, and what a judge said of open answers in a third, `NAME.verdicts.jsonl`. Knows nothing of models or
+videos; `reading` reads what is here.
 """
 
-from __future__ import annotations
-
-import json
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
-from infinipot.errors import ResultsError
-from infinipot.evaluate.benchmarks import Benchmark, find_benchmark
-from infinipot.evaluate.core.journal import Header, Journal, differences, read_lines, require_same, rewrite
-from infinipot.evaluate.protocols import find_protocol
-from infinipot.evaluate.records import Problem, Scored, Unit
-
-if TYPE_CHECKING:
-    from infinipot.evaluate.core.statistics import Average
+from infinipot.evaluate.core.journal import Header, Journal, differences, plain, require_same, rewrite
+from infinipot.evaluate.records import Problem
 
 FORMAT = 1
 
@@ -91,6 +82,26 @@ class WatchTime:
     incomplete: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A judge's reply on an answer: a line behind its header.
+
+    Attributes:
+        question: its id.
+        sent, reply: what went to the judge, and what came back.
+        correct: 1.0 or 0.0; None where the reply is no verdict.
+        score: 0 to 5, where it says one.
+    """
+
+    type: ClassVar[str] = "verdict"
+
+    question: str
+    sent: str
+    reply: str
+    correct: float | None
+    score: float | None
+
+
 LINES: Any = (Answered, Problem)
 TIMES: Any = (AnswerTime, WatchTime)
 
@@ -116,9 +127,9 @@ class Results(AbstractContextManager["Results"]):
         with ExitStack() as opened:
             self._journal = opened.enter_context(Journal(path, *LINES))
             self._journal.begin(header(settings, device, made_by))
-            self._times = opened.enter_context(Journal(times_path(path), *TIMES))
+            self._times = opened.enter_context(Journal(beside(path, "times"), *TIMES))
             self._opened = opened.pop_all()
-        answers, problems = _sorted(self._journal.lines)
+        answers, problems = sort(self._journal.lines)
         self._told = {(line.where, line.what) for line in problems}
         self.problems = len(problems)
         self.known = {line.question for line in answers} | {one for line in problems for one in line.questions}
@@ -150,78 +161,6 @@ class Results(AbstractContextManager["Results"]):
         self.close()
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
-    """What a run's files hold, of one shard or of several.
-
-    Attributes:
-        settings, made_by: of the header.
-        devices: what it computed on.
-        answers, problems, times: each question once; `times` may lack lines, or hold one twice, where it was killed.
-        paths: its files.
-        name: for a table: what tells it from the others.
-        missing: shards whose files were not given, as "2/4".
-        mute: answers on which a judge replied what is no verdict.
-    """
-
-    settings: Header
-    made_by: Header
-    devices: tuple[str, ...]
-    answers: tuple[Answered, ...]
-    problems: tuple[Problem, ...]
-    times: tuple[AnswerTime | WatchTime, ...]
-    paths: tuple[Path, ...]
-    name: str = ""
-    missing: tuple[str, ...] = ()
-    mute: int = 0
-
-    @property
-    def asked(self) -> int:
-        """How many questions it is to ask."""
-        return int(self.settings["questions"])
-
-    @property
-    def benchmark(self) -> Benchmark:
-        return find_benchmark(self.settings["benchmark"])
-
-    @property
-    def average(self) -> Average:
-        """The one that its protocol takes."""
-        return find_protocol(self.settings["protocol"]).average(self.benchmark)
-
-    def scored(self) -> dict[str, list[Scored]]:
-        """The scores, by video."""
-        videos: dict[str, list[Scored]] = {}
-        for line in self.answers:
-            unit = None if line.unit is None else Unit(**line.unit)
-            scored = Scored(line.question, line.task, line.group, line.correct, tuple(line.parts), unit)
-            videos.setdefault(line.video, []).append(scored)
-        return videos
-
-    def lacking(self) -> dict[str, tuple[int, int]]:
-        """Where questions have no answer: how many have one, of how many; "overall" first, then tasks and parts."""
-        has = Counter(name for line in self.answers for name in {line.task, line.group, *line.parts})
-        has["overall"], whole = len(self.answers), {"overall": self.asked}
-        every = whole | dict(self.settings.get("parts", {})) | whole
-        return {name: (has[name], asked) for name, asked in every.items() if has[name] < asked}
-
-
-def read_run(path: Path) -> Run:
-    """Reads the files of a run, which may still be going on.
-
-    Raises:
-        ResultsError: it is not there, or no run's file.
-    """
-    found, lines = read_lines(path, *LINES)
-    if found.get("type") != "run":
-        raise ResultsError(f"{path}: its first line is not the header of a run")
-    if found.get("format") != FORMAT:
-        raise ResultsError(f"{path}: it has format {found.get('format')!r}; this version reads {FORMAT}")
-    times = read_lines(times_path(path), *TIMES)[1] if times_path(path).is_file() else []
-    answers, problems = _sorted(lines)
-    return Run(found["settings"], found["made_by"], (found["device"],), answers, problems, tuple(times), (path,))
-
-
 def header(settings: Header, device: str, made_by: Mapping[str, str]) -> Header:
     """The first line of a run's file."""
     return {"type": "run", "format": FORMAT, "settings": settings, "made_by": dict(made_by), "device": device}
@@ -243,7 +182,7 @@ def check_output(path: Path, known: Header, made_by: Mapping[str, str], retry: b
         return
     with Journal(path, *LINES) as journal:
         if old := journal.header:
-            known = _lasting(known) if retry else json.loads(json.dumps(known))
+            known = _lasting(known) if retry else plain(known)
             there = old.get("settings", {})
             old = old | {"settings": {name: there[name] for name in known if name in there}}
             require_same(path, old, header(known, "", made_by))
@@ -260,17 +199,17 @@ def forget_problems(path: Path, settings: Header) -> None:
         if not old or list(differences(_lasting(old["settings"]), _lasting(settings))):
             return
         now = old | {"settings": old["settings"] | {name: settings[name] for name in _OF_WHAT_IS_THERE}}
-        answers, problems = _sorted(journal.lines)
+        answers, problems = sort(journal.lines)
         if problems or now != old:
             rewrite(path, now, answers)
 
 
-def times_path(path: Path) -> Path:
-    """Where the times of a run are."""
-    return path.with_name(f"{path.name.removesuffix('.jsonl')}.times.jsonl")
+def beside(path: Path, what: str) -> Path:
+    """Where the "times" of a run, or the "verdicts" on it, are."""
+    return path.with_name(f"{path.name.removesuffix('.jsonl')}.{what}.jsonl")
 
 
-def _sorted(lines: list[Any]) -> tuple[tuple[Answered, ...], tuple[Problem, ...]]:
+def sort(lines: list[Any]) -> tuple[tuple[Answered, ...], tuple[Problem, ...]]:
     """Answers, and problems."""
     answers = tuple(line for line in lines if isinstance(line, Answered))
     return answers, tuple(line for line in lines if isinstance(line, Problem))
@@ -278,5 +217,4 @@ def _sorted(lines: list[Any]) -> tuple[tuple[Answered, ...], tuple[Problem, ...]
 
 def _lasting(settings: Header) -> Header:
     """As JSON has them, without what depends on which videos are there."""
-    kept = {name: value for name, value in settings.items() if name not in _OF_WHAT_IS_THERE}
-    return dict(json.loads(json.dumps(kept)))
+    return plain({name: value for name, value in settings.items() if name not in _OF_WHAT_IS_THERE})

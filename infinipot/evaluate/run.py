@@ -13,8 +13,9 @@ from infinipot.evaluate.benchmarks import Benchmark
 from infinipot.evaluate.core.journal import Header
 from infinipot.evaluate.engines.base import Answer, Engine, Event, RunConfig, Trouble, Watched, origin_settings
 from infinipot.evaluate.protocols import find_protocol
+from infinipot.evaluate.reading import read_run
 from infinipot.evaluate.records import Item, Problem, counted
-from infinipot.evaluate.results import Answered, Results, WatchTime, check_output, forget_problems, read_run
+from infinipot.evaluate.results import Answered, Results, WatchTime, check_output, forget_problems
 from infinipot.versions import versions
 
 
@@ -240,7 +241,7 @@ def _fingerprint(items: Sequence[Item], data: Path) -> str:
     """A hash of all that a run asks, wherever the data lie."""
     digest = hashlib.sha256()
     for item in items:
-        shown: Any = (item.id, _inside(item.video, data), item.start, item.end, item.questions, item.subtitles)
+        shown: Any = (item.id, _inside(item.video, data), item.questions, item.subtitles)
         digest.update(repr(shown).encode())
     return digest.hexdigest()
 

@@ -12,9 +12,8 @@ from tqdm import tqdm
 
 from infinipot import CapError, FrameError, InfinipotError, PolicyError, VideoError, load, policies
 from infinipot.config import POLICY, StreamConfig
-from infinipot.lmms_eval.frames import frames_of
 from infinipot.lmms_eval.request import Request, read
-from infinipot.lmms_eval.viewer import Excerpt, KeptStream
+from infinipot.lmms_eval.viewer import Excerpt, KeptStream, frames_of
 from infinipot.policies import Policy
 
 _STREAMING = ("memory", "keep", "block", "reserve", "positions", "gate")  # of a stream's settings

@@ -10,6 +10,7 @@ from infinipot.memory.storage import LayerShape, StateShape, allocated_bytes
 from infinipot.memory.tensor_parallel import ALONE, TensorParallelGroup
 from infinipot.memory.transaction import Transaction
 from infinipot.memory.turned import AnswerScratch
+from infinipot.memory.window import Window
 
 __all__ = [
     "ALONE",
@@ -27,6 +28,7 @@ __all__ = [
     "Steps",
     "TensorParallelGroup",
     "Transaction",
+    "Window",
     "allocated_bytes",
     "stored_columns",
 ]

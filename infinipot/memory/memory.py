@@ -188,7 +188,10 @@ class Memory:
         self._slots.record(start, end, origin)
         self._filled, self.peak = end, max(self.peak, end)
         seeing = transaction.observed.observers(wanted, self.groups, origin.cell >= 0, end) if wanted else []
-        return Step(self, start, end, origin.positions, transaction.cursor.next, (*seeing, *observers), ahead)
+        all_observers, free = (*seeing, *observers), max(0, self.held + transaction.free - start)
+        return Step(
+            self, start, end, origin.positions, transaction.cursor.next, all_observers, ahead, transaction.window, free
+        )
 
     @contextmanager
     def aside(self, transaction: Transaction) -> Iterator[None]:

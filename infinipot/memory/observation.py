@@ -36,7 +36,7 @@ class Seen:
         queries: the same in the layout of keys, and turned to their positions.
         keys: `[kv_heads, N, head_dim]`, turned likewise; N is `step.end`.
         scaling: what products are multiplied with.
-        hidden: `[kv_heads, N]` bool, the slots that attention passes over; None where there are none.
+        hidden: the slots that attention passes over, see `Step.hidden`.
     """
 
     step: "Step"
@@ -64,7 +64,7 @@ class Seen:
             scores = groups.index_select(2, there) @ self.keys.transpose(1, 2).unsqueeze(1)
             hidden = slot > (there + self.step.start).unsqueeze(-1)
             if self.hidden is not None:
-                hidden = hidden | self.hidden[:, None, None]
+                hidden = hidden | (self.hidden if self.hidden.shape[1] == 1 else self.hidden[:, there]).unsqueeze(1)
             yield scores.float().mul_(self.scaling).masked_fill_(hidden, -torch.inf).softmax(-1)
 
 
@@ -197,7 +197,7 @@ def _expected(seen: Seen, asking: Tensor) -> Tensor:
     logits = (keys @ mean.unflatten(0, (len(seen.keys), -1)).transpose(2, 3)).squeeze(-1)
     logits += ((keys @ covariance) * keys).sum(-1) / 2
     if seen.hidden is not None:
-        logits.masked_fill_(seen.hidden.unsqueeze(1), -torch.inf)
+        logits.masked_fill_(seen.hidden[:, :1], -torch.inf)  # those who ask are cells, which come first
     return logits.softmax(-1).mean(1)
 
 

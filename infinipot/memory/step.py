@@ -11,6 +11,7 @@ from torch import Tensor
 from infinipot.memory.observation import Observer, Seen
 from infinipot.memory.rotary import Rotary
 from infinipot.memory.storage import Rows
+from infinipot.memory.window import Window
 from infinipot.policies.base import HIDDEN
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ class Step:
         highest: no position in the memory is above it.
         observers: are shown what attends to what.
         ahead: how many of the memory's first slots the tokens see beside each other; None for all.
+        window: what the step's tokens see of the video, but for the first `free`, which see all; None for all.
     """
 
     memory: "Memory"
@@ -37,7 +39,10 @@ class Step:
     highest: int
     observers: Sequence[Observer] = ()
     ahead: int | None = None
+    window: Window | None = None
+    free: int = 0
     _masks: dict[tuple[torch.device, torch.dtype], Tensor] = field(default_factory=dict)
+    _hidden: dict[Rows, Tensor | None] = field(default_factory=dict)
 
     @property
     def count(self) -> int:
@@ -85,6 +90,15 @@ class Step:
         stored = self._seen(group.keys[rows])
         return self._turn(group, stored, [self._seen(group.columns[axis][rows]) for axis in group.axes]), values
 
+    def keys(self, layers: Sequence[int]) -> Tensor:
+        """Keys of some layers that follow one another in a group, as `read` gives them: `[rows, N, head_dim]`.
+
+        A view where an answer under way has turned them all, else a copy.
+        """
+        turned = self.memory.turned
+        known = None if turned is None or self.ahead is not None else turned.rows(layers, self.end)
+        return torch.cat([self.read(layer)[0].clone() for layer in layers]) if known is None else known
+
     def _turn(self, group: Rows, keys: Tensor, positions: Sequence[Tensor], out: Tensor | None = None) -> Tensor:
         """Turns keys of some rows to their positions; where `out` does not say, they lie on the rows' scratch."""
         rotary, shape = self.memory.rotary, tuple(keys.shape)
@@ -104,9 +118,27 @@ class Step:
             observer(Seen(self, layer, raw, queries, keys, scaling, self.hidden(layer)))
 
     def hidden(self, layer: int) -> Tensor | None:
-        """The slots of a layer that attention passes over, `[kv_heads, N]` bool; None where there are none."""
+        """The slots of a layer that attention passes over; None where there are none.
+
+        Returns:
+            `[kv_heads, n, N]` bool, for each of the step's tokens, or `[kv_heads, 1, N]` for all of them alike.
+        """
         group, rows = self.memory.place(layer)
-        return self._seen(group.columns[HIDDEN][rows]) > 0 if HIDDEN in group.columns else None
+        if group not in self._hidden:
+            self._hidden[group] = self._hidden_of(group)
+        hidden = self._hidden[group]
+        return None if hidden is None else hidden[rows]
+
+    def _hidden_of(self, group: Rows) -> Tensor | None:
+        """The same of all layers of one shape: what a policy hides, and what is out of the window."""
+        columns = group.columns
+        hidden = self._seen(columns[HIDDEN]).unsqueeze(1) > 0 if HIDDEN in columns else None
+        if self.window is None or self.free >= self.count:
+            return hidden
+        old = self.window.hidden(*(self._seen(columns[name]) for name in ("patch", "cell", "time"))).unsqueeze(1)
+        if self.free:
+            old = old & (torch.arange(self.count, device=old.device) >= self.free).unsqueeze(-1)
+        return old if hidden is None else hidden | old
 
     def mask(self, device: torch.device, dtype: torch.dtype) -> Tensor:
         """`[n, N]`: 0 where a token sees another, -inf where that comes after it; made once for all layers."""

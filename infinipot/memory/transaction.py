@@ -14,6 +14,7 @@ from torch import Tensor
 
 from infinipot.memory.observation import Observed
 from infinipot.memory.positions import Cursor, PositionRule, patch_positions, text_positions
+from infinipot.memory.window import Window
 from infinipot.tokens import Grid
 
 NOWHERE = -1  # the patch and cell of text
@@ -64,6 +65,8 @@ class Transaction:
         cells: the cell numbers among them, in order: a tensor for each temporal patch that has any.
         origins: where those come from that no forward has run over yet, run by run.
         observed: what policies asked to see of the attention of its steps.
+        window: what tokens from now on see of the video; None for all.
+        free: tokens ahead of those.
     """
 
     def __init__(self, cursor: Cursor, rule: PositionRule) -> None:
@@ -74,6 +77,8 @@ class Transaction:
         self.cells: list[Tensor] = []
         self.origins: list[Origin] = []
         self.observed = Observed()
+        self.window: Window | None = None
+        self.free = 0
         self._rule = rule
 
     def copy(self) -> "Transaction":
@@ -86,6 +91,10 @@ class Transaction:
     def go_back(self, before: "Transaction") -> None:
         """Forgets what was taken up since a copy was made."""
         self.__dict__.update(before.__dict__)
+
+    def narrow(self, window: Window) -> None:
+        """From here on, tokens see what is in a window, whatever those before them saw."""
+        self.window, self.free = window, self.tokens
 
     def text(self, tokens: int, time: float = 0.0) -> Tensor:
         """Adds text tokens; returns their positions, `[3, tokens]` int64."""

@@ -7,7 +7,7 @@ keys turned again for each token, as a block has: slower, to the same end. Knows
 """
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -47,6 +47,13 @@ class TurnedKeys:
         group, rows = self._place(layer)
         known, self._known[layer] = self._known.get(layer, 0), end
         return known, self._keys[group][rows, :end]
+
+    def rows(self, layers: Sequence[int], end: int) -> Tensor | None:
+        """The keys of the first `end` slots of layers that follow one another in a group, if all of them are known."""
+        if any(self._known.get(layer, 0) < end for layer in layers):
+            return None
+        group, first = self._place(layers[0])
+        return self._keys[group][first.start : self._place(layers[-1])[1].stop, :end]
 
 
 class AnswerScratch:

@@ -10,9 +10,10 @@ from infinipot.memory.rotary import Rotary
 from infinipot.memory.storage import Rows, places
 from infinipot.tokens import Grid, NewTokens, VideoTokens, take
 
-# Bytes of keys, in float32, that a policy that reads them is shown at once: few enough for a processor's cache, or a
-# share of a large memory, since on a GPU it is the number of kernels that counts.
-SCRATCH, SHARE = 8 << 20, 1 / 64
+# Keys or values that are read at once: as many bytes, in float32, as a processor's cache holds; on a GPU, where it is
+# the number of kernels that counts, a share of all rows if that is more.
+SCRATCH = 8 << 20
+SHARE, SHARE_ON_CPU = 1 / 16, 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +56,17 @@ class Viewer:
         """
         for number, group in enumerate(self.groups):
             rows = len(group.layer)
-            width = 4 * group.shape.head_dim * max(tokens, 1)
-            at_once = max(1, max(SCRATCH, int(SHARE * group.bytes)) // width) if reads_states else rows
+            at_once = self._at_once(group, tokens) if reads_states else rows
             heads = group.shape.kv_heads
             at_once = max(heads, at_once - at_once % heads) if whole_layers else at_once
             for start in range(0, rows, at_once):
                 yield number, slice(start, min(start + at_once, rows))
+
+    def _at_once(self, group: Rows, tokens: int) -> int:
+        """Rows of which a bounded scratch holds the keys, in float32, of so many tokens each."""
+        width = 4 * group.shape.head_dim * max(tokens, 1)
+        share = SHARE_ON_CPU if group.shape.device.type == "cpu" else SHARE
+        return max(1, SCRATCH // width, int(share * len(group.layer)))
 
     def slots(self, group: Rows, rows: slice) -> Tensor:
         """The slots of the cells of some rows, `[rows, count]` int64 ascending."""
@@ -76,11 +82,11 @@ class Viewer:
         for each, fresh in zip(self.groups, self.fresh, strict=False):
             columns |= fresh if each is group else {}
 
-        def read(name: str) -> Tensor:
+        def read(name: str, some: slice) -> Tensor:
             if name != "rotated":
-                return take_part({"keys": group.keys, "values": group.values}[name])
-            keys = take_part(group.keys).to(torch.float32, copy=True)
-            positions = [take_part(group.columns[axis]) for axis in group.axes]
+                return take_part({"keys": group.keys, "values": group.values}[name], some)
+            keys = take_part(group.keys, some).to(torch.float32, copy=True)
+            positions = [take_part(group.columns[axis], some) for axis in group.axes]
             return self.rotary.rotate_(keys, self.rotary.angles(positions, self.highest))
 
         return VideoTokens(
@@ -88,6 +94,7 @@ class Viewer:
             cell=take_part(group.columns["cell"]),
             columns={name: take_part(column) for name, column in columns.items()},
             read=read,
+            at_once=self._at_once(group, self.count),
             **self._place(group, rows),
         )
 
@@ -98,10 +105,10 @@ class Viewer:
         def part(tensor: Tensor) -> Tensor:
             return tensor[rows, new.run] if new.is_run else tensor[rows].index_select(1, new.slots)
 
-        def read(name: str) -> Tensor:
+        def read(name: str, some: slice) -> Tensor:
             if name == "previous":
-                return take(group.keys[rows], where.clamp_min(0))
-            return part({"keys": group.keys, "values": group.values}[name])
+                return take(group.keys[rows][some], where[some].clamp_min(0))
+            return part({"keys": group.keys, "values": group.values}[name])[some]
 
         return NewTokens(
             patch=part(group.columns["patch"]),
@@ -139,13 +146,17 @@ class Viewer:
             "head": [self.rank * group.shape.kv_heads + head for head in group.head[rows]],
         }
 
-    def _taking(self, group: Rows, rows: slice) -> Callable[[Tensor], Tensor]:
-        """Takes the cells of some rows from what is stored of all slots: a view where they are one run."""
-        if self.cells is not None:
-            run = self.cells
-            return lambda stored: stored[rows, run]
-        index = self.slots(group, rows)
-        return lambda stored: take(stored[rows], index) if stored.dim() > 2 else stored[rows].gather(1, index)
+    def _taking(self, group: Rows, rows: slice) -> Callable[..., Tensor]:
+        """Takes the cells of rows, or of some of them, from what is stored of all slots: a view if they are a run."""
+        index = self.slots(group, rows) if self.cells is None else None
+
+        def part(stored: Tensor, some: slice = slice(None)) -> Tensor:
+            own = stored[rows][some]
+            if index is None:
+                return own[:, self.cells]
+            return take(own, index[some]) if own.dim() > 2 else own.gather(1, index[some])
+
+        return part
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,7 @@ def _attend(
     attention_mask: Tensor | None,
     steps: Steps | None = None,
     *,
-    kernel: Callable[[Tensor, Tensor, Tensor, Step, float], Tensor],
+    kernel: Callable[[Tensor, Tensor, Tensor, Step, float, Tensor | None], Tensor],
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
     """What `AttentionInterface` asks for: `[1, heads, n, head_dim]` each in, `[1, n, heads, head_dim]` out.
@@ -48,18 +48,25 @@ def _attend(
         keys, values = step.read(layer)
         queries = turned[:heads, own]
         step.observe(layer, query[0, :, own], queries, keys, scaling)
-        hidden = step.hidden(layer)
-        shown = kernel if hidden is None else partial(_plain, hidden=hidden)
-        attended.append(shown(queries, keys, values, step, scaling))
+        attended.append(kernel(queries, keys, values, step, scaling, step.hidden(layer)))
     joined = attended[0] if len(attended) == 1 else torch.cat(attended, 1)
     return joined.transpose(0, 1).unsqueeze(0), None
 
 
-def _fused(queries: Tensor, keys: Tensor, values: Tensor, step: Step, scaling: float) -> Tensor:
-    """Of the last n of N tokens each sees those up to itself; KV heads are shared without copies.
+def _fused(queries: Tensor, keys: Tensor, values: Tensor, step: Step, scaling: float, hidden: Tensor | None) -> Tensor:
+    """Of the last n of N tokens each sees those up to itself that are not hidden; KV heads are shared without copies.
 
     torch chooses among its kernels, FlashAttention where the device has it.
+
+    Args:
+        queries: `[heads, n, head_dim]`.
+        keys, values: `[kv_heads, N, head_dim]`.
+        step: whose tokens ask.
+        scaling: what products are multiplied with.
+        hidden: see `Step.hidden`.
     """
+    if hidden is not None:
+        return _fused_with_hidden(queries, keys, values, step, scaling, hidden)
     mask, whole = None, step.count == step.length
     if step.count > 1 and not whole:
         # FlashAttention has the rule built in, for half precision; elsewhere one mask serves all layers.
@@ -77,16 +84,32 @@ def _fused(queries: Tensor, keys: Tensor, values: Tensor, step: Step, scaling: f
     return attended[0]
 
 
-def _plain(
-    queries: Tensor, keys: Tensor, values: Tensor, step: Step, scaling: float, hidden: Tensor | None = None
+def _fused_with_hidden(
+    queries: Tensor, keys: Tensor, values: Tensor, step: Step, scaling: float, hidden: Tensor
 ) -> Tensor:
-    """The same by the formula, one operation after the other; passes over `hidden` slots, `[kv_heads, N]` bool."""
+    """The same where slots are hidden: KV heads stand where a batch does, so that each has one mask for its heads."""
+    seen = ~hidden.unsqueeze(1)
+    if step.count > 1:
+        seen = seen & (step.mask(queries.device, queries.dtype) == 0)
+    attended: Tensor = scaled_dot_product_attention(
+        queries.unflatten(0, (len(keys), -1)),
+        keys.unsqueeze(1),
+        values.unsqueeze(1),
+        attn_mask=seen,
+        scale=scaling,
+        enable_gqa=True,
+    )
+    return attended.flatten(0, 1)
+
+
+def _plain(queries: Tensor, keys: Tensor, values: Tensor, step: Step, scaling: float, hidden: Tensor | None) -> Tensor:
+    """What `_fused` gives by the formula, one operation after the other."""
     groups = queries.unflatten(0, (len(keys), -1))
     scores = (groups @ keys.transpose(1, 2).unsqueeze(1)).mul_(scaling)
     if step.count > 1:
         scores += step.mask(queries.device, queries.dtype)
     if hidden is not None:
-        scores.masked_fill_(hidden[:, None, None], -torch.inf)
+        scores.masked_fill_(hidden.unsqueeze(1), -torch.inf)
     weights = scores.softmax(-1, dtype=torch.float32).to(values.dtype)
     return (weights @ values.unsqueeze(1)).flatten(0, 1)
 

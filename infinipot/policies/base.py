@@ -104,7 +104,11 @@ class Policy(ABC):
 
     @property
     def reads_states(self) -> bool:
-        """Whether `select` looks at keys or values; if at columns alone, it chooses for all rows at once."""
+        """Whether `select` looks at keys or values itself, and so has to be shown a few rows at a time.
+
+        It is shown all rows at once, in a fraction of the kernels, if it looks at columns alone, or has each token's
+        number taken of keys and values by `VideoTokens.by_rows`.
+        """
         return False
 
     @abstractmethod

@@ -21,9 +21,5 @@ class Deviation(ScoredPolicy):
 
     name: ClassVar[str] = "deviation"
 
-    @property
-    def reads_states(self) -> bool:
-        return True
-
     def score(self, tokens: VideoTokens) -> Tensor:
-        return distance(tokens.values)
+        return tokens.by_rows("values", distance)

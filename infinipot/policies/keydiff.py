@@ -1,12 +1,13 @@
 """KeyDiff: keys that point away from the others. https://arxiv.org/abs/2504.15364"""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 from torch import Tensor
 
 from infinipot.policies.base import ScoredPolicy
-from infinipot.policies.usual import unlikeness
+from infinipot.policies.usual import likeness
 from infinipot.tokens import VideoTokens
 
 
@@ -22,9 +23,5 @@ class KeyDiff(ScoredPolicy):
     name: ClassVar[str] = "keydiff"
     paper: ClassVar[str] = "KeyDiff, arXiv 2504.15364"
 
-    @property
-    def reads_states(self) -> bool:
-        return True
-
     def score(self, tokens: VideoTokens) -> Tensor:
-        return unlikeness(tokens.keys, unit=True)
+        return -tokens.by_rows("keys", partial(likeness, unit=True))

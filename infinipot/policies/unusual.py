@@ -8,7 +8,7 @@ from torch import Tensor
 
 from infinipot.policies.base import ScoredPolicy
 from infinipot.policies.options import Exponent, Share
-from infinipot.policies.usual import distance, unlikeness
+from infinipot.policies.usual import distance, likeness
 from infinipot.tokens import NewTokens, VideoTokens
 
 
@@ -38,13 +38,9 @@ class Unusual(ScoredPolicy):
     def columns(self) -> tuple[str, ...]:
         return ("distance",)
 
-    @property
-    def reads_states(self) -> bool:
-        return True
-
     def measure(self, new: NewTokens) -> Mapping[str, Tensor]:
         return {"distance": distance(new.values)}
 
     def score(self, tokens: VideoTokens) -> Tensor:
-        unlike = unlikeness(tokens.keys).clamp_min_(0)
+        unlike = (1 - tokens.by_rows("keys", likeness)).clamp_min_(0)
         return tokens.columns["distance"].pow(self.values) * unlike.pow_(self.keys)

@@ -131,6 +131,8 @@ def _options(how: Asking) -> dict[str, Any]:
     given = how.model_dump(include=set(Asking.model_fields), exclude_none=True)
     if "max_tokens" in given:
         given["max_new_tokens"] = given.pop("max_tokens")
+    if "window_s" in given:
+        given["window"] = given.pop("window_s")
     if "seed" in given:
         given["seed"] %= 1 << 63
     return given

@@ -8,6 +8,7 @@ from math import inf
 from typing import NamedTuple
 
 import av
+from av.video.frame import PictureType
 
 from infinipot.errors import VideoError
 from infinipot.video.address import Address, find_address
@@ -157,10 +158,21 @@ class FileSource:
             raise
         except Exception:
             self._first = None
-        if self._first is None or self._first.stamp is None or self._first.stamp > stamp + TOLERANCE:
+        if not self._arrived(stamp):
             self.close()
             self._decoder = Decoder(self._address, self._report)
             self._decoded = self._decoder.pictures()
+
+    def _arrived(self, stamp: float) -> bool:
+        """Tells whether the first picture here needs no other and is on show at a time, or before it.
+
+        H.264 with intra refresh has no such picture but the first of all: its index calls those key pictures from which
+        on pictures become whole one strip after the other, and FFmpeg may show them before they are.
+        """
+        first = self._first
+        if first is None or first.stamp is None or first.stamp > stamp + TOLERANCE:
+            return False
+        return bool(first.picture.key_frame) or int(first.picture.pict_type) == PictureType.I
 
     def _stamped(self, decoded: Iterable[Decoded]) -> Iterator[tuple[float | None, float, Stored]]:
         """Yields stamp, duration and content. An orientation lasts until the next: H.264 has one at key pictures."""

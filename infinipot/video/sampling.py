@@ -52,7 +52,7 @@ class Extent(NamedTuple):
             if picture.time >= end - TOLERANCE:
                 return last and cls(last.time, end)
             last = picture
-        return last and cls(last.time, min(end, last.time + last.duration))
+        return last and cls(last.time, min(end, last.time + _least(last.duration)))
 
 
 def timed(
@@ -162,4 +162,9 @@ def _neighbours(pictures: Iterable[Picture[T]]) -> Iterator[tuple[Picture[T], fl
 def _on_show(pictures: Iterable[Picture[T]]) -> Iterator[tuple[Picture[T], float]]:
     """Yields each picture and the time until which it is on show."""
     for picture, following in _neighbours(pictures):
-        yield picture, picture.time + max(picture.duration, 2 * TOLERANCE) if following is None else following
+        yield picture, picture.time + _least(picture.duration) if following is None else following
+
+
+def _least(duration: float) -> float:
+    """Returns how long the last picture is on show: long enough to count, whatever it is meant to be."""
+    return max(duration, 2 * TOLERANCE)

@@ -1,10 +1,12 @@
 """Cameras: the newest picture, what happens when none comes, and that nothing is left behind."""
 
+import errno
 import http.server
 import itertools
 import logging
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -22,8 +24,9 @@ from PIL import Image
 
 import infinipot
 from infinipot.camera import Camera, Gap, Health, feed, health, is_camera, open_camera
-from infinipot.camera.address import find_camera
+from infinipot.camera.address import _WEBCAMS, find_camera
 from infinipot.camera.camera import _feeds
+from infinipot.camera.decoding import _reason
 from infinipot.camera.feed import Feed
 from infinipot.camera.health import Clock
 from infinipot.camera.process import Over, Shot
@@ -332,7 +335,73 @@ def test_rtsp_goes_over_tcp_and_gives_up_by_the_option_that_ffmpeg_heeds():
     options = dict(find_camera("rtsp://a/b", "tcp", 3.0).options)
     assert options["rtsp_transport"] == "tcp"
     assert options["timeout"] == "3000000"
-    assert find_camera("/dev/video3", "tcp", 3.0).format == "v4l2"
+
+
+@pytest.mark.parametrize(
+    ("system", "given", "opened"),
+    [
+        ("linux", "/dev/video3", ("/dev/video3", "v4l2", {})),
+        ("linux", "/dev/v4l/by-id/usb-Cam-index0", ("/dev/v4l/by-id/usb-Cam-index0", "v4l2", {})),
+        ("linux", "webcam://", ("/dev/video0", "v4l2", {})),
+        ("linux", "WEBCAM://2", ("/dev/video2", "v4l2", {})),
+        ("linux", "webcam:///dev/video1", ("/dev/video1", "v4l2", {})),
+        ("linux", "v4l2:///dev/video1", ("/dev/video1", "v4l2", {})),
+        ("darwin", "webcam://1", ("1", "avfoundation", {"framerate": "30"})),
+        ("darwin", "avfoundation://FaceTime HD", ("FaceTime HD", "avfoundation", {"framerate": "30"})),
+        ("darwin", "v4l2:///dev/video1", "v4l2 cameras cannot be opened here, webcam://0 can"),
+        ("linux", "avfoundation://0", "avfoundation cameras cannot be opened here, webcam://0 can"),
+        ("win32", "webcam://0", "cameras of win32 cannot be opened here$"),
+    ],
+)
+def test_cameras_of_this_machine_are_opened_as_its_system_has_them(monkeypatch, system, given, opened):
+    monkeypatch.setattr("sys.platform", system)
+    assert is_camera(given)
+    if isinstance(opened, str):
+        with pytest.raises(VideoError, match=opened):
+            open_camera(given)
+    else:
+        place = find_camera(given, "tcp", 3.0)
+        assert (place.target, place.format, dict(place.options), place.file) == (*opened, False)
+
+
+def test_a_device_is_watched_by_its_format(monkeypatch):
+    """FFmpeg's drawn pictures come from a device, too: they stand for one that this machine may not have."""
+    monkeypatch.setitem(_WEBCAMS, sys.platform, "lavfi")
+    with open_camera("webcam://testsrc2=size=64x48:rate=25", fps=None) as camera:
+        frames = list(itertools.islice(camera, 3))
+    assert {frame.size for frame in frames} == {(48, 64)}
+    assert not np.array_equal(frames[0].image, frames[-1].image)
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "said"),
+    [
+        ("v4l2", "/dev/video97", "no such camera: this machine has "),
+        ("avfoundation", "webcam://0", "this build of PyAV cannot open avfoundation devices"),
+        ("lavfi", "webcam://nothing=1", r"cannot be watched \([^()]+\)$"),
+    ],
+)
+def test_a_device_that_cannot_be_watched_is_told_in_one_line(monkeypatch, kind, given, said):
+    monkeypatch.setitem(_WEBCAMS, sys.platform, kind)
+    with pytest.raises(VideoError, match=said) as refused:
+        open_camera(given)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [(errno.EBUSY, "in use by another program"), (errno.EACCES, "users of a group"), (errno.ENOENT, "no such camera")],
+)
+def test_why_a_device_cannot_be_opened_is_told(fault, said):
+    with pytest.raises(av.FFmpegError) as raised:
+        av.error.err_check(-fault)
+    assert said in _reason(raised.value, "v4l2")
+
+
+def test_a_system_that_cannot_wait_for_decoders_is_told_at_once(monkeypatch, video):
+    monkeypatch.delattr("select.poll")
+    with pytest.raises(VideoError, match="watched on Linux and macOS"):
+        open_camera(video)
 
 
 class Served(http.server.BaseHTTPRequestHandler):

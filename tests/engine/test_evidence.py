@@ -1,12 +1,16 @@
 """What an answer rests on: where the event was, at no change of the answer or the memory."""
 
+from types import SimpleNamespace
+from typing import cast
+
 import numpy as np
 import pytest
 import torch
 
 import infinipot
 from infinipot.embedded.world import Clip
-from infinipot.engine.evidence import Gaze
+from infinipot.engine.evidence import Gaze, Looked
+from infinipot.memory import Step
 
 
 @pytest.fixture(scope="module")
@@ -82,14 +86,14 @@ def test_heads_count_by_how_much_and_how_sharply_they_look_at_the_video(stream) 
     group, rows = memory.place(0)
     cells = (group.columns["cell"][rows, : memory.held] >= 0)[0].nonzero()[:, 0]
     text = (group.columns["cell"][rows, : memory.held] < 0)[0].nonzero()[:, 0]
-    gaze = Gaze(1.0)
     looks = torch.zeros(len(group.columns["cell"][rows]), 2, memory.held)
     sharp, even = int(cells[7]), cells
     looks[:, 0, sharp] = 0.9
     looks[:, 0, text[0]] = 0.1
     looks[:, 1, even] = 1 / len(even)
-    gaze._memory, gaze._grids, gaze._looks = memory, memory.grids, {0: looks}
-    gaze.end()
+    gaze, seen = Gaze(1.0), Looked.of(group, cast(Step, SimpleNamespace(end=memory.held)))
+    seen.add(rows, looks)
+    gaze._grids, gaze._looked = memory.grids, [seen]
     assert gaze.spans()[0].time == float(group.columns["time"][rows, sharp][0])
     assert gaze.spans()[0].weight > 0.8
 

@@ -4,7 +4,7 @@ import random
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given as over
@@ -77,6 +77,18 @@ def test_ids_are_those_of_the_tokenizer_itself(tokenizer):
         assert encoder(text, split=split, begin=begin) == theirs
 
     check()
+
+
+def test_ids_that_are_kept_are_nobodys_to_change(tokenizer):
+    encoder = Encoder(tokenizer)
+    for text in ("Is there a shape now?", "Is there a shape now? " * 200):
+        first = encoder(text, split=True, begin=False)
+        expected = list(first)
+        first.clear()
+        assert encoder(text, split=True, begin=False) == expected
+        assert encoder(text, split=True, begin=True) == tokenizer(text, split_special_tokens=True).input_ids
+    kept = cast(Any, encoder._encode_again).cache_info().currsize
+    assert kept == 2, "long texts are not kept"
 
 
 def test_prompts_made_in_several_threads_are_those_made_in_one(any_model):

@@ -90,7 +90,7 @@ def test_video_mme_takes_letters_off_the_options_and_keeps_them_for_the_prompt(t
     assert [q.id for q in first.questions] == ["001-1", "001-2", "001-3"]
     question = first.questions[1]
     assert question.options == ("One.", "Two.", "Three.", "None.")
-    assert question.details["options"] == "A. One.\nB. Two.\nC. Three.\nD. None."
+    assert question.given == "A. One.\nB. Two.\nC. Three.\nD. None."
     assert (question.answer, question.task, question.group) == ("B", "OCR Problems", "short")
     assert {q.group for q in second.questions} == {"long"}
     assert first.subtitles == ()
@@ -207,7 +207,7 @@ def test_streaming_bench_as_table_or_as_json(tmp_path):
     (tmp_path / "questions_real.json").write_text(json.dumps(parts))
     (only,) = items("streaming-bench", tmp_path)
     assert [(q.id, q.at) for q in only.questions] == [("sample_12-0-0", 2), ("sample_12-1-0", 63)]
-    assert only.questions[0].details["options"] == "A. 1\nB. 2\nC. 3\nD. 4"
+    assert only.questions[0].given == "A. 1\nB. 2\nC. 3\nD. 4"
 
 
 def test_video_mme_v2_gives_each_question_what_its_group_has_once(tmp_path):
@@ -222,7 +222,7 @@ def test_video_mme_v2_gives_each_question_what_its_group_has_once(tmp_path):
         }
     question = read[0].questions[2]
     assert question.options[0] == "0 lamps."
-    assert question.details["options"] == "\n".join(f"{letter}. {n} lamps." for n, letter in enumerate("ABCDEFGH"))
+    assert question.given == "\n".join(f"{letter}. {n} lamps." for n, letter in enumerate("ABCDEFGH"))
 
 
 def test_video_mme_v2_takes_the_forms_that_others_write_it_in(tmp_path):
@@ -255,7 +255,7 @@ def test_vsi_super_recall_goes_by_the_rows_length(tmp_path):
     assert [item.questions[0].task for item in read] == ["10mins", "30mins", "60mins", "120mins", "240mins"]
     (only,) = items("vsi-super-recall", data, "60mins")
     assert only.questions[0].options == ("Table, bed", "Bed, table", "Sink, bed", "Bed, sink")
-    assert only.questions[0].details["options"].startswith("A. Table, bed\nB. ")
+    assert only.questions[0].given.startswith("A. Table, bed\nB. ")
 
 
 def test_vsi_super_count_asks_streaming_rows_at_their_moments_and_plain_ones_at_the_end(tmp_path):

@@ -12,8 +12,8 @@ import infinipot
 from infinipot.cli import eval_options, eval_reproduce, main
 from infinipot.cli.meter import _line
 from infinipot.evaluate import BENCHMARKS, FrameSampling
+from infinipot.evaluate.reading import read_run
 from infinipot.evaluate.reproduce import entries
-from infinipot.evaluate.results import read_run
 from infinipot.evaluate.run import Progress
 from support.benchmark_layouts import egoschema, mlvu
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from infinipot import JudgeError, ResultsError
-from infinipot.evaluate.judge import PROMPT, Judge, Judged, judge_run, read_verdict, verdicts_path
-from infinipot.evaluate.merge import read_runs
+from infinipot.evaluate.judge import PROMPT, Judge, Judged, judge_run, read_verdict
+from infinipot.evaluate.reading import read_run, read_runs
 from infinipot.evaluate.report import report, tables
-from infinipot.evaluate.results import read_run
+from infinipot.evaluate.results import beside
 from infinipot.evaluate.run import evaluate
 from support.runs import SETUPS, Canned, plan
 
@@ -82,7 +82,7 @@ def open_run(tmp_path: Path) -> Path:
 
 def test_open_answers_stay_unjudged_without_a_judge(open_run: Path) -> None:
     (section,) = report(read_runs([open_run]))
-    assert section.estimates == ({},)
+    assert [one.estimates for one in section.runs] == [{}]
     assert all(line.correct is None for line in read_run(open_run).answers)
 
 
@@ -94,15 +94,15 @@ def test_verdicts_are_recorded_with_judge_and_prompt_and_a_failing_service_is_tr
     judge = Judge(service, "a-model", key="secret", wait=0.01)
     assert judge_run(open_run, judge, workers=1) == Judged(4, 0)
     assert open_run.read_bytes() == before
-    header, *verdicts = [json.loads(line) for line in verdicts_path(open_run).read_text().splitlines()]
+    header, *verdicts = [json.loads(line) for line in beside(open_run, "verdicts").read_text().splitlines()]
     assert (header["model"], header["prompt"]) == ("a-model", PROMPT)
-    assert "secret" not in verdicts_path(open_run).read_text()
+    assert "secret" not in beside(open_run, "verdicts").read_text()
     assert {request["key"] for request in Service.requests} == {"Bearer secret"}
     assert Service.requests[0]["path"] == "/v1/chat/completions"
     assert [verdict["correct"] for verdict in verdicts] == [1.0, 0.0, 0.0, 0.0]
     assert "A {lamp} is lit" in verdicts[0]["sent"]
     (section,) = report(read_runs([open_run]))
-    assert section.estimates[0]["overall"].value == 0.25
+    assert section.runs[0].estimates["overall"].value == 0.25
     assert judge_run(open_run, judge) == Judged(0, 0)
     with pytest.raises(ResultsError, match="another judge's verdicts"):
         judge_run(open_run, Judge(service, "other"))
@@ -117,9 +117,9 @@ def test_a_reply_that_is_no_verdict_is_asked_for_again_three_times_in_all(
     assert judge_run(open_run, judge, workers=2) == Judged(4 - unparsed, unparsed)
     asked = 4 + min(mumbles, 2)
     assert len(Service.requests) == asked
-    assert len(verdicts_path(open_run).read_text().splitlines()) == 1 + asked
+    assert len(beside(open_run, "verdicts").read_text().splitlines()) == 1 + asked
     (section,) = report(read_runs([open_run]))
-    assert section.estimates[0]["overall"].value == (0 if unparsed else 0.25)
+    assert section.runs[0].estimates["overall"].value == (0 if unparsed else 0.25)
     notes = [note for table in tables(section) for note in table.notes]
     assert any("judge replied on 1 answer is no verdict" in note for note in notes) == bool(unparsed)
     assert judge_run(open_run, judge) == Judged(0, unparsed)
@@ -129,9 +129,9 @@ def test_a_reply_that_is_no_verdict_is_asked_for_again_three_times_in_all(
 def test_what_had_no_verdict_in_an_earlier_call_is_asked_for_again(open_run: Path, service: str) -> None:
     judge = Judge(service, "m", wait=0.01)
     assert judge_run(open_run, judge) == Judged(4, 0)
-    lines = verdicts_path(open_run).read_text().splitlines(keepends=True)
+    lines = beside(open_run, "verdicts").read_text().splitlines(keepends=True)
     mute = json.dumps({**json.loads(lines[1]), "reply": "?", "correct": None, "score": None}) + "\n"
-    verdicts_path(open_run).write_text("".join([lines[0], mute, *lines[2:]]))
+    beside(open_run, "verdicts").write_text("".join([lines[0], mute, *lines[2:]]))
     assert judge_run(open_run, judge) == Judged(1, 0)
     assert len(Service.requests) == 5
 

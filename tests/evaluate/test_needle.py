@@ -25,8 +25,7 @@ from infinipot.evaluate.needle import cost, layouts, memories, plan, processes, 
 from infinipot.evaluate.needle.case import CELLS, Case, Holder, Scene, usual_block
 from infinipot.evaluate.needle.memories import GivenAnswer, Outcome
 from infinipot.evaluate.needle.needle import Needle
-from infinipot.evaluate.needle.plan import FULL, QUICK, SECTIONS, Extent, make_plan
-from infinipot.evaluate.needle.variants import DEFAULT
+from infinipot.evaluate.needle.plan import DEFAULT, FULL, QUICK, SECTIONS, Extent, make_plan
 
 SCENE = Scene(10_000, 20.0, 2.0, 4, "still", "varied", moments=3)
 TINY = replace(QUICK, lengths=((60.0, 1),), native=60.0, policies=("infinipot-v", "uniform"), long=("infinipot-v",))
@@ -566,6 +565,15 @@ def test_delays_fall_between_their_bounds() -> None:
         (8, 16, 1.0, 1),
         (16, 32, 0.0, 2),
     ]
+
+
+def test_a_full_cache_of_a_length_holds_what_that_length_shows() -> None:
+    short = outcomes("full", DEFAULT, right={"full": {0}, DEFAULT: {0}})
+    long = [replace(one, case=replace(one.case, scene=replace(one.case.scene, seconds=600.0))) for one in short]
+    held = {(row["policy"], row["seconds"]): row["kept"] for row in rows.length([*short, *long], QUICK)}
+    assert held["full", 64.0] == FULL
+    assert held["full", 600.0] == 600 * FULL // 64
+    assert held[DEFAULT, 64.0] == held[DEFAULT, 600.0] == FULL // 8
 
 
 def test_long_streams_are_told_by_question_of_the_default_alone() -> None:

@@ -19,17 +19,16 @@ from infinipot.evaluate import (
     find_protocol,
 )
 from infinipot.evaluate.core.statistics import over_groups, over_questions, over_tasks
-from infinipot.evaluate.protocols.lmms_eval import interleaved
+from infinipot.evaluate.protocols.subtitles import interleaved
 from infinipot.evaluate.records import score
 
 FOUR = ("a cat", "a dog", "a bird", "nothing")
 LETTERED = "A. a cat\nB. a dog\nC. a bird\nD. nothing"
-DETAILS = {"options": LETTERED, "subtitles": ""}
 LINES = (Subtitle(0, 1, "Look!"), Subtitle(1, 2.5, "A dog."), Subtitle(2.6, 2.9, "Gone."), Subtitle(8, 9, "The end."))
 
 
 def question(options=FOUR, answer="B", task="any", **fields):
-    return Question("q-1", "What is it?", tuple(options), answer, task, **{"details": DETAILS, **fields})
+    return Question("q-1", "What is it?", tuple(options), answer, task, **{"given": LETTERED, **fields})
 
 
 def prompt(protocol, benchmark, asked, frame_times=(0.0, 2.0), subtitles=()):
@@ -213,12 +212,12 @@ def test_questions_that_look_like_templates_stay_as_they_are(text):
     for name, protocol in PROTOCOLS.items():
         for benchmark in protocol.rules:
             for task in ("EPM", "REC", "SSR", "CRR"):
-                asked = Question("q", text, (text, "b", "c", "d"), "A", task, details={**DETAILS, "options": text})
+                asked = Question("q", text, (text, "b", "c", "d"), "A", task, given=text)
                 assert text in prompt(name, benchmark, asked)
 
 
 def test_subtitles_of_video_mme_are_those_on_show_at_a_frame():
-    asked = question(details={**DETAILS, "subtitles": "yes"})
+    asked = question(subtitled=True)
     shown = prompt("lmms-eval", "video-mme", asked, (0.0, 1.0, 3.0, 8.5), LINES)
     assert shown == (
         "This video's subtitles are listed below: \nLook!\nA dog.\nThe end.\n"
@@ -231,7 +230,7 @@ def test_subtitles_of_video_mme_are_those_on_show_at_a_frame():
 
 
 def test_subtitles_of_video_mme_v2_are_all_words():
-    asked = question(details={**DETAILS, "subtitles": "yes"})
+    asked = question(subtitled=True)
     alone = prompt("lmms-eval", "video-mme-v2", asked)
     assert prompt("lmms-eval", "video-mme-v2", asked, (8.5,), LINES) == (
         f"This video's subtitles are listed below:\nLook! A dog. Gone. The end.\n\n{alone}"
@@ -248,7 +247,7 @@ def test_subtitles_of_longvideobench_stand_among_the_frames():
     assert interleaved(LINES, (0.0, 2.0, 3.0, 4.0)) == [0, "A dog.", 1, "Gone.", 2, 3]
     assert interleaved(LINES, (0.5, 8.4, 8.5, 8.6)) == [0, "Look!", 1, 2, "The end.", 3]
     assert interleaved((), (0.0, 1.0)) == [0, 1]
-    asked = question(details={"subtitles": "yes"})
+    asked = question(subtitled=True)
     assert prompt("lmms-eval", "longvideobench", asked, (0.0, 2.0, 3.0, 4.0), LINES) == (
         "A dog.\nGone.\nWhat is it?\nA. a cat\nB. a dog\nC. a bird\nD. nothing\n"
         "Answer with the option's letter from the given choices directly.\n"

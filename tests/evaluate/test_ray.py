@@ -15,7 +15,7 @@ from infinipot import InfinipotError, ModelError
 from infinipot.config import LoadConfig
 from infinipot.evaluate import Item
 from infinipot.evaluate.engines.base import Answer, Event, Provenance, Trouble, Watched
-from infinipot.evaluate.results import read_run
+from infinipot.evaluate.reading import read_run
 from infinipot.evaluate.run import Progress, evaluate
 from infinipot.versions import versions
 from support.runs import SETUPS, local, plan
@@ -83,13 +83,13 @@ def test_two_workers_answer_as_one_process_if_one_is_killed_and_give_up_a_video_
     def taken(task: Any, event: Event) -> None:
         take(task, event)
         if isinstance(event, Answer):
-            task.item.video.with_suffix(".told").touch()
+            task.left.video.with_suffix(".told").touch()
 
     monkeypatch.setattr(engine_module._Task, "take", taken)
     asked = plan(folder, "rvs")
     engine = RayEngine(LoadConfig("embedded", device="cpu"), SETUPS["rvs"], workers=2, time_limit=600.0)
     begin, jobs = engine._begin, []
-    monkeypatch.setattr(engine, "_begin", lambda seat, item: jobs.append(item) or begin(seat, item))
+    monkeypatch.setattr(engine, "_begin", lambda worker, item: jobs.append(item) or begin(worker, item))
     try:
         evaluate(asked, SETUPS["rvs"], engine, folder / "killed.jsonl")
         said = engine.report()
@@ -133,7 +133,7 @@ def test_what_a_worker_meets_when_it_loads_is_the_error_here() -> None:
 # What Ray may come to, played in this process
 
 
-READY = (Provenance({"model": "m", "dtype": "bfloat16"}, "nowhere"), versions(), 1)
+READY = (Provenance({"model": "m", "dtype": "bfloat16"}, "nowhere"), versions())
 
 
 class Played:
@@ -253,7 +253,7 @@ def test_a_worker_that_dies_while_it_loads_is_replaced(
     events = list(engine.run(asked.items))
     assert sum(isinstance(event, Answer) for _, event in events) == asked.questions
     assert len(played.killed) == len(loads) - 2
-    assert (len(engine.pids()), len(played.loads)) == (2, 0)
+    assert (len(engine.ready), len(played.loads)) == (2, 0)
 
 
 def test_workers_that_die_in_a_row_while_they_load_are_replaced_no_more(
@@ -269,12 +269,12 @@ def test_workers_that_die_in_a_row_while_they_load_are_replaced_no_more(
 
 
 def test_workers_that_would_not_answer_alike_are_refused(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
-    other = (Provenance({"model": "m", "dtype": "float16"}, "elsewhere"), versions(), 2)
+    other = (Provenance({"model": "m", "dtype": "float16"}, "elsewhere"), versions())
     engine = pool(monkeypatch, Played(other, READY), workers=2)
     with pytest.raises(InfinipotError, match='dtype: "bfloat16" there, "float16" now'):
         list(engine.run(plan(folder, "rvs").items))
     with pytest.raises(InfinipotError, match="other versions"):
-        pool(monkeypatch, Played((READY[0], {"torch": "0"}, 1)))
+        pool(monkeypatch, Played((READY[0], {"torch": "0"})))
 
 
 @pytest.mark.parametrize(

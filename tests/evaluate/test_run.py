@@ -22,7 +22,8 @@ from infinipot.evaluate.core.journal import Journal
 from infinipot.evaluate.engines.base import Answer, RunConfig, Trouble, Watched
 from infinipot.evaluate.engines.local import LocalEngine
 from infinipot.evaluate.protocols import Protocol
-from infinipot.evaluate.results import Answered, Results, read_run, times_path
+from infinipot.evaluate.reading import read_run
+from infinipot.evaluate.results import Answered, Results, beside
 from infinipot.evaluate.run import evaluate
 from infinipot.video import Video
 from support import runs
@@ -175,7 +176,7 @@ def test_a_process_killed_in_the_middle_of_a_video_is_gone_on_with_to_the_same_b
 def test_times_are_beside_the_answers_and_not_in_them(folder: Path) -> None:
     text = undisturbed(folder).decode()
     assert "seconds" not in text
-    times = [json.loads(line) for line in times_path(folder / "undisturbed.jsonl").read_text().splitlines()]
+    times = [json.loads(line) for line in beside(folder / "undisturbed.jsonl", "times").read_text().splitlines()]
     assert [line["type"] for line in times].count("watched") == len(plan(folder).items)
 
 

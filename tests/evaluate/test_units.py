@@ -9,13 +9,20 @@ import numpy as np
 import pytest
 
 from infinipot.evaluate import FrameSampling, Question, Scored, find_benchmark, find_protocol
-from infinipot.evaluate.core.statistics import Average, difference, estimate, over_groups, over_questions, over_tasks
+from infinipot.evaluate.core.statistics import (
+    Average,
+    difference,
+    estimate,
+    over_groups,
+    over_questions,
+    over_tasks,
+    unite,
+)
 from infinipot.evaluate.engines.base import RunConfig
-from infinipot.evaluate.merge import read_runs
-from infinipot.evaluate.records import Unit
+from infinipot.evaluate.reading import read_runs
+from infinipot.evaluate.records import Unit, mean
 from infinipot.evaluate.report import report, tables
 from infinipot.evaluate.run import evaluate, read_plan
-from infinipot.evaluate.units import mean, unite
 from support.row_layouts import LAYOUTS
 from support.runs import Canned
 
@@ -173,7 +180,7 @@ def run(tmp_path, name: str, said: dict[str, str], variant: str | None = None):
     setup = RunConfig(name, benchmark.default_protocol, FrameSampling("uniform", 6), memory=768)
     evaluate(plan, setup, Canned(said), tmp_path / "run.jsonl")
     (section,) = report(read_runs([tmp_path / "run.jsonl"]), draws=50)
-    return {row[0]: row[1] for row in tables(section)[0].rows}, section.estimates[0]
+    return {row[0]: row[1] for row in tables(section)[0].rows}, section.runs[0].estimates
 
 
 def test_a_run_of_video_mme_v2_from_its_rows_to_its_table(tmp_path) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from infinipot import VideoError
-from infinipot.lmms_eval.frames import frames_of
+from infinipot.lmms_eval.viewer import frames_of
 from support.video_files import encode, gray, indices, times
 
 RATE, PICTURES = 10, 30  # a second is 10 pictures, and the last one comes at 2.9 s

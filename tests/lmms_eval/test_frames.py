@@ -9,7 +9,7 @@ import av
 import numpy as np
 import pytest
 
-from infinipot.lmms_eval.frames import frames_of
+from infinipot.lmms_eval.viewer import frames_of
 
 theirs = pytest.importorskip("qwen_vl_utils.vision_process")
 PICTURES, RATE = 100, 10

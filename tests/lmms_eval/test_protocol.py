@@ -49,9 +49,9 @@ def settings(task: str, name: str) -> dict[str, Any]:
     return yaml.safe_load("\n".join(line for line in lines if "!function" not in line))
 
 
-def asked(options: tuple[str, ...], subtitles: str = "") -> Question:
-    details = {"options": "\n".join(lettered(options)), "subtitles": subtitles}
-    return Question("q-1", "What is it?", options, "B", "any", details=details)
+def asked(options: tuple[str, ...], subtitled: bool = False) -> Question:
+    given = "\n".join(lettered(options))
+    return Question("q-1", "What is it?", options, "B", "any", given=given, subtitled=subtitled)
 
 
 def lettered(options: tuple[str, ...]) -> list[str]:
@@ -137,7 +137,7 @@ def test_subtitles_of_longvideobench_stand_where_the_harness_puts_them() -> None
         lines = tuple(Subtitle(start, start + draw.uniform(0, 4), f"line {n}") for n, start in enumerate(starts))
         given = [{"timestamp": [line.start, line.end], "text": line.text} for line in lines]
         theirs = harness("longvideobench").insert_subtitles_into_frames(list(times), given, 0.0, 20.0).split("\n")
-        shown = prompt("longvideobench", asked(FIVE, subtitles="yes"), times, lines).partition("What is it?")[0]
+        shown = prompt("longvideobench", asked(FIVE, subtitled=True), times, lines).partition("What is it?")[0]
         assert shown.split("\n")[:-1] == [line for line in theirs if line not in ("<image>", "")]
 
 
@@ -149,12 +149,12 @@ def test_prompts_of_video_mme_v2_are_those_of_the_task(monkeypatch: pytest.Monke
         monkeypatch.setattr(utils, "load_subtitle_v2", lambda path, words=words: " ".join(words))
         lines = tuple(Subtitle(0, 1, word) for word in words)
         theirs = utils.videomme_v2_doc_to_text_subtitle(doc)
-        assert prompt("video-mme-v2", asked(FIVE, subtitles="yes"), (), lines) == theirs
+        assert prompt("video-mme-v2", asked(FIVE, subtitled=True), (), lines) == theirs
 
 
 def test_letters_and_scores_of_video_mme_v2_are_those_of_the_task() -> None:
     utils, question = harness("videomme_v2"), asked((*FIVE, "six", "seven", "eight"))
-    shown = question.details["options"]
+    shown = question.given
 
     def theirs(text: str) -> str:
         doc = dict.fromkeys(("video_id", "question_id", "group_type", "group_structure")) | {"options": shown}

@@ -7,21 +7,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from infinipot import Model, Stream, policies
+from infinipot import policies
 from infinipot.policies.base import ScoredPolicy
-from support.models import build, pictures
+from support.models import build, logits, pictures
 
 SMALL: dict[str, Any] = {"reserve": 70, "dialogue": 40, "block": 2}
-
-
-def logits(model: Model, stream: Stream) -> Tensor:
-    """Behind a question."""
-    found: list[Tensor] = []
-    forward = type(model.adapter).forward
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(type(model.adapter), "forward", lambda *args: found.append(forward(*args)) or found[-1])
-        stream.ask("What?", max_new_tokens=1)
-    return found[-1]
 
 
 @pytest.mark.parametrize("spec", ["pyramidkv", "adakv:of=[snapkv:queries=6],least=0"])

@@ -12,7 +12,7 @@ from infinipot.memory.positions import Cursor
 from infinipot.tokens import Grid, VideoTokens
 from support.bookkeeper import FLAT, Bookkeeper
 from support.models import build
-from support.video_tokens import select
+from support.video_tokens import reading, select
 
 SOUNDS = [("silence", 30), ("word", 4), ("silence", 25), ("horn", 12), ("silence", 29)]
 
@@ -36,7 +36,7 @@ def heard(loudness: dict[str, float]) -> VideoTokens:
         layer=[0],
         layers=1,
         head=[0],
-        read={"keys": raw.unsqueeze(0), "rotated": raw.unsqueeze(0), "values": values}.__getitem__,
+        read=reading({"keys": raw.unsqueeze(0), "rotated": raw.unsqueeze(0), "values": values}),
     )
 
 

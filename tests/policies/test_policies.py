@@ -20,7 +20,7 @@ from infinipot.policies.ranking import highest
 from infinipot.policies.redundancy import in_recent_patches, recent_patches, tar
 from infinipot.policies.salience import REACH, van
 from infinipot.tokens import Grid, NewTokens, VideoTokens
-from support.video_tokens import HEAD_DIM, as_sets, changed, random_tokens, select, shown, video_tokens
+from support.video_tokens import HEAD_DIM, as_sets, changed, random_tokens, reading, select, shown, video_tokens
 
 VARIANTS = [
     "streaming-llm:sinks=100000",
@@ -199,6 +199,22 @@ def test_reads_tokens_from_a_longer_buffer(spec: str) -> None:
 
 
 @every_policy
+def test_reads_few_rows_at_a_time_or_says_that_it_reads_them_itself(spec: str) -> None:
+    policy = policies.make(spec)
+    tokens, budget = situation(policy)
+    told, read = shown(policy, tokens), list[int]()
+
+    def counted(name: str, rows: slice) -> Tensor:
+        states = tokens.read(name, rows)
+        read.append(len(states))
+        return states
+
+    kept = policy.select(replace(told, read=counted, at_once=2), budget)
+    assert as_sets(kept) == as_sets(policy.select(told, budget))
+    assert policy.reads_states or max(read, default=0) <= 2
+
+
+@every_policy
 @pytest.mark.parametrize("layer", range(4))
 def test_never_waits_for_the_data(spec: str, layer: int) -> None:
     """Meta tensors have no data: what would copy a number to the host, or let it decide a shape, fails on them."""
@@ -208,7 +224,7 @@ def test_never_waits_for_the_data(spec: str, layer: int) -> None:
     states = {name: getattr(tokens, name).to("meta") for name in PARTS} | {"previous": tokens.keys.to("meta")}
     blind = changed(tokens, columns=columns, **{name: states[name] for name in PARTS})
     assert policy.select(blind, budget).shape == (3, budget)
-    plain = {field.name: getattr(blind, field.name) for field in fields(blind)} | {"read": states.__getitem__}
+    plain = {field.name: getattr(blind, field.name) for field in fields(blind)} | {"read": reading(states)}
     new = NewTokens(**plain, has_previous=torch.ones(tokens.shape, dtype=torch.bool, device="meta"))
     assert {name: column.shape for name, column in policy.measure(new).items()} == dict.fromkeys(
         policy.columns, (3, tokens.shape[1])

@@ -73,7 +73,7 @@ BODIES = {
     "/v1/streams": ["id", "source", "memory", "policy", "fps", "keep", "block", "reserve", "dialogue", "positions",
                     "system", "pixels", "gate", "look_again", "pace", "idle_seconds", "unknown"],
     "/v1/streams/odd/ask": ["question", "max_tokens", "temperature", "top_p", "top_k", "seed", "stop", "remember",
-                               "evidence", "look_again", "look_pixels"],
+                               "evidence", "look_again", "look_pixels", "window_s"],
     "/v1/chat/completions": ["messages", "model", "id", "session_id", "max_tokens", "temperature", "stream_options",
                              "n", "media_io_kwargs", "infinipot", "response_format", "stop"],
     "/v1/generate_captions": ["id", "prompt", "model", "system_prompt", "media_info", "chunk_duration", "infinipot",

@@ -31,7 +31,7 @@ from infinipot.camera.demo import World
 from infinipot.embedded.world import Clip
 from infinipot.serve.settings import Settings
 from infinipot.serve.watches.asking import Watches, in_quiet
-from infinipot.serve.watches.protocol import Quiet, WatchRequest
+from infinipot.serve.watches.protocol import WINDOW, Quiet, WatchRequest
 from infinipot.serve.watches.store import Event, Store
 from infinipot.serve.watches.trigger import Trigger
 from infinipot.serve.watches.verdict import asked, verdict
@@ -196,6 +196,30 @@ def test_schemas_that_lead_elsewhere_or_take_for_ever_are_refused(when: object) 
         WatchRequest.model_validate({"question": NOW, "when": when})
 
 
+@pytest.mark.parametrize(
+    ("how", "window"),
+    [
+        ({"every_s": 1}, WINDOW),
+        ({"every_s": 600}, 600.0),
+        ({"every_s": 1, "window_s": 2.5}, 2.5),
+        ({"about": "all"}, None),
+    ],
+)
+def test_a_question_about_now_sees_all_since_it_was_asked_last(how: dict, window: float | None) -> None:
+    assert WatchRequest.model_validate({"question": NOW, **how}).window == window
+
+
+@pytest.mark.parametrize(
+    "how", [{"about": "all", "window_s": 5}, {"about": "then"}, {"window_s": 0}, {"window_s": "x"}]
+)
+def test_a_window_that_cannot_be_is_refused(served: Running, how: dict) -> None:
+    client = served.as_("alice")
+    with stream(client, "narrow") as name:
+        reply = client.post(f"/v1/streams/{name}/watches", json={"question": NOW, **how})
+        assert reply.status_code == 422 or reply.status_code == 400, reply.text
+        assert next(iter(reversed(how))) in reply.text
+
+
 @given(st.floats(0.1, 10), st.lists(st.floats(0, 5), min_size=1, max_size=30))
 def test_a_question_is_due_behind_the_frame_that_it_was_asked_of_and_on_its_grid(every: float, steps: list) -> None:
     asked = WatchRequest.model_validate({"question": NOW, "every_s": every})
@@ -332,21 +356,23 @@ def test_events_are_sent_signed_and_again_until_they_are_taken(receiver: http.se
 def test_a_question_that_is_cancelled_before_its_first_step_counts_no_more() -> None:
     """A server that ends waits for answers: one that is never left would hold it up."""
     left: list[object] = []
-    asker = SimpleNamespace(put=lambda *given: "answer", leave=left.append)
+    answer = SimpleNamespace(result=lambda: asyncio.sleep(60))
+    asker = SimpleNamespace(put=lambda *given: answer, leave=left.append)
     request = WatchRequest.model_validate({"question": NOW})
-    watch = SimpleNamespace(request=request, served=None, waiting=0, order=asyncio.Lock())
+    watch = SimpleNamespace(request=request, served=None, waiting=0, unheard=0, order=asyncio.Lock())
 
     async def put_and_stop() -> None:
         watches = object.__new__(Watches)
         vars(watches).update(_tasks=set(), _asker=asker, _instruct=False, _watches={})
         watches._put(cast(Any, watch))
-        (task,) = watches._tasks
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        tasks = [*watches._tasks]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         await asyncio.sleep(0)
 
     asyncio.run(put_and_stop())
-    assert (left, watch.waiting) == (["answer"], 0)
+    assert (left, watch.waiting, watch.unheard) == ([answer], 0, 0)
 
 
 def test_webhooks_keep_to_the_servers_rules(served: Running) -> None:

@@ -113,7 +113,9 @@ def test_an_answer_beside_a_second_look_is_as_long_as_there_is_room(served: Runn
     assert looking["finish_reason"] == "length"
 
 
-def test_a_standing_question_looks_again(served: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_standing_question_looks_again_and_through_its_window(
+    served: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
     client, asked = served.as_("alice"), []
     begin_ask = type(embedded().stream()).begin_ask
 
@@ -123,13 +125,16 @@ def test_a_standing_question_looks_again(served: Running, monkeypatch: pytest.Mo
 
     monkeypatch.setattr("infinipot.stream.Stream.begin_ask", noting)
     with stream(client, "stands", look_again=2) as name:
-        watch = client.post(f"/v1/streams/{name}/watches", json={"question": NOW, "every_s": 1, "look_again": 2}).json()
+        standing = {"question": NOW, "every_s": 1, "look_again": 2, "window_s": 3}
+        watch = client.post(f"/v1/streams/{name}/watches", json=standing).json()
         push(client, name, clip()[:8])
         ask(client, name)
+        ask(client, name, window_s=2)
         told = client.get(f"/v1/streams/{name}/watches/{watch['id']}").json()
-    assert (told["look_again"], told["error"]) == (2, None)
+    assert (told["look_again"], told["about"], told["window_s"], told["error"]) == (2, "now", 3.0, None)
     assert told["asked"] > 0
-    assert {how["look_again"] for how in asked if "temperature" not in how} == {2}
+    assert {(how["look_again"], how["window"]) for how in asked if "temperature" not in how} == {(2, 3.0)}
+    assert [how.get("window") for how in asked if "temperature" in how] == [None, 2.0]
 
 
 def test_the_command_line_and_the_environment_set_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

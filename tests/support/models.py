@@ -3,6 +3,8 @@
 from typing import Any
 
 import numpy as np
+import pytest
+from torch import Tensor
 
 from infinipot import Frame, Stream
 from infinipot.audio import RATE, Sound
@@ -57,3 +59,13 @@ def give(stream: Stream, content: np.ndarray, time: float | None = None) -> None
         stream.listen(content if time is None else Sound(content, time))
     else:
         stream.watch(content if time is None else Frame(content, time))
+
+
+def logits(model: Model, stream: Stream, **how: Any) -> Tensor:
+    """Those behind a question, which is asked as `how` says."""
+    found: list[Tensor] = []
+    forward = type(model.adapter).forward
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(model.adapter), "forward", lambda *args: found.append(forward(*args)) or found[-1])
+        stream.ask("What?", max_new_tokens=1, **how)
+    return found[-1]

@@ -1,5 +1,6 @@
 """Video tokens made of random or chosen numbers, as policies are shown them."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
 from typing import Any
 
@@ -13,10 +14,15 @@ from infinipot.tokens import Grid, NewTokens, VideoTokens, take
 HEAD_DIM = 8
 
 
+def reading(states: Mapping[str, Tensor]) -> Callable[[str, slice], Tensor]:
+    """What reads them, as tokens do."""
+    return lambda name, rows: states[name][rows]
+
+
 def changed(tokens: VideoTokens, **given: Any) -> VideoTokens:
     """The same tokens with other keys, values, rotated keys or anything else."""
     states = {name: given.pop(name, getattr(tokens, name)) for name in ("keys", "values", "rotated")}
-    return replace(tokens, read=states.__getitem__, **given)
+    return replace(tokens, read=reading(states), **given)
 
 
 def shown(policy: Policy, tokens: VideoTokens) -> VideoTokens:
@@ -30,7 +36,7 @@ def shown(policy: Policy, tokens: VideoTokens) -> VideoTokens:
     states = {name: getattr(tokens, name) for name in ("keys", "values", "rotated")}
     states["previous"] = take(tokens.keys, latest.clamp_min(0))
     plain = {field.name: getattr(tokens, field.name) for field in fields(tokens)}
-    new = NewTokens(**plain | {"read": states.__getitem__}, has_previous=latest >= 0)
+    new = NewTokens(**plain | {"read": reading(states)}, has_previous=latest >= 0)
     told = {
         name: paid.nan_to_num().sigmoid()
         for name, paid in zip(policy.attention, tokens.values.float().unbind(-1), strict=False)
@@ -62,7 +68,7 @@ def video_tokens(
     where = {"newest_patch": int(patch.max()), "layer": 0, "layers": 4} | where
     patch, cell, layer = patch.int(), cell.int(), [where.pop("layer")] * len(patch)
     states = {"keys": plain, "values": values, "rotated": turned(plain, patch)}
-    return VideoTokens(patch, cell, grids, layer=layer, head=range(len(patch)), read=states.__getitem__, **where)
+    return VideoTokens(patch, cell, grids, layer=layer, head=range(len(patch)), read=reading(states), **where)
 
 
 def random_tokens(

@@ -228,6 +228,14 @@ def test_any_number_of_frames_up_to_that_of_the_pictures_comes(tmp_path, ending)
     assert len(list(open_video(path, fps=None, frames=8, start=1, end=2))) == 8
 
 
+def test_the_last_picture_counts_where_it_is_said_to_stay_for_no_time(tmp_path):
+    """An AVI file of a thousand pictures a second, most of which repeat the one before."""
+    shown = [100 * index for index in range(60)]
+    path = encode(tmp_path / "a.avi", SIXTY, "mjpeg", 1000, shown, pixel_format="yuvj420p")
+    assert numbers(open_video(path, fps=None, frames=4)) == [0, 20, 39, 59]
+    assert times(open_video(path, fps=5, frames=4)) == [0, 2, 3.9, 5.9]
+
+
 def test_the_length_of_a_file_that_is_gone_is_what_it_declared(tmp_path):
     path = encode(tmp_path / "a.mkv", SIXTY)
     video = open_video(path)

@@ -98,6 +98,17 @@ def test_starting_inside_is_skipping_the_frames_before(tmp_path, ending, start):
     assert times(every) == [index / 10 for index in indices(every)]
 
 
+@pytest.mark.skipif(not has_x264, reason="FFmpeg without libx264")
+@pytest.mark.parametrize("ending", ["mp4", "mkv"])
+def test_starting_inside_where_pictures_become_whole_bit_by_bit(tmp_path, ending):
+    """Intra refresh: what the index calls key pictures cannot be decoded by themselves."""
+    pictures = [gray(index) for index in range(30)]
+    refreshed = {"g": "8", "bf": "0", "x264-params": "intra-refresh=1"}
+    video = encode(tmp_path / f"camera.{ending}", pictures, "libx264", **refreshed)
+    for start in (1.3, 1.8, 1.9):
+        assert indices(open_video(video, fps=None, start=start)) == list(range(round(10 * start), 30))
+
+
 @pytest.mark.parametrize(
     ("matrix", "shown"),
     [

@@ -1,18 +1,16 @@
 """Reading what others wrote: annotation files whose every field may be missing, wrong or hostile.
 
-A file that should be there and is not is a `BenchmarkError`. Whatever a file holds is either usable or a sentence
-that says why it is not; nothing else is ever raised.
+Whatever a file holds is either usable or a sentence that says why it is not; nothing else is ever raised.
 """
 
 import csv
 import io
 import json
 import math
-import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from infinipot.errors import BenchmarkError
@@ -33,12 +31,12 @@ class Entry:
     Attributes:
         value: whatever stands there.
         where: file and place, for people.
-        source: of the file, where a benchmark has several.
-        index: from 0 on, in its file.
+        source: the name of the file; of a part of an annotation, the index of that.
+        index: from 0 on, in its source.
     """
 
     value: Any
-    where: str
+    where: str = ""
     source: str = ""
     index: int = 0
 
@@ -55,14 +53,12 @@ class Entry:
             return default
         return _text(value, f'"{name}"')
 
-    def texts(self, name: str) -> tuple[str, ...]:
-        """The options of a question: at least two, and no more than there are letters. Numbers become texts."""
-        value = self._given(name)
-        if not isinstance(value, list | tuple):
-            raise UnusableError(f'"{name}" is {_kind(value)}, not a list of texts')
-        if not 2 <= len(value) <= len(LETTERS):
-            raise UnusableError(f'"{name}" holds {len(value)} options; 2 to {len(LETTERS)} are possible')
-        return tuple(_option(option, f'"{name}"[{index}]') for index, option in enumerate(value))
+    def one_of(self, name: str, possible: Sequence[str]) -> str:
+        """One of the possible texts."""
+        value = self.text(name)
+        if value not in possible:
+            raise UnusableError(f'"{name}" is {shown(value)}, none of {", ".join(possible)}')
+        return value
 
     def option(self, name: str) -> str:
         """A text as in `texts`."""
@@ -98,18 +94,41 @@ class Entry:
             raise UnusableError(f'"{name}" is {shown(value)}; one of {", ".join(LETTERS[: len(options)])} was expected')
         return value
 
-    def parts(self, name: str) -> list["Entry"]:
-        """The annotations in a list, each with the other fields of this one where it has none of that name."""
-        value = self._given(name)
+    def values(self, name: str) -> list[Any]:
+        """What a list holds."""
+        value = self.get(name)
+        if value is None:
+            raise UnusableError(f'has no list "{name}"')
         if not isinstance(value, list | tuple):
             raise UnusableError(f'"{name}" is {_kind(value)}, not a list')
+        return list(value)
+
+    def some(self, name: str) -> list[Any]:
+        """What a list holds that is not empty."""
+        if values := self.values(name):
+            return values
+        raise UnusableError(f'has no list "{name}" that holds something')
+
+    def texts(self, name: str) -> tuple[str, ...]:
+        """The options of a question: at least two, and no more than there are letters. Numbers become texts."""
+        values = self.values(name)
+        if not 2 <= len(values) <= len(LETTERS):
+            raise UnusableError(f'"{name}" holds {len(values)} options; 2 to {len(LETTERS)} are possible')
+        return tuple(_option(option, f'"{name}"[{index}]') for index, option in enumerate(values))
+
+    def parts(self, name: str) -> list["Entry"]:
+        """The annotations in the list `name`, each with the fields of this one that it lacks."""
+        values = self.values(name)
         shared = {field: other for field, other in self.value.items() if field != name}
+        wholes = [shared | value if isinstance(value, dict) else value for value in values]
         return [
-            Entry(
-                shared | part if isinstance(part, dict) else part, f'{self.where} "{name}"[{index}]', self.source, index
-            )
-            for index, part in enumerate(value)
+            Entry(whole, f'{self.where} "{name}"[{place}]', str(self.index), place)
+            for place, whole in enumerate(wholes)
         ]
+
+    def at(self, name: str, place: int, /, **fields: Any) -> "Entry":
+        """This annotation as far as it is about a place of the list `name`: with some fields more, or others."""
+        return replace(self, value=self.value | fields, where=f'{self.where} "{name}"[{place}]')
 
     def _given(self, name: str, default: Any = None) -> Any:
         value = self.get(name)
@@ -118,83 +137,34 @@ class Entry:
         return default if value is None else value
 
 
-def require(data: Path, title: str, *names: str) -> Path:
-    """The first of the files or folders `names` in `data` that exists.
-
-    Raises:
-        BenchmarkError: none does.
-    """
-    return require_all(data, title, names)[0]
-
-
-def require_all(data: Path, title: str, *wanted: Sequence[str]) -> list[Path]:
-    """Of each of `wanted` the first of the files or folders that exists.
-
-    Raises:
-        BenchmarkError: of some none does; all of those are named.
-    """
-    found = [next((data / name for name in names if _exists(data / name, title)), None) for names in wanted]
-    if lacking := [" or ".join(names) for names, path in zip(wanted, found, strict=True) if path is None]:
-        raise BenchmarkError(
-            f"{data} does not hold {', '.join(lacking)}, of {title}; `infinipot eval --list` shows the layout"
-        )
-    return [path for path in found if path is not None]
-
-
-def _exists(path: Path, title: str) -> bool:
-    try:
-        return path.exists()
-    except OSError as error:
-        raise BenchmarkError(f"{title}: {path} cannot be reached ({error.strerror})") from None
-
-
-def entries_of(
-    path: Path, data: Path, source: str = "", columns: Sequence[str] = (), instead: Path | None = None
+def read_rows(
+    path: Path, data: Path, columns: Sequence[str] = (), instead: str | None = None
 ) -> Iterator[Entry | Problem]:
     """The annotations in a file: a list in JSON, the rows of a CSV file with a heading, or those of a Parquet file.
 
     Args:
         path: of the file.
         data: the data folder.
-        source: see `Entry`.
         columns: that are read of Parquet, where they are there; none: all.
-        instead: the JSON file that would be read instead, for who has no pyarrow; by default beside `path`.
+        instead: the JSON file in `data` that would be read instead, for who has no pyarrow; by default beside `path`.
 
     Raises:
         BenchmarkError: it is Parquet, and pyarrow is not installed.
     """
     if path.suffix == ".parquet" and find_spec("pyarrow") is None:
         needed = f"{path} is read by pyarrow, which is not installed: pip install 'infinipot[eval]'"
-        raise BenchmarkError(f"{needed}, or put the same rows beside it as {instead or path.with_suffix('.json')}")
+        other = data / instead if instead else path.with_suffix(".json")
+        raise BenchmarkError(f"{needed}, or put the same rows beside it as {other}")
     where = path.relative_to(data).as_posix()
+    place = "{}[{}]" if path.suffix == ".json" else "{} row {}"
+    begin = 0 if path.suffix == ".json" else 1
     try:
-        rows = _ROWS[path.suffix](path, columns)
+        rows = _parquet_rows(path, columns) if path.suffix == ".parquet" else _TEXT_ROWS[path.suffix](read_text(path))
     except UnusableError as error:
         yield Problem(where, str(error))
         return
     for index, row in enumerate(rows):
-        yield Entry(row, f"{where}[{index}]" if path.suffix == ".json" else f"{where} row {index + 1}", source, index)
-
-
-def parts_of(entries: Iterable[Entry | Problem], name: str) -> Iterator[Entry | Problem]:
-    """The annotations in the lists `name` of `entries`; `source` tells one entry's from another's."""
-    for entry in entries:
-        if isinstance(entry, Problem):
-            yield entry
-            continue
-        try:
-            yield from (replace(part, source=str(entry.index)) for part in entry.parts(name))
-        except UnusableError as error:
-            yield Problem(entry.where, str(error))
-
-
-def read_json(path: Path) -> Any:
-    """The value that a JSON file holds.
-
-    Raises:
-        UnusableError: it is no JSON.
-    """
-    return parse_json(read_text(path))
+        yield Entry(row, place.format(where, index + begin), path.stem, index)
 
 
 def parse_json(content: str) -> Any:
@@ -209,18 +179,21 @@ def parse_json(content: str) -> Any:
         raise UnusableError(f"is no JSON that can be read ({error})") from None
 
 
-def _json_rows(path: Path, _: Sequence[str]) -> list[Any]:
-    value = read_json(path)
+def _json_rows(content: str) -> list[Any]:
+    value = parse_json(content)
     if not isinstance(value, list):
         raise UnusableError(f"holds {_kind(value)}, not a list of annotations")
     return value
 
 
-def _csv_rows(path: Path, _: Sequence[str]) -> list[Any]:
+def _csv_rows(content: str) -> list[Any]:
     try:
-        return list(csv.DictReader(io.StringIO(read_text(path), newline="")))
+        return list(csv.DictReader(io.StringIO(content, newline="")))
     except csv.Error as error:
         raise UnusableError(f"is no CSV that can be read ({error})") from None
+
+
+_TEXT_ROWS = {".json": _json_rows, ".csv": _csv_rows}
 
 
 def _parquet_rows(path: Path, columns: Sequence[str]) -> list[Any]:
@@ -229,15 +202,11 @@ def _parquet_rows(path: Path, columns: Sequence[str]) -> list[Any]:
 
     try:
         table = parquet.read_table(path)
-        return list(
-            table.select([name for name in columns or table.column_names if name in table.column_names]).to_pylist()
-        )
+        there = [name for name in columns or table.column_names if name in table.column_names]
+        return list(table.select(there).to_pylist())
     except (pyarrow.ArrowException, OSError, ValueError, KeyError) as error:
         why = str(error).partition("\n")[0] or type(error).__name__
         raise UnusableError(f"is no Parquet file that can be read ({why})") from None
-
-
-_ROWS = {".json": _json_rows, ".csv": _csv_rows, ".parquet": _parquet_rows}
 
 
 def read_text(path: Path) -> str:
@@ -252,37 +221,6 @@ def read_text(path: Path) -> str:
         raise UnusableError(f"cannot be read ({error.strerror})") from None
     except UnicodeDecodeError:
         raise UnusableError("is not text in UTF-8") from None
-
-
-def find_video(folder: Path, name: str, data: Path, *, endings: Sequence[str] = ("",)) -> tuple[Path, str]:
-    """The video that an annotation names, and its path in the layout.
-
-    Args:
-        folder: of the layout; what the annotation names has to lie in it.
-        name: as the annotation gives it.
-        data: the data folder.
-        endings: tried in order behind the name.
-
-    Raises:
-        UnusableError: it is missing, is no file, or lies outside of `folder`, whatever leads there.
-    """
-    quoted = shown(name)
-    if "\0" in name or PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
-        raise UnusableError(f"the video {quoted} is not named by a path inside {_place(folder, data)}")
-    try:
-        root = folder.resolve()
-        for ending in endings:
-            path = folder / (name + ending)
-            found = path.resolve()
-            if not found.is_relative_to(root) or found == root:
-                raise UnusableError(f"the video {quoted} lies outside of {_place(folder, data)}")
-            if found.is_file():
-                return path, Path(os.path.relpath(path, data)).as_posix()
-    except OSError as error:
-        raise UnusableError(f"the video {quoted} cannot be reached ({error.strerror})") from None
-    except (RuntimeError, ValueError):  # links that lead to themselves, and names that no file can have
-        raise UnusableError(f"the video {quoted} is no file that can be reached") from None
-    raise UnusableError(f"the video {quoted} is not in {_place(folder, data)}")
 
 
 def parse_seconds(value: Any, what: str) -> float:
@@ -313,13 +251,6 @@ def without_letters(options: Sequence[str]) -> tuple[str, ...]:
     return tuple(options)
 
 
-def with_letters(options: Sequence[str]) -> str:
-    """Options with "A. ", "B. ", … before them, each on a line; as they are, if the first brings its own."""
-    if options[0].startswith("A."):
-        return "\n".join(options)
-    return "\n".join(f"{letter}. {option}" for letter, option in zip(LETTERS, options, strict=False))
-
-
 def _text(value: Any, what: str) -> str:
     if not isinstance(value, str):
         raise UnusableError(f"{what} is {_kind(value)}, not a text")
@@ -334,10 +265,6 @@ def _text(value: Any, what: str) -> str:
 
 def _option(value: Any, what: str) -> str:
     return str(value) if is_real(value) else _text(value, what)
-
-
-def _place(folder: Path, data: Path) -> str:
-    return "the data folder" if folder == data else f"{folder.relative_to(data).as_posix()}/"
 
 
 def _kind(value: Any) -> str:

@@ -3,21 +3,13 @@
 import tomllib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from infinipot.errors import BenchmarkError
-from infinipot.evaluate.benchmarks.annotations import (
-    Entry,
-    UnusableError,
-    entries_of,
-    find_video,
-    parts_of,
-    require,
-    shown,
-)
+from infinipot.evaluate.benchmarks.annotations import Entry, UnusableError, read_rows, shown
+from infinipot.evaluate.benchmarks.layout import find_file, require
 from infinipot.evaluate.records import Item, Problem, Question, Subtitle, Unit, counted
 
 
@@ -35,9 +27,11 @@ class Benchmark(ABC):
         variants: the first is the default.
         default_protocol: a name in `PROTOCOLS`.
         streaming: whether questions are asked while the video runs.
-        files: of the annotations, the first that is there of each list, by variant or for "any".
-        parts: of an annotation in JSON, the field that holds a list of questions; none: it is one.
+        files: of the annotations by variant, or for "any": of each list the first that is there.
         columns: that are read of Parquet; none: all.
+        video_field: that names a row's video.
+        video_folders: in which the videos lie, the first that is there.
+        video_endings: tried behind a video's name.
     """
 
     name: ClassVar[str]
@@ -50,9 +44,11 @@ class Benchmark(ABC):
     variants: ClassVar[tuple[str, ...]]
     default_protocol: ClassVar[str]
     streaming: ClassVar[bool] = False
-    files: ClassVar[dict[str, list[str]]]
-    parts: ClassVar[str] = ""
+    files: ClassVar[dict[str, list[list[str]]]]
     columns: ClassVar[tuple[str, ...]] = ()
+    video_field: ClassVar[str] = "video"
+    video_folders: ClassVar[tuple[str, ...]] = ()
+    video_endings: ClassVar[tuple[str, ...]] = ("",)
 
     def __init_subclass__(cls, name: str | None = None) -> None:
         if name is None:  # what several benchmarks share is none itself
@@ -61,28 +57,44 @@ class Benchmark(ABC):
         for attribute, value in _descriptions()[name].items():
             setattr(cls, attribute, tuple(value) if isinstance(value, list) else value)
 
-    def entries(self, data: Path, variant: str) -> Iterator[Entry | Problem]:
-        """The annotations of `variant`, one a question, and files that could not be read."""
-        names = self.files.get(variant, self.files.get("any", []))
-        path = require(data, self.title, *names)
-        instead = next((data / name for name in names if name.endswith(".json")), None)
-        found = entries_of(path, data, columns=self.columns, instead=instead)
-        return parts_of(found, self.parts) if self.parts and path.suffix == ".json" else found
+    def rows(self, data: Path, variant: str) -> Iterator[Entry | Problem]:
+        """The annotations of `variant`, and files that could not be read."""
+        wanted = self.files.get(variant) or self.files["any"]
+        for path, names in zip(require(data, self.title, *wanted), wanted, strict=True):
+            instead = next((name for name in names if name.endswith(".json")), None)
+            yield from read_rows(path, data, self.columns, instead)
 
-    @abstractmethod
-    def place(self, entry: Entry, data: Path, variant: str) -> "Placed":
-        """The question that an annotation holds, with its video.
+    def split(self, row: Entry, variant: str) -> Iterable[Entry]:
+        """An entry for each question of `variant` in an annotation, which by default is one.
 
         Raises:
-            UnusableError: the annotation cannot be used.
+            UnusableError: there is no telling which there are.
+        """
+        return [row]
+
+    @abstractmethod
+    def question(self, entry: Entry, variant: str) -> Question:
+        """The question that an entry holds.
+
+        Raises:
+            UnusableError: the entry cannot be used.
         """
 
-    def find(self, data: Path, name: str, *folders: str, endings: Sequence[str] = ("",)) -> tuple[Path, str]:
-        """A video in the first of the layout's folders that is there, see `find_video`."""
-        return find_video(require(data, self.title, *folders), name, data, endings=endings)
+    def video(self, entry: Entry, data: Path, variant: str) -> tuple[Path, str]:
+        """The video that an entry is about, and its path in the layout.
 
-    def subtitles(self, data: Path, variant: str, placed: "Placed") -> tuple[Subtitle, ...]:
-        """The subtitles of a video; none, unless a benchmark has some.
+        Raises:
+            UnusableError: it names none that is there.
+        """
+        return self.find(data, entry.text(self.video_field), *self.video_folders)
+
+    def find(self, data: Path, name: str, *folders: str) -> tuple[Path, str]:
+        """A video in the first of the layout's folders that is there, see `find_file`."""
+        (folder,) = require(data, self.title, folders)
+        return find_file(folder, name, data, endings=self.video_endings)
+
+    def subtitles(self, data: Path, variant: str, video: Path, entry: Entry) -> tuple[Subtitle, ...]:
+        """The subtitles of a video, of which an entry is given; none, unless a benchmark has some.
 
         Raises:
             UnusableError: the file cannot be used.
@@ -111,36 +123,56 @@ class Benchmark(ABC):
             raise BenchmarkError(f'{self.title} has no variant "{variant}"; possible: {", ".join(self.variants)}')
         if not data.is_dir():
             raise BenchmarkError(f"{self.title}: there is no data folder {data}")
-        videos: dict[tuple[Path, float, float | None], list[Placed]] = {}
+        videos: dict[Path, list[_Placed]] = {}
         known: set[str] = set()
-        for entry in self.entries(data, variant):
+        for entry in self._entries(data, variant):
             if isinstance(entry, Problem):
                 yield entry
                 continue
             try:
-                placed = self.place(entry, data, variant)
+                placed = _Placed(self.question(entry, variant), *self.video(entry, data, variant), entry)
                 if placed.question.id in known:
                     raise UnusableError(f"the id {shown(placed.question.id)} was used before; the first one counts")
                 known.add(placed.question.id)
-                videos.setdefault((placed.video, placed.start, placed.end), []).append(placed)
+                videos.setdefault(placed.video, []).append(placed)
             except UnusableError as error:
                 yield Problem(entry.where, str(error))
-        yield from self._items(data, variant, videos.values())
+        for together in videos.values():
+            yield from self._item(data, variant, together)
 
-    def _items(self, data: Path, variant: str, videos: Iterable[list["Placed"]]) -> Iterator[Item | Problem]:
-        for together in videos:
-            first = together[0]
-            try:
-                subtitles = self.subtitles(data, variant, first)
-            except UnusableError as error:
-                yield Problem(first.label, f"{error} ({counted(len(together), 'question')} left out)")
+    def _entries(self, data: Path, variant: str) -> Iterator[Entry | Problem]:
+        """An entry for each question, and what cannot be used."""
+        for row in self.rows(data, variant):
+            if isinstance(row, Problem):
+                yield row
                 continue
-            span = "" if first.start == 0.0 and first.end is None else f"@{first.start:g}-{first.end or 0.0:g}"
-            questions = [placed.question for placed in together]
-            lacking = _lacking(questions)
-            yield from (Problem(first.label, what) for what in lacking.values())
-            if left := tuple(one for one in questions if one.unit is None or one.unit.id not in lacking):
-                yield Item(first.label + span, first.video, left, first.start, first.end, subtitles)
+            try:
+                yield from self.split(row, variant)
+            except UnusableError as error:
+                yield Problem(row.where, str(error))
+
+    def _item(self, data: Path, variant: str, together: Sequence["_Placed"]) -> Iterator[Item | Problem]:
+        """A video with the questions about it, and what cannot be used of them."""
+        first = together[0]
+        try:
+            subtitles = self.subtitles(data, variant, first.video, first.entry)
+        except UnusableError as error:
+            yield Problem(first.label, f"{error} ({counted(len(together), 'question')} left out)")
+            return
+        questions = [placed.question for placed in together]
+        lacking = _lacking(questions)
+        yield from (Problem(first.label, what) for what in lacking.values())
+        if left := tuple(one for one in questions if one.unit is None or one.unit.id not in lacking):
+            yield Item(first.label, first.video, left, subtitles)
+
+
+class _Placed(NamedTuple):
+    """A question with its video, that one's path in the layout, and the entry that it is from."""
+
+    question: Question
+    video: Path
+    label: str
+    entry: Entry
 
 
 def _lacking(questions: Sequence[Question]) -> dict[str, str]:
@@ -161,22 +193,3 @@ def _lacking(questions: Sequence[Question]) -> dict[str, str]:
 @cache
 def _descriptions() -> dict[str, dict[str, Any]]:
     return tomllib.loads((Path(__file__).parent / "descriptions.toml").read_text(encoding="utf-8"))
-
-
-@dataclass(frozen=True, slots=True)
-class Placed:
-    """A question with its video.
-
-    Attributes:
-        video: the file.
-        label: of the video, for its item's id: its path in the layout.
-        start, end: see `Item`.
-        extra: what `Benchmark.subtitles` needs besides.
-    """
-
-    question: Question
-    video: Path
-    label: str
-    start: float = 0.0
-    end: float | None = None
-    extra: Mapping[str, str] = field(default_factory=dict)

@@ -7,40 +7,29 @@ the question categories, groups the four duration groups, named by their longest
 
 from pathlib import Path
 
-from infinipot.evaluate.benchmarks.annotations import Entry, UnusableError
-from infinipot.evaluate.benchmarks.base import Benchmark, Placed
+from infinipot.evaluate.benchmarks.annotations import Entry
+from infinipot.evaluate.benchmarks.base import Benchmark
+from infinipot.evaluate.benchmarks.layout import find_file, require
 from infinipot.evaluate.benchmarks.subtitles import read_timed_lines
 from infinipot.evaluate.records import Question, Subtitle
 
 
 class LongVideoBench(Benchmark, name="longvideobench"):
-    def place(self, entry: Entry, data: Path, variant: str) -> Placed:
+    def question(self, entry: Entry, variant: str) -> Question:
         options = entry.texts("candidates")
-        interleaved = variant.endswith("subtitles")
-        question = Question(
+        return Question(
             id=entry.label("id"),
             text=entry.text("question"),
             options=options,
             answer=entry.choice("correct_choice", options) if variant.startswith("val") else None,
             task=entry.text("question_category"),
             group=entry.label("duration_group"),
-            details={"subtitles": "yes" if interleaved else ""},
+            subtitled=variant.endswith("subtitles"),
         )
-        video, label = self.find(data, entry.text("video_path"), "videos")
-        extra = {}
-        if interleaved:
-            extra = {
-                "subtitles": entry.text("subtitle_path"),
-                "offset": repr(entry.seconds("starting_timestamp_for_subtitles")),
-                "duration": repr(entry.seconds("duration")),
-            }
-        return Placed(question, video, label, extra=extra)
 
-    def subtitles(self, data: Path, variant: str, placed: Placed) -> tuple[Subtitle, ...]:
-        if not placed.extra:
+    def subtitles(self, data: Path, variant: str, video: Path, entry: Entry) -> tuple[Subtitle, ...]:
+        if not variant.endswith("subtitles"):
             return ()
-        try:
-            path, _ = self.find(data, placed.extra["subtitles"], "subtitles")
-        except UnusableError as error:
-            raise UnusableError(str(error).replace("the video", "the file of subtitles", 1)) from None
-        return read_timed_lines(path, float(placed.extra["offset"]), float(placed.extra["duration"]))
+        (folder,) = require(data, self.title, ["subtitles"])
+        path, _ = find_file(folder, entry.text("subtitle_path"), data, what="the file of subtitles")
+        return read_timed_lines(path, entry.seconds("starting_timestamp_for_subtitles"), entry.seconds("duration"))

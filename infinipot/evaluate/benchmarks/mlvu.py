@@ -6,41 +6,32 @@ six options; its answers were withheld at first and are in `test-ground-truth/` 
 there they are asked unlabelled. An answer is the text of the right candidate.
 """
 
-from collections.abc import Iterator
 from pathlib import Path
 
-from infinipot.evaluate.benchmarks.annotations import (
-    Entry,
-    UnusableError,
-    entries_of,
-    require_all,
-)
-from infinipot.evaluate.benchmarks.base import Benchmark, Placed
-from infinipot.evaluate.records import LETTERS, Problem, Question
-
-DEV = ("1_plotQA", "2_needle", "3_ego", "4_count", "5_order", "6_anomaly_reco", "7_topic_reasoning")
+from infinipot.evaluate.benchmarks.annotations import Entry, UnusableError
+from infinipot.evaluate.benchmarks.base import Benchmark
+from infinipot.evaluate.records import LETTERS, Question
 
 
 class MLVU(Benchmark, name="mlvu"):
-    def entries(self, data: Path, variant: str) -> Iterator[Entry | Problem]:
-        if variant == "test":
-            yield from super().entries(data, variant)
-            return
-        for path in require_all(data, self.title, *([f"json/{task}.json"] for task in DEV)):
-            yield from entries_of(path, data, source=path.stem)
-
-    def place(self, entry: Entry, data: Path, variant: str) -> Placed:
+    def question(self, entry: Entry, variant: str) -> Question:
         if variant == "dev":
-            task = entry.source.partition("_")[2]
-            folders = (f"video/{entry.source}", f"video/{task}")
+            task = _task(entry)
             identity = f"{task}-{entry.index}"
         else:
             task = entry.text("question_type")
-            folders = ("video", "MLVU_Test/video")
             identity = entry.label("question_id")
         options = entry.texts("candidates")
-        question = Question(identity, entry.text("question"), options, _letter(entry, options, variant), task)
-        return Placed(question, *self.find(data, entry.text("video"), *folders))
+        return Question(identity, entry.text("question"), options, _letter(entry, options, variant), task)
+
+    def video(self, entry: Entry, data: Path, variant: str) -> tuple[Path, str]:
+        of_task = (f"video/{entry.source}", f"video/{_task(entry)}")
+        return self.find(data, entry.text("video"), *(of_task if variant == "dev" else self.video_folders))
+
+
+def _task(entry: Entry) -> str:
+    """The task of a file of annotations: "plotQA" of "1_plotQA.json"."""
+    return entry.source.partition("_")[2]
 
 
 def _letter(entry: Entry, options: tuple[str, ...], variant: str) -> str | None:

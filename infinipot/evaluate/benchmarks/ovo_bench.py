@@ -7,51 +7,38 @@ question asked at its `realtime`. A forward annotation is one question for each 
 often an action was done by then (REC), whether a step is going on (SSR), whether one can answer yet (CRR).
 """
 
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterable
 
-from infinipot.evaluate.benchmarks.annotations import Entry, UnusableError, shown
-from infinipot.evaluate.benchmarks.base import Benchmark, Placed
-from infinipot.evaluate.records import Problem, Question
+from infinipot.evaluate.benchmarks.annotations import Entry, UnusableError
+from infinipot.evaluate.benchmarks.base import Benchmark
+from infinipot.evaluate.records import Question
 
 MODES = {
-    "backward": ("EPM", "ASI", "HLD"),
-    "real-time": ("OCR", "ACR", "ATR", "STU", "FPD", "OJR"),
-    "forward": ("REC", "SSR", "CRR"),
+    **dict.fromkeys(("EPM", "ASI", "HLD"), "backward"),
+    **dict.fromkeys(("OCR", "ACR", "ATR", "STU", "FPD", "OJR"), "real-time"),
+    **dict.fromkeys(("REC", "SSR", "CRR"), "forward"),
 }
+"""The mode of each task."""
 
 
 class OVOBench(Benchmark, name="ovo-bench"):
-    def entries(self, data: Path, variant: str) -> Iterator[Entry | Problem]:
-        for entry in super().entries(data, variant):
-            try:
-                if isinstance(entry, Problem):
-                    yield entry
-                elif variant in ("all", mode := _mode(entry)):
-                    yield from entry.parts("test_info") if mode == "forward" else [entry]
-            except UnusableError as error:
-                yield Problem(entry.where, str(error))
+    def split(self, row: Entry, variant: str) -> Iterable[Entry]:
+        mode = MODES[row.one_of("task", tuple(MODES))]
+        if variant not in ("all", mode):
+            return []
+        return row.parts("test_info") if mode == "forward" else [row]
 
-    def place(self, entry: Entry, data: Path, variant: str) -> Placed:
-        task, mode = entry.text("task"), _mode(entry)
+    def question(self, entry: Entry, variant: str) -> Question:
+        task = entry.one_of("task", tuple(MODES))
         identity = entry.label("id")
         options: tuple[str, ...] = ()
-        if mode == "forward":
+        if MODES[task] == "forward":
             identity = f"{identity}_{entry.index}"
             text, answer = _forward(task, entry)
         else:
             text, options = entry.text("question"), entry.texts("options")
             answer = entry.choice("gt", options)
-        question = Question(identity, text, options, answer, task, at=entry.seconds("realtime"), group=mode)
-        return Placed(question, *self.find(data, entry.text("video"), "src_videos"))
-
-
-def _mode(entry: Entry) -> str:
-    task = entry.text("task")
-    for mode, tasks in MODES.items():
-        if task in tasks:
-            return mode
-    raise UnusableError(f'"task" is {shown(task)}, none of the twelve')
+        return Question(identity, text, options, answer, task, at=entry.seconds("realtime"), group=MODES[task])
 
 
 def _forward(task: str, entry: Entry) -> tuple[str, str]:

@@ -11,22 +11,12 @@ as text: each such question is left out, with a line.
 """
 
 import re
-from collections.abc import Iterator
-from dataclasses import replace
-from pathlib import Path
+from collections.abc import Iterable
 from typing import Any
 
-from infinipot.evaluate.benchmarks.annotations import (
-    Entry,
-    UnusableError,
-    entries_of,
-    find_video,
-    parse_seconds,
-    require,
-    shown,
-)
-from infinipot.evaluate.benchmarks.base import Benchmark, Placed
-from infinipot.evaluate.records import LETTERS, Problem, Question
+from infinipot.evaluate.benchmarks.annotations import Entry, UnusableError, parse_seconds, shown
+from infinipot.evaluate.benchmarks.base import Benchmark
+from infinipot.evaluate.records import LETTERS, Question
 
 LEVELS = (1, 2, 3, 4)
 AGES: tuple[tuple[float, str], ...] = (
@@ -37,56 +27,32 @@ AGES: tuple[tuple[float, str], ...] = (
     (float("inf"), "evidence over 5 min old"),
 )
 """The longest age of each band in seconds, and its name."""
-COLUMNS = (
-    *("id", "video_path", "level", "task_subcategory", "question", "options"),
-    *("query_times", "evidence_times", "answers"),
-)
 
 
 class OVOSBench(Benchmark, name="ovo-s-bench"):
-    def entries(self, data: Path, variant: str) -> Iterator[Entry | Problem]:
-        path = require(data, self.title, "ovo_s_bench.json", "ovo_s_bench.parquet")
-        for entry in entries_of(path, data, columns=COLUMNS):
-            try:
-                if isinstance(entry, Problem):
-                    yield entry
-                elif variant in ("all", f"level-{_level(entry)}"):
-                    yield from _moments(entry)
-            except UnusableError as error:
-                yield Problem(entry.where, str(error))
+    def split(self, row: Entry, variant: str) -> Iterable[Entry]:
+        """A row at each of its query times, with the answers that are right then."""
+        if variant not in ("all", f"level-{_level(row)}"):
+            return
+        times, answers = row.some("query_times"), row.some("answers")
+        for place, at in enumerate(times):
+            right = answers if len(times) == 1 else [answers[min(place, len(answers) - 1)]]
+            yield row.at("query_times", place, query_time=at, right=right, place=place)
 
-    def place(self, entry: Entry, data: Path, variant: str) -> Placed:
-        options = _options(entry)
-        at = entry.seconds("query_time")
-        right = [_label(answer, options) for answer in _list(entry, "right")]
-        question = Question(
+    def question(self, entry: Entry, variant: str) -> Question:
+        options, at = _options(entry), entry.seconds("query_time")
+        first, *others = (Entry({"answers": answer}).letter("answers", options) for answer in entry.some("right"))
+        return Question(
             id=f"{entry.label('id')}_q{entry.whole('place')}",
             text=entry.text("question"),
             options=options,
-            answer=right[0],
+            answer=first,
             task=entry.label("task_subcategory"),
             at=at,
             group=f"level {_level(entry)}",
-            also=tuple(dict.fromkeys(one for one in right if one != right[0])),
+            also=tuple(dict.fromkeys(one for one in others if one != first)),
             parts=_age(entry, at),
         )
-        return Placed(question, *find_video(require(data, self.title, "videos"), entry.text("video_path"), data))
-
-
-def _moments(entry: Entry) -> Iterator[Entry]:
-    """A row at each of its query times, with the answers that are right then."""
-    times, answers = _list(entry, "query_times"), _list(entry, "answers")
-    for place, at in enumerate(times):
-        right = answers if len(times) == 1 else [answers[min(place, len(answers) - 1)]]
-        fields = entry.value | {"query_time": at, "right": right, "place": place}
-        yield replace(entry, value=fields, where=f'{entry.where} "query_times"[{place}]')
-
-
-def _list(entry: Entry, name: str) -> list[Any]:
-    value = entry.get(name)
-    if not isinstance(value, list | tuple) or not value:
-        raise UnusableError(f'has no list "{name}" that holds something')
-    return list(value)
 
 
 def _level(entry: Entry) -> int:
@@ -103,7 +69,7 @@ def _options(entry: Entry) -> tuple[str, ...]:
     found = dict(pairs)
     if len(found) != len(pairs) or "".join(sorted(found)) != LETTERS[: len(found)]:
         raise UnusableError('"options" are not labelled A, B and so on')
-    options = Entry({"options": [found[letter] for letter in sorted(found)]}, entry.where).texts("options")
+    options = Entry({"options": [found[letter] for letter in sorted(found)]}).texts("options")
     if any(re.match("data:image/", option, re.IGNORECASE) for option in options):
         raise UnusableError('"options" are pictures, which cannot be put to a stream as text')
     return options
@@ -117,10 +83,6 @@ def _pairs(given: Any) -> list[tuple[str, Any]]:
             raise UnusableError('"options" are no texts by letter')
         pairs.append((pair[0], pair[1]))
     return pairs
-
-
-def _label(answer: Any, options: tuple[str, ...]) -> str:
-    return Entry({"answers": answer}, "").letter("answers", options)
 
 
 def _age(entry: Entry, at: float) -> tuple[str, ...]:

@@ -7,20 +7,21 @@ at hand when this was written.
 """
 
 import re
+from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
 from infinipot.evaluate.benchmarks.annotations import Entry
-from infinipot.evaluate.benchmarks.base import Benchmark, Placed
+from infinipot.evaluate.benchmarks.base import Benchmark
 from infinipot.evaluate.records import Question
 
 
 class RVS(Benchmark, name="rvs"):
-    def place(self, entry: Entry, data: Path, variant: str) -> Placed:
-        video_id = entry.label("video_id")
-        path = PurePosixPath(entry.text("video_path", default=video_id))
-        name = re.sub(r"\.(mp4|mkv|avi|webm|npy)$", "", path.name or video_id)
-        question = Question(
-            id=f"{video_id}-{entry.source}-{entry.index}",
+    def split(self, row: Entry, variant: str) -> Iterable[Entry]:
+        return row.parts("conversations")
+
+    def question(self, entry: Entry, variant: str) -> Question:
+        return Question(
+            id=f"{entry.label('video_id')}-{entry.source}-{entry.index}",
             text=entry.text("question"),
             options=(),
             answer=entry.text("answer"),
@@ -28,5 +29,9 @@ class RVS(Benchmark, name="rvs"):
             at=entry.seconds("end_time"),
             judged=True,
         )
-        endings = (".mp4", ".mkv", ".avi", ".webm")
-        return Placed(question, *self.find(data, name, f"{variant}/videos", endings=endings))
+
+    def video(self, entry: Entry, data: Path, variant: str) -> tuple[Path, str]:
+        video_id = entry.label("video_id")
+        path = PurePosixPath(entry.text("video_path", default=video_id))
+        name = re.sub(r"\.(mp4|mkv|avi|webm|npy)$", "", path.name or video_id)
+        return self.find(data, name, f"{variant}/videos")

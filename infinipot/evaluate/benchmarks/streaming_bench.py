@@ -7,39 +7,38 @@ lie as the zip files unpack, a folder a sample, or renamed by the authors' `scri
 
 import ast
 import re
+from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
-from infinipot.evaluate.benchmarks.annotations import (
-    Entry,
-    UnusableError,
-    find_video,
-    require,
-    with_letters,
-    without_letters,
-)
-from infinipot.evaluate.benchmarks.base import Benchmark, Placed
-from infinipot.evaluate.records import Question
+from infinipot.evaluate.benchmarks.annotations import Entry, UnusableError, without_letters
+from infinipot.evaluate.benchmarks.base import Benchmark
+from infinipot.evaluate.benchmarks.layout import find_file, require
+from infinipot.evaluate.records import LETTERS, Question
 
-FOLDERS = ("videos", "real/Real-Time Visual Understanding", "real", "Real-Time Visual Understanding")
 _LONGEST_LIST = 20_000
 
 
 class StreamingBench(Benchmark, name="streaming-bench"):
-    def place(self, entry: Entry, data: Path, variant: str) -> Placed:
-        sample, identity = _sample(entry)
+    def split(self, row: Entry, variant: str) -> Iterable[Entry]:
+        return row.parts("questions") if row.source == "questions_real" else [row]
+
+    def question(self, entry: Entry, variant: str) -> Question:
         given = _options(entry)
-        question = Question(
-            id=identity,
+        return Question(
+            id=_sample(entry)[1],
             text=entry.text("question"),
             options=without_letters(given),
             answer=entry.letter("answer", given),
             task=entry.text("task_type"),
             at=entry.seconds("time_stamp"),
-            details={"options": with_letters(given)},
+            given=_with_letters(given),
         )
-        folder = require(data, self.title, *FOLDERS)
+
+    def video(self, entry: Entry, data: Path, variant: str) -> tuple[Path, str]:
+        sample, _ = _sample(entry)
+        (folder,) = require(data, self.title, self.video_folders)
         name = f"{sample}_real" if folder.name == "videos" else f"{sample}/video"
-        return Placed(question, *find_video(folder, name, data, endings=(".mp4",)))
+        return find_file(folder, name, data, endings=self.video_endings)
 
 
 def _sample(entry: Entry) -> tuple[str, str]:
@@ -66,7 +65,14 @@ def _options(entry: Entry) -> tuple[str, ...]:
             value = None
         if value is None:
             raise UnusableError('"options" is no list of texts')
-    options = Entry({"options": value}, entry.where).texts("options")
+    options = Entry({"options": value}).texts("options")
     if len(options) != 4:
         raise UnusableError(f'"options" holds {len(options)} options, not four')
     return options
+
+
+def _with_letters(options: Sequence[str]) -> str:
+    """Options with "A. ", "B. ", … before them, each on a line; as they are, if the first brings its own."""
+    if options[0].startswith("A."):
+        return "\n".join(options)
+    return "\n".join(f"{letter}. {option}" for letter, option in zip(LETTERS, options, strict=False))

@@ -6,24 +6,17 @@ from pathlib import Path
 from typing import Any
 
 from infinipot.errors import BenchmarkError
-from infinipot.evaluate.benchmarks.annotations import (
-    Entry,
-    UnusableError,
-    parse_json,
-    parse_seconds,
-    read_json,
-    read_text,
-)
+from infinipot.evaluate.benchmarks.annotations import Entry, UnusableError, parse_json, parse_seconds, read_text
 from infinipot.evaluate.records import Subtitle
 
 _TIMES = re.compile(r"(\d+:\d+:\d+[,.]\d+)\s*-->\s*(\d+:\d+:\d+[,.]\d+)")
 _TAG = re.compile(r"<[^<>]*>")
 
 
-def subtitles_in(
-    folder: Path, name: str, ending: str, read: Callable[[Path], tuple[Subtitle, ...]], title: str
+def read_of(
+    video: Path, folder: Path, ending: str, read: Callable[[Path], tuple[Subtitle, ...]], title: str
 ) -> tuple[Subtitle, ...]:
-    """The subtitles of a video in a folder of files, in which a video without one has none.
+    """The subtitles of a video in a folder of files that are named like the videos; one without a file has none.
 
     Raises:
         BenchmarkError: no video has any.
@@ -31,7 +24,7 @@ def subtitles_in(
     """
     if next(folder.glob(f"*{ending}"), None) is None:
         raise BenchmarkError(f"{title}: {folder} holds no {ending} file; without, no video would have subtitles")
-    path = folder / f"{name}{ending}"
+    path = folder / f"{video.stem}{ending}"
     return read(path) if path.exists() else ()
 
 
@@ -90,7 +83,7 @@ def read_timed_lines(path: Path, offset: float, duration: float) -> tuple[Subtit
         UnusableError: it cannot be read or holds something else.
     """
     try:
-        lines = read_json(path)
+        lines = parse_json(read_text(path))
         if not isinstance(lines, list):
             raise UnusableError("they are no list")
         read = [_timed_line(Entry(line, path.name), duration) for line in lines]

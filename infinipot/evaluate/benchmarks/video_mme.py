@@ -7,34 +7,29 @@ files that unpack to `data/` and `subtitle/`; a video without a file in `subtitl
 
 from pathlib import Path
 
-from infinipot.evaluate.benchmarks.annotations import (
-    Entry,
-    require,
-    without_letters,
-)
-from infinipot.evaluate.benchmarks.base import Benchmark, Placed
-from infinipot.evaluate.benchmarks.subtitles import read_srt, subtitles_in
+from infinipot.evaluate.benchmarks.annotations import Entry, without_letters
+from infinipot.evaluate.benchmarks.base import Benchmark
+from infinipot.evaluate.benchmarks.layout import require
+from infinipot.evaluate.benchmarks.subtitles import read_of, read_srt
 from infinipot.evaluate.records import Question, Subtitle
 
 
 class VideoMME(Benchmark, name="video-mme"):
-    def place(self, entry: Entry, data: Path, variant: str) -> Placed:
-        video_id = entry.text("videoID")
+    def question(self, entry: Entry, variant: str) -> Question:
         given = entry.texts("options")
-        question = Question(
+        return Question(
             id=entry.label("question_id"),
             text=entry.text("question"),
             options=without_letters(given),
             answer=entry.letter("answer", given),
             task=entry.text("task_type"),
             group=entry.text("duration"),
-            details={"options": "\n".join(given), "subtitles": "yes" if variant == "subtitles" else ""},
+            given="\n".join(given),
+            subtitled=variant == "subtitles",
         )
-        video, label = self.find(data, video_id, "data", "video", endings=(".mp4", ".MP4", ".mkv", ".webm"))
-        return Placed(question, video, label, extra={"subtitles": video_id})
 
-    def subtitles(self, data: Path, variant: str, placed: Placed) -> tuple[Subtitle, ...]:
+    def subtitles(self, data: Path, variant: str, video: Path, entry: Entry) -> tuple[Subtitle, ...]:
         if variant == "no-subtitles":
             return ()
-        folder = require(data, self.title, "subtitle")
-        return subtitles_in(folder, placed.extra["subtitles"], ".srt", read_srt, self.title)
+        (folder,) = require(data, self.title, ["subtitle"])
+        return read_of(video, folder, ".srt", read_srt, self.title)

@@ -12,17 +12,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from infinipot.evaluate.benchmarks.annotations import (
-    Entry,
-    UnusableError,
-    entries_of,
-    find_video,
-    require,
-    shown,
-    without_letters,
-)
-from infinipot.evaluate.benchmarks.base import Benchmark, Placed
-from infinipot.evaluate.benchmarks.subtitles import read_words, subtitles_in
+from infinipot.evaluate.benchmarks.annotations import Entry, UnusableError, shown, without_letters
+from infinipot.evaluate.benchmarks.base import Benchmark
+from infinipot.evaluate.benchmarks.layout import require
+from infinipot.evaluate.benchmarks.subtitles import read_of, read_words
 from infinipot.evaluate.records import LETTERS, Problem, Question, Subtitle, Unit
 from infinipot.numbers import is_real
 
@@ -31,51 +24,51 @@ SIZE = 4
 STRUCTURES = ("[1,2,3,4]", "[1,[2,3],4]", "[[1,2],3,4]")
 """Of groups of type logic: which questions build on which."""
 OF_A_GROUP = ("group_type", "group_structure", "level", "second_head", "third_head")
-COLUMNS = ("video_id", "video", "question_id", "question", "options", "answer", *OF_A_GROUP)
 
 
 class VideoMMEv2(Benchmark, name="video-mme-v2"):
-    def entries(self, data: Path, variant: str) -> Iterator[Entry | Problem]:
+    def rows(self, data: Path, variant: str) -> Iterator[Entry | Problem]:
         groups: dict[str, list[Entry]] = {}
-        for entry in entries_of(require(data, self.title, "test.json", "test.parquet"), data, columns=COLUMNS):
-            if isinstance(entry, Problem) or not isinstance(entry.value, dict):
-                yield entry
+        for row in super().rows(data, variant):
+            if isinstance(row, Problem) or not isinstance(row.value, dict):
+                yield row
             else:
-                groups.setdefault(repr(_video(entry.value)), []).append(entry)
-        for rows in groups.values():
-            yield from _with_shared_fields(rows)
+                groups.setdefault(repr(row.value.get(_video_field(row))), []).append(row)
+        for together in groups.values():
+            yield from _with_shared_fields(together)
 
-    def place(self, entry: Entry, data: Path, variant: str) -> Placed:
-        named = "video" if entry.get("video_id") is None and entry.get("video") is not None else "video_id"
-        video_id, identity = entry.label(named), entry.label("question_id")
+    def question(self, entry: Entry, variant: str) -> Question:
+        video_id, identity = entry.label(_video_field(entry)), entry.label("question_id")
         number = re.search(r"-([1-4])$", identity)
         if number is None:
             raise UnusableError(f'"question_id" is {shown(identity)}, which does not end in -1, -2, -3 or -4')
         given, options = _options(entry)
-        question = Question(
+        return Question(
             id=identity,
             text=entry.text("question"),
             options=options,
             answer=entry.letter("answer", options),
-            task=_one_of(entry, "group_type", ("relevance", "logic")),
+            task=entry.one_of("group_type", ("relevance", "logic")),
             group=_level(entry),
-            details={"options": given, "subtitles": "yes" if variant == "subtitles" else ""},
+            given=given,
+            subtitled=variant == "subtitles",
             parts=_heads(entry),
             unit=Unit(video_id, int(number[1]) - 1, SIZE, _kind(entry)),
         )
-        folder = require(data, self.title, "data", "videos", "video")
-        video, label = find_video(folder, video_id, data, endings=(".mp4", ".MP4", ".mkv", ".webm"))
-        return Placed(question, video, label, extra={"subtitles": video_id})
 
-    def subtitles(self, data: Path, variant: str, placed: Placed) -> tuple[Subtitle, ...]:
+    def video(self, entry: Entry, data: Path, variant: str) -> tuple[Path, str]:
+        return self.find(data, entry.label(_video_field(entry)), *self.video_folders)
+
+    def subtitles(self, data: Path, variant: str, video: Path, entry: Entry) -> tuple[Subtitle, ...]:
         if variant == "no-subtitles":
             return ()
-        folder = require(data, self.title, "subtitle/subtitle", "subtitle")
-        return subtitles_in(folder, placed.extra["subtitles"], ".jsonl", read_words, self.title)
+        (folder,) = require(data, self.title, ["subtitle/subtitle", "subtitle"])
+        return read_of(video, folder, ".jsonl", read_words, self.title)
 
 
-def _video(row: dict[str, Any]) -> Any:
-    return row.get("video") if row.get("video_id") is None else row["video_id"]
+def _video_field(entry: Entry) -> str:
+    """The field that names a row's video."""
+    return "video" if entry.get("video_id") is None and entry.get("video") is not None else "video_id"
 
 
 def _with_shared_fields(rows: list[Entry]) -> Iterator[Entry]:
@@ -87,13 +80,6 @@ def _with_shared_fields(rows: list[Entry]) -> Iterator[Entry]:
 def _is_null(value: Any) -> bool:
     """Whether a cell is empty: columns of numbers that have empty cells may hold NaN there."""
     return value is None or (is_real(value) and value != value)
-
-
-def _one_of(entry: Entry, name: str, possible: tuple[str, ...]) -> str:
-    value = entry.text(name)
-    if value not in possible:
-        raise UnusableError(f'"{name}" is {shown(value)}, none of {", ".join(possible)}')
-    return value
 
 
 def _kind(entry: Entry) -> str:

@@ -12,7 +12,7 @@ in frames at one a second, so they are seconds.
 import math
 import re
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
@@ -20,21 +20,19 @@ from typing import Any, ClassVar
 from infinipot.evaluate.benchmarks.annotations import (
     Entry,
     UnusableError,
-    entries_of,
-    find_video,
     parse_seconds,
-    require_all,
+    read_rows,
     shown,
     without_letters,
 )
-from infinipot.evaluate.benchmarks.base import Benchmark, Placed
+from infinipot.evaluate.benchmarks.base import Benchmark
+from infinipot.evaluate.benchmarks.layout import require
 from infinipot.evaluate.records import Problem, Question, Unit
 from infinipot.numbers import is_real
 
 LENGTHS = ("10mins", "30mins", "60mins", "120mins", "240mins")
 COUNT_LENGTHS = LENGTHS[:4]
 STREAMING = "_streaming"
-COLUMNS = ("id", "question_id", "video_path", "question", "options", "answer", "query_times", "answers")
 
 
 class _VSISuper(Benchmark):
@@ -48,16 +46,16 @@ class _VSISuper(Benchmark):
     kind: ClassVar[str]
     kinds: ClassVar[dict[str, tuple[str, ...]]]
 
-    def entries(self, data: Path, variant: str) -> Iterator[Entry | Problem]:
+    def rows(self, data: Path, variant: str) -> Iterator[Entry | Problem]:
         others = {kind for kinds in self.kinds.values() for kind in kinds}.difference(self.kinds[variant])
         left = dict.fromkeys(self.kinds[variant])
         for path in self._tables(data, variant):
-            for entry in entries_of(path, data, columns=(self.kind, *COLUMNS)):
-                if isinstance(entry, Problem):
-                    yield entry
-                elif (kind := _kind(entry, self.kind)) not in others:
+            for row in read_rows(path, data, self.columns):
+                if isinstance(row, Problem):
+                    yield row
+                elif (kind := _kind(row, self.kind)) not in others:
                     left.pop(kind, None)
-                    yield from self.moments(entry)
+                    yield row
         for kind in left:
             yield Problem("test*", f'no row has the "{self.kind}" {kind}')
 
@@ -70,36 +68,30 @@ class _VSISuper(Benchmark):
         found = {path.stem: path for ending in ("parquet", "json") for path in data.glob(f"test*.{ending}")}
         if found.keys() <= {f"test_{length}" for length in LENGTHS}:
             asked = [f"test_{kind.removesuffix(STREAMING)}" for kind in self.kinds[variant]]
-            require_all(data, self.title, *([f"{name}.json", f"{name}.parquet"] for name in asked))
+            require(data, self.title, *([f"{name}.json", f"{name}.parquet"] for name in asked))
         return [found[name] for name in sorted(found, key=lambda name: (len(name), name))]  # 30mins before 120mins
 
-    def moments(self, entry: Entry) -> Iterator[Entry | Problem]:
-        """The questions of a row, each with the row's fields."""
-        yield entry
+    def question(self, entry: Entry, variant: str) -> Question:
+        kind = entry.one_of(self.kind, self.kinds[variant])
+        named = next((name for name in ("id", "question_id") if entry.get(name) is not None), None)
+        stem = PurePosixPath(entry.text("video_path")).stem
+        own = f"{stem}-{entry.index}" if named is None else entry.label(named)
+        return self.ask(entry, kind, f"{kind}-{own}")
 
     @abstractmethod
-    def question(self, entry: Entry, kind: str, identity: str) -> Question:
+    def ask(self, entry: Entry, kind: str, identity: str) -> Question:
         """The question of a row, of one of the variants' kinds, by the id that it has or gets.
 
         Raises:
             UnusableError: the row cannot be used.
         """
 
-    def place(self, entry: Entry, data: Path, variant: str) -> Placed:
-        kind = entry.text(self.kind)
-        if kind not in self.kinds[variant]:
-            raise UnusableError(f'"{self.kind}" is {shown(kind)}, none of {", ".join(self.kinds[variant])}')
-        path = entry.text("video_path")
-        named = next((name for name in ("id", "question_id") if entry.get(name) is not None), None)
-        own = f"{PurePosixPath(path).stem}-{entry.index}" if named is None else entry.label(named)
-        return Placed(self.question(entry, kind, f"{kind}-{own}"), *find_video(data, path, data))
-
 
 class VSISuperRecall(_VSISuper, name="vsi-super-recall"):
     kind: ClassVar[str] = "type"
     kinds: ClassVar[dict[str, tuple[str, ...]]] = {"all": LENGTHS, **{length: (length,) for length in LENGTHS}}
 
-    def question(self, entry: Entry, kind: str, identity: str) -> Question:
+    def ask(self, entry: Entry, kind: str, identity: str) -> Question:
         given = entry.texts("options")
         answer = re.search("[A-D]", entry.text("answer").upper())
         if answer is None or answer[0] not in "ABCD"[: len(given)]:
@@ -110,7 +102,7 @@ class VSISuperRecall(_VSISuper, name="vsi-super-recall"):
             options=without_letters(given),
             answer=answer[0],
             task=kind,
-            details={"options": "\n".join(given)},
+            given="\n".join(given),
         )
 
 
@@ -123,30 +115,26 @@ class VSISuperCount(_VSISuper, name="vsi-super-count"):
         **{f"{length}-streaming": (f"{length}{STREAMING}",) for length in COUNT_LENGTHS},
     }
 
-    def moments(self, entry: Entry) -> Iterator[Entry | Problem]:
-        if not _kind(entry, self.kind).endswith(STREAMING):
-            yield entry
+    def split(self, row: Entry, variant: str) -> Iterable[Entry]:
+        """A plain row, or a streaming one at each of its moments: its query times, and behind them the end."""
+        if not _kind(row, self.kind).endswith(STREAMING):
+            yield row
             return
-        try:
-            times, answers = _list(entry, "query_times"), _list(entry, "answers")
-            if not answers or len(answers) - len(times) not in (0, 1):
-                raise UnusableError(
-                    f'"answers" holds {len(answers)} and "query_times" {len(times)}; as many or one more are possible'
-                )
-        except UnusableError as error:
-            yield Problem(entry.where, str(error))
-            return
+        times, answers = row.values("query_times"), row.values("answers")
+        if not answers or len(answers) - len(times) not in (0, 1):
+            raise UnusableError(
+                f'"answers" holds {len(answers)} and "query_times" {len(times)}; as many or one more are possible'
+            )
         for place, answer in enumerate(answers):
-            fields = entry.value | {"answer": answer, "place": place, "size": len(answers)}
-            fields["query_times"] = times[place : place + 1]  # none where it is asked at the end
-            yield replace(entry, value=fields, where=f'{entry.where} "answers"[{place}]')
+            at = times[place : place + 1]  # none where it is asked at the end
+            yield row.at("answers", place, answer=answer, query_times=at, place=place, size=len(answers))
 
-    def question(self, entry: Entry, kind: str, identity: str) -> Question:
+    def ask(self, entry: Entry, kind: str, identity: str) -> Question:
         question = Question(identity, entry.text("question").strip(), (), _count(entry.get("answer")), kind)
         if not kind.endswith(STREAMING):
             return question
         place, size = entry.whole("place"), entry.whole("size")
-        at = next((parse_seconds(time, '"query_times"') for time in _list(entry, "query_times")), None)
+        at = next((parse_seconds(time, '"query_times"') for time in entry.values("query_times")), None)
         return replace(question, id=f"{identity}_{place}", at=at, unit=Unit(identity, place, size))
 
 
@@ -154,13 +142,6 @@ def _kind(entry: Entry, name: str) -> str:
     """The field's text; "" where there is none."""
     value = entry.value.get(name) if isinstance(entry.value, dict) else None
     return value if isinstance(value, str) else ""
-
-
-def _list(entry: Entry, name: str) -> list[Any]:
-    value = entry.get(name)
-    if not isinstance(value, list | tuple):
-        raise UnusableError(f'has no list "{name}"')
-    return list(value)
 
 
 def _count(value: Any) -> str:

@@ -78,7 +78,7 @@ class Journal(AbstractContextManager["Journal"]):
         Raises:
             ResultsError: the file is of a run with other settings, which the message names.
         """
-        header = json.loads(json.dumps(header))  # as it will be read back
+        header = plain(header)
         if not self.header:
             self._write(header)
             self.header = header
@@ -171,6 +171,11 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any], name: str = "") 
             yield from differences(before, now, key)
         elif before != now:
             yield f"{where}: {json.dumps(before)} there, {json.dumps(now)} now"
+
+
+def plain(header: Header) -> Header:
+    """A header as it will be read back."""
+    return dict(json.loads(json.dumps(header)))
 
 
 def sync_folder(folder: Path) -> None:

@@ -3,21 +3,21 @@
 Questions about one video stand or fall together, so videos are what is drawn, with all their questions (the cluster
 bootstrap; Davison and Hinkley, *Bootstrap Methods and their Application*, 1997, chapter 3.8). The average is computed
 anew on each draw, from sums of scores by video, task and group: a thousand draws cost little more than one. Draws are
-seeded: a report says the same every time.
+seeded: a report says the same every time. Questions that have one score together, a unit, lie within one video, so that
+whoever draws videos draws whole units.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import numpy as np
 
-from infinipot.evaluate.records import Scored
-from infinipot.evaluate.units import UnitScore, mean, single, unite
+from infinipot.evaluate.records import Scored, UnitScore, mean
 from infinipot.intervals import interval
 
-Cell = tuple[str, str | None, tuple[str, ...]]
-"""Task, group and further parts of questions that are in the same ones."""
+Key = tuple[str, ...]
+"""What a question counts in: a level ("all", "task", "group", "part", or "within" for a task of a group) and names."""
 Clusters = Mapping[str, Sequence[Scored]]
 """The scores of each video, by its name."""
 
@@ -55,43 +55,46 @@ class Difference(Estimate):
 
 @dataclass(frozen=True, slots=True)
 class Sums:
-    """Scores of sets of questions, summed up by cell.
+    """Scores of sets of questions, summed up by what they count in.
 
     Attributes:
-        cells: the (task, group, further parts) of each cell, in the order in which they first come.
-        points, counts: sums of scores in 0..1, and of questions that have one, `[..., cells]`.
+        keys: what they count in, in the order in which it first comes; ("all",) is the first.
+        points, counts: sums of scores in 0..1, and of questions that have one, `[..., keys]`.
     """
 
-    cells: tuple[Cell, ...]
+    keys: tuple[Key, ...]
     points: np.ndarray
     counts: np.ndarray
 
     def taken(self, weights: np.ndarray) -> "Sums":
-        """The sums over sets `[sets, cells]`, each taken `weights` times, `[..., sets]`: `[..., cells]`."""
+        """The sums over sets `[sets, keys]`, each taken `weights` times, `[..., sets]`: `[..., keys]`."""
         weights = weights.astype(float)
-        return Sums(self.cells, weights @ self.points, weights @ self.counts)
-
-    def means(self, of_cell: Sequence[Sequence[Any]]) -> dict[Any, np.ndarray]:
-        """The mean over the questions of each name's cells, `[...]` by name; NaN where there are none.
-
-        Args:
-            of_cell: the names of each cell; None is no name.
-        """
-        names = list(dict.fromkeys(name for own in of_cell for name in own if name is not None))
-        part = np.array([[name in own for name in names] for own in of_cell], float).reshape(len(of_cell), len(names))
-        return dict(zip(names, np.moveaxis(_ratio(self.points @ part, self.counts @ part), -1, 0), strict=True))
+        return Sums(self.keys, weights @ self.points, weights @ self.counts)
 
 
 def sum_up(sets: Sequence[Sequence[Scored]]) -> Sums:
-    """The sums of each set, `[sets, cells]`; questions without a score count nowhere."""
+    """The sums of each set, `[sets, keys]`; questions without a score count nowhere."""
     known = [(row, one, one.correct) for row, scored in enumerate(sets) for one in scored if one.correct is not None]
-    cells = dict.fromkeys((one.task, one.group, one.parts) for _, one, _ in known)
-    column = {cell: index for index, cell in enumerate(cells)}
-    points, counts = np.zeros((2, len(sets), len(cells)))
+    keys = tuple(dict.fromkeys(key for _, one, _ in known for key in _keys(one)))
+    column = {key: index for index, key in enumerate(keys)}
+    points, counts = np.zeros((2, len(sets), len(keys)))
     for row, one, correct in known:
-        points[row, column[one.task, one.group, one.parts]] += correct
-        counts[row, column[one.task, one.group, one.parts]] += 1
-    return Sums(tuple(cells), points, counts)
+        own = [column[key] for key in _keys(one)]
+        points[row, own] += correct
+        counts[row, own] += 1
+    return Sums(keys, points, counts)
+
+
+def _keys(one: Scored) -> list[Key]:
+    group = [] if one.group is None else [one.group]
+    within = ("within", one.group or one.task, one.task, *group)
+    return [
+        ("all",),
+        ("task", one.task),
+        *(("group", name) for name in group),
+        within,
+        *(("part", part) for part in one.parts),
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,42 +120,67 @@ class Average:
     singly: str | None = None
 
     def __call__(self, scored: Sequence[Scored]) -> dict[str, float]:
-        sums = sum_up([unite(scored, self.unit)])
-        if not sums.cells:
-            return {}
-        values = {name: float(value) for name, (value,) in self.of(sums).items()}
-        return values if self.singly is None else values | {self.singly: over_questions(single(scored))["overall"]}
+        return {name: one.value for name, one in estimate({"": scored}, self, draws=1).items()}
 
     def of(self, sums: Sums) -> dict[str, np.ndarray]:
         """The averages of each set, `[...]` by name; NaN where a set has no question of that name.
 
         "overall" comes first: no task or group can take its place, whatever annotations call it.
         """
-        tasks = sums.means([(task,) for task, _, _ in sums.cells])
-        groups = sums.means([(group,) for _, group, _ in sums.cells])
+        shares = dict(zip(sums.keys, np.moveaxis(_ratio(sums.points, sums.counts), -1, 0), strict=True))
+        tasks, groups, parts = (
+            {key[1]: share for key, share in shares.items() if key[0] == level} for level in ("task", "group", "part")
+        )
         if self.over == "groups":
-            within = sums.means([((group or task, task, group),) for task, group, _ in sums.cells])
-            groups = {
-                name: _mean_of([own for (group, *_), own in within.items() if group == name])
-                for name in sorted({group for group, *_ in within})
-            }
-        whole = {"questions": sums.means([("all",)] * len(sums.cells)), "tasks": tasks, "groups": groups}[self.over]
+            within = [key for key in shares if key[0] == "within"]
+            names = sorted({key[1] for key in within})
+            groups = {name: _mean_of([shares[key] for key in within if key[1] == name]) for name in names}
+        whole = {"questions": {"": shares["all",]}, "tasks": tasks, "groups": groups}[self.over]
         overall = _mean_of(list(whole.values()))
         means = {
             name: np.stack([groups[one] for one in wanted]).mean(0)
             for name, wanted in self.means.items()
             if groups.keys() >= set(wanted)
         }
-        parts = sums.means([parts for _, _, parts in sums.cells])
         return {"overall": overall, **means, **tasks, **groups, **parts} | {"overall": overall}
 
-    def names(self, cell: Cell) -> set[str | None]:
-        """The averages that a cell's questions are part of."""
-        task, group, parts = cell
-        return {"overall", task, group, *parts, *(name for name, wanted in self.means.items() if group in wanted)}
+    def asked(self, sums: Sums) -> dict[str, int]:
+        """How many questions each average is of."""
+        totals = dict(zip(sums.keys, map(int, sums.counts.sum(0)), strict=True))
+        named = {key[1]: total for key, total in totals.items() if key[0] in ("task", "group", "part")}
+        means = {name: sum(named.get(one, 0) for one in wanted) for name, wanted in self.means.items()}
+        return {**means, **named, "overall": totals["all",]}
 
 
 over_questions, over_tasks, over_groups = Average("questions"), Average("tasks"), Average("groups")
+
+
+def unite(scored: Sequence[Scored], score: UnitScore) -> list[Scored]:
+    """The questions that have a score of their own, and for each unit one score, with its first question's partitions.
+
+    A unit that lacks a question, or a score of one, has no score.
+    """
+    units: dict[str, list[Scored]] = {}
+    for one in scored:
+        if one.unit is not None:
+            units.setdefault(one.unit.id, []).append(one)
+    return [
+        *(one for one in scored if one.unit is None),
+        *(_united(name, questions, score) for name, questions in units.items()),
+    ]
+
+
+def _united(name: str, questions: Sequence[Scored], score: UnitScore) -> Scored:
+    known = {one.unit.place: one for one in questions if one.unit is not None and one.correct is not None}
+    ordered = [known[place] for place in sorted(known)]
+    first = questions[0]
+    whole = first.unit is not None and len(ordered) == first.unit.size
+    return replace(first, question_id=name, correct=score(ordered) if whole else None, unit=None)
+
+
+def single(scored: Sequence[Scored]) -> list[Scored]:
+    """The same questions, each of which has a score of its own."""
+    return [replace(one, unit=None) for one in scored]
 
 
 def estimate(clusters: Clusters, average: Average, draws: int = DRAWS, seed: int = 0) -> dict[str, Estimate]:
@@ -162,17 +190,16 @@ def estimate(clusters: Clusters, average: Average, draws: int = DRAWS, seed: int
     """
     united = [unite(video, average.unit) for video in clusters.values()]
     sums = sum_up([video for video in united if any(one.correct is not None for one in video)])
-    if not sums.cells:
+    if not sums.keys:
         return {}
-    own, heaviest = average.of(sums), _heaviest(sums, average)
+    own, heaviest, asked = average.of(sums), _heaviest(sums, average), average.asked(sums)
     values = average.of(sums.taken(np.ones(len(sums.counts))))
     drawn = _over_draws(lambda weights: average.of(sums.taken(weights)), len(sums.counts), draws, seed)
     found = {}
     for name, value in values.items():
         videos = int((~np.isnan(own[name])).sum())
-        asked = [name in average.names(cell) for cell in sums.cells]
         ends = interval(float(value), drawn[name], heaviest[name], 0.0) if videos > 1 else (None, None)
-        found[name] = Estimate(float(value), *ends, videos, int(sums.counts[:, asked].sum()))
+        found[name] = Estimate(float(value), *ends, videos, asked[name])
     if average.singly is not None:
         alone = {video: single(scored) for video, scored in clusters.items()}
         found[average.singly] = estimate(alone, over_questions, draws, seed)["overall"]
@@ -203,9 +230,9 @@ def difference(
     for rows in _chunks(videos, draws):
         swapped = chance.random((rows, videos)) < 0.5
         as_far += int((abs(gaps(~swapped, swapped)) >= abs(value) - 1e-12).sum())
-    first = Sums(both.cells, both.points[:videos], both.counts[:videos])
+    first = Sums(both.keys, both.points[:videos], both.counts[:videos])
     ends = interval(value, drawn, _heaviest(first, average)["overall"], -1.0) if videos > 1 else (None, None)
-    return Difference(value, *ends, videos, int(first.counts.sum()), (1 + as_far) / (1 + draws))
+    return Difference(value, *ends, videos, average.asked(first)["overall"], (1 + as_far) / (1 + draws))
 
 
 def clustered(answers: Iterable[tuple[int, bool]]) -> Clusters:
@@ -260,7 +287,7 @@ def _chunks(videos: int, draws: int) -> Iterator[int]:
 def _heaviest(sums: Sums, average: Average) -> dict[str, float]:
     """The largest weight that one video has in each average: what it takes away if it alone is wrong."""
     counts = np.broadcast_to(sums.counts.sum(0), sums.counts.shape)
-    without = average.of(Sums(sums.cells, counts - sums.counts, counts))
+    without = average.of(Sums(sums.keys, counts - sums.counts, counts))
     return {name: float(1 - own.min()) for name, own in without.items()}
 
 

@@ -41,18 +41,9 @@ class RunConfig:
 
     def stream(self, model: Model) -> Stream:
         """Opens a stream; raises what `Model.stream` does."""
-        return model.stream(
-            self.memory,
-            self.policy,
-            keep=self.keep,
-            block=self.block,
-            reserve=self.reserve,
-            dialogue=0,
-            positions=self.positions,
-            gate=self.gate,
-            look_again=self.look_again,
-            pixels=self.sampling.pixels,
-        )
+        names = ("memory", "policy", "keep", "block", "reserve", "positions", "gate", "look_again")
+        given = {name: getattr(self, name) for name in names}
+        return model.stream(**given, dialogue=0, pixels=self.sampling.pixels)
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,7 +78,7 @@ class LocalEngine(Engine):
         try:
             with (
                 self.setup.stream(self.model) as stream,
-                self.setup.sampling.open(item.video, item.start, item.end) as video,
+                self.setup.sampling.open(item.video) as video,
             ):
                 for _ in play(video, [stream], map(_moment, due), note):
                     self._require_time(begun)

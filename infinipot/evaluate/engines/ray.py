@@ -38,43 +38,39 @@ class _Worker:
     def __init__(self, loading: LoadConfig, setup: RunConfig, time_limit: float | None) -> None:
         self._loading, self._setup, self._time_limit = loading, setup, time_limit
 
-    def start(self) -> tuple[Provenance, dict[str, str], int]:
+    def start(self) -> tuple[Provenance, dict[str, str]]:
         self._watcher = LocalEngine(infinipot.load(**asdict(self._loading)), self._setup, self._time_limit)
-        return self._watcher.origin(), versions(), os.getpid()
+        return self._watcher.origin(), versions()
 
     def watch(self, item: Item) -> Iterator[Event]:
         yield from self._watcher.watch(item)
 
 
 @dataclass(slots=True, eq=False)
-class _Seat:
-    """A place in the pool, and the actor that holds it."""
-
-    actor: Any
-    pid: int
-
-
-@dataclass(slots=True, eq=False)
 class _Task:
-    """A video that a worker is at; `done` are the ids of the questions that it dealt with, `begun` a moment."""
+    """A video that a worker is at.
 
-    item: Item
-    seat: _Seat
-    done: set[str] = field(default_factory=set)
+    Attributes:
+        left: the video, with the questions that are not dealt with yet.
+        worker: that is at it.
+        begun: when it was given to the worker.
+    """
+
+    left: Item
+    worker: Any
     begun: float = field(default_factory=time.monotonic)
 
     def take(self, event: Event) -> None:
         """Takes note of the questions that are dealt with."""
-        if isinstance(event, Answer | Trouble):
-            self.done.update([event.question] if isinstance(event, Answer) else event.questions)
-
-    def rest(self) -> Item:
-        return replace(self.item, questions=tuple(one for one in self.item.questions if one.id not in self.done))
+        if isinstance(event, Watched):
+            return
+        done = [event.question] if isinstance(event, Answer) else event.questions
+        self.left = replace(self.left, questions=tuple(one for one in self.left.questions if one.id not in done))
 
     def give_up(self, what: str) -> Iterator[tuple[Item, Event]]:
         """What is left of it is not to be asked any more, and why."""
-        if left := tuple(question.id for question in self.rest().questions):
-            yield self.item, Trouble(what, left)
+        if self.left.questions:
+            yield self.left, Trouble(what, tuple(question.id for question in self.left.questions))
 
 
 class RayEngine(Engine):
@@ -88,6 +84,9 @@ class RayEngine(Engine):
         gpus: that each gets, a part of one or whole ones; with more than one, its layers are spread over them.
         time_limit: seconds for a video; None: as long as it takes. A worker that does not even say that it gives up
             is ended `GRACE` seconds later, and another takes its place.
+
+    Attributes:
+        ready: workers that have loaded the model.
 
     Raises:
         InfinipotError: the cluster cannot be reached or is too small, or the workers do not agree in versions or in
@@ -109,7 +108,7 @@ class RayEngine(Engine):
         self._arguments = (loading, setup, time_limit)
         self._time_limit = time_limit
         self._workers = workers
-        self._seats: list[_Seat] = []
+        self.ready: list[Any] = []
         self._origin: Provenance | None = None
         self._starting: dict[Any, Any] = {}
         self._deaths: dict[str, int] = {}
@@ -123,9 +122,9 @@ class RayEngine(Engine):
             self._kind: Any = ray.remote(num_cpus=1, num_gpus=gpus, max_restarts=0)(_Worker)
             for _ in range(workers):
                 self._hire()
-            while not self._seats:
+            while not self.ready:
                 (first, *_), _ = ray.wait(list(self._starting), num_returns=1)
-                self._seat(first)
+                self._welcome(first)
         except BaseException:
             self.close()
             raise
@@ -135,42 +134,39 @@ class RayEngine(Engine):
         assert self._origin is not None, "a worker is ready when the engine is"
         return self._origin
 
-    def pids(self) -> list[int]:
-        """The processes of the workers that are ready."""
-        return [seat.pid for seat in self._seats]
-
     def run(self, items: Sequence[Item]) -> Iterator[tuple[Item, Event]]:
         begun = time.perf_counter()
-        waiting, idle = deque(items), list(self._seats)
+        waiting, idle = deque(items), list(self.ready)
         tasks: dict[Any, _Task] = {}
         while waiting or tasks:
             while waiting and idle:
-                seat, item = idle.pop(), waiting.popleft()
-                tasks[self._begin(seat, item)] = _Task(item, seat)
+                worker, item = idle.pop(), waiting.popleft()
+                tasks[self._begin(worker, item)] = _Task(item, worker)
             found, _ = ray.wait([*tasks, *self._starting], num_returns=1, timeout=self._patience(tasks.values()))
             if not found:
                 yield from self._give_up(tasks)
                 continue
             ready: Any = found[0]
             if ready in self._starting:
-                idle.extend(self._seat(ready))
+                idle.extend(self._welcome(ready))
                 continue
             task = tasks[ready]
             try:
                 event: Event = ray.get(next(ready))
             except StopIteration:
-                idle.append(tasks.pop(ready).seat)
+                idle.append(tasks.pop(ready).worker)
                 continue
             except RayTaskError as error:
                 raise error.cause from None
             except RayError:  # the worker is gone, or its machine, or Ray ended it for the memory that it took
-                self._replace(tasks.pop(ready).seat)
+                self._replace(tasks.pop(ready).worker)
                 yield from self._again(task, waiting)
                 continue
+            item = task.left
             task.take(event)
             self._busy += event.seconds["wall"] if isinstance(event, Watched) else 0.0
             self._wall = time.perf_counter() - begun
-            yield task.item, event
+            yield item, event
 
     def report(self) -> str | None:
         if not self._wall:
@@ -182,25 +178,25 @@ class RayEngine(Engine):
         )
 
     def close(self) -> None:
-        for actor in [*(seat.actor for seat in self._seats), *self._starting.values()]:
+        for actor in [*self.ready, *self._starting.values()]:
             ray.kill(actor)
         if self._owns:
             ray.shutdown()
 
-    def _begin(self, seat: _Seat, item: Item) -> Any:
+    def _begin(self, worker: Any, item: Item) -> Any:
         """Gives a worker a video; returns the stream of what comes of it."""
-        return seat.actor.watch.options(num_returns="streaming").remote(item)
+        return worker.watch.options(num_returns="streaming").remote(item)
 
     def _hire(self) -> None:
         """Starts a worker, which joins the pool when it has loaded the model."""
         actor = self._kind.remote(*self._arguments)
         self._starting[actor.start.remote()] = actor
 
-    def _seat(self, started: Any) -> list[_Seat]:
+    def _welcome(self, started: Any) -> list[Any]:
         """Takes a worker that has loaded the model into the pool; another is hired for one that died over it."""
         actor = self._starting.pop(started)
         try:
-            origin, worker_versions, pid = ray.get(started)
+            origin, worker_versions = ray.get(started)
         except RayTaskError as error:
             raise error.cause from None
         except RayError as error:
@@ -208,7 +204,7 @@ class RayEngine(Engine):
             self._false_starts += 1
             if self._false_starts < MOST_FALSE_STARTS:
                 self._hire()
-            if self._seats or self._starting:
+            if self.ready or self._starting:
                 return []
             why = str(error).strip().rpartition("\n")[2].strip()
             raise InfinipotError(f"a Ray worker died while it loaded the model ({why})") from error
@@ -220,13 +216,13 @@ class RayEngine(Engine):
             )
         self._origin = self._origin or origin
         self._false_starts = 0
-        self._seats.append(_Seat(actor, pid))
-        return self._seats[-1:]
+        self.ready.append(actor)
+        return [actor]
 
-    def _replace(self, seat: _Seat) -> None:
+    def _replace(self, worker: Any) -> None:
         """Takes a worker out of the pool, and off its machine if it is there still; another is hired."""
-        self._seats.remove(seat)
-        ray.kill(seat.actor)
+        self.ready.remove(worker)
+        ray.kill(worker)
         self._hire()
 
     def _patience(self, tasks: Iterable[_Task]) -> float | None:
@@ -240,12 +236,12 @@ class RayEngine(Engine):
         """Ends the workers whose task is overdue, and what is left of it with them."""
         for stream, task in [(stream, task) for stream, task in tasks.items() if self._patience([task]) == 0]:
             del tasks[stream]
-            self._replace(task.seat)
+            self._replace(task.worker)
             yield from task.give_up(f"given up: its worker hung behind the {self._time_limit:g} s of --time-limit")
 
     def _again(self, task: _Task, waiting: deque[Item]) -> Iterator[tuple[Item, Event]]:
         """What a dead worker left goes to the next one, unless its video has killed enough of them."""
-        left = task.rest()
+        left = task.left
         if not left.questions:
             return
         self._deaths[left.id] = self._deaths.get(left.id, 0) + 1

@@ -3,7 +3,7 @@
 The embedded model watches clips of its synthetic world, and every answer it gives is written down with what was right.
 
     case.py        what determines one watched stream
-    plan.py        the sections, and the cases of each; variants.py: settings that its ablations compare
+    plan.py        the sections, the cases of each, and the settings that its ablations compare
     memories.py    runs cases: one clip, many memories side by side
     processes.py   runs groups of cases in several processes
     cost.py        what memory and time it takes, a process for each policy

@@ -9,8 +9,7 @@ import infinipot
 from infinipot.evaluate.core.machine import peak_resident, resident
 from infinipot.evaluate.needle.case import CELLS, Case, Holder, Scene
 from infinipot.evaluate.needle.memories import LONGEST_ANSWER, frame_size, make_clip, options
-from infinipot.evaluate.needle.plan import FPS, LONG_EVENTS, LONG_FPS, LONG_KEPT, Extent
-from infinipot.evaluate.needle.variants import DEFAULT
+from infinipot.evaluate.needle.plan import DEFAULT, FPS, LONG_EVENTS, LONG_FPS, LONG_KEPT, Extent
 
 FRAMES = 768  # the paper's number
 ASKED = 7  # times that the first token is timed

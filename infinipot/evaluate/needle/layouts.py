@@ -1,18 +1,17 @@
 """Rows of the needle benchmark as tables to read: how each section is laid out."""
 
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from itertools import chain
 from typing import Any
 
 from infinipot.embedded.words import KINDS
 from infinipot.evaluate.core.tables import Table, duration, percent
 from infinipot.evaluate.needle.cost import FRAMES
-from infinipot.evaluate.needle.plan import DELAY_SHARE, DOZENS_EVENTS, DOZENS_SECONDS, LONG_FPS, LONG_KEPT
+from infinipot.evaluate.needle.plan import DEFAULT, DELAY_SHARE, DOZENS_EVENTS, DOZENS_SECONDS, LONG_FPS, LONG_KEPT
 from infinipot.evaluate.needle.rows import EVERYWHERE, Row
-from infinipot.evaluate.needle.variants import DEFAULT
 
 Cell = Callable[[Row], str]
+Layout = Callable[[list[Row]], Iterator[Table]]
 PERCENT = "Percent right (95% interval)."
 
 
@@ -24,8 +23,8 @@ def tables(rows: dict[str, list[Row]]) -> Iterator[Table]:
 
 def by(rows: Sequence[Row], name: str) -> Iterator[tuple[Any, list[Row]]]:
     """The rows of each value of a column, in the order they come."""
-    for value in dict.fromkeys(row[name] for row in rows):
-        yield value, [row for row in rows if row[name] == value]
+    for value in dict.fromkeys(row.get(name) for row in rows):
+        yield value, [row for row in rows if row.get(name) == value]
 
 
 def crossed(
@@ -64,12 +63,18 @@ def points(name: str) -> Cell:
     return lambda row: percent(row[name], 1, "({}, {})", signed=True)
 
 
-def kib(row: Row) -> str:
-    return f"{row['bytes'] / 2**10:,.0f}"
+def written(form: str) -> Cell:
+    """What a format makes of a row's values, by name."""
+    return lambda row: form.format(**row)
 
 
-def fraction(row: Row) -> str:
-    return f"1/{row['share']} ({row['kept']})"
+def scaled(name: str, form: str, scale: float) -> Cell:
+    """A value of a row in another unit, such as KiB of bytes."""
+    return lambda row: form.format(row[name] / scale)
+
+
+fraction = written("1/{share} ({kept})")
+kib = scaled("bytes", "{:,.0f}", 2**10)
 
 
 def counts(rows: Sequence[Row]) -> str:
@@ -121,59 +126,39 @@ def _bytes(rows: Sequence[Row]) -> Iterator[Table]:
         yield crossed(heading, bounded, "share", fraction, cell)
 
 
-def _delay(rows: Sequence[Row]) -> Iterator[Table]:
-    for background, there in by(rows, "background"):
-        title = (
-            f"Accuracy by seconds since the event, 1/{DELAY_SHARE} of the tokens, background {background}. {PERCENT}"
-        )
-        yield crossed(title, there, "delay", lambda row: "{} to {} s".format(*row["delay"]), right, counted=True)
+def _crossed(title: str, across: str, heading: Cell, cell: Cell = right, **how: Any) -> Layout:
+    """A table as in `crossed` of each background that there are rows of; of all rows, where they know of none."""
+
+    def made(rows: list[Row]) -> Iterator[Table]:
+        for background, there in by(rows, "background"):
+            its = sorted(there, key=lambda row: KINDS.index(row["kind"])) if "kind" in there[0] else there
+            yield crossed(title.format(background=background), its, across, heading, cell, **how)
+
+    return made
 
 
-def _long_delays(rows: Sequence[Row]) -> Iterator[Table]:
-    title = f"Accuracy by time since the event, long streams, {LONG_KEPT} tokens kept. {PERCENT}"
-    yield crossed(title, rows, "delay", lambda row: " to ".join(map(duration, row["delay"])), right, counted=True)
-
-
-def _long_kinds(rows: Sequence[Row]) -> Iterator[Table]:
-    title = f"Accuracy of {DEFAULT} by length and question, {LONG_KEPT} tokens kept. {PERCENT}"
-    yield crossed(title, _by_kind(rows), "seconds", lambda row: duration(row["seconds"]), right, down="kind")
-
-
-def _kinds(rows: Sequence[Row]) -> Iterator[Table]:
-    for background, there in by(rows, "background"):
-        title = f"Accuracy by question, 1/{DELAY_SHARE} of the tokens, background {background}. Percent right."
-        yield crossed(title, _by_kind(there), "kind", lambda row: str(row["kind"]), _whole, counted=True)
-
-
-def _whole(row: Row) -> str:
-    return f"{100 * row['right'].value:.0f}"
-
-
-def _by_kind(rows: Sequence[Row]) -> list[Row]:
-    return sorted(rows, key=lambda row: KINDS.index(row["kind"]))
-
-
-def _length(rows: Sequence[Row]) -> Iterator[Table]:
+def _length(rows: list[Row]) -> Iterator[Table]:
     title = f"Accuracy by length, still background, {LONG_FPS:g} frames/s, {LONG_KEPT} tokens kept. {PERCENT}"
     if any(row["policy"] == "full" for row in rows):
         title += " After some minutes the full cache is beyond the lengths and positions of training."
-    yield crossed(title, rows, "seconds", lambda row: duration(row["seconds"]), right, counted=True)
+    yield from _crossed(title, "seconds", _seconds, counted=True)(rows)
+
+
+def _seconds(row: Row) -> str:
+    return duration(row["seconds"])
 
 
 def _process_memory(rows: Sequence[Row]) -> Iterator[Table]:
     title = "Memory of the process in which they watched side by side: the last tenth's peak against the second tenth's"
-    numbers = {
-        "clips": "clips",
-        "tokens held at the most": "tokens",
-        "cap": "cap",
-        "full cache": "full_tokens",
-        "re-basings": "rebases",
-    }
     cells: dict[str, Cell] = {
-        "length": lambda row: duration(row["seconds"]),
-        "policy": lambda row: str(row["policy"]),
-        **{heading: partial(lambda name, row: f"{row[name]:,}", name) for heading, name in numbers.items()},
-        "growth": lambda row: f"{row['growth']:.4f}",
+        "length": _seconds,
+        "policy": written("{policy}"),
+        "clips": written("{clips:,}"),
+        "tokens held at the most": written("{tokens:,}"),
+        "cap": written("{cap:,}"),
+        "full cache": written("{full_tokens:,}"),
+        "re-basings": written("{rebases:,}"),
+        "growth": written("{growth:.4f}"),
     }
     yield listed(title, rows, cells)
 
@@ -203,15 +188,15 @@ def _night(rows: Sequence[Row]) -> Iterator[Table]:
             f"Nightfall, {kept}: events of the day and of the night, by the brightness of the second half. {PERCENT}"
         )
         halves = [row | {"half": f"{row['part']}, {row['light']:g}"} for row in there]
-        yield crossed(title, halves, "half", lambda row: str(row["half"]), right, counted=True)
+        yield crossed(title, halves, "half", written("{half}"), right, counted=True)
 
 
 def _ablations(rows: Sequence[Row]) -> Iterator[Table]:
     for share, there in by(rows, "share"):
         where = "long streams" if share is None else f"1/{share} of the tokens"
         cells: dict[str, Cell] = {
-            "option": lambda row: f"{row['option']}: {row['value']}",
-            "tokens kept": lambda row: f"{row['kept']} of {row['room']}" if "room" in row else str(row["kept"]),
+            "option": written("{option}: {value}"),
+            "tokens kept": written("{kept}" if share is None else "{kept} of {room}"),
             "right": right,
             "against the default": points("against_default"),
         }
@@ -220,10 +205,10 @@ def _ablations(rows: Sequence[Row]) -> Iterator[Table]:
 
 def _turns(rows: Sequence[Row]) -> Iterator[Table]:
     cells: dict[str, Cell] = {
-        "turns": lambda row: str(row["turns"]),
+        "turns": written("{turns}"),
         "right": right,
         "against each alone": points("against_alone"),
-        "same answer as alone": lambda row: f"{100 * row['same_as_alone']:.0f}%",
+        "same answer as alone": written("{same_as_alone:.0%}"),
     }
     yield listed(f"Ten questions at ten moments of a stream. {counts(rows)}", rows, cells)
 
@@ -232,38 +217,60 @@ def _cost(rows: Sequence[Row]) -> Iterator[Table]:
     timed = [row for row in rows if row["large_bytes"] is None or row["name"] == "full"]
     fastest = min((row["patch_seconds"] for row in timed), default=1.0)
     cells: dict[str, Cell] = {
-        "policy": lambda row: str(row["name"]),
-        "tokens": lambda row: f"{row['tokens']:,}",
+        "policy": written("{name}"),
+        "tokens": written("{tokens:,}"),
         "KV KiB": kib,
-        "process MiB": lambda row: f"{row['peak'] / 2**20:.0f}",
-        "of it stream": lambda row: f"{row['process'] / 2**20:.1f}",
-        "ms a patch": lambda row: f"{1e3 * row['patch_seconds']:.1f}",
-        "ratio": lambda row: f"{row['patch_seconds'] / fastest:.2f}",
-        "first token ms": lambda row: f"{1e3 * row['first_token_seconds']:.1f}",
-        "compression": lambda row: f"{row['compress']:.0%}",
+        "process MiB": scaled("peak", "{:.0f}", 2**20),
+        "of it stream": scaled("process", "{:.1f}", 2**20),
+        "ms a patch": scaled("patch_seconds", "{:.1f}", 1e-3),
+        "ratio": scaled("patch_seconds", "{:.2f}", fastest),
+        "first token ms": scaled("first_token_seconds", "{:.1f}", 1e-3),
+        "compression": written("{compress:.0%}"),
     }
     yield listed(f"Cost, a process each, {FRAMES} frames (an hour where it says so)", timed, cells)
     paired = [row for row in rows if row["large_bytes"]]
     if full := next((row for row in paired if row["name"] == "full"), None):
         cells = {
-            "cap": lambda row: str(row["name"]),
-            "Qwen2.5-VL-7B, bfloat16, computed": lambda row: f"{row['large_bytes'] / 2**30:.2f} GiB",
-            "of full": lambda row: f"{row['large_bytes'] / full['large_bytes']:.0%}",
+            "cap": written("{name}"),
+            "Qwen2.5-VL-7B, bfloat16, computed": scaled("large_bytes", "{:.2f} GiB", 2**30),
+            "of full": scaled("large_bytes", "{:.0%}", full["large_bytes"]),
             "embedded model, float32, measured": lambda row: (
                 f"{row['bytes'] / 2**20:.2f} MiB for {row['cap']:,} tokens"
             ),
-            "of its full": lambda row: f"{row['bytes'] / full['bytes']:.0%}",
+            "of its full": scaled("bytes", "{:.0%}", full["bytes"]),
         }
         yield listed(f"Memory of {FRAMES} frames", paired, cells)
 
 
-_LAYOUTS: dict[str, Callable[[list[Row]], Iterator[Table]]] = {
+_OF_DELAY = f"1/{DELAY_SHARE} of the tokens, background {{background}}"
+_LAYOUTS: dict[str, Layout] = {
     "caps": lambda rows: chain(_caps(rows, "Accuracy by tokens kept"), _bytes(rows)),
-    "delay": _delay,
-    "kinds": _kinds,
+    "delay": _crossed(
+        f"Accuracy by seconds since the event, {_OF_DELAY}. {PERCENT}",
+        "delay",
+        lambda row: "{} to {} s".format(*row["delay"]),
+        counted=True,
+    ),
+    "kinds": _crossed(
+        f"Accuracy by question, {_OF_DELAY}. Percent right.",
+        "kind",
+        written("{kind}"),
+        lambda row: f"{100 * row['right'].value:.0f}",
+        counted=True,
+    ),
     "length": _length,
-    "long delays": _long_delays,
-    "long kinds": _long_kinds,
+    "long delays": _crossed(
+        f"Accuracy by time since the event, long streams, {LONG_KEPT} tokens kept. {PERCENT}",
+        "delay",
+        lambda row: " to ".join(map(duration, row["delay"])),
+        counted=True,
+    ),
+    "long kinds": _crossed(
+        f"Accuracy of {DEFAULT} by length and question, {LONG_KEPT} tokens kept. {PERCENT}",
+        "seconds",
+        _seconds,
+        down="kind",
+    ),
     "process memory": _process_memory,
     "after": _after,
     "dozens": lambda rows: _caps(_everywhere(rows), f"{DOZENS_EVENTS} events in {duration(DOZENS_SECONDS)}"),

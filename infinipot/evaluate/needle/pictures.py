@@ -12,9 +12,8 @@ from infinipot.errors import InfinipotError
 from infinipot.evaluate.core.statistics import Estimate
 from infinipot.evaluate.core.tables import duration
 from infinipot.evaluate.needle.layouts import by
-from infinipot.evaluate.needle.plan import DELAY_SHARE, LONG_KEPT
+from infinipot.evaluate.needle.plan import DEFAULT, DELAY_SHARE, LONG_KEPT
 from infinipot.evaluate.needle.rows import EVERYWHERE, Row
-from infinipot.evaluate.needle.variants import DEFAULT
 
 # The policies that a picture shows; tables have them all.
 COLOURS = {

@@ -4,19 +4,18 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from itertools import pairwise
+from operator import itemgetter
 from typing import Any
 
 from infinipot.evaluate.core.statistics import Difference, clustered, difference, estimate, over_questions
 from infinipot.evaluate.needle.case import CELLS, Case, Holder
 from infinipot.evaluate.needle.cost import Cost, large_bytes
 from infinipot.evaluate.needle.memories import GivenAnswer, Outcome
-from infinipot.evaluate.needle.plan import DELAY_SHARE, FULL, Extent, holders_at
-from infinipot.evaluate.needle.variants import DEFAULT
+from infinipot.evaluate.needle.plan import DEFAULT, FULL, Extent
 
 Row = dict[str, Any]
 Axis = Callable[[Outcome, GivenAnswer], Any]
 """What of an answer tells rows apart; None: it counts in none."""
-More = Callable[[Holder, Sequence[Outcome]], Row]
 Maker = Callable[[Sequence[Outcome], Extent], Iterable[Row]]
 
 DRAWS = 4000  # of the bootstrap
@@ -27,19 +26,21 @@ FULL_CACHE = Holder("full")
 
 
 class Answers:
-    """The answers of some outcomes, counted by memory."""
+    """Answers of some outcomes, counted by memory."""
 
-    def __init__(
-        self, outcomes: Iterable[Outcome], counts: Callable[[Outcome, GivenAnswer], bool] = lambda *_: True
-    ) -> None:
+    def __init__(self, outcomes: Iterable[Outcome] = ()) -> None:
         self.of: dict[Holder, list[tuple[int, bool]]] = defaultdict(list)
         self._chances: list[float] = []
         self._last: dict[Holder, Outcome] = {}
         for outcome in outcomes:
-            counted = [answer for answer in outcome.answers if counts(outcome, answer)]
-            self.of[outcome.case.holder] += [(outcome.case.scene.seed, answer.correct) for answer in counted]
-            self._chances += [answer.chance for answer in counted]
-            self._last[outcome.case.holder] = outcome
+            for answer in outcome.answers:
+                self.add(outcome, answer)
+
+    def add(self, outcome: Outcome, answer: GivenAnswer) -> None:
+        """Counts an answer."""
+        self.of[outcome.case.holder].append((outcome.case.scene.seed, answer.correct))
+        self._chances.append(answer.chance)
+        self._last[outcome.case.holder] = outcome
 
     def row(self, holder: Holder, **place: Any) -> Row | None:
         """How a memory did, and how it compares with the default policy in as many tokens and with the full cache."""
@@ -89,58 +90,43 @@ def as_json(rows: Any) -> Any:
 
 
 def tell(
-    outcomes: Sequence[Outcome],
     axes: Mapping[str, Axis],
-    holders: Iterable[Holder] | None = None,
-    more: More = lambda holder, outcomes: {},
-    **place: Any,
-) -> Iterator[Row]:
-    """A row for each combination of what the axes find and each memory, of all or of those that are given.
+    *,
+    of: Callable[[Holder], bool] = lambda holder: True,
+    more: Callable[[Holder, Sequence[Outcome]], Row] = lambda holder, outcomes: {},
+    apart: bool = True,
+) -> Maker:
+    """What makes a row for each combination of what the axes find and each memory.
 
     Args:
+        of: which memories have rows.
         more: what else a row says of its memory.
-        place: what all of the rows have in common.
+        apart: whether each background has rows of its own.
     """
 
-    def of(outcome: Outcome, answer: GivenAnswer) -> tuple[Any, ...]:
-        return tuple(axis(outcome, answer) for axis in axes.values())
-
-    found = {key for outcome in outcomes for answer in outcome.answers if None not in (key := of(outcome, answer))}
-    for key in sorted(found):
-        answers = Answers(outcomes, _having(of, key))
-        for holder in answers.of if holders is None else holders:
-            if row := answers.row(holder, **place, **dict(zip(axes, key, strict=True))):
-                yield row | more(holder, outcomes)
-
-
-def _having(of: Callable[[Outcome, GivenAnswer], tuple[Any, ...]], key: tuple[Any, ...]) -> Callable[..., bool]:
-    """Tells answers of which that is found."""
-    return lambda outcome, answer: of(outcome, answer) == key
-
-
-def by_background(outcomes: Sequence[Outcome]) -> Iterator[tuple[str, list[Outcome]]]:
-    """The outcomes of each kind of background, and those of all kinds that the world makes."""
-    kinds = dict.fromkeys(outcome.case.scene.kind for outcome in outcomes)
-    for kind in kinds:
-        yield kind, [outcome for outcome in outcomes if outcome.case.scene.kind == kind]
-    if len(made := [kind for kind in kinds if kind != "footage"]) > 1:
-        yield EVERYWHERE, [outcome for outcome in outcomes if outcome.case.scene.kind in made]
-
-
-def _of_each_background(
-    axes: Mapping[str, Axis],
-    holders: Callable[[Extent], Iterable[Holder] | None] = lambda size: None,
-    more: More = lambda holder, outcomes: {},
-) -> Maker:
     def make(outcomes: Sequence[Outcome], size: Extent) -> Iterator[Row]:
-        for background, there in by_background(outcomes):
-            yield from tell(there, axes, holders(size), more, background=background)
+        for place, there in by_background(outcomes) if apart else [({}, outcomes)]:
+            groups: dict[tuple[Any, ...], Answers] = defaultdict(Answers)
+            for outcome in there:
+                for answer in outcome.answers:
+                    key = tuple(axis(outcome, answer) for axis in axes.values())
+                    if None not in key:
+                        groups[key].add(outcome, answer)
+            for key, answers in sorted(groups.items(), key=itemgetter(0)):
+                for holder in filter(of, list(answers.of)):
+                    if row := answers.row(holder, **place, **dict(zip(axes, key, strict=True))):
+                        yield row | more(holder, there)
 
     return make
 
 
-def _told(size: Extent) -> list[Holder]:
-    return [FULL_CACHE, *holders_at(size.policies, DELAY_SHARE)]
+def by_background(outcomes: Sequence[Outcome]) -> Iterator[tuple[Row, list[Outcome]]]:
+    """What a row says of each kind of background, and of all that the world makes together, with the outcomes there."""
+    kinds = dict.fromkeys(outcome.case.scene.kind for outcome in outcomes)
+    for kind in kinds:
+        yield {"background": kind}, [outcome for outcome in outcomes if outcome.case.scene.kind == kind]
+    if len(made := [kind for kind in kinds if kind != "footage"]) > 1:
+        yield {"background": EVERYWHERE}, [outcome for outcome in outcomes if outcome.case.scene.kind in made]
 
 
 def _share(holder: Holder, _: object) -> Row:
@@ -181,40 +167,18 @@ def _part(outcome: Outcome, answer: GivenAnswer) -> str | None:
     return None if began is None else ("day", "night")[began >= outcome.case.scene.seconds / 2]
 
 
-def _kind(_: Outcome, answer: GivenAnswer) -> str:
-    return answer.kind
+_SECONDS: dict[str, Axis] = {"seconds": lambda outcome, _: outcome.case.scene.seconds}
+_KIND: dict[str, Axis] = {"kind": lambda _, answer: answer.kind}
+_LIGHT: dict[str, Axis] = {"light": lambda outcome, _: outcome.case.scene.light}
 
-
-def _seconds(outcome: Outcome, _: GivenAnswer) -> float:
-    return outcome.case.scene.seconds
-
-
-def _light(outcome: Outcome, _: GivenAnswer) -> float:
-    return outcome.case.scene.light
-
-
-caps = _of_each_background({}, more=_share)
-delay = _of_each_background({"delay": _delay(DELAYS)}, _told)
-kinds = _of_each_background({"kind": _kind}, _told)
-after = _of_each_background({"gap": _gap}, more=_spent)
-night = _of_each_background({"light": _light, "part": _part}, more=_share)
-
-
-def length(outcomes: Sequence[Outcome], size: Extent) -> Iterator[Row]:
-    """Accuracy by length of the stream."""
-    return tell(outcomes, {"seconds": _seconds})
-
-
-def long_delays(outcomes: Sequence[Outcome], size: Extent) -> Iterator[Row]:
-    """Accuracy of the memories with a cap by time since what is asked about, in long streams."""
-    holders = dict.fromkeys(outcome.case.holder for outcome in outcomes if outcome.case.holder.kept)
-    return tell(outcomes, {"delay": _delay(LONG_DELAYS)}, list(holders))
-
-
-def long_kinds(outcomes: Sequence[Outcome], size: Extent) -> Iterator[Row]:
-    """Accuracy of the default policy by length and kind of question."""
-    ours = dict.fromkeys(outcome.case.holder for outcome in outcomes if outcome.case.holder.policy == DEFAULT)
-    return tell(outcomes, {"seconds": _seconds, "kind": _kind}, list(ours))
+caps = tell({}, more=_share)
+delay = tell({"delay": _delay(DELAYS)})
+kinds = tell(_KIND)
+after = tell({"gap": _gap}, more=_spent)
+night = tell(_LIGHT | {"part": _part}, more=_share)
+length = tell(_SECONDS, apart=False)
+long_delays = tell({"delay": _delay(LONG_DELAYS)}, of=lambda holder: holder.kept > 0, apart=False)
+long_kinds = tell(_SECONDS | _KIND, of=lambda holder: holder.policy == DEFAULT, apart=False)
 
 
 def process_memory(outcomes: Sequence[Outcome], size: Extent) -> Iterator[Row]:

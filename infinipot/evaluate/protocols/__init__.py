@@ -1,12 +1,9 @@
-"""The protocols: one file each, and its line in `PROTOCOLS`."""
+"""The protocols, which `rules.toml` describes."""
 
 from infinipot.errors import BenchmarkError
-from infinipot.evaluate.protocols.base import Protocol
-from infinipot.evaluate.protocols.lmms_eval import LMMS_EVAL
-from infinipot.evaluate.protocols.official import OFFICIAL
-from infinipot.evaluate.protocols.paper import PAPER
+from infinipot.evaluate.protocols.base import Protocol, read_protocols
 
-PROTOCOLS: dict[str, Protocol] = {protocol.name: protocol for protocol in (PAPER, LMMS_EVAL, OFFICIAL)}
+PROTOCOLS: dict[str, Protocol] = read_protocols()
 
 
 def find_protocol(name: str) -> Protocol:

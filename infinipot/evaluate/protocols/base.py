@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 from infinipot.errors import BenchmarkError
 from infinipot.evaluate.benchmarks.base import Benchmark
-from infinipot.evaluate.records import FrameSampling, Item, Question, score
-from infinipot.evaluate.units import UnitScore, mean
+from infinipot.evaluate.protocols import readers, scores, subtitles
+from infinipot.evaluate.records import FrameSampling, Item, Question, Subtitle, UnitScore, mean, score
 
 if TYPE_CHECKING:
     from infinipot.evaluate.core.statistics import Average
 
-Prompt = Callable[[Item, Question, Sequence[float]], str]
-Reader = Callable[[Question, str], str | None]
-Guess = Callable[[Question, int], str | None]
-Score = Callable[[Question, str | None], float | None]
+_FUNCTIONS: dict[str, Any] = {
+    "read": readers,
+    "subtitles": subtitles,
+    **dict.fromkeys(("unit", "guess", "score"), scores),
+}
+"""Where the functions are that a field of `rules.toml` names."""
 
 
 def _no_guess(question: Question, seed: int) -> None:
@@ -29,11 +34,13 @@ class Rules:
     """A protocol's rules for one benchmark.
 
     Attributes:
-        prompt: the whole text of the user's turn, with what `listed` gives in braces; or (item, question, times of the
-            frames in seconds) -> that text.
+        prompt: the whole text of the user's turn, with what `listed` gives in braces.
         read: (question, the model's text) -> a letter, or the text that is compared; None: unparsed.
         frames: the frames that are watched by default.
         max_new_tokens: the longest answer.
+        prompts: by task, those that are other than `prompt`.
+        with_subtitles: the prompt of a question that comes with subtitles, which stand in braces too.
+        subtitles: (those of the video, times of the frames in seconds) -> what stands there; None: `prompt` is taken.
         average: what the scores are averaged over, see `core.statistics.Average`.
         unit, means, singly: how averages are made beyond that, see there.
         guess: (question, seed) -> what an unparsed answer counts as; None: wrong.
@@ -41,28 +48,34 @@ class Rules:
         variants: of the benchmark, that the rules are for; None: all.
     """
 
-    prompt: str | Prompt
-    read: Reader
+    prompt: str
+    read: Callable[[Question, str], str | None]
     frames: FrameSampling
     max_new_tokens: int
+    prompts: Mapping[str, str] = field(default_factory=dict)
+    with_subtitles: str = ""
+    subtitles: Callable[[Sequence[Subtitle], Sequence[float]], str | None] | None = None
     average: Literal["questions", "tasks", "groups"] = "questions"
     unit: UnitScore = mean
     means: Mapping[str, Sequence[str]] = field(default_factory=dict)
     singly: str | None = None
-    guess: Guess = _no_guess
-    score: Score = score
-    variants: tuple[str, ...] | None = None
+    guess: Callable[[Question, int], str | None] = _no_guess
+    score: Callable[[Question, str | None], float | None] = score
+    variants: Sequence[str] | None = None
 
 
 def listed(question: Question) -> dict[str, str]:
     """What prompts are made of: the question, and its options in the ways in which they are written."""
     letters = question.letters
-    both = list(zip(letters, question.options, strict=True))
+    dotted = [f"{letter}. {option}" for letter, option in zip(letters, question.options, strict=True)]
     return {
         "text": question.text,
-        "given": question.details.get("options", ""),
-        "bracketed": "".join(f"({letter}) {option}\n" for letter, option in both),
-        "dotted": "".join(f"{letter}. {option}\n" for letter, option in both),
+        "given": question.given,
+        "bracketed": "".join(
+            f"({letter}) {option}\n" for letter, option in zip(letters, question.options, strict=True)
+        ),
+        "dotted": "".join(f"{option}\n" for option in dotted),
+        "joined": "; ".join(dotted) + ";",
         "letters": f"{', '.join(letters[:-1])} or {letters[-1:]}",
     }
 
@@ -96,8 +109,12 @@ class Protocol:
 
     def prompt(self, benchmark: Benchmark, item: Item, question: Question, frame_times: Sequence[float]) -> str:
         """The whole text of the user's turn, behind the video; `frame_times` in seconds, those watched so far."""
-        asked = self._rules(benchmark).prompt
-        return asked.format(**listed(question)) if isinstance(asked, str) else asked(item, question, frame_times)
+        rules = self._rules(benchmark)
+        said = None
+        if rules.subtitles and question.subtitled:
+            said = rules.subtitles(item.subtitles, frame_times)
+        asked = rules.prompts.get(question.task, rules.prompt) if said is None else rules.with_subtitles
+        return asked.format(**listed(question), subtitles=said)
 
     def max_new_tokens(self, benchmark: Benchmark, question: Question) -> int:
         """The longest answer."""
@@ -137,3 +154,35 @@ class Protocol:
                 f'"{benchmark.default_protocol}"; it has for {", ".join(self.rules)}'
             )
         return self.rules[benchmark.name]
+
+
+def read_protocols() -> dict[str, Protocol]:
+    """The protocols of `rules.toml`, by name."""
+    tables = tomllib.loads((Path(__file__).parent / "rules.toml").read_text(encoding="utf-8"))
+    return {
+        name: Protocol(
+            name, table["about"], {benchmark: _rules(tables, name, benchmark) for benchmark in table["benchmarks"]}
+        )
+        for name, table in tables.items()
+    }
+
+
+def _rules(tables: Mapping[str, Any], protocol: str, benchmark: str) -> Rules:
+    """The rules of a protocol for a benchmark, with what the protocol itself says of all."""
+    table = tables[protocol]
+    own = table["benchmarks"][benchmark]
+    if "like" in own:
+        return _rules(tables, own["like"], benchmark)
+    given = {"frames": table["frames"], "max_new_tokens": table["max_new_tokens"]} | own
+    for name in given.keys() & _FUNCTIONS.keys():
+        given[name] = _function(_FUNCTIONS[name], given[name])
+    frames = given.pop("frames")
+    pixels = tuple(frames["pixels"]) if "pixels" in frames else None
+    return Rules(frames=FrameSampling(**frames | {"pixels": pixels}), **given)
+
+
+def _function(module: Any, said: str | dict[str, Any]) -> Any:
+    """The function that a name stands for, or a table of its name, `by`, and its arguments."""
+    if isinstance(said, str):
+        return getattr(module, said)
+    return partial(getattr(module, said["by"]), **{name: value for name, value in said.items() if name != "by"})

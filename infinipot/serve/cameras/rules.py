@@ -3,7 +3,7 @@
 rtsp://     at an address that is public or in an allowed range; connected to is what was looked up
 http://     a playlist or a camera's pictures lead to other addresses, which FFmpeg follows: only hosts that are named
 demo://     always, up to a rate
-webcam://   and devices: where the server was started with --local-cameras
+webcam://   and other devices: where the server was started with --local-cameras
 """
 
 from contextlib import suppress
@@ -11,6 +11,7 @@ from ipaddress import ip_address
 from urllib.parse import urlsplit, urlunsplit
 
 from infinipot.camera import is_camera
+from infinipot.camera.address import is_device
 from infinipot.camera.demo import World
 from infinipot.errors import VideoError
 from infinipot.serve.media.addresses import LONGEST, AddressError, WebAddress, rules
@@ -61,14 +62,10 @@ class CameraRules:
                     "playlists and cameras over http lead to further addresses: name their hosts with --media-hosts, "
                     "or their network with --media-networks"
                 )
-        elif (scheme == "webcam" or address.startswith("/dev/")) and self._local:
-            pass
-        else:
-            raise refused(
-                "cameras of this machine are watched with --local-cameras"
-                if scheme == "webcam" or address.startswith("/dev/")
-                else f"{scheme[:20]!r} cameras are not watched: give rtsp, http, or demo"
-            )
+        elif not is_device(address):
+            raise refused(f"{scheme[:20]!r} cameras are not watched: give rtsp, http, or demo")
+        elif not self._local:
+            raise refused("cameras of this machine are watched with --local-cameras")
         return public_name(address)
 
     def resolve(self, address: str) -> str:

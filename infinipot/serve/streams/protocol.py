@@ -192,7 +192,11 @@ class Looking(BaseModel):
 
 
 class Asking(Looking):
-    """How an answer is to be: see `Stream.ask`."""
+    """How an answer is to be: see `Stream.ask`.
+
+    Attributes:
+        window_s: the newest seconds of the stream that the question is about; left out, all that is held.
+    """
 
     max_tokens: Annotated[int, Field(ge=1)] | None = None
     temperature: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
@@ -203,6 +207,7 @@ class Asking(Looking):
     stop: str | list[str] | None = None
     remember: bool = False
     evidence: bool = True
+    window_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
 
 
 class SocketAsking(Asking):

@@ -9,10 +9,10 @@ from collections.abc import AsyncGenerator, Coroutine
 from contextlib import suppress
 from dataclasses import asdict
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from infinipot.errors import InfinipotError
-from infinipot.serve.answers import Answer, Asker
+from infinipot.serve.answers import Asker
 from infinipot.serve.errors import ApiError
 from infinipot.serve.lane import Answered
 from infinipot.serve.logs import event as log
@@ -30,10 +30,12 @@ from infinipot.serve.watches.webhooks import Webhooks, new_secret
 from infinipot.shipped import NAMES
 
 logger = logging.getLogger(__name__)
+T = TypeVar("T")
 _ROUND = 0.5  # seconds between two looks at what is to be delivered
 _AT_ONCE = 16  # deliveries
 _PING = 15.0  # seconds between signs of life
 _AHEAD = 8  # times that a question may wait to be answered
+_UNHEARD = 256  # of its answers that may wait to be taken in, which takes as long as a disk takes
 
 
 class Watches:
@@ -54,7 +56,7 @@ class Watches:
         self._webhooks = Webhooks(self._store, rules(settings.webhook_hosts, settings.media_networks))
         self._watches: dict[Served, list[Watch]] = {}
         self._happened = asyncio.Event()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
         self._instruct = settings.model not in NAMES
 
     async def start(self) -> None:
@@ -139,27 +141,33 @@ class Watches:
         for watch in self._watches.get(served, ()):
             if served.time is not None and (watch.due is None or served.time >= watch.due):
                 watch.put_off(served.time)
-                if watch.waiting < _AHEAD:  # else it cannot keep its pace, which its state tells
-                    self._put(watch)
+                if watch.waiting < _AHEAD and watch.unheard < _UNHEARD:
+                    self._put(watch)  # else it cannot keep its pace, which its state tells
 
     def _put(self, watch: Watch) -> None:
         request = watch.request
-        how = Asking(max_tokens=request.max_tokens, **_look(request))
+        how = Asking(max_tokens=request.max_tokens, window_s=request.window, **_look(request))
         try:
             answer = self._asker.put(watch.served, self._question(request), how)
         except ApiError as error:
             watch.error = error.message
             return
         watch.waiting += 1
+        watch.unheard += 1
 
         def left(_: object) -> None:
             self._asker.leave(answer)
             watch.waiting -= 1
 
-        # Not at the end of the work itself: what is cancelled before its first step never runs any of it.
-        self._begin(self._hear(watch, answer)).add_done_callback(left)
+        def heard(_: object) -> None:
+            watch.unheard -= 1
 
-    def _begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        # Not inside the work itself: what is cancelled before its first step never runs any of it.
+        made = self._begin(answer.result())
+        made.add_done_callback(left)
+        self._begin(self._hear(watch, made)).add_done_callback(heard)
+
+    def _begin(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -168,11 +176,11 @@ class Watches:
     def _question(self, request: WatchRequest) -> str:
         return asked(request.question, request.when, instruct=self._instruct)
 
-    async def _hear(self, watch: Watch, answer: Answer) -> None:
-        """Takes in an answer, behind those to the question's earlier times."""
+    async def _hear(self, watch: Watch, made: asyncio.Task[Answered]) -> None:
+        """Takes in an answer, behind those to the question's earlier times, each of which may have to be stored."""
         try:
             async with watch.order:
-                answered = await answer.result()
+                answered = await made
                 if watch in self._watches.get(watch.served, ()):
                     watch.error = None
                     await self._take(watch, answered)

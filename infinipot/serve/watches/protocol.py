@@ -4,12 +4,14 @@ import json
 from datetime import time
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from infinipot.serve.streams.protocol import Looking
 
 _SCHEMA = 4096  # letters of a JSON schema
 _PATTERNS = ("pattern", "patternProperties", "$ref", "$dynamicRef", "$id", "$schema")
+
+WINDOW = 2.0  # seconds of a stream that are now, where a question is not asked less often
 
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
@@ -38,6 +40,10 @@ class WatchRequest(Looking):
     Attributes:
         question: asked on the stream's memory, which it does not change.
         every_s: seconds of the stream from one time to the next.
+        about: "now", where the question sees the newest seconds of the stream alone; or "all" that is held, for
+            questions such as how often something has been there.
+        window_s: how many seconds "now" is; left out, 2, or `every_s` where that is more: so nothing falls between two
+            times.
         when: the answer that is told of: "yes", "no" or another one; or a JSON schema that it has to fit.
         cooldown_s: seconds of the stream in which nothing more is told after an event.
         on_after, off_after: answers in a row that it takes to believe a change.
@@ -58,6 +64,8 @@ class WatchRequest(Looking):
     quiet: Quiet | None = None
     webhook: Webhook | None = None
     max_tokens: int | None = Field(None, ge=1, le=256)
+    about: Literal["now", "all"] = "now"
+    window_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
 
     @field_validator("question")
     @classmethod
@@ -84,11 +92,23 @@ class WatchRequest(Looking):
             raise ValueError(f"it is no JSON schema: {error.message[:200]}") from None
         return value
 
+    @model_validator(mode="after")
+    def _of_now(self) -> "WatchRequest":
+        if self.about == "all" and self.window_s is not None:
+            raise ValueError('window_s is how long "now" is: leave it out where about is "all"')
+        return self
+
+    @property
+    def window(self) -> float | None:
+        """The newest seconds of the stream that the question sees; None for all that is held."""
+        return None if self.about == "all" else self.window_s or max(WINDOW, self.every_s)
+
 
 class WatchState(BaseModel):
     """A standing question as it is now.
 
     Attributes:
+        window_s: the newest seconds that it sees; None for all that is held.
         state: whether the answer is the one that is told of.
         asked, unclear: answers so far, and those of them that were neither.
         last_answer, last_time: the newest answer, and the second of the stream that it is of.
@@ -109,6 +129,8 @@ class WatchState(BaseModel):
     on_after: int
     off_after: int
     look_again: int
+    about: Literal["now", "all"]
+    window_s: float | None
     quiet: Quiet | None
     webhook: Webhook | None
     state: Literal["unknown", "on", "off"]

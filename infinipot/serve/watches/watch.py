@@ -9,7 +9,7 @@ from infinipot.serve.watches.protocol import WatchRequest, WatchState, Webhook
 from infinipot.serve.watches.trigger import Trigger
 
 _SMOOTH = 0.2  # weight of the newest time between two answers
-_TOLD = {"question", "every_s", "when", "cooldown_s", "on_after", "off_after", "look_again"}
+_TOLD = {"question", "every_s", "when", "cooldown_s", "on_after", "off_after", "look_again", "about"}
 _SLACK = 1.5  # times what was wanted from which on a question cannot keep its pace
 
 
@@ -22,7 +22,8 @@ class Watch:
         request: as it was given.
         trigger: what is believed.
         due: second of the stream at which it is asked next; None as soon as there is a frame.
-        waiting: times that it was asked and is not answered yet; order: their answers are taken in.
+        waiting: times that it was asked and is not answered yet; unheard: whose answers are not taken in yet.
+        order: in which answers are taken in.
     """
 
     id: str
@@ -33,6 +34,7 @@ class Watch:
     told: int = 0
     due: float | None = None
     waiting: int = 0
+    unheard: int = 0
     order: asyncio.Lock = field(default_factory=asyncio.Lock)
     asked: int = 0
     unclear: int = 0
@@ -49,6 +51,7 @@ class Watch:
             id=self.id,
             stream=self.served.id,
             **request.model_dump(include=_TOLD),
+            window_s=request.window,
             quiet=request.quiet,
             webhook=webhook,
             state=self.trigger.state,

@@ -45,7 +45,7 @@ export class Watches {
           item.dataset.id = each.id;
           $("watches").append(item);
         }
-        const said = [STATES[each.state], `tells when ${typeof each.when === "string" ? each.when : "it fits"}`, `every ${each.every_s} s`];
+        const said = [STATES[each.state], `tells when ${typeof each.when === "string" ? each.when : "it fits"}`, each.about === "now" ? `about the last ${each.window_s} s` : "about all that is remembered", `every ${each.every_s} s`];
         if (!each.keeps_pace) said.push(`cannot keep its pace: asked every ${each.asked_every_s.toFixed(1)} s`);
         if (each.unclear) said.push(`${each.unclear} unclear answers`);
         if (each.error) said.push(each.error);
@@ -61,7 +61,7 @@ export class Watches {
     const [from, to, url] = [$("watch-from").value, $("watch-to").value, $("watch-webhook").value.trim()];
     try {
       const made = await post(streamPath(this.id, "/watches"), {
-        question, when: $("watch-when").value, every_s: Number($("watch-every").value), cooldown_s: Number($("watch-cooldown").value),
+        question, when: $("watch-when").value, about: $("watch-about").value, every_s: Number($("watch-every").value), cooldown_s: Number($("watch-cooldown").value),
         ...(from && to ? { quiet: { start: from, end: to } } : {}), ...(url ? { webhook: { url } } : {}),
       });
       $("watch-question").value = "";

@@ -1,0 +1,220 @@
+"""Runs as a report takes them: read from their files, shards together, and only what can be compared side by side."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from infinipot.errors import ResultsError
+from infinipot.evaluate.benchmarks import Benchmark, find_benchmark
+from infinipot.evaluate.core.journal import Header, differences, read_lines
+from infinipot.evaluate.core.tables import file_name, write_text
+from infinipot.evaluate.protocols import find_protocol
+from infinipot.evaluate.records import Problem, Scored, Unit
+from infinipot.evaluate.results import FORMAT, LINES, TIMES, Answered, AnswerTime, Verdict, WatchTime, beside, sort
+
+if TYPE_CHECKING:
+    from infinipot.evaluate.core.statistics import Average
+
+# What may differ between the shards of one run, by how it is put together,
+_OF_A_SHARD = ("shard", "videos", "questions", "parts")
+# and what must not between runs that are compared.
+_TO_COMPARE = ("annotations", "limit", "protocol", "seed", "sampling")
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What a run's files hold, of one shard or of several.
+
+    Attributes:
+        settings, made_by: of the header.
+        devices: what it computed on.
+        answers, problems, times: each question once; `times` may lack lines, or hold one twice, where it was killed.
+        paths: its files.
+        name: for a table: what tells it from the others.
+        missing: shards whose files were not given, as "2/4".
+        mute: answers on which a judge replied what is no verdict.
+    """
+
+    settings: Header
+    made_by: Header
+    devices: tuple[str, ...]
+    answers: tuple[Answered, ...]
+    problems: tuple[Problem, ...]
+    times: tuple[AnswerTime | WatchTime, ...]
+    paths: tuple[Path, ...]
+    name: str = ""
+    missing: tuple[str, ...] = ()
+    mute: int = 0
+
+    @property
+    def asked(self) -> int:
+        """How many questions it is to ask."""
+        return int(self.settings["questions"])
+
+    @property
+    def benchmark(self) -> Benchmark:
+        return find_benchmark(self.settings["benchmark"])
+
+    @property
+    def average(self) -> Average:
+        """The one that its protocol takes."""
+        return find_protocol(self.settings["protocol"]).average(self.benchmark)
+
+    def scored(self) -> dict[str, list[Scored]]:
+        """The scores, by video."""
+        videos: dict[str, list[Scored]] = {}
+        for line in self.answers:
+            unit = None if line.unit is None else Unit(**line.unit)
+            scored = Scored(line.question, line.task, line.group, line.correct, tuple(line.parts), unit)
+            videos.setdefault(line.video, []).append(scored)
+        return videos
+
+    def lacking(self) -> dict[str, tuple[int, int]]:
+        """Where questions have no answer: how many have one, of how many; "overall" first, then tasks and parts."""
+        has = Counter(name for line in self.answers for name in {line.task, line.group, *line.parts})
+        has["overall"], whole = len(self.answers), {"overall": self.asked}
+        every = whole | dict(self.settings.get("parts", {})) | whole
+        return {name: (has[name], asked) for name, asked in every.items() if has[name] < asked}
+
+
+def read_run(path: Path) -> Run:
+    """Reads the files of a run, which may still be going on.
+
+    Open answers are scored by the verdicts that there are; of several replies on one the last counts.
+
+    Raises:
+        ResultsError: it is not there, or no run's file.
+    """
+    found, lines = read_lines(path, *LINES)
+    if found.get("type") != "run":
+        raise ResultsError(f"{path}: its first line is not the header of a run")
+    if found.get("format") != FORMAT:
+        raise ResultsError(f"{path}: it has format {found.get('format')!r}; this version reads {FORMAT}")
+    answers, problems = sort(lines)
+    times, said = (_lines_beside(path, "times", *TIMES), _lines_beside(path, "verdicts", Verdict))
+    verdicts = {line.question: line.correct for line in said}
+    return Run(
+        settings=found["settings"],
+        made_by=found["made_by"],
+        devices=(found["device"],),
+        answers=tuple(replace(line, correct=verdicts.get(line.question, line.correct)) for line in answers),
+        problems=problems,
+        times=tuple(times),
+        paths=(path,),
+        mute=sum(verdicts.get(line.question, 0.0) is None for line in answers),
+    )
+
+
+def _lines_beside(path: Path, what: str, *kinds: Any) -> list[Any]:
+    there = beside(path, what)
+    return read_lines(there, *kinds)[1] if there.is_file() else []
+
+
+def read_runs(paths: Sequence[Path]) -> list[Run]:
+    """Reads runs, with the verdicts of their judge where there are some, and puts shards together.
+
+    Raises:
+        ResultsError: no run's file; a shard that is given twice; or runs of one benchmark that differ in more than the
+            model and its memory, so that their numbers do not compare.
+    """
+    shards: dict[str, list[Run]] = {}
+    others = {beside(path, what) for path in paths for what in ("times", "verdicts")}  # as a shell's *.jsonl gives them
+    for path in dict.fromkeys(path for path in paths if path not in others):
+        run = read_run(path)
+        shards.setdefault(repr(_shared(run)), []).append(run)
+    runs = [_together(parts) for parts in shards.values()]
+    _require_comparable(runs)
+    return [replace(run, name=name) for run, name in zip(runs, _names(runs), strict=True)]
+
+
+def _shared(run: Run) -> tuple[Any, ...]:
+    settings = {name: value for name, value in run.settings.items() if name not in _OF_A_SHARD}
+    return settings, run.settings["shard"][1], run.made_by
+
+
+def _together(runs: Sequence[Run]) -> Run:
+    """A run whose files of shards these are; its settings are those of all shards."""
+    count = runs[0].settings["shard"][1]
+    by_number: dict[int, Run] = {}
+    for run in runs:
+        number = run.settings["shard"][0]
+        if number in by_number:
+            there = by_number[number].paths[0]
+            raise ResultsError(f"{there} and {run.paths[0]} are the same run, shard {number} of {count}")
+        by_number[number] = run
+    parts = [by_number[number] for number in sorted(by_number)]
+    asked: Counter[str] = sum((Counter(part.settings.get("parts")) for part in parts), Counter())
+    sums = {name: sum(part.settings[name] for part in parts) for name in ("videos", "questions")}
+    return Run(
+        settings={**_shared(parts[0])[0], **sums, "parts": dict(asked)},
+        made_by=parts[0].made_by,
+        devices=tuple(dict.fromkeys(device for part in parts for device in part.devices)),
+        answers=tuple(line for part in parts for line in part.answers),
+        problems=tuple({(line.where, line.what): line for part in parts for line in part.problems}.values()),
+        times=tuple(line for part in parts for line in part.times),
+        paths=tuple(path for part in parts for path in part.paths),
+        missing=tuple(f"{number}/{count}" for number in range(1, count + 1) if number not in by_number),
+        mute=sum(part.mute for part in parts),
+    )
+
+
+def _require_comparable(runs: Sequence[Run]) -> None:
+    first: dict[tuple[str, str], Run] = {}
+    for run in runs:
+        one = first.setdefault((run.settings["benchmark"], run.settings["variant"]), run)
+        here, there = ({name: each.settings[name] for name in _TO_COMPARE} for each in (run, one))
+        if apart := list(differences(there, here)):
+            raise ResultsError(
+                f"{one.paths[0]} and {run.paths[0]} do not compare ({'; '.join(apart)}): report them apart"
+            )
+
+
+def _names(runs: Sequence[Run]) -> list[str]:
+    """Policy and cap, a gate and second looks; with the model where there are several, and the file where that does not
+    tell them apart."""
+    several = len({run.settings["model"] for run in runs}) > 1
+    names = []
+    for run in runs:
+        model = f"{Path(run.settings['model']).name} " if several else ""
+        options = (("gate", run.settings.get("gate")), ("look", run.settings.get("look_again") or None))
+        more = "".join(f" {name}={value}" for name, value in options if value is not None)
+        names.append(f"{model}{run.settings['policy']} @{run.settings['cap']}{more}")
+    places = [(run.settings["benchmark"], run.settings["variant"], name) for run, name in zip(runs, names, strict=True)]
+    return [
+        name if places.count(place) == 1 else f"{name} ({run.paths[0].stem})"
+        for run, name, place in zip(runs, names, places, strict=True)
+    ]
+
+
+def submit(run: Run, path: Path) -> str | None:
+    """Writes the answers for the benchmark's own server, where labels are withheld: of a whole run, never of a shard.
+
+    Returns:
+        A line for a person; None where the benchmark has no such server, or the labels are there.
+
+    Raises:
+        ResultsError: the file cannot be written.
+    """
+    if all(line.reference is not None for line in run.answers):
+        return None
+    text = run.benchmark.submission({line.question: line.answer for line in run.answers})
+    if text is None:
+        return None
+    if run.missing:
+        what = f"labels are withheld, and shard {', '.join(run.missing)} is not here"
+        return f"{what}: `infinipot eval report` of all shards writes the file for the server"
+    write_text(path, text)
+    part = "" if run.settings["limit"] is None else ", of the first videos alone"
+    left = run.asked - len(run.answers)
+    short = f", but {left} of the {run.asked} answers {'is' if left == 1 else 'are'} missing" if left else ""
+    return f"labels are withheld; the answers for the benchmark's own server are in {path}{part}{short}"
+
+
+def submission_name(run: Run) -> str:
+    """A file's name that tells a run from the others of a report."""
+    name = f"{run.settings['benchmark']}-{run.settings['variant']}-{run.name}"
+    return f"{file_name(name)}.submission.json"

@@ -14,6 +14,7 @@ from infinipot.video.arrays import ArraySource
 from infinipot.video.file import FileSource
 from infinipot.video.frame import Frame
 from infinipot.video.images import ImageLike
+from infinipot.video.pillow import PillowSource, is_pillows
 from infinipot.video.sampling import TOLERANCE, Extent, Picture, sample, spread
 
 
@@ -164,7 +165,8 @@ def _source_of(source: Any, fps: float | None, source_fps: float | None) -> Sour
     if isinstance(source, str | PathLike):
         if source_fps is not None:
             raise VideoError("source_fps is for arrays of pictures; a video file has its own times")
-        return FileSource(fspath(source))
+        location = fspath(source)
+        return PillowSource(location) if is_pillows(location) else FileSource(location)
     if source_fps is None and fps is None:
         raise VideoError("to yield every picture of an array with its time, give source_fps")
     return ArraySource(source, _checked("source_fps", fps if source_fps is None else source_fps, zero=False))

@@ -3,16 +3,18 @@
 Knows nothing of sampling.
 """
 
-import os
+import io
 from collections.abc import Generator, Iterator
 from contextlib import closing
 from functools import cached_property
 from itertools import count
 from math import inf
+from typing import BinaryIO
 
 from PIL import Image
 
 from infinipot.errors import VideoError
+from infinipot.video.address import Address
 from infinipot.video.container import Report, faults_of, why
 from infinipot.video.frame import Frame
 from infinipot.video.images import as_frame
@@ -23,33 +25,43 @@ _ANIMATED = 0x02  # of the flags of a WebP file's VP8X chunk
 _SHOWN_FOR = 0.04  # seconds that a picture stays which does not say, as of other files
 
 
-def is_pillows(path: str | os.PathLike[str]) -> bool:
-    """Whether a file is one of those that Pillow has to read, and can be read by it."""
+def is_pillows(address: Address) -> bool:
+    """Whether it is a file that Pillow has to read, and can. What is no file on this machine is not looked at."""
+    if not address.stored:  # a pipe would lose what is read of it
+        return False
     try:
-        with open(path, "rb") as file:
+        with _opened(address) as file:
             head = file.read(_HEAD)
         animation = head[:4] == b"RIFF" and head[8:16] == b"WEBPVP8X" and bool(head[20] & _ANIMATED)
         tiles = head[4:12] == b"ftypavif" and b"grid" in head
         if animation or tiles:
-            Image.open(path).close()
-        return animation or tiles
-    except Exception:  # no file, or none of Pillow's: who opens it by other means tells
+            with _opened(address) as file, Image.open(file):
+                return True
+    except Exception:  # none of Pillow's: who opens it by other means tells what is wrong
         return False
+    return False
+
+
+def _opened(address: Address) -> BinaryIO:
+    target = address.target
+    if isinstance(target, bytes):
+        return io.BytesIO(target)
+    return target() if callable(target) else open(target, "rb")
 
 
 class PillowSource:
     """The pictures of such a file, upright.
 
     Attributes:
-        name: the path.
+        name: the path as given.
         source_fps: None: each picture has its own duration.
     """
 
     source_fps = None
 
-    def __init__(self, path: str) -> None:
-        self.name, self._path = path, path
-        self._report = Report(path)
+    def __init__(self, address: Address) -> None:
+        self.name, self._address = address.name, address
+        self._report = Report(address.name)
 
     @property
     def incomplete(self) -> bool:
@@ -73,7 +85,7 @@ class PillowSource:
 
     def _read(self, report: Report) -> Generator[Picture[Image.Image], None, None]:
         time = 0.0
-        with faults_of(self.name, VideoError), Image.open(self._path) as image:
+        with faults_of(self.name, VideoError), _opened(self._address) as file, Image.open(file) as image:
             moves = getattr(image, "is_animated", False)
             for number in count():
                 try:

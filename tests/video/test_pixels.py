@@ -1,5 +1,6 @@
 """Pixels are those that were stored: upright, in the right colours, and of the whole picture."""
 
+import base64
 from fractions import Fraction
 from io import BytesIO
 
@@ -221,7 +222,7 @@ def test_a_picture_of_tiles_is_whole():
 
 def test_a_picture_of_tiles_is_no_tile(monkeypatch):
     """Where Pillow cannot put them together either."""
-    monkeypatch.setattr("infinipot.video.source.is_pillows", lambda location: False)
+    monkeypatch.setattr("infinipot.video.source.is_pillows", lambda address: False)
     with pytest.raises(VideoError, match="made of tiles"):
         open_video(FILES / "grid.avif")
 
@@ -247,6 +248,8 @@ def test_an_animation_is_a_video(tmp_path, caplog, ending):
     assert not video.incomplete
     assert [round(float(frame.image.mean()) / 20) for frame in open_video(path)] == [0, 2, 4, 4, 4, 4, 6, 8]
     assert [round(frame.time, 3) for frame in open_video(path, fps=None, frames=2)] == [0.0, 3.6]
+    held = "data:image/x;base64," + base64.b64encode(path.read_bytes()).decode()
+    assert len(list(open_video(held, fps=None))) == 10
     assert not caplog.records
 
 

@@ -17,6 +17,7 @@ from infinipot.numbers import is_finite, is_whole
 from infinipot.text import check_text
 
 POLICY = "infinipot-v"  # where nobody says
+_MOST_PIXELS = 1 << 26  # that a frame can be made to have
 
 
 def _setting(value: Any, text: str, **options: Any) -> Any:
@@ -63,8 +64,13 @@ class StreamConfig:
         if not is_finite(self.fps) or not self.fps > 0:
             raise FrameError(f"fps={self.fps!r}: the frames per second must be a number above 0")
         given = self.pixels
-        if given is not None and not (_two_whole(given) and 0 < given[0] <= given[1]):
-            raise InfinipotError(f"pixels={given!r}: give the least and the most pixels of a resized frame")
+        if given is not None and not (_two_whole(given) and 0 < given[0] <= min(given[1], _MOST_PIXELS)):
+            raise InfinipotError(
+                f"pixels={given!r}: give the least and the most pixels of a resized frame, the least of them at most "
+                f"{_MOST_PIXELS}"
+            )
+        if given is not None:
+            object.__setattr__(self, "pixels", (int(given[0]), int(given[1])))  # which may have been numpy's
         if self.positions not in ("rebase", "native"):
             raise InfinipotError(f"positions={self.positions!r}: give 'rebase' or 'native'")
         if self.memory is not None and parse_memory(self.memory, bytes_per_token=1) < 1:

@@ -19,10 +19,10 @@ from infinipot.engine.setup import Setup
 from infinipot.engine.state import StreamState
 from infinipot.memory import Cursor, Held
 from infinipot.memory.transaction import NOWHERE
+from infinipot.numbers import LATEST
 from infinipot.stats import Stopwatch
 from infinipot.tokens import Grid
 
-_LATEST = 1e15  # seconds
 _MOST_GRIDS = 256
 _SLACK = 1.0  # seconds by which clocks of sound may be apart
 _RANGES = 16  # how often the trained positions may be passed: tables of rotations are as long as positions go
@@ -154,9 +154,7 @@ def _check_cursor(cursor: Cursor, tokens: int, pending: Pending, setup: Setup) -
     slack = _SLACK if rule.flat else 0.0
     times = (cursor.first, cursor.started, cursor.latest)
     _require(all(-slack <= time <= now + slack for time in times), "patches are later than the newest frame")
-    _require(
-        abs(cursor.began) <= 2 * _LATEST and cursor.started <= cursor.latest + slack, "a video began after its end"
-    )
+    _require(abs(cursor.began) <= 2 * LATEST and cursor.started <= cursor.latest + slack, "a video began after its end")
     if cursor.base is None:
         return
     passed = rule.offset(cursor.index - 1, cursor.latest - cursor.started, cursor.pace)
@@ -170,7 +168,7 @@ def _check_pending(pending: Pending, held: Held, setup: Setup) -> None:
     if not pending.frames:
         _require(pending.time == -1.0 and not given and not held.tokens, "no frame was given, and yet there are some")
         return
-    _require(0 <= pending.time <= _LATEST and pending.size, "the newest frame has no time")
+    _require(0 <= pending.time <= LATEST and pending.size, "the newest frame has no time")
     _require(len(pending.patches) < pending.block, "more patches wait than a block has")
     grid = pending.grid
     try:

@@ -1,13 +1,17 @@
-"""Which values are numbers, numpy's included, and True and False left out. Knows nothing else."""
+"""Which values are numbers, and times; numpy's included, True and False left out. Knows nothing else."""
 
 import math
 from numbers import Integral, Real
 from typing import TypeGuard
 
+LATEST = 1e15
+"""Seconds that a time has at most: of later ones a float holds no tenths, and nanoseconds are taken for seconds."""
+
 
 def is_real(value: object) -> TypeGuard[float]:
-    """Whether it is a number."""
-    return isinstance(value, Real) and not isinstance(value, bool)
+    """Whether it is a number; to numpy, a span of time is one."""
+    is_span = getattr(getattr(value, "dtype", None), "kind", None) == "m"
+    return isinstance(value, Real) and not isinstance(value, bool) and not is_span
 
 
 def is_finite(value: object) -> TypeGuard[float]:
@@ -20,4 +24,9 @@ def is_finite(value: object) -> TypeGuard[float]:
 
 def is_whole(value: object) -> TypeGuard[int]:
     """Whether it is a whole number."""
-    return isinstance(value, Integral) and not isinstance(value, bool)
+    return isinstance(value, Integral) and is_real(value)
+
+
+def is_time(value: object) -> TypeGuard[float]:
+    """Whether it is a time in a stream: seconds from 0 to `LATEST`."""
+    return is_finite(value) and 0 <= value <= LATEST

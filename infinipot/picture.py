@@ -107,7 +107,9 @@ def draw_contents(
         InfinipotError: the file cannot be written, nothing is held yet, or matplotlib is not installed.
     """
     if not contents.patches or not history.points:
-        raise InfinipotError(f"{path}: there is nothing to draw yet, since no patch is held")
+        raise InfinipotError(
+            f"{path}: there is nothing to draw yet: what was given waits for its block; none does with block=1"
+        )
     shown = contents.fullest(_SHOWN)
     figure = _figure(10, 8)
     figure.suptitle(title)

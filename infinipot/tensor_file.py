@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -89,8 +89,20 @@ def _check_place(path: Path) -> None:
     """Raises `SnapshotError` where no file can be, or where it would take the place of a device, a pipe or a folder."""
     if not path.name or "\0" in str(path):
         raise SnapshotError(f"{str(path)!r} is no name of a file: give one, such as street.safetensors")
-    if path.exists() and not path.is_file():
+    if _kind(path) == "another":
         raise SnapshotError(f"{path} is a directory or a device, so it is left as it is: give the name of a file")
+
+
+def _kind(path: Path) -> Literal["none", "file", "another"]:
+    """Returns what stands at a path.
+
+    Raises:
+        SnapshotError: the system does not say.
+    """
+    try:
+        return "none" if not path.exists() else "file" if path.is_file() else "another"
+    except OSError as error:  # too long a name
+        raise SnapshotError(f"{path} cannot be looked at: {error.strerror or error}") from error
 
 
 def _header(text: str, tensors: Mapping[str, Tensor]) -> bytes:
@@ -167,8 +179,8 @@ class TensorFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        if not path.is_file():
-            raise SnapshotError(f"{path}: there is no such file")
+        if (kind := _kind(path)) != "file":
+            raise SnapshotError(f"{path}: there is no such file" if kind == "none" else f"{path} is no file")
         try:
             with path.open("rb") as file:
                 self._bytes = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)

@@ -222,6 +222,11 @@ def test_a_file_takes_the_place_of_nothing_but_a_file(tmp_path: Path, monkeypatc
     for path in (pipe, folder):
         with pytest.raises(SnapshotError, match="is a directory or a device, so it is left as it is"):
             tensor_file.write(path, "", {})
+        with pytest.raises(SnapshotError, match="is no file"):
+            tensor_file.TensorFile(path)
+    for use in (tensor_file.TensorFile, lambda path: tensor_file.write(path, "", {})):
+        with pytest.raises(SnapshotError, match="cannot be looked at: File name too long"):
+            use(tmp_path / ("x" * 300))
     assert pipe.is_fifo()
     assert folder.is_dir()
     for name in ("", "/", "a\0b"):

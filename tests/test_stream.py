@@ -488,6 +488,8 @@ def test_frames_come_in_order_of_time(qwen):
         ({"pixels": ("1024", "4096")}, InfinipotError),
         ({"pixels": "ab"}, InfinipotError),
         ({"pixels": (1024.5, 4096)}, InfinipotError),
+        ({"pixels": (10**12, 10**12)}, InfinipotError),
+        ({"memory": "9" * 5000}, CapError),
         ({"look_again": True}, InfinipotError),
         ({"memory": 4096.0}, CapError),
         ({"memory": "1KB"}, CapError),
@@ -497,6 +499,12 @@ def test_frames_come_in_order_of_time(qwen):
 def test_options_that_are_not_possible_are_errors(qwen, options, error):
     with pytest.raises(error):
         qwen.stream(**{"memory": 512, **options})
+
+
+def test_pixels_may_be_whole_numbers_of_numpy(qwen):
+    with qwen.stream(memory=512, pixels=(np.int64(1024), np.int32(4096))) as stream:
+        assert stream.config.pixels == (1024, 4096)
+        stream.watch(pictures(1)[0])
 
 
 def test_a_closed_stream_says_so(qwen):

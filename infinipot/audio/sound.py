@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from infinipot.errors import FrameError
-from infinipot.numbers import is_finite
+from infinipot.numbers import LATEST, is_time
 from infinipot.tensors import values_of
 
 RATE = 16_000
@@ -59,13 +59,13 @@ def as_sound(samples: SamplesLike | Sound, time: float | None = None) -> Sound:
 
     Raises:
         FrameError: for samples of another type, dtype, shape or range of values, for none at all, and for times that
-            are missing, negative or not finite.
+            are missing, negative, not finite or beyond 1e15.
     """
     given = samples.samples if isinstance(samples, Sound) else samples
     if isinstance(samples, Sound) and time is None:
         time = samples.time
-    if not is_finite(time) or time < 0:
-        raise FrameError(f"the time of a sound is a finite number of seconds from 0 on, not {time!r}")
+    if not is_time(time):
+        raise FrameError(f"the time of a sound is a number of seconds from 0 to {LATEST:g}, not {time!r}")
     checked = _checked(given)
     if isinstance(samples, Sound) and checked is given:
         return samples if time == samples.time else Sound(given, float(time))

@@ -6,6 +6,7 @@ Exit codes: 0 all went well; 1 an `InfinipotError`, told in one line; 2 wrong us
 import errno
 import io
 import logging
+import os
 import sys
 from typing import Any
 
@@ -27,6 +28,7 @@ class Program(click.Group):
     """Tells what goes wrong in one line on stderr, and by the exit code."""
 
     def invoke(self, ctx: click.Context) -> Any:
+        _reopen_what_is_closed()
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(errors="replace")  # what a model says may not fit the terminal's encoding
         if isinstance(sys.stdin, io.TextIOWrapper):
@@ -52,6 +54,16 @@ class Program(click.Group):
             ctx.exit(130)
         finally:
             logger.removeHandler(handler)
+
+
+def _reopen_what_is_closed() -> None:
+    """Puts nothing in the place of streams that whoever started this has closed: Python has None for them.
+
+    Their numbers are those that the next open file would get, and be written into, or read from.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115  # for as long as this runs
 
 
 @click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

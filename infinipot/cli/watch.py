@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections import deque
 from contextlib import ExitStack
 from dataclasses import dataclass, fields
@@ -152,6 +153,8 @@ def watch(
         check_picture("--picture", picture)
         if settings["modality"] == "audio":
             raise click.UsageError("--picture: sound has no frames to draw")
+    if not questions and _is_stdin(file):
+        raise click.UsageError(f"{file} is the video, so it holds no questions: give --ask or --at")
     if settings["tp_plan"] and not questions:
         raise click.UsageError("--tp-plan leaves no prompt to type at, with several processes: give --ask or --at")
     settings["policy"] = infinipot.policies.make(settings["policy"])
@@ -203,6 +206,14 @@ def _open(
     camera = infinipot.open_camera(file, **options)
     camera.end = math.inf if end is None else end
     return camera
+
+
+def _is_stdin(file: str) -> bool:
+    """Tells whether a file is this process's standard input, by whatever name."""
+    try:
+        return os.path.samestat(os.stat(file), os.fstat(0))
+    except (OSError, ValueError):
+        return False
 
 
 def _sketch(asker: Asker, picture: Path | None) -> Sketch | None:

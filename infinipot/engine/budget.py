@@ -142,7 +142,7 @@ def parse_memory(memory: int | str, bytes_per_token: int, bytes_beside: int = 0)
         return int(memory)
     if not isinstance(memory, str):
         raise CapError(f"memory={memory!r}: give tokens, such as 4096, or an amount, such as '256MiB' or '2GB'")
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]*)\s*", memory)
+    found = re.fullmatch(r"\s*(\d{1,18}(?:\.\d{1,18})?)\s*([a-zA-Z]*)\s*", memory)
     number, unit = (found[1], found[2].upper()) if found else ("", "?")
     if unit == "" and "." not in number:
         return int(number)

@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from infinipot.errors import FrameError
-from infinipot.numbers import is_finite
+from infinipot.numbers import LATEST, is_time
 from infinipot.tensors import is_tensor, values_of
 from infinipot.video.frame import Frame
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 ImageLike: TypeAlias = Union[np.ndarray, "torch.Tensor", Image.Image]
 
 _CHANNELS = (1, 3, 4)  # gray, RGB, RGBA
+_ROUNDED = 1 / 512  # less than half a level: what has been resized may leave [0, 1] by its rounding errors
 _ACCEPTED = "a picture is uint8, or floating point in [0, 1], of shape [height, width, 3]"
 
 
@@ -24,16 +25,16 @@ def as_frame(image: ImageLike | Frame, time: float | None = None) -> Frame:
 
     Args:
         image: a NumPy array `[h, w, 3]`, a torch tensor `[3, h, w]` or `[h, w, 3]` on any device, a PIL
-            image, or a `Frame`. Values are uint8 or floating point in [0, 1]. Gray pictures (`[h, w]` or one
-            channel) are repeated to RGB, an alpha channel is dropped, a PIL image's EXIF orientation is
-            applied.
+            image, or a `Frame`. Values are uint8, floating point in [0, 1], or the 16 bits of a gray PIL
+            image. Gray pictures (`[h, w]` or one channel) are repeated to RGB, an alpha channel is dropped, a PIL
+            image's EXIF orientation is applied.
         time: seconds since the start of the video. May be left out for a `Frame`, which has its own.
 
     The frame owns its pixels: the array given may be written to afterwards. A `Frame` is checked, not copied.
 
     Raises:
         FrameError: for pictures of another type, dtype, shape or range of values, or without pixels, and for
-            times that are missing, negative or not finite.
+            times that are missing, negative, not finite or beyond 1e15.
     """
     if isinstance(image, Frame):
         if not isinstance(image.image, np.ndarray):
@@ -49,17 +50,21 @@ def as_frame(image: ImageLike | Frame, time: float | None = None) -> Frame:
 def _checked_time(time: float | None) -> float:
     if time is None:
         raise FrameError("a picture needs a time, in seconds since the start of the video")
-    if not is_finite(time) or time < 0:
-        raise FrameError(f"the time of a frame is a finite number of seconds from 0 on, not {time!r}")
+    if not is_time(time):
+        raise FrameError(f"the time of a frame is a number of seconds from 0 to {LATEST:g}, not {time!r}")
     return float(time)
 
 
 def _array(image: ImageLike) -> np.ndarray:
     """Returns the pixels, channels last, in the dtype they came in."""
     if isinstance(image, Image.Image):
-        if image.mode.startswith(("I", "F")):
-            raise FrameError(f"a PIL image of mode {image.mode!r} has no 8-bit pixels; convert it to 'RGB' first")
+        if image.mode in ("I", "F"):
+            raise FrameError(
+                f"a PIL image of mode {image.mode!r} has no range of levels: give an array of them, from 0 to 1"
+            )
         try:
+            if image.mode.startswith("I;16"):  # which convert() would cut off at 255
+                return np.asarray(ImageOps.exif_transpose(image), np.float32) / 65535
             return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
         except Exception as error:  # a plugin of PIL raises what it likes for a damaged file, a closed image ValueError
             raise FrameError(f"a PIL image could not be read: {error}") from error
@@ -81,9 +86,9 @@ def _rgb(array: np.ndarray) -> np.ndarray:
     pixels = pixels[:, :, :3]
     if np.issubdtype(pixels.dtype, np.floating):
         low, high = float(pixels.min()), float(pixels.max())
-        if not 0.0 <= low <= high <= 1.0:
-            raise FrameError(f"floating point pictures lie in [0, 1]; this one spans {low:g} to {high:g}")
-        pixels = np.rint(pixels.astype(np.float32) * 255).astype(np.uint8)
+        if not -_ROUNDED <= low <= high <= 1 + _ROUNDED:
+            raise FrameError(f"floating point pictures lie in [0, 1]; this one spans {low:.4g} to {high:.4g}")
+        pixels = np.rint(pixels.astype(np.float32).clip(0, 1) * 255).astype(np.uint8)
     elif pixels.dtype != np.uint8:
         raise FrameError(f"the picture is {_described(array)}; {_ACCEPTED}")
     return np.array(np.broadcast_to(pixels, (*pixels.shape[:2], 3)), order="C")

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator
 from itertools import count
 from math import inf
-from typing import Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 T = TypeVar("T")
 
@@ -45,7 +45,7 @@ class Extent(NamedTuple):
     over: float
 
     @classmethod
-    def of(cls, pictures: "Iterable[Picture[object]]", end: float) -> "Extent | None":
+    def of(cls, pictures: "Iterable[Picture[Any]]", end: float) -> "Extent | None":
         """Returns where those pictures end that come before `end` seconds, or None where none does."""
         last = None
         for picture in pictures:

@@ -416,6 +416,23 @@ def test_questions_are_answered_while_the_video_runs_on(folder: Path) -> None:
     assert (process.returncode, stderr) == (0, b"")
 
 
+def test_a_video_on_standard_input_leaves_no_place_for_questions() -> None:
+    if not Path("/dev/stdin").exists():
+        pytest.skip("a system that has no name for it")
+    result = infinipot("watch", "/dev/stdin", *EMBEDDED)
+    assert result.exit_code == 2
+    assert "/dev/stdin is the video" in result.stderr
+    assert "--ask" in result.stderr
+
+
+@pytest.mark.parametrize("args", [("policies",), ("watch", "clip.mp4", *EMBEDDED)], ids=" ".join)
+def test_streams_that_are_closed_hold_nothing(monkeypatch: pytest.MonkeyPatch, args: tuple[str, ...]) -> None:
+    """As of `infinipot watch <&- >&-`: no questions, and nobody who reads."""
+    for name in ("stdin", "stdout", "stderr"):
+        monkeypatch.setattr(sys, name, None)
+    main.main(args, standalone_mode=False)
+
+
 # What there is to choose from
 
 

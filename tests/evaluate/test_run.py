@@ -230,6 +230,14 @@ def test_annotations_that_change_what_a_run_asks_are_noticed_and_those_behind_it
         evaluate(plan(tmp_path, limit=2), SETUPS["mlvu"], Canned(), output)
 
 
+def test_a_run_is_written_to_a_file_and_to_nothing_else(tmp_path: Path) -> None:
+    """Of some devices one could read without end what they hold of the run."""
+    os.mkfifo(tmp_path / "pipe")
+    for place in (tmp_path / "pipe", tmp_path, Path("/dev/null")):
+        with pytest.raises(ResultsError, match="no file; give another --output"):
+            Journal(place)
+
+
 def test_a_file_that_another_process_writes_to_is_refused(tmp_path: Path) -> None:
     with Journal(tmp_path / "a.jsonl"), pytest.raises(ResultsError, match="another run is writing"):
         Journal(tmp_path / "a.jsonl")

@@ -92,6 +92,22 @@ def test_floating_point_pictures_are_rounded():
     assert as_frame(np.full((5, 6, 3), 0.001), 0).image.max() == 0
 
 
+@pytest.mark.parametrize("beside", [1e-9, 1e-7, 0.0019])
+def test_rounding_errors_of_a_resized_picture_are_no_other_range(beside):
+    image = np.full((5, 6, 3), 0.5, np.float32)
+    image[0], image[1] = 1 + beside, -beside
+    frame = as_frame(image, 0)
+    assert [int(row.mean()) for row in frame.image[:3]] == [255, 0, 128]
+
+
+def test_16_bits_of_gray_are_scaled_and_not_cut_off(tmp_path):
+    levels = (np.arange(256, dtype=np.uint16) * 257).reshape(16, 16)
+    Image.fromarray(levels).save(tmp_path / "deep.png")
+    with Image.open(tmp_path / "deep.png") as image:
+        assert image.mode == "I;16"
+        assert np.array_equal(as_frame(image, 0).image, np.arange(256).reshape(16, 16, 1).repeat(3, axis=2))
+
+
 def test_a_frame_is_checked_and_not_copied():
     frame = Frame(RGB, 2.0)
     assert as_frame(frame) is frame
@@ -121,8 +137,9 @@ def test_a_frame_is_checked_and_not_copied():
         (TENSOR.to_sparse(), "a picture cannot be read from this tensor.*to_dense"),
         (closed_image(), "could not be read.*closed"),
         (Image.new("La", (4, 4)), "could not be read.*La"),
-        (Image.new("I;16", (4, 4)), "I;16"),
-        (Image.new("F", (4, 4)), "convert it to 'RGB'"),
+        (Image.new("I", (4, 4)), "mode 'I' has no range"),
+        (Image.new("F", (4, 4)), "array.*from 0 to 1"),
+        (np.full((4, 6, 3), 1.003), "spans 1.003 to 1.003"),
         ("street.jpg", "not a str"),
         (None, "not a NoneType"),
         (Frame(RGB[..., 0], 0.0), r"uint8 \[5, 6\]"),
@@ -144,7 +161,9 @@ def test_a_broken_image_file_is_a_frame_error():
         as_frame(broken, 0.0)
 
 
-@pytest.mark.parametrize("time", [-0.1, math.nan, math.inf, -math.inf, 10**400, "3", True, None])
+@pytest.mark.parametrize(
+    "time", [-0.1, math.nan, math.inf, -math.inf, 10**400, 1.1e15, np.timedelta64(1, "s"), "3", True, None]
+)
 def test_times_that_cannot_be_are_refused(time):
     with pytest.raises(FrameError, match="time"):
         as_frame(RGB, time)

@@ -1,5 +1,6 @@
 """Pixels are those that were stored: upright, in the right colours, and of the whole picture."""
 
+import base64
 from fractions import Fraction
 from io import BytesIO
 
@@ -7,7 +8,7 @@ import av
 import numpy as np
 import pytest
 from av.bitstream import BitStreamFilterContext
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, features
 
 from infinipot.errors import VideoError
 from infinipot.video import open_video
@@ -210,6 +211,56 @@ def test_gray_pictures_are_full_where_nothing_is_said(tmp_path, colour_range):
 # --- tiles
 
 
-def test_a_picture_of_tiles_is_no_tile():
+def test_a_picture_of_tiles_is_whole():
+    if not features.check("avif"):
+        pytest.skip("Pillow without AVIF")
+    (shown,) = open_video(FILES / "grid.avif")
+    with Image.open(FILES / "grid.avif") as image:
+        assert image.size == (512, 512)
+        assert np.array_equal(shown.image, np.asarray(image.convert("RGB")))
+
+
+def test_a_picture_of_tiles_is_no_tile(monkeypatch):
+    """Where Pillow cannot put them together either."""
+    monkeypatch.setattr("infinipot.video.source.is_pillows", lambda address: False)
     with pytest.raises(VideoError, match="made of tiles"):
         open_video(FILES / "grid.avif")
+
+
+# --- animations
+
+
+def animation(folder, ending, **options):
+    """Ten pictures, the fifth of which stays for two seconds, the others for a fifth of one."""
+    stay = [2000 if number == 4 else 200 for number in range(10)]
+    first, *others = [Image.fromarray(np.full((48, 64, 3), 20 * number, np.uint8)) for number in range(10)]
+    first.save(folder / f"a.{ending}", save_all=True, append_images=others, duration=stay, **options)
+    return folder / f"a.{ending}"
+
+
+@pytest.mark.parametrize("ending", ["webp", "png", "gif"])
+def test_an_animation_is_a_video(tmp_path, caplog, ending):
+    path = animation(tmp_path, ending, **({"lossless": True} if ending == "webp" else {}))
+    video = open_video(path, fps=None)
+    found = [(round(frame.time, 3), round(float(frame.image.mean()) / 20)) for frame in video]
+    assert found == [(round(0.2 * number + (1.8 if number > 4 else 0), 3), number) for number in range(10)]
+    assert video.duration == pytest.approx(3.8)
+    assert not video.incomplete
+    assert [round(float(frame.image.mean()) / 20) for frame in open_video(path)] == [0, 2, 4, 4, 4, 4, 6, 8]
+    assert [round(frame.time, 3) for frame in open_video(path, fps=None, frames=2)] == [0.0, 3.6]
+    held = "data:image/x;base64," + base64.b64encode(path.read_bytes()).decode()
+    assert len(list(open_video(held, fps=None))) == 10
+    assert not caplog.records
+
+
+def test_an_animation_that_is_cut_gives_what_is_there_or_an_error_of_ours(tmp_path):
+    path = animation(tmp_path, "webp", lossless=True)
+    data = path.read_bytes()
+    for length in (30, len(data) // 2, len(data) - 8):
+        path.write_bytes(data[:length])
+        try:
+            video = open_video(path, fps=None)
+            assert len(list(video)) < 10
+            assert video.incomplete
+        except VideoError as error:
+            assert "a.webp" in str(error)  # noqa: PT017

@@ -56,6 +56,8 @@ class Journal(AbstractContextManager["Journal"]):
         self.path, self._option = path, option
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            if path.exists() and not path.is_file():  # some devices can be read without end
+                raise ResultsError(f"{path}: this is no file; give another {option}")
             self._file = open(path, "ab+", buffering=0)  # noqa: SIM115
         except OSError as error:
             raise ResultsError(f"{path}: the results cannot be written here: {error.strerror}") from error

@@ -6,10 +6,10 @@
 A pass is what a stream does once a block has come in: measure the new tokens, rank all, and move those that stay into
 the slots of those that leave. The copy is of all keys and values of the video, into storage that was allocated and
 touched before. The default shape is that of Qwen2.5-VL-7B, 4480 video tokens of which 3360 stay. The memory has been
-compressed before, so heads hold different tokens. Copy and pass take turns, and times are medians; on a machine where
-other things run, take `--own --threads 1`. Launches are the kernels that a pass starts on a GPU, as the profiler counts
-them on the CPU; scratch is the most memory that it allocates at once there, as a share of all keys and values.
-`--captions` puts so many tokens of text with each patch.
+compressed before, so heads hold different tokens. Each policy has a process of its own, in which copy and pass take
+turns; times are medians. On a machine where other things run, take `--own --threads 1`. Launches are the kernels that
+a pass starts on a GPU, as the profiler counts them on the CPU; scratch is the most memory that it allocates at once
+there, as a share of all keys and values. `--captions` puts so many tokens of text with each patch.
 """
 
 import argparse
@@ -17,7 +17,9 @@ import json
 import statistics
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import AbstractContextManager
+from multiprocessing import get_context
 from unittest import mock
 
 import torch
@@ -126,6 +128,14 @@ def measure(policy: Policy, arguments: argparse.Namespace) -> dict[str, object]:
     }
 
 
+def measure_alone(spec: str, arguments: argparse.Namespace) -> dict[str, object]:
+    """The measurement of a policy in a process that has measured no other, whose heap is as that one left it."""
+    torch.manual_seed(0)
+    torch.set_num_threads(arguments.threads)
+    with torch.inference_mode():
+        return measure(policies.make(spec), arguments)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--policy", action="append", help="a name or a spec; may be given more than once")
@@ -140,16 +150,14 @@ def main() -> None:
     parser.add_argument("--own", action="store_true", help="the processor's time, where other things run beside it")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
-    torch.manual_seed(0)
-    torch.set_num_threads(arguments.threads)
 
     every = [kind.name for kind in policies.available() if kind.evicts]
     if not arguments.json:
         print(f"{arguments.layers} layers, {arguments.tokens} -> {arguments.keep} tokens, {arguments.dtype}")
         print(f"{'policy':44s} copy ms   pass ms   pass / copy   launches   scratch")
-    with torch.inference_mode():
+    with ProcessPoolExecutor(1, get_context("spawn"), max_tasks_per_child=1) as processes:
         for spec in arguments.policy or every:
-            row = measure(policies.make(spec), arguments)
+            row = processes.submit(measure_alone, spec, arguments).result()
             if arguments.json:
                 print(json.dumps(row), flush=True)
             else:

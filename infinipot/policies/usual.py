@@ -27,8 +27,12 @@ def likeness(states: Tensor, *, unit: bool = False) -> Tensor:
         unit: takes the mean of states scaled to length 1.
     """
     length = torch.linalg.vector_norm(states, dim=-1, keepdim=True, dtype=torch.float32).clamp_min_(1e-9)
-    total = (states / length).nansum(1, True) if unit else _finite(states).sum(1, True, dtype=torch.float32)
-    return (states * normalize(total, dim=-1)).sum(-1).div_(length.squeeze(-1))
+    if unit:
+        scaled = states / length
+        return (scaled @ normalize(scaled.nansum(1, True), dim=-1).mT).squeeze(-1)
+    finite = _finite(states).float()
+    along = finite @ normalize(finite.sum(1, True), dim=-1).mT
+    return along.div_(length.nan_to_num_(torch.nan, torch.nan)).squeeze(-1)
 
 
 def _finite(states: Tensor) -> Tensor:

@@ -17,10 +17,9 @@ import psutil
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
-import rtsp
-
 import infinipot
 from infinipot.camera import Camera
+from support import rtsp
 
 TIMEOUT, CAMERAS, MEMORY = 2.0, 8, 512
 MIB = 1 << 20

@@ -18,8 +18,8 @@ QUESTIONS = ("What colour was the circle?", "Which shape was red?", "How many sh
 SMALL: dict[str, Any] = {"memory": 288, "reserve": 56, "dialogue": 60}
 
 
-@pytest.fixture
-def four(qwen: Model) -> Iterator[list[Stream]]:
+@pytest.fixture(scope="module")
+def pasts(qwen: Model) -> Iterator[list[Stream]]:
     """Streams of different pasts, lengths, policies and blocks, some of whose frames wait."""
     policies = ("infinipot-v", "uniform", "infinipot-v:combine=union", "keydiff")
     with ExitStack() as opened:
@@ -31,6 +31,13 @@ def four(qwen: Model) -> Iterator[list[Stream]]:
             for image in pictures(11 + 8 * number, seed=number):
                 stream.watch(image)
         yield streams
+
+
+@pytest.fixture
+def four(pasts: list[Stream]) -> Iterator[list[Stream]]:
+    """Forks of them, whose futures are a test's own."""
+    with ExitStack() as opened:
+        yield [opened.enter_context(stream.fork()) for stream in pasts]
 
 
 def alike(one: Stream, other: Stream) -> None:

@@ -14,7 +14,6 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Protocol, TypeVar
 
-from infinipot.errors import CapError
 from infinipot.model import Model
 from infinipot.serve import engine
 from infinipot.serve.calls import Run, settle
@@ -190,16 +189,18 @@ class Worker:
         return True
 
     def _begin(self, lane: Lane) -> None:
-        """Begins the next job of a lane that has none under way; of questions in a row, each that there is room for."""
-        if lane.working is not None or (job := lane.next()) is None:
-            return
-        if isinstance(job, AloneJob):
-            lane.working = job
-            self._saver.submit(self._run_alone, lane, job)
-            return
-        if isinstance(job, AskJob) and not job.remembers:
-            self._fork_for_questions(lane)
-        self._take_up(lane, job, lane.stream)
+        """Begins the next job of a lane that has none under way; of questions in a row, each that there is room for.
+
+        One that cannot begin is told so, and the next one has its turn.
+        """
+        while lane.working is None and (job := lane.next()) is not None:
+            if isinstance(job, AloneJob):
+                lane.working = job
+                self._saver.submit(self._run_alone, lane, job)
+                return
+            if isinstance(job, AskJob) and not job.remembers:
+                self._fork_for_questions(lane)
+            self._take_up(lane, job, lane.stream)
 
     def _fork_for_questions(self, lane: Lane) -> None:
         """Begins the questions that see the same frames as the one ahead of them, each on a fork of the stream."""
@@ -215,7 +216,7 @@ class Worker:
             return None
         try:
             return lane.stream.fork()
-        except CapError:  # of the device
+        except Exception:  # the device may be full: whatever else there is, asking the stream itself will tell
             self.room.take_back(lane.stats.bytes)
             return None
 

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from infinipot.errors import QuestionError
 from infinipot.serve import engine
 from infinipot.serve.lane import AskJob, FrameJob, GoneError, Lane
 from infinipot.serve.metrics import Metrics
@@ -69,6 +70,20 @@ def test_what_waits_alone_goes() -> None:
         schedule.took(1, 20, 1.0)
     schedule.took(len(schedule.choose((), OTHERS)[0]), 20, 0.01)
     assert schedule.choose(URGENT, OTHERS)[0] == ["ask"], "frames were not waiting while answers went on"
+
+
+@pytest.mark.parametrize(
+    ("given", "cores", "torchs", "expected"), [(None, 4, 8, 3), (None, 1, 8, 1), (None, 8, 2, 2), (5, 2, 2, 5)]
+)
+def test_a_core_is_left_to_requests_unless_one_says_otherwise(
+    given: int | None, cores: int, torchs: int, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used: list[int] = []
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(cores)), raising=False)
+    monkeypatch.setattr("torch.get_num_threads", lambda: torchs)
+    monkeypatch.setattr("torch.set_num_threads", used.append)
+    engine.run_in(given)
+    assert used == [expected]
 
 
 @pytest.fixture
@@ -143,6 +158,25 @@ def test_a_question_that_is_remembered_is_seen_by_those_behind_it_and_by_none_ah
     assert max(steps) == 1
     assert behind > before
     assert lane.stats.turns == 1
+
+
+def test_a_question_that_cannot_be_asked_holds_nothing_up(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor does a device that has no room for a fork."""
+    lane = opened(worker, 6)
+    (wrong,) = asked(worker, lane, [""], remember=True)
+    good = asked(worker, lane, ASKED[:2])
+
+    def full(_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(type(lane.stream), "fork", full)
+    worker.turn()
+    with pytest.raises(QuestionError):
+        wrong.answered.result(0)
+    while worker.turn():
+        pass
+    assert [job.answered.result(0).text for job in good] == alone(clip()[:6], *ASKED[:2])
+    assert worker.room.lend(4 * embedded().stream_bytes(MEMORY) - 1), "room is given back"
 
 
 def test_a_fork_ends_with_who_leaves_and_with_its_stream(worker: Worker) -> None:

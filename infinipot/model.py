@@ -147,7 +147,7 @@ class Model:
         adapter = self._adapter_for(self.adapter.modality if modality is None else modality)
         return Setup.of(adapter, policies.make(policy), StreamConfig(memory=memory, **settings)).bytes
 
-    def step(self, tasks: Iterable[Task[Any]], max_tokens: int | None = None) -> None:
+    def step(self, tasks: Iterable[Task[Any]], max_tokens: int | None = None) -> int:
         """Carries calls of different streams on, all together, by one run of the network: see `Stream.begin_watch`.
 
         Frames are encoded together, and blocks of frames, questions and tokens of answers share one packed sequence,
@@ -156,11 +156,14 @@ class Model:
 
         Args:
             tasks: calls on streams of this model, at most one a stream; those that are done are passed over.
-            max_tokens: that the step is to run over at the most; None for all there is. Single tokens of answers
-                always go; beside them, in the order of `tasks`, what there is room for, but the first of it in any
-                case: a task that is named first never waits.
+            max_tokens: that the step is to run over at the most, by the encoder and the decoder together; None for all
+                there is. Single tokens of answers always go; beside them, in the order of `tasks`, what there is room
+                for, but the first of it in any case: a task that is named first never waits.
+
+        Returns:
+            The tokens that the encoder and the decoder ran over.
         """
-        runner.step(tasks, max_tokens)
+        return runner.step(tasks, max_tokens)
 
     def watch(self, frames: Iterable[tuple[Stream, Frame | ImageLike]]) -> None:
         """Has streams take in a frame each, in packed steps: what `Stream.watch` does for one.

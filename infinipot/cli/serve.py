@@ -32,6 +32,7 @@ from infinipot.errors import InfinipotError
 @click.option("--cors-origins", metavar="ORIGIN,...", help="Web pages that may call.")
 @click.option("--dtype", help="Of the weights.  [default: auto]")
 @click.option("--device", help="Such as cpu, cuda or cuda:1.  [default: auto]")
+@click.option("--threads", type=int, metavar="N", help="Of the CPU, for the model.  [default: cores less one]")
 @click.option("--revision", help="Of a hub checkpoint.")
 @click.option("--limit", "limits", metavar="NAME=VALUE", multiple=True, help="Sets a limit, such as streams=64.")
 @click.option("--config", metavar="FILE", type=Path, help='TOML with these settings: memory_total = "8GiB", ...')

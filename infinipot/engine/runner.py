@@ -21,25 +21,34 @@ T = TypeVar("T")
 
 
 @torch.inference_mode()
-def step(tasks: Iterable[Task[Any]], max_tokens: int | None = None) -> None:
+def step(tasks: Iterable[Task[Any]], max_tokens: int | None = None) -> int:
     """Carries tasks on by one step: one forward for each that the step has room for.
 
     What goes wrong where the network runs is every packed task's error, each of whose streams is as before its call.
 
     Args:
         tasks: of different streams; those that are done are passed over.
-        max_tokens: that a run of the encoder, or of the decoder, is to have at the most. Single tokens of answers
+        max_tokens: that the encoder and the decoder are to run over at the most, together. Single tokens of answers
             always go, so that answers flow; beside them, in the order of the tasks, what there is room for, but the
             first of it in any case: a task that is named first never waits.
+
+    Returns:
+        The tokens that they ran over.
     """
     for task in (waiting := [task for task in tasks if not task.done]):
         task.begin()
-    for group in _groups(_fitting(waiting, Prepare, None), _processor):
+    for group in _groups(_asking(waiting, Prepare), _processor):
         _run(group, _prepare)
-    for group in _groups(_fitting(waiting, Encode, max_tokens), _encoder):
+    turn = _fitting(waiting, max_tokens)
+    decoded, encoded = _asking(turn, Forward), _asking(turn, Encode)
+    tokens = _tokens(turn)
+    for group in _groups(encoded, _encoder):
         _run(group, _encode)
-    for group in _groups(_fitting(waiting, Forward, max_tokens), _decoder):
+    further = _asking(_fitting(encoded, None if max_tokens is None else max_tokens - tokens, first=False), Forward)
+    tokens += _tokens(further)
+    for group in _groups([*decoded, *further], _decoder):
         _run(group, _forward)
+    return tokens
 
 
 def run(task: Task[T]) -> T:
@@ -58,18 +67,39 @@ def finish(*tasks: Task[Any]) -> None:
             task.cancel()
 
 
-def _fitting(tasks: Sequence[Task[Any]], kind: type[Request], limit: int | None) -> list[Task[Any]]:
-    """Those tasks that wait for something of this kind and go together: see `step`."""
-    asking = [task for task in tasks if isinstance(task.request, kind)]
+def _asking(tasks: Sequence[Task[Any]], kind: type[Request]) -> list[Task[Any]]:
+    """Those tasks that wait for something of this kind."""
+    return [task for task in tasks if isinstance(task.request, kind)]
+
+
+def _tokens(tasks: Sequence[Task[Any]]) -> int:
+    """Tokens of what tasks wait for."""
+    return sum(_request(task).tokens for task in tasks)
+
+
+def _fitting(tasks: Sequence[Task[Any]], limit: int | None, *, first: bool = True) -> list[Task[Any]]:
+    """Those tasks that wait for the encoder or the decoder and go together: see `step`.
+
+    Args:
+        tasks: in their order.
+        limit: of tokens.
+        first: whether the first one goes in any case.
+    """
+    asking = [task for task in tasks if isinstance(task.request, Encode | Forward)]
     if limit is None:
         return asking
-    fitting = [task for task in asking if _request(task).tokens == 1]
-    first, left = True, limit - len(fitting)
+    fitting = [task for task in asking if _single(task)]
+    left = limit - len(fitting)
     for task in asking:
-        if (tokens := _request(task).tokens) > 1 and (first or tokens <= left):
+        if not _single(task) and (first or _request(task).tokens <= left):
             fitting.append(task)
-            first, left = False, left - tokens
+            first, left = False, left - _request(task).tokens
     return fitting
+
+
+def _single(task: Task[Any]) -> bool:
+    """Whether it waits for the next token of an answer."""
+    return isinstance(task.request, Forward) and task.request.tokens == 1
 
 
 def _groups(tasks: Sequence[Task[Any]], key: Callable[[Task[Any]], Any]) -> list[list[Task[Any]]]:

@@ -32,6 +32,11 @@ from infinipot.serve.watches import router as watches
 # VSS's paths look like streams of this server's own: they come first.
 ROUTERS = tuple(part.router for part in (health, vss, files, streams, views, watches, chat, realtime, omni, page))
 
+_ROUTES = {
+    404: ("there is no {method} {path}: /docs has the routes", "not_found"),
+    405: ("{path} takes no {method}: /docs has the routes", "method_not_allowed"),
+}
+
 
 def create_app(settings: Settings, model: Model) -> FastAPI:
     """An application that serves a loaded model.
@@ -73,7 +78,7 @@ def create_app(settings: Settings, model: Model) -> FastAPI:
 
 
 async def _told(request: Request, error: Exception) -> JSONResponse:
-    problem = _problem(error)
+    problem = _problem(request, error)
     return JSONResponse(problem.body(), problem.status, problem.headers)
 
 
@@ -82,17 +87,30 @@ async def _left(request: Request, error: Exception) -> JSONResponse:
     return JSONResponse(ApiError(499, "the client left", "client_left").body(), 499)
 
 
-def _problem(error: Exception) -> ApiError:
+def _problem(request: Request, error: Exception) -> ApiError:
     if isinstance(error, RequestValidationError):
-        first = error.errors()[0]
-        place = [str(part) for part in first["loc"] if part not in ("body", "query", "path")]
-        field = ".".join(place) or None
-        message = str(first["msg"]).removeprefix("Value error, ")
-        return ApiError(400, f"{field}: {message}" if field else message, "invalid_request", param=field)
+        return _invalid(request, error)
     if isinstance(error, HTTPException) and isinstance(error.__cause__, ApiError):
         return error.__cause__  # of the body, while it was read
     if isinstance(error, HTTPException):
-        return ApiError(error.status_code, str(error.detail), None, headers=dict(error.headers or {}))
+        message, code = _ROUTES.get(error.status_code, (str(error.detail), None))
+        path = request.scope.get("raw_path", b"").decode("latin-1")  # as it came, in one line
+        told = message.format(method=request.method, path=path[:100])
+        return ApiError(error.status_code, told, code, headers=dict(error.headers or {}))
     if isinstance(error, RecursionError):
         return ApiError(400, "the JSON is nested too deeply", "invalid_request")
     return as_api_error(error)
+
+
+def _invalid(request: Request, error: RequestValidationError) -> ApiError:
+    """What a client is told of the first thing that is wrong with a body or a query."""
+    first = error.errors()[0]
+    place = [str(part) for part in first["loc"] if part not in ("body", "query", "path")]
+    field, message = ".".join(place) or None, str(first["msg"]).removeprefix("Value error, ")
+    kind = request.headers.get("content-type", "")
+    if first["loc"] == ("body",) and "json" not in kind.lower():  # as curl sends what -d gives
+        came = f"it came as {kind[:100]!r}" if kind else "it has no type"
+        message = f"the body is JSON, and {came}: send it with Content-Type: application/json, as curl --json does"
+    elif first["type"] == "extra_forbidden":
+        message = "there is no such field"
+    return ApiError(400, f"{field}: {message}" if field else message, "invalid_request", param=field)

@@ -1,7 +1,10 @@
 """Calls on streams as tasks that steps carry on: the one place that knows how the engine runs them."""
 
+import os
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
+
+import torch
 
 from infinipot.engine.requests import Forward
 from infinipot.engine.task import Task
@@ -74,9 +77,20 @@ class Asking:
 Call = Watching | Asking
 
 
-def step(model: Model, calls: Iterable[Call], max_tokens: int) -> None:
-    """Carries calls on different streams on, by one packed step of bounded size."""
+def run_in(threads: int | None) -> None:
+    """Has the CPU's part of what this thread runs done by so many threads: of all cores but one, where nothing is said.
+
+    Threads wait for each other at each operation, and where one of them shares its core with requests and decoding, for
+    a turn of the scheduler each time: see perf/serve_threads.py.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    torch.set_num_threads(threads or max(1, min(torch.get_num_threads(), cores - 1)))
+
+
+def step(model: Model, calls: Iterable[Call], max_tokens: int) -> int:
+    """Carries calls on different streams on, by one packed step; returns the tokens that it ran over."""
     calls = list(calls)
-    model.step([call.task for call in calls], max_tokens)
+    tokens = model.step([call.task for call in calls], max_tokens)
     for call in calls:
         call.note()
+    return tokens

@@ -49,6 +49,13 @@ class ApiError(Exception):
         return {"error": told}
 
 
+def require_model(asked: str | None, served: str) -> None:
+    """Raises `ApiError` 404 where a request names another model than the one that is served."""
+    if asked not in (None, served):
+        message = f"this server has {served!r}, no model {str(asked)[:100]!r}"
+        raise ApiError(404, message, "model_not_found", param="model")
+
+
 def as_api_error(error: BaseException) -> ApiError:
     """What a client is told of an error; of one that nobody expected, nothing but that there was one."""
     if isinstance(error, ApiError):

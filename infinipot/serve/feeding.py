@@ -1,23 +1,19 @@
 """Frames of one request for a stream: pictures and videos by address, watched before the request goes on."""
 
 import asyncio
-import base64
-import binascii
 import re
 from contextlib import AbstractAsyncContextManager
-
-import numpy as np
 
 from infinipot.serve.chat.protocol import VideoIo
 from infinipot.serve.errors import ApiError
 from infinipot.serve.files.uploads import Uploads
 from infinipot.serve.lane import FrameJob, GoneError
 from infinipot.serve.media.decoders import Clip, Decoders
-from infinipot.serve.media.sources import Sources, data_of, refused
+from infinipot.serve.media.picture import Picture
+from infinipot.serve.media.sources import Sources, data_of, from_base64
 from infinipot.serve.settings import Settings
 from infinipot.serve.streams.registry import Streams
 from infinipot.serve.streams.served import Served
-from infinipot.video import Frame
 
 UPLOAD = "upload://"
 """Before the id of a file: an address of one that its client handed over."""
@@ -47,7 +43,7 @@ class Feeder:
             return
         async with self._sources.still(address) as clip:
             async for frame in clip.frames():
-                await self.watch(served, frame.image, None)
+                await self.watch(served, frame, None)
 
     async def video(self, served: Served, address: str, how: VideoIo) -> None:
         """Has a stream watch a video, or a list of frames: at its own times behind what the stream has seen."""
@@ -57,7 +53,7 @@ class Feeder:
             return
         async with asyncio.timeout(self._limits.video_seconds), self._clip(served, address, how) as clip:
             async for frame in clip.frames():
-                await self.watch(served, frame.image, begin + frame.time)
+                await self.watch(served, frame, begin + frame.time)
 
     def _clip(self, served: Served, address: str, how: VideoIo) -> AbstractAsyncContextManager[Clip]:
         fps, most = how.fps or (None if how.num_frames else served.config.fps), self._limits.frames_per_request
@@ -77,14 +73,14 @@ class Feeder:
             message = f"frames_indices has to ascend, with one for each of the {len(encoded)} frames"
             raise ApiError(400, message, param="media_io_kwargs")
         for index, each in zip(indices, encoded, strict=True):
-            picture = await self._decoders.picture(_decoded(each))
+            picture = await self._decoders.picture(from_base64(each))
             await self.watch(served, picture, begin + index / (how.fps or _LIST_FPS))
 
-    async def watch(self, served: Served, picture: np.ndarray, at: float | None) -> None:
+    async def watch(self, served: Served, picture: Picture, at: float | None) -> None:
         """Has a frame wait, and waits itself where many do: none of a request's frames gives way to another."""
         place = served.place(None) if at is None else at
         assert place is not None
-        job = self._streams.push(served, Frame(picture, place))
+        job = self._streams.push(served, picture.at(place))
         if served.lane.waiting()[0] >= max(self._limits.frames_waiting // 2, 1) or at is None or served.passing:
             await watched(job)
 
@@ -103,10 +99,3 @@ async def watched(job: FrameJob) -> None:
         waiting.result()
     except GoneError:
         raise ApiError(410, "the stream was closed", "stream_closed") from None
-
-
-def _decoded(text: str) -> bytes:
-    try:
-        return base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError):
-        raise refused("the data: address is no base64") from None

@@ -7,7 +7,7 @@ from fastapi.responses import JSONResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
 import infinipot
-from infinipot.serve.errors import ApiError
+from infinipot.serve.errors import ApiError, require_model
 from infinipot.serve.server import server_of
 
 router = APIRouter(tags=["server"])
@@ -59,12 +59,8 @@ async def models(request: Request) -> dict[str, Any]:
 @router.get("/v1/models/{name:path}")
 async def model(request: Request, name: str) -> dict[str, Any]:
     """One model by its id."""
-    known = _model(request)
-    if name != known["id"]:
-        raise ApiError(
-            404, f"this server has {known['id']!r}, no model {name[:100]!r}", "model_not_found", param="model"
-        )
-    return known
+    require_model(name, server_of(request).settings.model)
+    return _model(request)
 
 
 def _model(request: Request) -> dict[str, Any]:

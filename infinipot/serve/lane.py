@@ -58,6 +58,11 @@ class AskJob:
     spoke: float = 0.0
     ended: float = 0.0
 
+    @property
+    def remembers(self) -> bool:
+        """Whether the turn becomes part of the stream's memory."""
+        return bool(self.options.get("remember"))
+
 
 @dataclass(slots=True, eq=False)
 class AloneJob:
@@ -126,7 +131,7 @@ class Lane:
 
     Attributes:
         stats: of the stream, as they were after its last call.
-        working: the job that is under way.
+        working: the job that is under way; beside: questions that are under way on forks of the stream.
         closed: whether its stream is: nothing is taken up any more.
     """
 
@@ -134,6 +139,7 @@ class Lane:
         self.stream = stream
         self.stats: Stats = stream.stats()
         self.working: Job | None = None
+        self.beside: list[AskJob] = []
         self._frames = frames
         self._jobs: deque[Job] = deque()
         self.closed = False
@@ -170,6 +176,23 @@ class Lane:
                 job.answered.cancel()
         return None
 
+    def question(self) -> AskJob | None:
+        """The next job, which no longer waits, if it is a question that leaves the stream as it is."""
+        with self._lock:
+            while self._jobs and isinstance(job := self._jobs[0], AskJob) and not job.remembers:
+                self._jobs.popleft()
+                self._urgent -= _urgent(job)
+                if not job.left.is_set():
+                    return job
+                job.answered.cancel()
+        return None
+
+    def put_back(self, job: AskJob) -> None:
+        """Has a job wait again, ahead of all others."""
+        with self._lock:
+            self._jobs.appendleft(job)
+            self._urgent += _urgent(job)
+
     def close(self) -> None:
         """Tells the jobs that wait, and each that comes from now on, that the stream is gone."""
         with self._lock:
@@ -181,7 +204,7 @@ class Lane:
     def waiting(self) -> tuple[int, int]:
         """How many frames and how many questions wait or are under way."""
         with self._lock:
-            jobs = [*self._jobs, *([] if (now := self.working) is None else [now])]
+            jobs = [*self._jobs, *self.beside, *([] if (now := self.working) is None else [now])]
         return sum(isinstance(job, FrameJob) for job in jobs), sum(isinstance(job, AskJob) for job in jobs)
 
     @property
@@ -192,7 +215,7 @@ class Lane:
     @property
     def busy(self) -> bool:
         """Whether anything waits or is under way."""
-        return bool(self._jobs) or self.working is not None
+        return bool(self._jobs or self.beside) or self.working is not None
 
     def behind(self) -> float:
         """Seconds of the stream that wait to be watched."""

@@ -8,11 +8,11 @@ from infinipot.serve.cameras.player import CameraPlayer
 from infinipot.serve.errors import as_api_error
 from infinipot.serve.lane import GoneError
 from infinipot.serve.logs import event
+from infinipot.serve.media.picture import Picture
 from infinipot.serve.media.sources import Sources
 from infinipot.serve.streams.protocol import SourceState
 from infinipot.serve.streams.registry import Streams
 from infinipot.serve.streams.served import Served
-from infinipot.video import Frame
 
 logger = logging.getLogger(__name__)
 _MOST = 1 << 62  # frames of a source that may be without end
@@ -86,7 +86,7 @@ class Players:
             level = logging.WARNING if problem.status < 500 else logging.ERROR
             event(logger, "a source failed", level, stream=served.id, why=problem.message)
 
-    async def _give(self, served: Served, frame: Frame, *, wait: bool) -> None:
+    async def _give(self, served: Served, frame: Picture, *, wait: bool) -> None:
         """Gives a stream a frame; where it has to be, waits until it was watched."""
         watched = asyncio.wrap_future(self._streams.push(served, frame).watched)
         if wait:

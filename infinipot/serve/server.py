@@ -18,11 +18,13 @@ from infinipot.serve.cameras.rules import CameraRules
 from infinipot.serve.chat.serving import ChatServing
 from infinipot.serve.feeding import Feeder
 from infinipot.serve.files.uploads import Uploads
+from infinipot.serve.guard import owner_of
 from infinipot.serve.logs import event
 from infinipot.serve.media.decoders import Decoders
 from infinipot.serve.media.sources import Sources
 from infinipot.serve.metrics import Metrics, gauge, total
 from infinipot.serve.players import Players
+from infinipot.serve.room import Room
 from infinipot.serve.settings import Settings
 from infinipot.serve.streams.registry import Streams
 from infinipot.serve.streams.served import Served
@@ -53,7 +55,7 @@ class Server:
         self.started = time.time()
         self.ready = False
         model.answer_scratch = int(settings.limits.answer_bytes)
-        self.worker = Worker(model, metrics, settings.step_tokens)
+        self.worker = Worker(model, metrics, settings.step_tokens, Room(int(settings.memory_total)), settings.threads)
         self.streams = Streams(self.worker, settings, metrics)
         self.asker = Asker(self.worker, settings.limits)
         self.decoders = Decoders(settings.limits)
@@ -141,13 +143,13 @@ class Server:
         """What there is now, over all streams."""
         streams = list(self.streams)
         stats = [served.lane.stats for served in streams]
-        most = int(self.settings.memory_total)
+        room = self.streams.room
         behind = [served.lane.behind() for served in streams]
         waiting = [served.lane.waiting() for served in streams]
         yield gauge("streams", "Open", len(streams))
-        yield gauge("bytes_reserved", "Of the memory total", self.streams.reserved)
-        yield gauge("bytes_total", "That streams may reserve", most)
-        yield gauge("kv_cache_usage_perc", "Share of the memory total that is reserved", self.streams.reserved / most)
+        yield gauge("bytes_reserved", "Of the memory total", room.reserved)
+        yield gauge("bytes_total", "That streams may reserve", room.total)
+        yield gauge("kv_cache_usage_perc", "Share of the memory total that is reserved", room.reserved / room.total)
         yield gauge("tokens_held", "Per layer and KV head, over all streams", sum(each.tokens for each in stats))
         yield gauge("num_requests_waiting", "Questions", sum(questions for _, questions in waiting))
         yield gauge("frames_waiting", "To be watched", sum(frames for frames, _ in waiting))
@@ -162,3 +164,9 @@ def server_of(connection: HTTPConnection) -> Server:
     """The server that a request came to."""
     server: Server = connection.app.state.server
     return server
+
+
+def stream_of(connection: HTTPConnection, name: str) -> tuple[Server, Served]:
+    """The same, and the stream of this id; raises `ApiError` 404 where its owner has none."""
+    server = server_of(connection)
+    return server, server.streams.find(owner_of(connection), name)

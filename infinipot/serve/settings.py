@@ -89,7 +89,7 @@ class Limits(BaseModel):
     source_seconds: Seconds = 30.0
     camera_seconds: Seconds = 20.0
     thumbnails: Count = 96
-    thumbnail_bytes: Bytes = ByteSize(4096)
+    thumbnail_bytes: Annotated[ByteSize, Field(ge=2048)] = ByteSize(4096)
     answer_bytes: Annotated[ByteSize, Field(ge=0)] = ByteSize(256 * _MIB)
     video_seconds: Seconds = 600.0
     drain_seconds: Seconds = 30.0
@@ -108,6 +108,8 @@ class Settings(BaseSettings):
         memory_total: bytes that all streams together may reserve.
         memory, policy, fps, gate, look_again: of a stream that does not say; see `Model.stream`.
         step_tokens: tokens that one packed step runs over at the most, so that answers keep flowing.
+        threads: of the CPU that the model runs in; left out, one fewer than there are cores, so that requests and
+            decoding have one.
         api_keys: a file of keys, see `keys.py`; without it everyone is one and the same owner.
         snapshots: the folder that streams are saved in, and snapshot_seconds: how often.
         events: the file that standing questions and their events are kept in; left out, one beside the snapshots.
@@ -135,6 +137,7 @@ class Settings(BaseSettings):
     gate: GateSetting = OFF
     look_again: Annotated[int, Field(ge=0)] = 0
     step_tokens: Count = 2048
+    threads: Count | None = None
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
     api_keys: Path | None = None

@@ -1,8 +1,9 @@
 """The thread that owns the model: each turn it packs what waits in all lanes into one step of bounded size.
 
 Knows lanes and tasks, not HTTP. A question goes behind the frames that came before it, and frames behind the questions
-that came before them; lanes wait for no other lane. What runs alone on a stream (saving it) runs in a second thread
-while the worker carries the other streams on.
+that came before them; lanes wait for no other lane. Questions in a row, which see the same frames, are answered
+together: the first on the stream, the others on forks of it, as far as there is memory for them. What runs alone on a
+stream (saving it) runs in a second thread while the worker carries the other streams on.
 """
 
 import logging
@@ -15,13 +16,14 @@ from typing import Protocol, TypeVar
 
 from infinipot.model import Model
 from infinipot.serve import engine
+from infinipot.serve.calls import Run, settle
 from infinipot.serve.lane import AloneJob, Answered, AskJob, FrameJob, GoneError, Lane, fail, outcome
+from infinipot.serve.room import Room
 from infinipot.serve.schedule import Schedule
 from infinipot.stream import Stream
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
-_UnderWay = tuple[Lane, engine.Call]
 _SOON, _IDLE = 0.02, 1.0  # seconds until the thread looks again, though nobody woke it
 
 
@@ -40,15 +42,24 @@ class Worker:
         model: nobody else runs it.
         watching: is told of what happens.
         step_tokens: that one step runs over at the most.
+        room: of the streams' memory; left out, there is none for forks.
+        threads: of the CPU that the model runs in; left out, as many as leave a core to others.
     """
 
-    def __init__(self, model: Model, watching: Watching, step_tokens: int) -> None:
-        self.model = model
-        self._watching, self._step_tokens = watching, step_tokens
+    def __init__(
+        self,
+        model: Model,
+        watching: Watching,
+        step_tokens: int,
+        room: Room | None = None,
+        threads: int | None = None,
+    ) -> None:
+        self.model, self.room, self._threads = model, room or Room(0), threads
+        self._watching = watching
         self._lanes: list[Lane] = []
         self._calls: deque[Callable[[], object]] = deque()
-        self._under_way: dict[Lane, engine.Call] = {}
-        self._schedule = Schedule()
+        self._runs: list[Run] = []
+        self._schedule = Schedule(step_tokens)
         self._awake = threading.Event()
         self._stopping = False
         self._saver = ThreadPoolExecutor(1, "saver")
@@ -76,7 +87,7 @@ class Worker:
     def call(self, work: Callable[[], T]) -> "Future[T]":
         """Runs something on the model's thread between two steps."""
         future: Future[T] = Future()
-        self._calls.append(lambda: _settle(future, work))
+        self._calls.append(lambda: settle(future, work))
         self._awake.set()
         return future
 
@@ -121,7 +132,7 @@ class Worker:
             if (error := copy.exception()) is not None:
                 fail(forked, error)
                 return
-            self.open(copy.result, frames).add_done_callback(lambda done: _settle(forked, done.result))
+            self.open(copy.result, frames).add_done_callback(lambda done: settle(forked, done.result))
 
         self.alone(lane, Stream.fork).add_done_callback(opened)
         return forked
@@ -134,7 +145,7 @@ class Worker:
             if isinstance(lane.working, AloneJob):
                 self._calls.append(close)
             else:
-                _settle(future, lambda: self._close(lane))
+                settle(future, lambda: self._close(lane))
 
         self._calls.append(close)
         self._awake.set()
@@ -143,22 +154,24 @@ class Worker:
     # On the worker's thread
 
     def _run(self) -> None:
+        engine.run_in(self._threads)
         while not self._ended():
             self._awake.clear()
             worked = True
             try:
-                worked = self._turn()
+                worked = self.turn()
             except Exception:
                 logger.exception("a step failed, and what was under way with it")
-                self._give_up()
+                for run in list(self._runs):
+                    self._cancel(run)
             if not worked:
                 self._awake.wait(_SOON if self._stopping or self._calls else _IDLE)
 
     def _ended(self) -> bool:
-        busy = self._under_way or self._calls or any(lane.busy for lane in self._lanes)
+        busy = self._runs or self._calls or any(lane.busy for lane in self._lanes)
         return self._stopping and not busy
 
-    def _turn(self) -> bool:
+    def turn(self) -> bool:
         """What was asked of the thread, what begins, what ends early, and a step of all that is under way.
 
         Returns:
@@ -166,125 +179,111 @@ class Worker:
         """
         for _ in range(len(self._calls)):
             self._calls.popleft()()
-        self._begin()
-        self._stop_answers()
-        if not self._under_way:
+        for lane in self._lanes:
+            self._begin(lane)
+        for run in [run for run in self._runs if run.left]:
+            self._cancel(run)
+        if not self._runs:
             return False
         self._step()
         return True
 
-    def _give_up(self) -> None:
-        """Ends all calls that are under way, after what nobody expected: their streams are as before them."""
-        for lane, call in list(self._under_way.items()):
-            call.task.cancel()
-            self._settle(lane, call)
+    def _begin(self, lane: Lane) -> None:
+        """Begins the next job of a lane that has none under way; of questions in a row, each that there is room for.
 
-    def _begin(self) -> None:
-        """Begins the next job of each lane that has none under way."""
-        for lane in self._lanes:
-            if lane.working is not None or (job := lane.next()) is None:
-                continue
-            lane.working = job
-            match job:
-                case FrameJob():
-                    self._under_way[lane] = engine.Watching(lane.stream, job.frame)
-                case AskJob():
-                    self._begin_ask(lane, job)
-                case AloneJob():
-                    self._saver.submit(self._run_alone, lane, job)
+        One that cannot begin is told so, and the next one has its turn.
+        """
+        while lane.working is None and (job := lane.next()) is not None:
+            if isinstance(job, AloneJob):
+                lane.working = job
+                self._saver.submit(self._run_alone, lane, job)
+                return
+            if isinstance(job, AskJob) and not job.remembers:
+                self._fork_for_questions(lane)
+            self._take_up(lane, job, lane.stream)
 
-    def _begin_ask(self, lane: Lane, job: AskJob) -> None:
-        job.began = time.monotonic()
+    def _fork_for_questions(self, lane: Lane) -> None:
+        """Begins the questions that see the same frames as the one ahead of them, each on a fork of the stream."""
+        while (job := lane.question()) is not None:
+            if (fork := self._fork(lane)) is None:
+                lane.put_back(job)
+                return
+            self._take_up(lane, job, fork)
+
+    def _fork(self, lane: Lane) -> Stream | None:
+        """A fork of a lane's stream, if there is room for one."""
+        if not self.room.lend(lane.stats.bytes):
+            return None
         try:
-            self._under_way[lane] = engine.Asking(lane.stream, job.question, job.options, _heard(job))
+            return lane.stream.fork()
+        except Exception:  # the device may be full: whatever else there is, asking the stream itself will tell
+            self.room.take_back(lane.stats.bytes)
+            return None
+
+    def _take_up(self, lane: Lane, job: FrameJob | AskJob, stream: Stream) -> None:
+        try:
+            run = Run(lane, job, stream)
         except Exception as error:
-            lane.working = None
-            fail(job.answered, error)
+            fail(outcome(job), error)
+            self._let_go(lane, stream)
+            return
+        self._runs.append(run)
+        if isinstance(job, AskJob) and run.forked:
+            lane.beside.append(job)
+        else:
+            lane.working = job
+
+    def _let_go(self, lane: Lane, stream: Stream) -> None:
+        """Closes a fork."""
+        if stream is not lane.stream:
+            stream.close()
+            self.room.take_back(lane.stats.bytes)
 
     def _run_alone(self, lane: Lane, job: AloneJob) -> None:
-        _settle(job.done, lambda: job.work(lane.stream))
+        settle(job.done, lambda: job.work(lane.stream))
         lane.working = None
         self._awake.set()
 
     def _close(self, lane: Lane) -> None:
-        if call := self._under_way.pop(lane, None):
-            call.task.cancel()
-        under_way, lane.working = lane.working, None
-        if under_way is not None:
-            fail(outcome(under_way), GoneError("the stream was closed"))
+        gone = GoneError("the stream was closed")
+        for run in [run for run in self._runs if run.lane is lane]:
+            fail(outcome(run.job), gone)
+            self._cancel(run)
         lane.close()
         if lane in self._lanes:
             self._lanes.remove(lane)
         lane.stream.close()
 
-    def _stop_answers(self) -> None:
-        """Cancels the answers that nobody waits for any more: their streams are as before the question."""
-        for lane, call in list(self._under_way.items()):
-            job = lane.working
-            if isinstance(job, AskJob) and job.left.is_set():
-                call.task.cancel()
-                self._settle(lane, call)
+    def _cancel(self, run: Run) -> None:
+        """Ends a call before it is done: its stream is as it was before."""
+        run.call.task.cancel()
+        self._settle(run)
 
     def _step(self) -> None:
-        waiting: tuple[list[_UnderWay], list[_UnderWay]] = [], []
-        for lane, call in self._under_way.items():  # the oldest first: none waits for ever
-            waiting[not lane.urgent].append((lane, call))
-        calls = self._schedule.choose(*waiting)
+        waiting: tuple[list[Run], list[Run]] = [], []
+        for run in self._runs:  # the oldest first: none waits for ever
+            waiting[not run.urgent].append(run)
+        runs, most = self._schedule.choose(*waiting)
         start, busy = time.perf_counter(), time.thread_time()
-        engine.step(self.model, [call for _, call in calls], self._step_tokens)
-        self._schedule.took(len(calls), time.thread_time() - busy)  # not what other processes took of the machine
-        self._watching.stepped(len(calls), time.perf_counter() - start)
-        for lane, call in calls:
-            if call.task.done:
-                self._settle(lane, call)
+        tokens = engine.step(self.model, [run.call for run in runs], most)
+        taken = time.thread_time() - busy  # without what other processes took of the machine
+        self._schedule.took(len(runs), tokens, taken)
+        self._watching.stepped(len(runs), time.perf_counter() - start)
+        for run in runs:
+            if run.call.task.done:
+                self._settle(run)
 
-    def _settle(self, lane: Lane, call: engine.Call) -> None:
-        """Tells who waits for a call's job how it went."""
-        del self._under_way[lane]
-        job, lane.working = lane.working, None
-        lane.stats = lane.stream.stats()
-        if isinstance(job, FrameJob):
-            if _settle(job.watched, call.task.result):
+    def _settle(self, run: Run) -> None:
+        """Tells who waits for a call that has ended how it went."""
+        lane, job = run.lane, run.job
+        self._runs.remove(run)
+        if isinstance(job, AskJob) and run.forked:
+            lane.beside.remove(job)
+        else:
+            lane.working, lane.stats = None, lane.stream.stats()
+        if run.tell(self.model.adapter):
+            if isinstance(job, FrameJob):
                 self._watching.watched(job, lane, time.monotonic() - job.came)
-        elif isinstance(job, AskJob) and isinstance(call, engine.Asking):
-            job.ended = time.monotonic()
-            if job.left.is_set():
-                fail(job.answered, GoneError("nobody waits for the answer"))
-            elif _settle(job.answered, lambda: self._answered(job, lane, call)):
+            else:
                 self._watching.answered(job, job.answered.result())
-
-    def _answered(self, job: AskJob, lane: Lane, call: engine.Asking) -> Answered:
-        text = call.task.result()
-        adapter, stats = self.model.adapter, lane.stats
-        said = call.said(len(adapter.tokenize(text, plain=True)))
-        return Answered(
-            text=text,
-            time=stats.time,
-            prompt_tokens=stats.asked_tokens + len(adapter.tokenize(job.question, plain=True)),
-            memory_tokens=stats.asked_tokens,
-            video_tokens=max(stats.asked_tokens - stats.text_tokens, 0),
-            answer_tokens=said,
-            cut=said >= call.limit,
-        )
-
-
-def _heard(job: AskJob) -> Callable[[str], None]:
-    """Passes on the pieces of an answer."""
-
-    def on_text(piece: str) -> None:
-        job.spoke = job.spoke or time.monotonic()
-        job.on_text(piece)
-
-    return on_text
-
-
-def _settle(future: "Future[T]", work: Callable[[], T]) -> bool:
-    """Sets a future to the outcome of some work; returns whether that went well."""
-    try:
-        found = work()
-    except BaseException as error:
-        fail(future, error)
-        return False
-    if not future.done() and future.set_running_or_notify_cancel():
-        future.set_result(found)
-    return True
+        self._let_go(lane, run.stream)

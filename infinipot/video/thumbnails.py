@@ -9,6 +9,7 @@ from PIL import Image
 
 from infinipot.video.frame import Frame
 
+SIDE = 160  # pixels of the longer side of a small picture
 _FINER = 2  # times as many pixels along a side as the small picture has, from which it is made
 
 
@@ -25,7 +26,7 @@ class Thumbnails:
             for is what comes in it.
     """
 
-    def __init__(self, most: int = 512, side: int = 160, bytes_each: int = 8192, lasts: float = 0.0) -> None:
+    def __init__(self, most: int = 512, side: int = SIDE, bytes_each: int = 8192, lasts: float = 0.0) -> None:
         self.most, self._side, self._bytes_each, self._lasts = most, side, bytes_each, lasts
         self._pictures: dict[float, bytes] = {}
 
@@ -42,11 +43,11 @@ class Thumbnails:
         """Of which there is a picture, in order."""
         return tuple(self._pictures)
 
-    def add(self, frame: Frame) -> None:
-        """Takes a frame, which is later than those before it."""
+    def add(self, frame: Frame, small: bytes | None = None) -> None:
+        """Takes a frame, which is later than those before it, or the `small_picture` that was made of it."""
         if len(self._pictures) >= self.most:
             self._thin()
-        self._pictures[frame.time] = self._encoded(frame.image)
+        self._pictures[frame.time] = small or small_picture(frame.image, self._bytes_each, self._side)
 
     def keep(self, times: Collection[float]) -> None:
         """Lets go of what is neither of patches of these times nor newer than all of them."""
@@ -79,18 +80,26 @@ class Thumbnails:
         apart = [later - earlier for earlier, later in pairwise(times)]
         del self._pictures[times[int(np.argmin(apart))] if apart else times[0]]
 
-    def _encoded(self, image: np.ndarray) -> bytes:
-        apart = max(1, max(image.shape[:2]) // (_FINER * self._side))  # of a large frame, not every pixel is looked at
-        picture = Image.fromarray(np.ascontiguousarray(image[::apart, ::apart]))
-        picture.thumbnail((self._side, self._side))
-        held = b""
-        for quality in (75, 50, 25, 10):
-            out = io.BytesIO()
-            picture.save(out, "JPEG", quality=quality)
-            held = out.getvalue()
-            if len(held) <= self._bytes_each:
-                return held
-        picture.thumbnail((self._side // 4, self._side // 4))
-        out = io.BytesIO()
-        picture.save(out, "JPEG", quality=10)
-        return out.getvalue()
+
+def small_picture(image: np.ndarray, most: int, side: int = SIDE) -> bytes:
+    """A small JPEG of an image.
+
+    Args:
+        image: `[height, width, 3]` uint8.
+        most: bytes that it may have; what takes more is stored coarser.
+        side: pixels of its longer side.
+    """
+    apart = max(1, max(image.shape[:2]) // (_FINER * side))  # of a large frame, not every pixel is looked at
+    picture = Image.fromarray(np.ascontiguousarray(image[::apart, ::apart]))
+    picture.thumbnail((side, side))
+    for quality in (75, 50, 25, 10):
+        if len(held := _jpeg(picture, quality)) <= most:
+            return held
+    picture.thumbnail((side // 4, side // 4))
+    return _jpeg(picture, 10)
+
+
+def _jpeg(picture: Image.Image, quality: int) -> bytes:
+    out = io.BytesIO()
+    picture.save(out, "JPEG", quality=quality)
+    return out.getvalue()

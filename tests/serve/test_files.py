@@ -14,6 +14,8 @@ import pytest
 from infinipot import Frame, open_video
 from infinipot.serve.errors import ApiError
 from infinipot.serve.files.uploads import Uploads
+from infinipot.serve.media.decoders import Clip
+from infinipot.serve.media.picture import Picture
 from infinipot.serve.settings import Limits
 from support.serving import MEMORY, Running, alone, clip, encoded, push, running, stream
 from support.video_files import encode
@@ -159,14 +161,11 @@ def test_a_caption_is_of_its_stretch_alone(
 
 def test_a_video_with_a_long_gap_is_captioned_where_it_shows_something(served: Running, monkeypatch) -> None:
     """A stream for each stretch without a picture would be one for each tenth of a second of days."""
-    import infinipot
-    from infinipot.serve.media.decoders import Clip
-
     image = clip()[0].image
 
     async def frames(self: object) -> object:
         for at in (0.0, 0.5, 1e6):
-            yield infinipot.Frame(image, at)
+            yield Picture(image, at, b"")
 
     written = encoded(image)
     name = upload(served.as_("alice"), written, media_type="image").json()["id"]

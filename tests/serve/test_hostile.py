@@ -28,14 +28,14 @@ HERS = {"Authorization": f"Bearer {KEYS['alice']}"}
 @pytest.fixture(autouse=True)
 def good_afterwards(served: Running) -> Iterator[None]:
     """After each test a stream is opened, fed, asked and closed, and nothing is left behind."""
-    before = len(served.server.streams), served.server.streams.reserved
+    before = len(served.server.streams), served.server.streams.room.reserved
     yield
     with stream(served.as_("alice"), "afterwards") as name:
         push(served.as_("alice"), name, clip()[:2])
         reply = served.as_("alice").post(f"/v1/streams/{name}/ask", json={"question": COUNT})
         assert reply.status_code == 200
     until = time.monotonic() + 30
-    while (len(served.server.streams), served.server.streams.reserved) != before:
+    while (len(served.server.streams), served.server.streams.room.reserved) != before:
         assert time.monotonic() < until, "a stream was left behind"
         time.sleep(0.01)
 
@@ -323,7 +323,7 @@ def test_thousands_of_sessions_leave_nothing_behind() -> None:
             assert time.monotonic() < until, "descriptors stay behind"
             time.sleep(0.05)
         assert process.memory_info().rss < resident + 30 * 2**20
-        assert (len(server.server.streams), server.server.streams.reserved) == (0, 0)
+        assert (len(server.server.streams), server.server.streams.room.reserved) == (0, 0)
 
 
 def wait_for_connections(server: Running) -> None:

@@ -87,13 +87,17 @@ def test_a_camera_is_watched_seen_and_asked_with_the_moments_that_answers_rest_o
     assert not served.server.players.cameras._watched
 
 
-def test_pushed_frames_are_seen_too(served: Running) -> None:
+def test_pushed_frames_are_seen_too(served: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their small pictures come from where they were decoded: the server's own process makes none."""
     client, frames = served.as_("alice"), clip()
+    monkeypatch.delattr("infinipot.video.thumbnails.small_picture")
     with stream(client, "pushed") as name:
         assert client.get(f"/v1/streams/{name}/picture").status_code == 204
         assert client.get(f"/v1/streams/{name}/thumbnail", params={"time": 0}).status_code == 404
         push(client, name, frames[:4])
         assert float(client.get(f"/v1/streams/{name}/picture").headers["x-time"]) == frames[3].time
+        small = client.get(f"/v1/streams/{name}/thumbnail", params={"time": 0})
+        assert Image.open(io.BytesIO(small.content)).size == frames[0].size[::-1]
         assert client.get(f"/v1/streams/{name}/truth").status_code == 404
 
 

@@ -53,12 +53,12 @@ def test_the_pictures_of_gates_and_looks_are_admitted_to_the_byte(served: Runnin
     sizes = {}
     kinds: dict[str, dict[str, Any]] = {"plain": {}, "gate": {"gate": "otsu"}, "look": {"look_again": 3}}
     for label, settings in kinds.items():
-        before = served.server.streams.reserved
+        before = served.server.streams.room.reserved
         with stream(client, label, **settings):
-            sizes[label] = served.server.streams.reserved - before
+            sizes[label] = served.server.streams.room.reserved - before
             own = embedded().stream_bytes(MEMORY, **settings)
             assert sizes[label] == own + served.server.settings.limits.pictures
-        assert served.server.streams.reserved == before
+        assert served.server.streams.room.reserved == before
     assert sizes["look"] > sizes["gate"] > sizes["plain"]
     with running(memory_total=sizes["look"] - 1) as small:
         refused = small.as_(None).post("/v1/streams", json={"look_again": 3})

@@ -23,6 +23,7 @@ from pydantic import ByteSize
 from infinipot.serve.media import addresses, remote
 from infinipot.serve.media.addresses import AddressError, Rules, rules
 from infinipot.serve.media.decoders import DecodeError, Decoders
+from infinipot.serve.media.picture import Picture
 from infinipot.serve.media.sources import Sources
 from infinipot.serve.settings import Limits, Settings
 from support.serving import Running, alone, clip, encoded, running, stream
@@ -362,7 +363,7 @@ def test_cve_2026_22778_a_picture_that_harms_the_decoder_costs_one_error() -> No
     *refused, last = asyncio.run(decoded(Limits(decoders=1), *harmful))
     assert all(isinstance(each, str) for each in refused), refused
     assert "20000 x 20000" in refused[0]
-    assert np.array_equal(last, clip()[0].image)
+    assert np.array_equal(last.image, clip()[0].image)
 
 
 def test_a_decoder_that_is_killed_or_hangs_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -384,14 +385,14 @@ def test_a_decoder_that_is_killed_or_hangs_is_replaced(monkeypatch: pytest.Monke
 
     hung, after, crashed, last = asyncio.run(go())
     assert (hung, crashed) == ("decoder_timeout", "decoder_crashed")
-    assert np.array_equal(after, last)
+    assert np.array_equal(after.image, last.image)
 
 
 def test_memory_for_decoding_is_limited() -> None:
     noise = np.random.default_rng(0).integers(0, 256, (3000, 4000, 3), dtype=np.uint8)
     told, last = asyncio.run(decoded(Limits(decode_bytes=ByteSize(8_000_000)), encoded(noise, "JPEG")))
     assert "memory" in told or "ended the process" in told
-    assert isinstance(last, np.ndarray)
+    assert isinstance(last, Picture)
 
 
 def test_an_endless_gif_and_a_long_video_end_at_the_limit_of_frames(tmp_path: Path) -> None:

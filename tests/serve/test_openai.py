@@ -256,9 +256,9 @@ def endless_answers(served: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     """Answers go on until there is no more room, slowly."""
     real = engine.step
 
-    def slowly(*given: Any) -> None:
+    def slowly(*given: Any) -> int:
         time.sleep(0.02)
-        real(*given)
+        return real(*given)
 
     monkeypatch.setattr(type(served.server.model.adapter), "stop_ids", frozenset())
     monkeypatch.setattr(engine, "step", slowly)

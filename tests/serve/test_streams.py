@@ -61,6 +61,24 @@ def test_an_answer_comes_as_events(served: Running) -> None:
     assert done["usage"]["completion_tokens"] >= 1
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "how", "status", "says"),
+    [
+        ("POST", "/v1/streams", {"content": '{"id": "door"}'}, 400, "application/json"),  # as curl -d sends it
+        ("POST", "/v1/streams", {"json": {"memroy": 512}}, 400, "memroy: there is no such field"),
+        ("GET", "/v1/nothing%0A?key=secret", {}, 404, "there is no GET /v1/nothing%0A: "),
+        ("PUT", "/v1/streams", {}, 405, "/v1/streams takes no PUT"),
+    ],
+)
+def test_an_error_says_what_came_and_what_would_work(
+    served: Running, method: str, path: str, how: dict[str, Any], status: int, says: str
+) -> None:
+    reply = served.as_("alice").request(method, path, headers={"x-request-id": "tried"}, **how)
+    assert reply.status_code == status
+    assert says in reply.json()["error"]["message"]
+    assert "secret" not in reply.text
+
+
 def test_what_fits_is_told_in_bytes_before_anything_is_allocated() -> None:
     with running(memory_total=5_000_000) as small:
         client = small.as_(None)
@@ -74,7 +92,7 @@ def test_what_fits_is_told_in_bytes_before_anything_is_allocated() -> None:
         client.delete("/v1/streams/first")
         assert client.post("/v1/streams", json={"id": "third"}).status_code == 201
         assert client.post("/v1/streams", json={"id": "third"}).status_code == 409
-        assert small.server.streams.reserved == 2 * taken
+        assert small.server.streams.room.reserved == 2 * taken
 
 
 def test_a_fork_has_the_same_past_and_a_future_of_its_own(served: Running) -> None:
@@ -151,10 +169,10 @@ def test_what_comes_for_a_stream_that_is_closed_is_told_so_and_waits_for_nothing
 def test_an_answer_that_nobody_reads_on_stops_within_a_step(served: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     client, steps, real = served.as_("alice"), [0], engine.step
 
-    def slowly(*given: Any) -> None:
+    def slowly(*given: Any) -> int:
         steps[0] += 1
         time.sleep(0.05)
-        real(*given)
+        return real(*given)
 
     with stream(client, "endless", memory=768) as name:
         push(client, name, clip()[:4])

@@ -13,11 +13,12 @@ from infinipot.errors import InfinipotError
 from infinipot.serve.cameras.rules import CameraRules
 from infinipot.serve.lane import FrameJob, GoneError
 from infinipot.serve.logs import event
+from infinipot.serve.media.picture import Picture
 from infinipot.serve.settings import Limits
 from infinipot.serve.streams.protocol import CameraState, SourceState
 from infinipot.serve.streams.registry import Streams
 from infinipot.serve.streams.served import Served
-from infinipot.video import Frame
+from infinipot.video.thumbnails import small_picture
 
 logger = logging.getLogger(__name__)
 _PIXELS = 1920 * 1088  # of a picture at most
@@ -119,7 +120,8 @@ class CameraPlayer:
             for frame in watched.camera:
                 if watched.stopping.is_set():
                     return
-                self._give(served, Frame(frame.image, frame.time + watched.offset), loop)
+                small = small_picture(frame.image, int(self._limits.thumbnail_bytes))
+                self._give(served, Picture(frame.image, frame.time + watched.offset, small), loop)
             if not watched.stopping.is_set():  # one that is stopped with the server goes on with it
                 source.state = "ended"
         except (GoneError, CancelledError):
@@ -130,13 +132,13 @@ class CameraPlayer:
             source.state, source.error = "failed", " ".join(str(error).split())
             event(logger, "a camera failed", logging.ERROR, stream=served.id, why=source.error)
 
-    def _give(self, served: Served, frame: Frame, loop: asyncio.AbstractEventLoop) -> None:
+    def _give(self, served: Served, frame: Picture, loop: asyncio.AbstractEventLoop) -> None:
         """Has the stream watch a frame, and waits until it did: so there is never more than one that waits."""
         given: Future[FrameJob] = asyncio.run_coroutine_threadsafe(self._push(served, frame), loop)
         with suppress(InfinipotError):  # one frame that cannot be taken is counted, and told by the stream
             given.result().watched.result()
 
-    async def _push(self, served: Served, frame: Frame) -> FrameJob:
+    async def _push(self, served: Served, frame: Picture) -> FrameJob:
         return self._streams.push(served, frame)
 
 

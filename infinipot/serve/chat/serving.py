@@ -11,7 +11,7 @@ from typing import Any
 from infinipot.serve.answers import Asker, asked_of, usage
 from infinipot.serve.chat.protocol import AnswerMessage, ChatCompletion, ChatRequest, Choice
 from infinipot.serve.chat.reading import Reading, read
-from infinipot.serve.errors import ApiError, as_api_error
+from infinipot.serve.errors import ApiError, as_api_error, require_model
 from infinipot.serve.feeding import UPLOAD, Feeder
 from infinipot.serve.files.uploads import Uploads
 from infinipot.serve.lane import Answered
@@ -74,9 +74,7 @@ class ChatServing:
             yield f"data: {json.dumps(as_api_error(error).body())}\n\n"
 
     def _read(self, request: ChatRequest, session: str | None) -> Reading:
-        if request.model not in (None, self._settings.model):
-            message = f"this server has {self._settings.model!r}, no model {str(request.model)[:100]!r}"
-            raise ApiError(404, message, "model_not_found", param="model")
+        require_model(request.model, self._settings.model)
         if request.response_format is not None and request.response_format.get("type") != "text":
             raise ApiError(400, "answers are text: response_format has the type 'text'", param="response_format")
         if request.max_completion_tokens is not None:

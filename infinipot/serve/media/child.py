@@ -22,6 +22,7 @@ from infinipot.errors import InfinipotError
 from infinipot.serve.media.addresses import AddressError, rules
 from infinipot.serve.media.frames import receive, send
 from infinipot.serve.media.remote import open_remote
+from infinipot.video.thumbnails import small_picture
 
 _PICTURES = ("JPEG", "PNG", "WEBP")
 # No playlists, no lists of files, no devices and no descriptions of sessions: all of these name other addresses.
@@ -82,7 +83,7 @@ def _picture(job: dict[str, Any], content: bytes, out: BinaryIO) -> None:
         raise _RefusedError("it is no JPEG, PNG or WebP picture") from None
     _check_size(image.width, image.height, job["pixels"])
     pixels = np.ascontiguousarray(np.asarray(ImageOps.exif_transpose(image).convert("RGB")))
-    _send_pixels(out, pixels)
+    _send_pixels(out, pixels, job["small"])
 
 
 def _still(job: dict[str, Any], content: bytes, out: BinaryIO) -> None:
@@ -115,7 +116,7 @@ def _video(job: dict[str, Any], content: bytes, out: BinaryIO) -> None:
                     f"the video has more than {job['most']} frames: give fewer a second, or fewer at all"
                 )
             _check_size(frame.image.shape[1], frame.image.shape[0], job["pixels"])
-            _send_pixels(out, frame.image, frame.time)
+            _send_pixels(out, frame.image, job["small"], frame.time)
         send(out, {"kind": "end", "incomplete": video.incomplete})
 
 
@@ -141,9 +142,11 @@ def _check_size(width: int, height: int, most: int) -> None:
         raise _RefusedError(f"a picture of {width} x {height} pixels has more than the {most:,} that are allowed")
 
 
-def _send_pixels(out: BinaryIO, pixels: np.ndarray, time: float | None = None) -> None:
+def _send_pixels(out: BinaryIO, pixels: np.ndarray, most: int, time: float = 0.0) -> None:
+    """Gives a picture back, and one of so many bytes at the most that is to be shown in its place."""
     height, width = pixels.shape[:2]
-    send(out, {"kind": "frame", "height": height, "width": width, "time": time}, pixels.data.cast("B"))
+    header = {"kind": "frame", "height": height, "width": width, "time": time}
+    send(out, header, pixels.data.cast("B"), small_picture(pixels, most))
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ Pictures go to a few processes that stay; a video has one of its own. All of it 
 import asyncio
 import json
 import logging
+import math
 import os
 import sys
 from collections.abc import AsyncIterator, Sequence
@@ -16,8 +17,8 @@ import numpy as np
 
 from infinipot.serve.errors import ApiError
 from infinipot.serve.media.frames import LONGEST_HEADER, PREFIX, packed
+from infinipot.serve.media.picture import Picture
 from infinipot.serve.settings import Limits
-from infinipot.video import Frame
 
 logger = logging.getLogger(__name__)
 _CHUNK = 1 << 20
@@ -60,7 +61,7 @@ class Decoder:
         decoder = cls(process)
         try:
             async with asyncio.timeout(_BEGIN):
-                await decoder.receive(0)
+                await decoder.receive()
         except BaseException as error:
             await asyncio.shield(decoder.stop())
             if isinstance(error, TimeoutError):
@@ -75,8 +76,8 @@ class Decoder:
             self._process.stdin.writelines([packed(job, content), content])
             await self._process.stdin.drain()
 
-    async def receive(self, pixels: int) -> tuple[dict[str, Any], bytes]:
-        """The next message; a picture in it has so many pixels at the most.
+    async def receive(self, most: int = 0) -> tuple[dict[str, Any], bytes]:
+        """The next message; its content has so many bytes at the most.
 
         Raises:
             DecodeError: it says that it cannot decode, or is no more.
@@ -84,7 +85,7 @@ class Decoder:
         assert self._process.stdout is not None
         try:
             head, length = PREFIX.unpack(await self._process.stdout.readexactly(PREFIX.size))
-            if head > LONGEST_HEADER or length > 3 * pixels:
+            if head > LONGEST_HEADER or length > most:
                 raise DecodeError("decoding went wrong")
             header = json.loads(await self._process.stdout.readexactly(head))
             content = await self._process.stdout.readexactly(length)
@@ -120,8 +121,8 @@ class Decoders:
         for _ in range(limits.decoders):
             self._idle.put_nowait(None)
 
-    async def picture(self, content: bytes) -> np.ndarray:
-        """The pixels of a JPEG, PNG or WebP, `[height, width, 3]` uint8, upright.
+    async def picture(self, content: bytes) -> Picture:
+        """The pixels of a JPEG, PNG or WebP, upright.
 
         Raises:
             DecodeError: it is none, larger than the limit, or takes too long to decode.
@@ -137,8 +138,8 @@ class Decoders:
                 decoder = await Decoder.start(limits)
                 self._pictures.add(decoder)
             async with asyncio.timeout(limits.decode_seconds):
-                await decoder.send({"kind": "picture", "pixels": limits.frame_pixels}, content)
-                header, pixels = await decoder.receive(limits.frame_pixels)
+                await decoder.send({"kind": "picture", **_bounds(limits)}, content)
+                header, pixels = await decoder.receive(_largest(limits))
             sound = True
             return _picture(header, pixels)
         except DecodeError as error:
@@ -163,8 +164,7 @@ class Decoders:
         self._videos.add(decoder)
         try:
             async with asyncio.timeout(self._limits.source_seconds):
-                sending = asyncio.create_task(decoder.send(job, content))
-                await sending
+                await decoder.send(job | _bounds(self._limits), content)
             yield Clip(decoder, self._limits)
         except TimeoutError:
             raise DecodeError("the video took too long to open", "decoder_timeout") from None
@@ -184,7 +184,7 @@ class Clip:
     def __init__(self, decoder: Decoder, limits: Limits) -> None:
         self._decoder, self._limits = decoder, limits
 
-    async def frames(self) -> AsyncIterator[Frame]:
+    async def frames(self) -> AsyncIterator[Picture]:
         """The frames, one after the other.
 
         Raises:
@@ -193,17 +193,30 @@ class Clip:
         while True:
             try:
                 async with asyncio.timeout(self._limits.source_seconds):
-                    header, content = await self._decoder.receive(self._limits.frame_pixels)
+                    header, content = await self._decoder.receive(_largest(self._limits))
             except TimeoutError:
                 message = f"no picture came for {self._limits.source_seconds:g} s"
                 raise DecodeError(message, "source_stalled") from None
             match header["kind"]:
                 case "frame":
-                    yield Frame(_picture(header, content), header["time"] or 0.0)
+                    yield _picture(header, content)
                 case "end":
                     return
 
 
-def _picture(header: dict[str, Any], content: bytes) -> np.ndarray:
-    """The pixels of a message, `[height, width, 3]` uint8, as an array of their own."""
-    return np.frombuffer(content, np.uint8).reshape(header["height"], header["width"], 3).copy()
+def _bounds(limits: Limits) -> dict[str, int]:
+    """What a job is told of how large pictures may be."""
+    return {"pixels": limits.frame_pixels, "small": int(limits.thumbnail_bytes)}
+
+
+def _largest(limits: Limits) -> int:
+    """Bytes of a picture and the small one behind it."""
+    return 3 * limits.frame_pixels + int(limits.thumbnail_bytes)
+
+
+def _picture(header: dict[str, Any], content: bytes) -> Picture:
+    """What a message holds: pixels, as an array of their own, and behind them the small picture."""
+    shape = header["height"], header["width"], 3
+    size = math.prod(shape)
+    pixels = np.frombuffer(content, np.uint8, size).reshape(shape).copy()
+    return Picture(pixels, header["time"], content[size:])

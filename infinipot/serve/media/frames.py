@@ -11,16 +11,15 @@ PREFIX = struct.Struct("!II")
 LONGEST_HEADER = 1 << 16
 
 
-def packed(header: dict[str, Any], content: bytes | memoryview = b"") -> bytes:
+def packed(header: dict[str, Any], *content: bytes | memoryview) -> bytes:
     """The beginning of a message, behind which its content goes."""
     text = json.dumps(header).encode()
-    return PREFIX.pack(len(text), len(content)) + text
+    return PREFIX.pack(len(text), sum(map(len, content))) + text
 
 
-def send(file: BinaryIO, header: dict[str, Any], content: bytes | memoryview = b"") -> None:
-    """Writes a message."""
-    file.write(packed(header, content))
-    file.write(content)
+def send(file: BinaryIO, header: dict[str, Any], *content: bytes | memoryview) -> None:
+    """Writes a message, its content in parts."""
+    file.writelines([packed(header, *content), *content])
     file.flush()
 
 

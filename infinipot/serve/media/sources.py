@@ -100,9 +100,9 @@ class Sources:
         end: float | None = None,
     ) -> AsyncIterator[Clip]:
         """A file of a client that is being decoded, a picture as a clip of one frame; see `clip`."""
-        limits, descriptor = self.settings.limits, upload.file.fileno()
+        descriptor = upload.file.fileno()
         job: dict[str, Any] = {"from": "file", "name": upload.filename, "descriptor": descriptor}
-        job |= {"pixels": limits.frame_pixels, "bytes": upload.bytes}
+        job["bytes"] = upload.bytes
         if upload.media_type == "image":
             job["kind"] = "still"
         else:
@@ -119,10 +119,7 @@ class Sources:
     @asynccontextmanager
     async def _decoded(self, address: str, kind: str, job: dict[str, Any]) -> AsyncIterator[Clip]:
         limits, descriptor, content = self.settings.limits, None, b""
-        job |= {
-            "pixels": limits.frame_pixels,
-            "bytes": int(limits.frame_bytes if kind == "image" else limits.upload_bytes),
-        }
+        job["bytes"] = int(limits.frame_bytes if kind == "image" else limits.upload_bytes)
         if address[:5].lower() == "data:":
             content = data_of(address, kind)
             job |= {"from": "bytes", "name": f"the {kind}"}
@@ -189,7 +186,12 @@ def data_of(address: str, kind: str) -> bytes:
         raise refused(f"give a data: address of base64, such as data:{kind}/...;base64,...")
     if not (found["type"] or "").lower().startswith(f"{kind}/"):
         raise refused(f"a data: address of {found['type']} is no {kind}")
+    return from_base64(address[found.end() :])
+
+
+def from_base64(text: str, what: str = "data: address") -> bytes:
+    """The bytes that a client spelt in base64; raises `ApiError` where it did not."""
     try:
-        return base64.b64decode(address[found.end() :], validate=True)
+        return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
-        raise refused("the data: address is no base64") from None
+        raise refused(f"the {what} is no base64") from None

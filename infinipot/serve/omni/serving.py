@@ -1,8 +1,6 @@
 """One session of vllm-omni's video socket: frames are acknowledged, questions answered while more frames come."""
 
 import asyncio
-import base64
-import binascii
 import time
 import uuid
 from collections import deque
@@ -12,15 +10,14 @@ from typing import Any
 from fastapi import WebSocketDisconnect
 
 from infinipot.serve.answers import Asker, asked_of
-from infinipot.serve.errors import ApiError, as_api_error
+from infinipot.serve.errors import ApiError, as_api_error, require_model
 from infinipot.serve.media.decoders import Decoders
-from infinipot.serve.media.sources import refused
+from infinipot.serve.media.sources import from_base64
 from infinipot.serve.omni import protocol
 from infinipot.serve.settings import Settings
 from infinipot.serve.streams.protocol import StreamSettings
 from infinipot.serve.streams.registry import Streams
 from infinipot.serve.streams.served import Served
-from infinipot.video import Frame
 
 _QUESTIONS = 8  # that wait for each other
 _TOLD = 256  # frames that a question is told to have seen
@@ -74,8 +71,7 @@ class OmniSession:
     async def _open(self, config: protocol.Config) -> None:
         if self._served is not None:
             raise ApiError(400, "the session is configured already", "session_open")
-        if config.model not in (None, self._settings.model):
-            raise ApiError(404, f"this server has {self._settings.model!r} alone", "model_not_found")
+        require_model(config.model, self._settings.model)
         asked = config.infinipot.given() | ({"system": config.system_prompt} if config.system_prompt else {})
         self._served = await self._streams.open(self._owner, StreamSettings(**asked), passing=True)
 
@@ -93,8 +89,8 @@ class OmniSession:
         dropped = served.dropped["queue"]
         try:
             served.admit(1, self._settings.limits)
-            picture = await self._decoders.picture(_decoded(frame.data))
-            reason = "" if self._take(served, picture, self._at(frame, now)) else "fps"
+            picture = await self._decoders.picture(from_base64(frame.data.rpartition(",")[2], "frame"))
+            reason = "" if self._streams.offer(served, picture, self._at(frame, now)) else "fps"
         except ApiError as error:
             reason = error.message
         if not reason:
@@ -105,14 +101,6 @@ class OmniSession:
         if served.dropped["queue"] > dropped:
             told["reason"] = "queue"
         await self._send(ack | told)
-
-    def _take(self, served: Served, picture: Any, at: float) -> bool:
-        place = served.place(at)
-        if place is None:
-            self._streams.drop(served, "fps")
-            return False
-        self._streams.push(served, Frame(picture, place))
-        return True
 
     def _at(self, frame: protocol.VideoFrame, now: float) -> float:
         """When a frame was: by its own stamp, else by when it was taken, else by when it came."""
@@ -150,11 +138,3 @@ class OmniSession:
                 await self._send(
                     {"type": "error", "request_id": name, "message": problem.message, "code": problem.code}
                 )
-
-
-def _decoded(text: str) -> bytes:
-    """The bytes of a frame, with or without the head of a `data:` address."""
-    try:
-        return base64.b64decode(text.rpartition(",")[2], validate=True)
-    except (binascii.Error, ValueError):
-        raise refused("the frame is no base64") from None

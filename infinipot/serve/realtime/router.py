@@ -6,7 +6,7 @@ from typing import Any
 
 from fastapi import APIRouter, WebSocket
 
-from infinipot.serve.errors import ApiError
+from infinipot.serve.errors import ApiError, require_model
 from infinipot.serve.guard import owner_of
 from infinipot.serve.realtime.protocol import EVENT
 from infinipot.serve.realtime.serving import RealtimeSession
@@ -21,8 +21,7 @@ logger = logging.getLogger(__name__)
 async def realtime(socket: WebSocket, model: str | None = None, stream: str | None = None) -> None:
     """OpenAI's realtime events; `?stream=<id>` for a session on a stream that is open."""
     server, owner = server_of(socket), owner_of(socket)
-    if model not in (None, server.settings.model):
-        raise ApiError(404, f"this server has {server.settings.model!r} alone", "model_not_found", param="model")
+    require_model(model, server.settings.model)
     if stream is not None:
         server.streams.find(owner, stream)
     offered = socket.scope.get("subprotocols", [])

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from infinipot.serve.answers import Asker, asked_of
-from infinipot.serve.errors import ApiError, as_api_error
+from infinipot.serve.errors import ApiError, as_api_error, require_model
 from infinipot.serve.media.decoders import Decoders
 from infinipot.serve.media.sources import data_of
 from infinipot.serve.realtime import protocol
@@ -20,7 +20,6 @@ from infinipot.serve.settings import Settings
 from infinipot.serve.streams.protocol import StreamSettings
 from infinipot.serve.streams.registry import Streams
 from infinipot.serve.streams.served import Served
-from infinipot.video import Frame
 
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
@@ -87,8 +86,7 @@ class RealtimeSession:
                 raise ApiError(400, message, "audio_not_supported", param="type")
 
     def _update(self, session: protocol.Session) -> None:
-        if session.model not in (None, self._settings.model):
-            raise ApiError(404, f"this server has {self._settings.model!r} alone", "model_not_found", param="model")
+        require_model(session.model, self._settings.model)
         own = session.infinipot
         if self._served is None and own is not None and own.stream is not None:
             self._served = self._streams.find(self._owner, own.stream)
@@ -129,10 +127,7 @@ class RealtimeSession:
             now = time.monotonic()
             self._begun = self._begun or now - (0.0 if served.time is None else served.time + 1 / served.config.fps)
             at = now - self._begun
-        if (place := served.place(at)) is None:
-            self._streams.drop(served, "fps")
-        else:
-            self._streams.push(served, Frame(picture, place))
+        self._streams.offer(served, picture, at)
 
     async def _stream(self) -> Served:
         """The session's stream, which is opened where there is none yet."""

@@ -12,13 +12,13 @@ from typing import Any
 from infinipot.memory import Contents
 from infinipot.serve.errors import ApiError
 from infinipot.serve.lane import FrameJob, GoneError, Lane
+from infinipot.serve.media.picture import Picture
 from infinipot.serve.metrics import Metrics
 from infinipot.serve.settings import Settings, stream_settings
 from infinipot.serve.streams.protocol import NAME, StreamSettings
 from infinipot.serve.streams.served import Served
 from infinipot.serve.worker import Worker
 from infinipot.stream import Stream
-from infinipot.video import Frame
 from infinipot.video.thumbnails import Thumbnails
 
 
@@ -33,13 +33,13 @@ class Streams:
     Attributes:
         on_taken: is called, on the event loop, with each stream that has taken a frame, which waits to be watched.
         on_watched: are called, on the worker's thread, with each stream that has watched a frame.
-        reserved: bytes that streams have, those included that are being opened.
+        room: of their memory; those that are being opened have theirs already.
     """
 
     def __init__(self, worker: Worker, settings: Settings, metrics: Metrics) -> None:
         self.worker, self.settings = worker, settings
         self._metrics = metrics
-        self.reserved = 0
+        self.room = worker.room
         self.on_taken: Callable[[Served], None] | None = None
         self.on_watched: tuple[Callable[[Served], None], ...] = ()
         self._frames = settings.limits.frames_waiting
@@ -121,48 +121,44 @@ class Streams:
         key, limits = (owner, name), self.settings.limits
         if key in self._streams or key in self._opening:
             raise ApiError(409, f"there is a stream {name} already: delete it, or take another id", "stream_exists")
-        self._require_room(needed)
+        if len(self._streams) + len(self._opening) >= limits.streams:
+            message = f"{limits.streams} streams are open, which is the limit: delete one first"
+            raise ApiError(429, message, "too_many_streams")
         self._opening.add(key)
-        self.reserved += needed
         try:
-            opening = open_lane()
-            lane = await asyncio.shield(asyncio.wrap_future(opening))
-        except asyncio.CancelledError:
-            opening.add_done_callback(self._close_opened)  # nobody waits for it any more
-            self.reserved -= needed
-            raise
-        except BaseException:
-            self.reserved -= needed
-            raise
+            lane = await self._in_room(needed, open_lane)
         finally:
             self._opening.discard(key)
         longest = limits.session_idle_seconds if passing else limits.idle_seconds
         idle = min(idle_seconds or longest, longest)
         taken = lane.stats.bytes + limits.pictures  # of a snapshot's stream, what is said of it may be wrong
-        self.reserved += taken - needed
+        self.room.free(needed - taken)
         lasts = self.worker.model.adapter.patch_frames / lane.stream.config.fps
         thumbnails = Thumbnails(limits.thumbnails, bytes_each=int(limits.thumbnail_bytes), lasts=lasts)
         served = self._streams[key] = Served(owner, name, lane, taken, idle, passing, thumbnails=thumbnails)
         return served
 
+    async def _in_room(self, needed: int, open_lane: Callable[[], "Future[Lane]"]) -> Lane:
+        """Opens a lane once there is room for it."""
+        if not await self.room.reserve(needed):
+            total, free = self.room.total, max(self.room.total - self.room.reserved, 0)
+            message = (
+                f"the stream would take {needed:,} bytes, and {free:,} of {total:,} are free: give it less memory, or "
+                "delete a stream"
+            )
+            raise ApiError(429, message, "memory_exhausted", param="memory")
+        try:
+            opening = open_lane()
+            return await asyncio.shield(asyncio.wrap_future(opening))
+        except BaseException as error:
+            self.room.free(needed)
+            if isinstance(error, asyncio.CancelledError):
+                opening.add_done_callback(self._close_opened)  # nobody waits for it any more
+            raise
+
     def _close_opened(self, opening: "Future[Any]") -> None:
         if not opening.cancelled() and opening.exception() is None:
             self.worker.close(opening.result())
-
-    def _require_room(self, needed: int) -> None:
-        total, most = int(self.settings.memory_total), self.settings.limits.streams
-        if len(self._streams) + len(self._opening) >= most:
-            message = f"{most} streams are open, which is the limit: delete one first"
-            raise ApiError(429, message, "too_many_streams")
-        free = total - self.reserved
-        if needed > free:
-            raise ApiError(
-                429,
-                f"the stream would take {needed:,} bytes, and {max(free, 0):,} of {total:,} are free: give it less "
-                "memory, or delete a stream",
-                "memory_exhausted",
-                param="memory",
-            )
 
     async def contents(self, served: Served) -> Contents:
         """What a stream holds now; small pictures of what it does not are let go.
@@ -192,11 +188,22 @@ class Streams:
         try:
             await asyncio.shield(closing)
         finally:
-            self.reserved -= served.bytes
+            self.room.free(served.bytes)
 
-    def push(self, served: Served, frame: Frame) -> FrameJob:
-        """Has a frame wait to be watched, and counts what has to give way to it."""
-        job = served.take(frame)
+    def offer(self, served: Served, picture: Picture, at: float | None) -> FrameJob | None:
+        """Has a picture wait to be watched; counts it, and returns None, where it came too soon after the last one.
+
+        Raises:
+            ApiError: see `Served.place`.
+        """
+        if (place := served.place(at)) is None:
+            self.drop(served, "fps")
+            return None
+        return self.push(served, picture.at(place))
+
+    def push(self, served: Served, picture: Picture) -> FrameJob:
+        """Has a picture wait to be watched at its time, and counts what has to give way to it."""
+        job = served.take(picture)
         job.watched.add_done_callback(lambda done: self._note(served, done))
         dropped = self.worker.push(served.lane, job)
         if dropped is not None:

@@ -10,7 +10,7 @@ from starlette.datastructures import UploadFile
 from infinipot.serve.answers import events, while_there
 from infinipot.serve.errors import ApiError, as_api_error
 from infinipot.serve.guard import owner_of
-from infinipot.serve.server import Server, server_of
+from infinipot.serve.server import server_of, stream_of
 from infinipot.serve.sockets import send
 from infinipot.serve.streams.protocol import (
     AskReply,
@@ -23,7 +23,6 @@ from infinipot.serve.streams.protocol import (
     StreamState,
     Time,
 )
-from infinipot.serve.streams.served import Served
 
 router = APIRouter(tags=["streams"])
 
@@ -44,11 +43,6 @@ _FRAMES = {
 }
 
 
-def _found(request: Request | WebSocket, name: str) -> tuple[Server, Served]:
-    server = server_of(request)
-    return server, server.streams.find(owner_of(request), name)
-
-
 @router.post("/v1/streams", status_code=201)
 async def open_stream(request: Request, body: Annotated[StreamRequest, Body()]) -> StreamState:
     """Opens a stream: its whole memory is reserved here, or it is refused."""
@@ -64,14 +58,14 @@ async def list_streams(request: Request) -> StreamList:
 @router.get("/v1/streams/{name}")
 async def get_stream(request: Request, name: str) -> StreamState:
     """How a stream is."""
-    server, served = _found(request, name)
+    server, served = stream_of(request, name)
     return server.serving.state(served)
 
 
 @router.delete("/v1/streams/{name}", status_code=204)
 async def close_stream(request: Request, name: str) -> Response:
     """Closes a stream and deletes what was saved of it."""
-    server, served = _found(request, name)
+    server, served = stream_of(request, name)
     await server.serving.close(served)
     return Response(status_code=204)
 
@@ -84,7 +78,7 @@ async def push_frames(
     wait: Annotated[bool, Query(description="Answer once the frames were watched")] = False,
 ) -> FramesTaken:
     """Takes in a JPEG or PNG that is the body, or several as multipart, in their order."""
-    server, served = _found(request, name)
+    server, served = stream_of(request, name)
     if request.headers.get("content-type", "").lower().startswith("multipart/"):
         pictures = await _parts(request, server.settings.limits.frames_per_request)
     else:
@@ -108,7 +102,7 @@ async def push_frames_by_socket(socket: WebSocket, name: str) -> None:
 
     Each picture is answered with what a request is answered with, or an error.
     """
-    server, served = _found(socket, name)
+    server, served = stream_of(socket, name)
     offered = [part.strip() for part in socket.headers.get("sec-websocket-protocol", "").split(",")]
     async with server.socket(socket, _PROTOCOL if _PROTOCOL in offered else None):
         at: float | None = None
@@ -120,7 +114,7 @@ async def push_frames_by_socket(socket: WebSocket, name: str) -> None:
                 if (text := message.get("text")) is not None:
                     at = _time_in(text)
                     continue
-                _found(socket, name)  # it may have been closed meanwhile
+                stream_of(socket, name)  # it may have been closed meanwhile
                 told = (await server.serving.push(served, [message["bytes"] or b""], at)).model_dump()
             except Exception as error:
                 told = as_api_error(error).body()
@@ -141,7 +135,7 @@ def _time_in(text: str) -> float:
 @router.post("/v1/streams/{name}/ask", response_model=AskReply)
 async def ask_stream(request: Request, name: str, body: Annotated[AskRequest, Body()]) -> Response:
     """Answers a question about all frames that were taken so far; with `stream`, as server-sent events."""
-    server, served = _found(request, name)
+    server, served = stream_of(request, name)
     if body.stream:
         return await events(request, server.serving.events(served, body))
     reply = await while_there(request, server.serving.ask(served, body))
@@ -151,12 +145,12 @@ async def ask_stream(request: Request, name: str, body: Annotated[AskRequest, Bo
 @router.post("/v1/streams/{name}/fork", status_code=201)
 async def fork_stream(request: Request, name: str, body: Annotated[ForkRequest | None, Body()] = None) -> StreamState:
     """Opens a second stream with the same past, in a memory of its own."""
-    server, served = _found(request, name)
+    server, served = stream_of(request, name)
     return await server.serving.fork(served, body.id if body else None)
 
 
 @router.post("/v1/streams/{name}/snapshot")
 async def save_stream(request: Request, name: str) -> Saved:
     """Saves a stream now, with all frames that were taken so far."""
-    server, served = _found(request, name)
+    server, served = stream_of(request, name)
     return await server.serving.save(served)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from infinipot.config import StreamConfig
 from infinipot.serve.errors import ApiError
 from infinipot.serve.lane import FrameJob, Lane
+from infinipot.serve.media.picture import Picture
 from infinipot.serve.settings import Limits
 from infinipot.serve.streams.protocol import FramesTaken, SourceState, StreamState
 from infinipot.video import Frame
@@ -87,14 +88,14 @@ class Served:
             raise ApiError(400, message, "frame_out_of_order", param="time")
         return at if last is None or math.floor(at * fps + _SLOT) > self._slot else None
 
-    def take(self, frame: Frame) -> FrameJob:
+    def take(self, frame: Picture) -> FrameJob:
         """Notes a frame that is about to wait in the lane."""
         if self.restored_at is not None and self.gap is None:
             self.gap = frame.time - self.restored_at
         self.time, self.frame_at, self.used = frame.time, clock.time(), clock.monotonic()
         self._slot = math.floor(frame.time * self.config.fps + _SLOT)
         self.newest = frame
-        self.thumbnails.add(frame)
+        self.thumbnails.add(frame, frame.small)
         return FrameJob(frame)
 
     def admit(self, frames: int, limits: Limits) -> None:

@@ -4,8 +4,6 @@ import json
 import time
 from collections.abc import AsyncGenerator
 
-import numpy as np
-
 from infinipot.serve.answers import Asker, usage
 from infinipot.serve.errors import ApiError, as_api_error
 from infinipot.serve.feeding import watched
@@ -27,7 +25,6 @@ from infinipot.serve.streams.registry import Streams
 from infinipot.serve.streams.served import RATE_WINDOW, Served
 from infinipot.serve.streams.snapshots import Snapshots
 from infinipot.serve.watches.asking import Watches
-from infinipot.video import Frame
 
 
 class StreamServing:
@@ -92,23 +89,12 @@ class StreamServing:
         served.admit(len(pictures), limits)
         served.place(at)  # an order that cannot be is told before anything is decoded
         decoded = [await self._decoders.picture(picture) for picture in pictures]
-        return await self.take(served, decoded, at, wait=wait)
-
-    async def take(
-        self, served: Served, pictures: list[np.ndarray], at: float | None, *, wait: bool = False
-    ) -> FramesTaken:
-        """Takes in pictures that are decoded."""
-        jobs, skipped = [], 0
-        for number, picture in enumerate(pictures):
-            place = served.place(None if at is None else at + number / served.config.fps)
-            if place is None:
-                skipped += 1
-                self._streams.drop(served, "fps")
-            else:
-                jobs.append(self._streams.push(served, Frame(picture, place)))
+        times = [None if at is None else at + number / served.config.fps for number in range(len(decoded))]
+        offered = [self._streams.offer(served, *each) for each in zip(decoded, times, strict=True)]
+        jobs = [job for job in offered if job is not None]
         for job in jobs if wait else ():
             await watched(job)
-        return served.taken(len(jobs), skipped)
+        return served.taken(len(jobs), len(offered) - len(jobs))
 
     async def ask(self, served: Served, request: AskRequest) -> AskReply:
         """Answers a question about a stream."""

@@ -10,20 +10,13 @@ from PIL import Image
 
 from infinipot.serve.cameras.demo import address
 from infinipot.serve.errors import ApiError
-from infinipot.serve.guard import owner_of
-from infinipot.serve.server import Server, server_of
+from infinipot.serve.server import stream_of
 from infinipot.serve.streams.protocol import Time
-from infinipot.serve.streams.served import Served
 from infinipot.video import Frame
 
 router = APIRouter(tags=["views"])
 _WAIT = 5.0  # seconds that a newer picture is waited for
 _LOOK = 0.02  # seconds between two looks whether there is one
-
-
-def _found(request: Request, name: str) -> tuple[Server, Served]:
-    server = server_of(request)
-    return server, server.streams.find(owner_of(request), name)
 
 
 @router.get("/v1/streams/{name}/picture", response_class=Response)
@@ -34,7 +27,7 @@ async def newest_picture(
     side: Annotated[int, Query(ge=16, le=4096, description="Pixels of the longer side at most")] = 960,
 ) -> Response:
     """The newest picture of a stream as JPEG, with its time in `X-Time`; 204 where none newer came."""
-    _, served = _found(request, name)
+    _, served = stream_of(request, name)
     until = asyncio.get_running_loop().time() + _WAIT
     while (frame := served.newest) is None or (after is not None and frame.time <= after):
         if after is None or asyncio.get_running_loop().time() > until or await request.is_disconnected():
@@ -47,7 +40,7 @@ async def newest_picture(
 @router.get("/v1/streams/{name}/thumbnail", response_class=Response)
 async def thumbnail(request: Request, name: str, time: Annotated[Time, Query()]) -> Response:
     """The small picture that is kept closest to a time, as JPEG, with its own time in `X-Time`."""
-    _, served = _found(request, name)
+    _, served = stream_of(request, name)
     found = served.thumbnails.nearest(time)
     if found is None:
         raise ApiError(404, "no picture of this stream is kept yet", "no_picture", param="time")
@@ -59,7 +52,7 @@ async def contents(
     request: Request, name: str, most: Annotated[int, Query(ge=1, le=2048, description="Patches at most")] = 256
 ) -> JSONResponse:
     """What the memory holds, patch by patch: times, tokens, and which cells."""
-    server, served = _found(request, name)
+    server, served = stream_of(request, name)
     held = await server.streams.contents(served)
     stats = served.lane.stats
     return JSONResponse({"time": stats.time, "cap": stats.cap, "tokens": stats.tokens, **held.as_dict(most)})
@@ -70,7 +63,7 @@ async def truth(
     request: Request, name: str, question: str | None = None, time: Annotated[Time | None, Query()] = None
 ) -> JSONResponse:
     """Of a demo camera: questions that have a right answer now, or at a time, or the right answer to one."""
-    server, served = _found(request, name)
+    server, served = stream_of(request, name)
     watched = server.players.cameras.of(served)
     world = None if watched is None else watched.camera.world
     if watched is None or world is None:

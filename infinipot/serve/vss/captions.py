@@ -14,10 +14,11 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
 from infinipot.serve.answers import Asker
-from infinipot.serve.errors import ApiError
+from infinipot.serve.errors import ApiError, require_model
 from infinipot.serve.feeding import Feeder
 from infinipot.serve.files.uploads import Upload, Uploads
 from infinipot.serve.lane import Answered
+from infinipot.serve.media.picture import Picture
 from infinipot.serve.media.sources import Sources
 from infinipot.serve.settings import Settings
 from infinipot.serve.streams.protocol import Asking, StreamSettings
@@ -33,7 +34,6 @@ from infinipot.serve.vss.protocol import (
     SummaryChoice,
     SummaryMessage,
 )
-from infinipot.video import Frame
 
 _HOW = set(Asking.model_fields) & set(Asked.model_fields)
 _LOOK = 1.0  # seconds between two looks at whether a stream's source is over
@@ -86,8 +86,7 @@ class Captions:
 
     def check(self, owner: str, request: Asked) -> None:
         """Raises `ApiError` for what cannot be captioned."""
-        if request.model not in (None, self._settings.model):
-            raise ApiError(404, f"this server has {self._settings.model!r} alone", "model_not_found", param="model")
+        require_model(request.model, self._settings.model)
         if isinstance(request, CaptionRequest):
             shared, lasts = request.chunk_overlap_duration, request.chunk_duration
             if lasts and shared >= lasts:
@@ -127,7 +126,7 @@ class Captions:
         upload = self._uploads.find(owner, request.id)
         async with self._watching(owner, request) as served, self._frames(upload, request) as frames:
             async for frame in frames:
-                await self._feeder.watch(served, frame.image, frame.time)
+                await self._feeder.watch(served, frame, frame.time)
             answered = await self._ask(served, request)
         seen = Offsets(start_offset=request.media_info.start_offset, end_offset=answered.time)
         return self._summary(request, seen, answered)
@@ -146,7 +145,7 @@ class Captions:
 
     async def _of_file(self, owner: str, upload: Upload, request: CaptionRequest) -> AsyncGenerator[Caption, None]:
         begin, lasts = request.media_info.start_offset, request.chunk_duration or math.inf
-        shared: deque[Frame] = deque(maxlen=_HELD)  # frames that the next stretch begins with
+        shared: deque[Picture] = deque(maxlen=_HELD)  # frames that the next stretch begins with
         async with self._frames(upload, request) as frames:
             frame = await anext(frames, None)
             while frame is not None:
@@ -157,9 +156,9 @@ class Captions:
                 before, shared = shared, deque((each for each in shared if each.time >= begin), _HELD)
                 async with self._watching(owner, request) as served:
                     for each in before:
-                        await self._feeder.watch(served, each.image, each.time)
+                        await self._feeder.watch(served, each, each.time)
                     while frame is not None and frame.time < end:
-                        await self._feeder.watch(served, frame.image, frame.time)
+                        await self._feeder.watch(served, frame, frame.time)
                         if frame.time >= begin:
                             shared.append(frame)
                         frame = await anext(frames, None)
@@ -187,7 +186,7 @@ class Captions:
                     live.loop.call_soon_threadsafe(live.more.set)
 
     @asynccontextmanager
-    async def _frames(self, upload: Upload, request: Asked) -> AsyncIterator[AsyncIterator[Frame]]:
+    async def _frames(self, upload: Upload, request: Asked) -> AsyncIterator[AsyncIterator[Picture]]:
         """The frames of the part of a file that is meant."""
         fps = self._streams.settings_of(self._settings_of(request))["fps"]
         start, end = request.media_info.start_offset, request.media_info.end_offset

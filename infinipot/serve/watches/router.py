@@ -7,44 +7,37 @@ from fastapi.responses import JSONResponse, Response
 
 from infinipot.serve.answers import events
 from infinipot.serve.errors import ApiError
-from infinipot.serve.guard import owner_of
-from infinipot.serve.server import Server, server_of
-from infinipot.serve.streams.served import Served
+from infinipot.serve.server import stream_of
 from infinipot.serve.watches.protocol import EventList, WatchList, WatchRequest, WatchState
 
 router = APIRouter(tags=["watches"])
 
 
-def _found(request: Request, name: str) -> tuple[Server, Served]:
-    server = server_of(request)
-    return server, server.streams.find(owner_of(request), name)
-
-
 @router.post("/v1/streams/{name}/watches", status_code=201)
 async def add_watch(request: Request, name: str, body: Annotated[WatchRequest, Body()]) -> WatchState:
     """Asks a question again and again, without disturbing the memory; a webhook's secret is shown here alone."""
-    server, served = _found(request, name)
+    server, served = stream_of(request, name)
     return await server.watches.add(served, body)
 
 
 @router.get("/v1/streams/{name}/watches")
 async def list_watches(request: Request, name: str) -> WatchList:
     """The standing questions of a stream."""
-    server, served = _found(request, name)
+    server, served = stream_of(request, name)
     return WatchList(data=server.watches.all(served))
 
 
 @router.get("/v1/streams/{name}/watches/{watch}")
 async def get_watch(request: Request, name: str, watch: str) -> WatchState:
     """How one of them is."""
-    server, served = _found(request, name)
+    server, served = stream_of(request, name)
     return server.watches.find(served, watch).state()
 
 
 @router.delete("/v1/streams/{name}/watches/{watch}", status_code=204)
 async def remove_watch(request: Request, name: str, watch: str) -> Response:
     """Asks it no more; its events stay."""
-    server, served = _found(request, name)
+    server, served = stream_of(request, name)
     await server.watches.remove(server.watches.find(served, watch))
     return Response(status_code=204)
 
@@ -63,7 +56,7 @@ async def list_events(
     last_event_id: Annotated[str | None, Header()] = None,
 ) -> Response:
     """What happened, newest first; as `text/event-stream`, what happens from now on, or behind `Last-Event-ID`."""
-    server, served = _found(request, name)
+    server, served = stream_of(request, name)
     if "text/event-stream" in accept:
         return await events(request, server.watches.follow(served, _number(last_event_id)))
     how = {"query": query, "watch": watch, "since": since, "until": until, "before": before}
@@ -73,7 +66,7 @@ async def list_events(
 @router.get("/v1/streams/{name}/events/{number}/picture", response_class=Response)
 async def event_picture(request: Request, name: str, number: int) -> Response:
     """The small picture of an event."""
-    server, served = _found(request, name)
+    server, served = stream_of(request, name)
     return Response(await server.watches.picture(served, number), media_type="image/jpeg")
 
 

@@ -1,0 +1,99 @@
+"""Jobs of lanes that are under way: calls on a stream, or on a fork of it, and what becomes of them. On the worker's
+thread."""
+
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import TypeVar
+
+from infinipot.models import Adapter
+from infinipot.serve import engine
+from infinipot.serve.lane import Answered, AskJob, FrameJob, GoneError, Lane, fail
+from infinipot.stream import Stream
+
+T = TypeVar("T")
+
+
+class Run:
+    """A frame or a question that steps carry on.
+
+    Args:
+        lane: whose job it is.
+        job: what is to be done.
+        stream: the lane's; or a fork of it, which is this call's alone.
+
+    Raises:
+        CapError, QuestionError: the question cannot be asked.
+    """
+
+    def __init__(self, lane: Lane, job: FrameJob | AskJob, stream: Stream) -> None:
+        self.lane, self.job, self.stream = lane, job, stream
+        self.call: engine.Call
+        if isinstance(job, FrameJob):
+            self.call = engine.Watching(stream, job.frame)
+        else:
+            job.began = time.monotonic()
+            self.call = engine.Asking(stream, job.question, job.options, _heard(job))
+
+    @property
+    def forked(self) -> bool:
+        """Whether it is on a fork."""
+        return self.stream is not self.lane.stream
+
+    @property
+    def urgent(self) -> bool:
+        """Whether somebody waits for its answer, or for one behind it in its lane."""
+        return self.job.urgent if isinstance(self.job, AskJob) and self.forked else self.lane.urgent
+
+    @property
+    def left(self) -> bool:
+        """Whether nobody waits for its answer any more."""
+        return isinstance(self.job, AskJob) and self.job.left.is_set()
+
+    def tell(self, adapter: Adapter) -> bool:
+        """Tells who waits for the job how it went; returns whether it went well."""
+        job, call = self.job, self.call
+        if isinstance(job, FrameJob):
+            return settle(job.watched, call.task.result)
+        job.ended = time.monotonic()
+        if job.left.is_set():
+            fail(job.answered, GoneError("nobody waits for the answer"))
+            return False
+        assert isinstance(call, engine.Asking)
+        return settle(job.answered, lambda: _answered(adapter, job, self.stream, call))
+
+
+def _answered(adapter: Adapter, job: AskJob, stream: Stream, call: engine.Asking) -> Answered:
+    text, stats = call.task.result(), stream.stats()
+    said = call.said(len(adapter.tokenize(text, plain=True)))
+    return Answered(
+        text=text,
+        time=stats.time,
+        prompt_tokens=stats.asked_tokens + len(adapter.tokenize(job.question, plain=True)),
+        memory_tokens=stats.asked_tokens,
+        video_tokens=max(stats.asked_tokens - stats.text_tokens, 0),
+        answer_tokens=said,
+        cut=said >= call.limit,
+    )
+
+
+def _heard(job: AskJob) -> Callable[[str], None]:
+    """Passes on the pieces of an answer."""
+
+    def on_text(piece: str) -> None:
+        job.spoke = job.spoke or time.monotonic()
+        job.on_text(piece)
+
+    return on_text
+
+
+def settle(future: "Future[T]", work: Callable[[], T]) -> bool:
+    """Sets a future to the outcome of some work; returns whether that went well."""
+    try:
+        found = work()
+    except BaseException as error:
+        fail(future, error)
+        return False
+    if not future.done() and future.set_running_or_notify_cancel():
+        future.set_result(found)
+    return True

@@ -6,6 +6,7 @@ it, each of which is a step of its own. Work that asks for the model where it ne
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -45,6 +46,27 @@ class Question:
     sampling: Sampling
     evidence: bool = False
     look: Look | None = None
+
+    @classmethod
+    def of(
+        cls,
+        text: str,
+        *,
+        max_new_tokens: int | None = None,
+        remember: bool = False,
+        on_text: Callable[[str], None] | None = None,
+        evidence: bool = False,
+        look_again: int = 0,
+        look_pixels: tuple[int, int] | None = None,
+        **sampling: Any,
+    ) -> "Question":
+        """A question with the options of `Stream.ask`.
+
+        Raises:
+            QuestionError: a value of `sampling`, see `Sampling`, is out of range.
+        """
+        look = Look.of(look_again, look_pixels)
+        return cls(text, max_new_tokens, remember, on_text, Sampling(**sampling), evidence, look)
 
 
 def answer(setup: Setup, state: StreamState, question: Question, answers: list[Answer]) -> Work[None]:

@@ -17,6 +17,7 @@ from infinipot.policies.ranking import highest, place_within
 from infinipot.tokens import NewTokens, VideoTokens
 
 HIDDEN = "hidden"  # the column that says which tokens attention passes over
+_SCORE = "score of this compression"
 STRETCHES = 16  # of time at the most, of which each keeps something where coverage is asked for
 
 
@@ -104,8 +105,16 @@ class Policy(ABC):
 
     @property
     def reads_states(self) -> bool:
-        """Whether `select` looks at keys or values; if at columns alone, it chooses for all rows at once."""
+        """Whether a compression looks at keys or values; if at columns alone, it chooses for many rows at once."""
         return False
+
+    def look(self, tokens: VideoTokens) -> Mapping[str, Tensor]:
+        """What keys and values say at a compression, `[rows, N]` float32 by name, of a policy that `reads_states`.
+
+        Asked for a few rows at a time, and handed to `select` in `VideoTokens.columns`, which then chooses for many
+        rows at once. Nothing, where `select` looks at keys and values itself.
+        """
+        return {}
 
     @abstractmethod
     def select(self, tokens: VideoTokens, budget: int) -> Tensor:
@@ -156,8 +165,11 @@ class ScoredPolicy(Policy):
     def score(self, tokens: VideoTokens) -> Tensor:
         """`[rows, N]` float32. What is no number counts as the lowest; infinities are allowed."""
 
+    def look(self, tokens: VideoTokens) -> Mapping[str, Tensor]:
+        return {_SCORE: self.score(tokens)} if self.reads_states else {}
+
     def select(self, tokens: VideoTokens, budget: int) -> Tensor:
-        scores = self.score(tokens)
+        scores = tokens.columns[_SCORE] if _SCORE in tokens.columns else self.score(tokens)
         if scores.shape != tokens.shape or scores.dtype != torch.float32:
             raise PolicyError(
                 f"policy {self.name!r} gave {scores.dtype} scores of shape {tuple(scores.shape)}: "

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from infinipot.policies.base import ScoredPolicy
 from infinipot.policies.options import Exponent, Share
-from infinipot.policies.usual import distance, unlikeness
+from infinipot.policies.usual import distance, lengths, unlikeness
 from infinipot.tokens import NewTokens, VideoTokens
 
 
@@ -36,15 +36,15 @@ class Unusual(ScoredPolicy):
 
     @property
     def columns(self) -> tuple[str, ...]:
-        return ("distance",)
+        return ("distance", "length")
 
     @property
     def reads_states(self) -> bool:
         return True
 
     def measure(self, new: NewTokens) -> Mapping[str, Tensor]:
-        return {"distance": distance(new.values)}
+        return {"distance": distance(new.values), "length": lengths(new.keys)}
 
     def score(self, tokens: VideoTokens) -> Tensor:
-        unlike = unlikeness(tokens.keys).clamp_min_(0)
+        unlike = unlikeness(tokens.keys, length=tokens.columns.get("length")).clamp_min_(0)
         return tokens.columns["distance"].pow(self.values) * unlike.pow_(self.keys)

@@ -15,7 +15,7 @@ from infinipot import snapshot
 from infinipot.audio import SamplesLike, Sound
 from infinipot.config import StreamConfig
 from infinipot.engine import asking, runner, watching
-from infinipot.engine.alone import Alone
+from infinipot.engine.alone import Alone, frames_given, turns_ever
 from infinipot.engine.asking import Question
 from infinipot.engine.decoding import Sampling
 from infinipot.engine.evidence import Answer
@@ -83,12 +83,12 @@ class Stream:
             FrameError: it is not a picture, or not later than the last frame.
             CapError: the memory is too small for frames of this size, or full and the policy never evicts.
         """
-        with self._alone(_frames, "video"):
+        with self._alone(frames_given, "video"):
             runner.run(Task(self._watching(frame, time)))
 
     def begin_watch(self, frame: Frame | ImageLike, time: float | None = None) -> Task[None]:
         """The call of `watch` as a task, for `Model.step` to carry on beside those of other streams."""
-        return Task(self._guarded(self._watching(frame, time), _frames, "video"))
+        return Task(self._guarded(self._watching(frame, time), frames_given, "video"))
 
     def _watching(self, frame: Frame | ImageLike, time: float | None) -> Work[None]:
         accepted = watching.accept_frame(self._setup, self._state, frame, time)
@@ -108,12 +108,12 @@ class Stream:
             FrameError: it is no sound, too long, or not behind the last piece.
             CapError: the memory is too small, or full and the policy never evicts.
         """
-        with self._alone(_frames, "audio"):
+        with self._alone(frames_given, "audio"):
             runner.run(Task(self._listening(sound, time)))
 
     def begin_listen(self, sound: Sound | SamplesLike, time: float | None = None) -> Task[None]:
         """The call of `listen` as a task, for `Model.step` to carry on beside those of other streams."""
-        return Task(self._guarded(self._listening(sound, time), _frames, "audio"))
+        return Task(self._guarded(self._listening(sound, time), frames_given, "audio"))
 
     def _listening(self, sound: Sound | SamplesLike, time: float | None) -> Work[None]:
         yield from watching.take_in(self._setup, self._state, watching.accept_sound(self._state, sound, time))
@@ -168,39 +168,25 @@ class Stream:
             NumericalError: what the model computes overflows.
         """
         sampling = Sampling(temperature, top_p, top_k, repetition_penalty, seed, stop)
-        look = Look(look_again, look_pixels) if look_again else None
+        look = Look.of(look_again, look_pixels)
         asked = Question(question, max_new_tokens, remember, on_text, sampling, evidence, look, window)
         answers: list[Answer] = []
-        with self._alone(_turns):
+        with self._alone(turns_ever):
             runner.run(Task(asking.answer(self._setup, self._state, asked, answers)))
         return answers[0]
 
-    def begin_ask(
-        self,
-        question: str,
-        *,
-        max_new_tokens: int | None = None,
-        remember: bool = False,
-        on_text: Callable[[str], None] | None = None,
-        evidence: bool = False,
-        look_again: int = 0,
-        look_pixels: tuple[int, int] | None = None,
-        window: float | None = None,
-        **sampling: Any,
-    ) -> Task[Answer]:
-        """The call of `ask` as a task, for `Model.step` to carry on beside those of other streams.
+    def begin_ask(self, question: str, **options: Any) -> Task[Answer]:
+        """The call of `ask`, with its options, as a task, for `Model.step` to carry on beside those of other streams.
 
         Raises:
-            QuestionError: a value of `sampling`, see `Sampling`, or the window is out of range. Everything else is told
+            QuestionError: an option of how tokens are chosen, or the window, is out of range. Everything else is told
                 by the task.
         """
-        look = Look(look_again, look_pixels) if look_again else None
-        asked = Question(question, max_new_tokens, remember, on_text, Sampling(**sampling), evidence, look, window)
-        return Task(self._answering(asked))
+        return Task(self._answering(Question.of(question, **options)))
 
     def _answering(self, asked: Question) -> Work[Answer]:
         answers: list[Answer] = []
-        yield from self._guarded(asking.answer(self._setup, self._state, asked, answers), _turns)
+        yield from self._guarded(asking.answer(self._setup, self._state, asked, answers), turns_ever)
         return answers[0]
 
     def check(
@@ -220,8 +206,7 @@ class Stream:
             The tokens that its answer may have.
         """
         self._require_open()
-        look = Look(look_again, look_pixels) if look_again else None
-        again = look_tokens(self._setup, self._state, look)
+        again = look_tokens(self._setup, self._state, Look.of(look_again, look_pixels))
         limit = answer_limit(self._setup, question, max_new_tokens, remember=remember, look=again)
         self._setup.adapter.scores({}, self._setup.prompt_ids, 1, torch.device("cpu"))
         return limit
@@ -233,7 +218,7 @@ class Stream:
 
     def contents(self) -> Contents:
         """Which patches and cells of the video are held: see `Contents`. Frames that wait for their block are not."""
-        with self._alone(_frames):
+        with self._alone(frames_given):
             return Contents.of(self._state.memory)
 
     @torch.inference_mode()
@@ -245,7 +230,7 @@ class Stream:
         Raises:
             CapError: the device has no room for a second memory.
         """
-        with self._alone(_frames), reserving(self._state.memory.cap, self._setup.bytes):
+        with self._alone(frames_given), reserving(self._state.memory.cap, self._setup.bytes):
             other = object.__new__(type(self))
             other.config, other.policy = self.config, self.policy
             other._open(self._setup, self._state.fork())
@@ -260,7 +245,7 @@ class Stream:
         Raises:
             SnapshotError: the file cannot be written, or the policy is none that infinipot knows by name.
         """
-        with self._alone(_frames):
+        with self._alone(frames_given):
             snapshot.save(Path(path), self._setup, self._state)
 
     @torch.inference_mode()
@@ -313,11 +298,3 @@ class Stream:
     def _require_open(self) -> None:
         if self._closed:
             raise InfinipotError("the stream is closed: open another one")
-
-
-def _frames(state: StreamState) -> int:
-    return state.pending.frames
-
-
-def _turns(state: StreamState) -> int:
-    return state.memory.state.turns_ever

@@ -8,6 +8,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
+AT_HAND = {"cpu"}  # kinds of devices that nobody has to wait for
 _ARRIVALS = 1 << 31  # tokens back from the newest patch that `VideoTokens.arrival` tells apart
 
 
@@ -122,11 +123,13 @@ class VideoTokens:
 class NewTokens(VideoTokens):
     """Tokens that come in, beside what their rows hold at that moment, other new tokens included.
 
-    Attributes:
-        has_previous: `[rows, N]` bool, whether the row holds an earlier token of the same cell.
+    `read` gives "previous" and "has_previous" as well: the earlier tokens are looked for when a policy first asks.
     """
 
-    has_previous: Tensor = field(kw_only=True)
+    @property
+    def has_previous(self) -> Tensor:
+        """`[rows, N]` bool, whether the row holds an earlier token of the same cell."""
+        return self.read("has_previous", slice(None))
 
     @property
     def previous(self) -> Tensor:
@@ -141,3 +144,8 @@ def take(states: Tensor, index: Tensor) -> Tensor:
         return states.gather(1, index.unsqueeze(-1).expand(-1, -1, width))
     start = torch.arange(rows, device=states.device).unsqueeze(1) * length
     return states.view(-1, width).index_select(0, (index + start).view(-1)).view(rows, -1, width)
+
+
+def is_at_hand(tensor: Tensor) -> bool:
+    """Whether it waits for no device to look at a tensor's numbers."""
+    return tensor.device.type in AT_HAND

@@ -60,3 +60,13 @@ class Alone:
     def forget(self) -> None:
         """Lets go of what interrupted the last call, where something else is raised."""
         self._deferred = None
+
+
+def frames_given(state: StreamState) -> int:
+    """What a call changes that takes in a frame."""
+    return state.pending.frames
+
+
+def turns_ever(state: StreamState) -> int:
+    """What a call changes that remembers a turn."""
+    return state.memory.state.turns_ever

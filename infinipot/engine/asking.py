@@ -6,6 +6,7 @@ it, each of which is a step of its own. Work that asks for the model where it ne
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -57,6 +58,28 @@ class Question:
     def __post_init__(self) -> None:
         if self.window is not None and not (is_finite(self.window) and self.window > 0):
             raise QuestionError(f"window={self.window!r}: give seconds, a finite number above 0")
+
+    @classmethod
+    def of(
+        cls,
+        text: str,
+        *,
+        max_new_tokens: int | None = None,
+        remember: bool = False,
+        on_text: Callable[[str], None] | None = None,
+        evidence: bool = False,
+        look_again: int = 0,
+        look_pixels: tuple[int, int] | None = None,
+        window: float | None = None,
+        **sampling: Any,
+    ) -> "Question":
+        """A question with the options of `Stream.ask`.
+
+        Raises:
+            QuestionError: a value of `sampling`, see `Sampling`, or the window is out of range.
+        """
+        look = Look.of(look_again, look_pixels)
+        return cls(text, max_new_tokens, remember, on_text, Sampling(**sampling), evidence, look, window)
 
 
 def answer(setup: Setup, state: StreamState, question: Question, answers: list[Answer]) -> Work[None]:

@@ -40,6 +40,11 @@ class Look:
     frames: int
     pixels: tuple[int, int] | None = None
 
+    @classmethod
+    def of(cls, frames: int, pixels: tuple[int, int] | None) -> "Look | None":
+        """Such a look, or None for one at no frames."""
+        return cls(frames, pixels) if frames else None
+
 
 def kept(setup: Setup, recent: Sequence[Frame], given: Frame) -> tuple[Frame, ...]:
     """The frames kept as pictures once one more was given: copies, no larger than a second look has room for."""

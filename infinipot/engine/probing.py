@@ -32,7 +32,8 @@ def probe(
     wanted = {name: each for name, each in setup.policy.attention.items() if each.probe is not None}
     if not wanted or not transaction.cells:
         return
-    evicting = state.memory.would_evict(transaction, keeping(setup, pending))
+    grown = state.memory.state.with_transaction(transaction, turn=False)
+    evicting = keeping(setup, pending)(grown.text, grown.video) is not None
     for name, attention in wanted.items():
         if not evicting and not attention.repeats:
             continue

@@ -2,9 +2,10 @@
 
 from infinipot.memory.contents import Contents, HeldPatch
 from infinipot.memory.held import Held
-from infinipot.memory.memory import Memory, stored_columns
+from infinipot.memory.memory import Memory
 from infinipot.memory.positions import Cursor, PositionRule
 from infinipot.memory.rotary import Rotary
+from infinipot.memory.slots import stored_columns
 from infinipot.memory.step import Step, Steps
 from infinipot.memory.storage import LayerShape, StateShape, allocated_bytes
 from infinipot.memory.tensor_parallel import ALONE, TensorParallelGroup

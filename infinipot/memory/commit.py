@@ -12,8 +12,9 @@ from infinipot.memory.eviction import Kept, evict, what_stays
 from infinipot.memory.held import Held
 from infinipot.memory.hiding import plan_hiding
 from infinipot.memory.merging import Merging, plan_merging
+from infinipot.memory.moves import Moves, plan_moves
 from infinipot.memory.plan import Plan
-from infinipot.memory.storage import Moves, Rows, plan_moves
+from infinipot.memory.storage import Rows
 from infinipot.memory.tensor_parallel import TensorParallelGroup
 from infinipot.memory.transaction import NOWHERE, Kind, Transaction
 from infinipot.memory.view import Viewer

@@ -18,12 +18,13 @@ from torch import Tensor
 from infinipot.errors import PolicyError
 from infinipot.memory.storage import Rows
 from infinipot.memory.tensor_parallel import TensorParallelGroup
-from infinipot.memory.transaction import NOWHERE, Kind, Transaction
-from infinipot.memory.view import NewSlots, Viewer
+from infinipot.memory.transaction import NOWHERE
+from infinipot.memory.view import Viewer
 from infinipot.policies.base import Policy
 from infinipot.policies.ranking import highest
 from infinipot.tokens import VideoTokens
 
+Part = Callable[[VideoTokens, int, slice], tuple[VideoTokens, Tensor | None]]
 CAPTION_SHARE = 0.25  # of what a compression leaves: the most that captions take, if cells can fill the rest
 
 
@@ -57,16 +58,21 @@ def evict(policy: Policy, viewer: Viewer, captions: Sequence[int], budget: int, 
         PolicyError: the policy's choice is not what was asked for.
     """
     if not captions:
-        count = min(budget, viewer.count)
+        count = min(budget, viewer.held.cells)
         return Kept(_select(policy, viewer, count), count)
-    words = Counter(captions)
+    return _evict_with_captions(policy, viewer, Counter(captions), budget, tp_group)
+
+
+def _evict_with_captions(
+    policy: Policy, viewer: Viewer, words: Counter[int], budget: int, tp_group: TensorParallelGroup
+) -> Kept:
+    """Chooses what stays where each patch has `words`, caption tokens by its number."""
     patches = sorted(words)
     unit = viewer.grids[-1].cells if policy.whole_patches else 1
-    first = budget - min(len(captions), int(CAPTION_SHARE * budget))
-    wanted = _select(policy, viewer, min(first - first % unit, viewer.count))
+    first = budget - min(words.total(), int(CAPTION_SHARE * budget))
+    wanted = _select(policy, viewer, min(first - first % unit, viewer.held.cells))
     numbers = [_numbered(group.columns["patch"], viewer, number, patches) for number, group in enumerate(viewer.groups)]
-    votes, own = _votes(numbers, wanted, len(patches))
-    votes, cells = tp_group.gather(votes).sum(0), tp_group.gather(own).flatten(0, 1)
+    votes, cells = _votes(numbers, wanted, len(patches), tp_group)
     allowed = _admitted([words[patch] for patch in patches], votes.tolist(), cells, budget - unit + 1)
     # Rows hold different numbers of cells of those patches: all show as many as the poorest.
     least = int(cells[:, allowed].sum(1).min())
@@ -74,14 +80,13 @@ def evict(policy: Policy, viewer: Viewer, captions: Sequence[int], budget: int, 
     room, shown = room - room % unit, least - least % unit
     among = torch.zeros(len(patches), dtype=torch.bool).index_fill(0, torch.tensor(allowed, dtype=torch.int64), True)
     kept = _select_among(policy, viewer, numbers, wanted, among, shown, room)
-    used = _count([number.gather(1, chosen) for number, chosen in zip(numbers, kept, strict=True)], len(patches))
-    stays = tp_group.gather(used.any(0)).any(0)
-    return Kept(kept, room, frozenset(patches[number] for number in stays.nonzero().flatten().tolist()))
+    used, _ = _votes(numbers, kept, len(patches), tp_group)
+    return Kept(kept, room, frozenset(patches[number] for number in used.nonzero()[:, 0].tolist()))
 
 
 def _select(policy: Policy, viewer: Viewer, budget: int) -> list[Tensor]:
     """The policy's choice among all cells, `[rows, budget]` for each group."""
-    return _chosen(policy, viewer, viewer.count, budget, lambda tokens, _number, _rows: (tokens, None))
+    return _chosen(policy, viewer, viewer.held.cells, budget, lambda tokens, _number, _rows: (tokens, None))
 
 
 def _select_among(
@@ -112,7 +117,7 @@ def _select_among(
     return _chosen(policy, viewer, shown, room, part)
 
 
-def _chosen(policy: Policy, viewer: Viewer, length: int, budget: int, part: Callable) -> list[Tensor]:
+def _chosen(policy: Policy, viewer: Viewer, length: int, budget: int, part: Part) -> list[Tensor]:
     """`[rows, budget]` for each group, chosen by the policy where there is a choice.
 
     Args:
@@ -120,10 +125,11 @@ def _chosen(policy: Policy, viewer: Viewer, length: int, budget: int, part: Call
         part: makes of the tokens of some rows of a group those that it is shown, and their places among all.
     """
     found: list[list[Tensor]] = [[] for _ in viewer.groups]
-    for number, rows in viewer.chunks(length, policy.reads_states):
+    choice = 0 < budget < length
+    for number, rows in viewer.chunks(length, choice and policy.reads_states):
         tokens, index = part(viewer.tokens(viewer.groups[number], rows), number, rows)
         count = rows.stop - rows.start
-        if 0 < budget < length:
+        if choice:
             chosen = policy.select(tokens, budget)
             _check(policy, chosen, (count, budget))
         else:
@@ -144,21 +150,28 @@ def _numbered(patch: Tensor, viewer: Viewer, number: int, patches: list[int]) ->
     """For each cell of a group the place of its patch in `patches`: `[rows, count]` int64."""
     group = viewer.groups[number]
     own = patch.gather(1, viewer.slots(group, slice(0, len(group.layer)))).long()
-    return torch.searchsorted(torch.tensor(patches, device=own.device), own)
+    return torch.searchsorted(torch.tensor(patches).to(own.device, non_blocking=True), own)
 
 
-def _votes(numbers: list[Tensor], wanted: list[Tensor], patches: int) -> tuple[Tensor, Tensor]:
-    """How many cells of each patch the policy wants, `[patches]`, and how many each row holds, `[rows, patches]`."""
-    votes = _count([number.gather(1, chosen) for number, chosen in zip(numbers, wanted, strict=True)], patches)
-    return votes.sum(0), _count(numbers, patches)
+def _votes(
+    numbers: Sequence[Tensor], chosen: Sequence[Tensor], patches: int, tp_group: TensorParallelGroup
+) -> tuple[Tensor, Tensor]:
+    """How many cells of each patch were chosen, `[patches]`, and how many each row holds, `[rows, patches]`.
 
-
-def _count(numbers: list[Tensor], patches: int) -> Tensor:
-    """How often each of `patches` numbers stands in each row of all groups: `[rows, patches]` int64, on the CPU."""
+    Both on the CPU, over the rows of all processes. Nothing else of a compression waits for its devices: how many
+    captions stay decides how many slots are held.
+    """
     counts = [
-        number.new_zeros(len(number), patches).scatter_add_(1, number, torch.ones_like(number)) for number in numbers
+        torch.stack([_count(own.gather(1, some), patches), _count(own, patches)])
+        for own, some in zip(numbers, chosen, strict=True)
     ]
-    return torch.cat([count.cpu() for count in counts])
+    told = tp_group.gather(torch.cat([count.cpu() for count in counts], 1))
+    return told[:, 0].sum((0, 1)), told[:, 1].flatten(0, 1)
+
+
+def _count(numbers: Tensor, patches: int) -> Tensor:
+    """How often each of `patches` numbers stands in each row, `[rows, patches]` int64."""
+    return numbers.new_zeros(len(numbers), patches).scatter_add_(1, numbers, torch.ones_like(numbers))
 
 
 def _admitted(words: list[int], votes: list[int], cells: Tensor, budget: int) -> list[int]:
@@ -195,7 +208,12 @@ def what_stays(
         cells: `[rows, count]`, which cells stay; None for all.
         patches: the temporal patches whose captions stay; None for all.
     """
-    cell, patch = (group.columns[name][:, : viewer.length] for name in ("cell", "patch"))
+    held = viewer.held
+    if held.run is not None and cells is not None and not held.captions and not turns_gone:
+        stays = torch.ones(len(cells), held.tokens, dtype=torch.bool, device=cells.device)
+        stays[:, held.run] = False
+        return stays.scatter_(1, cells + held.run.start, True)
+    cell, patch = (group.columns[name][:, : held.tokens] for name in ("cell", "patch"))
     stays = cell >= 0
     if cells is not None:
         slots = viewer.slots(group, slice(0, len(group.layer))).gather(1, cells)
@@ -204,32 +222,6 @@ def what_stays(
     stays |= (patch == NOWHERE) & ((turn < turns_gone.start) | (turn >= turns_gone.stop))
     words = (patch != NOWHERE) & (cell == NOWHERE)
     if patches is not None and patches:
-        words &= torch.isin(patch, torch.tensor(sorted(patches), dtype=patch.dtype, device=patch.device))
+        named = torch.tensor(sorted(patches), dtype=patch.dtype).to(patch.device, non_blocking=True)
+        words &= torch.isin(patch, named)
     return stays if patches == frozenset() else stays | words
-
-
-def write_columns(policy: Policy, viewer: Viewer, transaction: Transaction, held: int) -> None:
-    """Stores what a policy measures of a transaction's cells, which lie behind the `held` slots.
-
-    Raises:
-        PolicyError: a column is not one float32 a token.
-    """
-    slots, start = [], held
-    for tokens, kind in transaction.runs:
-        slots += [torch.arange(start, start + tokens)] if kind is Kind.CELL else []
-        start += tokens
-    new = NewSlots.of(torch.cat(slots), torch.cat(transaction.cells))
-    there = [new.to(group.shape.device) for group in viewer.groups]
-    before = [viewer.previous_slots(group, held, each) for group, each in zip(viewer.groups, there, strict=True)]
-    for number, rows in viewer.chunks(len(new.slots), reads_states=True):
-        group, shape = viewer.groups[number], (rows.stop - rows.start, len(new.slots))
-        measured = policy.measure(viewer.new_tokens(group, rows, there[number], before[number]))
-        for name in policy.columns:
-            column = measured.get(name)
-            if column is None or column.shape != shape or column.dtype != torch.float32:
-                given = "nothing" if column is None else f"{column.dtype} of shape {tuple(column.shape)}"
-                raise PolicyError(
-                    f"policy {policy.name!r} gave {given} for its column {name!r}: "
-                    f"float32 of shape {shape} was asked for"
-                )
-            group.columns[name][rows].index_copy_(1, there[number].slots, column)

@@ -22,8 +22,8 @@ def plan_hiding(policy: Policy, viewer: Viewer, kept: Sequence[Tensor]) -> list[
         viewer: shows the cells, of which some stay.
         kept: for each group `[rows, count]` int64, which.
     """
-    found = [torch.zeros_like(group.columns[HIDDEN][:, : viewer.length]) for group in viewer.groups]
-    for number, rows in viewer.chunks(viewer.count, policy.reads_states, whole_layers=True):
+    found = [torch.zeros_like(group.columns[HIDDEN][:, : viewer.held.tokens]) for group in viewer.groups]
+    for number, rows in viewer.chunks(viewer.held.cells, policy.reads_states, whole_layers=True):
         group, stays = viewer.groups[number], kept[number][rows]
         seen = policy.seen(viewer.tokens(group, rows), stays)
         found[number][rows].scatter_(1, viewer.slots(group, rows).gather(1, stays), (~seen).float())

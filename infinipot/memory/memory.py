@@ -17,16 +17,16 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from infinipot.errors import CapError, PolicyError
+from infinipot.errors import CapError
 from infinipot.memory.commit import plan_commit, prepare
-from infinipot.memory.eviction import write_columns
 from infinipot.memory.held import Held
+from infinipot.memory.incoming import write_columns
 from infinipot.memory.observation import NOTHING, Observer
-from infinipot.memory.plan import Plan
+from infinipot.memory.plan import Plan, finished
 from infinipot.memory.positions import Cursor, PositionRule
 from infinipot.memory.rebase import plan_rebase
 from infinipot.memory.rotary import Rotary
-from infinipot.memory.slots import Slots
+from infinipot.memory.slots import Slots, stored_columns
 from infinipot.memory.step import Step
 from infinipot.memory.storage import LayerShape, Rows, StateShape
 from infinipot.memory.tensor_parallel import ALONE, TensorParallelGroup
@@ -36,8 +36,6 @@ from infinipot.memory.view import Viewer
 from infinipot.policies.attention import Attention
 from infinipot.policies.base import Policy
 from infinipot.tokens import Grid, VideoTokens
-
-_ATTEMPTS = 4  # to finish a change, for a user who is in a hurry to interrupt
 
 
 class Memory:
@@ -56,6 +54,8 @@ class Memory:
         groups: the layers' slots, those of one shape and device together.
         states: the recurrent states beside them.
         grids: the grids the video has had, the current one last.
+        state: what is held, as numbers.
+        filled: slots in use at this moment, those of an open transaction included.
         turned: keys as they are read, while an answer is under way that has room for them.
         peak: the most slots that were ever in use, transactions included.
         bytes: what is allocated.
@@ -80,7 +80,7 @@ class Memory:
         self.turned: TurnedKeys | None = None
         self._columns = tuple(columns)
         self._tp_group = tp_group
-        self._state = Held()
+        self.state = Held()
         self._plan: Plan | None = None
         self._use(Slots(cap, shapes, stored_columns(rule, columns)))
 
@@ -88,7 +88,7 @@ class Memory:
         self._slots = slots
         self.groups, self.states = slots.groups, slots.states
         self.layers, self.bytes = slots.layers, slots.bytes
-        self._filled = self.held
+        self.filled = self.held
 
     def fork(self) -> "Memory":
         """Another memory that holds the same, in storage of its own."""
@@ -108,36 +108,21 @@ class Memory:
 
     def restore(self, held: Held, grids: tuple[Grid, ...], peak: int, stored: Mapping[str, Tensor]) -> None:
         """Takes over what another memory of this shape held: what it said, and what `stored` gave of it."""
-        self._state, self.grids, self.peak = held, grids, peak
+        self.state, self.grids, self.peak = held, grids, peak
         self._slots.fill(stored, begun=held.tokens > 0)
-        self._filled = held.tokens
+        self.filled = held.tokens
 
     # What is held
 
     @property
-    def state(self) -> Held:
-        """What is held, as numbers; the two that everyone asks for are below."""
-        return self._state
-
-    @property
     def held(self) -> int:
         """Slots held."""
-        return self._state.tokens
+        return self.state.tokens
 
     @property
     def cursor(self) -> Cursor:
         """Where the stream stands on the position axes."""
-        return self._state.cursor
-
-    @property
-    def filled(self) -> int:
-        """Slots in use at this moment, those of an open transaction included."""
-        return self._filled
-
-    @property
-    def key_bytes(self) -> int:
-        """Bytes of the keys of a token over all layers and KV heads."""
-        return sum(len(group.layer) * group.shape.head_dim * group.keys.itemsize for group in self.groups)
+        return self.state.cursor
 
     def use_grid(self, rows: int, columns: int) -> Grid:
         """The grid of this size, from now on the current one; a size seen before gets its old cell numbers back."""
@@ -149,7 +134,7 @@ class Memory:
     def video_tokens(self, group: int = 0, rows: slice | None = None) -> VideoTokens:
         """The cells that some rows hold, as a policy sees them."""
         rows = slice(0, len(self.groups[group].layer)) if rows is None else rows
-        return self._viewer(self._state).tokens(self.groups[group], rows)
+        return self._viewer(self.state).tokens(self.groups[group], rows)
 
     # What a model's forward does
 
@@ -182,11 +167,11 @@ class Memory:
         """
         origin = Origin.joined(transaction.origins)
         transaction.origins.clear()
-        start, end = self._filled, self._filled + len(origin.patch)
+        start, end = self.filled, self.filled + len(origin.patch)
         if end > self.cap:
             raise CapError(f"the memory holds {start} of {self.cap} tokens: {end - start} more do not fit")
         self._slots.record(start, end, origin)
-        self._filled, self.peak = end, max(self.peak, end)
+        self.filled, self.peak = end, max(self.peak, end)
         seeing = transaction.observed.observers(wanted, self.groups, origin.cell >= 0, end) if wanted else []
         all_observers, free = (*seeing, *observers), max(0, self.held + transaction.free - start)
         return Step(
@@ -196,14 +181,14 @@ class Memory:
     @contextmanager
     def aside(self, transaction: Transaction) -> Iterator[None]:
         """What the transaction takes up inside is forgotten on the way out, but for what was observed meanwhile."""
-        before, filled = transaction.copy(), self._filled
+        before, filled = transaction.copy(), self.filled
         states = [tuple(state.clone() for state in layer.states()) for layer in self.states.recurrent]
         begun = [layer.has_previous_state[0] for layer in self.states.recurrent]
         try:
             yield
         finally:
             transaction.go_back(before)
-            self._filled = filled
+            self.filled = filled
             for layer, saved, had in zip(self.states.recurrent, states, begun, strict=True):
                 layer.go_back(saved, had)
 
@@ -234,22 +219,17 @@ class Memory:
         """
         if transaction.origins:
             raise ValueError("no forward has run over all of the transaction: call step, and write what it makes")
-        grown = self._state.with_transaction(transaction, turn=turn)
-        columns = prepare(policy, self.groups, transaction, self._state, grown)
+        grown = self.state.with_transaction(transaction, turn=turn)
+        columns = prepare(policy, self.groups, transaction, self.state, grown)
         if policy is not None and policy.columns and transaction.cells:
-            write_columns(policy, self._viewer(replace(self._state, cursor=transaction.cursor)), transaction, self.held)
+            write_columns(policy, self._viewer(replace(self.state, cursor=transaction.cursor)), transaction)
         after = grown.without_old_turns(self.dialogue_limit)
         budget, tp_group = keep(after.text, after.tokens - after.text), self._tp_group
         plan = plan_commit(
             policy, self.groups, self._viewer, columns, grown, after, budget=budget, cap=self.cap, tp_group=tp_group
         )
-        plan.on_applied = on_applied
-        self._make(plan)
-
-    def would_evict(self, transaction: Transaction, keep: Callable[[int, int], int | None]) -> bool:
-        """Whether committing the transaction, which is no turn, will evict video tokens."""
-        grown = self._state.with_transaction(transaction, turn=False)
-        return keep(grown.text, grown.tokens - grown.text) is not None
+        self._plan = replace(plan, on_applied=on_applied)
+        self._apply()
 
     def rebase(self, target: int, limit: int, *, slow: bool = False) -> int:
         """Takes positions out of the gaps that eviction left, so that the next one comes near `target`.
@@ -265,13 +245,14 @@ class Memory:
         """
         self._roll_back()
         planned = plan_rebase(
-            self._state, self.groups, self.grids, self.rule, self._tp_group, target=target, limit=limit, slow=slow
+            self.state, self.groups, self.grids, self.rule, self._tp_group, target=target, limit=limit, slow=slow
         )
         if planned is None:
             return 0
         cursor, columns = planned
         fallen = self.cursor.next - cursor.next
-        self._make(Plan(replace(self._state, cursor=cursor, rebases=self._state.rebases + 1), columns=columns))
+        self._plan = Plan(replace(self.state, cursor=cursor, rebases=self.state.rebases + 1), columns=columns)
+        self._apply()
         return fallen
 
     def settle(self) -> None:
@@ -281,56 +262,25 @@ class Memory:
         """
         if self._plan is not None and not self._plan.begun:
             self._plan = None
-        interrupted: BaseException | None = None
-        for _ in range(_ATTEMPTS):
-            try:
-                if self._plan is not None:
-                    self._apply(self._plan)
-                break
-            except BaseException as error:  # once more: there is no way back
-                interrupted = interrupted or error
-        if interrupted is not None:
-            raise interrupted
+        finished(self._apply)
 
-    def _make(self, plan: Plan) -> None:
-        self._plan = plan
-        self._apply(plan)
-
-    def _apply(self, plan: Plan) -> None:
-        """Makes a planned change. Done again from its beginning, it comes to the same."""
+    def _apply(self) -> None:
+        """Makes the planned change, if there is one. Done again from its beginning, it comes to the same."""
+        plan = self._plan
+        if plan is None:
+            return
         plan.move(self.groups)
         self.states.commit()
-        self._state = plan.after
+        self.state = plan.after
         plan.on_applied()
-        self._filled = plan.after.tokens
+        self.filled = plan.after.tokens
         self._plan = None
 
     def _roll_back(self) -> None:
         self.settle()
-        self._filled = self.held
+        self.filled = self.held
         self.states.roll_back()
 
-    def _viewer(self, state: Held, columns: Sequence[Mapping[str, Tensor]] = ()) -> Viewer:
-        return Viewer(
-            groups=self.groups,
-            rotary=self.rotary,
-            length=state.tokens,
-            cells=state.run,
-            count=state.cells,
-            grids=self.grids,
-            newest_patch=state.cursor.patch - 1,
-            layers=self.layers,
-            columns=self._columns,
-            fresh=columns,
-            highest=state.cursor.next,
-            rank=self._tp_group.number,
-        )
-
-
-def stored_columns(rule: PositionRule, columns: Sequence[str] = ()) -> dict[str, torch.dtype]:
-    """What a memory stores of each token beside its key and value: names and types."""
-    positions = ("temporal", "base") if rule.flat else ("temporal", "height", "width")
-    own = dict.fromkeys(("patch", "cell", *positions), torch.int32) | {"time": torch.float64}
-    if taken := set(own) & set(columns):
-        raise PolicyError(f"a policy's column cannot be called {min(taken)!r}: the memory has one of that name")
-    return own | dict.fromkeys(columns, torch.float32)
+    def _viewer(self, held: Held, columns: Sequence[Mapping[str, Tensor]] = ()) -> Viewer:
+        names, rank = self._columns, self._tp_group.number
+        return Viewer(self.groups, self.rotary, held, self.grids, self.layers, names, columns, rank)

@@ -11,10 +11,12 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from infinipot.memory.storage import Rows, places
+from infinipot.memory.moves import places
+from infinipot.memory.storage import Rows
 from infinipot.memory.view import Viewer
 from infinipot.policies.base import Policy
 from infinipot.policies.merge import MASS, Merge
+from infinipot.tokens import is_at_hand
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +104,8 @@ def plan_merging(policy: Policy, viewer: Viewer, kept: list[Tensor]) -> list[Mer
         viewer: shows the cells, of which some stay.
         kept: for each group `[rows, count]` int64, which.
     """
-    made = [Merging(group, group.columns[MASS][:, : viewer.length].clone()) for group in viewer.groups]
-    for number, rows in viewer.chunks(viewer.count, reads_states=True):
+    made = [Merging(group, group.columns[MASS][:, : viewer.held.tokens].clone()) for group in viewer.groups]
+    for number, rows in viewer.chunks(viewer.held.cells, reads_states=True):
         merging, group = made[number], viewer.groups[number]
         stays, slots = kept[number][rows], viewer.slots(group, rows)
         if stays.shape[1] == slots.shape[1]:
@@ -130,7 +132,7 @@ def _planned(wanted: Merge, kept: Tensor, slots: Tensor, merging: Merging, rows:
     into = torch.where(goes, into, evicted)
     takes = torch.zeros_like(stays).scatter_(1, into, True) & stays
     most = min(kept.shape[1], gone)
-    if slots.device.type == "cpu":  # looking at a number waits for nothing there, and saves work
+    if is_at_hand(slots):  # fewer are less work
         most = min(most, max(1, int(takes.sum(1).max())))
     real = torch.arange(most, device=slots.device) < takes.sum(1, keepdim=True)
     takers = torch.where(real, places(takes, most), evicted[:, :1])

@@ -76,23 +76,6 @@ class Observer(Protocol):
 
 
 @dataclass(slots=True)
-class Attended:
-    """An observer of how much some of a step's tokens attend to each slot: evidence of what they looked at.
-
-    Attributes:
-        asking: `[m]` int64, the places of those tokens in the step.
-        layers: for each layer that has run, by its number: `[kv_heads, N]` float32, mean over tokens and heads that
-            share a KV head; it sums to 1 over the slots, whose columns say where each token came from.
-    """
-
-    asking: Tensor
-    layers: dict[int, Tensor] = field(default_factory=dict)
-
-    def __call__(self, seen: Seen) -> None:
-        self.layers[seen.layer] = _mean(seen, self.asking)
-
-
-@dataclass(slots=True)
 class Column:
     """An observer that fills a column of a policy's.
 

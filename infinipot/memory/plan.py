@@ -7,7 +7,10 @@ from torch import Tensor
 
 from infinipot.memory.held import Held
 from infinipot.memory.merging import Merging
-from infinipot.memory.storage import Moves, Rows
+from infinipot.memory.moves import Moves
+from infinipot.memory.storage import Rows
+
+_ATTEMPTS = 4  # to finish a change, for a user who is in a hurry to interrupt
 
 
 @dataclass(slots=True)
@@ -40,3 +43,19 @@ class Plan:
             merging.make()
         for group, moves in zip(groups, self.moves, strict=False):
             group.move(moves)
+
+
+def finished(change: Callable[[], None]) -> None:
+    """Makes a change from which there is no way back, again where something interrupts it.
+
+    What interrupts it is raised when it is made.
+    """
+    interrupted: BaseException | None = None
+    for _ in range(_ATTEMPTS):
+        try:
+            change()
+            break
+        except BaseException as error:
+            interrupted = interrupted or error
+    if interrupted is not None:
+        raise interrupted

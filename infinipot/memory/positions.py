@@ -101,32 +101,9 @@ class Cursor:
     def after_patch(self, grid: Grid, time: float, rule: PositionRule) -> "Cursor":
         """The cursor behind one more temporal patch, in the open vision span or else in a new one."""
         if rule.flat:
-            last = self.next + grid.cells
-            return replace(
-                self,
-                next=last,
-                open=True,
-                first=self.first if self.patch else time,
-                newest=self.next,
-                latest=time,
-                patch=self.patch + 1,
-                spans=self.spans + 1,
-            )
+            return self._after_flat(grid, time)
         if self.base is None:
-            opened = replace(
-                self,
-                base=self.next,
-                first=self.first if self.patch else time,
-                began=time,
-                origin=self.next,
-                started=time,
-                index=0,
-                newest=self.next,
-                latest=time,
-                step=0,
-                spans=self.spans + 1,
-            )
-            return opened.after_patch(grid, time, rule)
+            return self._opened(time).after_patch(grid, time, rule)
         offset = rule.offset(self.index, time - self.started, self.pace)
         advance = self.origin + offset - self.newest
         if self.pace < 1 and self.index:
@@ -147,6 +124,35 @@ class Cursor:
             latest=time,
             step=min(filter(None, (self.step, advance)), default=0),
             patch=self.patch + 1,
+        )
+
+    def _after_flat(self, grid: Grid, time: float) -> "Cursor":
+        """The cursor behind a patch whose cells count on as text does."""
+        return replace(
+            self,
+            next=self.next + grid.cells,
+            open=True,
+            first=self.first if self.patch else time,
+            newest=self.next,
+            latest=time,
+            patch=self.patch + 1,
+            spans=self.spans + 1,
+        )
+
+    def _opened(self, time: float) -> "Cursor":
+        """The cursor at the beginning of a vision span, ahead of its first patch."""
+        return replace(
+            self,
+            base=self.next,
+            first=self.first if self.patch else time,
+            began=time,
+            origin=self.next,
+            started=time,
+            index=0,
+            newest=self.next,
+            latest=time,
+            step=0,
+            spans=self.spans + 1,
         )
 
     def past_patch(self, grid: Grid, time: float, rule: PositionRule, before: int, after: int) -> "Cursor":

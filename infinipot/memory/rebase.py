@@ -162,9 +162,17 @@ def plan_rebase(
         None where there is nothing to take out.
     """
     cursor, usual = held.cursor, max(held.cursor.step, 1)
+    need = max(cursor.next - target, 0)
     for step, keep_extent in ((min(usual, rule.closest) if slow else usual, True), (1, True), (1, False)):
         gaps = [_gaps_of(group, held, grids, rule, step, keep_extent) for group in groups]
-        before, within = _common_share(gaps, cursor, grids, rule, tp_group, cursor.next - target)
+        before = _by_time(held, need)
+        within = need - before
+        sure = certain_room(held, grids, rule, step)
+        if before > sure[0] or within > sure[1]:
+            room = least_room(gaps, cursor, grids, rule, tp_group)
+            wanted = min(need, sum(room))
+            before = min(max(_by_time(held, wanted), wanted - room[1]), room[0])
+            within = wanted - before
         if cursor.next - before - within <= limit:
             break
     if not before + within:
@@ -199,28 +207,43 @@ def _gaps_of(group: Rows, held: Held, grids: Sequence[Grid], rule: PositionRule,
     )
 
 
-def _common_share(
-    gaps: Sequence[Gaps],
-    cursor: Cursor,
-    grids: Sequence[Grid],
-    rule: PositionRule,
-    tp_group: TensorParallelGroup,
-    need: int,
+def _by_time(held: Held, wanted: int) -> int:
+    """How many of the positions to take out lie ahead of the open span: one rate holds for the whole stream."""
+    cursor = held.cursor
+    if cursor.base is None:
+        return wanted
+    left, most = cursor.next - wanted, cursor.base - held.text  # text has positions that stay
+    earlier = (cursor.began - cursor.first) / max(cursor.latest - cursor.first, 1e-9)
+    return min(max(cursor.base - round(left * min(max(earlier, 0.0), 1.0)), 0), wanted, most)
+
+
+def certain_room(held: Held, grids: Sequence[Grid], rule: PositionRule, step: int) -> tuple[int, int]:
+    """Positions that every row can surely give, ahead of the open span and inside it, by numbers alone.
+
+    A stream has mostly far more positions than its memory has tokens: then it need not be looked up, which a GPU would
+    be waited for, how many there are exactly. A row holds patches of its own, of which no more are known than that they
+    are as many as its cells at the most. Each keeps its step, and each span behind the text ahead of it, which is held
+    as long as no turn has left, its layout. Where captions end spans, or patches are flat, nothing is certain.
+    """
+    cursor = held.cursor
+    if rule.flat or held.captions or held.turns_gone or not held.cells:
+        return 0, 0
+    patches, extent = min(held.cells, cursor.patch), max(rule.extent(grid) for grid in grids)
+    split = cursor.next if cursor.base is None else cursor.base
+    before = split - step * (held.text + patches + 1) - cursor.spans * (extent + step)
+    within = 0 if cursor.base is None else cursor.next - split - max(step * (patches + 1), extent)
+    return max(0, before), max(0, within)
+
+
+def least_room(
+    gaps: Sequence[Gaps], cursor: Cursor, grids: Sequence[Grid], rule: PositionRule, tp_group: TensorParallelGroup
 ) -> tuple[int, int]:
-    """Positions to take out ahead of the open span and inside it: `need` together, or what every row can give."""
+    """Positions that every row can give, ahead of the open span and inside it. Waits for the device."""
     least = torch.stack([torch.stack([gap.before.sum(-1).min(), gap.within.sum(-1).min()]).cpu() for gap in gaps])
     before, within = tp_group.gather(least.amin(0)).amin(0).tolist()
     if cursor.base is not None:
         within = min(within, max(0, cursor.next - cursor.base - max(rule.extent(grid) for grid in grids)))
-    wanted = min(max(need, 0), before + within)
-    if cursor.base is None:
-        return wanted, 0
-    # What is left is shared out by time, so that one rate holds for the whole stream.
-    left = cursor.next - wanted
-    earlier = (cursor.began - cursor.first) / max(cursor.latest - cursor.first, 1e-9)
-    first = cursor.base - round(left * min(max(earlier, 0.0), 1.0))
-    first = min(max(first, wanted - within, 0), before, wanted)
-    return first, wanted - first
+    return before, within
 
 
 def _moved(group: Rows, held: Held, gaps: Gaps, before: int, within: int) -> dict[str, Tensor]:

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from infinipot.errors import PolicyError
+from infinipot.memory.positions import PositionRule
 from infinipot.memory.states import States
 from infinipot.memory.storage import LayerShape, Rows, StateShape, allocated_bytes
 from infinipot.memory.transaction import Origin
@@ -100,3 +102,12 @@ class Slots:
         for group, stored in zip(self.groups, slots, strict=True):
             group.fill(stored)
         self.states.fill(states, begun=begun)
+
+
+def stored_columns(rule: PositionRule, columns: Sequence[str] = ()) -> dict[str, torch.dtype]:
+    """What a memory stores of each token beside its key and value: names and types."""
+    positions = ("temporal", "base") if rule.flat else ("temporal", "height", "width")
+    own = dict.fromkeys(("patch", "cell", *positions), torch.int32) | {"time": torch.float64}
+    if taken := set(own) & set(columns):
+        raise PolicyError(f"a policy's column cannot be called {min(taken)!r}: the memory has one of that name")
+    return own | dict.fromkeys(columns, torch.float32)

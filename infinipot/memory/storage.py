@@ -11,6 +11,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from infinipot.memory.moves import Moves, put
+from infinipot.tokens import is_at_hand
+
+_PIECE = 2 << 20  # bytes that a CPU moves at once: they stay in its cache between their two places
 AXES = ("temporal", "height", "width")  # columns of positions; the first alone where all axes are alike
 
 
@@ -59,18 +63,6 @@ class StateShape:
         return 2 * (math.prod(self.conv) * self.dtype.itemsize + math.prod(self.recurrent) * 4)
 
 
-@dataclass(frozen=True, slots=True)
-class Moves:
-    """Which slots are filled from which: `[rows, m]` int64 each, row · cap + slot.
-
-    No slot that is filled from is filled, so that moving can be done again as often as it is interrupted. Where a row
-    has fewer than m moves, its last one stands again.
-    """
-
-    source: Tensor
-    target: Tensor
-
-
 class Rows:
     """The slots of all layers of one shape on one device, rows of `cap` slots each.
 
@@ -101,6 +93,7 @@ class Rows:
             for name, dtype in columns.items()
         }
         self._scratch = torch.empty(cap * shape.read_bytes, device=shape.device, dtype=torch.uint8)
+        self._moved = [self._moving(part) for part in self._parts().values()]
 
     @property
     def bytes(self) -> int:
@@ -140,52 +133,28 @@ class Rows:
         return found
 
     def move(self, moves: Moves) -> None:
-        """Fills slots from others; allocates nothing."""
-        for part in self._parts().values():
-            width = part.shape[2:]
-            flat = part.view(-1, *width)
-            size = part.dtype.itemsize * math.prod(width) * max(moves.source.shape[1], 1)
-            at_once = max(1, len(self._scratch) // size)
-            for start in range(0, len(moves.source), at_once):
-                source, target = (index[start : start + at_once].view(-1) for index in (moves.source, moves.target))
-                (waiting,) = self.scratch(((len(source), *width), part.dtype))
-                torch.index_select(flat, 0, source, out=waiting)
-                flat.index_copy_(0, target, waiting)
+        """Fills slots from others, as many at once as the scratch holds; allocates nothing beside it."""
+        count = len(moves.source)
+        for stored, scratch in self._moved:
+            for start in range(0, count, len(scratch)):
+                source, target = moves.source, moves.target
+                if count > len(scratch):
+                    source, target = (index[start : start + len(scratch)] for index in (source, target))
+                waiting = scratch[: len(source)]
+                torch.index_select(stored, 0, source, out=waiting)
+                put(stored, target, waiting)
+
+    def _moving(self, part: Tensor) -> tuple[Tensor, Tensor]:
+        """What moves of a part, `[slots of all rows, ...]`, and as much of the scratch as takes some of it: views."""
+        flat = part.flatten(0, 1)
+        room = min(len(self._scratch), _PIECE) if is_at_hand(part) else len(self._scratch)
+        shape = max(1, room // (flat.itemsize * math.prod(flat.shape[1:]))), *flat.shape[1:]
+        return flat, self.scratch((shape, flat.dtype))[0]
 
 
 def _stored(dtype: torch.dtype, device: torch.device) -> torch.dtype:
     """The type that a column has on a device: Apple's GPUs have no float64."""
     return torch.float32 if dtype == torch.float64 and device.type == "mps" else dtype
-
-
-def plan_moves(stays: Tensor, kept: int, cap: int) -> Moves:
-    """The moves that bring all slots that stay ahead of all others, each of which goes as it is or moves once.
-
-    Args:
-        stays: `[rows, n]` bool, `kept` of them in each row.
-        kept: how many that is.
-        cap: slots from one row to the next.
-    """
-    rows, length = stays.shape
-    hole, mover = ~stays[:, :kept], stays[:, kept:]
-    start = torch.arange(rows, device=stays.device).unsqueeze(1) * cap
-    count = mover.sum(1, keepdim=True)
-    most = min(kept, length - kept)
-    if stays.device.type == "cpu":  # looking at a number waits for nothing there, and saves moving what stays again
-        most = min(most, int(count.max()))
-    again = torch.minimum(torch.arange(most, device=stays.device), (count - 1).clamp_min(0))
-    return Moves(
-        source=start + (places(mover, most) + kept * (count > 0)).gather(1, again),
-        target=start + places(hole, most).gather(1, again),
-    )
-
-
-def places(chosen: Tensor, most: int) -> Tensor:
-    """The places in each row of `[rows, n]` bool that are chosen: `[rows, most]` int64 ascending, then zeros."""
-    rows, length = chosen.shape
-    place = torch.where(chosen, chosen.cumsum(1) - 1, most)
-    index = torch.arange(length, device=chosen.device).expand(rows, -1)
-    return torch.zeros(rows, most + 1, dtype=torch.int64, device=chosen.device).scatter_(1, place, index)[:, :most]
 
 
 def slot_shapes(shapes: Sequence[LayerShape | StateShape]) -> list[LayerShape]:

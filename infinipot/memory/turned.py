@@ -71,7 +71,7 @@ class AnswerScratch:
     @contextmanager
     def lent(self, memory: "Memory", slots: int) -> Iterator[None]:
         """Inside, a memory keeps the turned keys of its first slots, if there is room for so many of them."""
-        size = slots * memory.key_bytes
+        size = slots * key_bytes(memory)
         with self._lock:
             fits = self.taken + size <= self.limit
             self.taken += size if fits else 0
@@ -91,3 +91,8 @@ def _allocated(memory: "Memory", slots: int) -> TurnedKeys | None:
         return TurnedKeys(memory, slots)
     except RuntimeError:
         return None
+
+
+def key_bytes(memory: "Memory") -> int:
+    """Bytes of the keys of a token over all layers and KV heads."""
+    return sum(len(group.layer) * group.shape.head_dim * group.keys.itemsize for group in memory.groups)

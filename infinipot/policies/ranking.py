@@ -16,7 +16,7 @@ def standing(scores: Tensor, arrival: Tensor) -> Tensor:
         scores: `[rows, N]` float32, infinities allowed.
         arrival: `[rows, N]` int64, see `VideoTokens.arrival`.
     """
-    order = _in_order(scores, arrival).argsort(1)
+    order = _ranks(scores, arrival).argsort(1)
     return torch.zeros_like(order).scatter(1, order, _places(order))
 
 
@@ -26,7 +26,7 @@ def place_within(group: Tensor, scores: Tensor, arrival: Tensor) -> Tensor:
     Args:
         group: `[rows, N]` int64, the same number for those of a group, below 2^31.
     """
-    order = _in_order(scores, arrival).argsort(1, descending=True)
+    order = _ranks(scores, arrival).argsort(1, descending=True)
     order = order.gather(1, group.gather(1, order).argsort(stable=True, dim=1))  # group by group, the best ahead
     sorted_group = group.gather(1, order)
     place = _places(order)
@@ -67,13 +67,12 @@ def highest(scores: Tensor, count: int, arrival: Tensor) -> Tensor:
     Returns:
         `[rows, count]` int64, in no particular order.
     """
-    return _in_order(scores, arrival).topk(count, dim=1, sorted=False).indices
+    return _ranks(scores, arrival).topk(count, dim=1, sorted=False).indices
 
 
-def _in_order(scores: Tensor, arrival: Tensor) -> Tensor:
+def _ranks(scores: Tensor, arrival: Tensor) -> Tensor:
     """Whole numbers in the order of scores, no two of a row equal: `[rows, N]` int64."""
-    known = torch.nan_to_num(scores, nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf)
-    bits = known.add_(0.0).view(torch.int32)  # of zeros there is one
+    bits = (scores + 0.0).view(torch.int32)  # of zeros there is one
     rank = bits ^ (bits >> 31 & 0x7FFFFFFF)  # floats of one sign are ordered as their bits are
-    rank = rank.long().sub_(scores.isnan().long())  # below -inf, of which the rank has room below it
+    rank = rank.masked_fill_(scores.isnan(), -1 << 31).long()  # below -inf, of which the rank has room below it
     return rank.mul_(1 << 31).add_(arrival)

@@ -73,7 +73,7 @@ def test_answers_that_find_no_room_are_the_same_and_the_bound_holds(
     monkeypatch.setattr(qwen.adapter, "forward", noting)
     for room in (0, 1, 2, 3):
         most.clear()
-        scratch.limit = room * 288 * watched[0]._state.memory.key_bytes
+        scratch.limit = room * 288 * turned.key_bytes(watched[0]._state.memory)
         assert qwen.ask(pairs, max_new_tokens=8) == expected
         assert max(kept for _, kept in most) >= room, "there was room for more"
         assert all(taken <= scratch.limit for taken, _ in most)

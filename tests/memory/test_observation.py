@@ -12,7 +12,7 @@ from torch import Tensor
 from infinipot import Model, policies
 from infinipot.errors import CapError
 from infinipot.memory import LayerShape, Memory, PositionRule, Rotary
-from infinipot.memory.observation import Attended, Seen
+from infinipot.memory.observation import Seen
 from infinipot.policies.attention import UNSEEN, Attention, attended
 from support.memories import held, same
 from support.models import build, pictures
@@ -41,6 +41,18 @@ class Recorder:
 
     def __call__(self, seen: Seen) -> None:
         self.seen.append(Seen(seen.step, seen.layer, seen.raw, seen.queries.clone(), seen.keys.clone(), seen.scaling))
+
+
+@dataclass
+class Attended:
+    """Takes how much the last tokens of a step attend to each slot: `[kv_heads, N]` of each layer, by its number."""
+
+    asking: Tensor
+    layers: dict[int, Tensor] = field(default_factory=dict)
+
+    def __call__(self, seen: Seen) -> None:
+        heads = torch.cat(list(seen.weights(self.asking)), 2)  # [kv_heads, heads of one KV head, asking, N]
+        self.layers[seen.layer] = heads.mean((1, 2))
 
 
 def run(step: Any) -> None:

@@ -224,8 +224,9 @@ def test_never_waits_for_the_data(spec: str, layer: int) -> None:
     states = {name: getattr(tokens, name).to("meta") for name in PARTS} | {"previous": tokens.keys.to("meta")}
     blind = changed(tokens, columns=columns, **{name: states[name] for name in PARTS})
     assert policy.select(blind, budget).shape == (3, budget)
+    states["has_previous"] = torch.ones(tokens.shape, dtype=torch.bool, device="meta")
     plain = {field.name: getattr(blind, field.name) for field in fields(blind)} | {"read": reading(states)}
-    new = NewTokens(**plain, has_previous=torch.ones(tokens.shape, dtype=torch.bool, device="meta"))
+    new = NewTokens(**plain)
     assert {name: column.shape for name, column in policy.measure(new).items()} == dict.fromkeys(
         policy.columns, (3, tokens.shape[1])
     )

@@ -34,9 +34,9 @@ def shown(policy: Policy, tokens: VideoTokens) -> VideoTokens:
             cell = int(tokens.cell[row, place])
             latest[row, place], last[cell] = last.get(cell, -1), place
     states = {name: getattr(tokens, name) for name in ("keys", "values", "rotated")}
-    states["previous"] = take(tokens.keys, latest.clamp_min(0))
+    states |= {"previous": take(tokens.keys, latest.clamp_min(0)), "has_previous": latest >= 0}
     plain = {field.name: getattr(tokens, field.name) for field in fields(tokens)}
-    new = NewTokens(**plain | {"read": reading(states)}, has_previous=latest >= 0)
+    new = NewTokens(**plain | {"read": reading(states)})
     told = {
         name: paid.nan_to_num().sigmoid()
         for name, paid in zip(policy.attention, tokens.values.float().unbind(-1), strict=False)

@@ -1,5 +1,6 @@
 """The pictures of a video file or address on the video's clock. Knows nothing of sampling or models."""
 
+import os
 from collections.abc import Iterable, Iterator
 from contextlib import closing, suppress
 from functools import cached_property
@@ -19,6 +20,7 @@ from infinipot.video.pixels import Converter, Orientation, orientation_of
 from infinipot.video.sampling import LONGEST, TOLERANCE, Extent, Picture, timed
 from infinipot.video.stamps import stamps_of
 
+_READ_THROUGH = 32 << 20  # bytes of a file up to which its length is found from all of it: clocks may jump anywhere
 _ENDS_EARLY = 1.0  # seconds missing at the end from which a video counts as cut short
 _DEFAULT_RATE = 25  # pictures per second, where neither file nor picture says how long one stays
 _LONGEST_SPLICED = 10.0  # seconds that a picture stays at most, where clocks may begin anew: FFmpeg's own threshold
@@ -30,6 +32,16 @@ class Stored(NamedTuple):
     picture: av.VideoFrame
     orientation: Orientation
     trouble: str | None
+
+
+def _size(address: Address) -> int:
+    """Returns the bytes of what is stored; none where that is not known, or not there any more."""
+    if isinstance(address.target, bytes):
+        return len(address.target)
+    try:
+        return os.path.getsize(address.target) if isinstance(address.target, str) else 0
+    except OSError:
+        return 0
 
 
 class FileSource:
@@ -100,7 +112,8 @@ class FileSource:
     def _declared_duration(self) -> float | None:
         declared = self._declared
         if not declared.own and self._address.stored:
-            near = None if declared.length is None else declared.begin + declared.length
+            small = _size(self._address) <= _READ_THROUGH
+            near = None if declared.length is None or small else declared.begin + declared.length
             if extent := self._extent(inf, near):
                 return extent.over
         if declared.length is None or declared.own or self._origin is None:

@@ -64,9 +64,10 @@ def timed(
     """Puts pictures on the video's clock, which starts at 0 and never runs backwards.
 
     A picture without a time stamp is due when its predecessor's duration is over, and so is one with a stamp that lies
-    before its predecessor's, or too far behind it. Where the next stamp agrees with those before, one was wrong and is
-    passed over; where it does not, the stamps jumped for good (streams that were glued together, a camera's clock that
-    was set), and the clock goes on from where it was.
+    before its predecessor's, too far behind it, or behind its successor's where that goes on from its predecessor's.
+    Where the next stamp agrees with those before, one was wrong and is passed over; where it does not, the stamps
+    jumped for good (streams that were glued together, a camera's clock that was set), and the clock goes on from where
+    it was. Reads one picture ahead.
 
     Args:
         stamped: `(time stamp or None, duration, content)` in order of presentation, in seconds.
@@ -76,7 +77,7 @@ def timed(
     """
     previous, usual = 0.0, None  # usual: how long the predecessor stays; where it says too much, one before it
     first, before = True, None  # before: the origin and the last time before a jump, up to the next picture
-    for stamp, duration, content in stamped:
+    for (stamp, duration, content), following in _followed(stamped):
         due = 0.0 if first else previous + (min(duration, longest) if usual is None else usual)
         if stamp is not None and origin is None:
             origin = stamp - due
@@ -87,12 +88,27 @@ def timed(
                 if before[1] < unjumped <= before[1] + longest and abs(unjumped - due) <= abs(time - due):
                     origin, time = before[0], max(unjumped, previous)
             before = None
-            if time < previous or (time > previous + longest and not first):
+            if following is not None and previous < following - origin < time:
+                jumped(due, time - due)
+                time = following - origin if first else min(due, following - origin)
+            elif time < previous or (time > previous + longest and not first):
                 jumped(due, time - due)
                 before, origin, time = (origin, previous), stamp - due, due
         yield Picture(time, min(duration, longest), content)
         usual = duration if duration <= longest else usual  # MP4 has a clock that jumped as a picture that stays
         first, previous = False, time
+
+
+def _followed(
+    stamped: Iterable[tuple[float | None, float, T]],
+) -> Iterator[tuple[tuple[float | None, float, T], float | None]]:
+    """Yields each picture with the stamp of the one behind it, None where there is none."""
+    pictures = iter(stamped)
+    picture = next(pictures, None)
+    while picture is not None:
+        behind = next(pictures, None)
+        yield picture, None if behind is None else behind[0]
+        picture = behind
 
 
 def sample(

@@ -6,6 +6,7 @@ where the pictures begin later; guessed from a bit rate. What the packets say is
 
 from collections.abc import Generator, Iterator
 from contextlib import suppress
+from heapq import heappop, heappush
 
 from av import time_base
 from av.container import InputContainer
@@ -16,6 +17,7 @@ from infinipot.video.address import Address
 from infinipot.video.container import has_stamps, open_container
 from infinipot.video.decoder import in_seconds, stamp_of
 
+_REORDERED = 16  # pictures that are coded behind one and shown ahead of it, at the most: H.264 and H.265
 _BACK = 3.0  # seconds: formats without an index are entered anywhere, behind pictures that are shown later
 
 
@@ -56,8 +58,23 @@ def _packets(container: InputContainer, stream: VideoStream) -> Iterator[Packet]
                 yield packet
 
 
+def _without_wrong(group: list[tuple[float | None, float]]) -> list[tuple[float | None, float]]:
+    """Takes away stamps that are later than those of more pictures coded behind than any format shows ahead of one."""
+    earliest: list[float] = []  # of what is coded behind, so many; negative, so that the heap has the latest on top
+    right = []
+    for stamp, duration in reversed(group):
+        wrong = stamp is not None and len(earliest) > _REORDERED and stamp > -earliest[0]
+        right.append((None if wrong else stamp, duration))
+        if stamp is not None:
+            heappush(earliest, -stamp)
+            if len(earliest) > _REORDERED + 1:
+                heappop(earliest)
+    return right[::-1]
+
+
 def _in_order(group: list[tuple[float | None, float]]) -> list[tuple[float | None, float]]:
     """Sorts pictures by their stamps. Those without lie in the gaps between, or behind where there are none so wide."""
+    group = _without_wrong(group)
     stamped = sorted((picture for picture in group if picture[0] is not None), key=lambda picture: picture[0] or 0.0)
     missing = [picture for picture in group if picture[0] is None]
     if stamped and missing and missing[0][1]:

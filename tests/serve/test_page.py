@@ -109,7 +109,7 @@ def test_a_standing_question_fires(page, demo: Running) -> None:
     page.locator("#add-dialog").get_by_role("button", name="Add", exact=True).click()
     expect(page.locator("#stage-title")).to_contain_text("quick")
     page.get_by_role("tab", name="Watch for").click()
-    page.get_by_label("Tell me when the answer to").fill("Is there a shape now?")
+    expect(page.get_by_label("Tell me when the answer to")).to_have_value("Is there a shape now?")
     page.locator("#watch-every").fill("0.5")
     page.get_by_role("button", name="Watch for it").click()
     expect(page.locator("#watches li small")).to_contain_text("about the last 2 s")

@@ -9,7 +9,7 @@ const STATES = { on: "yes, now", off: "not now", unknown: "not asked yet" };
 export class Watches {
   constructor(onEvent, onProblem) {
     this.onEvent = onEvent; this.onProblem = onProblem;
-    this.id = null; this.stream = null; this.unseen = 0; this.ending = new AbortController();
+    this.id = null; this.stream = null; this.unseen = 0; this.offered = false; this.ending = new AbortController();
     $("watch").addEventListener("submit", (event) => { event.preventDefault(); this.add(); });
     let timer = 0;
     $("search").addEventListener("input", () => { clearTimeout(timer); timer = setTimeout(() => this.list(), 200); });
@@ -24,7 +24,13 @@ export class Watches {
     if (id) { this.refresh(); this.list(); this.follow(id, this.ending.signal); }
   }
 
-  show(stream) { this.stream = stream; }
+  // Of a demo camera, offers a question that its world knows, once.
+  show(stream) {
+    this.stream = stream;
+    if (!stream?.source?.camera?.demo || this.offered) return;
+    this.offered = true;
+    $("watch-question").value ||= "Is there a shape now?";
+  }
 
   seen() { this.unseen = 0; $("fired").hidden = true; }
 

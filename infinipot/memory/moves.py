@@ -21,10 +21,14 @@ class Moves:
 
     No slot that is filled from is filled, so that moving can be done again as often as it is interrupted. A move may
     stand there more than once.
+
+    Attributes:
+        tail: the slots of each row that are filled from, where that is known to be one run of them in all rows.
     """
 
     source: Tensor
     target: Tensor
+    tail: slice | None = None
 
 
 def plan_moves(stays: Tensor, kept: int, cap: int) -> Moves:
@@ -38,7 +42,8 @@ def plan_moves(stays: Tensor, kept: int, cap: int) -> Moves:
     rows, length = stays.shape
     hole, mover = ~stays[:, :kept], stays[:, kept:]
     if is_at_hand(stays):  # a row has as many holes as movers: in order, they belong together
-        return Moves(_found(mover, cap) + kept, _found(hole, cap))
+        source = _found(mover, cap) + kept
+        return Moves(source, _found(hole, cap), slice(kept, length) if len(source) == mover.numel() else None)
     start = torch.arange(rows, device=stays.device).unsqueeze(1) * cap
     count, most = mover.sum(1, keepdim=True), min(kept, length - kept)
     again = torch.minimum(
@@ -66,7 +71,20 @@ def put(stored: Tensor, at: Tensor, tokens: Tensor) -> None:
     """Writes tokens to their places: `stored[at] = tokens`, of contiguous `[slots, ...]` and `[n, ...]`."""
     if stored.dim() == 1 or not is_at_hand(stored):
         stored.index_copy_(0, at, tokens)
-        return
-    size = stored.itemsize * math.prod(stored.shape[1:])
-    there, given = (part.reshape(-1).view(torch.uint8).numpy().view(f"V{size}") for part in (stored, tokens))
-    there[at.numpy()] = given
+    else:
+        _whole(stored)[at.numpy()] = _whole(tokens)
+
+
+def put_tail(stored: Tensor, moves: Moves, tail: slice) -> None:
+    """Fills slots of contiguous `[rows, cap, ...]` on a CPU from the tail of each row, which takes no scratch."""
+    rows, cap = stored.shape[:2]
+    whole = _whole(stored.flatten(0, 1)).reshape(rows, cap)
+    holes = (moves.target % cap).view(rows, -1).numpy()
+    for row, at in zip(whole, holes, strict=True):
+        row[: tail.start][at] = row[tail]
+
+
+def _whole(tokens: Tensor) -> np.ndarray:
+    """Tokens `[n, ...]` on a CPU, each as so many bytes."""
+    size = tokens.itemsize * math.prod(tokens.shape[1:])
+    return tokens.reshape(-1).view(torch.uint8).numpy().view(f"V{size}")

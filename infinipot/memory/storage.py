@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from infinipot.memory.moves import Moves, put
+from infinipot.memory.moves import Moves, put, put_tail
 from infinipot.tokens import is_at_hand
 
 _PIECE = 2 << 20  # bytes that a CPU moves at once: they stay in its cache between their two places
@@ -134,8 +134,12 @@ class Rows:
 
     def move(self, moves: Moves) -> None:
         """Fills slots from others, as many at once as the scratch holds; allocates nothing beside it."""
-        count = len(moves.source)
-        for stored, scratch in self._moved:
+        count, moved = len(moves.source), self._moved
+        if moves.tail is not None and count:
+            put_tail(self.keys, moves, moves.tail)
+            put_tail(self.values, moves, moves.tail)
+            moved = moved[2:]
+        for stored, scratch in moved:
             for start in range(0, count, len(scratch)):
                 source, target = moves.source, moves.target
                 if count > len(scratch):

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from infinipot import policies
+from infinipot import policies, tokens
 from infinipot.memory import LayerShape, Memory, PositionRule, view
 from support.bookkeeper import DIM, ROTARY
 from support.memories import parts
@@ -39,8 +39,10 @@ def test_how_many_rows_are_read_at_once_decides_nothing(
 ) -> None:
     together = compressed(spec, caption)
     monkeypatch.setattr(view, "SHARE", 0.0)
-    for scratch, share in ((1, 0.0), (2 * 4 * DIM * 60, 0.0), (1, 0.5)):
-        monkeypatch.setattr(view, "SCRATCH", scratch)
-        monkeypatch.setattr(view, "ROWS_ON_CPU", share)
+    for at_hand, room, share in (({"cpu"}, 1, 0.0), (set(), 1, 0.0), (set(), 2 * 4 * DIM * 60, 0.0), (set(), 1, 0.5)):
+        monkeypatch.setattr(tokens, "AT_HAND", at_hand)
+        monkeypatch.setattr(view, "CACHE", room)
+        monkeypatch.setattr(view, "SCRATCH", room)
+        monkeypatch.setattr(view, "ROWS", share)
         for one, other in zip(compressed(spec, caption), together, strict=True):
-            torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)  # products of one row are rounded otherwise
+            torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)  # products of few rows are rounded otherwise

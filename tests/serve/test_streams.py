@@ -107,6 +107,15 @@ def test_a_fork_has_the_same_past_and_a_future_of_its_own(served: Running) -> No
         assert client.delete("/v1/streams/copy").status_code == 204
 
 
+@pytest.mark.parametrize("frames", [2, 3])
+def test_a_stream_is_saved_with_the_frame_that_waits_for_its_patch(served: Running, frames: int) -> None:
+    client = served.as_("alice")
+    with stream(client, "odd", look_again=2) as name:
+        push(client, name, clip()[:frames])
+        saved = client.post(f"/v1/streams/{name}/snapshot")
+        assert (saved.status_code, saved.json().get("time")) == (200, clip()[frames - 1].time)
+
+
 def test_frames_come_as_multipart_and_over_a_socket(served: Running) -> None:
     client, frames = served.as_("alice"), clip()[:6]
     with stream(client, "ways") as name:

@@ -96,7 +96,7 @@ class Served:
         self._slot = math.floor(frame.time * self.config.fps + _SLOT)
         self.newest = frame
         self.thumbnails.add(frame, frame.small)
-        return FrameJob(frame)
+        return FrameJob(Frame(frame.image, frame.time))  # the small picture is not the stream's, nor its snapshots'
 
     def admit(self, frames: int, limits: Limits) -> None:
         """Counts frames that come; raises `ApiError` 429 where they come faster than the limit."""

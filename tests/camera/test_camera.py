@@ -368,9 +368,9 @@ def test_a_device_is_watched_by_its_format(monkeypatch):
     """FFmpeg's drawn pictures come from a device, too: they stand for one that this machine may not have."""
     monkeypatch.setitem(_WEBCAMS, sys.platform, "lavfi")
     with open_camera("webcam://testsrc2=size=64x48:rate=25", fps=None) as camera:
-        frames = list(itertools.islice(camera, 3))
-    assert {frame.size for frame in frames} == {(48, 64)}
-    assert not np.array_equal(frames[0].image, frames[-1].image)
+        first = next(iter(camera))
+        moved = any(not np.array_equal(frame.image, first.image) for frame in itertools.islice(camera, 50))
+    assert (first.size, moved) == ((48, 64), True)
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from types import SimpleNamespace
 import torch
 from compression import as_on_a_gpu, open_memory, profiled
 
-from infinipot import policies, tokens
+from infinipot import policies
 from infinipot.memory import Memory, Transaction
 from infinipot.policies import Policy
 
@@ -57,8 +57,7 @@ def launches(policy: Policy, given: SimpleNamespace) -> int:
                 memory.commit(transaction, policy=policy, keep=lambda text, video: kept if full else None)
 
             if full and memory.state.compressions == 2:
-                with as_on_a_gpu():
-                    return profiled(commit)[0]
+                return profiled(commit)[0]
             commit()
 
 
@@ -70,9 +69,8 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    tokens.AT_HAND.clear()
     specs = arguments.policy or ["infinipot-v:combine=union", "infinipot-v:combine=two-stage", "novelty", "unusual"]
-    with torch.inference_mode():
+    with torch.inference_mode(), as_on_a_gpu():
         for shape in SHAPES:
             if arguments.tokens and shape["tokens"] not in arguments.tokens:
                 continue

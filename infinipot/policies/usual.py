@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from infinipot.tokens import is_at_hand
+
 
 def distance(states: Tensor) -> Tensor:
     """‖x - x̄‖₂ of each token, x̄ being the mean over its row: `[rows, N]` float32; NaN for what is no number.
@@ -30,7 +32,8 @@ def likeness(states: Tensor, *, unit: bool = False) -> Tensor:
     if unit:
         scaled = states / length
         return (scaled @ normalize(scaled.nansum(1, True), dim=-1).mT).squeeze(-1)
-    finite = _finite(states).float()
+    whole = is_at_hand(length) and bool(length.isfinite().all())  # then there is nothing to copy
+    finite = (states if whole else _finite(states)).float()
     along = finite @ normalize(finite.sum(1, True), dim=-1).mT
     return along.div_(length.nan_to_num_(torch.nan, torch.nan)).squeeze(-1)
 

@@ -1,11 +1,13 @@
-"""Whether an answer's evidence is where the event was, and what it costs, with the model that ships.
+"""Whether an answer's evidence is where the event was, and what it costs, with a model that knows the world.
 
 Held-out clips of the synthetic world at an eighth and a sixteenth of the tokens that all their frames make. Of right
 answers to questions about one event, its colour, shape or place: whether the heaviest span lies within a second of the
 event. Prints a line for each share and kind, how long the heaviest spans are, and the processor's time of answers with
 evidence and without, and of evidence that is looked at.
 
-    python perf/evidence.py [CLIPS]
+    python perf/evidence.py [CLIPS [MODEL]]
+
+CLIPS are of each background; MODEL is "embedded", or "witness".
 """
 
 import statistics
@@ -18,10 +20,10 @@ import numpy as np
 
 import infinipot
 from infinipot.embedded.facts import HELD_OUT_SEEDS
-from infinipot.embedded.world import Clip, Question
+from infinipot.embedded.world import Question
 from infinipot.engine.evidence import Answer
 from infinipot.evaluate.needle.case import Scene
-from infinipot.evaluate.needle.memories import options
+from infinipot.evaluate.needle.memories import frame_size, make_clip, options
 from infinipot.evaluate.needle.plan import FPS, MIX, SECONDS, holders_at
 
 KINDS = ("colour", "shape", "where")
@@ -47,12 +49,13 @@ def scenes(clips: int) -> Iterator[Scene]:
 
 def main() -> None:
     """Prints what was measured."""
-    model = infinipot.load("embedded")
+    given = dict(enumerate(sys.argv))
+    model = infinipot.load(given.get(2, "embedded"))
     told: dict[tuple[int, str], list[bool]] = defaultdict(list)
     lengths: dict[int, list[float]] = defaultdict(list)
     plain, seen, shown = [], [], []
-    for scene in scenes(int(sys.argv[1]) if len(sys.argv) > 1 else 6):
-        clip = Clip(scene.seed, SECONDS, FPS, scene.events, scene.background, scene.cast)
+    for scene in scenes(int(given.get(1, 6))):
+        clip = make_clip(scene, size=frame_size(model))
         for share in SHARES:
             (holder,) = holders_at(["infinipot-v"], share)
             with model.stream(**options(model, holder, scene)) as stream:

@@ -29,7 +29,7 @@ import infinipot
 from infinipot.embedded.world import Clip
 
 QUESTIONS = ("What colour was the circle?", "How many shapes have appeared so far?", "Which shape was red?")
-MEMORY, SECONDS = 512, 240.0
+MEMORY, SECONDS = 512, 900.0  # long enough that frames run in every round
 
 
 class Library:

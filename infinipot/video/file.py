@@ -179,11 +179,12 @@ class FileSource:
     def _arrived(self, stamp: float) -> bool:
         """Tells whether the first picture here needs no other and is on show at a time, or before it.
 
-        H.264 with intra refresh has no such picture but the first of all: its index calls those key pictures from which
+        One with the very first stamp may be any picture of a file whose clock stands still, so that is read from its
+        beginning. H.264 with intra refresh has no such picture but the first of all: its index calls those key pictures from which
         on pictures become whole one strip after the other, and FFmpeg may show them before they are.
         """
         first = self._first
-        if first is None or first.stamp is None or first.stamp > stamp + TOLERANCE:
+        if first is None or first.stamp is None or first.stamp > stamp + TOLERANCE or first.stamp == self._origin:
             return False
         return bool(first.picture.key_frame) or int(first.picture.pict_type) == PictureType.I
 
@@ -197,8 +198,9 @@ class FileSource:
         return duration or 1 / (self.source_fps or _DEFAULT_RATE)
 
     def _jumped(self, time: float, by: float) -> None:
+        off = f"{by:+.1f}" if abs(by) >= 0.05 else f"{by:+.4f}"
         self._report.tell(
-            "clock", f"the time stamp at {time:.1f} s is {by:+.1f} s off; the clock goes on from where it was"
+            "clock", f"the time stamp at {time:.1f} s is {off} s off; the clock goes on from where it was"
         )
 
     def _check_end(self, ended: float) -> None:

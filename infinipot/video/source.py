@@ -143,9 +143,11 @@ def open_video(
         source_fps: rate at which the pictures of an array or iterable were taken. If not given, they are at
             `fps` already, and each is yielded.
 
-    Files are turned upright by their rotation; pixels are taken as stored where they are not square. Time stamps are
-    the file's own: one that is wrong is passed over, where they jump for good the time goes on from where it was, and
-    either is said in a warning, as damage is (see `Video.incomplete`).
+    Files are turned upright by their rotation, HDR (PQ, HLG) is converted to standard colours, and of interlaced
+    pictures the even rows count where something moves. Pixels that are not square are taken as stored, with a warning.
+    Time stamps are the file's own: wrong ones are passed over, up to four in a row; where they jump for good the time
+    goes on from where it was, where they stand still pictures come at the declared rate. A warning says so, as it does
+    for damage (see `Video.incomplete`).
 
     Raises:
         VideoError: for a source that is missing, empty, no video or without a picture that can be decoded,

@@ -143,12 +143,11 @@ def test_wrong_stamps_in_a_row_move_no_picture(gaps, data, by, many, apart):
     """All wrong by the same, or each by something else; what comes behind them shows it."""
     wrong = data.draw(st.integers(1, max(1, len(gaps) - many)))
     many = min(many, len(gaps) - wrong)
-    offsets = [
-        by + apart * (number - wrong) if wrong <= number < wrong + many else 0.0 for number in range(len(gaps) + 1)
-    ]
+    off = {number: by + apart * (number - wrong) for number in range(wrong, wrong + many)}
+    offsets = [off.get(number, 0.0) for number in range(len(gaps) + 1)]
     true, found, jumps = clocked(gaps, offsets)
     assert found == pytest.approx(true)
-    assert jumps == [(pytest.approx(time), pytest.approx(off)) for time, off in zip(true, offsets, strict=True) if off]
+    assert jumps == [(pytest.approx(true[number]), pytest.approx(each)) for number, each in off.items()]
 
 
 @given(GAPS, st.data(), st.integers(2, 30))

@@ -8,7 +8,7 @@ from os import PathLike, fspath
 from typing import Any, Protocol
 
 from infinipot.errors import VideoError
-from infinipot.numbers import is_finite, is_whole
+from infinipot.numbers import is_endless, is_finite, is_whole
 from infinipot.reading import Reading
 from infinipot.video.address import find_address
 from infinipot.video.arrays import ArraySource
@@ -136,7 +136,7 @@ def open_video(
             `[T, h, w, 3]`, or an iterable, of any length, of what `as_frame` takes.
         fps: frames per second of video, or None for all of them.
         start: seconds into the video at which to begin. Frames keep the times of the whole video.
-        end: seconds into the video before which to stop; its end, if not given.
+        end: seconds into the video before which to stop; None or infinity: its end.
         frames: the most frames. Where `fps` gives more, so many are spread evenly from the first picture to the last,
             each at its own time; `fps=None` spreads them whatever the rate. A file is read through once more for it,
             without decoding; of a pipe or a camera, the length must be known.
@@ -156,7 +156,7 @@ def open_video(
     """
     fps = None if fps is None else _checked("fps", fps, zero=False)
     start = _checked("start", start, zero=True)
-    end = math.inf if end is None else _checked("end", end, zero=True)
+    end = math.inf if is_endless(end) else _checked("end", end, zero=True)
     if frames is not None and (not is_whole(frames) or frames < 1):
         raise VideoError(f"frames is a whole number of at least 1, not {frames!r}")
     if end <= start:

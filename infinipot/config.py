@@ -63,6 +63,7 @@ class StreamConfig:
     def __post_init__(self) -> None:
         if not is_finite(self.fps) or not self.fps > 0:
             raise FrameError(f"fps={self.fps!r}: the frames per second must be a number above 0")
+        object.__setattr__(self, "fps", float(self.fps))  # which may have been numpy's, or a Decimal
         given = self.pixels
         if given is not None and not (_two_whole(given) and 0 < given[0] <= min(given[1], _MOST_PIXELS)):
             raise InfinipotError(

@@ -1,8 +1,9 @@
 """Which values are numbers, and times; numpy's included, True and False left out. Knows nothing else."""
 
 import math
+from decimal import Decimal
 from numbers import Integral, Real
-from typing import TypeGuard
+from typing import Any, TypeGuard
 
 LATEST = 1e15
 """Seconds that a time has at most: of later ones a float holds no tenths, and nanoseconds are taken for seconds."""
@@ -15,10 +16,21 @@ def is_real(value: object) -> TypeGuard[float]:
 
 
 def is_finite(value: object) -> TypeGuard[float]:
-    """Whether it is a number that a float can hold: neither infinite nor NaN, and no whole number that is too long."""
+    """Whether it is a number that a float can hold, a `Decimal` too: neither infinite, nor NaN, nor too long.
+
+    Who computes with it turns it into a float first.
+    """
     try:
-        return is_real(value) and math.isfinite(value)
-    except OverflowError:
+        return (is_real(value) or isinstance(value, Decimal)) and math.isfinite(value)
+    except (OverflowError, ValueError):
+        return False
+
+
+def is_endless(value: Any) -> bool:
+    """Whether it stands for the end of what is read: None, or infinity."""
+    try:
+        return value is None or (math.isinf(value) and value > 0)
+    except (TypeError, ValueError, OverflowError):  # no number, NaN that signals, a whole number that is too long
         return False
 
 

@@ -49,7 +49,7 @@ def play(
     Raises:
         InfinipotError: the source or a stream fails.
     """
-    due = sorted(moments)
+    due = sorted(float(moment) for moment in moments)
     for given in source:
         left = given
         while due and due[0] < left.end:

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Generator, Iterable, Iterator
 from os import PathLike, fspath
-from typing import Protocol
+from typing import Any, Protocol
 
 import av
 import numpy as np
@@ -13,7 +13,7 @@ from infinipot.audio.file import FileSource
 from infinipot.audio.resample import resampled
 from infinipot.audio.sound import GAP, RATE, SamplesLike, Sound
 from infinipot.errors import AudioError
-from infinipot.numbers import is_finite, is_whole
+from infinipot.numbers import is_endless, is_finite, is_whole
 from infinipot.reading import Reading
 
 PIECE = 0.5
@@ -68,7 +68,7 @@ def open_audio(
         source: path of an audio file, or of a video file with sound; an address (`https://`, `rtsp://`); or samples: an
             array or tensor `[n]`, or an iterable, of any length, of such pieces, of what `as_sound` takes.
         start: seconds at which to begin. Pieces keep the times of the whole.
-        end: seconds at which to stop; its end, if not given.
+        end: seconds at which to stop; None or infinity: its end.
         rate: samples a second of an array or iterable; 16,000, if not given.
 
     Raises:
@@ -76,18 +76,22 @@ def open_audio(
             times that cannot be. What holds no samples raises it when read.
         FrameError: while reading, for samples of the wrong shape, dtype or range (see `as_sound`).
     """
-    for name, value in (("start", start), ("end", 0 if end is None else end)):
-        if not is_finite(value) or value < 0:
-            raise AudioError(f"{name} is a finite number at least 0, not {value!r}")
-    if end is not None and end <= start:
+    start, end = _checked("start", start), math.inf if is_endless(end) else _checked("end", end)
+    if end <= start:
         raise AudioError(f"end={end:g} is not after start={start:g}")
     if rate is not None and (not is_whole(rate) or not 0 < rate < 1 << 20):
         raise AudioError(f"rate={rate!r}: give the samples a second, such as 44100")
     if isinstance(source, str | PathLike):
         if rate is not None:
             raise AudioError("rate is for arrays of samples; a file has its own")
-        return Audio(FileSource(fspath(source)), start, math.inf if end is None else end)
-    return Audio(ArraySource(source, RATE if rate is None else int(rate)), start, math.inf if end is None else end)
+        return Audio(FileSource(fspath(source)), start, end)
+    return Audio(ArraySource(source, RATE if rate is None else int(rate)), start, end)
+
+
+def _checked(name: str, seconds: Any) -> float:
+    if not is_finite(seconds) or seconds < 0:
+        raise AudioError(f"{name} is a finite number at least 0, not {seconds!r}")
+    return float(seconds)
 
 
 def _pieces(source: Source, start: float, end: float) -> Generator[Sound, None, None]:

@@ -1,5 +1,6 @@
 """Command-line options made from the fields of a configuration: what the library can set, a command can."""
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import Field, fields
 from typing import Any, TypeVar
@@ -45,6 +46,37 @@ class Finite(click.FloatRange):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         number = super().convert(value, param, ctx)
         return number if is_finite(number) else self.fail(f"{value} is not a finite number", param, ctx)
+
+
+class Seconds(click.ParamType):
+    """A time in a video, in seconds: 90, 1:30 or 1:02:03.5; "inf" too, where it may be endless."""
+
+    name = "seconds"
+
+    def __init__(self, *, endless: bool = False) -> None:
+        self._endless = endless
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number = _seconds(str(value).strip())
+        if number is None or number < 0 or not (is_finite(number) or (self._endless and number == math.inf)):
+            said = "seconds, such as 90, or minutes and seconds, such as 1:30 or 1:02:03.5"
+            self.fail(f"{str(value)!r} is no time: give {said}", param, ctx)
+        return number
+
+
+def _seconds(text: str) -> float | None:
+    """Returns the seconds of h:mm:ss, m:ss or a number; None for what is none of these."""
+    *whole, last = text.split(":")
+    try:
+        seconds = float(last)
+    except ValueError:
+        return None
+    if not whole:
+        return seconds
+    parts = [int(part) if part.isascii() and part.isdecimal() else -1 for part in whole]
+    if len(parts) > 2 or min(parts) < 0 or max([*parts[1:], seconds]) >= 60 or not last[:1].isdecimal():
+        return None
+    return sum(60 ** (len(parts) - place) * part for place, part in enumerate(parts)) + seconds
 
 
 class _Required(click.types.StringParamType):

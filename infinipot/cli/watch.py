@@ -14,7 +14,7 @@ import click
 
 import infinipot
 from infinipot.cli.meter import StreamMeter
-from infinipot.cli.options import Finite, options_of, pixel_options, pixels_of, policy_option, together
+from infinipot.cli.options import Finite, Seconds, options_of, pixel_options, pixels_of, policy_option, together
 from infinipot.cli.output import Asker, check_picture, clock, load_quietly, note, print_json
 from infinipot.cli.pace import at_own_pace
 from infinipot.cli.prompt import converse
@@ -47,9 +47,9 @@ class _Question:
 @click.option(
     "--at",
     multiple=True,
-    type=(Finite(min=0), str),
-    metavar="SECONDS QUESTION",
-    help="Asked at that time of the video. May be repeated.",
+    type=(Seconds(), str),
+    metavar="TIME QUESTION",
+    help="Asked at that time of the video: seconds, or such as 1:30. May be repeated.",
 )
 @together(*options_of(StreamConfig, "memory"), policy_option)
 @click.option(
@@ -60,8 +60,8 @@ class _Question:
     help="Watch the pictures of FILE, or listen to its sound.",
 )
 @together(*options_of(StreamConfig, "fps"))
-@click.option("--start", type=float, default=0.0, metavar="SECONDS", help="Where in the video to begin.")
-@click.option("--end", type=float, metavar="SECONDS", help="Where in the video to stop.")
+@click.option("--start", type=Seconds(), default=0.0, metavar="TIME", help="Where in the video to begin.")
+@click.option("--end", type=Seconds(endless=True), metavar="TIME", help="Where in the video to stop.")
 @click.option("--transport", type=click.Choice(["tcp", "udp"]), default="tcp", show_default=True, help="Of RTSP.")
 @click.option(
     "--no-frame-timeout",
@@ -87,7 +87,7 @@ class _Question:
 @together(*options_of(StreamConfig, "look_again"))
 @click.option(
     "--window",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Finite(min=0, min_open=True),
     metavar="SECONDS",
     help="Questions are about the newest seconds alone. Default: about all that is held.",
 )
@@ -136,7 +136,7 @@ def watch(
 
     \b
     infinipot watch street.mp4 --model Qwen/Qwen2.5-VL-7B-Instruct --ask "What happened?"
-    infinipot watch street.mp4 --model Qwen/Qwen2.5-VL-7B-Instruct --at 12.5 "Who is there?" --json
+    infinipot watch street.mp4 --model Qwen/Qwen2.5-VL-7B-Instruct --at 1:30 "Who is there?" --json
     infinipot watch talk.mp3 --modality audio --model Qwen/Qwen2.5-Omni-7B --ask "Who speaks?"
     """
     questions = [*(_Question(text, seconds) for seconds, text in at), *map(_Question, ask)]
@@ -200,7 +200,7 @@ def _open(
         return infinipot.open_video(file, fps=settings["fps"], start=start, end=end)
     if start:
         raise click.UsageError("--start: a camera begins now")
-    if end is None and questions and (end := max(question.at for question in questions)) == math.inf:
+    if end in (None, math.inf) and questions and (end := max(question.at for question in questions)) == math.inf:
         raise click.UsageError("a camera does not end: give --end, ask --at a time, or give no question for a prompt")
     options = {name: settings[name] for name in ("fps", "transport", "no_frame_timeout")}
     camera = infinipot.open_camera(file, **options)

@@ -45,6 +45,7 @@ class Declared(NamedTuple):
         begin: seconds of its clock at which what it holds begins.
         spliced: True for formats whose clock may begin anew inside a file.
         stamped: False for raw streams, whose pictures have no times of their own.
+        aspect: how wide a pixel is shown, its height being 1.
     """
 
     rate: float | None
@@ -53,6 +54,7 @@ class Declared(NamedTuple):
     begin: float
     spliced: bool
     stamped: bool
+    aspect: float
 
 
 class Decoder:
@@ -167,7 +169,8 @@ class Decoder:
         whole = container.duration / av.time_base if container.duration and container.duration > 0 else None
         if not has_stamps(container):
             own = whole = None  # FFmpeg guesses a length from the size of the file
-        return Declared(rate, own or whole, bool(own), begin, is_spliced(container), has_stamps(container))
+        aspect = float(stream.sample_aspect_ratio or 1)
+        return Declared(rate, own or whole, bool(own), begin, is_spliced(container), has_stamps(container), aspect)
 
 
 def flushing(stream: VideoStream | AudioStream) -> Packet:

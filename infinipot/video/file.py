@@ -22,6 +22,7 @@ from infinipot.video.stamps import stamps_of
 
 _READ_THROUGH = 32 << 20  # bytes of a file up to which its length is found from all of it: clocks may jump anywhere
 _ENDS_EARLY = 1.0  # seconds missing at the end from which a video counts as cut short
+_SQUARE = 1.1  # times as wide as high, or high as wide, up to which pixels count as square: those of old television
 _DEFAULT_RATE = 25  # pictures per second, where neither file nor picture says how long one stays
 _LONGEST_SPLICED = 10.0  # seconds that a picture stays at most, where clocks may begin anew: FFmpeg's own threshold
 
@@ -51,7 +52,7 @@ class FileSource:
         name: the path as given; an address without its credentials and query.
         source_fps: average pictures per second that the file declares, or None.
 
-    Pixels are taken as stored: a sample aspect ratio other than 1:1 is not applied.
+    Pixels are taken as stored, as other readers do: a sample aspect ratio other than 1:1 is told, not applied.
 
     Raises:
         VideoError: for a path or address that cannot be opened, or that holds no picture that can be decoded; while
@@ -131,6 +132,7 @@ class FileSource:
 
     def pictures(self, start: float = 0.0) -> Iterator[Picture[Stored]]:
         """Yields the pictures from the one on show at `start` seconds, or some before it. Call it once."""
+        self._tell_shape()
         with faults_of(self.name, VideoError):
             decoded = self._from(start)
             ended = 0.0
@@ -179,11 +181,12 @@ class FileSource:
     def _arrived(self, stamp: float) -> bool:
         """Tells whether the first picture here needs no other and is on show at a time, or before it.
 
-        H.264 with intra refresh has no such picture but the first of all: its index calls those key pictures from which
-        on pictures become whole one strip after the other, and FFmpeg may show them before they are.
+        One with the very first stamp may be any picture of a file whose clock stands still, so that is read from its
+        beginning. H.264 with intra refresh has no such picture but the first of all: its index calls those key pictures
+        from which on pictures become whole one strip after the other, and FFmpeg may show them before they are.
         """
         first = self._first
-        if first is None or first.stamp is None or first.stamp > stamp + TOLERANCE:
+        if first is None or first.stamp is None or first.stamp > stamp + TOLERANCE or first.stamp == self._origin:
             return False
         return bool(first.picture.key_frame) or int(first.picture.pict_type) == PictureType.I
 
@@ -197,9 +200,19 @@ class FileSource:
         return duration or 1 / (self.source_fps or _DEFAULT_RATE)
 
     def _jumped(self, time: float, by: float) -> None:
+        off = f"{by:+.1f}" if abs(by) >= 0.05 else f"{by:+.4f}"
         self._report.tell(
-            "clock", f"the time stamp at {time:.1f} s is {by:+.1f} s off; the clock goes on from where it was"
+            "clock", f"the time stamp at {time:.1f} s is {off} s off; the clock goes on from where it was"
         )
+
+    def _tell_shape(self) -> None:
+        aspect = self._declared.aspect
+        if not 1 / _SQUARE <= aspect <= _SQUARE:
+            self._report.tell(
+                "shape",
+                f"its pixels are {aspect:.3g} times as wide as high, and are taken as stored: pictures look "
+                f"{'narrow' if aspect > 1 else 'wide'}; ffmpeg -i IN -vf scale=iw*sar:ih,setsar=1 OUT mends a file",
+            )
 
     def _check_end(self, ended: float) -> None:
         """Tells of a file that does not hold what it declares. What is counted from 0 may begin later."""

@@ -20,9 +20,20 @@ from infinipot.video.frame import Frame
 from infinipot.video.images import as_frame
 from infinipot.video.sampling import Extent, Picture
 
-_HEAD = 4096  # bytes in which an AVIF file says what it is made of
+HEAD = 4096
+"""Bytes in which a file says what it is made of."""
+
+_FORMATS = ("WEBP", "AVIF")
 _ANIMATED = 0x02  # of the flags of a WebP file's VP8X chunk
+_HEADER = 30  # bytes up to the end of that chunk
 _SHOWN_FOR = 0.04  # seconds that a picture stays which does not say, as of other files
+
+
+def animation_size(head: bytes) -> tuple[int, int] | None:
+    """Returns width and height of an animated WebP file, as its first bytes say, or None where it is none."""
+    if head[:4] != b"RIFF" or head[8:16] != b"WEBPVP8X" or len(head) < _HEADER or not head[20] & _ANIMATED:
+        return None
+    return int.from_bytes(head[24:27], "little") + 1, int.from_bytes(head[27:30], "little") + 1
 
 
 def is_pillows(address: Address) -> bool:
@@ -31,11 +42,10 @@ def is_pillows(address: Address) -> bool:
         return False
     try:
         with _opened(address) as file:
-            head = file.read(_HEAD)
-        animation = head[:4] == b"RIFF" and head[8:16] == b"WEBPVP8X" and bool(head[20] & _ANIMATED)
+            head = file.read(HEAD)
         tiles = head[4:12] == b"ftypavif" and b"grid" in head
-        if animation or tiles:
-            with _opened(address) as file, Image.open(file):
+        if tiles or animation_size(head):
+            with _opened(address) as file, Image.open(file, formats=_FORMATS):
                 return True
     except Exception:  # none of Pillow's: who opens it by other means tells what is wrong
         return False
@@ -85,7 +95,11 @@ class PillowSource:
 
     def _read(self, report: Report) -> Generator[Picture[Image.Image], None, None]:
         time = 0.0
-        with faults_of(self.name, VideoError), _opened(self._address) as file, Image.open(file) as image:
+        with (
+            faults_of(self.name, VideoError),
+            _opened(self._address) as file,
+            Image.open(file, formats=_FORMATS) as image,
+        ):
             moves = getattr(image, "is_animated", False)
             for number in count():
                 try:

@@ -12,6 +12,9 @@ import numpy as np
 from av.sidedata.sidedata import SideDataContainer
 from av.video.reformatter import ColorRange, VideoReformatter
 
+from infinipot.video.hdr import is_hdr, to_standard
+from infinipot.video.interlaced import without_combs
+
 _BT709, _BT470BG, _SMPTE170M = 1, 5, 6  # FFmpeg's AVColorSpace; the last two are both BT.601
 
 
@@ -69,7 +72,9 @@ class Converter:
         self._reformatter = VideoReformatter()
 
     def rgb(self, picture: av.VideoFrame, most: int | None = None) -> np.ndarray:
-        """Returns the pixels `[height, width, 3]` uint8 of a picture as it is stored.
+        """Returns the pixels `[height, width, 3]` uint8 of a picture as it is stored, HDR in standard colours.
+
+        Of an interlaced picture, what moves is shown as it was at one instant.
 
         Args:
             picture: as it was decoded.
@@ -79,7 +84,14 @@ class Converter:
         if most is not None and picture.width * picture.height > most:
             share = (most / (picture.width * picture.height)) ** 0.5
             size = {"width": max(1, int(picture.width * share)), "height": max(1, int(picture.height * share))}
-        return self._reformatter.reformat(picture, format="rgb24", **size, **_colours(picture)).to_ndarray()
+        transfer = int(getattr(picture, "color_trc", 0))  # which PyAV 15 does not tell
+        depth = "rgb48le" if is_hdr(transfer) else "rgb24"
+        pixels: np.ndarray = self._reformatter.reformat(picture, format=depth, **size, **_colours(picture)).to_ndarray()
+        if is_hdr(transfer):
+            pixels = to_standard(pixels, transfer, int(picture.color_primaries))
+        return (
+            without_combs(pixels) if picture.interlaced_frame and not size else pixels
+        )  # combs do not survive scaling
 
 
 def _colours(picture: av.VideoFrame) -> dict[str, int]:

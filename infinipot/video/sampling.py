@@ -1,5 +1,6 @@
 """Which pictures of a video are shown at which instants. Knows times only: nothing of pixels or files."""
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from itertools import count
 from math import inf
@@ -14,6 +15,12 @@ milliseconds, so that the difference of two of them can be a whole one off."""
 LONGEST = 600.0
 """Seconds that a picture stays on show at most. A screen capture may hold one for minutes; that nobody recorded
 anything for longer is less likely than that a clock jumped."""
+
+_WRONG = 4
+"""Pictures in a row whose stamps may all be wrong, while the clock is still seen to go on behind them."""
+
+_SUDDEN = 1.0
+"""Seconds that a picture has to come late for more than the next one to be looked at: each is held until its turn."""
 
 _TIE = 1e-6
 """Seconds by which two distances may differ and still count as equal."""
@@ -63,11 +70,11 @@ def timed(
 ) -> Iterator[Picture[T]]:
     """Puts pictures on the video's clock, which starts at 0 and never runs backwards.
 
-    A picture without a time stamp is due when its predecessor's duration is over, and so is one with a stamp that lies
-    before its predecessor's, too far behind it, or behind its successor's where that goes on from its predecessor's.
-    Where the next stamp agrees with those before, one was wrong and is passed over; where it does not, the stamps
-    jumped for good (streams that were glued together, a camera's clock that was set), and the clock goes on from where
-    it was. Reads one picture ahead.
+    A picture without a time stamp is due when its predecessor's duration is over. So is one whose stamp is wrong: it
+    lies before its predecessor's or far behind it, or behind that of its successor, and one of the next stamps goes on
+    from its predecessor's. So is one of three or more in a row with the same stamp. Where no stamp goes on from those
+    before, they jumped for good (streams that were glued together, a camera's clock that was set), and the clock goes
+    on from where it was. Reads one picture ahead, a few where a stamp looks wrong.
 
     Args:
         stamped: `(time stamp or None, duration, content)` in order of presentation, in seconds.
@@ -76,39 +83,67 @@ def timed(
         jumped: called with the time, and by how many seconds the stamp is off, where one is not as it was due.
     """
     previous, usual = 0.0, None  # usual: how long the predecessor stays; where it says too much, one before it
-    first, before = True, None  # before: the origin and the last time before a jump, up to the next picture
-    for (stamp, duration, content), following in _followed(stamped):
+    first, stands, latest = True, False, None  # stands: the clock does, at the latest stamp
+    ahead = _Ahead(stamped)
+    for stamp, duration, content in ahead:
         due = 0.0 if first else previous + (min(duration, longest) if usual is None else usual)
-        if stamp is not None and origin is None:
-            origin = stamp - due
-        time = due if stamp is None or origin is None else stamp - origin
-        if stamp is not None and origin is not None:
-            if before is not None:
-                unjumped = stamp - before[0]
-                if before[1] < unjumped <= before[1] + longest and abs(unjumped - due) <= abs(time - due):
-                    origin, time = before[0], max(unjumped, previous)
-            before = None
-            if following is not None and previous < following - origin < time:
+        time = due
+        if stamp is not None:
+            origin = stamp - due if origin is None else origin
+            time = stamp - origin
+            stands = stamp == latest and (stands or stamp in ahead.stamps(1))
+            latest = stamp
+            if stands:
+                by, time = time - due, due
+                if abs(by) > TOLERANCE:
+                    jumped(due, by)
+            elif (right := _right(time, previous, due, first, longest, origin, ahead)) is not None:
                 jumped(due, time - due)
-                time = following - origin if first else min(due, following - origin)
+                time = right if first else min(due, right)
             elif time < previous or (time > previous + longest and not first):
                 jumped(due, time - due)
-                before, origin, time = (origin, previous), stamp - due, due
+                origin, time = stamp - due, due
         yield Picture(time, min(duration, longest), content)
         usual = duration if duration <= longest else usual  # MP4 has a clock that jumped as a picture that stays
         first, previous = False, time
 
 
-def _followed(
-    stamped: Iterable[tuple[float | None, float, T]],
-) -> Iterator[tuple[tuple[float | None, float, T], float | None]]:
-    """Yields each picture with the stamp of the one behind it, None where there is none."""
-    pictures = iter(stamped)
-    picture = next(pictures, None)
-    while picture is not None:
-        behind = next(pictures, None)
-        yield picture, None if behind is None else behind[0]
-        picture = behind
+def _right(
+    time: float, previous: float, due: float, first: bool, longest: float, origin: float, ahead: "_Ahead[Any]"
+) -> float | None:
+    """Returns the time of the stamp ahead that shows that of this picture to be wrong, or None where none does."""
+    back = time < previous and not first
+    most = _WRONG if back or (time > due + _SUDDEN and not first) else 1
+    limit = previous + longest if back else time
+    return next((stamp - origin for stamp in ahead.stamps(most) if previous < stamp - origin < limit), None)
+
+
+class _Ahead(Generic[T]):
+    """Pictures, one after the other, and the stamps of those ahead, which are read when they are looked at."""
+
+    def __init__(self, pictures: Iterable[tuple[float | None, float, T]]) -> None:
+        self._pictures = iter(pictures)
+        self._held: deque[tuple[float | None, float, T]] = deque()
+
+    def __iter__(self) -> Iterator[tuple[float | None, float, T]]:
+        while self._held or self._read():
+            yield self._held.popleft()
+
+    def stamps(self, most: int) -> Iterator[float]:
+        """Yields the stamps of so many pictures ahead at the most; those without are left out."""
+        for place in range(most):
+            if place == len(self._held) and not self._read():
+                return
+            stamp = self._held[place][0]
+            if stamp is not None:
+                yield stamp
+
+    def _read(self) -> bool:
+        """Reads one more picture; tells whether there was one."""
+        picture = next(self._pictures, None)
+        if picture is not None:
+            self._held.append(picture)
+        return picture is not None
 
 
 def sample(

@@ -8,7 +8,7 @@ from os import PathLike, fspath
 from typing import Any, Protocol
 
 from infinipot.errors import VideoError
-from infinipot.numbers import is_finite, is_whole
+from infinipot.numbers import is_endless, is_finite, is_whole
 from infinipot.reading import Reading
 from infinipot.video.address import find_address
 from infinipot.video.arrays import ArraySource
@@ -136,16 +136,18 @@ def open_video(
             `[T, h, w, 3]`, or an iterable, of any length, of what `as_frame` takes.
         fps: frames per second of video, or None for all of them.
         start: seconds into the video at which to begin. Frames keep the times of the whole video.
-        end: seconds into the video before which to stop; its end, if not given.
+        end: seconds into the video before which to stop; None or infinity: its end.
         frames: the most frames. Where `fps` gives more, so many are spread evenly from the first picture to the last,
             each at its own time; `fps=None` spreads them whatever the rate. A file is read through once more for it,
             without decoding; of a pipe or a camera, the length must be known.
         source_fps: rate at which the pictures of an array or iterable were taken. If not given, they are at
             `fps` already, and each is yielded.
 
-    Files are turned upright by their rotation; pixels are taken as stored where they are not square. Time stamps are
-    the file's own: one that is wrong is passed over, where they jump for good the time goes on from where it was, and
-    either is said in a warning, as damage is (see `Video.incomplete`).
+    Files are turned upright by their rotation, HDR (PQ, HLG) is converted to standard colours, and of interlaced
+    pictures the even rows count where something moves. Pixels that are not square are taken as stored, with a warning.
+    Time stamps are the file's own: wrong ones are passed over, up to four in a row; where they jump for good the time
+    goes on from where it was, where they stand still pictures come at the declared rate. A warning says so, as it does
+    for damage (see `Video.incomplete`).
 
     Raises:
         VideoError: for a source that is missing, empty, no video or without a picture that can be decoded,
@@ -154,7 +156,7 @@ def open_video(
     """
     fps = None if fps is None else _checked("fps", fps, zero=False)
     start = _checked("start", start, zero=True)
-    end = math.inf if end is None else _checked("end", end, zero=True)
+    end = math.inf if is_endless(end) else _checked("end", end, zero=True)
     if frames is not None and (not is_whole(frames) or frames < 1):
         raise VideoError(f"frames is a whole number of at least 1, not {frames!r}")
     if end <= start:

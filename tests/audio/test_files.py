@@ -148,7 +148,7 @@ def test_an_endless_source_is_read_as_it_is_asked_for():
         (np.zeros(10, np.float32), {"start": "a"}, AudioError, "start"),
         (np.zeros(10, np.float32), {"start": 2, "end": 1}, AudioError, "not after"),
         (np.zeros(10, np.float32), {"start": 10**400}, AudioError, "start"),
-        (np.zeros(10, np.float32), {"end": float("inf")}, AudioError, "end"),
+        (np.zeros(10, np.float32), {"end": float("-inf")}, AudioError, "end"),
         (np.zeros(10, np.float32), {"rate": 0}, AudioError, "rate"),
         (np.zeros(10, np.float32), {"rate": True}, AudioError, "rate"),
         (np.zeros(10, np.float32), {"rate": 44.1}, AudioError, "rate"),

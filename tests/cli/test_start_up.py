@@ -2,6 +2,7 @@
 
 import copy
 import json
+import math
 import pickle
 import resource
 import subprocess
@@ -11,9 +12,13 @@ import tomllib
 import click
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import infinipot
 from infinipot.cli import main
+from infinipot.cli.options import Seconds
+from infinipot.cli.output import clock
 from infinipot.embedded import scenery
 from infinipot.evaluate import BENCHMARKS, PROTOCOLS, find_protocol
 from support.places import ROOT
@@ -75,6 +80,42 @@ def test_help_is_there_at_once(args: list[str]) -> None:
         return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
     assert any(took() < SECONDS for _ in range(3))
+
+
+def test_ctrl_c_while_the_command_line_is_imported_is_one_line() -> None:
+    probe = """
+import os, signal, sys
+wanted = sys.argv.pop(1)
+class Finder:
+    def find_spec(self, name, *_):
+        if name == wanted:
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Finder())
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from infinipot.__main__ import main
+sys.argv.append("--help")
+main()
+"""
+    for module in ("click", "infinipot.cli", "infinipot.cli.watch"):
+        result = subprocess.run([sys.executable, "-c", probe, module], capture_output=True, text=True)
+        assert (result.returncode, result.stdout, result.stderr) == (130, "", "interrupted\n"), module
+
+
+@given(st.floats(0, 1e6))
+def test_a_time_that_is_shown_can_be_given(seconds: float) -> None:
+    assert Seconds().convert(clock(seconds), None, None) == pytest.approx(seconds, abs=0.006)
+
+
+def test_times_are_seconds_or_what_a_clock_shows() -> None:
+    given = {"90": 90, " 1:30": 90, "1:02:03.5": 3723.5, "0:59.5": 59.5, "61:00": 3660, ".5": 0.5, "1e2": 100}
+    assert {text: Seconds().convert(text, None, None) for text in given} == given
+    assert Seconds(endless=True).convert("inf", None, None) == math.inf
+    for text in ("1:60", "1:-5", "-1:30", "1:2:3:4", "1:60:00", ":30", "1:", "", "1:nan", "1:inf", "-1", "one", "٣:30"):
+        with pytest.raises(click.BadParameter, match="is no time: give seconds"):
+            Seconds(endless=True).convert(text, None, None)
+    for text in ("inf", "nan", "1e400"):
+        with pytest.raises(click.BadParameter, match="is no time"):
+            Seconds().convert(text, None, None)
 
 
 def test_importing_the_package_imports_nothing_that_computes() -> None:

@@ -1,6 +1,7 @@
 """Media from clients: which addresses are fetched, and what decoding may cost. CVEs of the field are named."""
 
 import asyncio
+import base64
 import io
 import os
 import socket
@@ -406,6 +407,42 @@ def test_an_endless_gif_and_a_long_video_end_at_the_limit_of_frames(tmp_path: Pa
             asyncio.run(frames_of(sources, (tmp_path / name).as_uri(), most=20))
     with pytest.raises(DecodeError):
         asyncio.run(frames_of(sources, (tmp_path / "cut.mp4").as_uri()))
+
+
+def webp(frames: int, width: int = 64, height: int = 48) -> bytes:
+    """An animation whose pictures come five a second and carry their index."""
+    written = io.BytesIO()
+    pictures = [Image.fromarray(gray(index % 30)).resize((width, height)) for index in range(frames)]
+    pictures[0].save(written, "WEBP", save_all=True, append_images=pictures[1:], duration=200, lossless=True)
+    return written.getvalue()
+
+
+def test_an_animated_webp_is_a_video(tmp_path: Path) -> None:
+    content = webp(10)
+    (tmp_path / "a.webp").write_bytes(content)
+    held = "data:image/webp;base64," + base64.b64encode(content).decode()
+    sources, _ = opened(media_root=tmp_path, media_networks=["127.0.0.0/8"])
+    found = asyncio.run(frames_of(sources, held))
+    assert indices(found) == list(range(10))
+    assert [frame.time for frame in found] == pytest.approx([0.2 * number for number in range(10)])
+    assert indices(asyncio.run(frames_of(sources, (tmp_path / "a.webp").as_uri(), fps=2.0))) == [0, 2, 5, 7]
+    with serving(content) as files:
+        assert indices(asyncio.run(frames_of(sources, f"{files.url}/ranges", frames=3))) == [0, 5, 9]
+
+
+def test_an_animated_webp_stays_within_the_limits(tmp_path: Path) -> None:
+    large, long = webp(2, 5000, 4000), webp(60)
+    none = b"RIFF....WEBPVP8X" + bytes([10, 0, 0, 0, 2]) + 50 * b"\0"
+    for name, content in {"large": large, "long": long, "none": none, "cut": long[: len(long) // 2]}.items():
+        (tmp_path / f"{name}.webp").write_bytes(content)
+    sources, _ = opened(media_root=tmp_path)
+    told = {"large": "5000 x 4000", "long": "more than 20 frames", "none": r"none\.webp", "cut": r"cut\.webp"}
+    for name, why in told.items():
+        with pytest.raises(DecodeError, match=why):
+            asyncio.run(frames_of(sources, (tmp_path / f"{name}.webp").as_uri(), most=20))
+    small, _ = opened(media_root=tmp_path, limits={"decode_bytes": 250_000_000, "frame_pixels": 100_000_000})
+    with pytest.raises(DecodeError, match=r"memory|ended the process|decoder object"):
+        asyncio.run(frames_of(small, (tmp_path / "large.webp").as_uri()))
 
 
 def test_cve_2026_5497_a_flood_of_frames_is_refused_before_it_is_decoded(served: Running) -> None:

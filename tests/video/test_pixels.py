@@ -12,6 +12,7 @@ from PIL import Image, ImageOps, features
 
 from infinipot.errors import VideoError
 from infinipot.video import open_video
+from infinipot.video.interlaced import without_combs
 from support.video_files import FILES, encode, gray
 
 needs_x264 = pytest.mark.skipif("libx264" not in av.codecs_available, reason="FFmpeg without libx264")
@@ -206,6 +207,139 @@ def test_gray_pictures_are_full_where_nothing_is_said(tmp_path, colour_range):
         container.mux([*stream.encode(frame), *stream.encode(None)])
     (shown,) = open_video(tmp_path / "a.mkv")
     assert (shown.image == 255).all()
+
+
+# --- HDR
+
+
+def pq(light):
+    """The signal of a brightness in cd/m² (SMPTE ST 2084)."""
+    m1, m2, c1, c2, c3 = 0.1593017578125, 78.84375, 0.8359375, 18.8515625, 18.6875
+    power = (light / 10_000) ** m1
+    return ((c1 + c2 * power) / (1 + c3 * power)) ** m2
+
+
+def hlg(light):
+    """The signal of a gray brightness in cd/m² on a display of 1,000 (ARIB STD-B67, BT.2100-2 note 5f)."""
+    scene = (light / 1000) ** (1 / 1.2)
+    a, b, c = 0.17883277, 0.28466892, 0.55991073
+    return np.where(scene <= 1 / 12, np.sqrt(3 * scene), a * np.log(np.maximum(12 * scene - b, 1e-9)) + c)
+
+
+def hdr(path, signal, transfer, primaries=9):
+    """A video of 16 colours `[16, 3]`, RGB from 0 to 1, of 10 bits, BT.2020 and limited range."""
+    red, blue = WEIGHTS[9]
+    r, g, b = signal.T
+    y = red * r + (1 - red - blue) * g + blue * b
+    planes = [64 + 876 * y, 512 + 896 * (b - y) / (2 - 2 * blue), 512 + 896 * (r - y) / (2 - 2 * red)]
+    frame = av.VideoFrame(64, 64, "yuv444p10le")
+    for plane, values in zip(frame.planes, planes, strict=True):
+        padded = np.zeros((64, plane.line_size // 2), "<u2")
+        padded[:, :64] = np.round(values).reshape(4, 4).repeat(16, 0).repeat(16, 1)
+        plane.update(padded.tobytes())
+    frame.pts, frame.time_base, frame.colorspace, frame.color_range = 0, Fraction(1, 10), 9, 1
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("ffv1", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv444p10le"
+        context = stream.codec_context
+        context.colorspace, context.color_range, context.color_trc = 9, 1, transfer
+        context.color_primaries = primaries
+        container.mux([*stream.encode(frame), *stream.encode(None)])
+    return path
+
+
+needs_transfer = pytest.mark.skipif(not hasattr(av.VideoFrame, "color_trc"), reason="PyAV does not tell the transfer")
+IN_BT2020 = np.array(  # BT.2087-0: linear components of BT.709 as those of BT.2020
+    [[0.6274, 0.3293, 0.0433], [0.0691, 0.9195, 0.0114], [0.0164, 0.0880, 0.8956]]
+)
+
+
+@needs_transfer
+@pytest.mark.parametrize("primaries", [9, 1], ids=["BT.2020", "BT.709"])
+def test_what_a_standard_display_can_show_too_looks_the_same_in_pq(tmp_path, primaries):
+    patches = PATCHES * 0.6  # under a half of white, where nothing is compressed
+    light = 203 * (patches / 255) ** 2.4
+    path = hdr(tmp_path / "a.mkv", pq(light @ IN_BT2020.T if primaries == 9 else light), 16, primaries)
+    assert np.abs(seen(path) - patches).max() <= 8  # of a component that is nearly none, in 10 bits
+    assert np.abs(seen(path) - patches).mean() <= 1.5
+
+
+@needs_transfer
+@pytest.mark.parametrize(("transfer", "signal"), [(16, pq), (18, hlg)], ids=["PQ", "HLG"])
+def test_bright_grays_are_compressed_in_order_and_stay_gray(tmp_path, transfer, signal):
+    light = np.array([0, 1, 5, 10, 20, 30, 50, 80, 120, 160, 203, 300, 400, 600, 800, 1000.0])
+    found = seen(hdr(tmp_path / "a.mkv", np.stack(3 * [signal(light)], 1), transfer))
+    assert np.ptp(found, axis=1).max() <= 1
+    grays = found[:, 1]
+    dark = light <= 80
+    assert np.abs(grays[dark] - 255 * (light[dark] / 203) ** (1 / 2.4)).max() <= 2
+    assert (np.diff(grays) > 0).all() or grays[-1] == grays[-2] == 255
+    assert 215 < grays[10] < 245  # white
+    assert grays[-1] >= 254
+
+
+# --- pixels that are not square
+
+
+@pytest.mark.parametrize(("aspect", "told"), [("64/45", "narrow"), ("3/4", "wide"), ("12/11", ""), ("0", "")])
+def test_pixels_that_are_not_square_are_taken_as_stored_and_told(tmp_path, caplog, aspect, told):
+    with av.open(str(tmp_path / "a.mkv"), "w") as container:
+        stream = container.add_stream("mpeg4", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        stream.codec_context.sample_aspect_ratio = Fraction(aspect)
+        for number in range(3):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(gray(number), format="rgb24")))
+        container.mux(stream.encode(None))
+    assert all(frame.image.shape == (48, 64, 3) for frame in open_video(tmp_path / "a.mkv", fps=None))
+    assert [record.getMessage().split("pictures look ")[1].split(";")[0] for record in caplog.records] == [told] * bool(
+        told
+    )
+
+
+# --- two instants in one picture
+
+
+def scene(time, height=96, width=128):
+    """A red disc that crosses a pattern from left to right."""
+    row, column = np.mgrid[:height, :width]
+    pattern = 128 + 60 * np.sin(column / 9) * np.cos(row / 13)
+    image = np.stack([pattern, 0.8 * pattern, 255 - pattern], -1)
+    image[(column - 30 - 300 * time) ** 2 + (row - height / 2) ** 2 < 400] = [230, 40, 30]
+    return image.astype(np.uint8)
+
+
+def woven(first, second):
+    both = first.copy()
+    both[1::2] = second[1::2]
+    return both
+
+
+def off(image, expected):
+    return np.abs(image.astype(int) - expected).mean()
+
+
+@needs_x264
+@pytest.mark.parametrize("size", [(96, 128), (94, 126)])
+def test_what_moves_in_interlaced_pictures_is_not_torn(tmp_path, size):
+    pairs = [(scene(number / 25, *size), scene(number / 25 + 0.02, *size)) for number in range(6)]
+    both = [woven(*pair) for pair in pairs]
+    options = {"crf": "1", "x264-params": "tff=1"}
+    interlaced = encode(tmp_path / "i.mp4", both, "libx264", 25, pixel_format="yuv444p", **options)
+    as_stored = encode(tmp_path / "p.mp4", both, "libx264", 25, pixel_format="yuv444p", crf="1")
+    for frame, stored, (first, _) in zip(
+        open_video(interlaced, fps=None), open_video(as_stored, fps=None), pairs, strict=True
+    ):
+        assert frame.image.shape == first.shape
+        assert off(frame.image, first) < 0.5 * off(stored.image, first)
+
+
+@pytest.mark.parametrize("height", [1, 2, 3, 4, 5, 96, 97])
+def test_where_nothing_moves_interlaced_pictures_stay_as_they_are(height):
+    still = scene(0, height)
+    assert np.array_equal(without_combs(still), still)
+    torn = woven(still, scene(0.1, height))
+    assert np.array_equal(without_combs(torn)[::2], still[::2])
+    assert off(without_combs(torn), still) <= off(torn, still)
 
 
 # --- tiles

@@ -138,6 +138,28 @@ def test_one_wrong_stamp_moves_no_picture(gaps, data, by):
     assert jumps == [(pytest.approx(true[wrong]), pytest.approx(by))]
 
 
+@given(GAPS, st.data(), st.sampled_from([-1e6, -40_000, -200, 200, 1000, 37_600]), st.integers(2, 4), st.floats(0, 30))
+def test_wrong_stamps_in_a_row_move_no_picture(gaps, data, by, many, apart):
+    """All wrong by the same, or each by something else; what comes behind them shows it."""
+    wrong = data.draw(st.integers(1, max(1, len(gaps) - many)))
+    many = min(many, len(gaps) - wrong)
+    off = {number: by + apart * (number - wrong) for number in range(wrong, wrong + many)}
+    offsets = [off.get(number, 0.0) for number in range(len(gaps) + 1)]
+    true, found, jumps = clocked(gaps, offsets)
+    assert found == pytest.approx(true)
+    assert jumps == [(pytest.approx(true[number]), pytest.approx(each)) for number, each in off.items()]
+
+
+@given(GAPS, st.data(), st.integers(2, 30))
+def test_a_clock_that_stands_still_holds_no_picture_up(gaps, data, many):
+    """As long as two pictures have one stamp they are two fields, or times that were rounded: not more."""
+    true = [sum(gaps[:number]) for number in range(len(gaps) + 1)]
+    stands = data.draw(st.integers(0, len(gaps) - 2))
+    over = min(len(gaps), stands + many)
+    stamps = [true[stands] if stands < number <= over else time for number, time in enumerate(true)]
+    assert [picture.time for picture in timed(zip(stamps, [*gaps, 0.5], true, strict=True))] == pytest.approx(true)
+
+
 @given(GAPS, st.data(), st.sampled_from([-1e6, -40_000, -200, 1000, 37_600, 1e6]))
 def test_a_jump_for_good_moves_no_picture(gaps, data, by):
     jump = data.draw(st.integers(1, len(gaps) - 1))

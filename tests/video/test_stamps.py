@@ -64,6 +64,38 @@ def test_one_wrong_stamp_is_passed_over_and_told(tmp_path, caplog, late, number)
     assert len(list(open_video(path, fps=None, frames=8))) == 8
 
 
+@pytest.mark.parametrize(("codec", "options"), [("mpeg4", {}), ("libx264", {"g": "250", "bf": "3"})])
+@pytest.mark.parametrize("late", [5, 100, 700])
+def test_some_wrong_stamps_in_a_row_are_passed_over(tmp_path, caplog, late, codec, options):
+    if codec not in av.codecs_available:
+        pytest.skip(f"FFmpeg without {codec}")
+
+    def spike(number, packet):
+        if number in (30, 31, 32):
+            packet.pts += round(late / packet.time_base)
+
+    path = encode(tmp_path / "spikes.mkv", SIXTY, codec, change=restamped(spike), **options)
+    frames = list(open_video(path, fps=None))
+    assert sorted(numbers(frames)) == list(range(60))
+    assert tenths(frames) == list(range(60))
+    assert caplog.text.count(f"{late:+.1f} s off; the clock goes on from where it was") == 1
+    assert evenly(path, 6.0)
+
+
+@pytest.mark.parametrize("ending", ["mkv", "ts", "flv"])
+def test_pictures_that_all_have_one_stamp_come_at_the_rate_that_is_declared(tmp_path, caplog, ending):
+    def same(number, packet):
+        packet.pts = packet.dts = 0
+
+    path = encode(tmp_path / f"same.{ending}", SIXTY, "flv" if ending == "flv" else "mpeg4", change=restamped(same))
+    frames = list(open_video(path, fps=None))
+    assert numbers(frames) == list(range(60))
+    assert tenths(frames) == list(range(60))
+    assert caplog.text.count("the time stamp at 0.1 s is -0.1 s off") == 1
+    assert numbers(open_video(path, start=3.3)) == [33, 38, 43, 48, 53, 58]
+    assert evenly(path, 6.0)
+
+
 @needs_x264
 @pytest.mark.parametrize("late", [5, 100, 700])
 @pytest.mark.parametrize("b_pictures", ["0", "3"])

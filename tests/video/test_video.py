@@ -2,6 +2,8 @@ import math
 import struct
 import threading
 import wave
+from decimal import Decimal
+from fractions import Fraction
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from itertools import islice
@@ -313,12 +315,28 @@ def test_rates_that_cannot_be_are_refused(clip, rate):
         open_video([gray(0)], source_fps=rate)
 
 
-@pytest.mark.parametrize("time", [-1, math.nan, math.inf, "2"])
+@pytest.mark.parametrize("time", [-1, math.nan, math.inf, "2", -math.inf, Decimal("nan"), Decimal("snan")])
 def test_limits_that_cannot_be_are_refused(clip, time):
     with pytest.raises(VideoError, match="start is a finite number"):
         open_video(clip, start=time)
+    if time is math.inf:
+        return  # the end of the video
     with pytest.raises(VideoError, match="end is a finite number"):
         open_video(clip, end=time)
+
+
+@pytest.mark.parametrize("kind", [Decimal, Fraction, np.float32, np.float64, np.int16, int])
+def test_times_are_numbers_of_any_kind(clip, kind):
+    expected = times(open_video(clip, fps=4.0, start=1.0, end=2.0))
+    assert times(open_video(clip, fps=kind(4), start=kind(1), end=kind(2))) == expected
+    assert times(open_video(clip, fps=kind(4), start=kind(1), frames=3)) == times(
+        open_video(clip, fps=4.0, start=1.0, frames=3)
+    )
+
+
+@pytest.mark.parametrize("end", [math.inf, np.float32("inf"), Decimal("inf")])
+def test_infinity_is_the_end_of_a_video(clip, end):
+    assert times(open_video(clip, end=end)) == times(open_video(clip))
 
 
 def test_ranges_without_pictures_are_refused(clip):

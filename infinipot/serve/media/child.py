@@ -100,6 +100,7 @@ def _video(job: dict[str, Any], content: bytes, out: BinaryIO) -> None:
     """Decodes a video, picture by picture: as fast as they are taken."""
     from infinipot.video.address import Address
     from infinipot.video.file import FileSource
+    from infinipot.video.pillow import PillowSource
     from infinipot.video.source import Video
 
     opened = _opener(job, content)
@@ -108,8 +109,9 @@ def _video(job: dict[str, Any], content: bytes, out: BinaryIO) -> None:
     target = (lambda: first.pop() if first else opened()) if seekable else partial(_once, first)
     address = Address(job["name"], target, remote=not seekable, seekable=seekable, stored=seekable, options=_OPTIONS)
     end = {} if job["end"] is None else {"end": job["end"]}
-    with Video(FileSource(address), job["fps"], job["start"], frames=job["frames"], **end) as video:
-        send(out, {"kind": "opened", "duration": video.duration, "fps": video.source_fps})
+    moves = seekable and _animation(first[0], job["pixels"])
+    source = PillowSource(address) if moves else FileSource(address)
+    with Video(source, job["fps"], job["start"], frames=job["frames"], **end) as video:
         for number, frame in enumerate(video):
             if number >= job["most"]:
                 raise _RefusedError(
@@ -118,6 +120,18 @@ def _video(job: dict[str, Any], content: bytes, out: BinaryIO) -> None:
             _check_size(frame.image.shape[1], frame.image.shape[0], job["pixels"])
             _send_pixels(out, frame.image, job["small"], frame.time)
         send(out, {"kind": "end", "incomplete": video.incomplete})
+
+
+def _animation(file: BinaryIO, most: int) -> bool:
+    """Whether a file is an animated WebP, which FFmpeg does not read; its size is checked before a pixel is decoded."""
+    from infinipot.video.pillow import HEAD, animation_size
+
+    size = animation_size(file.read(HEAD))
+    file.seek(0)
+    if size is not None:
+        _check_size(*size, most)
+        Image.MAX_IMAGE_PIXELS = None
+    return size is not None
 
 
 def _opener(job: dict[str, Any], content: bytes) -> Callable[[], BinaryIO]:

@@ -24,6 +24,8 @@ from infinipot.serve.settings import Settings
 _ENDLESS = 1 << 62  # frames
 _DATA = re.compile(r"data:(?P<type>[A-Za-z0-9.+-]+/[A-Za-z0-9.+-]+)?(?:;[^,;]*)*,", re.IGNORECASE)
 
+_ANIMATIONS = ("image/gif", "image/webp")  # which may be given where a video is: they have no type of video
+
 
 def refused(message: str) -> ApiError:
     """What a client is told whose address is not taken."""
@@ -184,7 +186,8 @@ def data_of(address: str, kind: str) -> bytes:
     found = _DATA.match(address[:300])
     if found is None or ";base64," not in found[0].lower():
         raise refused(f"give a data: address of base64, such as data:{kind}/...;base64,...")
-    if not (found["type"] or "").lower().startswith(f"{kind}/"):
+    given = (found["type"] or "").lower()
+    if not given.startswith(f"{kind}/") and not (kind == "video" and given in _ANIMATIONS):
         raise refused(f"a data: address of {found['type']} is no {kind}")
     return from_base64(address[found.end() :])
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from infinipot.evaluate.core.journal import differences
 from infinipot.evaluate.core.statistics import DRAWS, Difference, Estimate, difference, estimate
-from infinipot.evaluate.core.tables import Table, percent
+from infinipot.evaluate.core.tables import Table, notes_on, percent
 from infinipot.evaluate.protocols import find_protocol
 from infinipot.evaluate.published import Published, published
 from infinipot.evaluate.reading import Run
@@ -143,7 +143,8 @@ def _accuracy(section: Section) -> Table:
         theirs = [f"{row.values[name]:.1f}" if name in row.values else "" for row in section.published]
         rows.append((name, *own, *theirs))
     columns = ("%", *(one.run.name for one in section.runs), *(row.name for row in section.published))
-    notes = ["In brackets: 95% interval, by drawing videos."]
+    estimates = (each for one in section.runs for each in one.estimates.values())
+    notes = ["In brackets: 95% interval, by drawing videos.", *notes_on(estimates, "video")]
     if any(lacking):
         notes.append("Questions without an answer count nowhere: averages are over those that have one.")
     notes += dict.fromkeys(f"{row.name}: {row.where}, {row.model}, not measured here" for row in section.published)
@@ -190,7 +191,10 @@ def _differences(section: Section) -> Table:
         f"Against {section.runs[0].run.name}, on the questions that both have",
         ("", "points", "p", "questions in videos"),
         tuple(rows),
-        ("p: how often swapping the two runs' answers, video by video, gives as large a difference.",),
+        (
+            "p: how often swapping the two runs' answers, video by video, gives as large a difference.",
+            *notes_on((one.against for one in section.runs[1:]), "video"),
+        ),
     )
 
 

@@ -221,6 +221,18 @@ def test_intervals_are_the_same_whatever_the_order_of_the_clips() -> None:
     assert share(counts) == share(dict(reversed(counts.items())))
 
 
+def test_a_table_whose_clips_are_all_alike_says_so_below() -> None:
+    alike = {"right": share(dict.fromkeys(range(4), (3, 3))), "against_default": ahead({1: (1, 1)}, {1: (1, 1)})}
+    apart = {"right": share(dict(enumerate([(3, 3), (2, 3), (1, 3)]))), "against_default": None}
+    common = {"background": "still", "chance": 0.3, "bytes": 0, "against_full": None, "share": 2, "kept": 5}
+    full, policy = ({**common, **one, "policy": name} for one, name in ((alike, "full"), (apart, "tar")))
+    (table,) = layouts.tables({"caps": [full, policy]})
+    said = "3 to 4 clips, 9 to 12 answers each, guessing 30. Percent right (95% interval)."
+    assert table.title.endswith(f"{said} Full cache, 5 tokens: 100 (all alike).")
+    assert table.rows == (("tar", "67 (33–100)"),)
+    assert ["up to 60% where 4 were seen" in table.notes[0], "from 3 clips" in table.notes[1]] == [True, True]
+
+
 # Cases and sections
 
 
@@ -610,7 +622,7 @@ def command(*args: str) -> Result:
 def test_the_command_answers_with_tables_a_summary_and_pictures(stub: Stub, tmp_path: Path) -> None:
     printed = command("--out", str(tmp_path), "--sections", "caps,delay", "--policies", "infinipot-v,uniform")
     assert printed.exit_code == 0, printed.output
-    assert "Accuracy by tokens kept, background still. 1 clips" in printed.stdout
+    assert "Accuracy by tokens kept, background still. 1 clip, " in printed.stdout
     assert "Against infinipot-v at the same tokens" in printed.stdout
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert summary["unfinished"] == 0

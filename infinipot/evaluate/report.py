@@ -10,11 +10,12 @@ from typing import Any
 from infinipot.evaluate.core.journal import differences
 from infinipot.evaluate.core.statistics import DRAWS, Difference, Estimate, difference, estimate
 from infinipot.evaluate.core.tables import Table, notes_on, percent
+from infinipot.evaluate.engines.base import Watched
 from infinipot.evaluate.protocols import find_protocol
 from infinipot.evaluate.published import Published, published
 from infinipot.evaluate.reading import Run
 from infinipot.evaluate.records import counted
-from infinipot.evaluate.results import AnswerTime, WatchTime
+from infinipot.evaluate.results import AnswerTime
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +109,7 @@ def _as_published(run: Run) -> bool:
 
 def cost(run: Run) -> Spent:
     """What a run took; of lines that a kill left twice, the last counts."""
-    watched = {line.item: line for line in run.times if isinstance(line, WatchTime)}
+    watched = {line.item: line for line in run.times if isinstance(line, Watched)}
     answers = {line.question: line.seconds for line in run.times if isinstance(line, AnswerTime)}
     last: dict[str, int] = {}
     for line in run.answers:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,7 +80,9 @@ def duration(seconds: float) -> str:
 
 def print_tables(tables: Sequence[Table], file: TextIO | None = None, width: int = 200) -> None:
     """To stdout, or to a file; where that is no terminal, lines may be `width` long."""
-    console = Console(file=file, width=None if file is None and sys.stdout.isatty() else width)
+    console = Console(file=file)
+    if not console.file.isatty():
+        console.width = width
     for table in tables:
         shown = RichTable(box=box.SIMPLE_HEAD, padding=(0, 1), header_style="bold")
         for number, column in enumerate(table.columns):

@@ -19,6 +19,7 @@ from typing import Any, BinaryIO, Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from infinipot.durable import sync_folder
 from infinipot.errors import SnapshotError
 
 try:
@@ -138,12 +139,7 @@ def _replacing(path: Path) -> Iterator[BinaryIO]:
             with suppress(OSError):
                 part.unlink()
             raise
-    if os.name == "posix":  # the new name is on the disk, too
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+    sync_folder(path.parent)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from infinipot.cli.eval_options import Machinery, machinery, model_options
 from infinipot.cli.meter import RunMeter, quiet_stdout
 from infinipot.cli.output import note
 from infinipot.evaluate import find_benchmark
-from infinipot.evaluate.core.tables import Table, percent, print_tables
+from infinipot.evaluate.core.tables import Table, notes_on, percent, print_tables
 from infinipot.evaluate.published import MEMORY, PAPER, published, published_models
 from infinipot.evaluate.reading import Run, read_runs
 from infinipot.evaluate.reproduce import PaperRun, entries, gpu_hours, most_questions
@@ -106,7 +106,7 @@ def _side_by_side(runs: dict[PaperRun, Run]) -> list[Table]:
 def _table(benchmark: str, runs: dict[PaperRun, Run]) -> Table:
     from infinipot.evaluate.core.statistics import estimate
 
-    rows = []
+    rows, measured = [], []
     models: list[str] = []
     for entry, run in runs.items():
         theirs = [
@@ -117,11 +117,11 @@ def _table(benchmark: str, runs: dict[PaperRun, Run]) -> Table:
         shown = " or ".join(dict.fromkeys(f"{row.values['overall']:.1f}" for row in theirs)) or "none"
         own = estimate(run.scored(), run.average).get("overall")
         rows.append((entry.label, shown, percent(own) if own else "nothing scored"))
+        measured.append(own)
         models = published_models(benchmark, entry.variant)
     note_ = f"Published: {PAPER}, for {', '.join(models)} alone; not measured here."
-    return Table(
-        f"{find_benchmark(benchmark).title}, overall, %", ("run", "published", "measured"), tuple(rows), (note_,)
-    )
+    title, notes = f"{find_benchmark(benchmark).title}, overall, %", (note_, *notes_on(measured, "video"))
+    return Table(title, ("run", "published", "measured"), tuple(rows), notes)
 
 
 def _memory(runs: dict[PaperRun, Run]) -> Table:

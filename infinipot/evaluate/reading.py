@@ -12,9 +12,10 @@ from infinipot.errors import ResultsError
 from infinipot.evaluate.benchmarks import Benchmark, find_benchmark
 from infinipot.evaluate.core.journal import Header, differences, read_lines
 from infinipot.evaluate.core.tables import file_name, write_text
+from infinipot.evaluate.engines.base import Watched
 from infinipot.evaluate.protocols import find_protocol
 from infinipot.evaluate.records import Problem, Scored, Unit
-from infinipot.evaluate.results import FORMAT, LINES, TIMES, Answered, AnswerTime, Verdict, WatchTime, beside, sort
+from infinipot.evaluate.results import FORMAT, LINES, TIMES, Answered, AnswerTime, Verdict, beside, sort
 
 if TYPE_CHECKING:
     from infinipot.evaluate.core.statistics import Average
@@ -44,7 +45,7 @@ class Run:
     devices: tuple[str, ...]
     answers: tuple[Answered, ...]
     problems: tuple[Problem, ...]
-    times: tuple[AnswerTime | WatchTime, ...]
+    times: tuple[AnswerTime | Watched, ...]
     paths: tuple[Path, ...]
     name: str = ""
     missing: tuple[str, ...] = ()

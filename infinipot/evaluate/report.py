@@ -9,12 +9,13 @@ from typing import Any
 
 from infinipot.evaluate.core.journal import differences
 from infinipot.evaluate.core.statistics import DRAWS, Difference, Estimate, difference, estimate
-from infinipot.evaluate.core.tables import Table, percent
+from infinipot.evaluate.core.tables import Table, notes_on, percent
+from infinipot.evaluate.engines.base import Watched
 from infinipot.evaluate.protocols import find_protocol
 from infinipot.evaluate.published import Published, published
 from infinipot.evaluate.reading import Run
 from infinipot.evaluate.records import counted
-from infinipot.evaluate.results import AnswerTime, WatchTime
+from infinipot.evaluate.results import AnswerTime
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +109,7 @@ def _as_published(run: Run) -> bool:
 
 def cost(run: Run) -> Spent:
     """What a run took; of lines that a kill left twice, the last counts."""
-    watched = {line.item: line for line in run.times if isinstance(line, WatchTime)}
+    watched = {line.item: line for line in run.times if isinstance(line, Watched)}
     answers = {line.question: line.seconds for line in run.times if isinstance(line, AnswerTime)}
     last: dict[str, int] = {}
     for line in run.answers:
@@ -143,7 +144,8 @@ def _accuracy(section: Section) -> Table:
         theirs = [f"{row.values[name]:.1f}" if name in row.values else "" for row in section.published]
         rows.append((name, *own, *theirs))
     columns = ("%", *(one.run.name for one in section.runs), *(row.name for row in section.published))
-    notes = ["In brackets: 95% interval, by drawing videos."]
+    estimates = (each for one in section.runs for each in one.estimates.values())
+    notes = ["In brackets: 95% interval, by drawing videos.", *notes_on(estimates, "video")]
     if any(lacking):
         notes.append("Questions without an answer count nowhere: averages are over those that have one.")
     notes += dict.fromkeys(f"{row.name}: {row.where}, {row.model}, not measured here" for row in section.published)
@@ -190,7 +192,10 @@ def _differences(section: Section) -> Table:
         f"Against {section.runs[0].run.name}, on the questions that both have",
         ("", "points", "p", "questions in videos"),
         tuple(rows),
-        ("p: how often swapping the two runs' answers, video by video, gives as large a difference.",),
+        (
+            "p: how often swapping the two runs' answers, video by video, gives as large a difference.",
+            *notes_on((one.against for one in section.runs[1:]), "video"),
+        ),
     )
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from infinipot.evaluate.core.journal import Header, Journal, differences, plain, require_same, rewrite
+from infinipot.evaluate.engines.base import Watched
 from infinipot.evaluate.records import Problem
 
 FORMAT = 1
@@ -70,19 +71,6 @@ class AnswerTime:
 
 
 @dataclass(frozen=True, slots=True)
-class WatchTime:
-    """What watching a video took, on which device; see `engines.base.Watched`."""
-
-    type: ClassVar[str] = "watched"
-
-    device: str
-    item: str
-    seconds: dict[str, float]
-    peak_bytes: int
-    incomplete: bool
-
-
-@dataclass(frozen=True, slots=True)
 class Verdict:
     """A judge's reply on an answer: a line behind its header.
 
@@ -103,7 +91,7 @@ class Verdict:
 
 
 LINES: Any = (Answered, Problem)
-TIMES: Any = (AnswerTime, WatchTime)
+TIMES: Any = (AnswerTime, Watched)
 
 
 class Results(AbstractContextManager["Results"]):
@@ -140,7 +128,7 @@ class Results(AbstractContextManager["Results"]):
         self.known.add(line.question)
         self._times.append(AnswerTime(line.question, seconds))
 
-    def watched(self, line: WatchTime) -> None:
+    def watched(self, line: Watched) -> None:
         """Writes what watching a video took."""
         self._times.append(line)
 

@@ -11,11 +11,11 @@ from infinipot.config import LoadConfig
 from infinipot.errors import ResultsError
 from infinipot.evaluate.benchmarks import Benchmark
 from infinipot.evaluate.core.journal import Header
-from infinipot.evaluate.engines.base import Answer, Engine, Event, RunConfig, Trouble, Watched, origin_settings
+from infinipot.evaluate.engines.base import Answer, Engine, Event, RunConfig, Watched, origin_settings
 from infinipot.evaluate.protocols import find_protocol
 from infinipot.evaluate.reading import read_run
 from infinipot.evaluate.records import Item, Problem, counted
-from infinipot.evaluate.results import Answered, Results, WatchTime, check_output, forget_problems
+from infinipot.evaluate.results import Answered, Results, check_output, forget_problems
 from infinipot.versions import versions
 
 
@@ -147,7 +147,7 @@ def evaluate(
             if results.problem(problem):
                 done = tell(str(problem))
         for item, event in engine.run([item for item in left if item.questions]):
-            done = tell(_write(results, plan, setup, seed, item, event, origin.device))
+            done = tell(_write(results, plan, setup, seed, item, event))
         return done
 
 
@@ -161,20 +161,18 @@ def _over(plan: RunPlan, results: Results) -> int:
     return sum(all(question.id in results.known for question in item.questions) for item in plan.items)
 
 
-def _write(
-    results: Results, plan: RunPlan, setup: RunConfig, seed: int, item: Item, event: Event, device: str
-) -> str | None:
+def _write(results: Results, plan: RunPlan, setup: RunConfig, seed: int, item: Item, event: Event) -> str | None:
     """Writes what came of a video; returns a line about it if it was trouble."""
     match event:
         case Answer():
             results.answer(_answered(plan, setup, seed, item, event), event.seconds)
         case Watched():
-            results.watched(WatchTime(device, item.id, **asdict(event)))
+            results.watched(event)
             if event.incomplete:
                 return f"{item.id}: the video is cut short or damaged; asked about what can be read"
-        case Trouble():
-            results.problem(Problem(item.id, event.what, event.questions, event.reserve))
-            return f"{item.id}: {event.what} ({counted(len(event.questions), 'question')} not asked)"
+        case Problem():
+            results.problem(event)
+            return f"{event} ({counted(len(event.questions), 'question')} not asked)"
     return None
 
 

@@ -1,8 +1,11 @@
 """The benchmark: which cases, how they are asked, how a run goes on, and what is counted."""
 
 import json
+import multiprocessing
+import os
 import shutil
 import signal
+import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -221,6 +224,18 @@ def test_intervals_are_the_same_whatever_the_order_of_the_clips() -> None:
     assert share(counts) == share(dict(reversed(counts.items())))
 
 
+def test_a_table_whose_clips_are_all_alike_says_so_below() -> None:
+    alike = {"right": share(dict.fromkeys(range(4), (3, 3))), "against_default": ahead({1: (1, 1)}, {1: (1, 1)})}
+    apart = {"right": share(dict(enumerate([(3, 3), (2, 3), (1, 3)]))), "against_default": None}
+    common = {"background": "still", "chance": 0.3, "bytes": 0, "against_full": None, "share": 2, "kept": 5}
+    full, policy = ({**common, **one, "policy": name} for one, name in ((alike, "full"), (apart, "tar")))
+    (table,) = layouts.tables({"caps": [full, policy]})
+    said = "3 to 4 clips, 9 to 12 answers each, guessing 30. Percent right (95% interval)."
+    assert table.title.endswith(f"{said} Full cache, 5 tokens: 100 (all alike).")
+    assert table.rows == (("tar", "67 (33–100)"),)
+    assert ["up to 60% where 4 were seen" in table.notes[0], "from 3 clips" in table.notes[1]] == [True, True]
+
+
 # Cases and sections
 
 
@@ -425,9 +440,7 @@ def put_stub(patch: pytest.MonkeyPatch) -> Stub:
     """A stub in place of what a run loads."""
     model = Stub()
     patch.setattr(memories, "resident", lambda: 1000)
-    patch.setattr(
-        processes, "_prepare", lambda name, footage, device: processes._IDLE.update(model=model, footage=None)
-    )
+    patch.setattr(processes, "_load", lambda name, footage, device: (model, None))
     return model
 
 
@@ -610,7 +623,7 @@ def command(*args: str) -> Result:
 def test_the_command_answers_with_tables_a_summary_and_pictures(stub: Stub, tmp_path: Path) -> None:
     printed = command("--out", str(tmp_path), "--sections", "caps,delay", "--policies", "infinipot-v,uniform")
     assert printed.exit_code == 0, printed.output
-    assert "Accuracy by tokens kept, background still. 1 clips" in printed.stdout
+    assert "Accuracy by tokens kept, background still. 1 clip, " in printed.stdout
     assert "Against infinipot-v at the same tokens" in printed.stdout
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert summary["unfinished"] == 0
@@ -627,10 +640,10 @@ def test_ctrl_c_prints_what_is_there_and_says_how_to_go_on(
 ) -> None:
     real = processes._run
 
-    def interrupted(cases: list[Case]) -> list[Outcome]:
+    def interrupted(loaded: Any, cases: list[Case]) -> list[Outcome]:
         if len(stub.opened) > 10:
             raise KeyboardInterrupt
-        return real(cases)
+        return real(loaded, cases)
 
     monkeypatch.setattr(processes, "_run", interrupted)
     printed = command("--out", str(tmp_path), "--sections", "caps", "--policies", "infinipot-v,uniform,tar,van")
@@ -682,9 +695,46 @@ def test_a_table_tells_what_a_policy_stores_beside_keys_and_values() -> None:
     assert [row[1] for row in made[title].rows] == ["2 (+50.0)", "1 (+0.0)"]
 
 
-def test_a_process_that_cannot_load_its_model_says_so_instead_of_ending(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(signal, "signal", lambda *handled: None)
-    monkeypatch.setattr(processes, "_IDLE", {})
-    processes._start("./nowhere", None, "cpu")
+# Processes
+
+
+@pytest.fixture
+def _forked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Processes that begin as copies of this one, rather than to load everything again."""
+    forked = multiprocessing.get_context("fork")
+    monkeypatch.setattr(multiprocessing, "get_context", lambda method: forked)
+
+
+@pytest.mark.usefixtures("_forked")
+def test_a_process_that_cannot_load_its_model_says_so_instead_of_ending() -> None:
     with pytest.raises(InfinipotError, match="no such folder"):
-        processes._run([Case(SCENE, holder_of(DEFAULT))])
+        list(processes.run("./nowhere", [[Case(SCENE, holder_of(DEFAULT))]] * 2, None, 2, "cpu"))
+
+
+@pytest.mark.usefixtures("_forked")
+def test_a_process_that_is_killed_ends_the_run_with_an_error_rather_than_to_be_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(processes, "_load_once", lambda *given: os.kill(os.getpid(), signal.SIGKILL))
+    with pytest.raises(InfinipotError, match="fewer --jobs"):
+        list(processes.run("m", [[Case(SCENE, holder_of(DEFAULT))]] * 3, None, 2, "cpu"))
+    with pytest.raises(InfinipotError, match="died"):
+        processes.alone(os._exit, 1)
+
+
+@pytest.mark.usefixtures("_forked")
+def test_processes_end_with_a_run_that_is_interrupted_whatever_they_are_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    others = set(multiprocessing.active_children())
+    monkeypatch.setattr(processes, "_run_loaded", slow_but_for_the_first)
+    going = processes.run("m", [[], [Case(SCENE, holder_of(DEFAULT))], []], None, 2, "cpu")
+    assert next(going) == []
+    begun = time.monotonic()
+    going.close()
+    assert set(multiprocessing.active_children()) <= others
+    assert time.monotonic() - begun < 60
+
+
+def slow_but_for_the_first(cases: list[Case], *_: Any) -> list[Outcome]:
+    if cases:
+        time.sleep(600)
+    return []

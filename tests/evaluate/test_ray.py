@@ -13,8 +13,8 @@ import pytest
 
 from infinipot import InfinipotError, ModelError
 from infinipot.config import LoadConfig
-from infinipot.evaluate import Item
-from infinipot.evaluate.engines.base import Answer, Event, Provenance, Trouble, Watched
+from infinipot.evaluate import Item, Problem
+from infinipot.evaluate.engines.base import Answer, Event, Provenance, Watched
 from infinipot.evaluate.reading import read_run
 from infinipot.evaluate.run import Progress, evaluate
 from infinipot.versions import versions
@@ -169,7 +169,7 @@ class Played:
             if item.id in self.deadly:
                 raise self.deadly[item.id]
             yield Answer(question.id, question.text, "A", 1.0, 4, 2, 10, 20, 0.5)
-        yield Watched({"wall": 1.0}, 1)
+        yield Watched("nowhere", item.id, {"wall": 1.0}, 1)
 
     def wait(self, refs: list[Any], num_returns: int, timeout: float | None = None) -> tuple[list[Any], list[Any]]:
         live = [ref for ref in refs if not (isinstance(ref, GeneratorType) and self.hangs(ref))]
@@ -208,7 +208,8 @@ def test_a_video_that_ends_its_workers_is_given_up_and_the_rest_goes_on(
     engine = pool(monkeypatch, played)
     events = list(engine.run(asked.items))
     (trouble,) = [event for item, event in events if item.id == first.id]
-    assert trouble == Trouble("2 workers died while they watched this video", tuple(one.id for one in first.questions))
+    why, left = "2 workers died while they watched this video", tuple(one.id for one in first.questions)
+    assert trouble == Problem(first.id, why, left)
     assert [item.id for item, event in events if isinstance(event, Answer)] == [second.id]
     assert played.watched == [first.id, first.id, second.id]
     assert len(played.killed) == 2  # one that is only out of reach gives its accelerator back too
@@ -230,7 +231,7 @@ def test_a_worker_that_hangs_is_ended_and_replaced_where_there_is_a_time_limit(
         return
     events = list(engine.run(asked.items))
     *answers, trouble = [event for item, event in events if item.id == first.id]
-    assert isinstance(trouble, Trouble)
+    assert isinstance(trouble, Problem)
     assert [isinstance(each, Answer) and each.question for each in answers] == [
         first.questions[0].id
     ]  # what came before it hung is kept

@@ -26,7 +26,7 @@ from infinipot.evaluate.core.statistics import (
     over_questions,
     over_tasks,
 )
-from infinipot.evaluate.core.tables import markdown
+from infinipot.evaluate.core.tables import markdown, notes_on, percent
 from infinipot.evaluate.published import published
 from infinipot.evaluate.reading import read_runs
 from infinipot.evaluate.render import draw, write
@@ -235,6 +235,40 @@ def test_all_right_leaves_out_no_chances_under_which_that_is_to_be_expected(
         replace(one, correct=chance) for own, chance in zip(scores.values(), chances, strict=True) for one in own
     ]
     assert of(expected)["overall"] >= ends(estimate(scores, of, draws=2)["overall"])[0] - 1e-9
+
+
+def test_where_no_video_differs_the_table_says_so_and_what_that_leaves_open() -> None:
+    right = estimate(clusters(*"1" * 20), over_questions)["overall"]
+    same = paired(clusters(*"10" * 2), clusters(*"10" * 2), over_questions)
+    alone, spread = (estimate(clusters(*own), over_questions)["overall"] for own in ("1", "1" * 9 + "0"))
+    assert (percent(right), percent(same, signed=True)) == ("100.0 (all alike)", "+0.0 (all alike)")
+    assert percent(alone) == "100.0"
+    assert percent(spread).startswith("90.0 [")
+    (note,) = notes_on([right, None, alone, same, spread], "clip")
+    assert f"up to {1 - 0.025 ** (1 / 4):.0%} where 4 were seen, up to {1 - 0.025 ** (1 / 20):.0%} where 20" in note
+    assert notes_on([alone, spread, None], "clip") == ()
+
+
+def test_the_largest_share_that_is_left_open_is_said_of_as_many_videos() -> None:
+    even, uneven = (estimate(clusters(*own), over_questions)["overall"] for own in ("111", ("11111111", "1", "1")))
+    assert even.unseen is not None
+    assert uneven.unseen == pytest.approx(1 - 0.025 ** (8 / 10))
+    for both in ([even, uneven], [uneven, even]):
+        assert "up to 95% where 3 were seen (" in notes_on(both, "video")[0]
+
+
+def test_intervals_of_few_videos_hold_the_true_value_no_more_often_than_is_said() -> None:
+    chance, held = np.random.default_rng(0), dict.fromkeys((2, 3, 5), 0)
+    for videos in held:
+        for _ in range(200):
+            shares = chance.random(videos)  # their mean is a half
+            scores = {f"{video}": [Scored("q", "", None, share)] for video, share in enumerate(shares)}
+            low, high = ends(found := estimate(scores, over_questions, draws=200)["overall"])
+            held[videos] += low <= 0.5 <= high
+        (note,) = notes_on([found], "video")
+        assert f"from {videos} videos holds the true value {found.covered:.0%} of the time at the most" in note
+        assert held[videos] / 200 <= found.covered + 0.06  # two standard errors
+    assert held[2] / 200 > 0.4
 
 
 # Runs together

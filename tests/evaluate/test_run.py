@@ -17,9 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from infinipot import ResultsError, Stream, open_video
-from infinipot.evaluate import FrameSampling, Question
+from infinipot.evaluate import FrameSampling, Problem, Question
 from infinipot.evaluate.core.journal import Journal
-from infinipot.evaluate.engines.base import Answer, RunConfig, Trouble, Watched
+from infinipot.evaluate.engines.base import Answer, RunConfig, Watched
 from infinipot.evaluate.engines.local import LocalEngine
 from infinipot.evaluate.protocols import Protocol
 from infinipot.evaluate.reading import read_run
@@ -89,9 +89,9 @@ def test_a_question_before_the_first_frame_or_too_long_for_the_reserve_is_troubl
     long = Question("long", "word " * 800, (), "x", "t", at=good.at, judged=True)
     events: list[Any] = list(watcher.watch(replace(item, questions=(good, early, long))))
     assert [(type(event).__name__, getattr(event, "questions", None)) for event in events] == [
-        ("Trouble", ("early",)),
+        ("Problem", ("early",)),
         ("Answer", None),
-        ("Trouble", ("long",)),
+        ("Problem", ("long",)),
         ("Watched", None),
     ]
     assert "no frame until -1 s" in events[0].what
@@ -116,7 +116,7 @@ def test_a_video_that_takes_longer_than_its_limit_is_given_up_with_what_is_left(
     slow = LocalEngine(watcher.model, watcher.setup, time_limit=900.0)
     first, trouble = slow.watch(item)
     assert isinstance(first, Answer)
-    assert isinstance(trouble, Trouble)
+    assert isinstance(trouble, Problem)
     assert first.question == item.questions[0].id
     assert trouble.questions == tuple(question.id for question in item.questions[1:])
     assert "longer than the 900 s of --time-limit" in trouble.what
@@ -126,7 +126,7 @@ def test_a_memory_that_is_full_gives_up_the_rest_of_the_video_only(folder: Path,
     (item, *_) = plan(folder, "rvs").items
     small = LocalEngine(watcher.model, RunConfig("rvs", "official", SETUPS["rvs"].sampling, "full", 464, reserve=400))
     *answers, trouble = small.watch(item)
-    assert isinstance(trouble, Trouble)
+    assert isinstance(trouble, Problem)
     assert "never evicts" in trouble.what
     said = [answer.question for answer in answers if isinstance(answer, Answer)]
     assert said + list(trouble.questions) == [one.id for one in item.questions]
@@ -367,7 +367,7 @@ def test_a_question_that_exhausts_the_memory_is_trouble_of_its_own(
     monkeypatch.setattr(Stream, "ask", exhausted)
     *troubles, last = watcher.watch(item)
     assert isinstance(last, Watched)
-    assert [isinstance(each, Trouble) and each.questions for each in troubles] == [
+    assert [isinstance(each, Problem) and each.questions for each in troubles] == [
         (question.id,) for question in item.questions
     ]
 

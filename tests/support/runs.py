@@ -45,7 +45,7 @@ class Canned(Engine):
                 self.asked.append(question.id)
                 text = self.said.get(question.id, "A")
                 yield item, Answer(question.id, f"{question.text}?", text, 1.0, 4, 2, 10, 20, 0.5)
-            yield item, Watched({"wall": 1.0}, 1 << 20)
+            yield item, Watched("nowhere", item.id, {"wall": 1.0}, 1 << 20)
 
 
 @cache

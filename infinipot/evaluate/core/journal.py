@@ -12,6 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
+from infinipot.durable import sync_folder
 from infinipot.errors import ResultsError
 from infinipot.text import to_json
 
@@ -178,17 +179,6 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any], name: str = "") 
 def plain(header: Header) -> Header:
     """A header as it will be read back."""
     return dict(json.loads(json.dumps(header)))
-
-
-def sync_folder(folder: Path) -> None:
-    """Makes sure that a new file's name is on disk too, where a folder can be asked for that."""
-    if os.name != "posix":
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _is_ours(content: bytes) -> bool:

@@ -13,8 +13,8 @@ from typing import Literal
 
 import numpy as np
 
+from infinipot.evaluate.core.interval import Interval, interval
 from infinipot.evaluate.records import Scored, UnitScore, mean
-from infinipot.intervals import interval
 
 Key = tuple[str, ...]
 """What a question counts in: a level ("all", "task", "group", "part", or "within" for a task of a group) and names."""
@@ -31,14 +31,26 @@ class Estimate:
     """A share in 0..1 and its 95% interval, which is None where a single video is all there is to draw from.
 
     Attributes:
+        unseen: where no video differs from another, the share of all videos that may; see `core.interval.Interval`.
         videos, questions: with a score, that it rests on; a unit counts as one question.
     """
 
     value: float
     low: float | None
     high: float | None
+    unseen: float | None
     videos: int
     questions: int
+
+    @property
+    def covered(self) -> float:
+        """How often an interval from so many videos can hold the true value at the most.
+
+        A draw's average lies between the lowest video's and the highest one's. With q the chance that a video is above
+        the true value, and 1 - q that it is below, all n are on one side with q^n + (1 - q)^n >= 2^(1 - n); no draw
+        reaches it then.
+        """
+        return 1 - 2.0 ** (1 - self.videos)
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +210,7 @@ def estimate(clusters: Clusters, average: Average, draws: int = DRAWS, seed: int
     found = {}
     for name, value in values.items():
         videos = int((~np.isnan(own[name])).sum())
-        ends = interval(float(value), drawn[name], heaviest[name], 0.0) if videos > 1 else (None, None)
+        ends = interval(float(value), drawn[name], heaviest[name], 0.0) if videos > 1 else Interval()
         found[name] = Estimate(float(value), *ends, videos, asked[name])
     if average.singly is not None:
         alone = {video: single(scored) for video, scored in clusters.items()}
@@ -231,7 +243,7 @@ def difference(
         swapped = chance.random((rows, videos)) < 0.5
         as_far += int((abs(gaps(~swapped, swapped)) >= abs(value) - 1e-12).sum())
     first = Sums(both.keys, both.points[:videos], both.counts[:videos])
-    ends = interval(value, drawn, _heaviest(first, average)["overall"], -1.0) if videos > 1 else (None, None)
+    ends = interval(value, drawn, _heaviest(first, average)["overall"], -1.0) if videos > 1 else Interval()
     return Difference(value, *ends, videos, average.asked(first)["overall"], (1 + as_far) / (1 + draws))
 
 

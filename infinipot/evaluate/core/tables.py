@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
@@ -31,14 +30,44 @@ class Table:
 
 
 def percent(one: Estimate | None, digits: int = 1, ends: str = "[{}, {}]", *, signed: bool = False) -> str:
-    """A share, or a difference, in percent with its interval: "62.1 [58.0, 66.1]"; a dash where there is none."""
+    """A share, or a difference, in percent with its interval: "62.1 [58.0, 66.1]"; a dash where there is none.
+
+    Where no video differs from another there is no spread to tell: "+0.0 (all alike)", and `notes_on` says more.
+    """
     if one is None:
         return "–"
     value, low, high = (
         None if each is None else f"{100 * each:{'+' if signed else ''}.{digits}f}"
         for each in (one.value, one.low, one.high)
     )
-    return f"{value}" if low is None else f"{value} {ends.format(low, high)}"
+    if low is None:
+        return f"{value}"
+    return f"{value} {ends.format(low, high) if one.unseen is None else '(all alike)'}"
+
+
+def notes_on(estimates: Iterable[Estimate | None], drawn: str) -> tuple[str, ...]:
+    """What a reader has to know of some intervals, to stand below a table: of those that say "all alike" what that
+    leaves open, and of those that rest on few videos how often they can be right.
+
+    Args:
+        drawn: what intervals come from the drawing of: "clip", "video".
+    """
+    known = [one for one in estimates if one is not None and one.low is not None]
+    notes = []
+    if alike := sorted((one.videos, one.unseen) for one in known if one.unseen is not None):
+        worst = list(dict(alike).items())  # of those that rest on as many the largest share
+        left = ", ".join(f"up to {share:.0%} where {videos} were seen" for videos, share in worst[:1] + worst[1:][-1:])
+        notes.append(
+            f"all alike: no {drawn} differs from another, so there is no spread to draw an interval from. "
+            f"Of all {drawn}s there are, some may still differ: {left} (97.5% sure)."
+        )
+    few = min((one for one in known if one.unseen is None), key=lambda one: one.videos, default=None)
+    if few and few.covered < 0.95:
+        notes.append(
+            f"An interval from {few.videos} {drawn}s holds the true value {few.covered:.0%} of the time at the most, "
+            f"not 95%: it cannot reach beyond the {drawn}s that were seen."
+        )
+    return tuple(notes)
 
 
 def duration(seconds: float) -> str:
@@ -51,7 +80,9 @@ def duration(seconds: float) -> str:
 
 def print_tables(tables: Sequence[Table], file: TextIO | None = None, width: int = 200) -> None:
     """To stdout, or to a file; where that is no terminal, lines may be `width` long."""
-    console = Console(file=file, width=None if file is None and sys.stdout.isatty() else width)
+    console = Console(file=file)
+    if not console.file.isatty():
+        console.width = width
     for table in tables:
         shown = RichTable(box=box.SIMPLE_HEAD, padding=(0, 1), header_style="bold")
         for number, column in enumerate(table.columns):

@@ -5,11 +5,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import infinipot
 from infinipot.config import POLICY, LoadConfig
-from infinipot.evaluate.records import FrameSampling, Item
+from infinipot.evaluate.records import FrameSampling, Item, Problem
 
 if TYPE_CHECKING:
     from infinipot import Model, Stream
@@ -72,26 +72,28 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class Trouble:
-    """Questions that could not be asked, by id, and why; `reserve` is the one that they need, where that is why."""
-
-    what: str
-    questions: tuple[str, ...]
-    reserve: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Watched:
-    """What watching a video took: wall-clock seconds by phase, and the most memory that was allocated on the device
-    (on a CPU, that the process ever had resident).
+    """What watching a video took: a line of a run's file of times.
+
+    Attributes:
+        device: on which it was done.
+        item: the video's id.
+        seconds: wall-clock time by phase.
+        peak_bytes: the most memory that was allocated on the device; on a CPU, that the process ever had resident.
+        incomplete: whether the video is cut short or damaged.
     """
 
+    type: ClassVar[str] = "watched"
+
+    device: str
+    item: str
     seconds: dict[str, float]
     peak_bytes: int
     incomplete: bool = False
 
 
-Event = Answer | Trouble | Watched
+Event = Answer | Problem | Watched
+"""What comes of a video: an answer, questions that could not be asked, and what watching took once it is over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +127,7 @@ class Engine(ABC):
     def run(self, items: Sequence[Item]) -> Iterator[tuple[Item, Event]]:
         """Yields what comes of the videos as it comes, each with those of its questions that are to be asked.
 
-        A video is over when `Watched` or its last `Trouble` came.
+        A video is over when `Watched` or its last `Problem` came.
         """
 
     def report(self) -> str | None:

@@ -16,9 +16,9 @@ import torch
 from infinipot import CapError, Frame, InfinipotError, Model, Sound, Stream, VideoError
 from infinipot.evaluate.benchmarks import find_benchmark
 from infinipot.evaluate.core.machine import device_name, forget_peak, peak_allocated
-from infinipot.evaluate.engines.base import Answer, Engine, Event, Provenance, RunConfig, Trouble, Watched
+from infinipot.evaluate.engines.base import Answer, Engine, Event, Provenance, RunConfig, Watched
 from infinipot.evaluate.protocols import find_protocol
-from infinipot.evaluate.records import Item, Question
+from infinipot.evaluate.records import Item, Problem, Question
 from infinipot.playing import END, play
 
 
@@ -63,7 +63,7 @@ class LocalEngine(Engine):
         """Watches a video once and yields the answers as they come, in the order of their moments.
 
         A question with a moment sees the frames up to it and none behind it. Whatever befalls the video, or a single
-        question, is yielded as `Trouble`, with the questions that are left unasked by it: a file may make a library
+        question, is yielded as `Problem`, with the questions that are left unasked by it: a file may make a library
         raise anything, and a run over many videos goes on.
         """
         due = deque(sorted(item.questions, key=_moment))
@@ -85,12 +85,12 @@ class LocalEngine(Engine):
                     yield self._ask(stream, item, due.popleft(), times)
                     if not due:
                         break
-                seconds = {"wall": time.perf_counter() - begun, **stream.stats().seconds}
-                yield Watched(
-                    {name: round(spent, 4) for name, spent in seconds.items()}, peak_allocated(), video.incomplete
-                )
+                spent = {"wall": time.perf_counter() - begun, **stream.stats().seconds}
+                seconds = {name: round(each, 4) for name, each in spent.items()}
+                device = device_name(self.model.device)
+                yield Watched(device, item.id, seconds, peak_allocated(), video.incomplete)
         except Exception as error:
-            yield Trouble(_in_a_line(error), tuple(question.id for question in due))
+            yield Problem(item.id, _in_a_line(error), tuple(question.id for question in due))
         finally:
             _let_go()
 
@@ -98,9 +98,9 @@ class LocalEngine(Engine):
         if self.time_limit is not None and time.perf_counter() - begun > self.time_limit:
             raise VideoError(f"given up: it takes longer than the {self.time_limit:g} s of --time-limit")
 
-    def _ask(self, stream: Stream, item: Item, question: Question, times: list[float]) -> Answer | Trouble:
+    def _ask(self, stream: Stream, item: Item, question: Question, times: list[float]) -> Answer | Problem:
         if not times:
-            return Trouble(f"there is no frame until {question.at:g} s", (question.id,))
+            return Problem(item.id, f"there is no frame until {question.at:g} s", (question.id,))
         benchmark, protocol = find_benchmark(self.setup.benchmark), find_protocol(self.setup.protocol)
         begun = time.perf_counter()
         try:
@@ -111,7 +111,7 @@ class LocalEngine(Engine):
         except Exception as error:
             needed = error.reserve if isinstance(error, CapError) else None
             what = _in_a_line(error) if needed is None else f"{question.id} and its answer need --reserve {needed}"
-            return Trouble(what, (question.id,), needed)
+            return Problem(item.id, what, (question.id,), needed)
         stats = stream.stats()
         return Answer(
             question=question.id,

@@ -19,9 +19,9 @@ import infinipot
 from infinipot import InfinipotError
 from infinipot.config import LoadConfig
 from infinipot.evaluate.core.journal import differences
-from infinipot.evaluate.engines.base import Answer, Engine, Event, Provenance, RunConfig, Trouble, Watched
+from infinipot.evaluate.engines.base import Answer, Engine, Event, Provenance, RunConfig, Watched
 from infinipot.evaluate.engines.local import LocalEngine
-from infinipot.evaluate.records import Item
+from infinipot.evaluate.records import Item, Problem
 from infinipot.versions import versions
 
 MOST_DEATHS = 2
@@ -70,7 +70,7 @@ class _Task:
     def give_up(self, what: str) -> Iterator[tuple[Item, Event]]:
         """What is left of it is not to be asked any more, and why."""
         if self.left.questions:
-            yield self.left, Trouble(what, tuple(question.id for question in self.left.questions))
+            yield self.left, Problem(self.left.id, what, tuple(question.id for question in self.left.questions))
 
 
 class RayEngine(Engine):

@@ -1,18 +1,36 @@
 """Rows of the needle benchmark as tables to read: how each section is laid out."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
 
 from infinipot.embedded.words import KINDS
-from infinipot.evaluate.core.tables import Table, duration, percent
+from infinipot.evaluate.core.tables import Table, duration, notes_on, percent
 from infinipot.evaluate.needle.cost import FRAMES
 from infinipot.evaluate.needle.plan import DEFAULT, DELAY_SHARE, DOZENS_EVENTS, DOZENS_SECONDS, LONG_FPS, LONG_KEPT
 from infinipot.evaluate.needle.rows import EVERYWHERE, Row
+from infinipot.evaluate.records import counted as in_words
 
 Cell = Callable[[Row], str]
 Layout = Callable[[list[Row]], Iterator[Table]]
 PERCENT = "Percent right (95% interval)."
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A cell of an estimate of a row, by its name: "97 (95–99)"; one clip alone has no interval."""
+
+    name: str
+    digits: int = 0
+    ends: str = "({}–{})"
+    signed: bool = False
+
+    def __call__(self, row: Row) -> str:
+        return percent(row[self.name], self.digits, self.ends, signed=self.signed)
+
+
+right = Figure("right")
 
 
 def tables(rows: dict[str, list[Row]]) -> Iterator[Table]:
@@ -45,22 +63,23 @@ def crossed(
         ("clips", *(f"{row['right'].videos}" for row in columns.values())),
     )
     headings = (down, *(heading(row) for row in columns.values()))
-    return Table(title, headings, tuple(lines), faint=faint if counted else ())
+    return Table(title, headings, tuple(lines), notes(rows, cell), faint if counted else ())
 
 
 def listed(title: str, rows: Sequence[Row], cells: dict[str, Cell]) -> Table:
     """A table with a line a row and a column for each of `cells`."""
-    return Table(title, tuple(cells), tuple(tuple(cell(row) for cell in cells.values()) for row in rows))
+    lines = tuple(tuple(cell(row) for cell in cells.values()) for row in rows)
+    return Table(title, tuple(cells), lines, notes(rows, *cells.values()))
 
 
-def right(row: Row) -> str:
-    """ "97 (95–99)", in percent; one clip alone has no interval."""
-    return percent(row["right"], 0, "({}–{})")
+def notes(rows: Sequence[Row], *cells: Cell) -> tuple[str, ...]:
+    """What has to be known of the intervals that these cells show of the rows."""
+    return notes_on((row[cell.name] for cell in cells if isinstance(cell, Figure) for row in rows), "clip")
 
 
-def points(name: str) -> Cell:
+def points(name: str) -> Figure:
     """ "+2.1 (-0.3, +4.0)", in points."""
-    return lambda row: percent(row[name], 1, "({}, {})", signed=True)
+    return Figure(name, 1, "({}, {})", signed=True)
 
 
 def written(form: str) -> Cell:
@@ -81,13 +100,17 @@ def counts(rows: Sequence[Row]) -> str:
     """What the figures rest on."""
     if not rows:
         return ""
-    clips, answers = (_span({getattr(row["right"], name) for row in rows}) for name in ("videos", "questions"))
+    clips, answers = (
+        _span({getattr(row["right"], name) for row in rows}, noun)
+        for name, noun in (("videos", "clip"), ("questions", "answer"))
+    )
     chance = sum(row["chance"] for row in rows) / len(rows)
-    return f"{clips} clips, {answers} answers each, guessing {100 * chance:.0f}. {PERCENT}"
+    return f"{clips}, {answers} each, guessing {100 * chance:.0f}. {PERCENT}"
 
 
-def _span(counts: set[int]) -> str:
-    return f"{min(counts)}" if len(counts) == 1 else f"{min(counts)} to {max(counts)}"
+def _span(counts: set[int], noun: str) -> str:
+    most = in_words(max(counts), noun)
+    return most if len(counts) == 1 else f"{min(counts)} to {most}"
 
 
 def _everywhere(rows: Sequence[Row]) -> list[Row]:
@@ -102,7 +125,7 @@ def _caps(rows: Sequence[Row], title: str) -> Iterator[Table]:
         heading = f"{title}, background {background}. {counts(there)}"
         if full:
             heading += f" Full cache, {full['kept']} tokens: {right(full)}."
-        yield crossed(heading, bounded, "share", fraction, right)
+        yield replace(crossed(heading, bounded, "share", fraction, right), notes=notes(there, right))
         others = [row for row in bounded if row["policy"] != DEFAULT]
         if any(row["against_default"] for row in others):
             heading = f"Against {DEFAULT} at the same tokens, in points, background {background}"
@@ -177,7 +200,7 @@ def _after(rows: Sequence[Row]) -> Iterator[Table]:
                 found = {row["gap"]: right(row) for row in its}
                 costs = (f"{1e3 * its[0][name]:.1f}" for name in ("patch_seconds", "answer_seconds"))
                 lines.append((policy, str(kept), kib(its[0]), *(found.get(gap, "–") for gap in gaps), *costs))
-        yield Table(title, columns, tuple(lines))
+        yield Table(title, columns, tuple(lines), notes(there, right))
 
 
 def _night(rows: Sequence[Row]) -> Iterator[Table]:

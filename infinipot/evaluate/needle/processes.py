@@ -2,9 +2,11 @@
 
 import multiprocessing
 import signal
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from functools import cache
 from typing import Any, TypeVar
 
 import torch
@@ -17,8 +19,8 @@ from infinipot.evaluate.needle.case import Case, Scene
 from infinipot.evaluate.needle.memories import Outcome
 
 T = TypeVar("T")
+Loaded = tuple[infinipot.Model, Footage | None]
 MOST_TOGETHER = 16  # memories that watch one clip side by side: what is lost when a run is killed
-_IDLE: dict[str, Any] = {}  # a worker's model and footage
 
 
 def groups(cases: Iterable[Case], first_seed: int) -> list[list[Case]]:
@@ -37,7 +39,7 @@ def groups(cases: Iterable[Case], first_seed: int) -> list[list[Case]]:
 
 def run(
     model: str, together: Sequence[Sequence[Case]], footage: str | None, processes: int, device: str = "auto"
-) -> Iterator[list[Outcome]]:
+) -> Generator[list[Outcome], None, None]:
     """Runs groups of cases and yields their outcomes, a group as soon as it is finished.
 
     One thread a process: the model is small, and answers do not depend on how many there are.
@@ -50,14 +52,16 @@ def run(
 
     Raises:
         ModelError, VideoError: the model or the video cannot be loaded.
+        InfinipotError: a process died.
     """
     processes = min(processes, len(together))
     if processes <= 1:
-        _prepare(model, footage, device)
-        yield from map(_run, together)
+        loaded = _load(model, footage, device)
+        yield from (_run(loaded, cases) for cases in together)
         return
-    with multiprocessing.get_context("spawn").Pool(processes, _start, (model, footage, device)) as pool:
-        yield from pool.imap_unordered(_run, together)
+    with _pool(processes) as pool:
+        for done in as_completed([pool.submit(_run_loaded, cases, model, footage, device) for cases in together]):
+            yield done.result()
 
 
 def alone(measure: Callable[..., T], *given: Any) -> T:
@@ -66,20 +70,8 @@ def alone(measure: Callable[..., T], *given: Any) -> T:
     Raises:
         InfinipotError: the process died.
     """
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), _prepare_alone) as pool:
-        try:
-            return pool.submit(measure, *given).result()
-        except BrokenProcessPool as error:
-            raise InfinipotError(f"the process that was to measure {given} died") from error
-
-
-def _start(model: str, footage: str | None, device: str) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that waits, which ends this one
-    quieten()
-    try:
-        _prepare(model, footage, device)
-    except Exception as error:  # a process that ends here would be started again and again
-        _IDLE["error"] = error
+    with _pool(1) as pool:
+        return pool.submit(measure, *given).result()
 
 
 def quieten() -> None:
@@ -90,18 +82,44 @@ def quieten() -> None:
     transformers.utils.logging.disable_progress_bar()
 
 
-def _prepare_alone() -> None:
+@contextmanager
+def _pool(processes: int) -> Iterator[ProcessPoolExecutor]:
+    """Processes in which nothing ran before. They end with the block; with an error, whatever they are at."""
+    others = {*multiprocessing.active_children()}
+    pool = ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), _begin)
+    try:
+        yield pool
+        pool.shutdown()
+    except BrokenProcessPool as error:
+        raise InfinipotError(
+            "a process of the benchmark died, for want of memory perhaps: run it again to go on, with fewer --jobs"
+        ) from error
+    finally:
+        for process in {*multiprocessing.active_children()} - others:
+            process.terminate()
+        pool.shutdown(cancel_futures=True)
+
+
+def _begin() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that waits, which ends this one
     quieten()
     torch.set_num_threads(1)
 
 
-def _prepare(model: str, footage: str | None, device: str) -> None:
+def _load(model: str, footage: str | None, device: str) -> Loaded:
     torch.set_num_threads(1)
     loaded = infinipot.load(model, device=device)
-    _IDLE.update(model=loaded, footage=Footage(footage, size=memories.frame_size(loaded)) if footage else None)
+    return loaded, Footage(footage, size=memories.frame_size(loaded)) if footage else None
 
 
-def _run(cases: Sequence[Case]) -> list[Outcome]:
-    if "error" in _IDLE:
-        raise _IDLE["error"]
-    return memories.run(_IDLE["model"], cases, _IDLE["footage"])
+_load_once = cache(_load)
+
+
+def _run_loaded(cases: Sequence[Case], *given: Any) -> list[Outcome]:
+    """In a process of the pool, which loads what is given with its first cases."""
+    return _run(_load_once(*given), cases)
+
+
+def _run(loaded: Loaded, cases: Sequence[Case]) -> list[Outcome]:
+    model, footage = loaded
+    return memories.run(model, cases, footage)

@@ -20,6 +20,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, Field, ValidationError
 
+from infinipot.durable import sync_folder
 from infinipot.errors import InfinipotError, SnapshotError
 from infinipot.serve.errors import ApiError
 from infinipot.serve.lane import GoneError
@@ -186,12 +187,7 @@ def _write(place: Path, served: Served, stream: Stream) -> Told:
         written.flush()
         os.fsync(written.fileno())
     os.replace(part, place / _TOLD)
-    if os.name == "posix":  # the new name is on the disk, too
-        folder = os.open(place, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+    sync_folder(place)
     served.saved_state = stats.frames, stats.turns
     _sweep(place, file)
     return told

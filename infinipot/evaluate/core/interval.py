@@ -7,12 +7,28 @@ weight w(v), 1/n is the largest of the weights, which is never too narrow: with 
 sum w(v) p(v) >= prod p(v)^w(v) >= (prod p(v))^max w(v), and the product is at least 0.025 for all that the data allow.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 
 TAIL = 0.025
 
 
-def interval(value: float, drawn: np.ndarray, heaviest: float, least: float) -> tuple[float | None, float | None]:
+class Interval(NamedTuple):
+    """An interval, and what it rests on.
+
+    Attributes:
+        low, high: its ends; None for fewer than two draws that have an average.
+        unseen: where all draws say the same, the share of all videos that may be otherwise; None: it is of the draws.
+            How far such videos are off the data cannot tell, so the ends take each for the worst that there is.
+    """
+
+    low: float | None = None
+    high: float | None = None
+    unseen: float | None = None
+
+
+def interval(value: float, drawn: np.ndarray, heaviest: float, least: float) -> Interval:
     """The percentiles of the draws; where all say the same, what the largest weight leaves open.
 
     Args:
@@ -20,15 +36,12 @@ def interval(value: float, drawn: np.ndarray, heaviest: float, least: float) -> 
         drawn: `[draws]`, the average of each draw; NaN where a draw has none.
         heaviest: the largest weight of one video in the average, 0..1.
         least: the lowest score there is: 0 of a share, -1 of a difference of two.
-
-    Returns:
-        Both ends; None for fewer than two draws that have an average.
     """
     known = drawn[~np.isnan(drawn)]
     if len(known) < 2:
-        return None, None
+        return Interval()
     low, high = (float(np.quantile(known, tail)) for tail in (TAIL, 1 - TAIL))
     if high - low > 1e-12:
-        return low, high
-    unseen = 1 - TAIL**heaviest  # the most that may be otherwise
-    return value - unseen * (value - least), value + unseen * (1 - value)
+        return Interval(low, high)
+    unseen = 1 - TAIL**heaviest
+    return Interval(value - unseen * (value - least), value + unseen * (1 - value), unseen)

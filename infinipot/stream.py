@@ -4,7 +4,7 @@ What a call does is work of the engine; here it is driven to its end, or handed 
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -153,8 +153,7 @@ class Stream:
             seed: of what is drawn: the same question at the same moment has the same answer, another seed another.
             stop: a text, or texts, at which the answer ends; it is what stands before the first of them.
             evidence: whether the answer's `evidence` says which moments of the video it rests on, the heaviest first.
-            look_again: the last frames to look at once more, as many as the stream keeps at the most: see
-                engine/looking.py. They need room in the reserve.
+            look_again: the last frames to look at once more, as many as the stream keeps, in the reserve's room.
             look_pixels: least and most pixels of those frames; by default those of the stream.
             window: the newest seconds of the video that the question is about: attention passes over what is held from
                 before, which makes answers about the present surer. Left out, all that is held.
@@ -179,8 +178,7 @@ class Stream:
         """The call of `ask`, with its options, as a task, for `Model.step` to carry on beside those of other streams.
 
         Raises:
-            QuestionError: an option of how tokens are chosen, or the window, is out of range. Everything else is told
-                by the task.
+            QuestionError: how tokens are chosen, or the window, is out of range. The task tells everything else.
         """
         return Task(self._answering(Question.of(question, **options)))
 
@@ -222,15 +220,20 @@ class Stream:
             return Contents.of(self._state.memory)
 
     @torch.inference_mode()
-    def fork(self) -> Self:
+    def fork(self, *, amid: bool = False) -> Self:
         """Opens another stream with the same past on the same model: ask it while this one watches on.
 
         What is held is copied once, into a memory of the same cap; neither stream changes the other from then on.
 
+        Args:
+            amid: whether this one may be amid a question's task, whose steps the same thread takes: the fork is as it
+                was before.
+
         Raises:
             CapError: the device has no room for a second memory.
         """
-        with self._alone(frames_given), reserving(self._state.memory.cap, self._setup.bytes):
+        self._require_open()
+        with nullcontext() if amid else self._alone(frames_given), reserving(self._setup.budget.cap, self._setup.bytes):
             other = object.__new__(type(self))
             other.config, other.policy = self.config, self.policy
             other._open(self._setup, self._state.fork())

@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from infinipot.engine.decoding import Chooser, Sampling, Speaker
 from infinipot.engine.evidence import Answer, Gaze
 from infinipot.engine.layout import Part, asked_behind, commit, forward, lay_out, run, text, told, waiting
 from infinipot.engine.limits import answer_limit, question_ids, require_positions, stay_in_range
 from infinipot.engine.looking import Look, look_again, second_look, tokens_of
+from infinipot.engine.prepared import keep, prepare, prepared
 from infinipot.engine.setup import Setup
 from infinipot.engine.state import StreamState
 from infinipot.engine.task import Work
@@ -93,18 +95,19 @@ def answer(setup: Setup, state: StreamState, question: Question, answers: list[A
     look = tokens_of(setup, again)
     limit = answer_limit(setup, question.text, question.max_new_tokens, remember=remember, look=look)
     require_positions(setup, state, state.pending)
-    patches = yield from waiting(setup, state)
-    follows_video = bool(patches or again) or state.memory.cursor.open
+    known = () if remember else prepared(state)
+    patches = yield from waiting(setup, state, len(known))
+    follows_video = bool(known or patches or again) or state.memory.cursor.open
     prompt = question_ids(setup, question.text, follows_video=follows_video)
 
-    with state.memory.transaction() as transaction:
-        parts = yield from lay_out(setup, state, transaction, patches)
+    with state.memory.transaction(known[-1].behind if known else None) as transaction:
+        parts, found = yield from prepare(setup, state, transaction, patches, known)
         seen = state.memory.held + transaction.tokens
-        ahead = []
+        ahead = [part for each in known for part in each.parts]
         if again:
             if parts:
-                yield forward(setup, state, transaction, parts, "answer")
-            ahead, parts = parts, []
+                yield forward(setup, state, transaction, parts, "answer", stays=remember)
+            ahead, parts = [*ahead, *parts], []
             yield from look_again(setup, state, transaction, again)
         if question.window is not None:
             transaction.narrow(_window(setup, state, question.window))
@@ -115,7 +118,11 @@ def answer(setup: Setup, state: StreamState, question: Question, answers: list[A
         observers = [] if gaze is None else [gaze]
         slots = min(state.memory.cap, state.memory.held + transaction.tokens + limit)
         with setup.adapter.scratch.lent(state.memory, slots):
-            yield from _decode(setup, state, transaction, (ahead, parts), question, limit, speaker, observers)
+            logits = yield forward(setup, state, transaction, parts, "answer", observers, stays=remember)
+            if not remember:
+                keep(setup, state, found)
+            choose = _chooser(setup, state, question.sampling, [*ahead, *parts], limit, logits.device)
+            yield from _decode(setup, state, transaction, logits, choose, question, limit, speaker, observers)
             if gaze is not None:
                 gaze.end()
         answers.append(Answer.of(speaker.end().strip(), gaze))
@@ -141,22 +148,17 @@ def _decode(
     setup: Setup,
     state: StreamState,
     transaction: Transaction,
-    parts: tuple[Sequence[Part], Sequence[Part]],
+    logits: Tensor,
+    choose: Chooser,
     question: Question,
     limit: int,
     speaker: Speaker,
     observers: Sequence[Observer],
 ) -> Work[None]:
-    """Has the model say one token after the other, `limit` at the most.
+    """Has the model say one token after the other, `limit` at the most, the first by `logits`.
 
     Over the last token of an answer that `limit` ended it runs only where the turn is to be remembered.
-
-    Args:
-        parts: what the model has run over, and what it is still to run over.
     """
-    before, behind = parts
-    logits = yield forward(setup, state, transaction, behind, "answer", observers)
-    choose = _chooser(setup, state, question.sampling, [*before, *behind], limit, logits.device)
     stop_ids = setup.adapter.stop_ids
     for remaining in range(limit - 1, -1, -1):
         with state.stopwatch.phase("answer"):
@@ -164,9 +166,8 @@ def _decode(
             if token in stop_ids or not speaker.say(token):
                 return
         if remaining or question.remember:
-            logits = yield forward(
-                setup, state, transaction, [text(setup, state, transaction, [token])], "answer", observers
-            )
+            said = [text(setup, state, transaction, [token])]
+            logits = yield forward(setup, state, transaction, said, "answer", observers, stays=question.remember)
 
 
 def _chooser(

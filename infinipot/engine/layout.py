@@ -40,27 +40,49 @@ def lay_out(
     setup: Setup, state: StreamState, transaction: Transaction, patches: Sequence[Patch], grid: Grid | None = None
 ) -> Generator[Encode, Tensor, list[Part]]:
     """Has patches of one grid encoded, behind the text that opens them; the transaction takes them up."""
-    if not patches:
-        return []
-    adapter, begun = setup.adapter, state.memory.held
-    parts = []
-    if ahead := ahead_of_video(setup, state, closed=not transaction.cursor.open):
-        transaction.text(len(ahead), patches[0].starts[0])
-        parts.append(Part(adapter.embed(ahead), ahead if begun else ()))
+    cells = yield from encoded(setup, state, patches)
+    placed = (place(setup, state, transaction, *each, grid) for each in zip(patches, cells, strict=True))
+    return [part for parts in placed for part in parts]
+
+
+def encoded(
+    setup: Setup, state: StreamState, patches: Sequence[Patch]
+) -> Generator[Encode, Tensor, list[Tensor | None]]:
+    """Has patches of one grid encoded: `[tokens, width]` of each, None of one of which no cell is given."""
     given = [patch for patch in patches if patch.given]
-    features = (yield Encode(adapter, given, state.stopwatch)) if given else None
-    encoded = iter(features.split([patch.tokens for patch in given]) if features is not None else ())
-    for patch in patches:
-        number, opens = transaction.cursor.patch, not transaction.cursor.open
-        before, after = adapter.caption_ids(patch.times, number, opens=opens)
-        places = None if patch.cells is None else torch.tensor(patch.cells, dtype=torch.int64)
-        transaction.video(grid or state.pending.grid, patch.starts, len(before), len(after), places)
-        if patch.given:
-            cells = next(encoded)
-            if places is not None:
-                cells = cells.index_select(0, places.to(cells.device, non_blocking=True))
-            rows = [adapter.embed(before), cells, adapter.embed(after)]
-            parts.append(Part(adapter.join(rows), captions=(*before, *after)))
+    features = (yield Encode(setup.adapter, given, state.stopwatch)) if given else None
+    parts = iter(features.split([patch.tokens for patch in given]) if features is not None else ())
+    return [next(parts) if patch.given else None for patch in patches]
+
+
+def place(
+    setup: Setup,
+    state: StreamState,
+    transaction: Transaction,
+    patch: Patch,
+    cells: Tensor | None,
+    grid: Grid | None = None,
+) -> list[Part]:
+    """A patch with its captions, the first one behind the text that opens it; the transaction takes them up.
+
+    Args:
+        cells: what the encoder made of it.
+        grid: that it is of; by default the newest.
+    """
+    adapter, parts = setup.adapter, []
+    opening = () if transaction.tokens else ahead_of_video(setup, state, closed=not transaction.cursor.open)
+    if opening:
+        transaction.text(len(opening), patch.starts[0])
+        parts.append(Part(adapter.embed(opening), opening if state.memory.held else ()))
+    number, opens = transaction.cursor.patch, not transaction.cursor.open
+    before, after = adapter.caption_ids(patch.times, number, opens=opens)
+    places = None if patch.cells is None else torch.tensor(patch.cells, dtype=torch.int64)
+    transaction.video(grid or state.pending.grid, patch.starts, len(before), len(after), places)
+    if cells is not None:
+        if places is not None:
+            cells = cells.index_select(0, places.to(cells.device, non_blocking=True))
+        rows = [adapter.embed(before), cells, adapter.embed(after)]
+        parts.append(Part(adapter.join(rows), captions=(*before, *after)))
     return parts
 
 
@@ -95,10 +117,16 @@ def forward(
     parts: Sequence[Part],
     phase: str,
     observers: Sequence[Observer] = (),
+    *,
+    stays: bool = True,
 ) -> Forward:
-    """Asks for a run over what a transaction took up last, parts in a row; observers are shown its attention."""
+    """Asks for a run over what a transaction took up last, parts in a row; observers are shown its attention.
+
+    Args:
+        stays: whether it is to become part of the memory: a policy may want to know what attends to it.
+    """
     embeddings = setup.adapter.join([part.rows for part in parts])
-    wanted = {name: each for name, each in setup.policy.attention.items() if each.probe is None}
+    wanted = {name: each for name, each in setup.policy.attention.items() if stays and each.probe is None}
     return Forward(setup.adapter, embeddings, state.memory.step(transaction, wanted, observers), state.stopwatch, phase)
 
 
@@ -138,6 +166,7 @@ def commit(
 
     def take() -> None:
         state.pending = replace(pending, said=said.held(len(state.memory.state.turns)))
+        state.prepared = ()
 
     with state.stopwatch.phase("compress"):
         state.memory.commit(transaction, turn=turn, policy=setup.policy, keep=keep, on_applied=take)
@@ -202,10 +231,11 @@ def patch_of(setup: Setup, state: StreamState, part: Patch | Clip) -> Generator[
     return (yield from prepared(setup, state, [part], setup.pixels))[0]
 
 
-def waiting(setup: Setup, state: StreamState) -> Generator[Prepare, list[Patch], tuple[Patch, ...]]:
-    """The patches that wait, one that is not full included."""
+def waiting(setup: Setup, state: StreamState, known: int = 0) -> Generator[Prepare, list[Patch], tuple[Patch, ...]]:
+    """The patches that wait behind so many that are known, one that is not full included."""
+    full = state.pending.patches
+    if known > len(full):
+        return ()
     with patching(state):
         last = state.pending.partial.whole()
-    if last is None:
-        return state.pending.patches
-    return (*state.pending.patches, (yield from patch_of(setup, state, last)))
+    return full[known:] if last is None else (*full[known:], (yield from patch_of(setup, state, last)))

@@ -1,10 +1,14 @@
 """A stream's state: plain data, which tasks change, snapshots store and forks copy. Does nothing by itself."""
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from infinipot.engine.pending import Pending
 from infinipot.memory import Memory
 from infinipot.stats import Stats, Stopwatch
+
+if TYPE_CHECKING:
+    from infinipot.engine.prepared import Prepared
 
 
 @dataclass(slots=True, eq=False)
@@ -14,6 +18,7 @@ class StreamState:
     Attributes:
         memory: what it holds.
         pending: what waits for its block; replaced as a whole.
+        prepared: what the last question ran over of that; replaced as a whole, in no snapshot.
         asked_tokens: tokens that the newest question was asked on.
         dense_after: after how many compressions positions were last re-assigned without gaps.
         stopwatch: what it cost so far.
@@ -21,6 +26,7 @@ class StreamState:
 
     memory: Memory
     pending: Pending
+    prepared: "tuple[Prepared, ...]" = ()
     asked_tokens: int = 0
     dense_after: int = 0
     stopwatch: Stopwatch = field(default_factory=Stopwatch)
@@ -30,6 +36,7 @@ class StreamState:
         return StreamState(
             self.memory.fork(),
             self.pending,
+            self.prepared,
             self.asked_tokens,
             self.dense_after,
             Stopwatch(dict(self.stopwatch.seconds)),

@@ -56,6 +56,7 @@ class Memory:
         grids: the grids the video has had, the current one last.
         state: what is held, as numbers.
         filled: slots in use at this moment, those of an open transaction included.
+        intact: slots behind what is held that are as `keep` found them; -1 where what is held has changed since.
         turned: keys as they are read, while an answer is under way that has room for them.
         peak: the most slots that were ever in use, transactions included.
         bytes: what is allocated.
@@ -76,7 +77,7 @@ class Memory:
         self.rule = rule
         self.rotary = rotary
         self.grids: tuple[Grid, ...] = ()
-        self.peak = 0
+        self.peak, self.intact = 0, -1
         self.turned: TurnedKeys | None = None
         self._columns = tuple(columns)
         self._tp_group = tp_group
@@ -91,10 +92,11 @@ class Memory:
         self.filled = self.held
 
     def fork(self) -> "Memory":
-        """Another memory that holds the same, in storage of its own."""
-        self._roll_back()
+        """Another memory that holds the same, in storage of its own; a transaction under way stays with this one."""
+        self.settle()
         other = copy.copy(self)
-        other._use(self._slots.copy(self.held))
+        other.turned = None
+        other._use(self._slots.copy(self.held + max(self.intact, 0)))
         return other
 
     def stored(self) -> dict[str, Tensor]:
@@ -110,7 +112,7 @@ class Memory:
         """Takes over what another memory of this shape held: what it said, and what `stored` gave of it."""
         self.state, self.grids, self.peak = held, grids, peak
         self._slots.fill(stored, begun=held.tokens > 0)
-        self.filled = held.tokens
+        self.filled, self.intact = held.tokens, -1
 
     # What is held
 
@@ -139,13 +141,23 @@ class Memory:
     # What a model's forward does
 
     @contextmanager
-    def transaction(self) -> Iterator[Transaction]:
-        """A transaction on top of the memory. On the way out, what was not committed is forgotten."""
+    def transaction(self, behind: Transaction | None = None) -> Iterator[Transaction]:
+        """A transaction on top of the memory. On the way out, what was not committed is forgotten.
+
+        Args:
+            behind: an earlier one whose tokens are intact in their slots: this one begins with them.
+        """
         self._roll_back()
+        begun = Transaction(self.cursor, self.rule) if behind is None else behind.copy()
+        self.filled = self.held + begun.tokens
         try:
-            yield Transaction(self.cursor, self.rule)
+            yield begun
         finally:
             self._roll_back()
+
+    def keep(self, transaction: Transaction) -> None:
+        """Has the slots of a transaction that is not committed stay as they are while nothing else needs them."""
+        self.intact = transaction.tokens
 
     def step(
         self,
@@ -170,6 +182,7 @@ class Memory:
         start, end = self.filled, self.filled + len(origin.patch)
         if end > self.cap:
             raise CapError(f"the memory holds {start} of {self.cap} tokens: {end - start} more do not fit")
+        self.intact = min(self.intact, start - self.held)
         self._slots.record(start, end, origin)
         self.filled, self.peak = end, max(self.peak, end)
         seeing = transaction.observed.observers(wanted, self.groups, origin.cell >= 0, end) if wanted else []
@@ -269,6 +282,7 @@ class Memory:
         plan = self._plan
         if plan is None:
             return
+        self.intact = -1
         plan.move(self.groups)
         self.states.commit()
         self.state = plan.after

@@ -23,6 +23,6 @@ class Window:
         old = (patch >= 0) & (time < self.since)
         if not self.cells:
             return old
-        place = (cell + 1).long()  # 0 is for text and captions
+        place = (cell + 1).clamp_min(0).long()  # 0 is for text and captions
         newest = patch.new_full((len(patch), self.cells + 1), -1).scatter_reduce_(1, place, patch, "amax")
         return old & ((cell < 0) | (patch < newest.gather(1, place)))

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from infinipot.models.chat import ANSWER, ChatFormat, read_chat_format
-from infinipot.models.scoring import scores_of
+from infinipot.models.scoring import Scoring
 from infinipot.models.tokens import Encoder
 
 _LATEST = 9_999_999_999.9  # seconds: a time with as many digits as a stream's may get, seconds since 1970 included
@@ -28,6 +28,7 @@ class Texts:
     def __init__(self, model: Any, processor: Any) -> None:
         self.model = model
         self.processor = processor
+        self._scoring = Scoring(model)
         tokenizer = getattr(processor, "tokenizer", None)
         self._encoder = None if tokenizer is None else Encoder(tokenizer)
 
@@ -116,5 +117,5 @@ class Texts:
     def scores(
         self, asked: Mapping[str, Any], ids: Sequence[int], limit: int, device: torch.device
     ) -> tuple[Callable[..., Tensor], bool]:
-        """What becomes of logits before a token is chosen, and whether it is drawn: see `scores_of`."""
-        return scores_of(self.model, asked, ids, limit, self.stop_ids, device)
+        """What becomes of logits before a token is chosen, and whether it is drawn: see `Scoring.of`."""
+        return self._scoring.of(asked, ids, limit, self.stop_ids, device)

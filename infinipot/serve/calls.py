@@ -46,6 +46,13 @@ class Run:
         return self.job.urgent if isinstance(self.job, AskJob) and self.forked else self.lane.urgent
 
     @property
+    def joined(self) -> bool:
+        """Whether other questions may begin beside it: on forks, which have what it has run over of the frames."""
+        if self.forked or not isinstance(self.job, AskJob) or not isinstance(self.call, engine.Asking):
+            return False
+        return self.call.begun and not self.job.remembers
+
+    @property
     def left(self) -> bool:
         """Whether nobody waits for its answer any more."""
         return isinstance(self.job, AskJob) and self.job.left.is_set()

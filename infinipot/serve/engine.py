@@ -34,6 +34,7 @@ class Asking:
 
     Attributes:
         limit: tokens of the answer at the most.
+        begun: whether the model has run over the question, and what waited for its block ahead of it.
 
     Raises:
         CapError: the question does not fit the share of the memory that is reserved for it.
@@ -56,6 +57,10 @@ class Asking:
         self.task: Task[Any] = stream.begin_ask(question, **given)
         self._fed = 0
         self._feeding: object = None
+
+    @property
+    def begun(self) -> bool:
+        return self._fed > 0
 
     def note(self) -> None:
         """Counts a token of the answer that waits to be run over: each does between two steps."""

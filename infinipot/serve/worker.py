@@ -2,7 +2,8 @@
 
 Knows lanes and tasks, not HTTP. A question goes behind the frames that came before it, and frames behind the questions
 that came before them; lanes wait for no other lane. Questions in a row, which see the same frames, are answered
-together: the first on the stream, the others on forks of it, as far as there is memory for them. What runs alone on a
+together: the first on the stream, and once the model has run over what waits for its block, the others on forks of it,
+which begin behind that, as far as there is memory for them. What runs alone on a
 stream (saving it) runs in a second thread while the worker carries the other streams on.
 """
 
@@ -189,7 +190,7 @@ class Worker:
         return True
 
     def _begin(self, lane: Lane) -> None:
-        """Begins the next job of a lane that has none under way; of questions in a row, each that there is room for.
+        """Begins the next job of a lane that has none under way.
 
         One that cannot begin is told so, and the next one has its turn.
         """
@@ -198,12 +199,10 @@ class Worker:
                 lane.working = job
                 self._saver.submit(self._run_alone, lane, job)
                 return
-            if isinstance(job, AskJob) and not job.remembers:
-                self._fork_for_questions(lane)
             self._take_up(lane, job, lane.stream)
 
     def _fork_for_questions(self, lane: Lane) -> None:
-        """Begins the questions that see the same frames as the one ahead of them, each on a fork of the stream."""
+        """Begins the questions that see the same frames as the one under way, each on a fork of the stream."""
         while (job := lane.question()) is not None:
             if (fork := self._fork(lane)) is None:
                 lane.put_back(job)
@@ -215,7 +214,7 @@ class Worker:
         if not self.room.lend(lane.stats.bytes):
             return None
         try:
-            return lane.stream.fork()
+            return lane.stream.fork(amid=True)
         except Exception:  # the device may be full: whatever else there is, asking the stream itself will tell
             self.room.take_back(lane.stats.bytes)
             return None
@@ -272,6 +271,8 @@ class Worker:
         for run in runs:
             if run.call.task.done:
                 self._settle(run)
+            elif run.joined:
+                self._fork_for_questions(run.lane)
 
     def _settle(self, run: Run) -> None:
         """Tells who waits for a call that has ended how it went."""

@@ -185,6 +185,23 @@ def test_a_checkpoint_whose_generation_config_is_none_is_told_before_anything_is
         stream.check(QUESTION)
 
 
+def test_the_generation_config_is_worked_out_once_and_again_where_somebody_changes_it(qwen, monkeypatch):
+    counted, network = [], qwen.adapter.model
+    prepare = network._prepare_generation_config
+    monkeypatch.setattr(network, "_prepare_generation_config", lambda *args: counted.append(1) or prepare(*args))
+    bring(monkeypatch, qwen, repetition_penalty=1.3)
+    with qwen.stream(memory=400) as stream:
+        stream.watch(pictures(1)[0])
+        penalized = [stream.ask(QUESTION, max_new_tokens=12) for _ in range(3)]
+        assert (len(counted), len(set(penalized))) == (1, 1)
+        drawn = stream.ask(QUESTION, max_new_tokens=12, temperature=2.0, top_k=40)
+        assert stream.ask(QUESTION, max_new_tokens=12) == penalized[0] != drawn, "a question's own options stayed"
+        assert len(counted) == 1
+        network.generation_config.repetition_penalty = 1.0
+        assert stream.ask(QUESTION, max_new_tokens=12) != penalized[0]
+        assert len(counted) == 2
+
+
 def test_what_is_drawn_depends_on_the_seed_alone(qwen):
     """Not on torch's own generator, on other streams, or on how often the question was asked; nor is that changed."""
     with qwen.stream(memory=400) as one, qwen.stream(memory=400) as other:

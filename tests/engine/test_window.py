@@ -145,3 +145,10 @@ def test_hidden_is_what_is_too_old_and_of_a_gated_stream_not_the_newest_of_its_c
 def test_a_window_that_is_no_time_is_refused(window: object) -> None:
     with watched(build("qwen2_5_vl"), 3) as stream, pytest.raises(QuestionError, match="window="):
         stream.ask("What?", window=window)  # type: ignore[arg-type]
+
+
+def test_a_gated_stream_that_remembers_turns_can_be_asked_about_its_newest_seconds(qwen: Model) -> None:
+    with watched(qwen, 6, gate="otsu") as stream:
+        stream.ask("What?", max_new_tokens=2, remember=True)
+        wide, everything = logits(qwen, stream, window=1e6), logits(qwen, stream)
+        assert torch.allclose(wide, everything, atol=1e-4)

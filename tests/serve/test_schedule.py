@@ -128,15 +128,23 @@ def asked(worker: Worker, lane: Lane, questions: Iterable[str], **how: Any) -> l
     return jobs
 
 
-def test_questions_in_a_row_are_answered_together_on_forks_and_alike(worker: Worker, steps: list[int]) -> None:
+def test_questions_in_a_row_are_answered_together_on_forks_and_alike(
+    worker: Worker, steps: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The fifth has no room for a fork: it waits for the stream. A frame behind them all is seen by none."""
-    lane = opened(worker, 12)
+    lane, encode, encoded = opened(worker, 12), type(embedded().adapter).encode, []
+    monkeypatch.setattr(type(embedded().adapter), "encode", lambda *args: encoded.append(len(args[1])) or encode(*args))
     jobs = asked(worker, lane, [*ASKED, COUNT])
     worker.push(lane, FrameJob(clip()[12]))
     assert lane.waiting() == (1, 5)
-    steps.clear()
+    while not lane.beside:
+        worker.turn()
+    assert (len(lane.beside), lane.waiting()) == (3, (1, 5)), "those under way are counted, too"
     worker.turn()
-    assert (steps, lane.waiting()) == ([4], (1, 5)), "those under way are counted, too"
+    assert steps[-2:] == [1, 4]
+    while not jobs[-1].answered.done():
+        worker.turn()
+    assert len(encoded) == 1, "what waits is encoded once for all of them"
     while worker.turn():
         pass
     found = [job.answered.result(0) for job in jobs]
@@ -145,6 +153,26 @@ def test_questions_in_a_row_are_answered_together_on_forks_and_alike(worker: Wor
     assert len({(each.memory_tokens, each.video_tokens) for each in found}) == 1
     assert lane.stats.frames == 13
     assert (worker.room.lend(4 * embedded().stream_bytes(MEMORY) - 1), lane.beside) == (True, []), "room is given back"
+
+
+def test_a_question_joins_one_that_is_being_answered_unless_a_frame_came_between(
+    worker: Worker, steps: list[int]
+) -> None:
+    lane = opened(worker, 12)
+    jobs = asked(worker, lane, ["List all shapes, colour first."])
+    worker.turn()
+    jobs += asked(worker, lane, [COUNT])
+    steps.clear()
+    worker.turn()
+    worker.turn()
+    assert steps == [1, 2]
+    worker.push(lane, FrameJob(clip()[12]))
+    jobs += asked(worker, lane, [COUNT])
+    while worker.turn():
+        pass
+    found = [job.answered.result(0) for job in jobs]
+    assert [each.text for each in found[:2]] == alone(clip()[:12], "List all shapes, colour first.", COUNT)
+    assert [each.text for each in found[2:]] == alone(clip()[:13], COUNT)
 
 
 def test_a_question_that_is_remembered_is_seen_by_those_behind_it_and_by_none_ahead(
@@ -180,9 +208,10 @@ def test_a_question_that_cannot_be_asked_holds_nothing_up(worker: Worker, monkey
 
 
 def test_a_fork_ends_with_who_leaves_and_with_its_stream(worker: Worker) -> None:
-    lane = opened(worker, 6)
-    jobs = asked(worker, lane, ASKED)
-    worker.turn()
+    lane = opened(worker, 12)
+    jobs = asked(worker, lane, ["List all shapes, colour first."] * 4)
+    while not lane.beside:
+        worker.turn()
     worker.leave(jobs[2])
     worker.turn()
     with pytest.raises(GoneError, match="nobody waits"):

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from transformers.distributed.configuration_utils import DistributedConfig
 
-from infinipot.checkpoint import Checkpoint, in_a_line
+from infinipot.checkpoint import Checkpoint
 from infinipot.errors import ModelError
 from infinipot.model import Model
 
@@ -108,8 +108,14 @@ def _require_even_share(checkpoint: Checkpoint) -> None:
 def _device(device: str | torch.device) -> torch.device:
     if device != "auto":
         try:
-            return torch.device(device)
-        except RuntimeError as error:
-            raise ModelError(f"device={device!r}: {in_a_line(error)}") from error
+            found = torch.device(device)
+        except (RuntimeError, TypeError):
+            raise ModelError(f"device={device!r}: give 'cpu', 'cuda', 'cuda:1', 'mps' or 'auto'") from None
+        if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
+            there = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
+            raise ModelError(
+                f"device={device!r}: PyTorch finds no such GPU here; there are {', '.join([*there, 'cpu'])}"
+            )
+        return found
     accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     return accelerator or torch.device("cpu")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 import infinipot
-from infinipot import extras
+from infinipot import extras, shipped
 from infinipot.cli.eval_options import Shard
 from infinipot.cli.output import clock, note, print_json
 from infinipot.cli.progress import ProgressLine
@@ -105,6 +105,8 @@ def needle(
     from infinipot.evaluate.needle.processes import quieten
 
     quieten()
+    if not reads:
+        shipped.frame_size(Path(shipped.folder_of(model)))  # says so where it is no such model
     size = _size(quick, clips, specs)
     size = size if moments is None else replace(size, moments=moments)
     named = tuple(sections.split(","))

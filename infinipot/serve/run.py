@@ -106,7 +106,7 @@ def _require_port(settings: Settings) -> None:
 
 
 def _require_room(settings: Settings, model: Model) -> None:
-    """A total that holds not even one stream is told at the start, as where a number was meant to have a unit."""
+    """A total that holds not even one stream, or settings of one that cannot be, are told at the start."""
     given = settings.stream
     if settings.demo and given["memory"] is None:
         given["memory"] = demo.MEMORY
@@ -116,6 +116,7 @@ def _require_room(settings: Settings, model: Model) -> None:
             f"--memory-total is {settings.memory_total:,} bytes, and a stream takes {needed:,}: give {needed} or more, "
             "such as 2GiB, or a smaller --memory"
         )
+    model.stream(**given).close()  # raises where no stream with these settings could be opened
 
 
 def _warn(settings: Settings) -> None:

@@ -4,11 +4,21 @@ Each source goes before the next one. Every limit has a default that a server on
 """
 
 import tomllib
+from difflib import get_close_matches
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, BeforeValidator, ByteSize, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ByteSize,
+    ConfigDict,
+    DirectoryPath,
+    Field,
+    ValidationError,
+    field_validator,
+)
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from infinipot.config import StreamConfig
@@ -144,7 +154,7 @@ class Settings(BaseSettings):
     snapshots: Path | None = None
     snapshot_seconds: Seconds = 60.0
     events: Path | None = None
-    media_root: Path | None = None
+    media_root: DirectoryPath | None = None
     media_hosts: tuple[str, ...] = ()
     media_networks: tuple[IPv4Network | IPv6Network, ...] = ()
     local_cameras: bool = False
@@ -192,7 +202,7 @@ class Settings(BaseSettings):
         try:
             return FromFile(**given)
         except ValidationError as error:
-            raise InfinipotError("; ".join(map(_line, error.errors()))) from None
+            raise InfinipotError("; ".join(dict.fromkeys(map(_line, error.errors())))) from None
         except tomllib.TOMLDecodeError as error:
             raise InfinipotError(f"{config} is no TOML: {error}") from None
 
@@ -206,5 +216,19 @@ def _line(fault: Any) -> str:
     """What is wrong with one setting, without its value: it may be secret."""
     if fault["loc"] == ("model",) and fault["type"] == "missing":
         return "give a model: --model, INFINIPOT_SERVE_MODEL, or `model` in the file of --config"
-    name = ".".join(str(part) for part in fault["loc"]) or "settings"
-    return f"{name}: {fault['msg']}"
+    group, *rest = (str(part) for part in fault["loc"]) if fault["loc"] else ("settings",)
+    if fault["type"] == "extra_forbidden":
+        return f"there is no {'limit' if rest else 'setting'} {rest[0] if rest else group}{_near(group, rest)}"
+    if group == "media_networks":
+        return "media_networks: give a range of addresses, such as 192.168.0.0/16"
+    name = ".".join((group, *rest))
+    if fault["type"].startswith("byte_size"):
+        return f"{name}: give bytes, such as 512MiB or 8GiB"
+    return f"{name}: {fault['msg'].removeprefix('Value error, ')}"
+
+
+def _near(group: str, rest: list[str]) -> str:
+    """What may have been meant by a name that there is not, or all that there are."""
+    names = sorted((Limits if rest else Settings).model_fields)
+    near = get_close_matches(rest[0] if rest else group, names, 1)
+    return f"; did you mean {near[0]}?" if near else f"; there are {', '.join(names)}"

@@ -1,5 +1,6 @@
 """Opens addresses with PyAV (FFmpeg), and says what is wrong with those that hold no video, or no sound."""
 
+import errno
 import io
 import logging
 import time
@@ -169,6 +170,8 @@ def _target(address: Address) -> Any:
 
 
 def _hint(address: Address, kind: str, fault: Exception) -> str:
+    if address.remote and getattr(fault, "errno", None) == errno.EIO:
+        return "; is the host's name right, and is there a network?"
     if not isinstance(fault, av.InvalidDataError):
         return ""
     if not address.seekable:

@@ -90,7 +90,8 @@ def _frames(
         yield source.frame(content, time)
         empty = False
     if empty:
-        raise VideoError(f"{source.name} holds no pictures" + (f" from {start:g} s on" if start else ""))
+        lasts = f"; it lasts {source.duration:.1f} s" if start and source.duration else ""
+        raise VideoError(f"{source.name} holds no pictures" + (f" from {start:g} s on{lasts}" if start else ""))
 
 
 def _sampled(

@@ -635,6 +635,13 @@ def test_the_command_answers_with_tables_a_summary_and_pictures(stub: Stub, tmp_
     assert json.loads(again.stdout)["sections"]["caps"] == summary["sections"]["caps"]
 
 
+def test_a_model_that_does_not_know_the_world_is_told_before_anything_is_written(tmp_path: Path) -> None:
+    printed = command("--out", str(tmp_path / "out"), "--model", "embeded")
+    assert (printed.exit_code, printed.stdout) == (1, "")
+    assert "no folder of a model that knows the synthetic world; there are embedded, witness" in printed.stderr
+    assert not (tmp_path / "out").exists()
+
+
 def test_ctrl_c_prints_what_is_there_and_says_how_to_go_on(
     stub: Stub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

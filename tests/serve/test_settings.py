@@ -37,11 +37,17 @@ def test_the_command_line_goes_before_the_environment_and_that_before_the_file(
     [
         ({}, "give a model"),
         ({"model": "a", "port": 99999}, "port"),
-        ({"model": "a", "memory_total": "lots"}, "memory_total"),
+        ({"model": "a", "memory_total": "lots"}, "memory_total: give bytes, such as 512MiB"),
         ({"model": "a", "limits": {"streams": 0}}, "limits.streams"),
-        ({"model": "a", "limits": {"stream": 1}}, "limits.stream"),
-        ({"model": "a", "media_networks": ["10.0.0.1/8"]}, "media_networks"),
-        ({"model": "a", "colour": 1}, "colour"),
+        ({"model": "a", "limits": {"stream": 1}}, "no limit stream; did you mean streams"),
+        ({"model": "a", "limits": {"qqq": 1}}, "no limit qqq; there are answer_bytes, "),
+        (
+            {"model": "a", "media_networks": ["10.0.0.1/8"]},
+            "^media_networks: give a range of addresses, such as [^;]*$",
+        ),
+        ({"model": "a", "media_root": "nowhere"}, "media_root: Path does not point to a directory"),
+        ({"model": "a", "gate": "maybe"}, "^gate: gate='maybe': give"),
+        ({"model": "a", "colour": 1}, "no setting colour"),
     ],
 )
 def test_what_cannot_be_is_said_in_a_line_without_its_value(given: dict, words: str) -> None:
@@ -117,6 +123,16 @@ def test_the_command_says_what_is_wrong_before_a_model_is_loaded(tmp_path: Path)
     assert "cannot be written" in said("--snapshots", str(tmp_path / "file" / "below"))
     with socket.create_server(("127.0.0.1", 0)) as taken:
         assert "cannot be had" in said("--port", str(taken.getsockname()[1]))
+
+
+def test_settings_with_which_no_stream_could_be_opened_are_told_at_the_start() -> None:
+    for given, why in (
+        ({"memory": 4}, "is too small"),
+        ({"memory": 5000}, "at most 768"),
+        ({"policy": "foo"}, "unknown"),
+    ):
+        with pytest.raises(InfinipotError, match=why):
+            serve(Settings.read(None, model="embedded", port=0, **given), embedded)
 
 
 @pytest.mark.parametrize("memory", [None, 512])

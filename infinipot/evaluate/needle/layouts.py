@@ -18,7 +18,7 @@ PERCENT = "Percent right (95% interval)."
 
 
 @dataclass(frozen=True, slots=True)
-class Figure:
+class Estimated:
     """A cell of an estimate of a row, by its name: "97 (95–99)"; one clip alone has no interval."""
 
     name: str
@@ -30,7 +30,7 @@ class Figure:
         return percent(row[self.name], self.digits, self.ends, signed=self.signed)
 
 
-right = Figure("right")
+right = Estimated("right")
 
 
 def tables(rows: dict[str, list[Row]]) -> Iterator[Table]:
@@ -74,12 +74,12 @@ def listed(title: str, rows: Sequence[Row], cells: dict[str, Cell]) -> Table:
 
 def notes(rows: Sequence[Row], *cells: Cell) -> tuple[str, ...]:
     """What has to be known of the intervals that these cells show of the rows."""
-    return notes_on((row[cell.name] for cell in cells if isinstance(cell, Figure) for row in rows), "clip")
+    return notes_on((row[cell.name] for cell in cells if isinstance(cell, Estimated) for row in rows), "clip")
 
 
-def points(name: str) -> Figure:
+def points(name: str) -> Estimated:
     """ "+2.1 (-0.3, +4.0)", in points."""
-    return Figure(name, 1, "({}, {})", signed=True)
+    return Estimated(name, 1, "({}, {})", signed=True)
 
 
 def written(form: str) -> Cell:

@@ -23,6 +23,7 @@ from infinipot.cli import main
 from infinipot.embedded.facts import HELD_OUT_SEEDS, SIZE
 from infinipot.embedded.words import KINDS
 from infinipot.evaluate.core import statistics
+from infinipot.evaluate.core.estimates import Difference, Estimate
 from infinipot.evaluate.core.journal import Journal
 from infinipot.evaluate.needle import cost, layouts, memories, plan, processes, rows
 from infinipot.evaluate.needle.case import CELLS, Case, Holder, Scene, usual_block
@@ -172,11 +173,11 @@ def scores(counts: Tally) -> statistics.Clusters:
     )
 
 
-def share(counts: Tally) -> statistics.Estimate | None:
+def share(counts: Tally) -> Estimate | None:
     return statistics.estimate(scores(counts), statistics.over_questions, 4000).get("overall")
 
 
-def ahead(ours: Tally, theirs: Tally) -> statistics.Difference | None:
+def ahead(ours: Tally, theirs: Tally) -> Difference | None:
     return statistics.difference(scores(theirs), scores(ours), statistics.over_questions, 4000)
 
 

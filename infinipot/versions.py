@@ -3,13 +3,14 @@
 import ast
 import hashlib
 import platform
+from functools import cache
 from pathlib import Path
 
 import infinipot
 from infinipot import __version__, shipped
 
 # Folders that change no answer, but for some files in them.
-_ASIDE = ("cli/", "evaluate/", "lmms_eval/", "embedded/", "witness/")
+_ASIDE = ("camera/", "cli/", "embedded/", "evaluate/", "lmms_eval/", "serve/", "witness/")
 _YET = (
     "evaluate/needle/memories.py",
     *(f"embedded/{name}.py" for name in ("world", "staging", "scenery", "drawing", "facts")),
@@ -42,6 +43,7 @@ def digest_of_model(model: str) -> str:
     return "+".join(map(digest, weights)) or model
 
 
+@cache
 def digest_of_code() -> str:
     """Twelve digits that stand for the package's code as far as answers depend on it; comments and docstrings do not
     count."""

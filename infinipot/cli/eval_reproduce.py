@@ -16,7 +16,7 @@ from infinipot.evaluate import find_benchmark
 from infinipot.evaluate.core.tables import Table, notes_on, percent, print_tables
 from infinipot.evaluate.published import MEMORY, PAPER, published, published_models
 from infinipot.evaluate.reading import Run, read_runs
-from infinipot.evaluate.reproduce import PaperRun, entries, gpu_hours, most_questions
+from infinipot.evaluate.reproduce import MOST_QUESTIONS, PaperRun, entries, gpu_hours
 from infinipot.evaluate.run import RunPlan, check_before_loading, evaluate, read_plan
 
 
@@ -77,7 +77,7 @@ def _print_runs(plans: dict[str, RunPlan]) -> None:
     rows, total = [], 0.0
     for entry in entries():
         plan = plans.get(entry.benchmark)
-        questions = plan.questions if plan else most_questions(entry.benchmark)
+        questions = plan.questions if plan else MOST_QUESTIONS[entry.benchmark]
         videos = len(plan.items) if plan else questions
         hours = gpu_hours(videos, questions, entry.evicts)
         total += hours

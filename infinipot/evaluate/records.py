@@ -96,7 +96,7 @@ class Item:
     """A video with all questions about it: it is watched once.
 
     Attributes:
-        id: unique within the benchmark and stable between runs.
+        id: the video's path in the data folder.
         video: the file.
         questions: in the order of the annotations.
         subtitles: by time; only where the variant has them.

@@ -54,7 +54,8 @@ def _panel(axes: Axes, section: Section) -> None:
         if (one := compared.estimates.get("overall")) is not None:
             axes.barh(len(names), 100 * one.value, color=_OWN)
             if one.low is not None and one.high is not None:
-                axes.plot([100 * one.low, 100 * one.high], [len(names)] * 2, color="black", linewidth=1)
+                style = "-" if one.unseen is None else ":"
+                axes.plot([100 * one.low, 100 * one.high], [len(names)] * 2, style, color="black", linewidth=1)
             # A bar of 0 cannot be seen, and the end of its interval would be taken for it.
             axes.plot(100 * one.value, len(names), "o", color=_OWN, markeredgecolor="black", clip_on=False, zorder=3)
             _number(axes, 100 * one.value, len(names))
@@ -65,7 +66,8 @@ def _panel(axes: Axes, section: Section) -> None:
         names.append(row.name)
     axes.set_yticks(range(len(names)), names)
     axes.invert_yaxis()
-    axes.set(xlim=(0, 100), xlabel="%; black lines are 95% intervals, by drawing videos", title=section.title)
+    lines = "black lines are 95% intervals by drawing videos, dotted ones what is open where all videos are alike"
+    axes.set(xlim=(0, 100), xlabel=f"%; {lines}", title=section.title)
     axes.spines[["top", "right"]].set_visible(False)
 
 

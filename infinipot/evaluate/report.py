@@ -7,8 +7,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from infinipot.evaluate.core.estimates import Difference, Estimate
 from infinipot.evaluate.core.journal import differences
-from infinipot.evaluate.core.statistics import DRAWS, Difference, Estimate, difference, estimate
+from infinipot.evaluate.core.statistics import DRAWS, difference, estimate
 from infinipot.evaluate.core.tables import Table, notes_on, percent
 from infinipot.evaluate.engines.base import Watched
 from infinipot.evaluate.protocols import find_protocol

@@ -28,7 +28,8 @@ _ABLATION = (
     ("VaN alone", f"{_REFERENCE},tar_ratio=0.0", "VaN", SMALL),
     ("VaN, pooled", f"{_REFERENCE},tar_ratio=0.0,adaptive_pooling=true", "VaN + Pool", SMALL),
 )
-_QUESTIONS = {"egoschema": 500, "mlvu": 2174, "video-mme": 2700, "longvideobench": 1337}
+MOST_QUESTIONS = {"egoschema": 500, "mlvu": 2174, "video-mme": 2700, "longvideobench": 1337}
+"""Multiple-choice questions of the variant that the paper reports; there are at most as many videos."""
 _BENCHMARKS = ("mlvu", "video-mme", "longvideobench", "egoschema")
 
 
@@ -114,8 +115,3 @@ def gpu_hours(watches: int, questions: int, evicts: bool, hardware: Hardware | N
     watching = video * (2 * one.decoder + 2 * one.encoder * one.patches + attention * attended)
     asking = 256 * (2 * one.decoder + attention * (SMALL if evicts else video))
     return (watches * watching + questions * asking) / (one.flops * one.share) / 3600
-
-
-def most_questions(benchmark: str) -> int:
-    """Multiple-choice questions of the variant that the paper reports; there are at most as many videos."""
-    return _QUESTIONS[benchmark]

@@ -28,7 +28,7 @@ class Answered:
     """A question with the answer that it got; see `records.Question` and `engines.base.Answer`.
 
     Attributes:
-        item, video: the video's id, and its path in the data folder.
+        item, video: the video's id, twice.
         question, task, group, parts, unit, at, asked, reference, judged: of the question, `asked` being its text alone;
             `unit` as its fields.
         prompt, text, seen_until, frames, patches, tokens, full_tokens: what came of it.

@@ -24,7 +24,7 @@ class RunPlan:
     """What a run is to ask.
 
     Attributes:
-        benchmark, variant, data: what was read, and from where.
+        benchmark, variant: what was read.
         items: of this shard, in the order of the annotations.
         problems: annotations that cannot be used; of several shards the first has them all.
         shard: this one and how many there are, from 1.
@@ -34,7 +34,6 @@ class RunPlan:
 
     benchmark: Benchmark
     variant: str
-    data: Path
     items: tuple[Item, ...]
     problems: tuple[Problem, ...]
     shard: tuple[int, int]
@@ -95,7 +94,7 @@ def read_plan(
     number, count = shard
     problems = tuple(one for one in read if isinstance(one, Problem) and number == 1)
     mine = tuple(items[number - 1 :: count])
-    return RunPlan(benchmark, variant, data, mine, problems, shard, limit, _fingerprint(items, data))
+    return RunPlan(benchmark, variant, mine, problems, shard, limit, _fingerprint(items))
 
 
 def evaluate(
@@ -183,7 +182,7 @@ def _answered(plan: RunPlan, setup: RunConfig, seed: int, item: Item, event: Ans
     came = {name: value for name, value in asdict(event).items() if name not in ("question", "seconds")}
     return Answered(
         item=item.id,
-        video=_inside(item.video, plan.data),
+        video=item.id,
         question=question.id,
         task=question.task,
         group=question.group,
@@ -235,15 +234,10 @@ def _require_same_questions(plan: RunPlan, output: Path) -> None:
             )
 
 
-def _fingerprint(items: Sequence[Item], data: Path) -> str:
-    """A hash of all that a run asks, wherever the data lie."""
+def _fingerprint(items: Sequence[Item]) -> str:
+    """A hash of all that a run asks, wherever the data lie. Runs that were begun go on only while it stays the same."""
     digest = hashlib.sha256()
     for item in items:
-        shown: Any = (item.id, _inside(item.video, data), item.questions, item.subtitles)
+        shown: Any = (item.id, item.id, item.questions, item.subtitles)
         digest.update(repr(shown).encode())
     return digest.hexdigest()
-
-
-def _inside(video: Path, data: Path) -> str:
-    """A video's path in the data folder."""
-    return video.relative_to(data).as_posix() if video.is_relative_to(data) else video.as_posix()

@@ -23,6 +23,7 @@ from infinipot.cli import main
 from infinipot.embedded.facts import HELD_OUT_SEEDS, SIZE
 from infinipot.embedded.words import KINDS
 from infinipot.evaluate.core import statistics
+from infinipot.evaluate.core.estimates import Difference, Estimate
 from infinipot.evaluate.core.journal import Journal
 from infinipot.evaluate.needle import cost, layouts, memories, plan, processes, rows
 from infinipot.evaluate.needle.case import CELLS, Case, Holder, Scene, usual_block
@@ -172,11 +173,11 @@ def scores(counts: Tally) -> statistics.Clusters:
     )
 
 
-def share(counts: Tally) -> statistics.Estimate | None:
+def share(counts: Tally) -> Estimate | None:
     return statistics.estimate(scores(counts), statistics.over_questions, 4000).get("overall")
 
 
-def ahead(ours: Tally, theirs: Tally) -> statistics.Difference | None:
+def ahead(ours: Tally, theirs: Tally) -> Difference | None:
     return statistics.difference(scores(theirs), scores(ours), statistics.over_questions, 4000)
 
 
@@ -234,6 +235,15 @@ def test_a_table_whose_clips_are_all_alike_says_so_below() -> None:
     assert table.title.endswith(f"{said} Full cache, 5 tokens: 100 (all alike).")
     assert table.rows == (("tar", "67 (33–100)"),)
     assert ["up to 60% where 4 were seen" in table.notes[0], "from 3 clips" in table.notes[1]] == [True, True]
+
+
+@pytest.mark.parametrize(("sizes", "told"), [(19, 0), (40, 1)])
+def test_of_many_differences_a_table_says_how_many_chance_alone_would_have(sizes: int, told: int) -> None:
+    apart = ahead({seed: (seed % 2, 1) for seed in range(6)}, dict.fromkeys(range(6), (0, 1)))
+    row = {"background": "still", "policy": "tar", "chance": 0.3, "bytes": 0, "against_full": None, "right": apart}
+    found = [{**row, "share": share, "kept": 9, "against_default": apart} for share in range(sizes)]
+    _, against = layouts.tables({"caps": found})
+    assert sum("Of 40 intervals of 95% about 2 leave" in note for note in against.notes) == told
 
 
 # Cases and sections

@@ -16,16 +16,8 @@ from hypothesis import strategies as st
 from infinipot import ResultsError
 from infinipot.evaluate import BENCHMARKS, Scored, find_protocol
 from infinipot.evaluate.core import statistics
-from infinipot.evaluate.core.statistics import (
-    Average,
-    Difference,
-    Estimate,
-    difference,
-    estimate,
-    over_groups,
-    over_questions,
-    over_tasks,
-)
+from infinipot.evaluate.core.estimates import Difference, Estimate
+from infinipot.evaluate.core.statistics import Average, difference, estimate, over_groups, over_questions, over_tasks
 from infinipot.evaluate.core.tables import markdown, notes_on, percent
 from infinipot.evaluate.published import published
 from infinipot.evaluate.reading import read_runs

@@ -315,6 +315,11 @@ def test_shards_share_out_the_videos(folder: Path) -> None:
     assert plan(folder, shard=(1, 3)).fingerprint == plan(folder).fingerprint
 
 
+def test_what_a_run_asks_has_the_hash_that_it_always_had_so_that_runs_go_on_with_a_newer_version(folder: Path) -> None:
+    known = {"mlvu": "c13adc4107e8758ab7ffd16271d7c2b9", "rvs": "5f48b1a40f328f055065395ef5dd2394"}
+    assert {name: plan(folder, name).fingerprint[:32] for name in known} == known
+
+
 def test_a_broken_video_is_recorded_once_and_the_rest_goes_on(tmp_path: Path) -> None:
     plan(tmp_path)
     broken = tmp_path / "mlvu" / "video" / "2_needle" / "needle_1.mp4"

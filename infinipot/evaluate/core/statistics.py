@@ -13,7 +13,7 @@ from typing import Literal
 
 import numpy as np
 
-from infinipot.evaluate.core.interval import Interval, interval
+from infinipot.evaluate.core.estimates import Difference, Estimate, Interval, interval
 from infinipot.evaluate.records import Scored, UnitScore, mean
 
 Key = tuple[str, ...]
@@ -24,45 +24,6 @@ Clusters = Mapping[str, Sequence[Scored]]
 DRAWS = 1000
 _AT_ONCE = 1 << 20
 """Draws times videos that are in memory at a time."""
-
-
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """A share in 0..1 and its 95% interval, which is None where a single video is all there is to draw from.
-
-    Attributes:
-        unseen: where no video differs from another, the share of all videos that may; see `core.interval.Interval`.
-        videos, questions: with a score, that it rests on; a unit counts as one question.
-    """
-
-    value: float
-    low: float | None
-    high: float | None
-    unseen: float | None
-    videos: int
-    questions: int
-
-    @property
-    def covered(self) -> float:
-        """How often an interval from so many videos can hold the true value at the most.
-
-        A draw's average lies between the lowest video's and the highest one's. With q the chance that a video is above
-        the true value, and 1 - q that it is below, all n are on one side with q^n + (1 - q)^n >= 2^(1 - n); no draw
-        reaches it then.
-        """
-        return 1 - 2.0 ** (1 - self.videos)
-
-
-@dataclass(frozen=True, slots=True)
-class Difference(Estimate):
-    """One average less another, in -1..1, on the questions that both have a score for.
-
-    Attributes:
-        p: how often chance alone would give at least this difference, from swapping the two sides' scores video by
-            video (a randomization test; Noreen, *Computer-Intensive Methods for Testing Hypotheses*, 1989).
-    """
-
-    p: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,11 +151,6 @@ def _united(name: str, questions: Sequence[Scored], score: UnitScore) -> Scored:
     return replace(first, question_id=name, correct=score(ordered) if whole else None, unit=None)
 
 
-def single(scored: Sequence[Scored]) -> list[Scored]:
-    """The same questions, each of which has a score of its own."""
-    return [replace(one, unit=None) for one in scored]
-
-
 def estimate(clusters: Clusters, average: Average, draws: int = DRAWS, seed: int = 0) -> dict[str, Estimate]:
     """Each average with its interval, by the percentiles of `draws` draws of videos.
 
@@ -213,7 +169,7 @@ def estimate(clusters: Clusters, average: Average, draws: int = DRAWS, seed: int
         ends = interval(float(value), drawn[name], heaviest[name], 0.0) if videos > 1 else Interval()
         found[name] = Estimate(float(value), *ends, videos, asked[name])
     if average.singly is not None:
-        alone = {video: single(scored) for video, scored in clusters.items()}
+        alone = {video: [replace(one, unit=None) for one in scored] for video, scored in clusters.items()}
         found[average.singly] = estimate(alone, over_questions, draws, seed)["overall"]
     return found
 

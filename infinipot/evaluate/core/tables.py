@@ -15,7 +15,7 @@ from rich.text import Text
 from infinipot.errors import ResultsError
 
 if TYPE_CHECKING:
-    from infinipot.evaluate.core.statistics import Estimate
+    from infinipot.evaluate.core.estimates import Estimate
 
 
 @dataclass(frozen=True, slots=True)

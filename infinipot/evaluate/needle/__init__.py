@@ -9,7 +9,7 @@ The embedded model watches clips of its synthetic world, and every answer it giv
     cost.py        what memory and time it takes, a process for each policy
     needle.py      a whole benchmark: what is left to run, and the report
     rows.py        answers put together into the rows of each section
-    layouts.py     rows as tables, pictures.py: as pictures
+    layouts.py     rows as tables, made of cells.py; pictures.py: as pictures
 
 It uses the public names of the package and the world, and never looks inside a stream.
 """

@@ -1,116 +1,39 @@
 """Rows of the needle benchmark as tables to read: how each section is laid out."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import chain
 from typing import Any
 
 from infinipot.embedded.words import KINDS
-from infinipot.evaluate.core.tables import Table, duration, notes_on, percent
+from infinipot.evaluate.core.tables import Table, duration
+from infinipot.evaluate.needle.cells import (
+    PERCENT,
+    Cell,
+    by,
+    counts,
+    crossed,
+    fraction,
+    kib,
+    listed,
+    notes,
+    points,
+    right,
+    scaled,
+    written,
+)
 from infinipot.evaluate.needle.cost import FRAMES
 from infinipot.evaluate.needle.plan import DEFAULT, DELAY_SHARE, DOZENS_EVENTS, DOZENS_SECONDS, LONG_FPS, LONG_KEPT
 from infinipot.evaluate.needle.rows import EVERYWHERE, Row
-from infinipot.evaluate.records import counted as in_words
 
-Cell = Callable[[Row], str]
 Layout = Callable[[list[Row]], Iterator[Table]]
-PERCENT = "Percent right (95% interval)."
-
-
-@dataclass(frozen=True, slots=True)
-class Figure:
-    """A cell of an estimate of a row, by its name: "97 (95–99)"; one clip alone has no interval."""
-
-    name: str
-    digits: int = 0
-    ends: str = "({}–{})"
-    signed: bool = False
-
-    def __call__(self, row: Row) -> str:
-        return percent(row[self.name], self.digits, self.ends, signed=self.signed)
-
-
-right = Figure("right")
+_MANY = 20  # intervals of 95%, of which chance alone has one leave the true value out
 
 
 def tables(rows: dict[str, list[Row]]) -> Iterator[Table]:
     """The tables of all sections that there are rows of."""
     for section, made in rows.items():
         yield from _LAYOUTS[section](made)
-
-
-def by(rows: Sequence[Row], name: str) -> Iterator[tuple[Any, list[Row]]]:
-    """The rows of each value of a column, in the order they come."""
-    for value in dict.fromkeys(row.get(name) for row in rows):
-        yield value, [row for row in rows if row.get(name) == value]
-
-
-def crossed(
-    title: str, rows: Sequence[Row], across: str, heading: Cell, cell: Cell, down: str = "policy", counted: bool = False
-) -> Table:
-    """A table with a row for each value of `down` and a column for each of `across`, both in the order they come.
-
-    Where `counted`, what guessing gets and how many answers there are stand below.
-    """
-    columns = {value: its[0] for value, its in by(rows, across)}
-    lines = []
-    for name, there in by(rows, down):
-        cells = {row[across]: cell(row) for row in there}
-        lines.append((str(name), *(cells.get(value, "–") for value in columns)))
-    faint = (
-        ("guessing", *(f"{100 * row['chance']:.0f}" for row in columns.values())),
-        ("answers", *(f"{row['right'].questions:,}" for row in columns.values())),
-        ("clips", *(f"{row['right'].videos}" for row in columns.values())),
-    )
-    headings = (down, *(heading(row) for row in columns.values()))
-    return Table(title, headings, tuple(lines), notes(rows, cell), faint if counted else ())
-
-
-def listed(title: str, rows: Sequence[Row], cells: dict[str, Cell]) -> Table:
-    """A table with a line a row and a column for each of `cells`."""
-    lines = tuple(tuple(cell(row) for cell in cells.values()) for row in rows)
-    return Table(title, tuple(cells), lines, notes(rows, *cells.values()))
-
-
-def notes(rows: Sequence[Row], *cells: Cell) -> tuple[str, ...]:
-    """What has to be known of the intervals that these cells show of the rows."""
-    return notes_on((row[cell.name] for cell in cells if isinstance(cell, Figure) for row in rows), "clip")
-
-
-def points(name: str) -> Figure:
-    """ "+2.1 (-0.3, +4.0)", in points."""
-    return Figure(name, 1, "({}, {})", signed=True)
-
-
-def written(form: str) -> Cell:
-    """What a format makes of a row's values, by name."""
-    return lambda row: form.format(**row)
-
-
-def scaled(name: str, form: str, scale: float) -> Cell:
-    """A value of a row in another unit, such as KiB of bytes."""
-    return lambda row: form.format(row[name] / scale)
-
-
-fraction = written("1/{share} ({kept})")
-kib = scaled("bytes", "{:,.0f}", 2**10)
-
-
-def counts(rows: Sequence[Row]) -> str:
-    """What the figures rest on."""
-    if not rows:
-        return ""
-    clips, answers = (
-        _span({getattr(row["right"], name) for row in rows}, noun)
-        for name, noun in (("videos", "clip"), ("questions", "answer"))
-    )
-    chance = sum(row["chance"] for row in rows) / len(rows)
-    return f"{clips}, {answers} each, guessing {100 * chance:.0f}. {PERCENT}"
-
-
-def _span(counts: set[int], noun: str) -> str:
-    most = in_words(max(counts), noun)
-    return most if len(counts) == 1 else f"{min(counts)} to {most}"
 
 
 def _everywhere(rows: Sequence[Row]) -> list[Row]:
@@ -129,10 +52,19 @@ def _caps(rows: Sequence[Row], title: str) -> Iterator[Table]:
         others = [row for row in bounded if row["policy"] != DEFAULT]
         if any(row["against_default"] for row in others):
             heading = f"Against {DEFAULT} at the same tokens, in points, background {background}"
-            yield crossed(heading, others, "share", fraction, points("against_default"))
+            yield _differences(heading, others, "against_default", "policy")
     if default := [row for row in rows if row["policy"] == DEFAULT and row["against_full"]]:
-        heading = f"{DEFAULT} against the full cache, in points"
-        yield crossed(heading, default, "share", fraction, points("against_full"), down="background")
+        yield _differences(f"{DEFAULT} against the full cache, in points", default, "against_full", "background")
+
+
+def _differences(title: str, rows: Sequence[Row], name: str, down: str) -> Table:
+    """Who reads a table of many differences for those that are none of chance is told how many are."""
+    table = crossed(title, rows, "share", fraction, points(name), down)
+    count = sum(row[name] is not None and row[name].low is not None for row in rows)
+    if count < _MANY:
+        return table
+    chance = f"Of {count} intervals of 95% about {count / _MANY:.0f} leave the true difference out by chance alone."
+    return replace(table, notes=(*table.notes, chance))
 
 
 def _bytes(rows: Sequence[Row]) -> Iterator[Table]:

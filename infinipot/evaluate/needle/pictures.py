@@ -9,9 +9,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from infinipot.errors import InfinipotError
-from infinipot.evaluate.core.statistics import Estimate
+from infinipot.evaluate.core.estimates import Estimate
 from infinipot.evaluate.core.tables import duration
-from infinipot.evaluate.needle.layouts import by
+from infinipot.evaluate.needle.cells import by
 from infinipot.evaluate.needle.plan import DEFAULT, DELAY_SHARE, LONG_KEPT
 from infinipot.evaluate.needle.rows import EVERYWHERE, Row
 

@@ -7,7 +7,8 @@ from itertools import pairwise
 from operator import itemgetter
 from typing import Any
 
-from infinipot.evaluate.core.statistics import Difference, clustered, difference, estimate, over_questions
+from infinipot.evaluate.core.estimates import Difference
+from infinipot.evaluate.core.statistics import clustered, difference, estimate, over_questions
 from infinipot.evaluate.needle.case import CELLS, Case, Holder
 from infinipot.evaluate.needle.cost import Cost, large_bytes
 from infinipot.evaluate.needle.memories import GivenAnswer, Outcome

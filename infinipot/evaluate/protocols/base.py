@@ -25,10 +25,6 @@ _FUNCTIONS: dict[str, Any] = {
 """Where the functions are that a field of `rules.toml` names."""
 
 
-def _no_guess(question: Question, seed: int) -> None:
-    return None
-
-
 @dataclass(frozen=True, slots=True)
 class Rules:
     """A protocol's rules for one benchmark.
@@ -43,7 +39,7 @@ class Rules:
         subtitles: (those of the video, times of the frames in seconds) -> what stands there; None: `prompt` is taken.
         average: what the scores are averaged over, see `core.statistics.Average`.
         unit, means, singly: how averages are made beyond that, see there.
-        guess: (question, seed) -> what an unparsed answer counts as; None: wrong.
+        guess: (question, seed) -> what an unparsed answer counts as; None: it is wrong.
         score: (question that is compared by rule and has a label, the answer as read) -> its score in 0..1.
         variants: of the benchmark, that the rules are for; None: all.
     """
@@ -59,7 +55,7 @@ class Rules:
     unit: UnitScore = mean
     means: Mapping[str, Sequence[str]] = field(default_factory=dict)
     singly: str | None = None
-    guess: Callable[[Question, int], str | None] = _no_guess
+    guess: Callable[[Question, int], str] | None = None
     score: Callable[[Question, str | None], float | None] = score
     variants: Sequence[str] | None = None
 
@@ -128,7 +124,7 @@ class Protocol:
         """
         rules = self._rules(benchmark)
         answer = rules.read(question, text)
-        return rules.guess(question, seed) if answer is None else answer
+        return rules.guess(question, seed) if answer is None and rules.guess else answer
 
     def score(self, benchmark: Benchmark, question: Question, answer: str | None) -> float | None:
         """The score in 0..1 of an answer as `read_answer` has it; None without a label, or where a judge is needed."""

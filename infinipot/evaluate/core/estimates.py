@@ -1,4 +1,4 @@
-"""The 95% interval of an average of many draws (the bootstrap), also where all draws say the same.
+"""Averages with their 95% intervals, from those of many draws (the bootstrap), also where all draws say the same.
 
 Where all answers are right, every draw says so too, and the bootstrap's interval would have no width. Of n videos that
 are all right the exact binomial interval begins at 0.025^(1/n) (Clopper and Pearson, *The Use of Confidence or Fiducial
@@ -7,6 +7,7 @@ weight w(v), 1/n is the largest of the weights, which is never too narrow: with 
 sum w(v) p(v) >= prod p(v)^w(v) >= (prod p(v))^max w(v), and the product is at least 0.025 for all that the data allow.
 """
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -26,6 +27,45 @@ class Interval(NamedTuple):
     low: float | None = None
     high: float | None = None
     unseen: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A share in 0..1 and its 95% interval, which is None where a single video is all there is to draw from.
+
+    Attributes:
+        unseen: where no video differs from another, the share of all videos that may; see `Interval`.
+        videos, questions: with a score, that it rests on; a unit counts as one question.
+    """
+
+    value: float
+    low: float | None
+    high: float | None
+    unseen: float | None
+    videos: int
+    questions: int
+
+    @property
+    def covered(self) -> float:
+        """How often an interval from so many videos can hold the true value at the most.
+
+        A draw's average lies between the lowest video's and the highest one's. With q the chance that a video is above
+        the true value, and 1 - q that it is below, all n are on one side with q^n + (1 - q)^n >= 2^(1 - n); no draw
+        reaches it then.
+        """
+        return 1 - 2.0 ** (1 - self.videos)
+
+
+@dataclass(frozen=True, slots=True)
+class Difference(Estimate):
+    """One average less another, in -1..1, on the questions that both have a score for.
+
+    Attributes:
+        p: how often chance alone would give at least this difference, from swapping the two sides' scores video by
+            video (a randomization test; Noreen, *Computer-Intensive Methods for Testing Hypotheses*, 1989).
+    """
+
+    p: float
 
 
 def interval(value: float, drawn: np.ndarray, heaviest: float, least: float) -> Interval:

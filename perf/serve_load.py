@@ -163,7 +163,7 @@ async def alone(client: httpx.AsyncClient, frames: list[bytes]) -> float:
     """The median time to first token of one stream that nobody else shares the server with.
 
     Its memory is full, and it is asked behind each further frame: of those that wait for their block there are as many
-    as under load.
+    as under load, but all of them but the newest were run over for the question before.
     """
     seen = Seen()
     await client.post("/v1/streams", json={"id": "alone", "memory": MEMORY})

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from infinipot.engine.decoding import Chooser, Sampling, Speaker
 from infinipot.engine.evidence import Answer, Gaze
-from infinipot.engine.layout import Part, asked_behind, commit, forward, lay_out, run, text, told, waiting
+from infinipot.engine.layout import Part, asked_behind, commit, forward, lay_out, run, say, told, waiting
 from infinipot.engine.limits import answer_limit, question_ids, require_positions, stay_in_range
 from infinipot.engine.looking import Look, look_again, second_look, tokens_of
 from infinipot.engine.prepared import keep, prepare, prepared
@@ -166,8 +166,7 @@ def _decode(
             if token in stop_ids or not speaker.say(token):
                 return
         if remaining or question.remember:
-            said = [text(setup, state, transaction, [token])]
-            logits = yield forward(setup, state, transaction, said, "answer", observers, stays=question.remember)
+            logits = yield say(setup, state, transaction, token, observers)
 
 
 def _chooser(

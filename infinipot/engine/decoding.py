@@ -4,7 +4,7 @@ Knows logits and tokens, not caches, videos or model families, nor where the nex
 so at a pace of their own.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Sized
 from dataclasses import dataclass
 from math import isfinite
 from typing import Any
@@ -90,6 +90,8 @@ class Chooser:
         self._ids[0, : len(ids)] = torch.tensor(ids, dtype=torch.int64)
         self._filled = len(ids)
         self._drawn = None if seed is None else torch.Generator(device).manual_seed(int(seed))
+        # A list without processors changes nothing of logits, whatever was said before.
+        self._greedy = seed is None and isinstance(scores, Sized) and not len(scores)
 
     def __call__(self, logits: Tensor) -> int:
         """The next token, by logits `[vocab]`; waits for the device once.
@@ -97,6 +99,9 @@ class Chooser:
         Raises:
             NumericalError: they are not numbers.
         """
+        if self._greedy:
+            highest, token = logits.max(-1)  # is no number where any is none
+            return _chosen(token, highest.isfinite(), logits.dtype)
         sound = are_numbers(logits)
         # What is none would end in an error of the device that nothing recovers from.
         row = torch.where(sound, logits, 0.0).float().unsqueeze(0)
@@ -108,10 +113,15 @@ class Chooser:
         if self._filled < self._ids.shape[1]:
             self._ids[:, self._filled] = token
             self._filled += 1
-        chosen = int(torch.where(sound, token, _NOTHING))
-        if chosen == _NOTHING:
-            raise overflow(logits.dtype)
-        return chosen
+        return _chosen(token, sound, logits.dtype)
+
+
+def _chosen(token: Tensor, sound: Tensor, dtype: torch.dtype) -> int:
+    """A token by its number; waits for the device. Raises where logits were none."""
+    chosen = int(torch.where(sound, token, _NOTHING))
+    if chosen == _NOTHING:
+        raise overflow(dtype)
+    return chosen
 
 
 def are_numbers(logits: Tensor) -> Tensor:

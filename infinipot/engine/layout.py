@@ -130,6 +130,15 @@ def forward(
     return Forward(setup.adapter, embeddings, state.memory.step(transaction, wanted, observers), state.stopwatch, phase)
 
 
+def say(
+    setup: Setup, state: StreamState, transaction: Transaction, token: int, observers: Sequence[Observer] = ()
+) -> Forward:
+    """Asks for a run over a token of an answer, which the transaction takes up."""
+    transaction.text(1, state.pending.time)
+    step = state.memory.step(transaction, observers=observers)
+    return Forward(setup.adapter, [token], step, state.stopwatch, "answer")
+
+
 def run(
     setup: Setup, state: StreamState, transaction: Transaction, parts: Sequence[Part], phase: str
 ) -> Generator[Forward, Tensor, None]:

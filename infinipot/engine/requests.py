@@ -63,13 +63,13 @@ class Forward:
 
     Attributes:
         adapter: of the model that runs over them.
-        embeddings: `[n, width]`.
+        content: embeddings `[n, width]`, or ids of tokens of text, which are embedded together with other streams'.
         step: where their keys and values go, and what they attend to.
         stopwatch, phase: what it costs is written to, and as what.
     """
 
     adapter: Adapter
-    embeddings: Tensor
+    content: Tensor | Sequence[int]
     step: Step
     stopwatch: Stopwatch
     phase: str

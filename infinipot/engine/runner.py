@@ -15,7 +15,7 @@ from torch import Tensor
 
 from infinipot.engine.requests import Encode, Forward, Prepare, Request
 from infinipot.engine.task import Task
-from infinipot.models import Patch
+from infinipot.models import Adapter, Patch
 
 T = TypeVar("T")
 
@@ -157,11 +157,21 @@ def _encode(requests: Sequence[Encode]) -> Sequence[Tensor]:
 
 def _forward(requests: Sequence[Forward]) -> Sequence[Tensor]:
     adapter = requests[0].adapter
-    embeddings = [request.embeddings for request in requests]
-    logits = adapter.forward(
-        adapter.join(embeddings) if len(requests) > 1 else embeddings[0], *(request.step for request in requests)
-    )
-    return logits.unbind()
+    rows = _rows(adapter, requests)
+    embeddings = rows[0] if len(rows) == 1 else adapter.join(rows)
+    return adapter.forward(embeddings, *(request.step for request in requests)).unbind()
+
+
+def _rows(adapter: Adapter, requests: Sequence[Forward]) -> Sequence[Tensor]:
+    """Embeddings of what is run over, those of ids made at once: in one piece where there is nothing else."""
+    texts = [request.content for request in requests if not isinstance(request.content, Tensor)]
+    if not texts:
+        return [cast(Tensor, request.content) for request in requests]
+    embedded = adapter.embed([token for text in texts for token in text])
+    if len(texts) == len(requests):
+        return [embedded]
+    parts = iter(embedded.split([len(text) for text in texts]))
+    return [request.content if isinstance(request.content, Tensor) else next(parts) for request in requests]
 
 
 def _request(task: Task[Any]) -> Request:

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -158,8 +157,7 @@ class Steps(Sequence[Step]):
     def __init__(self, steps: Sequence[Step]) -> None:
         self._steps = tuple(steps)
         self._angles: dict[torch.device, Tensor] = {}
-        ends = list(accumulate(step.count for step in self._steps))
-        self.places = [slice(end - step.count, end) for step, end in zip(self._steps, ends, strict=True)]
+        self.counts = [step.count for step in self._steps]
 
     def __getitem__(self, number: Any) -> Any:
         return self._steps[number]

@@ -51,6 +51,8 @@ class Origin:
     @classmethod
     def joined(cls, parts: Sequence["Origin"]) -> "Origin":
         """Those of several runs of tokens, one behind the other."""
+        if len(parts) == 1:
+            return parts[0]
         return cls(*(torch.cat([getattr(part, field.name) for part in parts], -1) for field in fields(cls)))
 
 

@@ -43,12 +43,15 @@ def _attend(
     layer, heads, attended = module.layer_idx, query.shape[1], []
     raw = steps.rotary.to_stored(query[0], key[0])
     turned = steps.turned(raw)
-    for step, own in zip(steps, steps.places, strict=True):
-        step.store(layer, raw[heads:, own], value[0, :, own], turned[heads:, own])
-        keys, values = step.read(layer)
-        queries = turned[:heads, own]
-        step.observe(layer, query[0, :, own], queries, keys, scaling)
-        attended.append(kernel(queries, keys, values, step, scaling, step.hidden(layer)))
+    queries, new = (part.split(steps.counts, 1) for part in (turned[:heads], turned[heads:]))
+    stored, values = (part.split(steps.counts, 1) for part in (raw[heads:], value[0]))
+    for number, step in enumerate(steps):
+        step.store(layer, stored[number], values[number], new[number])
+        held = step.read(layer)
+        if step.observers:
+            own = query[0].split(steps.counts, 1)[number]
+            step.observe(layer, own, queries[number], held[0], scaling)
+        attended.append(kernel(queries[number], *held, step, scaling, step.hidden(layer)))
     joined = attended[0] if len(attended) == 1 else torch.cat(attended, 1)
     return joined.transpose(0, 1).unsqueeze(0), None
 

@@ -97,11 +97,28 @@ def test_a_fork_has_what_its_stream_was_asked_on(qwen: Model) -> None:
         expected = stream.ask(QUESTION, max_new_tokens=6)
         with stream.fork() as fork:
             assert cost(qwen, fork) == cost(qwen, stream)
+            assert torch.equal(logits(qwen, fork), logits(qwen, stream))
             assert fork.ask(QUESTION, max_new_tokens=6) == expected
             for image in pictures(2, seed=1):
                 fork.watch(image)
             assert cost(qwen, fork)[0] > 0
         assert cost(qwen, stream)[0] == 0, "a fork changed its stream"
+
+
+@torch.inference_mode()
+def test_what_something_else_was_written_to_is_run_over_again(qwen: Model) -> None:
+    with qwen.stream(**SMALL) as stream, qwen.stream(**SMALL) as twin:
+        for image in pictures(12):
+            stream.watch(image)
+            twin.watch(image)
+        cost(qwen, stream)
+        memory = stream._state.memory
+        assert memory.intact == 2 * stream._state.pending.grid.cells
+        with memory.transaction() as transaction:
+            transaction.text(20)
+            memory.step(transaction)
+        assert memory.intact == 0
+        assert close(logits(qwen, stream), first_asked(qwen, twin))
 
 
 def test_a_stream_that_is_answering_can_be_forked_between_two_steps(model: Model) -> None:

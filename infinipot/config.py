@@ -37,27 +37,29 @@ class StreamConfig:
 
     memory: int | str | None = _setting(
         None,
-        "The cap: tokens per layer and KV head that may ever be held, or an amount such as 256MiB.",
-        default="4096, or what the model's largest frames need and its positions allow",
+        "The cap: the most tokens held per layer and KV head, or an amount such as 256MiB.",
+        default="4096, or as the model's largest frames need and its positions allow",
     )
     fps: float = _setting(2.0, "Frames watched per second of video.")
-    keep: float = _setting(0.75, "Share of the video's memory that a compression leaves.")
-    block: int | None = _setting(None, "Temporal patches, or chunks of sound, run at once.", metavar="N")
+    keep: float = _setting(0.75, "Share of the video's memory that a compression keeps.")
+    block: int | None = _setting(None, "Temporal patches, or chunks of sound, that are run at once.", metavar="N")
     reserve: int | None = _setting(None, "Tokens kept free for a question and its answer.", metavar="N")
     dialogue: int | None = _setting(None, "Tokens that remembered turns may take.", metavar="N")
     positions: str = _setting(
         "rebase",
-        "Keep endless videos inside the trained positions, or let positions grow.",
+        "Keep endless videos inside the trained positions (rebase), or let positions grow (native).",
         choices=("rebase", "native"),
     )
     gate: float | str | None = _setting(
         None,
-        "Leave out what stands still: patches where nothing changes; otsu, cells too; or how far a cell must change.",
+        "Leave out what does not change: whole patches (patches), or cells too (otsu, or a threshold from 0 to 1).",
         metavar="patches|otsu|SHARE",
-        default="none: everything is given to the model",
+        default="none",
     )
-    look_again: int = _setting(0, "The last frames, kept as pictures, that a question looks at once more.", metavar="N")
-    system: str | None = _setting(None, "A system message in place of the model's own.", metavar="TEXT")
+    look_again: int = _setting(
+        0, "Number of last frames that are kept as pictures, and that a question looks at again.", metavar="N"
+    )
+    system: str | None = _setting(None, "A system message that replaces the model's own.", metavar="TEXT")
     pixels: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
@@ -94,12 +96,12 @@ class LoadConfig:
     """What a model is loaded with, see `infinipot.load`, for places that cannot pass a loaded one on."""
 
     model: str = _setting("embedded", 'A hub id, a folder, or "embedded".', metavar="ID_OR_PATH")
-    dtype: str = _setting("auto", "Of the weights.", choices=("auto", "float32", "bfloat16", "float16"))
-    device: str = _setting("auto", "Such as cpu, cuda or cuda:1.")
-    device_map: str | None = _setting(None, "Spread the layers over devices; overrides --device.")
-    tp_plan: str | None = _setting(None, "Share out each layer among torchrun's processes.", choices=("auto",))
+    dtype: str = _setting("auto", "Type of the weights.", choices=("auto", "float32", "bfloat16", "float16"))
+    device: str = _setting("auto", "Device to run on, such as cpu, cuda or cuda:1.")
+    device_map: str | None = _setting(None, "Spread the layers over devices, such as auto; overrides --device.")
+    tp_plan: str | None = _setting(None, "Split each layer among torchrun's processes.", choices=("auto",))
     attn_implementation: str | None = _setting(None, "How attention is computed: sdpa or eager.")
-    revision: str | None = _setting(None, "Of a hub checkpoint.")
+    revision: str | None = _setting(None, "Revision of a hub checkpoint.")
 
     @property
     def name(self) -> str:

@@ -30,7 +30,7 @@ def bench() -> None:
 
 @bench.command(short_help="What each policy remembers, after how long, at how many tokens.")
 @click.option(
-    "--quick", is_flag=True, help="All sections in a small form, on a few clips: for a look, not for figures."
+    "--quick", is_flag=True, help="Run a short form of all sections on a few clips: for a look, not for figures."
 )
 @click.option(
     "--out",
@@ -38,41 +38,47 @@ def bench() -> None:
     type=click.Path(file_okay=False, path_type=Path),
     default="infinipot-needle",
     show_default=True,
-    help="Where answers, tables and pictures go; a run that was stopped goes on there.",
+    help="Folder for answers, tables and pictures; a stopped run is continued there.",
 )
 @click.option(
     "--model", default="embedded", show_default=True, help='"embedded", "witness", or a folder that knows the world.'
 )
-@click.option("--sections", default=",".join(SECTIONS), show_default=True, help="Which parts to run.")
-@click.option("--policies", "specs", help='Which to compare, separated by ";", or by "," where none has options.')
+@click.option("--sections", default=",".join(SECTIONS), show_default=True, help="Parts to run, separated by commas.")
+@click.option("--policies", "specs", help='Policies to compare, separated by ";", or by "," if none has options.')
 @click.option(
     "--video",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="A video file, as a further background.",
+    help="A video file to use as a further background.",
 )
 @click.option(
-    "--clips", type=click.IntRange(1, _MOST_CLIPS), default=CLIPS, show_default=True, help="Of each background."
+    "--clips", type=click.IntRange(1, _MOST_CLIPS), default=CLIPS, show_default=True, help="Clips of each background."
 )
 @click.option(
     "--seed",
     type=click.IntRange(0, FIRST_TRAINING_SEED - 1),
     default=HELD_OUT_SEEDS.start,
     show_default=True,
-    help="Of the first clip: below 10000 for choosing settings, above for results.",
+    help="Seed of the first clip: below 10000 for choosing settings, from there on for results.",
 )
 @click.option(
     "--moments",
     type=click.IntRange(1, 100),
-    help=f"At which each clip is asked; the last is its end.  [default: {MOMENTS}, fewer if --quick]",
+    help=f"Moments at which each clip is asked; the last is its end.  [default: {MOMENTS}, fewer if --quick]",
 )
-@click.option("--jobs", type=click.IntRange(1), help="Processes at once.  [default: as many as there are cores]")
+@click.option("--jobs", type=click.IntRange(1), help="Processes at once.  [default: the number of cores]")
+@click.option("--device", default="auto", show_default=True, help="Device to run on; processes share an accelerator.")
 @click.option(
-    "--device", default="auto", show_default=True, help="What the model computes on; processes share an accelerator."
+    "--shard",
+    type=Shard(),
+    default="1/1",
+    help="Run one of n parts; parts may run anywhere, with a common --out or their own.",
 )
 @click.option(
-    "--shard", type=Shard(), default="1/1", help="Run one of n parts; each may run anywhere, into one --out or its own."
+    "--tables",
+    "reads",
+    is_flag=True,
+    help="Run nothing: print tables of the answers in --out, wherever they were made.",
 )
-@click.option("--tables", "reads", is_flag=True, help="Run nothing: tables of the answers in --out, wherever they ran.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON instead of tables.")
 def needle(
     quick: bool,

@@ -30,27 +30,31 @@ _PICTURE = "infinipot-demo.png"
 
 @click.command(short_help="See it work: a small packaged model on an hour of video.")
 @click.option("--minutes", type=Finite(min=0.5), help="Length of the video.  [default: 60, or that of --video]")
-@click.option("--background", type=click.Choice(BACKGROUNDS), default="still", show_default=True, help="Of the video.")
-@click.option("--video", help="A file or address: its pictures, over and over, are the background.")
+@click.option(
+    "--background", type=click.Choice(BACKGROUNDS), default="still", show_default=True, help="Background of the video."
+)
+@click.option("--video", help="A file or address whose pictures, repeated, are the background.")
 @click.option(
     "--model", default="embedded", show_default=True, help='"embedded", "witness", or a folder that knows the world.'
 )
 @click.option("--memory", default="512", show_default=True, help="The cap: tokens, or an amount such as 1MiB.")
-@click.option("--policy", default="infinipot-v", show_default=True, help="What stays: see `infinipot policies`.")
-@click.option("--compare", default="sliding-window", show_default=True, help='A second policy beside, or "none".')
+@click.option("--policy", default="infinipot-v", show_default=True, help="What is kept: see `infinipot policies`.")
+@click.option(
+    "--compare", default="sliding-window", show_default=True, help='A second policy to compare with, or "none".'
+)
 @click.option(
     "--seed",
     type=click.IntRange(min=0),
     default=HELD_OUT_SEEDS.start,
     show_default=True,
-    help="Which shapes and questions.",
+    help="Seed of the shapes and questions.",
 )
 @click.option(
     "--plot",
     type=click.Path(dir_okay=False, writable=True, path_type=Path),
-    help="Where the picture goes: .png, .svg or .pdf.  [default: infinipot-demo.png]",
+    help="File for the picture, .png, .svg or .pdf.  [default: infinipot-demo.png]",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON object per question, and a summary.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per question, and a summary.")
 def demo(
     minutes: float | None,
     background: str,

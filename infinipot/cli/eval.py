@@ -28,8 +28,10 @@ SOME_LEFT_OUT = 3
 
 
 @click.group(name="eval", invoke_without_command=True, short_help="Run the field's benchmarks, and report on runs.")
-@click.option("--list", "show_list", is_flag=True, help="What there is, where to get it, and how it lies on disk.")
-@click.option("--json", "as_json_list", is_flag=True, help="With --list: a JSON list.")
+@click.option(
+    "--list", "show_list", is_flag=True, help="List the benchmarks, where to get them, and their layout on disk."
+)
+@click.option("--json", "as_json_list", is_flag=True, help="With --list: print a JSON list.")
 @click.pass_context
 def eval_group(ctx: click.Context, show_list: bool, as_json_list: bool) -> None:
     """Run the field's benchmarks from their official files, compare runs, and repeat published tables.
@@ -47,7 +49,7 @@ def eval_group(ctx: click.Context, show_list: bool, as_json_list: bool) -> None:
 
 def _benchmark_command(benchmark: Benchmark) -> click.Command:
     @click.command(name=benchmark.name, short_help=f"{benchmark.title}: {benchmark.about}")
-    @click.option("--data", required=True, type=click.Path(path_type=Path), help="The folder with its layout.")
+    @click.option("--data", required=True, type=click.Path(path_type=Path), help="The folder of the benchmark.")
     @click.option("--variant", type=click.Choice(benchmark.variants), default=benchmark.variants[0], show_default=True)
     @click.option(
         "--protocol", type=click.Choice(_protocols(benchmark)), default=benchmark.default_protocol, show_default=True
@@ -55,18 +57,22 @@ def _benchmark_command(benchmark: Benchmark) -> click.Command:
     @click.option(
         "--output",
         type=click.Path(dir_okay=False, path_type=Path),
-        help="The run's file, .jsonl; gone on with if it is there.  "
+        help="The run's file, .jsonl; an existing run is continued.  "
         f"[default: {benchmark.name}-VARIANT-POLICY.jsonl here, with -1-of-2 of a shard]",
     )
     @model_options
     @setup_options
     @judge_options
-    @click.option("--seed", type=int, default=0, show_default=True, help="Of answers that a protocol draws by lot.")
-    @click.option("--shard", type=Shard(), default="1/1", help="One of n parts, such as 2/4, with a file of its own.")
-    @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="The first N videos only.")
-    @click.option("--retry", is_flag=True, help="Try again what could not be used before.")
+    @click.option(
+        "--seed", type=int, default=0, show_default=True, help="Seed of answers that a protocol draws at random."
+    )
+    @click.option(
+        "--shard", type=Shard(), default="1/1", help="Run one of n parts, such as 2/4, with a file of its own."
+    )
+    @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Run the first N videos only.")
+    @click.option("--retry", is_flag=True, help="Retry what could not be used before.")
     @click.option("--json", "as_json_lines", is_flag=True, help="Print the report as JSON.")
-    @click.option("--verbose", is_flag=True, help="Show what the libraries below have to say.")
+    @click.option("--verbose", is_flag=True, help="Show the messages of the libraries underneath.")
     def command(
         data: Path,
         variant: str,

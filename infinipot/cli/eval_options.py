@@ -23,32 +23,49 @@ _MODEL = options_of(
 _KEPT = ("memory", "keep", "block", "reserve", "positions", "gate", "look_again")  # of a stream's settings
 _MEMORY = [policy_option, *options_of(StreamConfig, *_KEPT)]
 _FRAMES = (
-    click.option("--frames", type=click.IntRange(min=1), metavar="N", help="So many at even distances."),
-    click.option("--fps", type=float, help="So many a second; with --frames, no more than that."),
+    click.option(
+        "--frames", type=click.IntRange(min=1), metavar="N", help="Number of frames per video, evenly spaced."
+    ),
+    click.option("--fps", type=float, help="Frames per second; with --frames, no more than those."),
     *pixel_options,
 )
 _ENGINE = (
     click.option("--engine", type=click.Choice(["local", "ray"]), default="local", show_default=True),
-    click.option("--ray-address", metavar="ADDRESS", help='Of a cluster, or "auto".  [default: one on this machine]'),
-    click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="With Ray: models."),
-    click.option("--gpus-per-worker", type=click.FloatRange(min=0), help="With Ray.  [default: 1 where there are any]"),
+    click.option(
+        "--ray-address",
+        metavar="ADDRESS",
+        help='Address of a cluster, or "auto".  [default: start one on this machine]',
+    ),
+    click.option(
+        "--workers", type=click.IntRange(min=1), default=1, show_default=True, help="With Ray: number of models."
+    ),
+    click.option(
+        "--gpus-per-worker",
+        type=click.FloatRange(min=0),
+        help="With Ray: GPUs per model.  [default: 1 if there are any]",
+    ),
     click.option(
         "--time-limit",
         type=click.FloatRange(min=0, min_open=True),
         metavar="SECONDS",
-        help="For a video, after which it is given up.  [default: none]",
+        help="Give up a video after this long.  [default: none]",
     ),
 )
 _JUDGE = (
-    click.option("--judge-url", metavar="URL", help="An OpenAI-compatible service, up to /v1, for open answers."),
-    click.option("--judge-model", metavar="NAME", help="Its model."),
     click.option(
-        "--judge-key-env", default="OPENAI_API_KEY", show_default=True, help="Environment variable with its key."
+        "--judge-url", metavar="URL", help="An OpenAI-compatible service (up to /v1) that judges open answers."
+    ),
+    click.option("--judge-model", metavar="NAME", help="The judge's model."),
+    click.option(
+        "--judge-key-env",
+        default="OPENAI_API_KEY",
+        show_default=True,
+        help="Environment variable with the judge's key.",
     ),
     click.option(
         "--judge-prompt",
         type=click.Path(exists=True, dir_okay=False, path_type=Path),
-        help="A file with {question}, {reference} and {answer} in it.  [default: the project's own]",
+        help="A prompt file with {question}, {reference} and {answer} in it.  [default: the project's own]",
     ),
 )
 

@@ -21,14 +21,19 @@ from infinipot.evaluate.run import RunPlan, check_before_loading, evaluate, read
 
 
 @click.command(short_help="Repeat the tables of the InfiniPot-V paper.")
-@click.option("--data", required=True, type=click.Path(file_okay=False, path_type=Path), help="A folder a benchmark.")
+@click.option(
+    "--data",
+    required=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    help="The folder that holds a folder per benchmark.",
+)
 @click.option(
     "--output", type=click.Path(file_okay=False, path_type=Path), default="infinipot-reproduce", show_default=True
 )
-@click.option("--dry-run", is_flag=True, help="List the runs and what they cost, by arithmetic; run nothing.")
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="The first N videos of each benchmark only.")
+@click.option("--dry-run", is_flag=True, help="List the runs and their computed cost; run nothing.")
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Run the first N videos of each benchmark only.")
 @model_options
-@click.option("--verbose", is_flag=True, help="Show what the libraries below have to say.")
+@click.option("--verbose", is_flag=True, help="Show the messages of the libraries underneath.")
 def reproduce(data: Path, output: Path, dry_run: bool, limit: int | None, **given: Any) -> None:
     """Run the published tables: full cache, uniform, sliding window and InfiniPot-V at an eighth of the tokens,
     on MLVU, Video-MME, LongVideoBench and EgoSchema, and the ablation of TaR and VaN on MLVU.

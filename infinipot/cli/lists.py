@@ -58,16 +58,18 @@ def policies(as_json: bool) -> None:
 
 @click.command(short_help="List the model families, or what memories cost with them.")
 @click.option(
-    "--memory", metavar="TOKENS,...", help="Tell what memories of these caps take instead, in GB (10^9 bytes)."
+    "--memory", metavar="TOKENS,...", help="List instead what memories of these caps take, in GB (10^9 bytes)."
 )
 @click.option(
     "--model",
     "names",
     metavar="ID_OR_PATH",
     multiple=True,
-    help="With --memory: of this checkpoint, of which only config.json is read.  [default: well-known ones]",
+    help="With --memory: a checkpoint, of which only config.json is read.  [default: well-known ones]",
 )
-@click.option("--policy", default=POLICY, show_default=True, help="With --memory: which may store columns of its own.")
+@click.option(
+    "--policy", default=POLICY, show_default=True, help="With --memory: the policy, which may store columns of its own."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
 def models(memory: str | None, names: tuple[str, ...], policy: str, as_json: bool) -> None:
     """List the model families that --model takes, and the small model that ships with the package.

@@ -11,35 +11,46 @@ from infinipot.errors import InfinipotError
 
 @click.command(short_help="Serve streams over HTTP and WebSockets.")
 @click.option("--model", metavar="ID_OR_PATH", help='A hub id, a folder, or "embedded".')
-@click.option("--memory-total", metavar="BYTES", help="That all streams may reserve together.  [default: 2GiB]")
-@click.option("--memory", help="Of a stream that does not say: tokens, or an amount such as 256MiB.")
-@click.option("--policy", help="Of a stream that does not say.  [default: infinipot-v]")
-@click.option("--fps", type=float, help="Of a stream that does not say.  [default: 2]")
-@click.option("--gate", metavar="otsu|SHARE", help="Of a stream that does not say.  [default: off]")
-@click.option("--look-again", type=int, metavar="N", help="Of a stream that does not say.  [default: 0]")
-@click.option("--host", help="Where to listen.  [default: 127.0.0.1]")
-@click.option("--port", type=int, help="Where to listen; 0 for a free one.  [default: 8000]")
-@click.option("--api-keys", metavar="FILE", type=Path, help="Lines of an owner's name and a key.")
-@click.option("--snapshots", metavar="DIR", type=Path, help="Where streams are saved, and restored from at the start.")
-@click.option("--snapshot-seconds", type=float, help="How often streams are saved.  [default: 60]")
-@click.option("--events", metavar="FILE", type=Path, help="Where events are kept.  [default: beside the snapshots]")
-@click.option("--media-root", metavar="DIR", type=Path, help="Below which file: addresses are played.")
-@click.option("--media-hosts", metavar="HOST,...", help="From which media is fetched; *.example.org takes all below.")
-@click.option("--media-networks", metavar="NETWORK", multiple=True, help="A private range that may be fetched from.")
-@click.option("--webhook-hosts", metavar="HOST,...", help="To which events are sent; *.example.org takes all below.")
-@click.option("--local-cameras", is_flag=True, help="Let clients watch the cameras of this machine.")
+@click.option("--memory-total", metavar="BYTES", help="Memory that all streams may reserve together.  [default: 2GiB]")
+@click.option("--memory", help="Default cap of a stream: tokens, or an amount such as 256MiB.")
+@click.option("--policy", help="Default policy of a stream.  [default: infinipot-v]")
+@click.option("--fps", type=float, help="Default frames per second of a stream.  [default: 2]")
+@click.option("--gate", metavar="patches|otsu|SHARE", help="Default gate of a stream.  [default: off]")
+@click.option("--look-again", type=int, metavar="N", help="Default for second looks of a stream.  [default: 0]")
+@click.option("--host", help="Address to listen on.  [default: 127.0.0.1]")
+@click.option("--port", type=int, help="Port to listen on; 0 takes a free one.  [default: 8000]")
+@click.option("--api-keys", metavar="FILE", type=Path, help="File with an owner's name and a key on each line.")
+@click.option(
+    "--snapshots", metavar="DIR", type=Path, help="Folder in which streams are saved, and from which they are restored."
+)
+@click.option("--snapshot-seconds", type=float, help="Seconds between snapshots.  [default: 60]")
+@click.option("--events", metavar="FILE", type=Path, help="File for events.  [default: beside the snapshots]")
+@click.option("--media-root", metavar="DIR", type=Path, help="Folder below which file: addresses may be played.")
+@click.option("--media-hosts", metavar="HOST,...", help="Only hosts that media is fetched from, such as *.example.org.")
+@click.option(
+    "--media-networks",
+    metavar="NETWORK",
+    multiple=True,
+    help="Private range that media may be fetched from. May be repeated.",
+)
+@click.option("--webhook-hosts", metavar="HOST,...", help="Only hosts that events are sent to, such as *.example.org.")
+@click.option("--local-cameras", is_flag=True, help="Let clients watch this machine's cameras.")
 @click.option("--demo", is_flag=True, help="Open the page on a camera of the synthetic world, with questions.")
-@click.option("--cors-origins", metavar="ORIGIN,...", help="Web pages that may call.")
-@click.option("--dtype", help="Of the weights.  [default: auto]")
-@click.option("--device", help="Such as cpu, cuda or cuda:1.  [default: auto]")
-@click.option("--threads", type=int, metavar="N", help="Of the CPU, for the model.  [default: cores less one]")
-@click.option("--revision", help="Of a hub checkpoint.")
-@click.option("--limit", "limits", metavar="NAME=VALUE", multiple=True, help="Sets a limit, such as streams=64.")
+@click.option("--cors-origins", metavar="ORIGIN,...", help="Origins of web pages that may call the server.")
+@click.option("--dtype", help="Type of the weights.  [default: auto]")
+@click.option("--device", help="Device to run on, such as cpu, cuda or cuda:1.  [default: auto]")
+@click.option(
+    "--threads", type=int, metavar="N", help="CPU threads for the model.  [default: the number of cores less one]"
+)
+@click.option("--revision", help="Revision of a hub checkpoint.")
+@click.option(
+    "--limit", "limits", metavar="NAME=VALUE", multiple=True, help="Set a limit, such as streams=64. May be repeated."
+)
 @click.option("--config", metavar="FILE", type=Path, help='TOML with these settings: memory_total = "8GiB", ...')
 def serve(config: Path | None, limits: tuple[str, ...], **given: Any) -> None:
-    """Serve streams: named bounded memories that are fed and asked over HTTP and WebSockets.
+    """Serve streams: named, bounded memories that clients feed and ask over HTTP and WebSockets.
 
-    Settings not given here are taken from INFINIPOT_SERVE_... in the environment, then from --config.
+    Other settings come from INFINIPOT_SERVE_... in the environment, then from --config.
 
     \b
     infinipot serve --model embedded

@@ -43,13 +43,13 @@ class _Question:
 @click.command(short_help="Watch a video and answer questions about it.")
 @click.argument("file")
 @together(*options_of(LoadConfig, "model", required=["model"]))
-@click.option("--ask", multiple=True, metavar="QUESTION", help="Asked at the end. May be repeated.")
+@click.option("--ask", multiple=True, metavar="QUESTION", help="Question asked at the end. May be repeated.")
 @click.option(
     "--at",
     multiple=True,
     type=(Seconds(), str),
     metavar="TIME QUESTION",
-    help="Asked at that time of the video: seconds, or such as 1:30. May be repeated.",
+    help="Question asked at a time of the video, such as 90 or 1:30. May be repeated.",
 )
 @together(*options_of(StreamConfig, "memory"), policy_option)
 @click.option(
@@ -60,44 +60,62 @@ class _Question:
     help="Watch the pictures of FILE, or listen to its sound.",
 )
 @together(*options_of(StreamConfig, "fps"))
-@click.option("--start", type=Seconds(), default=0.0, metavar="TIME", help="Where in the video to begin.")
-@click.option("--end", type=Seconds(endless=True), metavar="TIME", help="Where in the video to stop.")
-@click.option("--transport", type=click.Choice(["tcp", "udp"]), default="tcp", show_default=True, help="Of RTSP.")
+@click.option(
+    "--start",
+    type=Seconds(),
+    default=0.0,
+    metavar="TIME",
+    help="Time at which to begin, such as 90 or 1:30.  [default: the beginning]",
+)
+@click.option("--end", type=Seconds(endless=True), metavar="TIME", help="Time at which to stop.  [default: the end]")
+@click.option(
+    "--transport", type=click.Choice(["tcp", "udp"]), default="tcp", show_default=True, help="Transport of RTSP."
+)
 @click.option(
     "--no-frame-timeout",
     type=Finite(min=0, min_open=True),
     default=20.0,
     show_default=True,
     metavar="SECONDS",
-    help="A camera that gives no picture for so long is tried again.",
+    help="Reconnect a camera that gives no picture for this long.",
 )
 @click.option(
     "--picture",
     type=click.Path(dir_okay=False, writable=True, path_type=Path),
     metavar="FILE",
-    help="Draw what the memory holds at the end: .png, .svg or .pdf.",
+    help="Draw what the memory holds at the end, as .png, .svg or .pdf.",
 )
-@click.option("--max-new-tokens", type=int, metavar="N", help="The longest answer.")
-@click.option("--temperature", type=float, metavar="T", help="Draws tokens above 0.  [default: the model's own]")
-@click.option("--top-p", type=float, metavar="SHARE", help="Draws among the likeliest tokens of this probability.")
-@click.option("--top-k", type=int, metavar="N", help="Draws among so many of the likeliest tokens.")
-@click.option("--repetition-penalty", type=float, metavar="X", help="Above 1: says less again.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of what is drawn.")
-@click.option("--stop", multiple=True, metavar="TEXT", help="Ends an answer, which leaves it out. May be repeated.")
+@click.option("--max-new-tokens", type=int, metavar="N", help="Most tokens of an answer.  [default: as many as fit]")
+@click.option(
+    "--temperature",
+    type=float,
+    metavar="T",
+    help="Sampling temperature; 0 takes the likeliest token.  [default: the model's own]",
+)
+@click.option(
+    "--top-p",
+    type=float,
+    metavar="SHARE",
+    help="Sample among the likeliest tokens that have this probability together.",
+)
+@click.option("--top-k", type=int, metavar="N", help="Sample among the N likeliest tokens.")
+@click.option("--repetition-penalty", type=float, metavar="X", help="Values above 1 discourage repetition.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the sampling.")
+@click.option("--stop", multiple=True, metavar="TEXT", help="Text at which an answer ends. May be repeated.")
 @together(*options_of(StreamConfig, "look_again"))
 @click.option(
     "--window",
     type=Finite(min=0, min_open=True),
     metavar="SECONDS",
-    help="Questions are about the newest seconds alone. Default: about all that is held.",
+    help="Ask about the newest seconds only.  [default: about all that is held]",
 )
 @click.option(
     "--look-pixels",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Pixels of a frame that is looked at again.  [default: as it was watched]",
+    help="Size of a frame that is looked at again.  [default: as it was watched]",
 )
-@click.option("--remember", is_flag=True, help="Keep questions and answers in memory, to refer to later.")
+@click.option("--remember", is_flag=True, help="Keep questions and answers in memory, for later questions to refer to.")
 @together(
     *options_of(StreamConfig, "system", "block", "keep", "reserve", "dialogue", "positions", "gate"), *pixel_options
 )
@@ -105,11 +123,11 @@ class _Question:
 @click.option(
     "--realtime/--no-realtime",
     default=None,
-    help="Watch at the video's own pace. Default: only with a prompt.",
+    help="Watch at the video's own pace.  [default: only with a prompt]",
 )
-@click.option("--progress/--no-progress", default=None, help="Default: only if stderr is a terminal.")
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON object per answer, and a summary.")
-@click.option("--verbose", is_flag=True, help="Show what the libraries below have to say.")
+@click.option("--progress/--no-progress", default=None, help="Show progress.  [default: only if stderr is a terminal]")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per answer, and a summary.")
+@click.option("--verbose", is_flag=True, help="Show the messages of the libraries underneath.")
 def watch(
     file: str,
     model: str,

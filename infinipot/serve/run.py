@@ -3,11 +3,13 @@
 import asyncio
 import gc
 import logging
+import os
 import socket
 import sys
 from collections.abc import Callable
 from contextlib import suppress
 
+import torch
 import uvicorn
 from fastapi import FastAPI
 
@@ -47,7 +49,7 @@ def serve(settings: Settings, load: Callable[[], Model]) -> None:
     _require_room(settings, model)
     app = create_app(settings, model)
     gc.freeze()  # a model's many objects need not be looked at again
-    _warn(settings)
+    _warn(settings, model)
     server = _Server(config(app, settings))
     with suppress(SystemExit):  # how uvicorn ends where it cannot begin
         asyncio.run(server.serve())
@@ -119,7 +121,23 @@ def _require_room(settings: Settings, model: Model) -> None:
     model.stream(**given).close()  # raises where no stream with these settings could be opened
 
 
-def _warn(settings: Settings) -> None:
+def _memory(model: Model) -> int | None:
+    """Bytes of the memory of the device that streams are held on, whoever uses it; None where nothing tells."""
+    if model.device.type == "cuda":
+        return torch.cuda.get_device_properties(model.device).total_memory
+    with suppress(ValueError, OSError, AttributeError):
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if model.device.type == "cpu" else None
+    return None
+
+
+def _warn(settings: Settings, model: Model) -> None:
+    there = _memory(model)
+    if there is not None and settings.memory_total > there:
+        message = (
+            f"--memory-total is {settings.memory_total:,} bytes, and {model.device} has {there:,} in all: "
+            "streams may be admitted for which there is no memory"
+        )
+        logs.event(logging.getLogger(__name__), message, logging.WARNING)
     if settings.api_keys is None and settings.host not in _LOOPBACK:
         message = f"everyone who reaches {settings.host} may use this server: give it --api-keys"
         logs.event(logging.getLogger(__name__), message, logging.WARNING)

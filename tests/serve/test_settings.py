@@ -1,5 +1,6 @@
 """Settings of a server: where they come from, which one goes first, and what is said of those that cannot be."""
 
+import asyncio
 import re
 import socket
 from pathlib import Path
@@ -149,6 +150,14 @@ def test_a_total_that_holds_no_stream_is_told_with_one_that_holds_one(memory: in
         assert [server.as_(None).post("/v1/streams", json={}).status_code for _ in "ab"] == [201, 429]
     if memory:
         assert int(total(8, demo=True)) == enough
+
+
+def test_a_total_beyond_all_memory_is_told(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("infinipot.serve.run._Server.serve", lambda self: asyncio.sleep(0))
+    for total, told in ((2 << 30, 0), (1 << 60, 1)):
+        with pytest.raises(InfinipotError, match="cannot be had"):  # since nothing was served
+            serve(Settings.read(None, model="embedded", port=0, memory_total=total), embedded)
+        assert capsys.readouterr().err.count("streams may be admitted for which there is no memory") == told
 
 
 def test_what_answers_share_beside_the_total_is_a_limit() -> None:

@@ -14,7 +14,7 @@ from infinipot.evaluate.core.journal import Header
 from infinipot.evaluate.engines.base import Answer, Engine, Event, RunConfig, Watched, origin_settings
 from infinipot.evaluate.protocols import find_protocol
 from infinipot.evaluate.reading import read_run
-from infinipot.evaluate.records import Item, Problem, counted
+from infinipot.evaluate.records import Item, Problem, Question, counted
 from infinipot.evaluate.results import Answered, Results, check_output, forget_problems
 from infinipot.versions import versions
 
@@ -41,13 +41,18 @@ class RunPlan:
     fingerprint: str
 
     @property
+    def asked(self) -> dict[str, Question]:
+        """The questions by their ids."""
+        return {question.id: question for item in self.items for question in item.questions}
+
+    @property
     def questions(self) -> int:
         return sum(len(item.questions) for item in self.items)
 
     @property
     def parts(self) -> dict[str, int]:
         """How many questions each task, group and further part has, by the names that a table gives them."""
-        asked = [question for item in self.items for question in item.questions]
+        asked = self.asked.values()
         groups = Counter(question.group for question in asked if question.group is not None)
         parts = Counter(part for question in asked for part in question.parts)
         return {**Counter(question.task for question in asked), **groups, **parts}
@@ -131,12 +136,12 @@ def evaluate(
         _require_same_questions(plan, output)
         forget_problems(output, settings)
     with Results(output, settings, origin.device, versions()) as results:
-        before = _over(plan, results)
+        before, asked = _over(plan, results), plan.asked
 
         def tell(trouble: str | None = None) -> Progress:
             over = _over(plan, results)
-            asked = (len(results.known), plan.questions)
-            progress = Progress(over, len(plan.items), *asked, over - before, results.problems, trouble)
+            known = len(results.known)
+            progress = Progress(over, len(plan.items), known, len(asked), over - before, results.problems, trouble)
             on_progress(progress)
             return progress
 
@@ -145,8 +150,10 @@ def evaluate(
         for problem in plan.problems:
             if results.problem(problem):
                 done = tell(str(problem))
-        for item, event in engine.run([item for item in left if item.questions]):
-            done = tell(_write(results, plan, setup, seed, item, event))
+        for event in engine.run([item for item in left if item.questions]):
+            if isinstance(event, Answer):
+                results.answer(_answered(plan, setup, seed, asked[event.question], event), event.seconds)
+            done = tell(_write(results, event))
         return done
 
 
@@ -160,30 +167,25 @@ def _over(plan: RunPlan, results: Results) -> int:
     return sum(all(question.id in results.known for question in item.questions) for item in plan.items)
 
 
-def _write(results: Results, plan: RunPlan, setup: RunConfig, seed: int, item: Item, event: Event) -> str | None:
-    """Writes what came of a video; returns a line about it if it was trouble."""
+def _write(results: Results, event: Event) -> str | None:
+    """Writes what came of a video beside answers; returns a line about it if it was trouble."""
     match event:
-        case Answer():
-            results.answer(_answered(plan, setup, seed, item, event), event.seconds)
         case Watched():
             results.watched(event)
             if event.incomplete:
-                return f"{item.id}: the video is cut short or damaged; asked about what can be read"
+                return f"{event.item}: the video is cut short or damaged; asked about what can be read"
         case Problem():
             results.problem(event)
             return f"{event} ({counted(len(event.questions), 'question')} not asked)"
     return None
 
 
-def _answered(plan: RunPlan, setup: RunConfig, seed: int, item: Item, event: Answer) -> Answered:
-    question = next(one for one in item.questions if one.id == event.question)
+def _answered(plan: RunPlan, setup: RunConfig, seed: int, question: Question, event: Answer) -> Answered:
     protocol = find_protocol(setup.protocol)
     read = protocol.read_answer(plan.benchmark, question, event.text, seed)
-    came = {name: value for name, value in asdict(event).items() if name not in ("question", "seconds")}
+    came = {name: value for name, value in asdict(event).items() if name != "seconds"}
     return Answered(
-        item=item.id,
-        video=item.id,
-        question=question.id,
+        video=event.item,
         task=question.task,
         group=question.group,
         at=question.at,
@@ -224,7 +226,7 @@ def _settings(plan: RunPlan, setup: RunConfig, seed: int) -> Header:
 
 def _require_same_questions(plan: RunPlan, output: Path) -> None:
     """Before what is asked changes under a run: what it answered has to be asked still, and as it was."""
-    asked = {question.id: question for item in plan.items for question in item.questions}
+    asked = plan.asked
     for line in read_run(output).answers:
         question = asked.get(line.question)
         if question is None or (question.text, question.reference) != (line.asked, line.reference):

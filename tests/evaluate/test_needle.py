@@ -302,6 +302,7 @@ def test_every_memory_is_asked_the_same_at_the_same_moments() -> None:
     model: Any = Stub()
     found = memories.run(model, [Case(SCENE, holder_of(policy)) for policy in ("full", "uniform", DEFAULT)])
     assert model.opened[0].asked == model.opened[1].asked == model.opened[2].asked
+    assert len({frames for frames, _, _ in model.opened[0].asked}) == SCENE.moments  # all of a moment behind one frame
     assert [answer.at for answer in found[0].answers] == sorted(answer.at for answer in found[0].answers)
     assert found[0].answers[-1].at == (len(memories.make_clip(SCENE)) - 1) / SCENE.fps
     assert {answer.kind for answer in found[0].answers} <= set(KINDS)

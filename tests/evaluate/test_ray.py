@@ -168,7 +168,7 @@ class Played:
         for question in item.questions:
             if item.id in self.deadly:
                 raise self.deadly[item.id]
-            yield Answer(question.id, question.text, "A", 1.0, 4, 2, 10, 20, 0.5)
+            yield Answer(item.id, question.id, question.text, "A", 1.0, 4, 2, 10, 20, 0.5)
         yield Watched("nowhere", item.id, {"wall": 1.0}, 1)
 
     def wait(self, refs: list[Any], num_returns: int, timeout: float | None = None) -> tuple[list[Any], list[Any]]:
@@ -198,6 +198,11 @@ def pool(monkeypatch: pytest.MonkeyPatch, played: Played, **given: Any) -> RayEn
     return RayEngine(LoadConfig("m"), SETUPS["rvs"], **given)
 
 
+def of(event: Event) -> str:
+    """The video's id."""
+    return event.where if isinstance(event, Problem) else event.item
+
+
 @pytest.mark.parametrize("death", [ActorDiedError(), ActorUnavailableError("?", None), OutOfMemoryError("too much")])
 def test_a_video_that_ends_its_workers_is_given_up_and_the_rest_goes_on(
     folder: Path, monkeypatch: pytest.MonkeyPatch, death: Exception
@@ -207,10 +212,10 @@ def test_a_video_that_ends_its_workers_is_given_up_and_the_rest_goes_on(
     played.deadly[first.id] = death
     engine = pool(monkeypatch, played)
     events = list(engine.run(asked.items))
-    (trouble,) = [event for item, event in events if item.id == first.id]
+    (trouble,) = [event for event in events if of(event) == first.id]
     why, left = "2 workers died while they watched this video", tuple(one.id for one in first.questions)
     assert trouble == Problem(first.id, why, left)
-    assert [item.id for item, event in events if isinstance(event, Answer)] == [second.id]
+    assert [event.item for event in events if isinstance(event, Answer)] == [second.id]
     assert played.watched == [first.id, first.id, second.id]
     assert len(played.killed) == 2  # one that is only out of reach gives its accelerator back too
     assert not played.loads
@@ -230,14 +235,14 @@ def test_a_worker_that_hangs_is_ended_and_replaced_where_there_is_a_time_limit(
             list(engine.run(asked.items))
         return
     events = list(engine.run(asked.items))
-    *answers, trouble = [event for item, event in events if item.id == first.id]
+    *answers, trouble = [event for event in events if of(event) == first.id]
     assert isinstance(trouble, Problem)
     assert [isinstance(each, Answer) and each.question for each in answers] == [
         first.questions[0].id
     ]  # what came before it hung is kept
     assert trouble.questions == tuple(one.id for one in first.questions[1:])
     assert "0.01 s of --time-limit" in trouble.what
-    assert [event.question for item, event in events if item.id == second.id and isinstance(event, Answer)] == [
+    assert [event.question for event in events if of(event) == second.id and isinstance(event, Answer)] == [
         question.id for question in second.questions
     ]
     assert (played.watched, len(played.killed)) == ([first.id, second.id], 1)
@@ -252,7 +257,7 @@ def test_a_worker_that_dies_while_it_loads_is_replaced(
     asked, played = plan(folder, "rvs"), Played(*loads)
     engine = pool(monkeypatch, played, workers=2)
     events = list(engine.run(asked.items))
-    assert sum(isinstance(event, Answer) for _, event in events) == asked.questions
+    assert sum(isinstance(event, Answer) for event in events) == asked.questions
     assert len(played.killed) == len(loads) - 2
     assert (len(engine.ready), len(played.loads)) == (2, 0)
 
@@ -266,7 +271,7 @@ def test_workers_that_die_in_a_row_while_they_load_are_replaced_no_more(
         pool(monkeypatch, Played(*deaths, READY), workers=2)
     engine = pool(monkeypatch, Played(READY, *deaths, READY), workers=2)
     events = list(engine.run(asked.items))
-    assert sum(isinstance(event, Answer) for _, event in events) == asked.questions  # by the one that is left
+    assert sum(isinstance(event, Answer) for event in events) == asked.questions  # by the one that is left
 
 
 def test_workers_that_would_not_answer_alike_are_refused(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:

@@ -39,13 +39,13 @@ class Canned(Engine):
     def origin(self) -> Provenance:
         return Provenance({"model": "canned", "policy": "none", "cap": 1, "cache_bytes": 1}, "nowhere")
 
-    def run(self, items: Sequence[Item]) -> Iterator[tuple[Item, Event]]:
+    def run(self, items: Sequence[Item]) -> Iterator[Event]:
         for item in items:
             for question in item.questions:
                 self.asked.append(question.id)
                 text = self.said.get(question.id, "A")
-                yield item, Answer(question.id, f"{question.text}?", text, 1.0, 4, 2, 10, 20, 0.5)
-            yield item, Watched("nowhere", item.id, {"wall": 1.0}, 1 << 20)
+                yield Answer(item.id, question.id, f"{question.text}?", text, 1.0, 4, 2, 10, 20, 0.5)
+            yield Watched("nowhere", item.id, {"wall": 1.0}, 1 << 20)
 
 
 @cache

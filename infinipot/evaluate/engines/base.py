@@ -51,7 +51,7 @@ class Answer:
     """What came of one question.
 
     Attributes:
-        question: its id.
+        item, question: ids of the video and of the question.
         prompt, text: the whole text of the user's turn, and the model's.
         seen_until: time of the last frame that was watched when it was asked, in seconds.
         frames, patches: how many were watched until then; patches are the temporal ones that the model reads.
@@ -60,6 +60,7 @@ class Answer:
         seconds: wall-clock time of the answer.
     """
 
+    item: str
     question: str
     prompt: str
     text: str
@@ -124,7 +125,7 @@ class Engine(ABC):
         """What answers; the same wherever the engine computes."""
 
     @abstractmethod
-    def run(self, items: Sequence[Item]) -> Iterator[tuple[Item, Event]]:
+    def run(self, items: Sequence[Item]) -> Iterator[Event]:
         """Yields what comes of the videos as it comes, each with those of its questions that are to be asked.
 
         A video is over when `Watched` or its last `Problem` came.

@@ -54,10 +54,9 @@ class LocalEngine(Engine):
         }
         return Provenance(settings, device_name(self.model.device))
 
-    def run(self, items: Sequence[Item]) -> Iterator[tuple[Item, Event]]:
+    def run(self, items: Sequence[Item]) -> Iterator[Event]:
         for item in items:
-            for event in self.watch(item):
-                yield item, event
+            yield from self.watch(item)
 
     def watch(self, item: Item) -> Iterator[Event]:
         """Watches a video once and yields the answers as they come, in the order of their moments.
@@ -114,6 +113,7 @@ class LocalEngine(Engine):
             return Problem(item.id, what, (question.id,), needed)
         stats = stream.stats()
         return Answer(
+            item=item.id,
             question=question.id,
             prompt=prompt,
             text=text,

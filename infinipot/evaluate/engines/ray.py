@@ -67,10 +67,10 @@ class _Task:
         done = [event.question] if isinstance(event, Answer) else event.questions
         self.left = replace(self.left, questions=tuple(one for one in self.left.questions if one.id not in done))
 
-    def give_up(self, what: str) -> Iterator[tuple[Item, Event]]:
+    def give_up(self, what: str) -> Iterator[Event]:
         """What is left of it is not to be asked any more, and why."""
         if self.left.questions:
-            yield self.left, Problem(self.left.id, what, tuple(question.id for question in self.left.questions))
+            yield Problem(self.left.id, what, tuple(question.id for question in self.left.questions))
 
 
 class RayEngine(Engine):
@@ -134,7 +134,7 @@ class RayEngine(Engine):
         assert self._origin is not None, "a worker is ready when the engine is"
         return self._origin
 
-    def run(self, items: Sequence[Item]) -> Iterator[tuple[Item, Event]]:
+    def run(self, items: Sequence[Item]) -> Iterator[Event]:
         begun = time.perf_counter()
         waiting, idle = deque(items), list(self.ready)
         tasks: dict[Any, _Task] = {}
@@ -162,11 +162,10 @@ class RayEngine(Engine):
                 self._replace(tasks.pop(ready).worker)
                 yield from self._again(task, waiting)
                 continue
-            item = task.left
             task.take(event)
             self._busy += event.seconds["wall"] if isinstance(event, Watched) else 0.0
             self._wall = time.perf_counter() - begun
-            yield item, event
+            yield event
 
     def report(self) -> str | None:
         if not self._wall:
@@ -232,14 +231,14 @@ class RayEngine(Engine):
         left = [task.begun + self._time_limit + GRACE - time.monotonic() for task in tasks]
         return max(0.0, min(left)) if left else None
 
-    def _give_up(self, tasks: dict[Any, _Task]) -> Iterator[tuple[Item, Event]]:
+    def _give_up(self, tasks: dict[Any, _Task]) -> Iterator[Event]:
         """Ends the workers whose task is overdue, and what is left of it with them."""
         for stream, task in [(stream, task) for stream, task in tasks.items() if self._patience([task]) == 0]:
             del tasks[stream]
             self._replace(task.worker)
             yield from task.give_up(f"given up: its worker hung behind the {self._time_limit:g} s of --time-limit")
 
-    def _again(self, task: _Task, waiting: deque[Item]) -> Iterator[tuple[Item, Event]]:
+    def _again(self, task: _Task, waiting: deque[Item]) -> Iterator[Event]:
         """What a dead worker left goes to the next one, unless its video has killed enough of them."""
         left = task.left
         if not left.questions:

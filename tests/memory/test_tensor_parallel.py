@@ -23,15 +23,14 @@ from infinipot.tokens import VideoTokens
 from support.adapters import BUILDERS
 from support.memories import slots
 from support.models import pictures
+from support.once import made_once
 from support.places import ROOT
 from support.processes import FRAMES, POLICIES, QUESTIONS, play
 from support.video_files import encode
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Checkpoints, and what two processes made of them."""
-    folder = tmp_path_factory.mktemp("parallel")
+def run_two(folder: Path) -> None:
+    """Writes checkpoints, and what two processes make of them."""
     for name in FRAMES:
         network, processor = BUILDERS[name]()
         network.config.get_text_config().max_position_embeddings = 432  # soon left, so that streams re-base
@@ -42,22 +41,22 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config["text_config"]["num_key_value_heads"] = 1
     (folder / "uneven" / "config.json").write_text(json.dumps(config))
     encode(folder / "video.mp4", pictures(20), rate=2)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def printed(folder: Path) -> str:
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     script = ROOT / "tests" / "support" / "processes.py"
     environment = os.environ | {"PYTHONPATH": str(script.parents[1]), "OMP_NUM_THREADS": "1"}
     command = [*torchrun, str(script), str(folder)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    return done.stdout
+    (folder / "printed").write_text(done.stdout)
 
 
 @pytest.fixture(scope="module")
-def processes(folder: Path, printed: str) -> list[dict[str, Any]]:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return made_once(tmp_path_factory, "parallel", run_two)
+
+
+@pytest.fixture(scope="module")
+def processes(folder: Path) -> list[dict[str, Any]]:
     return [torch.load(folder / f"process-{number}.pt") for number in range(2)]
 
 
@@ -134,13 +133,13 @@ def test_heads_that_processes_cannot_share_are_an_error_before_any_work(processe
         assert "has 1 KV heads a layer, which 2 processes cannot share: start one of 1" in results["uneven"]
 
 
-def test_of_several_processes_one_prints(folder, printed):
+def test_of_several_processes_one_prints(folder):
     alone = infinipot.load("embedded")
     with alone.stream() as stream, infinipot.open_video(folder / "video.mp4") as video:
         for frame in video:
             stream.watch(frame)
         answer = stream.ask(QUESTIONS[0])
-    records = [json.loads(line) for line in printed.splitlines()]
+    records = [json.loads(line) for line in (folder / "printed").read_text().splitlines()]
     assert [record["type"] for record in records] == ["answer", "summary"]
     assert records[0]["answer"] == answer
 

@@ -83,10 +83,8 @@ def against_recent(keys: Tensor, cell: Tensor, recent: Tensor, cells: int) -> Te
 def cosine(one: Tensor, other: Tensor) -> Tensor:
     """Of `[..., head_dim]` each, in float32; 0 where either is 0."""
     one, other = one.float(), other.float()
-    norms = torch.linalg.vector_norm(one, dim=-1).clamp_min(1e-9) * torch.linalg.vector_norm(other, dim=-1).clamp_min(
-        1e-9
-    )
-    return (one * other).sum(-1).div_(norms)
+    norms = torch.linalg.vector_norm(one, dim=-1) * torch.linalg.vector_norm(other, dim=-1)
+    return (one * other).sum(-1).div_(norms.clamp_min_(1e-30))
 
 
 def recent_patches(tokens: VideoTokens, share: float) -> int:

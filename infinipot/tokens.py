@@ -101,7 +101,7 @@ class VideoTokens:
     @cached_property
     def arrival(self) -> Tensor:
         """`[rows, N]` int64 from 0 to below 2^31: higher for what came later."""
-        place = self.patch.long().mul_(self.cells).add_(self.cell)
+        place = torch.add(self.cell, self.patch.long(), alpha=self.cells)
         return place.add_(_ARRIVALS - (self.newest_patch + 1) * self.cells).clamp_min_(0)
 
     def in_order(self) -> Tensor:

@@ -211,8 +211,8 @@ def what_stays(
     held = viewer.held
     if held.run is not None and cells is not None and not held.captions and not turns_gone:
         stays = torch.ones(len(cells), held.tokens, dtype=torch.bool, device=cells.device)
-        stays[:, held.run] = False
-        return stays.scatter_(1, cells + held.run.start, True)
+        stays[:, held.run].zero_().scatter_(1, cells, True)
+        return stays
     cell, patch = (group.columns[name][:, : held.tokens] for name in ("cell", "patch"))
     stays = cell >= 0
     if cells is not None:

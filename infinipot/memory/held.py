@@ -84,6 +84,8 @@ class Held:
 
     def without_old_turns(self, limit: int) -> "Held":
         """What is held when turns stay within a limit of tokens: the oldest go first, the newest stays."""
+        if len(self.turns) < 2 or self.dialogue <= limit:
+            return self
         turns = list(self.turns)
         while len(turns) > 1 and sum(turns) > limit:
             turns.pop(0)

@@ -4,9 +4,10 @@ A token's previous one is the latest of its cell that its row holds. Each row ho
 search through all that is held; a policy that does not ask for it has none done. Knows where slots lie.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cached_property
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,7 +16,7 @@ from infinipot.memory.storage import Rows
 from infinipot.memory.transaction import Kind, Transaction
 from infinipot.memory.view import Viewer
 from infinipot.policies.base import Policy
-from infinipot.tokens import NewTokens, take
+from infinipot.tokens import NewTokens
 
 
 def write_columns(policy: Policy, viewer: Viewer, transaction: Transaction) -> None:
@@ -29,7 +30,7 @@ def write_columns(policy: Policy, viewer: Viewer, transaction: Transaction) -> N
     Raises:
         PolicyError: a column is not one float32 a token.
     """
-    slots, cells = _cells_of(transaction, viewer.held.tokens), torch.cat(transaction.cells).long()
+    slots, cells = _cells_of(transaction, viewer.held.tokens), torch.cat(transaction.cells).long().numpy()
     incoming = [Incoming(viewer, group, slots, cells) for group in viewer.groups]
     for number, rows in viewer.chunks(len(slots), reads_states=True):
         own, shape = incoming[number], (rows.stop - rows.start, len(slots))
@@ -39,13 +40,14 @@ def write_columns(policy: Policy, viewer: Viewer, transaction: Transaction) -> N
         own.store(rows, {name: measured[name] for name in policy.columns})
 
 
-def _cells_of(transaction: Transaction, start: int) -> Tensor:
-    """The slots of a transaction's cells, `[n]` int64 on the CPU, where its tokens lie from `start` on."""
-    slots: list[int] = []
+def _cells_of(transaction: Transaction, start: int) -> np.ndarray:
+    """The slots of a transaction's cells, `[n]` int64, where its tokens lie from `start` on."""
+    slots = []
     for tokens, kind in transaction.runs:
-        slots += range(start, start + tokens) if kind is Kind.CELL else ()
+        if kind is Kind.CELL:
+            slots.append(np.arange(start, start + tokens))
         start += tokens
-    return torch.tensor(slots)
+    return np.concatenate(slots)
 
 
 def _check(policy: Policy, name: str, column: Tensor | None, shape: tuple[int, int]) -> None:
@@ -62,13 +64,12 @@ class Incoming:
     Args:
         viewer: of what is held without them.
         group: the rows.
-        slots, cells: `[n]` int64 on the CPU, where they lie in order of arrival, and which cells they are.
+        slots, cells: `[n]` int64, where they lie in order of arrival, and which cells they are.
     """
 
-    def __init__(self, viewer: Viewer, group: Rows, slots: Tensor, cells: Tensor) -> None:
+    def __init__(self, viewer: Viewer, group: Rows, slots: np.ndarray, cells: np.ndarray) -> None:
         self._viewer, self._group = viewer, group
         self._given = slots, cells
-        self._slots = slots.to(group.shape.device, non_blocking=True)
         first, last = int(slots[0]), int(slots[-1])
         self._run = slice(first, last + 1) if last + 1 - first == len(slots) else None
 
@@ -78,9 +79,10 @@ class Incoming:
 
         def read(name: str, some: slice) -> Tensor:
             if name == "previous":
-                return take(group.keys[rows][some], self._previous[rows][some].clamp_min(0))
+                at = self._previous[1][rows][some]
+                return group.keys.flatten(0, 1).index_select(0, at.reshape(-1)).view(*at.shape, -1)
             if name == "has_previous":
-                return self._previous[rows][some] >= 0
+                return self._previous[0][rows][some]
             return self._part({"keys": group.keys, "values": group.values}[name][rows][some])
 
         return NewTokens(
@@ -103,28 +105,47 @@ class Incoming:
         return stored.index_select(1, self._slots) if self._run is None else stored[:, self._run]
 
     @cached_property
-    def _previous(self) -> Tensor:
-        """For each token the slot of its row's latest token of its cell before it, held or new, or -1.
+    def _slots(self) -> Tensor:
+        """Where the tokens lie, on the rows' device."""
+        return self._there(self._given[0])
+
+    def _there(self, numbers: np.ndarray) -> Tensor:
+        return torch.from_numpy(numbers).to(self._group.shape.device, non_blocking=True)
+
+    @cached_property
+    def _previous(self) -> tuple[Tensor, Tensor]:
+        """Whether a row holds an earlier token of each one's cell, and where the latest of those lies, held or new.
 
         Returns:
-            `[rows, n]` int64, of all rows at once: few kernels, since it looks at columns alone.
+            `[rows, n]` bool, and int64, row · cap + slot, any slot where there is none: of all rows at once, which
+            takes few kernels, since it looks at columns alone.
         """
-        viewer, columns, held = self._viewer, self._group.columns, self._viewer.held.tokens
-        device, cap = self._group.shape.device, self._group.cap
-        cell, patch = (columns[name][:, :held].long() for name in ("cell", "patch"))
-        stamp = torch.where(cell >= 0, patch * cap + torch.arange(held, device=device), -1)
-        latest = torch.full((len(cell), viewer.cells_ever), -1, device=device, dtype=torch.int64)
-        latest.scatter_reduce_(1, cell.clamp_min(0), stamp, "amax")
         slots, cells = self._given
-        stamp = latest.index_select(1, cells.to(device, non_blocking=True))
-        earlier = torch.tensor(_earlier(slots.tolist(), cells.tolist())).to(device, non_blocking=True)
-        return torch.where(earlier >= 0, earlier, torch.where(stamp >= 0, stamp % cap, -1))
+        new = self._there(_earlier(slots, cells))
+        slot = torch.where(new >= 0, new, self._latest().index_select(1, self._there(cells)))
+        rows, cap = len(self._group.layer), self._group.cap
+        start = torch.arange(0, rows * cap, cap, device=slot.device).unsqueeze(1)
+        return slot >= 0, slot.clamp_min_(0).add_(start)
+
+    def _latest(self) -> Tensor:
+        """The slot of the latest token of each cell that is held, -1 for none: `[rows, cells]` int64."""
+        viewer, columns, cap = self._viewer, self._group.columns, self._group.cap
+        held = viewer.held
+        run = slice(0, held.tokens) if held.run is None else held.run
+        cell, patch = (columns[name][:, run].to(torch.int64, copy=True) for name in ("cell", "patch"))
+        stamp = patch.mul_(cap).add_(torch.arange(run.start, run.stop, device=cell.device))
+        if held.run is None:  # text lies among the cells
+            stamp.masked_fill_(cell < 0, -1)
+            cell.clamp_min_(0)
+        latest = torch.full((len(cell), viewer.cells_ever), -1, device=cell.device, dtype=torch.int64)
+        latest.scatter_reduce_(1, cell, stamp, "amax")
+        return torch.where(latest >= 0, latest % cap, -1)
 
 
-def _earlier(slots: Sequence[int], cells: Sequence[int]) -> list[int]:
-    """For each new token the slot of the latest new token of its cell before it, -1 for none."""
-    found, last = [], dict[int, int]()
-    for slot, cell in zip(slots, cells, strict=True):
-        found.append(last.get(cell, -1))
-        last[cell] = slot
-    return found
+def _earlier(slots: np.ndarray, cells: np.ndarray) -> np.ndarray:
+    """For each new token the slot of the latest new token of its cell before it, -1 for none: `[n]` int64."""
+    order = cells.argsort(kind="stable")  # cell by cell, in order of arrival
+    here, behind = order[:-1], order[1:]
+    earlier = np.full_like(slots, -1)
+    earlier[behind] = np.where(cells[behind] == cells[here], slots[here], -1)
+    return earlier

@@ -292,6 +292,7 @@ class Memory:
 
     def _roll_back(self) -> None:
         self.settle()
+        self.turned = None  # what an answer was interrupted before it gave up
         self.filled = self.held
         self.states.roll_back()
 

@@ -6,6 +6,7 @@ goes number by number.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -75,13 +76,13 @@ def put(stored: Tensor, at: Tensor, tokens: Tensor) -> None:
         _whole(stored)[at.numpy()] = _whole(tokens)
 
 
-def put_tail(stored: Tensor, moves: Moves, tail: slice) -> None:
+def put_tail(parts: Sequence[Tensor], moves: Moves, tail: slice) -> None:
     """Fills slots of contiguous `[rows, cap, ...]` on a CPU from the tail of each row, which takes no scratch."""
-    rows, cap = stored.shape[:2]
-    whole = _whole(stored.flatten(0, 1)).reshape(rows, cap)
+    rows, cap = parts[0].shape[:2]
     holes = (moves.target % cap).view(rows, -1).numpy()
-    for row, at in zip(whole, holes, strict=True):
-        row[: tail.start][at] = row[tail]
+    for stored in parts:
+        for row, at in zip(_whole(stored.flatten(0, 1)).reshape(rows, cap), holes, strict=True):
+            row[: tail.start][at] = row[tail]
 
 
 def _whole(tokens: Tensor) -> np.ndarray:

@@ -136,15 +136,15 @@ class Rows:
         """Fills slots from others, as many at once as the scratch holds; allocates nothing beside it."""
         count, moved = len(moves.source), self._moved
         if moves.tail is not None and count:
-            put_tail(self.keys, moves, moves.tail)
-            put_tail(self.values, moves, moves.tail)
+            put_tail((self.keys, self.values), moves, moves.tail)
             moved = moved[2:]
         for stored, scratch in moved:
-            for start in range(0, count, len(scratch)):
+            at_once = scratch.shape[0]
+            for start in range(0, count, at_once):
                 source, target = moves.source, moves.target
-                if count > len(scratch):
-                    source, target = (index[start : start + len(scratch)] for index in (source, target))
-                waiting = scratch[: len(source)]
+                if count > at_once:
+                    source, target = (index[start : start + at_once] for index in (source, target))
+                waiting = scratch[: min(at_once, count - start)]
                 torch.index_select(stored, 0, source, out=waiting)
                 put(stored, target, waiting)
 

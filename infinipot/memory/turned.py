@@ -6,10 +6,11 @@ stored. So there is a bound for all streams of a model together, and an answer t
 keys turned again for each token, as a block has: slower, to the same end. Knows slots, not what is in them.
 """
 
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
+from weakref import WeakValueDictionary
 
 from torch import Tensor
 
@@ -25,9 +26,11 @@ class TurnedKeys:
     Args:
         memory: whose keys they are.
         slots: of each row, from the first on.
+        claim: to the bytes that they take, given up with them.
     """
 
-    def __init__(self, memory: "Memory", slots: int) -> None:
+    def __init__(self, memory: "Memory", slots: int, claim: "Claim") -> None:
+        self.claim = claim
         self._known: dict[int, int] = {}
         self._place = memory.place
         self._keys = {
@@ -56,41 +59,52 @@ class TurnedKeys:
         return self._keys[group][first.start : self._place(layers[-1])[1].stop, :end]
 
 
+@dataclass(frozen=True, slots=True, weakref_slot=True, eq=False)
+class Claim:
+    """So many bytes of the scratch, as long as anything holds it."""
+
+    bytes: int
+
+
 class AnswerScratch:
     """What the answers that are under way on one model may take together for turned keys.
 
+    It is counted by what exists, not by a number that goes up and down, nor under a lock: whatever interrupts an answer
+    at whatever instant can so leave no bytes taken for good, and nobody waiting.
+
     Attributes:
         limit: in bytes; 0 for none.
-        taken: bytes in use now.
     """
 
     def __init__(self, limit: int = LIMIT) -> None:
-        self.limit, self.taken = limit, 0
-        self._lock = threading.Lock()
+        self.limit = limit
+        self._claims = WeakValueDictionary[int, Claim]()
+
+    @property
+    def taken(self) -> int:
+        """Bytes in use now."""
+        claims = [claim() for claim in self._claims.valuerefs()]
+        return sum(claim.bytes for claim in claims if claim is not None)
 
     @contextmanager
     def lent(self, memory: "Memory", slots: int) -> Iterator[None]:
         """Inside, a memory keeps the turned keys of its first slots, if there is room for so many of them."""
-        size = slots * key_bytes(memory)
-        with self._lock:
-            fits = self.taken + size <= self.limit
-            self.taken += size if fits else 0
+        memory.turned = self._allocated(memory, slots)
         try:
-            if fits:
-                memory.turned = _allocated(memory, slots)
             yield
         finally:
             memory.turned = None
-            with self._lock:
-                self.taken -= size if fits else 0
 
-
-def _allocated(memory: "Memory", slots: int) -> TurnedKeys | None:
-    """Turned keys, or None where the device has no room for them: an answer does without."""
-    try:
-        return TurnedKeys(memory, slots)
-    except RuntimeError:
-        return None
+    def _allocated(self, memory: "Memory", slots: int) -> TurnedKeys | None:
+        """Turned keys, or None where they find no room, here or on the device: an answer does without."""
+        claim = Claim(slots * key_bytes(memory))
+        self._claims[id(claim)] = claim  # ahead of the sum: of two at a time both are counted by either
+        if self.taken > self.limit:
+            return None
+        try:
+            return TurnedKeys(memory, slots, claim)
+        except RuntimeError:
+            return None
 
 
 def key_bytes(memory: "Memory") -> int:

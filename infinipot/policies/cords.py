@@ -49,7 +49,7 @@ class CoRDS(Policy):
         window = int(self.recent * budget)
         recent = newest(tokens.arrival, window)
         distance = torch.full(tokens.shape, torch.inf, device=points.device, dtype=torch.float32)
-        explained = RIDGE * torch.eye(points.shape[-1], device=points.device, dtype=torch.float32).expand(
+        explained = RIDGE * torch.eye(points.shape[-1], device=points.device, dtype=points.dtype).expand(
             len(points), -1, -1
         )
         if window:
@@ -61,7 +61,7 @@ class CoRDS(Policy):
         def unexplained(chosen: Tensor) -> Tensor:
             covered[0] = covered[0] + chosen.transpose(1, 2) @ chosen
             left = torch.cholesky_inverse(torch.linalg.cholesky_ex(covered[0]).L)
-            return RIDGE * self.orthogonal * ((points @ left) * points).sum(-1)
+            return RIDGE * self.orthogonal * ((points @ left) * points).sum(-1).float()
 
         bonus = unexplained if self.orthogonal else None
         chosen = far_apart(points, distance, budget - window, self.rounds, tokens.arrival, bonus)

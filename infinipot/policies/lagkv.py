@@ -8,6 +8,7 @@ from torch import Tensor
 
 from infinipot.policies.base import ScoredPolicy
 from infinipot.policies.ranking import place_within
+from infinipot.policies.rounding import widest_float
 from infinipot.tokens import VideoTokens
 
 
@@ -59,9 +60,9 @@ def _spread(states: Tensor, part: Tensor) -> Tensor:
 
 
 def _share(spread: Tensor, part: Tensor) -> Tensor:
-    """Softmax within each partition."""
-    finite = torch.where(spread.isfinite(), spread, 0.0)
+    """Softmax within each partition, taken wide: its sums are over tokens in the order in which they lie."""
+    finite = torch.where(spread.isfinite(), spread, 0.0).to(widest_float(spread.device))
     most = torch.zeros_like(finite).scatter_reduce(1, part, finite, "amax")
     powers = (finite - most.gather(1, part)).exp().masked_fill(~spread.isfinite(), 0.0)
     total = torch.zeros_like(powers).scatter_add(1, part, powers)
-    return torch.where(spread.isnan(), spread, powers / total.gather(1, part).clamp_min(1e-9))
+    return torch.where(spread.isnan(), spread, (powers / total.gather(1, part).clamp_min(1e-9)).float())

@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from infinipot.policies.ranking import highest
+from infinipot.policies.rounding import for_products
 from infinipot.tokens import take
 
 _LAST = -1e30  # ahead of what must not be chosen alone
@@ -14,24 +15,26 @@ _PIECE = 8 << 20  # products that are computed at once
 
 
 def unit(states: Tensor) -> Tensor:
-    """States `[..., width]` scaled to length 1, in float32; 0 for what is no number, which so is like nothing."""
+    """States `[..., width]` scaled to length 1, see `for_products`; 0 for what is no number, which is like nothing."""
     states = states.float()
-    return normalize(states.where(states.isfinite().all(-1, keepdim=True), 0.0), dim=-1)
+    return for_products(normalize(states.where(states.isfinite().all(-1, keepdim=True), 0.0), dim=-1))
 
 
 def nearest(points: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
-    """For each point its largest product with one of the others, and which: `[rows, n]` float32 and int64.
+    """For each point its largest product with one of the others, and which, the first of equals.
+
+    Returns `[rows, n]` float32 and int64.
 
     Args:
-        points: `[rows, n, width]`.
-        others: `[rows, m, width]`.
+        points: `[rows, n, width]`, see `unit`.
+        others: `[rows, m, width]`, as wide.
     """
     rows, count, _ = points.shape
-    best = points.new_full((rows, count), -torch.inf)
+    best = torch.full((rows, count), -torch.inf, device=points.device, dtype=torch.float32)
     which = torch.zeros(rows, count, dtype=torch.int64, device=points.device)
     at_once, start = max(1, _PIECE // (rows * count)), 0
     for some in others.split(at_once, 1):
-        most = (points @ some.transpose(1, 2)).max(2)
+        most = (points @ some.transpose(1, 2)).float().max(2)
         closer = most.values > best
         best, which = torch.where(closer, most.values, best), torch.where(closer, most.indices + start, which)
         start += at_once

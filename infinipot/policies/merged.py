@@ -34,13 +34,14 @@ class Merged(Wrapper):
 
 
 def into_nearest(tokens: VideoTokens, kept: Tensor, takers: Tensor, least: float) -> Merge:
-    """Evicted tokens go into the most alike of some kept ones, weighted by their masses.
+    """Evicted tokens go into the most alike of some kept ones, the latest of equals, weighted by their masses.
 
     Args:
         kept: `[rows, budget]` int64, which tokens stay.
         takers: `[rows, n]` int64, those of them that take others up.
         least: cosine of keys below which a token goes for good.
     """
+    takers = takers.gather(1, tokens.arrival.gather(1, takers).argsort(1, descending=True))
     keys = unit(tokens.keys)
     alike, which = nearest(keys, take(keys, takers))
     return Merge.of(takers.gather(1, which), kept, tokens.columns[MASS], for_good=alike < least)

@@ -10,7 +10,8 @@ from torch import Tensor
 from infinipot.policies.base import ScoredPolicy
 from infinipot.policies.options import Exponent, Share
 from infinipot.policies.redundancy import NEW, tar_of_new
-from infinipot.policies.salience import value_norm, widest_float
+from infinipot.policies.rounding import raised, widest_float
+from infinipot.policies.salience import value_norm
 from infinipot.tokens import NewTokens, VideoTokens
 
 LEAST_NOVELTY = 1e-4  # 1 - TaR below it is rounding: among what is equally redundant VaN decides
@@ -49,13 +50,12 @@ class Novelty(ScoredPolicy):
 def product(redundancy: Tensor, salience: Tensor, power: float) -> Tensor:
     """(1 - TaR) · VaN^power, `[rows, N]` float32; TaR that compares with nothing counts as the others' mean.
 
-    Sums and powers are taken wide: rounded as they come, they would depend on where in the storage a token lies, and
-    decide between the pooled norms of neighbours, which are often equal.
+    The sum is taken wide: rounded as it comes, it would depend on where in the storage tokens lie, and decide between
+    the pooled norms of neighbours, which are often equal.
     """
-    wide = widest_float(salience.device)
     compared = redundancy > NEW
     novelty = (1 - redundancy).clamp_min(LEAST_NOVELTY).masked_fill(~compared, 0)
     count = compared.sum(1, keepdim=True)
-    total = novelty.sum(1, keepdim=True, dtype=wide)
+    total = novelty.sum(1, keepdim=True, dtype=widest_float(salience.device))
     usual = torch.where(count > 0, total / count.clamp_min(1), 1.0).float()
-    return torch.where(compared, novelty, usual) * salience.to(wide).pow(power).float()
+    return torch.where(compared, novelty, usual) * raised(salience, power)

@@ -72,7 +72,7 @@ def highest(scores: Tensor, count: int, arrival: Tensor) -> Tensor:
 
 def _ranks(scores: Tensor, arrival: Tensor) -> Tensor:
     """Whole numbers in the order of scores, no two of a row equal: `[rows, N]` int64."""
-    bits = (scores + 0.0).view(torch.int32)  # of zeros there is one
-    rank = bits ^ (bits >> 31 & 0x7FFFFFFF)  # floats of one sign are ordered as their bits are
-    rank = rank.masked_fill_(scores.isnan(), -1 << 31).long()  # below -inf, of which the rank has room below it
-    return rank.mul_(1 << 31).add_(arrival)
+    rank = (scores + 0.0).view(torch.int32)  # of zeros there is one
+    rank.bitwise_xor_((rank >> 31).bitwise_and_(0x7FFFFFFF))  # floats of one sign are ordered as their bits are
+    rank.masked_fill_(scores.isnan(), -1 << 31)  # below -inf, of which the rank has room below it
+    return torch.add(arrival, rank, alpha=1 << 31)

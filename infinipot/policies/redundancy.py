@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from infinipot.policies.rounding import widest_float
 from infinipot.tokens import NewTokens, VideoTokens, take
 
 Reference = Literal["previous", "recent"]
@@ -59,8 +60,7 @@ def against_recent(keys: Tensor, cell: Tensor, recent: Tensor, cells: int) -> Te
     """TaR(t, c) = 1/|R| Σ_{u ∈ R} cos(k(t, c), k(u, c)), R: the recent patches of which the row holds c.
 
     Recent tokens, and those of cells without a recent token, are not redundant. With unit keys k̂ the mean of cosines is
-    one product, k̂(t, c) · mean_u k̂(u, c). (On CUDA the sum in it is the same to the bit in every run only under
-    `torch.use_deterministic_algorithms`.)
+    one product, k̂(t, c) · mean_u k̂(u, c). The sum in it is taken wide, since tokens are added up as they lie.
 
     Args:
         keys: `[rows, N, head_dim]`.
@@ -72,9 +72,10 @@ def against_recent(keys: Tensor, cell: Tensor, recent: Tensor, cells: int) -> Te
     weight = recent.float()
     at = (cell + torch.arange(0, rows * cells, cells, device=cell.device).unsqueeze(1)).view(-1)
     flat = unit.view(-1, width)
-    total = unit.new_zeros(rows * cells, width).index_add_(0, at, flat * weight.view(-1, 1))
+    wide = (flat * weight.view(-1, 1)).to(widest_float(flat.device))
+    total = wide.new_zeros(rows * cells, width).index_add_(0, at, wide)
     count = unit.new_zeros(rows * cells).index_add_(0, at, weight.view(-1))
-    mean = total.div_(count.clamp_min(1).unsqueeze(-1))
+    mean = total.div_(count.clamp_min(1).unsqueeze(-1)).float()
     alike = flat.mul_(mean.index_select(0, at)).sum(-1).view(rows, length)
     alone = (count == 0).index_select(0, at).view(rows, length)
     return alike.masked_fill_(recent | alone, NEW)
@@ -83,10 +84,8 @@ def against_recent(keys: Tensor, cell: Tensor, recent: Tensor, cells: int) -> Te
 def cosine(one: Tensor, other: Tensor) -> Tensor:
     """Of `[..., head_dim]` each, in float32; 0 where either is 0."""
     one, other = one.float(), other.float()
-    norms = torch.linalg.vector_norm(one, dim=-1).clamp_min(1e-9) * torch.linalg.vector_norm(other, dim=-1).clamp_min(
-        1e-9
-    )
-    return (one * other).sum(-1).div_(norms)
+    norms = torch.linalg.vector_norm(one, dim=-1) * torch.linalg.vector_norm(other, dim=-1)
+    return (one * other).sum(-1).div_(norms.clamp_min_(1e-30))
 
 
 def recent_patches(tokens: VideoTokens, share: float) -> int:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from infinipot.policies.rounding import widest_float
 from infinipot.tokens import Grid, VideoTokens
 
 Pooling = Literal["none", "layerwise"]
@@ -95,8 +96,3 @@ def layout(grids: tuple[Grid, ...], device: torch.device) -> Tensor:
 def _patch_rank(patch: Tensor) -> Tensor:
     """The patches that a row holds, numbered without gaps: `[rows, N]` int64."""
     return pad((patch[:, 1:] != patch[:, :-1]).cumsum(1), (1, 0))
-
-
-def widest_float(device: torch.device) -> torch.dtype:
-    """What a running sum needs so that its differences stay exact enough; Apple's GPUs have no float64."""
-    return torch.float32 if device.type == "mps" else torch.float64

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from infinipot.policies.base import ScoredPolicy
 from infinipot.policies.options import Exponent, Share
+from infinipot.policies.rounding import raised
 from infinipot.policies.usual import distance, likeness
 from infinipot.tokens import NewTokens, VideoTokens
 
@@ -43,4 +44,4 @@ class Unusual(ScoredPolicy):
 
     def score(self, tokens: VideoTokens) -> Tensor:
         unlike = (1 - tokens.by_rows("keys", likeness)).clamp_min_(0)
-        return tokens.columns["distance"].pow(self.values) * unlike.pow_(self.keys)
+        return raised(tokens.columns["distance"], self.values) * raised(unlike, self.keys)

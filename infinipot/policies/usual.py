@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from infinipot.policies.rounding import along
 from infinipot.tokens import is_at_hand
 
 
@@ -31,11 +32,11 @@ def likeness(states: Tensor, *, unit: bool = False) -> Tensor:
     length = torch.linalg.vector_norm(states, dim=-1, keepdim=True, dtype=torch.float32).clamp_min_(1e-9)
     if unit:
         scaled = states / length
-        return (scaled @ normalize(scaled.nansum(1, True), dim=-1).mT).squeeze(-1)
+        return along(scaled, normalize(scaled.nansum(1, True), dim=-1))
     whole = is_at_hand(length) and bool(length.isfinite().all())  # then there is nothing to copy
     finite = (states if whole else _finite(states)).float()
-    along = finite @ normalize(finite.sum(1, True), dim=-1).mT
-    return along.div_(length.nan_to_num_(torch.nan, torch.nan)).squeeze(-1)
+    alike = along(finite, normalize(finite.sum(1, True), dim=-1))
+    return alike.div_(length.squeeze(-1).nan_to_num_(torch.nan, torch.nan))
 
 
 def _finite(states: Tensor) -> Tensor:

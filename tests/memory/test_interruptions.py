@@ -5,10 +5,11 @@ memory that comes out of it goes on exactly as one that nothing has disturbed.
 """
 
 import copy
+import gc
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -20,6 +21,7 @@ import torch
 
 import infinipot.memory
 from infinipot import Frame, Stream, policies
+from infinipot.memory import turned
 from infinipot.models import Patch
 from support.faults import Boom
 from support.memories import held, same
@@ -34,12 +36,16 @@ SHARES = {"reserve": 40, "dialogue": 60}
 
 
 @contextmanager
-def raising_at(line: int) -> Iterator[list[int]]:
-    """Inside, the line that comes so many lines of the memory later raises; gives the number of lines that ran."""
+def raising_at(line: int, files: str = FOLDER) -> Iterator[list[int]]:
+    """Inside, the line that comes so many lines of some files later raises; gives the number of lines that ran.
+
+    Args:
+        files: what their paths begin with.
+    """
     ran = [0]
 
     def trace(frame: FrameType, event: str, _: object) -> Callable | None:
-        if not frame.f_code.co_filename.startswith(FOLDER):
+        if not frame.f_code.co_filename.startswith(files):
             return None
         if event == "line":
             ran[0] += 1
@@ -126,6 +132,26 @@ def test_a_turn_is_remembered_or_raised_at_every_line_of_the_memory(flavour: dic
         assert isinstance(stream.ask(QUESTION, max_new_tokens=2, remember=True), str)
 
     assert check_lines(lambda: played(flavour, "infinipot-v", 71), take) > 0
+
+
+def test_no_scratch_is_lost_whatever_interrupts_an_answer() -> None:
+    """Nor does the next answer wait for it, or read keys that were turned for the one before."""
+    stream = played(PLAIN, "infinipot-v", 71)
+    scratch = stream._setup.adapter.scratch
+
+    def ask() -> str:
+        return str(stream.ask(QUESTION, max_new_tokens=3))
+
+    with raising_at(-1, turned.__file__) as ran:
+        answer = ask()
+    assert ran[0] > 20
+    for line in range(1, ran[0] + 1):
+        with raising_at(line, turned.__file__), suppress(Boom):
+            ask()
+        gc.collect(1)  # what was raised and the frames that it went through hold each other
+        assert scratch.taken == 0, f"line {line}"
+        assert stream._state.memory.turned is None, f"line {line}"
+        assert ask() == answer
 
 
 def copied(stream: Stream) -> Stream:

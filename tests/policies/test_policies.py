@@ -20,7 +20,7 @@ from infinipot.policies.ranking import highest
 from infinipot.policies.redundancy import in_recent_patches, recent_patches, tar
 from infinipot.policies.salience import REACH, van
 from infinipot.tokens import Grid, NewTokens, VideoTokens
-from support.video_tokens import HEAD_DIM, as_sets, changed, random_tokens, reading, select, shown, video_tokens
+from support.video_tokens import HEAD_DIM, as_sets, changed, copies, random_tokens, reading, select, shown, video_tokens
 
 VARIANTS = [
     "streaming-llm:sinks=100000",
@@ -30,6 +30,7 @@ VARIANTS = [
     "merged:of=[tar:coverage=0.2,recent=0.5],least=0",
     "unusual:coverage=0.25,newest=0.5",
     "unusual:values=0,newest=0",
+    "unusual:values=1.3,keys=0.7",
     "prototypes:share=0",
     "adakv:of=[novelty:newest=0.5],least=1",
     "pyramidkv:of=snapkv,share=1,steep=1",
@@ -63,7 +64,7 @@ PARTS = ("keys", "values", "rotated", "patch", "cell")
 
 @st.composite
 def situations(draw: st.DrawFn, whole_patches: bool = False) -> tuple[VideoTokens, int]:
-    """What a policy may be asked: any survivors of any grids, any budget."""
+    """What a policy may be asked: any survivors of any grids, exact copies of each other or not, any budget."""
     side = st.integers(1, 4)
     sizes = draw(st.lists(st.tuples(side, side), min_size=1, max_size=1 if whole_patches else 3))
     patches = draw(st.integers(4, 9))
@@ -77,6 +78,10 @@ def situations(draw: st.DrawFn, whole_patches: bool = False) -> tuple[VideoToken
         layer=draw(st.integers(0, 27)),
         layers=28,
     )
+    if kinds := draw(st.none() | st.integers(1, 6)):
+        tokens = copies(tokens, kinds, draw(st.integers(0, 2**16)))
+    dtype = draw(st.sampled_from([torch.float32, torch.bfloat16]))
+    tokens = changed(tokens, **{name: getattr(tokens, name).to(dtype) for name in ("keys", "values", "rotated")})
     if whole_patches:
         return tokens, (patches * 3 // 4) * tokens.grids[-1].cells
     length = tokens.cell.shape[1]
@@ -117,6 +122,33 @@ def test_the_order_in_which_tokens_lie_means_nothing(spec: str, data: st.DataObj
     order = torch.stack([torch.randperm(tokens.shape[1], generator=draw) for _ in range(tokens.shape[0])])
     straight = as_sets(policy.select(tokens, budget))
     assert as_sets(order.gather(1, policy.select(tokens.part(order), budget))) == straight
+
+
+# Those of which a token's score depends on what is held and on its own content, not on when or where it was.
+BY_CONTENT = [
+    *("adakv", "cords", "cords:recent=0,rounds=5", "deviation", "expected-attention", "infinipot-v", "keydiff"),
+    *("infinipot-v:combine=two-stage", "kvzip", "merged", "novelty", "prototypes", "pyramidkv", "streammem", "tar"),
+    *("unusual", "unusual:values=1.3,keys=0.7", "van"),
+]
+
+
+@pytest.mark.parametrize("spec", BY_CONTENT)
+@settings(max_examples=15)
+@given(data=st.data())
+def test_of_exact_copies_the_later_stays(spec: str, data: st.DataObject) -> None:
+    policy = policies.make(spec)
+    tokens, budget = data.draw(situations())
+    told = shown(policy, tokens)
+    draw = torch.Generator().manual_seed(budget)
+    told = told.part(torch.stack([torch.randperm(told.shape[1], generator=draw) for _ in range(told.shape[0])]))
+    content = torch.cat([told.keys, told.values, *(column.unsqueeze(-1) for column in told.columns.values())], -1)
+    for row, kept in enumerate(as_sets(policy.select(told, budget))):
+        _, kind = content[row].unique(dim=0, return_inverse=True)
+        for each in kind.unique():
+            own = (kind == each).nonzero().flatten().tolist()
+            own.sort(key=lambda token, row=row: int(told.arrival[row, token]))
+            stay = sum(token in kept for token in own)
+            assert kept >= set(own[len(own) - stay :])
 
 
 @every_policy

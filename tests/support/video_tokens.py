@@ -97,5 +97,14 @@ def random_tokens(
     return video_tokens(plain, values, patch, cell, tuple(grids), **{"newest_patch": patches - 1} | where)
 
 
+def copies(tokens: VideoTokens, kinds: int, seed: int = 0) -> VideoTokens:
+    """The same places, at which keys and values are exact copies of a few: a picture that stands still."""
+    draw = torch.Generator().manual_seed(seed)
+    rows, length = tokens.shape
+    which = torch.randint(0, kinds, (rows, length, 1), generator=draw).expand(-1, -1, HEAD_DIM)
+    plain, values = (part.gather(1, which) for part in torch.randn(2, rows, kinds, HEAD_DIM, generator=draw))
+    return changed(tokens, keys=plain, values=values, rotated=turned(plain, tokens.patch))
+
+
 def as_sets(selected: Tensor) -> list[set[int]]:
     return [set(row) for row in selected.tolist()]

@@ -1,0 +1,39 @@
+"""Numbers that exact copies share to the bit, wherever they lie.
+
+A vectorised kernel takes the last numbers of a tensor one by one, and a power or a product may then be rounded
+otherwise. A ranking would tell copies of a still picture apart by it, and so by their places in storage, which mean
+nothing. So what a score is made of is summed token by token, or taken wide and rounded once.
+"""
+
+import torch
+from torch import Tensor
+
+from infinipot.tokens import is_at_hand
+
+
+def widest_float(device: torch.device) -> torch.dtype:
+    """What a running sum needs so that its differences stay exact enough; Apple's GPUs have no float64."""
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
+def raised(numbers: Tensor, exponent: float) -> Tensor:
+    """Numbers to a power, float32 of float32."""
+    if exponent == 1:
+        return numbers
+    return numbers.to(widest_float(numbers.device)).pow(exponent).float()
+
+
+def along(states: Tensor, direction: Tensor) -> Tensor:
+    """The product of each token with one vector of its row, `[rows, N]`: of `[rows, N, width]` and `[rows, 1, width]`.
+
+    Matrix times vector would be no slower, but is summed by token in some libraries, and by channel in the rest.
+    """
+    return torch.linalg.vecdot(states, direction)
+
+
+def for_products(states: Tensor) -> Tensor:
+    """States as matrix products are taken of them: in float64 on a CPU, whose products treat the last rows apart.
+
+    On a GPU all of a product is summed in one order, and float64 would be many times slower than it is here.
+    """
+    return states.double() if is_at_hand(states) else states

@@ -105,6 +105,20 @@ def test_a_fork_has_what_its_stream_was_asked_on(qwen: Model) -> None:
         assert cost(qwen, stream)[0] == 0, "a fork changed its stream"
 
 
+def test_nothing_is_allocated_for_what_stays(qwen: Model) -> None:
+    """Its keys and values lie in slots of the memory, which are promised already; of embeddings nothing is left."""
+    with qwen.stream(**SMALL) as stream:
+        for image in pictures(5):
+            stream.watch(image)
+        size = stream.stats().bytes
+        cost(qwen, stream)
+        assert len(stream._state.prepared) == 3
+        parts = [part for each in stream._state.prepared for part in each.parts]
+        assert sum(part.rows.untyped_storage().nbytes() for part in parts) == 0
+        assert stream.stats().bytes == size
+        assert stream.stats().peak_tokens <= stream.stats().cap
+
+
 @torch.inference_mode()
 def test_what_something_else_was_written_to_is_run_over_again(qwen: Model) -> None:
     with qwen.stream(**SMALL) as stream, qwen.stream(**SMALL) as twin:

@@ -61,6 +61,7 @@ def main() -> None:
             with model.stream(**options(model, holder, scene)) as stream:
                 for frame in clip:
                     stream.watch(frame)
+                stream.ask("Is there a shape now?", max_new_tokens=1)  # else the first one runs over what waits
                 for question in clip.every_question(frame.time, np.random.default_rng(0), plain=True):
                     if question.kind not in KINDS:
                         continue

@@ -61,8 +61,8 @@ def prepare(
         made += parts
         behind = transaction.copy()
         behind.origins.clear()
-        alone = tuple(part._replace(rows=part.rows[:0]) for part in parts)
-        found.append(Prepared(behind, alone, state.pending.frames if len(found) >= full else 0))
+        told = tuple(part._replace(rows=part.rows.new_empty(0, part.rows.shape[1])) for part in parts)
+        found.append(Prepared(behind, told, state.pending.frames if len(found) >= full else 0))
     return made, found
 
 

@@ -3,8 +3,8 @@
 Knows lanes and tasks, not HTTP. A question goes behind the frames that came before it, and frames behind the questions
 that came before them; lanes wait for no other lane. Questions in a row, which see the same frames, are answered
 together: the first on the stream, and once the model has run over what waits for its block, the others on forks of it,
-which begin behind that, as far as there is memory for them. What runs alone on a
-stream (saving it) runs in a second thread while the worker carries the other streams on.
+which begin behind that, as far as there is memory for them. What runs alone on a stream (saving it) runs in a second
+thread while the worker carries the other streams on.
 """
 
 import logging

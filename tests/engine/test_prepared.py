@@ -63,7 +63,7 @@ def test_questions_run_over_what_waits_once_and_change_nothing(model: Model) -> 
     options: dict[str, Any] = {"modality": model.adapter.modality, "block": 3, "memory": cap}
     with model.stream(**options) as stream, model.stream(**options) as twin:
         waited = set()
-        for content in given(model, 13):
+        for content in given(model, 10):
             give(stream, content)
             give(twin, content)
             if not stream._state.pending.starts():
@@ -103,6 +103,20 @@ def test_a_fork_has_what_its_stream_was_asked_on(qwen: Model) -> None:
                 fork.watch(image)
             assert cost(qwen, fork)[0] > 0
         assert cost(qwen, stream)[0] == 0, "a fork changed its stream"
+
+
+def test_nothing_is_allocated_for_what_stays(qwen: Model) -> None:
+    """Its keys and values lie in slots of the memory, which are promised already; of embeddings nothing is left."""
+    with qwen.stream(**SMALL) as stream:
+        for image in pictures(5):
+            stream.watch(image)
+        size = stream.stats().bytes
+        cost(qwen, stream)
+        assert len(stream._state.prepared) == 3
+        parts = [part for each in stream._state.prepared for part in each.parts]
+        assert sum(part.rows.untyped_storage().nbytes() for part in parts) == 0
+        assert stream.stats().bytes == size
+        assert stream.stats().peak_tokens <= stream.stats().cap
 
 
 @torch.inference_mode()
@@ -228,8 +242,8 @@ class Pair:
                 self.stream.watch(image)
 
 
-@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@drawn(moves, st.sampled_from(["infinipot-v", "snapkv", "merged", "full"]), st.sampled_from([None, "patches", "otsu"]))
+@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@drawn(moves, st.sampled_from(["infinipot-v", "snapkv", "merged", "adakv"]), st.sampled_from([None, "patches", "otsu"]))
 def test_whatever_happens_between_questions_each_is_answered_like_the_first(qwen: Model, moves, policy, gate) -> None:
     pair = Pair(qwen, policy, gate)
     pair.watch(6)
@@ -243,12 +257,11 @@ def test_whatever_happens_between_questions_each_is_answered_like_the_first(qwen
     assert same(held(pair.stream), held(pair.twin))
 
 
-@pytest.mark.parametrize("policy", ["infinipot-v", "adakv"])
-def test_streams_that_re_base_answer_as_those_that_nobody_asked(policy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_streams_that_re_base_answer_as_those_that_nobody_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     """Positions are re-assigned between two frames of a block: keys that were made before are of no use then."""
     model = build("qwen2_5_vl")
     monkeypatch.setattr(type(model.adapter), "position_range", 400)
-    small: dict[str, Any] = {"memory": 300, "reserve": 60, "dialogue": 0, "policy": policy}
+    small: dict[str, Any] = {"memory": 300, "reserve": 60, "dialogue": 0, "policy": "infinipot-v"}
     between = 0
     with model.stream(**small) as stream, model.stream(**small) as twin:
         for number, image in enumerate(pictures(150)):
@@ -256,7 +269,7 @@ def test_streams_that_re_base_answer_as_those_that_nobody_asked(policy: str, mon
             stream.watch(image, 8.0 * number)
             twin.watch(image, 8.0 * number)
             between += bool(known and stream._state.prepared is known and stream.stats().rebases > before)
-            if number > 100:
+            if number > 120:
                 assert close(logits(model, stream), first_asked(model, twin))
         assert same(held(stream), held(twin))
         assert stream.stats().rebases > 2

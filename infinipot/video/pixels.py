@@ -84,14 +84,13 @@ class Converter:
         if most is not None and picture.width * picture.height > most:
             share = (most / (picture.width * picture.height)) ** 0.5
             size = {"width": max(1, int(picture.width * share)), "height": max(1, int(picture.height * share))}
-        transfer = int(getattr(picture, "color_trc", 0))  # which PyAV 15 does not tell
+        transfer = int(getattr(picture, "color_trc", 0))  # which PyAV before 17 does not tell
         depth = "rgb48le" if is_hdr(transfer) else "rgb24"
         pixels: np.ndarray = self._reformatter.reformat(picture, format=depth, **size, **_colours(picture)).to_ndarray()
         if is_hdr(transfer):
             pixels = to_standard(pixels, transfer, int(picture.color_primaries))
-        return (
-            without_combs(pixels) if picture.interlaced_frame and not size else pixels
-        )  # combs do not survive scaling
+        combed = picture.interlaced_frame and not size  # scaling blurs combs
+        return without_combs(pixels) if combed else pixels
 
 
 def _colours(picture: av.VideoFrame) -> dict[str, int]:

@@ -5,7 +5,8 @@
 
 Runs the commands of the page's first section, one after the other and as they stand there, but for what is installed
 (this checkout) and the port (a free one). Prints the seconds that each took, and up to which it was over; the server is
-over with the line that says where it listens, the question with the first piece of its answer.
+over with the line that says where it listens, the question with the first piece of its answer. The last lines part
+what pip took, which is the network's and the disk's, from what came behind it.
 """
 
 import argparse
@@ -63,8 +64,9 @@ def awaited(process: subprocess.Popen[str], command: str, beginning: str | None)
 
 
 def walk(given: Sequence[str], folder: Path, environment: dict[str, str]) -> None:
-    """Runs commands, and prints what each took."""
+    """Runs commands, and prints what each took, and what pip did of it all."""
     begun, url = time.perf_counter(), "localhost:8000"
+    installing = 0.0
     with ExitStack() as under_way:
         for command in given:
             started = time.perf_counter()
@@ -75,7 +77,10 @@ def walk(given: Sequence[str], folder: Path, environment: dict[str, str]) -> Non
             said = awaited(process, command, beginning)
             url = said if command.startswith("infinipot serve") else url
             now = time.perf_counter()
+            installing += now - started if command.startswith("pip ") else 0.0
             print(f"{now - started:7.2f} s  {now - begun:7.2f} s  {command}{said and f'  -> {said}'}", flush=True)
+        print(f"{installing:7.2f} s  pip")
+        print(f"{time.perf_counter() - begun - installing:7.2f} s  behind it, to the first piece of the answer")
 
 
 def main() -> None:

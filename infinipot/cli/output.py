@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import os
 import sys
@@ -85,9 +86,22 @@ def clock(seconds: float) -> str:
 
 def load_quietly(model: str, *, verbose: bool = False, **options: Any) -> Model:
     """Loads a model without the messages of the libraries below, unless they are asked for."""
-    if not verbose:
-        quiet_libraries()
-    return infinipot.load(model, **options)
+    with _no_collector():
+        if not verbose:
+            quiet_libraries()
+        return infinipot.load(model, **options)
+
+
+@contextmanager
+def _no_collector() -> Iterator[None]:
+    """Inside, nobody looks for garbage: what torch and transformers make as they are imported stays to the end."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def quiet_libraries() -> None:

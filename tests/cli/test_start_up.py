@@ -1,6 +1,7 @@
 """The command line and `import infinipot` start at once: what computes is imported when it is used, and not before."""
 
 import copy
+import gc
 import json
 import math
 import pickle
@@ -18,7 +19,7 @@ from hypothesis import strategies as st
 import infinipot
 from infinipot.cli import main
 from infinipot.cli.options import Seconds
-from infinipot.cli.output import clock
+from infinipot.cli.output import clock, load_quietly
 from infinipot.embedded import scenery
 from infinipot.evaluate import BENCHMARKS, PROTOCOLS, find_protocol
 from support.places import ROOT
@@ -43,6 +44,7 @@ PROBE = f"""
 import json, sys
 from click.testing import CliRunner
 from infinipot.cli import main
+from infinipot.cli.output import load_quietly
 said = []
 for args in json.loads(sys.argv[1]):
     result = CliRunner().invoke(main, args)
@@ -171,3 +173,16 @@ def test_what_a_help_text_lists_is_what_there_is() -> None:
             assert find_protocol(name).average(benchmark) is not None
     for background in choices(main.commands["demo"], "background"):
         assert scenery.scenery(background, np.random.default_rng(0)).at(0.0).shape == (64, 64, 3)
+
+
+def test_loading_looks_for_no_garbage_and_leaves_the_collector_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[bool] = []
+    monkeypatch.setattr(infinipot, "load", lambda model, **_: seen.append(gc.isenabled()))
+    for enabled in (True, False):
+        (gc.enable if enabled else gc.disable)()
+        try:
+            load_quietly("embedded", verbose=True)
+            assert gc.isenabled() == enabled
+        finally:
+            gc.enable()
+    assert seen == [False, False]

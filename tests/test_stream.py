@@ -254,8 +254,10 @@ def test_the_prompt_stays_however_many_turns_come_and_go(qwen):
             assert slots(memory).temporal[0, : len(opening)].sort().values.tolist() == list(opening)
 
 
-@pytest.mark.parametrize("policy", ["infinipot-v", "full"])
-@pytest.mark.parametrize("memory", [178, 179, 189, 191])  # where one token too few fails; every cap: on the stub below
+# Where one token too few fails; every cap with either policy: on the stub below.
+@pytest.mark.parametrize(
+    ("memory", "policy"), [(178, "infinipot-v"), (179, "full"), (189, "full"), (191, "infinipot-v")]
+)
 def test_the_whole_reserve_can_be_used_behind_remembered_turns(qwen, policy, memory):
     adapter = qwen.adapter
     with qwen.stream(memory, policy, reserve=56, dialogue=28) as stream:
@@ -612,13 +614,13 @@ def test_another_resolution_starts_another_grid(qwen):
 
 
 @pytest.mark.slow
-def test_fifteen_thousand_patches_stay_in_the_trained_range():
+def test_a_week_stays_in_the_trained_range():
     stub = Stub(per_second=2.0)
     image = np.zeros((2, 2, 3), np.uint8)
-    with Stream(stub, policies.make("random"), 1024, block=64, reserve=40, dialogue=0) as stream:
-        for second in range(15_000):
-            stream.watch(Frame(image, float(second)))
-            if second % 1499 == 0:
+    with Stream(stub, policies.make("random"), 512, block=16, reserve=40, dialogue=0) as stream:
+        for minute in range(7 * 24 * 60):
+            stream.watch(Frame(image, 60.0 * minute))
+            if minute % 999 == 0:
                 stream.ask("what?", max_new_tokens=8)
         stats = stream.stats()
         assert stats.rebases > 100

@@ -463,7 +463,7 @@ def test_a_disk_that_is_full_is_one_line() -> None:
     if not Path("/dev/full").exists():
         pytest.skip("a system without a disk that is always full")
     with open("/dev/full", "w") as full:
-        done = subprocess.run([sys.executable, "-m", "infinipot", "policies"], stdout=full, stderr=-1, text=True)
+        done = subprocess.run([sys.executable, "-m", "infinipot", "eval", "--list"], stdout=full, stderr=-1, text=True)
     assert (done.returncode, done.stderr) == (
         1,
         "error: what was to be written has no place: No space left on device\n",

@@ -19,24 +19,24 @@ from infinipot.models.sound import Spectrum
 from support.adapters import omni_processor
 from support.faults import Boom, fail_at
 from support.memories import held, same, slots
-from support.models import give, given, pictures
+from support.models import ONE_OF_EACH, give, given, pictures
 from support.plays import QUESTIONS, RANGE, played, small
 from support.video_files import encode
 
 # One policy of each kind of thing that a family could stand in the way of; all run in policies/test_policies.py,
-# and with a memory and a snapshot of one family in test_snapshot.py.
-KINDS = (
-    *("infinipot-v", "infinipot-v-reference", "streaming-llm", "random", "recent-frames"),
-    *("snapkv", "streammem", "adakv"),
-)
+# and with a memory and a snapshot of one family in test_snapshot.py. Those whose own work goes through the family, its
+# attention and its probes, and those that keep other tokens in each head, run with every family; the rest take turns.
+THROUGH = ("infinipot-v", "snapkv", "streammem")
+TURNS = ("infinipot-v-reference", "streaming-llm", "random", "recent-frames")
+KINDS = (*THROUGH, "adakv", *TURNS)
+PAIRS = [
+    pytest.param(kind, policy, id="-".join((*kind, policy)))
+    for number, kind in enumerate(ONE_OF_EACH)
+    for policy in (*THROUGH, "adakv", TURNS[number % len(TURNS)])
+]
 # Where a token comes from, (head, patch, cell), and its key, value and time.
 Tokens = dict[tuple[int, int, int], tuple[torch.Tensor, torch.Tensor, float]]
 BAD = [np.zeros((0, 4, 3), np.uint8), np.zeros((4, 4), np.int64), np.full((4, 4, 3), np.nan, np.float32), "a picture"]
-
-
-@pytest.fixture(params=KINDS)
-def policy(request: pytest.FixtureRequest) -> str:
-    return request.param
 
 
 @pytest.fixture
@@ -85,6 +85,7 @@ def whole(model: Model) -> Tokens:
 
 
 @pytest.mark.usefixtures("_short_range")
+@pytest.mark.parametrize(("model", "policy"), PAIRS, indirect=["model"], scope="session")
 def test_a_long_video_in_a_small_memory(model, policy, whole):
     """The cap, the coordinates, the trained positions; asking and bad frames change nothing."""
     with model.stream(policy=policy, **small(model)) as stream:
@@ -139,7 +140,7 @@ def test_interleaved_streams_answer_as_each_does_alone(model):
 
     Of Qwen2-VL a stream of each policy: what policies could do to each other is no family's matter.
     """
-    through = KINDS if "qwen2_vl" in model.adapter.model_types else (KINDS[0], "snapkv", "streammem")
+    through = KINDS if "qwen2_vl" in model.adapter.model_types else THROUGH
     with ExitStack() as opened:
         streams = [opened.enter_context(model.stream(policy=kind, **small(model))) for kind in (*through, KINDS[0])]
         turns = zip(*(played(model, stream, seed, 24) for seed, stream in enumerate(streams)), strict=True)

@@ -30,7 +30,8 @@ class Cost:
         name: see `cases`.
         stats: of the stream, see `infinipot.Stats`.
         patch_seconds: from a frame given to its block in the memory, a temporal patch, drawing the frames left out.
-        first_token_seconds: from a question to its first token, the median of several.
+        first_token_seconds: from a question to its first token, the median of several at one moment: what waits for its
+            block is run over for the first of them alone.
         idle_bytes, peak_bytes: of the process, before the stream was opened and at the most.
         history: seconds of video, tokens held, those of a full cache, and bytes of the process, along the stream.
     """

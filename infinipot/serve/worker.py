@@ -3,8 +3,8 @@
 Knows lanes and tasks, not HTTP. A question goes behind the frames that came before it, and frames behind the questions
 that came before them; lanes wait for no other lane. Questions in a row, which see the same frames, are answered
 together: the first on the stream, and once the model has run over what waits for its block, the others on forks of it,
-which begin behind that, as far as there is memory for them. What runs alone on a
-stream (saving it) runs in a second thread while the worker carries the other streams on.
+which begin behind that, as far as there is memory for them. What runs alone on a stream (saving it) runs in a second
+thread while the worker carries the other streams on.
 """
 
 import logging
@@ -214,7 +214,7 @@ class Worker:
         if not self.room.lend(lane.stats.bytes):
             return None
         try:
-            return lane.stream.fork(amid=True)
+            return lane.stream.fork_amid()
         except Exception:  # the device may be full: whatever else there is, asking the stream itself will tell
             self.room.take_back(lane.stats.bytes)
             return None

@@ -4,7 +4,7 @@ What a call does is work of the engine; here it is driven to its end, or handed 
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -220,20 +220,34 @@ class Stream:
             return Contents.of(self._state.memory)
 
     @torch.inference_mode()
-    def fork(self, *, amid: bool = False) -> Self:
+    def fork(self) -> Self:
         """Opens another stream with the same past on the same model: ask it while this one watches on.
 
         What is held is copied once, into a memory of the same cap; neither stream changes the other from then on.
 
-        Args:
-            amid: whether this one may be amid a question's task, whose steps the same thread takes: the fork is as it
-                was before.
-
         Raises:
             CapError: the device has no room for a second memory.
         """
+        with self._alone(frames_given):
+            return self._copy()
+
+    @torch.inference_mode()
+    def fork_amid(self) -> Self:
+        """A fork as this stream was before the question whose task is under way, on the thread that takes its steps.
+
+        It begins behind what that has had the model run over: so several questions see the same frames at once.
+
+        Raises:
+            InfinipotError: no question is under way.
+            CapError: the device has no room for a second memory.
+        """
         self._require_open()
-        with nullcontext() if amid else self._alone(frames_given), reserving(self._setup.budget.cap, self._setup.bytes):
+        if self._calls.under_way is not turns_ever:
+            raise InfinipotError("no question is under way on the stream: fork it with fork()")
+        return self._copy()
+
+    def _copy(self) -> Self:
+        with reserving(self._setup.budget.cap, self._setup.bytes):
             other = object.__new__(type(self))
             other.config, other.policy = self.config, self.policy
             other._open(self._setup, self._state.fork())

@@ -5,7 +5,7 @@
     watching.py   the work that taking in a frame is         \\  generators that yield requests
     asking.py     the work that answering a question is      /   (layout.py: what the model sees; limits.py: what fits;
                                                                   probing.py: what it is asked for a policy's sake;
-                                                                  prepared.py: what need not be run over twice)
+                                                                  prefilled.py: what need not be run over twice)
     task.py       work that is under way
     runner.py     runs the network on what tasks ask for: the only place that does
 

@@ -16,9 +16,14 @@ from infinipot.errors import InfinipotError
 
 
 class Alone:
-    """Lets one call after the other at a stream's state."""
+    """Lets one call after the other at a stream's state.
+
+    Attributes:
+        under_way: what the call that has the state changes, see `call`; None between two calls.
+    """
 
     def __init__(self) -> None:
+        self.under_way: Callable[[StreamState], int] | None = None
         self._deferred: BaseException | None = None
         self._busy = threading.Lock()
 
@@ -43,6 +48,7 @@ class Alone:
             self.raise_deferred()
             before = done(state)
             try:
+                self.under_way = done
                 yield
             except BaseException as error:
                 with suppress(BaseException):  # one is enough
@@ -50,6 +56,8 @@ class Alone:
                 if done(state) == before:
                     raise
                 self._deferred = error
+            finally:
+                self.under_way = None
 
     def raise_deferred(self) -> None:
         """Raises what interrupted the last call when that could no longer end."""

@@ -16,7 +16,7 @@ from infinipot.engine.evidence import Answer, Gaze
 from infinipot.engine.layout import Part, asked_behind, commit, forward, lay_out, run, say, told, waiting
 from infinipot.engine.limits import answer_limit, question_ids, require_positions, stay_in_range
 from infinipot.engine.looking import Look, look_again, second_look, tokens_of
-from infinipot.engine.prepared import keep, prepare, prepared
+from infinipot.engine.prefilled import keep, lay_out_rest, reusable
 from infinipot.engine.setup import Setup
 from infinipot.engine.state import StreamState
 from infinipot.engine.task import Work
@@ -95,13 +95,13 @@ def answer(setup: Setup, state: StreamState, question: Question, answers: list[A
     look = tokens_of(setup, again)
     limit = answer_limit(setup, question.text, question.max_new_tokens, remember=remember, look=look)
     require_positions(setup, state, state.pending)
-    known = () if remember else prepared(state)
+    known = () if remember else reusable(state)
     patches = yield from waiting(setup, state, len(known))
     follows_video = bool(known or patches or again) or state.memory.cursor.open
     prompt = question_ids(setup, question.text, follows_video=follows_video)
 
-    with state.memory.transaction(known[-1].behind if known else None) as transaction:
-        parts, found = yield from prepare(setup, state, transaction, patches, known)
+    with state.memory.transaction(known[-1].end if known else None) as transaction:
+        parts, found = yield from lay_out_rest(setup, state, transaction, patches, known)
         seen = state.memory.held + transaction.tokens
         ahead = [part for each in known for part in each.parts]
         if again:

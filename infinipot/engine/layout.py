@@ -175,7 +175,7 @@ def commit(
 
     def take() -> None:
         state.pending = replace(pending, said=said.held(len(state.memory.state.turns)))
-        state.prepared = ()
+        state.prefilled = ()
 
     with state.stopwatch.phase("compress"):
         state.memory.commit(transaction, turn=turn, policy=setup.policy, keep=keep, on_applied=take)

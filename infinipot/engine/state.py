@@ -8,7 +8,7 @@ from infinipot.memory import Memory
 from infinipot.stats import Stats, Stopwatch
 
 if TYPE_CHECKING:
-    from infinipot.engine.prepared import Prepared
+    from infinipot.engine.prefilled import Prefilled
 
 
 @dataclass(slots=True, eq=False)
@@ -18,7 +18,8 @@ class StreamState:
     Attributes:
         memory: what it holds.
         pending: what waits for its block; replaced as a whole.
-        prepared: what the last question ran over of that; replaced as a whole, in no snapshot.
+        prefilled: those of the patches that wait which a question had the model run over; see prefilled.py. Replaced
+            as a whole, in no snapshot.
         asked_tokens: tokens that the newest question was asked on.
         dense_after: after how many compressions positions were last re-assigned without gaps.
         stopwatch: what it cost so far.
@@ -26,7 +27,7 @@ class StreamState:
 
     memory: Memory
     pending: Pending
-    prepared: "tuple[Prepared, ...]" = ()
+    prefilled: "tuple[Prefilled, ...]" = ()
     asked_tokens: int = 0
     dense_after: int = 0
     stopwatch: Stopwatch = field(default_factory=Stopwatch)
@@ -36,7 +37,7 @@ class StreamState:
         return StreamState(
             self.memory.fork(),
             self.pending,
-            self.prepared,
+            self.prefilled,
             self.asked_tokens,
             self.dense_after,
             Stopwatch(dict(self.stopwatch.seconds)),

@@ -214,7 +214,7 @@ class Worker:
         if not self.room.lend(lane.stats.bytes):
             return None
         try:
-            return lane.stream.fork(amid=True)
+            return lane.stream.fork_amid()
         except Exception:  # the device may be full: whatever else there is, asking the stream itself will tell
             self.room.take_back(lane.stats.bytes)
             return None

@@ -90,6 +90,17 @@ def test_a_question_pays_for_what_came_since_the_last_one(qwen: Model) -> None:
             assert cost(qwen, stream, window=3.0) == alone == (0, alone[1])
 
 
+def test_no_embedding_stays_for_what_need_not_be_run_over_again(model: Model) -> None:
+    """Keys and values lie in slots that are there in any case; nothing else that is large stays on the device."""
+    with model.stream(modality=model.adapter.modality, block=3, memory=700) as stream:
+        for content in given(model, 13):
+            give(stream, content)
+        stream.ask(QUESTION, max_new_tokens=1)
+        known = stream._state.prefilled
+        assert bool(known) == (model.adapter.packs and bool(stream._state.pending.starts()))
+        assert not any(part.rows.untyped_storage().nbytes() for each in known for part in each.parts)
+
+
 def test_a_fork_has_what_its_stream_was_asked_on(qwen: Model) -> None:
     with qwen.stream(**SMALL) as stream:
         for image in pictures(37):
@@ -112,8 +123,8 @@ def test_nothing_is_allocated_for_what_stays(qwen: Model) -> None:
             stream.watch(image)
         size = stream.stats().bytes
         cost(qwen, stream)
-        assert len(stream._state.prepared) == 3
-        parts = [part for each in stream._state.prepared for part in each.parts]
+        assert len(stream._state.prefilled) == 3
+        parts = [part for each in stream._state.prefilled for part in each.parts]
         assert sum(part.rows.untyped_storage().nbytes() for part in parts) == 0
         assert stream.stats().bytes == size
         assert stream.stats().peak_tokens <= stream.stats().cap
@@ -148,13 +159,27 @@ def test_a_stream_that_is_answering_can_be_forked_between_two_steps(model: Model
             runner.step([task])
         with pytest.raises(InfinipotError, match="another call"):
             stream.fork()
-        with stream.fork(amid=True) as fork:
+        with stream.fork_amid() as fork:
             assert same(held(fork), before)
             assert fork.ask(OTHER, max_new_tokens=5) == expected[1]
             assert cost(model, fork)[0] == 0 or not model.adapter.packs
             runner.finish(task)
             assert task.result() == expected[0]
         assert same(held(stream), before)
+
+
+def test_a_stream_is_forked_amid_questions_alone(qwen: Model) -> None:
+    """Between two steps of a frame's call a stream is neither what it was nor what it will be."""
+    with qwen.stream(**SMALL) as stream:
+        for image in pictures(7):
+            stream.watch(image)
+        task = stream.begin_watch(pictures(1, size=(32, 64))[0])
+        while not task.request or task.request.phase != "prefill":
+            runner.step([task])
+        for _ in range(2):
+            with pytest.raises(InfinipotError, match="no question is under way"):
+                stream.fork_amid()
+            task.cancel()
 
 
 moves = st.lists(
@@ -265,12 +290,12 @@ def test_streams_that_re_base_answer_as_those_that_nobody_asked(monkeypatch: pyt
     between = 0
     with model.stream(**small) as stream, model.stream(**small) as twin:
         for number, image in enumerate(pictures(150)):
-            before, known = stream.stats().rebases, stream._state.prepared
+            before, known = stream.stats().rebases, stream._state.prefilled
             stream.watch(image, 8.0 * number)
             twin.watch(image, 8.0 * number)
-            between += bool(known and stream._state.prepared is known and stream.stats().rebases > before)
+            between += bool(known and stream._state.prefilled is known and stream.stats().rebases > before)
             if number > 120:
                 assert close(logits(model, stream), first_asked(model, twin))
         assert same(held(stream), held(twin))
         assert stream.stats().rebases > 2
-        assert between, "no re-basing found anything prepared"
+        assert between, "no re-basing found anything prefilled"

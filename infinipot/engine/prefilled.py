@@ -1,0 +1,86 @@
+"""Patches that wait for their block, and that a question has had the model run over: the next one begins behind them.
+
+A question sees the patches that wait, and so the model has to run over them before their block is full:
+
+    what is held | patch | patch | half a patch | question, answer
+                 `--- free slots of the memory ---------------------
+
+Their keys and values depend on nothing that comes behind them. So they stay in those slots, and the next question has
+the model run over what came since alone. It is a cache: nothing of it becomes part of the memory, and a block is run
+over when it is full, as if nobody had asked. What may be reused is decided in two places:
+
+- `Memory.intact` says how many of the slots are as they were left: a change of the memory, by a block, by a turn or by
+  re-basing, makes it none, and a step fewer that writes to them.
+- `reusable` passes over half a patch that has grown since.
+
+Layers with a recurrent state have no slots to leave it in: streams of such families reuse nothing.
+"""
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from itertools import takewhile
+
+from torch import Tensor
+
+from infinipot.engine.layout import Part, encoded, place
+from infinipot.engine.requests import Encode
+from infinipot.engine.setup import Setup
+from infinipot.engine.state import StreamState
+from infinipot.memory import Transaction
+from infinipot.models import Patch
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prefilled:
+    """A patch that waits, and whose keys and values lie in free slots, behind those of the ones before it.
+
+    Attributes:
+        end: the transaction as it was behind the patch, for another one to begin as.
+        parts: those of the patch, without their embeddings: what text is in it.
+        frames: of a patch that was not full, how many had been given to the stream; 0 of one that was.
+    """
+
+    end: Transaction
+    parts: tuple[Part, ...]
+    frames: int = 0
+
+
+def reusable(state: StreamState) -> tuple[Prefilled, ...]:
+    """Those of the patches that wait, from the first one on, that the model need not run over again."""
+    intact, frames = state.memory.intact, state.pending.frames
+    return tuple(takewhile(lambda each: each.end.tokens <= intact and each.frames in (0, frames), state.prefilled))
+
+
+def lay_out_rest(
+    setup: Setup, state: StreamState, transaction: Transaction, patches: Sequence[Patch], known: Sequence[Prefilled]
+) -> Generator[Encode, Tensor, tuple[list[Part], list[Prefilled]]]:
+    """Has the patches that wait behind those that are known encoded; a transaction that begins there takes them up.
+
+    Returns:
+        What is to be run over, and what all that wait will be once that is done.
+    """
+    parts, found = [], list(known)
+    full = len(state.pending.patches)
+    for patch, cells in zip(patches, (yield from encoded(setup, state, patches)), strict=True):
+        placed = place(setup, state, transaction, patch, cells)
+        parts += placed
+        end = transaction.copy()
+        end.origins.clear()  # by then a forward has run over them
+        frames = state.pending.frames if len(found) >= full else 0
+        found.append(Prefilled(end, tuple(map(_without_rows, placed)), frames))
+    return parts, found
+
+
+def _without_rows(part: Part) -> Part:
+    """A part without its embeddings: a slice of them would keep all of them on the device."""
+    return part._replace(rows=part.rows.new_empty(0))
+
+
+def keep(setup: Setup, state: StreamState, found: Sequence[Prefilled]) -> None:
+    """Has what the model has just run over stay for the next question.
+
+    What interrupts this in between does no harm: until the memory says more, what was known before is intact.
+    """
+    if found and setup.adapter.packs:
+        state.prefilled = tuple(found)
+        state.memory.keep(found[-1].end)

@@ -168,18 +168,24 @@ def test_a_stream_that_is_answering_can_be_forked_between_two_steps(model: Model
         assert same(held(stream), before)
 
 
-def test_a_stream_is_forked_amid_questions_alone(qwen: Model) -> None:
-    """Between two steps of a frame's call a stream is neither what it was nor what it will be."""
+def test_a_stream_is_forked_amid_questions_alone(qwen: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the middle of a frame's call a stream is neither what it was nor what it will be."""
+    own, refused = type(qwen.adapter), []
     with qwen.stream(**SMALL) as stream:
-        for image in pictures(7):
-            stream.watch(image)
-        task = stream.begin_watch(pictures(1, size=(32, 64))[0])
-        while not task.request or task.request.phase != "prefill":
-            runner.step([task])
-        for _ in range(2):
+        forward = own.forward
+
+        def running(adapter, embeddings, *steps):
             with pytest.raises(InfinipotError, match="no question is under way"):
                 stream.fork_amid()
-            task.cancel()
+            refused.append(True)
+            return forward(adapter, embeddings, *steps)
+
+        monkeypatch.setattr(own, "forward", running)
+        for image in [*pictures(7), *pictures(1, size=(32, 64))]:
+            stream.watch(image)
+        assert refused
+        with pytest.raises(InfinipotError, match="no question is under way"):
+            stream.fork_amid()
 
 
 moves = st.lists(

@@ -676,7 +676,7 @@ def test_ctrl_c_prints_what_is_there_and_says_how_to_go_on(
     [
         (("--sections", "speed"), 1, "no section is called 'speed'"),
         (("--policies", "sliding"), 1, 'did you mean "sliding-window"?'),
-        (("--model", "./nowhere"), 1, "no such folder"),
+        (("--model", "./nowhere"), 1, "no folder of a model"),
         (("--clips", "0"), 2, "--clips"),
         (("--shard", "5/4"), 2, "such as 2/4"),
         (("--tables",), 1, "no results yet"),

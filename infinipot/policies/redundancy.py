@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from infinipot.policies.rounding import widest_float
-from infinipot.tokens import NewTokens, VideoTokens, take
+from infinipot.tokens import NewTokens, VideoTokens, is_at_hand, take
 
 Reference = Literal["previous", "recent"]
 Keys = Literal["unrotated", "rotated"]
@@ -69,12 +69,16 @@ def against_recent(keys: Tensor, cell: Tensor, recent: Tensor, cells: int) -> Te
     """
     rows, length, width = keys.shape
     unit = functional.normalize(keys.float(), dim=-1)
-    weight = recent.float()
+    weight = recent.float().view(-1)
     at = (cell + torch.arange(0, rows * cells, cells, device=cell.device).unsqueeze(1)).view(-1)
     flat = unit.view(-1, width)
-    wide = (flat * weight.view(-1, 1)).to(widest_float(flat.device))
-    total = wide.new_zeros(rows * cells, width).index_add_(0, at, wide)
-    count = unit.new_zeros(rows * cells).index_add_(0, at, weight.view(-1))
+    compared, into, weights = flat, at, weight
+    if is_at_hand(flat):  # how many there are is known, so that only they need to be added up
+        some = recent.view(-1).nonzero().squeeze(1)
+        compared, into, weights = flat.index_select(0, some), at.index_select(0, some), weight.index_select(0, some)
+    wide = (compared * weights.unsqueeze(1)).to(widest_float(flat.device))
+    total = wide.new_zeros(rows * cells, width).index_add_(0, into, wide)
+    count = unit.new_zeros(rows * cells).index_add_(0, into, weights)
     mean = total.div_(count.clamp_min(1).unsqueeze(-1)).float()
     alike = flat.mul_(mean.index_select(0, at)).sum(-1).view(rows, length)
     alone = (count == 0).index_select(0, at).view(rows, length)

@@ -25,9 +25,9 @@ from infinipot.policies import Policy
 CAPTION = 14  # tokens of text with each patch, of Qwen3-VL's time stamps
 PATCHES = 8  # of a block
 SHAPES = (
-    {"shape": "Qwen2.5-VL-7B", "layers": 28, "heads": 4, "tokens": 6144, "captions": 0, "bar": 400},
-    {"shape": "Qwen2.5-VL-7B", "layers": 28, "heads": 4, "tokens": 50_000, "captions": 0, "bar": 400},
-    {"shape": "Qwen3-VL-8B", "layers": 36, "heads": 8, "tokens": 6144, "captions": CAPTION, "bar": 900},
+    {"shape": "Qwen2.5-VL-7B", "layers": 28, "heads": 4, "tokens": 6144, "captions": 0, "target": 400},
+    {"shape": "Qwen2.5-VL-7B", "layers": 28, "heads": 4, "tokens": 50_000, "captions": 0, "target": 400},
+    {"shape": "Qwen3-VL-8B", "layers": 36, "heads": 8, "tokens": 6144, "captions": CAPTION, "target": 900},
 )
 
 
@@ -81,7 +81,7 @@ def main() -> None:
                     print(json.dumps(row), flush=True)
                 else:
                     told = f"{shape['shape']:14s} {shape['tokens']:6,} tokens, {shape['captions']:2} of text a patch"
-                    print(f"{told}   {spec:32s} {row['launches']:5}   (bar {shape['bar']})", flush=True)
+                    print(f"{told}   {spec:32s} {row['launches']:5}   (target {shape['target']})", flush=True)
 
 
 if __name__ == "__main__":

@@ -58,10 +58,11 @@ class Question:
     window: float | None = None
 
     def __post_init__(self) -> None:
-        if self.window is not None and not (is_finite(self.window) and self.window > 0):
+        if self.window is None:
+            return
+        if not (is_finite(self.window) and self.window > 0):
             raise QuestionError(f"window={self.window!r}: give seconds, a finite number above 0")
-        if self.window is not None:
-            object.__setattr__(self, "window", float(self.window))
+        object.__setattr__(self, "window", float(self.window))
 
     @classmethod
     def of(

@@ -11,8 +11,10 @@ import click
 import infinipot
 from infinipot import extras, shipped
 from infinipot.cli.eval_options import Shard
+from infinipot.cli.options import options_of, together
 from infinipot.cli.output import clock, note, print_json
 from infinipot.cli.progress import ProgressLine
+from infinipot.config import LoadConfig
 from infinipot.embedded.facts import FIRST_TRAINING_SEED, HELD_OUT_SEEDS
 from infinipot.evaluate.needle.plan import CLIPS, MOMENTS, QUICK, SECTIONS, Extent, full_size
 
@@ -65,8 +67,12 @@ def bench() -> None:
     type=click.IntRange(1, 100),
     help=f"Moments at which each clip is asked; the last is its end.  [default: {MOMENTS}, fewer if --quick]",
 )
-@click.option("--jobs", type=click.IntRange(1), help="Processes at once.  [default: the number of cores]")
-@click.option("--device", default="auto", show_default=True, help="Device to run on; processes share an accelerator.")
+@click.option(
+    "--jobs",
+    type=click.IntRange(1),
+    help="Processes at once; they share an accelerator.  [default: the number of cores]",
+)
+@together(*options_of(LoadConfig, "dtype", "device"))
 @click.option(
     "--shard",
     type=Shard(),
@@ -91,6 +97,7 @@ def needle(
     seed: int,
     moments: int | None,
     jobs: int | None,
+    dtype: str,
     device: str,
     shard: tuple[int, int],
     reads: bool,
@@ -116,7 +123,8 @@ def needle(
     size = _size(quick, clips, specs)
     size = size if moments is None else replace(size, moments=moments)
     named = tuple(sections.split(","))
-    run = Needle(folder, model, size, seed, named, video, device=device, shard=shard, reads=reads)
+    loading = LoadConfig(model, dtype=dtype, device=device)
+    run = Needle(folder, loading, size, seed, named, video, shard=shard, reads=reads)
     try:
         if not reads:
             _watch(run, jobs or machine.cores())

@@ -7,7 +7,7 @@ memory. Knows no stream: a task is work that asks for one thing after the other.
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from itertools import groupby, islice
+from itertools import groupby
 from typing import Any, TypeVar, cast
 
 import torch
@@ -145,14 +145,22 @@ def _run(tasks: Sequence[Task[Any]], run: Callable[[Sequence[Any]], Sequence[Any
 
 
 def _prepare(requests: Sequence[Prepare]) -> Sequence[list[Patch]]:
-    first, clips = requests[0], [clip for request in requests for clip in request.clips]
-    made = iter(first.adapter.prepare(clips, first.pixels))
-    return [list(islice(made, len(request.clips))) for request in requests]
+    """The patches of each. Frames that several streams were given are prepared once, and make one patch."""
+    first = requests[0]
+    clips = {tuple(map(id, clip)): clip for request in requests for clip in request.clips}
+    made = dict(zip(clips, first.adapter.prepare(list(clips.values()), first.pixels), strict=True))
+    return [[made[tuple(map(id, clip))] for clip in request.clips] for request in requests]
 
 
 def _encode(requests: Sequence[Encode]) -> Sequence[Tensor]:
+    """The embeddings of each. What several streams see is encoded once."""
     patches = [patch for request in requests for patch in request.patches]
-    return requests[0].adapter.encode(patches).split([request.tokens for request in requests])
+    seen = {id(patch.pixels): patch for patch in patches}
+    encoded = requests[0].adapter.encode(list(seen.values()))
+    if len(seen) < len(patches):
+        parts = dict(zip(seen, encoded.split([patch.tokens for patch in seen.values()]), strict=True))
+        encoded = torch.cat([parts[id(patch.pixels)] for patch in patches])
+    return encoded.split([request.tokens for request in requests])
 
 
 def _forward(requests: Sequence[Forward]) -> Sequence[Tensor]:

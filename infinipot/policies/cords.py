@@ -48,21 +48,39 @@ class CoRDS(Policy):
         points = torch.cat([(1 - self.values) ** 0.5 * keys, self.values**0.5 * values], -1)
         window = int(self.recent * budget)
         recent = newest(tokens.arrival, window)
+        there = take(points, recent)
         distance = torch.full(tokens.shape, torch.inf, device=points.device, dtype=torch.float32)
-        explained = RIDGE * torch.eye(points.shape[-1], device=points.device, dtype=points.dtype).expand(
-            len(points), -1, -1
-        )
         if window:
-            there = take(points, recent)
             distance = (1 - nearest(points, there)[0]).scatter(1, recent, -torch.inf)
-            explained = explained + there.transpose(1, 2) @ there
-        covered = [explained]
-
-        def unexplained(chosen: Tensor) -> Tensor:
-            covered[0] = covered[0] + chosen.transpose(1, 2) @ chosen
-            left = torch.cholesky_inverse(torch.linalg.cholesky_ex(covered[0]).L)
-            return RIDGE * self.orthogonal * ((points @ left) * points).sum(-1).float()
-
-        bonus = unexplained if self.orthogonal else None
+        bonus = _Unexplained(points, there, self.orthogonal) if self.orthogonal else None
         chosen = far_apart(points, distance, budget - window, self.rounds, tokens.arrival, bonus)
         return torch.cat([chosen, recent], 1)
+
+
+class _Unexplained:
+    """What chosen points leave unexplained of all, kept up to date as more are chosen.
+
+    The inverse is updated by the Woodbury identity, so that a round costs products with the few that it chose, rather
+    than a decomposition of what all chosen ones cover.
+
+    Args:
+        points: `[rows, N, width]`, see `unit`.
+        there: `[rows, n, width]`, of those that are chosen already; n may be 0.
+        weight: of the bonus.
+    """
+
+    def __init__(self, points: Tensor, there: Tensor, weight: float) -> None:
+        self._points, self._weight = points, weight
+        width = points.shape[-1]
+        ridge = RIDGE * torch.eye(width, device=points.device, dtype=points.dtype)
+        self._inverse = torch.cholesky_inverse(torch.linalg.cholesky_ex(ridge + there.mT @ there).L)
+        self._left = ((points @ self._inverse) * points).sum(-1)
+
+    def __call__(self, chosen: Tensor) -> Tensor:
+        """The bonus of each token `[rows, N]` float32, once the points `chosen` `[rows, n, width]` are, too."""
+        seen = chosen @ self._inverse
+        within = torch.eye(chosen.shape[1], device=chosen.device, dtype=chosen.dtype) + seen @ chosen.mT
+        explains = torch.linalg.solve_triangular(torch.linalg.cholesky_ex(within).L, seen, upper=False)
+        self._inverse = self._inverse - explains.mT @ explains
+        self._left = self._left - (self._points @ explains.mT).square().sum(-1)
+        return (RIDGE * self._weight * self._left).float()

@@ -51,6 +51,34 @@ def alike(one: Stream, other: Stream) -> None:
         torch.testing.assert_close(mine.values, theirs.values, atol=1e-4, rtol=1e-3)
 
 
+def test_what_several_streams_watch_is_prepared_and_encoded_once(qwen: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same frames for streams of other policies, beside one that watches something else, see the same tokens."""
+    policies = ("infinipot-v", "keydiff", "uniform", "infinipot-v")
+    seen: dict[str, int] = {"prepare": 0, "encode": 0}
+    with ExitStack() as opened:
+        packed, alone = (
+            [opened.enter_context(qwen.stream(policy=policy, block=2, **SMALL)) for policy in policies]
+            for _ in range(2)
+        )
+        shared, others = ([Frame(image, each / 2) for each, image in enumerate(pictures(24, seed))] for seed in (1, 2))
+        for stream, frames in zip(alone, (shared, shared, shared, others), strict=True):
+            for frame in frames:
+                stream.watch(frame)
+        for name in seen:
+            real = getattr(qwen.adapter, name)
+
+            def counted(given: Any, *more: Any, name: str = name, real: Any = real) -> Any:
+                seen[name] += len(given)
+                return real(given, *more)
+
+            monkeypatch.setattr(qwen.adapter, name, counted)
+        for frame, other in zip(shared, others, strict=True):
+            runner.finish(*(stream.begin_watch(frame) for stream in packed[:3]), packed[3].begin_watch(other))
+        for one, theirs in zip(packed, alone, strict=True):
+            alike(one, theirs)
+    assert seen == {"prepare": 24, "encode": 24}  # 12 patches of either clip
+
+
 def test_packed_streams_hold_and_answer_what_they_do_alone(model: Model) -> None:
     """Of every family, recurrent ones too: streams that open at different times, with other blocks and policies."""
     audio = model.adapter.modality == "audio"

@@ -20,6 +20,7 @@ from click.testing import CliRunner, Result
 
 from infinipot import CapError, InfinipotError, Model, PolicyError, Stats, policies, versions
 from infinipot.cli import main
+from infinipot.config import LoadConfig
 from infinipot.embedded.facts import HELD_OUT_SEEDS, SIZE
 from infinipot.embedded.words import KINDS
 from infinipot.evaluate.core import statistics
@@ -451,7 +452,7 @@ def put_stub(patch: pytest.MonkeyPatch) -> Stub:
     """A stub in place of what a run loads."""
     model = Stub()
     patch.setattr(memories, "resident", lambda: 1000)
-    patch.setattr(processes, "_load", lambda name, footage, device: (model, None))
+    patch.setattr(processes, "_load", lambda loading, footage: (model, None))
     return model
 
 
@@ -472,7 +473,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Needle:
 
 def needle(folder: Path, **changes: Any) -> Needle:
     given: dict[str, Any] = {
-        "model": "stub",
+        "loading": LoadConfig("stub"),
         "size": TINY,
         "first_seed": 0,
         "sections": ("caps", "length", "turns"),
@@ -540,7 +541,7 @@ def test_results_of_another_model_are_not_mixed(stub: Stub, tmp_path: Path) -> N
     list(islice(needle(tmp_path).run(1), 2))
     before = (tmp_path / "answers.jsonl").read_bytes()
     with pytest.raises(InfinipotError, match=r'model: "stub" there, "other" now.*--out'):
-        needle(tmp_path, model="other")
+        needle(tmp_path, loading=LoadConfig("other"))
     assert (tmp_path / "answers.jsonl").read_bytes() == before
 
 
@@ -616,7 +617,7 @@ def test_the_large_model_needs_what_its_shape_says() -> None:
 
 def test_a_measurement_tells_what_the_stream_took() -> None:
     case = Case(replace(SCENE, samples=4), Holder(DEFAULT, 64, 1))
-    found = asdict(cost.measure("a", "embedded", case))
+    found = asdict(cost.measure("a", LoadConfig(), case))
     assert found["stats"]["frames"] == 40
     assert found["patch_seconds"] > 0
     assert found["peak_bytes"] >= found["idle_bytes"] > 0
@@ -726,7 +727,7 @@ def _forked(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("_forked")
 def test_a_process_that_cannot_load_its_model_says_so_instead_of_ending() -> None:
     with pytest.raises(InfinipotError, match="no such folder"):
-        list(processes.run("./nowhere", [[Case(SCENE, holder_of(DEFAULT))]] * 2, None, 2, "cpu"))
+        list(processes.run(LoadConfig("./nowhere"), [[Case(SCENE, holder_of(DEFAULT))]] * 2, None, 2))
 
 
 @pytest.mark.usefixtures("_forked")
@@ -735,7 +736,7 @@ def test_a_process_that_is_killed_ends_the_run_with_an_error_rather_than_to_be_w
 ) -> None:
     monkeypatch.setattr(processes, "_load_once", lambda *given: os.kill(os.getpid(), signal.SIGKILL))
     with pytest.raises(InfinipotError, match="fewer --jobs"):
-        list(processes.run("m", [[Case(SCENE, holder_of(DEFAULT))]] * 3, None, 2, "cpu"))
+        list(processes.run(LoadConfig("m"), [[Case(SCENE, holder_of(DEFAULT))]] * 3, None, 2))
     with pytest.raises(InfinipotError, match="died"):
         processes.alone(os._exit, 1)
 
@@ -744,7 +745,7 @@ def test_a_process_that_is_killed_ends_the_run_with_an_error_rather_than_to_be_w
 def test_processes_end_with_a_run_that_is_interrupted_whatever_they_are_at(monkeypatch: pytest.MonkeyPatch) -> None:
     others = set(multiprocessing.active_children())
     monkeypatch.setattr(processes, "_run_loaded", slow_but_for_the_first)
-    going = processes.run("m", [[], [Case(SCENE, holder_of(DEFAULT))], []], None, 2, "cpu")
+    going = processes.run(LoadConfig("m"), [[], [Case(SCENE, holder_of(DEFAULT))], []], None, 2)
     assert next(going) == []
     begun = time.monotonic()
     going.close()

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import infinipot
+from infinipot.config import LoadConfig
 from infinipot.evaluate.core.machine import peak_resident, resident
 from infinipot.evaluate.needle.case import CELLS, Case, Holder, Scene
 from infinipot.evaluate.needle.memories import LONGEST_ANSWER, frame_size, make_clip, options
@@ -76,9 +77,9 @@ def large_bytes(name: str) -> int | None:
     return tokens[name] * LARGE_TOKEN_BYTES if name in tokens else None
 
 
-def measure(name: str, model: str, case: Case, device: str = "auto") -> Cost:
+def measure(name: str, loading: LoadConfig, case: Case) -> Cost:
     """Streams a clip, asks at its end, and tells what it took: to be run in a process of its own."""
-    loaded = infinipot.load(model, device=device)
+    loaded = infinipot.load(loading.model, dtype=loading.dtype, device=loading.device)
     _warm_up(loaded)
     scene, history, watching = case.scene, [], 0.0
     clip = make_clip(scene, size=frame_size(loaded))

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from infinipot.config import LoadConfig
 from infinipot.errors import InfinipotError
 from infinipot.evaluate.core import machine
 from infinipot.evaluate.core.journal import Header, Journal, read_lines, require_same
@@ -37,12 +38,11 @@ class Needle:
 
     Args:
         folder: where answers, tables and pictures go.
-        model: a folder of weights, or "embedded".
+        loading: the model, a folder of weights or the name of one that is packaged, and its type and device.
         size: how much is run.
         first_seed: of the clips; see `infinipot.embedded.world` for which are for development, which are reported.
         sections: of `plan.SECTIONS`.
         video: a file into which events are drawn, a further background.
-        device: what the model computes on; "auto" takes the accelerator if there is one.
         shard: which of how many parts of the cases a run takes, from 1. Several runs, on one machine or on many, share
             the folder or bring their files together in one.
         reads: only reads what is there, whatever machine and version it is of, so that nothing can be run.
@@ -57,26 +57,25 @@ class Needle:
     def __init__(
         self,
         folder: Path,
-        model: str,
+        loading: LoadConfig,
         size: Extent,
         first_seed: int,
         sections: tuple[str, ...],
         video: Path | None = None,
         *,
-        device: str = "auto",
         shard: tuple[int, int] = (1, 1),
         reads: bool = False,
     ) -> None:
         footage = f"footage:{digest(video)}" if video else None
-        self.folder, self.model, self.size, self.first_seed = folder, model, size, first_seed
+        self.folder, self.loading, self.size, self.first_seed = folder, loading, size, first_seed
         self.plan = make_plan(size, first_seed, footage, sections)
         number, count = shard
         self.path = folder / ("answers.jsonl" if count == 1 else f"answers-{number}-of-{count}.jsonl")
         self.outcomes: dict[Case, Outcome] = {}
         self.costs: dict[str, Cost] = {}
         self._video = str(video) if video else None
-        self._device, self._shard = device, shard
-        self._header = {} if reads else header(model, device)
+        self._shard = shard
+        self._header = {} if reads else header(loading)
         for path in sorted(folder.glob("answers*.jsonl")):
             found, lines = read_lines(path, *LINES, option="--out")
             if lines or found:  # another part of the run may only have begun
@@ -115,13 +114,13 @@ class Needle:
         with Journal(self.path, *LINES, option="--out") as journal:
             journal.begin(self._header)
             yield Work(done, total, left)
-            for outcomes in processes.run(self.model, groups, self._video, jobs, self._device):
+            for outcomes in processes.run(self.loading, groups, self._video, jobs):
                 journal.append(*outcomes)
                 self._take(*outcomes, failed=True)
                 done, left = done + sum(outcome.case.work for outcome in outcomes), left - len(outcomes)
                 yield Work(done, total, left)
             for name, case in costs.items():  # one at a time, with nothing else beside it
-                measured = processes.alone(cost.measure, name, self.model, case, self._device)
+                measured = processes.alone(cost.measure, name, self.loading, case)
                 journal.append(measured)
                 self._take(measured)
                 done, left = done + _COST, left - 1
@@ -157,12 +156,13 @@ class Needle:
                 self.outcomes[line.case] = line
 
 
-def header(model: str, device: str = "auto") -> Header:
+def header(loading: LoadConfig) -> Header:
     """What all answers in a folder depend on."""
     settings = {
-        "model": digest_of_model(model),
+        "model": digest_of_model(loading.model),
         "versions": versions(),
-        "device": machine.device_name(device),
+        "device": machine.device_name(loading.device),
+        "dtype": loading.dtype,
         "code": digest_of_code(),
     }
     return {"type": "needle", "format": FORMAT, "settings": settings}

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import torch
 
 import infinipot
+from infinipot.config import LoadConfig
 from infinipot.embedded.scenery import Footage
 from infinipot.errors import InfinipotError
 from infinipot.evaluate.needle import memories
@@ -38,17 +39,16 @@ def groups(cases: Iterable[Case], first_seed: int) -> list[list[Case]]:
 
 
 def run(
-    model: str, together: Sequence[Sequence[Case]], footage: str | None, processes: int, device: str = "auto"
+    loading: LoadConfig, together: Sequence[Sequence[Case]], footage: str | None, processes: int
 ) -> Generator[list[Outcome], None, None]:
     """Runs groups of cases and yields their outcomes, a group as soon as it is finished.
 
     One thread a process: the model is small, and answers do not depend on how many there are.
 
     Args:
-        model: name or folder.
+        loading: what the model is loaded with.
         footage: path of a video file, for scenes on it.
         processes: how many at once; with one, everything runs in this process. They share an accelerator.
-        device: what the model computes on.
 
     Raises:
         ModelError, VideoError: the model or the video cannot be loaded.
@@ -56,11 +56,11 @@ def run(
     """
     processes = min(processes, len(together))
     if processes <= 1:
-        loaded = _load(model, footage, device)
+        loaded = _load(loading, footage)
         yield from (_run(loaded, cases) for cases in together)
         return
     with _pool(processes) as pool:
-        for done in as_completed([pool.submit(_run_loaded, cases, model, footage, device) for cases in together]):
+        for done in as_completed([pool.submit(_run_loaded, cases, loading, footage) for cases in together]):
             yield done.result()
 
 
@@ -106,9 +106,9 @@ def _begin() -> None:
     torch.set_num_threads(1)
 
 
-def _load(model: str, footage: str | None, device: str) -> Loaded:
+def _load(loading: LoadConfig, footage: str | None) -> Loaded:
     torch.set_num_threads(1)
-    loaded = infinipot.load(model, device=device)
+    loaded = infinipot.load(loading.model, dtype=loading.dtype, device=loading.device)
     return loaded, Footage(footage, size=memories.frame_size(loaded)) if footage else None
 
 

@@ -26,7 +26,7 @@ from infinipot.embedded.words import KINDS
 from infinipot.evaluate.core import statistics
 from infinipot.evaluate.core.estimates import Difference, Estimate
 from infinipot.evaluate.core.journal import Journal
-from infinipot.evaluate.needle import cost, layouts, memories, plan, processes, rows
+from infinipot.evaluate.needle import cost, layouts, memories, pictures, plan, processes, rows
 from infinipot.evaluate.needle.case import CELLS, Case, Holder, Scene, usual_block
 from infinipot.evaluate.needle.memories import GivenAnswer, Outcome
 from infinipot.evaluate.needle.needle import Needle
@@ -645,6 +645,14 @@ def test_the_command_answers_with_tables_a_summary_and_pictures(stub: Stub, tmp_
     assert (tmp_path / "tables.txt").read_text() in printed.stdout
     again = command("--out", str(tmp_path), "--sections", "caps", "--policies", "infinipot-v,uniform", "--json")
     assert json.loads(again.stdout)["sections"]["caps"] == summary["sections"]["caps"]
+
+
+def test_a_picture_shows_every_policy_where_few_are_compared_and_the_usual_ones_where_many_are() -> None:
+    few = {"full", DEFAULT, "keydiff:newest=0.125", "merged"}
+    colours = pictures._colours(few)
+    assert colours.keys() == few
+    assert len(set(colours.values())) == len(few)
+    assert pictures._colours({*few, *plan.every_policy()}).keys() == pictures.COLOURS.keys()
 
 
 def test_a_model_that_does_not_know_the_world_is_told_before_anything_is_written(tmp_path: Path) -> None:

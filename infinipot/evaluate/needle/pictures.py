@@ -15,7 +15,7 @@ from infinipot.evaluate.needle.cells import by
 from infinipot.evaluate.needle.plan import DEFAULT, DELAY_SHARE, LONG_KEPT
 from infinipot.evaluate.needle.rows import EVERYWHERE, Row
 
-# The policies that a picture shows; tables have them all.
+# The policies that a picture shows where too many are compared for one; tables have them all.
 COLOURS = {
     "full": "0.25",
     DEFAULT: "tab:blue",
@@ -28,6 +28,7 @@ COLOURS = {
     "random": "tab:pink",
     "sliding-window": "tab:red",
 }
+MOST_LINES = 9  # that a picture can be read with
 
 
 def draw(rows: dict[str, list[Row]], folder: Path) -> list[Path]:
@@ -80,15 +81,16 @@ def _accuracy(title: str, panels: dict[str, list[Row]], across: str, label: Call
     figure = Figure(figsize=(9, 4.5), dpi=150, layout="constrained")
     figure.suptitle(title)
     lines: dict[Any, Any] = {}
+    colours = _colours({row["policy"] for its in panels.values() for row in its})
     every = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     for axes, (name, rows) in zip(every, panels.items(), strict=True):
         at = sorted({row[across] for row in rows if row["policy"] != "full"})
-        for policy in COLOURS:
+        for policy, colour in colours.items():
             points = {row[across]: row["right"] for row in rows if row["policy"] == policy}
             if policy == "full" and points and points.keys().isdisjoint(at):  # one memory, whatever the others keep
                 points = dict.fromkeys(at, next(iter(points.values())))
             if line := [(number, points[place]) for number, place in enumerate(at) if place in points]:
-                _line(axes, policy, line)
+                _line(axes, policy, colour, line)
         chances = [[row["chance"] for row in rows if row[across] == place] for place in at]
         axes.plot([100 * sum(these) / len(these) for these in chances], ":", color="0.5", label="guessing")
         axes.set(title=name, xlabel=below, ylim=(0, 101), xticks=range(len(at)), xticklabels=map(label, at))
@@ -99,15 +101,25 @@ def _accuracy(title: str, panels: dict[str, list[Row]], across: str, label: Call
     return figure
 
 
-def _line(axes: Axes, policy: str, line: Sequence[tuple[int, Estimate]]) -> None:
+def _colours(policies: set[str]) -> dict[str, str]:
+    """The policies that are drawn, and how: those that are always drawn, and all others if they are few."""
+    usual = {policy: colour for policy, colour in COLOURS.items() if policy in policies}
+    others = sorted(policies - usual.keys())
+    if len(usual) + len(others) > MOST_LINES:
+        return usual
+    free = [colour for colour in COLOURS.values() if colour not in usual.values()]
+    return usual | dict(zip(others, free, strict=False))
+
+
+def _line(axes: Axes, policy: str, colour: str, line: Sequence[tuple[int, Estimate]]) -> None:
     across, shares = zip(*line, strict=True)
     ours, style = policy == DEFAULT, "--" if policy == "full" else "-"
     values = [100 * share.value for share in shares]
-    axes.plot(across, values, style, color=COLOURS[policy], label=policy, linewidth=2.5 if ours else 1.5)
+    axes.plot(across, values, style, color=colour, label=policy, linewidth=2.5 if ours else 1.5)
     if ours:  # of no width where there is none
         ends = [(share.value if end is None else end for end in (share.low, share.high)) for share in shares]
         low, high = zip(*((100 * one for one in pair) for pair in ends), strict=True)
-        axes.fill_between(across, low, high, color=COLOURS[policy], alpha=0.15, linewidth=0)
+        axes.fill_between(across, low, high, color=colour, alpha=0.15, linewidth=0)
 
 
 def _by_time(rows: list[Row]) -> Figure | None:

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import torch
 
 from infinipot import policies
-from infinipot.config import StreamConfig
+from infinipot.config import POLICY, StreamConfig
 from infinipot.engine import runner
 from infinipot.engine.evidence import Answer
 from infinipot.engine.setup import Setup
@@ -72,7 +72,7 @@ class Model:
     def stream(
         self,
         memory: int | str | None = None,
-        policy: str | Policy = "infinipot-v",
+        policy: str | Policy = POLICY,
         *,
         modality: str | None = None,
         fps: float = 2.0,
@@ -134,7 +134,7 @@ class Model:
     def stream_bytes(
         self,
         memory: int | str | None = None,
-        policy: str | Policy = "infinipot-v",
+        policy: str | Policy = POLICY,
         *,
         modality: str | None = None,
         **settings: Any,

@@ -15,13 +15,14 @@ import numpy as np
 import psutil
 
 import infinipot
+from infinipot.config import POLICY
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--patches", type=int, default=20_000, help="temporal patches, two frames each")
     parser.add_argument("--memory", type=int, default=512)
-    parser.add_argument("--policy", default="infinipot-v")
+    parser.add_argument("--policy", default=POLICY)
     parser.add_argument("--ask-every", type=int, default=500, help="temporal patches between questions")
     arguments = parser.parse_args()
 

@@ -27,6 +27,7 @@ import torch
 from shapes import SHAPES
 
 import infinipot
+from infinipot.config import POLICY
 from infinipot.embedded.drawing import coverage
 from infinipot.embedded.facts import BACKGROUNDS, HELD_OUT_SEEDS
 from infinipot.embedded.scenery import surface
@@ -194,7 +195,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", choices=PARTS, action="append", help="may be repeated; all by default")
     parser.add_argument("--gate", default="otsu")
-    parser.add_argument("--policy", default="infinipot-v")
+    parser.add_argument("--policy", default=POLICY)
     parser.add_argument("--model", choices=("middle", "tiny"), default="middle")
     parser.add_argument("--memory", type=int, default=4096)
     parser.add_argument("--frames", type=int, default=96)

@@ -31,6 +31,7 @@ from torch.profiler import ProfilerActivity, profile
 from transformers import DynamicCache
 
 import infinipot
+from infinipot.config import POLICY
 from infinipot.memory import Memory
 from infinipot.versions import versions
 
@@ -340,7 +341,7 @@ def main() -> None:
     parser.add_argument("--model", action="append", choices=SHAPES, help="may be given more than once")
     parser.add_argument("--only", action="append", choices=MEASUREMENTS, help="may be given more than once")
     parser.add_argument("--device", default="cuda")
-    parser.add_argument("--policy", default="infinipot-v")
+    parser.add_argument("--policy", default=POLICY)
     parser.add_argument("--frames", type=int, default=768)
     parser.add_argument("--caps", type=numbers, default=[4096, 8192])
     parser.add_argument("--streams", type=numbers, default=[1, 4, 16])

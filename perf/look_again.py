@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 import infinipot
+from infinipot.config import POLICY
 from infinipot.embedded.facts import BACKGROUNDS, HELD_OUT_SEEDS
 from infinipot.evaluate.core.statistics import clustered, difference, estimate, over_questions
 from infinipot.evaluate.needle.case import Scene
@@ -57,7 +58,7 @@ def watch(model: infinipot.Model, scene: Scene, given: argparse.Namespace, found
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--policy", default="infinipot-v")
+    parser.add_argument("--policy", default=POLICY)
     parser.add_argument("--share", type=int, default=32)
     parser.add_argument("--clips", type=int, default=8)
     parser.add_argument("--look", type=int, default=4)

@@ -28,6 +28,7 @@ from transformers import DynamicCache
 
 import infinipot
 from infinipot import Model, Stream
+from infinipot.config import POLICY
 
 CAP = {"middle": 4096, "embedded": 512}
 SIZE = {"middle": (8 * 28, 16 * 28), "embedded": (64, 64)}  # of frames: 128 tokens a patch, and 16
@@ -36,7 +37,7 @@ SIZE = {"middle": (8 * 28, 16 * 28), "embedded": (64, 64)}  # of frames: 128 tok
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", choices=(*CAP, "both"), default="both")
-    parser.add_argument("--policy", default="infinipot-v")
+    parser.add_argument("--policy", default=POLICY)
     parser.add_argument("--blocks", type=int, default=24, help="that are timed")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--json", action="store_true")

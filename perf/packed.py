@@ -20,6 +20,7 @@ import psutil
 import torch
 
 import infinipot
+from infinipot.config import POLICY
 from infinipot.embedded.facts import BACKGROUNDS
 from infinipot.embedded.world import Clip
 from infinipot.evaluate.needle.memories import frame_size
@@ -70,7 +71,7 @@ def main() -> int:
     parser.add_argument("--streams", type=int, default=8)
     parser.add_argument("--seconds", type=float, default=64.0)
     parser.add_argument("--memory", type=int, default=256)
-    parser.add_argument("--policy", default="infinipot-v")
+    parser.add_argument("--policy", default=POLICY)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--json", action="store_true")

@@ -15,6 +15,7 @@ from infinipot import extras, shipped
 from infinipot.cli.meter import StreamMeter
 from infinipot.cli.options import Finite
 from infinipot.cli.output import check_picture, clock, load_quietly, print_json, print_table
+from infinipot.config import POLICY
 from infinipot.embedded.facts import BACKGROUNDS, HELD_OUT_SEEDS
 from infinipot.versions import versions
 
@@ -38,7 +39,7 @@ _PICTURE = "infinipot-demo.png"
     "--model", default="embedded", show_default=True, help='"embedded", "witness", or a folder that knows the world.'
 )
 @click.option("--memory", default="512", show_default=True, help="The cap: tokens, or an amount such as 1MiB.")
-@click.option("--policy", default="infinipot-v", show_default=True, help="What is kept: see `infinipot policies`.")
+@click.option("--policy", default=POLICY, show_default=True, help="What is kept: see `infinipot policies`.")
 @click.option(
     "--compare", default="sliding-window", show_default=True, help='A second policy to compare with, or "none".'
 )

@@ -21,7 +21,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
-from infinipot.config import StreamConfig
+from infinipot.config import POLICY, StreamConfig
 from infinipot.errors import InfinipotError
 
 _MIB = 1 << 20
@@ -142,7 +142,7 @@ class Settings(BaseSettings):
     revision: str | None = None
     memory_total: Bytes = ByteSize(2 << 30)
     memory: int | str | None = None
-    policy: str = "infinipot-v"
+    policy: str = POLICY
     fps: Seconds = 2.0
     gate: GateSetting = OFF
     look_again: Annotated[int, Field(ge=0)] = 0

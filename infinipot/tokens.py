@@ -1,6 +1,6 @@
 """What memory and policies both speak of: grids of cells, and the video tokens that are held. Knows no models."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Self
@@ -84,9 +84,13 @@ class VideoTokens:
         Returns:
             `[rows, N]`.
         """
+        return torch.cat([measure(self.read(name, rows)) for rows in self.pieces()])
+
+    def pieces(self, times: int = 1) -> Iterator[slice]:
+        """All rows, as many at once as those of which a bounded scratch holds so many times the states."""
         rows = len(self.cell)
-        at_once = self.at_once or rows
-        return torch.cat([measure(self.read(name, slice(i, min(i + at_once, rows)))) for i in range(0, rows, at_once)])
+        at_once = max(1, (self.at_once or rows) // times)
+        return (slice(start, min(start + at_once, rows)) for start in range(0, rows, at_once))
 
     @property
     def shape(self) -> torch.Size:

@@ -23,8 +23,8 @@ from infinipot.tokens import NewTokens, VideoTokens
 class TaRAndVaN(Policy):
     """A policy of TaR and VaN.
 
-    A token is scored once, when it comes in, against what its row holds then. Where scores depend on what is held,
-    they are taken again at each compression: with recent patches as the reference, and with pooling.
+    A token is scored once, when it comes in, against what its row holds then. What depends on what is held is taken
+    anew at each compression: TaR where recent patches are the reference, and the average of a pooled VaN.
     """
 
     combine: str = ""  # subclasses say how; it comes first where options are written
@@ -36,25 +36,27 @@ class TaRAndVaN(Policy):
 
     @property
     def columns(self) -> tuple[str, ...]:
-        return () if self.reads_states else ("tar", "van")
+        return ("tar", "van") if self.once else ("van",)
 
     @property
-    def reads_states(self) -> bool:
-        return self.reference == "recent" or self.pooling != "none"
+    def once(self) -> bool:
+        """Whether a token's TaR is taken once, when it comes in."""
+        return self.reference == "previous"
 
     def measure(self, new: NewTokens) -> Mapping[str, Tensor]:
-        return {} if self.reads_states else {"tar": tar_of_new(new), "van": value_norm(new.values)}
+        norm = {"van": value_norm(new.values)}
+        return {"tar": tar_of_new(new), **norm} if self.once else norm
 
     def select(self, tokens: VideoTokens, budget: int) -> Tensor:
-        if self.reads_states:
-            redundancy, salience = self.scores(tokens)
-        else:
-            redundancy, salience = tokens.columns["tar"], tokens.columns["van"]
-        return self.combined(redundancy, salience, tokens, budget)
+        return self.combined(*self.scores(tokens), tokens, budget)
 
     def scores(self, tokens: VideoTokens) -> tuple[Tensor, Tensor]:
         """TaR and VaN as things stand, `[rows, N]` float32 each."""
-        return tar(tokens, self.reference, self.recent, "unrotated"), van(tokens, self.pooling)
+        return self.redundancy(tokens), van(tokens, self.pooling)
+
+    def redundancy(self, tokens: VideoTokens) -> Tensor:
+        """TaR as things stand, `[rows, N]` float32."""
+        return tokens.columns["tar"] if self.once else tar(tokens, self.reference, self.recent, "unrotated")
 
     @abstractmethod
     def combined(self, redundancy: Tensor, salience: Tensor, tokens: VideoTokens, budget: int) -> Tensor:
@@ -68,8 +70,8 @@ class InfiniPotV(TaRAndVaN):
     Of N tokens |C| stay, the budget. All ties go to the later token. These are the two forms of the literature, with
     keys without rotation and coordinates that are known, not guessed; `infinipot-v-reference` is the published code.
 
-    A token is scored once, when it comes in, against what its row holds then; with recent patches as the reference, and
-    with pooling, scores depend on what is held and are taken again at each compression.
+    A token is scored once, when it comes in, against what its row holds then. With recent patches as the reference TaR
+    depends on what is held, and so does the average of a pooled VaN: these are taken anew at each compression.
 
     Options:
         combine: "union": keep α·|C| by lowest TaR, the recent patches first and always, and fill up with the highest

@@ -12,7 +12,6 @@ from infinipot.policies.novelty import product
 from infinipot.policies.options import Exponent, Share
 from infinipot.policies.ranking import highest
 from infinipot.policies.redundancy import Keys, tar
-from infinipot.policies.salience import van
 from infinipot.tokens import Grid, VideoTokens
 
 
@@ -21,9 +20,8 @@ class InfiniPotVAblations(TaRAndVaN):
     """Keeps by TaR and VaN in every way that was compared: for research, see `infinipot-v` and `novelty` for use.
 
     Options, beside those of `infinipot-v` and `novelty`, whose "product" is one more way to combine:
-        scored: when TaR and VaN are taken: "once", or "again" at each compression, as the published code does; so it is
-            with recent patches as the reference, rotated keys, guessed coordinates and pooling, too: they depend on
-            what is held.
+        scored: when TaR is taken: "once", or "again" at each compression, as the published code does; so it is with
+            recent patches as the reference, rotated keys and guessed coordinates, too: they depend on what is held.
         keys: TaR compares keys "unrotated", or "rotated" as attention sees them.
         coordinates: "true", or "guessed": reads the tokens as full patches in a row whatever was evicted, as the
             published code does.
@@ -40,8 +38,8 @@ class InfiniPotVAblations(TaRAndVaN):
     coordinates: Literal["true", "guessed"] = "true"
 
     @property
-    def reads_states(self) -> bool:
-        return super().reads_states or self.scored == "again" or self.keys == "rotated" or self.coordinates == "guessed"
+    def once(self) -> bool:
+        return super().once and self.scored == "once" and self.keys == "unrotated" and self.coordinates == "true"
 
     def combined(self, redundancy: Tensor, salience: Tensor, tokens: VideoTokens, budget: int) -> Tensor:
         if self.combine == "two-stage":
@@ -53,16 +51,15 @@ class InfiniPotVAblations(TaRAndVaN):
         return highest(scores.masked_fill(held, torch.inf), budget, tokens.arrival)
 
     def scores(self, tokens: VideoTokens) -> tuple[Tensor, Tensor]:
-        if self.coordinates == "guessed":
-            return self._guessed_scores(tokens)
-        return tar(tokens, self.reference, self.recent, self.keys), van(tokens, self.pooling)
-
-    def _guessed_scores(self, tokens: VideoTokens) -> tuple[Tensor, Tensor]:
+        if self.coordinates == "true":
+            return super().scores(tokens)
         order = tokens.in_order()
-        guessed = guess_coordinates(tokens.part(order))
-        scores = tar(guessed, self.reference, self.recent, self.keys), van(guessed, self.pooling)
+        scores = super().scores(guess_coordinates(tokens.part(order)))
         redundancy, salience = (torch.zeros_like(score).scatter_(1, order, score) for score in scores)
         return redundancy, salience
+
+    def redundancy(self, tokens: VideoTokens) -> Tensor:
+        return tokens.columns["tar"] if self.once else tar(tokens, self.reference, self.recent, self.keys)
 
 
 def guess_coordinates(tokens: VideoTokens) -> VideoTokens:

@@ -8,14 +8,15 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-from infinipot.policies.rounding import widest_float
+from infinipot.policies.rounding import along_each, widest_float
 from infinipot.tokens import NewTokens, VideoTokens, is_at_hand, take
 
 Reference = Literal["previous", "recent"]
 Keys = Literal["unrotated", "rotated"]
 
+_SHORTEST = 1e-12  # that a length is taken for, as `functional.normalize` has it
+_TIMES = 2  # a comparison with recent keys takes more scratch than others: it reads half as many rows at once
 NEW = -torch.inf  # the TaR of a token that has nothing to be compared with: not redundant at all
 
 
@@ -31,58 +32,71 @@ def tar_of_new(new: NewTokens) -> Tensor:
 def tar(tokens: VideoTokens, reference: Reference, recent: float, keys: Keys) -> Tensor:
     """TaR of every token as things stand, `[rows, N]` float32: a cosine, or -inf where nothing is to compare with.
 
+    Keys are read for as many rows at once as a bounded scratch holds.
+
     Args:
         reference: compare with the cell's previous token that the row holds, or with its recent ones.
         recent: for "recent": the share of the held patches that are recent, see `recent_patches`.
         keys: compare them "unrotated", or "rotated" as attention sees them (an ablation).
     """
-    compared = tokens.keys if keys == "unrotated" else tokens.rotated
-    if reference == "previous":
-        return against_previous(compared, tokens)
-    return against_recent(compared, tokens.cell, in_recent_patches(tokens, recent), tokens.cells)
+    name, newest = "keys" if keys == "unrotated" else keys, in_recent_patches(tokens, recent)
+
+    def of(rows: slice) -> Tensor:
+        compared, cell = tokens.read(name, rows), tokens.cell[rows]
+        if reference == "previous":
+            return against_previous(compared, cell, tokens.patch[rows])
+        return against_recent(compared, cell, newest[rows], tokens.cells)
+
+    return torch.cat([of(rows) for rows in tokens.pieces(_TIMES)])
 
 
-def against_previous(keys: Tensor, tokens: VideoTokens) -> Tensor:
+def against_previous(keys: Tensor, cell: Tensor, patch: Tensor) -> Tensor:
     """TaR against the last patch before a token's of which the row holds its cell: see `tar_of_new`.
 
     Args:
         keys: `[rows, N, head_dim]`.
+        cell, patch: `[rows, N]` each.
     """
-    order = ((tokens.cell.long() << 32) + tokens.patch).argsort(dim=1)  # cell by cell, each in order of time
-    by_cell = tokens.cell.gather(1, order)
+    order = ((cell.long() << 32) + patch).argsort(dim=1)  # cell by cell, each in order of time
+    by_cell = cell.gather(1, order)
     again = by_cell[:, 1:] == by_cell[:, :-1]
     key = take(keys, order)
     alike = cosine(key[:, 1:], key[:, :-1]).masked_fill(~again, NEW)
-    return alike.new_full(tokens.shape, NEW).scatter_(1, order[:, 1:], alike)
+    return alike.new_full(cell.shape, NEW).scatter_(1, order[:, 1:], alike)
 
 
 def against_recent(keys: Tensor, cell: Tensor, recent: Tensor, cells: int) -> Tensor:
     """TaR(t, c) = 1/|R| Σ_{u ∈ R} cos(k(t, c), k(u, c)), R: the recent patches of which the row holds c.
 
     Recent tokens, and those of cells without a recent token, are not redundant. With unit keys k̂ the mean of cosines is
-    one product, k̂(t, c) · mean_u k̂(u, c). The sum in it is taken wide, since tokens are added up as they lie.
+    one product, k(t, c) · mean_u k̂(u, c) / ‖k(t, c)‖. The sum in it is taken wide, since tokens are added up as they
+    lie.
 
     Args:
         keys: `[rows, N, head_dim]`.
         cell: `[rows, N]`, each below `cells`.
         recent: `[rows, N]` bool, which tokens are of recent patches.
     """
-    rows, length, width = keys.shape
-    unit = functional.normalize(keys.float(), dim=-1)
-    weight = recent.float().view(-1)
+    rows, _, width = keys.shape
     at = (cell + torch.arange(0, rows * cells, cells, device=cell.device).unsqueeze(1)).view(-1)
-    flat = unit.view(-1, width)
-    compared, into, weights = flat, at, weight
-    if is_at_hand(flat):  # how many there are is known, so that only they need to be added up
-        some = recent.view(-1).nonzero().squeeze(1)
-        compared, into, weights = flat.index_select(0, some), at.index_select(0, some), weight.index_select(0, some)
-    wide = (compared * weights.unsqueeze(1)).to(widest_float(flat.device))
-    total = wide.new_zeros(rows * cells, width).index_add_(0, into, wide)
-    count = unit.new_zeros(rows * cells).index_add_(0, into, weights)
+    flat, counts = keys.reshape(-1, width), recent.reshape(-1)
+    length = torch.linalg.vector_norm(flat, dim=-1, dtype=torch.float32).clamp_min_(_SHORTEST)
+    told = [flat, at, length, counts]
+    if is_at_hand(flat):  # how many recent ones there are is known, so that only they need to be added up
+        some = counts.nonzero().squeeze(1)
+        told = [part.index_select(0, some) for part in told]
+    total, count = _sums_by_cell(*told, cells=rows * cells)
     mean = total.div_(count.clamp_min(1).unsqueeze(-1)).float()
-    alike = flat.mul_(mean.index_select(0, at)).sum(-1).view(rows, length)
-    alone = (count == 0).index_select(0, at).view(rows, length)
-    return alike.masked_fill_(recent | alone, NEW)
+    alike = along_each(flat, mean, at).div_(length).view(cell.shape)
+    return alike.masked_fill_(recent | (count == 0).index_select(0, at).view(cell.shape), NEW)
+
+
+def _sums_by_cell(keys: Tensor, at: Tensor, length: Tensor, counts: Tensor, *, cells: int) -> tuple[Tensor, Tensor]:
+    """Of the unit keys that count at each of so many cells their sum, `[cells, head_dim]`, and number, `[cells]`."""
+    wide = widest_float(keys.device)
+    unit = keys.to(wide, copy=True).div_(length.unsqueeze(1)).mul_(counts.unsqueeze(1))
+    total = unit.new_zeros(cells, keys.shape[1]).index_add_(0, at, unit)
+    return total, unit.new_zeros(cells).index_add_(0, at, counts.to(wide))
 
 
 def cosine(one: Tensor, other: Tensor) -> Tensor:

@@ -23,8 +23,8 @@ REACH = ((3, 3, 3), (0, 2, 2), (0, 0, 1), (0, 0, 0))
 
 
 def van(tokens: VideoTokens, pooling: Pooling) -> Tensor:
-    """VaN of every token, `[rows, N]` float32, as it is or averaged over neighbours."""
-    norm = value_norm(tokens.values)
+    """VaN of every token, `[rows, N]` float32, as it is or averaged over neighbours; from its column "van"."""
+    norm = tokens.columns["van"]
     if pooling == "none":
         return norm
     order = tokens.in_order()

@@ -30,14 +30,14 @@ class TaR(ScoredPolicy):
 
     @property
     def columns(self) -> tuple[str, ...]:
-        return () if self.reads_states else ("tar",)
+        return ("tar",) if self._once else ()
 
     @property
-    def reads_states(self) -> bool:
-        return self.reference == "recent" or self.keys == "rotated"
+    def _once(self) -> bool:
+        return self.reference == "previous" and self.keys == "unrotated"
 
     def measure(self, new: NewTokens) -> Mapping[str, Tensor]:
-        return {} if self.reads_states else {"tar": tar_of_new(new)}
+        return {"tar": tar_of_new(new)} if self._once else {}
 
     def score(self, tokens: VideoTokens) -> Tensor:
-        return -(tar(tokens, self.reference, self.recent, self.keys) if self.reads_states else tokens.columns["tar"])
+        return -(tokens.columns["tar"] if self._once else tar(tokens, self.reference, self.recent, self.keys))

@@ -7,7 +7,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from infinipot.policies.base import ScoredPolicy
-from infinipot.policies.salience import Pooling, van
+from infinipot.policies.salience import Pooling, value_norm, van
 from infinipot.tokens import NewTokens, VideoTokens
 
 
@@ -25,14 +25,10 @@ class VaN(ScoredPolicy):
 
     @property
     def columns(self) -> tuple[str, ...]:
-        return () if self.reads_states else ("van",)
-
-    @property
-    def reads_states(self) -> bool:
-        return self.pooling != "none"
+        return ("van",)
 
     def measure(self, new: NewTokens) -> Mapping[str, Tensor]:
-        return {} if self.reads_states else {"van": van(new, self.pooling)}
+        return {"van": value_norm(new.values)}
 
     def score(self, tokens: VideoTokens) -> Tensor:
-        return van(tokens, self.pooling) if self.reads_states else tokens.columns["van"]
+        return van(tokens, self.pooling)

@@ -5,12 +5,14 @@ otherwise. A ranking would tell copies of a still picture apart by it, and so by
 nothing. So what a score is made of is summed token by token, or taken wide and rounded once.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from infinipot.tokens import is_at_hand
 
-_TOGETHER = 512  # tokens whose products are computed at once
+_TOGETHER = 512  # tokens
 
 
 def widest_float(device: torch.device) -> torch.dtype:
@@ -28,23 +30,29 @@ def raised(numbers: Tensor, exponent: float) -> Tensor:
 def along(states: Tensor, direction: Tensor) -> Tensor:
     """The product of each token with one vector of its row, `[rows, N]`: of `[rows, N, width]` and `[rows, 1, width]`.
 
-    A CPU's matrix times vector sums by channel, and treats the last tokens apart. There each token is summed by itself,
-    a few hundred tokens at a time, so that the products are still in a cache when they are added up: it is no slower.
+    In float32. A CPU's matrix times vector sums by channel, and treats the last tokens apart: there each token is
+    summed by itself.
     """
     if not is_at_hand(states):
-        return (states @ direction.mT).squeeze(-1)
-    return torch.cat([torch.linalg.vecdot(some, direction) for some in states.split(_TOGETHER, 1)], 1)
+        return (states.float() @ direction.mT).squeeze(-1)
+    return torch.cat([torch.linalg.vecdot(some.float(), direction) for some in in_cache(states, 1)], 1)
 
 
 def along_each(states: Tensor, directions: Tensor, which: Tensor) -> Tensor:
     """The product of each of `states` `[n, width]` with one of `directions` `[m, width]`, number `which`: `[n]`.
 
-    As in `along` a CPU takes a few hundred at a time, so that neither their copies nor their directions leave a cache.
+    In float32, on a CPU as in `along`.
     """
     if not is_at_hand(states):
         return directions.index_select(0, which).mul_(states).sum(-1)
-    pieces = zip(states.split(_TOGETHER), which.split(_TOGETHER), strict=True)
+    pieces = zip(in_cache(states, 0), in_cache(which, 0), strict=True)
     return torch.cat([torch.linalg.vecdot(some.float(), directions.index_select(0, at)) for some, at in pieces])
+
+
+def in_cache(tokens: Tensor, dim: int) -> Sequence[Tensor]:
+    """Some hundred tokens at a time along `dim`, so that what is made of them on a CPU is still in a cache when it is
+    read; all of them at once on a GPU, for which few and large operations are quicker."""
+    return tokens.split(_TOGETHER, dim) if is_at_hand(tokens) else (tokens,)
 
 
 def for_products(states: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from infinipot.policies.rounding import along
+from infinipot.policies.rounding import along, in_cache
 from infinipot.tokens import is_at_hand
 
 
@@ -30,13 +30,22 @@ def likeness(states: Tensor, *, unit: bool = False) -> Tensor:
         unit: takes the mean of states scaled to length 1.
     """
     length = torch.linalg.vector_norm(states, dim=-1, keepdim=True, dtype=torch.float32).clamp_min_(1e-9)
-    if unit:
-        scaled = states / length
-        return along(scaled, normalize(scaled.nansum(1, True), dim=-1))
+    sums = _sums_of_units(states, length) if unit else _sums(states, length)
+    whole = sums[0] if len(sums) == 1 else torch.stack(sums).sum(0)
+    mean = normalize(whole, dim=-1)
+    return along(states, mean).div_(length.squeeze(-1).nan_to_num_(torch.nan, torch.nan))
+
+
+def _sums(states: Tensor, length: Tensor) -> list[Tensor]:
+    """Sums over pieces of each row's tokens, `[rows, 1, head_dim]` float32; what is no number adds nothing."""
     whole = is_at_hand(length) and bool(length.isfinite().all())  # then there is nothing to copy
-    finite = (states if whole else _finite(states)).float()
-    alike = along(finite, normalize(finite.sum(1, True), dim=-1))
-    return alike.div_(length.squeeze(-1).nan_to_num_(torch.nan, torch.nan))
+    return [some.float().sum(1, keepdim=True) for some in in_cache(states if whole else _finite(states), 1)]
+
+
+def _sums_of_units(states: Tensor, length: Tensor) -> list[Tensor]:
+    """The same of tokens scaled to length 1."""
+    pieces = zip(in_cache(states, 1), in_cache(length, 1), strict=True)
+    return [(some / its).nansum(1, keepdim=True) for some, its in pieces]
 
 
 def _finite(states: Tensor) -> Tensor:

@@ -41,10 +41,8 @@ def load(
         ModelError: there is no such checkpoint, it lacks weights or a processor, its family is not supported, or it
             cannot be shared out among so many processes.
     """
-    if dtype != "auto" and not isinstance(
-        getattr(torch, dtype, None) if isinstance(dtype, str) else dtype, torch.dtype
-    ):
-        raise ModelError(f"dtype={dtype!r}: give 'auto', or a type such as 'bfloat16', 'float16' or 'float32'")
+    if dtype != "auto":
+        _require_floating(dtype)
     name = str(Path(model).expanduser()) if str(model).startswith("~") else str(model)
     checkpoint = Checkpoint(name, revision)
     adapter = checkpoint.adapter()
@@ -67,6 +65,13 @@ def load(
     if shared and loaded.tp_group.count == 1:
         raise ModelError(f"{name}: transformers has no plan that shares out the attention of {loaded.title}")
     return Model(name, loaded)
+
+
+def _require_floating(dtype: object) -> None:
+    """Weights are numbers of floating point."""
+    known = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
+    if not (isinstance(known, torch.dtype) and known.is_floating_point):
+        raise ModelError(f"dtype={dtype!r}: give 'auto', or a type such as 'bfloat16', 'float16' or 'float32'")
 
 
 def _require_resident(name: str, network: torch.nn.Module) -> None:

@@ -47,6 +47,12 @@ def test_half_precision_watches_compresses_rebases_and_answers(dtype):
         assert group.keys[:, : stats.tokens].isfinite().all()
 
 
+@pytest.mark.parametrize("dtype", ["int8", torch.int32, "bool", "complex64", "nonsense", 16])
+def test_what_weights_cannot_be_is_told_ahead_of_the_checkpoint(dtype):
+    with pytest.raises(ModelError, match=r"^dtype=.*give 'auto', or a type such as 'bfloat16'"):
+        infinipot.load("embedded", dtype=dtype)
+
+
 def test_attention_implementations_agree():
     assert answers(infinipot.load("embedded", attn_implementation="eager")) == answers(infinipot.load("embedded"))
 

@@ -40,16 +40,6 @@ def _short_range(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(type(model.adapter), "position_range", RANGE[model.adapter.modality])
 
 
-def remembered(stream: Stream) -> list[torch.Tensor]:
-    """All that a stream's memory holds; what a policy measures, of cells alone: of text no one ever looks at it."""
-    memory = stream._state.memory
-    for group in memory.groups:
-        text = group.columns["cell"][:, : memory.held] < 0
-        for name in stream.policy.stored:
-            group.columns[name][:, : memory.held][text] = 0
-    return held(stream)
-
-
 def going_on(stream: Stream, start: int, frames: int) -> list[str]:
     """What is answered while a stream that has seen so many frames goes on; some answers are drawn, some remembered."""
     model = Model("", stream._setup.adapter)
@@ -82,7 +72,7 @@ def test_a_restored_stream_and_a_fork_go_on_as_if_nothing_had_been(model: Model,
             assert same(held(other), held(stream))
         expected = going_on(stream, frames, MORE)
         assert going_on(fork, frames, MORE) == expected
-        assert same(remembered(fork), remembered(stream))
+        assert same(held(fork), held(stream))
         assert replace(fork.stats(), seconds={}) == replace(stream.stats(), seconds={})
 
 
@@ -99,7 +89,7 @@ def test_a_stream_that_was_re_based_goes_on_at_its_pace(
         stream.save(tmp_path / "stream")
         other = qwen.restore(tmp_path / "stream")
         assert going_on(other, 155, MORE) == going_on(stream, 155, MORE)
-        assert same(remembered(other), remembered(stream))
+        assert same(held(other), held(stream))
 
 
 def test_at_any_moment_a_stream_can_be_saved_and_is_the_same_when_it_is_restored(qwen: Model, tmp_path: Path) -> None:
@@ -116,7 +106,7 @@ def test_at_any_moment_a_stream_can_be_saved_and_is_the_same_when_it_is_restored
             (image,) = pictures(1, number, size=[(64, 64), (32, 64), (64, 96)][number // 7 % 3])
             other.watch(image)
             stream.watch(image)
-            assert same(remembered(other), remembered(stream))
+            assert same(held(other), held(stream))
             stream = other
 
 
@@ -131,7 +121,7 @@ def test_a_stream_of_any_policy_is_saved_with_it(qwen: Model, policy: str, tmp_p
         for image in pictures(9, seed=1):
             stream.watch(image)
             other.watch(image)
-        assert same(remembered(other), remembered(stream))
+        assert same(held(other), held(stream))
 
 
 IN_ANOTHER = """

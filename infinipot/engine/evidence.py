@@ -173,7 +173,7 @@ class Looked:
         patch, cell: `[rows, N]`, where each token comes from; cell -1 for text.
         time: `[rows, N]` in seconds.
         looks: what was added and is not weighed yet, and of which rows.
-        worth: `[rows, N]`, of each token, over all heads that look at it; of text it says nothing.
+        worth: `[rows, N]` float32, of each token, over all heads that look at it; of text it says nothing.
     """
 
     patch: Tensor
@@ -201,9 +201,9 @@ class Looked:
         A look counts by the square of: the sum of the squared shares of it that moments of the video get, which is 1
         where all of it lies on a single moment, and small where it is spread, or lies on the text.
         """
-        worth = self.worth = (
-            torch.zeros(self.patch.shape, device=self.patch.device) if self.worth is None else self.worth
-        )
+        if self.worth is None:
+            self.worth = torch.zeros(self.patch.shape, device=self.patch.device, dtype=torch.float32)
+        worth = self.worth
         place, count = self._places() if self.looks else (self.patch, 0)
         for rows, looks in self.looks:
             places = looks.new_zeros(*looks.shape[:-1], count)

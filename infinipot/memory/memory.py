@@ -94,6 +94,7 @@ class Memory:
     def fork(self) -> "Memory":
         """Another memory that holds the same, in storage of its own; a transaction under way stays with this one."""
         self.settle()
+        self._slots.clear(self.held, self._columns)
         other = copy.copy(self)
         other.turned = None
         other._use(self._slots.copy(self.held + max(self.intact, 0)))
@@ -102,6 +103,7 @@ class Memory:
     def stored(self) -> dict[str, Tensor]:
         """All tensors that make what is held, by name: views of them."""
         self._roll_back()
+        self._slots.clear(self.held, self._columns)
         return self._slots.stored(self.held)
 
     def layout(self, held: int) -> dict[str, tuple[torch.dtype, tuple[int, ...]]]:

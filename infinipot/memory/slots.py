@@ -58,6 +58,20 @@ class Slots:
         other._fill([group.stored(held) for group in self.groups], self.states.committed(), begun=held > 0)
         return other
 
+    def clear(self, held: int, columns: Sequence[str]) -> None:
+        """Has a policy's columns say nothing of the slots behind those held, as they do in storage that is new.
+
+        Of text nothing is measured: its columns are those that its slot had. So they are cleared where a copy is made,
+        which goes on to the same numbers as its original then, and no pass pays for it.
+
+        Args:
+            held: how many of the first slots stay as they are.
+            columns: their names.
+        """
+        for group in self.groups:
+            for name in columns:
+                group.columns[name][:, held:].zero_()
+
     def stored(self, held: int) -> dict[str, Tensor]:
         """All tensors that make what the first slots hold, by name: views of them."""
         return self._named([group.stored(held) for group in self.groups])

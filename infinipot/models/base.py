@@ -112,7 +112,10 @@ class Adapter(Texts, ABC):
     def pictures(self, patch: Patch) -> Tensor:
         """What each cell of a temporal patch shows, as the encoder gets it: see `models.pictures`."""
         processor = self.processor.video_processor
-        mean, deviation = (torch.tensor(each).view(3, 1, 1) for each in (processor.image_mean, processor.image_std))
+        mean, deviation = (
+            torch.tensor(each, dtype=torch.float32).view(3, 1, 1)
+            for each in (processor.image_mean, processor.image_std)
+        )
         return pictures(self._blocks(patch) * deviation + mean, patch.rows, patch.columns)
 
     def _blocks(self, patch: Patch) -> Tensor:

@@ -52,12 +52,12 @@ class CoRDS(Policy):
         distance = torch.full(tokens.shape, torch.inf, device=points.device, dtype=torch.float32)
         if window:
             distance = (1 - nearest(points, there)[0]).scatter(1, recent, -torch.inf)
-        bonus = _Unexplained(points, there, self.orthogonal) if self.orthogonal else None
+        bonus = Unexplained(points, there, self.orthogonal) if self.orthogonal else None
         chosen = far_apart(points, distance, budget - window, self.rounds, tokens.arrival, bonus)
         return torch.cat([chosen, recent], 1)
 
 
-class _Unexplained:
+class Unexplained:
     """What chosen points leave unexplained of all, kept up to date as more are chosen.
 
     The inverse is updated by the Woodbury identity, so that a round costs products with the few that it chose, rather
@@ -81,6 +81,11 @@ class _Unexplained:
         seen = chosen @ self._inverse
         within = torch.eye(chosen.shape[1], device=chosen.device, dtype=chosen.dtype) + seen @ chosen.mT
         explains = torch.linalg.solve_triangular(torch.linalg.cholesky_ex(within).L, seen, upper=False)
-        self._inverse = self._inverse - explains.mT @ explains
-        self._left = self._left - (self._points @ explains.mT).square().sum(-1)
+        change = explains.mT @ explains
+        self._inverse = self._inverse - change
+        if chosen.shape[1] < chosen.shape[2]:
+            gone = (self._points @ explains.mT).square().sum(-1)
+        else:  # of so many at once scratch is not to hold a product with each
+            gone = ((self._points @ change) * self._points).sum(-1)
+        self._left = self._left - gone
         return (RIDGE * self._weight * self._left).float()

@@ -73,6 +73,8 @@ def far_apart(
     for number in range(rounds):
         some = highest(distance + more, count * (number + 1) // rounds - count * number // rounds, arrival)
         chosen.append(some)
+        if len(chosen) == rounds:  # nothing is chosen any more
+            break
         there = take(points, some)
         distance = torch.minimum(distance, 1 - nearest(points, there)[0]).scatter(1, some, -torch.inf)
         more = more if bonus is None else bonus(there)

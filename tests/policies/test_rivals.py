@@ -13,6 +13,8 @@ from infinipot import policies
 from infinipot.errors import PolicyError
 from infinipot.policies.attention import UNSEEN
 from infinipot.policies.base import STRETCHES
+from infinipot.policies.cords import RIDGE, Unexplained
+from infinipot.policies.likeness import unit as unit_states
 from infinipot.tokens import VideoTokens
 from support.video_tokens import as_sets, random_tokens, shown
 
@@ -302,3 +304,19 @@ def test_recent_frames_hold_no_more_than_they_are_told(qwen: Any) -> None:
                 newest = stream._state.memory.cursor.patch
                 assert sorted(set(patches[0].tolist())) == [newest - 3, newest - 2, newest - 1]
                 assert patches.shape[1] == 3 * stream._state.memory.grids[-1].cells
+
+
+@pytest.mark.parametrize("counts", [(1, 1, 1), (3, 9), (20, 2), (40, 40)])
+def test_what_chosen_points_leave_unexplained_is_kept_up_to_date(counts: tuple[int, ...]) -> None:
+    """By the definition, x · λ(λI + XᵀX)⁻¹x, however many a round chooses, copies among them."""
+    draw = torch.Generator().manual_seed(sum(counts))
+    points = unit_states(torch.randn(2, 60, 12, generator=draw))
+    points[:, 30:] = points[:, :30]
+    chosen = points[:, :4]
+    told = Unexplained(points, chosen, 0.5)
+    for start, count in zip((4, 44, 3), counts, strict=False):
+        more = points.roll(-start, 1)[:, :count]
+        chosen = torch.cat([chosen, more], 1)
+        covered = RIDGE * torch.eye(12, dtype=points.dtype) + chosen.mT @ chosen
+        left = RIDGE * torch.einsum("rnd,rde,rne->rn", points, torch.linalg.inv(covered), points)
+        torch.testing.assert_close(told(more), (0.5 * left).float(), atol=1e-7, rtol=1e-5)

@@ -605,7 +605,7 @@ def test_a_product_is_scored_once_or_again() -> None:
     once, again = (policies.make("infinipot-v-ablations", scored=scored, newest=0) for scored in ("once", "again"))
     told = shown(once, tokens)
     assert as_sets(again.select(told, 9)) == as_sets(once.select(told, 9)), "nothing has left yet"
-    other = replace(told, columns=told.columns | {"tar": told.columns["tar"].flip(1)})
+    other = replace(told, columns={**told.columns, "tar": told.columns["tar"].flip(1)})
     assert as_sets(once.select(other, 9)) != as_sets(once.select(told, 9))
     assert as_sets(again.select(other, 9)) == as_sets(again.select(told, 9))
     recent = policies.make("infinipot-v-ablations", reference="recent")

@@ -38,7 +38,9 @@ def likeness(states: Tensor, *, unit: bool = False) -> Tensor:
 
 def _sums(states: Tensor, length: Tensor) -> list[Tensor]:
     """Sums over pieces of each row's tokens, `[rows, 1, head_dim]` float32; what is no number adds nothing."""
-    whole = is_at_hand(length) and bool(length.isfinite().all())  # then there is nothing to copy
+    if not is_at_hand(states):
+        return [_finite(states).sum(1, keepdim=True, dtype=torch.float32)]
+    whole = bool(length.isfinite().all())  # then there is nothing to copy
     return [some.float().sum(1, keepdim=True) for some in in_cache(states if whole else _finite(states), 1)]
 
 

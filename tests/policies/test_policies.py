@@ -425,6 +425,15 @@ def test_tar_is_the_papers(reference: Any, keys: Any, share: float, seed: int) -
     assert close(tar(tokens, reference, share, keys), slow)
 
 
+@pytest.mark.parametrize("reference", ["previous", "recent"])
+@pytest.mark.parametrize("at_once", [1, 2, 4, 6, 100])
+def test_tar_is_the_same_however_many_rows_a_scratch_holds(reference: Any, at_once: int) -> None:
+    tokens = random_tokens(heads=5, sizes=MIXED, patches=12)
+    pieces = replace(tokens, at_once=at_once)
+    assert torch.equal(tar(pieces, reference, 0.25, "unrotated"), tar(tokens, reference, 0.25, "unrotated"))
+    assert [row for rows in pieces.pieces(2) for row in range(rows.start, rows.stop)] == [*range(5)]
+
+
 @pytest.mark.parametrize("layer", range(8))
 @pytest.mark.parametrize("held", [0.02, 0.3, 0.8])
 @pytest.mark.parametrize("sizes", [((4, 6),), ((5, 9), (9, 5))])

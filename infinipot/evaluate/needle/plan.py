@@ -112,7 +112,8 @@ class Extent:
         shares: of the full cache: 2 for one half.
         ablated: shares at which options are compared, and hard: those of the hardest setting.
         lengths: seconds of video, and how many clips of each.
-        staged: shares at which clips are watched that are unlike the usual; after: tokens kept before quiet hours.
+        staged: shares at which clips are watched that are unlike the usual; staged_on: their backgrounds, beside
+            footage; after: tokens kept before quiet hours.
         quiet: seconds in which nothing comes.
         policies: those that are compared; long: those of the long streams, beside the full cache.
         variants: of the ablations.
@@ -127,6 +128,7 @@ class Extent:
     hard: tuple[int, ...] = (8, 16, 32)
     lengths: tuple[tuple[float, int], ...] = tuple(zip(LENGTHS, (18, 18, 9, 4), strict=True))
     staged: tuple[int, ...] = (8, 32)
+    staged_on: tuple[str, ...] = BACKGROUNDS
     after: tuple[int, ...] = (64, LONG_KEPT)
     quiet: float = GAPS[-1]
     policies: tuple[str, ...] = field(default_factory=every_policy)
@@ -143,6 +145,7 @@ QUICK = Extent(
     ablated=(8,),
     hard=(8,),
     staged=(8,),
+    staged_on=("moving",),
     after=(64,),
     quiet=GAPS[2],
     lengths=((60.0, 1), (600.0, 1)),
@@ -182,7 +185,7 @@ def make_plan(
     told = [Case(scene, holder) for scene in scenes for holder in _by_share(size.policies, (DELAY_SHARE,))]
     few = [scene for scene in scenes if (scene.seed - first_seed) % 1000 < size.few]
     usual: dict[str, Any] = {"seconds": SECONDS, "fps": FPS, "moments": size.moments}
-    staged = partial(_grid, size.few, first_seed + 500, backgrounds, _by_share(size.policies, size.staged))
+    staged = partial(_grid, size, first_seed + 500, backgrounds, _by_share(size.policies, size.staged))
     alike: dict[str, Any] = {**usual, "events": STAGED_EVENTS, "cast": "varied"}
     made = {
         "caps": [Case(scene, holder) for scene in scenes for holder in _by_share(size.policies, size.shares)],
@@ -190,7 +193,7 @@ def make_plan(
         "kinds": told,
         "length": list(_length(size, first_seed + 6000)),
         "after": _grid(  # a full cache is not among the memories: it would hold all of the quiet
-            *(size.few, first_seed + 700, backgrounds),
+            *(size, first_seed + 700, backgrounds),
             [Holder(spec, kept, usual_block(kept)) for kept in size.after for spec in size.policies],
             seconds=AFTER_SECONDS,
             fps=LONG_FPS,
@@ -199,14 +202,14 @@ def make_plan(
             quiet=size.quiet,
         ),
         "dozens": _grid(
-            *(size.few, first_seed + 600, backgrounds, _by_share(size.policies, size.staged)),
+            *(size, first_seed + 600, backgrounds, _by_share(size.policies, size.staged)),
             **usual | {"seconds": DOZENS_SECONDS, "events": DOZENS_EVENTS, "cast": "regulars"},
         ),
         "overlapping": staged(**alike, staging="overlapping"),
         "lookalikes": staged(**alike, staging="lookalikes"),
         "night": [case for light in (1.0, *DUSKS) for case in staged(**alike, light=light)],
         "hard": _grid(
-            *(size.few, first_seed + 4000, ("moving", "cuts"), _by_share(size.policies, size.hard)),
+            *(size, first_seed + 4000, ("moving", "cuts"), _by_share(size.policies, size.hard)),
             **usual | {"events": HARD_EVENTS, "cast": "regulars", "crowd": HARD_CROWD},
         ),
         "ablations": [*_ablations(size, few), *_native(size, first_seed + 6000)],
@@ -217,13 +220,14 @@ def make_plan(
 
 
 def _grid(
-    clips: int, first_seed: int, backgrounds: Sequence[str], holders: Sequence[Holder], **shown: Any
+    size: Extent, first_seed: int, backgrounds: Sequence[str], holders: Sequence[Holder], **shown: Any
 ) -> list[Case]:
-    """So many clips of each background, all of which every memory watches."""
+    """A few clips of each of the backgrounds that are staged on, all of which every memory watches."""
     scenes = [
         Scene(first_seed + 1000 * kind + number, background=background, **shown)
-        for number in range(clips)
+        for number in range(size.few)
         for kind, background in enumerate(backgrounds)
+        if background in size.staged_on or background not in BACKGROUNDS
     ]
     return [Case(scene, holder) for scene in scenes for holder in holders]
 

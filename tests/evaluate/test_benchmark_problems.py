@@ -11,7 +11,7 @@ from infinipot import BenchmarkError
 from infinipot.evaluate import BENCHMARKS, Item, Problem, find_benchmark
 from infinipot.evaluate.benchmarks.annotations import UnusableError, parse_seconds
 from support.benchmark_layouts import egoschema, longvideobench, mlvu, streaming_bench, video, video_mme
-from support.row_layouts import LAYOUTS, video_mme_v2, vsi_super_count
+from support.row_layouts import LAYOUTS, video_mme_v2, vsi_super_count, vsi_super_recall
 
 MAIN = {
     "mlvu": "json/1_plotQA.json",
@@ -135,6 +135,19 @@ def test_folders_of_the_layout_itself_may_be_links(tmp_path):
     (data / "video").symlink_to(tmp_path / "big-disk")
     (tmp_path / "link").symlink_to(data)
     assert len(read("mlvu", tmp_path / "link")[0]) == 7
+
+
+def test_a_folder_of_one_length_may_be_a_link_and_nothing_in_it(tmp_path):
+    """The videos of VSI-SUPER lie beside its tables, in a folder for each length."""
+    data = vsi_super_recall(tmp_path / "data")
+    (data / "60mins").rename(tmp_path / "big-disk")
+    (data / "60mins").symlink_to(tmp_path / "big-disk")
+    (item,), problems = read("vsi-super-recall", data, "60mins")
+    assert (item.id, problems) == ("60mins/00000003.mp4", [])
+    (tmp_path / "big-disk" / "00000003.mp4").rename(tmp_path / "secret.mp4")
+    (tmp_path / "big-disk" / "00000003.mp4").symlink_to(tmp_path / "secret.mp4")
+    items, (problem,) = read("vsi-super-recall", data, "60mins")
+    assert (items, "lies outside of 60mins/" in problem) == ([], True)
 
 
 def test_ids_that_stand_twice_count_once(tmp_path):

@@ -33,6 +33,7 @@ from infinipot.numbers import is_real
 LENGTHS = ("10mins", "30mins", "60mins", "120mins", "240mins")
 COUNT_LENGTHS = LENGTHS[:4]
 STREAMING = "_streaming"
+FOLDERS = (*LENGTHS, *(f"{length}{STREAMING}" for length in LENGTHS))
 
 
 class _VSISuper(Benchmark):
@@ -77,6 +78,13 @@ class _VSISuper(Benchmark):
         stem = PurePosixPath(entry.text("video_path")).stem
         own = f"{stem}-{entry.index}" if named is None else entry.label(named)
         return self.ask(entry, kind, f"{kind}-{own}")
+
+    def video(self, entry: Entry, data: Path, variant: str) -> tuple[Path, str]:
+        """The video; a folder of one length, as the zip files unpack to, may be a link to another disk."""
+        folder, _, name = entry.text(self.video_field).partition("/")
+        if name and folder in FOLDERS and (data / folder).is_dir():
+            return self.find(data, name, folder)
+        return super().video(entry, data, variant)
 
     @abstractmethod
     def ask(self, entry: Entry, kind: str, identity: str) -> Question:

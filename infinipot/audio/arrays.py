@@ -12,7 +12,7 @@ from infinipot.errors import AudioError
 
 
 class ArraySource:
-    """An array or tensor `[n]`, or an iterable of them, one behind the other. An iterator may be endless.
+    """An array or tensor `[n]`, or an iterable of them, one after the other. An iterator may be endless.
 
     Raises:
         AudioError: for an object that is no sound.

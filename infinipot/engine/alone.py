@@ -40,7 +40,7 @@ class Alone:
         """
         if self._busy.locked():
             raise InfinipotError(
-                "the stream is in the middle of another call: one thread at a time, and no call inside"
+                "the stream is in the middle of another call: use it from one thread at a time, and not inside a call"
             )
         with self._busy:
             state.memory.settle()

@@ -99,8 +99,8 @@ def require_probes(setup: Setup) -> None:
         needed += 0 if setup.suffix is None else len(setup.suffix)
         if needed > setup.budget.reserve:
             raise CapError(
-                f"policy {setup.policy.name!r} asks the model {needed} tokens behind a block, and "
-                f"reserve={setup.budget.reserve}: open the stream with reserve={needed} or more"
+                f"policy {setup.policy.name!r} asks the model {needed} tokens after each block, but "
+                f"reserve={setup.budget.reserve} is less: open the stream with reserve={needed} or more"
             )
 
 

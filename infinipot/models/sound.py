@@ -54,7 +54,9 @@ class Spectrum:
             ModelError: it is for sound of another rate.
         """
         if extractor.sampling_rate != RATE:
-            raise ModelError(f"the checkpoint hears {extractor.sampling_rate} samples a second: {RATE} are supported")
+            raise ModelError(
+                f"the checkpoint takes sound at {extractor.sampling_rate} samples a second; only {RATE} is supported"
+            )
         chunks = max(1, extractor.n_samples // (windows * extractor.hop_length))
         filters = torch.from_numpy(np.asarray(extractor.mel_filters, np.float32))
         return cls(filters, extractor.n_fft, extractor.hop_length, windows, chunks)

@@ -71,10 +71,10 @@ class Alone:
 
 
 def frames_given(state: StreamState) -> int:
-    """What a call changes that takes in a frame."""
+    """The number that a call changes when it takes in a frame."""
     return state.pending.frames
 
 
 def turns_ever(state: StreamState) -> int:
-    """What a call changes that remembers a turn."""
+    """The number that a call changes when it remembers a turn."""
     return state.memory.state.turns_ever

@@ -1,7 +1,7 @@
 """Sound on its way to an audio encoder: chunks of samples, and the spectrum of each as the whole clip would have it.
 
-A log-mel spectrum is made of windows that reach over the ends of a chunk. So a chunk waits for the few samples behind
-it (2.5 ms) and keeps those ahead: its spectrum is then, window by window, that of the whole clip. Behind a clip's last
+A log-mel spectrum is made of windows that reach over the ends of a chunk. So a chunk waits for the few samples after it
+(2.5 ms) and keeps those ahead: its spectrum is then, window by window, that of the whole clip. After a clip's last
 sample there is silence, ahead of its first one its mirror image (Whisper, arXiv 2212.04356; transformers' extractor).
 
 What is quieter than 1e-8 of a clip's loudest value is lifted to that. A stream does not know what is still to come: its
@@ -73,7 +73,7 @@ class Spectrum:
 
     @property
     def lookahead(self) -> int:
-        """Samples behind a chunk that its last window reaches."""
+        """Samples after a chunk that its last window reaches."""
         return max(0, self.reach - self.hop)
 
     @cached_property

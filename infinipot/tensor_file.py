@@ -185,7 +185,7 @@ class TensorFile:
         length = int.from_bytes(self._bytes[:8], "little")
         header = self._bytes[8 : 8 + min(length, LONGEST_HEADER)]
         if len(header) != length or length % _ALIGNMENT or not header.startswith(_BEGINS):
-            raise self.error("is not that of a stream, or is cut short")
+            raise self.error("is not one of a stream, or is cut short")
         self._begin = 8 + length
         if header[_CHECKSUM] != b"%08x" % self._checksum(header):
             raise self.error("is damaged, or cut short: its checksum does not match")

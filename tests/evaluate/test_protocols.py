@@ -485,7 +485,7 @@ def test_protocols_say_what_they_have_no_rules_for():
     with pytest.raises(BenchmarkError, match='"paper" has no rules for StreamingBench, whose default is "official"'):
         paper.check(BENCHMARKS["streaming-bench"], "real-time")
     with pytest.raises(
-        BenchmarkError, match='with variant "subtitles", only for no-subtitles; --protocol lmms-eval has'
+        BenchmarkError, match='with variant "subtitles", only for no-subtitles: give --protocol lmms-eval'
     ):
         paper.check(BENCHMARKS["video-mme"], "subtitles")
     with pytest.raises(BenchmarkError, match="has no rules for OVO-Bench"):

@@ -100,7 +100,7 @@ class Protocol:
         variants = self._rules(benchmark).variants
         if not self.has(benchmark, variant):
             others = [one.name for one in read_protocols().values() if one.has(benchmark, variant)]
-            instead = f"; --protocol {' or '.join(others)} has" if others else ""
+            instead = f": give --protocol {' or '.join(others)}" if others else ""
             raise BenchmarkError(
                 f'protocol "{self.name}" has no rules for {benchmark.title} with variant "{variant}", only for '
                 f"{', '.join(variants or ())}{instead}"

@@ -1,4 +1,4 @@
-"""Watches a camera and asks it something every few seconds, for as long as one lets it.
+"""Watches a camera and asks about it every few seconds, for as long as you let it.
 
 python examples/camera.py demo://still                                    # a camera of the synthetic world
 python examples/camera.py rtsp://camera.local/stream --model Qwen/Qwen2.5-VL-7B-Instruct --ask "Who is there?"

@@ -53,7 +53,7 @@ class Saved:
 
     @classmethod
     def of(cls, state: StreamState) -> "Saved":
-        """What is said of a state."""
+        """What a file says of a state that is to be saved."""
         memory = state.memory
         return cls(
             held=replace(memory.state, captions=()),
@@ -97,7 +97,7 @@ def _check_ranges(state: Saved, setup: Setup) -> None:
 
 
 def _check_grids(grids: tuple[Grid, ...], pending: Pending, setup: Setup) -> None:
-    """Grids number cells one behind the other, each leaves room for a block, and the last is the current one."""
+    """Grids number cells one after the other, each leaves room for a block, and the last is the current one."""
     first, steps = 0, pending.partial.steps
     _require(len(grids) <= _MOST_GRIDS, f"there are more than {_MOST_GRIDS} sizes of frames")
     for grid in sorted(grids, key=lambda grid: grid.first_cell):

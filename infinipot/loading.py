@@ -63,7 +63,9 @@ def load(
     _require_resident(name, network)
     loaded = adapter(network.eval(), processor)
     if shared and loaded.tp_group.count == 1:
-        raise ModelError(f"{name}: transformers has no plan that shares out the attention of {loaded.title}")
+        raise ModelError(
+            f"{name}: transformers has no tensor-parallel plan for the attention of {loaded.title}: leave tp_plan out"
+        )
     return Model(name, loaded)
 
 
@@ -88,7 +90,7 @@ def _require_resident(name: str, network: torch.nn.Module) -> None:
 def _processes(tp_plan: str, device: str | torch.device, device_map: object) -> int:
     """How many processes torchrun started."""
     if tp_plan != "auto":
-        raise ModelError(f"tp_plan={tp_plan!r}: 'auto' is what there is")
+        raise ModelError(f"tp_plan={tp_plan!r}: only 'auto' is possible")
     if device != "auto" or device_map is not None:
         raise ModelError(
             "with tp_plan each process takes the accelerator of its number: leave device and device_map out"

@@ -39,12 +39,12 @@ class Model:
 
     @property
     def device(self) -> torch.device:
-        """What it computes on; where its layers are spread over several devices, the first of them."""
+        """The device it computes on; where its layers are spread over several, the first of them."""
         return torch.device(self.adapter.model.device)
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of its weights."""
+        """The type of its weights."""
         dtype: torch.dtype = self.adapter.model.dtype
         return dtype
 
@@ -59,7 +59,7 @@ class Model:
         """Bytes that answers under way may take together, beside what streams hold, to read their keys faster.
 
         It is taken when an answer begins and given back at its end: as much as the stream's keys, about two fifths of
-        its memory. An answer that finds no room is the same, and slower. 256 MiB where nobody says, 0 for none.
+        its memory. An answer that finds no room there is the same, but slower. The default is 256 MiB; 0 is for none.
         """
         return self.adapter.scratch.limit
 
@@ -94,7 +94,7 @@ class Model:
                 those of `pixels`) need, and what the model's positions allow.
             policy: a name, a name with options ("infinipot-v:combine=union,alpha=0.4"), or a `Policy`.
             modality: "video" to watch, or "audio" to listen, where the model can hear; by default video.
-            fps: period of frames that come without a time.
+            fps: frames per second, where frames come without a time.
             keep: |C| as a share of the video's part of the cap: what a compression leaves.
             block: temporal patches, or chunks of sound (2 s), that go through the model at once; by default as many as
                 fit, 8 at the most.
@@ -139,10 +139,11 @@ class Model:
         modality: str | None = None,
         **settings: Any,
     ) -> int:
-        """Bytes that a stream opened with these settings, those of `stream`, allocates: known before it is.
+        """The bytes that a stream with these settings, which are those of `stream`, would allocate.
 
         Raises:
-            What `stream` raises for them, but where the memory is too small for any video: opening one tells.
+            What `stream` raises for them, except where the memory is too small for any video: only opening one tells
+            that.
         """
         adapter = self._adapter_for(self.adapter.modality if modality is None else modality)
         return Setup.of(adapter, policies.make(policy), StreamConfig(memory=memory, **settings)).bytes
@@ -156,9 +157,9 @@ class Model:
 
         Args:
             tasks: calls on streams of this model, at most one a stream; those that are done are passed over.
-            max_tokens: that the step is to run over at the most, by the encoder and the decoder together; None for all
-                there is. Single tokens of answers always go; beside them, in the order of `tasks`, what there is room
-                for, but the first of it in any case: a task that is named first never waits.
+            max_tokens: how many tokens the step runs over at the most, encoder and decoder together; None for all there
+                are. Single tokens of answers always go. Then come the others, in the order of `tasks`, as far as there
+                is room; the first of them goes in any case, so a task that is named first never waits.
 
         Returns:
             The tokens that the encoder and the decoder ran over.
@@ -169,7 +170,7 @@ class Model:
         """Has streams take in a frame each, in packed steps: what `Stream.watch` does for one.
 
         Raises:
-            What the first stream raised that did, once the others have taken their frames.
+            The first error of any stream, in their order, once the others have taken their frames.
         """
         self._all([stream.begin_watch(frame) for stream, frame in frames])
 
@@ -177,7 +178,7 @@ class Model:
         """Asks a question of each stream, in packed steps, with the options of `Stream.ask`; returns the answers.
 
         Raises:
-            What the first stream raised that did, once the others have answered.
+            The first error of any stream, in their order, once the others have answered.
         """
         return self._all([stream.begin_ask(question, **options) for stream, question in questions])
 
@@ -192,7 +193,7 @@ class Model:
         The whole memory is allocated before anything is read into it.
 
         Raises:
-            SnapshotError: the file is none of a stream's or damaged, or of another model, policy or version.
+            SnapshotError: the file is not that of a stream, is damaged, or is of another model, policy or version.
         """
         saved = Snapshot(Path(path))
         try:

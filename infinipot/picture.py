@@ -108,7 +108,8 @@ def draw_contents(
     """
     if not contents.patches or not history.points:
         raise InfinipotError(
-            f"{path}: there is nothing to draw yet: what was given waits for its block; none does with block=1"
+            f"{path}: there is nothing to draw yet: the frames given so far wait for their block "
+            "to fill; with block=1 none waits"
         )
     shown = contents.fullest(_SHOWN)
     figure = _figure(10, 8)

@@ -12,7 +12,7 @@ from infinipot.engine import runner
 from infinipot.stream import Stream
 from infinipot.video import Frame
 
-END = math.inf  # the moment behind the last frame
+END = math.inf  # the moment after the last frame
 
 
 class Moment(NamedTuple):
@@ -38,12 +38,12 @@ def play(
     Args:
         source: what is played, in order of time.
         streams: what takes it in; nothing else uses them between two moments.
-        moments: in seconds, where to stop; `END` is behind everything.
-        on_frame: called behind each frame that was taken in.
+        moments: in seconds, where to stop; `END` is after everything.
+        on_frame: called after each frame that was taken in.
 
     Yields:
-        Each moment, in order, once all frames up to it were taken in and none behind it. Sound is heard up to the very
-        moment. Those that are not reached are yielded at the end. What is behind the last one is played if whoever
+        Each moment, in order, once all frames up to it were taken in and none after it. Sound is heard up to the very
+        moment. Those that are not reached are yielded at the end. What is after the last one is played if whoever
         iterates goes on, and left if they stop.
 
     Raises:

@@ -55,7 +55,7 @@ class Identity:
 
     @classmethod
     def of(cls, adapter: Adapter) -> "Identity":
-        """That of a loaded model."""
+        """The identity of a loaded model."""
         config = adapter.model.config
         return cls(
             name=str(getattr(config, "_name_or_path", "") or adapter.title),
@@ -68,7 +68,7 @@ class Identity:
 
 
 def _fingerprint(model: Any) -> str:
-    """Of what the configuration says beyond defaults, and of numbers of each weight, evenly over it."""
+    """A hash of what the configuration says beyond defaults, and of numbers of each weight, taken evenly over it."""
     found = hashlib.sha256(json.dumps(_lasting(model.config.to_diff_dict()), sort_keys=True, default=str).encode())
     for name, weight in sorted(model.named_parameters()):
         own = weight.to_local() if hasattr(weight, "to_local") else weight
@@ -98,7 +98,9 @@ def save(path: Path, setup: Setup, state: StreamState) -> None:
     except PolicyError:
         known = False
     if not known:
-        raise SnapshotError(f"policy {policy.spec!r} is none that infinipot knows by name: no one could restore it")
+        raise SnapshotError(
+            f"infinipot knows no policy by the name {policy.spec!r}, so that the snapshot could not be restored"
+        )
     arrays: dict[str, Tensor] = {}
     saved = Saved.of(state)
     try:
@@ -204,7 +206,7 @@ class Snapshot:
         used: dict[str, Tensor] = {}
         to_plain(saved, "state", used)
         if waiting != used.keys():
-            raise InconsistentError("it has tensors of what waits that nothing says anything of")
+            raise InconsistentError("it has tensors of waiting frames that its header does not describe")
         for name, like in wanted.items():
             dtype, shape, _ = self._file.entries[name]
             if (dtype, shape) != like:

@@ -39,7 +39,7 @@ T = TypeVar("T")
 class Stream:
     """A video in bounded memory: `watch` it frame by frame and `ask` at any moment. `Model.stream` opens one.
 
-    Or sound: `listen` to it piece by piece.
+    A stream of sound has `listen`, piece by piece, in place of `watch`.
 
     A call that raises, or that Ctrl-C ends, leaves the stream as it was before the call: at the most, frames that
     waited for their block have gone into the memory, or positions have been re-based. What interrupts a call when its
@@ -77,7 +77,7 @@ class Stream:
         Args:
             frame: a `Frame`, or a picture: NumPy `[height, width, 3]`, torch `[3, height, width]` or PIL.
             time: of the frame in seconds, above that of the last one. Left out: the frame's own time, or one period
-                of `fps` behind the last one.
+                of `fps` after the last one.
 
         Raises:
             FrameError: it is not a picture, or not later than the last frame.
@@ -101,11 +101,11 @@ class Stream:
         Args:
             sound: a `Sound`, or samples of one channel, NumPy or torch `[n]`, 16,000 a second; 2 s at the most.
             time: of the first sample in seconds, not before the end of the last piece, give or take 0.04 s. Left out:
-                the sound's own time, or right behind the last piece. Sound that comes later than that has paused: it
+                the sound's own time, or right after the last piece. Sound that comes later than that has paused: it
                 begins a chunk.
 
         Raises:
-            FrameError: it is no sound, too long, or not behind the last piece.
+            FrameError: it is no sound, too long, or not after the last piece.
             CapError: the memory is too small, or full and the policy never evicts.
         """
         with self._alone(frames_given, "audio"):
@@ -148,10 +148,11 @@ class Stream:
             remember: whether question and answer become part of the memory, for later questions to refer to.
             on_text: called with each new piece of the answer, never with the beginning of a `stop`.
             temperature: 0 for the likeliest tokens; above it tokens are drawn, the more freely the higher it is.
-            top_p, top_k: draws among the likeliest tokens: those of this probability together, or so many.
-            repetition_penalty: makes tokens that were said before less likely, 1 for nothing.
+            top_p, top_k: draws among the likeliest tokens only: those that have this probability together, or this
+                many.
+            repetition_penalty: above 1, makes tokens that came before less likely; 1 changes nothing.
             seed: of what is drawn: the same question at the same moment has the same answer, another seed another.
-            stop: a text, or texts, at which the answer ends; it is what stands before the first of them.
+            stop: a text, or texts, at which the answer ends; the answer is what stands before the first of them.
             evidence: whether the answer's `evidence` says which moments of the video it rests on, the heaviest first.
             look_again: the last frames to look at once more, as many as the stream keeps, in the reserve's room.
             look_pixels: least and most pixels of those frames; by default those of the stream.
@@ -235,7 +236,7 @@ class Stream:
     def fork_amid(self) -> Self:
         """A fork as this stream was before the question whose task is under way, on the thread that takes its steps.
 
-        It begins behind what that has had the model run over: so several questions see the same frames at once.
+        It begins after what that has had the model run over: so several questions see the same frames at once.
 
         Raises:
             InfinipotError: no question is under way.
@@ -243,7 +244,7 @@ class Stream:
         """
         self._require_open()
         if self._calls.under_way is not turns_ever:
-            raise InfinipotError("no question is under way on the stream: fork it with fork()")
+            raise InfinipotError("no question is being answered on the stream: fork it with fork()")
         return self._copy()
 
     def _copy(self) -> Self:
@@ -260,7 +261,7 @@ class Stream:
         A file that is there is replaced when the new one is whole and on the disk, never before.
 
         Raises:
-            SnapshotError: the file cannot be written, or the policy is none that infinipot knows by name.
+            SnapshotError: the file cannot be written, or infinipot knows no policy by the policy's name.
         """
         with self._alone(frames_given):
             snapshot.save(Path(path), self._setup, self._state)

@@ -1,6 +1,6 @@
 """Files of named tensors and a text, in the safetensors format: written whole or not at all, read with distrust.
 
-The format is eight bytes with the length of a JSON header, the header, and the tensors' bytes one behind the other
+The format is eight bytes with the length of a JSON header, the header, and the tensors' bytes one after the other
 (https://github.com/huggingface/safetensors). It is written here row by row, since the library wants all bytes in memory
 at once; what is read is a map of the file, of which nothing is in memory until someone looks. A checksum over header
 and tensors stands in the header at a fixed place. Knows nothing of streams.
@@ -89,7 +89,7 @@ def write(path: Path, text: str, tensors: Mapping[str, Tensor]) -> None:
 def _check_place(path: Path) -> None:
     """Raises `SnapshotError` where no file can be, or where it would take the place of a device, a pipe or a folder."""
     if not path.name or "\0" in str(path):
-        raise SnapshotError(f"{str(path)!r} is no name of a file: give one, such as street.safetensors")
+        raise SnapshotError(f"{str(path)!r} is not the name of a file: give one, such as street.safetensors")
     if _kind(path) == "another":
         raise SnapshotError(f"{path} is a directory or a device, so it is left as it is: give the name of a file")
 
@@ -176,7 +176,7 @@ class TensorFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         if (kind := _kind(path)) != "file":
-            raise SnapshotError(f"{path}: there is no such file" if kind == "none" else f"{path} is no file")
+            raise SnapshotError(f"{path}: there is no such file" if kind == "none" else f"{path} is not a file")
         try:
             with path.open("rb") as file:
                 self._bytes = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
@@ -185,10 +185,10 @@ class TensorFile:
         length = int.from_bytes(self._bytes[:8], "little")
         header = self._bytes[8 : 8 + min(length, LONGEST_HEADER)]
         if len(header) != length or length % _ALIGNMENT or not header.startswith(_BEGINS):
-            raise self.error("is not a stream's, or cut short")
+            raise self.error("is not one of a stream, or is cut short")
         self._begin = 8 + length
         if header[_CHECKSUM] != b"%08x" % self._checksum(header):
-            raise self.error("is damaged, or cut short: its checksum is another one")
+            raise self.error("is damaged, or cut short: its checksum does not match")
         self.text, self.entries = self._parsed(header)
 
     def error(self, what: str) -> SnapshotError:

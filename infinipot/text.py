@@ -21,7 +21,7 @@ def check_text(text: str, what: str, error: type[InfinipotError] = InfinipotErro
         code = ord(text[found.start])
         odd = f"the byte 0x{code - 0xDC00:02x}" if code in _ESCAPED else f"half of a character, U+{code:04X},"
         ahead = text[max(0, found.start - _SHOWN) : found.start]
-        place = f"behind {ahead!r}" if ahead else "at its beginning"
+        place = f"after {ahead!r}" if ahead else "at its beginning"
         raise error(f"{what} is not text in UTF-8: {odd} stands {place}") from None
 
 

@@ -80,7 +80,7 @@ def walk(given: Sequence[str], folder: Path, environment: dict[str, str]) -> Non
             installing += now - started if command.startswith("pip ") else 0.0
             print(f"{now - started:7.2f} s  {now - begun:7.2f} s  {command}{said and f'  -> {said}'}", flush=True)
         print(f"{installing:7.2f} s  pip")
-        print(f"{time.perf_counter() - begun - installing:7.2f} s  behind it, to the first piece of the answer")
+        print(f"{time.perf_counter() - begun - installing:7.2f} s  after it, to the first piece of the answer")
 
 
 def main() -> None:

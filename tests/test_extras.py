@@ -31,7 +31,7 @@ def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 def test_without_matplotlib_the_demo_runs_and_says_how_there_would_be_a_picture(bare: Path) -> None:
     result = CliRunner().invoke(main, ["demo", "--minutes", "0.5", "--compare", "none"])
     assert result.exit_code == 0, result.output
-    assert "A picture is drawn with: pip install 'infinipot[plots]'" in result.stdout
+    assert "For a picture of the memory: pip install 'infinipot[plots]'" in result.stdout
     assert not list(bare.iterdir())
 
 

@@ -212,7 +212,7 @@ def test_a_file_takes_the_place_of_nothing_but_a_file(tmp_path: Path, monkeypatc
     for path in (pipe, folder):
         with pytest.raises(SnapshotError, match="is a directory or a device, so it is left as it is"):
             tensor_file.write(path, "", {})
-        with pytest.raises(SnapshotError, match="is no file"):
+        with pytest.raises(SnapshotError, match="is not a file"):
             tensor_file.TensorFile(path)
     for use in (tensor_file.TensorFile, lambda path: tensor_file.write(path, "", {})):
         with pytest.raises(SnapshotError, match="cannot be looked at: File name too long"):
@@ -220,7 +220,7 @@ def test_a_file_takes_the_place_of_nothing_but_a_file(tmp_path: Path, monkeypatc
     assert pipe.is_fifo()
     assert folder.is_dir()
     for name in ("", "/", "a\0b"):
-        with pytest.raises(SnapshotError, match="is no name of a file: give one"):
+        with pytest.raises(SnapshotError, match="is not the name of a file: give one"):
             tensor_file.write(Path(name), "", {})
     assert sorted(tmp_path.iterdir()) == [folder, pipe]
 
@@ -341,7 +341,7 @@ def test_a_policy_without_a_name_cannot_be_saved(qwen: Model, tmp_path: Path) ->
     own: Policy = Own()
     with qwen.stream(policy=own, **small(qwen)) as stream:
         stream.watch(pictures(1)[0])
-        with pytest.raises(SnapshotError, match=r"'my-own' is none that infinipot knows by name"):
+        with pytest.raises(SnapshotError, match=r"infinipot knows no policy by the name 'my-own'"):
             stream.save(tmp_path / "stream")
 
 

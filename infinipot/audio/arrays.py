@@ -12,7 +12,7 @@ from infinipot.errors import AudioError
 
 
 class ArraySource:
-    """An array or tensor `[n]`, or an iterable of them, one behind the other. An iterator may be endless.
+    """An array or tensor `[n]`, or an iterable of them, one after the other. An iterator may be endless.
 
     Raises:
         AudioError: for an object that is no sound.
@@ -24,7 +24,7 @@ class ArraySource:
     def __init__(self, samples: SamplesLike | Iterable[SamplesLike], rate: int) -> None:
         if not isinstance(samples, Iterable) or isinstance(samples, str | bytes | dict):
             raise AudioError(
-                f"an object of type {type(samples).__name__} is no sound; give a path, an array of samples [n], "
+                f"an object of type {type(samples).__name__} is not a sound; give a path, an array of samples [n], "
                 "or an iterable of them"
             )
         self._rate = rate

@@ -14,7 +14,7 @@ RATE = 16_000
 """Samples a second of every piece."""
 
 GAP = 0.04
-"""Seconds between two pieces up to which they are one behind the other: clocks and time stamps are not exact."""
+"""Seconds between two pieces up to which they are one after the other: clocks and time stamps are not exact."""
 
 LOUDEST = 4.0  # lossy formats overshoot; what is far beyond 1 is of another scale
 

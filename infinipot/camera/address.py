@@ -99,7 +99,7 @@ def find_camera(location: str, transport: Transport, silence: float) -> Place:
         return Place(name, location)
     address = find_address(location, "video", VideoError)
     if not isinstance(address.target, str):
-        raise VideoError(f"{name} is no camera: give a data: address to open_video")
+        raise VideoError(f"{name} is not a camera: open a data: address with open_video")
     return Place(address.name, address.target, file=address.seekable)
 
 
@@ -117,7 +117,7 @@ def demo_settings(location: str, defaults: dict[str, Any]) -> tuple[str, dict[st
     settings = dict(defaults)
     for key, value in parse_qsl(parts.query, keep_blank_values=True):
         if key not in defaults:
-            raise VideoError(f"{location}: a demo camera has no {key!r}; there are {', '.join(defaults)}")
+            raise VideoError(f"{location}: a demo camera has no setting {key!r}; possible: {', '.join(defaults)}")
         try:
             settings[key] = type(defaults[key])(value)
         except ValueError:
@@ -130,7 +130,9 @@ def _device(name: str, scheme: str, which: str) -> Place:
     kind = _WEBCAMS.get(sys.platform)
     if kind is None or scheme not in ("", "webcam", kind):
         asked = f"{scheme} cameras" if kind and scheme else f"cameras of {sys.platform}"
-        raise VideoError(f"{name}: {asked} cannot be opened here" + (", webcam://0 can" if kind else ""))
+        raise VideoError(
+            f"{name}: {asked} cannot be opened here" + ("; webcam://0 opens the first one" if kind else "")
+        )
     which = which or "0"
     if kind == "v4l2" and which.isdigit():
         which = f"/dev/video{which}"

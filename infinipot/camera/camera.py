@@ -36,8 +36,8 @@ class Camera(Closing, Iterator[Frame]):
     Attributes:
         name: its address, without its credentials.
         fps: frames a second at most, or None for all.
-        end: its seconds before which it stops, or infinity.
-        dropped: pictures at this rate that came and were not asked for before the next one.
+        end: the time at which it stops, in the camera's seconds, or infinity.
+        dropped: pictures that came at this rate, but that nobody asked for before the next one came.
         world: what a demo camera shows, or None.
         duration, incomplete: None and False, as of a video that does not end.
     """
@@ -70,7 +70,7 @@ class Camera(Closing, Iterator[Frame]):
         return self._feed.health().gaps
 
     def health(self) -> Health:
-        """How it does."""
+        """The camera's state: whether pictures come, and how late they are."""
         return self._feed.health()
 
     @property
@@ -108,7 +108,7 @@ class Camera(Closing, Iterator[Frame]):
         return frame
 
     def close(self) -> None:
-        """Looks away; the last to do so ends the connection. May be called twice, and from any thread."""
+        """Stops looking; when nobody looks any more, the connection ends. May be called twice, and from any thread."""
         with self._changed:
             closed, self._closed = self._closed, True
             self._changed.notify_all()
@@ -143,7 +143,7 @@ class Camera(Closing, Iterator[Frame]):
             self.on_gap(gap)
 
     def finish(self) -> None:
-        """Nothing more comes."""
+        """Is told that nothing more comes."""
         with self._changed:
             self._over = True
             self._changed.notify_all()
@@ -164,7 +164,8 @@ def open_camera(
 ) -> Camera:
     """Opens a camera and returns its newest pictures as they come.
 
-    Who opens the same address with the same options again shares the connection, its time and its decoder, which runs
+    Whoever opens the same address with the same options again shares the connection, its time and its decoder, which
+    runs
     in a process of its own: one that hangs is ended and replaced. A camera that stops, fails or freezes is tried again
     without end, after pauses that grow to a minute.
 
@@ -176,16 +177,17 @@ def open_camera(
         transport: what carries RTSP: "tcp", or "udp".
         open_timeout: seconds in which it has to answer.
         no_frame_timeout: seconds without a picture after which it is tried again.
-        frozen_after: seconds of the very same picture after which it is, too; None for what may stand still, such as a
-            screen. Files and demo cameras may.
+        frozen_after: seconds of an unchanged picture after which it is tried again, too, since noise makes each picture
+            of a working camera another one; None for a source that may stand still, such as a screen. Files and demo
+            cameras always may.
         pixels: of a picture at most; larger ones are made smaller.
         loop: whether a file begins again at its end.
-        check: is called with the address ahead of each connection, and returns the one that is connected to, or raises
-            a `VideoError` where there may be none: for rules that hold for a name's look-up too.
+        check: is called with the address before each connection. It returns the address to connect to, or raises a
+            `VideoError` to forbid it: so rules can look at what a name stands for at that moment.
         wait: returns with the first picture, or raises why there is none; else returns at once and goes on trying.
 
     Raises:
-        VideoError: the address or an option cannot be, or no picture came (with `wait`).
+        VideoError: the address or an option is not possible, or no picture came (with `wait`).
     """
     location = os.fspath(address)
     fps = None if fps is None else _above_zero("fps", fps)
@@ -233,7 +235,7 @@ def _demo_feed(location: str, world: "World") -> Feed:
 
 
 def _view(key: Hashable, fps: float | None, world: "World | None", make: Callable[[], Feed]) -> Camera:
-    """Returns somebody who looks at a feed, which is made unless it is there."""
+    """Returns a camera that looks at a feed, which is made unless somebody looks at it already."""
 
     def release(camera: Camera) -> None:
         with _feeds_lock:

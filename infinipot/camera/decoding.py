@@ -28,11 +28,11 @@ from infinipot.video.container import why
 from infinipot.video.pixels import Converter, Orientation, orientation_of
 
 HEADER = struct.Struct("<BIIdI")
-"""Kind of the message, height and width, the instant it was made (`time.monotonic`), and bytes behind it."""
+"""Kind of the message, height and width, the instant it was made (`time.monotonic`), and bytes after it."""
 
 OPENED, PICTURE, ENDED, FAILED = range(4)
-"""Kinds of messages. Behind a picture stand its pixels, row by row in RGB, behind an end whether it was meant to come,
-behind a failure the reason."""
+"""Kinds of messages. After a picture come its pixels, row by row in RGB, after an end whether it was meant to come,
+after a failure the reason."""
 
 _LATE = 2.0  # seconds by which a file or playlist may be behind its pace before it goes on from where it is
 

@@ -32,7 +32,8 @@ class World:
 
     Attributes:
         clip: what is seen.
-        speed: how many of its seconds pass in one, at the most: faster than life, it waits for those who watch it.
+        speed: how many of its seconds pass in one second. Above 1 that is a maximum: the world waits for those who
+            watch it.
     """
 
     clip: Clip
@@ -72,7 +73,7 @@ class World:
         return cls(clip, settings["speed"])
 
     def questions(self, at: float) -> list[Question]:
-        """A question of every kind that has one right answer at a time, with it."""
+        """A question of every kind that has one right answer at a time, which it holds."""
         last = self._last(at)
         return self.clip.questions(last, np.random.default_rng([self.clip.seed, int(last)]), plain=True)
 
@@ -107,8 +108,8 @@ class DemoSource:
     """The pictures of a world, each when it is due, as `DecoderProcess` gives a camera's.
 
     Args:
-        world: that is seen.
-        clock: of the camera. One that is held back is late where its pictures are, rather than without them.
+        world: what is seen.
+        clock: the camera's. It is held back where drawing takes too long, so that pictures never lag behind it.
     """
 
     opened = True

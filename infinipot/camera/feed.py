@@ -73,7 +73,7 @@ class Still:
         self._same, self._last = 0.0, 0.0
 
     def frozen(self, shot: Shot) -> bool:
-        """Whether this picture, to the last bit, is the one that came all that time.
+        """Whether this picture is, to the last bit, the one that has come for `longest` seconds.
 
         A camera that was away may come back with the picture it went with: time without any picture counts little.
         """
@@ -123,11 +123,11 @@ class Feed:
         self._thread = threading.Thread(target=self._run, name=f"camera {name}", daemon=True)
 
     def start(self) -> None:
-        """Begins."""
+        """Starts the thread, which connects."""
         self._thread.start()
 
     def join(self, watcher: Watcher, fps: float | None) -> None:
-        """Has somebody look at it, so many times a second."""
+        """Adds a watcher, who wants so many pictures a second."""
         with self._lock:
             self._watchers = (*self._watchers, watcher)
             faster = self._fps is not None and (fps is None or fps > self._fps)
@@ -140,7 +140,7 @@ class Feed:
             watcher.finish()
 
     def leave(self, watcher: Watcher) -> bool:
-        """Has somebody look away; returns whether nobody looks any more."""
+        """Removes a watcher; returns whether there is none any more."""
         with self._lock:
             self._watchers = tuple(each for each in self._watchers if each is not watcher)
             return not self._watchers
@@ -162,7 +162,7 @@ class Feed:
         return self._newest
 
     def health(self) -> Health:
-        """How it does."""
+        """The state of the camera."""
         with self._lock:
             newest = self._newest
             lag = None if newest is None else max(0.0, self.clock.now() - newest.time) / self.clock.speed

@@ -34,7 +34,7 @@ class Clock:
         return min(self.at(monotonic()), self.limit)
 
     def hold(self, seconds: float) -> None:
-        """Has stood still for so many seconds of the world outside."""
+        """Holds the clock back, as if it had stood still for so many seconds of real time."""
         self.begun += seconds
 
     def at(self, instant: float) -> float:

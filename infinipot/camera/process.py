@@ -65,7 +65,7 @@ class DecoderProcess:
 
     def __init__(self, place: Place, waits: Waits, fps: float | None, pixels: int, loop: bool) -> None:
         if not hasattr(select, "poll"):
-            raise VideoError("cameras are watched on Linux and macOS")
+            raise VideoError(f"cameras can be watched on Linux and macOS, not on {sys.platform}")
         self.opened = False
         self._name, self._waits = place.name, waits
         self._process = subprocess.Popen(
@@ -117,7 +117,7 @@ class DecoderProcess:
             elif kind == ENDED and body:
                 raise Over
             else:
-                raise VideoError("the camera ended")
+                raise VideoError("the camera's stream ended")
 
     def use_fps(self, fps: float | None) -> None:
         """Changes the rate."""
@@ -145,7 +145,7 @@ class DecoderProcess:
     def _read(self, length: int, deadline: float) -> bytearray:
         """Reads exactly so many bytes; raises `TimeoutError` where they do not come before an instant."""
         if length > _LARGEST:
-            raise VideoError("its decoder failed")
+            raise VideoError("the process that decodes it failed")
         held = bytearray(length)
         rest = memoryview(held)
         poll = select.poll()
@@ -155,7 +155,7 @@ class DecoderProcess:
                 raise TimeoutError
             count = os.readv(self._tells.fileno(), [rest])
             if not count:
-                raise VideoError("its decoder failed")
+                raise VideoError("the process that decodes it failed")
             rest = rest[count:]
         return held
 

@@ -47,7 +47,7 @@ class Program(click.Group):
         except OSError as error:
             if error.errno not in _FULL:
                 raise
-            note(f"error: what was to be written has no place: {error.strerror}", "red")
+            note(f"error: the output could not be written: {error.strerror}", "red")
             ctx.exit(1)
         except KeyboardInterrupt:
             note("interrupted")

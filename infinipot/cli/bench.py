@@ -32,7 +32,7 @@ def bench() -> None:
 
 @bench.command(short_help="What each policy remembers, after how long, at how many tokens.")
 @click.option(
-    "--quick", is_flag=True, help="Run a short form of all sections on a few clips: for a look, not for figures."
+    "--quick", is_flag=True, help="Run a short form of all sections on a few clips: for a first look, not for results."
 )
 @click.option(
     "--out",
@@ -129,7 +129,7 @@ def needle(
         if not reads:
             _watch(run, jobs or machine.cores())
     except KeyboardInterrupt:
-        note("interrupted: run it again with the same --out to go on. This is what is there:")
+        note("interrupted: run it again with the same --out to continue. These are the results so far:")
         _report(run, as_json)
         raise
     _report(run, as_json)

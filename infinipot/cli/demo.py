@@ -166,7 +166,7 @@ def _print_summary(result: Demo, plot: Path | None) -> None:
 def _how_to_draw() -> str:
     """What is said in place of a picture that nobody asked for, and that could not be drawn."""
     if extras.missing("plots"):
-        return "A picture is drawn with: pip install 'infinipot[plots]'"
+        return "For a picture of the memory: pip install 'infinipot[plots]'"
     return f"No picture was drawn, since nothing can be written into {Path.cwd()}: see --plot"
 
 

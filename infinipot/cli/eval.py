@@ -101,7 +101,10 @@ def _benchmark_command(benchmark: Benchmark) -> click.Command:
         if done.problems:
             note(f"{counted(done.problems, 'problem')}, in {path}", "yellow")
             if needed := max(line.reserve or 0 for line in read_run(path).problems):
-                note(f"--reserve {needed} has room for every question so far, with another --output", "yellow")
+                note(
+                    f"--reserve {needed} would have room for every question so far; give it with another --output",
+                    "yellow",
+                )
             click.get_current_context().exit(SOME_LEFT_OUT)
 
     command.help = f"{benchmark.title}: {benchmark.about}. `infinipot eval --list` shows the layout that --data has."

@@ -76,7 +76,7 @@ judge_options = together(*_JUDGE)
 
 
 class Shard(click.ParamType):
-    """i/n, i from 1."""
+    """A part of a run, written i/n with i from 1 on."""
 
     name = "i/n"
 
@@ -85,7 +85,7 @@ class Shard(click.ParamType):
             return value
         number, _, count = str(value).partition("/")
         if not (number.isdigit() and count.isdigit() and 1 <= int(number) <= int(count)):
-            self.fail(f"{value!r} is no shard: give one and how many there are, such as 2/4", param, ctx)
+            self.fail(f"{value!r} is not a shard: give its number and how many there are, such as 2/4", param, ctx)
         return int(number), int(count)
 
 
@@ -135,9 +135,11 @@ class Machinery:
 def machinery(given: dict[str, Any]) -> Machinery:
     """Takes what `model_options` gave out of the options."""
     if given["engine"] == "local" and (given["ray_address"] or given["workers"] > 1 or given["gpus_per_worker"]):
-        raise click.UsageError("--ray-address, --workers and --gpus-per-worker go with --engine ray")
+        raise click.UsageError("--ray-address, --workers and --gpus-per-worker need --engine ray")
     if (gpus := given["gpus_per_worker"]) is not None and gpus > 1 and gpus != int(gpus):
-        raise click.UsageError(f"--gpus-per-worker {gpus:g}: give a part of one, or whole ones")
+        raise click.UsageError(
+            f"--gpus-per-worker {gpus:g}: give a fraction of one GPU, such as 0.5, or a whole number"
+        )
     loading = LoadConfig(**{each.name: given.pop(each.name) for each in fields(LoadConfig) if each.name in given})
     names = ("engine", "ray_address", "workers", "gpus_per_worker", "time_limit", "verbose")
     return Machinery(loading, **{name: given.pop(name) for name in names})
@@ -173,7 +175,7 @@ def judge(given: dict[str, Any]) -> Judge | None:
     url, model = given.pop("judge_url"), given.pop("judge_model")
     variable, prompt = given.pop("judge_key_env"), given.pop("judge_prompt")
     if (url is None) != (model is None):
-        raise click.UsageError("--judge-url and --judge-model go together")
+        raise click.UsageError("give both --judge-url and --judge-model, or neither")
     if url is None:
         return None
     if not url.startswith(("http://", "https://")):

@@ -77,7 +77,7 @@ def tell_judged(judged: Judged) -> None:
     """What came of judging, on stderr."""
     note(f"{counted(judged.verdicts, 'answer')} judged")
     if judged.unparsed:
-        note(f"no score for {counted(judged.unparsed, 'answer')}: what the judge replied is no verdict", "yellow")
+        note(f"{counted(judged.unparsed, 'answer')} without a score: what the judge replied is not a verdict", "yellow")
 
 
 def _tell(done: int, of: int) -> None:

@@ -47,7 +47,7 @@ def reproduce(data: Path, output: Path, dry_run: bool, limit: int | None, **give
         _print_runs(plans)
         return
     if not plans:
-        raise BenchmarkError(f"{data} holds none of {', '.join(dict.fromkeys(one.benchmark for one in entries()))}")
+        raise BenchmarkError(f"{data} holds no folder {' or '.join(dict.fromkeys(one.benchmark for one in entries()))}")
     files = _run(machine, plans, output)
     runs = read_runs(list(files.values()))
     by_path = {run.paths[0]: run for run in runs}
@@ -94,7 +94,7 @@ def _print_runs(plans: dict[str, RunPlan]) -> None:
     columns = ("benchmark", "run", "policy", "cap", "videos", "questions", "GPU hours")
     notes = (
         f"{len(rows)} runs, {total:.0f} GPU hours by arithmetic: Qwen2.5-VL-7B on an A100 at 30% of its bfloat16 peak,",
-        "every video at its most, 768 frames; decoding the videos comes on top. Nobody has run this yet.",
+        "every video at its maximum of 768 frames; decoding the videos comes on top. Nobody has run this yet.",
     )
     print_tables([Table("What would run", columns, tuple(rows), notes)])
 

@@ -24,7 +24,7 @@ _EMBEDDED = {
 def policies(as_json: bool) -> None:
     """List the policies: what each keeps, its options with their defaults, and its paper.
 
-    Options go behind the name: --policy infinipot-v:combine=union,alpha=0.4
+    Options follow the name: --policy infinipot-v:combine=union,alpha=0.4
     """
     available = infinipot.policies.available()
     if as_json:
@@ -81,7 +81,7 @@ def models(memory: str | None, names: tuple[str, ...], policy: str, as_json: boo
         _print_sizes(_caps(memory), names, policy, as_json)
         return
     if names:
-        raise click.UsageError("--model goes with --memory")
+        raise click.UsageError("--model needs --memory, such as --memory 4096")
     from infinipot.models.base import PARITY
 
     if as_json:

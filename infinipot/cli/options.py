@@ -60,7 +60,7 @@ class Seconds(click.ParamType):
         number = _seconds(str(value).strip())
         if number is None or number < 0 or not (is_finite(number) or (self._endless and number == math.inf)):
             said = "seconds, such as 90, or minutes and seconds, such as 1:30 or 1:02:03.5"
-            self.fail(f"{str(value)!r} is no time: give {said}", param, ctx)
+            self.fail(f"{str(value)!r} is not a time: give {said}", param, ctx)
         return number
 
 
@@ -124,5 +124,5 @@ pixel_options = [
 def pixels_of(least: int | None, most: int | None) -> tuple[int, int] | None:
     """What `pixel_options` gave, as one setting."""
     if (least is None) != (most is None):
-        raise click.UsageError("--min-pixels and --max-pixels go together")
+        raise click.UsageError("give both --min-pixels and --max-pixels, or neither")
     return None if least is None or most is None else (least, most)

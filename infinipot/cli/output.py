@@ -130,7 +130,7 @@ def check_picture(option: str, path: Path) -> None:
 
 
 def taking(stream: Stream) -> Callable[[Any], None]:
-    """How a stream takes in what it is of: frames, or pieces of sound."""
+    """The method with which a stream takes in its frames, or its pieces of sound."""
     return stream.listen if stream.stats().modality == "audio" else stream.watch
 
 
@@ -194,7 +194,7 @@ class Asker:
 
     @property
     def _how(self) -> dict[str, Any]:
-        """What a question is checked with, and asked with."""
+        """The arguments with which a question is checked, and asked."""
         names = ("max_new_tokens", "remember", "look_again", "look_pixels")
         return {name: getattr(self, name) for name in names}
 

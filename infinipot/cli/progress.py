@@ -65,7 +65,7 @@ class ProgressLine:
 
     @contextmanager
     def hidden(self) -> Iterator[None]:
-        """Out of the way while something else is printed."""
+        """Inside, the line is out of the way, so that something else can be printed."""
         if self._live:
             self._bar.stop()
         try:

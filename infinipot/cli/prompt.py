@@ -82,7 +82,7 @@ class Watcher:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """The stream is the caller's inside, between two frames."""
+        """Inside, which is between two frames, nothing but the caller uses the stream."""
         with self._next:
             self._free.acquire()
         try:
@@ -144,7 +144,7 @@ def _respond(line: str, watcher: Watcher, asker: Asker, interactive: bool) -> No
             elif line.split()[0] == "/look":
                 _look(asker, line.removeprefix("/look").strip())
             elif line.startswith("/"):
-                note(f"no such command: {line}; there are {_HELP}")
+                note(f"no such command: {line}; possible: {_HELP}")
             else:
                 asker.ask(line)
     except InfinipotError as error:

@@ -162,7 +162,9 @@ def watch(
         if question.at < start:
             raise click.UsageError(f"--at {question.at:g} lies before --start {start:g}")
     if look_pixels and not settings["look_again"]:
-        raise click.UsageError("--look-pixels is of the frames that --look-again keeps: give that, too")
+        raise click.UsageError(
+            "--look-pixels is the size of the frames that --look-again keeps: give --look-again, too"
+        )
     for question in questions:
         check_text(question.text, "the question")
     check_text(settings["system"] or "", "the system message")
@@ -172,9 +174,11 @@ def watch(
         if settings["modality"] == "audio":
             raise click.UsageError("--picture: sound has no frames to draw")
     if not questions and _is_stdin(file):
-        raise click.UsageError(f"{file} is the video, so it holds no questions: give --ask or --at")
+        raise click.UsageError(f"the video is read from {file}, so no questions can be typed there: give --ask or --at")
     if settings["tp_plan"] and not questions:
-        raise click.UsageError("--tp-plan leaves no prompt to type at, with several processes: give --ask or --at")
+        raise click.UsageError(
+            "with --tp-plan, which needs several processes, no questions can be typed: give --ask or --at"
+        )
     settings["policy"] = infinipot.policies.make(settings["policy"])
     sampling = {name: settings[name] for name in _SAMPLING}
     infinipot.Sampling(**sampling)  # says what is out of range
@@ -183,7 +187,9 @@ def watch(
         video = _open(file, questions, start, end, settings)
         opened.callback(video.close)
         if settings["tp_plan"] and video.duration is None:
-            raise click.UsageError(f"--tp-plan: each process reads {video.name} itself: give a file, not a live source")
+            raise click.UsageError(
+                f"with --tp-plan each process reads {video.name} itself: give a file, not a live source"
+            )
         loading = {each.name: settings[each.name] for each in fields(LoadConfig) if each.name != "model"}
         loaded = load_quietly(model, verbose=settings["verbose"], **loading)
         if isinstance(video, infinipot.Camera):  # which is there, but whose time begins when it is watched
@@ -217,7 +223,7 @@ def _open(
     if not infinipot.camera.is_camera(file):
         return infinipot.open_video(file, fps=settings["fps"], start=start, end=end)
     if start:
-        raise click.UsageError("--start: a camera begins now")
+        raise click.UsageError("--start cannot be given for a camera, which begins now")
     if end in (None, math.inf) and questions and (end := max(question.at for question in questions)) == math.inf:
         raise click.UsageError("a camera does not end: give --end, ask --at a time, or give no question for a prompt")
     options = {name: settings[name] for name in ("fps", "transport", "no_frame_timeout")}

@@ -50,7 +50,7 @@ class Light:
         self._dimmed = rng.uniform(0.55, 1)
 
     def at(self, time: float) -> np.float32:
-        """A factor about 1."""
+        """The factor on the brightness at `time` seconds, about 1."""
         swell = self._swell * np.sin(6.28 * time / self._period + self._phase)
         lamp = self._dimmed if time // self._switch % 2 else 1.0
         return np.float32((1 + self._flicker * np.sin(0.7 * time) + swell) * lamp)

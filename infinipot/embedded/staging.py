@@ -23,7 +23,7 @@ class StagedClip(Clip):
 
     Args:
         seed, seconds, fps, events, background, cast, crowd, size: see `Clip`.
-        quiet: seconds behind the clip's own in which nothing comes any more.
+        quiet: seconds after the clip's own in which nothing comes any more.
         light: the brightness of the frames' second half; 1 leaves them as they are.
         staging: "overlapping" moves events to times of their own, so that several may be there at once; of
             "lookalikes" each has one of two colours and one of three shapes.

@@ -271,7 +271,7 @@ class Clip:
         count = len(names)
         longest = min(8, self.frame_count // count - 1)
         lengths = rng.integers(min(4, longest), longest + 1, count)
-        # What is left over goes between the events, at least one empty frame behind each; now and then they come
+        # What is left over goes between the events, at least one empty frame after each; now and then they come
         # in bursts.
         spare = self.frame_count - int(lengths.sum()) - count
         shares = rng.dirichlet(np.full(count + 1, rng.choice([0.3, 1.0])))[:count]

@@ -40,7 +40,7 @@ class Alone:
         """
         if self._busy.locked():
             raise InfinipotError(
-                "the stream is in the middle of another call: one thread at a time, and no call inside"
+                "the stream is in the middle of another call: use it from one thread at a time, and not inside a call"
             )
         with self._busy:
             state.memory.settle()
@@ -71,10 +71,10 @@ class Alone:
 
 
 def frames_given(state: StreamState) -> int:
-    """What a call changes that takes in a frame."""
+    """The number that a call changes when it takes in a frame."""
     return state.pending.frames
 
 
 def turns_ever(state: StreamState) -> int:
-    """What a call changes that remembers a turn."""
+    """The number that a call changes when it remembers a turn."""
     return state.memory.state.turns_ever

@@ -1,7 +1,7 @@
 """Answering a question about all that was given so far, and forgetting both again or remembering them as a turn.
 
-The question stands behind what is held and what waits, on a transaction of the memory, and the answer's tokens behind
-it, each of which is a step of its own. Work that asks for the model where it needs it, see task.py.
+The question stands after what is held and what waits, on a transaction of the memory, and the answer's tokens after it,
+each of which is a step of its own. Work that asks for the model where it needs it, see task.py.
 """
 
 from collections.abc import Callable, Sequence

@@ -28,7 +28,7 @@ class Budget:
         prompt: tokens of the system prompt.
         reserve: tokens kept free for a question and its answer.
         dialogue: tokens that remembered turns may take.
-        reopening: tokens of the text that opens a video again behind a remembered turn.
+        reopening: tokens of the text that opens a video again after a remembered turn.
         keep: |C| as a share of the video's part of the cap, in (0, 1).
         block: temporal patches per block; None for as many as fit, 8 at the most.
         caption: the most tokens of text that stand with one temporal patch; they are the video's.

@@ -39,6 +39,6 @@ class Gate:
         if isinstance(given, bool) or not 0 <= threshold <= 1:
             raise InfinipotError(
                 f"gate={given!r}: give {OTSU!r}, or how far a cell must change to be seen again, as a share of black "
-                f"to white from 0 to 1, such as 0.03; or {PATCHES!r}, which leaves out whole patches alone"
+                f"to white from 0 to 1, such as 0.03; or {PATCHES!r}, which leaves out only whole patches"
             )
         return cls(threshold, threshold)

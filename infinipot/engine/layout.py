@@ -102,7 +102,7 @@ def text(setup: Setup, state: StreamState, transaction: Transaction, ids: Sequen
 def asked_behind(
     setup: Setup, state: StreamState, transaction: Transaction, ids: Sequence[int], *, follows_video: bool
 ) -> list[Part]:
-    """A question behind what is held and what waits; the transaction takes it up."""
+    """A question after what is held and what waits; the transaction takes it up."""
     parts = []
     if follows_video and setup.suffix is not None:
         transaction.text(len(setup.suffix), state.pending.time)

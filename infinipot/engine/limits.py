@@ -13,7 +13,7 @@ _LONGEST_ANSWER = 256
 
 
 def require_slots(setup: Setup, state: StreamState, pending: Pending, more: int = 0) -> None:
-    """A policy that never evicts is full when what waits, and `more` tokens, find no room beside the dialogue."""
+    """Makes sure that what waits, and `more` tokens, find room beside the dialogue under a policy that never evicts."""
     budget, policy = setup.budget, setup.policy
     awaited = pending.tokens(setup.adapter.caption_limit) + more
     text = len(setup.prompt_ids) + budget.dialogue
@@ -25,7 +25,7 @@ def require_slots(setup: Setup, state: StreamState, pending: Pending, more: int 
 
 
 def require_positions(setup: Setup, state: StreamState, pending: Pending) -> None:
-    """Where a stream does not re-base, a family may work up to some position only."""
+    """Makes sure that a stream which does not re-base stays below the position up to which its family works."""
     limit = setup.adapter.position_limit
     if setup.range is None and limit is not None and _position_after(setup, state, pending) > limit:
         raise CapError(
@@ -50,7 +50,7 @@ def stay_in_range(setup: Setup, state: StreamState, pending: Pending) -> None:
 
 
 def _position_after(setup: Setup, state: StreamState, pending: Pending) -> int:
-    """The next position behind what waits, and the reserve for a question and its answer."""
+    """The next position after what waits, and the reserve for a question and its answer."""
     here, starts = state.memory.cursor, pending.starts()
     if not starts:
         return here.after_text(len(setup.resume_ids) + setup.budget.reserve).next
@@ -87,7 +87,7 @@ def probe_ids(setup: Setup, probe: str) -> list[int]:
 
 
 def require_probes(setup: Setup) -> None:
-    """Probes stand where a question would.
+    """Makes sure that the policy's probes fit the reserve, where they stand as a question would.
 
     Raises:
         CapError: the reserve has no room for one that the policy asks for; the message names what would do.
@@ -99,8 +99,8 @@ def require_probes(setup: Setup) -> None:
         needed += 0 if setup.suffix is None else len(setup.suffix)
         if needed > setup.budget.reserve:
             raise CapError(
-                f"policy {setup.policy.name!r} asks the model {needed} tokens behind a block, and "
-                f"reserve={setup.budget.reserve}: open the stream with reserve={needed} or more"
+                f"policy {setup.policy.name!r} asks the model {needed} tokens after each block, but "
+                f"reserve={setup.budget.reserve} is less: open the stream with reserve={needed} or more"
             )
 
 

@@ -92,7 +92,7 @@ def clips_of(setup: Setup, state: StreamState, look: Look | None) -> list[Clip]:
     if not is_whole(frames) or not 0 <= frames <= most:
         raise QuestionError(
             f"look_again={frames!r}: the stream keeps {most} frames for a second look"
-            + (f", open it with look_again={frames}" if is_whole(frames) and frames > most else "")
+            + (f": open it with look_again={frames}" if is_whole(frames) and frames > most else "")
         )
     _require_pixels(setup, look.pixels)
     recent = state.pending.recent
@@ -110,8 +110,8 @@ def _require_pixels(setup: Setup, pixels: tuple[int, int] | None) -> None:
     most = setup.budget.reserve * setup.adapter.cell_pixels
     if setup.adapter.cell_pixels and pixels[0] > setup.budget.cap * setup.adapter.cell_pixels:
         raise QuestionError(
-            f"look_pixels={pixels!r}: one such frame takes more tokens than the whole memory has: {most} pixels are as "
-            f"many as the reserve of {setup.budget.reserve} tokens has room for"
+            f"look_pixels={pixels!r}: one such frame takes more tokens than the whole memory has: give at most {most} "
+            f"pixels, which is what the reserve of {setup.budget.reserve} tokens has room for"
         )
 
 

@@ -59,7 +59,7 @@ class Encode:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Forward:
-    """Tokens of one stream, behind which logits `[vocab]` are wanted.
+    """Tokens of one stream, after which logits `[vocab]` are wanted.
 
     Attributes:
         adapter: of the model that runs over them.

@@ -160,10 +160,10 @@ def _gate(adapter: Adapter, policy: Policy, config: StreamConfig) -> Gate | None
     """
     gate = Gate.of(config.gate)
     if gate is not None and adapter.modality != "video":
-        raise InfinipotError(f"gate={config.gate!r} compares pictures, and the stream is of {adapter.modality}")
+        raise InfinipotError(f"gate={config.gate!r} compares pictures, but the stream is of {adapter.modality}")
     if gate is not None and policy.whole_patches and not gate.whole:
         raise InfinipotError(
-            f"policy {policy.name!r} takes patches whole, and gate={config.gate!r} lets parts of them through: take "
+            f"policy {policy.name!r} needs whole patches, but gate={config.gate!r} lets parts of them through: use "
             "gate='patches', or another policy"
         )
     return gate
@@ -185,10 +185,11 @@ def _frame_bytes(adapter: Adapter, config: StreamConfig) -> int:
     if not config.look_again:
         return 0
     if adapter.modality != "video":
-        raise InfinipotError(f"look_again={config.look_again} is for frames, and the stream is of {adapter.modality}")
+        raise InfinipotError(f"look_again={config.look_again} is for frames, but the stream is of {adapter.modality}")
     if not adapter.packs:
         raise InfinipotError(
-            f"look_again={config.look_again}: {adapter.title} has layers with a recurrent state, which see the past"
+            f"look_again={config.look_again}: {adapter.title} has layers with a recurrent state, "
+            "so it cannot look at a frame without its past"
         )
     return config.look_again * 3 * _picture_pixels(adapter, config)
 

@@ -49,7 +49,7 @@ def accept_sound(state: StreamState, sound: Sound | SamplesLike, time: float | N
         time = last
     accepted = as_sound(sound, time)
     if accepted.time < last - GAP:
-        raise FrameError(f"sound comes in order of time: {accepted.time:g} s is before {last:g} s, where it was")
+        raise FrameError(f"sound comes in order of time: {accepted.time:g} s is before {last:g} s, where it already is")
     return accepted
 
 

@@ -1,7 +1,8 @@
 """Open answers, judged by a chat model behind an OpenAI-compatible address that the user names.
 
-Verdicts go to a file of their own beside the run's: its first line is the judge and its prompt, then comes a line a
-verdict. So a run is judged after it, again after a kill, or by another judge, and its own file stays as it is.
+Verdicts go to a file of their own beside the run's: its first line is the judge and its prompt, then comes one line for
+each verdict. So a run can be judged when it is over, and judging can continue after a kill; the run's own file stays as
+it is.
 """
 
 import json
@@ -63,7 +64,7 @@ class Judge:
     wait: float = 1.0
 
     def header(self) -> Header:
-        """What verdicts depend on; an address without credentials or query."""
+        """What verdicts depend on: the first line of their file. The address is without credentials and query."""
         parts = urlsplit(self.url)
         address = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
         return {"type": "judge", "url": address, "model": self.model, "prompt": self.prompt, "temperature": 0}
@@ -89,7 +90,7 @@ class Judge:
         try:
             return str(said["choices"][0]["message"]["content"])
         except (LookupError, TypeError) as error:
-            raise JudgeError(f"{self.url}: it does not reply as a chat service: {str(said)[:200]}") from error
+            raise JudgeError(f"{self.url}: this is not the reply of a chat service: {str(said)[:200]}") from error
 
     def _post(self, request: urllib.request.Request) -> Any:
         for attempt in range(_TRIES):
@@ -100,7 +101,7 @@ class Judge:
                 said = f"status {error.code}: {error.read(500).decode(errors='replace').strip()}"
                 asked = error.headers.get("Retry-After", "")
                 if error.code not in _PASSING:
-                    raise JudgeError(f"{self.url}: the judge refuses ({said})") from error
+                    raise JudgeError(f"{self.url}: the judge refused the request ({said})") from error
             except (OSError, ValueError, HTTPException) as error:
                 said, asked = str(error), ""
             if attempt + 1 < _TRIES:
@@ -113,8 +114,8 @@ class Judged:
     """What came of judging.
 
     Attributes:
-        verdicts: that were had now.
-        unparsed: answers of the run whose judge has said nothing that is a verdict, by now.
+        verdicts: how many this call obtained.
+        unparsed: answers of the run that have none yet, since no reply of the judge was a verdict.
     """
 
     verdicts: int
@@ -131,7 +132,7 @@ def judge_run(path: Path, judge: Judge, *, workers: int = 4, on_verdict: Callabl
         path: the run's file.
         judge: who grades.
         workers: requests under way at once.
-        on_verdict: called with verdicts had and needed, behind each one.
+        on_verdict: called with verdicts had and needed, after each one.
 
     Raises:
         JudgeError, ResultsError: see `Judge.grade` and `Journal`; or the verdicts there are another judge's.

@@ -37,7 +37,7 @@ class Run:
         paths: its files.
         name: for a table: what tells it from the others.
         missing: shards whose files were not given, as "2/4".
-        mute: answers on which a judge replied what is no verdict.
+        mute: how many answers have no verdict, because the judge's replies were none.
     """
 
     settings: Header
@@ -62,7 +62,7 @@ class Run:
 
     @property
     def average(self) -> Average:
-        """The one that its protocol takes."""
+        """How its protocol averages scores."""
         return find_protocol(self.settings["protocol"]).average(self.benchmark)
 
     def scored(self) -> dict[str, list[Scored]]:
@@ -145,7 +145,9 @@ def _together(runs: Sequence[Run]) -> Run:
         number = run.settings["shard"][0]
         if number in by_number:
             there = by_number[number].paths[0]
-            raise ResultsError(f"{there} and {run.paths[0]} are the same run, shard {number} of {count}")
+            raise ResultsError(
+                f"{there} and {run.paths[0]} are both shard {number} of {count} of the same run: give one of them"
+            )
         by_number[number] = run
     parts = [by_number[number] for number in sorted(by_number)]
     asked: Counter[str] = sum((Counter(part.settings.get("parts")) for part in parts), Counter())
@@ -170,7 +172,7 @@ def _require_comparable(runs: Sequence[Run]) -> None:
         here, there = ({name: each.settings[name] for name in _TO_COMPARE} for each in (run, one))
         if apart := list(differences(there, here)):
             raise ResultsError(
-                f"{one.paths[0]} and {run.paths[0]} do not compare ({'; '.join(apart)}): report them apart"
+                f"{one.paths[0]} and {run.paths[0]} cannot be compared ({'; '.join(apart)}): report them separately"
             )
 
 

@@ -114,9 +114,9 @@ class Problem:
 
     Attributes:
         where: an annotation's place, or a video's id.
-        what: is the matter, for a person.
-        questions: ids of those that are not asked for it.
-        reserve: the one that they need, where that is why.
+        what: what is wrong, for a person.
+        questions: ids of the questions that are not asked because of it.
+        reserve: the `reserve` that they need, where a smaller one is the reason.
     """
 
     type: ClassVar[str] = "problem"

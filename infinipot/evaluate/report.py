@@ -25,10 +25,10 @@ class Spent:
 
     Attributes:
         watching, answering: seconds, over all videos and questions; answering is part of watching.
-        answer: seconds of an answer, the median.
+        answer: seconds that an answer took, the median; None where there is none.
         cache: bytes of the KV cache, set aside when a stream opens.
         peak: most bytes on the device at any video; on a CPU, of the process.
-        patches: temporal patches that were watched, and alone: those that one watch a question would have cost.
+        patches, alone: temporal patches that were watched, and those that one watch per question would have taken.
     """
 
     watching: float
@@ -178,7 +178,9 @@ def _costs(section: Section) -> Table:
         if lacking := run.asked - len(run.answers):
             notes.append(f"{run.name}: no answer to {lacking} of {counted(run.asked, 'question')}")
         if run.mute:
-            notes.append(f"{run.name}: what the judge replied on {counted(run.mute, 'answer')} is no verdict")
+            notes.append(
+                f"{run.name}: {counted(run.mute, 'answer')} without a verdict, as no reply of the judge was one"
+            )
     return Table("What it took", ("", *(one.run.name for one in section.runs)), rows, tuple(notes))
 
 

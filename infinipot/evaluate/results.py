@@ -20,7 +20,7 @@ from infinipot.evaluate.records import Problem
 FORMAT = 1
 
 _OF_WHAT_IS_THERE = ("annotations", "videos", "questions", "parts")
-"""Settings that change where a video that was missing is there now."""
+"""Settings that change when a video that was missing has been added."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ class AnswerTime:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """A judge's reply on an answer: a line behind its header.
+    """A judge's reply on an answer: a line after its header.
 
     Attributes:
         question: its id.
@@ -155,10 +155,10 @@ def header(settings: Header, device: str, made_by: Mapping[str, str]) -> Header:
 
 
 def check_output(path: Path, known: Header, made_by: Mapping[str, str], retry: bool = False) -> None:
-    """Refuses a file that is there and that a run could not go on with, as far as `known` settings tell.
+    """Refuses an existing file that a run could not continue, as far as the `known` settings tell.
 
     Args:
-        path: the run's file; none: nothing is to be refused.
+        path: the run's file; if it does not exist, nothing is refused.
         known: the settings that can be told while no model is loaded.
         made_by: versions.
         retry: whether what depends on which videos are there may change.
@@ -198,11 +198,11 @@ def beside(path: Path, what: str) -> Path:
 
 
 def sort(lines: list[Any]) -> tuple[tuple[Answered, ...], tuple[Problem, ...]]:
-    """Answers, and problems."""
+    """The lines of answers, and those of problems."""
     answers = tuple(line for line in lines if isinstance(line, Answered))
     return answers, tuple(line for line in lines if isinstance(line, Problem))
 
 
 def _lasting(settings: Header) -> Header:
-    """As JSON has them, without what depends on which videos are there."""
+    """The settings as JSON has them, without those that depend on which videos are there."""
     return plain({name: value for name, value in settings.items() if name not in _OF_WHAT_IS_THERE})

@@ -28,7 +28,7 @@ class RunPlan:
         items: of this shard, in the order of the annotations.
         problems: annotations that cannot be used; of several shards the first has them all.
         shard: this one and how many there are, from 1.
-        limit: the first so many videos only.
+        limit: how many videos are taken, from the first on; None: all.
         fingerprint: of all that was read: two runs of the same one ask the same.
     """
 
@@ -124,7 +124,7 @@ def evaluate(
         on_progress: called at the beginning and after each event.
 
     Returns:
-        How far it is: to the end.
+        The progress at the end.
 
     Raises:
         ResultsError: the file is of another run, or cannot be written.
@@ -203,7 +203,7 @@ def _answered(plan: RunPlan, setup: RunConfig, seed: int, question: Question, ev
 def check_before_loading(
     plan: RunPlan, setup: RunConfig, loading: LoadConfig, output: Path, *, seed: int = 0, retry: bool = False
 ) -> None:
-    """Raises of what `evaluate` would, about a file of another run, what can be told while no model is loaded."""
+    """Refuses an output file of another run, as `evaluate` does, as far as can be told before loading a model."""
     check_output(output, _settings(plan, setup, seed) | origin_settings(loading, setup), versions(), retry)
     if retry and output.is_file():
         _require_same_questions(plan, output)
@@ -225,14 +225,14 @@ def _settings(plan: RunPlan, setup: RunConfig, seed: int) -> Header:
 
 
 def _require_same_questions(plan: RunPlan, output: Path) -> None:
-    """Before what is asked changes under a run: what it answered has to be asked still, and as it was."""
+    """Makes sure, before a run is retried, that each question it answered is still asked, unchanged."""
     asked = plan.asked
     for line in read_run(output).answers:
         question = asked.get(line.question)
         if question is None or (question.text, question.reference) != (line.asked, line.reference):
             raise ResultsError(
-                f"{output}: the question {line.question} that it answers is not one of this run's any more, since "
-                "the annotations, or the videos of this shard or limit, are others now: give another --output"
+                f"{output}: it answers the question {line.question}, which this run does not ask, or not in this form, "
+                "because the annotations, or the videos of this shard or limit, have changed: give another --output"
             )
 
 

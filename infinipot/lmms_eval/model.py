@@ -31,12 +31,12 @@ class Infinipot(lmms):
         fps, max_num_frames: see `frames_of`.
         min_pixels, max_pixels: of a resized frame; both or neither.
         system_prompt: a system message, or a file that holds it, in place of the task's and the chat template's own.
-        max_batch_size: given by lmms-eval; of no account.
+        max_batch_size: given by lmms-eval, and ignored.
         options: memory, keep, block, reserve, positions, gate, see `Model.stream`; and options of the policy, which
             lmms-eval's commas separate from it: `policy=infinipot-v:combine=union,alpha=0.4`.
 
     Raises:
-        InfinipotError: settings that cannot be, before the model is loaded wherever that can be told.
+        InfinipotError: settings are not possible; wherever that can be told, it is raised before the model is loaded.
     """
 
     is_simple = False  # conversations, through doc_to_messages
@@ -64,7 +64,7 @@ class Infinipot(lmms):
         if str(batch_size) != "1":
             raise InfinipotError(f"batch_size={batch_size}: infinipot watches one video at a time, so it is 1")
         if (min_pixels is None) != (max_pixels is None):
-            raise InfinipotError("min_pixels and max_pixels go together")
+            raise InfinipotError("give both min_pixels and max_pixels, or neither")
         streaming: dict[str, Any] = {name: options.pop(name) for name in _STREAMING if name in options}
         streaming["pixels"] = None if min_pixels is None else (min_pixels, max_pixels)
         chosen, sampling = _policy(policy, options), frames_of(fps, max_num_frames)
@@ -119,7 +119,7 @@ class Infinipot(lmms):
                     self._viewer.watch(excerpt, system)
                 except (VideoError, FrameError) as error:
                     broken[excerpt] = error
-                    logger.error(f"{asked[places[0]].where}: {error}; answered with nothing: {len(places)} questions")
+                    logger.error(f"{asked[places[0]].where}: {error}; empty answers to {len(places)} questions")
                 except CapError as error:  # of the settings, not of the video: answers left out would flatter them
                     raise CapError(f"{asked[places[0]].where}, {excerpt.source}: {error}") from error
                 else:
@@ -142,7 +142,7 @@ class Infinipot(lmms):
         raise InfinipotError("tasks of several rounds are not supported: infinipot asks one question at a time")
 
     def clean(self) -> None:
-        """Frees the memory and the model; lmms-eval calls it behind the last answer."""
+        """Frees the memory and the model; lmms-eval calls it after the last answer."""
         self._viewer.close()
         del self._viewer
         super().clean()
@@ -161,7 +161,7 @@ class Infinipot(lmms):
             raise VideoError(f"no video could be read, of {len(broken)}; the first: {next(iter(broken.values()))}")
         logger.info(f"{questions} questions about {watched} videos, each watched once for all of its questions")
         if broken:
-            logger.warning(f"{len(broken)} videos could not be read; their questions were answered with nothing")
+            logger.warning(f"{len(broken)} videos could not be read; their questions got empty answers")
 
 
 def _by_excerpt(asked: Sequence[Request]) -> dict[tuple[Excerpt, str | None], list[int]]:

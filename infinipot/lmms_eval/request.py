@@ -23,7 +23,7 @@ class Request:
     Attributes:
         excerpt: what is watched.
         system: the system message, or None for the chat template's own.
-        question: the text behind the video.
+        question: the text after the video.
         max_new_tokens: the longest answer.
         until: texts at which the answer is cut.
         where: the task and the document, for messages to people.
@@ -52,7 +52,7 @@ def read(instance: Instance, tasks: Mapping[str, Any], system: str | None = None
         system: takes the place of a system message in the conversation.
 
     Raises:
-        QuestionError: it is not one video and a text behind it, or its answer is not to be the likeliest one.
+        QuestionError: it is not one video and a text after it, or its answer is not to be the likeliest one.
     """
     _, doc_to_messages, settings, number, task, split = instance.args
     where = f"{task}, document {number}"
@@ -75,7 +75,7 @@ def _excerpt_and_question(content: Sequence[ChatContent], where: str) -> tuple[E
         raise QuestionError(f"{where}: infinipot watches one video and is asked about it in words; given: {given}")
     video, *rest = content
     if video.type != "video":
-        raise QuestionError(f"{where}: there is text ahead of the video, but a stream is asked behind what it watched")
+        raise QuestionError(f"{where}: there is text before the video, but a stream is asked after what it has watched")
     return _excerpt(video, where), "".join(_text(part, where) for part in rest)
 
 

@@ -35,7 +35,7 @@ def _attend(
 ) -> tuple[Tensor, None]:
     """What `AttentionInterface` asks for: `[1, heads, n, head_dim]` each in, `[1, n, heads, head_dim]` out.
 
-    The tokens are those of `steps`, one behind the other: each attends to its own step's memory.
+    The tokens are those of `steps`, one after the other: each attends to its own step's memory.
     """
     if not steps:
         return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
@@ -106,7 +106,7 @@ def _fused_with_hidden(
 
 
 def _plain(queries: Tensor, keys: Tensor, values: Tensor, step: Step, scaling: float, hidden: Tensor | None) -> Tensor:
-    """What `_fused` gives by the formula, one operation after the other."""
+    """What `_fused` gives, computed by the formula, one operation at a time."""
     groups = queries.unflatten(0, (len(keys), -1))
     scores = (groups @ keys.transpose(1, 2).unsqueeze(1)).mul_(scaling)
     if step.count > 1:

@@ -144,13 +144,13 @@ class Adapter(Texts, ABC):
 
     @abstractmethod
     def encode(self, patches: Sequence[Patch]) -> Tensor:
-        """The encoder's tokens for patches of one grid, one behind the other, `[sum of their tokens, hidden]`.
+        """The encoder's tokens for patches of one grid, one after the other, `[sum of their tokens, hidden]`.
 
         Rows may be wider where a model takes more than embeddings, as long as `join` and `forward` understand them.
         """
 
     def closing(self) -> Tensor | None:
-        """What stands behind a whole video, `[n, hidden]`, where that is not text: it comes with each question."""
+        """What stands after a whole video, `[n, hidden]`, where that is not text: it comes with each question."""
         return None
 
     # Language
@@ -189,7 +189,7 @@ class Adapter(Texts, ABC):
         return table(torch.tensor(ids, dtype=torch.int64, device=device_of(table)))
 
     def join(self, parts: Sequence[Tensor]) -> Tensor:
-        """Rows of text and of patches, one behind the other, `[n, hidden]`."""
+        """Rows of text and of patches, one after the other, `[n, hidden]`."""
         return torch.cat([part.to(parts[-1]) for part in parts if len(part)])
 
     @cached_property
@@ -198,14 +198,14 @@ class Adapter(Texts, ABC):
         return not any(isinstance(shape, StateShape) for shape in self.layer_shapes())
 
     def forward(self, embeddings: Tensor, *steps: Step) -> Tensor:
-        """Runs the decoder over embeddings, each step's tokens behind the last one's.
+        """Runs the decoder over embeddings, each step's tokens after the last one's.
 
         Args:
             embeddings: `[sum of the steps' tokens, hidden]`.
             steps: one for each stream, which attends to its own memory alone; a single one where not `packs`.
 
         Returns:
-            The logits behind each step, `[steps, vocab]`.
+            The logits after each step, `[steps, vocab]`.
         """
         return self._decode(steps, inputs_embeds=embeddings.unsqueeze(0))
 

@@ -20,7 +20,7 @@ class ChatFormat:
         opening [video] before_question QUESTION after_question ANSWER
         reopening [video] before_question QUESTION after_question ANSWER ...
 
-    and a question without new frames stands behind `follow_up` in place of `reopening [video] before_question`.
+    and a question without new frames stands after `follow_up` in place of `reopening [video] before_question`.
     """
 
     opening: str
@@ -82,7 +82,7 @@ def _message(role: str, text: str, *modalities: str) -> dict[str, Any]:
 
 
 def _render(processor: Any, messages: list[dict[str, Any]]) -> str:
-    """Without room for thinking aloud, where the template knows that: an answer is short, and a cap is hard."""
+    """Renders messages, with thinking switched off where the template can: answers are short and the cap is hard."""
     options = {"tokenize": False, "add_generation_prompt": True}
     if "enable_thinking" in str(getattr(processor, "chat_template", None)):
         options["enable_thinking"] = False

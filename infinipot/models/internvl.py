@@ -16,7 +16,7 @@ from infinipot.models.patch import Patch
 
 
 class InternVL(OneSize):
-    """Each frame on a line of its own behind its number, squeezed to one square size; patches shuffled into cells.
+    """Each frame on a line of its own after its number, squeezed to one square size; patches shuffled into cells.
 
     Frames are numbered through the whole stream, so that a number names one frame in every turn of a dialogue.
     transformers' processor, which sees each video of a conversation as one of its own, begins again at 1.

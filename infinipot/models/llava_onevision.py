@@ -7,7 +7,7 @@ from infinipot.models.llava_next_video import LlavaNextVideo
 
 
 class LlavaOnevision(LlavaNextVideo):
-    """As LLaVA-NeXT-Video, with frames pooled by interpolation, and one newline embedding behind a whole video."""
+    """As LLaVA-NeXT-Video, with frames pooled by interpolation, and one newline embedding after a whole video."""
 
     model_types = ("llava_onevision",)
     title = "LLaVA-OneVision"

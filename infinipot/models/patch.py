@@ -23,7 +23,7 @@ class Patch:
     Attributes:
         pixels: what the family's processor makes of its frames; of sound, its spectrum.
         rows, columns: the grid of cells, i.e. of tokens, of a temporal patch.
-        times: of its frames, in seconds; one of an odd last frame. Of sound, of its tokens.
+        times: those of its frames in seconds, or the one of an odd last frame; for sound, those of its tokens.
         steps: the temporal patches in it.
         cells: the places in its grid, ascending, of the tokens that the decoder is given; None for all of them.
     """
@@ -37,21 +37,21 @@ class Patch:
 
     @property
     def starts(self) -> tuple[float, ...]:
-        """Of its temporal patches, in seconds."""
+        """When each of its temporal patches starts, in seconds."""
         return self.times[: self.steps]
 
     @property
     def tokens(self) -> int:
-        """What the encoder makes of it."""
+        """How many tokens the encoder makes of it."""
         return self.steps * self.rows * self.columns
 
     @property
     def given(self) -> int:
-        """What the decoder is given of that."""
+        """How many of those tokens the decoder is given."""
         return self.tokens if self.cells is None else len(self.cells)
 
     def part(self, cells: Sequence[int]) -> "Patch":
-        """The same with tokens of some cells only; with none it has no pixels either, since nobody will encode it."""
+        """This patch with tokens of some cells only; with none it has no pixels either, since nobody will encode it."""
         return replace(self, pixels=self.pixels if cells else self.pixels[:0], cells=tuple(cells))
 
 
@@ -59,7 +59,7 @@ class Partial(ABC):
     """What a stream was given of a patch that is not full. Immutable: taking in more makes another one.
 
     Class attributes:
-        unit: what messages call what makes a patch, in the plural.
+        unit: what messages call that of which a patch is made, in the plural.
         kept: names of the fields that say what was given; the others come from the model's family.
     """
 
@@ -77,26 +77,26 @@ class Partial(ABC):
 
     @abstractmethod
     def after(self, given: Any) -> Self:
-        """With one more frame, or piece of sound."""
+        """This with one more frame, or piece of sound."""
 
     @abstractmethod
     def starts(self) -> tuple[float, ...]:
-        """Of the temporal patches that it would be as it is, in seconds. Makes none of them."""
+        """When the temporal patches would start that it makes as it is, in seconds. None is made."""
 
     @abstractmethod
     def whole(self) -> Patch | Clip | None:
-        """As it is, not full: a patch, or the clip that one is made of; None where that is not a token yet."""
+        """The patch that it makes without being full, or the clip for one; None where that would have no token yet."""
 
     @abstractmethod
     def split(self) -> tuple[Patch | Clip | None, Self]:
-        """The patch that is full, or its clip, if there is one, and what is behind it.
+        """The full patch, or its clip, if there is one, and what has come after it.
 
-        After each `after` one is full at the most.
+        At most one patch is full after each call of `after`.
         """
 
     @abstractmethod
     def cleared(self) -> Self:
-        """Without what was given: the next thing opens a video, or a clip, of its own."""
+        """This without what was given: what comes next opens a video, or a clip, of its own."""
 
     @abstractmethod
     def check(self, size: tuple[int, ...], grid: tuple[int, int], pending: Sequence[Patch]) -> None:

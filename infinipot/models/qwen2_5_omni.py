@@ -36,7 +36,7 @@ class Qwen25Omni(Qwen25VL):
 class Qwen25OmniSound(Qwen25Omni):
     """Sound without pictures: chunks of 2 s that the audio encoder takes one by one, 25 tokens a second.
 
-    A token is a temporal patch of one cell, and stands at one position on all axes, one behind the other.
+    A token is a temporal patch of one cell, and stands at one position on all axes, one after the other.
     """
 
     title = "Qwen2.5-Omni, sound"

@@ -15,7 +15,7 @@ from infinipot.models.qwen2_vl import Qwen2VL
 
 
 class Qwen3VL(Qwen2VL):
-    """Each temporal patch behind its time in words; rotary axes interleaved; features for the first layers (DeepStack).
+    """Each temporal patch after its time in words; rotary axes interleaved; features for the first layers (DeepStack).
 
     Rows of patches are `[embedding, first layer's feature, second's, ...]` side by side, `[n, (1 + layers) · hidden]`.
     """

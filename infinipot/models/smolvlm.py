@@ -19,7 +19,7 @@ OUTRO = "\n\n"
 
 
 class SmolVLM(InternVL):
-    """Each frame behind its time, in minutes and seconds; squeezed to one square size; patches shuffled into cells."""
+    """Each frame after its time, in minutes and seconds; squeezed to one square size; patches shuffled into cells."""
 
     model_types = ("smolvlm",)
     title = "SmolVLM"

@@ -1,7 +1,7 @@
 """Sound on its way to an audio encoder: chunks of samples, and the spectrum of each as the whole clip would have it.
 
-A log-mel spectrum is made of windows that reach over the ends of a chunk. So a chunk waits for the few samples behind
-it (2.5 ms) and keeps those ahead: its spectrum is then, window by window, that of the whole clip. Behind a clip's last
+A log-mel spectrum is made of windows that reach over the ends of a chunk. So a chunk waits for the few samples after it
+(2.5 ms) and keeps those ahead: its spectrum is then, window by window, that of the whole clip. After a clip's last
 sample there is silence, ahead of its first one its mirror image (Whisper, arXiv 2212.04356; transformers' extractor).
 
 What is quieter than 1e-8 of a clip's loudest value is lifted to that. A stream does not know what is still to come: its
@@ -54,7 +54,9 @@ class Spectrum:
             ModelError: it is for sound of another rate.
         """
         if extractor.sampling_rate != RATE:
-            raise ModelError(f"the checkpoint hears {extractor.sampling_rate} samples a second: {RATE} are supported")
+            raise ModelError(
+                f"the checkpoint takes sound at {extractor.sampling_rate} samples a second; only {RATE} is supported"
+            )
         chunks = max(1, extractor.n_samples // (windows * extractor.hop_length))
         filters = torch.from_numpy(np.asarray(extractor.mel_filters, np.float32))
         return cls(filters, extractor.n_fft, extractor.hop_length, windows, chunks)
@@ -71,7 +73,7 @@ class Spectrum:
 
     @property
     def lookahead(self) -> int:
-        """Samples behind a chunk that its last window reaches."""
+        """Samples after a chunk that its last window reaches."""
         return max(0, self.reach - self.hop)
 
     @cached_property

@@ -47,14 +47,14 @@ class Texts:
         return str(self.processor.video_token)
 
     def caption(self, times: Sequence[float], number: int, *, opens: bool) -> tuple[str, str]:
-        """The texts ahead of a temporal patch and behind it. A family captions all of its patches, or none.
+        """The texts ahead of a temporal patch and after it. A family captions all of its patches, or none.
 
         Captions count against the memory and leave with their patch.
 
         Args:
             times: of its frames, in seconds.
             number: temporal patches of the stream before it.
-            opens: whether it is the first of its video: of the stream, or behind a remembered turn.
+            opens: whether it is the first of its video: of the stream, or after a remembered turn.
         """
         return "", ""
 

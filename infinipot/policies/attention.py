@@ -20,9 +20,9 @@ class Attention:
 
     Attributes:
         queries: how many of the last ones are asked: cells of the block, or tokens of the probe; 0 for all.
-        probe: a question that the model runs over behind the block, and forgets; "" for the chat template's text around
+        probe: a question that the model runs over after the block, and forgets; "" for the chat template's text around
             a question alone; None for no probe: the block's own cells ask.
-        repeats: whether the block's own content stands behind the probe, as what is asked for; in pieces that fit.
+        repeats: whether the block's own content stands after the probe, as what is asked for; in pieces that fit.
         over: what becomes of the queries: their "mean", the "max" of all times, or "expected": the attention that
             queries to come would pay on average, if they were normally distributed as these are.
     """

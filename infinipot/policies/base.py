@@ -98,7 +98,7 @@ class Policy(ABC):
     def most(self, patch_tokens: int) -> int | None:
         """How many tokens it ever wants to hold, of patches of so many; None for as many as fit.
 
-        What is more than that is evicted behind each block, not only when the memory is full.
+        What is more than that is evicted after each block, not only when the memory is full.
         """
         return None
 

@@ -17,8 +17,8 @@ class FastV(KnowsQuestion):
     """Keeps, in all layers, what the last token of a question attends to in the second layer (FastV).
 
     The paper's method has the video and the question in one prompt, and drops half of the visual tokens on their way
-    through it, behind layer 2: what it saves is computation. Here tokens have been through all layers when they are
-    ranked, each layer keeps |C|, the first ones too, and the question is put to the model behind a block and forgotten.
+    through it, after layer 2: what it saves is computation. Here tokens have been through all layers when they are
+    ranked, each layer keeps |C|, the first ones too, and the question is put to the model after a block and forgotten.
     The ranks are the paper's: attention of the prompt's last token, the mean over all heads of one layer, the same for
     all layers. Layers that lie on another device than that one rank by their own.
 

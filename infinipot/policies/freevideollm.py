@@ -16,11 +16,11 @@ from infinipot.tokens import VideoTokens
 
 @dataclass(frozen=True)
 class FreeVideoLLM(KnowsQuestion):
-    """Keeps the patches that a question attends to most, and of each the region around what it attends to most.
+    """Keeps the patches that a question attends to most, and in each the region around what it attends to most.
 
     The paper's method chooses ahead of the language model: frames by how close CLIP finds them to the question, and a
     region of each frame likewise. The models here have no text encoder that shares a space with their vision encoder,
-    so attention of the question stands in for CLIP: it is put to the model behind a block and forgotten. A patch counts
+    so attention of the question stands in for CLIP: it is put to the model after a block and forgotten. A patch counts
     as much as its most attended token; its region is centred there, moved inward where it would leave the grid, and
     goes ahead of what lies outside of the regions. Each KV head chooses for itself. What has left stays away, so that
     regions follow what was held at the time.

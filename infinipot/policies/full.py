@@ -17,6 +17,6 @@ class Full(Policy):
 
     def select(self, tokens: VideoTokens, budget: int) -> NoReturn:
         raise CapError(
-            f"the memory is full: it holds {tokens.shape[1]} video tokens, and the policy 'full' lets "
-            "go of none. Use a larger memory, or a policy that evicts, such as 'infinipot-v'."
+            f"the memory is full: it holds {tokens.shape[1]} video tokens, and the policy 'full' evicts "
+            "none. Use a larger memory, or a policy that evicts, such as 'infinipot-v'."
         )

@@ -17,7 +17,7 @@ from infinipot.tokens import Grid, VideoTokens
 
 @dataclass(frozen=True)
 class InfiniPotVAblations(TaRAndVaN):
-    """Keeps by TaR and VaN in every way that was compared: for research, see `infinipot-v` and `novelty` for use.
+    """Combines TaR and VaN in every way that was compared, for research; for use there are `infinipot-v` and `novelty`.
 
     Options, beside those of `infinipot-v` and `novelty`, whose "product" is one more way to combine:
         scored: when TaR is taken: "once", or "again" at each compression, as the published code does; so it is with

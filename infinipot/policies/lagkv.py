@@ -14,7 +14,7 @@ from infinipot.tokens import VideoTokens
 
 @dataclass(frozen=True)
 class LagKV(ScoredPolicy):
-    """Keeps of each temporal patch the tokens that stick out most of the ranges of the patch behind it (LagKV).
+    """Keeps, of each temporal patch, the tokens that stand out most against the next patch's ranges (LagKV).
 
     A token's channels are scaled by the least and the largest of the next partition; how much they spread then (their
     standard deviation), as a share within its own partition, is its score, the mean of that of keys and that of values.

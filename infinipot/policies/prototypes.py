@@ -17,7 +17,7 @@ from infinipot.tokens import VideoTokens
 
 @dataclass(frozen=True)
 class Prototypes(Policy):
-    """Keeps the newest tokens as they are, and of the older ones centres that all others have gone into.
+    """Keeps the newest tokens as they are, and of the older ones cluster centres that have absorbed all others.
 
     After ProtoKV, of which an abstract is public: an exact ring of recent tokens beside a fixed number of prototypes,
     each with its centre and mass. How centres come about is ours: of the tokens that leave the ring and the centres so

@@ -11,7 +11,7 @@ from infinipot.policies.options import Words
 
 @dataclass(frozen=True)
 class KnowsQuestion(ScoredPolicy):
-    """A policy that ranks tokens by what a question attends to, which is put to the model behind a block and forgotten.
+    """A policy that ranks tokens by what a question attends to, which is put to the model after a block and forgotten.
 
     It holds to the cap as every other policy does. The column is called "asked".
 

@@ -17,7 +17,7 @@ _STEP = -0x61C8864680B583EB
 
 @dataclass(frozen=True)
 class Random(ScoredPolicy):
-    """Keeps tokens drawn by lot, for each KV head others.
+    """Keeps tokens drawn at random, for each KV head separately.
 
     A token's lot is a function of the seed, the newest patch, its layer and head, its patch and its cell alone, and the
     same on every device.

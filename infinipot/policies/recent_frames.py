@@ -12,7 +12,7 @@ from infinipot.tokens import VideoTokens
 
 @dataclass(frozen=True)
 class RecentFrames(ScoredPolicy):
-    """Keeps the last temporal patches whole: on questions about the present, the row that others have to beat.
+    """Keeps the last temporal patches whole: the baseline to beat on questions about the present.
 
     SimpleStream samples one frame a second and keeps 2 to 8; here it is as many as |C| holds, or fewer.
 

@@ -13,7 +13,7 @@ from infinipot.tokens import VideoTokens
 
 @dataclass(frozen=True)
 class StreamingLLM(ScoredPolicy):
-    """Keeps the first tokens, which attention leans on, and the most recent ones.
+    """Keeps the first tokens, which attention uses as sinks, and the most recent ones.
 
     The memory always holds the system prompt, whose first tokens are sinks too.
 

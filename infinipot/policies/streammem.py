@@ -18,7 +18,7 @@ from infinipot.tokens import VideoTokens
 class StreamMem(ScoredPolicy):
     """Keeps what the text that the chat template puts around a question attends to, and a prototype of each patch.
 
-    The probe is what a question without words would be: it is run behind a block that makes tokens leave. The best
+    The probe is what a question without words would be: it is run after a block that makes tokens leave. The best
     token of each patch that is held takes up what leaves of that patch: key and value become means weighted by
     attention. In the paper the prototype is a token of its own, of new frames only; here the most attended one stands
     for it, so that a cap is a cap and its place is a true one. The paper takes the sum over all heads of a layer, here

@@ -27,7 +27,7 @@ class Wrapper(ScoredPolicy):
         super().__post_init__()
         if not isinstance(self.inner, ScoredPolicy):
             raise PolicyError(
-                f"{self.name}: of={self.of!r} gives no scores: name a policy that does, such as 'deviation'"
+                f"{self.name}: of={self.of!r} gives no scores: name a policy that gives some, such as 'deviation'"
             )
 
     @cached_property

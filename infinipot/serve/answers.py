@@ -53,7 +53,7 @@ class Answer:
 
 
 class Asker:
-    """Puts questions to streams, so many at once.
+    """Puts questions to streams, up to a limit at once.
 
     Args:
         worker: answers.
@@ -92,7 +92,8 @@ class Asker:
         *,
         urgent: bool = False,
     ) -> Answer:
-        """Puts a question behind all frames that have come so far, at once; whoever does so calls `leave` in the end.
+        """Has a question wait after all frames that have come so far, and returns at once; the caller calls `leave` in
+        the end.
 
         One that is `urgent` goes ahead of other streams' frames.
 
@@ -116,7 +117,7 @@ class Asker:
             message = f"the question has {len(question):,} characters, and {limits.question_chars:,} are allowed"
             raise ApiError(400, message, "question_too_long", param="question")
         if how.look_pixels is not None and how.look_pixels[0] > limits.frame_pixels:
-            message = f"look_pixels: a frame has up to {limits.frame_pixels:,} pixels"
+            message = f"look_pixels: a frame may have up to {limits.frame_pixels:,} pixels"
             raise ApiError(400, message, "look_too_large", param="look_pixels")
         if self.waiting >= limits.answers:
             message = f"{self.waiting} questions are being answered, which is the limit: try again soon"
@@ -127,7 +128,7 @@ class Asker:
 
 
 def _options(how: Asking) -> dict[str, Any]:
-    """As `Stream.ask` takes them."""
+    """The options of a question, as `Stream.ask` takes them."""
     given = how.model_dump(include=set(Asking.model_fields), exclude_none=True)
     if "max_tokens" in given:
         given["max_new_tokens"] = given.pop("max_tokens")
@@ -157,7 +158,7 @@ def usage(answer: Answered) -> Usage:
 
 
 def asked_of(served: Served, how: Asking, answer: Answered) -> Asked:
-    """Of what an answer is, for an API that has no place of its own for it."""
+    """What an answer was asked of, for an API that has no field of its own for it."""
     return Asked(
         stream=None if served.passing else served.id,
         time=answer.time,

@@ -83,7 +83,7 @@ async def _told(request: Request, error: Exception) -> JSONResponse:
 
 
 async def _left(request: Request, error: Exception) -> JSONResponse:
-    """Nobody reads it."""
+    """The response to a client that has left: nobody reads it."""
     return JSONResponse(ApiError(499, "the client left", "client_left").body(), 499)
 
 

@@ -42,12 +42,12 @@ class Run:
 
     @property
     def urgent(self) -> bool:
-        """Whether somebody waits for its answer, or for one behind it in its lane."""
+        """Whether somebody waits for its answer, or for one after it in its lane."""
         return self.job.urgent if isinstance(self.job, AskJob) and self.forked else self.lane.urgent
 
     @property
     def joined(self) -> bool:
-        """Whether other questions may begin beside it: on forks, which have what it has run over of the frames."""
+        """Whether other questions may begin beside it, on forks, which hold the frames that it has already run over."""
         if self.forked or not isinstance(self.job, AskJob) or not isinstance(self.call, engine.Asking):
             return False
         return self.call.begun and not self.job.remembers
@@ -58,7 +58,7 @@ class Run:
         return isinstance(self.job, AskJob) and self.job.left.is_set()
 
     def tell(self, adapter: Adapter) -> bool:
-        """Tells who waits for the job how it went; returns whether it went well."""
+        """Tells whoever waits for the job how it went; returns whether it went well."""
         job, call = self.job, self.call
         if isinstance(job, FrameJob):
             return settle(job.watched, call.task.result)

@@ -83,7 +83,7 @@ Call = Watching | Asking
 
 
 def run_in(threads: int | None) -> None:
-    """Has the CPU's part of what this thread runs done by so many threads: of all cores but one, where nothing is said.
+    """Sets how many CPU threads do the work of this thread: by default, one fewer than there are cores.
 
     Threads wait for each other at each operation, and where one of them shares its core with requests and decoding, for
     a turn of the scheduler each time: see perf/serve_threads.py.

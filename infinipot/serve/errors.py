@@ -52,7 +52,7 @@ class ApiError(Exception):
 def require_model(asked: str | None, served: str) -> None:
     """Raises `ApiError` 404 where a request names another model than the one that is served."""
     if asked not in (None, served):
-        message = f"this server has {served!r}, no model {str(asked)[:100]!r}"
+        message = f"this server has the model {served!r}, not {str(asked)[:100]!r}"
         raise ApiError(404, message, "model_not_found", param="model")
 
 

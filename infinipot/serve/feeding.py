@@ -46,7 +46,7 @@ class Feeder:
                 await self.watch(served, frame, None)
 
     async def video(self, served: Served, address: str, how: VideoIo) -> None:
-        """Has a stream watch a video, or a list of frames: at its own times behind what the stream has seen."""
+        """Has a stream watch a video, or a list of frames: at its own times after what the stream has seen."""
         begin = 0.0 if served.time is None else served.time + 1 / served.config.fps
         if (listed := _LISTED.match(address)) is not None:
             await self._listed(served, address[listed.end() :], how, begin)

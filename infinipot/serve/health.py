@@ -46,7 +46,7 @@ async def version() -> dict[str, str]:
 @router.get("/metrics")
 @router.get("/v1/metrics", include_in_schema=False)
 async def metrics(request: Request) -> Response:
-    """What is counted, in Prometheus' text format."""
+    """The metrics, in Prometheus' text format."""
     return Response(server_of(request).metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
 

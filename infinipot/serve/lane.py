@@ -157,7 +157,7 @@ class Lane:
         return oldest
 
     def add(self, job: Job) -> None:
-        """Has something wait behind what came before it; where the stream was closed, its outcome is that."""
+        """Has something wait after what came before it; where the stream was closed, its outcome is that."""
         with self._lock:
             if not self.closed:
                 self._jobs.append(job)

@@ -7,7 +7,7 @@ _LOOK = 0.005  # seconds between two looks whether what was lent is back
 
 
 class Room:
-    """So many bytes and no more; may be used from any thread.
+    """A number of bytes that is never exceeded; may be used from any thread.
 
     Args:
         total: how many.
@@ -23,7 +23,7 @@ class Room:
         self._lock = threading.Lock()
 
     async def reserve(self, size: int) -> bool:
-        """Reserves bytes, for which what is lent is waited for; returns whether there are as many."""
+        """Reserves bytes, waiting for lent ones if need be; returns whether there are enough."""
         with self._lock:
             if self.reserved + size > self.total:
                 return False
@@ -37,12 +37,12 @@ class Room:
         return True
 
     def free(self, size: int) -> None:
-        """Gives bytes back that were reserved; fewer than none where more turn out to be taken."""
+        """Gives reserved bytes back; a number below 0 takes more, where more turn out to be needed."""
         with self._lock:
             self.reserved -= size
 
     def lend(self, size: int) -> bool:
-        """Lends bytes for a moment, which nobody waits for; returns whether there are as many."""
+        """Lends bytes for a short time, without waiting; returns whether there were enough."""
         with self._lock:
             fits = self.reserved + self._lent + size <= self.total
             self._lent += size if fits else 0

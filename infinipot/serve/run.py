@@ -36,7 +36,8 @@ def serve(settings: Settings, load: Callable[[], Model]) -> None:
         load: loads the model, once what is quick to check was checked.
 
     Raises:
-        InfinipotError: the model, the keys, a folder or the port cannot be had, or --memory-total holds no stream.
+        InfinipotError: the model or the keys cannot be loaded, a folder or the port cannot be used, or --memory-total
+            has no room for a stream.
     """
     logs.set_up()
     sys.setswitchinterval(_SWITCH)
@@ -54,7 +55,7 @@ def serve(settings: Settings, load: Callable[[], Model]) -> None:
     with suppress(SystemExit):  # how uvicorn ends where it cannot begin
         asyncio.run(server.serve())
     if not server.started:
-        raise InfinipotError(f"port {settings.port} of {settings.host} cannot be had")
+        raise InfinipotError(f"port {settings.port} of {settings.host} is not available")
 
 
 def config(app: FastAPI, settings: Settings) -> uvicorn.Config:
@@ -103,7 +104,7 @@ def _require_port(settings: Settings) -> None:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((settings.host, settings.port))
     except OSError as error:
-        why = f"port {settings.port} of {settings.host} cannot be had ({error.strerror or error})"
+        why = f"port {settings.port} of {settings.host} is not available ({error.strerror or error})"
         raise InfinipotError(why) from None
 
 
@@ -135,7 +136,7 @@ def _warn(settings: Settings, model: Model) -> None:
     if there is not None and settings.memory_total > there:
         message = (
             f"--memory-total is {settings.memory_total:,} bytes, and {model.device} has {there:,} in all: "
-            "streams may be admitted for which there is no memory"
+            "streams may be opened for which there is no memory"
         )
         logs.event(logging.getLogger(__name__), message, logging.WARNING)
     if settings.api_keys is None and settings.host not in _LOOPBACK:

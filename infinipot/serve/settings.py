@@ -1,6 +1,7 @@
 """What a server is started with: from the command line, the environment (INFINIPOT_SERVE_...) or a TOML file.
 
-Each source goes before the next one. Every limit has a default that a server on the open internet can live with.
+A setting in an earlier one of these overrides the later ones. Every limit has a default that a server on the open
+internet can live with.
 """
 
 import tomllib
@@ -185,7 +186,7 @@ class Settings(BaseSettings):
         """Settings of what was given, else of the environment, else of a TOML file, else the defaults.
 
         Raises:
-            InfinipotError: a value that cannot be, or a file that is none.
+            InfinipotError: a value is not possible, or the file cannot be read.
         """
 
         class FromFile(cls):  # type: ignore[misc, valid-type]
@@ -204,7 +205,7 @@ class Settings(BaseSettings):
         except ValidationError as error:
             raise InfinipotError("; ".join(dict.fromkeys(map(_line, error.errors())))) from None
         except tomllib.TOMLDecodeError as error:
-            raise InfinipotError(f"{config} is no TOML: {error}") from None
+            raise InfinipotError(f"{config} is not valid TOML: {error}") from None
 
 
 def stream_settings(given: dict[str, Any]) -> dict[str, Any]:
@@ -228,7 +229,7 @@ def _line(fault: Any) -> str:
 
 
 def _near(group: str, rest: list[str]) -> str:
-    """What may have been meant by a name that there is not, or all that there are."""
+    """What an unknown name may have meant, or else all names that there are."""
     names = sorted((Limits if rest else Settings).model_fields)
     near = get_close_matches(rest[0] if rest else group, names, 1)
     return f"; did you mean {near[0]}?" if near else f"; there are {', '.join(names)}"

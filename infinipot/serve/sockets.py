@@ -26,7 +26,7 @@ async def converse(
         socket: that was accepted.
         kind: of the messages.
         handle: does what one says.
-        refuse: tells the client of a message that cannot be, or went wrong.
+        refuse: tells the client of a message that is not possible, or that failed.
         idle_seconds: without a message after which it is over.
 
     Raises:

@@ -1,9 +1,9 @@
 """The thread that owns the model: each turn it packs what waits in all lanes into one step of bounded size.
 
-Knows lanes and tasks, not HTTP. A question goes behind the frames that came before it, and frames behind the questions
+Knows lanes and tasks, not HTTP. A question goes after the frames that came before it, and frames after the questions
 that came before them; lanes wait for no other lane. Questions in a row, which see the same frames, are answered
 together: the first on the stream, and once the model has run over what waits for its block, the others on forks of it,
-which begin behind that, as far as there is memory for them. What runs alone on a stream (saving it) runs in a second
+which begin after that, as far as there is memory for them. What runs alone on a stream (saving it) runs in a second
 thread while the worker carries the other streams on.
 """
 

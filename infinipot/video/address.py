@@ -105,7 +105,7 @@ def _held(location: str, name: str, error: type[InfinipotError]) -> bytes:
     try:
         held: bytes = DataHandler().data_open(Request(location)).read()
     except (ValueError, OSError) as fault:
-        raise error(f"{name} is no data: address as RFC 2397 has it ({' '.join(str(fault).split())[:80]})") from None
+        raise error(f"{name} is not a data: address as in RFC 2397 ({' '.join(str(fault).split())[:80]})") from None
     if not held:
         raise error(f"{name} is empty")
     return held

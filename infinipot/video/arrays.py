@@ -34,7 +34,7 @@ class ArraySource:
             )
         if not isinstance(images, Iterable) or isinstance(images, str | bytes | dict):
             raise VideoError(
-                f"an object of type {type(images).__name__} is no video; give a path, "
+                f"an object of type {type(images).__name__} is not a video; give a path, "
                 "an array [time, height, width, 3], a tensor, or an iterable of pictures"
             )
         self._images = images

@@ -175,8 +175,8 @@ def _hint(address: Address, kind: str, fault: Exception) -> str:
     if not isinstance(fault, av.InvalidDataError):
         return ""
     if not address.seekable:
-        return f"; it is no {kind}, or of a kind that cannot be read from a pipe: give a file"
-    return f"; it is no {kind}, or cut short"
+        return f"; it holds no {kind}, or cannot be read from a pipe: give a file"
+    return f"; it holds no {kind}, or is cut short"
 
 
 def _is_text(container: InputContainer) -> bool:

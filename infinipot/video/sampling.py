@@ -200,7 +200,7 @@ def spread(pictures: Iterable[Picture[T]], count: int, first: float, last: float
 
 
 def _neighbours(pictures: Iterable[Picture[T]]) -> Iterator[tuple[Picture[T], float | None]]:
-    """Yields each picture and the time of the one behind it, None behind the last."""
+    """Yields each picture and the time of the one after it, None after the last."""
     held: Picture[T] | None = None
     for picture in pictures:
         if held is not None:

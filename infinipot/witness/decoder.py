@@ -86,7 +86,7 @@ class Gguf:
         return weights
 
     def tokenizer(self, added: tuple[str, ...]) -> Tokenizer:
-        """The byte-level BPE tokenizer, with `added` special tokens behind the vocabulary.
+        """The byte-level BPE tokenizer, with `added` special tokens after the vocabulary.
 
         Raises:
             ModelError: the file holds a tokenizer of another kind.

@@ -139,7 +139,7 @@ def test_an_endless_source_is_read_as_it_is_asked_for():
         ("missing.wav", {}, AudioError, "no such file"),
         (".", {}, AudioError, "give an audio file"),
         ("", {}, AudioError, "empty; give an audio file"),
-        (3, {}, AudioError, "is no sound"),
+        (3, {}, AudioError, "is not a sound"),
         (np.zeros((100, 2), np.float32), {}, AudioError, "one channel"),
         (np.zeros(0, np.float32), {}, AudioError, "holds no sound"),
         ([np.zeros(10, np.int64)], {}, FrameError, "int16"),

@@ -228,9 +228,9 @@ def test_bad_input_is_one_line_on_stderr_and_exit_code_1(args: tuple[str, ...], 
     [
         (("clip.mp4",), "Missing option '--model'. Give a hub id, a folder, or \"embedded\"."),
         (("clip.mp4", *EMBEDDED, "--at", "-1", SEEN), "--at"),
-        (("clip.mp4", *EMBEDDED, "--at", "nan", SEEN), "'nan' is no time: give seconds, such as 90"),
-        (("clip.mp4", *EMBEDDED, "--at", "1:75", SEEN), "'1:75' is no time"),
-        (("clip.mp4", *EMBEDDED, "--start", "inf"), "'inf' is no time"),
+        (("clip.mp4", *EMBEDDED, "--at", "nan", SEEN), "'nan' is not a time: give seconds, such as 90"),
+        (("clip.mp4", *EMBEDDED, "--at", "1:75", SEEN), "'1:75' is not a time"),
+        (("clip.mp4", *EMBEDDED, "--start", "inf"), "'inf' is not a time"),
         (("demo://still", *EMBEDDED, "--end", "inf", "--ask", SEEN), "a camera does not end"),
         (("clip.mp4", *EMBEDDED, "--at", "3", SEEN, "--start", "5"), "--start"),
         (("clip.mp4", *EMBEDDED, "--max-pixels", "4096"), "--min-pixels"),
@@ -430,7 +430,7 @@ def test_a_video_on_standard_input_leaves_no_place_for_questions() -> None:
         pytest.skip("a system that has no name for it")
     result = infinipot("watch", "/dev/stdin", *EMBEDDED)
     assert result.exit_code == 2
-    assert "/dev/stdin is the video" in result.stderr
+    assert "the video is read from /dev/stdin" in result.stderr
     assert "--ask" in result.stderr
 
 
@@ -466,7 +466,7 @@ def test_a_disk_that_is_full_is_one_line() -> None:
         done = subprocess.run([sys.executable, "-m", "infinipot", "eval", "--list"], stdout=full, stderr=-1, text=True)
     assert (done.returncode, done.stderr) == (
         1,
-        "error: what was to be written has no place: No space left on device\n",
+        "error: the output could not be written: No space left on device\n",
     )
 
 
@@ -606,7 +606,7 @@ WATCHED = (b"watch", b"clip.mp4", b"--model", b"embedded", b"--memory", b"512")
 @pytest.mark.parametrize(
     ("args", "said"),
     [
-        ((b"--ask", b"caf\xe9"), b"the question {} 0xe9 stands behind 'caf'"),
+        ((b"--ask", b"caf\xe9"), b"the question {} 0xe9 stands after 'caf'"),
         ((b"--at", b"3", b"\xff\xfe?", b"--json"), b"the question {} 0xff stands at its"),
         ((b"--ask", b"ok?", b"--system", b"\xc3"), b"the system message {} 0xc3"),
     ],
@@ -624,7 +624,7 @@ def test_a_line_that_is_piped_in_and_no_utf_8_is_one_line() -> None:
     code, stdout, stderr = here(*WATCHED, stdin=b"what \xe9 is it?\n")
     assert (code, stdout) == (1, b"")
     (line,) = [line for line in stderr.splitlines() if not line.startswith(b"0:")]
-    assert line.startswith(b"error: the question is not text in UTF-8: the byte 0xe9 stands behind 'what '")
+    assert line.startswith(b"error: the question is not text in UTF-8: the byte 0xe9 stands after 'what '")
 
 
 @pytest.mark.parametrize("text", ["\ud83d", "half \udc80", "a" * 50 + "\ud800b"])

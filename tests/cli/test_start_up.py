@@ -113,10 +113,10 @@ def test_times_are_seconds_or_what_a_clock_shows() -> None:
     assert {text: Seconds().convert(text, None, None) for text in given} == given
     assert Seconds(endless=True).convert("inf", None, None) == math.inf
     for text in ("1:60", "1:-5", "-1:30", "1:2:3:4", "1:60:00", ":30", "1:", "", "1:nan", "1:inf", "-1", "one", "٣:30"):
-        with pytest.raises(click.BadParameter, match="is no time: give seconds"):
+        with pytest.raises(click.BadParameter, match="is not a time: give seconds"):
             Seconds(endless=True).convert(text, None, None)
     for text in ("inf", "nan", "1e400"):
-        with pytest.raises(click.BadParameter, match="is no time"):
+        with pytest.raises(click.BadParameter, match="is not a time"):
             Seconds().convert(text, None, None)
 
 

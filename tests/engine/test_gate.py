@@ -249,9 +249,9 @@ def test_what_is_no_gate_is_told(gate: Any, qwen: Model) -> None:
 
 def test_streams_that_no_gate_can_serve_say_so(qwen: Model) -> None:
     for spec in ("recent-frames", "infinipot-v-reference"):
-        with pytest.raises(InfinipotError, match=f"policy '{spec}' takes patches whole"):
+        with pytest.raises(InfinipotError, match=f"policy '{spec}' needs whole patches"):
             qwen.stream(policy=spec, gate="otsu")
-    with pytest.raises(InfinipotError, match=r"gate=0\.5 compares pictures, and the stream is of audio"):
+    with pytest.raises(InfinipotError, match=r"gate=0\.5 compares pictures, but the stream is of audio"):
         build("qwen2_5_omni", "audio").stream(gate=0.5)
 
 

@@ -175,7 +175,7 @@ def test_a_stream_is_forked_amid_questions_alone(qwen: Model, monkeypatch: pytes
         forward = own.forward
 
         def running(adapter, embeddings, *steps):
-            with pytest.raises(InfinipotError, match="no question is under way"):
+            with pytest.raises(InfinipotError, match="no question is being answered"):
                 stream.fork_amid()
             refused.append(True)
             return forward(adapter, embeddings, *steps)
@@ -184,7 +184,7 @@ def test_a_stream_is_forked_amid_questions_alone(qwen: Model, monkeypatch: pytes
         for image in [*pictures(7), *pictures(1, size=(32, 64))]:
             stream.watch(image)
         assert refused
-        with pytest.raises(InfinipotError, match="no question is under way"):
+        with pytest.raises(InfinipotError, match="no question is being answered"):
             stream.fork_amid()
 
 

@@ -11,7 +11,7 @@ from infinipot import BenchmarkError
 from infinipot.evaluate import BENCHMARKS, Item, Problem, find_benchmark
 from infinipot.evaluate.benchmarks.annotations import UnusableError, parse_seconds
 from support.benchmark_layouts import egoschema, longvideobench, mlvu, streaming_bench, video, video_mme
-from support.row_layouts import LAYOUTS, video_mme_v2, vsi_super_count
+from support.row_layouts import LAYOUTS, video_mme_v2, vsi_super_count, vsi_super_recall
 
 MAIN = {
     "mlvu": "json/1_plotQA.json",
@@ -49,7 +49,7 @@ def test_a_missing_file_or_folder_is_named(name, tmp_path):
     data = LAYOUTS[name](tmp_path)
     benchmark = BENCHMARKS[name]
     (data / MAIN[name]).rename(data / "elsewhere")
-    with pytest.raises(BenchmarkError, match=f"{MAIN[name]}.*, of {benchmark.title}; .*--list"):
+    with pytest.raises(BenchmarkError, match=f"^{benchmark.title}: .*{MAIN[name]}.*; .*--list"):
         list(benchmark.read(data))
     with pytest.raises(BenchmarkError, match="there is no data folder"):
         list(benchmark.read(data / "nowhere"))
@@ -99,14 +99,14 @@ def test_unknown_names_are_said():
         ({"answer": True}, '"answer" is true or false'),
         ({"answer": 7}, "none of the 4 candidates"),
         ({"video": "missing.mp4"}, "'missing.mp4' is not in video/1_plotQA/"),
-        ({"video": "../2_needle/needle_1.mp4"}, "not named by a path inside video/1_plotQA/"),
-        ({"video": "/etc/passwd"}, "not named by a path inside"),
-        ({"video": "a\0b"}, "not named by a path inside"),
+        ({"video": "../2_needle/needle_1.mp4"}, "not a relative path inside video/1_plotQA/"),
+        ({"video": "/etc/passwd"}, "not a relative path inside"),
+        ({"video": "a\0b"}, "not a relative path inside"),
         ({"video": "x" * 5000}, "cannot be reached (File name too long)"),
         ({"video": "."}, "outside of"),
         ({"video": "link.mp4"}, "outside of video/1_plotQA/"),
         ({"video": "linked/secret.mp4"}, "outside of video/1_plotQA/"),
-        ({"video": "loop.mp4"}, "no file that can be reached"),
+        ({"video": "loop.mp4"}, "cannot be reached"),
         ({"video": "folder.mp4"}, "is not in video/1_plotQA/"),
         ({"video": ["plotQA_1.mp4"]}, '"video" is a list'),
     ],
@@ -137,6 +137,19 @@ def test_folders_of_the_layout_itself_may_be_links(tmp_path):
     assert len(read("mlvu", tmp_path / "link")[0]) == 7
 
 
+def test_a_folder_of_one_length_may_be_a_link_and_nothing_in_it(tmp_path):
+    """The videos of VSI-SUPER lie beside its tables, in a folder for each length."""
+    data = vsi_super_recall(tmp_path / "data")
+    (data / "60mins").rename(tmp_path / "big-disk")
+    (data / "60mins").symlink_to(tmp_path / "big-disk")
+    (item,), problems = read("vsi-super-recall", data, "60mins")
+    assert (item.id, problems) == ("60mins/00000003.mp4", [])
+    (tmp_path / "big-disk" / "00000003.mp4").rename(tmp_path / "secret.mp4")
+    (tmp_path / "big-disk" / "00000003.mp4").symlink_to(tmp_path / "secret.mp4")
+    items, (problem,) = read("vsi-super-recall", data, "60mins")
+    assert (items, "lies outside of 60mins/" in problem) == ([], True)
+
+
 def test_ids_that_stand_twice_count_once(tmp_path):
     data = video_mme(tmp_path)
     change(data / "videomme.json", 4, question_id="001-1")
@@ -159,7 +172,7 @@ def test_broken_subtitles_leave_out_their_video(tmp_path):
     items, problems = read("longvideobench", data, "val-subtitles")
     assert items == []
     assert "the subtitles aa1_en.json cannot be used" in problems[0]
-    assert "the file of subtitles '../lvb_val.json' is not named by a path inside subtitles/" in problems[1]
+    assert "the file of subtitles '../lvb_val.json' is not a relative path inside subtitles/" in problems[1]
 
 
 @pytest.mark.parametrize("wrong", ["empty", "a file"])
@@ -185,7 +198,7 @@ def test_labels_of_questions_that_are_not_there_are_said(tmp_path):
         "subset_answers.json: 'nobody' is not in questions.json",
     ]  # fmt: skip
     (data / "subset_answers.json").write_text("[]")
-    assert read("egoschema", data) == ([], ["subset_answers.json: holds no object of answers by q_uid"])
+    assert read("egoschema", data) == ([], ["subset_answers.json: does not hold an object of answers by q_uid"])
 
 
 def row_problems(name, data, variant=None, index=0, **fields):
@@ -198,13 +211,13 @@ def row_problems(name, data, variant=None, index=0, **fields):
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
-        ({"video_id": "../001"}, "not named by a path inside data/"),
+        ({"video_id": "../001"}, "not a relative path inside data/"),
         ({"video_id": 1.5}, '"video_id" is a number, not a text'),
         ({"question_id": "001"}, "which does not end in -1, -2, -3 or -4"),
         ({"question_id": "001-5"}, "which does not end in -1, -2, -3 or -4"),
         ({"question_id": "001-2"}, "was used before"),
-        ({"options": "A. One\nC. Three"}, "is no text of lines that begin with"),
-        ({"options": "One\nTwo"}, "is no text of lines that begin with"),
+        ({"options": "A. One\nC. Three"}, "is not a text of lines that begin with"),
+        ({"options": "One\nTwo"}, "is not a text of lines that begin with"),
         ({"options": ["One", "Two"]}, 'do not begin with "A."'),
         ({"answer": "I"}, "one of A, B, C, D, E, F, G, H was expected"),
     ],
@@ -212,15 +225,17 @@ def row_problems(name, data, variant=None, index=0, **fields):
 def test_a_group_of_four_that_lacks_one_is_left_out(fields, said, tmp_path):
     problems, left = row_problems("video-mme-v2", tmp_path, None, 0, **fields)
     assert any(said in problem for problem in problems)
-    assert problems[-1].startswith("data/001.mp4: the 4 questions of '001' have one score, and not each can be used (")
+    assert problems[-1].startswith(
+        "data/001.mp4: the 4 questions of '001' share one score, and not all of them can be used ("
+    )
     assert (len(problems), left) == (2, 12)
 
 
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
-        ({"group_type": "vague"}, "\"group_type\" is 'vague', none of relevance, logic"),
-        ({"group_structure": "[4, 3, 2, 1]"}, "\"group_structure\" is '[4,3,2,1]', none of [1,2,3,4]"),
+        ({"group_type": "vague"}, "\"group_type\" is 'vague'; possible: relevance, logic"),
+        ({"group_structure": "[4, 3, 2, 1]"}, "\"group_structure\" is '[4,3,2,1]'; possible: [1,2,3,4]"),
         ({"group_structure": 4}, '"group_structure" is a number'),
         ({"level": 4}, '"level" is 4, not 1, 2 or 3'),
         ({"third_head": 7.5}, '"third_head" is a number'),
@@ -247,11 +262,11 @@ def test_broken_words_leave_out_their_video(content, tmp_path):
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
-        ({"type": "10 mins"}, "\"type\" is '10 mins', none of 10mins"),
-        ({"video_path": "../10mins/00000003.mp4"}, "is not named by a path inside the data folder"),
+        ({"type": "10 mins"}, "\"type\" is '10 mins'; possible: 10mins"),
+        ({"video_path": "../10mins/00000003.mp4"}, "is not a relative path inside the data folder"),
         ({"video_path": "10mins"}, "is not in the data folder"),
-        ({"answer": "E"}, "\"answer\" is 'E', no letter of the 4 options"),
-        ({"options": ["A. x", "B. y"], "answer": "C"}, "\"answer\" is 'C', no letter of the 2 options"),
+        ({"answer": "E"}, "\"answer\" is 'E', which names none of the 4 options"),
+        ({"options": ["A. x", "B. y"], "answer": "C"}, "\"answer\" is 'C', which names none of the 2 options"),
     ],
 )
 def test_a_recall_row_that_cannot_be_used(fields, said, tmp_path):
@@ -264,8 +279,8 @@ def test_a_recall_row_that_cannot_be_used(fields, said, tmp_path):
     ("fields", "said"),
     [
         ({"query_times": None}, 'has no list "query_times"'),
-        ({"query_times": [1]}, '"answers" holds 4 and "query_times" 1; as many or one more are possible'),
-        ({"query_times": [1, 2, 3, 4, 5]}, '"answers" holds 4 and "query_times" 5'),
+        ({"query_times": [1]}, '"answers" holds 4 numbers for 1 "query_times"; give as many or one more'),
+        ({"query_times": [1, 2, 3, 4, 5]}, '"answers" holds 4 numbers for 5 "query_times"'),
         ({"query_times": [], "answers": []}, '"answers" holds 0'),
         ({"query_times": [1, "soon", 3]}, "\"query_times\" is 'soon', not a time in seconds"),
         ({"answers": [0, 2, 4, -1]}, '"answer" is -1, not a number from 0 on'),
@@ -276,7 +291,7 @@ def test_a_recall_row_that_cannot_be_used(fields, said, tmp_path):
 def test_a_streaming_row_with_a_moment_that_cannot_be_used_is_left_out_whole(fields, said, tmp_path):
     problems, left = row_problems("vsi-super-count", tmp_path, "streaming", 1, **fields)
     assert said in problems[0]
-    assert [problem for problem in problems[1:] if "'10mins_streaming-0' have one score" not in problem] == []
+    assert [problem for problem in problems[1:] if "'10mins_streaming-0' share one score" not in problem] == []
     assert left == 6
 
 
@@ -292,7 +307,7 @@ def test_a_length_without_a_row_is_said_and_one_without_a_file_is_an_error(tmp_p
     (data / "test-00000-of-00001.json").rename(data / "elsewhere.json")
     assert len(read("vsi-super-count", data, "60mins-streaming")[0]) == 1
     with pytest.raises(
-        BenchmarkError, match=r"does not hold test_30mins\.json or test_30mins\.parquet, of VSI-SUPER Count"
+        BenchmarkError, match=r"VSI-SUPER Count: .* does not hold test_30mins\.json or test_30mins\.parquet;"
     ):
         read("vsi-super-count", data)
 
@@ -300,18 +315,18 @@ def test_a_length_without_a_row_is_said_and_one_without_a_file_is_an_error(tmp_p
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
-        ({"level": 5}, '"level" is 5, none of 1 to 4'),
-        ({"query_times": []}, 'has no list "query_times" that holds something'),
-        ({"answers": []}, 'has no list "answers" that holds something'),
+        ({"level": 5}, '"level" is 5, not 1, 2, 3 or 4'),
+        ({"query_times": []}, '"query_times" is an empty list'),
+        ({"answers": []}, '"answers" is an empty list'),
         ({"answers": ["B", "D"]}, "\"answers\" is 'D'; one of A, B, C was expected"),
         ({"options": {"A": "x", "C": "y"}}, '"options" are not labelled A, B and so on'),
         ({"options": [["A", "x"], ["A", "y"]]}, '"options" are not labelled A, B and so on'),
-        ({"options": ["x", "y"]}, '"options" are no texts by letter'),
-        ({"options": None}, '"options" are no texts by letter'),
+        ({"options": ["x", "y"]}, '"options" is neither an object of texts by letter nor a list'),
+        ({"options": None}, '"options" is neither an object of texts by letter nor a list'),
         ({"options": {"A": "data:image/png;base64,iVBORw0", "B": "data:image/png;base64,iVBORw1"}}, "are pictures"),
-        ({"evidence_times": [[1]]}, '"evidence_times" is no list of pairs of times'),
+        ({"evidence_times": [[1]]}, '"evidence_times" is not a list of pairs of times'),
         ({"evidence_times": [[1, "x"]]}, "\"evidence_times\" is 'x', not a time in seconds"),
-        ({"video_path": "/etc/passwd"}, "not named by a path inside videos/"),
+        ({"video_path": "/etc/passwd"}, "not a relative path inside videos/"),
     ],
 )
 def test_a_row_of_ovo_s_bench_that_cannot_be_used(fields, said, tmp_path):
@@ -433,5 +448,5 @@ def test_options_of_a_table_are_read_as_a_list_and_never_run(tmp_path):
     file.write_text(text)
     items, (problem,) = read("streaming-bench", data)
     assert sum(len(item.questions) for item in items) == 3
-    assert '"options" is no list of texts' in problem
+    assert '"options" is not a list of texts' in problem
     assert not Path(marker).exists()

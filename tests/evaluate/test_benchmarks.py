@@ -114,7 +114,7 @@ def test_video_mme_as_parquet(tmp_path, monkeypatch):
     assert asked(items("video-mme", tmp_path)) == expected
     file.write_bytes(b"PAR1 no, it is not")
     (problem,) = find_benchmark("video-mme").read(tmp_path)
-    assert "is no Parquet file" in str(problem)
+    assert "cannot be read as Parquet" in str(problem)
 
     def failing(path):
         raise OSError

@@ -87,7 +87,7 @@ def test_a_gate_and_second_looks_are_part_of_a_run(monkeypatch: pytest.MonkeyPat
     assert "gate=otsu look=2" in told
     refused = call(*arguments, "--gate", "0.1", "--policy", "recent-frames", "--output", "other.jsonl")
     assert refused.exit_code != 0
-    assert "takes patches whole" in refused.stderr
+    assert "needs whole patches" in refused.stderr
 
 
 def test_the_help_says_what_the_runs_file_is_called() -> None:
@@ -114,10 +114,10 @@ def test_a_file_of_another_run_is_refused_before_a_model_is_loaded(data: Path, m
         assert named in refused.stderr
         assert refused.stderr.count("\n") == 1
     (data / "json" / "1_plotQA.json").write_text((data / "json" / "1_plotQA.json").read_text().replace("?", "!"))
-    assert "not one of this run's any more" in call(*arguments, "--retry").stderr
+    assert "which this run does not ask" in call(*arguments, "--retry").stderr
     other = Path("notes.jsonl")
     other.write_text("notes")
-    assert "something else than a run" in call(*arguments, "--output", str(other)).stderr
+    assert "something other than a run" in call(*arguments, "--output", str(other)).stderr
     assert output.read_bytes() == before
     assert other.read_text() == "notes"
 
@@ -172,7 +172,7 @@ def test_annotations_that_cannot_be_used_are_told_once_and_by_the_first_shard_al
     arguments = ("mlvu", "--data", "mlvu", *EMBEDDED, *SMALL, "--limit", "2")
     first = call(*arguments, "--output", "whole.jsonl")
     assert first.exit_code == 3
-    assert first.stderr.count("problem: json/7_topic_reasoning.json: is no JSON") == 1
+    assert first.stderr.count("problem: json/7_topic_reasoning.json: cannot be read as JSON") == 1
     again = call(*arguments, "--output", "whole.jsonl")
     assert again.exit_code == 3
     assert "problem: json" not in again.stderr
@@ -187,7 +187,7 @@ def test_all_files_of_the_layout_that_are_missing_are_named_at_once(data: Path) 
         (data / "json" / f"{task}.json").unlink()
     result = call("mlvu", "--data", "mlvu", *EMBEDDED)
     assert result.exit_code == 1
-    assert result.stderr.startswith("error: mlvu does not hold json/2_needle.json, json/5_order.json, of MLVU;")
+    assert result.stderr.startswith("error: MLVU: mlvu does not hold json/2_needle.json, json/5_order.json;")
 
 
 def test_the_reserve_that_every_question_would_have_room_in_is_said_at_the_end(data: Path) -> None:
@@ -197,7 +197,7 @@ def test_the_reserve_that_every_question_would_have_room_in_is_said_at_the_end(d
     assert result.exit_code == 3
     needed = sorted({line.reserve for line in read_run(Path("a.jsonl")).problems if line.reserve})
     assert all(f"need --reserve {number} (1 question not asked)" in result.stderr for number in needed)
-    assert result.stderr.splitlines()[-1].startswith(f"--reserve {needed[-1]} has room for every question")
+    assert result.stderr.splitlines()[-1].startswith(f"--reserve {needed[-1]} would have room for every question")
     assert call(*arguments, "--reserve", str(needed[-1]), "--output", "b.jsonl").exit_code == 0
     assert call(*arguments, "--reserve", str(needed[-1] - 1), "--output", "c.jsonl").exit_code == 3
 
@@ -213,15 +213,15 @@ def test_the_reserve_that_every_question_would_have_room_in_is_said_at_the_end(d
         (("mlvu", "--data", "mlvu", "--model", "embeded", "--memory", "300"), 1, 'did you mean "embedded"?'),
         (("mlvu", "--data", "mlvu", "--model", "./nowhere", "--memory", "12XB"), 2, "memory='12XB'"),
         (("mlvu", "--data", "mlvu", "--model", "./nowhere", "--keep", "1.5"), 2, "keep=1.5"),
-        (("mlvu", "--data", "mlvu", *EMBEDDED, "--shard", "0/3"), 2, "is no shard"),
+        (("mlvu", "--data", "mlvu", *EMBEDDED, "--shard", "0/3"), 2, "is not a shard"),
         (("mlvu", "--data", "mlvu", *EMBEDDED, "--workers", "2"), 2, "--engine ray"),
-        (("mlvu", "--data", "mlvu", *EMBEDDED, "--engine", "ray", "--gpus-per-worker", "1.5"), 2, "whole ones"),
+        (("mlvu", "--data", "mlvu", *EMBEDDED, "--engine", "ray", "--gpus-per-worker", "1.5"), 2, "or a whole number"),
         (("mlvu", "--data", "mlvu", *EMBEDDED, "--judge-url", "http://x"), 2, "--judge-model"),
         (("mlvu", "--data", "mlvu", *EMBEDDED, "--min-pixels", "9"), 2, "--max-pixels"),
         (("mlvu", "--data", "mlvu"), 2, "--model"),
         (("nlvu",), 2, "nlvu"),
         (("report", "mlvu/json/1_plotQA.json"), 1, "not the header of a run"),
-        (("reproduce", "--data", "nowhere", "--model", "x"), 1, "holds none of mlvu"),
+        (("reproduce", "--data", "nowhere", "--model", "x"), 1, "holds no folder mlvu"),
     ],
 )
 def test_what_cannot_be_is_one_clear_line(args: tuple[str, ...], code: int, said: str) -> None:

@@ -121,7 +121,7 @@ def test_a_reply_that_is_no_verdict_is_asked_for_again_three_times_in_all(
     (section,) = report(read_runs([open_run]))
     assert section.runs[0].estimates["overall"].value == (0 if unparsed else 0.25)
     notes = [note for table in tables(section) for note in table.notes]
-    assert any("judge replied on 1 answer is no verdict" in note for note in notes) == bool(unparsed)
+    assert any("1 answer without a verdict, as no reply" in note for note in notes) == bool(unparsed)
     assert judge_run(open_run, judge) == Judged(0, unparsed)
     assert len(Service.requests) == asked
 
@@ -139,14 +139,14 @@ def test_what_had_no_verdict_in_an_earlier_call_is_asked_for_again(open_run: Pat
 def test_a_judge_that_refuses_ends_it_and_what_was_judged_stays(open_run: Path, service: str) -> None:
     judge = Judge(service, "m", wait=0.01)
     Service.failures = [401]
-    with pytest.raises(JudgeError, match="refuses"):
+    with pytest.raises(JudgeError, match="refused"):
         judge_run(open_run, judge, workers=1)
     assert judge_run(open_run, judge, workers=3) == Judged(4, 0)
 
 
 def test_the_key_goes_to_no_other_service_than_the_one_it_is_for(open_run: Path, service: str) -> None:
     Service.failures = [ELSEWHERE]
-    with pytest.raises(JudgeError, match="refuses"):
+    with pytest.raises(JudgeError, match="refused"):
         judge_run(open_run, Judge(service, "m", key="secret"), workers=1)
     assert [request["key"] for request in Service.requests] == ["Bearer secret", None]
 

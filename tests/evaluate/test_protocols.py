@@ -484,7 +484,9 @@ def test_protocols_say_what_they_have_no_rules_for():
     paper = find_protocol("paper")
     with pytest.raises(BenchmarkError, match='"paper" has no rules for StreamingBench, whose default is "official"'):
         paper.check(BENCHMARKS["streaming-bench"], "real-time")
-    with pytest.raises(BenchmarkError, match='no rules for Video-MME with variant "subtitles"; it has for no-sub'):
+    with pytest.raises(
+        BenchmarkError, match='with variant "subtitles", only for no-subtitles: give --protocol lmms-eval'
+    ):
         paper.check(BENCHMARKS["video-mme"], "subtitles")
     with pytest.raises(BenchmarkError, match="has no rules for OVO-Bench"):
         paper.frames(BENCHMARKS["ovo-bench"])

@@ -292,7 +292,7 @@ def test_shards_are_one_run(folder: Path) -> None:
     assert part.missing == ("3/3",)
     assert any("shard 3/3 is missing" in note for table in tables(report([part])[0]) for note in table.notes)
     (folder / "again.jsonl").write_bytes(files[0].read_bytes())
-    with pytest.raises(ResultsError, match="the same run, shard 1 of 3"):
+    with pytest.raises(ResultsError, match="are both shard 1 of 3 of the same run"):
         read_runs([*files, folder / "again.jsonl"])
 
 

@@ -94,7 +94,7 @@ def test_a_question_before_the_first_frame_or_too_long_for_the_reserve_is_troubl
         ("Problem", ("long",)),
         ("Watched", None),
     ]
-    assert "no frame until -1 s" in events[0].what
+    assert "no frame has come by -1 s" in events[0].what
     assert events[2].what == f"long and its answer need --reserve {events[2].reserve}"
 
 
@@ -234,7 +234,7 @@ def test_a_run_is_written_to_a_file_and_to_nothing_else(tmp_path: Path) -> None:
     """Of some devices one could read without end what they hold of the run."""
     os.mkfifo(tmp_path / "pipe")
     for place in (tmp_path / "pipe", tmp_path, Path("/dev/null")):
-        with pytest.raises(ResultsError, match="no file; give another --output"):
+        with pytest.raises(ResultsError, match="not a file; give another --output"):
             Journal(place)
 
 
@@ -246,7 +246,7 @@ def test_a_file_that_another_process_writes_to_is_refused(tmp_path: Path) -> Non
 @pytest.mark.parametrize("content", ["notes, and no end of a line", '[{"question": "Why?"}]', '{"a": 1}\n{"b"'])
 def test_a_file_that_holds_something_else_is_left_as_it_is(tmp_path: Path, content: str) -> None:
     (tmp_path / "a.jsonl").write_text(content)
-    with pytest.raises(ResultsError, match=r"something else|line 1 is no record"):
+    with pytest.raises(ResultsError, match=r"something other|line 1 is not a record"):
         Journal(tmp_path / "a.jsonl")
     assert (tmp_path / "a.jsonl").read_text() == content
 
@@ -292,7 +292,7 @@ def test_a_line_that_is_no_record_is_named(tmp_path: Path) -> None:
 )
 def test_a_line_with_other_fields_than_this_version_knows_is_named(tmp_path: Path, line: str) -> None:
     (tmp_path / "a.jsonl").write_text('{"type": "run", "format": 1}\n' + line + "\n")
-    with pytest.raises(ResultsError, match="line 2 is no record of a run of this version; give another --output"):
+    with pytest.raises(ResultsError, match="line 2 is not a record that this version can read; give another --output"):
         read_run(tmp_path / "a.jsonl")
 
 
@@ -353,7 +353,7 @@ def test_a_video_that_was_missing_is_asked_about_when_it_is_there(tmp_path: Path
     with pytest.raises(ResultsError, match="other settings"):
         evaluate(plan(tmp_path), SETUPS["mlvu"], engine, output, seed=7, retry=True)
     assert output.read_bytes() == before
-    with pytest.raises(ResultsError, match="not one of this run's any more"):
+    with pytest.raises(ResultsError, match="which this run does not ask"):
         evaluate(plan(tmp_path, limit=3), SETUPS["mlvu"], engine, output, retry=True)
     assert output.read_bytes() == before
     done = evaluate(plan(tmp_path), SETUPS["mlvu"], engine, output, retry=True)

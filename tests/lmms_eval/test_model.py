@@ -149,7 +149,7 @@ def test_a_system_prompt_takes_the_place_of_the_tasks(rows: list[dict[str, str]]
         ([video("a.mp4"), video("b.mp4"), text("Why?")], "given: 2 video, 1 text"),
         ([{"type": "image", "url": Image.new("RGB", (8, 8))}, text("Why?")], "given: 1 image, 1 text"),
         ([video("a.mp4"), {"type": "audio", "url": "a.wav"}, text("Why?")], "given: 1 video, 1 audio, 1 text"),
-        ([text("Look:"), video("a.mp4"), text("Why?")], "text ahead of the video"),
+        ([text("Look:"), video("a.mp4"), text("Why?")], "text before the video"),
         ([video([Image.new("RGB", (8, 8))]), text("Why?")], "a path or an address here, not a list"),
         ([video("a.mp4"), text(" ")], "task, document 0: the question is empty"),
         (
@@ -269,7 +269,7 @@ def test_options_of_a_policy_survive_lmms_evals_commas(arguments: str) -> None:
         ("memmory=4096", PolicyError, 'unknown option of infinipot-v: "memmory".* pretrained, batch_size.* memory'),
         ("policy=tar,alpha=0.5", PolicyError, 'unknown option of tar: "alpha"'),
         ("policy=nothing", PolicyError, 'unknown policy: "nothing"'),
-        ("min_pixels=784", InfinipotError, "min_pixels and max_pixels go together"),
+        ("min_pixels=784", InfinipotError, "give both min_pixels and max_pixels"),
         ("fps=0", VideoError, "fps=0"),
         ("max_num_frames=2.5", VideoError, "max_num_frames=2.5"),
         ("memory=12XB", CapError, "memory='12XB': give tokens"),

@@ -157,7 +157,7 @@ def test_watch_draws_what_the_memory_holds(tmp_path: Path) -> None:
     ("options", "said"),
     [
         (["--ask", "Who?"], "a camera does not end: give --end"),
-        (["--start", "3", "--at", "5", "Who?"], "a camera begins now"),
+        (["--start", "3", "--at", "5", "Who?"], "a camera, which begins now"),
     ],
 )
 def test_watch_says_what_a_camera_cannot_do(options: list[str], said: str) -> None:

@@ -225,5 +225,7 @@ def test_policies_that_ask_for_attention_get_it_at_each_compression(
 
 def test_a_probe_that_the_reserve_has_no_room_for_is_refused_by_number() -> None:
     model = build("qwen2_5_vl")
-    with pytest.raises(CapError, match=r"'kvzip' asks the model (\d+) tokens behind a block, and reserve=4: .*=\1 or"):
+    with pytest.raises(
+        CapError, match=r"'kvzip' asks the model (\d+) tokens after each block, but reserve=4 is less: .*=\1 or"
+    ):
         model.stream(memory=400, policy="kvzip", reserve=4)

@@ -150,7 +150,7 @@ def test_processes_are_torchruns_and_choose_their_devices(monkeypatch):
         infinipot.load("embedded", tp_plan="auto")
     with pytest.raises(ModelError, match="leave device"):
         infinipot.load("embedded", tp_plan="auto", device_map="auto")
-    with pytest.raises(ModelError, match="'auto' is what there is"):
+    with pytest.raises(ModelError, match="only 'auto' is possible"):
         infinipot.load("embedded", tp_plan="rowwise")
 
 

@@ -214,7 +214,7 @@ def test_a_streams_captions_come_as_it_goes_on_until_they_are_stopped(served: Ru
         ({"prompt": COUNT, "id": "none"}, 404, "there is no stream none"),
         ({"prompt": ""}, 400, "prompt"),
         ({"prompt": COUNT, "model": "other"}, 404, "this server has"),
-        ({"prompt": COUNT, "chunk_duration": 3, "chunk_overlap_duration": 3}, 400, "below the chunk_duration of 3"),
+        ({"prompt": COUNT, "chunk_duration": 3, "chunk_overlap_duration": 3}, 400, "less than the chunk_duration of 3"),
         ({"prompt": COUNT, "chunk_duration": -1}, 400, "chunk_duration"),
         ({"prompt": COUNT, "infinipot": {"memory": 3}}, 400, "memory"),
     ],

@@ -80,14 +80,14 @@ def test_what_a_server_sets_holds_where_a_stream_says_nothing() -> None:
     [
         ("", {"gate": "foo"}, "gate='foo': give 'otsu'"),
         ("", {"gate": True}, "gate=True: give 'otsu'"),
-        ("", {"gate": 0.1, "policy": "recent-frames"}, "takes patches whole"),
+        ("", {"gate": 0.1, "policy": "recent-frames"}, "needs whole patches"),
         ("", {"look_again": -1}, "look_again: "),
         ("/few/ask", {"question": NOW, "look_again": 2}, "open it with look_again=2"),
         ("/few/ask", {"question": NOW, "look_again": 1, "look_pixels": [9, 3]}, "least and the most pixels"),
         (
             "/few/ask",
             {"question": NOW, "look_again": 1, "look_pixels": [10**12, 10**13]},
-            "a frame has up to 16,000,000 pixels",
+            "a frame may have up to 16,000,000 pixels",
         ),
         ("/few/watches", {"question": NOW, "look_again": 2}, "open it with look_again=2"),
     ],

@@ -191,7 +191,7 @@ def test_a_remote_file_is_read_as_it_lies() -> None:
                     assert b"".join(iter(partial(file.read, 9999), b"")) == content
         endless = remote.open_remote(server.url + "/endless", LOOPBACK, 5, 10**6)
         endless.close()
-        for path, why in (("/to-private", "not public"), ("/to-file", "not taken"), ("/round", "redirects more")):
+        for path, why in (("/to-private", "not public"), ("/to-file", "not accepted"), ("/round", "redirects more")):
             with pytest.raises(AddressError, match=why):
                 remote.open_remote(server.url + path, LOOPBACK, 5, 10**6)
         with pytest.raises(AddressError, match="are allowed"):
@@ -392,7 +392,7 @@ def test_a_decoder_that_is_killed_or_hangs_is_replaced(monkeypatch: pytest.Monke
 def test_memory_for_decoding_is_limited() -> None:
     noise = np.random.default_rng(0).integers(0, 256, (3000, 4000, 3), dtype=np.uint8)
     told, last = asyncio.run(decoded(Limits(decode_bytes=ByteSize(8_000_000)), encoded(noise, "JPEG")))
-    assert "memory" in told or "ended the process" in told
+    assert "memory" in told or "crashed" in told
     assert isinstance(last, Picture)
 
 
@@ -441,7 +441,7 @@ def test_an_animated_webp_stays_within_the_limits(tmp_path: Path) -> None:
         with pytest.raises(DecodeError, match=why):
             asyncio.run(frames_of(sources, (tmp_path / f"{name}.webp").as_uri(), most=20))
     small, _ = opened(media_root=tmp_path, limits={"decode_bytes": 250_000_000, "frame_pixels": 100_000_000})
-    with pytest.raises(DecodeError, match=r"memory|ended the process|decoder object"):
+    with pytest.raises(DecodeError, match=r"memory|crashed|decoder object"):
         asyncio.run(frames_of(small, (tmp_path / "large.webp").as_uri()))
 
 

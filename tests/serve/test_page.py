@@ -163,7 +163,7 @@ def test_a_key_is_refused_and_accepted_and_entered_once_for_the_devices_camera_t
     with running(api_keys=keys_file(tmp_path), demo=True) as server:
         page = browser.new_context().new_page()
         page.goto(server.url)
-        for key, told in (("wrong", "not one that the server knows"), (KEYS["alice"], "")):
+        for key, told in (("wrong", "does not know this key"), (KEYS["alice"], "")):
             page.locator("#key-value").fill(key)
             page.get_by_role("button", name="Use it").click()
             if told:

@@ -234,7 +234,7 @@ def test_what_is_no_video_is_said_in_one_line_with_its_name(tmp_path, clip):
         "notes.txt": "only text",
         "notes.mp4": "cannot be opened",
         "song.wav": "only audio",
-        "no-index.mp4": "or cut short",
+        "no-index.mp4": "or is cut short",
         "strange.mkv": "no decoder",
     }.items():
         with pytest.raises(VideoError, match=says) as caught:

@@ -26,13 +26,14 @@ class UnusableError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """An annotation: a JSON value, and where it stands. Fields are asked for by name and type, or are `UnusableError`.
+    """An annotation: a JSON value, and where it stands. A field of another type than is asked for is an
+    `UnusableError`.
 
     Attributes:
         value: whatever stands there.
-        where: file and place, for people.
-        source: the name of the file; of a part of an annotation, the index of that.
-        index: from 0 on, in its source.
+        where: the file and the place in it, as messages name them.
+        source: the name of the file without its ending; of a part of an annotation, that annotation's index.
+        index: its place in `source`, from 0 on.
     """
 
     value: Any
@@ -57,11 +58,11 @@ class Entry:
         """One of the possible texts."""
         value = self.text(name)
         if value not in possible:
-            raise UnusableError(f'"{name}" is {shown(value)}, none of {", ".join(possible)}')
+            raise UnusableError(f'"{name}" is {shown(value)}; possible: {", ".join(possible)}')
         return value
 
     def option(self, name: str) -> str:
-        """A text as in `texts`."""
+        """The text of an option: a number becomes one, as in `texts`."""
         return _option(self._given(name), f'"{name}"')
 
     def label(self, name: str) -> str:
@@ -104,10 +105,10 @@ class Entry:
         return list(value)
 
     def some(self, name: str) -> list[Any]:
-        """What a list holds that is not empty."""
+        """What a list holds, which must be something."""
         if values := self.values(name):
             return values
-        raise UnusableError(f'has no list "{name}" that holds something')
+        raise UnusableError(f'"{name}" is an empty list')
 
     def texts(self, name: str) -> tuple[str, ...]:
         """The options of a question: at least two, and no more than there are letters. Numbers become texts."""
@@ -127,7 +128,7 @@ class Entry:
         ]
 
     def at(self, name: str, place: int, /, **fields: Any) -> "Entry":
-        """This annotation as far as it is about a place of the list `name`: with some fields more, or others."""
+        """This annotation for one place of its list `name`: `fields` are added, or take the place of its own."""
         return replace(self, value=self.value | fields, where=f'{self.where} "{name}"[{place}]')
 
     def _given(self, name: str, default: Any = None) -> Any:
@@ -145,8 +146,9 @@ def read_rows(
     Args:
         path: of the file.
         data: the data folder.
-        columns: that are read of Parquet, where they are there; none: all.
-        instead: the JSON file in `data` that would be read instead, for who has no pyarrow; by default beside `path`.
+        columns: the columns of a Parquet file that are read, where they exist; empty for all.
+        instead: the JSON file in `data` that the error names as another way, where pyarrow is missing; by default the
+            one beside `path`.
 
     Raises:
         BenchmarkError: it is Parquet, and pyarrow is not installed.
@@ -176,7 +178,7 @@ def parse_json(content: str) -> Any:
     try:
         return json.loads(content)
     except (ValueError, RecursionError) as error:
-        raise UnusableError(f"is no JSON that can be read ({error})") from None
+        raise UnusableError(f"cannot be read as JSON ({error})") from None
 
 
 def _json_rows(content: str) -> list[Any]:
@@ -190,7 +192,7 @@ def _csv_rows(content: str) -> list[Any]:
     try:
         return list(csv.DictReader(io.StringIO(content, newline="")))
     except csv.Error as error:
-        raise UnusableError(f"is no CSV that can be read ({error})") from None
+        raise UnusableError(f"cannot be read as CSV ({error})") from None
 
 
 _TEXT_ROWS = {".json": _json_rows, ".csv": _csv_rows}
@@ -206,7 +208,7 @@ def _parquet_rows(path: Path, columns: Sequence[str]) -> list[Any]:
         return list(table.select(there).to_pylist())
     except (pyarrow.ArrowException, OSError, ValueError, KeyError) as error:
         why = str(error).partition("\n")[0] or type(error).__name__
-        raise UnusableError(f"is no Parquet file that can be read ({why})") from None
+        raise UnusableError(f"cannot be read as Parquet ({why})") from None
 
 
 def read_text(path: Path) -> str:
@@ -227,7 +229,7 @@ def parse_seconds(value: Any, what: str) -> float:
     """Seconds from 0 on: a number, or a text such as "754.5", "12:34" or "0:12:34".
 
     Raises:
-        UnusableError: it is none; the message calls it `what`.
+        UnusableError: it is not a time; the message calls it `what`.
     """
     seconds = math.nan
     try:
@@ -259,7 +261,7 @@ def _text(value: Any, what: str) -> str:
     try:
         value.encode()
     except UnicodeEncodeError:
-        raise UnusableError(f"{what} holds half of a character") from None
+        raise UnusableError(f"{what} holds half of a character (an unpaired surrogate)") from None
     return value
 
 

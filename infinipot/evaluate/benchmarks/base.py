@@ -27,11 +27,12 @@ class Benchmark(ABC):
         variants: the first is the default.
         default_protocol: a name in `PROTOCOLS`.
         streaming: whether questions are asked while the video runs.
-        files: of the annotations by variant, or for "any": of each list the first that is there.
-        columns: that are read of Parquet; none: all.
-        video_field: that names a row's video.
-        video_folders: in which the videos lie, the first that is there.
-        video_endings: tried behind a video's name.
+        files: the annotation files by variant, or for "any" variant: each list holds alternatives, of which the first
+            that exists is read.
+        columns: the columns of a Parquet file that are read; empty for all.
+        video_field: the field that names a row's video.
+        video_folders: where the videos lie: the first of these folders that exists.
+        video_endings: what is tried after a video's name, in order.
     """
 
     name: ClassVar[str]
@@ -68,7 +69,7 @@ class Benchmark(ABC):
         """An entry for each question of `variant` in an annotation, which by default is one.
 
         Raises:
-            UnusableError: there is no telling which there are.
+            UnusableError: the annotation does not say which questions it holds.
         """
         return [row]
 
@@ -89,12 +90,12 @@ class Benchmark(ABC):
         return self.find(data, entry.text(self.video_field), *self.video_folders)
 
     def find(self, data: Path, name: str, *folders: str) -> tuple[Path, str]:
-        """A video in the first of the layout's folders that is there, see `find_file`."""
+        """A video in the first of `folders` that exists; see `find_file`."""
         (folder,) = require(data, self.title, folders)
         return find_file(folder, name, data, endings=self.video_endings)
 
     def subtitles(self, data: Path, variant: str, video: Path, entry: Entry) -> tuple[Subtitle, ...]:
-        """The subtitles of a video, of which an entry is given; none, unless a benchmark has some.
+        """The subtitles of a video, which one of its entries may name; none, unless the benchmark has some.
 
         Raises:
             UnusableError: the file cannot be used.
@@ -108,8 +109,8 @@ class Benchmark(ABC):
     def read(self, data: Path, variant: str | None = None) -> Iterator[Item | Problem]:
         """The videos with their questions, and every annotation that cannot be used.
 
-        Problems come first, then the items in the order of the annotations. What the annotation files hold raises
-        nothing.
+        Problems come first, then the items in the order of the annotations. Whatever the annotation files hold, nothing
+        is raised for it.
 
         Args:
             data: the folder that holds `layout`.
@@ -167,7 +168,7 @@ class Benchmark(ABC):
 
 
 class _Placed(NamedTuple):
-    """A question with its video, that one's path in the layout, and the entry that it is from."""
+    """A question, its video, the video's path in the layout, and the entry that the question was read from."""
 
     question: Question
     video: Path
@@ -185,7 +186,7 @@ def _lacking(questions: Sequence[Question]) -> dict[str, str]:
     for name, found in units.items():
         size = found[0].size
         if sorted(one.place for one in found) != list(range(size)):
-            what = f"the {counted(size, 'question')} of {shown(name)} have one score, and not each can be used"
+            what = f"the {counted(size, 'question')} of {shown(name)} share one score, and not all of them can be used"
             lacking[name] = f"{what} ({counted(len(found), 'question')} left out)"
     return lacking
 

@@ -53,5 +53,5 @@ class EgoSchema(Benchmark, name="egoschema"):
 def _answers(path: Path) -> Mapping[str, object]:
     answers = parse_json(read_text(path))
     if not isinstance(answers, dict):
-        raise UnusableError("holds no object of answers by q_uid")
+        raise UnusableError("does not hold an object of answers by q_uid")
     return answers

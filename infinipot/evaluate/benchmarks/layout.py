@@ -9,15 +9,15 @@ from infinipot.evaluate.benchmarks.annotations import UnusableError, shown
 
 
 def require(data: Path, title: str, *wanted: Sequence[str]) -> list[Path]:
-    """Of each of `wanted` the first of the files or folders in `data` that exists.
+    """The files or folders in `data` that a layout needs: of each of `wanted`, the first that exists.
 
     Raises:
-        BenchmarkError: of some none does; all of those are named.
+        BenchmarkError: none exists of one of `wanted`, or of several; the message names them all.
     """
     found = [next((data / name for name in names if _exists(data / name, title)), None) for names in wanted]
     if lacking := [" or ".join(names) for names, path in zip(wanted, found, strict=True) if path is None]:
         raise BenchmarkError(
-            f"{data} does not hold {', '.join(lacking)}, of {title}; `infinipot eval --list` shows the layout"
+            f"{title}: {data} does not hold {', '.join(lacking)}; `infinipot eval --list` shows the layout"
         )
     return [path for path in found if path is not None]
 
@@ -31,16 +31,16 @@ def find_file(
         folder: of the layout; what the annotation names has to lie in it.
         name: as the annotation gives it.
         data: the data folder.
-        endings: tried in order behind the name.
-        what: it is, for messages.
+        endings: tried in order after the name.
+        what: what the file is, for messages.
 
     Raises:
-        UnusableError: it is missing, is no file, or lies outside of `folder`, whatever leads there.
+        UnusableError: it is missing, is not a file, or lies outside of `folder`, through its name or a link.
     """
     called = f"{what} {shown(name)}"
     place = "the data folder" if folder == data else f"{folder.relative_to(data).as_posix()}/"
     if "\0" in name or PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
-        raise UnusableError(f"{called} is not named by a path inside {place}")
+        raise UnusableError(f"{called} is not a relative path inside {place}")
     try:
         root = folder.resolve()
         for ending in endings:
@@ -53,7 +53,7 @@ def find_file(
     except OSError as error:
         raise UnusableError(f"{called} cannot be reached ({error.strerror})") from None
     except (RuntimeError, ValueError):  # links that lead to themselves, and names that no file can have
-        raise UnusableError(f"{called} is no file that can be reached") from None
+        raise UnusableError(f"{called} cannot be reached") from None
     raise UnusableError(f"{called} is not in {place}")
 
 

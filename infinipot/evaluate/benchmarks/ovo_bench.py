@@ -9,7 +9,7 @@ often an action was done by then (REC), whether a step is going on (SSR), whethe
 
 from collections.abc import Iterable
 
-from infinipot.evaluate.benchmarks.annotations import Entry, UnusableError
+from infinipot.evaluate.benchmarks.annotations import Entry, UnusableError, shown
 from infinipot.evaluate.benchmarks.base import Benchmark
 from infinipot.evaluate.records import Question
 
@@ -46,9 +46,9 @@ def _forward(task: str, entry: Entry) -> tuple[str, str]:
     if task == "REC":
         count = entry.whole("count")
         if not 0 <= count < 10**6:
-            raise UnusableError('"count" is no number of times')
+            raise UnusableError(f'"count" is {shown(count)}, not a number of times')
         return f"How many times did they {entry.text('activity')}?", str(count)
     right = entry.whole("type")
     if right not in (0, 1):
-        raise UnusableError('"type" is neither 0 nor 1')
+        raise UnusableError(f'"type" is {shown(right)}, neither 0 nor 1')
     return entry.text("step" if task == "SSR" else "question"), ("No", "Yes")[right]

@@ -2,8 +2,8 @@
 
 As https://huggingface.co/datasets/InternLM/OVO-S-Bench has it: the questions as Parquet, which `pyarrow` reads (`pip
 install infinipot[eval]`); the same rows as JSON are taken as well. A row is a question at each of its query times. With
-one query time each of the row's answers is right. With several an answer belongs to each, the last one to all that are
-left over, as the authors' `inference.py` (commit cd4768e) has it; with one query time that file takes the first alone.
+one query time, each of the row's answers is right; the authors' `inference.py` (commit cd4768e) takes the first alone.
+With several, each has its own answer, and the last answer serves all times that are left over, as in that file.
 
 Beside the benchmark's own partitions questions are reported by the age of their evidence: from the end of the last
 evidence that began before the question to the question. Options that are pictures (task 4.3) cannot be put to a stream
@@ -58,7 +58,7 @@ class OVOSBench(Benchmark, name="ovo-s-bench"):
 def _level(entry: Entry) -> int:
     level = entry.whole("level")
     if level not in LEVELS:
-        raise UnusableError(f'"level" is {shown(level)}, none of 1 to 4')
+        raise UnusableError(f'"level" is {shown(level)}, not 1, 2, 3 or 4')
     return level
 
 
@@ -80,7 +80,7 @@ def _pairs(given: Any) -> list[tuple[str, Any]]:
     for pair in given if isinstance(given, list | tuple) else [None]:
         pair = (pair.get("key"), pair.get("value")) if isinstance(pair, dict) else pair
         if not isinstance(pair, list | tuple) or len(pair) != 2 or not isinstance(pair[0], str):
-            raise UnusableError('"options" are no texts by letter')
+            raise UnusableError('"options" is neither an object of texts by letter nor a list of such pairs')
         pairs.append((pair[0], pair[1]))
     return pairs
 
@@ -91,7 +91,7 @@ def _age(entry: Entry, at: float) -> tuple[str, ...]:
     if given is None:
         return ()
     if not isinstance(given, list | tuple) or any(not isinstance(one, list | tuple) or len(one) != 2 for one in given):
-        raise UnusableError('"evidence_times" is no list of pairs of times')
+        raise UnusableError('"evidence_times" is not a list of pairs of times')
     spans = [tuple(parse_seconds(time, '"evidence_times"') for time in one) for one in given]
     begun = [end for start, end in spans if start <= at]
     if not begun:

@@ -64,7 +64,7 @@ def _options(entry: Entry) -> tuple[str, ...]:
         except (ValueError, SyntaxError, RecursionError, MemoryError):
             value = None
         if value is None:
-            raise UnusableError('"options" is no list of texts')
+            raise UnusableError('"options" is not a list of texts')
     options = Entry({"options": value}).texts("options")
     if len(options) != 4:
         raise UnusableError(f'"options" holds {len(options)} options, not four')

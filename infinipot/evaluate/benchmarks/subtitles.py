@@ -19,11 +19,11 @@ def read_of(
     """The subtitles of a video in a folder of files that are named like the videos; one without a file has none.
 
     Raises:
-        BenchmarkError: no video has any.
+        BenchmarkError: the folder holds none for any video.
         UnusableError: see `read`.
     """
     if next(folder.glob(f"*{ending}"), None) is None:
-        raise BenchmarkError(f"{title}: {folder} holds no {ending} file; without, no video would have subtitles")
+        raise BenchmarkError(f"{title}: {folder} holds no {ending} file, so no video would have subtitles")
     path = folder / f"{video.stem}{ending}"
     return read(path) if path.exists() else ()
 
@@ -49,7 +49,7 @@ def read_srt(path: Path) -> tuple[Subtitle, ...]:
         if text:
             found.append(Subtitle(start, end, text))
     if content.strip() and not found:
-        raise UnusableError(f"the file of subtitles {path.name} is no SubRip file")
+        raise UnusableError(f"the file of subtitles {path.name} is not a SubRip file")
     return tuple(found)
 
 
@@ -75,9 +75,10 @@ def read_timed_lines(path: Path, offset: float, duration: float) -> tuple[Subtit
 
     Args:
         path: of the file.
-        offset: its times less this are the video's; what was said before its beginning has times below 0.
-        duration: of the video in seconds: the end of a line that has none, on the clock of `path`, as the authors'
-            loader has it.
+        offset: seconds that are subtracted from the file's times to give the video's. What was said before the video
+            begins has times below 0.
+        duration: length of the video in seconds. A line without an end ends then, on the clock of the file, as in the
+            authors' loader.
 
     Raises:
         UnusableError: it cannot be read or holds something else.
@@ -85,7 +86,7 @@ def read_timed_lines(path: Path, offset: float, duration: float) -> tuple[Subtit
     try:
         lines = parse_json(read_text(path))
         if not isinstance(lines, list):
-            raise UnusableError("they are no list")
+            raise UnusableError("they are not a list")
         read = [_timed_line(Entry(line, path.name), duration) for line in lines]
     except UnusableError as error:
         raise UnusableError(f"the subtitles {path.name} cannot be used: {error}") from None
@@ -97,7 +98,7 @@ def _timed_line(entry: Entry, duration: float) -> tuple[float, float, str]:
     if stamp is None:
         return entry.seconds("start"), entry.seconds("end"), entry.text("line", default=" ")
     if not isinstance(stamp, list) or len(stamp) != 2:
-        raise UnusableError('"timestamp" is no pair of times')
+        raise UnusableError('"timestamp" is not a pair of times')
     start, end = stamp
     end = end if isinstance(end, float) else duration
     return parse_seconds(start, '"timestamp"'), parse_seconds(end, '"timestamp"'), entry.text("text", default=" ")

@@ -20,9 +20,9 @@ from infinipot.evaluate.records import LETTERS, Problem, Question, Subtitle, Uni
 from infinipot.numbers import is_real
 
 SIZE = 4
-"""The questions of a group."""
+"""How many questions a group has."""
 STRUCTURES = ("[1,2,3,4]", "[1,[2,3],4]", "[[1,2],3,4]")
-"""Of groups of type logic: which questions build on which."""
+"""The structures of groups of type logic, which say which questions build on which."""
 OF_A_GROUP = ("group_type", "group_structure", "level", "second_head", "third_head")
 
 
@@ -88,7 +88,7 @@ def _kind(entry: Entry) -> str:
         return "relevance"
     structure = re.sub(r"\s", "", entry.text("group_structure"))
     if structure not in STRUCTURES:
-        raise UnusableError(f'"group_structure" is {shown(structure)}, none of {", ".join(STRUCTURES)}')
+        raise UnusableError(f'"group_structure" is {shown(structure)}; possible: {", ".join(STRUCTURES)}')
     return structure
 
 
@@ -119,5 +119,5 @@ def _options(entry: Entry) -> tuple[str, tuple[str, ...]]:
     found = re.split(r"^([A-Z])\.", given_text, flags=re.MULTILINE)
     letters, options = "".join(found[1::2]), tuple(option.strip() for option in found[2::2])
     if found[0].strip() or len(options) < 2 or letters != LETTERS[: len(options)]:
-        raise UnusableError('"options" is no text of lines that begin with "A.", "B." and so on')
+        raise UnusableError('"options" is not a text of lines that begin with "A.", "B." and so on')
     return given_text, options

@@ -2,11 +2,12 @@
 
 As https://huggingface.co/datasets/nyu-visionx/VSI-SUPER-Recall and VSI-SUPER-Count have them: tables of questions as
 Parquet, which `pyarrow` reads (`pip install infinipot[eval]`), beside folders of videos; the same rows as JSON are
-taken as well. The length of a row's video is read from the row, not from the file's name: a file may hold rows of all.
+taken as well. The length of a row's video is read from the row, not from the file's name: one file may hold rows of all
+lengths.
 
-Recall asks where an object was seen, behind the whole video. Count asks how many there are, behind the whole video
-(plain), or at several moments of it (streaming): the moments of a row have one score together. Their times are counted
-in frames at one a second, so they are seconds.
+Recall asks where an object was seen, after the whole video. Count asks how many there are, after the whole video
+(plain), or at several moments of it (streaming): the moments of a row share one score. Their times are counted in
+frames at one per second, so they are seconds.
 """
 
 import math
@@ -33,6 +34,7 @@ from infinipot.numbers import is_real
 LENGTHS = ("10mins", "30mins", "60mins", "120mins", "240mins")
 COUNT_LENGTHS = LENGTHS[:4]
 STREAMING = "_streaming"
+FOLDERS = (*LENGTHS, *(f"{length}{STREAMING}" for length in LENGTHS))
 
 
 class _VSISuper(Benchmark):
@@ -40,7 +42,7 @@ class _VSISuper(Benchmark):
 
     Attributes:
         kind: the field of a row that says which kind of row it is, by length.
-        kinds: of the rows of each variant.
+        kinds: the kinds of rows that each variant asks.
     """
 
     kind: ClassVar[str]
@@ -60,10 +62,10 @@ class _VSISuper(Benchmark):
             yield Problem("test*", f'no row has the "{self.kind}" {kind}')
 
     def _tables(self, data: Path, variant: str) -> list[Path]:
-        """The files of rows; of one that is there in both forms the JSON.
+        """The files that hold rows; of one that exists in both forms, the JSON file.
 
         Raises:
-            BenchmarkError: there is none of a length that is asked, nor one that may hold all.
+            BenchmarkError: a length that is asked has no file, and no other file may hold its rows.
         """
         found = {path.stem: path for ending in ("parquet", "json") for path in data.glob(f"test*.{ending}")}
         if found.keys() <= {f"test_{length}" for length in LENGTHS}:
@@ -77,6 +79,13 @@ class _VSISuper(Benchmark):
         stem = PurePosixPath(entry.text("video_path")).stem
         own = f"{stem}-{entry.index}" if named is None else entry.label(named)
         return self.ask(entry, kind, f"{kind}-{own}")
+
+    def video(self, entry: Entry, data: Path, variant: str) -> tuple[Path, str]:
+        """The video; a folder of one length, as the zip files unpack to, may be a link to another disk."""
+        folder, _, name = entry.text(self.video_field).partition("/")
+        if name and folder in FOLDERS and (data / folder).is_dir():
+            return self.find(data, name, folder)
+        return super().video(entry, data, variant)
 
     @abstractmethod
     def ask(self, entry: Entry, kind: str, identity: str) -> Question:
@@ -95,7 +104,9 @@ class VSISuperRecall(_VSISuper, name="vsi-super-recall"):
         given = entry.texts("options")
         answer = re.search("[A-D]", entry.text("answer").upper())
         if answer is None or answer[0] not in "ABCD"[: len(given)]:
-            raise UnusableError(f'"answer" is {shown(entry.get("answer"))}, no letter of the {len(given)} options')
+            raise UnusableError(
+                f'"answer" is {shown(entry.get("answer"))}, which names none of the {len(given)} options'
+            )
         return Question(
             id=identity,
             text=entry.text("question").strip(),
@@ -116,14 +127,14 @@ class VSISuperCount(_VSISuper, name="vsi-super-count"):
     }
 
     def split(self, row: Entry, variant: str) -> Iterable[Entry]:
-        """A plain row, or a streaming one at each of its moments: its query times, and behind them the end."""
+        """A plain row, or a streaming one at each of its moments: its query times, and after them the end."""
         if not _kind(row, self.kind).endswith(STREAMING):
             yield row
             return
         times, answers = row.values("query_times"), row.values("answers")
         if not answers or len(answers) - len(times) not in (0, 1):
             raise UnusableError(
-                f'"answers" holds {len(answers)} and "query_times" {len(times)}; as many or one more are possible'
+                f'"answers" holds {len(answers)} numbers for {len(times)} "query_times"; give as many or one more'
             )
         for place, answer in enumerate(answers):
             at = times[place : place + 1]  # none where it is asked at the end

@@ -3,7 +3,8 @@
 Where all answers are right, every draw says so too, and the bootstrap's interval would have no width. Of n videos that
 are all right the exact binomial interval begins at 0.025^(1/n) (Clopper and Pearson, *The Use of Confidence or Fiducial
 Limits Illustrated in the Case of the Binomial*, 1934), and that is what is said. In an average that gives video v the
-weight w(v), 1/n is the largest of the weights, which is never too narrow: with p(v) the chance that a video is right,
+weight w(v), the largest weight takes the place of 1/n. The interval is then never too narrow: with p(v) the chance that
+a video is right,
 sum w(v) p(v) >= prod p(v)^w(v) >= (prod p(v))^max w(v), and the product is at least 0.025 for all that the data allow.
 """
 
@@ -20,8 +21,8 @@ class Interval(NamedTuple):
 
     Attributes:
         low, high: its ends; None for fewer than two draws that have an average.
-        unseen: where all draws say the same, the share of all videos that may be otherwise; None: it is of the draws.
-            How far such videos are off the data cannot tell, so the ends take each for the worst that there is.
+        unseen: None where the interval is that of the draws. Where all draws are alike, the share of all videos that
+            may still differ. The data do not say how far such videos are off, so the ends assume the worst of each.
     """
 
     low: float | None = None
@@ -35,7 +36,7 @@ class Estimate:
 
     Attributes:
         unseen: where no video differs from another, the share of all videos that may; see `Interval`.
-        videos, questions: with a score, that it rests on; a unit counts as one question.
+        videos, questions: how many with a score it rests on; a unit counts as one question.
     """
 
     value: float

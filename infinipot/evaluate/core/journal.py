@@ -1,6 +1,6 @@
 """A JSON Lines file that only grows, so that its writer may be killed at any moment, and a run goes on where it was.
 
-The first line is the header: all that the lines behind it depend on. Each other line is a dataclass, told from other
+The first line is the header: all that the lines after it depend on. Each other line is a dataclass, told from other
 kinds by its "type". Knows nothing of what is measured.
 """
 
@@ -28,7 +28,7 @@ _OPENING = b'{"type": "'
 
 
 class Line(Protocol):
-    """A dataclass whose fields JSON can hold. One of others has `from_fields`, which takes them as they were read."""
+    """A dataclass whose fields JSON can hold; one with other fields has `from_fields`, which makes it from JSON's."""
 
     type: ClassVar[str]
     __dataclass_fields__: ClassVar[dict[str, Any]]
@@ -41,12 +41,12 @@ class Journal(AbstractContextManager["Journal"]):
 
     Args:
         path: the file; made if it is not there.
-        kinds: of lines that it may hold.
-        option: of the command line, that names another file.
+        kinds: the dataclasses that its lines may be.
+        option: the option of the command line that names another file, for messages.
 
     Attributes:
         header: the first line; empty where there is none.
-        lines: what it held behind its header when it was opened.
+        lines: what it held after its header when it was opened.
 
     Raises:
         ResultsError: it cannot be written, another process writes to it, or it holds something else, which is then
@@ -58,7 +58,7 @@ class Journal(AbstractContextManager["Journal"]):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             if path.exists() and not path.is_file():  # some devices can be read without end
-                raise ResultsError(f"{path}: this is no file; give another {option}")
+                raise ResultsError(f"{path}: this is not a file; give another {option}")
             self._file = open(path, "ab+", buffering=0)  # noqa: SIM115
         except OSError as error:
             raise ResultsError(f"{path}: the results cannot be written here: {error.strerror}") from error
@@ -68,7 +68,7 @@ class Journal(AbstractContextManager["Journal"]):
             content = self._file.read()
             self.header, self.lines, whole = _parse(path, content, kinds, option)
             if not _is_ours(content):
-                raise ResultsError(f"{path}: it holds something else than a run; give another {option}")
+                raise ResultsError(f"{path}: it holds something other than a run; give another {option}")
             self._file.truncate(whole)
             sync_folder(path.parent)
         except BaseException:
@@ -91,7 +91,7 @@ class Journal(AbstractContextManager["Journal"]):
         """Adds lines, and returns when they are on disk.
 
         Raises:
-            ResultsError: they cannot be written, on a disk that is full for one.
+            ResultsError: they cannot be written, for example because the disk is full.
         """
         self._write(*({"type": line.type, **asdict(line)} for line in lines))
 
@@ -109,7 +109,8 @@ class Journal(AbstractContextManager["Journal"]):
             os.fsync(self._file.fileno())
         except OSError as error:
             raise ResultsError(
-                f"{self.path}: a line cannot be written: {error.strerror}; what was written stays, to be gone on with"
+                f"{self.path}: a line cannot be written: {error.strerror}; the lines before it are kept, "
+                "and the same command continues from them"
             ) from error
 
     def _lock(self) -> None:
@@ -138,7 +139,7 @@ def read_lines(path: Path, *kinds: type[Line], option: str = "--output") -> tupl
 
 
 def rewrite(path: Path, header: Header, lines: Iterable[Line]) -> None:
-    """Puts another file in the place of one that is there: at no moment is there neither."""
+    """Replaces a file by one of these lines; at every moment, one of the two is whole on disk."""
     beside = path.with_name(path.name + ".new")
     beside.unlink(missing_ok=True)
     with Journal(beside) as copy:
@@ -160,8 +161,8 @@ def require_same(path: Path, old: Header, new: Header, option: str = "--output")
         named = "; ".join(changed[:3]) + (f", and {len(changed) - 3} more" if len(changed) > 3 else "")
         mend = "; --retry takes up videos that were missing" if changed[0].startswith("annotations") else ""
         raise ResultsError(
-            f"{path} holds a {new['type']} with other settings ({named}): go on with the same, or give another "
-            f"{option}{mend}"
+            f"{path} holds a {new['type']} with other settings ({named}): give the same ones to continue it, "
+            f"or another {option}{mend}"
         )
 
 
@@ -187,7 +188,7 @@ def _is_ours(content: bytes) -> bool:
 
 
 def _parse(path: Path, content: bytes, kinds: Iterable[type[Line]], option: str) -> tuple[Header, list[Any], int]:
-    """Header, lines, and the bytes that they take; what stands behind the last end of a line was cut short."""
+    """Header, lines, and the bytes that they take; what stands after the last end of a line was cut short."""
     by_name: dict[str, Any] = {kind.type: getattr(kind, "from_fields", kind) for kind in kinds}
     whole = content.rfind(b"\n") + 1
     header: Header = {}
@@ -204,6 +205,6 @@ def _parse(path: Path, content: bytes, kinds: Iterable[type[Line]], option: str)
                 lines.append(kind(**{name: value for name, value in fields.items() if name != "type"}))
         except (ValueError, TypeError, KeyError) as error:
             raise ResultsError(
-                f"{path}: line {number} is no record of a run of this version; give another {option}"
+                f"{path}: line {number} is not a record that this version can read; give another {option}"
             ) from error
     return header, lines, whole

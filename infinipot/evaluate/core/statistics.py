@@ -186,7 +186,8 @@ def difference(
     both = sum_up([pair[side] for side in (0, 1) for pair in pairs])
 
     def gaps(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-        """Of two sides: of `one`'s videos taken so often and of `other`'s so often, and the other way round."""
+        """The second side less the first. The first takes each video of `one` `first` times and each of `other`
+        `second` times, the second side the other way round."""
         sides = (np.concatenate(weights, -1) for weights in ((first, second), (second, first)))
         before, now = (average.of(both.taken(weights))["overall"] for weights in sides)
         return np.asarray(now - before)
@@ -206,7 +207,7 @@ def difference(
 def clustered(answers: Iterable[tuple[int, bool]]) -> Clusters:
     """Answers, each given as its clip's seed and whether it is right, as scores by clip.
 
-    Two that answered another number of questions on a clip have none of them in common.
+    Where two runs asked different numbers of questions about a clip, they have none of them in common.
     """
     rights: dict[int, list[bool]] = {}
     for seed, right in answers:

@@ -55,8 +55,8 @@ class Answer:
         prompt, text: the whole text of the user's turn, and the model's.
         seen_until: time of the last frame that was watched when it was asked, in seconds.
         frames, patches: how many were watched until then; patches are the temporal ones that the model reads.
-        tokens, full_tokens: that it was asked on, per layer and KV head, and what a cache that never evicts would hold
-            then; both with frames that waited for their block.
+        tokens, full_tokens: what the memory held when it was asked, per layer and KV head, and what a cache that never
+            evicts would have held; both count frames that waited for their block.
         seconds: wall-clock time of the answer.
     """
 
@@ -122,7 +122,7 @@ class Engine(ABC):
 
     @abstractmethod
     def origin(self) -> Provenance:
-        """What answers; the same wherever the engine computes."""
+        """Which model answers, with what memory. Its settings are the same on whatever device the engine computes."""
 
     @abstractmethod
     def run(self, items: Sequence[Item]) -> Iterator[Event]:
@@ -136,4 +136,4 @@ class Engine(ABC):
         return None
 
     def close(self) -> None:  # noqa: B027
-        """Lets go of all that it holds, but of a model that is somebody else's."""
+        """Releases all that it holds, except a model that it was given."""

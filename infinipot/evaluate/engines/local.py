@@ -1,7 +1,7 @@
 """One model in this process, which watches one video after the other, each once for all its questions.
 
 The cache does not depend on a question, and asking does not disturb watching: so every question is asked on one and the
-same stream, at its moment or behind the whole video, and is answered as if it had been the only one. Knows no result
+same stream, at its moment or after the whole video, and is answered as if it had been the only one. Knows no result
 file or score.
 """
 
@@ -61,7 +61,7 @@ class LocalEngine(Engine):
     def watch(self, item: Item) -> Iterator[Event]:
         """Watches a video once and yields the answers as they come, in the order of their moments.
 
-        A question with a moment sees the frames up to it and none behind it. Whatever befalls the video, or a single
+        A question with a moment sees the frames up to it and none after it. Whatever befalls the video, or a single
         question, is yielded as `Problem`, with the questions that are left unasked by it: a file may make a library
         raise anything, and a run over many videos goes on.
         """
@@ -99,7 +99,9 @@ class LocalEngine(Engine):
 
     def _ask(self, stream: Stream, item: Item, question: Question, times: list[float]) -> Answer | Problem:
         if not times:
-            return Problem(item.id, f"there is no frame until {question.at:g} s", (question.id,))
+            return Problem(
+                item.id, f"no frame has come by {question.at:g} s, when the question is asked", (question.id,)
+            )
         benchmark, protocol = find_benchmark(self.setup.benchmark), find_protocol(self.setup.protocol)
         begun = time.perf_counter()
         try:

@@ -52,7 +52,7 @@ class _Task:
 
     Attributes:
         left: the video, with the questions that are not dealt with yet.
-        worker: that is at it.
+        worker: the worker that watches it.
         begun: when it was given to the worker.
     """
 
@@ -68,7 +68,7 @@ class _Task:
         self.left = replace(self.left, questions=tuple(one for one in self.left.questions if one.id not in done))
 
     def give_up(self, what: str) -> Iterator[Event]:
-        """What is left of it is not to be asked any more, and why."""
+        """Yields a problem that says why the questions left are not asked, if there are any."""
         if self.left.questions:
             yield Problem(self.left.id, what, tuple(question.id for question in self.left.questions))
 
@@ -81,7 +81,7 @@ class RayEngine(Engine):
         address: of a cluster, such as "auto" on one of its machines; by default one is started on this machine.
             Not "ray://...": that client does not pass on answers as they come.
         workers: how many.
-        gpus: that each gets, a part of one or whole ones; with more than one, its layers are spread over them.
+        gpus: how many each gets, a fraction of one or whole ones; with more than one, its layers are spread over them.
         time_limit: seconds for a video; None: as long as it takes. A worker that does not even say that it gives up
             is ended `GRACE` seconds later, and another takes its place.
 
@@ -208,10 +208,13 @@ class RayEngine(Engine):
             why = str(error).strip().rpartition("\n")[2].strip()
             raise InfinipotError(f"a Ray worker died while it loaded the model ({why})") from error
         if worker_versions != versions():
-            raise InfinipotError(f"a Ray worker has other versions ({worker_versions}) than are here ({versions()})")
+            raise InfinipotError(
+                f"a Ray worker has other versions ({worker_versions}) than this process ({versions()}): "
+                "install the same ones"
+            )
         if apart := list(differences((self._origin or origin).settings, origin.settings)):
             raise InfinipotError(
-                f"the Ray workers would answer differently ({'; '.join(apart)}): give --dtype, --memory"
+                f"the Ray workers would answer differently ({'; '.join(apart)}): give --dtype and --memory"
             )
         self._origin = self._origin or origin
         self._false_starts = 0
@@ -236,7 +239,7 @@ class RayEngine(Engine):
         for stream, task in [(stream, task) for stream, task in tasks.items() if self._patience([task]) == 0]:
             del tasks[stream]
             self._replace(task.worker)
-            yield from task.give_up(f"given up: its worker hung behind the {self._time_limit:g} s of --time-limit")
+            yield from task.give_up(f"given up: its worker hung beyond the {self._time_limit:g} s of --time-limit")
 
     def _again(self, task: _Task, waiting: deque[Item]) -> Iterator[Event]:
         """What a dead worker left goes to the next one, unless its video has killed enough of them."""

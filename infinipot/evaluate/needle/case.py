@@ -20,7 +20,7 @@ class Scene:
         moments: how many times questions are asked; the last time is the end.
         single: one question at each moment, rather than one of every kind.
         samples: how often the memory held and that of the process are noted along the stream.
-        quiet: seconds of stream behind the clip in which nothing comes. Such a scene is asked about its events, the
+        quiet: seconds of stream after the clip in which nothing comes. Such a scene is asked about its events, the
             same questions each time: at once, and after each of `GAPS` that it lasts for.
         light: the brightness of the second half.
         staging: of the events; see `infinipot.embedded.staging`.
@@ -52,7 +52,7 @@ class Scene:
 
     @property
     def gaps(self) -> tuple[float, ...]:
-        """Seconds behind the clip's own at which a quiet stream is asked."""
+        """Seconds after the clip's own at which a quiet stream is asked."""
         return tuple(gap for gap in GAPS if gap <= self.quiet)
 
 

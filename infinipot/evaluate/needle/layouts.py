@@ -58,7 +58,7 @@ def _caps(rows: Sequence[Row], title: str) -> Iterator[Table]:
 
 
 def _differences(title: str, rows: Sequence[Row], name: str, down: str) -> Table:
-    """Who reads a table of many differences for those that are none of chance is told how many are."""
+    """A table of differences; where there are many, a note says how many would stand out by chance alone."""
     table = crossed(title, rows, "share", fraction, points(name), down)
     count = sum(row[name] is not None and row[name].low is not None for row in rows)
     if count < _MANY:

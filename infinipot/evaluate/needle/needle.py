@@ -41,14 +41,15 @@ class Needle:
         loading: the model, a folder of weights or the name of one that is packaged, and its type and device.
         size: how much is run.
         first_seed: of the clips; see `infinipot.embedded.world` for which are for development, which are reported.
-        sections: of `plan.SECTIONS`.
+        sections: names in `plan.SECTIONS`.
         video: a file into which events are drawn, a further background.
         shard: which of how many parts of the cases a run takes, from 1. Several runs, on one machine or on many, share
             the folder or bring their files together in one.
         reads: only reads what is there, whatever machine and version it is of, so that nothing can be run.
 
     Attributes:
-        outcomes: of the cases that are finished, in whichever part's journal; costs: measurements, by their names.
+        outcomes, costs: what is finished, in the journal of whichever part: outcomes of cases, and measurements by
+            their names.
 
     Raises:
         InfinipotError: the folder has results of another model, version or machine; a section or policy is unknown.
@@ -83,7 +84,7 @@ class Needle:
                 require_same(path, found, self._header, "--out")
                 self._take(*lines)
         if not self._header:
-            raise InfinipotError("there are no results yet: run it first")
+            raise InfinipotError("there are no results yet: run the benchmark first")
         self._costs = cost.cases(size, first_seed) if "cost" in self.plan and number == 1 else {}
 
     def left(self) -> tuple[list[list[Case]], dict[str, Case]]:

@@ -92,7 +92,7 @@ def _pool(processes: int) -> Iterator[ProcessPoolExecutor]:
         pool.shutdown()
     except BrokenProcessPool as error:
         raise InfinipotError(
-            "a process of the benchmark died, for want of memory perhaps: run it again to go on, with fewer --jobs"
+            "a process of the benchmark died, perhaps for lack of memory: run it again with fewer --jobs to continue"
         ) from error
     finally:
         for process in {*multiprocessing.active_children()} - others:

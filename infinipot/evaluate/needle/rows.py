@@ -16,7 +16,7 @@ from infinipot.evaluate.needle.plan import DEFAULT, FULL, Extent
 
 Row = dict[str, Any]
 Axis = Callable[[Outcome, GivenAnswer], Any]
-"""What of an answer tells rows apart; None: it counts in none."""
+"""What an answer has that tells rows apart; None: the answer counts in no row."""
 Maker = Callable[[Sequence[Outcome], Extent], Iterable[Row]]
 
 DRAWS = 4000  # of the bootstrap
@@ -62,7 +62,7 @@ class Answers:
         }
 
     def against(self, holder: Holder, other: Holder) -> Difference | None:
-        """The paired difference of two memories; None of one with itself."""
+        """The paired difference of two memories; None if they are one and the same."""
         theirs, ours = (clustered(self.of.get(each, ())) for each in (other, holder))
         return None if holder == other else difference(theirs, ours, over_questions, DRAWS)
 
@@ -246,7 +246,7 @@ MAKERS: dict[str, dict[str, Maker]] = {
     "ablations": {"ablations": ablations},
     "turns": {"turns": turns},
 }
-"""By section: what it is told by, and what makes the rows of each."""
+"""By section: the names of its groups of rows, and the function that makes each group."""
 
 
 def _cost(cost: Cost) -> Row:

@@ -34,14 +34,15 @@ class Rules:
         read: (question, the model's text) -> a letter, or the text that is compared; None: unparsed.
         frames: the frames that are watched by default.
         max_new_tokens: the longest answer.
-        prompts: by task, those that are other than `prompt`.
+        prompts: the prompts of tasks that have their own, by task.
         with_subtitles: the prompt of a question that comes with subtitles, which stand in braces too.
-        subtitles: (those of the video, times of the frames in seconds) -> what stands there; None: `prompt` is taken.
+        subtitles: (those of the video, times of the frames in seconds) -> their text in the prompt; None: `prompt` is
+            taken.
         average: what the scores are averaged over, see `core.statistics.Average`.
-        unit, means, singly: how averages are made beyond that, see there.
+        unit, means, singly: see `core.statistics.Average`, too.
         guess: (question, seed) -> what an unparsed answer counts as; None: it is wrong.
         score: (question that is compared by rule and has a label, the answer as read) -> its score in 0..1.
-        variants: of the benchmark, that the rules are for; None: all.
+        variants: the variants of the benchmark that the rules are for; None: all.
     """
 
     prompt: str
@@ -97,14 +98,21 @@ class Protocol:
             BenchmarkError: it has none; the message names what it has.
         """
         variants = self._rules(benchmark).variants
-        if variants is not None and variant not in variants:
+        if not self.has(benchmark, variant):
+            others = [one.name for one in read_protocols().values() if one.has(benchmark, variant)]
+            instead = f": give --protocol {' or '.join(others)}" if others else ""
             raise BenchmarkError(
-                f'protocol "{self.name}" has no rules for {benchmark.title} with variant "{variant}"; '
-                f"it has for {', '.join(variants)}"
+                f'protocol "{self.name}" has no rules for {benchmark.title} with variant "{variant}", only for '
+                f"{', '.join(variants or ())}{instead}"
             )
 
+    def has(self, benchmark: Benchmark, variant: str) -> bool:
+        """Whether there are rules for the benchmark and variant."""
+        rules = self.rules.get(benchmark.name)
+        return rules is not None and (rules.variants is None or variant in rules.variants)
+
     def prompt(self, benchmark: Benchmark, item: Item, question: Question, frame_times: Sequence[float]) -> str:
-        """The whole text of the user's turn, behind the video; `frame_times` in seconds, those watched so far."""
+        """The whole text of the user's turn, after the video; `frame_times` in seconds, those watched so far."""
         rules = self._rules(benchmark)
         said = None
         if rules.subtitles and question.subtitled:
@@ -147,7 +155,7 @@ class Protocol:
         if benchmark.name not in self.rules:
             raise BenchmarkError(
                 f'protocol "{self.name}" has no rules for {benchmark.title}, whose default is '
-                f'"{benchmark.default_protocol}"; it has for {", ".join(self.rules)}'
+                f'"{benchmark.default_protocol}"; it has rules for {", ".join(self.rules)}'
             )
         return self.rules[benchmark.name]
 

@@ -7,7 +7,7 @@ from infinipot.evaluate.records import LETTERS, Question
 
 MARKS = (*",.!?;:'", '"')
 FORMS = {"({})": 6, "{}.": 5, "{}:": 4, "{})": 3, "{} ": 2}
-"""What a letter stands in, and how much that counts; at the beginning 10, at the end 9, behind a phrase 7."""
+"""What a letter stands in, and how much that counts; at the beginning 10, at the end 9, after a phrase 7."""
 
 PHRASES = (
     *("answer is", "best answer is", "correct answer is", "my answer is"),
@@ -65,7 +65,8 @@ def behind_openings(question: Question, text: str, letters: str, openings: Seque
 
 
 def first_form(question: Question, text: str) -> str | None:
-    """The letter, in brackets or before a blank or full stop, whose last place is the first; else the option so.
+    """The letter, in brackets or before a blank or full stop, whose last occurrence comes first; else the same of the
+    options' texts.
 
     Options are looked for in any case, in answers of more than five words. As lmms-eval reads EgoSchema
     (lmms_eval/tasks/egoschema/utils.py, from MMMU).
@@ -85,7 +86,7 @@ def first_form(question: Question, text: str) -> str | None:
 
 
 def contained(question: Question, text: str) -> str | None:
-    """The right answer if it is in the text, else the first of the others that is; of a count all digits together."""
+    """The right answer if it is in the text, else the first of the others that is; for a count, all digits joined."""
     if question.task == "REC":
         return "".join(re.findall(r"\d+", text)) or None
     possible = ("Yes", "No") if question.task in _FORWARD else tuple(question.letters)
@@ -107,7 +108,7 @@ def whole_text(question: Question, text: str) -> str | None:
 
 
 def in_forms(question: Question, text: str, at_the_end: Sequence[str], anywhere: Sequence[str]) -> str | None:
-    """The letter in the first of the forms that is there, behind what a model thought; those at the end go first."""
+    """The letter in the first of the forms that is there, after what a model thought; those at the end go first."""
     answer = text.strip().rpartition("</think>")[2].strip()
     forms = [*((form, answer[-TAIL:]) for form in at_the_end), *((form, answer) for form in anywhere)]
     found = (re.search(form, where, re.IGNORECASE) for form, where in forms)
@@ -115,7 +116,7 @@ def in_forms(question: Question, text: str, at_the_end: Sequence[str], anywhere:
 
 
 def standing_alone(question: Question, text: str) -> str | None:
-    """A letter, small or capital, that is the last line or stands at the beginning; else the last one behind what often
+    """A letter, small or capital, that is the last line or stands at the beginning; else the last one after what often
     opens an answer; else the one that is set in bold; else that of the only option whose text is in the answer.
     """
     answer = text.strip()

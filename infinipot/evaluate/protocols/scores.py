@@ -11,8 +11,9 @@ _CHAINS: Mapping[str, tuple[tuple[float, ...], int | None]] = {
     "[1,[2,3],4]": ((0.0, 1 / 12, 4 / 12, 7 / 12, 1.0), 1),
     "[[1,2],3,4]": ((0.0, 1 / 10, 2 / 10, 5 / 10, 1.0), 0),
 }
-"""By structure: the score of so many right answers from the first on; and the place of the first of two questions
-neither of which builds on the other: where the chain breaks there, the second one can go on with it by one."""
+"""By structure: the score for each number of right answers in a row from the first on; and the place of the first of
+two questions neither of which builds on the other. Where that one is wrong and the second right, the row is one
+longer."""
 _THRESHOLDS = (*(0.5 + place * ((0.95 - 0.5) / 9) for place in range(9)), 0.95)
 """As numpy's linspace(0.5, 0.95, 10) has them, to the last bit. lmms-eval asks for int((0.95 - 0.5) / 0.05) + 2 of
 them, which in floating point is 10."""

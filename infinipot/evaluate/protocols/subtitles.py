@@ -29,7 +29,7 @@ def words_if_any(lines: Sequence[Subtitle], frame_times: Sequence[float]) -> str
 def interleaved(lines: Sequence[Subtitle], frame_times: Sequence[float]) -> list[int | str]:
     """Frames, by index, and subtitles in the order in which lmms-eval puts them.
 
-    A line stands behind the frames up to its middle, and is left out unless a frame lies within it; lines shorter
+    A line stands after the frames up to its middle, and is left out unless a frame lies within it; lines shorter
     than a second count as one second long.
     """
     order: list[int | str] = []

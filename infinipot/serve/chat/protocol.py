@@ -8,13 +8,13 @@ from infinipot.serve.streams.protocol import Asked, Asking, StreamSettings, Usag
 
 
 class Url(BaseModel):
-    """An address; `detail` and the like say nothing to a stream."""
+    """An address; fields such as `detail` are accepted and ignored."""
 
     url: str
 
 
 class TextPart(BaseModel):
-    """Words."""
+    """Text of a message."""
 
     type: Literal["text"]
     text: str
@@ -59,8 +59,8 @@ class VideoIo(BaseModel):
 
     Attributes:
         fps: frames a second of a video, or of a list of frames.
-        num_frames: at the most, spread evenly.
-        frames_indices: of a list of frames, whose times are these over `fps`.
+        num_frames: the most frames of a video, spread evenly.
+        frames_indices: for a list of frames, the index of each; divided by `fps` it is the frame's time.
     """
 
     fps: Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False)] | None = None
@@ -69,13 +69,13 @@ class VideoIo(BaseModel):
 
 
 class MediaIo(BaseModel):
-    """Of each kind of media."""
+    """How media are taken, by kind."""
 
     video: VideoIo = VideoIo()
 
 
 class StreamOptions(BaseModel):
-    """Of an answer that comes as events."""
+    """Options of an answer that comes as events."""
 
     include_usage: bool = False
 
@@ -86,7 +86,7 @@ class ChatRequest(Asking):
     Attributes:
         id, session_id: the stream that is asked; so does a `video_url` of `stream://<id>`.
         remember: whether the turn becomes part of the stream's memory.
-        infinipot: how a stream is opened that this request opens.
+        infinipot: settings of a stream that this request opens.
         media_io_kwargs: how frames are taken from a video.
     """
 

@@ -68,13 +68,13 @@ def _stream(request: ChatRequest, session: str | None) -> tuple[str | None, bool
     sessions = {each for each in (request.session_id, session) if each is not None}
     names = named | sessions | ({request.id} if request.id is not None else set())
     if len(names) > 1:
-        message = f"a request asks one stream, and this one names {len(names)}"
+        message = f"a request asks one stream, but this one names {len(names)}"
         raise ApiError(400, message, "several_streams", param="messages")
     if not names:
         return None, False
     (name,) = names
     if not NAME.fullmatch(name):
-        raise ApiError(404, "there is no stream of such an id", "stream_not_found", param="id")
+        raise ApiError(404, "there is no stream with this id", "stream_not_found", param="id")
     return name, bool(sessions)
 
 

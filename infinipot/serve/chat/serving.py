@@ -76,7 +76,7 @@ class ChatServing:
     def _read(self, request: ChatRequest, session: str | None) -> Reading:
         require_model(request.model, self._settings.model)
         if request.response_format is not None and request.response_format.get("type") != "text":
-            raise ApiError(400, "answers are text: response_format has the type 'text'", param="response_format")
+            raise ApiError(400, "answers are text: give response_format the type 'text'", param="response_format")
         if request.max_completion_tokens is not None:
             request.max_tokens = request.max_completion_tokens
         return read(request, session)

@@ -8,10 +8,10 @@ MediaType = Literal["video", "image"]
 
 
 class FileState(BaseModel):
-    """A file as it is told.
+    """A file of a client.
 
     Attributes:
-        bytes: of it.
+        bytes: its size.
         created_at: when it came, in seconds since 1970.
     """
 

@@ -71,7 +71,7 @@ async def get_file(request: Request, name: str) -> FileState:
 
 @router.delete("/v1/files/{name}")
 async def delete_file(request: Request, name: str) -> Deleted:
-    """Lets a file go."""
+    """Deletes a file."""
     uploads = server_of(request).uploads
     uploads.remove(uploads.find(owner_of(request), name))
     return Deleted(id=name)
@@ -87,7 +87,7 @@ async def _form(request: Request) -> AsyncIterator[tuple[UploadFile, dict[str, s
     except Exception as error:
         if isinstance(cause := error.__cause__, ApiError):
             raise cause from None
-        raise ApiError(400, "the body is no multipart form with one file", "no_file") from None
+        raise ApiError(400, "the body is not a multipart form with one file", "no_file") from None
     try:
         part = form.get("file")
         if not isinstance(part, UploadFile) or not part.size:

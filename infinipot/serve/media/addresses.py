@@ -61,12 +61,12 @@ def parse(address: str) -> WebAddress:
     found = _ADDRESS.fullmatch(address.partition("#")[0])
     if found is None:
         raise AddressError(
-            "the address is not taken: give http://host/path or https://..., without a user, blanks or backslashes"
+            "the address is not accepted: give http://host/path or https://..., without a user, blanks or backslashes"
         )
     scheme, host = found["scheme"].lower(), found["host"].strip("[]").lower()
     port = int(found["port"] or _PORTS[scheme])
     if not 0 < port < 65536:
-        raise AddressError(f"port {port} is none")
+        raise AddressError(f"port {port} is not possible: give 1 to 65535")
     path = found["path"] or "/"
     return WebAddress(scheme, host, port, path if path.startswith("/") else f"/{path}")
 

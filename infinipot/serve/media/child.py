@@ -80,7 +80,7 @@ def _picture(job: dict[str, Any], content: bytes, out: BinaryIO) -> None:
     except MemoryError:
         raise
     except Exception:
-        raise _RefusedError("it is no JPEG, PNG or WebP picture") from None
+        raise _RefusedError("it is not a JPEG, PNG or WebP picture") from None
     _check_size(image.width, image.height, job["pixels"])
     pixels = np.ascontiguousarray(np.asarray(ImageOps.exif_transpose(image).convert("RGB")))
     _send_pixels(out, pixels, job["small"])
@@ -115,7 +115,7 @@ def _video(job: dict[str, Any], content: bytes, out: BinaryIO) -> None:
         for number, frame in enumerate(video):
             if number >= job["most"]:
                 raise _RefusedError(
-                    f"the video has more than {job['most']} frames: give fewer a second, or fewer at all"
+                    f"the video has more than {job['most']} frames: give fewer per second, or fewer in all"
                 )
             _check_size(frame.image.shape[1], frame.image.shape[0], job["pixels"])
             _send_pixels(out, frame.image, job["small"], frame.time)

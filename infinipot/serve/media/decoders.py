@@ -65,7 +65,7 @@ class Decoder:
         except BaseException as error:
             await asyncio.shield(decoder.stop())
             if isinstance(error, TimeoutError):
-                raise DecodeError("no process to decode with could be started", "decoder_timeout") from None
+                raise DecodeError("no process for decoding could be started", "decoder_timeout") from None
             raise
         return decoder
 
@@ -90,7 +90,7 @@ class Decoder:
             header = json.loads(await self._process.stdout.readexactly(head))
             content = await self._process.stdout.readexactly(length)
         except (asyncio.IncompleteReadError, ValueError):
-            raise DecodeError("decoding it ended the process that decodes", "decoder_crashed") from None
+            raise DecodeError("decoding it crashed the decoding process", "decoder_crashed") from None
         if header.get("kind") == "error":
             raise DecodeError(str(header["message"]))
         return header, content
@@ -210,12 +210,12 @@ def _bounds(limits: Limits) -> dict[str, int]:
 
 
 def _largest(limits: Limits) -> int:
-    """Bytes of a picture and the small one behind it."""
+    """Bytes of a picture and the small one after it."""
     return 3 * limits.frame_pixels + int(limits.thumbnail_bytes)
 
 
 def _picture(header: dict[str, Any], content: bytes) -> Picture:
-    """What a message holds: pixels, as an array of their own, and behind them the small picture."""
+    """What a message holds: pixels, as an array of their own, and after them the small picture."""
     shape = header["height"], header["width"], 3
     size = math.prod(shape)
     pixels = np.frombuffer(content, np.uint8, size).reshape(shape).copy()

@@ -12,7 +12,7 @@ LONGEST_HEADER = 1 << 16
 
 
 def packed(header: dict[str, Any], *content: bytes | memoryview) -> bytes:
-    """The beginning of a message, behind which its content goes."""
+    """The beginning of a message, after which its content goes."""
     text = json.dumps(header).encode()
     return PREFIX.pack(len(text), sum(map(len, content))) + text
 

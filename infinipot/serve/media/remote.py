@@ -88,7 +88,9 @@ class RemoteFile(io.RawIOBase):
         self._position += len(found)
         self._read_bytes += len(found)
         if self._most is not None and self._read_bytes > _TIMES * self._most:
-            raise AddressError(f"{self._address.shown} was read for more than {_TIMES} times {self._most:,} bytes")
+            raise AddressError(
+                f"reading {self._address.shown} took more than {_TIMES} times the {self._most:,} bytes that are allowed"
+            )
         return len(found)
 
     def close(self) -> None:

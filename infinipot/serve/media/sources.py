@@ -188,7 +188,7 @@ def data_of(address: str, kind: str) -> bytes:
         raise refused(f"give a data: address of base64, such as data:{kind}/...;base64,...")
     given = (found["type"] or "").lower()
     if not given.startswith(f"{kind}/") and not (kind == "video" and given in _ANIMATIONS):
-        raise refused(f"a data: address of {found['type']} is no {kind}")
+        raise refused(f"a data: address of {found['type']} holds no {kind}")
     return from_base64(address[found.end() :])
 
 
@@ -197,4 +197,4 @@ def from_base64(text: str, what: str = "data: address") -> bytes:
     try:
         return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
-        raise refused(f"the {what} is no base64") from None
+        raise refused(f"the {what} is not in base64") from None

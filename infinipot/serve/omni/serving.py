@@ -70,7 +70,7 @@ class OmniSession:
 
     async def _open(self, config: protocol.Config) -> None:
         if self._served is not None:
-            raise ApiError(400, "the session is configured already", "session_open")
+            raise ApiError(400, "the session is already configured", "session_open")
         require_model(config.model, self._settings.model)
         asked = config.infinipot.given() | ({"system": config.system_prompt} if config.system_prompt else {})
         self._served = await self._streams.open(self._owner, StreamSettings(**asked), passing=True)

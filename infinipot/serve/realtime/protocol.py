@@ -8,17 +8,17 @@ from infinipot.serve.streams.protocol import SocketAsking, StreamSettings, Time
 
 
 class Own(StreamSettings):
-    """Of a session: the stream that it watches and asks, or how its own is opened.
+    """What this server adds to a session: the stream that it watches and asks, or the settings of one of its own.
 
     Attributes:
-        stream: the id of one that is open; left out, the session opens one, which is closed with it.
+        stream: the id of an open stream; left out, the session opens one, which closes with it.
     """
 
     stream: str | None = None
 
 
 class Session(BaseModel):
-    """How a session is to be; what is not said stays."""
+    """The settings of a session; what is left out stays as it is."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -31,7 +31,7 @@ class Session(BaseModel):
 
 
 class FrameTime(BaseModel):
-    """Of a picture: its time in seconds of the stream; left out, it is the time that passed since the first one."""
+    """The time of a picture in seconds of the stream; left out, the time that has passed since the first one."""
 
     time: Time
 
@@ -55,7 +55,7 @@ class Item(BaseModel):
 
 
 class Response(BaseModel):
-    """How one response is to be."""
+    """The settings of one response."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -94,14 +94,14 @@ class ItemDelete(_Event):
 
 
 class ItemRetrieve(_Event):
-    """Wants to see a message."""
+    """Asks to see a message."""
 
     type: Literal["conversation.item.retrieve"]
     item_id: str
 
 
 class ResponseCreate(_Event):
-    """Asks."""
+    """Asks for a response."""
 
     type: Literal["response.create"]
     response: Response = Response()

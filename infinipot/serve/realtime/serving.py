@@ -91,9 +91,7 @@ class RealtimeSession:
         if self._served is None and own is not None and own.stream is not None:
             self._served = self._streams.find(self._owner, own.stream)
         elif self._served is not None and (own is not None or session.instructions not in (None, self._instructions)):
-            message = (
-                "the session's stream is open: its settings and instructions stay, since all it has seen is behind them"
-            )
+            message = "the session's stream is open: settings and instructions stay, since all it has seen follows them"
             raise ApiError(400, message, "stream_open", param="session")
         given = session.model_dump(exclude_unset=True)
         self._session = protocol.Session.model_validate(self._session.model_dump(exclude_unset=True) | given)
@@ -105,7 +103,7 @@ class RealtimeSession:
     async def _add(self, item: protocol.Item) -> None:
         name = item.id or new_id("item")
         if self._items.get(name) is not None:
-            raise ApiError(400, f"there is an item {name!r} already", "item_exists", param="item.id")
+            raise ApiError(400, f"there is already an item {name!r}", "item_exists", param="item.id")
         if item.role == "system":
             words = "\n".join(part.text or "" for part in item.content)
             self._update(protocol.Session(instructions="\n".join(filter(None, (self._instructions, words)))))
@@ -141,7 +139,7 @@ class RealtimeSession:
 
     async def _respond(self, response: protocol.Response) -> None:
         if self._responding is not None and not self._responding.done():
-            message = "a response is being made already: wait for response.done, or cancel it"
+            message = "a response is already being made: wait for response.done, or cancel it"
             raise ApiError(400, message, "conversation_already_has_active_response")
         if response.input is not None:
             question = "\n".join(part.text for item in response.input for part in item.content if part.text)

@@ -66,10 +66,10 @@ class StreamRequest(StreamSettings):
 
 
 class CameraState(BaseModel):
-    """How a camera does: see `infinipot.camera.Health`.
+    """The state of a camera: see `infinipot.camera.Health`.
 
     Attributes:
-        lag_seconds: since its newest picture came.
+        lag_seconds: seconds since its newest picture came.
         dropped: pictures that were due and did not wait for the stream.
         begun: what time of the day the stream's second 0 was; speed: how many of its seconds pass in one.
         gaps: times without a picture, in seconds of the stream and as times of the day.
@@ -91,7 +91,7 @@ class CameraState(BaseModel):
 
 
 class SourceState(BaseModel):
-    """What became of a source: `opening`, `playing`, `ended` or `failed`, and why; of a camera, how it does."""
+    """What became of a source: `opening`, `playing`, `ended` or `failed`, and why; for a camera, its state."""
 
     address: str
     state: Literal["opening", "playing", "ended", "failed"]
@@ -105,11 +105,13 @@ class StreamState(BaseModel):
     Attributes:
         state: `live`, or `restoring` while it is read from a snapshot.
         memory, policy, fps, gate, look_again: as they are.
-        tokens, video_tokens, text_tokens, cap: held now, and that may ever be held, per layer and KV head.
+        tokens, video_tokens, text_tokens, cap: how many are held now, and how many may ever be held, per layer and KV
+            head.
         bytes: reserved for it, all of them allocated.
-        frames: that it has watched; waiting: that wait; dropped: that it will not see, by reason.
+        frames, waiting, dropped: how many frames it has watched, how many wait, and how many it will not see, by
+            reason.
         time: of the newest frame watched, in seconds of the stream; last_frame_at: when a frame last came.
-        behind_seconds: of the stream that wait.
+        behind_seconds: seconds of the stream that wait to be watched.
         compressions, turns, gated_tokens: see `Stats`.
         saved_at, saved_time: when it was last saved, and up to which second of it.
         restored_at: the second up to which it remembers what came before the server started; None where it was opened
@@ -163,10 +165,11 @@ class FramesTaken(BaseModel):
     """What became of the frames of a request.
 
     Attributes:
-        accepted: that were taken; skipped: that came closer together than the stream's `fps`.
+        accepted, skipped: how many frames were taken, and how many came closer together than the stream's `fps`.
         time: of the newest frame taken, in seconds of the stream.
         waiting: frames that wait to be watched now.
-        dropped: of the stream so far, by reason; the oldest that wait go where more come than are watched.
+        dropped: how many frames the stream has dropped so far, by reason; where more come than are watched, the oldest
+            that wait are dropped.
         error: what last went wrong with a frame that had been taken.
     """
 
@@ -192,7 +195,7 @@ class Looking(BaseModel):
 
 
 class Asking(Looking):
-    """How an answer is to be: see `Stream.ask`.
+    """How a question is to be answered: see `Stream.ask`.
 
     Attributes:
         window_s: the newest seconds of the stream that the question is about; left out, all that is held.
@@ -211,10 +214,10 @@ class Asking(Looking):
 
 
 class SocketAsking(Asking):
-    """How an answer is to be over a socket whose messages are another API's: stands there under `infinipot`.
+    """How a question is to be answered over a socket of another API, whose messages hold this under `infinipot`.
 
     Attributes:
-        evidence: here, only where it is asked for.
+        evidence: over a socket, it is given only where it is asked for.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -268,7 +271,7 @@ class Asked(BaseModel):
     """What an answer of another API says under `infinipot`.
 
     Attributes:
-        stream: that was asked, None for one opened for this request or session.
+        stream: the one that was asked; None for one that was opened for this request or session.
         time: of the newest frame that it was asked on, in seconds of the stream.
         remembered: whether the turn became part of the stream's memory.
         evidence: see `Evidence`.

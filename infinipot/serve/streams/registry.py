@@ -120,7 +120,7 @@ class Streams:
         name = name or f"{'once' if passing else 'stream'}-{uuid.uuid4().hex[:12]}"
         key, limits = (owner, name), self.settings.limits
         if key in self._streams or key in self._opening:
-            raise ApiError(409, f"there is a stream {name} already: delete it, or take another id", "stream_exists")
+            raise ApiError(409, f"there is already a stream {name}: delete it, or use another id", "stream_exists")
         if len(self._streams) + len(self._opening) >= limits.streams:
             message = f"{limits.streams} streams are open, which is the limit: delete one first"
             raise ApiError(429, message, "too_many_streams")

@@ -57,7 +57,7 @@ async def list_streams(request: Request) -> StreamList:
 
 @router.get("/v1/streams/{name}")
 async def get_stream(request: Request, name: str) -> StreamState:
-    """How a stream is."""
+    """The state of a stream."""
     server, served = stream_of(request, name)
     return server.serving.state(served)
 
@@ -74,10 +74,10 @@ async def close_stream(request: Request, name: str) -> Response:
 async def push_frames(
     request: Request,
     name: str,
-    time: Annotated[Time | None, Query(description="Seconds of the stream; left out, a period of fps on")] = None,
-    wait: Annotated[bool, Query(description="Answer once the frames were watched")] = False,
+    time: Annotated[Time | None, Query(description="Seconds of the stream; by default 1 / fps after the last")] = None,
+    wait: Annotated[bool, Query(description="Answer when the frames have been watched")] = False,
 ) -> FramesTaken:
-    """Takes in a JPEG or PNG that is the body, or several as multipart, in their order."""
+    """Takes a picture as the body, a JPEG, PNG or WebP, or several as multipart, in their order."""
     server, served = stream_of(request, name)
     if request.headers.get("content-type", "").lower().startswith("multipart/"):
         pictures = await _parts(request, server.settings.limits.frames_per_request)

@@ -75,7 +75,7 @@ class Served:
         """The time of a frame that comes now; None where one came within the same period of `fps`.
 
         Args:
-            at: seconds of the stream; left out, one period of `fps` behind the last frame.
+            at: seconds of the stream; left out, one period of `fps` after the last frame.
 
         Raises:
             ApiError: it is not later than the last frame.

@@ -72,18 +72,18 @@ class StreamServing:
         await self._watches.forget(served)
 
     async def push(self, served: Served, pictures: list[bytes], at: float | None, *, wait: bool = False) -> FramesTaken:
-        """Takes in encoded pictures, the first at a time, each further one a period of `fps` behind.
+        """Takes in encoded pictures, the first at a time, each further one a period of `fps` after.
 
         Args:
             served: the stream.
             pictures: JPEG, PNG or WebP.
-            at: seconds of the stream; left out, behind the last frame.
+            at: seconds of the stream; left out, after the last frame.
             wait: until they were watched, which raises what was wrong with them.
         """
         limits = self._settings.limits
         most = min(limits.frames_per_request, int(limits.frames_per_second * RATE_WINDOW) or 1)
         if not pictures:
-            raise ApiError(400, "there is no picture in the request: give a JPEG or PNG as its body", "no_frame")
+            raise ApiError(400, "there is no picture in the request: give a JPEG, PNG or WebP as its body", "no_frame")
         if len(pictures) > most:
             raise ApiError(413, f"{len(pictures)} pictures came, and {most} are allowed at once", "too_many_frames")
         served.admit(len(pictures), limits)

@@ -23,8 +23,8 @@ _LOOK = 0.02  # seconds between two looks whether there is one
 async def newest_picture(
     request: Request,
     name: str,
-    after: Annotated[Time | None, Query(description="Waits a little for a picture later than this second")] = None,
-    side: Annotated[int, Query(ge=16, le=4096, description="Pixels of the longer side at most")] = 960,
+    after: Annotated[Time | None, Query(description="Wait a little for a picture later than this second")] = None,
+    side: Annotated[int, Query(ge=16, le=4096, description="The longer side in pixels, at most")] = 960,
 ) -> Response:
     """The newest picture of a stream as JPEG, with its time in `X-Time`; 204 where none newer came."""
     _, served = stream_of(request, name)
@@ -49,7 +49,9 @@ async def thumbnail(request: Request, name: str, time: Annotated[Time, Query()])
 
 @router.get("/v1/streams/{name}/contents")
 async def contents(
-    request: Request, name: str, most: Annotated[int, Query(ge=1, le=2048, description="Patches at most")] = 256
+    request: Request,
+    name: str,
+    most: Annotated[int, Query(ge=1, le=2048, description="The most patches to give")] = 256,
 ) -> JSONResponse:
     """What the memory holds, patch by patch: times, tokens, and which cells."""
     server, served = stream_of(request, name)
@@ -62,12 +64,12 @@ async def contents(
 async def truth(
     request: Request, name: str, question: str | None = None, time: Annotated[Time | None, Query()] = None
 ) -> JSONResponse:
-    """Of a demo camera: questions that have a right answer now, or at a time, or the right answer to one."""
+    """For a demo camera: the questions that have a right answer now, or at a time; or the right answer to one."""
     server, served = stream_of(request, name)
     watched = server.players.cameras.of(served)
     world = None if watched is None else watched.camera.world
     if watched is None or world is None:
-        raise ApiError(404, "the truth is known of demo cameras alone", "no_truth")
+        raise ApiError(404, "the truth is known only for demo cameras", "no_truth")
     at = max((served.lane.stats.time if time is None else time) - watched.offset, 0.0)
     if question is not None:
         return JSONResponse({"question": question, "answer": world.answer(question, at), "time": at})

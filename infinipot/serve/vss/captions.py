@@ -90,7 +90,7 @@ class Captions:
         if isinstance(request, CaptionRequest):
             shared, lasts = request.chunk_overlap_duration, request.chunk_duration
             if lasts and shared >= lasts:
-                message = f"chunk_overlap_duration is below the chunk_duration of {lasts:g} s"
+                message = f"chunk_overlap_duration must be less than the chunk_duration of {lasts:g} s"
                 raise ApiError(400, message, param="chunk_overlap_duration")
         if self._uploads.has(owner, request.id):
             return

@@ -26,7 +26,7 @@ class AddRequest(BaseModel):
 
 
 class Added(BaseModel):
-    """What became of one: its id, or why there is none."""
+    """What became of one stream that was to be added: its id, or why there is none."""
 
     id: str | None = None
     error: str | None = None

@@ -137,7 +137,7 @@ class Watches:
     # Asking
 
     def _ask_due(self, served: Served) -> None:
-        """Puts what is due behind the frame that has just been taken: asked of that second, however late."""
+        """Puts what is due after the frame that has just been taken: asked of that second, however late."""
         for watch in self._watches.get(served, ()):
             if served.time is not None and (watch.due is None or served.time >= watch.due):
                 watch.put_off(served.time)
@@ -177,7 +177,7 @@ class Watches:
         return asked(request.question, request.when, instruct=self._instruct)
 
     async def _hear(self, watch: Watch, made: asyncio.Task[Answered]) -> None:
-        """Takes in an answer, behind those to the question's earlier times, each of which may have to be stored."""
+        """Takes in an answer, after those to the question's earlier times, each of which may have to be stored."""
         try:
             async with watch.order:
                 answered = await made
@@ -251,7 +251,7 @@ class Watches:
         return found
 
     async def follow(self, served: Served, last: int | None) -> AsyncGenerator[str, None]:
-        """Events of a stream as server-sent events: those behind the number `last`, then each as it happens."""
+        """Events of a stream as server-sent events: those after the number `last`, then each as it happens."""
         number = await asyncio.to_thread(self._store.newest) if last is None else last
         yield ": here\n\n"
         while True:

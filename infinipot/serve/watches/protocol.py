@@ -40,14 +40,14 @@ class WatchRequest(Looking):
     Attributes:
         question: asked on the stream's memory, which it does not change.
         every_s: seconds of the stream from one time to the next.
-        about: "now", where the question sees the newest seconds of the stream alone; or "all" that is held, for
+        about: "now", where the question sees only the newest seconds of the stream; or "all" that is held, for
             questions such as how often something has been there.
         window_s: how many seconds "now" is; left out, 2, or `every_s` where that is more: so nothing falls between two
             times.
-        when: the answer that is told of: "yes", "no" or another one; or a JSON schema that it has to fit.
-        cooldown_s: seconds of the stream in which nothing more is told after an event.
+        when: the answer that makes an event: "yes", "no" or another one; or a JSON schema that it has to fit.
+        cooldown_s: seconds of the stream after an event in which there is no other.
         on_after, off_after: answers in a row that it takes to believe a change.
-        quiet: hours in which nothing is told.
+        quiet: hours in which events are kept but not sent.
         webhook: where events are sent.
         max_tokens: of an answer.
         look_again, look_pixels: see `Looking`.
@@ -83,13 +83,15 @@ class WatchRequest(Looking):
             return value.strip()
         text = json.dumps(value)
         if len(text) > _SCHEMA or any(f'"{word}"' in text for word in _PATTERNS):
-            raise ValueError(f"a schema has up to {_SCHEMA} letters, and none of {', '.join(_PATTERNS)}")
+            raise ValueError(
+                f"a schema may have up to {_SCHEMA} characters, but none of the keywords {', '.join(_PATTERNS)}"
+            )
         from jsonschema import Draft202012Validator, SchemaError
 
         try:
             Draft202012Validator.check_schema(value)
         except SchemaError as error:
-            raise ValueError(f"it is no JSON schema: {error.message[:200]}") from None
+            raise ValueError(f"it is not a JSON schema: {error.message[:200]}") from None
         return value
 
     @model_validator(mode="after")

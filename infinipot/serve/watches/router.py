@@ -15,7 +15,7 @@ router = APIRouter(tags=["watches"])
 
 @router.post("/v1/streams/{name}/watches", status_code=201)
 async def add_watch(request: Request, name: str, body: Annotated[WatchRequest, Body()]) -> WatchState:
-    """Asks a question again and again, without disturbing the memory; a webhook's secret is shown here alone."""
+    """Asks a question again and again, without disturbing the memory; only this reply shows a webhook's secret."""
     server, served = stream_of(request, name)
     return await server.watches.add(served, body)
 
@@ -29,14 +29,14 @@ async def list_watches(request: Request, name: str) -> WatchList:
 
 @router.get("/v1/streams/{name}/watches/{watch}")
 async def get_watch(request: Request, name: str, watch: str) -> WatchState:
-    """How one of them is."""
+    """The state of a standing question."""
     server, served = stream_of(request, name)
     return server.watches.find(served, watch).state()
 
 
 @router.delete("/v1/streams/{name}/watches/{watch}", status_code=204)
 async def remove_watch(request: Request, name: str, watch: str) -> Response:
-    """Asks it no more; its events stay."""
+    """Stops a standing question; its events stay."""
     server, served = stream_of(request, name)
     await server.watches.remove(server.watches.find(served, watch))
     return Response(status_code=204)
@@ -46,16 +46,18 @@ async def remove_watch(request: Request, name: str, watch: str) -> Response:
 async def list_events(
     request: Request,
     name: str,
-    query: Annotated[str, Query(max_length=500, description="Words, all of which stand in question or answer")] = "",
-    watch: Annotated[str | None, Query(description="Of this standing question alone")] = None,
-    since: Annotated[float | None, Query(description="Told at this second since 1970 or later")] = None,
-    until: Annotated[float | None, Query(description="Told at this second since 1970 or before")] = None,
-    before: Annotated[int | None, Query(description="Older than the event of this number")] = None,
+    query: Annotated[
+        str, Query(max_length=500, description="Only events with all these words in question or answer")
+    ] = "",
+    watch: Annotated[str | None, Query(description="Only events of this standing question")] = None,
+    since: Annotated[float | None, Query(description="Only events from this second since 1970 on")] = None,
+    until: Annotated[float | None, Query(description="Only events up to this second since 1970")] = None,
+    before: Annotated[int | None, Query(description="Only events older than that of this number")] = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     accept: Annotated[str, Header()] = "",
     last_event_id: Annotated[str | None, Header()] = None,
 ) -> Response:
-    """What happened, newest first; as `text/event-stream`, what happens from now on, or behind `Last-Event-ID`."""
+    """Events, newest first; as `text/event-stream`, those from now on, or those after `Last-Event-ID`."""
     server, served = stream_of(request, name)
     if "text/event-stream" in accept:
         return await events(request, server.watches.follow(served, _number(last_event_id)))

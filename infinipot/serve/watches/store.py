@@ -190,7 +190,7 @@ class Store:
         return [_event(row) for row in found]
 
     def events_after(self, owner: str, stream: str, number: int, limit: int = 100) -> list[Event]:
-        """Events of a stream behind a number, oldest first; those of quiet hours are not among them."""
+        """Events of a stream after a number, oldest first; those of quiet hours are not among them."""
         query = "SELECT * FROM events WHERE owner = ? AND stream = ? AND id > ? AND NOT quiet ORDER BY id LIMIT ?"
         return [_event(row) for row in self._rows(query, owner, stream, number, limit)]
 

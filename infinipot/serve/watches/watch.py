@@ -66,7 +66,7 @@ class Watch:
         )
 
     def put_off(self, asked_at: float) -> None:
-        """Is asked next at the first multiple of `every_s`, from the first time on, behind a second of the stream."""
+        """Is asked next at the first multiple of `every_s`, from the first time on, after a second of the stream."""
         every, due = self.request.every_s, asked_at if self.due is None else self.due
         self.due = round(due + every * (math.floor((asked_at - due) / every + 1e-6) + 1), 6)
 

@@ -90,7 +90,7 @@ export class Cameras {
   // Watches the camera of this device: its pictures go to the server twice a second.
   async addOwn() {
     try {
-      if (!navigator.mediaDevices) throw new Error("This browser gives its camera to pages on https, or on localhost, alone.");
+      if (!navigator.mediaDevices) throw new Error("This browser gives its camera only to pages on https or on localhost.");
       const media = await navigator.mediaDevices.getUserMedia({ video: { width: 640, height: 480 } });
       const id = $("add-name").value.trim();
       const made = await post("/v1/streams", id ? { id } : {});

@@ -63,7 +63,7 @@ export class Chat {
       const isNow = (each) => each.kind === "now"; // comes first: it is never among those that are too many
       const few = [...questions.filter(isNow), ...questions.filter((each) => !isNow(each))].slice(0, SUGGESTED);
       const wanted = few.map((each) => [each.question, () => this.ask(each.question)]);
-      if (time > seconds) wanted.push(["That was all that comes: begin another round", () => this.another(id)]);
+      if (time > seconds) wanted.push(["That was the whole clip: begin another one", () => this.another(id)]);
       const now = [...$("suggested").children].map((each) => each.textContent).join("\n");
       if (now === wanted.map(([text]) => text).join("\n")) return;
       if ($("suggested").contains(document.activeElement)) return; // what one is about to press does not move

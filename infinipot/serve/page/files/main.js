@@ -13,7 +13,7 @@ let told = "";
 
 function problem(error) {
   if (error?.name === "AbortError") return;
-  if (error?.status === 401) { askForKey(hasKey() ? "This key is not one that the server knows." : "This server asks for a key. It is kept in this browser."); return; }
+  if (error?.status === 401) { askForKey(hasKey() ? "The server does not know this key." : "This server asks for a key. It is kept in this browser."); return; }
   told = error?.message ?? String(error);
   $("notice").textContent = told;
   $("notice").hidden = false;

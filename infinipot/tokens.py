@@ -108,6 +108,16 @@ class VideoTokens:
         place = torch.add(self.cell, self.patch.long(), alpha=self.cells)
         return place.add_(_ARRIVALS - (self.newest_patch + 1) * self.cells).clamp_min_(0)
 
+    @property
+    def at_corner(self) -> Tensor:
+        """`[rows, N]` bool, whether a token is of one of the four corners of its patch."""
+        corner = torch.zeros_like(self.cell, dtype=torch.bool)
+        for grid in self.grids:
+            last_row = grid.first_cell + grid.cells - grid.columns
+            for cell in {first + step for first in (grid.first_cell, last_row) for step in (0, grid.columns - 1)}:
+                corner |= self.cell == cell
+        return corner
+
     def in_order(self) -> Tensor:
         """`[rows, N]` int64, the tokens of each row in order of arrival."""
         return self.arrival.argsort(dim=1)

@@ -4,10 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
 from infinipot.policies.base import ScoredPolicy
 from infinipot.policies.options import Exponent, Share
+from infinipot.policies.ranking import highest, leaders
 from infinipot.policies.rounding import raised
 from infinipot.policies.usual import distance, likeness
 from infinipot.tokens import NewTokens, VideoTokens
@@ -27,6 +29,9 @@ class Unusual(ScoredPolicy):
     Options:
         newest: see `ScoredPolicy`.
         values, keys: exponents of the two distances; at 0 one does not count.
+        corners: up to this share of |C| is for the corners of the patches in which the most unusual tokens came, by
+            both distances from what they came with. Rotary positions tell how far tokens are from each other, not where
+            in a picture one is: a shape of which only its own cells are left may have been anywhere.
     """
 
     name: ClassVar[str] = "unusual"
@@ -34,14 +39,35 @@ class Unusual(ScoredPolicy):
     newest: Share = 0.125
     values: Exponent = 1.0
     keys: Exponent = 1.0
+    corners: Share = 0.0
 
     @property
     def columns(self) -> tuple[str, ...]:
-        return ("distance",)
+        return ("distance", "frames") if self.corners else ("distance",)
 
     def measure(self, new: NewTokens) -> Mapping[str, Tensor]:
-        return {"distance": distance(new.values)}
+        far = distance(new.values)
+        return {"distance": far, "frames": self._framed(new, far)} if self.corners else {"distance": far}
 
     def score(self, tokens: VideoTokens) -> Tensor:
+        return self._scores(tokens, tokens.columns["distance"])
+
+    def assured(self, scores: Tensor, tokens: VideoTokens, budget: int) -> Tensor | None:
+        named = super().assured(scores, tokens, budget)
+        count = int(self.corners * budget)
+        if not count:
+            return named
+        framed = tokens.columns["frames"]
+        best = highest(framed, count, tokens.arrival)
+        corners = torch.zeros_like(framed, dtype=torch.bool).scatter(1, best, True) & (framed > 0)
+        return corners if named is None else named | corners
+
+    def _scores(self, tokens: VideoTokens, far: Tensor) -> Tensor:
         unlike = (1 - tokens.by_rows("keys", likeness)).clamp_min_(0)
-        return raised(tokens.columns["distance"], self.values) * raised(unlike, self.keys)
+        return raised(far, self.values) * raised(unlike, self.keys)
+
+    def _framed(self, new: NewTokens, far: Tensor) -> Tensor:
+        """Of each corner the highest score in its patch, `[rows, N]` float32; 0 of all other tokens."""
+        scores = self._scores(new, far).nan_to_num_(0.0)
+        best = scores.gather(1, leaders(new.patch.long(), scores, new.arrival))
+        return best.masked_fill_(~new.at_corner, 0.0)

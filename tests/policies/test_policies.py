@@ -31,6 +31,7 @@ VARIANTS = [
     "unusual:coverage=0.25,newest=0.5",
     "unusual:values=0,newest=0",
     "unusual:values=1.3,keys=0.7",
+    "unusual:corners=0.25",
     "prototypes:share=0",
     "adakv:of=[novelty:newest=0.5],least=1",
     "pyramidkv:of=snapkv,share=1,steep=1",
@@ -563,6 +564,30 @@ def test_some_of_the_newest_patch_stays_whatever_it_shows(spec: str) -> None:
     for share, budget, least in ((0.25, 24, 6), (0.125, 40, 5), (0.125, 24, 3), (0.01, 24, 0)):
         policy = policies.make(f"{spec}{',' if ':' in spec else ':'}newest={share}")
         assert all(len(kept & set(range(42, 48))) >= least for kept in as_sets(select(policy, tokens, budget)))
+
+
+@pytest.mark.parametrize("share", [0.25, 0.5])
+def test_the_most_unusual_patches_keep_their_corners(share: float) -> None:
+    """By definition: of 9 patches of 3x4 cells, each with a cell that is unlike the others by another length."""
+    patches, cells, corners = 9, 12, (0, 3, 8, 11)
+    draw = torch.Generator().manual_seed(1)
+    place = torch.arange(patches * cells)
+    states = torch.randn(2, 1, HEAD_DIM, generator=draw).repeat(1, len(place), 1)
+    states += 0.01 * torch.randn(2, len(place), HEAD_DIM, generator=draw)
+    lengths = torch.tensor([3.0, 9, 1, 7, 2, 8, 4, 6, 5])
+    states[:, place % cells == 5] += lengths[:, None] * torch.randn(2, 1, HEAD_DIM, generator=draw)
+    keys, values = states.unsqueeze(1)
+    tokens = video_tokens(keys, values, place[None] // cells, place[None] % cells, (Grid(3, 4, 0),))
+    policy = policies.make(f"unusual:corners={share},newest=0")
+    told = shown(policy, tokens)
+    assert told.columns["frames"].count_nonzero() == patches * len(corners)
+    for budget in (16, 40, 72):
+        (kept,) = as_sets(policy.select(told, budget))
+        assured = int(share * budget) // len(corners)  # patches of which all corners stay
+        for patch in lengths.argsort(descending=True)[:assured].tolist():
+            assert kept >= {patch * cells + corner for corner in corners}, (budget, patch)
+    bare = as_sets(select("unusual:newest=0", tokens, 16))[0]
+    assert sum(token % cells in corners for token in bare) < 8
 
 
 # What the method is for, on planted scenes.

@@ -104,12 +104,16 @@ class Gaze:
         self._scaling = seen.scaling
         self._asked.setdefault(seen.layer, []).append(seen.queries[:, -1].clone())  # which sees all there is
 
-    def end(self) -> None:
-        """Works out where they looked, while the memory holds what they saw, and lets go of it."""
+    def end(self, grids: Sequence[Grid]) -> None:
+        """Works out where they looked, while the memory holds what they saw, and lets go of it.
+
+        Args:
+            grids: of all that they saw.
+        """
         step, self._step = self._step, None
         if step is None:
             return
-        self._grids = step.memory.grids
+        self._grids = tuple(grids)
         numbers = sorted(self._asked)  # of the model's layers that hold slots: others have a state
         for group in step.memory.groups:
             looked = Looked.of(group, step)

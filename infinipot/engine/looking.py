@@ -120,6 +120,12 @@ def tokens_of(setup: Setup, patches: Sequence[Patch]) -> int:
     return sum(patch.tokens + setup.adapter.caption_limit for patch in patches)
 
 
+def grids_of(state: StreamState, patches: Sequence[Patch]) -> tuple[Grid, ...]:
+    """The grids of the video, and that of a second look, if there is one: cells of other sizes have other numbers."""
+    own = {state.memory.grid(patch.rows, patch.columns) for patch in patches}
+    return (*state.memory.grids, *own.difference(state.memory.grids))
+
+
 def look_again(
     setup: Setup, state: StreamState, transaction: Transaction, patches: Sequence[Patch]
 ) -> Generator[Encode | Forward, Tensor, None]:
@@ -138,7 +144,8 @@ def look_again(
         # No more positions than tokens, of which the reserve has enough, however far apart in time frames are.
         if told := setup.rule.seconds(patch.tokens, cursor.pace):
             wait = min(wait, told)
-        transaction.video(Grid(patch.rows, patch.columns, 0), [cursor.latest + wait], len(before), len(after))
+        grid = state.memory.grid(patch.rows, patch.columns)
+        transaction.video(grid, [cursor.latest + wait], len(before), len(after), shown=patch.times[0])
         parts.append(Part(adapter.join([adapter.embed(before), cells, adapter.embed(after)])))
     step = state.memory.step(transaction, ahead=len(setup.prompt_ids))
     yield Forward(adapter, adapter.join([part.rows for part in parts]), step, state.stopwatch, PHASE)

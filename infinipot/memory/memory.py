@@ -128,10 +128,14 @@ class Memory:
         """Where the stream stands on the position axes."""
         return self.state.cursor
 
+    def grid(self, rows: int, columns: int) -> Grid:
+        """The grid of this size: one that the video has had, or else one whose cell numbers are behind all others."""
+        known = next((grid for grid in self.grids if (grid.rows, grid.columns) == (rows, columns)), None)
+        return known or Grid(rows, columns, sum(grid.cells for grid in self.grids))
+
     def use_grid(self, rows: int, columns: int) -> Grid:
         """The grid of this size, from now on the current one; a size seen before gets its old cell numbers back."""
-        known = next((grid for grid in self.grids if (grid.rows, grid.columns) == (rows, columns)), None)
-        grid = known or Grid(rows, columns, sum(grid.cells for grid in self.grids))
+        grid = self.grid(rows, columns)
         self.grids = (*(other for other in self.grids if other is not grid), grid)
         return grid
 

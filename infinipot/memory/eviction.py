@@ -109,7 +109,7 @@ def _select_among(
     """
 
     def part(tokens: VideoTokens, number: int, rows: slice) -> tuple[VideoTokens, Tensor]:
-        allowed = among.to(tokens.cell.device)[numbers[number][rows]]
+        allowed = among.to(tokens.cell.device, non_blocking=True)[numbers[number][rows]]
         first = torch.zeros_like(allowed).scatter_(1, wanted[number][rows], True)
         index = highest(allowed.float() * (1 + first), shown, tokens.arrival)
         return tokens.part(index), index

@@ -191,7 +191,7 @@ def _gaps_of(group: Rows, held: Held, grids: Sequence[Grid], rule: PositionRule,
     extents = [torch.full((grid.cells,), rule.extent(grid) * keep_extent) for grid in by_number]
     rows = [torch.arange(grid.cells) // grid.columns for grid in by_number]
     none = torch.zeros(1, dtype=torch.int64)
-    extent, row = (torch.cat([*parts, none]).to(cell.device)[cell] for parts in (extents, rows))
+    extent, row = (torch.cat([*parts, none]).to(cell.device, non_blocking=True)[cell] for parts in (extents, rows))
     cursor = held.cursor
     return find_gaps(
         column("temporal").long(),

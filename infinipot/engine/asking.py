@@ -26,7 +26,7 @@ from infinipot.memory.observation import Observer
 from infinipot.models import Patch
 from infinipot.models.chat import ANSWER
 from infinipot.numbers import is_finite
-from infinipot.tokens import Grid
+from infinipot.tokens import Grid, numbers
 
 _ROUNDING = 1e-6  # seconds: times are sums of frame periods
 
@@ -148,7 +148,7 @@ def _window(setup: Setup, state: StreamState, seconds: float, looked: int, grids
     """
     pending = state.pending
     newest = max(pending.starts(), default=state.memory.cursor.latest)
-    cells = 0 if setup.gate is None else max(grid.first_cell + grid.cells for grid in grids)
+    cells = 0 if setup.gate is None else numbers(grids)
     return Window(min(newest, pending.time - seconds) - _ROUNDING, looked, cells)
 
 

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from infinipot.errors import CapError
 from infinipot.memory.commit import plan_commit, prepare
+from infinipot.memory.grids import grid_of, with_room
 from infinipot.memory.held import Held
 from infinipot.memory.incoming import write_columns
 from infinipot.memory.observation import NOTHING, Observer
@@ -53,7 +54,7 @@ class Memory:
     Attributes:
         groups: the layers' slots, those of one shape and device together.
         states: the recurrent states beside them.
-        grids: the grids the video has had, the current one last.
+        grids: the grids the video has had and cells of which may be held, the current one last.
         state: what is held, as numbers.
         filled: slots in use at this moment, those of an open transaction included.
         intact: slots behind what is held that are as `keep` found them; -1 where what is held has changed since.
@@ -129,14 +130,21 @@ class Memory:
         return self.state.cursor
 
     def grid(self, rows: int, columns: int) -> Grid:
-        """The grid of this size: one that the video has had, or else one whose cell numbers are behind all others."""
-        known = next((grid for grid in self.grids if (grid.rows, grid.columns) == (rows, columns)), None)
-        return known or Grid(rows, columns, sum(grid.cells for grid in self.grids))
+        """The grid of this size: one that is known, or else one whose cell numbers are no other's."""
+        return grid_of(self.grids, rows, columns)
 
     def use_grid(self, rows: int, columns: int) -> Grid:
-        """The grid of this size, from now on the current one; a size seen before gets its old cell numbers back."""
+        """The grid of this size, from now on the current one; a size that is known has its old cell numbers.
+
+        Raises:
+            FrameError: cells of too many sizes are held.
+        """
         grid = self.grid(rows, columns)
-        self.grids = (*(other for other in self.grids if other is not grid), grid)
+        others = tuple(other for other in self.grids if other is not grid)
+        if others == self.grids:
+            others = with_room(others, self.groups, self.held)
+            grid = grid_of(others, rows, columns)
+        self.grids = (*others, grid)
         return grid
 
     def video_tokens(self, group: int = 0, rows: slice | None = None) -> VideoTokens:

@@ -32,21 +32,27 @@ def grid_of(grids: Grids, rows: int, columns: int) -> Grid:
     return Grid(rows, columns, start)
 
 
-def with_room(grids: Grids, groups: Sequence[Rows], held: int) -> Grids:
-    """Those that stay known where one more comes: all, or where they are many those of which anything is held.
-
-    Looks, and so waits for the devices, only then. The current grid, which is the last, stays.
+def with_current(grids: Grids, rows: int, columns: int, groups: Sequence[Rows], held: int) -> Grids:
+    """Those that are known when the grid of this size is the current one, which is the last.
 
     Args:
         grids: so far.
+        rows, columns: the size.
         groups: of all rows.
         held: how many of their first slots hold tokens.
 
     Raises:
-        FrameError: something is held of too many sizes.
+        FrameError: cells of too many sizes are held.
     """
-    if len(grids) < KNOWN_GRIDS:
-        return grids
+    known = grid_of(grids, rows, columns)
+    if known not in grids and len(grids) >= KNOWN_GRIDS:
+        grids = _held(grids, groups, held)
+        known = grid_of(grids, rows, columns)
+    return (*(grid for grid in grids if grid != known), known)
+
+
+def _held(grids: Grids, groups: Sequence[Rows], held: int) -> Grids:
+    """The grids of which anything is held, and the current one. Looks at the cells, and so waits for the devices."""
     seen = torch.zeros(numbers(grids) + 1, dtype=torch.bool)  # the first is for text
     for group in groups:
         cell = group.columns["cell"][:, :held].long().clamp_min_(-1).add_(1).view(-1)

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from infinipot.errors import CapError
 from infinipot.memory.commit import plan_commit, prepare
-from infinipot.memory.grids import grid_of, with_room
+from infinipot.memory.grids import grid_of, with_current
 from infinipot.memory.held import Held
 from infinipot.memory.incoming import write_columns
 from infinipot.memory.observation import NOTHING, Observer
@@ -139,13 +139,8 @@ class Memory:
         Raises:
             FrameError: cells of too many sizes are held.
         """
-        grid = self.grid(rows, columns)
-        others = tuple(other for other in self.grids if other is not grid)
-        if others == self.grids:
-            others = with_room(others, self.groups, self.held)
-            grid = grid_of(others, rows, columns)
-        self.grids = (*others, grid)
-        return grid
+        self.grids = with_current(self.grids, rows, columns, self.groups, self.held)
+        return self.grids[-1]
 
     def video_tokens(self, group: int = 0, rows: slice | None = None) -> VideoTokens:
         """The cells that some rows hold, as a policy sees them."""
@@ -209,15 +204,12 @@ class Memory:
     def aside(self, transaction: Transaction) -> Iterator[None]:
         """What the transaction takes up inside is forgotten on the way out, but for what was observed meanwhile."""
         before, filled = transaction.copy(), self.filled
-        states = [tuple(state.clone() for state in layer.states()) for layer in self.states.recurrent]
-        begun = [layer.has_previous_state[0] for layer in self.states.recurrent]
-        try:
-            yield
-        finally:
-            transaction.go_back(before)
-            self.filled = filled
-            for layer, saved, had in zip(self.states.recurrent, states, begun, strict=True):
-                layer.go_back(saved, had)
+        with self.states.aside():
+            try:
+                yield
+            finally:
+                transaction.go_back(before)
+                self.filled = filled
 
     def place(self, layer: int) -> tuple[Rows, slice]:
         """Where a layer of the model, by its number, has its slots."""

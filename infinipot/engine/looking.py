@@ -21,7 +21,7 @@ from infinipot.engine.state import StreamState
 from infinipot.errors import QuestionError
 from infinipot.memory import Transaction
 from infinipot.models import Clip, Patch
-from infinipot.numbers import is_whole
+from infinipot.numbers import is_whole, is_whole_pair
 from infinipot.tokens import Grid
 from infinipot.video import Frame
 
@@ -105,7 +105,7 @@ def _require_pixels(setup: Setup, pixels: tuple[int, int] | None) -> None:
     """Refuses, before any frame is resized, what could not fit."""
     if pixels is None:
         return
-    if len(pixels) != 2 or not all(is_whole(each) for each in pixels) or not 0 < pixels[0] <= pixels[1]:
+    if not is_whole_pair(pixels) or not 0 < pixels[0] <= pixels[1]:
         raise QuestionError(f"look_pixels={pixels!r}: give the least and the most pixels of a resized frame")
     most = setup.budget.reserve * setup.adapter.cell_pixels
     if setup.adapter.cell_pixels and pixels[0] > setup.budget.cap * setup.adapter.cell_pixels:

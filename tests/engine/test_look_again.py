@@ -159,8 +159,8 @@ def test_saved_and_forked_streams_look_at_the_same(qwen: Model, tmp_path: Path) 
             assert {each.ask("What?", look_again=4, max_new_tokens=8) for each in (forked, restored)} == {answer}
 
 
-@pytest.mark.parametrize("pixels", [(10**12, 10**12), (0, 9), (9, 3), (9,), ("a", "b")])
-def test_frames_too_large_to_be_looked_at_are_refused_before_one_is_resized(pixels: tuple, qwen: Model) -> None:
+@pytest.mark.parametrize("pixels", [(10**12, 10**12), (0, 9), (9, 3), (9,), ("a", "b"), 600_000, {9: 9, 10: 10}])
+def test_frames_too_large_to_be_looked_at_are_refused_before_one_is_resized(pixels: Any, qwen: Model) -> None:
     with watched(qwen, pictures(2)) as stream, pytest.raises(QuestionError, match="look_pixels="):
         stream.ask("What?", look_again=2, look_pixels=pixels)
 

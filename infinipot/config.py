@@ -5,7 +5,6 @@ the fields), saved streams, runs of a benchmark. Knows no model: what a setting 
 find.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from typing import Any
 from infinipot.engine.budget import check_shares, parse_memory
 from infinipot.engine.gate import Gate
 from infinipot.errors import CapError, FrameError, InfinipotError
-from infinipot.numbers import is_finite, is_whole
+from infinipot.numbers import is_finite, is_whole, is_whole_pair
 from infinipot.text import check_text
 
 POLICY = "infinipot-v"  # where nobody says
@@ -67,7 +66,7 @@ class StreamConfig:
             raise FrameError(f"fps={self.fps!r}: the frames per second must be a number above 0")
         object.__setattr__(self, "fps", float(self.fps))  # which may have been numpy's, or a Decimal
         given = self.pixels
-        if given is not None and not (_two_whole(given) and 0 < given[0] <= min(given[1], _MOST_PIXELS)):
+        if given is not None and not (is_whole_pair(given) and 0 < given[0] <= min(given[1], _MOST_PIXELS)):
             raise InfinipotError(
                 f"pixels={given!r}: give the least and the most pixels of a resized frame, the least of them at most "
                 f"{_MOST_PIXELS}"
@@ -85,10 +84,6 @@ class StreamConfig:
         if self.system is not None and not isinstance(self.system, str):
             raise InfinipotError(f"system={self.system!r}: give a text")
         check_text(self.system or "", "the system message")
-
-
-def _two_whole(value: object) -> bool:
-    return isinstance(value, Sequence) and len(value) == 2 and all(map(is_whole, value))
 
 
 @dataclass(frozen=True, slots=True)

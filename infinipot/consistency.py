@@ -18,12 +18,12 @@ from infinipot.engine.pending import NO_GRID, Pending
 from infinipot.engine.setup import Setup
 from infinipot.engine.state import StreamState
 from infinipot.memory import Cursor, Held
+from infinipot.memory.grids import MOST_GRIDS
 from infinipot.memory.transaction import NOWHERE
 from infinipot.numbers import LATEST
 from infinipot.stats import Stopwatch
-from infinipot.tokens import Grid
+from infinipot.tokens import Grid, numbers
 
-_MOST_GRIDS = 256
 _SLACK = 1.0  # seconds by which clocks of sound may be apart
 _RANGES = 16  # how often the trained positions may be passed: tables of rotations are as long as positions go
 
@@ -97,13 +97,15 @@ def _check_ranges(state: Saved, setup: Setup) -> None:
 
 
 def _check_grids(grids: tuple[Grid, ...], pending: Pending, setup: Setup) -> None:
-    """Grids number cells one after the other, each leaves room for a block, and the last is the current one."""
+    """No two grids share a number, each leaves room for a block, and the last is the current one."""
     first, steps = 0, pending.partial.steps
-    _require(len(grids) <= _MOST_GRIDS, f"there are more than {_MOST_GRIDS} sizes of frames")
+    _require(len(grids) <= MOST_GRIDS, f"there are more than {MOST_GRIDS} sizes of frames")
     for grid in sorted(grids, key=lambda grid: grid.first_cell):
-        _require(min(grid.rows, grid.columns) > 0 and grid.first_cell == first, "cells are not numbered in a row")
+        _require(min(grid.rows, grid.columns) > 0 and grid.first_cell >= first, "two grids share a cell's number")
         _require(setup.budget.block_patches(steps * grid.cells), "a grid has more cells than the memory has room for")
-        first += grid.cells
+        first = grid.first_cell + grid.cells
+    # Grids that were forgotten have left numbers free, which the next one that fits takes.
+    _require(first <= 2 * MOST_GRIDS * setup.budget.cap, "cells are numbered higher than a stream's")
     current = grids[-1] if grids else NO_GRID
     # Frames are enlarged to the least pixels: those have to be about as many as there is room for.
     least = setup.pixels[0] if setup.pixels and setup.adapter.cell_pixels else 0
@@ -222,8 +224,8 @@ def check_slots(columns: Mapping[str, Tensor], state: Saved, captions: Tensor, s
     held, cell, patch = state.held, columns["cell"], columns["patch"]
     text, cells = patch == NOWHERE, cell >= 0
     words = ~(text | cells)
-    numbers = sum(grid.cells for grid in state.grids)
-    inside = bool(((patch >= NOWHERE) & (patch < held.cursor.patch) & (cell < numbers)).all())
+    above = numbers(state.grids)
+    inside = bool(((patch >= NOWHERE) & (patch < held.cursor.patch) & (cell < above)).all())
     _require(inside and not (cells & text).any(), "a token is of no patch or cell that there was")
     for kind, count in ((text, held.text), (cells, held.cells), (words, len(captions))):
         _require((kind.sum(1) == count).all(), "rows hold other numbers of tokens than they should")
@@ -233,7 +235,7 @@ def check_slots(columns: Mapping[str, Tensor], state: Saved, captions: Tensor, s
     # Patches of which anything is held have their captions, in families that have any.
     captioned = torch.isin(patch[cells], captions).all() if setup.adapter.caption_limit else not len(captions)
     _require(captioned, "a patch is without its caption, or has one that cannot be")
-    place = patch.long() * numbers + cell
+    place = patch.long() * above + cell
     place = place[cells].view(len(place), -1).sort(1).values
     _require((place.diff(dim=1) > 0).all(), "a token is held twice")
     _require(held.run is None or cells[:, held.run].all(), "cells do not lie where they are said to")
@@ -257,7 +259,7 @@ def _check_positions(columns: Mapping[str, Tensor], cells: Tensor, state: Saved,
         base = columns["base"]
         _require(((base <= temporal) & (base >= -end) & (cells | (base == temporal))).all(), "a patch begins nowhere")
         return
-    row = torch.zeros(sum(grid.cells for grid in state.grids) + 1, dtype=torch.int32)
+    row = torch.zeros(numbers(state.grids) + 1, dtype=torch.int32)
     column = torch.zeros_like(row)
     for grid in state.grids:
         number = torch.arange(grid.cells, dtype=torch.int32)

@@ -1,6 +1,7 @@
 """Which values are numbers, and times; numpy's included, True and False left out. Knows nothing else."""
 
 import math
+from collections.abc import Sequence
 from decimal import Decimal
 from numbers import Integral, Real
 from typing import Any, TypeGuard
@@ -37,6 +38,11 @@ def is_endless(value: Any) -> bool:
 def is_whole(value: object) -> TypeGuard[int]:
     """Whether it is a whole number."""
     return isinstance(value, Integral) and is_real(value)
+
+
+def is_whole_pair(value: object) -> bool:
+    """Whether it is two whole numbers, one behind the other."""
+    return isinstance(value, Sequence) and len(value) == 2 and all(map(is_whole, value))
 
 
 def is_time(value: object) -> TypeGuard[float]:

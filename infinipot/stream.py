@@ -215,6 +215,7 @@ class Stream:
         self._require_open()
         return self._state.stats(self._setup.adapter.modality, self._setup.bytes)
 
+    @torch.inference_mode()
     def contents(self) -> Contents:
         """Which patches and cells of the video are held: see `Contents`. Frames that wait for their block are not."""
         with self._alone(frames_given):

@@ -30,6 +30,11 @@ class Grid:
         return self.rows * self.columns
 
 
+def numbers(grids: Sequence[Grid]) -> int:
+    """Numbers of the cells of some grids are below it."""
+    return max((grid.first_cell + grid.cells for grid in grids), default=0)
+
+
 @dataclass(frozen=True, eq=False)
 class VideoTokens:
     """N video tokens of each of some rows, a row being one KV head of one layer, which holds tokens of its own.
@@ -100,7 +105,7 @@ class VideoTokens:
     @property
     def cells(self) -> int:
         """Cell numbers are below it."""
-        return max((grid.first_cell + grid.cells for grid in self.grids), default=0)
+        return numbers(self.grids)
 
     @cached_property
     def arrival(self) -> Tensor:

@@ -413,6 +413,20 @@ def test_ctrl_c_while_the_memory_changes_never_takes_a_frame_and_raises(qwen, mo
 
 
 @pytest.mark.usefixtures("ctrl_c")
+@pytest.mark.parametrize("call", [Stream.contents, Stream.fork, lambda stream: stream.watch(pictures(1)[0])])
+def test_whichever_call_comes_next_finishes_what_could_not_be_finished(qwen, call, monkeypatch):
+    """A fork's storage was made in torch's inference mode, outside of which nothing may change it."""
+    with qwen.stream(300, block=2) as first, first.fork() as stream:
+        with monkeypatch.context() as patch:
+            patch.setattr(Rows, "move", lambda *given: (_ for _ in ()).throw(Boom))
+            with pytest.raises(Boom):
+                for image in pictures(40):
+                    stream.watch(image)
+        call(stream)
+        assert stream.stats().compressions == 1
+        assert stream._state.memory._plan is None
+
+
 def test_what_interrupted_the_last_call_is_raised_by_close(qwen, monkeypatch):
     move, presses = Rows.move, iter([signal.SIGINT])
 

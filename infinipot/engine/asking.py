@@ -15,7 +15,7 @@ from infinipot.engine.decoding import Chooser, Sampling, Speaker
 from infinipot.engine.evidence import Answer, Gaze
 from infinipot.engine.layout import Part, asked_behind, commit, forward, lay_out, run, say, told, waiting
 from infinipot.engine.limits import answer_limit, question_ids, require_positions, stay_in_range
-from infinipot.engine.looking import Look, look_again, second_look, tokens_of
+from infinipot.engine.looking import Look, grids_of, look_again, second_look, tokens_of
 from infinipot.engine.prefilled import keep, lay_out_rest, reusable
 from infinipot.engine.setup import Setup
 from infinipot.engine.state import StreamState
@@ -26,6 +26,7 @@ from infinipot.memory.observation import Observer
 from infinipot.models import Patch
 from infinipot.models.chat import ANSWER
 from infinipot.numbers import is_finite
+from infinipot.tokens import Grid, numbers
 
 _ROUNDING = 1e-6  # seconds: times are sums of frame periods
 
@@ -105,13 +106,14 @@ def answer(setup: Setup, state: StreamState, question: Question, answers: list[A
         parts, found = yield from lay_out_rest(setup, state, transaction, patches, known)
         seen = state.memory.held + transaction.tokens
         ahead = [part for each in known for part in each.parts]
+        looked, grids = transaction.cursor.patch, grids_of(state, again)
         if again:
             if parts:
                 yield forward(setup, state, transaction, parts, "answer", stays=remember)
             ahead, parts = [*ahead, *parts], []
             yield from look_again(setup, state, transaction, again)
         if question.window is not None:
-            transaction.narrow(_window(setup, state, question.window))
+            transaction.narrow(_window(setup, state, question.window, looked, grids))
         parts += asked_behind(setup, state, transaction, prompt, follows_video=follows_video)
         speaker = Speaker(setup.adapter.detokenize, question.sampling.stop, question.on_text)
         looks = question.evidence and setup.adapter.modality == "video"
@@ -125,7 +127,7 @@ def answer(setup: Setup, state: StreamState, question: Question, answers: list[A
             choose = _chooser(setup, state, question.sampling, [*ahead, *parts], limit, logits.device)
             yield from _decode(setup, state, transaction, logits, choose, question, limit, speaker, observers)
             if gaze is not None:
-                gaze.end()
+                gaze.end(grids)
         answers.append(Answer.of(speaker.end().strip(), gaze))
         if remember and not speaker.cut and not again:
             commit(setup, state, transaction, state.pending.emptied(), parts, speaker.tokens, turn=True)
@@ -137,12 +139,17 @@ def answer(setup: Setup, state: StreamState, question: Question, answers: list[A
         stay_in_range(setup, state, state.pending)
 
 
-def _window(setup: Setup, state: StreamState, seconds: float) -> Window:
-    """The newest seconds of the video, the newest patch in any case."""
+def _window(setup: Setup, state: StreamState, seconds: float, looked: int, grids: Sequence[Grid]) -> Window:
+    """The newest seconds of the video, the newest patch and a second look in any case.
+
+    Args:
+        looked: number of the first patch of a second look.
+        grids: of all that is seen.
+    """
     pending = state.pending
     newest = max(pending.starts(), default=state.memory.cursor.latest)
-    cells = 0 if setup.gate is None else sum(grid.cells for grid in state.memory.grids)
-    return Window(min(newest, pending.time - seconds) - _ROUNDING, cells)
+    cells = 0 if setup.gate is None else numbers(grids)
+    return Window(min(newest, pending.time - seconds) - _ROUNDING, looked, cells)
 
 
 def _decode(

@@ -104,18 +104,23 @@ class Gaze:
         self._scaling = seen.scaling
         self._asked.setdefault(seen.layer, []).append(seen.queries[:, -1].clone())  # which sees all there is
 
-    def end(self) -> None:
-        """Works out where they looked, while the memory holds what they saw, and lets go of it."""
+    def end(self, grids: Sequence[Grid]) -> None:
+        """Works out where they looked, while the memory holds what they saw, and lets go of it.
+
+        Args:
+            grids: of all that they saw.
+        """
         step, self._step = self._step, None
         if step is None:
             return
-        self._grids = step.memory.grids
+        self._grids = tuple(grids)
+        numbers = sorted(self._asked)  # of the model's layers that hold slots: others have a state
         for group in step.memory.groups:
             looked = Looked.of(group, step)
-            heads = group.shape.kv_heads
-            at_once = max(1, _PIECE // (len(self._asked[group.layers[0]][0]) * len(self._ends) * step.end))
-            for start in range(0, len(group.layers), at_once):
-                layers = group.layers[start : start + at_once]
+            heads, own = group.shape.kv_heads, [numbers[place] for place in group.layers]
+            at_once = max(1, _PIECE // (len(self._asked[own[0]][0]) * len(self._ends) * step.end))
+            for start in range(0, len(own), at_once):
+                layers = own[start : start + at_once]
                 looked.add(slice(start * heads, (start + len(layers)) * heads), self._looks(step, layers, heads))
             self._looked.append(looked)
         self._asked.clear()

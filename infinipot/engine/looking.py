@@ -21,7 +21,7 @@ from infinipot.engine.state import StreamState
 from infinipot.errors import QuestionError
 from infinipot.memory import Transaction
 from infinipot.models import Clip, Patch
-from infinipot.numbers import is_whole
+from infinipot.numbers import is_whole, is_whole_pair
 from infinipot.tokens import Grid
 from infinipot.video import Frame
 
@@ -105,7 +105,7 @@ def _require_pixels(setup: Setup, pixels: tuple[int, int] | None) -> None:
     """Refuses, before any frame is resized, what could not fit."""
     if pixels is None:
         return
-    if len(pixels) != 2 or not all(is_whole(each) for each in pixels) or not 0 < pixels[0] <= pixels[1]:
+    if not is_whole_pair(pixels) or not 0 < pixels[0] <= pixels[1]:
         raise QuestionError(f"look_pixels={pixels!r}: give the least and the most pixels of a resized frame")
     most = setup.budget.reserve * setup.adapter.cell_pixels
     if setup.adapter.cell_pixels and pixels[0] > setup.budget.cap * setup.adapter.cell_pixels:
@@ -118,6 +118,12 @@ def _require_pixels(setup: Setup, pixels: tuple[int, int] | None) -> None:
 def tokens_of(setup: Setup, patches: Sequence[Patch]) -> int:
     """Slots that a second look takes at the most."""
     return sum(patch.tokens + setup.adapter.caption_limit for patch in patches)
+
+
+def grids_of(state: StreamState, patches: Sequence[Patch]) -> tuple[Grid, ...]:
+    """The grids of the video, and that of a second look, if there is one: cells of other sizes have other numbers."""
+    own = {state.memory.grid(patch.rows, patch.columns) for patch in patches}
+    return (*state.memory.grids, *own.difference(state.memory.grids))
 
 
 def look_again(
@@ -138,7 +144,8 @@ def look_again(
         # No more positions than tokens, of which the reserve has enough, however far apart in time frames are.
         if told := setup.rule.seconds(patch.tokens, cursor.pace):
             wait = min(wait, told)
-        transaction.video(Grid(patch.rows, patch.columns, 0), [cursor.latest + wait], len(before), len(after))
+        grid = state.memory.grid(patch.rows, patch.columns)
+        transaction.video(grid, [cursor.latest + wait], len(before), len(after), shown=patch.times[0])
         parts.append(Part(adapter.join([adapter.embed(before), cells, adapter.embed(after)])))
     step = state.memory.step(transaction, ahead=len(setup.prompt_ids))
     yield Forward(adapter, adapter.join([part.rows for part in parts]), step, state.stopwatch, PHASE)

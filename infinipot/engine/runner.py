@@ -27,7 +27,7 @@ def step(tasks: Iterable[Task[Any]], max_tokens: int | None = None) -> int:
     What goes wrong where the network runs is every packed task's error, each of whose streams is as before its call.
 
     Args:
-        tasks: of different streams; those that are done are passed over.
+        tasks: of different streams; those that are done are passed over, and one that is named again goes once.
         max_tokens: that the encoder and the decoder are to run over at the most, together. Single tokens of answers
             always go, so that answers flow; beside them, in the order of the tasks, what there is room for, but the
             first of it in any case: a task that is named first never waits.
@@ -35,7 +35,7 @@ def step(tasks: Iterable[Task[Any]], max_tokens: int | None = None) -> int:
     Returns:
         The tokens that they ran over.
     """
-    for task in (waiting := [task for task in tasks if not task.done]):
+    for task in (waiting := [task for task in dict.fromkeys(tasks) if not task.done]):
         task.begin()
     for group in _groups(_asking(waiting, Prepare), _processor):
         _run(group, _prepare)

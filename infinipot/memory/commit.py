@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor
 
+from infinipot.errors import PolicyError
 from infinipot.memory.eviction import Kept, evict, what_stays
 from infinipot.memory.held import Held
 from infinipot.memory.hiding import plan_hiding
@@ -75,6 +76,9 @@ def plan_commit(
         budget: |C|, or None where no cell is evicted.
         cap: slots a row.
         tp_group: the processes that share the rows.
+
+    Raises:
+        PolicyError: the policy's choice is not what was asked for. That an index repeats is told on a CPU alone.
     """
     kept: Kept | None = None
     merging: list[Merging] = []
@@ -86,15 +90,29 @@ def plan_commit(
             columns = _with(columns, MASS, [each.mass for each in merging])
         if policy.hides:
             columns = _with(columns, HIDDEN, plan_hiding(policy, view(grown, columns), kept.cells))
-    moves: list[Moves] = []
-    if after.tokens < grown.tokens:
-        viewer, turns_gone = view(grown), range(grown.turns_gone + 1, after.turns_gone + 1)
-        for number, group in enumerate(groups):
-            cells = None if kept is None else kept.cells[number]
-            stays = what_stays(group, viewer, turns_gone, cells, kept.patches if kept else None)
-            moves.append(plan_moves(stays, after.tokens, cap))
-        after = grown.moved_to(after)
-    return Plan(after, columns, merging, moves)
+    if after.tokens == grown.tokens:
+        return Plan(after, columns, merging)
+    moves = _plan_moves(groups, view(grown), kept, range(grown.turns_gone + 1, after.turns_gone + 1), after.tokens, cap)
+    if policy is not None and any(len(each.source) != len(each.target) for each in moves):
+        raise PolicyError(f"policy {policy.name!r} returned an index more than once: each is a token that stays")
+    return Plan(grown.moved_to(after), columns, merging, moves)
+
+
+def _plan_moves(
+    groups: Sequence[Rows], viewer: Viewer, kept: Kept | None, turns_gone: range, tokens: int, cap: int
+) -> list[Moves]:
+    """What moves in each group of rows.
+
+    Args:
+        viewer: of all that is held.
+        kept: of the cells and captions; None for all.
+        turns_gone: numbers of the turns that leave.
+        tokens: how many slots stay.
+    """
+    patches = None if kept is None else kept.patches
+    cells = [None] * len(groups) if kept is None else kept.cells
+    stays = (what_stays(group, viewer, turns_gone, own, patches) for group, own in zip(groups, cells, strict=True))
+    return [plan_moves(each, tokens, cap) for each in stays]
 
 
 def _label(groups: Sequence[Rows], transaction: Transaction, before: Held, grown: Held) -> None:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from infinipot.tokens import numbers
+
 if TYPE_CHECKING:
     from infinipot.memory.memory import Memory
 
@@ -50,7 +52,7 @@ class Contents:
         counts: dict[tuple[int, int], int] = {}
         times: dict[int, float] = {}
         rows = sum(len(group.layer) for group in memory.groups)
-        size = max((grid.first_cell + grid.cells for grid in memory.grids), default=0)
+        size = numbers(memory.grids)
         for group in memory.groups:
             columns = {name: group.columns[name][:, : memory.held].cpu().numpy() for name in ("patch", "cell", "time")}
             video = columns["cell"] >= 0
@@ -59,8 +61,8 @@ class Contents:
             for key, number in zip(found.tolist(), count.tolist(), strict=True):
                 place = divmod(key, size)
                 counts[place] = counts.get(place, 0) + number
-            numbers, first = np.unique(patch, return_index=True)
-            times |= zip(numbers.tolist(), columns["time"][video][first].tolist(), strict=True)
+            held, first = np.unique(patch, return_index=True)
+            times |= zip(held.tolist(), columns["time"][video][first].tolist(), strict=True)
         return cls(tuple(_patches(memory, counts, times, rows)))
 
     def over_frame(self) -> np.ndarray:

@@ -22,7 +22,7 @@ from infinipot.memory.transaction import NOWHERE
 from infinipot.memory.view import Viewer
 from infinipot.policies.base import Policy
 from infinipot.policies.ranking import highest
-from infinipot.tokens import VideoTokens
+from infinipot.tokens import VideoTokens, is_at_hand
 
 Part = Callable[[VideoTokens, int, slice], tuple[VideoTokens, Tensor | None]]
 CAPTION_SHARE = 0.25  # of what a compression leaves: the most that captions take, if cells can fill the rest
@@ -109,7 +109,7 @@ def _select_among(
     """
 
     def part(tokens: VideoTokens, number: int, rows: slice) -> tuple[VideoTokens, Tensor]:
-        allowed = among.to(tokens.cell.device)[numbers[number][rows]]
+        allowed = among.to(tokens.cell.device, non_blocking=True)[numbers[number][rows]]
         first = torch.zeros_like(allowed).scatter_(1, wanted[number][rows], True)
         index = highest(allowed.float() * (1 + first), shown, tokens.arrival)
         return tokens.part(index), index
@@ -131,18 +131,27 @@ def _chosen(policy: Policy, viewer: Viewer, length: int, budget: int, part: Part
         count = rows.stop - rows.start
         if choice:
             chosen = policy.select(tokens, budget)
-            _check(policy, chosen, (count, budget))
+            _check(policy, chosen, (count, budget), length)
         else:
             chosen = torch.arange(min(budget, length), device=tokens.cell.device).expand(count, -1)
         found[number].append(chosen if index is None else index.gather(1, chosen))
     return [torch.cat(parts) for parts in found]
 
 
-def _check(policy: Policy, chosen: Tensor, shape: tuple[int, int]) -> None:
+def _check(policy: Policy, chosen: Tensor, shape: tuple[int, int], length: int) -> None:
+    """Makes sure of what can be told without waiting for a device; a CPU's numbers are looked at."""
     if chosen.shape != shape or chosen.dtype != torch.int64:
         raise PolicyError(
             f"policy {policy.name!r} returned {chosen.dtype} indices of shape {tuple(chosen.shape)}: "
             f"int64 of shape {shape} were asked for"
+        )
+    if not is_at_hand(chosen):
+        return
+    least, most = (int(end) for end in chosen.aminmax())
+    if least < 0 or most >= length:
+        raise PolicyError(
+            f"policy {policy.name!r} returned indices from {least} to {most}: tokens are numbered from 0 to "
+            f"{length - 1}"
         )
 
 

@@ -16,7 +16,7 @@ from infinipot.memory.storage import Rows
 from infinipot.memory.transaction import Kind, Transaction
 from infinipot.memory.view import Viewer
 from infinipot.policies.base import Policy
-from infinipot.tokens import NewTokens
+from infinipot.tokens import NewTokens, numbers
 
 
 def write_columns(policy: Policy, viewer: Viewer, transaction: Transaction) -> None:
@@ -122,22 +122,24 @@ class Incoming:
         """
         slots, cells = self._given
         new = self._there(_earlier(slots, cells))
-        slot = torch.where(new >= 0, new, self._latest().index_select(1, self._there(cells)))
+        first, end = int(cells.min()), int(cells.max()) + 1
+        latest = self._latest(first, end).index_select(1, self._there(cells - first))
+        slot = torch.where(new >= 0, new, latest)
         rows, cap = len(self._group.layer), self._group.cap
         start = torch.arange(0, rows * cap, cap, device=slot.device).unsqueeze(1)
         return slot >= 0, slot.clamp_min_(0).add_(start)
 
-    def _latest(self) -> Tensor:
-        """The slot of the latest token of each cell that is held, -1 for none: `[rows, cells]` int64."""
+    def _latest(self, first: int, end: int) -> Tensor:
+        """The slot of the latest token of each cell from `first` to below `end`, -1 for none: `[rows, cells]` int64."""
         viewer, columns, cap = self._viewer, self._group.columns, self._group.cap
         held = viewer.held
         run = slice(0, held.tokens) if held.run is None else held.run
         cell, patch = (columns[name][:, run].to(torch.int64, copy=True) for name in ("cell", "patch"))
         stamp = patch.mul_(cap).add_(torch.arange(run.start, run.stop, device=cell.device))
-        if held.run is None:  # text lies among the cells
-            stamp.masked_fill_(cell < 0, -1)
-            cell.clamp_min_(0)
-        latest = torch.full((len(cell), viewer.cells_ever), -1, device=cell.device, dtype=torch.int64)
+        if held.run is None or end - first < numbers(viewer.grids):  # text lies among them, or other cells do
+            stamp.masked_fill_((cell < first) | (cell >= end), -1)
+            cell.sub_(first).clamp_(0, end - first - 1)
+        latest = torch.full((len(cell), end - first), -1, device=cell.device, dtype=torch.int64)
         latest.scatter_reduce_(1, cell, stamp, "amax")
         return torch.where(latest >= 0, latest % cap, -1)
 

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from infinipot.errors import CapError
 from infinipot.memory.commit import plan_commit, prepare
+from infinipot.memory.grids import grid_of, with_current
 from infinipot.memory.held import Held
 from infinipot.memory.incoming import write_columns
 from infinipot.memory.observation import NOTHING, Observer
@@ -53,7 +54,7 @@ class Memory:
     Attributes:
         groups: the layers' slots, those of one shape and device together.
         states: the recurrent states beside them.
-        grids: the grids the video has had, the current one last.
+        grids: the grids the video has had and cells of which may be held, the current one last.
         state: what is held, as numbers.
         filled: slots in use at this moment, those of an open transaction included.
         intact: slots behind what is held that are as `keep` found them; -1 where what is held has changed since.
@@ -128,12 +129,18 @@ class Memory:
         """Where the stream stands on the position axes."""
         return self.state.cursor
 
+    def grid(self, rows: int, columns: int) -> Grid:
+        """The grid of this size: one that is known, or else one whose cell numbers are no other's."""
+        return grid_of(self.grids, rows, columns)
+
     def use_grid(self, rows: int, columns: int) -> Grid:
-        """The grid of this size, from now on the current one; a size seen before gets its old cell numbers back."""
-        known = next((grid for grid in self.grids if (grid.rows, grid.columns) == (rows, columns)), None)
-        grid = known or Grid(rows, columns, sum(grid.cells for grid in self.grids))
-        self.grids = (*(other for other in self.grids if other is not grid), grid)
-        return grid
+        """The grid of this size, from now on the current one; a size that is known has its old cell numbers.
+
+        Raises:
+            FrameError: cells of too many sizes are held.
+        """
+        self.grids = with_current(self.grids, rows, columns, self.groups, self.held)
+        return self.grids[-1]
 
     def video_tokens(self, group: int = 0, rows: slice | None = None) -> VideoTokens:
         """The cells that some rows hold, as a policy sees them."""
@@ -197,15 +204,12 @@ class Memory:
     def aside(self, transaction: Transaction) -> Iterator[None]:
         """What the transaction takes up inside is forgotten on the way out, but for what was observed meanwhile."""
         before, filled = transaction.copy(), self.filled
-        states = [tuple(state.clone() for state in layer.states()) for layer in self.states.recurrent]
-        begun = [layer.has_previous_state[0] for layer in self.states.recurrent]
-        try:
-            yield
-        finally:
-            transaction.go_back(before)
-            self.filled = filled
-            for layer, saved, had in zip(self.states.recurrent, states, begun, strict=True):
-                layer.go_back(saved, had)
+        with self.states.aside():
+            try:
+                yield
+            finally:
+                transaction.go_back(before)
+                self.filled = filled
 
     def place(self, layer: int) -> tuple[Rows, slice]:
         """Where a layer of the model, by its number, has its slots."""

@@ -61,11 +61,12 @@ class Seen:
         slot = torch.arange(length, device=self.keys.device)
         for some in asking.split(max(1, _PIECE // (len(self.queries) * length))):
             there = some.to(self.keys.device, non_blocking=True)
-            scores = groups.index_select(2, there) @ self.keys.transpose(1, 2).unsqueeze(1)
+            queries = groups.index_select(2, there) * self.scaling  # ahead of the product, which float16 may not hold
+            scores = queries @ self.keys.transpose(1, 2).unsqueeze(1)
             hidden = slot > (there + self.step.start).unsqueeze(-1)
             if self.hidden is not None:
                 hidden = hidden | (self.hidden if self.hidden.shape[1] == 1 else self.hidden[:, there]).unsqueeze(1)
-            yield scores.float().mul_(self.scaling).masked_fill_(hidden, -torch.inf).softmax(-1)
+            yield scores.float().masked_fill_(hidden, -torch.inf).softmax(-1)
 
 
 class Observer(Protocol):

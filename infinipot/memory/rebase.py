@@ -19,7 +19,7 @@ from infinipot.memory.positions import Cursor, PositionRule
 from infinipot.memory.storage import Rows
 from infinipot.memory.tensor_parallel import TensorParallelGroup
 from infinipot.memory.transaction import NOWHERE
-from infinipot.tokens import Grid
+from infinipot.tokens import Grid, numbers
 
 _NO_TIME = 1e-3  # seconds that a gap counts for in which no time passed, so that it is the last to stay
 
@@ -187,11 +187,11 @@ def _gaps_of(group: Rows, held: Held, grids: Sequence[Grid], rule: PositionRule,
 
     cell = column("cell").long().clamp_min(NOWHERE)
     # One entry a cell number, and behind them all the zero that text, whose cell is below 0, picks.
-    by_number = sorted(grids, key=lambda grid: grid.first_cell)
-    extents = [torch.full((grid.cells,), rule.extent(grid) * keep_extent) for grid in by_number]
-    rows = [torch.arange(grid.cells) // grid.columns for grid in by_number]
-    none = torch.zeros(1, dtype=torch.int64)
-    extent, row = (torch.cat([*parts, none]).to(cell.device)[cell] for parts in (extents, rows))
+    told = torch.zeros(2, numbers(grids) + 1, dtype=torch.int64)
+    for grid in grids:
+        own = told[:, grid.first_cell :][:, : grid.cells]
+        own[0], own[1] = rule.extent(grid) * keep_extent, torch.arange(grid.cells) // grid.columns
+    extent, row = (each[cell] for each in told.to(cell.device, non_blocking=True))
     cursor = held.cursor
     return find_gaps(
         column("temporal").long(),

@@ -70,7 +70,7 @@ class Rotary:
         device, count = positions[0].device, len(self._axis_of_piece)
         where = [positions[axis if len(positions) > 1 else 0] for axis in self._axis_of_piece]
         if highest >= _TABLE_BYTES // (8 * len(self.axes)):
-            frequency = self.inv_freq[self._order].to(device).view(count, self._piece)
+            frequency = self.inv_freq[self._order].to(device, non_blocking=True).view(count, self._piece)
             turn = (torch.stack(where, -1).unsqueeze(-1) * frequency).flatten(-2)
             return torch.complex(turn.cos(), turn.sin())
         table, places = self._table(device, highest)
@@ -110,7 +110,8 @@ class Rotary:
             half = len(self.axes)
             order = [dimension for frequency in self._order for dimension in (frequency, half + frequency)]
             forth = torch.tensor([*order, *range(2 * half, heads.shape[-1])])
-            self._layouts[at] = forth.to(heads.device), forth.argsort().to(heads.device)
+            back = forth.argsort()
+            self._layouts[at] = forth.to(heads.device, non_blocking=True), back.to(heads.device, non_blocking=True)
         return self._layouts[at]
 
     def _table(self, device: torch.device, highest: int) -> tuple[Tensor, Tensor]:
@@ -127,7 +128,7 @@ class Rotary:
             frequency, parts = self.inv_freq[self._order], []
             for places in torch.arange(count, dtype=torch.float32)[:, None].split(_PIECE):
                 angle = (places * frequency).double()
-                parts.append(torch.complex(angle.cos().float(), angle.sin().float()).to(device))
+                parts.append(torch.complex(angle.cos().float(), angle.sin().float()).to(device, non_blocking=True))
             known = torch.cat(parts).view(-1, self._piece), torch.arange(pieces, device=device, dtype=torch.int32)
             self._tables[device] = known
         return known

@@ -4,7 +4,8 @@ Their state never grows; what they share with slots is that they go back to what
 the memory that knows how a transformers cache works.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -113,6 +114,17 @@ class States(Cache):
         """Goes back to the states that were last committed."""
         for layer in self.recurrent:
             layer.roll_back()
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """On the way out the states are what they were on the way in, committed or not."""
+        states = [tuple(state.clone() for state in layer.states()) for layer in self.recurrent]
+        begun = [layer.has_previous_state[0] for layer in self.recurrent]
+        try:
+            yield
+        finally:
+            for layer, saved, had in zip(self.recurrent, states, begun, strict=True):
+                layer.go_back(saved, had)
 
     def committed(self) -> list[tuple[Tensor, Tensor]]:
         """The states that were last committed."""

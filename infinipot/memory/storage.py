@@ -69,7 +69,7 @@ class Rows:
     Args:
         cap: slots a row.
         shape: of each layer.
-        layers: their numbers, in order.
+        layers: their numbers among the layers that hold slots, in order.
         columns: what is stored of a token beside its key and value: names and types.
 
     Attributes:

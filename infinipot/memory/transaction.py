@@ -110,7 +110,13 @@ class Transaction:
         return self.video(grid, [time], before, after)
 
     def video(
-        self, grid: Grid, times: Sequence[float], before: int = 0, after: int = 0, cells: Tensor | None = None
+        self,
+        grid: Grid,
+        times: Sequence[float],
+        before: int = 0,
+        after: int = 0,
+        cells: Tensor | None = None,
+        shown: float | None = None,
     ) -> Tensor:
         """Adds temporal patches between `before` and `after` tokens of text that belong to the first and the last.
 
@@ -120,21 +126,23 @@ class Transaction:
             cells: `[n]` int64, the places in the grid of the tokens of a single patch; by default all. They stand where
                 they would stand among all. Of a patch without any nothing is added, captions neither, and what comes
                 next stands where it would stand behind the whole of it.
+            shown: when a single patch was on show, where its place among the others is that of another time.
 
         Returns:
             `[3, before + len(times) · P + after]` int64 positions, of those tokens that were added.
         """
-        if len(times) > 1 and (before or after or cells is not None):
+        if len(times) > 1 and (before or after or cells is not None or shown is not None):
             raise ValueError("each patch has captions and cells of its own: give such patches one by one")
         if cells is not None and not len(cells):
             self.cursor = self.cursor.past_patch(grid, times[0], self._rule, before, after)
             return text_positions(0, 0)
-        positions = [self._caption(self.cursor.patch, before, times[0])]
-        positions += [self._cells(grid, time, cells) for time in times]
-        positions.append(self._caption(self.cursor.patch - 1, after, times[-1]))
+        told = times if shown is None else [shown]
+        positions = [self._caption(self.cursor.patch, before, told[0])]
+        positions += [self._cells(grid, *each, cells) for each in zip(times, told, strict=True)]
+        positions.append(self._caption(self.cursor.patch - 1, after, told[-1]))
         return torch.cat(positions, -1)
 
-    def _cells(self, grid: Grid, time: float, places: Tensor | None) -> Tensor:
+    def _cells(self, grid: Grid, time: float, told: float, places: Tensor | None) -> Tensor:
         number = self.cursor.patch
         self.cursor = self.cursor.after_patch(grid, time, self._rule)
         positions = patch_positions(self.cursor, grid, self._rule)
@@ -143,7 +151,7 @@ class Transaction:
         if places is not None:
             cells, positions = cells[places], positions[:, places]
         self.cells.append(cells)
-        self._add(Kind.CELL, number, cells, positions, time, base)
+        self._add(Kind.CELL, number, cells, positions, told, base)
         return positions
 
     def _caption(self, patch: int, tokens: int, time: float) -> Tensor:

@@ -94,11 +94,6 @@ class Viewer:
             **self.place(group, rows),
         )
 
-    @property
-    def cells_ever(self) -> int:
-        """Cell numbers are below it."""
-        return max(grid.first_cell + grid.cells for grid in self.grids)
-
     def place(self, group: Rows, rows: slice) -> dict[str, Any]:
         """What some rows' tokens are told of where they stand, as arguments of `VideoTokens`."""
         return {

@@ -186,7 +186,7 @@ class Adapter(Texts, ABC):
     def embed(self, ids: Sequence[int]) -> Tensor:
         """Token embeddings, `[len(ids), hidden]`."""
         table = self.model.get_input_embeddings()
-        return table(torch.tensor(ids, dtype=torch.int64, device=device_of(table)))
+        return table(torch.tensor(ids, dtype=torch.int64).to(device_of(table), non_blocking=True))
 
     def join(self, parts: Sequence[Tensor]) -> Tensor:
         """Rows of text and of patches, one after the other, `[n, hidden]`."""

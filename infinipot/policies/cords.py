@@ -10,6 +10,7 @@ from infinipot.policies.base import Policy
 from infinipot.policies.likeness import far_apart, nearest, unit
 from infinipot.policies.options import Positive, Share
 from infinipot.policies.ranking import newest
+from infinipot.policies.rounding import widest_float
 from infinipot.tokens import VideoTokens, take
 
 RIDGE = 1e-2  # below it a direction counts as covered
@@ -61,7 +62,9 @@ class Unexplained:
     """What chosen points leave unexplained of all, kept up to date as more are chosen.
 
     The inverse is updated by the Woodbury identity, so that a round costs products with the few that it chose, rather
-    than a decomposition of what all chosen ones cover.
+    than a decomposition of what all chosen ones cover. It is kept wide: of many points that are almost the same, as of
+    a picture that stands still, there would be no decomposition where a GPU rounds products to TF32. What it leaves of
+    a point is narrow again, since errors of that do not add up.
 
     Args:
         points: `[rows, N, width]`, see `unit`.
@@ -71,21 +74,23 @@ class Unexplained:
 
     def __init__(self, points: Tensor, there: Tensor, weight: float) -> None:
         self._points, self._weight = points, weight
-        width = points.shape[-1]
-        ridge = RIDGE * torch.eye(width, device=points.device, dtype=points.dtype)
+        self._wide = widest_float(points.device)
+        there = there.to(self._wide)
+        ridge = RIDGE * torch.eye(there.shape[-1], device=points.device, dtype=self._wide)
         self._inverse = torch.cholesky_inverse(torch.linalg.cholesky_ex(ridge + there.mT @ there).L)
-        self._left = ((points @ self._inverse) * points).sum(-1)
+        self._left = ((points @ self._inverse.to(points.dtype)) * points).sum(-1)
 
     def __call__(self, chosen: Tensor) -> Tensor:
         """The bonus of each token `[rows, N]` float32, once the points `chosen` `[rows, n, width]` are, too."""
+        chosen = chosen.to(self._wide)
         seen = chosen @ self._inverse
         within = torch.eye(chosen.shape[1], device=chosen.device, dtype=chosen.dtype) + seen @ chosen.mT
         explains = torch.linalg.solve_triangular(torch.linalg.cholesky_ex(within).L, seen, upper=False)
         change = explains.mT @ explains
         self._inverse = self._inverse - change
         if chosen.shape[1] < chosen.shape[2]:
-            gone = (self._points @ explains.mT).square().sum(-1)
+            gone = (self._points @ explains.mT.to(self._points.dtype)).square().sum(-1)
         else:  # of so many at once scratch is not to hold a product with each
-            gone = ((self._points @ change) * self._points).sum(-1)
+            gone = ((self._points @ change.to(self._points.dtype)) * self._points).sum(-1)
         self._left = self._left - gone
         return (RIDGE * self._weight * self._left).float()

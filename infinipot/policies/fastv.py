@@ -38,5 +38,6 @@ class FastV(KnowsQuestion):
         asked = [row for row, layer in enumerate(tokens.layer) if layer == min(self.after, tokens.layers) - 1]
         if not asked:
             return own
-        early = own[asked].gather(1, order[asked]).mean(0)
+        rows = torch.tensor(asked).to(own.device, non_blocking=True)
+        early = own.index_select(0, rows).gather(1, order.index_select(0, rows)).mean(0)
         return torch.zeros_like(own).scatter(1, order, early.expand_as(own))

@@ -56,7 +56,8 @@ class HERMES(ScoredPolicy):
         depth = [self._depth(layer, tokens.layers) for layer in tokens.layer]
         device = order.device
         weight, steep, local, _ = (
-            torch.tensor(column, device=device, dtype=torch.float32).unsqueeze(1) for column in zip(*depth, strict=True)
+            torch.tensor(column, dtype=torch.float32).to(device, non_blocking=True).unsqueeze(1)
+            for column in zip(*depth, strict=True)
         )
         both = [attended(tokens, name).gather(1, order) for name in ("local", "global")]
         unseen = both[0].isinf() | both[1].isinf()
@@ -70,7 +71,7 @@ class HERMES(ScoredPolicy):
     def merge(self, tokens: VideoTokens, kept: Tensor) -> Merge:
         oldest = kept.gather(1, tokens.arrival.gather(1, kept).argmin(1, keepdim=True))
         deep = [self._depth(layer, tokens.layers)[0] == 0 for layer in tokens.layer]
-        shallow = ~torch.tensor(deep, device=kept.device).unsqueeze(1)
+        shallow = ~torch.tensor(deep).to(kept.device, non_blocking=True).unsqueeze(1)
         return Merge.of(oldest.expand(tokens.shape), kept, tokens.columns[MASS], for_good=shallow)
 
     def _depth(self, layer: int, layers: int) -> tuple[float, float, float, float]:

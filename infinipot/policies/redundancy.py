@@ -8,6 +8,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from infinipot.policies.rounding import along_each, widest_float
 from infinipot.tokens import NewTokens, VideoTokens, is_at_hand, take
@@ -40,12 +41,14 @@ def tar(tokens: VideoTokens, reference: Reference, recent: float, keys: Keys) ->
         keys: compare them "unrotated", or "rotated" as attention sees them (an ablation).
     """
     name, newest = "keys" if keys == "unrotated" else keys, in_recent_patches(tokens, recent)
+    many = tokens.cells > tokens.shape[1]  # where frames had many sizes: of few of their cells a token is held
+    cells, count = (_in_a_row(tokens.cell), tokens.shape[1]) if many else (tokens.cell, tokens.cells)
 
     def of(rows: slice) -> Tensor:
-        compared, cell = tokens.read(name, rows), tokens.cell[rows]
+        compared, cell = tokens.read(name, rows), cells[rows]
         if reference == "previous":
             return against_previous(compared, cell, tokens.patch[rows])
-        return against_recent(compared, cell, newest[rows], tokens.cells)
+        return against_recent(compared, cell, newest[rows], count)
 
     return torch.cat([of(rows) for rows in tokens.pieces(_TIMES)])
 
@@ -89,6 +92,13 @@ def against_recent(keys: Tensor, cell: Tensor, recent: Tensor, cells: int) -> Te
     mean = total.div_(count.clamp_min(1).unsqueeze(-1)).float()
     alike = along_each(flat, mean, at).div_(length).view(cell.shape)
     return alike.masked_fill_(recent | (count == 0).index_select(0, at).view(cell.shape), NEW)
+
+
+def _in_a_row(cell: Tensor) -> Tensor:
+    """The cells that each row holds tokens of, numbered from 0 without gaps: `[rows, N]` int64."""
+    ordered, order = cell.sort(1)
+    number = pad((ordered[:, 1:] != ordered[:, :-1]).cumsum(1), (1, 0))
+    return torch.zeros_like(number).scatter_(1, order, number)
 
 
 def _sums_by_cell(keys: Tensor, at: Tensor, length: Tensor, counts: Tensor, *, cells: int) -> tuple[Tensor, Tensor]:

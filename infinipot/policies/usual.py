@@ -1,7 +1,10 @@
 """What is usual in a row, the mean of its keys or of its values, and how far each token is from it.
 
 Keys and values are read and copied as few times as can be: this is most of what a policy costs that scores all that is
-held. What is no number adds nothing to a mean.
+held. So sums are in float32, which is half of what wide ones take, and in the order in which tokens lie. That follows
+from what a stream was given and from nothing else, interrupted or not: the same input makes the same choices. Another
+order may round a mean otherwise, in its last digits, and trade tokens whose scores differ by no more; copies of one
+token have one score in any order. What is no number adds nothing to a mean.
 """
 
 import torch

@@ -8,9 +8,13 @@ import pytest
 import torch
 
 import infinipot
+from infinipot import Model
 from infinipot.embedded.world import Clip
+from infinipot.engine import asking
 from infinipot.engine.evidence import Gaze, Looked
 from infinipot.memory import Step
+from infinipot.memory.observation import Seen
+from support.models import pictures
 
 
 @pytest.fixture(scope="module")
@@ -113,3 +117,31 @@ def test_packed_answers_bring_the_same_evidence(clip: Clip) -> None:
         assert [span.weight for span in first.evidence] == pytest.approx(
             [span.weight for span in second.evidence], abs=1e-4
         )
+
+
+def test_it_is_worked_out_of_the_attention_of_each_layer_in_every_family(
+    seeing: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Layers with a recurrent state lie between those that look, so that a layer's number is not that of its rows."""
+    seen: list[torch.Tensor] = []
+    gazes: list[Gaze] = []
+
+    class Watched(Gaze):
+        def __init__(self, seconds: float) -> None:
+            super().__init__(seconds)
+            gazes.append(self)
+
+        def __call__(self, each: Seen) -> None:
+            super().__call__(each)
+            seen.extend(weights[:, :, 0].clone() for weights in each.weights(torch.tensor([each.step.count - 1])))
+
+    monkeypatch.setattr(asking, "Gaze", Watched)
+    with seeing.stream(700, block=2, positions="native") as stream:
+        for picture in pictures(8):
+            stream.watch(picture)
+        answer = stream.ask("What?", max_new_tokens=1, evidence=True)
+        held = {patch.time for patch in stream.contents().patches}
+    (looked,) = gazes[0]._looked
+    worked_out = torch.cat([looks for _, looks in looked.looks])  # which is weighed when somebody wants to see it
+    torch.testing.assert_close(worked_out, torch.cat(seen), rtol=1e-4, atol=1e-6)
+    assert {span.time for span in answer.evidence} <= held

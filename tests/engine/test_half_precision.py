@@ -66,3 +66,23 @@ def test_evidence_is_float32_whatever_is_the_default(qwen: Model) -> None:
         for frame in Clip(10_001, 20, 2.0, 2):
             stream.watch(frame)
         assert stream.ask(QUESTION, max_new_tokens=2, evidence=True).evidence
+
+
+@pytest.mark.parametrize("policy", ["snapkv", "streammem", "kvzip", "expected-attention"])
+def test_attention_of_keys_whose_products_float16_does_not_hold_is_observed_as_it_is_computed(policy: str) -> None:
+    """Some checkpoints add much to each key and query: the kernel scales them ahead of the product."""
+    adapter = build("qwen2_5_vl").adapter
+    network = adapter.model.to(torch.float16)
+    with torch.no_grad():
+        for layer in adapter.language_model.layers:
+            for added in (layer.self_attn.q_proj.bias, layer.self_attn.k_proj.bias):
+                added.copy_(added + torch.linspace(-150, 150, len(added)))
+    with Model("", type(adapter)(network, adapter.processor)).stream(300, policy, block=2) as stream:
+        for image in pictures(44):
+            stream.watch(image)
+        assert stream.stats().compressions
+        (group,) = stream._state.memory.groups
+        keys = group.keys[:, : stream.stats().tokens].float()
+        assert keys.square().sum(-1).max() > torch.finfo(torch.float16).max
+        for name in stream.policy.attention:
+            assert group.columns[name][:, : stream.stats().tokens].isfinite().all()

@@ -10,6 +10,7 @@ import torch
 
 from infinipot import CapError, InfinipotError, Model, QuestionError, Stream
 from infinipot.engine import looking
+from infinipot.memory import Window
 from support.memories import held, same
 from support.models import build, pictures
 
@@ -158,7 +159,37 @@ def test_saved_and_forked_streams_look_at_the_same(qwen: Model, tmp_path: Path) 
             assert {each.ask("What?", look_again=4, max_new_tokens=8) for each in (forked, restored)} == {answer}
 
 
-@pytest.mark.parametrize("pixels", [(10**12, 10**12), (0, 9), (9, 3), (9,), ("a", "b")])
-def test_frames_too_large_to_be_looked_at_are_refused_before_one_is_resized(pixels: tuple, qwen: Model) -> None:
+@pytest.mark.parametrize("pixels", [(10**12, 10**12), (0, 9), (9, 3), (9,), ("a", "b"), 600_000, {9: 9, 10: 10}])
+def test_frames_too_large_to_be_looked_at_are_refused_before_one_is_resized(pixels: Any, qwen: Model) -> None:
     with watched(qwen, pictures(2)) as stream, pytest.raises(QuestionError, match="look_pixels="):
         stream.ask("What?", look_again=2, look_pixels=pixels)
+
+
+@pytest.mark.parametrize("larger", [None, (6400, 6400)])
+@pytest.mark.parametrize("gate", [None, "patches"])
+def test_what_is_looked_at_again_is_of_its_own_moment_and_seen_through_any_window(
+    gate: str | None, larger: tuple[int, int] | None, seeing: Model
+) -> None:
+    """Whether it has the grid of the frames or one of its own, whose cells are not those of another."""
+    if larger and not seeing_packs(seeing).adapter.cell_pixels:
+        pytest.skip("frames have one size")
+    found: list[tuple[torch.Tensor, ...]] = []
+    window = Window.hidden
+
+    def hidden(self: Window, *columns: torch.Tensor) -> torch.Tensor:
+        found.append((*columns, window(self, *columns)))
+        return found[-1][-1]
+
+    with watched(seeing_packs(seeing), pictures(8), gate=gate) as stream, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Window, "hidden", hidden)
+        answer = stream.ask("What?", look_again=4, look_pixels=larger, evidence=True, window=0.6, **ASK)
+        memory, newest = stream._state.memory, stream.stats().time
+    number, cell, time, unseen = found[0]
+    again = number >= memory.cursor.patch
+    times = {newest - second for second in (1.5, 1.0, 0.5, 0.0)[:: seeing.adapter.patch_frames]}
+    assert set(time[again].tolist()) == times
+    assert not unseen[again].any()
+    assert unseen[~again].any()
+    known = sum(grid.cells for grid in memory.grids)
+    assert bool((cell[again & (cell >= 0)] >= known).all()) == bool(larger)
+    assert all(span.time <= newest and span.cells.sum() == pytest.approx(1, abs=1e-3) for span in answer.evidence)

@@ -16,6 +16,7 @@ from infinipot import Frame, Model
 from infinipot.engine import asking, layout
 from infinipot.memory import eviction, rebase
 from perf.shapes import SHAPES
+from support.waiting import NoWaiting
 
 
 @pytest.fixture(params=["tiny", "tiny-qwen3"])
@@ -41,7 +42,7 @@ def test_watching_compressing_and_answering_look_at_no_number(nowhere: Model, sc
     nowhere.adapter.scratch.limit = scratch
     frames = [Frame(np.zeros((4 * side, 4 * side, 3), np.uint8), second / 2) for second in range(24)]
     policy, cap = ("full", 640) if captions else ("infinipot-v", 288)
-    with nowhere.stream(cap, policy, pixels=(16 * side * side,) * 2, block=2, dialogue=0) as stream:
+    with nowhere.stream(cap, policy, pixels=(16 * side * side,) * 2, block=2, dialogue=0) as stream, NoWaiting():
         for frame in frames:
             stream.watch(frame)
         assert captions or stream.stats().compressions
@@ -78,7 +79,7 @@ def test_rebasing_looks_at_no_number(nowhere: Model, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(type(nowhere.adapter), "position_range", positions)
     side = int(nowhere.adapter.cell_pixels**0.5)
     picture = np.zeros((4 * side, 4 * side, 3), np.uint8)
-    with nowhere.stream(memory, pixels=(16 * side * side,) * 2, block=2, dialogue=0) as stream:
+    with nowhere.stream(memory, pixels=(16 * side * side,) * 2, block=2, dialogue=0) as stream, NoWaiting():
         for number in range(frames):
             stream.watch(Frame(picture, 20.0 * number))
         stats = stream.stats()

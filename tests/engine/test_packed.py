@@ -171,6 +171,15 @@ def test_a_call_that_is_cancelled_leaves_its_stream_as_it_was(qwen: Model, four:
     assert [stream.ask(QUESTIONS[1], max_new_tokens=9) for stream in four] == expected
 
 
+def test_a_task_that_is_named_twice_goes_once(qwen: Model, four: list[Stream]) -> None:
+    with four[0].fork() as fork:
+        expected = fork.ask(QUESTIONS[0], max_new_tokens=3)
+    task = four[0].begin_ask(QUESTIONS[0], max_new_tokens=3)
+    while not task.done:
+        qwen.step([task, task])
+    assert task.result() == expected
+
+
 def test_one_task_that_is_dropped_frees_its_stream(qwen: Model, four: list[Stream]) -> None:
     before = held(four[0])
     task = four[0].begin_ask(QUESTIONS[0])

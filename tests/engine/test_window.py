@@ -132,12 +132,12 @@ def test_hidden_is_what_is_too_old_and_of_a_gated_stream_not_the_newest_of_its_c
     patch, cell = random.integers(-1, 9, (3, 40)), random.integers(-1, 5, (3, 40))
     cell[patch < 0] = -1
     time = 2.0 * patch
-    for cells in (0, 5):
-        found = Window(8.0, cells).hidden(*(torch.from_numpy(each) for each in (patch, cell, time)))
+    for cells, looked in ((0, 9), (5, 9), (0, 3), (5, 3)):
+        found = Window(8.0, looked, cells).hidden(*(torch.from_numpy(each) for each in (patch, cell, time)))
         for row, slot in np.ndindex(3, 40):
             rivals = patch[row][cell[row] == cell[row, slot]]
             newest = bool(cells) and cell[row, slot] >= 0 and patch[row, slot] == rivals.max()
-            expected = patch[row, slot] >= 0 and time[row, slot] < 8.0 and not newest
+            expected = 0 <= patch[row, slot] < looked and time[row, slot] < 8.0 and not newest
             assert bool(found[row, slot]) == expected
 
 

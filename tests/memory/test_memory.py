@@ -305,6 +305,31 @@ def test_a_column_that_is_not_one_float_a_token_is_an_error(measured, monkeypatc
     book.check()
 
 
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        (lambda kept, length: kept.int(), "int32 indices"),
+        (lambda kept, length: kept[:, 1:], "int64 of shape"),
+        (lambda kept, length: kept + length - 5, "tokens are numbered from 0 to"),
+        (lambda kept, length: kept - 1, "returned indices from -1 to"),
+        (lambda kept, length: kept.index_copy(1, torch.tensor([3]), kept[:, 5:6]), "an index more than once"),
+        (lambda kept, length: torch.full_like(kept, length - 1), "an index more than once"),
+    ],
+)
+def test_a_choice_that_is_not_what_was_asked_for_is_an_error_that_changes_nothing(wrong, told, monkeypatch):
+    book = Bookkeeper(policy="uniform")
+    book.watch(2, (2, 3), pause=0.0, keep=None)
+    before, uniform = list(book.records), Uniform.select
+    with monkeypatch.context() as patch:
+        patch.setattr(Uniform, "select", lambda *given: wrong(uniform(*given), given[1].shape[1]))
+        with pytest.raises(PolicyError, match=f"'uniform' .*{told}"):
+            book.watch(4, (2, 3), pause=0.0, keep=0.5)
+    book.records = before
+    book.check()
+    book.watch(4, (2, 3), pause=0.0, keep=0.5)
+    book.check()
+
+
 def test_a_column_does_not_take_the_name_of_one_of_the_memorys():
     with pytest.raises(PolicyError, match="'patch'"):
         stored_columns(PositionRule(), ["patch"])

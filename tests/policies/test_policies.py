@@ -21,6 +21,7 @@ from infinipot.policies.redundancy import in_recent_patches, recent_patches, tar
 from infinipot.policies.salience import REACH, value_norm, van
 from infinipot.tokens import Grid, NewTokens, VideoTokens
 from support.video_tokens import HEAD_DIM, as_sets, changed, copies, random_tokens, reading, select, shown, video_tokens
+from support.waiting import NoWaiting
 
 VARIANTS = [
     "streaming-llm:sinks=100000",
@@ -256,11 +257,17 @@ def test_never_waits_for_the_data(spec: str, layer: int) -> None:
     columns = {name: column.to("meta") for name, column in shown(policy, tokens).columns.items()}
     states = {name: getattr(tokens, name).to("meta") for name in PARTS} | {"previous": tokens.keys.to("meta")}
     blind = changed(tokens, columns=columns, **{name: states[name] for name in PARTS})
-    assert policy.select(blind, budget).shape == (3, budget)
+    with NoWaiting():
+        kept = policy.select(blind, budget)
+        assert kept.shape == (3, budget)
+        assert not policy.merges or policy.merge(blind, kept).into.shape == tokens.shape
+        assert not policy.hides or policy.seen(blind, kept).shape == kept.shape
     states["has_previous"] = torch.ones(tokens.shape, dtype=torch.bool, device="meta")
     plain = {field.name: getattr(blind, field.name) for field in fields(blind)} | {"read": reading(states)}
     new = NewTokens(**plain)
-    assert {name: column.shape for name, column in policy.measure(new).items()} == dict.fromkeys(
+    with NoWaiting():
+        measured = policy.measure(new)
+    assert {name: column.shape for name, column in measured.items()} == dict.fromkeys(
         policy.columns, (3, tokens.shape[1])
     )
 

@@ -10,10 +10,10 @@ from starlette.requests import Request
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from infinipot.serve.asking import Asked, Asking, Evidence, Usage
 from infinipot.serve.errors import ApiError
 from infinipot.serve.lane import Answered, AskJob, GoneError
 from infinipot.serve.settings import Limits
-from infinipot.serve.streams.protocol import Asked, Asking, Evidence, Usage
 from infinipot.serve.streams.served import Served
 from infinipot.serve.worker import Worker
 

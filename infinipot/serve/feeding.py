@@ -8,7 +8,7 @@ from infinipot.serve.chat.protocol import VideoIo
 from infinipot.serve.errors import ApiError
 from infinipot.serve.files.uploads import Uploads
 from infinipot.serve.lane import FrameJob, GoneError
-from infinipot.serve.media.decoders import Clip, Decoders
+from infinipot.serve.media.decoders import Clip, DecodeError, Decoders
 from infinipot.serve.media.picture import Picture
 from infinipot.serve.media.sources import Sources, data_of, from_base64
 from infinipot.serve.settings import Settings
@@ -46,14 +46,26 @@ class Feeder:
                 await self.watch(served, frame, None)
 
     async def video(self, served: Served, address: str, how: VideoIo) -> None:
-        """Has a stream watch a video, or a list of frames: at its own times behind what the stream has seen."""
+        """Has a stream watch a video, or a list of frames: at its own times behind what the stream has seen.
+
+        Raises:
+            ApiError: it has, or is to have, too many frames, cannot be decoded, or that takes too long.
+        """
+        most = self._limits.frames_per_request
+        if how.num_frames is not None and how.num_frames > most:
+            message = f"num_frames is {how.num_frames}, and {most} are allowed"
+            raise ApiError(413, message, "too_many_frames", param="media_io_kwargs.video.num_frames")
         begin = 0.0 if served.time is None else served.time + 1 / served.config.fps
         if (listed := _LISTED.match(address)) is not None:
             await self._listed(served, address[listed.end() :], how, begin)
             return
-        async with asyncio.timeout(self._limits.video_seconds), self._clip(served, address, how) as clip:
-            async for frame in clip.frames():
-                await self.watch(served, frame, begin + frame.time)
+        try:
+            async with asyncio.timeout(self._limits.video_seconds), self._clip(served, address, how) as clip:
+                async for frame in clip.frames():
+                    await self.watch(served, frame, begin + frame.time)
+        except TimeoutError:
+            message = f"the video was not decoded and watched within {self._limits.video_seconds:g} s"
+            raise DecodeError(message, "video_timeout") from None
 
     def _clip(self, served: Served, address: str, how: VideoIo) -> AbstractAsyncContextManager[Clip]:
         fps, most = how.fps or (None if how.num_frames else served.config.fps), self._limits.frames_per_request

@@ -61,7 +61,9 @@ class Limits(BaseModel):
         answers: at once, those that wait included; answers_waiting: of one stream.
         idle_seconds: without a frame or a question after which a stream is closed, and session_idle_seconds: those that
             a connection opened for itself.
-        decode_seconds, decode_bytes, decoders: for one picture, for a decoding process, and how many of these.
+        decode_seconds, decode_bytes: for one picture, and for a decoding process.
+        decoders, videos: processes that decode pictures, and videos that are decoded at once, in a process each: those
+            of requests, and those that are played; cameras have processes of their own.
         camera_seconds: without a picture after which a camera is tried again.
         thumbnails: small pictures that are kept of one stream, and thumbnail_bytes: of each.
         answer_bytes: of keys that all answers under way keep turned, see `Model.answer_scratch`; beside memory_total.
@@ -96,6 +98,7 @@ class Limits(BaseModel):
     decode_seconds: Seconds = 10.0
     decode_bytes: Bytes = ByteSize(1024 * _MIB)
     decoders: Count = 2
+    videos: Count = 64
     source_seconds: Seconds = 30.0
     camera_seconds: Seconds = 20.0
     thumbnails: Count = 96

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from fastapi import WebSocket, WebSocketDisconnect
 from pydantic import TypeAdapter, ValidationError
 
+from infinipot.serve.bodies import invalid
 from infinipot.serve.errors import ApiError, as_api_error
 
 T = TypeVar("T")
@@ -65,9 +66,7 @@ async def _text(socket: WebSocket) -> str:
 
 def _problem(error: Exception) -> ApiError:
     if isinstance(error, ValidationError):
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"]) or None
-        return ApiError(400, f"{field}: {first['msg']}" if field else str(first["msg"]), "invalid_event", param=field)
+        return invalid(error.errors(), "invalid_event")
     if isinstance(error, json.JSONDecodeError | RecursionError):
         return ApiError(400, "a message is one JSON object, as text", "invalid_event")
     return as_api_error(error)

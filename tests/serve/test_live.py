@@ -192,6 +192,12 @@ def test_quiet_hours_go_over_midnight(start: str, end: str, hour: int, quiet: bo
     assert in_quiet(hours, datetime(2026, 1, 1, hour)) is quiet
 
 
+def test_quiet_hours_of_another_zone_are_refused() -> None:
+    for start, end in (("22:00Z", "07:00"), ("22:00", "07:00+02:00")):
+        with pytest.raises(ValidationError, match="server's zone"):
+            WatchRequest.model_validate({"question": NOW, "quiet": {"start": start, "end": end}})
+
+
 @pytest.mark.parametrize(
     "when", [{"pattern": "(a+)+$"}, {"$ref": "http://10.0.0.1/"}, {"type": "nothing"}, {"x": "y" * 5000}, " "]
 )

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 import time
 from collections.abc import Callable
 from typing import Any
@@ -14,6 +15,9 @@ from websockets.sync.client import connect
 from websockets.typing import Subprotocol
 
 from infinipot.serve import engine
+from infinipot.serve.chat.protocol import ChatRequest
+from infinipot.serve.streams.protocol import AskRequest, StreamRequest
+from infinipot.serve.watches.protocol import WatchRequest
 from support.serving import KEYS, Running, alone, clip, data_url, encoded, push, stream
 from support.video_files import encode
 
@@ -168,6 +172,10 @@ def test_a_session_is_opened_by_its_first_frames_and_goes_on(served: Running, cl
         ({"tools": [{"type": "function", "function": {"name": "f"}}]}, openai.BadRequestError, "tools"),
         ({"extra_body": {"id": "no-such-stream"}}, openai.NotFoundError, "no-such-stream"),
         ({"extra_body": {"id": "a", "session_id": "b"}}, openai.BadRequestError, "names 2"),
+        ({"messages": [user({"type": "input_text", "text": COUNT})]}, openai.BadRequestError, "'input_text'"),
+        ({"messages": [user({"type": "image_url", "image_url": {"uri": "x"}})]}, openai.BadRequestError, "url: Field"),
+        ({"messages": [{"role": "user", "content": 5}]}, openai.BadRequestError, "content.text: .* valid string"),
+        ({"extra_body": {"media_io_kwargs": {"video": {"num_frames": 10**9}}}}, openai.BadRequestError, "to ask about"),
     ],
 )
 def test_errors_are_those_of_the_client(
@@ -177,6 +185,52 @@ def test_errors_are_those_of_the_client(
         client.chat.completions.create(**{"model": "embedded", "messages": [user("What is there?")], **changed})
     body: Any = told.value.body
     assert body["type"] in ("invalid_request_error", "not_found_error")
+
+
+def test_a_field_that_is_null_counts_as_left_out(served: Running) -> None:
+    """Many clients write all of their fields; OpenAI's own description has `stream` and most others nullable."""
+    http = served.as_("alice")
+    with stream(http, "nulls", **dict.fromkeys(StreamRequest.model_fields.keys() - {"id"})) as name:
+        push(http, name, clip()[:2])
+        nulls = dict.fromkeys(ChatRequest.model_fields.keys() - {"messages", "id"})
+        inside = {"stream_options": {"include_usage": None}, "media_io_kwargs": {"video": None}, "infinipot": None}
+        for given in (nulls, nulls | inside):
+            body = {"messages": [{"role": "user", "content": COUNT, "name": None}], "id": name, **given}
+            assert http.post("/v1/chat/completions", json=body).status_code == 200
+        nulls = dict.fromkeys(AskRequest.model_fields.keys() - {"question"})
+        assert http.post(f"/v1/streams/{name}/ask", json={"question": COUNT, **nulls}).status_code == 200
+        nulls = dict.fromkeys(WatchRequest.model_fields.keys() - {"question"})
+        assert http.post(f"/v1/streams/{name}/watches", json={"question": COUNT, **nulls}).status_code == 201
+        refused = http.post(f"/v1/streams/{name}/ask", json={"question": COUNT, "unknown": None})
+        assert (refused.status_code, "no such field" in refused.text) == (400, True)
+
+
+def test_a_pictures_address_may_stand_alone(client: Any) -> None:
+    alone_ = {"type": "image_url", "image_url": data_url(clip()[0].image)}
+    given = [user(alone_, COUNT)], [user(image(alone_["image_url"]), COUNT)]
+    one, other = (client.chat.completions.create(model="embedded", messages=each) for each in given)
+    assert one.choices[0].message.content == other.choices[0].message.content
+
+
+@pytest.mark.parametrize(
+    ("changed", "status", "words"),
+    [
+        ({"system": "x" * 9000}, 400, "system: .* 8192"),
+        ({"media_io_kwargs": {"video": {"num_frames": 10**9}}}, 413, "512 are allowed"),
+        ({"media_io_kwargs": {"video": {"frames_indices": [10**400]}}}, 400, "frames_indices"),
+        ({}, 422, "within 0.001 s"),
+    ],
+)
+def test_what_a_request_asks_too_much_of_is_its_own_fault(
+    served: Running, monkeypatch: pytest.MonkeyPatch, changed: dict, status: int, words: str
+) -> None:
+    if not changed:
+        monkeypatch.setattr(served.server.settings.limits, "video_seconds", 0.001)
+    system = [{"role": "system", "content": changed.pop("system")}] if "system" in changed else []
+    question = user(video("data:video/mp4;base64,AAAA"), image(data_url(clip()[0].image)), COUNT)
+    reply = served.as_("alice").post("/v1/chat/completions", json={"messages": [*system, question], **changed})
+    assert reply.status_code == status, reply.text
+    assert re.search(words, reply.json()["error"]["message"])
 
 
 def test_a_wrong_key_is_an_authentication_error(served: Running) -> None:

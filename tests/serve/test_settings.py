@@ -78,7 +78,10 @@ def test_keys(tmp_path: Path) -> None:
     for key, owner in (("one", "alice"), ("two", "alice"), ("token", "bob"), (hashed, None), ("One", None), ("", None)):
         assert keys.owner({"authorization": f"Bearer {key}"}) == owner
     assert keys.owner({"authorization": "one"}) is None
-    for wrong in ("alice", "alice one two", "a/b one", ""):
+    path.write_bytes("\ufeff  # people\nalice o#e\tand more\n".replace("\tand more", " #").encode())
+    assert Keys.read(path).owner({"authorization": "Bearer o#e"}) == "alice"  # and not by what stands before the #
+    assert Keys.read(path).owner({"authorization": "Bearer o"}) is None
+    for wrong in ("alice", "alice one two", "a/b one", "", f"alice token\nbob {hashed}"):
         path.write_text(wrong)
         with pytest.raises(InfinipotError, match="keys") as told:
             Keys.read(path)

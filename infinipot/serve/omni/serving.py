@@ -10,6 +10,7 @@ from typing import Any
 from fastapi import WebSocketDisconnect
 
 from infinipot.serve.answers import Asker, asked_of
+from infinipot.serve.bodies import made_of
 from infinipot.serve.errors import ApiError, as_api_error, require_model
 from infinipot.serve.media.decoders import Decoders
 from infinipot.serve.media.sources import from_base64
@@ -73,7 +74,7 @@ class OmniSession:
             raise ApiError(400, "the session is configured already", "session_open")
         require_model(config.model, self._settings.model)
         asked = config.infinipot.given() | ({"system": config.system_prompt} if config.system_prompt else {})
-        self._served = await self._streams.open(self._owner, StreamSettings(**asked), passing=True)
+        self._served = await self._streams.open(self._owner, made_of(StreamSettings, asked), passing=True)
 
     def _stream(self) -> Served:
         if self._served is None:

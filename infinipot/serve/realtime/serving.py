@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from infinipot.serve.answers import Asker, asked_of
+from infinipot.serve.bodies import made_of
 from infinipot.serve.errors import ApiError, as_api_error, require_model
 from infinipot.serve.media.decoders import Decoders
 from infinipot.serve.media.sources import data_of
@@ -136,7 +137,7 @@ class RealtimeSession:
             asked = own.model_dump(exclude={"stream"}, exclude_none=True)
             if self._session.instructions:
                 asked["system"] = self._session.instructions
-            self._served = await self._streams.open(self._owner, StreamSettings(**asked), passing=True)
+            self._served = await self._streams.open(self._owner, made_of(StreamSettings, asked), passing=True)
         return self._served
 
     async def _respond(self, response: protocol.Response) -> None:

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Body, Query, Request, WebSocket, WebSocketDisconn
 from fastapi.responses import JSONResponse, Response
 from starlette.datastructures import UploadFile
 
+from infinipot.numbers import is_time
 from infinipot.serve.answers import events, while_there
 from infinipot.serve.errors import ApiError, as_api_error
 from infinipot.serve.guard import owner_of
@@ -125,7 +126,7 @@ async def push_frames_by_socket(socket: WebSocket, name: str) -> None:
 def _time_in(text: str) -> float:
     try:
         time = json.loads(text)["time"]
-        if not isinstance(time, int | float) or isinstance(time, bool) or not 0 <= time < float("inf"):
+        if not is_time(time):
             raise ValueError
     except (ValueError, TypeError, KeyError, RecursionError):
         raise ApiError(400, 'a text message is {"time": seconds}; pictures are binary', param="time") from None

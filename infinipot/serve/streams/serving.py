@@ -5,6 +5,7 @@ import time
 from collections.abc import AsyncGenerator
 
 from infinipot.serve.answers import Asker, usage
+from infinipot.serve.asking import Evidence
 from infinipot.serve.errors import ApiError, as_api_error
 from infinipot.serve.feeding import watched
 from infinipot.serve.lane import Answered
@@ -14,7 +15,6 @@ from infinipot.serve.settings import Settings
 from infinipot.serve.streams.protocol import (
     AskReply,
     AskRequest,
-    Evidence,
     FramesTaken,
     Saved,
     StreamList,

@@ -13,12 +13,12 @@ from typing import Any, TypeVar
 
 from infinipot.errors import InfinipotError
 from infinipot.serve.answers import Asker
+from infinipot.serve.asking import Asking, Looking
 from infinipot.serve.errors import ApiError
 from infinipot.serve.lane import Answered
 from infinipot.serve.logs import event as log
 from infinipot.serve.media.addresses import AddressError, rules
 from infinipot.serve.settings import Settings
-from infinipot.serve.streams.protocol import Asking, Looking
 from infinipot.serve.streams.registry import Streams
 from infinipot.serve.streams.served import Served
 from infinipot.serve.watches.protocol import EventList, EventState, Quiet, WatchRequest, WatchState, Webhook

@@ -207,6 +207,11 @@ class Lane:
             jobs = [*self._jobs, *self.beside, *([] if (now := self.working) is None else [now])]
         return sum(isinstance(job, FrameJob) for job in jobs), sum(isinstance(job, AskJob) for job in jobs)
 
+    def awaited(self) -> int:
+        """How many questions that somebody waits for wait or are under way."""
+        with self._lock:
+            return self._urgent + sum(_urgent(job) for job in (*self.beside, self.working))
+
     @property
     def urgent(self) -> bool:
         """Whether somebody waits for an answer."""

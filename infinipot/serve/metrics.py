@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterable
 from functools import partial
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from infinipot.serve.lane import Answered, AskJob, FrameJob, Lane
+from infinipot.stats import Stats
 
 _FAST = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
@@ -39,6 +40,9 @@ class Metrics:
         self.frame_delay = histogram(
             "infinipot_frame_queue_time_seconds", "From a frame's arrival until it was watched", buckets=_FAST
         )
+        self.evicted = counter("infinipot_evicted_tokens_total", "That streams no longer hold")
+        self.gated = counter("infinipot_gated_tokens_total", "Of what did not change, and was left out")
+        self.compress_seconds = counter("infinipot_compress_seconds_total", "In which room was made")
         self.frames_dropped = counter("infinipot_frames_dropped_total", "That no stream will see", ["reason"])
         self.step_seconds = histogram("infinipot_step_seconds", "One packed step", buckets=_FAST)
         self.step_tasks = histogram(
@@ -64,6 +68,12 @@ class Metrics:
         return generate_latest(self.registry)
 
     # What the worker tells
+
+    def changed(self, before: Stats, after: Stats) -> None:
+        """A stream took in a frame, or was asked; what counts over all streams must not fall where one is closed."""
+        self.evicted.inc(max((after.full_tokens - after.tokens) - (before.full_tokens - before.tokens), 0))
+        self.gated.inc(max(after.gated_tokens - before.gated_tokens, 0))
+        self.compress_seconds.inc(max(after.seconds["compress"] - before.seconds["compress"], 0.0))
 
     def watched(self, job: FrameJob, lane: Lane, seconds: float) -> None:
         """A frame went into a stream, so many seconds after it came."""
@@ -94,8 +104,3 @@ class Metrics:
 def gauge(name: str, about: str, value: float) -> Metric:
     """One number as it is now."""
     return GaugeMetricFamily(f"infinipot_{name}", about, value=value)
-
-
-def total(name: str, about: str, value: float) -> Metric:
-    """One number that only grows."""
-    return CounterMetricFamily(f"infinipot_{name}", about, value=value)

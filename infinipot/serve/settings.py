@@ -206,6 +206,9 @@ class Settings(BaseSettings):
             return FromFile(**given)
         except ValidationError as error:
             raise InfinipotError("; ".join(dict.fromkeys(map(_line, error.errors())))) from None
+        except (OSError, UnicodeDecodeError) as error:
+            why = getattr(error, "strerror", None) or "it is not text in UTF-8"
+            raise InfinipotError(f"{config} cannot be read: {why}") from None
         except tomllib.TOMLDecodeError as error:
             raise InfinipotError(f"{config} is no TOML: {error}") from None
 

@@ -20,6 +20,7 @@ async def converse(
     handle: Callable[[T], Awaitable[None]],
     refuse: Callable[[ApiError, Any], Awaitable[None]],
     idle_seconds: float,
+    busy: Callable[[], bool],
 ) -> None:
     """Hands each message on.
 
@@ -28,17 +29,18 @@ async def converse(
         kind: of the messages.
         handle: does what one says.
         refuse: tells the client of a message that cannot be, or went wrong.
-        idle_seconds: without a message after which it is over.
+        idle_seconds: without a message after which it is over, unless the client waits for something itself.
+        busy: whether it does.
 
     Raises:
         WebSocketDisconnect: the client left.
     """
     while True:
         given: Any = None
-        try:
-            async with asyncio.timeout(idle_seconds):
-                text = await _text(socket)
-        except TimeoutError:
+        text = await _next(socket, idle_seconds)
+        while text is None and busy():
+            text = await _next(socket, idle_seconds)
+        if text is None:
             await refuse(ApiError(408, f"nothing came for {idle_seconds:g} s", "session_idle"), None)
             return
         try:
@@ -53,6 +55,15 @@ async def converse(
 async def send(socket: WebSocket, message: Any) -> None:
     """Sends a message in JSON, in letters of ASCII: what a client sent may be half of a character."""
     await socket.send_text(json.dumps(message))
+
+
+async def _next(socket: WebSocket, seconds: float) -> str | None:
+    """The next message, None where none came in so many seconds."""
+    try:
+        async with asyncio.timeout(seconds):
+            return await _text(socket)
+    except TimeoutError:
+        return None
 
 
 async def _text(socket: WebSocket) -> str:

@@ -456,6 +456,17 @@ def test_questions_go_on_after_a_restart(tmp_path: Path) -> None:
         again = lambda: client.get(f"/v1/streams/kept/watches/{made['id']}").json()  # noqa: E731
         assert until(lambda: again()["asked"])
         assert again()["question"] == NOW
+        store = served.server.watches._store
+        odd, none = f"{made['id']}-odd", f"{made['id']}-none"
+        store.add_watch(odd, "everyone", "kept", '{"question": "?", "of": "a later version"}', None, "{}")
+        store.add_watch(none, "everyone", "no such stream", '{"question": "?"}', None, "{}")
+    # One that has no room this time is as it was, once it has; what is understood no more holds up nothing.
+    with running(snapshots=tmp_path / "kept", memory_total=1000) as served:
+        assert served.as_(None).get("/v1/streams/kept").status_code == 404
+    with running(snapshots=tmp_path / "kept") as served:
+        client = served.as_(None)
+        assert [each["id"] for each in client.get("/v1/streams/kept/watches").json()["data"]] == [made["id"]]
+        assert {row["id"] for row in served.server.watches._store.watches()} == {made["id"], odd}
         assert client.delete("/v1/streams/kept").status_code == 204
     assert Settings(model="embedded", snapshots=tmp_path / "kept").events_path == tmp_path / "kept-events.sqlite"
 

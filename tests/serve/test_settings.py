@@ -156,7 +156,7 @@ def test_a_total_that_holds_no_stream_is_told_with_one_that_holds_one(memory: in
 
 
 def test_a_total_beyond_all_memory_is_told(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("infinipot.serve.run._Server.serve", lambda self: asyncio.sleep(0))
+    monkeypatch.setattr("infinipot.serve.run.Server.serve", lambda self: asyncio.sleep(0))
     for total, told in ((2 << 30, 0), (1 << 60, 1)):
         with pytest.raises(InfinipotError, match="cannot be had"):  # since nothing was served
             serve(Settings.read(None, model="embedded", port=0, memory_total=total), embedded)

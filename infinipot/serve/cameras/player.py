@@ -135,8 +135,10 @@ class CameraPlayer:
     def _give(self, served: Served, frame: Picture, loop: asyncio.AbstractEventLoop) -> None:
         """Has the stream watch a frame, and waits until it did: so there is never more than one that waits."""
         given: Future[FrameJob] = asyncio.run_coroutine_threadsafe(self._push(served, frame), loop)
-        with suppress(InfinipotError):  # one frame that cannot be taken is counted, and told by the stream
-            given.result().watched.result()
+        job = given.result()
+        # A frame that cannot be taken, or gives way to those of a client, is counted, and told by the stream.
+        with suppress(InfinipotError, CancelledError):
+            job.watched.result()
 
     async def _push(self, served: Served, frame: Picture) -> FrameJob:
         return self._streams.push(served, frame)

@@ -10,6 +10,7 @@ import ssl
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 from urllib.parse import urljoin
 
@@ -35,8 +36,15 @@ class PinnedConnection(http.client.HTTPConnection):
         plain = socket.create_connection((self._ip, self._address.port), self.timeout)
         if self._address.scheme == "https":
             context = ssl.create_default_context()
-            plain = context.wrap_socket(plain, server_hostname=self._address.host)
+            plain = context.wrap_socket(plain, server_hostname=self._address.host, do_handshake_on_connect=False)
         self.sock = plain
+        if isinstance(plain, ssl.SSLSocket):
+            plain.do_handshake()
+
+    def hang_up(self) -> None:
+        """Ends it, from another thread: whoever waits for what comes next meets an end."""
+        with suppress(OSError, AttributeError):  # it is not there yet, or no more
+            socket.socket.shutdown(self.sock, socket.SHUT_RDWR)
 
 
 class RemoteFile(io.RawIOBase):

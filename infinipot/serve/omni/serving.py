@@ -5,6 +5,7 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 from fastapi import WebSocketDisconnect
@@ -60,6 +61,10 @@ class OmniSession:
                 await asyncio.gather(*self._answering)
                 await self._send({"type": "session.done"})
                 raise WebSocketDisconnect(1000)
+
+    def busy(self) -> bool:
+        """Whether an answer is being made."""
+        return bool(self._answering)
 
     async def end(self) -> None:
         """Stops answers, and closes the stream."""
@@ -122,20 +127,24 @@ class OmniSession:
 
     async def _answer(self, served: Served, query: protocol.Query) -> None:
         name = query.request_id or f"req_{uuid.uuid4().hex[:16]}"
-        async with self._turn:
-            try:
-                seen = list(self._frames)
-                consumed = {"type": "video.frames.consumed", "request_id": name, "frame_ids": seen, "frames": len(seen)}
-                async with self._asker.ask(served, query.text, query.infinipot) as answer:
-                    await self._send(consumed)
-                    await self._send({"type": "response.start", "request_id": name})
-                    async for piece in answer.pieces():
-                        await self._send({"type": "response.text.delta", "request_id": name, "delta": piece})
-                    answered = await answer.result()
-                done = {"type": "response.text.done", "request_id": name, "text": answered.text}
-                await self._send(done | {"infinipot": asked_of(served, query.infinipot, answered).model_dump()})
-            except Exception as error:
-                problem = as_api_error(error)
-                await self._send(
-                    {"type": "error", "request_id": name, "message": problem.message, "code": problem.code}
-                )
+        with suppress(WebSocketDisconnect):  # the session meets it too, and ends
+            async with self._turn:
+                await self._tell_answer(served, query, name)
+
+    async def _tell_answer(self, served: Served, query: protocol.Query, name: str) -> None:
+        try:
+            seen = list(self._frames)
+            consumed = {"type": "video.frames.consumed", "request_id": name, "frame_ids": seen, "frames": len(seen)}
+            async with self._asker.ask(served, query.text, query.infinipot) as answer:
+                await self._send(consumed)
+                await self._send({"type": "response.start", "request_id": name})
+                async for piece in answer.pieces():
+                    await self._send({"type": "response.text.delta", "request_id": name, "delta": piece})
+                answered = await answer.result()
+            done = {"type": "response.text.done", "request_id": name, "text": answered.text}
+            await self._send(done | {"infinipot": asked_of(served, query.infinipot, answered).model_dump()})
+        except WebSocketDisconnect:
+            raise
+        except Exception as error:
+            problem = as_api_error(error)
+            await self._send({"type": "error", "request_id": name, "message": problem.message, "code": problem.code})

@@ -52,6 +52,10 @@ class RealtimeSession:
             self._served = self._streams.find(self._owner, stream)
         await self._tell("session.created", session=self._told())
 
+    def busy(self) -> bool:
+        """Whether an answer is being made."""
+        return self._responding is not None and not self._responding.done()
+
     async def end(self) -> None:
         """Stops an answer that is being made, and closes the session's own stream."""
         if self._responding is not None:
@@ -79,7 +83,7 @@ class RealtimeSession:
             case protocol.ResponseCreate():
                 await self._respond(event.response)
             case protocol.ResponseCancel():
-                if self._responding is None or self._responding.done():
+                if self._responding is None or not self.busy():
                     raise ApiError(400, "no response is being made", "response_cancel_not_active")
                 self._responding.cancel()
             case protocol.Sound():
@@ -141,7 +145,7 @@ class RealtimeSession:
         return self._served
 
     async def _respond(self, response: protocol.Response) -> None:
-        if self._responding is not None and not self._responding.done():
+        if self.busy():
             message = "a response is being made already: wait for response.done, or cancel it"
             raise ApiError(400, message, "conversation_already_has_active_response")
         if response.input is not None:

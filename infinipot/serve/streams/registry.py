@@ -228,11 +228,13 @@ class Streams:
             self.drop(served, "refused")
 
     def idle(self) -> list[Served]:
-        """The streams that nobody has used for as long as they allow, which nothing is played into."""
+        """The streams that nobody has used for as long as they allow, which nothing is played into, nor waits in."""
         now = time.monotonic()
         playing = {"opening", "playing"}
         return [
             each
             for each in self._streams.values()
-            if now - each.used > each.idle_seconds and not (each.source and each.source.state in playing)
+            if now - each.used > each.idle_seconds
+            and not each.lane.busy
+            and not (each.source and each.source.state in playing)
         ]

@@ -50,7 +50,11 @@ class StreamServing:
             self._players.check(request.source)
         served = await self._streams.open(owner, request, request.id, idle_seconds=request.idle_seconds)
         if request.source is not None:
-            self._players.play(served, request.source, realtime=request.pace == "realtime")
+            try:
+                self._players.play(served, request.source, realtime=request.pace == "realtime")
+            except BaseException:  # such as a kind of camera that this system has no way to open
+                await self._streams.close(served)
+                raise
         return self.state(served)
 
     def state(self, served: Served) -> StreamState:

@@ -57,6 +57,11 @@ class _Live:
     more: asyncio.Event = field(default_factory=asyncio.Event)
     stopped: bool = False
 
+    def stop(self) -> None:
+        """Ends them, once an answer that is under way was told."""
+        self.stopped = True
+        self.more.set()
+
     async def reaches(self, time: float) -> bool:
         """Waits until the stream has watched up to a time; False where it ends before, or is to."""
         lane = self.served.lane
@@ -121,8 +126,12 @@ class Captions:
         """Ends the captions that are made of a stream."""
         for live in self._live:
             if live.served is served:
-                live.stopped = True
-                live.more.set()
+                live.stop()
+
+    def end_soon(self) -> None:
+        """Ends the captions of all streams, which go on for as long as these do."""
+        for live in self._live:
+            live.stop()
 
     async def summary(self, owner: str, request: Asked) -> Summary:
         """What a file, or a stream so far, shows."""

@@ -61,13 +61,13 @@ async def list_events(
     """What happened, newest first; as `text/event-stream`, what happens from now on, or behind `Last-Event-ID`."""
     server, served = stream_of(request, name)
     if "text/event-stream" in accept:
-        return await events(request, server.watches.follow(served, last_event_id))
+        return await events(request, server.watches.events.follow(served, last_event_id))
     how = {"query": query, "watch": watch, "since": since, "until": until, "before": before}
-    return JSONResponse((await server.watches.events(served, limit, **how)).model_dump())
+    return JSONResponse((await server.watches.events.list(served, limit, **how)).model_dump())
 
 
 @router.get("/v1/streams/{name}/events/{number}/picture", response_class=Response)
 async def event_picture(request: Request, name: str, number: Number) -> Response:
     """The small picture of an event."""
     server, served = stream_of(request, name)
-    return Response(await server.watches.picture(served, number), media_type="image/jpeg")
+    return Response(await server.watches.events.picture(served, number), media_type="image/jpeg")

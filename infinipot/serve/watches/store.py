@@ -15,6 +15,9 @@ from typing import Any
 
 from infinipot.errors import InfinipotError
 
+LONGEST_WAIT = 3600.0
+"""Seconds between two tries of a delivery, at the most."""
+
 _TABLES = """
 CREATE TABLE IF NOT EXISTS watches (
     id TEXT PRIMARY KEY, owner TEXT NOT NULL, stream TEXT NOT NULL, request TEXT NOT NULL, secret TEXT,
@@ -206,12 +209,17 @@ class Store:
         return found[0]["picture"] if found else None
 
     def due(self, now: float, limit: int) -> list[Delivery]:
-        """Deliveries that are to be tried now."""
-        query = (
-            "SELECT events.*, url, secret, tries FROM deliveries JOIN events ON events.id = deliveries.event "
-            "WHERE due <= ? ORDER BY due LIMIT ?"
+        """Deliveries that are to be tried now: of each question the one that has been due for the longest.
+
+        What is due later than any wait lasts was put off before the clock was set back.
+        """
+        query = (  # of a group, SQLite gives the columns of the row that has the least
+            "SELECT events.*, url, secret, tries, min(due) AS first "
+            "FROM deliveries JOIN events ON events.id = deliveries.event "
+            "WHERE due <= ? OR due > ? GROUP BY deliveries.watch ORDER BY first LIMIT ?"
         )
-        return [Delivery(_event(row), row["url"], row["secret"], row["tries"]) for row in self._rows(query, now, limit)]
+        found = self._rows(query, now, now + LONGEST_WAIT, limit)
+        return [Delivery(_event(row), row["url"], row["secret"], row["tries"]) for row in found]
 
     def delivered(self, event: int) -> None:
         """A delivery is done, or given up."""

@@ -3,11 +3,14 @@
 Each source goes before the next one. Every limit has a default that a server on the open internet can live with.
 """
 
+import json
+import logging
+import os
 import tomllib
 from difflib import get_close_matches
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Self, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -17,13 +20,21 @@ from pydantic import (
     DirectoryPath,
     Field,
     ValidationError,
-    field_validator,
 )
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+    TomlConfigSettingsSource,
+)
 
 from infinipot.config import POLICY, StreamConfig
 from infinipot.errors import InfinipotError
 
+logger = logging.getLogger(__name__)
+_PREFIX = "INFINIPOT_SERVE_"
 _MIB = 1 << 20
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
@@ -40,6 +51,19 @@ def _gate(value: Any) -> Any:
 
 
 GateSetting = Annotated[float | str, BeforeValidator(_gate)]
+
+
+def _listed(value: Any) -> Any:
+    """Several, in one text: with commas between, as on the command line, or as JSON."""
+    if not isinstance(value, str):
+        return value
+    if value.lstrip().startswith("["):
+        return json.loads(value)
+    return [part.strip() for part in value.split(",") if part.strip()]
+
+
+T = TypeVar("T")
+Listed = Annotated[tuple[T, ...], NoDecode, BeforeValidator(_listed)]
 
 
 class Limits(BaseModel):
@@ -136,7 +160,7 @@ class Settings(BaseSettings):
     """
 
     model_config = SettingsConfigDict(
-        env_prefix="INFINIPOT_SERVE_", env_nested_delimiter="__", extra="forbid", validate_default=True
+        env_prefix=_PREFIX, env_nested_delimiter="__", extra="forbid", validate_default=True
     )
 
     model: str
@@ -158,18 +182,13 @@ class Settings(BaseSettings):
     snapshot_seconds: Seconds = 60.0
     events: Path | None = None
     media_root: DirectoryPath | None = None
-    media_hosts: tuple[str, ...] = ()
-    media_networks: tuple[IPv4Network | IPv6Network, ...] = ()
+    media_hosts: Listed[str] = ()
+    media_networks: Listed[IPv4Network | IPv6Network] = ()
     local_cameras: bool = False
     demo: bool = False
-    webhook_hosts: tuple[str, ...] = ()
-    cors_origins: tuple[str, ...] = ()
+    webhook_hosts: Listed[str] = ()
+    cors_origins: Listed[str] = ()
     limits: Limits = Limits()
-
-    @field_validator("media_hosts", "webhook_hosts", "cors_origins", mode="before")
-    @classmethod
-    def _listed(cls, value: Any) -> Any:
-        return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
     @property
     def stream(self) -> dict[str, Any]:
@@ -202,8 +221,11 @@ class Settings(BaseSettings):
 
         if config is not None and not config.is_file():
             raise InfinipotError(f"{config}: no such file")
+        _tell_unknown()
         try:
             return FromFile(**given)
+        except SettingsError as error:
+            raise InfinipotError(f"{error}: give JSON, or each part in a variable of its own") from None
         except ValidationError as error:
             raise InfinipotError("; ".join(dict.fromkeys(map(_line, error.errors())))) from None
         except (OSError, UnicodeDecodeError) as error:
@@ -227,10 +249,24 @@ def _line(fault: Any) -> str:
         return f"there is no {'limit' if rest else 'setting'} {rest[0] if rest else group}{_near(group, rest)}"
     if group == "media_networks":
         return "media_networks: give a range of addresses, such as 192.168.0.0/16"
+    if group == "port" and str(fault["input"]).startswith("tcp://"):
+        return (
+            f"port: {_PREFIX}PORT is {fault['input']}, as Kubernetes sets it where a Service has the name "
+            "infinipot-serve: give the Service another one, or --port"
+        )
     name = ".".join((group, *rest))
     if fault["type"].startswith("byte_size"):
         return f"{name}: give bytes, such as 512MiB or 8GiB"
     return f"{name}: {fault['msg'].removeprefix('Value error, ')}"
+
+
+def _tell_unknown() -> None:
+    """Warns of variables that look like settings, and are none: of a file it would be an error."""
+    for name in os.environ:
+        if name.upper().startswith(_PREFIX):
+            group = name[len(_PREFIX) :].lower().partition("__")[0]
+            if group not in Settings.model_fields:
+                logger.warning("%s is not heeded: there is no setting %s%s", name, group, _near(group, []))
 
 
 def _near(group: str, rest: list[str]) -> str:

@@ -8,6 +8,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import ClientDisconnect
 
 import infinipot
 from infinipot.model import Model
@@ -66,7 +67,8 @@ def create_app(settings: Settings, model: Model) -> FastAPI:
         app.include_router(router)
     for kind in (ApiError, infinipot.InfinipotError, RequestValidationError, HTTPException, RecursionError):
         app.add_exception_handler(kind, _told)
-    app.add_exception_handler(LeftError, _left)
+    for kind in (LeftError, ClientDisconnect):
+        app.add_exception_handler(kind, _left)
     app.add_middleware(Guard, settings=settings, keys=keys, metrics=metrics)
     if (
         settings.cors_origins

@@ -4,10 +4,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError, model_validator
+from starlette.exceptions import HTTPException
 
 from infinipot.serve.errors import ApiError
 
 B = TypeVar("B", bound=BaseModel)
+
+NO_FORM = (HTTPException, ValueError, LookupError)
+"""What reading a multipart body raises that is none; not what the disk has to do with, or a client that leaves."""
 
 
 class Body(BaseModel):

@@ -5,6 +5,7 @@ import gc
 import json
 import os
 import random
+import re
 import socket
 import string
 import time
@@ -296,6 +297,31 @@ def test_numbers_that_are_too_large_are_refused(served: Running) -> None:
         for time_ in ("1e308", "1e16", "1.7e18"):  # such as nanoseconds: the stream would take no other frame again
             refused(client.post(f"{path}/frames?time={time_}", content=PICTURE), 400)
         assert client.post(f"{path}/frames?time=1", content=PICTURE).json()["time"] == 1
+
+
+def test_a_client_that_hangs_up_in_the_midst_of_a_body_is_no_fault(
+    served: Running, caplog: pytest.LogCaptureFixture
+) -> None:
+    part = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\nabc'
+    cut = [
+        ("/v1/streams/cut/frames", "image/jpeg", PICTURE),
+        ("/v1/streams/cut/frames", "multipart/form-data; boundary=x", part),
+        ("/v1/files", "multipart/form-data; boundary=x", part),
+        ("/v1/streams", "application/json", b"{"),
+    ]
+    with stream(served.as_("alice"), "cut"), caplog.at_level("ERROR"):
+        for path, kind, content in cut:
+            head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: {HERS['Authorization']}\r\n"
+            head += f"Content-Type: {kind}\r\nContent-Length: 100000\r\n\r\n"
+            with socket.create_connection(("127.0.0.1", served.port), timeout=30) as connection:
+                connection.sendall(head.encode() + content)
+                time.sleep(0.05)
+        until = time.monotonic() + 30
+        text = lambda: served.as_("alice").get("/metrics").text  # noqa: E731
+        while len(re.findall(r'route="[^"]*(?:frames|files)",status="499"', text())) < 2:
+            assert time.monotonic() < until
+            time.sleep(0.02)
+    assert not caplog.records
 
 
 def test_what_is_read_may_be_asked_about_by_its_header_alone(served: Running) -> None:

@@ -439,7 +439,8 @@ def test_what_was_told_is_there_when_the_process_was_killed(tmp_path: Path) -> N
     store = Store(path, 100)
     assert len(store.events("alice", "s")) == len(killed.stdout.split()) == 20
     assert store.watches()[0]["believed"] == "19"
-    assert path.stat().st_mode & 0o077 == 0, "webhooks have secrets"
+    assert len(list(tmp_path.iterdir())) == 3
+    assert all(each.stat().st_mode & 0o077 == 0 for each in tmp_path.iterdir()), "webhooks have secrets"
     store.close()
 
 

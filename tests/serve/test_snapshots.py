@@ -93,6 +93,23 @@ def test_setting_the_clock_of_the_machine_back_saves_streams_all_the_same(
                     time.sleep(0.05)
 
 
+def test_a_disk_that_is_full_is_told_of_as_often_as_streams_are_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(*given: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(snapshots, "_write", full)
+    monkeypatch.setattr("infinipot.serve.server._ROUND", 0.01)
+    with running(snapshots=tmp_path, snapshot_seconds=3600) as server, caplog.at_level("ERROR"):
+        client = server.as_(None)
+        with stream(client, "full") as name:
+            push(client, name, clip()[:2])
+            time.sleep(0.5)
+            assert client.post(f"/v1/streams/{name}/snapshot").status_code == 507  # whoever asks is told at once
+            assert [record.getMessage() for record in caplog.records] == ["snapshot failed"] * 2
+
+
 def test_what_one_server_keeps_is_no_other_ones(tmp_path: Path) -> None:
     """Two would take away each other's snapshots, and ask each other's standing questions no more."""
     kept = tmp_path / "kept"

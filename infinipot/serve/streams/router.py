@@ -9,6 +9,7 @@ from starlette.datastructures import UploadFile
 
 from infinipot.numbers import is_time
 from infinipot.serve.answers import events, while_there
+from infinipot.serve.bodies import NO_FORM
 from infinipot.serve.errors import ApiError, as_api_error
 from infinipot.serve.guard import owner_of
 from infinipot.serve.server import server_of, stream_of
@@ -91,9 +92,7 @@ async def _parts(request: Request, most: int) -> list[bytes]:
     try:
         async with request.form(max_files=most, max_fields=8) as form:
             return [await part.read() for _, part in form.multi_items() if isinstance(part, UploadFile)]
-    except Exception as error:
-        if isinstance(error, ApiError):
-            raise
+    except NO_FORM:
         raise ApiError(400, f"the multipart body cannot be read, or has more than {most} pictures") from None
 
 

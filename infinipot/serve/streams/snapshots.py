@@ -89,6 +89,7 @@ class Snapshots:
         except GoneError:
             raise ApiError(410, f"stream {served.id} was closed", "stream_closed") from None
         except (InfinipotError, OSError) as error:
+            served.saved_when = time.monotonic()  # it is tried again when it would be saved again
             self._metrics.snapshots.labels("failed").inc()
             why = getattr(error, "strerror", None) or error
             event(logger, "snapshot failed", logging.ERROR, stream=served.id, why=str(why))
@@ -166,7 +167,7 @@ def _changed(served: Served) -> bool:
 
 def _write(place: Path, served: Served, stream: Stream) -> Told:
     """Saves a stream, then what is known of it, then takes away what was there before."""
-    place.mkdir(parents=True, exist_ok=True)
+    place.mkdir(parents=True, exist_ok=True, mode=0o700)
     numbers = [int(found[1]) for each in place.iterdir() if (found := _FILE.fullmatch(each.name))]
     file = f"stream-{max(numbers, default=0) + 1}.safetensors"
     stats = stream.stats()

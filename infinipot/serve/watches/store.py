@@ -4,6 +4,7 @@ A change of what is believed and the event that it makes are one transaction, ah
 """
 
 import json
+import os
 import sqlite3
 import threading
 import time
@@ -77,6 +78,8 @@ class Store:
     def __init__(self, path: Path | None, most: int) -> None:
         self._most = most
         self._lock = threading.Lock()
+        if path is not None:
+            _keep_to_oneself(path)
         try:
             self._file = sqlite3.connect(path or ":memory:", check_same_thread=False, isolation_level=None)
             self._file.row_factory = sqlite3.Row
@@ -86,8 +89,6 @@ class Store:
             self._file.executescript(_TABLES)
         except sqlite3.Error as error:
             raise InfinipotError(f"{path}: events cannot be kept there ({error})") from None
-        if path is not None:
-            path.chmod(0o600)  # webhooks have secrets
 
     def close(self) -> None:
         """Closes the file."""
@@ -240,6 +241,15 @@ class Store:
             )
             file.execute("DELETE FROM watches WHERE owner = ? AND stream = ?", (owner, stream))
             file.execute("DELETE FROM events WHERE owner = ? AND stream = ?", (owner, stream))
+
+
+def _keep_to_oneself(path: Path) -> None:
+    """Has a file that nobody else reads, since webhooks have secrets: what SQLite puts beside it is as it is."""
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+        path.chmod(0o600)
+    except OSError as error:
+        raise InfinipotError(f"{path}: events cannot be kept there ({error.strerror})") from None
 
 
 def _event(row: sqlite3.Row) -> Event:

@@ -159,6 +159,8 @@ class Server:
         yield gauge("tokens_held", "Per layer and KV head, over all streams", sum(each.tokens for each in stats))
         yield gauge("num_requests_waiting", "Questions", sum(questions for _, questions in waiting))
         yield gauge("frames_waiting", "To be watched", sum(frames for frames, _ in waiting))
+        held = sum(each.lane.waiting_bytes for each in streams)
+        yield gauge("frames_waiting_bytes", "Of their pixels", held)
         yield gauge("seconds_behind_max", "Of the stream that is furthest behind", max(behind, default=0.0))
         yield gauge("start_time_seconds", "Since 1970", self.started)
 

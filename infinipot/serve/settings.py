@@ -75,6 +75,8 @@ class Limits(BaseModel):
         frame_bytes, frame_pixels: of one picture as it comes, and of what it decodes to.
         frames_per_second: that one stream takes, averaged over two seconds.
         frames_waiting: of one stream; one more drops the oldest, which is counted and told.
+        waiting_bytes: pixels of all frames that wait, over all streams, of which each may have one in any case; where
+            they are more, the oldest of a stream give way to its newest.
         frames_per_request: pictures in one request, or frames of one video in a chat.
         body_bytes, upload_bytes: of a request, and of a file that is uploaded or fetched.
         uploads, uploads_bytes: files that are kept at once, and all of their bytes.
@@ -104,6 +106,7 @@ class Limits(BaseModel):
     frame_pixels: Count = 16_000_000
     frames_per_second: Seconds = 60.0
     frames_waiting: Count = 64
+    waiting_bytes: Bytes = ByteSize(2048 * _MIB)
     frames_per_request: Count = 512
     body_bytes: Bytes = ByteSize(32 * _MIB)
     upload_bytes: Bytes = ByteSize(512 * _MIB)

@@ -16,6 +16,8 @@ from websockets.typing import Subprotocol
 
 from infinipot.serve import engine
 from infinipot.serve.chat.protocol import ChatRequest
+from infinipot.serve.realtime.items import Items
+from infinipot.serve.realtime.protocol import Item
 from infinipot.serve.streams.protocol import AskRequest, StreamRequest
 from infinipot.serve.watches.protocol import WatchRequest
 from support.serving import KEYS, Running, alone, clip, data_url, encoded, push, stream
@@ -346,6 +348,24 @@ def test_a_realtime_response_is_cancelled(served: Running, client: Any) -> None:
         assert events[-1].response.output[0].status == "incomplete"
         (own,) = [each for each in served.server.streams if each.passing]
         assert own.lane.stats.turns == 0
+
+
+def test_a_session_keeps_so_many_items_and_letters_and_no_more() -> None:
+    items = Items()
+    for number in range(600):
+        text = "x" * (10 if number < 300 else 20_000)
+        part = {"type": "input_text", "text": text}
+        items.add(Item.model_validate({"type": "message", "role": "user", "content": [part]}), str(number))
+        assert items.last == str(number)
+        assert len(items.question()) <= 1_100_000
+    kept = [number for number in range(600) if items.get(str(number))]
+    assert kept == list(range(600 - (1 << 20) // 20_000, 600))
+    items.add(
+        Item.model_validate({"type": "message", "role": "user", "content": [part | {"text": "x" * (1 << 21)}]}), "y"
+    )
+    assert [items.get(str(number)) for number in range(600)] == [None] * 600
+    assert items.drop("y")
+    assert items._letters == 0
 
 
 def test_sockets_ask_for_a_key_and_their_own_stream(served: Running) -> None:

@@ -163,6 +163,33 @@ def test_the_oldest_frames_give_way_where_too_many_wait_and_all_are_accounted_fo
         assert state["time"] == 49.5
 
 
+def test_frames_that_wait_take_so_much_memory_and_no_more(served: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside the streams' own memory, which is reserved: large frames, of many streams, of which each may have one."""
+    client, size = served.as_("alice"), clip()[0].image.nbytes
+    monkeypatch.setattr(served.server.settings.limits, "waiting_bytes", 5 * size)
+    with stream(client, "one"), stream(client, "other"):
+        lanes = [served.server.streams.find("alice", name).lane for name in ("one", "other")]
+        held = threading.Event()
+        saving = [served.server.worker.alone(lane, lambda _: held.wait(30)) for lane in lanes]  # meanwhile frames wait
+        try:
+            push(client, "one", clip()[:9], wait=False)
+            assert lanes[0].waiting()[0] == 5
+            push(client, "other", clip()[:3], wait=False)
+            assert lanes[1].waiting()[0] == 1
+            assert sum(lane.waiting_bytes for lane in lanes) == 6 * size
+        finally:
+            held.set()
+        for lane, name, frames in zip(lanes, ("one", "other"), (5, 1), strict=True):
+            until = time.monotonic() + 30
+            while lane.busy:
+                assert time.monotonic() < until
+                time.sleep(0.01)
+            told = client.get(f"/v1/streams/{name}").json()
+            assert (told["frames"], lane.waiting_bytes) == (frames, 0)
+            assert told["dropped"] == {"queue": {"one": 4, "other": 2}[name]}
+        assert all(done.result(30) for done in saving)
+
+
 def test_what_comes_for_a_stream_that_is_closed_is_told_so_and_waits_for_nothing(served: Running) -> None:
     """As where a standing question is due at the moment when its stream is deleted."""
     client, worker = served.as_("alice"), served.server.worker

@@ -67,8 +67,8 @@ def create_app(settings: Settings, model: Model) -> FastAPI:
         app.include_router(router)
     for kind in (ApiError, infinipot.InfinipotError, RequestValidationError, HTTPException, RecursionError):
         app.add_exception_handler(kind, _told)
-    for kind in (LeftError, ClientDisconnect):
-        app.add_exception_handler(kind, _left)
+    app.add_exception_handler(LeftError, _left)
+    app.add_exception_handler(ClientDisconnect, _left)
     app.add_middleware(Guard, settings=settings, keys=keys, metrics=metrics)
     if (
         settings.cors_origins

@@ -3,7 +3,7 @@
 Label sets are bounded: reasons, routes and statuses are the server's own.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -14,6 +14,7 @@ from infinipot.serve.lane import Answered, AskJob, FrameJob, Lane
 from infinipot.stats import Stats
 
 _FAST = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+_LONG = (*_FAST, 60, 120, 300, 600)
 
 
 class Metrics:
@@ -32,7 +33,7 @@ class Metrics:
             "infinipot_request_queue_time_seconds", "That a question waited for its turn", buckets=_FAST
         )
         self.answer_time = histogram(
-            "infinipot_e2e_request_latency_seconds", "From a question to the end of its answer", buckets=_FAST
+            "infinipot_e2e_request_latency_seconds", "From a question to the end of its answer", buckets=_LONG
         )
         self.prompt_tokens = counter("infinipot_prompt_tokens_total", "That questions were asked on")
         self.answer_tokens = counter("infinipot_generation_tokens_total", "Of answers")
@@ -99,6 +100,14 @@ class Metrics:
     def dropped(self, reason: str, frames: int) -> None:
         """Frames will not be watched."""
         self.frames_dropped.labels(reason).inc(frames)
+
+
+def levels(name: str, about: str, values: Mapping[str, float]) -> Metric:
+    """Numbers as they are now, by state."""
+    family = GaugeMetricFamily(f"infinipot_{name}", about, labels=["state"])
+    for state, value in values.items():
+        family.add_metric([state], value)
+    return family
 
 
 def gauge(name: str, about: str, value: float) -> Metric:

@@ -22,7 +22,7 @@ from infinipot.serve.guard import owner_of
 from infinipot.serve.logs import event
 from infinipot.serve.media.decoders import Decoders
 from infinipot.serve.media.sources import Sources
-from infinipot.serve.metrics import Metrics, gauge
+from infinipot.serve.metrics import Metrics, gauge, levels
 from infinipot.serve.players import Players
 from infinipot.serve.room import Room
 from infinipot.serve.settings import Settings
@@ -162,6 +162,7 @@ class Server:
         held = sum(each.lane.waiting_bytes for each in streams)
         yield gauge("frames_waiting_bytes", "Of their pixels", held)
         yield gauge("seconds_behind_max", "Of the stream that is furthest behind", max(behind, default=0.0))
+        yield levels("cameras", "That are watched", self.players.cameras.states())
         yield gauge("start_time_seconds", "Since 1970", self.started)
 
 

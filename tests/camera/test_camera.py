@@ -238,7 +238,7 @@ def test_no_more_pictures_are_decoded_than_somebody_looks_at():
     """Who looked at all of them for a minute is not to be paid for by those who stay, for months."""
     told: list[float | None] = []
     script = Script(1)
-    script.use_fps = told.append  # type: ignore[method-assign]
+    script.use_fps = told.append  # type: ignore
     rates: list[float | None] = []
 
     def connect(fps: float | None) -> Script:

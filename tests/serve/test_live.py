@@ -18,7 +18,7 @@ from datetime import time as day_time
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import httpx
 import pytest
@@ -28,6 +28,7 @@ from PIL import Image
 from pydantic import ValidationError
 
 from infinipot.camera.demo import World
+from infinipot.camera.health import State
 from infinipot.embedded.world import Clip
 from infinipot.serve.settings import Settings
 from infinipot.serve.watches.asking import Watches, in_quiet
@@ -83,6 +84,9 @@ def test_a_camera_is_watched_seen_and_asked_with_the_moments_that_answers_rest_o
         camera = client.get(f"/v1/streams/{name}").json()["source"]["camera"]
         assert camera["state"] == "live"
         assert camera["demo"]
+        levels = re.findall(r'^infinipot_cameras{state="(\w+)"} (\S+)', client.get("/metrics").text, re.MULTILINE)
+        assert dict(levels).keys() == set(get_args(State))
+        assert dict(levels)["live"] == "1.0"
         assert served.as_("bob").get(f"/v1/streams/{name}/picture").status_code == 404
     assert not served.server.players.cameras._watched
 

@@ -386,7 +386,7 @@ def test_a_camera_goes_on_when_its_frames_give_way_to_those_of_a_client(served: 
             pushed.append(job)
             return job if len(pushed) == 1 else real(job)
 
-        found.lane.push = full  # type: ignore[method-assign]
+        found.lane.push = full
         while len(pushed) < 3:
             assert time.monotonic() < until, "the camera is watched no more"
             time.sleep(0.01)

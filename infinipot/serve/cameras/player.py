@@ -4,11 +4,14 @@ import asyncio
 import logging
 import threading
 import time
+from collections import Counter
 from concurrent.futures import CancelledError, Future
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import get_args
 
 from infinipot.camera import Camera, open_camera
+from infinipot.camera.health import State
 from infinipot.errors import InfinipotError
 from infinipot.serve.cameras.rules import CameraRules
 from infinipot.serve.lane import FrameJob, GoneError
@@ -100,6 +103,11 @@ class CameraPlayer:
         if watched is not None and served.source is not None:
             served.source.camera = watched.state()
         return watched
+
+    def states(self) -> dict[str, int]:
+        """How many cameras do how: each state there is."""
+        found = Counter(each.camera.health().state for each in list(self._watched.values()))
+        return {state: found[state] for state in get_args(State)}
 
     async def stop(self, served: Served) -> None:
         """Stops watching for a stream."""

@@ -1,5 +1,6 @@
 """The official `openai` client against a real server, and vllm-omni's and VSS's ways in."""
 
+import asyncio
 import base64
 import json
 import re
@@ -7,6 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import openai
 import pytest
 from openai.types.chat import ChatCompletion
@@ -145,6 +147,44 @@ def test_a_file_frames_in_a_row_and_pictures_are_watched_for_the_request(
         reply = client.chat.completions.create(model="embedded", messages=[user(video(url), COUNT)])
         assert reply.infinipot["time"] == frames[-1].time
     assert all(not each.passing for each in served.server.streams)
+
+
+def test_a_frame_that_a_stream_cannot_take_is_told_and_not_asked_about_without(served: Running, client: Any) -> None:
+    long = np.zeros((4, 2000, 3), np.uint8)  # beyond what the model takes
+    one, frame = (base64.b64encode(encoded(each, "JPEG")).decode() for each in (clip()[0].image, long))
+    with stream(served.as_("alice"), "odd-frame") as name:
+        for listed in (f"{one},{frame}", frame):
+            address = video(f"data:video/jpeg;base64,{listed}")
+            with pytest.raises(openai.BadRequestError, match="aspect ratio"):
+                client.chat.completions.create(
+                    model="embedded", messages=[user(address, COUNT)], extra_body={"id": name}
+                )
+        assert served.as_("alice").get(f"/v1/streams/{name}").json()["frames"] == 1
+
+
+def test_a_session_has_one_stream_whatever_needs_it_first(
+    served: Running, client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = served.server.streams.open
+
+    async def slowly(*given: Any, **how: Any) -> Any:
+        await asyncio.sleep(0.3)
+        return await real(*given, **how)
+
+    monkeypatch.setattr(served.server.streams, "open", slowly)
+    with client.realtime.connect(model="embedded") as connection:
+        connection.send({"type": "conversation.item.create", "item": {"type": "message", "role": "user", "content": [
+            {"type": "input_text", "text": COUNT}]}})  # fmt: skip
+        connection.send(
+            {"type": "response.create", "response": {}}
+        )  # while its stream is being opened, a picture comes
+        picture = {"type": "input_image", "image_url": data_url(clip()[0].image)}
+        item = {"type": "message", "role": "user", "content": [picture]}
+        connection.send({"type": "conversation.item.create", "item": item})
+        told: list[str] = []
+        while told.count("conversation.item.done") < 2 or "response.done" not in told:
+            told.append(connection.recv().type)
+        assert sum(each.passing for each in served.server.streams) == 1
 
 
 def test_a_session_is_opened_by_its_first_frames_and_goes_on(served: Running, client: Any) -> None:

@@ -43,6 +43,7 @@ class RealtimeSession:
         self._session = protocol.Session(infinipot=protocol.Own())
         self._items = Items()
         self._served: Served | None = None
+        self._opening = asyncio.Lock()
         self._begun = 0.0
         self._responding: asyncio.Task[None] | None = None
 
@@ -135,14 +136,15 @@ class RealtimeSession:
         self._streams.offer(served, picture, at)
 
     async def _stream(self) -> Served:
-        """The session's stream, which is opened where there is none yet."""
-        if self._served is None:
-            own = self._session.infinipot or protocol.Own()
-            asked = own.model_dump(exclude={"stream"}, exclude_none=True)
-            if self._session.instructions:
-                asked["system"] = self._session.instructions
-            self._served = await self._streams.open(self._owner, made_of(StreamSettings, asked), passing=True)
-        return self._served
+        """The session's stream, which is opened where there is none yet; once, whoever needs it meanwhile."""
+        async with self._opening:
+            if self._served is None:
+                own = self._session.infinipot or protocol.Own()
+                asked = own.model_dump(exclude={"stream"}, exclude_none=True)
+                if self._session.instructions:
+                    asked["system"] = self._session.instructions
+                self._served = await self._streams.open(self._owner, made_of(StreamSettings, asked), passing=True)
+            return self._served
 
     async def _respond(self, response: protocol.Response) -> None:
         if self.busy():

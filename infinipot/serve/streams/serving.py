@@ -97,7 +97,7 @@ class StreamServing:
         offered = [self._streams.offer(served, *each) for each in zip(decoded, times, strict=True)]
         jobs = [job for job in offered if job is not None]
         for job in jobs if wait else ():
-            await watched(job)
+            await watched(job.watched)
         return served.taken(len(jobs), len(offered) - len(jobs))
 
     async def ask(self, served: Served, request: AskRequest) -> AskReply:

@@ -8,7 +8,9 @@ import random
 import threading
 import zlib
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from math import inf
 from time import monotonic
 from typing import Protocol
 
@@ -111,7 +113,7 @@ class Feed:
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
         self._watchers: tuple[Watcher, ...] = ()
-        self._fps: float | None = 0.0
+        self._rates: dict[Watcher, float] = {}  # that they want, infinity for all pictures
         self._source: Pictures | None = None
         self._closed = threading.Event()
         self._state: State = "opening"
@@ -127,23 +129,35 @@ class Feed:
         self._thread.start()
 
     def join(self, watcher: Watcher, fps: float | None) -> None:
-        """Adds a watcher, who wants so many pictures a second."""
-        with self._lock:
+        """Adds a watcher, who wants so many pictures a second; None for all."""
+        with self._changing_rate():
             self._watchers = (*self._watchers, watcher)
-            faster = self._fps is not None and (fps is None or fps > self._fps)
-            if faster:
-                self._fps = fps
-            source = self._source
-        if faster and source is not None:
-            source.use_fps(fps)
+            self._rates[watcher] = inf if fps is None else fps
         if self._state == "over":
             watcher.finish()
 
     def leave(self, watcher: Watcher) -> bool:
         """Removes a watcher; returns whether there is none any more."""
-        with self._lock:
+        with self._changing_rate():
             self._watchers = tuple(each for each in self._watchers if each is not watcher)
-            return not self._watchers
+            self._rates.pop(watcher, None)
+        return not self._watchers
+
+    @contextmanager
+    def _changing_rate(self) -> Iterator[None]:
+        """Tells the connection of another rate afterwards: no more pictures are decoded than somebody looks at."""
+        with self._lock:
+            before = self._fps
+            yield
+            now, source = self._fps, self._source if self._watchers else None
+        if now != before and source is not None:
+            source.use_fps(now)
+
+    @property
+    def _fps(self) -> float | None:
+        """Pictures a second that whoever looks most often wants; None for all."""
+        most = max(self._rates.values(), default=0.0)
+        return None if most == inf else most
 
     def close(self) -> None:
         """Ends the connection and the thread."""
@@ -200,10 +214,13 @@ class Feed:
 
     def _follow(self) -> None:
         """Hands the pictures of one connection on until it ends, of whatever cause."""
-        source = self._connect(self._fps)
+        rate = self._fps
+        source = self._connect(rate)
         try:
             with self._lock:
-                self._source = source
+                self._source, now = source, self._fps
+            if now != rate:  # somebody came, or left, meanwhile
+                source.use_fps(now)
             if self._closed.is_set():
                 return
             counted = False

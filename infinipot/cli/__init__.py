@@ -35,6 +35,8 @@ class Program(click.Group):
             sys.stdin.reconfigure(
                 errors="surrogateescape"
             )  # as on the command line: who reads a line says what is wrong
+        if os.environ.get("NO_COLOR"):  # no-color.org; rich, which draws the rest, heeds it by itself
+            ctx.color = False
         handler = WarningNotes(logging.WARNING)
         logger = logging.getLogger("infinipot")
         logger.addHandler(handler)

@@ -10,10 +10,10 @@ from starlette.requests import Request
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from infinipot.serve.asking import Asked, Asking, Evidence, Usage
 from infinipot.serve.errors import ApiError
 from infinipot.serve.lane import Answered, AskJob, GoneError
 from infinipot.serve.settings import Limits
-from infinipot.serve.streams.protocol import Asked, Asking, Evidence, Usage
 from infinipot.serve.streams.served import Served
 from infinipot.serve.worker import Worker
 
@@ -58,6 +58,9 @@ class Asker:
     Args:
         worker: answers.
         limits: of the server.
+
+    Attributes:
+        waiting: questions that somebody waits for.
     """
 
     def __init__(self, worker: Worker, limits: Limits) -> None:
@@ -95,23 +98,26 @@ class Asker:
         """Has a question wait after all frames that have come so far, and returns at once; the caller calls `leave` in
         the end.
 
-        One that is `urgent` goes ahead of other streams' frames.
+        One that is `urgent` goes ahead of other streams' frames, and counts among those that may wait: whoever asks
+        others limits them himself.
 
         Raises:
             ApiError: see `ask`.
         """
-        self._admit(served, question, how)
+        self._check(question, how)
+        if urgent:
+            self._admit(served)
         answer = Answer(served, AskJob(question, _options(how), on_text, urgent), pieces or asyncio.Queue())
-        self.waiting += 1
+        self.waiting += urgent
         self._worker.ask(served.lane, answer.job)
         return answer
 
     def leave(self, answer: Answer) -> None:
         """Nobody waits for an answer any more."""
-        self.waiting -= 1
+        self.waiting -= answer.job.urgent
         self._worker.leave(answer.job)
 
-    def _admit(self, served: Served, question: str, how: Asking) -> None:
+    def _check(self, question: str, how: Asking) -> None:
         limits = self._limits
         if len(question) > limits.question_chars:
             message = f"the question has {len(question):,} characters, and {limits.question_chars:,} are allowed"
@@ -119,10 +125,13 @@ class Asker:
         if how.look_pixels is not None and how.look_pixels[0] > limits.frame_pixels:
             message = f"look_pixels: a frame may have up to {limits.frame_pixels:,} pixels"
             raise ApiError(400, message, "look_too_large", param="look_pixels")
+
+    def _admit(self, served: Served) -> None:
+        limits = self._limits
         if self.waiting >= limits.answers:
             message = f"{self.waiting} questions are being answered, which is the limit: try again soon"
             raise ApiError(429, message, "too_many_questions", headers={"Retry-After": "1"})
-        if served.lane.waiting()[1] >= limits.answers_waiting:
+        if served.lane.awaited() >= limits.answers_waiting:
             message = f"{limits.answers_waiting} questions wait for stream {served.id}, which is the limit"
             raise ApiError(429, message, "too_many_questions", headers={"Retry-After": "1"})
 

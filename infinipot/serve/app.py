@@ -8,11 +8,13 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import ClientDisconnect
 
 import infinipot
 from infinipot.model import Model
 from infinipot.serve import health
 from infinipot.serve.answers import LeftError
+from infinipot.serve.bodies import invalid
 from infinipot.serve.chat import router as chat
 from infinipot.serve.errors import ApiError, as_api_error
 from infinipot.serve.files import router as files
@@ -66,14 +68,18 @@ def create_app(settings: Settings, model: Model) -> FastAPI:
     for kind in (ApiError, infinipot.InfinipotError, RequestValidationError, HTTPException, RecursionError):
         app.add_exception_handler(kind, _told)
     app.add_exception_handler(LeftError, _left)
-    if settings.cors_origins:
+    app.add_exception_handler(ClientDisconnect, _left)
+    app.add_middleware(Guard, settings=settings, keys=keys, metrics=metrics)
+    if (
+        settings.cors_origins
+    ):  # around the guard: a browser asks first, without a key, and pages may read what is refused
         app.add_middleware(
             CORSMiddleware,
             allow_origins=list(settings.cors_origins),
             allow_methods=["*"],
             allow_headers=["*"],
+            expose_headers=["Retry-After", "X-Request-Id", "X-Time"],
         )
-    app.add_middleware(Guard, settings=settings, keys=keys, metrics=metrics)
     return app
 
 
@@ -104,13 +110,9 @@ def _problem(request: Request, error: Exception) -> ApiError:
 
 def _invalid(request: Request, error: RequestValidationError) -> ApiError:
     """What a client is told of the first thing that is wrong with a body or a query."""
-    first = error.errors()[0]
-    place = [str(part) for part in first["loc"] if part not in ("body", "query", "path")]
-    field, message = ".".join(place) or None, str(first["msg"]).removeprefix("Value error, ")
-    kind = request.headers.get("content-type", "")
-    if first["loc"] == ("body",) and "json" not in kind.lower():  # as curl sends what -d gives
+    faults, kind = error.errors(), request.headers.get("content-type", "")
+    if faults[0]["loc"] == ("body",) and "json" not in kind.lower():  # as curl sends what -d gives
         came = f"it came as {kind[:100]!r}" if kind else "it has no type"
         message = f"the body is JSON, and {came}: send it with Content-Type: application/json, as curl --json does"
-    elif first["type"] == "extra_forbidden":
-        message = "there is no such field"
-    return ApiError(400, f"{field}: {message}" if field else message, "invalid_request", param=field)
+        return ApiError(400, message, "invalid_request")
+    return invalid(faults)

@@ -2,13 +2,14 @@
 
 import asyncio
 import re
+from concurrent.futures import Future
 from contextlib import AbstractAsyncContextManager
 
 from infinipot.serve.chat.protocol import VideoIo
 from infinipot.serve.errors import ApiError
 from infinipot.serve.files.uploads import Uploads
-from infinipot.serve.lane import FrameJob, GoneError
-from infinipot.serve.media.decoders import Clip, Decoders
+from infinipot.serve.lane import GoneError
+from infinipot.serve.media.decoders import Clip, DecodeError, Decoders
 from infinipot.serve.media.picture import Picture
 from infinipot.serve.media.sources import Sources, data_of, from_base64
 from infinipot.serve.settings import Settings
@@ -46,14 +47,30 @@ class Feeder:
                 await self.watch(served, frame, None)
 
     async def video(self, served: Served, address: str, how: VideoIo) -> None:
-        """Has a stream watch a video, or a list of frames: at its own times after what the stream has seen."""
+        """Has a stream watch a video, or a list of frames: at its own times after what the stream has seen.
+
+        Raises:
+            ApiError: it has, or is to have, too many frames, cannot be decoded, or that takes too long.
+            InfinipotError: the stream cannot take one of them.
+        """
+        most = self._limits.frames_per_request
+        if how.num_frames is not None and how.num_frames > most:
+            message = f"num_frames is {how.num_frames}, and {most} are allowed"
+            raise ApiError(413, message, "too_many_frames", param="media_io_kwargs.video.num_frames")
         begin = 0.0 if served.time is None else served.time + 1 / served.config.fps
-        if (listed := _LISTED.match(address)) is not None:
-            await self._listed(served, address[listed.end() :], how, begin)
-            return
-        async with asyncio.timeout(self._limits.video_seconds), self._clip(served, address, how) as clip:
-            async for frame in clip.frames():
-                await self.watch(served, frame, begin + frame.time)
+        listed = _LISTED.match(address)
+        try:
+            async with asyncio.timeout(self._limits.video_seconds):
+                if listed is not None:
+                    given = await self._listed(served, address[listed.end() :], how, begin)
+                else:
+                    async with self._clip(served, address, how) as clip:
+                        given = [await self.watch(served, each, begin + each.time) async for each in clip.frames()]
+                for each in given:
+                    await watched(each)  # what is wrong with one is told, rather than asked about without it
+        except TimeoutError:
+            message = f"the video was not decoded and watched within {self._limits.video_seconds:g} s"
+            raise DecodeError(message, "video_timeout") from None
 
     def _clip(self, served: Served, address: str, how: VideoIo) -> AbstractAsyncContextManager[Clip]:
         fps, most = how.fps or (None if how.num_frames else served.config.fps), self._limits.frames_per_request
@@ -63,7 +80,7 @@ class Feeder:
         frames = how.num_frames or (most if how.fps is None else None)  # of a long video, as many as are allowed
         return self._sources.clip(address, fps=fps, most=most, frames=frames)
 
-    async def _listed(self, served: Served, pictures: str, how: VideoIo, begin: float) -> None:
+    async def _listed(self, served: Served, pictures: str, how: VideoIo, begin: float) -> list["Future[None]"]:
         encoded = pictures.split(",")
         if len(encoded) > self._limits.frames_per_request:
             most = self._limits.frames_per_request
@@ -72,26 +89,33 @@ class Feeder:
         if len(indices) != len(encoded) or sorted(set(indices)) != indices:
             message = f"frames_indices has to ascend, with one for each of the {len(encoded)} frames"
             raise ApiError(400, message, param="media_io_kwargs")
+        given = []
         for index, each in zip(indices, encoded, strict=True):
             picture = await self._decoders.picture(from_base64(each))
-            await self.watch(served, picture, begin + index / (how.fps or _LIST_FPS))
+            given.append(await self.watch(served, picture, begin + index / (how.fps or _LIST_FPS)))
+        return given
 
-    async def watch(self, served: Served, picture: Picture, at: float | None) -> None:
-        """Has a frame wait, and waits itself where many do: none of a request's frames gives way to another."""
+    async def watch(self, served: Served, picture: Picture, at: float | None) -> "Future[None]":
+        """Has a frame wait, and waits itself where many do: none of a request's frames gives way to another.
+
+        Returns:
+            What is set once it was watched; without the frame, which others may wait for much longer.
+        """
         place = served.place(None) if at is None else at
         assert place is not None
         job = self._streams.push(served, picture.at(place))
         if served.lane.waiting()[0] >= max(self._limits.frames_waiting // 2, 1) or at is None or served.passing:
-            await watched(job)
+            await watched(job.watched)
+        return job.watched
 
 
-async def watched(job: FrameJob) -> None:
+async def watched(done: "Future[None]") -> None:
     """Waits until a frame was watched; raises what was wrong with it.
 
     Raises:
         ApiError: its stream was closed.
     """
-    waiting = asyncio.wrap_future(job.watched)
+    waiting = asyncio.wrap_future(done)
     await asyncio.wait({waiting})
     if waiting.cancelled():  # it gave way to newer frames, which is counted
         return

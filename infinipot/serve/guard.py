@@ -11,7 +11,7 @@ import time
 import uuid
 from collections.abc import Sequence
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -46,6 +46,7 @@ PAGE = "/page/"
 _GIVEN_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _MOST_HEADER = 1 << 16
+_READING = ("GET", "OPTIONS")
 _UPLOADS = ("/v1/files",)
 _AROUND = 1 << 14  # bytes of a multipart body beside the file
 
@@ -66,6 +67,8 @@ class Guard:
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
+        if scope.get("method") == "HEAD":  # of which the server sends no body
+            scope = {**scope, "method": "GET"}
         headers = Headers(scope=scope)
         given = headers.get("x-request-id", "")
         request_id = given if _GIVEN_ID.fullmatch(given) else uuid.uuid4().hex
@@ -105,16 +108,18 @@ class Guard:
 
     def _check_place(self, scope: Scope, headers: Headers) -> None:
         """Web pages reach servers on their visitor's own machine: through names of theirs, and through WebSockets."""
-        host = urlsplit(f"//{headers.get('host', '')}").hostname or ""
+        host = _split(f"//{headers.get('host', '')}").hostname or ""
         if self._local and host not in _LOOPBACK:
             message = (
                 f"without keys this server answers to localhost alone, and was called as {host[:100]!r}: see --api-keys"
             )
             raise ApiError(403, message, "host_refused")
-        origin = headers.get("origin")
-        if origin is None or scope["type"] != "websocket" or origin in self._settings.cors_origins:
+        origin, origins = headers.get("origin"), self._settings.cors_origins
+        # Browsers let any page send what reads, and what a form can send. Where there are keys, it has none.
+        harmless = scope["type"] == "http" and (bool(self._keys) or scope["method"] in _READING)
+        if origin is None or harmless or origin in origins or "*" in origins:
             return
-        if (urlsplit(origin).netloc or None) != headers.get("host"):
+        if (_split(origin).netloc or None) != headers.get("host"):
             raise ApiError(403, "web pages of other origins may not connect: see --cors-origins", "origin_refused")
 
     def _most(self, scope: Scope) -> tuple[int, float]:
@@ -196,6 +201,14 @@ class _Body:
 
     def _too_large(self) -> ApiError:
         return ApiError(413, f"the body has more than the {self._most:,} bytes that are allowed", "body_too_large")
+
+
+def _split(address: str) -> SplitResult:
+    """The parts of an address; of what is none, nothing."""
+    try:
+        return urlsplit(address)
+    except ValueError:
+        return urlsplit("")
 
 
 def owner_of(scope: Any) -> str:

@@ -1,7 +1,7 @@
 """Who a request is from: bearer keys, compared in constant time.
 
 A file of keys has one a line: an owner's name and a key, or the key's SHA-256 as `sha256:<hex>`. Keys of one owner see
-the same streams. Blank lines and what follows a `#` are passed over.
+the same streams. Blank lines and what follows a `#` behind a blank, or at the beginning, are passed over.
 """
 
 import hashlib
@@ -16,6 +16,7 @@ EVERYONE = "everyone"
 """The owner of all streams where there are no keys."""
 
 _OWNER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_COMMENT = re.compile(r"(?:^|\s)#")  # in the midst of a key it is a letter of it
 _HASHED = re.compile(r"sha256:([0-9a-fA-F]{64})")
 _SUBPROTOCOL = "openai-insecure-api-key."  # how browsers, which set no headers on a WebSocket, bring a key
 
@@ -43,23 +44,26 @@ class Keys:
         """The keys of a file.
 
         Raises:
-            InfinipotError: it cannot be read, holds none, or a line is not "owner key".
+            InfinipotError: it cannot be read, holds none, a line is not "owner key", or two owners have one key.
         """
         if path is None:
             return cls()
         try:
-            lines = path.read_text().splitlines()
+            lines = path.read_text(encoding="utf-8-sig").splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise InfinipotError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
-        found = []
+        found: list[tuple[bytes, str]] = []
         for number, line in enumerate(lines, 1):
-            words = line.partition("#")[0].split()
+            words = _COMMENT.split(line, 1)[0].split()
             if not words:
                 continue
             if len(words) != 2 or not _OWNER.fullmatch(words[0]):
                 raise InfinipotError(f"{path}, line {number}: give an owner's name and a key, with a space between")
             hashed = _HASHED.fullmatch(words[1])
-            found.append((bytes.fromhex(hashed[1]) if hashed else _digest(words[1]), words[0]))
+            digest = bytes.fromhex(hashed[1]) if hashed else _digest(words[1])
+            if any(each == digest and owner != words[0] for each, owner in found):
+                raise InfinipotError(f"{path}, line {number}: this key is another owner's already")
+            found.append((digest, words[0]))
         if not found:
             raise InfinipotError(f"{path} holds no key: give lines such as 'alice <key>'")
         return cls(found)

@@ -133,6 +133,7 @@ class Lane:
         stats: of the stream, as they were after its last call.
         working: the job that is under way; beside: questions that are under way on forks of the stream.
         closed: whether its stream is: nothing is taken up any more.
+        waiting_bytes: pixels of the frames that wait.
     """
 
     def __init__(self, stream: Stream, frames: int) -> None:
@@ -144,17 +145,29 @@ class Lane:
         self._jobs: deque[Job] = deque()
         self.closed = False
         self._urgent = 0  # questions that wait
+        self.waiting_bytes = 0
         self._lock = threading.Lock()
 
     def push(self, job: FrameJob) -> FrameJob | None:
         """Has a frame wait; returns the one that had to give way: the oldest, where too many wait."""
         with self._lock:
-            waiting = [each for each in self._jobs if isinstance(each, FrameJob)]
-            oldest = waiting[0] if len(waiting) >= self._frames else None
-            if oldest is not None:
-                self._jobs.remove(oldest)
+            oldest = self._without_oldest(self._frames)
         self.add(job)
         return oldest
+
+    def give_way(self) -> FrameJob | None:
+        """Takes the oldest frame that waits out, and returns it, unless it is the only one."""
+        with self._lock:
+            return self._without_oldest(2)
+
+    def _without_oldest(self, least: int) -> FrameJob | None:
+        """Takes the oldest frame out where so many wait."""
+        waiting = [each for each in self._jobs if isinstance(each, FrameJob)]
+        if len(waiting) < least:
+            return None
+        self._jobs.remove(waiting[0])
+        self.waiting_bytes -= _bytes(waiting[0])
+        return waiting[0]
 
     def add(self, job: Job) -> None:
         """Has something wait after what came before it; where the stream was closed, its outcome is that."""
@@ -162,6 +175,7 @@ class Lane:
             if not self.closed:
                 self._jobs.append(job)
                 self._urgent += _urgent(job)
+                self.waiting_bytes += _bytes(job)
                 return
         _tell_gone(job)
 
@@ -171,6 +185,7 @@ class Lane:
             while self._jobs:
                 job = self._jobs.popleft()
                 self._urgent -= _urgent(job)
+                self.waiting_bytes -= _bytes(job)
                 if not (isinstance(job, AskJob) and job.left.is_set()):
                     return job
                 job.answered.cancel()
@@ -197,7 +212,7 @@ class Lane:
         """Tells the jobs that wait, and each that comes from now on, that the stream is gone."""
         with self._lock:
             self.closed = True
-            jobs, self._jobs = list(self._jobs), deque()
+            jobs, self._jobs, self.waiting_bytes = list(self._jobs), deque(), 0
         for job in jobs:
             _tell_gone(job)
 
@@ -206,6 +221,11 @@ class Lane:
         with self._lock:
             jobs = [*self._jobs, *self.beside, *([] if (now := self.working) is None else [now])]
         return sum(isinstance(job, FrameJob) for job in jobs), sum(isinstance(job, AskJob) for job in jobs)
+
+    def awaited(self) -> int:
+        """How many questions that somebody waits for wait or are under way."""
+        with self._lock:
+            return self._urgent + sum(_urgent(job) for job in (*self.beside, self.working))
 
     @property
     def urgent(self) -> bool:
@@ -226,6 +246,10 @@ class Lane:
 
 def _urgent(job: Job | None) -> bool:
     return isinstance(job, AskJob) and job.urgent
+
+
+def _bytes(job: Job) -> int:
+    return job.frame.image.nbytes if isinstance(job, FrameJob) else 0
 
 
 def _tell_gone(job: Job) -> None:

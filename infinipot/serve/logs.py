@@ -39,10 +39,10 @@ class JsonLines(logging.Formatter):
 
 
 def set_up(level: int = logging.INFO) -> None:
-    """Sends what the server and uvicorn log to stderr."""
+    """Sends what the server, uvicorn and what both run on log to stderr."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines())
-    for name in ("infinipot", "uvicorn"):
+    for name in ("infinipot", "uvicorn", "asyncio", "concurrent.futures"):
         logger = logging.getLogger(name)
         logger.handlers, logger.propagate = [handler], False
         logger.setLevel(level)

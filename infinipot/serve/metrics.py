@@ -3,16 +3,18 @@
 Label sets are bounded: reasons, routes and statuses are the server's own.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from infinipot.serve.lane import Answered, AskJob, FrameJob, Lane
+from infinipot.stats import Stats
 
 _FAST = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+_LONG = (*_FAST, 60, 120, 300, 600)
 
 
 class Metrics:
@@ -31,7 +33,7 @@ class Metrics:
             "infinipot_request_queue_time_seconds", "That a question waited for its turn", buckets=_FAST
         )
         self.answer_time = histogram(
-            "infinipot_e2e_request_latency_seconds", "From a question to the end of its answer", buckets=_FAST
+            "infinipot_e2e_request_latency_seconds", "From a question to the end of its answer", buckets=_LONG
         )
         self.prompt_tokens = counter("infinipot_prompt_tokens_total", "That questions were asked on")
         self.answer_tokens = counter("infinipot_generation_tokens_total", "Of answers")
@@ -39,6 +41,9 @@ class Metrics:
         self.frame_delay = histogram(
             "infinipot_frame_queue_time_seconds", "From a frame's arrival until it was watched", buckets=_FAST
         )
+        self.evicted = counter("infinipot_evicted_tokens_total", "That streams no longer hold")
+        self.gated = counter("infinipot_gated_tokens_total", "Of what did not change, and was left out")
+        self.compress_seconds = counter("infinipot_compress_seconds_total", "In which room was made")
         self.frames_dropped = counter("infinipot_frames_dropped_total", "That no stream will see", ["reason"])
         self.step_seconds = histogram("infinipot_step_seconds", "One packed step", buckets=_FAST)
         self.step_tasks = histogram(
@@ -64,6 +69,12 @@ class Metrics:
         return generate_latest(self.registry)
 
     # What the worker tells
+
+    def changed(self, before: Stats, after: Stats) -> None:
+        """A stream took in a frame, or was asked; what counts over all streams must not fall where one is closed."""
+        self.evicted.inc(max((after.full_tokens - after.tokens) - (before.full_tokens - before.tokens), 0))
+        self.gated.inc(max(after.gated_tokens - before.gated_tokens, 0))
+        self.compress_seconds.inc(max(after.seconds["compress"] - before.seconds["compress"], 0.0))
 
     def watched(self, job: FrameJob, lane: Lane, seconds: float) -> None:
         """A frame went into a stream, so many seconds after it came."""
@@ -91,11 +102,14 @@ class Metrics:
         self.frames_dropped.labels(reason).inc(frames)
 
 
+def levels(name: str, about: str, values: Mapping[str, float]) -> Metric:
+    """Numbers as they are now, by state."""
+    family = GaugeMetricFamily(f"infinipot_{name}", about, labels=["state"])
+    for state, value in values.items():
+        family.add_metric([state], value)
+    return family
+
+
 def gauge(name: str, about: str, value: float) -> Metric:
     """One number as it is now."""
     return GaugeMetricFamily(f"infinipot_{name}", about, value=value)
-
-
-def total(name: str, about: str, value: float) -> Metric:
-    """One number that only grows."""
-    return CounterMetricFamily(f"infinipot_{name}", about, value=value)

@@ -88,8 +88,9 @@ class Players:
 
     async def _give(self, served: Served, frame: Picture, *, wait: bool) -> None:
         """Gives a stream a frame; where it has to be, waits until it was watched."""
-        watched = asyncio.wrap_future(self._streams.push(served, frame).watched)
+        job = self._streams.push(served, frame)
         if wait:
+            watched = asyncio.wrap_future(job.watched)
             await asyncio.wait({watched})
             if not watched.cancelled():  # a frame that others pushed out is counted
                 watched.result()

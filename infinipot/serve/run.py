@@ -6,8 +6,9 @@ import logging
 import os
 import socket
 import sys
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from typing import Any
 
 import torch
 import uvicorn
@@ -15,7 +16,7 @@ from fastapi import FastAPI
 
 from infinipot.errors import InfinipotError
 from infinipot.model import Model
-from infinipot.serve import logs
+from infinipot.serve import lock, logs
 from infinipot.serve.app import create_app
 from infinipot.serve.cameras import demo
 from infinipot.serve.connection import bounded
@@ -41,19 +42,20 @@ def serve(settings: Settings, load: Callable[[], Model]) -> None:
     """
     logs.set_up()
     sys.setswitchinterval(_SWITCH)
-    if settings.snapshots is not None:
-        _require_folder(settings)
     _require_port(settings)
     Keys.read(settings.api_keys)
     demo.check(settings)
-    model = load()
-    _require_room(settings, model)
-    app = create_app(settings, model)
-    gc.freeze()  # a model's many objects need not be looked at again
-    _warn(settings, model)
-    server = _Server(config(app, settings))
-    with suppress(SystemExit):  # how uvicorn ends where it cannot begin
-        asyncio.run(server.serve())
+    with _kept(settings):
+        model = load()
+        _require_room(settings, model)
+        app = create_app(settings, model)
+        gc.freeze()  # a model's many objects need not be looked at again
+        _warn(settings, model)
+        server = Server(config(app, settings))
+        with suppress(SystemExit):  # how uvicorn ends where it cannot begin
+            asyncio.run(server.serve())
+    if server.failed:
+        raise InfinipotError("the server could not begin: its log says why")
     if not server.started:
         raise InfinipotError(f"port {settings.port} of {settings.host} is not available")
 
@@ -77,8 +79,8 @@ def config(app: FastAPI, settings: Settings) -> uvicorn.Config:
     )
 
 
-class _Server(uvicorn.Server):
-    """Says where it listens, once it does."""
+class Server(uvicorn.Server):
+    """Says where it listens, once it does, and ends what would never end by itself before it waits for the rest."""
 
     async def startup(self, sockets=None) -> None:  # type: ignore[no-untyped-def]
         await super().startup(sockets)
@@ -87,13 +89,30 @@ class _Server(uvicorn.Server):
             shown = f"[{host}]" if ":" in host else host
             print(f"infinipot serves on http://{shown}:{port}", flush=True)
 
+    @property
+    def failed(self) -> bool:
+        """Whether something went wrong between the port and the first request, such as with what is restored."""
+        return bool(getattr(getattr(self, "lifespan", None), "startup_failed", False))
 
-def _require_folder(settings: Settings) -> None:
-    assert settings.snapshots is not None
-    try:
-        settings.snapshots.mkdir(parents=True, exist_ok=True, mode=0o700)
-    except OSError as error:
-        raise InfinipotError(f"{settings.snapshots} cannot be written ({error.strerror})") from None
+    async def shutdown(self, sockets=None) -> None:  # type: ignore[no-untyped-def]
+        app: Any = self.config.app
+        app.state.server.end_soon()
+        await super().shutdown(sockets)
+
+
+@contextmanager
+def _kept(settings: Settings) -> Iterator[None]:
+    """Holds what is kept on the disk, which is another server's where that runs: told before a model is loaded."""
+    with ExitStack() as held:
+        if (folder := settings.snapshots) is not None:
+            try:
+                folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            except OSError as error:
+                raise InfinipotError(f"{folder} cannot be written ({error.strerror})") from None
+            held.enter_context(lock.held(folder / ".lock", str(folder)))
+        if (events := settings.events_path) is not None:
+            held.enter_context(lock.held(events.with_name(f"{events.name}.lock"), str(events)))
+        yield
 
 
 def _require_port(settings: Settings) -> None:

@@ -22,7 +22,7 @@ from infinipot.serve.guard import owner_of
 from infinipot.serve.logs import event
 from infinipot.serve.media.decoders import Decoders
 from infinipot.serve.media.sources import Sources
-from infinipot.serve.metrics import Metrics, gauge, total
+from infinipot.serve.metrics import Metrics, gauge, levels
 from infinipot.serve.players import Players
 from infinipot.serve.room import Room
 from infinipot.serve.settings import Settings
@@ -84,7 +84,7 @@ class Server:
                 self._resume(served, *told.plays)
         if self.settings.demo:
             await open_demo(self.settings, self.streams, self.players)
-        await self.watches.start()
+        await self.watches.start(self.snapshots.has)
         rounds = asyncio.create_task(self._rounds())
         self.ready = True
         try:
@@ -93,6 +93,12 @@ class Server:
             self.ready = False
             rounds.cancel()
             await self._end()
+
+    def end_soon(self) -> None:
+        """Takes no more, and ends what would never end by itself: answers that are under way do."""
+        self.ready = False
+        self.watches.events.end_soon()
+        self.captions.end_soon()
 
     def _resume(self, served: Served, address: str, realtime: bool) -> None:
         """Plays a source on from where its stream was saved."""
@@ -153,10 +159,10 @@ class Server:
         yield gauge("tokens_held", "Per layer and KV head, over all streams", sum(each.tokens for each in stats))
         yield gauge("num_requests_waiting", "Questions", sum(questions for _, questions in waiting))
         yield gauge("frames_waiting", "To be watched", sum(frames for frames, _ in waiting))
+        held = sum(each.lane.waiting_bytes for each in streams)
+        yield gauge("frames_waiting_bytes", "Of their pixels", held)
         yield gauge("seconds_behind_max", "Of the stream that is furthest behind", max(behind, default=0.0))
-        yield total("evicted_tokens", "Of open streams", sum(each.full_tokens - each.tokens for each in stats))
-        yield total("gated_tokens", "Of open streams", sum(each.gated_tokens for each in stats))
-        yield total("compress_seconds", "Of open streams", sum(each.seconds["compress"] for each in stats))
+        yield levels("cameras", "That are watched", self.players.cameras.states())
         yield gauge("start_time_seconds", "Since 1970", self.started)
 
 

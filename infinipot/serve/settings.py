@@ -4,11 +4,14 @@ A setting in an earlier one of these overrides the later ones. Every limit has a
 internet can live with.
 """
 
+import json
+import logging
+import os
 import tomllib
 from difflib import get_close_matches
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Self, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -18,13 +21,21 @@ from pydantic import (
     DirectoryPath,
     Field,
     ValidationError,
-    field_validator,
 )
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+    TomlConfigSettingsSource,
+)
 
 from infinipot.config import POLICY, StreamConfig
 from infinipot.errors import InfinipotError
 
+logger = logging.getLogger(__name__)
+_PREFIX = "INFINIPOT_SERVE_"
 _MIB = 1 << 20
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
@@ -43,6 +54,19 @@ def _gate(value: Any) -> Any:
 GateSetting = Annotated[float | str, BeforeValidator(_gate)]
 
 
+def _listed(value: Any) -> Any:
+    """Several, in one text: with commas between, as on the command line, or as JSON."""
+    if not isinstance(value, str):
+        return value
+    if value.lstrip().startswith("["):
+        return json.loads(value)
+    return [part.strip() for part in value.split(",") if part.strip()]
+
+
+T = TypeVar("T")
+Listed = Annotated[tuple[T, ...], NoDecode, BeforeValidator(_listed)]
+
+
 class Limits(BaseModel):
     """What clients may ask of the server at the most; more is 413, 422 or 429, and says the number that would do.
 
@@ -52,6 +76,8 @@ class Limits(BaseModel):
         frame_bytes, frame_pixels: of one picture as it comes, and of what it decodes to.
         frames_per_second: that one stream takes, averaged over two seconds.
         frames_waiting: of one stream; one more drops the oldest, which is counted and told.
+        waiting_bytes: pixels of all frames that wait, over all streams, of which each may have one in any case; where
+            they are more, the oldest of a stream give way to its newest.
         frames_per_request: pictures in one request, or frames of one video in a chat.
         body_bytes, upload_bytes: of a request, and of a file that is uploaded or fetched.
         uploads, uploads_bytes: files that are kept at once, and all of their bytes.
@@ -62,7 +88,9 @@ class Limits(BaseModel):
         answers: at once, those that wait included; answers_waiting: of one stream.
         idle_seconds: without a frame or a question after which a stream is closed, and session_idle_seconds: those that
             a connection opened for itself.
-        decode_seconds, decode_bytes, decoders: for one picture, for a decoding process, and how many of these.
+        decode_seconds, decode_bytes: for one picture, and for a decoding process.
+        decoders, videos: processes that decode pictures, and videos that are decoded at once, in a process each: those
+            of requests, and those that are played; cameras have processes of their own.
         camera_seconds: without a picture after which a camera is tried again.
         thumbnails: small pictures that are kept of one stream, and thumbnail_bytes: of each.
         answer_bytes: of keys that all answers under way keep turned, see `Model.answer_scratch`; beside memory_total.
@@ -79,6 +107,7 @@ class Limits(BaseModel):
     frame_pixels: Count = 16_000_000
     frames_per_second: Seconds = 60.0
     frames_waiting: Count = 64
+    waiting_bytes: Bytes = ByteSize(2048 * _MIB)
     frames_per_request: Count = 512
     body_bytes: Bytes = ByteSize(32 * _MIB)
     upload_bytes: Bytes = ByteSize(512 * _MIB)
@@ -97,6 +126,7 @@ class Limits(BaseModel):
     decode_seconds: Seconds = 10.0
     decode_bytes: Bytes = ByteSize(1024 * _MIB)
     decoders: Count = 2
+    videos: Count = 64
     source_seconds: Seconds = 30.0
     camera_seconds: Seconds = 20.0
     thumbnails: Count = 96
@@ -134,7 +164,7 @@ class Settings(BaseSettings):
     """
 
     model_config = SettingsConfigDict(
-        env_prefix="INFINIPOT_SERVE_", env_nested_delimiter="__", extra="forbid", validate_default=True
+        env_prefix=_PREFIX, env_nested_delimiter="__", extra="forbid", validate_default=True
     )
 
     model: str
@@ -156,18 +186,13 @@ class Settings(BaseSettings):
     snapshot_seconds: Seconds = 60.0
     events: Path | None = None
     media_root: DirectoryPath | None = None
-    media_hosts: tuple[str, ...] = ()
-    media_networks: tuple[IPv4Network | IPv6Network, ...] = ()
+    media_hosts: Listed[str] = ()
+    media_networks: Listed[IPv4Network | IPv6Network] = ()
     local_cameras: bool = False
     demo: bool = False
-    webhook_hosts: tuple[str, ...] = ()
-    cors_origins: tuple[str, ...] = ()
+    webhook_hosts: Listed[str] = ()
+    cors_origins: Listed[str] = ()
     limits: Limits = Limits()
-
-    @field_validator("media_hosts", "webhook_hosts", "cors_origins", mode="before")
-    @classmethod
-    def _listed(cls, value: Any) -> Any:
-        return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
     @property
     def stream(self) -> dict[str, Any]:
@@ -200,10 +225,16 @@ class Settings(BaseSettings):
 
         if config is not None and not config.is_file():
             raise InfinipotError(f"{config}: no such file")
+        _tell_unknown()
         try:
             return FromFile(**given)
+        except SettingsError as error:
+            raise InfinipotError(f"{error}: give JSON, or each part in a variable of its own") from None
         except ValidationError as error:
             raise InfinipotError("; ".join(dict.fromkeys(map(_line, error.errors())))) from None
+        except (OSError, UnicodeDecodeError) as error:
+            why = getattr(error, "strerror", None) or "it is not text in UTF-8"
+            raise InfinipotError(f"{config} cannot be read: {why}") from None
         except tomllib.TOMLDecodeError as error:
             raise InfinipotError(f"{config} is not valid TOML: {error}") from None
 
@@ -222,10 +253,24 @@ def _line(fault: Any) -> str:
         return f"there is no {'limit' if rest else 'setting'} {rest[0] if rest else group}{_near(group, rest)}"
     if group == "media_networks":
         return "media_networks: give a range of addresses, such as 192.168.0.0/16"
+    if group == "port" and str(fault["input"]).startswith("tcp://"):
+        return (
+            f"port: {_PREFIX}PORT is {fault['input']}, as Kubernetes sets it where a Service has the name "
+            "infinipot-serve: give the Service another one, or --port"
+        )
     name = ".".join((group, *rest))
     if fault["type"].startswith("byte_size"):
         return f"{name}: give bytes, such as 512MiB or 8GiB"
     return f"{name}: {fault['msg'].removeprefix('Value error, ')}"
+
+
+def _tell_unknown() -> None:
+    """Warns of variables that look like settings, and are none: of a file it would be an error."""
+    for name in os.environ:
+        if name.upper().startswith(_PREFIX):
+            group = name[len(_PREFIX) :].lower().partition("__")[0]
+            if group not in Settings.model_fields:
+                logger.warning("%s is not heeded: there is no setting %s%s", name, group, _near(group, []))
 
 
 def _near(group: str, rest: list[str]) -> str:

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from fastapi import WebSocket, WebSocketDisconnect
 from pydantic import TypeAdapter, ValidationError
 
+from infinipot.serve.bodies import invalid
 from infinipot.serve.errors import ApiError, as_api_error
 
 T = TypeVar("T")
@@ -19,6 +20,7 @@ async def converse(
     handle: Callable[[T], Awaitable[None]],
     refuse: Callable[[ApiError, Any], Awaitable[None]],
     idle_seconds: float,
+    busy: Callable[[], bool],
 ) -> None:
     """Hands each message on.
 
@@ -27,17 +29,18 @@ async def converse(
         kind: of the messages.
         handle: does what one says.
         refuse: tells the client of a message that is not possible, or that failed.
-        idle_seconds: without a message after which it is over.
+        idle_seconds: without a message after which it is over, unless the client waits for something itself.
+        busy: whether it does.
 
     Raises:
         WebSocketDisconnect: the client left.
     """
     while True:
         given: Any = None
-        try:
-            async with asyncio.timeout(idle_seconds):
-                text = await _text(socket)
-        except TimeoutError:
+        text = await _next(socket, idle_seconds)
+        while text is None and busy():
+            text = await _next(socket, idle_seconds)
+        if text is None:
             await refuse(ApiError(408, f"nothing came for {idle_seconds:g} s", "session_idle"), None)
             return
         try:
@@ -54,6 +57,15 @@ async def send(socket: WebSocket, message: Any) -> None:
     await socket.send_text(json.dumps(message))
 
 
+async def _next(socket: WebSocket, seconds: float) -> str | None:
+    """The next message, None where none came in so many seconds."""
+    try:
+        async with asyncio.timeout(seconds):
+            return await _text(socket)
+    except TimeoutError:
+        return None
+
+
 async def _text(socket: WebSocket) -> str:
     message = await socket.receive()
     if message["type"] == "websocket.disconnect":
@@ -65,9 +77,7 @@ async def _text(socket: WebSocket) -> str:
 
 def _problem(error: Exception) -> ApiError:
     if isinstance(error, ValidationError):
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"]) or None
-        return ApiError(400, f"{field}: {first['msg']}" if field else str(first["msg"]), "invalid_event", param=field)
+        return invalid(error.errors(), "invalid_event")
     if isinstance(error, json.JSONDecodeError | RecursionError):
         return ApiError(400, "a message is one JSON object, as text", "invalid_event")
     return as_api_error(error)

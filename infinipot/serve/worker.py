@@ -21,6 +21,7 @@ from infinipot.serve.calls import Run, settle
 from infinipot.serve.lane import AloneJob, Answered, AskJob, FrameJob, GoneError, Lane, fail, outcome
 from infinipot.serve.room import Room
 from infinipot.serve.schedule import Schedule
+from infinipot.stats import Stats
 from infinipot.stream import Stream
 
 logger = logging.getLogger(__name__)
@@ -31,6 +32,7 @@ _SOON, _IDLE = 0.02, 1.0  # seconds until the thread looks again, though nobody 
 class Watching(Protocol):
     """What is told of what the worker does, on its thread; `metrics.py` counts it."""
 
+    def changed(self, before: Stats, after: Stats) -> None: ...
     def watched(self, job: FrameJob, lane: Lane, seconds: float) -> None: ...
     def answered(self, job: AskJob, answer: Answered) -> None: ...
     def stepped(self, tasks: int, seconds: float) -> None: ...
@@ -281,7 +283,9 @@ class Worker:
         if isinstance(job, AskJob) and run.forked:
             lane.beside.remove(job)
         else:
-            lane.working, lane.stats = None, lane.stream.stats()
+            before, lane.stats = lane.stats, lane.stream.stats()
+            lane.working = None
+            self._watching.changed(before, lane.stats)
         if run.tell(self.model.adapter):
             if isinstance(job, FrameJob):
                 self._watching.watched(job, lane, time.monotonic() - job.came)

@@ -66,6 +66,8 @@ def _array(image: ImageLike) -> np.ndarray:
             if image.mode.startswith("I;16"):  # which convert() would cut off at 255
                 return np.asarray(ImageOps.exif_transpose(image), np.float32) / 65535
             return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+        except MemoryError:
+            raise
         except Exception as error:  # a plugin of PIL raises what it likes for a damaged file, a closed image ValueError
             raise FrameError(f"a PIL image could not be read: {error}") from error
     if is_tensor(image):

@@ -17,23 +17,12 @@ from infinipot.errors import VideoError
 from infinipot.video.address import Address
 from infinipot.video.container import Report, faults_of, why
 from infinipot.video.frame import Frame
+from infinipot.video.heads import HEAD, animation_size
 from infinipot.video.images import as_frame
 from infinipot.video.sampling import Extent, Picture
 
-HEAD = 4096
-"""Bytes in which a file says what it is made of."""
-
 _FORMATS = ("WEBP", "AVIF")
-_ANIMATED = 0x02  # of the flags of a WebP file's VP8X chunk
-_HEADER = 30  # bytes up to the end of that chunk
 _SHOWN_FOR = 0.04  # seconds that a picture stays which does not say, as of other files
-
-
-def animation_size(head: bytes) -> tuple[int, int] | None:
-    """Returns width and height of an animated WebP file, as its first bytes say, or None where it is none."""
-    if head[:4] != b"RIFF" or head[8:16] != b"WEBPVP8X" or len(head) < _HEADER or not head[20] & _ANIMATED:
-        return None
-    return int.from_bytes(head[24:27], "little") + 1, int.from_bytes(head[27:30], "little") + 1
 
 
 def is_pillows(address: Address) -> bool:

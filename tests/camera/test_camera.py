@@ -234,6 +234,32 @@ def test_streams_of_one_address_share_a_decoder(video):
     assert not _feeds
 
 
+def test_no_more_pictures_are_decoded_than_somebody_looks_at():
+    """Who looked at all of them for a minute is not to be paid for by those who stay, for months."""
+    told: list[float | None] = []
+    script = Script(1)
+    script.use_fps = told.append  # type: ignore
+    rates: list[float | None] = []
+
+    def connect(fps: float | None) -> Script:
+        rates.append(fps)
+        if len(rates) == 1:
+            made.join(early, 3.0)  # while it is being opened
+        return script
+
+    made, early, looker, fast, every = Feed("camera", connect, Clock(), None), Looker(), Looker(), Looker(), Looker()
+    made.join(looker, 2.0)
+    made.start()
+    assert until(lambda: looker.frames)
+    for step in (lambda: made.leave(early), lambda: made.join(fast, 30.0), lambda: made.join(every, None)):
+        step()
+    for each in (fast, every, looker):
+        made.leave(each)
+    made.close()
+    assert rates == [2.0]
+    assert told == [3.0, 2.0, 30.0, None, 2.0]
+
+
 def test_a_decoder_that_hangs_is_ended_and_replaced(video):
     with open_camera(video, fps=10, loop=True, no_frame_timeout=0.4) as camera:
         next(camera)

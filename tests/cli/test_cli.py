@@ -538,6 +538,13 @@ def test_what_cannot_be_heard_is_said_in_one_line(args: tuple[str, ...], said: s
     assert len(result.stderr.splitlines()) == 1
 
 
+@pytest.mark.parametrize(("said", "coloured"), [("", True), ("1", False)])
+def test_who_wants_no_colour_gets_none(said: str, coloured: bool) -> None:
+    """As no-color.org has it: at a terminal too."""
+    shown = CliRunner().invoke(main, ["eval", "--list"], color=True, env={"NO_COLOR": said}).stdout
+    assert ("\x1b[" in shown) is coloured
+
+
 def test_the_version_is_printed() -> None:
     assert infinipot("--version").stdout.startswith("infinipot ")
 

@@ -5,10 +5,12 @@ import gc
 import json
 import os
 import random
+import re
 import socket
 import string
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -18,7 +20,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 from websockets.typing import Origin
 
-from support.serving import KEYS, Running, clip, encoded, push, running, stream
+from support.serving import KEYS, Running, clip, encoded, keys_file, push, running, stream
 
 COUNT = "How many shapes have appeared so far?"
 PICTURE = encoded(clip()[0].image)
@@ -248,6 +250,11 @@ def test_web_pages_of_other_origins_and_names_reach_nothing() -> None:
         reply = httpx.options(f"{server.url}/v1/streams", headers=preflight)
         assert "access-control-allow-origin" not in reply.headers
         refused(httpx.post(f"{server.url}/v1/streams", content=b"{}", headers={"content-type": "text/plain"}), 400)
+        own = server.url
+        for origin, status in (("http://evil.example", 403), ("null", 403), (own, 404)):  # what a form can send
+            headers = {"origin": origin, "content-type": "multipart/form-data; boundary=x"}
+            refused(httpx.post(f"{server.url}/v1/streams/a/frames", content=b"", headers=headers), status)
+        assert httpx.get(f"{server.url}/v1/models", headers={"origin": "http://evil.example"}).status_code == 200
         with (
             pytest.raises(Exception, match="403"),
             connect(f"ws://127.0.0.1:{server.port}/v1/realtime", origin=Origin("http://evil.example")),
@@ -255,6 +262,72 @@ def test_web_pages_of_other_origins_and_names_reach_nothing() -> None:
             pass
         with connect(f"ws://127.0.0.1:{server.port}/v1/realtime", origin=Origin(f"http://127.0.0.1:{server.port}")):
             pass
+
+
+def test_a_web_page_that_is_named_calls_with_its_key_and_reads_what_is_refused(tmp_path: Path) -> None:
+    page = {"origin": "https://page.example"}
+    with running(api_keys=keys_file(tmp_path), cors_origins=page["origin"]) as server:
+        asks = {"access-control-request-method": "POST", "access-control-request-headers": "authorization"}
+        preflight = httpx.options(f"{server.url}/v1/streams", headers=page | asks)  # which brings no key
+        assert (preflight.status_code, preflight.headers["access-control-allow-origin"]) == (200, page["origin"])
+        assert "authorization" in preflight.headers["access-control-allow-headers"]
+        for key, status in ((KEYS["alice"], 200), ("wrong", 401)):
+            reply = httpx.get(f"{server.url}/v1/models", headers=page | {"authorization": f"Bearer {key}"})
+            assert (reply.status_code, reply.headers["access-control-allow-origin"]) == (status, page["origin"])
+            assert "X-Request-Id" in reply.headers["access-control-expose-headers"]
+        other = httpx.options(f"{server.url}/v1/streams", headers=asks | {"origin": "https://evil.example"})
+        assert "access-control-allow-origin" not in other.headers
+
+
+@pytest.mark.parametrize("headers", [{"host": "[::1"}, {"host": "a]"}, {"origin": "http://["}, {"origin": "\xff"}])
+def test_hosts_and_origins_that_are_none_are_no_fault_of_the_server(served: Running, headers: dict) -> None:
+    given = {name: value.encode("latin-1") for name, value in headers.items()}
+    assert served.as_("alice").get("/v1/models", headers=given).status_code in (200, 400, 403)
+
+
+def test_numbers_that_are_too_large_are_refused(served: Running) -> None:
+    client, huge = served.as_("alice"), "9" * 30
+    with stream(client, "large", fps=100) as name:
+        path = f"/v1/streams/{name}"
+        for place in (f"/events?before={huge}", f"/events/{huge}/picture", f"/events?before={'9' * 5000}"):
+            refused(client.get(path + place), 400)
+        for last in (huge, "9" * 5000, "-1", "x"):
+            headers = {"accept": "text/event-stream", "last-event-id": last}
+            refused(client.get(f"{path}/events", headers=headers), 400)
+        for time_ in ("1e308", "1e16", "1.7e18"):  # such as nanoseconds: the stream would take no other frame again
+            refused(client.post(f"{path}/frames?time={time_}", content=PICTURE), 400)
+        assert client.post(f"{path}/frames?time=1", content=PICTURE).json()["time"] == 1
+
+
+def test_a_client_that_hangs_up_in_the_midst_of_a_body_is_no_fault(
+    served: Running, caplog: pytest.LogCaptureFixture
+) -> None:
+    part = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\nabc'
+    cut = [
+        ("/v1/streams/cut/frames", "image/jpeg", PICTURE),
+        ("/v1/streams/cut/frames", "multipart/form-data; boundary=x", part),
+        ("/v1/files", "multipart/form-data; boundary=x", part),
+        ("/v1/streams", "application/json", b"{"),
+    ]
+    with stream(served.as_("alice"), "cut"), caplog.at_level("ERROR"):
+        for path, kind, content in cut:
+            head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: {HERS['Authorization']}\r\n"
+            head += f"Content-Type: {kind}\r\nContent-Length: 100000\r\n\r\n"
+            with socket.create_connection(("127.0.0.1", served.port), timeout=30) as connection:
+                connection.sendall(head.encode() + content)
+                time.sleep(0.05)
+        until = time.monotonic() + 30
+        text = lambda: served.as_("alice").get("/metrics").text  # noqa: E731
+        while len(re.findall(r'route="[^"]*(?:frames|files)",status="499"', text())) < 2:
+            assert time.monotonic() < until
+            time.sleep(0.02)
+    assert not caplog.records
+
+
+def test_what_is_read_may_be_asked_about_by_its_header_alone(served: Running) -> None:
+    for path in ("/health", "/ready", "/v1/models", "/metrics", "/"):
+        reply = served.as_("alice").head(path)
+        assert (reply.status_code, reply.content) == (200, b"")
 
 
 def test_events_out_of_order_and_what_are_none(served: Running) -> None:

@@ -18,7 +18,7 @@ from datetime import time as day_time
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import httpx
 import pytest
@@ -28,6 +28,7 @@ from PIL import Image
 from pydantic import ValidationError
 
 from infinipot.camera.demo import World
+from infinipot.camera.health import State
 from infinipot.embedded.world import Clip
 from infinipot.serve.settings import Settings
 from infinipot.serve.watches.asking import Watches, in_quiet
@@ -83,6 +84,9 @@ def test_a_camera_is_watched_seen_and_asked_with_the_moments_that_answers_rest_o
         camera = client.get(f"/v1/streams/{name}").json()["source"]["camera"]
         assert camera["state"] == "live"
         assert camera["demo"]
+        levels = re.findall(r'^infinipot_cameras{state="(\w+)"} (\S+)', client.get("/metrics").text, re.MULTILINE)
+        assert dict(levels).keys() == set(get_args(State))
+        assert dict(levels)["live"] == "1.0"
         assert served.as_("bob").get(f"/v1/streams/{name}/picture").status_code == 404
     assert not served.server.players.cameras._watched
 
@@ -190,6 +194,12 @@ def test_events_are_edges_apart_by_the_cool_down(said: list, on_after: int, off_
 def test_quiet_hours_go_over_midnight(start: str, end: str, hour: int, quiet: bool) -> None:
     hours = Quiet(start=day_time.fromisoformat(start), end=day_time.fromisoformat(end))
     assert in_quiet(hours, datetime(2026, 1, 1, hour)) is quiet
+
+
+def test_quiet_hours_of_another_zone_are_refused() -> None:
+    for start, end in (("22:00Z", "07:00"), ("22:00", "07:00+02:00")):
+        with pytest.raises(ValidationError, match="server's zone"):
+            WatchRequest.model_validate({"question": NOW, "quiet": {"start": start, "end": end}})
 
 
 @pytest.mark.parametrize(
@@ -433,7 +443,8 @@ def test_what_was_told_is_there_when_the_process_was_killed(tmp_path: Path) -> N
     store = Store(path, 100)
     assert len(store.events("alice", "s")) == len(killed.stdout.split()) == 20
     assert store.watches()[0]["believed"] == "19"
-    assert path.stat().st_mode & 0o077 == 0, "webhooks have secrets"
+    assert len(list(tmp_path.iterdir())) == 3
+    assert all(each.stat().st_mode & 0o077 == 0 for each in tmp_path.iterdir()), "webhooks have secrets"
     store.close()
 
 
@@ -450,6 +461,17 @@ def test_questions_go_on_after_a_restart(tmp_path: Path) -> None:
         again = lambda: client.get(f"/v1/streams/kept/watches/{made['id']}").json()  # noqa: E731
         assert until(lambda: again()["asked"])
         assert again()["question"] == NOW
+        store = served.server.watches._store
+        odd, none = f"{made['id']}-odd", f"{made['id']}-none"
+        store.add_watch(odd, "everyone", "kept", '{"question": "?", "of": "a later version"}', None, "{}")
+        store.add_watch(none, "everyone", "no such stream", '{"question": "?"}', None, "{}")
+    # One that has no room this time is as it was, once it has; what is understood no more holds up nothing.
+    with running(snapshots=tmp_path / "kept", memory_total=1000) as served:
+        assert served.as_(None).get("/v1/streams/kept").status_code == 404
+    with running(snapshots=tmp_path / "kept") as served:
+        client = served.as_(None)
+        assert [each["id"] for each in client.get("/v1/streams/kept/watches").json()["data"]] == [made["id"]]
+        assert {row["id"] for row in served.server.watches._store.watches()} == {made["id"], odd}
         assert client.delete("/v1/streams/kept").status_code == 204
     assert Settings(model="embedded", snapshots=tmp_path / "kept").events_path == tmp_path / "kept-events.sqlite"
 

@@ -21,12 +21,15 @@ import pytest
 from PIL import Image
 from pydantic import ByteSize
 
+from infinipot.serve.errors import ApiError
 from infinipot.serve.media import addresses, remote
 from infinipot.serve.media.addresses import AddressError, Rules, rules
 from infinipot.serve.media.decoders import DecodeError, Decoders
 from infinipot.serve.media.picture import Picture
 from infinipot.serve.media.sources import Sources
 from infinipot.serve.settings import Limits, Settings
+from infinipot.video import as_frame
+from infinipot.video.heads import HEAD, goes_back
 from support.serving import Running, alone, clip, encoded, running, stream
 from support.video_files import encode, gray, indices
 
@@ -428,6 +431,99 @@ def test_an_animated_webp_is_a_video(tmp_path: Path) -> None:
     assert indices(asyncio.run(frames_of(sources, (tmp_path / "a.webp").as_uri(), fps=2.0))) == [0, 2, 5, 7]
     with serving(content) as files:
         assert indices(asyncio.run(frames_of(sources, f"{files.url}/ranges", frames=3))) == [0, 5, 9]
+
+
+def apng(frames: int) -> bytes:
+    written = io.BytesIO()
+    pictures = [Image.fromarray(gray(index)) for index in range(frames)]
+    pictures[0].save(written, "PNG", save_all=True, append_images=pictures[1:], duration=200)
+    return written.getvalue()
+
+
+def noisy_mp4(folder: Path, **options: Any) -> bytes:
+    """Larger than what FFmpeg holds of what comes to it."""
+    drawn = np.random.default_rng(0)
+    pictures = [gray(16) // 2 + drawn.integers(0, 128, gray(0).shape, np.uint8) for _ in range(60)]
+    return encode(folder / "noisy.mp4", pictures, rate=10, **options).read_bytes()
+
+
+def test_what_is_read_back_and_forth_is_a_video_from_a_server_that_says_no_length(tmp_path: Path) -> None:
+    sources, _ = opened(media_networks=["127.0.0.0/8"])
+    for content, frames, many in (
+        (webp(10), 3, 3),
+        (apng(10), None, 10),
+        (gif(10), 3, 3),
+        (noisy_mp4(tmp_path), None, 60),
+    ):
+        with serving(content) as files:
+            found = asyncio.run(frames_of(sources, f"{files.url}/endless", frames=frames))
+            assert len(found) == many
+            assert many != 3 or indices(found) == [0, 5, 9]
+            assert len(files.RequestHandlerClass.asked) == 1  # type: ignore[attr-defined]
+
+
+def test_which_files_are_read_back_and_forth(tmp_path: Path) -> None:
+    whole = {"webp": webp(2), "apng": apng(2), "mp4": noisy_mp4(tmp_path)}
+    once = {
+        "fast": noisy_mp4(tmp_path, options={"movflags": "faststart"}),
+        "parts": noisy_mp4(tmp_path, options={"movflags": "frag_keyframe+empty_moov"}),
+        "gif": gif(2),
+        "png": encoded(gray(1)),
+        "odd": b"\0\0\0\0ftyp" * 100,
+        "long": struct.pack(">I4sQ", 1, b"free", 1 << 40) + bytes(100),
+        "none": b"",
+    }
+    assert [name for name, content in (whole | once).items() if goes_back(content[:HEAD])] == list(whole)
+
+
+def test_what_has_no_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving(b"x" * 300_000) as files:
+        with pytest.raises(AddressError, match="more than the 2,000 bytes"):
+            remote.open_remote(f"{files.url}/endless", LOOPBACK, 5, 2000, lambda _: True)
+        with monkeypatch.context() as patch, pytest.raises(AddressError, match="did not come to its end"):
+            patch.setattr(remote, "_SHARE", 0)
+            remote.open_remote(f"{files.url}/endless", LOOPBACK, 5, 10**6, lambda _: True)
+        with remote.open_remote(f"{files.url}/endless", LOOPBACK, 5, 2000, lambda head: len(head) != HEAD) as file:
+            assert sum(map(len, iter(partial(file.read, 9999), b""))) == 300_000  # as it comes, and all of it
+
+
+def test_a_picture_that_comes_in_parts_is_whole(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (300, 300, 3), dtype=np.uint8)
+
+    async def fetched(address: str) -> list:
+        sources, _ = opened(media_networks=["127.0.0.0/8"])
+        async with sources.still(address) as found:
+            return [frame async for frame in found.frames()]
+
+    with serving(encoded(noise)) as files:
+        (frame,) = asyncio.run(fetched(f"{files.url}/endless"))
+        assert np.array_equal(frame.image, noise)
+
+
+def test_a_gray_picture_of_16_bits_is_the_librarys() -> None:
+    """As cameras for heat and depth send it: what is cut off at 255 is white all over."""
+    levels = (np.arange(64 * 64).reshape(64, 64) * 16).astype(np.uint16)
+    written = io.BytesIO()
+    Image.fromarray(levels).save(written, "PNG")
+    found, _ = asyncio.run(decoded(Limits(decoders=1), written.getvalue()))
+    assert np.array_equal(found.image, as_frame(Image.open(written), 0).image)
+    assert found.image.std() > 60
+
+
+def test_videos_that_are_decoded_at_once_are_limited(tmp_path: Path) -> None:
+    path = encode(tmp_path / "a.mp4", [gray(index) for index in range(4)], rate=2)
+
+    async def go() -> list:
+        sources, _ = opened(media_root=tmp_path, limits={"videos": 1})
+        async with sources.clip(path.as_uri(), fps=None, most=10):
+            with pytest.raises(ApiError, match="1 videos are being decoded") as told:
+                await frames_of(sources, path.as_uri())
+            assert told.value.status == 429
+        with pytest.raises(DecodeError):  # one that fails gives its place back
+            await frames_of(sources, "data:video/mp4;base64,AAAA")
+        return await frames_of(sources, path.as_uri())
+
+    assert len(asyncio.run(go())) == 4
 
 
 def test_an_animated_webp_stays_within_the_limits(tmp_path: Path) -> None:

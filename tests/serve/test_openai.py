@@ -1,11 +1,14 @@
 """The official `openai` client against a real server, and vllm-omni's and VSS's ways in."""
 
+import asyncio
 import base64
 import json
+import re
 import time
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import openai
 import pytest
 from openai.types.chat import ChatCompletion
@@ -14,6 +17,11 @@ from websockets.sync.client import connect
 from websockets.typing import Subprotocol
 
 from infinipot.serve import engine
+from infinipot.serve.chat.protocol import ChatRequest
+from infinipot.serve.realtime.items import Items
+from infinipot.serve.realtime.protocol import Item
+from infinipot.serve.streams.protocol import AskRequest, StreamRequest
+from infinipot.serve.watches.protocol import WatchRequest
 from support.serving import KEYS, Running, alone, clip, data_url, encoded, push, stream
 from support.video_files import encode
 
@@ -141,6 +149,44 @@ def test_a_file_frames_in_a_row_and_pictures_are_watched_for_the_request(
     assert all(not each.passing for each in served.server.streams)
 
 
+def test_a_frame_that_a_stream_cannot_take_is_told_and_not_asked_about_without(served: Running, client: Any) -> None:
+    long = np.zeros((4, 2000, 3), np.uint8)  # beyond what the model takes
+    one, frame = (base64.b64encode(encoded(each, "JPEG")).decode() for each in (clip()[0].image, long))
+    with stream(served.as_("alice"), "odd-frame") as name:
+        for listed in (f"{one},{frame}", frame):
+            address = video(f"data:video/jpeg;base64,{listed}")
+            with pytest.raises(openai.BadRequestError, match="aspect ratio"):
+                client.chat.completions.create(
+                    model="embedded", messages=[user(address, COUNT)], extra_body={"id": name}
+                )
+        assert served.as_("alice").get(f"/v1/streams/{name}").json()["frames"] == 1
+
+
+def test_a_session_has_one_stream_whatever_needs_it_first(
+    served: Running, client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = served.server.streams.open
+
+    async def slowly(*given: Any, **how: Any) -> Any:
+        await asyncio.sleep(0.3)
+        return await real(*given, **how)
+
+    monkeypatch.setattr(served.server.streams, "open", slowly)
+    with client.realtime.connect(model="embedded") as connection:
+        connection.send({"type": "conversation.item.create", "item": {"type": "message", "role": "user", "content": [
+            {"type": "input_text", "text": COUNT}]}})  # fmt: skip
+        connection.send(
+            {"type": "response.create", "response": {}}
+        )  # while its stream is being opened, a picture comes
+        picture = {"type": "input_image", "image_url": data_url(clip()[0].image)}
+        item = {"type": "message", "role": "user", "content": [picture]}
+        connection.send({"type": "conversation.item.create", "item": item})
+        told: list[str] = []
+        while told.count("conversation.item.done") < 2 or "response.done" not in told:
+            told.append(connection.recv().type)
+        assert sum(each.passing for each in served.server.streams) == 1
+
+
 def test_a_session_is_opened_by_its_first_frames_and_goes_on(served: Running, client: Any) -> None:
     frames = clip()[:4]
     given = {"model": "embedded", "extra_body": {"session_id": "talk"}}
@@ -168,6 +214,10 @@ def test_a_session_is_opened_by_its_first_frames_and_goes_on(served: Running, cl
         ({"tools": [{"type": "function", "function": {"name": "f"}}]}, openai.BadRequestError, "tools"),
         ({"extra_body": {"id": "no-such-stream"}}, openai.NotFoundError, "no-such-stream"),
         ({"extra_body": {"id": "a", "session_id": "b"}}, openai.BadRequestError, "names 2"),
+        ({"messages": [user({"type": "input_text", "text": COUNT})]}, openai.BadRequestError, "'input_text'"),
+        ({"messages": [user({"type": "image_url", "image_url": {"uri": "x"}})]}, openai.BadRequestError, "url: Field"),
+        ({"messages": [{"role": "user", "content": 5}]}, openai.BadRequestError, "content.text: .* valid string"),
+        ({"extra_body": {"media_io_kwargs": {"video": {"num_frames": 10**9}}}}, openai.BadRequestError, "to ask about"),
     ],
 )
 def test_errors_are_those_of_the_client(
@@ -177,6 +227,52 @@ def test_errors_are_those_of_the_client(
         client.chat.completions.create(**{"model": "embedded", "messages": [user("What is there?")], **changed})
     body: Any = told.value.body
     assert body["type"] in ("invalid_request_error", "not_found_error")
+
+
+def test_a_field_that_is_null_counts_as_left_out(served: Running) -> None:
+    """Many clients write all of their fields; OpenAI's own description has `stream` and most others nullable."""
+    http = served.as_("alice")
+    with stream(http, "nulls", **dict.fromkeys(StreamRequest.model_fields.keys() - {"id"})) as name:
+        push(http, name, clip()[:2])
+        nulls = dict.fromkeys(ChatRequest.model_fields.keys() - {"messages", "id"})
+        inside = {"stream_options": {"include_usage": None}, "media_io_kwargs": {"video": None}, "infinipot": None}
+        for given in (nulls, nulls | inside):
+            body = {"messages": [{"role": "user", "content": COUNT, "name": None}], "id": name, **given}
+            assert http.post("/v1/chat/completions", json=body).status_code == 200
+        nulls = dict.fromkeys(AskRequest.model_fields.keys() - {"question"})
+        assert http.post(f"/v1/streams/{name}/ask", json={"question": COUNT, **nulls}).status_code == 200
+        nulls = dict.fromkeys(WatchRequest.model_fields.keys() - {"question"})
+        assert http.post(f"/v1/streams/{name}/watches", json={"question": COUNT, **nulls}).status_code == 201
+        refused = http.post(f"/v1/streams/{name}/ask", json={"question": COUNT, "unknown": None})
+        assert (refused.status_code, "no such field" in refused.text) == (400, True)
+
+
+def test_a_pictures_address_may_stand_alone(client: Any) -> None:
+    alone_ = {"type": "image_url", "image_url": data_url(clip()[0].image)}
+    given = [user(alone_, COUNT)], [user(image(alone_["image_url"]), COUNT)]
+    one, other = (client.chat.completions.create(model="embedded", messages=each) for each in given)
+    assert one.choices[0].message.content == other.choices[0].message.content
+
+
+@pytest.mark.parametrize(
+    ("changed", "status", "words"),
+    [
+        ({"system": "x" * 9000}, 400, "system: .* 8192"),
+        ({"media_io_kwargs": {"video": {"num_frames": 10**9}}}, 413, "512 are allowed"),
+        ({"media_io_kwargs": {"video": {"frames_indices": [10**400]}}}, 400, "frames_indices"),
+        ({}, 422, "within 0.001 s"),
+    ],
+)
+def test_what_a_request_asks_too_much_of_is_its_own_fault(
+    served: Running, monkeypatch: pytest.MonkeyPatch, changed: dict, status: int, words: str
+) -> None:
+    if not changed:
+        monkeypatch.setattr(served.server.settings.limits, "video_seconds", 0.001)
+    system = [{"role": "system", "content": changed.pop("system")}] if "system" in changed else []
+    question = user(video("data:video/mp4;base64,AAAA"), image(data_url(clip()[0].image)), COUNT)
+    reply = served.as_("alice").post("/v1/chat/completions", json={"messages": [*system, question], **changed})
+    assert reply.status_code == status, reply.text
+    assert re.search(words, reply.json()["error"]["message"])
 
 
 def test_a_wrong_key_is_an_authentication_error(served: Running) -> None:
@@ -292,6 +388,24 @@ def test_a_realtime_response_is_cancelled(served: Running, client: Any) -> None:
         assert events[-1].response.output[0].status == "incomplete"
         (own,) = [each for each in served.server.streams if each.passing]
         assert own.lane.stats.turns == 0
+
+
+def test_a_session_keeps_so_many_items_and_letters_and_no_more() -> None:
+    items = Items()
+    for number in range(600):
+        text = "x" * (10 if number < 300 else 20_000)
+        part = {"type": "input_text", "text": text}
+        items.add(Item.model_validate({"type": "message", "role": "user", "content": [part]}), str(number))
+        assert items.last == str(number)
+        assert len(items.question()) <= 1_100_000
+    kept = [number for number in range(600) if items.get(str(number))]
+    assert kept == list(range(600 - (1 << 20) // 20_000, 600))
+    items.add(
+        Item.model_validate({"type": "message", "role": "user", "content": [part | {"text": "x" * (1 << 21)}]}), "y"
+    )
+    assert [items.get(str(number)) for number in range(600)] == [None] * 600
+    assert items.drop("y")
+    assert items._letters == 0
 
 
 def test_sockets_ask_for_a_key_and_their_own_stream(served: Running) -> None:

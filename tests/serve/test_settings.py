@@ -58,7 +58,56 @@ def test_what_cannot_be_is_said_in_a_line_without_its_value(given: dict, words: 
     assert "lots" not in str(told.value)
 
 
+def test_lists_in_the_environment_are_written_as_on_the_command_line_or_as_json(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    given = {
+        "MEDIA_HOSTS": "a, *.b",
+        "WEBHOOK_HOSTS": '["c"]',
+        "CORS_ORIGINS": "https://d",
+        "MEDIA_NETWORKS": "10.0.0.0/8,fd00::/8",
+    }
+    for name, value in given.items():
+        monkeypatch.setenv(f"INFINIPOT_SERVE_{name}", value)
+    found = Settings.read(None, model="a")
+    assert (found.media_hosts, found.webhook_hosts, found.cors_origins) == (("a", "*.b"), ("c",), ("https://d",))
+    assert [str(each) for each in found.media_networks] == ["10.0.0.0/8", "fd00::/8"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("MEDIA_NETWORKS", "10.0.0.1/8", "media_networks: give a range"),
+        ("MEDIA_HOSTS", "[", "media_hosts: "),
+        ("LIMITS", "{", "LIMITS|limits"),
+        ("PORT", "tcp://10.0.0.1:8000", "Kubernetes"),
+    ],
+)
+def test_what_cannot_be_in_the_environment_is_said_in_a_line(
+    name: str, value: str, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(f"INFINIPOT_SERVE_{name}", value)
+    with pytest.raises(InfinipotError, match=words) as told:
+        Settings.read(None, model="a")
+    assert "\n" not in str(told.value)
+
+
+def test_a_variable_that_is_no_setting_is_told(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("INFINIPOT_SERVE_MEMORY_TOTL", "INFINIPOT_SERVE_LIMITS__STREAMS", "INFINIPOT_SERVER"):
+        monkeypatch.setenv(name, "3")
+    with caplog.at_level("WARNING", logger="infinipot"):
+        Settings.read(None, model="a")
+    (told,) = [record.getMessage() for record in caplog.records]
+    assert told.startswith("INFINIPOT_SERVE_MEMORY_TOTL is not heeded")
+    assert "did you mean memory_total?" in told
+
+
 def test_a_file_that_is_none(tmp_path: Path) -> None:
+    (tmp_path / "latin.toml").write_bytes('policy = "é"'.encode("latin-1"))
+    with pytest.raises(InfinipotError, match=r"latin\.toml cannot be read: it is not text"):
+        Settings.read(tmp_path / "latin.toml")
     with pytest.raises(InfinipotError, match="no such file"):
         Settings.read(tmp_path / "none.toml")
     (tmp_path / "odd.toml").write_text("model = ")
@@ -78,7 +127,10 @@ def test_keys(tmp_path: Path) -> None:
     for key, owner in (("one", "alice"), ("two", "alice"), ("token", "bob"), (hashed, None), ("One", None), ("", None)):
         assert keys.owner({"authorization": f"Bearer {key}"}) == owner
     assert keys.owner({"authorization": "one"}) is None
-    for wrong in ("alice", "alice one two", "a/b one", ""):
+    path.write_bytes("\ufeff  # people\nalice o#e\tand more\n".replace("\tand more", " #").encode())
+    assert Keys.read(path).owner({"authorization": "Bearer o#e"}) == "alice"  # and not by what stands before the #
+    assert Keys.read(path).owner({"authorization": "Bearer o"}) is None
+    for wrong in ("alice", "alice one two", "a/b one", "", f"alice token\nbob {hashed}"):
         path.write_text(wrong)
         with pytest.raises(InfinipotError, match="keys") as told:
             Keys.read(path)
@@ -153,7 +205,7 @@ def test_a_total_that_holds_no_stream_is_told_with_one_that_holds_one(memory: in
 
 
 def test_a_total_beyond_all_memory_is_told(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("infinipot.serve.run._Server.serve", lambda self: asyncio.sleep(0))
+    monkeypatch.setattr("infinipot.serve.run.Server.serve", lambda self: asyncio.sleep(0))
     for total, told in ((2 << 30, 0), (1 << 60, 1)):
         with pytest.raises(InfinipotError, match="is not available"):  # since nothing was served
             serve(Settings.read(None, model="embedded", port=0, memory_total=total), embedded)

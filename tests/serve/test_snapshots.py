@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -15,8 +16,11 @@ from typing import Any
 import httpx
 import pytest
 
+from infinipot.errors import InfinipotError
+from infinipot.serve import run
+from infinipot.serve.settings import Settings
 from infinipot.serve.streams import snapshots
-from support.serving import alone, clip, encoded, push, running, stream
+from support.serving import alone, clip, embedded, encoded, push, running, stream
 
 COUNT = "How many shapes have appeared so far?"
 
@@ -71,6 +75,72 @@ def test_streams_are_saved_on_a_clock(tmp_path: Path) -> None:
                 time.sleep(0.05)
             files = sorted(each.name for each in tmp_path.rglob("*") if each.is_file())
             assert len(files) == 2  # one snapshot, and what names it
+
+
+def test_setting_the_clock_of_the_machine_back_saves_streams_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = time.time
+    with running(snapshots=tmp_path, snapshot_seconds=0.1) as server:
+        client = server.as_(None)
+        with stream(client, "clock") as name:
+            for number, back in enumerate((0.0, 7200.0)):
+                monkeypatch.setattr(time, "time", lambda back=back: real() - back)
+                push(client, name, clip()[2 * number : 2 * number + 2])
+                until = time.monotonic() + 20
+                while client.get(f"/v1/streams/{name}").json()["saved_time"] != clip()[2 * number + 1].time:
+                    assert time.monotonic() < until, "it is not saved before the clock is where it was"
+                    time.sleep(0.05)
+
+
+def test_a_disk_that_is_full_is_told_of_as_often_as_streams_are_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(*given: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(snapshots, "_write", full)
+    monkeypatch.setattr("infinipot.serve.server._ROUND", 0.01)
+    with running(snapshots=tmp_path, snapshot_seconds=3600) as server, caplog.at_level("ERROR"):
+        client = server.as_(None)
+        with stream(client, "full") as name:
+            push(client, name, clip()[:2])
+            time.sleep(0.5)
+            assert client.post(f"/v1/streams/{name}/snapshot").status_code == 507  # whoever asks is told at once
+            assert [record.getMessage() for record in caplog.records] == ["snapshot failed"] * 2
+
+
+def test_what_one_server_keeps_is_no_other_ones(tmp_path: Path) -> None:
+    """Two would take away each other's snapshots, and ask each other's standing questions no more."""
+    kept = tmp_path / "kept"
+    for given in ({"snapshots": kept}, {"events": tmp_path / "events.sqlite"}):
+        settings = Settings.read(None, model="embedded", **given)
+        with (
+            run._kept(settings),
+            pytest.raises(InfinipotError, match="in use by another server") as told,
+            run._kept(settings),
+        ):
+            pass
+        assert str(next(iter(given.values()))) in str(told.value)
+        with run._kept(settings):
+            pass
+    with (
+        pytest.raises(InfinipotError, match="cannot be written"),
+        run._kept(Settings.read(None, model="embedded", events=tmp_path / "none" / "events.sqlite")),
+    ):
+        pass
+
+
+def test_what_goes_wrong_with_what_is_kept_is_not_told_of_the_port(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*given: object) -> None:
+        raise sqlite3.DatabaseError("database disk image is malformed")
+
+    monkeypatch.setattr("infinipot.serve.watches.store.Store.watches", broken)
+    settings = Settings.read(None, model="embedded", port=0, memory=512, snapshots=tmp_path / "kept")
+    with pytest.raises(InfinipotError, match="its log says why"):
+        run.serve(settings, embedded)
 
 
 @pytest.mark.parametrize("moment", range(6))
@@ -185,7 +255,7 @@ def test_what_a_log_says_of_a_request_is_one_line_of_json_with_its_id(
     finally:
         import logging
 
-        for name in ("infinipot", "uvicorn"):
+        for name in ("infinipot", "uvicorn", "asyncio", "concurrent.futures"):
             logging.getLogger(name).handlers, logging.getLogger(name).propagate = [], True
     said = capfd.readouterr().err
     lines = [json.loads(line) for line in said.splitlines() if line.startswith("{")]

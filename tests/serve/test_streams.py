@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import threading
 import time
 from collections.abc import AsyncGenerator, MutableMapping
@@ -12,10 +13,11 @@ import pytest
 from starlette.requests import Request
 from websockets.sync.client import connect
 
+from infinipot.errors import VideoError
 from infinipot.serve import engine
 from infinipot.serve.answers import events
 from infinipot.serve.lane import AskJob, FrameJob, GoneError
-from support.serving import MEMORY, Running, alone, clip, encoded, push, running, stream
+from support.serving import MEMORY, Running, alone, clip, data_url, encoded, push, running, stream
 
 COLOUR, COUNT = "What colour was the circle?", "How many shapes have appeared so far?"
 
@@ -161,6 +163,33 @@ def test_the_oldest_frames_give_way_where_too_many_wait_and_all_are_accounted_fo
         assert state["time"] == 49.5
 
 
+def test_frames_that_wait_take_so_much_memory_and_no_more(served: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside the streams' own memory, which is reserved: large frames, of many streams, of which each may have one."""
+    client, size = served.as_("alice"), clip()[0].image.nbytes
+    monkeypatch.setattr(served.server.settings.limits, "waiting_bytes", 5 * size)
+    with stream(client, "one"), stream(client, "other"):
+        lanes = [served.server.streams.find("alice", name).lane for name in ("one", "other")]
+        held = threading.Event()
+        saving = [served.server.worker.alone(lane, lambda _: held.wait(30)) for lane in lanes]  # meanwhile frames wait
+        try:
+            push(client, "one", clip()[:9], wait=False)
+            assert lanes[0].waiting()[0] == 5
+            push(client, "other", clip()[:3], wait=False)
+            assert lanes[1].waiting()[0] == 1
+            assert sum(lane.waiting_bytes for lane in lanes) == 6 * size
+        finally:
+            held.set()
+        for lane, name, frames in zip(lanes, ("one", "other"), (5, 1), strict=True):
+            until = time.monotonic() + 30
+            while lane.busy:
+                assert time.monotonic() < until
+                time.sleep(0.01)
+            told = client.get(f"/v1/streams/{name}").json()
+            assert (told["frames"], lane.waiting_bytes) == (frames, 0)
+            assert told["dropped"] == {"queue": {"one": 4, "other": 2}[name]}
+        assert all(done.result(30) for done in saving)
+
+
 def test_what_comes_for_a_stream_that_is_closed_is_told_so_and_waits_for_nothing(served: Running) -> None:
     """As where a standing question is due at the moment when its stream is deleted."""
     client, worker = served.as_("alice"), served.server.worker
@@ -279,6 +308,89 @@ def test_each_key_sees_its_own_streams_and_no_others(served: Running) -> None:
         with stream(bob, name):  # the same id, another stream
             assert bob.get(f"/v1/streams/{name}").json()["frames"] == 0
         assert alice.get(f"/v1/streams/{name}").json()["frames"] == 2
+
+
+def test_an_answer_that_takes_longer_than_a_session_may_be_idle_is_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a request's own stream and of a session's, whose client has nothing to say meanwhile."""
+    real, slow = engine.step, threading.Event()
+
+    def slowly(*given: Any) -> int:
+        time.sleep(0.4 * slow.is_set())
+        return real(*given)
+
+    monkeypatch.setattr(engine, "step", slowly)
+    picture = data_url(clip()[0].image)
+    with running(limits={"session_idle_seconds": 0.3}) as server:
+        slow.set()
+        content = [{"type": "image_url", "image_url": {"url": picture}}, {"type": "text", "text": COUNT}]
+        body = {"messages": [{"role": "user", "content": content}]}
+        assert server.as_(None).post("/v1/chat/completions", json=body).status_code == 200
+        slow.clear()
+        with connect(f"ws://127.0.0.1:{server.port}/v1/realtime") as socket:
+            content = [{"type": "input_image", "image_url": picture}, {"type": "input_text", "text": COUNT}]
+            item = {"type": "message", "role": "user", "content": content}
+            socket.send(json.dumps({"type": "conversation.item.create", "item": item}))
+            slow.set()
+            socket.send(json.dumps({"type": "response.create"}))
+            told = [json.loads(message) for message in socket]  # until the session ends, since nothing comes
+        (done,) = (each for each in told if each["type"] == "response.done")
+        assert done["response"]["status"] == "completed"
+        assert told[-1]["error"]["code"] == "session_idle"
+
+
+def test_what_counts_over_all_streams_never_falls(served: Running) -> None:
+    """Prometheus takes a counter that falls for one that began anew, and adds all of it once more."""
+    client, names = served.as_("alice"), ("evicted_tokens", "gated_tokens", "compress_seconds")
+
+    def counted() -> list[float]:
+        text = client.get("/metrics").text
+        return [float(re.search(rf"^infinipot_{name}_total (\S+)", text, re.M)[1]) for name in names]  # type: ignore
+
+    before = counted()
+    with stream(client, "counted", memory=256, gate="otsu") as name:
+        push(client, name, clip(1, 60.0)[:100])
+        stats = served.server.streams.find("alice", name).lane.stats
+        held = counted()
+    grown = [now - then for now, then in zip(held, before, strict=True)]
+    told = [stats.full_tokens - stats.tokens, stats.gated_tokens, stats.seconds["compress"]]
+    assert grown == pytest.approx(told)
+    assert min(grown) > 0
+    assert counted() == held
+
+
+def test_a_stream_whose_source_cannot_be_opened_is_not_left_open(
+    served: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none(*given: Any, **how: Any) -> None:
+        raise VideoError("no such kind of camera here")
+
+    monkeypatch.setattr("infinipot.serve.cameras.player.open_camera", none)
+    client, reserved = served.as_("alice"), served.server.streams.room.reserved
+    reply = client.post("/v1/streams", json={"id": "none", "source": "demo://still"})
+    assert (reply.status_code, "no such kind" in reply.text) == (400, True)
+    assert (client.get("/v1/streams/none").status_code, served.server.streams.room.reserved) == (404, reserved)
+
+
+def test_a_camera_goes_on_when_its_frames_give_way_to_those_of_a_client(served: Running) -> None:
+    client = served.as_("alice")
+    with stream(client, "both", source="demo://still?speed=1&fps=20", fps=20) as name:
+        found = served.server.streams.find("alice", name)
+        until = time.monotonic() + 30
+        while not found.lane.stats.frames:
+            assert time.monotonic() < until
+            time.sleep(0.01)
+        real = found.lane.push
+        pushed: list[Any] = []
+
+        def full(job: Any) -> Any:  # as where a client's frames fill the queue behind it
+            pushed.append(job)
+            return job if len(pushed) == 1 else real(job)
+
+        found.lane.push = full
+        while len(pushed) < 3:
+            assert time.monotonic() < until, "the camera is watched no more"
+            time.sleep(0.01)
+        assert found.dropped["queue"] == 1
 
 
 def test_an_idle_stream_is_closed_and_one_that_is_used_is_not() -> None:

@@ -82,7 +82,7 @@ def running(**given: Any) -> Iterator[Running]:
     """A server with these settings."""
     settings = Settings.read(None, **{"model": "embedded", "memory": MEMORY, "port": 0, **given})
     app = create_app(settings, embedded())
-    server = uvicorn.Server(run.config(app, settings))
+    server = run.Server(run.config(app, settings))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     until = time.monotonic() + 30

@@ -4,11 +4,14 @@ import asyncio
 import logging
 import threading
 import time
+from collections import Counter
 from concurrent.futures import CancelledError, Future
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import get_args
 
 from infinipot.camera import Camera, open_camera
+from infinipot.camera.health import State
 from infinipot.errors import InfinipotError
 from infinipot.serve.cameras.rules import CameraRules
 from infinipot.serve.lane import FrameJob, GoneError
@@ -101,6 +104,11 @@ class CameraPlayer:
             served.source.camera = watched.state()
         return watched
 
+    def states(self) -> dict[str, int]:
+        """How many cameras do how: each state there is."""
+        found = Counter(each.camera.health().state for each in list(self._watched.values()))
+        return {state: found[state] for state in get_args(State)}
+
     async def stop(self, served: Served) -> None:
         """Stops watching for a stream."""
         watched = self._watched.pop(served, None)
@@ -135,8 +143,10 @@ class CameraPlayer:
     def _give(self, served: Served, frame: Picture, loop: asyncio.AbstractEventLoop) -> None:
         """Has the stream watch a frame, and waits until it did: so there is never more than one that waits."""
         given: Future[FrameJob] = asyncio.run_coroutine_threadsafe(self._push(served, frame), loop)
-        with suppress(InfinipotError):  # one frame that cannot be taken is counted, and told by the stream
-            given.result().watched.result()
+        job = given.result()
+        # A frame that cannot be taken, or gives way to those of a client, is counted, and told by the stream.
+        with suppress(InfinipotError, CancelledError):
+            job.watched.result()
 
     async def _push(self, served: Served, frame: Picture) -> FrameJob:
         return self._streams.push(served, frame)

@@ -2,15 +2,22 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
-from infinipot.serve.streams.protocol import Asked, Asking, StreamSettings, Usage
+from infinipot.serve.asking import Asked, Asking, Usage
+from infinipot.serve.bodies import Body
+from infinipot.serve.streams.protocol import StreamSettings
 
 
-class Url(BaseModel):
-    """An address; fields such as `detail` are accepted and ignored."""
+class Url(Body):
+    """An address, alone or in an object; fields such as `detail` are accepted and ignored."""
 
     url: str
+
+    @model_validator(mode="before")
+    @classmethod
+    def _alone(cls, given: Any) -> Any:
+        return {"url": given} if isinstance(given, str) else given
 
 
 class TextPart(BaseModel):
@@ -35,13 +42,18 @@ class VideoPart(BaseModel):
 
 
 Part = Annotated[TextPart | ImagePart | VideoPart, Field(discriminator="type")]
+# What is wrong is told of the kind that was meant.
+Content = Annotated[
+    Annotated[str, Tag("text")] | Annotated[list[Part], Tag("parts")],
+    Discriminator(lambda given: "parts" if isinstance(given, list) else "text"),
+]
 
 
-class Message(BaseModel):
+class Message(Body):
     """One message of a conversation."""
 
     role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[Part] | None = None
+    content: Content | None = None
 
     def parts(self) -> list[TextPart | ImagePart | VideoPart]:
         """Its content, in order."""
@@ -54,7 +66,7 @@ class Message(BaseModel):
         return "\n".join(part.text for part in self.parts() if isinstance(part, TextPart))
 
 
-class VideoIo(BaseModel):
+class VideoIo(Body):
     """How the frames of a video are taken, as vLLM has it.
 
     Attributes:
@@ -65,16 +77,16 @@ class VideoIo(BaseModel):
 
     fps: Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False)] | None = None
     num_frames: Annotated[int, Field(ge=1)] | None = None
-    frames_indices: list[Annotated[int, Field(ge=0)]] | None = None
+    frames_indices: list[Annotated[int, Field(ge=0, lt=1 << 53)]] | None = None
 
 
-class MediaIo(BaseModel):
+class MediaIo(Body):
     """How media are taken, by kind."""
 
     video: VideoIo = VideoIo()
 
 
-class StreamOptions(BaseModel):
+class StreamOptions(Body):
     """Options of an answer that comes as events."""
 
     include_usage: bool = False

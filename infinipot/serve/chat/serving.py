@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from infinipot.serve.answers import Asker, asked_of, usage
+from infinipot.serve.bodies import made_of
 from infinipot.serve.chat.protocol import AnswerMessage, ChatCompletion, ChatRequest, Choice
 from infinipot.serve.chat.reading import Reading, read
 from infinipot.serve.errors import ApiError, as_api_error, require_model
@@ -121,7 +122,7 @@ class ChatServing:
             asked["system"] = reading.system
         if request.media_io_kwargs.video.fps is not None:
             asked.setdefault("fps", request.media_io_kwargs.video.fps)
-        return await self._streams.open(owner, StreamSettings(**asked), name, passing=name is None)
+        return await self._streams.open(owner, made_of(StreamSettings, asked), name, passing=name is None)
 
     async def _feed(self, served: Served, request: ChatRequest, reading: Reading, *, now: bool) -> None:
         for url, is_picture in reading.media:

@@ -8,6 +8,7 @@ from typing import get_args
 from fastapi import APIRouter, Request
 from starlette.datastructures import UploadFile
 
+from infinipot.serve.bodies import NO_FORM
 from infinipot.serve.errors import ApiError
 from infinipot.serve.files.protocol import Deleted, FileList, FileState, MediaType
 from infinipot.serve.files.uploads import Upload, copied, shown_name
@@ -82,11 +83,7 @@ async def _form(request: Request) -> AsyncIterator[tuple[UploadFile, dict[str, s
     """The file of a body, and its other fields."""
     try:
         form = await request.form(max_files=1, max_fields=16)
-    except ApiError:
-        raise
-    except Exception as error:
-        if isinstance(cause := error.__cause__, ApiError):
-            raise cause from None
+    except NO_FORM:
         raise ApiError(400, "the body is not a multipart form with one file", "no_file") from None
     try:
         part = form.get("file")

@@ -16,18 +16,23 @@ from functools import partial
 from typing import Any, BinaryIO
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from infinipot.errors import InfinipotError
 from infinipot.serve.media.addresses import AddressError, rules
 from infinipot.serve.media.frames import receive, send
 from infinipot.serve.media.remote import open_remote
+from infinipot.video.heads import HEAD, animation_size, goes_back
+from infinipot.video.images import as_frame
 from infinipot.video.thumbnails import small_picture
 
 _PICTURES = ("JPEG", "PNG", "WEBP")
 # No playlists, no lists of files, no devices and no descriptions of sessions: all of these name other addresses.
-_FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,ogg,gif,h264,hevc,m4v,mpegvideo,mjpeg,ivf,asf"
+_FORMATS = (
+    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,ogg,gif,apng,h264,hevc,m4v,mpegvideo,mjpeg,ivf,asf"
+)
 _OPTIONS = {"protocol_whitelist": "none", "format_whitelist": _FORMATS}
+_CHUNK = 1 << 20
 _FILES = 64
 _PDEATHSIG = 1  # prctl: which signal a process gets when its parent ends
 
@@ -35,6 +40,7 @@ _PDEATHSIG = 1  # prctl: which signal a process gets when its parent ends
 def main() -> None:
     out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a library prints is no message
+    Image.preinit()  # what reads pictures takes memory of its own
     _stay_small(int(sys.argv[1]))
     warnings.simplefilter("error", Image.DecompressionBombWarning)
     send(out, {"kind": "ready"})
@@ -82,17 +88,18 @@ def _picture(job: dict[str, Any], content: bytes, out: BinaryIO) -> None:
     except Exception:
         raise _RefusedError("it is not a JPEG, PNG or WebP picture") from None
     _check_size(image.width, image.height, job["pixels"])
-    pixels = np.ascontiguousarray(np.asarray(ImageOps.exif_transpose(image).convert("RGB")))
-    _send_pixels(out, pixels, job["small"])
+    _send_pixels(out, as_frame(image, 0.0).image, job["small"])
 
 
 def _still(job: dict[str, Any], content: bytes, out: BinaryIO) -> None:
     """Decodes a picture that lies somewhere, as a video of one frame."""
+    found = bytearray()
     with _opener(job, content)() as file:
-        found = file.read(job["bytes"] + 1)
-    if len(found) > job["bytes"]:
-        raise _RefusedError(f"the picture has more than the {job['bytes']:,} bytes that are allowed")
-    _picture(job, found, out)
+        while part := file.read(_CHUNK):  # what comes without a length comes in parts
+            found += part
+            if len(found) > job["bytes"]:
+                raise _RefusedError(f"the picture has more than the {job['bytes']:,} bytes that are allowed")
+    _picture(job, bytes(found), out)
     send(out, {"kind": "end"})
 
 
@@ -124,8 +131,6 @@ def _video(job: dict[str, Any], content: bytes, out: BinaryIO) -> None:
 
 def _animation(file: BinaryIO, most: int) -> bool:
     """Whether a file is an animated WebP, which FFmpeg does not read; its size is checked before a pixel is decoded."""
-    from infinipot.video.pillow import HEAD, animation_size
-
     size = animation_size(file.read(HEAD))
     file.seek(0)
     if size is not None:
@@ -134,14 +139,25 @@ def _animation(file: BinaryIO, most: int) -> bool:
     return size is not None
 
 
-def _opener(job: dict[str, Any], content: bytes) -> Callable[[], BinaryIO]:
+def _opener(job: dict[str, Any], content: bytes) -> Callable[[], Any]:
     """What opens the bytes of a job's video: those that came with it, of a file that is open, or of a server."""
     if job["from"] == "bytes":
         return lambda: io.BytesIO(content)
     if job["from"] == "file":
-        return lambda: open(f"/dev/fd/{job['descriptor']}", "rb")
+        return partial(_again, job["descriptor"])
     allowed = rules(job["hosts"], job["networks"])
-    return lambda: open_remote(job["address"], allowed, job["timeout"], job["bytes"])
+    counted = job.get("frames") is not None  # so many are spread over all of it
+    fetch = partial(open_remote, job["address"], allowed, job["timeout"], job["bytes"])
+    file = fetch(lambda head: counted or goes_back(head))
+    if isinstance(file, io.BufferedRandom):
+        return lambda: _again(file.fileno())  # which is open for as long as this may be called
+    first: list[Any] = [file]
+    return lambda: first.pop() if first else fetch() if file.seekable() else _once(first)
+
+
+def _again(descriptor: int) -> BinaryIO:
+    """An open file from its beginning, wherever others that have it open are in it."""
+    return open(f"/dev/fd/{descriptor}", "rb")
 
 
 def _once(files: list[BinaryIO]) -> BinaryIO:

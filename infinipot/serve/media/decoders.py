@@ -117,6 +117,7 @@ class Decoders:
         self._limits = limits
         self._idle: asyncio.LifoQueue[Decoder | None] = asyncio.LifoQueue()
         self._videos: set[Decoder] = set()
+        self._running = 0  # videos, those that are being started too
         self._pictures: set[Decoder] = set()
         for _ in range(limits.decoders):
             self._idle.put_nowait(None)
@@ -159,18 +160,34 @@ class Decoders:
     async def video(
         self, job: dict[str, Any], content: bytes = b"", files: Sequence[int] = ()
     ) -> AsyncIterator["Clip"]:
-        """A video that is being decoded in a process of its own, which ends with this context."""
-        decoder = await Decoder.start(self._limits, files)
-        self._videos.add(decoder)
+        """A video that is being decoded in a process of its own, which ends with this context.
+
+        Raises:
+            ApiError: 429 where too many are.
+            DecodeError: the process did not begin, or took no job.
+        """
+        if self._running >= self._limits.videos:
+            message = f"{self._limits.videos} videos are being decoded, which is the limit: try again soon"
+            raise ApiError(429, message, "too_many_videos", headers={"Retry-After": "1"})
+        self._running += 1
+        try:
+            decoder = await Decoder.start(self._limits, files)
+            self._videos.add(decoder)
+            try:
+                await self._give(decoder, job | _bounds(self._limits), content)
+                yield Clip(decoder, self._limits)
+            finally:
+                self._videos.discard(decoder)
+                await asyncio.shield(decoder.stop())
+        finally:
+            self._running -= 1
+
+    async def _give(self, decoder: Decoder, job: dict[str, Any], content: bytes) -> None:
         try:
             async with asyncio.timeout(self._limits.source_seconds):
-                await decoder.send(job | _bounds(self._limits), content)
-            yield Clip(decoder, self._limits)
+                await decoder.send(job, content)
         except TimeoutError:
             raise DecodeError("the video took too long to open", "decoder_timeout") from None
-        finally:
-            self._videos.discard(decoder)
-            await asyncio.shield(decoder.stop())
 
     async def close(self) -> None:
         """Ends all processes."""

@@ -5,19 +5,23 @@ Each connection, that of a redirect and of a seek too, goes to an address that w
 
 import http.client
 import io
-import shutil
 import socket
 import ssl
 import tempfile
-from typing import Any, BinaryIO
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
 from urllib.parse import urljoin
 
 from infinipot.serve.media.addresses import AddressError, Rules, WebAddress, parse
+from infinipot.video.heads import HEAD
 
 _REDIRECTS = (301, 302, 303, 307, 308)
 _MOST_REDIRECTS = 5
 _CHUNK = 1 << 16
 _AGENT = "infinipot"
+_SHARE = 0.8  # of the time in which a picture has to come, for a copy
 _TIMES = 4  # that a decoder, which goes back and forth, may read a file
 
 
@@ -32,8 +36,15 @@ class PinnedConnection(http.client.HTTPConnection):
         plain = socket.create_connection((self._ip, self._address.port), self.timeout)
         if self._address.scheme == "https":
             context = ssl.create_default_context()
-            plain = context.wrap_socket(plain, server_hostname=self._address.host)
+            plain = context.wrap_socket(plain, server_hostname=self._address.host, do_handshake_on_connect=False)
         self.sock = plain
+        if isinstance(plain, ssl.SSLSocket):
+            plain.do_handshake()
+
+    def hang_up(self) -> None:
+        """Ends it, from another thread: whoever waits for what comes next meets an end."""
+        with suppress(OSError, AttributeError):  # it is not there yet, or no more
+            socket.socket.shutdown(self.sock, socket.SHUT_RDWR)
 
 
 class RemoteFile(io.RawIOBase):
@@ -52,6 +63,7 @@ class RemoteFile(io.RawIOBase):
     def __init__(self, address: str, rules: Rules, timeout: float, most: int | None) -> None:
         self._address, self._rules, self._timeout, self._most = parse(address), rules, timeout, most
         self._position = self._read_bytes = 0
+        self._ahead = b""
         self._response: http.client.HTTPResponse | None = None
         self._connection: PinnedConnection | None = None
         self.size: int | None = None
@@ -59,6 +71,15 @@ class RemoteFile(io.RawIOBase):
         self._request(0)
         if most is not None and self.size is not None and self.size > most:
             raise AddressError(f"{self._address.shown} has {self.size:,} bytes, and {most:,} are allowed")
+
+    @property
+    def name(self) -> str:
+        """The address as it is shown."""
+        return self._address.shown
+
+    def without_end(self) -> None:
+        """Is read for as long as it comes, without a bound."""
+        self._most = None
 
     def readable(self) -> bool:
         return True
@@ -80,18 +101,30 @@ class RemoteFile(io.RawIOBase):
         """Reads what comes, as much as fits; 0 at the end."""
         if self.size is not None and self._position >= self.size:
             return 0
+        found = self._ahead[: len(buffer)] or self._receive(len(buffer))
+        self._ahead = self._ahead[len(found) :]
+        buffer[: len(found)] = found
+        self._position += len(found)
+        return len(found)
+
+    def peek(self, most: int) -> bytes:
+        """The first bytes of what is not sought in, which are read again."""
+        while len(self._ahead) < most and (found := self._receive(most - len(self._ahead))):
+            self._ahead += found
+        return self._ahead
+
+    def _receive(self, most: int) -> bytes:
+        """What comes next, so many bytes at the most; none at the end."""
         if self._response is None:
             self._request(self._position)
         assert self._response is not None
-        found = self._response.read1(len(buffer))
-        buffer[: len(found)] = found
-        self._position += len(found)
+        found = self._response.read1(most)
         self._read_bytes += len(found)
         if self._most is not None and self._read_bytes > _TIMES * self._most:
             raise AddressError(
                 f"reading {self._address.shown} took more than {_TIMES} times the {self._most:,} bytes that are allowed"
             )
-        return len(found)
+        return found
 
     def close(self) -> None:
         self._hang_up()
@@ -144,19 +177,44 @@ class RemoteFile(io.RawIOBase):
             raise AddressError(f"{self._address.shown} answers with status {response.status}")
 
 
-def open_remote(address: str, rules: Rules, timeout: float, most: int) -> BinaryIO:
-    """Opens what lies at an address: as it comes, or a copy of it, where the server sends no ranges of what it has.
+def open_remote(
+    address: str, rules: Rules, timeout: float, most: int, whole: Callable[[bytes], bool] = lambda head: False
+) -> "io.BufferedReader | io.BufferedRandom | RemoteFile":
+    """Opens what lies at an address.
+
+    Args:
+        address, rules, timeout, most: see `RemoteFile`.
+        whole: whether what begins so is needed whole, though nobody says how long it is.
+
+    Returns:
+        What can be sought in where the server sends ranges; a copy of what it sends without; and as it comes, to be
+        read once, what may have no end.
 
     Raises:
-        AddressError: it is not fetched, or cannot be.
+        AddressError: it is not fetched, or cannot be, or comes too slowly to be copied.
     """
     file = RemoteFile(address, rules, timeout, most)
-    if file.seekable() or file.size is None:
-        if file.size is None:
-            file._most = None  # a source without end has no size to be checked
-        return io.BufferedReader(file, _CHUNK) if file.seekable() else file  # type: ignore[return-value]
-    copy = tempfile.TemporaryFile()  # noqa: SIM115  # whoever reads it closes it
-    shutil.copyfileobj(file, copy, _CHUNK)
-    file.close()
-    copy.seek(0)
+    if file.seekable():
+        return io.BufferedReader(file, _CHUNK)
+    if file.size is None and not whole(file.peek(HEAD)):
+        file.without_end()
+        return file
+    with file:
+        return _copied(file, most, _SHARE * timeout)
+
+
+def _copied(file: RemoteFile, most: int, seconds: float) -> io.BufferedRandom:
+    """A copy without a name of what has so many bytes at the most, and comes in so many seconds."""
+    copy, until = tempfile.TemporaryFile(), time.monotonic() + seconds  # noqa: SIM115  # whoever reads it closes it
+    try:
+        while part := file.read(_CHUNK):
+            if copy.tell() + len(part) > most:
+                raise AddressError(f"{file.name} has more than the {most:,} bytes that are allowed")
+            if time.monotonic() > until:
+                raise AddressError(f"{file.name} did not come to its end within {seconds:g} s")
+            copy.write(part)
+        copy.seek(0)
+    except BaseException:
+        copy.close()
+        raise
     return copy

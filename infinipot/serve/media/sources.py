@@ -24,7 +24,8 @@ from infinipot.serve.settings import Settings
 _ENDLESS = 1 << 62  # frames
 _DATA = re.compile(r"data:(?P<type>[A-Za-z0-9.+-]+/[A-Za-z0-9.+-]+)?(?:;[^,;]*)*,", re.IGNORECASE)
 
-_ANIMATIONS = ("image/gif", "image/webp")  # which may be given where a video is: they have no type of video
+# Which may be given where a video is: they have no type of video.
+_ANIMATIONS = ("image/gif", "image/webp", "image/png", "image/apng")
 
 
 def refused(message: str) -> ApiError:

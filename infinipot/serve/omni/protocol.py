@@ -4,9 +4,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from infinipot.serve.streams.protocol import SocketAsking, StreamSettings
+from infinipot.numbers import LATEST
+from infinipot.serve.asking import SocketAsking
+from infinipot.serve.streams.protocol import StreamSettings
 
-Milliseconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Milliseconds = Annotated[float, Field(ge=0, le=1000 * LATEST, allow_inf_nan=False)]
 
 
 class Config(BaseModel):

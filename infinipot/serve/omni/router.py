@@ -28,6 +28,7 @@ async def video_chat(socket: WebSocket) -> None:
             await send(socket, {"type": "error", "message": problem.message, "code": problem.code})
 
         try:
-            await converse(socket, MESSAGE, session.handle, refuse, server.settings.limits.session_idle_seconds)
+            idle_seconds = server.settings.limits.session_idle_seconds
+            await converse(socket, MESSAGE, session.handle, refuse, idle_seconds, session.busy)
         finally:
             await session.end()

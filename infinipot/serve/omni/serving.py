@@ -5,11 +5,13 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 from fastapi import WebSocketDisconnect
 
 from infinipot.serve.answers import Asker, asked_of
+from infinipot.serve.bodies import made_of
 from infinipot.serve.errors import ApiError, as_api_error, require_model
 from infinipot.serve.media.decoders import Decoders
 from infinipot.serve.media.sources import from_base64
@@ -60,6 +62,10 @@ class OmniSession:
                 await self._send({"type": "session.done"})
                 raise WebSocketDisconnect(1000)
 
+    def busy(self) -> bool:
+        """Whether an answer is being made."""
+        return bool(self._answering)
+
     async def end(self) -> None:
         """Stops answers, and closes the stream."""
         for answering in self._answering:
@@ -73,7 +79,7 @@ class OmniSession:
             raise ApiError(400, "the session is already configured", "session_open")
         require_model(config.model, self._settings.model)
         asked = config.infinipot.given() | ({"system": config.system_prompt} if config.system_prompt else {})
-        self._served = await self._streams.open(self._owner, StreamSettings(**asked), passing=True)
+        self._served = await self._streams.open(self._owner, made_of(StreamSettings, asked), passing=True)
 
     def _stream(self) -> Served:
         if self._served is None:
@@ -121,20 +127,24 @@ class OmniSession:
 
     async def _answer(self, served: Served, query: protocol.Query) -> None:
         name = query.request_id or f"req_{uuid.uuid4().hex[:16]}"
-        async with self._turn:
-            try:
-                seen = list(self._frames)
-                consumed = {"type": "video.frames.consumed", "request_id": name, "frame_ids": seen, "frames": len(seen)}
-                async with self._asker.ask(served, query.text, query.infinipot) as answer:
-                    await self._send(consumed)
-                    await self._send({"type": "response.start", "request_id": name})
-                    async for piece in answer.pieces():
-                        await self._send({"type": "response.text.delta", "request_id": name, "delta": piece})
-                    answered = await answer.result()
-                done = {"type": "response.text.done", "request_id": name, "text": answered.text}
-                await self._send(done | {"infinipot": asked_of(served, query.infinipot, answered).model_dump()})
-            except Exception as error:
-                problem = as_api_error(error)
-                await self._send(
-                    {"type": "error", "request_id": name, "message": problem.message, "code": problem.code}
-                )
+        with suppress(WebSocketDisconnect):  # the session meets it too, and ends
+            async with self._turn:
+                await self._tell_answer(served, query, name)
+
+    async def _tell_answer(self, served: Served, query: protocol.Query, name: str) -> None:
+        try:
+            seen = list(self._frames)
+            consumed = {"type": "video.frames.consumed", "request_id": name, "frame_ids": seen, "frames": len(seen)}
+            async with self._asker.ask(served, query.text, query.infinipot) as answer:
+                await self._send(consumed)
+                await self._send({"type": "response.start", "request_id": name})
+                async for piece in answer.pieces():
+                    await self._send({"type": "response.text.delta", "request_id": name, "delta": piece})
+                answered = await answer.result()
+            done = {"type": "response.text.done", "request_id": name, "text": answered.text}
+            await self._send(done | {"infinipot": asked_of(served, query.infinipot, answered).model_dump()})
+        except WebSocketDisconnect:
+            raise
+        except Exception as error:
+            problem = as_api_error(error)
+            await self._send({"type": "error", "request_id": name, "message": problem.message, "code": problem.code})

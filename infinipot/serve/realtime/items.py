@@ -6,6 +6,7 @@ from typing import Any
 from infinipot.serve.realtime.protocol import Item
 
 _MOST = 256  # items that are kept
+_LETTERS = 1 << 20  # of all of them, the newest aside
 
 
 class Items:
@@ -14,6 +15,7 @@ class Items:
     def __init__(self) -> None:
         self._kept: OrderedDict[str, dict[str, Any]] = OrderedDict()
         self._asking: dict[str, str] = {}
+        self._letters = 0
 
     @property
     def last(self) -> str | None:
@@ -30,11 +32,11 @@ class Items:
         return told
 
     def keep(self, told: dict[str, Any]) -> None:
-        """Keeps an item; the oldest goes where there are too many."""
+        """Keeps an item; the oldest go where there are too many, or too long ones."""
         self._kept[told["id"]] = told
-        if len(self._kept) > _MOST:
-            oldest, _ = self._kept.popitem(last=False)
-            self._asking.pop(oldest, None)
+        self._letters += _length(told)
+        while len(self._kept) > _MOST or (self._letters > _LETTERS and len(self._kept) > 1):
+            self.drop(next(iter(self._kept)))
 
     def get(self, name: str) -> dict[str, Any] | None:
         """An item by its id."""
@@ -43,7 +45,9 @@ class Items:
     def drop(self, name: str) -> bool:
         """Forgets an item; returns whether there was one."""
         self._asking.pop(name, None)
-        return self._kept.pop(name, None) is not None
+        gone = self._kept.pop(name, None)
+        self._letters -= 0 if gone is None else _length(gone)
+        return gone is not None
 
     def question(self) -> str:
         """What waits to be asked."""
@@ -58,6 +62,11 @@ def described(name: str, role: str, content: list[dict[str, Any]], status: str =
     """A message as it is told."""
     described = {"id": name, "object": "realtime.item", "type": "message", "status": status}
     return described | {"role": role, "content": content}
+
+
+def _length(told: dict[str, Any]) -> int:
+    """Letters of an item."""
+    return sum(len(part.get("text", "")) for part in told["content"])
 
 
 def _told(part: Any) -> dict[str, Any]:

@@ -4,7 +4,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from infinipot.serve.streams.protocol import SocketAsking, StreamSettings, Time
+from infinipot.serve.asking import SocketAsking
+from infinipot.serve.streams.protocol import StreamSettings, Time
 
 
 class Own(StreamSettings):

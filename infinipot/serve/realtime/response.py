@@ -5,11 +5,11 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from infinipot.serve.answers import usage
+from infinipot.serve.asking import Asked
 from infinipot.serve.errors import ApiError
 from infinipot.serve.lane import Answered
 from infinipot.serve.realtime import protocol
 from infinipot.serve.realtime.items import described
-from infinipot.serve.streams.protocol import Asked
 
 
 class Response:

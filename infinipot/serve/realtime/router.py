@@ -38,6 +38,7 @@ async def realtime(socket: WebSocket, model: str | None = None, stream: str | No
 
         try:
             await session.begin(stream)
-            await converse(socket, EVENT, session.handle, refuse, server.settings.limits.session_idle_seconds)
+            idle_seconds = server.settings.limits.session_idle_seconds
+            await converse(socket, EVENT, session.handle, refuse, idle_seconds, session.busy)
         finally:
             await session.end()

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from infinipot.serve.answers import Asker, asked_of
+from infinipot.serve.bodies import made_of
 from infinipot.serve.errors import ApiError, as_api_error, require_model
 from infinipot.serve.media.decoders import Decoders
 from infinipot.serve.media.sources import data_of
@@ -42,6 +43,7 @@ class RealtimeSession:
         self._session = protocol.Session(infinipot=protocol.Own())
         self._items = Items()
         self._served: Served | None = None
+        self._opening = asyncio.Lock()
         self._begun = 0.0
         self._responding: asyncio.Task[None] | None = None
 
@@ -50,6 +52,10 @@ class RealtimeSession:
         if stream is not None:
             self._served = self._streams.find(self._owner, stream)
         await self._tell("session.created", session=self._told())
+
+    def busy(self) -> bool:
+        """Whether an answer is being made."""
+        return self._responding is not None and not self._responding.done()
 
     async def end(self) -> None:
         """Stops an answer that is being made, and closes the session's own stream."""
@@ -78,7 +84,7 @@ class RealtimeSession:
             case protocol.ResponseCreate():
                 await self._respond(event.response)
             case protocol.ResponseCancel():
-                if self._responding is None or self._responding.done():
+                if self._responding is None or not self.busy():
                     raise ApiError(400, "no response is being made", "response_cancel_not_active")
                 self._responding.cancel()
             case protocol.Sound():
@@ -128,17 +134,18 @@ class RealtimeSession:
         self._streams.offer(served, picture, at)
 
     async def _stream(self) -> Served:
-        """The session's stream, which is opened where there is none yet."""
-        if self._served is None:
-            own = self._session.infinipot or protocol.Own()
-            asked = own.model_dump(exclude={"stream"}, exclude_none=True)
-            if self._session.instructions:
-                asked["system"] = self._session.instructions
-            self._served = await self._streams.open(self._owner, StreamSettings(**asked), passing=True)
-        return self._served
+        """The session's stream, which is opened where there is none yet; once, whoever needs it meanwhile."""
+        async with self._opening:
+            if self._served is None:
+                own = self._session.infinipot or protocol.Own()
+                asked = own.model_dump(exclude={"stream"}, exclude_none=True)
+                if self._session.instructions:
+                    asked["system"] = self._session.instructions
+                self._served = await self._streams.open(self._owner, made_of(StreamSettings, asked), passing=True)
+            return self._served
 
     async def _respond(self, response: protocol.Response) -> None:
-        if self._responding is not None and not self._responding.done():
+        if self.busy():
             message = "a response is already being made: wait for response.done, or cancel it"
             raise ApiError(400, message, "conversation_already_has_active_response")
         if response.input is not None:

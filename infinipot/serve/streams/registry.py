@@ -205,13 +205,18 @@ class Streams:
         """Has a picture wait to be watched at its time, and counts what has to give way to it."""
         job = served.take(picture)
         job.watched.add_done_callback(lambda done: self._note(served, done))
-        dropped = self.worker.push(served.lane, job)
-        if dropped is not None:
+        gone = self.worker.push(served.lane, job)
+        while gone is not None or (self._too_much_waits() and (gone := served.lane.give_way()) is not None):
             self.drop(served, "queue")
-            dropped.watched.cancel()
+            gone.watched.cancel()
+            gone = None
         if self.on_taken is not None:
             self.on_taken(served)
         return job
+
+    def _too_much_waits(self) -> bool:
+        """Whether the frames that wait take more memory than they may, which other streams have to have too."""
+        return sum(each.lane.waiting_bytes for each in self._streams.values()) > self.settings.limits.waiting_bytes
 
     def drop(self, served: Served, reason: str, frames: int = 1) -> None:
         """Counts frames that will not be watched."""
@@ -228,11 +233,13 @@ class Streams:
             self.drop(served, "refused")
 
     def idle(self) -> list[Served]:
-        """The streams that nobody has used for as long as they allow, which nothing is played into."""
+        """The streams that nobody has used for as long as they allow, which nothing is played into, nor waits in."""
         now = time.monotonic()
         playing = {"opening", "playing"}
         return [
             each
             for each in self._streams.values()
-            if now - each.used > each.idle_seconds and not (each.source and each.source.state in playing)
+            if now - each.used > each.idle_seconds
+            and not each.lane.busy
+            and not (each.source and each.source.state in playing)
         ]

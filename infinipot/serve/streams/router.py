@@ -7,7 +7,9 @@ from fastapi import APIRouter, Body, Query, Request, WebSocket, WebSocketDisconn
 from fastapi.responses import JSONResponse, Response
 from starlette.datastructures import UploadFile
 
+from infinipot.numbers import is_time
 from infinipot.serve.answers import events, while_there
+from infinipot.serve.bodies import NO_FORM
 from infinipot.serve.errors import ApiError, as_api_error
 from infinipot.serve.guard import owner_of
 from infinipot.serve.server import server_of, stream_of
@@ -90,9 +92,7 @@ async def _parts(request: Request, most: int) -> list[bytes]:
     try:
         async with request.form(max_files=most, max_fields=8) as form:
             return [await part.read() for _, part in form.multi_items() if isinstance(part, UploadFile)]
-    except Exception as error:
-        if isinstance(error, ApiError):
-            raise
+    except NO_FORM:
         raise ApiError(400, f"the multipart body cannot be read, or has more than {most} pictures") from None
 
 
@@ -125,7 +125,7 @@ async def push_frames_by_socket(socket: WebSocket, name: str) -> None:
 def _time_in(text: str) -> float:
     try:
         time = json.loads(text)["time"]
-        if not isinstance(time, int | float) or isinstance(time, bool) or not 0 <= time < float("inf"):
+        if not is_time(time):
             raise ValueError
     except (ValueError, TypeError, KeyError, RecursionError):
         raise ApiError(400, 'a text message is {"time": seconds}; pictures are binary', param="time") from None

@@ -5,6 +5,7 @@ import time
 from collections.abc import AsyncGenerator
 
 from infinipot.serve.answers import Asker, usage
+from infinipot.serve.asking import Evidence
 from infinipot.serve.errors import ApiError, as_api_error
 from infinipot.serve.feeding import watched
 from infinipot.serve.lane import Answered
@@ -14,7 +15,6 @@ from infinipot.serve.settings import Settings
 from infinipot.serve.streams.protocol import (
     AskReply,
     AskRequest,
-    Evidence,
     FramesTaken,
     Saved,
     StreamList,
@@ -50,7 +50,11 @@ class StreamServing:
             self._players.check(request.source)
         served = await self._streams.open(owner, request, request.id, idle_seconds=request.idle_seconds)
         if request.source is not None:
-            self._players.play(served, request.source, realtime=request.pace == "realtime")
+            try:
+                self._players.play(served, request.source, realtime=request.pace == "realtime")
+            except BaseException:  # such as a kind of camera that this system has no way to open
+                await self._streams.close(served)
+                raise
         return self.state(served)
 
     def state(self, served: Served) -> StreamState:
@@ -93,7 +97,7 @@ class StreamServing:
         offered = [self._streams.offer(served, *each) for each in zip(decoded, times, strict=True)]
         jobs = [job for job in offered if job is not None]
         for job in jobs if wait else ():
-            await watched(job)
+            await watched(job.watched)
         return served.taken(len(jobs), len(offered) - len(jobs))
 
     async def ask(self, served: Served, request: AskRequest) -> AskReply:

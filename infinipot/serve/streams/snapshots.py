@@ -89,6 +89,7 @@ class Snapshots:
         except GoneError:
             raise ApiError(410, f"stream {served.id} was closed", "stream_closed") from None
         except (InfinipotError, OSError) as error:
+            served.saved_when = time.monotonic()  # it is tried again when it would be saved again
             self._metrics.snapshots.labels("failed").inc()
             why = getattr(error, "strerror", None) or error
             event(logger, "snapshot failed", logging.ERROR, stream=served.id, why=str(why))
@@ -96,18 +97,21 @@ class Snapshots:
         self._metrics.snapshots.labels("saved").inc()
         self._metrics.snapshot_seconds.observe(time.perf_counter() - started)
         (saved,) = told
-        served.saved_at, served.saved_time = saved.saved_at, saved.time
+        served.saved_at, served.saved_time, served.saved_when = saved.saved_at, saved.time, time.monotonic()
         size = (place / saved.file).stat().st_size
         return Saved(id=served.id, time=saved.time, saved_at=saved.saved_at, bytes=size)
 
     async def save_all(self, *, older: float = 0.0) -> None:
         """Saves the streams in which something happened since they were last saved, so many seconds ago or more."""
-        now = time.time()
         for served in self._streams:
-            due = served.saved_at is None or now - served.saved_at >= older
+            due = served.saved_when is None or time.monotonic() - served.saved_when >= older
             if self.kept and not served.passing and due and _changed(served):
                 with suppress(ApiError):  # it was told, or the stream was closed meanwhile
                     await self.save(served)
+
+    def has(self, owner: str, name: str) -> bool:
+        """Whether a stream is saved, whether or not it could be restored."""
+        return self._folder is not None and (self._folder / _name(owner) / _name(name) / _TOLD).is_file()
 
     async def forget(self, served: Served) -> None:
         """Deletes what was saved of a stream."""
@@ -163,7 +167,7 @@ def _changed(served: Served) -> bool:
 
 def _write(place: Path, served: Served, stream: Stream) -> Told:
     """Saves a stream, then what is known of it, then takes away what was there before."""
-    place.mkdir(parents=True, exist_ok=True)
+    place.mkdir(parents=True, exist_ok=True, mode=0o700)
     numbers = [int(found[1]) for each in place.iterdir() if (found := _FILE.fullmatch(each.name))]
     file = f"stream-{max(numbers, default=0) + 1}.safetensors"
     stats = stream.stats()

@@ -14,6 +14,8 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
 from infinipot.serve.answers import Asker
+from infinipot.serve.asking import Asking
+from infinipot.serve.bodies import made_of
 from infinipot.serve.errors import ApiError, require_model
 from infinipot.serve.feeding import Feeder
 from infinipot.serve.files.uploads import Upload, Uploads
@@ -21,7 +23,7 @@ from infinipot.serve.lane import Answered
 from infinipot.serve.media.picture import Picture
 from infinipot.serve.media.sources import Sources
 from infinipot.serve.settings import Settings
-from infinipot.serve.streams.protocol import Asking, StreamSettings
+from infinipot.serve.streams.protocol import StreamSettings
 from infinipot.serve.streams.registry import Streams
 from infinipot.serve.streams.served import Served
 from infinipot.serve.vss.protocol import (
@@ -37,6 +39,7 @@ from infinipot.serve.vss.protocol import (
 
 _HOW = set(Asking.model_fields) & set(Asked.model_fields)
 _LOOK = 1.0  # seconds between two looks at whether a stream's source is over
+_APART = 0.01  # seconds from the beginning of a stretch to that of the next, at the least
 _HELD = 4096  # frames that two stretches share, at the most
 
 
@@ -53,6 +56,11 @@ class _Live:
     loop: asyncio.AbstractEventLoop
     more: asyncio.Event = field(default_factory=asyncio.Event)
     stopped: bool = False
+
+    def stop(self) -> None:
+        """Ends them, once an answer that is under way was told."""
+        self.stopped = True
+        self.more.set()
 
     async def reaches(self, time: float) -> bool:
         """Waits until the stream has watched up to a time; False where it ends before, or is to."""
@@ -92,6 +100,9 @@ class Captions:
             if lasts and shared >= lasts:
                 message = f"chunk_overlap_duration must be less than the chunk_duration of {lasts:g} s"
                 raise ApiError(400, message, param="chunk_overlap_duration")
+            if lasts and lasts - shared < _APART:
+                message = f"chunks begin {lasts - shared:g} s apart, and {_APART:g} s is the least"
+                raise ApiError(400, message, param="chunk_duration")
         if self._uploads.has(owner, request.id):
             return
         self._streams.find(owner, request.id)
@@ -115,8 +126,12 @@ class Captions:
         """Ends the captions that are made of a stream."""
         for live in self._live:
             if live.served is served:
-                live.stopped = True
-                live.more.set()
+                live.stop()
+
+    def end_soon(self) -> None:
+        """Ends the captions of all streams, which go on for as long as these do."""
+        for live in self._live:
+            live.stop()
 
     async def summary(self, owner: str, request: Asked) -> Summary:
         """What a file, or a stream so far, shows."""
@@ -197,7 +212,7 @@ class Captions:
         asked = request.infinipot.given() | ({"system": request.system_prompt} if request.system_prompt else {})
         if request.fps is not None:
             asked.setdefault("fps", request.fps)
-        return StreamSettings(**asked)
+        return made_of(StreamSettings, asked)
 
     @asynccontextmanager
     async def _watching(self, owner: str, request: Asked) -> AsyncIterator[Served]:

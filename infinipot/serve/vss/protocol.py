@@ -5,12 +5,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from infinipot.serve.streams.protocol import Looking, StreamSettings, Time
+from infinipot.serve.asking import Looking
+from infinipot.serve.bodies import Body
+from infinipot.serve.streams.protocol import StreamSettings, Time
 
 Seconds = Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)]
 
 
-class Live(BaseModel):
+class Live(Body):
     """A live stream to be added; what is known of its place and sensor is given back as it came."""
 
     model_config = ConfigDict(extra="allow")
@@ -44,7 +46,7 @@ class DeleteBatch(BaseModel):
     stream_ids: Annotated[list[str], Field(max_length=1024)]
 
 
-class Offsets(BaseModel):
+class Offsets(Body):
     """Which part of a file is meant, in seconds; to its end, where no end is given."""
 
     type: Literal["offset"] = "offset"

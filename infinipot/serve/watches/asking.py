@@ -1,27 +1,28 @@
-"""Asks the standing questions of all streams as their time goes on, and tells of what happens."""
+"""Asks the standing questions of all streams as their time goes on, and notes what happens."""
 
 import asyncio
 import json
 import logging
+import sqlite3
 import time
 import uuid
-from collections.abc import AsyncGenerator, Coroutine
-from contextlib import suppress
-from dataclasses import asdict
+from collections.abc import Callable, Coroutine
+from dataclasses import asdict, replace
 from datetime import datetime
 from typing import Any, TypeVar
 
 from infinipot.errors import InfinipotError
 from infinipot.serve.answers import Asker
+from infinipot.serve.asking import Asking, Looking
 from infinipot.serve.errors import ApiError
 from infinipot.serve.lane import Answered
 from infinipot.serve.logs import event as log
 from infinipot.serve.media.addresses import AddressError, rules
 from infinipot.serve.settings import Settings
-from infinipot.serve.streams.protocol import Asking, Looking
 from infinipot.serve.streams.registry import Streams
 from infinipot.serve.streams.served import Served
-from infinipot.serve.watches.protocol import EventList, EventState, Quiet, WatchRequest, WatchState, Webhook
+from infinipot.serve.watches.events import Events
+from infinipot.serve.watches.protocol import Quiet, WatchRequest, WatchState, Webhook
 from infinipot.serve.watches.store import Event, Store
 from infinipot.serve.watches.trigger import Trigger
 from infinipot.serve.watches.verdict import asked, verdict
@@ -31,9 +32,6 @@ from infinipot.shipped import NAMES
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
-_ROUND = 0.5  # seconds between two looks at what is to be delivered
-_AT_ONCE = 16  # deliveries
-_PING = 15.0  # seconds between signs of life
 _AHEAD = 8  # times that a question may wait to be answered
 _UNHEARD = 256  # of its answers that may wait to be taken in, which takes as long as a disk takes
 
@@ -48,31 +46,48 @@ class Watches:
 
     Raises:
         InfinipotError: the file of events cannot be opened.
+
+    Attributes:
+        events: what happened.
     """
 
     def __init__(self, settings: Settings, streams: Streams, asker: Asker) -> None:
         self._settings, self._streams, self._asker = settings, streams, asker
         self._store = Store(settings.events_path, settings.limits.events)
+        self.events = Events(self._store)
         self._webhooks = Webhooks(self._store, rules(settings.webhook_hosts, settings.media_networks))
         self._watches: dict[Served, list[Watch]] = {}
-        self._happened = asyncio.Event()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._instruct = settings.model not in NAMES
 
-    async def start(self) -> None:
-        """Goes on with the questions that were kept, of the streams that there are."""
+    async def start(self, saved: Callable[[str, str], bool]) -> None:
+        """Goes on with the questions that were kept, of the streams that there are.
+
+        Args:
+            saved: whether a stream lies on the disk, by owner and id: one that could not be restored this time keeps
+                its questions, too.
+        """
         streams = {(served.owner, served.id): served for served in self._streams}
         for row in await asyncio.to_thread(self._store.watches):
-            served = streams.get((row["owner"], row["stream"]))
-            if served is None:
+            place = row["owner"], row["stream"]
+            if (served := streams.get(place)) is not None:
+                self._go_on(served, row)
+            elif not saved(*place):
                 await asyncio.to_thread(self._store.remove_watch, row["id"])
-                continue
+        self._streams.on_taken = self._ask_due
+        self._begin(self._webhooks.run())
+
+    def _go_on(self, served: Served, row: sqlite3.Row) -> None:
+        """Goes on with a question; one that this version does not understand is told of, and left where it lies."""
+        try:
             request = WatchRequest.model_validate_json(row["request"])
             trigger = Trigger(**json.loads(row["believed"]))
-            watch = Watch(row["id"], served, request, row["secret"], trigger, row["told"])
-            self._watches.setdefault(served, []).append(watch)
-        self._streams.on_taken = self._ask_due
-        self._begin(self._deliver())
+        except (ValueError, TypeError) as error:
+            why = " ".join(str(error).split())[:200]
+            log(logger, "a standing question was not restored", logging.ERROR, watch=row["id"], why=why)
+            return
+        watch = Watch(row["id"], served, request, row["secret"], trigger, row["told"])
+        self._watches.setdefault(served, []).append(watch)
 
     async def stop(self) -> None:
         """Asks no more."""
@@ -88,6 +103,9 @@ class Watches:
         Raises:
             ApiError: there are too many, the question cannot be asked, or the webhook's address may be none.
         """
+        if served.passing:
+            message = f"{served.id} ends with the request or session that opened it: put the question to a named stream"
+            raise ApiError(409, message, "stream_passing")
         held, most = self._watches.setdefault(served, []), self._settings.limits.watches
         if len(held) >= most:
             raise ApiError(
@@ -132,6 +150,7 @@ class Watches:
         """Forgets all of a stream that is deleted."""
         if not served.passing:
             self._watches.pop(served, None)
+            self.events.wake()  # who follows those of this stream meets the end
             await asyncio.to_thread(self._store.forget, served.owner, served.id)
 
     # Asking
@@ -197,9 +216,9 @@ class Watches:
         watch.last = answered.text, answered.time
         said = verdict(answered.text, request.when)
         watch.unclear += said is None
-        before = trigger.state
+        before = replace(trigger)
         fires = trigger.take(said, answered.time)
-        if not fires and trigger.state == before:
+        if not fires and trigger.state == before.state:
             return
         event = None
         if fires:
@@ -216,57 +235,19 @@ class Watches:
                 evidence=answered.evidence,
                 picture=picture and picture[1],
             )
-            watch.told += 1
         webhook = None
         if event is not None and not event.quiet and request.webhook is not None and watch.secret is not None:
             webhook = request.webhook.url, watch.secret
-        await asyncio.to_thread(self._store.believe, watch.id, json.dumps(asdict(trigger)), event, webhook)
+        try:
+            await asyncio.to_thread(self._store.believe, watch.id, json.dumps(asdict(trigger)), event, webhook)
+        except BaseException:  # what is not on the disk did not happen: the next answer that says so makes the event
+            watch.trigger = before
+            raise
         if event is not None:
+            watch.told += 1
             log(logger, "event", stream=served.id, watch=watch.id, time=answered.time)
-            self._happened.set()
-            self._happened = asyncio.Event()
-
-    async def _deliver(self) -> None:
-        """Sends what waits for webhooks."""
-        while True:
-            due = await asyncio.to_thread(self._store.due, time.time(), _AT_ONCE)
-            await asyncio.gather(*(asyncio.to_thread(self._webhooks.deliver, each) for each in due))
-            with suppress(TimeoutError):
-                async with asyncio.timeout(_ROUND):
-                    await self._happened.wait()
-
-    # Events
-
-    async def events(self, served: Served, limit: int, **how) -> EventList:  # type: ignore[no-untyped-def]
-        """Events of a stream, newest first; see `Store.events`."""
-        found = await asyncio.to_thread(self._store.events, served.owner, served.id, limit=limit + 1, **how)
-        data = [_told(each) for each in found[:limit]]
-        return EventList(data=data, next=data[-1].id if len(found) > limit else None)
-
-    async def picture(self, served: Served, number: int) -> bytes:
-        """The small picture of an event; raises `ApiError` 404."""
-        found = await asyncio.to_thread(self._store.picture, served.owner, served.id, number)
-        if found is None:
-            raise ApiError(404, f"event {number} has no picture", "no_picture")
-        return found
-
-    async def follow(self, served: Served, last: int | None) -> AsyncGenerator[str, None]:
-        """Events of a stream as server-sent events: those after the number `last`, then each as it happens."""
-        number = await asyncio.to_thread(self._store.newest) if last is None else last
-        yield ": here\n\n"
-        while True:
-            happened = self._happened
-            found = await asyncio.to_thread(self._store.events_after, served.owner, served.id, number)
-            for each in found:
-                number = each.id
-                yield f"id: {number}\nevent: event\ndata: {_told(each).model_dump_json()}\n\n"
-            if found:
-                continue
-            try:
-                async with asyncio.timeout(_PING):
-                    await happened.wait()
-            except TimeoutError:
-                yield ": still here\n\n"
+            self._webhooks.wake()
+            self.events.wake()
 
 
 def in_quiet(quiet: Quiet, now: datetime) -> bool:
@@ -280,19 +261,3 @@ def in_quiet(quiet: Quiet, now: datetime) -> bool:
 def _look(request: WatchRequest) -> dict[str, Any]:
     """The second look of a question, by the names of `Stream.ask`."""
     return request.model_dump(include=set(Looking.model_fields))
-
-
-def _told(event: Event) -> EventState:
-    picture = f"/v1/streams/{event.stream}/events/{event.id}/picture" if event.picture else None
-    return EventState(
-        id=event.id,
-        stream=event.stream,
-        watch=event.watch,
-        question=event.question,
-        answer=event.answer,
-        time=event.time,
-        at=event.at,
-        quiet=event.quiet,
-        picture=picture,
-        evidence=event.evidence,
-    )

@@ -6,7 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from infinipot.serve.streams.protocol import Looking
+from infinipot.serve.asking import Looking
+from infinipot.serve.bodies import Body
 
 _SCHEMA = 4096  # letters of a JSON schema
 _PATTERNS = ("pattern", "patternProperties", "$ref", "$dynamicRef", "$id", "$schema")
@@ -16,7 +17,7 @@ WINDOW = 2.0  # seconds of a stream that are now, where a question is not asked 
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
-class Quiet(BaseModel):
+class Quiet(Body):
     """Hours, in the server's zone, in which events are kept but not told of; from 22:00 to 07:00 goes over midnight."""
 
     model_config = ConfigDict(extra="forbid")
@@ -24,8 +25,15 @@ class Quiet(BaseModel):
     start: time
     end: time
 
+    @field_validator("start", "end")
+    @classmethod
+    def _of_here(cls, value: time) -> time:
+        if value.tzinfo is not None:
+            raise ValueError("quiet hours are in the server's zone: give a time without one, such as 22:00")
+        return value
 
-class Webhook(BaseModel):
+
+class Webhook(Body):
     """Where events are sent; deliveries are signed as standardwebhooks.com has it."""
 
     model_config = ConfigDict(extra="forbid")

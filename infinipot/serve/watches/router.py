@@ -4,13 +4,16 @@ from typing import Annotated
 
 from fastapi import APIRouter, Body, Header, Query, Request
 from fastapi.responses import JSONResponse, Response
+from pydantic import Field
 
 from infinipot.serve.answers import events
-from infinipot.serve.errors import ApiError
 from infinipot.serve.server import stream_of
 from infinipot.serve.watches.protocol import EventList, WatchList, WatchRequest, WatchState
 
 router = APIRouter(tags=["watches"])
+
+Number = Annotated[int, Field(ge=0, lt=1 << 63)]
+"""Of an event, as SQLite counts."""
 
 
 @router.post("/v1/streams/{name}/watches", status_code=201)
@@ -52,29 +55,21 @@ async def list_events(
     watch: Annotated[str | None, Query(description="Only events of this standing question")] = None,
     since: Annotated[float | None, Query(description="Only events from this second since 1970 on")] = None,
     until: Annotated[float | None, Query(description="Only events up to this second since 1970")] = None,
-    before: Annotated[int | None, Query(description="Only events older than that of this number")] = None,
+    before: Annotated[Number | None, Query(description="Only events older than that of this number")] = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     accept: Annotated[str, Header()] = "",
-    last_event_id: Annotated[str | None, Header()] = None,
+    last_event_id: Annotated[Number | None, Header()] = None,
 ) -> Response:
     """Events, newest first; as `text/event-stream`, those from now on, or those after `Last-Event-ID`."""
     server, served = stream_of(request, name)
     if "text/event-stream" in accept:
-        return await events(request, server.watches.follow(served, _number(last_event_id)))
+        return await events(request, server.watches.events.follow(served, last_event_id))
     how = {"query": query, "watch": watch, "since": since, "until": until, "before": before}
-    return JSONResponse((await server.watches.events(served, limit, **how)).model_dump())
+    return JSONResponse((await server.watches.events.list(served, limit, **how)).model_dump())
 
 
 @router.get("/v1/streams/{name}/events/{number}/picture", response_class=Response)
-async def event_picture(request: Request, name: str, number: int) -> Response:
+async def event_picture(request: Request, name: str, number: Number) -> Response:
     """The small picture of an event."""
     server, served = stream_of(request, name)
-    return Response(await server.watches.picture(served, number), media_type="image/jpeg")
-
-
-def _number(last: str | None) -> int | None:
-    if last is None:
-        return None
-    if not last.isdecimal():
-        raise ApiError(400, "Last-Event-ID is the number of an event", param="Last-Event-ID")
-    return int(last)
+    return Response(await server.watches.events.picture(served, number), media_type="image/jpeg")

@@ -4,6 +4,7 @@ A change of what is believed and the event that it makes are one transaction, ah
 """
 
 import json
+import os
 import sqlite3
 import threading
 import time
@@ -14,6 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from infinipot.errors import InfinipotError
+
+LONGEST_WAIT = 3600.0
+"""Seconds between two tries of a delivery, at the most."""
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS watches (
@@ -74,6 +78,8 @@ class Store:
     def __init__(self, path: Path | None, most: int) -> None:
         self._most = most
         self._lock = threading.Lock()
+        if path is not None:
+            _keep_to_oneself(path)
         try:
             self._file = sqlite3.connect(path or ":memory:", check_same_thread=False, isolation_level=None)
             self._file.row_factory = sqlite3.Row
@@ -83,8 +89,6 @@ class Store:
             self._file.executescript(_TABLES)
         except sqlite3.Error as error:
             raise InfinipotError(f"{path}: events cannot be kept there ({error})") from None
-        if path is not None:
-            path.chmod(0o600)  # webhooks have secrets
 
     def close(self) -> None:
         """Closes the file."""
@@ -206,12 +210,17 @@ class Store:
         return found[0]["picture"] if found else None
 
     def due(self, now: float, limit: int) -> list[Delivery]:
-        """Deliveries that are to be tried now."""
-        query = (
-            "SELECT events.*, url, secret, tries FROM deliveries JOIN events ON events.id = deliveries.event "
-            "WHERE due <= ? ORDER BY due LIMIT ?"
+        """Deliveries that are to be tried now: of each question the one that has been due for the longest.
+
+        What is due later than any wait lasts was put off before the clock was set back.
+        """
+        query = (  # of a group, SQLite gives the columns of the row that has the least
+            "SELECT events.*, url, secret, tries, min(due) AS first "
+            "FROM deliveries JOIN events ON events.id = deliveries.event "
+            "WHERE due <= ? OR due > ? GROUP BY deliveries.watch ORDER BY first LIMIT ?"
         )
-        return [Delivery(_event(row), row["url"], row["secret"], row["tries"]) for row in self._rows(query, now, limit)]
+        found = self._rows(query, now, now + LONGEST_WAIT, limit)
+        return [Delivery(_event(row), row["url"], row["secret"], row["tries"]) for row in found]
 
     def delivered(self, event: int) -> None:
         """A delivery is done, or given up."""
@@ -232,6 +241,15 @@ class Store:
             )
             file.execute("DELETE FROM watches WHERE owner = ? AND stream = ?", (owner, stream))
             file.execute("DELETE FROM events WHERE owner = ? AND stream = ?", (owner, stream))
+
+
+def _keep_to_oneself(path: Path) -> None:
+    """Has a file that nobody else reads, since webhooks have secrets: what SQLite puts beside it is as it is."""
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+        path.chmod(0o600)
+    except OSError as error:
+        raise InfinipotError(f"{path}: events cannot be kept there ({error.strerror})") from None
 
 
 def _event(row: sqlite3.Row) -> Event:

@@ -1,8 +1,12 @@
 """Sends events to webhooks: signed, tried again, and only to addresses that the server's rules allow.
 
+One receiver that is slow, or never answers, holds up no other: each standing question has one delivery under way, in a
+thread of these alone, for a bounded time.
+
 Signed as standardwebhooks.com has it: base64 of HMAC-SHA256 over "id.timestamp.body", by the secret behind `whsec_`.
 """
 
+import asyncio
 import base64
 import hashlib
 import hmac
@@ -11,17 +15,23 @@ import json
 import logging
 import random
 import secrets
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 from infinipot.serve.logs import event as log
 from infinipot.serve.media.addresses import AddressError, Rules, parse
 from infinipot.serve.media.remote import PinnedConnection
-from infinipot.serve.watches.store import Delivery, Store
+from infinipot.serve.watches.store import LONGEST_WAIT, Delivery, Store
 
 logger = logging.getLogger(__name__)
 
-_TIMEOUT = 10.0
-_FIRST, _LONGEST = 2.0, 3600.0  # seconds between two tries
+_TIMEOUT, _LONGEST_CALL = 10.0, 30.0  # seconds for a receiver's next byte, and for all of them
+_ROUND = 0.5  # seconds between two looks at what is to be delivered
+_AT_ONCE = 16  # deliveries
+_BROKEN = 30.0  # seconds until a question's events are tried again, where it could not be noted how one went
+_FIRST = 2.0  # seconds between the first two tries
 _TRIES = 20  # over most of a day
 
 
@@ -47,6 +57,46 @@ class Webhooks:
 
     def __init__(self, store: Store, rules: Rules) -> None:
         self._store, self._rules = store, rules
+        self._threads = ThreadPoolExecutor(_AT_ONCE, "webhook")
+        self._sending: dict[str, asyncio.Task[None]] = {}  # by the question whose event it is
+        self._more = asyncio.Event()
+
+    def wake(self) -> None:
+        """There is something new to deliver."""
+        self._more.set()
+
+    async def run(self) -> None:
+        """Delivers what is due, until it is cancelled."""
+        try:
+            while True:
+                self._more.clear()
+                try:
+                    await self._begin_due()
+                except Exception:  # such as a disk that is full, for now
+                    logger.exception("what is to be delivered cannot be read")
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(_ROUND):
+                        await self._more.wait()
+        finally:
+            for each in self._sending.values():
+                each.cancel()
+            self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def _begin_due(self) -> None:
+        due = await asyncio.to_thread(self._store.due, time.time(), _AT_ONCE + len(self._sending))
+        for each in due:
+            if each.event.watch not in self._sending and len(self._sending) < _AT_ONCE:
+                self._sending[each.event.watch] = asyncio.create_task(self._deliver(each))
+
+    async def _deliver(self, delivery: Delivery) -> None:
+        try:
+            await asyncio.get_running_loop().run_in_executor(self._threads, self.deliver, delivery)
+        except Exception:
+            logger.exception("a delivery could not be noted")
+            await asyncio.sleep(_BROKEN)  # it was made: not again and again
+        finally:
+            self._sending.pop(delivery.event.watch, None)
+            self._more.set()
 
     def check(self, url: str) -> None:
         """Raises `AddressError` for an address that can be none; its host is looked up at each delivery."""
@@ -91,17 +141,20 @@ class Webhooks:
             "webhook-signature": signature(delivery.secret, number, stamp, body),
         }
         connection = PinnedConnection(address, str(self._rules.resolve(address)[0]), _TIMEOUT)
+        over = threading.Timer(_LONGEST_CALL, connection.hang_up)
+        over.start()
         try:
             connection.request("POST", address.path, body, headers)
             return connection.getresponse().status  # where it leads elsewhere is not followed
         finally:
+            over.cancel()
             connection.close()
 
     def _fail(self, delivery: Delivery, why: str) -> None:
         if delivery.tries + 1 >= _TRIES:
             self._give_up(delivery, why)
             return
-        wait = min(_LONGEST, _FIRST * 2.0**delivery.tries) * random.uniform(0.7, 1.0)
+        wait = min(LONGEST_WAIT, _FIRST * 2.0**delivery.tries) * random.uniform(0.7, 1.0)
         self._store.postpone(delivery.event.id, time.time() + wait)
 
     def _give_up(self, delivery: Delivery, why: str) -> None:

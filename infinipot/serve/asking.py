@@ -1,0 +1,91 @@
+"""How questions are put, and what is told of answers, in all APIs of this server."""
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from infinipot.serve.bodies import Body
+
+
+class Looking(Body):
+    """A second look of a question: see `Stream.ask`.
+
+    Attributes:
+        look_again: the last frames that are looked at once more, as many as the stream keeps at the most.
+        look_pixels: least and most pixels of those frames; left out, those of the stream.
+    """
+
+    look_again: Annotated[int, Field(ge=0)] = 0
+    look_pixels: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]] | None = None
+
+
+class Asking(Looking):
+    """How a question is to be answered: see `Stream.ask`.
+
+    Attributes:
+        window_s: the newest seconds of the stream that the question is about; left out, all that is held.
+    """
+
+    max_tokens: Annotated[int, Field(ge=1)] | None = None
+    temperature: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    top_p: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] | None = None
+    top_k: Annotated[int, Field(ge=0)] | None = None
+    repetition_penalty: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
+    stop: str | list[str] | None = None
+    remember: bool = False
+    evidence: bool = True
+    window_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+
+
+class SocketAsking(Asking):
+    """How a question is to be answered over a socket of another API, whose messages hold this under `infinipot`.
+
+    Attributes:
+        evidence: over a socket, it is given only where it is asked for.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    evidence: bool = False
+
+
+class Usage(BaseModel):
+    """What an answer took, as OpenAI counts it: what is held in memory counts as cached."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    prompt_tokens_details: dict[str, Any]
+
+
+class Evidence(BaseModel):
+    """A stretch of the video that an answer rests on: where the tokens looked that made it.
+
+    Attributes:
+        start, end: in seconds of the stream; time: of the moment in it that was looked at most.
+        weight: its share of all that was looked at.
+        cells: shares of the weight by row and column of the frame's grid.
+    """
+
+    start: float
+    end: float
+    weight: float
+    time: float
+    cells: list[list[float]]
+
+
+class Asked(BaseModel):
+    """What an answer of another API says under `infinipot`.
+
+    Attributes:
+        stream: the one that was asked; None for one that was opened for this request or session.
+        time: of the newest frame that it was asked on, in seconds of the stream.
+        remembered: whether the turn became part of the stream's memory.
+        evidence: see `Evidence`.
+    """
+
+    stream: str | None
+    time: float
+    remembered: bool
+    evidence: list[Evidence] = []

@@ -1,0 +1,47 @@
+"""What bodies of requests have in common: a null counts as left out, and errors are told in one form."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError, model_validator
+from starlette.exceptions import HTTPException
+
+from infinipot.serve.errors import ApiError
+
+B = TypeVar("B", bound=BaseModel)
+
+NO_FORM = (HTTPException, ValueError, LookupError)
+"""What is raised where a body is no multipart form; a full disk or a client that leaves raises something else."""
+
+
+class Body(BaseModel):
+    """What a client sends. A field that is null counts as left out: many clients write all of their fields."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _said(cls, given: Any) -> Any:
+        if not isinstance(given, Mapping):
+            return given
+        return {name: value for name, value in given.items() if value is not None or name not in cls.model_fields}
+
+
+def made_of(kind: type[B], given: Mapping[str, Any]) -> B:
+    """A body made of parts of another one.
+
+    Raises:
+        ApiError: 400, as where a client sends such a body itself.
+    """
+    try:
+        return kind.model_validate(given)
+    except ValidationError as error:
+        raise invalid(error.errors()) from None
+
+
+def invalid(faults: Sequence[Any], code: str = "invalid_request") -> ApiError:
+    """What a client is told of the first thing that pydantic found to be wrong."""
+    first = faults[0]
+    place = [str(part) for part in first["loc"] if part not in ("body", "query", "path", "header")]
+    field, message = ".".join(place) or None, str(first["msg"]).removeprefix("Value error, ")
+    if first["type"] == "extra_forbidden":
+        message = "there is no such field"
+    return ApiError(400, f"{field}: {message}" if field else message, code, param=field)

@@ -1,0 +1,38 @@
+"""One server at a time for what is kept on the disk: two would undo what the other writes."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from infinipot.errors import InfinipotError
+
+try:
+    import fcntl
+except ImportError:  # there is none on Windows
+    fcntl = None  # type: ignore[assignment]
+
+
+@contextmanager
+def held(path: Path, what: str) -> Iterator[None]:
+    """Holds a file that no other process holds meanwhile; however this one ends, it is free then.
+
+    Args:
+        path: of the file, which is made, and stays.
+        what: is kept by whoever holds it, for the message.
+
+    Raises:
+        InfinipotError: another process holds it, or it cannot be made.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o600)
+    except OSError as error:
+        raise InfinipotError(f"{what} cannot be written ({error.strerror})") from None
+    try:
+        if fcntl is not None:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise InfinipotError(f"{what} is in use by another server that runs: give this one another") from None
+    finally:
+        os.close(descriptor)

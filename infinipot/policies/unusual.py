@@ -43,11 +43,11 @@ class Unusual(ScoredPolicy):
 
     @property
     def columns(self) -> tuple[str, ...]:
-        return ("distance", "frames") if self.corners else ("distance",)
+        return ("distance", "corner") if self.corners else ("distance",)
 
     def measure(self, new: NewTokens) -> Mapping[str, Tensor]:
         far = distance(new.values)
-        return {"distance": far, "frames": self._framed(new, far)} if self.corners else {"distance": far}
+        return {"distance": far, "corner": self._framed(new, far)} if self.corners else {"distance": far}
 
     def score(self, tokens: VideoTokens) -> Tensor:
         return self._scores(tokens, tokens.columns["distance"])
@@ -57,7 +57,7 @@ class Unusual(ScoredPolicy):
         count = int(self.corners * budget)
         if not count:
             return named
-        framed = tokens.columns["frames"]
+        framed = tokens.columns["corner"]  # 0 but at corners
         best = highest(framed, count, tokens.arrival)
         corners = torch.zeros_like(framed, dtype=torch.bool).scatter(1, best, True) & (framed > 0)
         return corners if named is None else named | corners

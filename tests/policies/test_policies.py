@@ -587,7 +587,7 @@ def test_the_most_unusual_patches_keep_their_corners(share: float) -> None:
     tokens = video_tokens(keys, values, place[None] // cells, place[None] % cells, (Grid(3, 4, 0),))
     policy = policies.make(f"unusual:corners={share},newest=0")
     told = shown(policy, tokens)
-    assert told.columns["frames"].count_nonzero() == patches * len(corners)
+    assert told.columns["corner"].count_nonzero() == patches * len(corners)
     for budget in (16, 40, 72):
         (kept,) = as_sets(policy.select(told, budget))
         assured = int(share * budget) // len(corners)  # patches of which all corners stay

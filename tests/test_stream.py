@@ -427,6 +427,7 @@ def test_whichever_call_comes_next_finishes_what_could_not_be_finished(qwen, cal
         assert stream._state.memory._plan is None
 
 
+@pytest.mark.usefixtures("ctrl_c")
 def test_what_interrupted_the_last_call_is_raised_by_close(qwen, monkeypatch):
     move, presses = Rows.move, iter([signal.SIGINT])
 

@@ -20,8 +20,7 @@ SHALLOW, MIDDLE, DEEP = 0.1, 0.4, 0.3  # how much a layer of each band takes ove
 
 @dataclass(frozen=True)
 class HERMES(ScoredPolicy):
-    """Keeps what is recent in shallow layers, what guiding prompts attend to in deep ones, and both in between
-    (HERMES).
+    """Keeps what is recent in shallow layers, what guiding prompts attend to in deep ones, and both in between.
 
     With d from 1 for the oldest token held to 0 for the newest: s = (1 - w) · minmax(attention) + w · minmax(e^(-k·d)),
     w = 1 in the first tenth of the layers, 0 in the last three tenths, 0.75 - 0.6·p between, where p goes from 0 to 1

@@ -48,6 +48,19 @@ def leaders(group: Tensor, scores: Tensor, arrival: Tensor) -> Tensor:
     return torch.zeros_like(order).scatter(1, order, order.gather(1, first))
 
 
+def highest_within(group: Tensor, scores: Tensor) -> Tensor:
+    """The highest score of each token's group, `[rows, N]` float32; a third of the kernels that `leaders` takes.
+
+    Args:
+        group: `[rows, N]` int64, the same number for those of a group.
+        scores: `[rows, N]` float32, none of them NaN.
+    """
+    ordered, order = group.sort(1)
+    begins = torch.cat([torch.zeros_like(ordered[:, :1]), (ordered[:, 1:] != ordered[:, :-1]).long()], 1)
+    number = torch.empty_like(order).scatter_(1, order, begins.cumsum(1))  # of the group, from 0 to below N
+    return torch.full_like(scores, -torch.inf).scatter_reduce_(1, number, scores, "amax").gather(1, number)
+
+
 def _places(order: Tensor) -> Tensor:
     """0, 1, 2, ... in each row."""
     return torch.arange(order.shape[1], device=order.device).expand_as(order)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from infinipot.policies.base import ScoredPolicy
 from infinipot.policies.options import Exponent, Share
-from infinipot.policies.ranking import highest, leaders
+from infinipot.policies.ranking import highest, highest_within
 from infinipot.policies.rounding import raised
 from infinipot.policies.usual import distance, likeness
 from infinipot.tokens import NewTokens, VideoTokens
@@ -69,5 +69,4 @@ class Unusual(ScoredPolicy):
     def _framed(self, new: NewTokens, far: Tensor) -> Tensor:
         """Of each corner the highest score in its patch, `[rows, N]` float32; 0 of all other tokens."""
         scores = self._scores(new, far).nan_to_num_(0.0)
-        best = scores.gather(1, leaders(new.patch.long(), scores, new.arrival))
-        return best.masked_fill_(~new.at_corner, 0.0)
+        return highest_within(new.patch.long(), scores).masked_fill_(~new.at_corner, 0.0)

@@ -16,7 +16,7 @@ from infinipot import policies
 from infinipot.errors import CapError, PolicyError
 from infinipot.policies import Policy
 from infinipot.policies.infinipot_v_ablations import guess_coordinates
-from infinipot.policies.ranking import highest
+from infinipot.policies.ranking import highest, highest_within
 from infinipot.policies.redundancy import in_recent_patches, recent_patches, tar
 from infinipot.policies.salience import REACH, value_norm, van
 from infinipot.tokens import Grid, NewTokens, VideoTokens
@@ -571,6 +571,16 @@ def test_some_of_the_newest_patch_stays_whatever_it_shows(spec: str) -> None:
     for share, budget, least in ((0.25, 24, 6), (0.125, 40, 5), (0.125, 24, 3), (0.01, 24, 0)):
         policy = policies.make(f"{spec}{',' if ':' in spec else ':'}newest={share}")
         assert all(len(kept & set(range(42, 48))) >= least for kept in as_sets(select(policy, tokens, budget)))
+
+
+@given(data=st.data())
+def test_the_highest_of_each_group_is_told_to_all_of_it(data: st.DataObject) -> None:
+    length = data.draw(st.integers(1, 12))
+    group = data.draw(st.lists(st.sampled_from([0, 1, 7, 2**31 - 1]), min_size=length, max_size=length))
+    score = data.draw(st.lists(st.integers(-3, 3).map(float), min_size=length, max_size=length))
+    told = highest_within(torch.tensor([group, group[::-1]]), torch.tensor([score, score[::-1]]))
+    wanted = [max(its for its, one in zip(score, group, strict=True) if one == own) for own in group]
+    assert told.tolist() == [wanted, wanted[::-1]]
 
 
 @pytest.mark.parametrize("share", [0.25, 0.5])

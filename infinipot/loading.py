@@ -1,5 +1,6 @@
 """Loading a checkpoint as a model, and what is checked before that takes long."""
 
+import atexit
 import os
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,10 @@ def load(
     processor = checkpoint.processor()
     if skeleton is not None:
         checkpoint.check(adapter(skeleton, processor))
+    joined = torch.distributed.is_available() and torch.distributed.is_initialized()
     network = checkpoint.network(adapter, dtype=dtype, **options)
+    if shared and not joined:
+        atexit.register(_leave_group)
     _require_resident(name, network)
     loaded = adapter(network.eval(), processor)
     if shared and loaded.tp_group.count == 1:
@@ -98,6 +102,12 @@ def _processes(tp_plan: str, device: str | torch.device, device_map: object) -> 
     if "WORLD_SIZE" not in os.environ:
         raise ModelError("tp_plan='auto' is for processes that torchrun starts: torchrun --nproc-per-node 8 ...")
     return int(os.environ["WORLD_SIZE"])
+
+
+def _leave_group() -> None:
+    """Ends the process group that transformers began: Python may abort at its end while the group's threads run."""
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def _require_even_share(checkpoint: Checkpoint) -> None:

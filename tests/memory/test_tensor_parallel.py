@@ -60,6 +60,10 @@ def processes(folder: Path) -> list[dict[str, Any]]:
     return [torch.load(folder / f"process-{number}.pt") for number in range(2)]
 
 
+def test_processes_leave_their_group_before_python_ends(folder: Path) -> None:
+    assert [(folder / f"left-{number}").read_text() for number in range(2)] == ["False", "False"]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("name", FRAMES)

@@ -1,5 +1,6 @@
 """What the tests of tensor parallelism run in each of two processes, and once in one: `torchrun processes.py DIR`."""
 
+import atexit
 import os
 import sys
 from pathlib import Path
@@ -62,5 +63,11 @@ def run(folder: Path) -> None:
     main([*video, "--ask", QUESTIONS[0], "--no-progress"], standalone_mode=False)
 
 
+def tell_of_group(folder: Path) -> None:
+    """Writes down whether a process group is left at the very end."""
+    (folder / f"left-{os.environ['RANK']}").write_text(str(torch.distributed.is_initialized()))
+
+
 if __name__ == "__main__":
+    atexit.register(tell_of_group, Path(sys.argv[1]))  # called after whatever is registered later
     run(Path(sys.argv[1]))

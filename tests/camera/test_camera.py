@@ -32,16 +32,7 @@ from infinipot.camera.health import Clock
 from infinipot.camera.process import Over, Shot
 from infinipot.errors import VideoError
 from infinipot.video import Frame
-
-
-def until(condition, seconds: float = 10.0) -> bool:
-    """Waits until something is true; whether it became so."""
-    end = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.005)
-    return True
+from support.patience import until
 
 
 @pytest.fixture(scope="module")

@@ -38,6 +38,7 @@ from infinipot.serve.watches.trigger import Trigger
 from infinipot.serve.watches.verdict import asked, verdict
 from infinipot.serve.watches.watch import Watch
 from infinipot.serve.watches.webhooks import signature
+from support.patience import until
 from support.serving import Running, clip, push, running, stream
 
 NOW = "Is there a shape now?"
@@ -45,15 +46,6 @@ ELSEWHERE = re.compile(
     r"""(?:src|href|action)=["']?(?:https?:)?//|(?:from|import|url\(|fetch\()\s*["'`]?(?:https?:)?//"""
 )
 QUICK = "demo://still?seed=10001&speed=20&minutes=1"
-
-
-def until(condition, seconds: float = 20.0) -> bool:
-    end = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.02)
-    return True
 
 
 # Cameras and views

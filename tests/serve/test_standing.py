@@ -20,18 +20,10 @@ from infinipot.serve.media.addresses import rules
 from infinipot.serve.watches import webhooks
 from infinipot.serve.watches.store import LONGEST_WAIT, Event, Store
 from infinipot.serve.watches.webhooks import Webhooks, new_secret
+from support.patience import until
 from support.serving import KEYS, Running, clip, push, running, stream
 
 NOW = "Is there a shape now?"
-
-
-def until(condition: Callable[[], Any], seconds: float = 20.0) -> bool:
-    end = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.02)
-    return True
 
 
 def event(number: int, **given: Any) -> Event:

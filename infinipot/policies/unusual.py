@@ -39,7 +39,7 @@ class Unusual(ScoredPolicy):
     newest: Share = 0.125
     values: Exponent = 1.0
     keys: Exponent = 1.0
-    corners: Share = 0.0
+    corners: Share = 0.25
 
     @property
     def columns(self) -> tuple[str, ...]:

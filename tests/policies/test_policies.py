@@ -32,7 +32,7 @@ VARIANTS = [
     "unusual:coverage=0.25,newest=0.5",
     "unusual:values=0,newest=0",
     "unusual:values=1.3,keys=0.7",
-    "unusual:corners=0.25",
+    "unusual:corners=0",
     "prototypes:share=0",
     "adakv:of=[novelty:newest=0.5],least=1",
     "pyramidkv:of=snapkv,share=1,steep=1",
@@ -522,7 +522,7 @@ def test_tar_of_new_tokens_is_the_papers(seed: int) -> None:
 @pytest.mark.parametrize("seed", range(3))
 def test_what_is_unusual_is_so_among_what_it_came_with_and_among_what_is_held(seed: int) -> None:
     """Values are compared once, with those that came in together; keys each time, with those that are held."""
-    policy = policies.make("unusual:values=2,keys=0.5,newest=0")
+    policy = policies.make("unusual:values=2,keys=0.5,newest=0,corners=0")
     tokens = shown(policy, random_tokens(seed, sizes=MIXED, patches=9))
     held = tokens.part(torch.arange(0, tokens.shape[1], 2).expand(tokens.shape[0], -1))
     for row, kept in enumerate(as_sets(policy.select(held, 9))):
@@ -545,7 +545,7 @@ def test_what_is_unusual_in_the_night_competes_with_the_day() -> None:
     states[:, odd] += 2 * torch.randn(2, patches, HEAD_DIM, generator=draw)
     states[:, patches * cells // 2 :] *= 0.7
     keys, values = states.unsqueeze(1)
-    policy, kept = policies.make("unusual"), torch.zeros(1, 0, dtype=torch.int64)
+    policy, kept = policies.make("unusual:corners=0"), torch.zeros(1, 0, dtype=torch.int64)
     place, distance = torch.arange(patches * cells), torch.zeros(1, 0)
 
     def told(some: Tensor) -> VideoTokens:
@@ -603,7 +603,7 @@ def test_the_most_unusual_patches_keep_their_corners(share: float) -> None:
         assured = int(share * budget) // len(corners)  # patches of which all corners stay
         for patch in lengths.argsort(descending=True)[:assured].tolist():
             assert kept >= {patch * cells + corner for corner in corners}, (budget, patch)
-    bare = as_sets(select("unusual:newest=0", tokens, 16))[0]
+    bare = as_sets(select("unusual:newest=0,corners=0", tokens, 16))[0]
     assert sum(token % cells in corners for token in bare) < 8
 
 

@@ -90,18 +90,18 @@ class Viewer:
             cell=take_part(group.columns["cell"]),
             columns={name: take_part(column) for name, column in columns.items()},
             read=read,
-            at_once=_at_once(group, self.held.cells, share=ROWS),
-            **self.place(group, rows),
+            **self.place(group, rows, self.held.cells),
         )
 
-    def place(self, group: Rows, rows: slice) -> dict[str, Any]:
-        """What some rows' tokens are told of where they stand, as arguments of `VideoTokens`."""
+    def place(self, group: Rows, rows: slice, tokens: int) -> dict[str, Any]:
+        """What so many tokens of each of some rows are told of where they stand, as arguments of `VideoTokens`."""
         return {
             "grids": self.grids,
             "newest_patch": self.held.cursor.patch - 1,
             "layer": group.layer[rows],
             "layers": self.layers,
             "head": [self.rank * group.shape.kv_heads + head for head in group.head[rows]],
+            "at_once": _at_once(group, tokens, share=ROWS),
         }
 
     def _taking(self, group: Rows, rows: slice) -> Callable[..., Tensor]:

@@ -27,7 +27,8 @@ def tar_of_new(new: NewTokens) -> Tensor:
     Returns:
         `[rows, N]` float32: a cosine, or -inf where there is nothing to compare with.
     """
-    return cosine(new.keys, new.previous).masked_fill(~new.has_previous, NEW)
+    alike = torch.cat([cosine(new.read("keys", rows), new.read("previous", rows)) for rows in new.pieces()])
+    return alike.masked_fill_(~new.has_previous, NEW)
 
 
 def tar(tokens: VideoTokens, reference: Reference, recent: float, keys: Keys) -> Tensor:

@@ -46,7 +46,7 @@ class Unusual(ScoredPolicy):
         return ("distance", "corner") if self.corners else ("distance",)
 
     def measure(self, new: NewTokens) -> Mapping[str, Tensor]:
-        far = distance(new.values)
+        far = new.by_rows("values", distance)
         return {"distance": far, "corner": self._framed(new, far)} if self.corners else {"distance": far}
 
     def score(self, tokens: VideoTokens) -> Tensor:

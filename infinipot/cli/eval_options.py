@@ -167,7 +167,10 @@ def _sampling(default: FrameSampling, given: dict[str, Any]) -> FrameSampling:
     pixels = pixels_of(least, most) or default.pixels
     if frames is None and fps is None:
         return replace(default, pixels=pixels)
-    return FrameSampling("fps" if frames is None else "uniform", frames, fps, pixels)
+    try:
+        return FrameSampling.of(frames, fps, pixels)
+    except InfinipotError as error:
+        raise click.UsageError(str(error)) from error
 
 
 def judge(given: dict[str, Any]) -> Judge | None:

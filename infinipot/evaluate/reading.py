@@ -204,7 +204,7 @@ def submit(run: Run, path: Path) -> str | None:
     """
     if all(line.reference is not None for line in run.answers):
         return None
-    text = run.benchmark.submission({line.question: line.answer for line in run.answers})
+    text = run.benchmark.submission({line.question: line.answer or line.drawn for line in run.answers})
     if text is None:
         return None
     if run.missing:

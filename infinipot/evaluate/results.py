@@ -33,6 +33,8 @@ class Answered:
             `unit` as its fields.
         prompt, text, seen_until, frames, patches, tokens, full_tokens: what came of it.
         answer: what the protocol read in the text; None: nothing.
+        drawn: what the protocol drew by lot in its place; None: it was read, or counts for nothing.
+        digest: what stands for all that the question was asked with, see `run.RunPlan`; "" in files of older versions.
         correct: the score in 0..1; None: not judged, or the label is withheld.
     """
 
@@ -58,6 +60,8 @@ class Answered:
     full_tokens: int
     parts: Sequence[str] = ()
     unit: dict[str, Any] | None = None
+    drawn: str | None = None
+    digest: str = ""
 
 
 @dataclass(frozen=True, slots=True)

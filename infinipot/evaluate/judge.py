@@ -105,7 +105,7 @@ class Judge:
             except (OSError, ValueError, HTTPException) as error:
                 said, asked = str(error), ""
             if attempt + 1 < _TRIES:
-                time.sleep(float(asked) if asked.isdigit() else self.wait * 2**attempt)
+                time.sleep(float(asked) if asked.isdecimal() else self.wait * 2**attempt)
         raise JudgeError(f"{self.url}: no reply after {_TRIES} tries ({said})")
 
 
@@ -159,9 +159,10 @@ def judge_run(path: Path, judge: Judge, *, workers: int = 4, on_verdict: Callabl
 
 
 def read_verdict(reply: str) -> tuple[float | None, float | None]:
-    """(1 or 0, score) of a judge's reply; None for what it does not say."""
-    correct = re.search(r"""["']?(?:correct|pred)["']?\s*:\s*["']?(yes|no|true|false)""", reply, re.IGNORECASE)
-    score = re.search(r"""["']?score["']?\s*:\s*["']?(\d+(?:\.\d+)?)""", reply, re.IGNORECASE)
+    """(1 or 0, score) of a judge's reply, after what it thought; None for what it does not say."""
+    said = reply.rpartition("</think>")[2]
+    correct = re.search(r"""(?<![a-z])(?:correct|pred)["']?\s*:\s*["']?(yes|no|true|false)\b""", said, re.IGNORECASE)
+    score = re.search(r"""["']?score["']?\s*:\s*["']?(\d+(?:\.\d+)?)""", said, re.IGNORECASE)
     return (
         float(correct[1].lower() in ("yes", "true")) if correct else None,
         float(score[1]) if score else None,

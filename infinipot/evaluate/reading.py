@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +38,7 @@ class Run:
         name: for a table: what tells it from the others.
         missing: shards whose files were not given, as "2/4".
         mute: how many answers have no verdict, because the judge's replies were none.
+        judge: whose verdicts are the scores: its model and its prompt; empty where there are none.
     """
 
     settings: Header
@@ -50,6 +51,7 @@ class Run:
     name: str = ""
     missing: tuple[str, ...] = ()
     mute: int = 0
+    judge: Header = field(default_factory=dict)
 
     @property
     def asked(self) -> int:
@@ -96,7 +98,7 @@ def read_run(path: Path) -> Run:
     if found.get("format") != FORMAT:
         raise ResultsError(f"{path}: it has format {found.get('format')!r}; this version reads {FORMAT}")
     answers, problems = sort(lines)
-    times, said = (_lines_beside(path, "times", *TIMES), _lines_beside(path, "verdicts", Verdict))
+    (_, times), (judge, said) = _read_beside(path, "times", *TIMES), _read_beside(path, "verdicts", Verdict)
     verdicts = {line.question: line.correct for line in said}
     return Run(
         settings=found["settings"],
@@ -107,12 +109,13 @@ def read_run(path: Path) -> Run:
         times=tuple(times),
         paths=(path,),
         mute=sum(verdicts.get(line.question, 0.0) is None for line in answers),
+        judge={name: judge[name] for name in ("model", "prompt") if name in judge},
     )
 
 
-def _lines_beside(path: Path, what: str, *kinds: Any) -> list[Any]:
+def _read_beside(path: Path, what: str, *kinds: Any) -> tuple[Header, list[Any]]:
     there = beside(path, what)
-    return read_lines(there, *kinds)[1] if there.is_file() else []
+    return read_lines(there, *kinds) if there.is_file() else ({}, [])
 
 
 def read_runs(paths: Sequence[Path]) -> list[Run]:
@@ -120,15 +123,16 @@ def read_runs(paths: Sequence[Path]) -> list[Run]:
 
     Raises:
         ResultsError: no run's file; a shard that is given twice; or runs of one benchmark that differ in more than the
-            model and its memory, so that their numbers do not compare.
+            model and its memory, or were judged by different judges, so that their numbers do not compare.
     """
-    shards: dict[str, list[Run]] = {}
     others = {beside(path, what) for path in paths for what in ("times", "verdicts")}  # as a shell's *.jsonl gives them
-    for path in dict.fromkeys(path for path in paths if path not in others):
-        run = read_run(path)
+    read = [read_run(path) for path in dict.fromkeys(paths) if path not in others]
+    _require_alike(read, lambda run: {name: run.settings[name] for name in _TO_COMPARE})
+    _require_alike([run for run in read if run.judge], lambda run: {"judge": run.judge})
+    shards: dict[str, list[Run]] = {}
+    for run in read:
         shards.setdefault(repr(_shared(run)), []).append(run)
     runs = [_together(parts) for parts in shards.values()]
-    _require_comparable(runs)
     return [replace(run, name=name) for run, name in zip(runs, _names(runs), strict=True)]
 
 
@@ -165,12 +169,12 @@ def _together(runs: Sequence[Run]) -> Run:
     )
 
 
-def _require_comparable(runs: Sequence[Run]) -> None:
+def _require_alike(runs: Sequence[Run], told: Callable[[Run], Header]) -> None:
+    """Makes sure that what is told of the runs of one benchmark is the same of all."""
     first: dict[tuple[str, str], Run] = {}
     for run in runs:
         one = first.setdefault((run.settings["benchmark"], run.settings["variant"]), run)
-        here, there = ({name: each.settings[name] for name in _TO_COMPARE} for each in (run, one))
-        if apart := list(differences(there, here)):
+        if apart := list(differences(told(one), told(run))):
             raise ResultsError(
                 f"{one.paths[0]} and {run.paths[0]} cannot be compared ({'; '.join(apart)}): report them separately"
             )

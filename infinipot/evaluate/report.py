@@ -85,11 +85,10 @@ def _section(runs: Sequence[Run], draws: int) -> Section:
     first = runs[0]
     settings, scores = first.settings, first.scored()
     rows: dict[str, Published] = {}
-    if _as_published(first):
-        for run in runs:
-            frames = settings["sampling"]["frames"]
-            for row in published(settings["benchmark"], settings["variant"], run.settings["model"], frames):
-                rows[f"{row.where} {row.model} {row.name}"] = row
+    for run in filter(_as_published, runs):
+        frames = settings["sampling"]["frames"]
+        for row in published(settings["benchmark"], settings["variant"], run.settings["model"], frames):
+            rows[f"{row.where} {row.model} {row.name}"] = row
     compared = []
     for run in runs:
         own = run.scored()
@@ -102,7 +101,7 @@ def _section(runs: Sequence[Run], draws: int) -> Section:
 def _as_published(run: Run) -> bool:
     """Whether what it asks, and shows, is what was published: the whole benchmark, and the protocol's own frames."""
     settings = run.settings
-    if settings["protocol"] == "lmms-eval" or settings["limit"] is not None:
+    if settings["protocol"] == "lmms-eval" or settings["limit"] is not None or run.missing:
         return False
     frames = asdict(find_protocol(settings["protocol"]).frames(run.benchmark))
     return not list(differences(json.loads(json.dumps(frames)), settings["sampling"]))

@@ -108,6 +108,22 @@ def test_verdicts_are_recorded_with_judge_and_prompt_and_a_failing_service_is_tr
         judge_run(open_run, Judge(service, "other"))
 
 
+def test_runs_that_different_judges_scored_are_not_compared(open_run: Path, service: str) -> None:
+    other = open_run.with_name("other.jsonl")
+    other.write_bytes(open_run.read_bytes().replace(b'"policy": "none"', b'"policy": "other"'))
+    judge_run(open_run, Judge(service, "m"))
+    assert len(read_runs([open_run, other])) == 2  # one of them is not judged yet
+    judge_run(other, Judge(service, "n"))
+    with pytest.raises(ResultsError, match=r'rvs.jsonl and .*other.jsonl cannot be compared \(judge.model: "m" there'):
+        read_runs([open_run, other])
+    judgements = beside(other, "verdicts")
+    judgements.write_bytes(judgements.read_bytes().replace(b'"model": "n"', b'"model": "m"').replace(b"/v1", b"/v2"))
+    (section,) = report(read_runs([open_run, other]), draws=10)
+    against = section.runs[1].against
+    assert against is not None
+    assert against.value == 0  # the same judge, at whatever address
+
+
 @pytest.mark.parametrize(("mumbles", "unparsed"), [(1, 0), (2, 0), (3, 1), (9, 1)])
 def test_a_reply_that_is_no_verdict_is_asked_for_again_three_times_in_all(
     open_run: Path, service: str, mumbles: int, unparsed: int
@@ -163,6 +179,10 @@ def test_a_judge_that_is_not_there_is_an_error_after_some_tries(open_run: Path) 
         ("{'pred': 'no', 'score': 2.5}", (0.0, 2.5)),
         ('```json\n{"correct": true}\n```', (1.0, None)),
         ("I cannot tell.", (None, None)),
+        ('{"incorrect": true}', (None, None)),
+        ('{"correct": "not at all"}', (None, None)),
+        ('{"is_correct": "no"}', (0.0, None)),
+        ('<think>So {"correct": "yes", "score": 4}? No.</think>\n{"correct": "no", "score": 1}', (0.0, 1.0)),
     ],
 )
 def test_verdicts_are_read_from_what_judges_write(reply: str, read: tuple[float | None, float | None]) -> None:

@@ -372,7 +372,10 @@ def test_published_numbers_are_marked_and_only_of_the_same_setting(folder: Path)
     header["settings"] |= {"sampling": asdict(find_protocol("paper").frames(BENCHMARKS["mlvu"])), "limit": 7}
     output.write_text(json.dumps(header) + "\n" + "".join(lines[1:]))
     assert report(read_runs([output]))[0].published == ()  # a part of what was asked then
-    header["settings"]["limit"] = None
+    header["settings"] |= {"limit": None, "shard": [1, 2]}
+    output.write_text(json.dumps(header) + "\n" + "".join(lines[1:]))
+    assert report(read_runs([output]))[0].published == ()  # a part, too, while the other shard is missing
+    header["settings"]["shard"] = [1, 1]
     output.write_text(json.dumps(header) + "\n" + "".join(lines[1:]))
     (section,) = report(read_runs([output]))
     text = markdown(tables(section))

@@ -17,6 +17,9 @@ from infinipot.evaluate.benchmarks.annotations import UnusableError, read_text
 from infinipot.evaluate.engines.base import Engine, RunConfig
 from infinipot.evaluate.judge import PROMPT, Judge, key_from
 
+SOME_LEFT_OUT = 3
+"""The exit code of a run that is over, and could not use some of the videos or questions."""
+
 _MODEL = options_of(
     LoadConfig, "model", "dtype", "device", "device_map", "attn_implementation", "revision", required=["model"]
 )

@@ -136,11 +136,7 @@ def _accuracy(section: Section) -> Table:
     known: list[Mapping[str, object]] = [*(one.estimates for one in section.runs), *lacking]
     rows = []
     for name in dict.fromkeys(name for one in known for name in one):
-        own = []
-        for one, lacks in zip(section.runs, lacking, strict=True):
-            said = [percent(one.estimates[name])] if name in one.estimates else []
-            said += ["{} of {} answered".format(*lacks[name])] if name in lacks else []
-            own.append(", ".join(said))
+        own = [share(one.estimates, lacks, name) for one, lacks in zip(section.runs, lacking, strict=True)]
         theirs = [f"{row.values[name]:.1f}" if name in row.values else "" for row in section.published]
         rows.append((name, *own, *theirs))
     columns = ("%", *(one.run.name for one in section.runs), *(row.name for row in section.published))
@@ -150,6 +146,12 @@ def _accuracy(section: Section) -> Table:
         notes.append("Questions without an answer count nowhere: averages are over those that have one.")
     notes += dict.fromkeys(f"{row.name}: {row.where}, {row.model}, not measured here" for row in section.published)
     return Table(section.title, columns, tuple(rows), tuple(notes))
+
+
+def share(estimates: Mapping[str, Estimate], lacking: Mapping[str, tuple[int, int]], name: str) -> str:
+    """An average with its interval, and how many of its questions were answered where not all were."""
+    said = [percent(estimates[name])] if name in estimates else []
+    return ", ".join([*said, *("{} of {} answered".format(*lacking[each]) for each in [name] if each in lacking)])
 
 
 def _costs(section: Section) -> Table:

@@ -257,9 +257,17 @@ def test_the_published_tables_are_listed_with_their_cost_and_run_side_by_side(mo
         "mlvu-uniform.jsonl",
         "mlvu-TaR-alone.jsonl",
     }
+    assert "Measured: 1 video alone, the first." in result.stdout
     before = Path("out/mlvu-uniform.jsonl").read_bytes()
     assert call("reproduce", "--data", ".", *EMBEDDED, "--limit", "1", "--output", "out").exit_code == 0
     assert Path("out/mlvu-uniform.jsonl").read_bytes() == before
+    questions = Path("mlvu/json/2_needle.json")
+    questions.write_text(questions.read_text().replace("needle_1.mp4", "needle_9.mp4"))
+    Path("mlvu/video/2_needle/needle_9.mp4").write_bytes(b"no video")
+    monkeypatch.setattr(eval_reproduce, "entries", lambda: small[:1])
+    result = call("reproduce", "--data", ".", *EMBEDDED, "--limit", "2", "--output", "broken")
+    assert result.exit_code == 3
+    assert "2 of 3 answered" in result.stdout
 
 
 def test_time_left_is_that_of_the_videos_left_at_this_processes_pace() -> None:

@@ -172,4 +172,4 @@ def _report(run: Needle, as_json: bool) -> None:
     missing = f", {summary['unfinished']} cases unfinished" if summary["unfinished"] else ""
     named = ", ".join(summary["pictures"]) or "none"
     click.echo(f"\nmodel {summary['model']}, code {summary['code']}, clips from seed {summary['first_seed']}{missing}.")
-    click.echo(f"In {run.folder}: answers.jsonl, summary.json, tables.txt; pictures: {named}.")
+    click.echo(f"In {run.folder}: {run.path.name}, summary.json, tables.txt; pictures: {named}.")

@@ -509,8 +509,12 @@ def test_parts_of_a_run_share_its_cases_and_make_the_whole_together(whole: Needl
     shares = [{case for group in part.left()[0] for case in group} for part in parts]
     assert all(shares)
     assert sum(map(len, shares)) == len(set().union(*shares)) == len(whole.outcomes)
-    for part in parts:
+    for part, share in zip(parts, shares, strict=True):
+        before = part.unfinished
         list(part.run(1))
+        assert part.unfinished == before - len(share) == len(whole.outcomes) - len(share)  # as far as it knows
+    assert parts[0].rows() == whole.rows()  # once it looks again
+    assert parts[0].unfinished == 0
     assert next(needle(folder, shard=(2, 3)).run(1)).left == 0
     assert next(needle(folder).run(1)).left == 0  # what the parts have finished is not run again
     together = needle(folder, reads=True)

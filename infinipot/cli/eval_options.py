@@ -87,7 +87,7 @@ class Shard(click.ParamType):
         if isinstance(value, tuple):
             return value
         number, _, count = str(value).partition("/")
-        if not (number.isdigit() and count.isdigit() and 1 <= int(number) <= int(count)):
+        if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
             self.fail(f"{value!r} is not a shard: give its number and how many there are, such as 2/4", param, ctx)
         return int(number), int(count)
 
@@ -190,6 +190,8 @@ def judge(given: dict[str, Any]) -> Judge | None:
         said = PROMPT if prompt is None else read_text(prompt)
     except UnusableError as error:
         raise click.UsageError(f"--judge-prompt {prompt}: the file {error}") from error
+    if lacking := [each for each in ("{reference}", "{answer}") if each not in said]:
+        raise click.UsageError(f"--judge-prompt {prompt}: a judge would not see what it grades; put {lacking[0]} in it")
     return Judge(url, model, key_from(variable), said)
 
 

@@ -24,7 +24,7 @@ from urllib.parse import urlsplit
 from infinipot.errors import JudgeError, ResultsError
 from infinipot.evaluate.core.journal import Header, Journal, differences
 from infinipot.evaluate.reading import read_run
-from infinipot.evaluate.results import Answered, Verdict, beside
+from infinipot.evaluate.results import Answered, Verdict, beside, fill_in
 
 PROMPT = """\
 You grade answers to questions about a video. You do not see the video: compare with the reference answer.
@@ -75,8 +75,7 @@ class Judge:
         Raises:
             JudgeError: the service refuses, or is out of reach after several tries.
         """
-        filled = {"question": answer.asked, "reference": answer.reference, "answer": answer.text}
-        sent = re.sub(r"\{(question|reference|answer)\}", lambda found: str(filled[found[1]]), self.prompt)
+        sent = fill_in(self.prompt, answer)
         reply = self._reply(sent)
         return Verdict(answer.question, sent, reply, *read_verdict(reply))
 
@@ -126,7 +125,7 @@ def judge_run(path: Path, judge: Judge, *, workers: int = 4, on_verdict: Callabl
     """Grades what has no verdict yet, several answers at a time, in their order.
 
     An answer whose reply was no verdict is judged again when all others are, `MOST_READINGS` times in all; a line is
-    written for each reply.
+    written for each reply. Verdicts on other answers to these questions, of a run that was here before, do not count.
 
     Args:
         path: the run's file.
@@ -143,8 +142,10 @@ def judge_run(path: Path, judge: Judge, *, workers: int = 4, on_verdict: Callabl
             there = "; ".join(apart)
             raise ResultsError(f"{journal.path} holds another judge's verdicts ({there}): move it away first")
         journal.begin(judge.header())
-        replies = Counter(line.question for line in journal.lines)
-        known = {line.question for line in journal.lines if line.correct is not None}
+        sent = {line.question: fill_in(judge.prompt, line) for line in answers}
+        verdicts = [line for line in journal.lines if line.sent == sent.get(line.question)]
+        replies = Counter(line.question for line in verdicts)
+        known = {line.question for line in verdicts if line.correct is not None}
         before = len(known)
         for reading in range(1, MOST_READINGS + 1):
             left = iter([one for one in answers if one.question not in known and replies[one.question] < reading])

@@ -15,7 +15,7 @@ from infinipot.evaluate.core.tables import file_name, write_text
 from infinipot.evaluate.engines.base import Watched
 from infinipot.evaluate.protocols import find_protocol
 from infinipot.evaluate.records import Problem, Scored, Unit
-from infinipot.evaluate.results import FORMAT, LINES, TIMES, Answered, AnswerTime, Verdict, beside, sort
+from infinipot.evaluate.results import FORMAT, LINES, TIMES, Answered, AnswerTime, Verdict, beside, fill_in, sort
 
 if TYPE_CHECKING:
     from infinipot.evaluate.core.statistics import Average
@@ -87,7 +87,8 @@ class Run:
 def read_run(path: Path) -> Run:
     """Reads the files of a run, which may still be going on.
 
-    Open answers are scored by the verdicts that there are; of several replies on one the last counts.
+    Open answers are scored by the verdicts that there are on these very answers; of several replies on one the last
+    counts.
 
     Raises:
         ResultsError: it is not there, or no run's file.
@@ -99,17 +100,18 @@ def read_run(path: Path) -> Run:
         raise ResultsError(f"{path}: it has format {found.get('format')!r}; this version reads {FORMAT}")
     answers, problems = sort(lines)
     (_, times), (judge, said) = _read_beside(path, "times", *TIMES), _read_beside(path, "verdicts", Verdict)
-    verdicts = {line.question: line.correct for line in said}
+    sent = {line.question: fill_in(judge.get("prompt", ""), line) for line in answers if line.judged}
+    verdicts = {line.question: line.correct for line in said if line.sent == sent.get(line.question)}
     return Run(
         settings=found["settings"],
         made_by=found["made_by"],
-        devices=(found["device"],),
+        devices=tuple(dict.fromkeys((found["device"], *(one.device for one in times if isinstance(one, Watched))))),
         answers=tuple(replace(line, correct=verdicts.get(line.question, line.correct)) for line in answers),
         problems=problems,
         times=tuple(times),
         paths=(path,),
         mute=sum(verdicts.get(line.question, 0.0) is None for line in answers),
-        judge={name: judge[name] for name in ("model", "prompt") if name in judge},
+        judge={name: judge.get(name) for name in ("model", "prompt")} if verdicts else {},
     )
 
 

@@ -19,6 +19,7 @@ from support.benchmark_layouts import egoschema, mlvu
 
 pytestmark = pytest.mark.usefixtures("libraries_as_before")
 SMALL = ("--memory", "768", "--reserve", "500", "--frames", "4", "--min-pixels", "4096", "--max-pixels", "4096")
+PLOT = "mlvu/json/1_plotQA.json"
 EMBEDDED = ("--model", "embedded", "--device", "cpu")
 
 
@@ -214,11 +215,17 @@ def test_the_reserve_that_every_question_would_have_room_in_is_said_at_the_end(d
         (("mlvu", "--data", "mlvu", "--model", "./nowhere", "--memory", "12XB"), 2, "memory='12XB'"),
         (("mlvu", "--data", "mlvu", "--model", "./nowhere", "--keep", "1.5"), 2, "keep=1.5"),
         (("mlvu", "--data", "mlvu", *EMBEDDED, "--shard", "0/3"), 2, "is not a shard"),
+        (("mlvu", "--data", "mlvu", *EMBEDDED, "--shard", "¹/²"), 2, "is not a shard"),
         (("mlvu", "--data", "mlvu", *EMBEDDED, "--fps", "-1"), 2, "fps=-1.0: give a number"),
         (("mlvu", "--data", "mlvu", *EMBEDDED, "--frames", "4", "--fps", "nan"), 2, "fps=nan: give a number"),
         (("mlvu", "--data", "mlvu", *EMBEDDED, "--workers", "2"), 2, "--engine ray"),
         (("mlvu", "--data", "mlvu", *EMBEDDED, "--engine", "ray", "--gpus-per-worker", "1.5"), 2, "or a whole number"),
         (("mlvu", "--data", "mlvu", *EMBEDDED, "--judge-url", "http://x"), 2, "--judge-model"),
+        (
+            ("judge", PLOT, "--judge-url", "http://x", "--judge-model", "m", "--judge-prompt", PLOT),
+            2,
+            "put {reference} in",
+        ),
         (("mlvu", "--data", "mlvu", *EMBEDDED, "--min-pixels", "9"), 2, "--max-pixels"),
         (("mlvu", "--data", "mlvu"), 2, "--model"),
         (("nlvu",), 2, "nlvu"),

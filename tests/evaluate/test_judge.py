@@ -152,6 +152,20 @@ def test_what_had_no_verdict_in_an_earlier_call_is_asked_for_again(open_run: Pat
     assert len(Service.requests) == 5
 
 
+def test_verdicts_on_the_answers_of_a_run_that_was_here_before_do_not_count(open_run: Path, service: str) -> None:
+    judge = Judge(service, "m", wait=0.01)
+    assert judge_run(open_run, judge) == Judged(4, 0)
+    open_run.unlink()
+    asked = plan(open_run.parent, "rvs")
+    first, second, *_ = (question.id for item in asked.items for question in item.questions)
+    evaluate(asked, SETUPS["rvs"], Canned({second: "A lamp is lit"}), open_run)
+    scores = {line.question: line.correct for line in read_run(open_run).answers}
+    assert (scores[first], scores[second]) == (None, None)  # two answers are others than before
+    assert judge_run(open_run, judge) == Judged(2, 0)
+    scores = {line.question: line.correct for line in read_run(open_run).answers}
+    assert (scores[first], scores[second]) == (0.0, 1.0)
+
+
 def test_a_judge_that_refuses_ends_it_and_what_was_judged_stays(open_run: Path, service: str) -> None:
     judge = Judge(service, "m", wait=0.01)
     Service.failures = [401]

@@ -19,11 +19,13 @@ from infinipot.evaluate.core import statistics
 from infinipot.evaluate.core.estimates import Difference, Estimate
 from infinipot.evaluate.core.statistics import Average, difference, estimate, over_groups, over_questions, over_tasks
 from infinipot.evaluate.core.tables import markdown, notes_on, percent
+from infinipot.evaluate.engines.base import Watched
 from infinipot.evaluate.published import published
 from infinipot.evaluate.reading import read_runs
 from infinipot.evaluate.render import draw, write
 from infinipot.evaluate.report import report, tables
 from infinipot.evaluate.reproduce import CELLS, PATCHES, Hardware, entries, gpu_hours
+from infinipot.evaluate.results import beside
 from infinipot.evaluate.run import evaluate
 from support.runs import SETUPS, Canned, plan
 
@@ -337,6 +339,18 @@ def test_a_report_says_shares_costs_and_differences(folder: Path) -> None:
         [pytest.approx(100 * value), bar] for bar, value in enumerate(overall)
     ]
     assert "95% interval" in axes.get_xlabel()
+
+
+def test_costs_are_of_the_run_alone_and_name_every_device_that_it_went_on_on(folder: Path) -> None:
+    path = run(folder, "a")
+    path.unlink()  # the times beside it are there still
+    evaluate(plan(folder, limit=2), SETUPS["mlvu"], Canned(), path)
+    with beside(path, "times").open("a") as times:
+        times.write(json.dumps({"type": "watched", **asdict(Watched("gpu", "again", {"wall": 2.0}, 1))}) + "\n")
+    (section,) = report(read_runs([path]), draws=10)
+    assert section.runs[0].spent.watching == 2 + 2.0
+    rows = {row[0]: row[1] for row in tables(section)[1].rows}
+    assert rows["computed on"] == "nowhere, gpu"
 
 
 def test_tasks_whose_questions_have_no_answer_are_in_the_table_with_how_many_have_one(folder: Path) -> None:

@@ -53,7 +53,9 @@ def bench() -> None:
     help="A video file to use as a further background.",
 )
 @click.option(
-    "--clips", type=click.IntRange(1, _MOST_CLIPS), default=CLIPS, show_default=True, help="Clips of each background."
+    "--clips",
+    type=click.IntRange(1, _MOST_CLIPS),
+    help=f"Clips of each background.  [default: {CLIPS}, or {QUICK.clips} if --quick]",
 )
 @click.option(
     "--seed",
@@ -93,7 +95,7 @@ def needle(
     sections: str,
     specs: str | None,
     video: Path | None,
-    clips: int,
+    clips: int | None,
     seed: int,
     moments: int | None,
     jobs: int | None,
@@ -135,8 +137,8 @@ def needle(
     _report(run, as_json)
 
 
-def _size(quick: bool, clips: int, specs: str | None) -> Extent:
-    size = QUICK if quick else full_size(clips)
+def _size(quick: bool, clips: int | None, specs: str | None) -> Extent:
+    size = replace(QUICK, clips=clips or QUICK.clips) if quick else full_size(clips or CLIPS)
     if specs is None:
         return size
     chosen = tuple(

@@ -19,7 +19,7 @@ from support.benchmark_layouts import egoschema, mlvu
 
 pytestmark = pytest.mark.usefixtures("libraries_as_before")
 SMALL = ("--memory", "768", "--reserve", "500", "--frames", "4", "--min-pixels", "4096", "--max-pixels", "4096")
-PLOT = "mlvu/json/1_plotQA.json"
+PLOT, JUDGED = "mlvu/json/1_plotQA.json", ("--judge-url", "http://x", "--judge-model", "m")
 EMBEDDED = ("--model", "embedded", "--device", "cpu")
 
 
@@ -221,11 +221,7 @@ def test_the_reserve_that_every_question_would_have_room_in_is_said_at_the_end(d
         (("mlvu", "--data", "mlvu", *EMBEDDED, "--workers", "2"), 2, "--engine ray"),
         (("mlvu", "--data", "mlvu", *EMBEDDED, "--engine", "ray", "--gpus-per-worker", "1.5"), 2, "or a whole number"),
         (("mlvu", "--data", "mlvu", *EMBEDDED, "--judge-url", "http://x"), 2, "--judge-model"),
-        (
-            ("judge", PLOT, "--judge-url", "http://x", "--judge-model", "m", "--judge-prompt", PLOT),
-            2,
-            "put {reference} in",
-        ),
+        (("judge", PLOT, *JUDGED, "--judge-prompt", PLOT), 2, "put {reference} in it"),
         (("mlvu", "--data", "mlvu", *EMBEDDED, "--min-pixels", "9"), 2, "--max-pixels"),
         (("mlvu", "--data", "mlvu"), 2, "--model"),
         (("nlvu",), 2, "nlvu"),

@@ -20,6 +20,7 @@ from click.testing import CliRunner, Result
 
 from infinipot import CapError, InfinipotError, Model, PolicyError, Stats, policies, versions
 from infinipot.cli import main
+from infinipot.cli.bench import _size
 from infinipot.config import LoadConfig
 from infinipot.embedded.facts import HELD_OUT_SEEDS, SIZE
 from infinipot.embedded.words import KINDS
@@ -272,6 +273,11 @@ def test_quick_is_a_part_of_the_whole() -> None:
     for section in sections:
         own = {case for case in quick[section] if not case.scene.samples}  # long streams are shorter
         assert own <= set(whole[section]), section
+
+
+def test_the_number_of_clips_counts_in_the_short_form_too() -> None:
+    assert [_size(quick, clips, None).clips for quick, clips in ((True, None), (True, 3), (False, 3))] == [1, 3, 3]
+    assert _size(False, None, None) == Extent()
 
 
 @pytest.mark.parametrize("wrong", [{"sections": ["caps", "speed"]}, {"size": replace(QUICK, policies=("best",))}])

@@ -1,5 +1,6 @@
 """The benchmark: which cases, how they are asked, how a run goes on, and what is counted."""
 
+import ast
 import json
 import multiprocessing
 import os
@@ -572,6 +573,20 @@ def test_what_two_sections_need_is_run_once(stub: Stub, tmp_path: Path) -> None:
     lines = [json.dumps(json.loads(line)["case"]) for line in (tmp_path / "answers.jsonl").read_text().splitlines()[1:]]
     assert max(Counter(lines).values()) == 1
     assert set(bench.rows()) == {"caps", "delay", "kinds", "ablations"}
+
+
+def test_all_that_a_clip_its_questions_and_its_memories_are_made_of_counts_as_code() -> None:
+    """What the file that runs cases imports, itself or through others, of the folders that else change no answer."""
+    root, found, left = Path(versions.__file__).parent, set[str](), ["evaluate/needle/memories.py"]
+    while left:
+        name = left.pop()
+        found.add(name)
+        for node in ast.walk(ast.parse((root / name).read_text())):
+            module = node.module or "" if isinstance(node, ast.ImportFrom) else ""
+            path = f"{module.partition('.')[2].replace('.', '/')}.py"
+            if module.startswith("infinipot.") and path.startswith(versions._ASIDE) and path not in found:
+                left.append(path)
+    assert found == {*versions._YET, "evaluate/core/machine.py"}  # that one only counts bytes
 
 
 def test_code_is_the_same_with_other_comments_and_not_with_other_numbers() -> None:

@@ -97,7 +97,7 @@ class Judge:
                 with urllib.request.urlopen(request, timeout=self.timeout) as response:
                     return json.load(response)
             except urllib.error.HTTPError as error:
-                said = f"status {error.code}: {error.read(500).decode(errors='replace').strip()}"
+                said = f"status {error.code}: {_beginning(error)}"
                 asked = error.headers.get("Retry-After", "")
                 if error.code not in _PASSING:
                     raise JudgeError(f"{self.url}: the judge refused the request ({said})") from error
@@ -157,6 +157,14 @@ def judge_run(path: Path, judge: Judge, *, workers: int = 4, on_verdict: Callabl
                         known.add(verdict.question)
                         on_verdict(len(known), len(answers))
         return Judged(len(known) - before, len(answers) - len(known))
+
+
+def _beginning(error: urllib.error.HTTPError) -> str:
+    """What a service said with its status, as far as it comes."""
+    try:
+        return error.read(500).decode(errors="replace").strip()
+    except (OSError, HTTPException):
+        return "no reason came"
 
 
 def read_verdict(reply: str) -> tuple[float | None, float | None]:

@@ -1,10 +1,15 @@
 """A judge of open answers: what it is sent and says, services that fail, keys that stay where they belong."""
 
+import io
 import json
 import threading
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
+from email.message import Message
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -172,6 +177,19 @@ def test_a_judge_that_refuses_ends_it_and_what_was_judged_stays(open_run: Path, 
     with pytest.raises(JudgeError, match="refused"):
         judge_run(open_run, judge, workers=1)
     assert judge_run(open_run, judge, workers=3) == Judged(4, 0)
+
+
+def test_a_service_that_fails_and_does_not_get_to_saying_why_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Stalled(io.BytesIO):
+        def read(self, *_: object) -> bytes:
+            raise TimeoutError
+
+    def failing(request: urllib.request.Request, timeout: float) -> NoReturn:
+        raise urllib.error.HTTPError(request.full_url, 504, "", Message(), Stalled())
+
+    monkeypatch.setattr(urllib.request, "urlopen", failing)
+    with pytest.raises(JudgeError, match=r"no reply after 6 tries \(status 504: no reason came\)"):
+        Judge("http://x", "m", wait=0)._post(urllib.request.Request("http://x"))
 
 
 def test_the_key_goes_to_no_other_service_than_the_one_it_is_for(open_run: Path, service: str) -> None:

@@ -37,8 +37,8 @@ class Run:
         paths: its files.
         name: for a table: what tells it from the others.
         missing: shards whose files were not given, as "2/4".
-        mute: how many answers have no verdict, because the judge's replies were none.
-        judge: whose verdicts are the scores: its model and its prompt; empty where there are none.
+        verdicts: of a judge on the answers, the last on each.
+        judge: whose they are: its model and its prompt; empty where there are none.
     """
 
     settings: Header
@@ -50,13 +50,24 @@ class Run:
     paths: tuple[Path, ...]
     name: str = ""
     missing: tuple[str, ...] = ()
-    mute: int = 0
+    verdicts: tuple[Verdict, ...] = ()
     judge: Header = field(default_factory=dict)
 
     @property
     def asked(self) -> int:
         """How many questions it is to ask."""
         return int(self.settings["questions"])
+
+    @property
+    def mute(self) -> int:
+        """How many answers have no verdict, because the judge's replies were none."""
+        return sum(line.correct is None for line in self.verdicts)
+
+    @property
+    def grade(self) -> float | None:
+        """The mean of the judge's scores, 0 to 5; None where it gave none."""
+        scores = [line.score for line in self.verdicts if line.score is not None]
+        return sum(scores) / len(scores) if scores else None
 
     @property
     def benchmark(self) -> Benchmark:
@@ -101,16 +112,16 @@ def read_run(path: Path) -> Run:
     answers, problems = sort(lines)
     (_, times), (judge, said) = _read_beside(path, "times", *TIMES), _read_beside(path, "verdicts", Verdict)
     sent = {line.question: fill_in(judge.get("prompt", ""), line) for line in answers if line.judged}
-    verdicts = {line.question: line.correct for line in said if line.sent == sent.get(line.question)}
+    verdicts = {line.question: line for line in said if line.sent == sent.get(line.question)}
     return Run(
         settings=found["settings"],
         made_by=found["made_by"],
         devices=tuple(dict.fromkeys((found["device"], *(one.device for one in times if isinstance(one, Watched))))),
-        answers=tuple(replace(line, correct=verdicts.get(line.question, line.correct)) for line in answers),
+        answers=tuple(replace(line, correct=verdicts.get(line.question, line).correct) for line in answers),
         problems=problems,
         times=tuple(times),
         paths=(path,),
-        mute=sum(verdicts.get(line.question, 0.0) is None for line in answers),
+        verdicts=tuple(verdicts.values()),
         judge={name: judge.get(name) for name in ("model", "prompt")} if verdicts else {},
     )
 
@@ -167,7 +178,7 @@ def _together(runs: Sequence[Run]) -> Run:
         times=tuple(line for part in parts for line in part.times),
         paths=tuple(path for part in parts for path in part.paths),
         missing=tuple(f"{number}/{count}" for number in range(1, count + 1) if number not in by_number),
-        mute=sum(part.mute for part in parts),
+        verdicts=tuple(line for part in parts for line in part.verdicts),
     )
 
 

@@ -161,6 +161,7 @@ def _costs(section: Section) -> Table:
         "questions answered": lambda run, _: f"{len(run.answers)} of {run.asked}",
         "unparsed": lambda run, _: str(sum(line.answer is None and not line.judged for line in run.answers)),
         "not judged or without a label": lambda run, _: str(sum(line.correct is None for line in run.answers)),
+        "judge's score, mean": lambda run, _: "" if run.grade is None else f"{run.grade:.2f}",
         "problems": lambda run, _: str(len(run.problems)),
         "cap, tokens": lambda run, _: f"{run.settings['cap']:,}",
         "KV cache, MiB": lambda _, spent: f"{spent.cache / 2**20:.1f}",
@@ -171,7 +172,7 @@ def _costs(section: Section) -> Table:
         "one watch a question would take": lambda _, spent: f"{spent.alone:,}",
         "saved": lambda _, spent: f"{spent.saved:.0%}",
     }
-    rows = tuple((name, *(cell(one.run, one.spent) for one in section.runs)) for name, cell in cells.items())
+    rows = [(name, *(cell(one.run, one.spent) for one in section.runs)) for name, cell in cells.items()]
     notes = []
     for run in (one.run for one in section.runs):
         if run.missing:
@@ -182,7 +183,8 @@ def _costs(section: Section) -> Table:
             notes.append(
                 f"{run.name}: {counted(run.mute, 'answer')} without a verdict, as no reply of the judge was one"
             )
-    return Table("What it took", ("", *(one.run.name for one in section.runs)), rows, tuple(notes))
+    told = tuple(row for row in rows if any(row[1:]))
+    return Table("What it took", ("", *(one.run.name for one in section.runs)), told, tuple(notes))
 
 
 def _differences(section: Section) -> Table:
@@ -221,6 +223,7 @@ def _run_as_json(one: Compared) -> dict[str, Any]:
         "asked": run.asked,
         "without_all_answers": {name: {"answered": has, "asked": of} for name, (has, of) in run.lacking().items()},
         "missing_shards": run.missing,
+        "judge": {**run.judge, "score": run.grade} if run.judge else None,
         "problems": [asdict(line) for line in run.problems],
         "estimates": {name: asdict(each) for name, each in one.estimates.items()},
         "against_the_first": None if one.against is None else asdict(one.against),

@@ -88,6 +88,7 @@ def open_run(tmp_path: Path) -> Path:
 def test_open_answers_stay_unjudged_without_a_judge(open_run: Path) -> None:
     (section,) = report(read_runs([open_run]))
     assert [one.estimates for one in section.runs] == [{}]
+    assert not any(row[0].startswith("judge") for row in tables(section)[1].rows)
     assert all(line.correct is None for line in read_run(open_run).answers)
 
 
@@ -108,6 +109,7 @@ def test_verdicts_are_recorded_with_judge_and_prompt_and_a_failing_service_is_tr
     assert "A {lamp} is lit" in verdicts[0]["sent"]
     (section,) = report(read_runs([open_run]))
     assert section.runs[0].estimates["overall"].value == 0.25
+    assert ("judge's score, mean", "2.00") in tables(section)[1].rows  # of 5 and three times 1
     assert judge_run(open_run, judge) == Judged(0, 0)
     with pytest.raises(ResultsError, match="another judge's verdicts"):
         judge_run(open_run, Judge(service, "other"))

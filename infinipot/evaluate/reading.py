@@ -110,6 +110,7 @@ def read_run(path: Path) -> Run:
     if found.get("format") != FORMAT:
         raise ResultsError(f"{path}: it has format {found.get('format')!r}; this version reads {FORMAT}")
     answers, problems = sort(lines)
+    answers = tuple({line.question: line for line in answers}.values())  # twice where nothing kept two runs off a file
     (_, times), (judge, said) = _read_beside(path, "times", *TIMES), _read_beside(path, "verdicts", Verdict)
     sent = {line.question: fill_in(judge.get("prompt", ""), line) for line in answers if line.judged}
     verdicts = {line.question: line for line in said if line.sent == sent.get(line.question)}
@@ -174,7 +175,7 @@ def _together(runs: Sequence[Run]) -> Run:
         made_by=parts[0].made_by,
         devices=tuple(dict.fromkeys(device for part in parts for device in part.devices)),
         answers=tuple(line for part in parts for line in part.answers),
-        problems=tuple({(line.where, line.what): line for part in parts for line in part.problems}.values()),
+        problems=tuple({repr(line): line for part in parts for line in part.problems}.values()),
         times=tuple(line for part in parts for line in part.times),
         paths=tuple(path for part in parts for path in part.paths),
         missing=tuple(f"{number}/{count}" for number in range(1, count + 1) if number not in by_number),

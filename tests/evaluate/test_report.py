@@ -14,7 +14,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from infinipot import ResultsError
-from infinipot.evaluate import BENCHMARKS, Scored, find_protocol
+from infinipot.evaluate import BENCHMARKS, Problem, Scored, find_protocol
 from infinipot.evaluate.core import statistics
 from infinipot.evaluate.core.estimates import Difference, Estimate
 from infinipot.evaluate.core.statistics import Average, difference, estimate, over_groups, over_questions, over_tasks
@@ -339,6 +339,19 @@ def test_a_report_says_shares_costs_and_differences(folder: Path) -> None:
         [pytest.approx(100 * value), bar] for bar, value in enumerate(overall)
     ]
     assert "95% interval" in axes.get_xlabel()
+
+
+def test_a_question_that_two_runs_answered_counts_once_and_so_does_each_problem(folder: Path) -> None:
+    path = run(folder, "a")
+    (once,) = report(read_runs([path]), draws=10)
+    lost = [Problem("a.mp4", "no frame has come", (name,)) for name in ("p", "q", "q")]
+    lines = path.read_text().splitlines(keepends=True)
+    told = [json.dumps({"type": "problem", **asdict(one)}) + "\n" for one in lost]
+    path.write_text("".join([*lines, lines[-1], *told]))
+    (twice,) = report(read_runs([path]), draws=10)
+    assert twice.runs[0].estimates == once.runs[0].estimates
+    rows = {row[0]: row[1] for row in tables(twice)[1].rows}
+    assert (rows["questions answered"], rows["problems"]) == ("8 of 8", "2")
 
 
 def test_costs_are_of_the_run_alone_and_name_every_device_that_it_went_on_on(folder: Path) -> None:

@@ -384,6 +384,7 @@ def test_a_memory_that_fails_is_told_and_run_again_and_disturbs_no_other(
     errors = {record.case.holder.policy: record.error for record in first.outcomes.values()}
     assert errors == {"full": "", DEFAULT: "", "uniform": "failed: IndexError: out of range"}
     again = needle(tmp_path, sections=("caps",))
+    assert first.unfinished == again.unfinished == sum(map(len, again.left()[0])) > 0
     assert {case.holder.policy for group in again.left()[0] for case in group} == {"uniform"}
 
 

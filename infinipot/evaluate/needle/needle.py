@@ -91,8 +91,9 @@ class Needle:
 
     @property
     def unfinished(self) -> int:
-        """Cases and measurements of cost that are not finished, in whichever part they are."""
-        return len(self._cases().keys() - self.outcomes.keys()) + len(self._costs.keys() - self.costs.keys())
+        """Cases and measurements of cost that are left to run, in whichever part they are; cases that failed too."""
+        done = {case for case, outcome in self.outcomes.items() if not outcome.error.startswith(FAILED)}
+        return len(self._cases().keys() - done) + len(self._costs.keys() - self.costs.keys())
 
     def run(self, jobs: int) -> Generator[Work, None, None]:
         """Runs what is left and writes it down piece by piece; yields before the first and after each.

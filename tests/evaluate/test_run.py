@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from infinipot import ResultsError, Stream, open_video
 from infinipot.evaluate import FrameSampling, Problem, Question, find_benchmark, find_protocol
-from infinipot.evaluate.core.journal import Journal
+from infinipot.evaluate.core.journal import Journal, rewrite
 from infinipot.evaluate.engines.base import Answer, RunConfig, Watched
 from infinipot.evaluate.engines.local import LocalEngine
 from infinipot.evaluate.protocols import Protocol
@@ -243,6 +243,23 @@ def test_a_run_is_written_to_a_file_and_to_nothing_else(tmp_path: Path) -> None:
 def test_a_file_that_another_process_writes_to_is_refused(tmp_path: Path) -> None:
     with Journal(tmp_path / "a.jsonl"), pytest.raises(ResultsError, match="another run is writing"):
         Journal(tmp_path / "a.jsonl")
+
+
+def test_a_file_that_another_process_replaces_while_it_is_opened_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, lock = tmp_path / "a.jsonl", fcntl.flock
+
+    def late(*given: Any) -> None:
+        monkeypatch.setattr(fcntl, "flock", lock)
+        rewrite(path, {"type": "run"}, [])
+        lock(*given)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with pytest.raises(ResultsError, match="another run is writing"):
+        Journal(path)
+    with Journal(path) as journal:
+        assert journal.header == {"type": "run"}
 
 
 @pytest.mark.parametrize("content", ["notes, and no end of a line", '[{"question": "Why?"}]', '{"a": 1}\n{"b"'])

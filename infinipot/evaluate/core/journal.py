@@ -116,14 +116,16 @@ class Journal(AbstractContextManager["Journal"]):
     def _lock(self) -> None:
         if fcntl is None:
             return
+        busy = ResultsError(f"{self.path}: another run is writing to it; give this one another {self._option}")
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            replaced = not os.path.samestat(os.fstat(self._file.fileno()), os.stat(self.path))
         except BlockingIOError as error:
-            raise ResultsError(
-                f"{self.path}: another run is writing to it; give this one another {self._option}"
-            ) from error
+            raise busy from error
         except OSError:  # a network file system that has no locks
             return
+        if replaced:  # by `rewrite`, since it was opened: what is written here nobody would find
+            raise busy
 
 
 def read_lines(path: Path, *kinds: type[Line], option: str = "--output") -> tuple[Header, list[Any]]:

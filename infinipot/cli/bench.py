@@ -124,7 +124,7 @@ def needle(
         shipped.frame_size(Path(shipped.folder_of(model)))  # says so where it is no such model
     size = _size(quick, clips, specs)
     size = size if moments is None else replace(size, moments=moments)
-    named = tuple(sections.split(","))
+    named = tuple(map(str.strip, sections.split(",")))
     loading = LoadConfig(model, dtype=dtype, device=device)
     run = Needle(folder, loading, size, seed, named, video, shard=shard, reads=reads)
     try:
@@ -142,7 +142,7 @@ def _size(quick: bool, clips: int | None, specs: str | None) -> Extent:
     if specs is None:
         return size
     chosen = tuple(
-        infinipot.policies.make(spec).spec for spec in specs.split(";" if ";" in specs or ":" in specs else ",")
+        infinipot.policies.make(spec.strip()).spec for spec in specs.split(";" if ";" in specs or ":" in specs else ",")
     )
     return replace(size, policies=chosen, long=chosen)
 

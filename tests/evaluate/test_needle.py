@@ -279,6 +279,7 @@ def test_quick_is_a_part_of_the_whole() -> None:
 def test_the_number_of_clips_counts_in_the_short_form_too() -> None:
     assert [_size(quick, clips, None).clips for quick, clips in ((True, None), (True, 3), (False, 3))] == [1, 3, 3]
     assert _size(False, None, None) == Extent()
+    assert _size(True, None, "van; tar").policies == ("van", "tar")
 
 
 @pytest.mark.parametrize("wrong", [{"sections": ["caps", "speed"]}, {"size": replace(QUICK, policies=("best",))}])
@@ -712,7 +713,7 @@ def test_ctrl_c_prints_what_is_there_and_says_how_to_go_on(
 @pytest.mark.parametrize(
     ("args", "code", "said"),
     [
-        (("--sections", "speed"), 1, "no section is called 'speed'"),
+        (("--sections", "caps, speed"), 1, "no section is called 'speed'"),
         (("--policies", "sliding"), 1, 'did you mean "sliding-window"?'),
         (("--model", "./nowhere"), 1, "no folder of a model"),
         (("--clips", "0"), 2, "--clips"),

@@ -134,7 +134,7 @@ def _finish(path: Path, grader: Judge | None, as_json_lines: bool) -> None:
     run = read_run(path)
     if grader is not None:
         tell_judged(judge_run(path, grader, on_verdict=lambda done, of: None))
-    elif unjudged := sum(line.judged for line in run.answers):
+    elif unjudged := sum(line.judged and line.correct is None for line in run.answers):
         how = f"infinipot eval judge {path} --judge-url ... --judge-model ..."
         note(f"{counted(unjudged, 'open answer')} not judged: {how}")
     runs = read_runs([path])

@@ -14,6 +14,7 @@ from typing import NoReturn
 import pytest
 
 from infinipot import JudgeError, ResultsError
+from infinipot.cli.eval import _finish
 from infinipot.evaluate.judge import PROMPT, Judge, Judged, judge_run, read_verdict
 from infinipot.evaluate.reading import read_run, read_runs
 from infinipot.evaluate.report import report, tables
@@ -90,6 +91,18 @@ def test_open_answers_stay_unjudged_without_a_judge(open_run: Path) -> None:
     assert [one.estimates for one in section.runs] == [{}]
     assert not any(row[0].startswith("judge") for row in tables(section)[1].rows)
     assert all(line.correct is None for line in read_run(open_run).answers)
+
+
+def test_a_run_that_is_over_says_how_many_answers_have_no_verdict_yet(
+    open_run: Path, service: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _finish(open_run, None, as_json_lines=False)
+    assert "4 open answers not judged: infinipot eval judge" in capsys.readouterr().err
+    judge_run(open_run, Judge(service, "m"))
+    _finish(open_run, None, as_json_lines=False)
+    said = capsys.readouterr()
+    assert "not judged:" not in said.err
+    assert "judge's score, mean" in said.out
 
 
 def test_verdicts_are_recorded_with_judge_and_prompt_and_a_failing_service_is_tried_again(

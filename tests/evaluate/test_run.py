@@ -315,11 +315,14 @@ def test_a_line_with_other_fields_than_this_version_knows_is_named(tmp_path: Pat
         read_run(tmp_path / "a.jsonl")
 
 
-def test_an_answer_is_on_disk_when_it_is_written(tmp_path: Path) -> None:
-    results = Results(tmp_path / "a.jsonl", {"seed": 0}, "cpu", {})
+def test_an_answer_is_on_disk_when_it_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, synced = tmp_path / "a.jsonl", []
+    results = Results(path, {"seed": 0}, "cpu", {})
     facts = ("i", "v", "q", "t", None, None, "p", "A", "A", "A", False, 1.0, "?", 1.0, 4, 2, 10, 20)
+    monkeypatch.setattr(os, "fsync", lambda handle: synced.append(os.fstat(handle).st_size))
     results.answer(Answered(*facts), 1.0)
-    assert [line.question for line in read_run(tmp_path / "a.jsonl").answers] == ["q"]
+    assert synced == [path.stat().st_size, beside(path, "times").stat().st_size]
+    assert [line.question for line in read_run(path).answers] == ["q"]
     results.close()
 
 

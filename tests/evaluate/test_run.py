@@ -6,6 +6,7 @@ import json
 import os
 import resource
 import signal
+import stat
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -298,6 +299,23 @@ def test_a_file_system_without_locks_is_written_to_all_the_same(
     with Journal(tmp_path / "a.jsonl") as journal:
         journal.begin({"type": "run"})
     assert (tmp_path / "a.jsonl").read_bytes() == b'{"type": "run"}\n'
+
+
+@pytest.mark.parametrize("failure", [errno.EINVAL, errno.EIO])
+def test_a_file_system_that_syncs_no_folders_is_written_to_and_one_that_fails_is_one_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: int
+) -> None:
+    def of_files_alone(handle: int) -> None:
+        if stat.S_ISDIR(os.fstat(handle).st_mode):
+            raise OSError(failure, os.strerror(failure))
+
+    monkeypatch.setattr(os, "fsync", of_files_alone)
+    if failure == errno.EINVAL:
+        with Journal(tmp_path / "a.jsonl") as journal:
+            journal.begin({"type": "run"})
+    else:
+        with pytest.raises(ResultsError, match="the results cannot be written here: Input/output error"):
+            Journal(tmp_path / "a.jsonl")
 
 
 def test_a_line_that_is_no_record_is_named(tmp_path: Path) -> None:

@@ -10,7 +10,16 @@ from typing import Any
 
 import click
 
-from infinipot.cli.eval_options import Shard, judge, judge_options, machinery, model_options, setup, setup_options
+from infinipot.cli.eval_options import (
+    SOME_LEFT_OUT,
+    Shard,
+    judge,
+    judge_options,
+    machinery,
+    model_options,
+    setup,
+    setup_options,
+)
 from infinipot.cli.eval_report import judge as judge_command
 from infinipot.cli.eval_report import print_sections, tell_judged
 from infinipot.cli.eval_report import report as report_command
@@ -23,8 +32,6 @@ from infinipot.evaluate.judge import Judge, judge_run
 from infinipot.evaluate.reading import read_run, read_runs, submit
 from infinipot.evaluate.records import counted
 from infinipot.evaluate.run import check_before_loading, evaluate, read_plan
-
-SOME_LEFT_OUT = 3
 
 
 @click.group(name="eval", invoke_without_command=True, short_help="Run the field's benchmarks, and report on runs.")
@@ -127,7 +134,7 @@ def _finish(path: Path, grader: Judge | None, as_json_lines: bool) -> None:
     run = read_run(path)
     if grader is not None:
         tell_judged(judge_run(path, grader, on_verdict=lambda done, of: None))
-    elif unjudged := sum(line.judged for line in run.answers):
+    elif unjudged := sum(line.judged and line.correct is None for line in run.answers):
         how = f"infinipot eval judge {path} --judge-url ... --judge-model ..."
         note(f"{counted(unjudged, 'open answer')} not judged: {how}")
     runs = read_runs([path])

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from huggingface_hub.errors import LocalEntryNotFoundError
 from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig, AutoProcessor, PreTrainedConfig
@@ -87,7 +88,10 @@ class Checkpoint:
             ModelError: a file that it needs is missing, or cannot be used.
         """
         try:
-            return AutoProcessor.from_pretrained(self.source, **self.pinned)
+            loaded = AutoProcessor.from_pretrained(self.source, **self.pinned)
+            if not hasattr(loaded, "tokenizer"):  # a part of one, where nothing says of which
+                raise ValueError(f"there is only a {type(loaded).__name__}")
+            return loaded
         except Exception as error:  # whatever a file makes of a library that trusts it
             why = self._damage()
             if why is None:
@@ -151,8 +155,12 @@ class Checkpoint:
             ModelError: they are not.
         """
         self._check_words(adapter)
+        said = Path(self.source) / "generation_config.json"
+        if said.exists() and (damage := _damage(said)):  # transformers goes on without it
+            raise self._error(f"{said.name} {damage}")
         try:
             adapter.chat()
+            adapter.scores({}, [0], 1, torch.device("cpu"))
         except ModelError as error:
             raise self._error(str(error)) from error
         self._check_pictures(adapter)

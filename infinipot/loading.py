@@ -66,6 +66,8 @@ def load(
         atexit.register(_leave_group)
     _require_resident(name, network)
     loaded = adapter(network.eval(), processor)
+    if skeleton is None:
+        checkpoint.check(loaded)
     if shared and loaded.tp_group.count == 1:
         raise ModelError(
             f"{name}: transformers has no tensor-parallel plan for the attention of {loaded.title}: leave tp_plan out"

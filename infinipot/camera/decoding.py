@@ -24,6 +24,7 @@ import numpy as np
 from av.container import InputContainer
 from av.video.stream import VideoStream
 
+from infinipot.camera.rate import Rate
 from infinipot.video.container import why
 from infinipot.video.pixels import Converter, Orientation, orientation_of
 
@@ -47,6 +48,7 @@ class Settings:
         pixels: of a picture that is sent at most.
         paced: whether it is played at its own pace.
         loop: whether it begins again at its end.
+        rate: which pictures are sent: those of `fps`, until the parent wants others.
     """
 
     target: str
@@ -57,16 +59,10 @@ class Settings:
     pixels: int
     paced: bool
     loop: bool
-    due: float = field(default=0.0, init=False)
+    rate: Rate = field(init=False)
 
-    def takes(self, now: float) -> bool:
-        """Whether a picture that comes now is one to send."""
-        if self.fps is None:
-            return True
-        if now < self.due:
-            return False
-        self.due = max(self.due + 1 / self.fps, now)
-        return True
+    def __post_init__(self) -> None:
+        self.rate = Rate(self.fps)
 
 
 class Pace:
@@ -147,7 +143,7 @@ def _play(
             if pace is not None:
                 pace.wait(picture.time)
             orientation = orientation_of(picture) or orientation
-            if settings.takes(time.monotonic()):
+            if settings.rate.takes(time.monotonic()):
                 sender.picture(orientation.upright(converter.rgb(picture, settings.pixels)))
 
 
@@ -155,8 +151,7 @@ def _obey(settings: Settings, lines: BinaryIO) -> None:
     """Takes in what the parent says from now on, and ends the process when there is no parent any more."""
     with suppress(Exception):
         for line in lines:
-            settings.fps = json.loads(line)["fps"]
-            settings.due = 0.0
+            settings.rate = Rate(json.loads(line)["fps"])
     os._exit(0)
 
 

@@ -25,7 +25,7 @@ from av.container import InputContainer
 from av.video.stream import VideoStream
 
 from infinipot.camera.rate import Rate
-from infinipot.video.container import why
+from infinipot.video.container import has_stamps, why
 from infinipot.video.pixels import Converter, Orientation, orientation_of
 
 HEADER = struct.Struct("<BIIdI")
@@ -35,6 +35,7 @@ OPENED, PICTURE, ENDED, FAILED = range(4)
 """Kinds of messages. After a picture come its pixels, row by row in RGB, after an end whether it was meant to come,
 after a failure the reason."""
 
+_DEFAULT_RATE = 25  # pictures a second of a file that says nothing of it
 _LATE = 2.0  # seconds by which a file or playlist may be behind its pace before it goes on from where it is
 
 
@@ -66,16 +67,20 @@ class Settings:
 
 
 class Pace:
-    """Waits until a picture is due by its time stamp."""
+    """Waits until a picture is due by its time stamp.
 
-    def __init__(self) -> None:
+    Args:
+        period: seconds from one picture to the next, where they have none.
+    """
+
+    def __init__(self, period: float) -> None:
+        self._period, self._stamp = period, 0.0
         self._offset: float | None = None
 
     def wait(self, stamp: float | None) -> None:
         """Returns when it is time; what is late, or whose clock jumped, goes on from here."""
         now = time.monotonic()
-        if stamp is None:
-            return
+        self._stamp = stamp = self._stamp + self._period if stamp is None else stamp
         if self._offset is None or not -_LATE < self._offset + stamp - now < 10 * _LATE:
             self._offset = now - stamp
         time.sleep(max(0.0, self._offset + stamp - now))
@@ -111,7 +116,8 @@ def decode(settings: Settings, sender: Sender) -> bool:
             sender.send(OPENED)
             ends = settings.paced or (container.format.name != "rtsp" and bool(container.duration))
             paced = ends or container.format.name == "hls"  # a playlist comes several seconds at a time
-            _play(container, stream, settings, sender, Pace() if paced else None)
+            pace = Pace(1 / float(stream.average_rate or _DEFAULT_RATE)) if paced else None
+            _play(container, stream, settings, sender, pace)
         if not (ends and settings.loop):
             return ends
 
@@ -129,7 +135,7 @@ def _open(settings: Settings) -> InputContainer:
 def _play(
     container: InputContainer, stream: VideoStream, settings: Settings, sender: Sender, pace: Pace | None
 ) -> None:
-    converter, orientation = Converter(), Orientation()
+    converter, orientation, stamped = Converter(), Orientation(), has_stamps(container)
     for packet in container.demux(stream):
         try:
             pictures = stream.decode(packet)
@@ -141,7 +147,7 @@ def _play(
             if picture.is_corrupt:
                 continue
             if pace is not None:
-                pace.wait(picture.time)
+                pace.wait(picture.time if stamped else None)
             orientation = orientation_of(picture) or orientation
             if settings.rate.takes(time.monotonic()):
                 sender.picture(orientation.upright(converter.rgb(picture, settings.pixels)))

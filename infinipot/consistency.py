@@ -25,7 +25,6 @@ from infinipot.stats import Stopwatch
 from infinipot.tokens import Grid, numbers
 
 _SLACK = 1.0  # seconds by which clocks of sound may be apart
-_RANGES = 16  # how often the trained positions may be passed: tables of rotations are as long as positions go
 
 
 class InconsistentError(ValueError):
@@ -150,8 +149,8 @@ def _check_cursor(cursor: Cursor, tokens: int, pending: Pending, setup: Setup) -
     """Positions go on from where they are as the rule has it."""
     rule, now = setup.rule, max(pending.time, 0.0)
     _require(tokens or cursor == Cursor(), "nothing is held, and yet there are positions")
-    _require(cursor.next <= _RANGES * setup.adapter.position_range, "positions are far beyond the trained ones")
-    _require(cursor.patch < 1 << 30 and cursor.newest <= cursor.next, "the newest patch is ahead of the cursor")
+    _require(max(cursor.next, cursor.patch) < 1 << 30, "there are more positions or patches than can be counted")
+    _require(cursor.newest <= cursor.next, "the newest patch is ahead of the cursor")
     _require(0 < cursor.pace <= 1, "positions count faster than the model's own, or not at all")
     slack = _SLACK if rule.flat else 0.0
     times = (cursor.first, cursor.started, cursor.latest)

@@ -10,6 +10,7 @@ from infinipot.errors import AudioError
 from infinipot.video.address import find_address
 from infinipot.video.container import Report, faults_of, open_sound, why
 from infinipot.video.decoder import flushing, in_seconds, stamp_of
+from infinipot.video.sampling import timed
 
 
 class FileSource:
@@ -40,12 +41,14 @@ class FileSource:
         """True once a part could not be read. What can be decoded is yielded all the same, and a warning is logged."""
         return self._report.damaged
 
-    def blocks(self) -> Iterator[tuple[float | None, av.AudioFrame]]:
-        """Yields time stamps in seconds, or None, and decoded blocks in order. Call it once."""
+    def blocks(self) -> Iterator[tuple[float, av.AudioFrame]]:
+        """Yields decoded blocks in order and when each begins, on a clock that is the file's but for its faults, see
+        `timed`. Call it once."""
         with faults_of(self.name, AudioError):
-            for packet in self._packets():
-                for block in self._decoded(packet):
-                    yield stamp_of(block), block
+            decoded = (block for packet in self._packets() for block in self._decoded(packet))
+            stamped = ((stamp_of(block), block.samples / block.sample_rate, block) for block in decoded)
+            for time, _, block in timed(stamped, jumped=self._report.jump):
+                yield time, block
 
     def close(self) -> None:
         """Closes the file, as losing the last reference to this object does; may be called twice."""

@@ -48,6 +48,11 @@ class Report:
         self.damaged = True
         self.tell(kind, what)
 
+    def jump(self, time: float, by: float) -> None:
+        """Tells of a time stamp that is so many seconds off."""
+        off = f"{by:+.1f}" if abs(by) >= 0.05 else f"{by:+.4f}"
+        self.tell("clock", f"the time stamp at {time:.1f} s is {off} s off; the clock goes on from where it was")
+
     def tell(self, kind: str, what: str) -> None:
         """Logs a warning, unless there was one of this kind before."""
         if kind not in self._told:

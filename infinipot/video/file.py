@@ -136,7 +136,7 @@ class FileSource:
         with faults_of(self.name, VideoError):
             decoded = self._from(start)
             ended = 0.0
-            for picture in timed(self._stamped(decoded), self._origin, self._longest, self._jumped):
+            for picture in timed(self._stamped(decoded), self._origin, self._longest, self._report.jump):
                 if picture.content.trouble and picture.time >= start - TOLERANCE:
                     self._report.damage("damage", picture.content.trouble)
                 yield picture
@@ -198,12 +198,6 @@ class FileSource:
 
     def _shown_for(self, duration: float) -> float:
         return duration or 1 / (self.source_fps or _DEFAULT_RATE)
-
-    def _jumped(self, time: float, by: float) -> None:
-        off = f"{by:+.1f}" if abs(by) >= 0.05 else f"{by:+.4f}"
-        self._report.tell(
-            "clock", f"the time stamp at {time:.1f} s is {off} s off; the clock goes on from where it was"
-        )
 
     def _tell_shape(self) -> None:
         aspect = self._declared.aspect

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 
 import av
@@ -84,6 +85,21 @@ def test_where_nothing_was_recorded_times_go_on_and_samples_do_not(tmp_path):
     assert pieces[pause].time == pytest.approx(pieces[pause - 1].end + 60, abs=2e-3)
     for before, after in zip(pieces[pause:], pieces[pause + 1 :], strict=False):
         assert after.time == pytest.approx(before.end)
+
+
+@pytest.mark.parametrize("later", [10_000.0, 0.0])
+def test_a_clock_that_jumps_for_good_makes_no_pause_and_those_behind_it_are_heard(tmp_path, caplog, later):
+    """Broadcasts that are cut together: the clock of the second leaps far ahead, or begins anew."""
+    one = encode(tmp_path / "one.ts", tone(2, RATE), RATE, "mp2")
+    other = encode(tmp_path / "other.ts", tone(4, RATE), RATE, "mp2", late=[(0.0, later), (2.0, 3.0)])
+    both = tmp_path / "both.ts"
+    both.write_bytes(one.read_bytes() + other.read_bytes())
+    pieces = list(open_audio(both))
+    assert sum(len(piece.samples) for piece in pieces) == pytest.approx(6 * RATE, abs=0.2 * RATE)
+    pauses = [(before.end, after.time - before.end) for before, after in pairwise(pieces) if after.time > before.end]
+    ((since, long),) = pauses
+    assert (since, long) == (pytest.approx(4, abs=0.2), pytest.approx(3, abs=0.1))
+    assert "the clock goes on from where it was" in caplog.text
 
 
 def test_time_stamps_that_are_a_little_off_make_no_pause(tmp_path):

@@ -21,7 +21,6 @@ from infinipot.video.sampling import LONGEST, TOLERANCE, Extent, Picture, timed
 from infinipot.video.stamps import stamps_of
 
 _READ_THROUGH = 32 << 20  # bytes of a file up to which its length is found from all of it: clocks may jump anywhere
-_ENDS_EARLY = 1.0  # seconds missing at the end from which a video counts as cut short
 _SQUARE = 1.1  # times as wide as high, or high as wide, up to which pixels count as square: those of old television
 _DEFAULT_RATE = 25  # pictures per second, where neither file nor picture says how long one stays
 _LONGEST_SPLICED = 10.0  # seconds that a picture stays at most, where clocks may begin anew: FFmpeg's own threshold
@@ -214,7 +213,4 @@ class FileSource:
         if declared.length is None or reached is None:
             return
         begin = declared.begin if declared.own else min(declared.begin, 0.0)
-        if reached - begin < declared.length - _ENDS_EARLY:
-            self._report.damage(
-                "end early", f"ended after {ended:.1f} s of the {declared.length:.1f} s that it declares"
-            )
+        self._report.end(reached - begin, ended, declared.length)

@@ -177,6 +177,20 @@ def test_what_cannot_be_heard_says_why(tmp_path, monkeypatch, source, options, e
         list(open_audio(source, **options))
 
 
+@pytest.mark.parametrize(("name", "codec"), [("a.mka", "flac"), ("a.aiff", "pcm_s16be")])
+def test_a_sound_that_ends_before_the_length_that_it_declares_is_told(tmp_path, caplog, name, codec):
+    path = encode(tmp_path / name, tone(10, RATE), RATE, codec)
+    whole = open_audio(path)
+    assert len(list(whole)) >= 20
+    assert not whole.incomplete
+    assert not caplog.records
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    cut = open_audio(path)
+    assert 8 <= len(list(cut)) <= 12
+    assert cut.incomplete
+    assert "of the 10.0 s that it declares" in caplog.text
+
+
 def test_a_file_that_is_cut_short_or_damaged_gives_what_there_is(tmp_path):
     whole = encode(tmp_path / "a.flac", tone(20, RATE) * np.float32(0.9), RATE, "flac").read_bytes()
     cut = tmp_path / "cut.flac"

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from huggingface_hub.errors import LocalEntryNotFoundError
 from safetensors import SafetensorError, safe_open
-from transformers import AutoConfig, AutoProcessor, PreTrainedConfig
+from transformers import AutoConfig, PreTrainedConfig
 from transformers.utils import logging
 
 from infinipot import shipped
@@ -81,17 +81,15 @@ class Checkpoint:
         """KV heads of a layer."""
         return int(self.configuration().get_text_config().num_key_value_heads)
 
-    def processor(self) -> Any:
+    def processor(self, adapter: type[Adapter]) -> Any:
         """Its processor, with tokenizer and chat template.
 
         Raises:
             ModelError: a file that it needs is missing, or cannot be used.
         """
         try:
-            loaded = AutoProcessor.from_pretrained(self.source, **self.pinned)
-            if not hasattr(loaded, "tokenizer"):  # a part of one, where nothing says of which
-                raise ValueError(f"there is only a {type(loaded).__name__}")
-            return loaded
+            with _quiet():
+                return adapter.processor_loader.from_pretrained(self.source, **self.pinned)
         except Exception as error:  # whatever a file makes of a library that trusts it
             why = self._damage()
             if why is None:
@@ -259,7 +257,7 @@ def _by_type(known: Sequence[type[Adapter]]) -> dict[str, type[Adapter]]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Inside, transformers shows no progress and no report: the weights themselves are still to be loaded."""
+    """Inside, transformers shows no progress and no report: what is wrong is an error here, and looked for."""
     level, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()

@@ -57,7 +57,7 @@ def load(
         options["device_map"] = device_map if device_map is not None else {"": _device(device)}
     # What is quick to check comes before what takes long.
     skeleton = checkpoint.skeleton(adapter, dtype=dtype)
-    processor = checkpoint.processor()
+    processor = checkpoint.processor(adapter)
     if skeleton is not None:
         checkpoint.check(adapter(skeleton, processor))
     joined = torch.distributed.is_available() and torch.distributed.is_initialized()

@@ -215,13 +215,18 @@ def test_a_checkpoint_of_every_family_is_taken_as_it_is(name: str, tmp_path: Pat
         assert stream.stats().cap == 700
 
 
-def test_a_tokenizer_is_no_processor(tmp_path: Path) -> None:
-    """All that transformers finds of a type it has no processor for, where no file names one."""
-    folder = save(tmp_path, "qwen2_5_omni_thinker")
-    without("processor_config.json")(folder)
+@pytest.mark.parametrize("name", ["llava_next_video", "qwen2_5_omni_thinker"])
+def test_a_processor_may_lie_in_files_of_its_parts_that_do_not_name_it(name: str, tmp_path: Path) -> None:
+    """As in checkpoints of 2024, whose file of the part for pictures serves the one for videos, too."""
+    folder = save(tmp_path, name)
+    settings = json.loads((folder / "processor_config.json").read_text())
+    parts = [settings.pop(part, {}) for part in ("video_processor", "feature_extractor", "image_processor")]
     changed("tokenizer_config.json", lambda one: one.pop("processor_class"))(folder)
-    with pytest.raises(ModelError, match=r"there is only a Qwen2Tokenizer\. It needs the checkpoint's own"):
-        infinipot.load(folder)
+    del parts[0]["video_processor_type"], settings["processor_class"]
+    holding("preprocessor_config.json", json.dumps({**parts[0], **parts[1], **parts[2]}))(folder)
+    holding("processor_config.json", json.dumps(settings))(folder)
+    loaded, given = infinipot.load(folder).adapter.processor.video_processor, BUILDERS[name]()[1].video_processor
+    assert (type(loaded), loaded.size, loaded.image_mean) == (type(given), given.size, given.image_mean)
 
 
 def test_a_template_without_room_for_a_system_message_is_an_error_only_where_there_is_one(folder: Path) -> None:

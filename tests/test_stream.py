@@ -490,6 +490,22 @@ def test_frames_without_times_have_those_that_captions_of_a_processor_tell(qwen,
     assert times == [number / fps for number in range(60)]
 
 
+def test_a_time_beyond_all_positions_is_refused_and_changes_nothing(qwen):
+    """Seconds since 1970 behind seconds since the start, where positions follow the clock and nothing re-bases."""
+    first, second, third = pictures(3)
+    with qwen.stream(memory=400, positions="native", block=1) as stream:
+        stream.watch(first)
+        stream.watch(second)
+        before = held(stream)
+        with pytest.raises(FrameError, match=r"at 1\.8e\+09 s .* would reach position 36.*positions='rebase'"):
+            stream.watch(Frame(third, 1.8e9))
+        assert same(held(stream), before)
+        stream.watch(third)
+    with qwen.stream(memory=400, positions="native", block=1) as stream:
+        stream.watch(Frame(first, 1.8e9))
+        stream.watch(second)
+
+
 def test_frames_come_in_order_of_time(qwen):
     with qwen.stream(memory=512) as stream:
         stream.watch(Frame(pictures(1)[0], 3.0))

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from huggingface_hub.errors import LocalEntryNotFoundError
 from safetensors import SafetensorError, safe_open
-from transformers import AutoConfig, AutoProcessor, PreTrainedConfig
+from transformers import AutoConfig, PreTrainedConfig
 from transformers.utils import logging
 
 from infinipot import shipped
@@ -80,14 +81,15 @@ class Checkpoint:
         """KV heads of a layer."""
         return int(self.configuration().get_text_config().num_key_value_heads)
 
-    def processor(self) -> Any:
+    def processor(self, adapter: type[Adapter]) -> Any:
         """Its processor, with tokenizer and chat template.
 
         Raises:
             ModelError: a file that it needs is missing, or cannot be used.
         """
         try:
-            return AutoProcessor.from_pretrained(self.source, **self.pinned)
+            with _quiet():
+                return adapter.processor_loader.from_pretrained(self.source, **self.pinned)
         except Exception as error:  # whatever a file makes of a library that trusts it
             why = self._damage()
             if why is None:
@@ -151,8 +153,12 @@ class Checkpoint:
             ModelError: they are not.
         """
         self._check_words(adapter)
+        said = Path(self.source) / "generation_config.json"
+        if said.exists() and (damage := _damage(said)):  # transformers goes on without it
+            raise self._error(f"{said.name} {damage}")
         try:
             adapter.chat()
+            adapter.scores({}, [0], 1, torch.device("cpu"))
         except ModelError as error:
             raise self._error(str(error)) from error
         self._check_pictures(adapter)
@@ -251,7 +257,7 @@ def _by_type(known: Sequence[type[Adapter]]) -> dict[str, type[Adapter]]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Inside, transformers shows no progress and no report: the weights themselves are still to be loaded."""
+    """Inside, transformers shows no progress and no report: what is wrong is an error here, and looked for."""
     level, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()

@@ -17,7 +17,7 @@ from torch import Tensor
 from infinipot.engine.pending import NO_GRID, Pending
 from infinipot.engine.setup import Setup
 from infinipot.engine.state import StreamState
-from infinipot.memory import Cursor, Held
+from infinipot.memory import MOST_POSITIONS, Cursor, Held
 from infinipot.memory.grids import MOST_GRIDS
 from infinipot.memory.transaction import NOWHERE
 from infinipot.numbers import LATEST
@@ -25,7 +25,6 @@ from infinipot.stats import Stopwatch
 from infinipot.tokens import Grid, numbers
 
 _SLACK = 1.0  # seconds by which clocks of sound may be apart
-_RANGES = 16  # how often the trained positions may be passed: tables of rotations are as long as positions go
 
 
 class InconsistentError(ValueError):
@@ -116,7 +115,7 @@ def _check_grids(grids: tuple[Grid, ...], pending: Pending, setup: Setup) -> Non
     block = setup.budget.block_patches(steps * current.cells) if grids else 0
     _require(pending.block == block, "the block is not as long as the memory's share for it")
     sizes = {grid.cells for grid in grids}
-    _require(not setup.policy.whole_patches or len(sizes) < 2, "the policy takes patches of one size only")
+    _require(not setup.policy.one_size or len(sizes) < 2, "the policy takes patches of one size only")
 
 
 def _check_held(held: Held, pending: Pending, setup: Setup) -> None:
@@ -136,9 +135,7 @@ def _check_held(held: Held, pending: Pending, setup: Setup) -> None:
     else:
         fits = video + pending.tokens(caption) <= budget.video(len(setup.prompt_ids) + budget.dialogue)
     _require(fits, "there is more of the video than its share")
-    _require(
-        not (policy.whole_patches and pending.size) or held.cells % pending.grid.cells == 0, "a patch is not whole"
-    )
+    _require(not (policy.one_size and pending.size) or held.cells % pending.grid.cells == 0, "a patch is not whole")
     run = held.run
     _require(
         run is None or (0 <= run.start <= run.stop <= held.tokens and run.stop - run.start == held.cells),
@@ -150,8 +147,8 @@ def _check_cursor(cursor: Cursor, tokens: int, pending: Pending, setup: Setup) -
     """Positions go on from where they are as the rule has it."""
     rule, now = setup.rule, max(pending.time, 0.0)
     _require(tokens or cursor == Cursor(), "nothing is held, and yet there are positions")
-    _require(cursor.next <= _RANGES * setup.adapter.position_range, "positions are far beyond the trained ones")
-    _require(cursor.patch < 1 << 30 and cursor.newest <= cursor.next, "the newest patch is ahead of the cursor")
+    _require(max(cursor.next, cursor.patch) <= MOST_POSITIONS, "there are more positions or patches than are counted")
+    _require(cursor.newest <= cursor.next, "the newest patch is ahead of the cursor")
     _require(0 < cursor.pace <= 1, "positions count faster than the model's own, or not at all")
     slack = _SLACK if rule.flat else 0.0
     times = (cursor.first, cursor.started, cursor.latest)

@@ -57,7 +57,7 @@ def load(
         options["device_map"] = device_map if device_map is not None else {"": _device(device)}
     # What is quick to check comes before what takes long.
     skeleton = checkpoint.skeleton(adapter, dtype=dtype)
-    processor = checkpoint.processor()
+    processor = checkpoint.processor(adapter)
     if skeleton is not None:
         checkpoint.check(adapter(skeleton, processor))
     joined = torch.distributed.is_available() and torch.distributed.is_initialized()
@@ -66,6 +66,8 @@ def load(
         atexit.register(_leave_group)
     _require_resident(name, network)
     loaded = adapter(network.eval(), processor)
+    if skeleton is None:
+        checkpoint.check(loaded)
     if shared and loaded.tp_group.count == 1:
         raise ModelError(
             f"{name}: transformers has no tensor-parallel plan for the attention of {loaded.title}: leave tp_plan out"

@@ -96,11 +96,13 @@ def size_of(model: str, caps: Sequence[int], policy: Policy) -> Size:
 def _outline(adapter: type[Adapter], config: Any) -> Adapter:
     """Returns the adapter of a network that has shapes, but no weights and no processor."""
     make = getattr(adapter.loader, "from_config", None) or adapter.loader._from_config
-    kind = getattr(adapter.loader, "config_class", None)
+    kind, whole = getattr(adapter.loader, "config_class", None), config
     if kind is not None and not isinstance(config, kind):  # a part of a larger checkpoint
         config = next(part for part in vars(config).values() if isinstance(part, kind))
+    # Qwen3-VL's configurations name the type of the weights with the decoder alone.
+    said = (part.dtype for part in (whole, config, config.get_text_config()) if part.dtype is not None)
     with torch.device("meta"):
-        return adapter(make(config, dtype=config.dtype or torch.float32))
+        return adapter(make(config, dtype=next(said, torch.float32)))
 
 
 def _size(name: str, shapes: Sequence[Shape], rule: PositionRule, caps: Sequence[int], policy: Policy) -> Size:

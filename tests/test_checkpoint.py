@@ -119,6 +119,18 @@ SPOILT: dict[str, tuple[Change, str]] = {
         changed("processor_config.json", lambda one: one["video_processor"].update(patch_size="x")),
         "cannot take a picture.*processor_config.json",
     ),
+    "half of what it says of answers": (
+        cut("generation_config.json", 20),
+        "generation_config.json is cut short or damaged",
+    ),
+    "a temperature that is a text": (
+        changed("generation_config.json", lambda one: one.update(do_sample=True, temperature="hot")),
+        "generation config cannot be used: '>' not supported",
+    ),
+    "an end that is no token": (
+        changed("generation_config.json", lambda one: one.update(eos_token_id=[[1]])),
+        r"generation config cannot be used: eos_token_id=\[\[1\]\] is no token's",
+    ),
     "no template": (without("chat_template.jinja"), "chat template cannot be used for video.*chat_template.jinja"),
     "a template that is no Jinja": (holding("chat_template.jinja", "{% if %}"), "chat template cannot be used"),
     "a template that is no text": (
@@ -188,10 +200,33 @@ def test_what_is_wrong_with_a_checkpoint_is_one_line_before_its_weights_are_read
     assert "\n" not in str(caught.value)
 
 
+def test_what_has_no_skeleton_is_checked_once_it_is_loaded(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of quantized weights only their library knows how they lie."""
+    monkeypatch.setattr(Checkpoint, "skeleton", lambda *_, **__: None)
+    infinipot.load(folder)
+    changed("tokenizer.json", renumbered)(folder)
+    with pytest.raises(ModelError, match=r"the number 46., and the model 46."):
+        infinipot.load(folder)
+
+
 @pytest.mark.parametrize("name", BUILDERS)
 def test_a_checkpoint_of_every_family_is_taken_as_it_is(name: str, tmp_path: Path) -> None:
     with infinipot.load(save(tmp_path, name)).stream(memory=700) as stream:
         assert stream.stats().cap == 700
+
+
+@pytest.mark.parametrize("name", ["llava_next_video", "qwen2_5_omni_thinker"])
+def test_a_processor_may_lie_in_files_of_its_parts_that_do_not_name_it(name: str, tmp_path: Path) -> None:
+    """As in checkpoints of 2024, whose file of the part for pictures serves the one for videos, too."""
+    folder = save(tmp_path, name)
+    settings = json.loads((folder / "processor_config.json").read_text())
+    parts = [settings.pop(part, {}) for part in ("video_processor", "feature_extractor", "image_processor")]
+    changed("tokenizer_config.json", lambda one: one.pop("processor_class"))(folder)
+    del parts[0]["video_processor_type"], settings["processor_class"]
+    holding("preprocessor_config.json", json.dumps({**parts[0], **parts[1], **parts[2]}))(folder)
+    holding("processor_config.json", json.dumps(settings))(folder)
+    loaded, given = infinipot.load(folder).adapter.processor.video_processor, BUILDERS[name]()[1].video_processor
+    assert (type(loaded), loaded.size, loaded.image_mean) == (type(given), given.size, given.image_mean)
 
 
 def test_a_template_without_room_for_a_system_message_is_an_error_only_where_there_is_one(folder: Path) -> None:

@@ -35,9 +35,9 @@ def test_a_folder_loads_as_the_embedded_model_does(tmp_path):
 def test_half_precision_watches_compresses_rebases_and_answers(dtype):
     model = infinipot.load("embedded", dtype=dtype, device="cpu")
     with model.stream(memory=400, dialogue=64) as stream:
-        for index, image in enumerate(pictures(360)):
-            stream.watch(infinipot.Frame(image, 4.0 * index))  # so far apart that positions soon run out
-            if index % 120 == 60:
+        for index, image in enumerate(pictures(120)):
+            stream.watch(infinipot.Frame(image, 16.0 * index))  # so far apart that positions soon run out
+            if index % 50 == 30:
                 stream.ask("What colour was the circle?", max_new_tokens=4, remember=True)
         stats = stream.stats()
         assert stats.compressions > 10

@@ -30,6 +30,18 @@ def test_a_size_told_of_a_configuration_is_what_a_stream_allocates(tmp_path: Pat
     assert told.weights == sum(weight.nbytes for weight in network.parameters())
 
 
+@pytest.mark.parametrize("named", ["dtype", "torch_dtype"])
+def test_the_type_of_weights_may_stand_with_the_decoder_alone(tmp_path: Path, named: str) -> None:
+    network, _ = BUILDERS["qwen3_vl"]()
+    config = network.config.to_dict()
+    config.pop("dtype", None)
+    config["text_config"].pop("dtype", None)
+    config["text_config"][named] = "bfloat16"  # as in the configurations of Qwen3-VL on the hub
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    told = size_of(str(tmp_path), CAPS, policies.make("full"))
+    assert told.weights == sum(2 * weight.numel() for weight in network.parameters())
+
+
 @pytest.mark.parametrize(
     ("shape", "name"),
     [("qwen2.5-vl-7b", "Qwen/Qwen2.5-VL-7B-Instruct"), ("qwen3-vl-8b", "Qwen/Qwen3-VL-8B-Instruct")],

@@ -92,6 +92,32 @@ def test_a_stream_that_was_re_based_goes_on_at_its_pace(
         assert same(held(other), held(stream))
 
 
+@pytest.mark.parametrize("name", ["qwen2_5_vl", "llava_onevision"])
+def test_a_stream_far_beyond_the_trained_positions_is_saved(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without re-basing nothing keeps it inside of them, and it is asked and watched all the same."""
+    model = build(name)
+    monkeypatch.setattr(type(model.adapter), "position_range", 1)
+    with model.stream(memory=400, positions="native", dialogue=0) as stream:
+        for content in given(model, 16):
+            give(stream, content)
+        assert stream._state.memory.cursor.next > 16
+        stream.save(tmp_path / "stream")
+        assert model.restore(tmp_path / "stream").ask(QUESTIONS[0]) == stream.ask(QUESTIONS[0])
+
+
+def test_a_stream_whose_frames_changed_in_size_is_saved_by_a_policy_of_whole_patches(
+    qwen: Model, tmp_path: Path
+) -> None:
+    with qwen.stream(memory=400, policy="recent-frames", block=1, dialogue=0) as stream:
+        for size in ((64, 64), (64, 96), (64, 64)):
+            for image in pictures(5, size=size):
+                stream.watch(image)
+            stream.save(tmp_path / "stream")
+            assert same(held(qwen.restore(tmp_path / "stream")), held(stream))
+
+
 def test_at_any_moment_a_stream_can_be_saved_and_is_the_same_when_it_is_restored(qwen: Model, tmp_path: Path) -> None:
     """Before the first frame too, and at every place of a block and of a patch, with sizes that change."""
     with qwen.stream(**small(qwen), pixels=(1024, 8192), positions="native") as stream:

@@ -475,6 +475,37 @@ def test_a_bad_frame_is_refused_and_changes_nothing(qwen, bad):
         assert stream.stats().frames == frames
 
 
+@pytest.mark.parametrize("fps", [6.0, 10.0, 29.97])
+def test_frames_without_times_have_those_that_captions_of_a_processor_tell(qwen, fps):
+    """Which are numbers of frames by frames a second: sums of periods have other tenths."""
+    times = []
+    with qwen.stream(memory=400, fps=fps, gate="patches") as stream:
+        image = pictures(1)[0]
+        for _ in range(60):
+            stream.watch(image)
+            times.append(stream._state.pending.time)
+        stream.watch(Frame(image, 100.123))
+        stream.watch(image)
+        assert stream._state.pending.time == 100.123 + 1 / fps
+    assert times == [number / fps for number in range(60)]
+
+
+def test_a_time_beyond_all_positions_is_refused_and_changes_nothing(qwen):
+    """Seconds since 1970 behind seconds since the start, where positions follow the clock and nothing re-bases."""
+    first, second, third = pictures(3)
+    with qwen.stream(memory=400, positions="native", block=1) as stream:
+        stream.watch(first)
+        stream.watch(second)
+        before = held(stream)
+        with pytest.raises(FrameError, match=r"at 1\.8e\+09 s .* would reach position 36.*positions='rebase'"):
+            stream.watch(Frame(third, 1.8e9))
+        assert same(held(stream), before)
+        stream.watch(third)
+    with qwen.stream(memory=400, positions="native", block=1) as stream:
+        stream.watch(Frame(first, 1.8e9))
+        stream.watch(second)
+
+
 def test_frames_come_in_order_of_time(qwen):
     with qwen.stream(memory=512) as stream:
         stream.watch(Frame(pictures(1)[0], 3.0))

@@ -10,6 +10,7 @@ from infinipot.errors import AudioError
 from infinipot.video.address import find_address
 from infinipot.video.container import Report, faults_of, open_sound, why
 from infinipot.video.decoder import flushing, in_seconds, stamp_of
+from infinipot.video.sampling import timed
 
 
 class FileSource:
@@ -34,18 +35,30 @@ class FileSource:
             whole = self._container.duration
             own = in_seconds(self._stream.duration, self._stream.time_base)
             self.duration = own or (whole / av.time_base if whole and whole > 0 else None)
+            self._declared = own if self._stream.frames else None  # FFmpeg guesses others from the size of the file
+            if own is None and self.duration and len(self._container.streams) == 1:
+                self._declared = self.duration - max(self._container.start_time or 0, 0) / av.time_base
 
     @property
     def incomplete(self) -> bool:
-        """True once a part could not be read. What can be decoded is yielded all the same, and a warning is logged."""
+        """True once a part could not be read, or the sound ended before the length that the file declares for it.
+
+        What can be decoded is yielded all the same, and a warning is logged.
+        """
         return self._report.damaged
 
-    def blocks(self) -> Iterator[tuple[float | None, av.AudioFrame]]:
-        """Yields time stamps in seconds, or None, and decoded blocks in order. Call it once."""
+    def blocks(self) -> Iterator[tuple[float, av.AudioFrame]]:
+        """Yields decoded blocks in order and when each begins, on a clock that is the file's but for its faults, see
+        `timed`. Call it once."""
         with faults_of(self.name, AudioError):
-            for packet in self._packets():
-                for block in self._decoded(packet):
-                    yield stamp_of(block), block
+            decoded = (block for packet in self._packets() for block in self._decoded(packet))
+            stamped = ((stamp_of(block), block.samples / block.sample_rate, block) for block in decoded)
+            ended = 0.0
+            for time, lasts, block in timed(stamped, jumped=self._report.jump):
+                yield time, block
+                ended = time + lasts
+            if self._declared is not None:
+                self._report.end(ended, ended, self._declared)
 
     def close(self) -> None:
         """Closes the file, as losing the last reference to this object does; may be called twice."""

@@ -11,18 +11,16 @@ from infinipot.audio.sound import GAP, RATE
 def resampled(blocks: Iterable[tuple[float | None, av.AudioFrame]]) -> Iterator[tuple[int, np.ndarray]]:
     """Yields samples `[n]` float32 of one channel and the place of the first of them, counted from the first of all.
 
-    Places go on from one to the next but where time stamps say that nothing was recorded for more than `GAP`. A stamp
-    that lies before what was heard already (streams that were glued together) counts for nothing.
+    Places go on from one to the next but where times say that nothing was recorded for more than `GAP`. A time that
+    lies before what was heard already counts for nothing.
 
     Args:
-        blocks: time stamps in seconds, or None, and blocks in order.
+        blocks: times in seconds since the first of all, or None where they go on, and blocks in order.
     """
     resampler, layout = None, None
-    place, due, origin = 0, 0.0, None
-    for stamp, block in blocks:
-        if origin is None and stamp is not None:
-            origin = stamp - due
-        time = due if stamp is None or origin is None else stamp - origin
+    place, due = 0, 0.0
+    for told, block in blocks:
+        time = due if told is None else told
         its_layout = block.format.name, block.layout.name, block.sample_rate
         if resampler is None or its_layout != layout or time > due + GAP:
             for samples in _made(resampler, None):

@@ -12,6 +12,7 @@ from infinipot.camera.address import Transport, find_camera, is_demo
 from infinipot.camera.feed import Feed, Pictures
 from infinipot.camera.health import Clock, Gap, Health
 from infinipot.camera.process import DecoderProcess, Waits
+from infinipot.camera.rate import Rate
 from infinipot.errors import VideoError
 from infinipot.numbers import is_finite
 from infinipot.reading import Closing
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from infinipot.camera.demo import World
 
 _PIXELS = 1920 * 1088  # of a picture that is kept
+_EARLY = 0.25  # of a period: decoders send at the rate of who wants most, and not each picture takes as long
 
 _feeds: dict[Hashable, Feed] = {}
 _feeds_lock = threading.Lock()
@@ -51,7 +53,7 @@ class Camera(Closing, Iterator[Frame]):
         self.name, self.fps, self.world, self.dropped = feed.name, fps, world, 0
         self.end = math.inf
         self._feed, self._release = feed, release
-        self._due = -math.inf
+        self._rate = Rate(fps, _EARLY)
         self._frame: Frame | None = None
         self._over = self._closed = False
         self._changed = threading.Condition()
@@ -123,10 +125,8 @@ class Camera(Closing, Iterator[Frame]):
 
     def offer(self, frame: Frame) -> None:
         """Takes a picture that is due: the one before it that nobody asked for is dropped."""
-        if self.fps is not None:
-            if frame.time < self._due - 1e-6:
-                return
-            self._due = max(self._due + 1 / self.fps, frame.time)
+        if not self._rate.takes(frame.time):
+            return
         with self._changed:
             self.dropped += self._frame is not None
             self._frame = frame

@@ -24,7 +24,8 @@ import numpy as np
 from av.container import InputContainer
 from av.video.stream import VideoStream
 
-from infinipot.video.container import why
+from infinipot.camera.rate import Rate
+from infinipot.video.container import has_stamps, why
 from infinipot.video.pixels import Converter, Orientation, orientation_of
 
 HEADER = struct.Struct("<BIIdI")
@@ -34,6 +35,7 @@ OPENED, PICTURE, ENDED, FAILED = range(4)
 """Kinds of messages. After a picture come its pixels, row by row in RGB, after an end whether it was meant to come,
 after a failure the reason."""
 
+_DEFAULT_RATE = 25  # pictures a second of a file that says nothing of it
 _LATE = 2.0  # seconds by which a file or playlist may be behind its pace before it goes on from where it is
 
 
@@ -47,6 +49,7 @@ class Settings:
         pixels: of a picture that is sent at most.
         paced: whether it is played at its own pace.
         loop: whether it begins again at its end.
+        rate: which pictures are sent: those of `fps`, until the parent wants others.
     """
 
     target: str
@@ -57,29 +60,27 @@ class Settings:
     pixels: int
     paced: bool
     loop: bool
-    due: float = field(default=0.0, init=False)
+    rate: Rate = field(init=False)
 
-    def takes(self, now: float) -> bool:
-        """Whether a picture that comes now is one to send."""
-        if self.fps is None:
-            return True
-        if now < self.due:
-            return False
-        self.due = max(self.due + 1 / self.fps, now)
-        return True
+    def __post_init__(self) -> None:
+        self.rate = Rate(self.fps)
 
 
 class Pace:
-    """Waits until a picture is due by its time stamp."""
+    """Waits until a picture is due by its time stamp.
 
-    def __init__(self) -> None:
+    Args:
+        period: seconds from one picture to the next, where they have none.
+    """
+
+    def __init__(self, period: float) -> None:
+        self._period, self._stamp = period, 0.0
         self._offset: float | None = None
 
     def wait(self, stamp: float | None) -> None:
         """Returns when it is time; what is late, or whose clock jumped, goes on from here."""
         now = time.monotonic()
-        if stamp is None:
-            return
+        self._stamp = stamp = self._stamp + self._period if stamp is None else stamp
         if self._offset is None or not -_LATE < self._offset + stamp - now < 10 * _LATE:
             self._offset = now - stamp
         time.sleep(max(0.0, self._offset + stamp - now))
@@ -115,7 +116,8 @@ def decode(settings: Settings, sender: Sender) -> bool:
             sender.send(OPENED)
             ends = settings.paced or (container.format.name != "rtsp" and bool(container.duration))
             paced = ends or container.format.name == "hls"  # a playlist comes several seconds at a time
-            _play(container, stream, settings, sender, Pace() if paced else None)
+            pace = Pace(1 / float(stream.average_rate or _DEFAULT_RATE)) if paced else None
+            _play(container, stream, settings, sender, pace)
         if not (ends and settings.loop):
             return ends
 
@@ -133,7 +135,7 @@ def _open(settings: Settings) -> InputContainer:
 def _play(
     container: InputContainer, stream: VideoStream, settings: Settings, sender: Sender, pace: Pace | None
 ) -> None:
-    converter, orientation = Converter(), Orientation()
+    converter, orientation, stamped = Converter(), Orientation(), has_stamps(container)
     for packet in container.demux(stream):
         try:
             pictures = stream.decode(packet)
@@ -145,9 +147,9 @@ def _play(
             if picture.is_corrupt:
                 continue
             if pace is not None:
-                pace.wait(picture.time)
+                pace.wait(picture.time if stamped else None)
             orientation = orientation_of(picture) or orientation
-            if settings.takes(time.monotonic()):
+            if settings.rate.takes(time.monotonic()):
                 sender.picture(orientation.upright(converter.rgb(picture, settings.pixels)))
 
 
@@ -155,8 +157,7 @@ def _obey(settings: Settings, lines: BinaryIO) -> None:
     """Takes in what the parent says from now on, and ends the process when there is no parent any more."""
     with suppress(Exception):
         for line in lines:
-            settings.fps = json.loads(line)["fps"]
-            settings.due = 0.0
+            settings.rate = Rate(json.loads(line)["fps"])
     os._exit(0)
 
 

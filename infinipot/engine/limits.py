@@ -4,7 +4,8 @@ from infinipot.engine.layout import ahead_of_video
 from infinipot.engine.pending import Pending
 from infinipot.engine.setup import Setup
 from infinipot.engine.state import StreamState
-from infinipot.errors import CapError, QuestionError
+from infinipot.errors import CapError, FrameError, QuestionError
+from infinipot.memory import MOST_POSITIONS
 from infinipot.models.chat import ANSWER
 from infinipot.numbers import is_whole
 from infinipot.text import check_text
@@ -26,11 +27,18 @@ def require_slots(setup: Setup, state: StreamState, pending: Pending, more: int 
 
 def require_positions(setup: Setup, state: StreamState, pending: Pending) -> None:
     """Makes sure that a stream which does not re-base stays below the position up to which its family works."""
-    limit = setup.adapter.position_limit
-    if setup.range is None and limit is not None and _position_after(setup, state, pending) > limit:
+    if setup.range is not None:
+        return
+    after, limit = _position_after(setup, state, pending), setup.adapter.position_limit
+    if limit is not None and after > limit:
         raise CapError(
             f"{setup.adapter.title} rotates keys by the length of the prompt beyond {limit} positions, which this "
             "stream would reach: open it with positions='rebase' and a policy that evicts"
+        )
+    if after > MOST_POSITIONS:
+        raise FrameError(
+            f"at {pending.time:g} s this stream would reach position {after}, of {MOST_POSITIONS} at the most: give "
+            "times of one clock, or open it with positions='rebase' and a policy that evicts"
         )
 
 

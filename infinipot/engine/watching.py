@@ -19,6 +19,8 @@ from infinipot.errors import FrameError
 from infinipot.models import Patch
 from infinipot.video import Frame, ImageLike, as_frame
 
+_ROUNDING = 1e-6  # of a period
+
 
 def accept_frame(setup: Setup, state: StreamState, frame: Frame | ImageLike, time: float | None) -> Frame:
     """The frame with its time.
@@ -28,7 +30,7 @@ def accept_frame(setup: Setup, state: StreamState, frame: Frame | ImageLike, tim
     """
     last, adapter = state.pending.time, setup.adapter
     if time is None and not isinstance(frame, Frame):
-        time = last + 1 / setup.config.fps if state.pending.frames else 0.0
+        time = _following(last, setup.config.fps) if state.pending.frames else 0.0
     accepted = as_frame(frame, time)
     if accepted.time <= last:
         raise FrameError(f"frames come in order of time: {accepted.time:g} s is not after {last:g} s")
@@ -36,6 +38,16 @@ def accept_frame(setup: Setup, state: StreamState, frame: Frame | ImageLike, tim
     if limit and sum(map(len, adapter.caption_ids([accepted.time], state.pending.frames, opens=True))) > limit:
         raise FrameError(f"the time {accepted.time:g} s takes more tokens than the {limit} set aside for a caption")
     return accepted
+
+
+def _following(time: float, fps: float) -> float:
+    """A period of `fps` later.
+
+    Whole numbers of periods stay that: a sum of periods is off by rounding errors, which captions would show.
+    """
+    periods = time * fps
+    off = (periods + 0.5) % 1 - 0.5  # no number where there are too many to count
+    return (round(periods) + 1) / fps if abs(off) < _ROUNDING else time + 1 / fps
 
 
 def accept_sound(state: StreamState, sound: Sound | SamplesLike, time: float | None) -> Sound:

@@ -3,7 +3,7 @@
 from infinipot.memory.contents import Contents, HeldPatch
 from infinipot.memory.held import Held
 from infinipot.memory.memory import Memory
-from infinipot.memory.positions import Cursor, PositionRule
+from infinipot.memory.positions import MOST_POSITIONS, Cursor, PositionRule
 from infinipot.memory.rotary import Rotary
 from infinipot.memory.slots import stored_columns
 from infinipot.memory.step import Step, Steps
@@ -15,6 +15,7 @@ from infinipot.memory.window import Window
 
 __all__ = [
     "ALONE",
+    "MOST_POSITIONS",
     "AnswerScratch",
     "Contents",
     "Cursor",

@@ -15,6 +15,9 @@ from torch import Tensor
 
 from infinipot.tokens import Grid
 
+MOST_POSITIONS = 1 << 30
+"""Positions that are counted up to: they are stored in 32 bits."""
+
 
 @dataclass(frozen=True, slots=True)
 class PositionRule:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
-from transformers import AutoModelForImageTextToText
+from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from infinipot.errors import ModelError
 from infinipot.memory import (
@@ -49,6 +49,7 @@ class Adapter(Texts, ABC):
         patch_frames: frames per temporal patch.
         checked: what the tests hold against transformers, as `infinipot models` prints it.
         loader: the transformers class whose `from_pretrained` loads it.
+        processor_loader: the one whose `from_pretrained` loads its processor.
         tp_plan: how tensor parallelism shares out the decoder, where transformers has no plan of its own.
     """
 
@@ -58,6 +59,7 @@ class Adapter(Texts, ABC):
     patch_frames: ClassVar[int]
     checked: ClassVar[str]
     loader: ClassVar[Any] = AutoModelForImageTextToText
+    processor_loader: ClassVar[Any] = AutoProcessor
     tp_plan: ClassVar[Mapping[str, str]] = {}
 
     def __init__(self, model: Any, processor: Any = None) -> None:

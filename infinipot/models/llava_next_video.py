@@ -1,14 +1,25 @@
 """LLaVA-NeXT-Video (transformers' `llava_next_video`): frames pooled to a quarter of their cells, 1-D positions."""
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
+import transformers
 from torch import Tensor
 
 from infinipot.models.base import PARITY, device_of
 from infinipot.models.one_size import OneSize
 from infinipot.models.patch import Patch
+
+
+class LlavaNextVideoProcessor(transformers.LlavaNextVideoProcessor):
+    """As transformers has it, with the part for videos named.
+
+    A checkpoint may name its part for pictures alone, as those of 2024 do (LlavaNextImageProcessor). transformers then
+    puts "Video" for "Image", which is the name of the whole, and loads that for a part of itself without end.
+    """
+
+    video_processor_class = "LlavaNextVideoVideoProcessor"
 
 
 class LlavaNextVideo(OneSize):
@@ -19,6 +30,7 @@ class LlavaNextVideo(OneSize):
 
     model_types: ClassVar[tuple[str, ...]] = ("llava_next_video",)
     title = "LLaVA-NeXT-Video"
+    processor_loader: ClassVar[Any] = LlavaNextVideoProcessor
     checked = f"{PARITY}: CLIP with Llama, SigLIP with Mistral; a sliding window is refused"
 
     def grid(self, height: int, width: int) -> tuple[int, int]:

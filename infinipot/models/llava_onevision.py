@@ -1,6 +1,9 @@
 """LLaVA-OneVision (arXiv 2408.03326)."""
 
+from typing import Any, ClassVar
+
 from torch import Tensor
+from transformers import AutoProcessor
 
 from infinipot.models.base import PARITY
 from infinipot.models.llava_next_video import LlavaNextVideo
@@ -10,6 +13,7 @@ class LlavaOnevision(LlavaNextVideo):
     """As LLaVA-NeXT-Video, with frames pooled by interpolation, and one newline embedding after a whole video."""
 
     model_types = ("llava_onevision",)
+    processor_loader: ClassVar[Any] = AutoProcessor
     title = "LLaVA-OneVision"
     checked = PARITY
 

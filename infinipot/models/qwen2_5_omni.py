@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
-from transformers import Qwen2_5OmniThinkerForConditionalGeneration
+from transformers import Qwen2_5OmniProcessor, Qwen2_5OmniThinkerForConditionalGeneration
 
 from infinipot.errors import InfinipotError
 from infinipot.memory import PositionRule, Rotary
@@ -24,6 +24,7 @@ class Qwen25Omni(Qwen25VL):
     title = "Qwen2.5-Omni"
     checked = f"{PARITY}; pictures without their sound"
     loader: ClassVar[Any] = Qwen2_5OmniThinkerForConditionalGeneration
+    processor_loader: ClassVar[Any] = Qwen2_5OmniProcessor  # of a thinker alone, transformers does not know it
 
     def _checkpoint_pixels(self) -> tuple[int, int]:
         size = self.processor.videos_kwargs["size"]  # goes before the video processor's own

@@ -61,7 +61,8 @@ class Qwen2VL(Adapter):
             ceiling = min(ceiling, max(fewest, room))
         most = min(most, ceiling * self.cell_pixels)
         # A small frame is enlarged to whole cells, which may be twice as many and more where it is a strip.
-        return min(least, most // 3), most
+        fits = most if room is None else max(most, room * self.cell_pixels) // 3
+        return min(least, most, fits), most
 
     @property
     def cell_pixels(self) -> int:

@@ -48,7 +48,8 @@ class Scoring:
         try:
             config = self._checkpoints()
             config.update(**asked)
-            config.update(guidance_scale=None, num_beams=1, min_length=0, max_length=len(ids) + limit)
+            config.update(guidance_scale=None, num_beams=1, num_return_sequences=1)
+            config.update(min_length=0, max_length=len(ids) + limit)
             config.eos_token_id = sorted(stop) or None
             config.do_sample = bool(config.do_sample) and config.temperature > COLDEST and config.top_k != 1
             network._prepare_special_tokens(config, device=device)

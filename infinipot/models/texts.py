@@ -7,9 +7,11 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from infinipot.errors import ModelError
 from infinipot.models.chat import ANSWER, ChatFormat, read_chat_format
 from infinipot.models.scoring import Scoring
 from infinipot.models.tokens import Encoder
+from infinipot.numbers import is_whole
 
 _LATEST = 9_999_999_999.9  # seconds: a time with as many digits as a stream's may get, seconds since 1970 included
 
@@ -108,11 +110,18 @@ class Texts:
 
     @property
     def stop_ids(self) -> frozenset[int]:
-        """Tokens that end an answer: the generation config's, or the tokenizer's where that names none."""
-        ids = self.model.generation_config.eos_token_id
-        if ids is None and self.processor is not None:
-            ids = self.processor.tokenizer.eos_token_id
-        return frozenset(ids if isinstance(ids, list) else [] if ids is None else [ids])
+        """Tokens that end an answer: the generation config's, or the tokenizer's where that names none.
+
+        Raises:
+            ModelError: what it names is no token.
+        """
+        said = self.model.generation_config.eos_token_id
+        if said is None and self.processor is not None:
+            said = self.processor.tokenizer.eos_token_id
+        ids = said if isinstance(said, list) else [] if said is None else [said]
+        if not all(map(is_whole, ids)):
+            raise ModelError(f"the checkpoint's generation config cannot be used: eos_token_id={said!r} is no token's")
+        return frozenset(ids)
 
     def scores(
         self, asked: Mapping[str, Any], ids: Sequence[int], limit: int, device: torch.device

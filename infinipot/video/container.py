@@ -24,6 +24,7 @@ logger = logging.getLogger(__name__)
 NETWORK_TIMEOUT = 30.0
 """Seconds to wait for a network address to open, and for each read from it."""
 
+_ENDS_EARLY = 1.0  # seconds missing at the end from which a source counts as cut short
 _GENERATE_STAMPS: int = Flags.gen_pts.value  # type: ignore[assignment]  # numbers, whatever PyAV's types say
 _SPLICED: int = FormatFlags.ts_discont.value  # type: ignore[assignment]
 _UNSTAMPED: int = FormatFlags.no_timestamps.value  # type: ignore[assignment]
@@ -47,6 +48,22 @@ class Report:
         """Takes note of something that is lost, and tells of it."""
         self.damaged = True
         self.tell(kind, what)
+
+    def jump(self, time: float, by: float) -> None:
+        """Tells of a time stamp that is so many seconds off."""
+        off = f"{by:+.1f}" if abs(by) >= 0.05 else f"{by:+.4f}"
+        self.tell("clock", f"the time stamp at {time:.1f} s is {off} s off; the clock goes on from where it was")
+
+    def end(self, reached: float, ended: float, declared: float) -> None:
+        """Tells of a source that ended early.
+
+        Args:
+            reached: seconds of what it declares that turned out to be there.
+            ended: when it ended, in seconds.
+            declared: seconds that it declares.
+        """
+        if reached < declared - _ENDS_EARLY:
+            self.damage("end early", f"ended after {ended:.1f} s of the {declared:.1f} s that it declares")
 
     def tell(self, kind: str, what: str) -> None:
         """Logs a warning, unless there was one of this kind before."""

@@ -21,7 +21,6 @@ from infinipot.video.sampling import LONGEST, TOLERANCE, Extent, Picture, timed
 from infinipot.video.stamps import stamps_of
 
 _READ_THROUGH = 32 << 20  # bytes of a file up to which its length is found from all of it: clocks may jump anywhere
-_ENDS_EARLY = 1.0  # seconds missing at the end from which a video counts as cut short
 _SQUARE = 1.1  # times as wide as high, or high as wide, up to which pixels count as square: those of old television
 _DEFAULT_RATE = 25  # pictures per second, where neither file nor picture says how long one stays
 _LONGEST_SPLICED = 10.0  # seconds that a picture stays at most, where clocks may begin anew: FFmpeg's own threshold
@@ -136,7 +135,7 @@ class FileSource:
         with faults_of(self.name, VideoError):
             decoded = self._from(start)
             ended = 0.0
-            for picture in timed(self._stamped(decoded), self._origin, self._longest, self._jumped):
+            for picture in timed(self._stamped(decoded), self._origin, self._longest, self._report.jump):
                 if picture.content.trouble and picture.time >= start - TOLERANCE:
                     self._report.damage("damage", picture.content.trouble)
                 yield picture
@@ -199,12 +198,6 @@ class FileSource:
     def _shown_for(self, duration: float) -> float:
         return duration or 1 / (self.source_fps or _DEFAULT_RATE)
 
-    def _jumped(self, time: float, by: float) -> None:
-        off = f"{by:+.1f}" if abs(by) >= 0.05 else f"{by:+.4f}"
-        self._report.tell(
-            "clock", f"the time stamp at {time:.1f} s is {off} s off; the clock goes on from where it was"
-        )
-
     def _tell_shape(self) -> None:
         aspect = self._declared.aspect
         if not 1 / _SQUARE <= aspect <= _SQUARE:
@@ -220,7 +213,4 @@ class FileSource:
         if declared.length is None or reached is None:
             return
         begin = declared.begin if declared.own else min(declared.begin, 0.0)
-        if reached - begin < declared.length - _ENDS_EARLY:
-            self._report.damage(
-                "end early", f"ended after {ended:.1f} s of the {declared.length:.1f} s that it declares"
-            )
+        self._report.end(reached - begin, ended, declared.length)

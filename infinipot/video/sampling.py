@@ -178,10 +178,11 @@ def sample(
 def spread(pictures: Iterable[Picture[T]], count: int, first: float, last: float) -> Iterator[tuple[float, T]]:
     """Yields `(time, content)` of the pictures nearest to `count` instants, evenly from `first` to `last`.
 
-    Each picture comes once, at its own time: where there are fewer than `count`, all of them do. Of two that are
-    equally near, the later one is taken. Pictures at a steady rate, `first` and `last` their first and last one, are
-    those of index `round(k * (pictures - 1) / (count - 1))`, k = 0, 1, ...; one instant alone is `first`. That is what
-    qwen-vl-utils takes (`torch.linspace(0, pictures - 1, count).round()`); other readers round down.
+    Each picture comes once, at its own time, so there are fewer where several instants are nearest to one. Of two that
+    are equally near, the later one is taken. Pictures at a steady rate, `first` and `last` their first and last one,
+    all come where they are fewer than `count`; else those of index `round(k * (pictures - 1) / (count - 1))`, k = 0, 1,
+    ..., and one instant alone is `first`. That is what qwen-vl-utils takes
+    (`torch.linspace(0, pictures - 1, count).round()`); other readers round down.
     """
     step = (last - first) / (count - 1) if count > 1 else 0.0
     instants = iter([first + k * step for k in range(count)])

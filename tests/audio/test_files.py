@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 
 import av
@@ -86,6 +87,21 @@ def test_where_nothing_was_recorded_times_go_on_and_samples_do_not(tmp_path):
         assert after.time == pytest.approx(before.end)
 
 
+@pytest.mark.parametrize("later", [10_000.0, 0.0])
+def test_a_clock_that_jumps_for_good_makes_no_pause_and_those_behind_it_are_heard(tmp_path, caplog, later):
+    """Broadcasts that are cut together: the clock of the second leaps far ahead, or begins anew."""
+    one = encode(tmp_path / "one.ts", tone(2, RATE), RATE, "mp2")
+    other = encode(tmp_path / "other.ts", tone(4, RATE), RATE, "mp2", late=[(0.0, later), (2.0, 3.0)])
+    both = tmp_path / "both.ts"
+    both.write_bytes(one.read_bytes() + other.read_bytes())
+    pieces = list(open_audio(both))
+    assert sum(len(piece.samples) for piece in pieces) == pytest.approx(6 * RATE, abs=0.2 * RATE)
+    pauses = [(before.end, after.time - before.end) for before, after in pairwise(pieces) if after.time > before.end]
+    ((since, long),) = pauses
+    assert (since, long) == (pytest.approx(4, abs=0.2), pytest.approx(3, abs=0.1))
+    assert "the clock goes on from where it was" in caplog.text
+
+
 def test_time_stamps_that_are_a_little_off_make_no_pause(tmp_path):
     """Matroska rounds them to milliseconds, and 1024 samples at 44,100 a second are no whole number of those."""
     path = encode(tmp_path / "a.mkv", tone(3, 44_100), 44_100)
@@ -159,6 +175,20 @@ def test_what_cannot_be_heard_says_why(tmp_path, monkeypatch, source, options, e
     monkeypatch.chdir(tmp_path)
     with pytest.raises(error, match=why):
         list(open_audio(source, **options))
+
+
+@pytest.mark.parametrize(("name", "codec"), [("a.mka", "flac"), ("a.aiff", "pcm_s16be")])
+def test_a_sound_that_ends_before_the_length_that_it_declares_is_told(tmp_path, caplog, name, codec):
+    path = encode(tmp_path / name, tone(10, RATE), RATE, codec)
+    whole = open_audio(path)
+    assert len(list(whole)) >= 20
+    assert not whole.incomplete
+    assert not caplog.records
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    cut = open_audio(path)
+    assert 8 <= len(list(cut)) <= 12
+    assert cut.incomplete
+    assert "of the 10.0 s that it declares" in caplog.text
 
 
 def test_a_file_that_is_cut_short_or_damaged_gives_what_there_is(tmp_path):

@@ -33,6 +33,7 @@ from infinipot.camera.process import Over, Shot
 from infinipot.errors import VideoError
 from infinipot.video import Frame
 from support.patience import until
+from support.video_files import encode, gray
 
 
 @pytest.fixture(scope="module")
@@ -211,6 +212,15 @@ def test_a_file_is_played_at_its_own_pace_and_ends(video):
     assert np.corrcoef(numbers, times)[0, 1] > 0.99
     pictures_a_second, _ = np.polyfit(times, numbers, 1)
     assert 20 < pictures_a_second < 30
+
+
+@pytest.mark.skipif("libx264" not in av.codecs_available, reason="FFmpeg without libx264")
+def test_a_file_without_times_is_played_at_the_rate_that_it_declares(tmp_path):
+    path = encode(tmp_path / "raw.h264", [gray(number) for number in range(20)], "libx264", rate=25, bf="3")
+    with open_camera(path, fps=None) as camera:
+        frames = list(camera)
+    assert frames[-1].time - frames[0].time > 0.5
+    assert len(frames) + camera.dropped == 20
 
 
 def test_streams_of_one_address_share_a_decoder(video):

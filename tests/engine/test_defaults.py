@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import Qwen2VLVideoProcessor, Qwen3VLVideoProcessor
@@ -79,6 +80,21 @@ def test_small_frames_that_are_enlarged_fit_a_small_memory_too(size):
         patch.setattr(type(model.adapter), "position_range", 32_768)
         for memory in range(850, 1100, 25):
             assert 40 < watched(model, size, memory=memory) <= 250
+
+
+@pytest.mark.parametrize("name", ["qwen2_vl", "qwen2_5_vl"])
+def test_frames_of_one_number_of_pixels_are_those_of_the_processor(name):
+    """Of a checkpoint whose least and most are alike, so that all frames have about as many tokens."""
+    model = build(name)
+    processor = model.adapter.processor.video_processor
+    processor.size = {"shortest_edge": 24 * model.adapter.cell_pixels, "longest_edge": 24 * model.adapter.cell_pixels}
+    for size in ((24, 30), (90, 60), (300, 500)):
+        image = np.zeros((*size, 3), np.uint8)
+        video = torch.from_numpy(image).permute(2, 0, 1).expand(2, -1, -1, -1)
+        options = {"do_sample_frames": False, "cap_pixels_per_frame": False, "return_tensors": "pt"}
+        tokens = int(processor(videos=[video], **options)["video_grid_thw"].prod()) // processor.merge_size**2
+        assert watched(model, size, memory=700) == tokens
+    assert 0 < watched(model, (2, 300), memory=400) <= 3 * 24, "strips and small memories fit, too"
 
 
 def test_a_memory_gives_way_to_frames_that_were_given(published):

@@ -1,9 +1,10 @@
 """Without eviction, nothing changes: a stream against one forward of the transformers model over the whole prompt."""
 
 import pytest
+import torch
 
 from support.adapters import OF_ONE_LENGTH
-from support.models import given, pictures
+from support.models import build, given, pictures
 from support.one_forward import (
     QUESTION,
     Clip,
@@ -38,6 +39,17 @@ def test_frames_that_are_not_square_keep_rows_and_columns_apart(any_seeing):
     clip = 0, pictures(6, size=(48, 96))
     expected = one_forward(any_seeing, rendered(any_seeing, about(any_seeing, QUESTION)), [clip])
     close(first_logits(any_seeing, clip, block=2), expected)
+
+
+@pytest.mark.parametrize("name", ["qwen2_5_vl", "qwen3_vl", "qwen3_5", "internvl"])
+def test_half_precision_is_as_exact_as_transformers(name):
+    clip = 0, pictures(7)
+    exact, half = build(name), build(name)
+    half.adapter.model.to(torch.bfloat16)
+    text = rendered(exact, about(exact, QUESTION))
+    expected = one_forward(exact, text, [clip])
+    theirs, ours = one_forward(half, text, [clip]).float(), first_logits(half, clip, block=2).float()
+    assert 0 < (ours - expected).abs().max() < 2 * (theirs - expected).abs().max()
 
 
 @pytest.mark.parametrize("frames", [4, 9])

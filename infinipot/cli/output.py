@@ -195,8 +195,8 @@ class Asker:
     @property
     def _how(self) -> dict[str, Any]:
         """The arguments with which a question is checked, and asked."""
-        names = ("max_new_tokens", "remember", "look_again", "look_pixels")
-        return {name: getattr(self, name) for name in names}
+        size = {"look_pixels": self.look_pixels} if self.look_again else {}
+        return {name: getattr(self, name) for name in ("max_new_tokens", "remember", "look_again")} | size
 
     def _ask_in_text(self, question: str) -> None:
         at = clock(self.stream.stats().time)

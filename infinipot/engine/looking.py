@@ -42,7 +42,13 @@ class Look:
 
     @classmethod
     def of(cls, frames: int, pixels: tuple[int, int] | None) -> "Look | None":
-        """Such a look, or None for one at no frames."""
+        """Such a look, or None for one at no frames.
+
+        Raises:
+            QuestionError: a size is given for no frames.
+        """
+        if pixels is not None and not frames:
+            raise QuestionError(f"look_pixels={pixels!r} is the size of a second look: give look_again, too")
         return cls(frames, pixels) if frames else None
 
 

@@ -295,7 +295,7 @@ def test_a_gate_and_second_looks_are_the_librarys(monkeypatch: pytest.MonkeyPatc
 
 def test_the_prompt_says_what_questions_look_at_again(monkeypatch: pytest.MonkeyPatch) -> None:
     lines = f"{SEEN}\n/look 1\n{SEEN}\n/look 0\n{SEEN}\n/look 3\n/look x\n"
-    result = watch("--look-again", "2", "--json", stdin=lines)
+    result = watch("--look-again", "2", "--look-pixels", "9216", "--json", stdin=lines)
     assert [answer.get("look_again") for answer in records(result)[:-1]] == [2, 1, None]
     assert result.stderr.count("give /look 0 to 2: the stream keeps 2 frames") == 2
     assert "/look N" in watch(stdin="/nothing\n").stderr

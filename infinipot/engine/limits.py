@@ -117,7 +117,7 @@ def answer_limit(setup: Setup, question: str, asked: int | None, *, remember: bo
     prompt += 0 if setup.suffix is None else len(setup.suffix)
     room = setup.budget.reserve - look
     if remember:
-        # A turn may stand behind one text that resumes the video, and the next one behind the turn.
+        # A turn may come after one text that resumes the video, and another such text after the turn.
         room = min(room, setup.budget.dialogue - 2 * len(setup.resume_ids))
     limit = min(room - prompt, _LONGEST_ANSWER) if asked is None else asked
     if asked is not None and limit < 1:

@@ -33,8 +33,8 @@ class Setup:
         config: the settings, as they were given.
         chat: the texts around videos, questions and answers.
         prompt_ids: tokens ahead of the first patch.
-        resume_ids: tokens ahead of the next patch behind a remembered turn.
-        suffix: `[n, width]`, what stands behind a whole video where that is not text, or None.
+        resume_ids: tokens ahead of the next patch after a remembered turn.
+        suffix: `[n, width]`, what follows a whole video where that is not text, or None.
         budget: how the cap is shared out.
         budget_of: the budget of another cap, with the same settings.
         shapes: what each layer stores.

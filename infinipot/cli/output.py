@@ -26,7 +26,7 @@ from infinipot.text import to_json
 if TYPE_CHECKING:
     from infinipot import Model, Stats, Stream
 
-STDERR = Console(stderr=True)
+STDERR = Console(stderr=True, emoji=False)  # a name such as "a:camera:b" stays as it is
 _WIDEST = 1000  # columns of a table
 _PICTURES = (".png", ".svg", ".pdf")
 
@@ -69,7 +69,7 @@ def print_table(table: Table) -> None:
 
     Where stdout is no terminal, lines may be long.
     """
-    console = Console(width=None if sys.stdout.isatty() else 160)
+    console = Console(width=None if sys.stdout.isatty() else 160, emoji=False, markup=False)
     needed = console.measure(table, options=console.options.update(max_width=_WIDEST)).minimum
     console.width = max(console.width, needed)
     console.print(table)

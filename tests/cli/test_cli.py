@@ -545,6 +545,16 @@ def test_who_wants_no_colour_gets_none(said: str, coloured: bool) -> None:
     assert ("\x1b[" in shown) is coloured
 
 
+def test_a_name_is_told_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    """Neither as an emoji nor as a colour."""
+    result = infinipot("watch", "clip:camera:[red]1.mp4", *EMBEDDED, "--ask", SEEN)
+    assert "clip:camera:[red]1.mp4" in result.stderr
+    table = Table("a:camera:[red]b")
+    table.add_row("c:camera:[red]d")
+    print_table(table)
+    assert capsys.readouterr().out.count(":camera:[red]") == 2
+
+
 def test_the_version_is_printed() -> None:
     assert infinipot("--version").stdout.startswith("infinipot ")
 

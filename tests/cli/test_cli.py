@@ -202,7 +202,7 @@ def test_a_video_that_is_cut_short_is_answered_from_with_a_warning() -> None:
         (("clip.mp4", *EMBEDDED, "--device", "abacus"), "device='abacus': give 'cpu', 'cuda'"),
         (
             ("clip.mp4", *EMBEDDED, "--device", "cuda:99"),
-            "device='cuda:99': PyTorch finds no such GPU here; there are ",
+            "device='cuda:99': PyTorch finds no such GPU here; possible: ",
         ),
         (("clip.mp4", *EMBEDDED, "--start", "99"), "holds no pictures from 99 s on; it lasts "),
         (("http://nowhere.invalid/a.mp4", *EMBEDDED), "is the host's name right, and is there a network?"),

@@ -169,7 +169,7 @@ def test_a_size_of_no_second_look_is_refused(qwen: Model) -> None:
     with watched(qwen, pictures(1)) as stream:
         for asked in (stream.ask, stream.begin_ask, stream.check):
             with pytest.raises(QuestionError, match="give look_again, too"):
-                asked("What?", look_pixels=(64, 64))  # type: ignore[operator]
+                asked("What?", look_pixels=(64, 64))
 
 
 @pytest.mark.parametrize("larger", [None, (6400, 6400)])

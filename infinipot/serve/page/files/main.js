@@ -60,6 +60,7 @@ function named() {
 
 async function list() {
   try {
+    model ||= (await get("/v1/models")).data[0]?.id ?? "";
     const found = await get("/v1/streams");
     streams = found.data;
     if (lost) { lost = false; tell(""); }
@@ -180,7 +181,6 @@ for (const each of tabs) {
 $("live").addEventListener("click", () => { timeline.marks = []; timeline.select(null); });
 
 async function begin() {
-  try { model = (await get("/v1/models")).data[0]?.id ?? ""; } catch (error) { problem(error); return; }
   await list();
   await hold();
 }

@@ -21,13 +21,13 @@ from rich.table import Table
 
 import infinipot
 from infinipot import extras
+from infinipot.evaluate.core.tables import widen
 from infinipot.text import to_json
 
 if TYPE_CHECKING:
     from infinipot import Model, Stats, Stream
 
 STDERR = Console(stderr=True, emoji=False)  # a name such as "a:camera:b" stays as it is
-_WIDEST = 1000  # columns of a table
 _PICTURES = (".png", ".svg", ".pdf")
 
 
@@ -70,8 +70,7 @@ def print_table(table: Table) -> None:
     Where stdout is no terminal, lines may be long.
     """
     console = Console(width=None if sys.stdout.isatty() else 160, emoji=False, markup=False)
-    needed = console.measure(table, options=console.options.update(max_width=_WIDEST)).minimum
-    console.width = max(console.width, needed)
+    widen(console, table)
     console.print(table)
 
 

@@ -25,6 +25,7 @@ from infinipot import FrameError, InfinipotError, QuestionError, Stream, embedde
 from infinipot.cli import main, prompt
 from infinipot.cli.output import Asker, clock, print_table
 from infinipot.embedded.world import Clip
+from infinipot.evaluate.core import tables
 from infinipot.models import ADAPTERS
 from infinipot.text import to_json
 from infinipot.video import Video
@@ -447,16 +448,21 @@ def test_streams_that_are_closed_hold_nothing(monkeypatch: pytest.MonkeyPatch, a
 
 def test_a_table_keeps_its_numbers_in_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
-    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setenv("COLUMNS", "36")
     table = Table(box=None)
     for column in ("checkpoint", "GB"):
         table.add_column(column, no_wrap=True)
     table.add_column("what it brings")
-    table.add_row("x" * 45, "0.264", "some words that may be broken")
+    table.add_row("x" * 20 + " " + "x" * 24, "0.264", "some words that may be broken")
     print_table(table)
     lines = capsys.readouterr().out.splitlines()
-    assert any("x" * 45 in line and "0.264" in line for line in lines)
+    assert any("broken" in line for line in lines)
+    assert any("x" * 24 in line and "0.264" in line for line in lines)
     assert len(lines) > 2  # what may be broken is
+    tables.print_tables(
+        [tables.Table("", ("run", "overall", "p"), (("infinipot-v, an eighth of it", "62.1", "0.012"),))]
+    )
+    assert any("62.1" in line and "0.012" in line for line in capsys.readouterr().out.splitlines())
 
 
 def test_a_disk_that_is_full_is_one_line() -> None:

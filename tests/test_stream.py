@@ -154,7 +154,7 @@ def test_an_answer_that_is_too_long_is_told_the_longest_that_fits(qwen):
         for remember in (False, True):
             with pytest.raises(CapError) as caught:
                 stream.check(QUESTIONS[0], max_new_tokens=500, remember=remember)
-            longest = int(re.search(r"give max_new_tokens=(\d+) or less", str(caught.value))[1])
+            longest = int(re.findall(r"give max_new_tokens=(\d+) or less", str(caught.value))[0])
             assert stream.check(QUESTIONS[0], max_new_tokens=longest, remember=remember) == longest
             with pytest.raises(CapError):
                 stream.check(QUESTIONS[0], max_new_tokens=longest + 1, remember=remember)

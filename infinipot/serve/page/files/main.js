@@ -59,9 +59,11 @@ function named() {
 }
 
 async function list() {
+  const before = chosen;
   try {
     model ||= (await get("/v1/models")).data[0]?.id ?? "";
     const found = await get("/v1/streams");
+    if (chosen !== before) return; // what was asked for before may not have the stream that was opened since
     streams = found.data;
     if (lost) { lost = false; tell(""); }
     if (chosen && !streams.some((each) => each.id === chosen)) {

@@ -111,8 +111,8 @@ def needle(
     about them. Prints tables with 95% intervals over clips; answers, a summary and pictures are left in a folder. A
     run can be stopped at any moment, and goes on where it was when it is started again with the same --out.
 
-    Several machines, or several runs on one, take a part of the cases each with --shard 1/4 to 4/4. Their files of
-    answers, brought together in one folder, are told by --tables.
+    Several machines, or several runs on one, take a part of the cases each with --shard 1/4 to 4/4. Bring their files
+    of answers together in one folder, and --tables prints the tables of all.
     """
     extras.require("bench", "infinipot bench")
     from infinipot.evaluate.core import machine

@@ -48,6 +48,8 @@ def eval_group(ctx: click.Context, show_list: bool, as_json_list: bool) -> None:
     infinipot eval mlvu --data MLVU --model Qwen/Qwen2.5-VL-7B-Instruct --memory 7168 --output mlvu.jsonl
     infinipot eval report mlvu.jsonl mlvu-uniform.jsonl
     """
+    if as_json_list and not show_list:
+        raise click.UsageError("--json here needs --list; a command takes it after its name")
     if show_list:
         print_json([_described(one) for one in BENCHMARKS.values()]) if as_json_list else _print_list()
     elif ctx.invoked_subcommand is None:
@@ -57,9 +59,19 @@ def eval_group(ctx: click.Context, show_list: bool, as_json_list: bool) -> None:
 def _benchmark_command(benchmark: Benchmark) -> click.Command:
     @click.command(name=benchmark.name, short_help=f"{benchmark.title}: {benchmark.about}")
     @click.option("--data", required=True, type=click.Path(path_type=Path), help="The folder of the benchmark.")
-    @click.option("--variant", type=click.Choice(benchmark.variants), default=benchmark.variants[0], show_default=True)
     @click.option(
-        "--protocol", type=click.Choice(_protocols(benchmark)), default=benchmark.default_protocol, show_default=True
+        "--variant",
+        type=click.Choice(benchmark.variants),
+        default=benchmark.variants[0],
+        show_default=True,
+        help="Which of its sets of questions.",
+    )
+    @click.option(
+        "--protocol",
+        type=click.Choice(_protocols(benchmark)),
+        default=benchmark.default_protocol,
+        show_default=True,
+        help="Whose rules: how questions are asked, and answers scored.",
     )
     @click.option(
         "--output",

@@ -33,7 +33,13 @@ _FRAMES = (
     *pixel_options,
 )
 _ENGINE = (
-    click.option("--engine", type=click.Choice(["local", "ray"]), default="local", show_default=True),
+    click.option(
+        "--engine",
+        type=click.Choice(["local", "ray"]),
+        default="local",
+        show_default=True,
+        help="What watches the videos: this process, or Ray workers.",
+    ),
     click.option(
         "--ray-address",
         metavar="ADDRESS",

@@ -29,7 +29,11 @@ from infinipot.evaluate.run import RunPlan, check_before_loading, evaluate, read
     help="The folder that holds a folder per benchmark.",
 )
 @click.option(
-    "--output", type=click.Path(file_okay=False, path_type=Path), default="infinipot-reproduce", show_default=True
+    "--output",
+    type=click.Path(file_okay=False, path_type=Path),
+    default="infinipot-reproduce",
+    show_default=True,
+    help="Folder for the files of the runs.",
 )
 @click.option("--dry-run", is_flag=True, help="List the runs and their computed cost; run nothing.")
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Run the first N videos of each benchmark only.")

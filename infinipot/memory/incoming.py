@@ -24,7 +24,7 @@ def write_columns(policy: Policy, viewer: Viewer, transaction: Transaction) -> N
 
     Args:
         policy: whose columns there are.
-        viewer: of what is held without the transaction, behind which its tokens lie.
+        viewer: of what is held without the transaction, after which its tokens lie.
         transaction: has cells.
 
     Raises:
@@ -146,7 +146,7 @@ class Incoming:
 def _earlier(slots: np.ndarray, cells: np.ndarray) -> np.ndarray:
     """For each new token the slot of the latest new token of its cell before it, -1 for none: `[n]` int64."""
     order = cells.argsort(kind="stable")  # cell by cell, in order of arrival
-    here, behind = order[:-1], order[1:]
+    here, later = order[:-1], order[1:]
     earlier = np.full_like(slots, -1)
-    earlier[behind] = np.where(cells[behind] == cells[here], slots[here], -1)
+    earlier[later] = np.where(cells[later] == cells[here], slots[here], -1)
     return earlier

@@ -52,7 +52,7 @@ def digest_of_code() -> str:
     for path in sorted(root.rglob("*.py")):
         name = path.relative_to(root).as_posix()
         if not name.startswith(_ASIDE) or name in _YET:
-            whole.update(f"{name}\n{meaning(path.read_text())}\n".encode())
+            whole.update(f"{name}\n{meaning(path.read_text('utf-8'))}\n".encode())
     return whole.hexdigest()[:12]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -158,13 +159,13 @@ def _watch(run: Needle, jobs: int) -> None:
 
 
 def _report(run: Needle, as_json: bool) -> None:
-    from infinipot.evaluate.core.tables import print_tables
+    from infinipot.evaluate.core.tables import print_tables, write_text
     from infinipot.evaluate.needle.layouts import tables
 
     rows = run.rows()
     summary, made = run.report(rows), list(tables(rows))
-    with (run.folder / "tables.txt").open("w", encoding="utf-8") as file:
-        print_tables(made, file, _WIDTH)
+    print_tables(made, text := StringIO(), _WIDTH)
+    write_text(run.folder / "tables.txt", text.getvalue())
     if as_json:
         print_json(summary)
         return

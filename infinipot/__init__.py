@@ -1,6 +1,13 @@
 """Watch a video of any length with a multimodal language model, in a fixed amount of memory.
 
-The public names. Those that need a tensor library are imported when they are first used, so that `import infinipot`,
+    model = infinipot.load("embedded")  # or "Qwen/Qwen2.5-VL-7B-Instruct", or a folder
+    with model.stream(memory=512) as stream:
+        for frame in infinipot.open_video("street.mp4", fps=2):  # or a camera, arrays, tensors, images
+            stream.watch(frame)
+        print(stream.ask("What happened?"))
+
+`load` gives a `Model`, which opens streams; `Stream` has the calls on one. Whatever is raised on purpose is an
+`InfinipotError`. Names that need a tensor library are imported when they are first used, so that `import infinipot`,
 and a command line that only parses, take no time.
 """
 

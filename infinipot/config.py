@@ -37,6 +37,7 @@ class StreamConfig:
     memory: int | str | None = _setting(
         None,
         "The cap: the most tokens held per layer and KV head, or an amount such as 256MiB.",
+        metavar="TOKENS|BYTES",
         default="4096, or as the model's largest frames need and its positions allow",
     )
     fps: float = _setting(2.0, "Frames watched per second of video.")

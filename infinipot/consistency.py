@@ -1,6 +1,6 @@
 """Whether what a file says of a stream can be said of one: so that nothing in it leads a later call astray.
 
-A stream relies on what it did before: cells lie in grids, patches and positions are behind the cursor, rows hold the
+A stream relies on what it did before: cells lie in grids, patches and positions are before the cursor, rows hold the
 same text. What was read has to keep to that before it is relied on. Knows nothing of files.
 """
 
@@ -189,7 +189,7 @@ def _check_pending(pending: Pending, held: Held, setup: Setup) -> None:
 
 
 def _check_gated(pending: Pending, held: Held, setup: Setup) -> None:
-    """What a gate has let through. Behind text, a video opens with a whole patch."""
+    """What a gate has let through. After text, a video opens with a whole patch."""
     gated = [patch for patch in pending.patches if patch.cells is not None]
     _require(
         setup.gate or not (pending.gated or pending.shown or gated), "there is no gate, and yet it has done something"
@@ -249,7 +249,7 @@ def _labels(held: Held) -> Tensor:
 
 
 def _check_positions(columns: Mapping[str, Tensor], cells: Tensor, state: Saved, setup: Setup) -> None:
-    """Positions are behind the cursor, and cells stand in their patch's rows and columns."""
+    """Positions are before the cursor, and cells stand in their patch's rows and columns."""
     temporal, end = columns["temporal"], state.held.cursor.next
     _require(((temporal >= 0) & (temporal < end)).all(), "a position is beyond the cursor")
     if setup.rule.flat:

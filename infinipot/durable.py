@@ -1,7 +1,10 @@
 """Whether a new file is still there after a power cut. Knows nothing of what is in it."""
 
+import errno
 import os
 from pathlib import Path
+
+_NOT_OF_FOLDERS = (errno.EINVAL, errno.ENOTSUP)  # what file systems say that sync files alone
 
 
 def sync_folder(folder: Path) -> None:
@@ -11,5 +14,8 @@ def sync_folder(folder: Path) -> None:
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
+    except OSError as error:
+        if error.errno not in _NOT_OF_FOLDERS:
+            raise
     finally:
         os.close(handle)

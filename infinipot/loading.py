@@ -133,7 +133,7 @@ def _device(device: str | torch.device) -> torch.device:
         if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
             there = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
             raise ModelError(
-                f"device={device!r}: PyTorch finds no such GPU here; there are {', '.join([*there, 'cpu'])}"
+                f"device={device!r}: PyTorch finds no such GPU here; possible: {', '.join([*there, 'cpu'])}"
             )
         return found
     accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None

@@ -111,9 +111,11 @@ class Model:
                 has for a frame of a video, and smaller ones (of 128 tokens at the least) where `memory` is small.
 
         Raises:
-            CapError: the cap is too small for the prompt, or too large for the model's positions.
+            CapError: the cap is too small for the prompt, or too large for the model's positions, or a share of it is
+                out of range.
             PolicyError: an unknown policy or option.
             ModelError: the model does not take this modality.
+            InfinipotError: another setting is out of range, or the model or the policy cannot do what it asks for.
         """
         return Stream(
             self._adapter_for(self.adapter.modality if modality is None else modality),

@@ -41,7 +41,7 @@ def is_whole(value: object) -> TypeGuard[int]:
 
 
 def is_whole_pair(value: object) -> bool:
-    """Whether it is two whole numbers, one behind the other."""
+    """Whether it is a sequence of two whole numbers."""
     return isinstance(value, Sequence) and len(value) == 2 and all(map(is_whole, value))
 
 

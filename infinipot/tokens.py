@@ -87,9 +87,12 @@ class VideoTokens:
             measure: `[n, N, head_dim]`, of n rows, to `[n, N]`.
 
         Returns:
-            `[rows, N]`.
+            `[rows, N]` float32.
         """
-        return torch.cat([measure(self.read(name, rows)) for rows in self.pieces()])
+        told = torch.empty(self.shape, dtype=torch.float32, device=self.cell.device)
+        for rows in self.pieces():
+            told[rows] = measure(self.read(name, rows))
+        return told
 
     def pieces(self, times: int = 1) -> Iterator[slice]:
         """All rows, as many at once as those of which a bounded scratch holds so many times the states."""

@@ -12,8 +12,8 @@ from infinipot import __version__, shipped
 # Folders that change no answer, but for some files in them.
 _ASIDE = ("camera/", "cli/", "embedded/", "evaluate/", "lmms_eval/", "serve/", "witness/")
 _YET = (
-    "evaluate/needle/memories.py",
-    *(f"embedded/{name}.py" for name in ("world", "staging", "scenery", "drawing", "facts")),
+    *(f"evaluate/needle/{name}.py" for name in ("case", "memories")),
+    *(f"embedded/{name}.py" for name in ("casting", "drawing", "facts", "scenery", "staging", "words", "world")),
 )
 
 

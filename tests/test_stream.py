@@ -141,9 +141,23 @@ def test_a_cap_beyond_the_trained_positions_is_refused_and_native_positions_allo
     with pytest.raises(CapError, match="native"):
         qwen.stream(memory=4096)
     qwen.stream(memory=4096, positions="native").close()
+    with pytest.raises(CapError, match="enough for 768 tokens: give a smaller share, or positions='native'"):
+        qwen.stream(memory=512, reserve=900)  # no number of tokens would do
 
 
 # Asking
+
+
+def test_an_answer_that_is_too_long_is_told_the_longest_that_fits(qwen):
+    with qwen.stream(memory=512, dialogue=60) as stream:
+        stream.watch(pictures(1)[0])
+        for remember in (False, True):
+            with pytest.raises(CapError) as caught:
+                stream.check(QUESTIONS[0], max_new_tokens=500, remember=remember)
+            longest = int(re.findall(r"give max_new_tokens=(\d+) or less", str(caught.value))[0])
+            assert stream.check(QUESTIONS[0], max_new_tokens=longest, remember=remember) == longest
+            with pytest.raises(CapError):
+                stream.check(QUESTIONS[0], max_new_tokens=longest + 1, remember=remember)
 
 
 def test_a_remembered_turn_takes_dialogue_slots_and_the_oldest_leaves(qwen, monkeypatch):

@@ -165,9 +165,8 @@ def open_camera(
     """Opens a camera and returns its newest pictures as they come.
 
     Whoever opens the same address with the same options again shares the connection, its time and its decoder, which
-    runs
-    in a process of its own: one that hangs is ended and replaced. A camera that stops, fails or freezes is tried again
-    without end, after pauses that grow to a minute.
+    runs in a process of its own: one that hangs is ended and replaced. A camera that stops, fails or freezes is tried
+    again without end, after pauses that grow to a minute.
 
     Args:
         address: `rtsp://user:password@host/path`; `http://` for MJPEG and HLS; `/dev/video0` or `webcam://0` for a
@@ -189,6 +188,8 @@ def open_camera(
     Raises:
         VideoError: the address or an option is not possible, or no picture came (with `wait`).
     """
+    if not isinstance(address, str | os.PathLike):
+        raise VideoError(f"an object of type {type(address).__name__} is not a camera; give an address or a path")
     location = os.fspath(address)
     fps = None if fps is None else _above_zero("fps", fps)
     waits = Waits(_above_zero("open_timeout", open_timeout), _above_zero("no_frame_timeout", no_frame_timeout))

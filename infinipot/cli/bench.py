@@ -53,7 +53,9 @@ def bench() -> None:
     help="A video file to use as a further background.",
 )
 @click.option(
-    "--clips", type=click.IntRange(1, _MOST_CLIPS), default=CLIPS, show_default=True, help="Clips of each background."
+    "--clips",
+    type=click.IntRange(1, _MOST_CLIPS),
+    help=f"Clips of each background.  [default: {CLIPS}, or {QUICK.clips} if --quick]",
 )
 @click.option(
     "--seed",
@@ -93,7 +95,7 @@ def needle(
     sections: str,
     specs: str | None,
     video: Path | None,
-    clips: int,
+    clips: int | None,
     seed: int,
     moments: int | None,
     jobs: int | None,
@@ -109,8 +111,8 @@ def needle(
     about them. Prints tables with 95% intervals over clips; answers, a summary and pictures are left in a folder. A
     run can be stopped at any moment, and goes on where it was when it is started again with the same --out.
 
-    Several machines, or several runs on one, take a part of the cases each with --shard 1/4 to 4/4. Their files of
-    answers, brought together in one folder, are told by --tables.
+    Several machines, or several runs on one, take a part of the cases each with --shard 1/4 to 4/4. Bring their files
+    of answers together in one folder, and --tables prints the tables of all.
     """
     extras.require("bench", "infinipot bench")
     from infinipot.evaluate.core import machine
@@ -122,7 +124,7 @@ def needle(
         shipped.frame_size(Path(shipped.folder_of(model)))  # says so where it is no such model
     size = _size(quick, clips, specs)
     size = size if moments is None else replace(size, moments=moments)
-    named = tuple(sections.split(","))
+    named = tuple(map(str.strip, sections.split(",")))
     loading = LoadConfig(model, dtype=dtype, device=device)
     run = Needle(folder, loading, size, seed, named, video, shard=shard, reads=reads)
     try:
@@ -135,12 +137,12 @@ def needle(
     _report(run, as_json)
 
 
-def _size(quick: bool, clips: int, specs: str | None) -> Extent:
-    size = QUICK if quick else full_size(clips)
+def _size(quick: bool, clips: int | None, specs: str | None) -> Extent:
+    size = replace(QUICK, clips=clips or QUICK.clips) if quick else full_size(clips or CLIPS)
     if specs is None:
         return size
     chosen = tuple(
-        infinipot.policies.make(spec).spec for spec in specs.split(";" if ";" in specs or ":" in specs else ",")
+        infinipot.policies.make(spec.strip()).spec for spec in specs.split(";" if ";" in specs or ":" in specs else ",")
     )
     return replace(size, policies=chosen, long=chosen)
 
@@ -172,4 +174,4 @@ def _report(run: Needle, as_json: bool) -> None:
     missing = f", {summary['unfinished']} cases unfinished" if summary["unfinished"] else ""
     named = ", ".join(summary["pictures"]) or "none"
     click.echo(f"\nmodel {summary['model']}, code {summary['code']}, clips from seed {summary['first_seed']}{missing}.")
-    click.echo(f"In {run.folder}: answers.jsonl, summary.json, tables.txt; pictures: {named}.")
+    click.echo(f"In {run.folder}: {run.path.name}, summary.json, tables.txt; pictures: {named}.")

@@ -10,7 +10,16 @@ from typing import Any
 
 import click
 
-from infinipot.cli.eval_options import Shard, judge, judge_options, machinery, model_options, setup, setup_options
+from infinipot.cli.eval_options import (
+    SOME_LEFT_OUT,
+    Shard,
+    judge,
+    judge_options,
+    machinery,
+    model_options,
+    setup,
+    setup_options,
+)
 from infinipot.cli.eval_report import judge as judge_command
 from infinipot.cli.eval_report import print_sections, tell_judged
 from infinipot.cli.eval_report import report as report_command
@@ -23,8 +32,6 @@ from infinipot.evaluate.judge import Judge, judge_run
 from infinipot.evaluate.reading import read_run, read_runs, submit
 from infinipot.evaluate.records import counted
 from infinipot.evaluate.run import check_before_loading, evaluate, read_plan
-
-SOME_LEFT_OUT = 3
 
 
 @click.group(name="eval", invoke_without_command=True, short_help="Run the field's benchmarks, and report on runs.")
@@ -41,6 +48,8 @@ def eval_group(ctx: click.Context, show_list: bool, as_json_list: bool) -> None:
     infinipot eval mlvu --data MLVU --model Qwen/Qwen2.5-VL-7B-Instruct --memory 7168 --output mlvu.jsonl
     infinipot eval report mlvu.jsonl mlvu-uniform.jsonl
     """
+    if as_json_list and not show_list:
+        raise click.UsageError("--json here needs --list; a command takes it after its name")
     if show_list:
         print_json([_described(one) for one in BENCHMARKS.values()]) if as_json_list else _print_list()
     elif ctx.invoked_subcommand is None:
@@ -50,9 +59,19 @@ def eval_group(ctx: click.Context, show_list: bool, as_json_list: bool) -> None:
 def _benchmark_command(benchmark: Benchmark) -> click.Command:
     @click.command(name=benchmark.name, short_help=f"{benchmark.title}: {benchmark.about}")
     @click.option("--data", required=True, type=click.Path(path_type=Path), help="The folder of the benchmark.")
-    @click.option("--variant", type=click.Choice(benchmark.variants), default=benchmark.variants[0], show_default=True)
     @click.option(
-        "--protocol", type=click.Choice(_protocols(benchmark)), default=benchmark.default_protocol, show_default=True
+        "--variant",
+        type=click.Choice(benchmark.variants),
+        default=benchmark.variants[0],
+        show_default=True,
+        help="Which of its sets of questions.",
+    )
+    @click.option(
+        "--protocol",
+        type=click.Choice(_protocols(benchmark)),
+        default=benchmark.default_protocol,
+        show_default=True,
+        help="Whose rules: how questions are asked, and answers scored.",
     )
     @click.option(
         "--output",
@@ -127,7 +146,7 @@ def _finish(path: Path, grader: Judge | None, as_json_lines: bool) -> None:
     run = read_run(path)
     if grader is not None:
         tell_judged(judge_run(path, grader, on_verdict=lambda done, of: None))
-    elif unjudged := sum(line.judged for line in run.answers):
+    elif unjudged := sum(line.judged and line.correct is None for line in run.answers):
         how = f"infinipot eval judge {path} --judge-url ... --judge-model ..."
         note(f"{counted(unjudged, 'open answer')} not judged: {how}")
     runs = read_runs([path])

@@ -17,6 +17,9 @@ from infinipot.evaluate.benchmarks.annotations import UnusableError, read_text
 from infinipot.evaluate.engines.base import Engine, RunConfig
 from infinipot.evaluate.judge import PROMPT, Judge, key_from
 
+SOME_LEFT_OUT = 3
+"""The exit code of a run that is over, and could not use some of the videos or questions."""
+
 _MODEL = options_of(
     LoadConfig, "model", "dtype", "device", "device_map", "attn_implementation", "revision", required=["model"]
 )
@@ -30,7 +33,13 @@ _FRAMES = (
     *pixel_options,
 )
 _ENGINE = (
-    click.option("--engine", type=click.Choice(["local", "ray"]), default="local", show_default=True),
+    click.option(
+        "--engine",
+        type=click.Choice(["local", "ray"]),
+        default="local",
+        show_default=True,
+        help="What watches the videos: this process, or Ray workers.",
+    ),
     click.option(
         "--ray-address",
         metavar="ADDRESS",
@@ -84,7 +93,7 @@ class Shard(click.ParamType):
         if isinstance(value, tuple):
             return value
         number, _, count = str(value).partition("/")
-        if not (number.isdigit() and count.isdigit() and 1 <= int(number) <= int(count)):
+        if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
             self.fail(f"{value!r} is not a shard: give its number and how many there are, such as 2/4", param, ctx)
         return int(number), int(count)
 
@@ -167,7 +176,10 @@ def _sampling(default: FrameSampling, given: dict[str, Any]) -> FrameSampling:
     pixels = pixels_of(least, most) or default.pixels
     if frames is None and fps is None:
         return replace(default, pixels=pixels)
-    return FrameSampling("fps" if frames is None else "uniform", frames, fps, pixels)
+    try:
+        return FrameSampling.of(frames, fps, pixels)
+    except InfinipotError as error:
+        raise click.UsageError(str(error)) from error
 
 
 def judge(given: dict[str, Any]) -> Judge | None:
@@ -184,6 +196,8 @@ def judge(given: dict[str, Any]) -> Judge | None:
         said = PROMPT if prompt is None else read_text(prompt)
     except UnusableError as error:
         raise click.UsageError(f"--judge-prompt {prompt}: the file {error}") from error
+    if lacking := [each for each in ("{reference}", "{answer}") if each not in said]:
+        raise click.UsageError(f"--judge-prompt {prompt}: a judge would not see what it grades; put {lacking[0]} in it")
     return Judge(url, model, key_from(variable), said)
 
 

@@ -31,7 +31,7 @@ _RUN = click.Path(exists=True, dir_okay=False, path_type=Path)
     show_default=True,
     help="Folder for report.md, report.json and report.png.",
 )
-@click.option("--draws", type=click.IntRange(min=2), default=1000, show_default=True, help="Draws of the bootstrap.")
+@click.option("--draws", type=click.IntRange(min=100), default=1000, show_default=True, help="Draws of the bootstrap.")
 @click.option("--json", "as_json_lines", is_flag=True, help="Print JSON.")
 def report(runs: tuple[Path, ...], output: Path, draws: int, as_json_lines: bool) -> None:
     """Compare RUNS, files that `infinipot eval` wrote; the shards of one run count as one.

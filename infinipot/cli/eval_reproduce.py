@@ -9,13 +9,14 @@ from typing import Any
 import click
 
 from infinipot import BenchmarkError
-from infinipot.cli.eval_options import Machinery, machinery, model_options
+from infinipot.cli.eval_options import SOME_LEFT_OUT, Machinery, machinery, model_options
 from infinipot.cli.meter import RunMeter, quiet_stdout
 from infinipot.cli.output import note
 from infinipot.evaluate import find_benchmark
-from infinipot.evaluate.core.tables import Table, notes_on, percent, print_tables
+from infinipot.evaluate.core.tables import Table, notes_on, print_tables
 from infinipot.evaluate.published import MEMORY, PAPER, published, published_models
 from infinipot.evaluate.reading import Run, read_runs
+from infinipot.evaluate.records import counted
 from infinipot.evaluate.reproduce import MOST_QUESTIONS, PaperRun, entries, gpu_hours
 from infinipot.evaluate.run import RunPlan, check_before_loading, evaluate, read_plan
 
@@ -28,7 +29,11 @@ from infinipot.evaluate.run import RunPlan, check_before_loading, evaluate, read
     help="The folder that holds a folder per benchmark.",
 )
 @click.option(
-    "--output", type=click.Path(file_okay=False, path_type=Path), default="infinipot-reproduce", show_default=True
+    "--output",
+    type=click.Path(file_okay=False, path_type=Path),
+    default="infinipot-reproduce",
+    show_default=True,
+    help="Folder for the files of the runs.",
 )
 @click.option("--dry-run", is_flag=True, help="List the runs and their computed cost; run nothing.")
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Run the first N videos of each benchmark only.")
@@ -52,6 +57,8 @@ def reproduce(data: Path, output: Path, dry_run: bool, limit: int | None, **give
     runs = read_runs(list(files.values()))
     by_path = {run.paths[0]: run for run in runs}
     print_tables(_side_by_side({entry: by_path[path] for entry, path in files.items()}))
+    if any(run.problems for run in runs):
+        click.get_current_context().exit(SOME_LEFT_OUT)
 
 
 def _plans(data: Path, limit: int | None) -> dict[str, RunPlan]:
@@ -110,6 +117,7 @@ def _side_by_side(runs: dict[PaperRun, Run]) -> list[Table]:
 
 def _table(benchmark: str, runs: dict[PaperRun, Run]) -> Table:
     from infinipot.evaluate.core.statistics import estimate
+    from infinipot.evaluate.report import share
 
     rows, measured = [], []
     models: list[str] = []
@@ -120,13 +128,15 @@ def _table(benchmark: str, runs: dict[PaperRun, Run]) -> Table:
             if row.method.partition(",")[0] == entry.published
         ]
         shown = " or ".join(dict.fromkeys(f"{row.values['overall']:.1f}" for row in theirs)) or "none"
-        own = estimate(run.scored(), run.average).get("overall")
-        rows.append((entry.label, shown, percent(own) if own else "nothing scored"))
-        measured.append(own)
+        own = estimate(run.scored(), run.average)
+        rows.append((entry.label, shown, share(own, run.lacking(), "overall") or "nothing scored"))
+        measured.append(own.get("overall"))
         models = published_models(benchmark, entry.variant)
-    note_ = f"Published: {PAPER}, for {', '.join(models)} alone; not measured here."
-    title, notes = f"{find_benchmark(benchmark).title}, overall, %", (note_, *notes_on(measured, "video"))
-    return Table(title, ("run", "published", "measured"), tuple(rows), notes)
+    notes = [f"Published: {PAPER}, for {', '.join(models)} alone; not measured here."]
+    limits = {run.settings["limit"] for run in runs.values()} - {None}
+    notes += [f"Measured: {counted(limit, 'video')} alone, the first." for limit in limits]
+    title = f"{find_benchmark(benchmark).title}, overall, %"
+    return Table(title, ("run", "published", "measured"), tuple(rows), (*notes, *notes_on(measured, "video")))
 
 
 def _memory(runs: dict[PaperRun, Run]) -> Table:

@@ -108,7 +108,7 @@ def _option(each: Field[Any], *, required: bool) -> Any:
 
 
 policy_option = click.option(
-    "--policy", default=POLICY, show_default=True, help="What is kept: see `infinipot policies`."
+    "--policy", default=POLICY, show_default=True, metavar="POLICY", help="What is kept: see `infinipot policies`."
 )
 pixel_options = [
     click.option("--min-pixels", type=click.IntRange(min=1), metavar="N", help="Fewest pixels of a resized frame."),

@@ -21,13 +21,13 @@ from rich.table import Table
 
 import infinipot
 from infinipot import extras
+from infinipot.evaluate.core.tables import widen
 from infinipot.text import to_json
 
 if TYPE_CHECKING:
     from infinipot import Model, Stats, Stream
 
-STDERR = Console(stderr=True)
-_WIDEST = 1000  # columns of a table
+STDERR = Console(stderr=True, emoji=False)  # a name such as "a:camera:b" stays as it is
 _PICTURES = (".png", ".svg", ".pdf")
 
 
@@ -69,9 +69,8 @@ def print_table(table: Table) -> None:
 
     Where stdout is no terminal, lines may be long.
     """
-    console = Console(width=None if sys.stdout.isatty() else 160)
-    needed = console.measure(table, options=console.options.update(max_width=_WIDEST)).minimum
-    console.width = max(console.width, needed)
+    console = Console(width=None if sys.stdout.isatty() else 160, emoji=False, markup=False)
+    widen(console, table)
     console.print(table)
 
 
@@ -195,8 +194,8 @@ class Asker:
     @property
     def _how(self) -> dict[str, Any]:
         """The arguments with which a question is checked, and asked."""
-        names = ("max_new_tokens", "remember", "look_again", "look_pixels")
-        return {name: getattr(self, name) for name in names}
+        size = {"look_pixels": self.look_pixels} if self.look_again else {}
+        return {name: getattr(self, name) for name in ("max_new_tokens", "remember", "look_again")} | size
 
     def _ask_in_text(self, question: str) -> None:
         at = clock(self.stream.stats().time)

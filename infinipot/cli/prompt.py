@@ -185,7 +185,10 @@ def _read(interactive: bool) -> str | None:
 
 
 def _announce(text: str) -> None:
-    """A note while a line is being typed: shows the line again below."""
+    """A note while a line is being typed: shows the line again below, where both are on the same screen."""
+    if not sys.stderr.isatty():
+        note(text)
+        return
     click.echo("\r\x1b[K", nl=False, err=True)
     note(text, "dim")
     typed = readline.get_line_buffer() if readline else ""

@@ -104,16 +104,16 @@ class _Question:
 @click.option("--stop", multiple=True, metavar="TEXT", help="Text at which an answer ends. May be repeated.")
 @together(*options_of(StreamConfig, "look_again"))
 @click.option(
+    "--look-pixels",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Pixels of a frame that is looked at again.  [default: as it was watched]",
+)
+@click.option(
     "--window",
     type=Finite(min=0, min_open=True),
     metavar="SECONDS",
     help="Ask about the newest seconds only.  [default: about all that is held]",
-)
-@click.option(
-    "--look-pixels",
-    type=click.IntRange(min=1),
-    metavar="N",
-    help="Size of a frame that is looked at again.  [default: as it was watched]",
 )
 @click.option("--remember", is_flag=True, help="Keep questions and answers in memory, for later questions to refer to.")
 @together(

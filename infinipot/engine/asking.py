@@ -180,7 +180,7 @@ def _decode(
 def _chooser(
     setup: Setup, state: StreamState, sampling: Sampling, parts: Sequence[Part], limit: int, device: torch.device
 ) -> Chooser:
-    """Chooses the tokens of an answer behind what is held and these parts."""
+    """Chooses the tokens of an answer after what is held and these parts."""
     adapter = setup.adapter
     before = [*setup.prompt_ids, *told(state, parts, turn=True).ids(adapter.cell_id)]
     scores, drawn = adapter.scores(sampling.said(), before, limit, device)

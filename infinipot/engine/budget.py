@@ -21,7 +21,7 @@ class Budget:
     """The shares of a memory cap, in tokens.
 
     What prompt, dialogue and reserve leave is the video's. A compression leaves the share `keep` of it, and a block of
-    new patches always finds room behind what is held: that is where a half-filled block stands when a question comes.
+    new patches always finds room after what is held: that is where a half-filled block stands when a question comes.
 
     Attributes:
         cap: |M|.

@@ -58,8 +58,9 @@ class Answer(str):
     """An answer, with what it rests on where that was asked for.
 
     Attributes:
-        evidence: the heaviest span first; empty where nothing of the video was held. It is put together when it is
-            first looked at, of what was seen when the answer was made.
+        evidence: the heaviest span first; empty where `ask` was not called with `evidence=True`, or where nothing of
+            the video was held. It is put together when it is first looked at, of what was seen when the answer was
+            made.
     """
 
     _gaze: "Gaze | None" = None
@@ -132,7 +133,7 @@ class Gaze:
         asked = asked.reshape(len(layers) * kv_heads, -1, asked.shape[-1]) * self._scaling
         looks = (asked @ step.keys(layers).transpose(1, 2)).float()
         each = looks.unflatten(1, (len(self._ends), -1))
-        for token, end in enumerate(self._ends[:-1]):  # what came behind it was not there yet
+        for token, end in enumerate(self._ends[:-1]):  # what came after it was not there yet
             each[:, token, :, end:] = -torch.inf
         if step.hidden(layers[0]) is not None:
             hidden = torch.cat([step.hidden(layer) for layer in layers])  # type: ignore[misc]

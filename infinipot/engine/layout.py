@@ -39,7 +39,7 @@ class Part(NamedTuple):
 def lay_out(
     setup: Setup, state: StreamState, transaction: Transaction, patches: Sequence[Patch], grid: Grid | None = None
 ) -> Generator[Encode, Tensor, list[Part]]:
-    """Has patches of one grid encoded, behind the text that opens them; the transaction takes them up."""
+    """Has patches of one grid encoded, after the text that opens them; the transaction takes them up."""
     cells = yield from encoded(setup, state, patches)
     placed = (place(setup, state, transaction, *each, grid) for each in zip(patches, cells, strict=True))
     return [part for parts in placed for part in parts]
@@ -63,7 +63,7 @@ def place(
     cells: Tensor | None,
     grid: Grid | None = None,
 ) -> list[Part]:
-    """A patch with its captions, the first one behind the text that opens it; the transaction takes them up.
+    """A patch with its captions, the first one after the text that opens it; the transaction takes them up.
 
     Args:
         cells: what the encoder made of it.
@@ -144,8 +144,8 @@ def run(
 ) -> Generator[Forward, Tensor, None]:
     """Has the model run over parts that are to become part of the memory.
 
-    Whatever is no number in the memory makes the logits behind it none. Looking at them costs nothing on a CPU; a GPU
-    would have to be waited for, which is done once, for the first block, so that a type that overflows is told at once.
+    What is not a number in the memory makes all logits after it none either. Looking at those costs nothing on a CPU; a
+    GPU would have to be waited for, which is done once, for the first block, to tell at once of a type that overflows.
     From then on it is told when a question is asked, whose answer is waited for anyway.
     """
     logits = yield forward(setup, state, transaction, parts, phase)
@@ -169,7 +169,7 @@ def commit(
     *,
     turn: bool = False,
 ) -> None:
-    """Makes a transaction part of the memory, and `pending` what waits, with room for its next block behind it."""
+    """Makes a transaction part of the memory, and `pending` what waits, with room for its next block after it."""
     said = told(state, parts, answer, turn=turn)
     keep = keeping(setup, pending)
 
@@ -185,7 +185,7 @@ def commit(
 def keeping(setup: Setup, pending: Pending) -> Callable[[int, int], int | None]:
     """The video tokens to leave of so many, given the text tokens beside them; None to leave all.
 
-    All stay while the next block fits behind them, unless the policy never wants to hold as many.
+    All stay while the next block fits after them, unless the policy never wants to hold as many.
     """
     policy, budget, cells = setup.policy, setup.budget, pending.grid.cells
     patch = pending.patch_tokens(setup.adapter.caption_limit)
@@ -241,7 +241,7 @@ def patch_of(setup: Setup, state: StreamState, part: Patch | Clip) -> Generator[
 
 
 def waiting(setup: Setup, state: StreamState, known: int = 0) -> Generator[Prepare, list[Patch], tuple[Patch, ...]]:
-    """The patches that wait behind so many that are known, one that is not full included."""
+    """The patches that wait after so many that are known, one that is not full included."""
     full = state.pending.patches
     if known > len(full):
         return ()

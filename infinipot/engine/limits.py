@@ -125,7 +125,7 @@ def answer_limit(setup: Setup, question: str, asked: int | None, *, remember: bo
     prompt += 0 if setup.suffix is None else len(setup.suffix)
     room = setup.budget.reserve - look
     if remember:
-        # A turn may stand behind one text that resumes the video, and the next one behind the turn.
+        # A turn may come after one text that resumes the video, and another such text after the turn.
         room = min(room, setup.budget.dialogue - 2 * len(setup.resume_ids))
     limit = min(room - prompt, _LONGEST_ANSWER) if asked is None else asked
     if asked is not None and limit < 1:
@@ -135,10 +135,11 @@ def answer_limit(setup: Setup, question: str, asked: int | None, *, remember: bo
         seen = f"the second look takes {look} tokens, " if look else ""
         turns_lack = remember and needed > turns
         share = f"dialogue={needed + 2 * len(setup.resume_ids)}" if turns_lack else f"reserve={needed + look}"
+        fewer = f"give max_new_tokens={room - prompt} or less, or " if room > prompt else ""
         room, all_of = turns if turns_lack else setup.budget.reserve, "all" if look else "both"
         raise CapError(
             f"{seen}the question takes {prompt} tokens and its answer up to {max(limit, 1)}, but only {room} are set "
-            f"aside for {all_of}: open the stream with {share} or more, or with more memory",
+            f"aside for {all_of}: {fewer}open the stream with {share} or more, or with more memory",
             reserve=None if turns_lack else needed + look,
         )
     return limit

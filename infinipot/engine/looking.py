@@ -3,7 +3,7 @@
 What a memory keeps of the present is a share of it, at the size that frames are watched at. So the last few frames are
 kept as pictures, too, and a question may have them run over again, larger if it wants. They see the prompt and each
 other, not the past (DSCache, arXiv 2605.01858: an instant cache beside that of the past); the question sees everything.
-They stand behind all that was given, in slots that the reserve keeps free, and are forgotten with the question.
+They stand after all that was given, in slots that the reserve keeps free, and are forgotten with the question.
 """
 
 from collections.abc import Generator, Sequence
@@ -42,7 +42,13 @@ class Look:
 
     @classmethod
     def of(cls, frames: int, pixels: tuple[int, int] | None) -> "Look | None":
-        """Such a look, or None for one at no frames."""
+        """Such a look, or None for one at no frames.
+
+        Raises:
+            QuestionError: a size is given for no frames.
+        """
+        if pixels is not None and not frames:
+            raise QuestionError(f"look_pixels={pixels!r} is the size of a second look: give look_again, too")
         return cls(frames, pixels) if frames else None
 
 
@@ -129,7 +135,7 @@ def grids_of(state: StreamState, patches: Sequence[Patch]) -> tuple[Grid, ...]:
 def look_again(
     setup: Setup, state: StreamState, transaction: Transaction, patches: Sequence[Patch]
 ) -> Generator[Encode | Forward, Tensor, None]:
-    """Runs over a second look behind all that the transaction has run over."""
+    """Runs over a second look after all that the transaction has run over."""
     adapter, parts = setup.adapter, []
     if not transaction.cursor.open:
         ahead = ahead_of_video(setup, state, closed=True)

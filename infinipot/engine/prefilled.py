@@ -1,11 +1,11 @@
-"""Patches that wait for their block, and that a question has had the model run over: the next one begins behind them.
+"""Patches that wait for their block, and that a question has had the model run over: the next one begins after them.
 
 A question sees the patches that wait, and so the model has to run over them before their block is full:
 
     what is held | patch | patch | half a patch | question, answer
                  `--- free slots of the memory ---------------------
 
-Their keys and values depend on nothing that comes behind them. So they stay in those slots, and the next question has
+Their keys and values depend on nothing that comes after them. So they stay in those slots, and the next question has
 the model run over what came since alone. It is a cache: nothing of it becomes part of the memory, and a block is run
 over when it is full, as if nobody had asked. What may be reused is decided in two places:
 
@@ -32,10 +32,10 @@ from infinipot.models import Patch
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Prefilled:
-    """A patch that waits, and whose keys and values lie in free slots, behind those of the ones before it.
+    """A patch that waits, and whose keys and values lie in free slots, after those of the ones before it.
 
     Attributes:
-        end: the transaction as it was behind the patch, for another one to begin as.
+        end: the transaction as it was after the patch, for another one to begin as.
         parts: those of the patch, without their embeddings: what text is in it.
         frames: of a patch that was not full, how many had been given to the stream; 0 of one that was.
     """
@@ -54,7 +54,7 @@ def reusable(state: StreamState) -> tuple[Prefilled, ...]:
 def lay_out_rest(
     setup: Setup, state: StreamState, transaction: Transaction, patches: Sequence[Patch], known: Sequence[Prefilled]
 ) -> Generator[Encode, Tensor, tuple[list[Part], list[Prefilled]]]:
-    """Has the patches that wait behind those that are known encoded; a transaction that begins there takes them up.
+    """Has the patches that wait after those that are known encoded; a transaction that begins there takes them up.
 
     Returns:
         What is to be run over, and what all that wait will be once that is done.

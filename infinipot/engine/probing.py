@@ -1,7 +1,7 @@
-"""Probes: what a policy has the model run over behind a block, to see what it attends to, and forgets again.
+"""Probes: what a policy has the model run over after a block, to see what it attends to, and forgets again.
 
 A probe stands where a question would, in the slots that the reserve keeps free. It is run when tokens are about to be
-evicted, one that repeats its block behind each.
+evicted, one that repeats its block after each.
 """
 
 from collections.abc import Generator, Iterator, Mapping, Sequence
@@ -21,7 +21,7 @@ from infinipot.policies.attention import Attention
 def probe(
     setup: Setup, state: StreamState, transaction: Transaction, parts: Sequence[Part], pending: Pending
 ) -> Generator[Forward, Tensor, None]:
-    """Has the model run over the probes that the policy asks for, behind a block that it has just run over.
+    """Has the model run over the probes that the policy asks for, after a block that it has just run over.
 
     Args:
         setup, state: of the stream.

@@ -42,7 +42,7 @@ class Encode:
 
     Attributes:
         adapter: of the model that encodes them.
-        patches: one behind the other.
+        patches: one after the other.
         stopwatch, phase: what it costs is written to, and as what.
     """
 

@@ -33,8 +33,8 @@ class Setup:
         config: the settings, as they were given.
         chat: the texts around videos, questions and answers.
         prompt_ids: tokens ahead of the first patch.
-        resume_ids: tokens ahead of the next patch behind a remembered turn.
-        suffix: `[n, width]`, what stands behind a whole video where that is not text, or None.
+        resume_ids: tokens ahead of the next patch after a remembered turn.
+        suffix: `[n, width]`, what follows a whole video where that is not text, or None.
         budget: how the cap is shared out.
         budget_of: the budget of another cap, with the same settings.
         shapes: what each layer stores.
@@ -238,12 +238,13 @@ def block_patches(setup: Setup, cells: int, unit: str) -> int:
     budget = setup.budget
     aside = f"reserve={budget.reserve}" + (f", dialogue={budget.dialogue}" if budget.dialogue else "")
     message = f"memory={budget.cap} tokens is too small for this prompt, {aside}"
-    if cells == 1:
-        raise CapError(f"{message} and any video at all: give {least} and more")
-    message = f"{message} and {unit} of {cells} tokens{_smaller_frames(setup)}"
+    message += " and any video at all" if cells == 1 else f" and {unit} of {cells} tokens{_smaller_frames(setup)}"
     if setup.range is not None and least > _largest(setup.range):
-        raise CapError(f"{message}; {least} tokens would do, but leave the trained positions")
-    raise CapError(f"{message}: the smallest that works is {least}")
+        raise CapError(
+            f"{message}; {least} tokens would do, but the {setup.range} positions that the model was trained on are "
+            f"enough for {_largest(setup.range)} tokens: give a smaller share, or positions='native'"
+        )
+    raise CapError(f"{message}: " + (f"give {least} and more" if cells == 1 else f"the smallest that works is {least}"))
 
 
 def _smaller_frames(setup: Setup) -> str:

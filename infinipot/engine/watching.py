@@ -54,7 +54,7 @@ def accept_sound(state: StreamState, sound: Sound | SamplesLike, time: float | N
     """The sound with its time.
 
     Raises:
-        FrameError: it is no sound, too long, or not behind the last piece.
+        FrameError: it is no sound, too long, or not after the last piece.
     """
     last = max(state.pending.time, 0.0)
     if time is None and not isinstance(sound, Sound):

@@ -24,7 +24,7 @@ from urllib.parse import urlsplit
 from infinipot.errors import JudgeError, ResultsError
 from infinipot.evaluate.core.journal import Header, Journal, differences
 from infinipot.evaluate.reading import read_run
-from infinipot.evaluate.results import Answered, Verdict, beside
+from infinipot.evaluate.results import Answered, Verdict, beside, fill_in
 
 PROMPT = """\
 You grade answers to questions about a video. You do not see the video: compare with the reference answer.
@@ -75,8 +75,7 @@ class Judge:
         Raises:
             JudgeError: the service refuses, or is out of reach after several tries.
         """
-        filled = {"question": answer.asked, "reference": answer.reference, "answer": answer.text}
-        sent = re.sub(r"\{(question|reference|answer)\}", lambda found: str(filled[found[1]]), self.prompt)
+        sent = fill_in(self.prompt, answer)
         reply = self._reply(sent)
         return Verdict(answer.question, sent, reply, *read_verdict(reply))
 
@@ -98,14 +97,14 @@ class Judge:
                 with urllib.request.urlopen(request, timeout=self.timeout) as response:
                     return json.load(response)
             except urllib.error.HTTPError as error:
-                said = f"status {error.code}: {error.read(500).decode(errors='replace').strip()}"
+                said = f"status {error.code}: {_beginning(error)}"
                 asked = error.headers.get("Retry-After", "")
                 if error.code not in _PASSING:
                     raise JudgeError(f"{self.url}: the judge refused the request ({said})") from error
             except (OSError, ValueError, HTTPException) as error:
                 said, asked = str(error), ""
             if attempt + 1 < _TRIES:
-                time.sleep(float(asked) if asked.isdigit() else self.wait * 2**attempt)
+                time.sleep(float(asked) if asked.isdecimal() else self.wait * 2**attempt)
         raise JudgeError(f"{self.url}: no reply after {_TRIES} tries ({said})")
 
 
@@ -126,7 +125,7 @@ def judge_run(path: Path, judge: Judge, *, workers: int = 4, on_verdict: Callabl
     """Grades what has no verdict yet, several answers at a time, in their order.
 
     An answer whose reply was no verdict is judged again when all others are, `MOST_READINGS` times in all; a line is
-    written for each reply.
+    written for each reply. Verdicts on other answers to these questions, of a run that was here before, do not count.
 
     Args:
         path: the run's file.
@@ -143,8 +142,10 @@ def judge_run(path: Path, judge: Judge, *, workers: int = 4, on_verdict: Callabl
             there = "; ".join(apart)
             raise ResultsError(f"{journal.path} holds another judge's verdicts ({there}): move it away first")
         journal.begin(judge.header())
-        replies = Counter(line.question for line in journal.lines)
-        known = {line.question for line in journal.lines if line.correct is not None}
+        sent = {line.question: fill_in(judge.prompt, line) for line in answers}
+        verdicts = [line for line in journal.lines if line.sent == sent.get(line.question)]
+        replies = Counter(line.question for line in verdicts)
+        known = {line.question for line in verdicts if line.correct is not None}
         before = len(known)
         for reading in range(1, MOST_READINGS + 1):
             left = iter([one for one in answers if one.question not in known and replies[one.question] < reading])
@@ -158,10 +159,19 @@ def judge_run(path: Path, judge: Judge, *, workers: int = 4, on_verdict: Callabl
         return Judged(len(known) - before, len(answers) - len(known))
 
 
+def _beginning(error: urllib.error.HTTPError) -> str:
+    """What a service said with its status, as far as it comes."""
+    try:
+        return error.read(500).decode(errors="replace").strip()
+    except (OSError, HTTPException):
+        return "no reason came"
+
+
 def read_verdict(reply: str) -> tuple[float | None, float | None]:
-    """(1 or 0, score) of a judge's reply; None for what it does not say."""
-    correct = re.search(r"""["']?(?:correct|pred)["']?\s*:\s*["']?(yes|no|true|false)""", reply, re.IGNORECASE)
-    score = re.search(r"""["']?score["']?\s*:\s*["']?(\d+(?:\.\d+)?)""", reply, re.IGNORECASE)
+    """(1 or 0, score) of a judge's reply, after what it thought; None for what it does not say."""
+    said = reply.rpartition("</think>")[2]
+    correct = re.search(r"""(?<![a-z])(?:correct|pred)["']?\s*:\s*["']?(yes|no|true|false)\b""", said, re.IGNORECASE)
+    score = re.search(r"""["']?score["']?\s*:\s*["']?(\d+(?:\.\d+)?)""", said, re.IGNORECASE)
     return (
         float(correct[1].lower() in ("yes", "true")) if correct else None,
         float(score[1]) if score else None,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ from infinipot.evaluate.core.tables import file_name, write_text
 from infinipot.evaluate.engines.base import Watched
 from infinipot.evaluate.protocols import find_protocol
 from infinipot.evaluate.records import Problem, Scored, Unit
-from infinipot.evaluate.results import FORMAT, LINES, TIMES, Answered, AnswerTime, Verdict, beside, sort
+from infinipot.evaluate.results import FORMAT, LINES, TIMES, Answered, AnswerTime, Verdict, beside, fill_in, sort
 
 if TYPE_CHECKING:
     from infinipot.evaluate.core.statistics import Average
@@ -37,7 +37,8 @@ class Run:
         paths: its files.
         name: for a table: what tells it from the others.
         missing: shards whose files were not given, as "2/4".
-        mute: how many answers have no verdict, because the judge's replies were none.
+        verdicts: of a judge on the answers, the last on each.
+        judge: whose they are: its model and its prompt; empty where there are none.
     """
 
     settings: Header
@@ -49,12 +50,24 @@ class Run:
     paths: tuple[Path, ...]
     name: str = ""
     missing: tuple[str, ...] = ()
-    mute: int = 0
+    verdicts: tuple[Verdict, ...] = ()
+    judge: Header = field(default_factory=dict)
 
     @property
     def asked(self) -> int:
         """How many questions it is to ask."""
         return int(self.settings["questions"])
+
+    @property
+    def mute(self) -> int:
+        """How many answers have no verdict, because the judge's replies were none."""
+        return sum(line.correct is None for line in self.verdicts)
+
+    @property
+    def grade(self) -> float | None:
+        """The mean of the judge's scores, 0 to 5; None where it gave none."""
+        scores = [line.score for line in self.verdicts if line.score is not None]
+        return sum(scores) / len(scores) if scores else None
 
     @property
     def benchmark(self) -> Benchmark:
@@ -85,7 +98,8 @@ class Run:
 def read_run(path: Path) -> Run:
     """Reads the files of a run, which may still be going on.
 
-    Open answers are scored by the verdicts that there are; of several replies on one the last counts.
+    Open answers are scored by the verdicts that there are on these very answers; of several replies on one the last
+    counts.
 
     Raises:
         ResultsError: it is not there, or no run's file.
@@ -96,23 +110,26 @@ def read_run(path: Path) -> Run:
     if found.get("format") != FORMAT:
         raise ResultsError(f"{path}: it has format {found.get('format')!r}; this version reads {FORMAT}")
     answers, problems = sort(lines)
-    times, said = (_lines_beside(path, "times", *TIMES), _lines_beside(path, "verdicts", Verdict))
-    verdicts = {line.question: line.correct for line in said}
+    answers = tuple({line.question: line for line in answers}.values())  # twice where nothing kept two runs off a file
+    (_, times), (judge, said) = _read_beside(path, "times", *TIMES), _read_beside(path, "verdicts", Verdict)
+    sent = {line.question: fill_in(judge.get("prompt", ""), line) for line in answers if line.judged}
+    verdicts = {line.question: line for line in said if line.sent == sent.get(line.question)}
     return Run(
         settings=found["settings"],
         made_by=found["made_by"],
-        devices=(found["device"],),
-        answers=tuple(replace(line, correct=verdicts.get(line.question, line.correct)) for line in answers),
+        devices=tuple(dict.fromkeys((found["device"], *(one.device for one in times if isinstance(one, Watched))))),
+        answers=tuple(replace(line, correct=verdicts.get(line.question, line).correct) for line in answers),
         problems=problems,
         times=tuple(times),
         paths=(path,),
-        mute=sum(verdicts.get(line.question, 0.0) is None for line in answers),
+        verdicts=tuple(verdicts.values()),
+        judge={name: judge.get(name) for name in ("model", "prompt")} if verdicts else {},
     )
 
 
-def _lines_beside(path: Path, what: str, *kinds: Any) -> list[Any]:
+def _read_beside(path: Path, what: str, *kinds: Any) -> tuple[Header, list[Any]]:
     there = beside(path, what)
-    return read_lines(there, *kinds)[1] if there.is_file() else []
+    return read_lines(there, *kinds) if there.is_file() else ({}, [])
 
 
 def read_runs(paths: Sequence[Path]) -> list[Run]:
@@ -120,15 +137,16 @@ def read_runs(paths: Sequence[Path]) -> list[Run]:
 
     Raises:
         ResultsError: no run's file; a shard that is given twice; or runs of one benchmark that differ in more than the
-            model and its memory, so that their numbers do not compare.
+            model and its memory, or were judged by different judges, so that their numbers do not compare.
     """
-    shards: dict[str, list[Run]] = {}
     others = {beside(path, what) for path in paths for what in ("times", "verdicts")}  # as a shell's *.jsonl gives them
-    for path in dict.fromkeys(path for path in paths if path not in others):
-        run = read_run(path)
+    read = [read_run(path) for path in dict.fromkeys(paths) if path not in others]
+    _require_alike(read, lambda run: {name: run.settings[name] for name in _TO_COMPARE})
+    _require_alike([run for run in read if run.judge], lambda run: {"judge": run.judge})
+    shards: dict[str, list[Run]] = {}
+    for run in read:
         shards.setdefault(repr(_shared(run)), []).append(run)
     runs = [_together(parts) for parts in shards.values()]
-    _require_comparable(runs)
     return [replace(run, name=name) for run, name in zip(runs, _names(runs), strict=True)]
 
 
@@ -157,20 +175,20 @@ def _together(runs: Sequence[Run]) -> Run:
         made_by=parts[0].made_by,
         devices=tuple(dict.fromkeys(device for part in parts for device in part.devices)),
         answers=tuple(line for part in parts for line in part.answers),
-        problems=tuple({(line.where, line.what): line for part in parts for line in part.problems}.values()),
+        problems=tuple({repr(line): line for part in parts for line in part.problems}.values()),
         times=tuple(line for part in parts for line in part.times),
         paths=tuple(path for part in parts for path in part.paths),
         missing=tuple(f"{number}/{count}" for number in range(1, count + 1) if number not in by_number),
-        mute=sum(part.mute for part in parts),
+        verdicts=tuple(line for part in parts for line in part.verdicts),
     )
 
 
-def _require_comparable(runs: Sequence[Run]) -> None:
+def _require_alike(runs: Sequence[Run], told: Callable[[Run], Header]) -> None:
+    """Makes sure that what is told of the runs of one benchmark is the same of all."""
     first: dict[tuple[str, str], Run] = {}
     for run in runs:
         one = first.setdefault((run.settings["benchmark"], run.settings["variant"]), run)
-        here, there = ({name: each.settings[name] for name in _TO_COMPARE} for each in (run, one))
-        if apart := list(differences(there, here)):
+        if apart := list(differences(told(one), told(run))):
             raise ResultsError(
                 f"{one.paths[0]} and {run.paths[0]} cannot be compared ({'; '.join(apart)}): report them separately"
             )
@@ -204,7 +222,7 @@ def submit(run: Run, path: Path) -> str | None:
     """
     if all(line.reference is not None for line in run.answers):
         return None
-    text = run.benchmark.submission({line.question: line.answer for line in run.answers})
+    text = run.benchmark.submission({line.question: line.answer or line.drawn for line in run.answers})
     if text is None:
         return None
     if run.missing:

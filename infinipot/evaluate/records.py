@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import infinipot
+from infinipot.errors import VideoError
+from infinipot.numbers import is_finite, is_whole
 
 if TYPE_CHECKING:
     from infinipot.video import Video
@@ -161,12 +163,28 @@ class FrameSampling:
         frames: see "uniform".
         fps: see both; None with "uniform": no limit.
         pixels: least and most pixels of a resized frame, for `Model.stream`; None: as the model's processor has it.
+
+    Raises:
+        VideoError: a rate or a number of frames that cannot be.
     """
 
     kind: Literal["uniform", "fps"]
     frames: int | None = None
     fps: float | None = None
     pixels: tuple[int, int] | None = None
+
+    def __post_init__(self) -> None:
+        if self.fps is not None and not (is_finite(self.fps) and self.fps > 0):
+            raise VideoError(f"fps={self.fps!r}: give a number of frames per second above 0")
+        if self.frames is not None and not (is_whole(self.frames) and self.frames > 0):
+            raise VideoError(f"{self.frames!r} frames of a video: give a whole number, 1 or more")
+
+    @classmethod
+    def of(
+        cls, frames: int | None = None, fps: float | None = None, pixels: tuple[int, int] | None = None
+    ) -> "FrameSampling":
+        """`frames` at even distances, or `fps` a second; of both, whichever are fewer."""
+        return cls("fps" if frames is None else "uniform", frames, fps, pixels)
 
     def open(self, video: str | Path, start: float = 0.0, end: float | None = None) -> "Video":
         """These frames of a video, or of a part of it, read as they are asked for.

@@ -85,11 +85,10 @@ def _section(runs: Sequence[Run], draws: int) -> Section:
     first = runs[0]
     settings, scores = first.settings, first.scored()
     rows: dict[str, Published] = {}
-    if _as_published(first):
-        for run in runs:
-            frames = settings["sampling"]["frames"]
-            for row in published(settings["benchmark"], settings["variant"], run.settings["model"], frames):
-                rows[f"{row.where} {row.model} {row.name}"] = row
+    for run in filter(_as_published, runs):
+        frames = settings["sampling"]["frames"]
+        for row in published(settings["benchmark"], settings["variant"], run.settings["model"], frames):
+            rows[f"{row.where} {row.model} {row.name}"] = row
     compared = []
     for run in runs:
         own = run.scored()
@@ -102,7 +101,7 @@ def _section(runs: Sequence[Run], draws: int) -> Section:
 def _as_published(run: Run) -> bool:
     """Whether what it asks, and shows, is what was published: the whole benchmark, and the protocol's own frames."""
     settings = run.settings
-    if settings["protocol"] == "lmms-eval" or settings["limit"] is not None:
+    if settings["protocol"] == "lmms-eval" or settings["limit"] is not None or run.missing:
         return False
     frames = asdict(find_protocol(settings["protocol"]).frames(run.benchmark))
     return not list(differences(json.loads(json.dumps(frames)), settings["sampling"]))
@@ -137,11 +136,7 @@ def _accuracy(section: Section) -> Table:
     known: list[Mapping[str, object]] = [*(one.estimates for one in section.runs), *lacking]
     rows = []
     for name in dict.fromkeys(name for one in known for name in one):
-        own = []
-        for one, lacks in zip(section.runs, lacking, strict=True):
-            said = [percent(one.estimates[name])] if name in one.estimates else []
-            said += ["{} of {} answered".format(*lacks[name])] if name in lacks else []
-            own.append(", ".join(said))
+        own = [share(one.estimates, lacks, name) for one, lacks in zip(section.runs, lacking, strict=True)]
         theirs = [f"{row.values[name]:.1f}" if name in row.values else "" for row in section.published]
         rows.append((name, *own, *theirs))
     columns = ("%", *(one.run.name for one in section.runs), *(row.name for row in section.published))
@@ -153,6 +148,12 @@ def _accuracy(section: Section) -> Table:
     return Table(section.title, columns, tuple(rows), tuple(notes))
 
 
+def share(estimates: Mapping[str, Estimate], lacking: Mapping[str, tuple[int, int]], name: str) -> str:
+    """An average with its interval, and how many of its questions were answered where not all were."""
+    said = [percent(estimates[name])] if name in estimates else []
+    return ", ".join([*said, *("{} of {} answered".format(*lacking[each]) for each in [name] if each in lacking)])
+
+
 def _costs(section: Section) -> Table:
     cells: dict[str, Callable[[Run, Spent], str]] = {
         "model": lambda run, _: Path(run.settings["model"]).name,
@@ -160,6 +161,7 @@ def _costs(section: Section) -> Table:
         "questions answered": lambda run, _: f"{len(run.answers)} of {run.asked}",
         "unparsed": lambda run, _: str(sum(line.answer is None and not line.judged for line in run.answers)),
         "not judged or without a label": lambda run, _: str(sum(line.correct is None for line in run.answers)),
+        "judge's score, mean": lambda run, _: "" if run.grade is None else f"{run.grade:.2f}",
         "problems": lambda run, _: str(len(run.problems)),
         "cap, tokens": lambda run, _: f"{run.settings['cap']:,}",
         "KV cache, MiB": lambda _, spent: f"{spent.cache / 2**20:.1f}",
@@ -170,7 +172,7 @@ def _costs(section: Section) -> Table:
         "one watch a question would take": lambda _, spent: f"{spent.alone:,}",
         "saved": lambda _, spent: f"{spent.saved:.0%}",
     }
-    rows = tuple((name, *(cell(one.run, one.spent) for one in section.runs)) for name, cell in cells.items())
+    rows = [(name, *(cell(one.run, one.spent) for one in section.runs)) for name, cell in cells.items()]
     notes = []
     for run in (one.run for one in section.runs):
         if run.missing:
@@ -181,7 +183,8 @@ def _costs(section: Section) -> Table:
             notes.append(
                 f"{run.name}: {counted(run.mute, 'answer')} without a verdict, as no reply of the judge was one"
             )
-    return Table("What it took", ("", *(one.run.name for one in section.runs)), rows, tuple(notes))
+    told = tuple(row for row in rows if any(row[1:]))
+    return Table("What it took", ("", *(one.run.name for one in section.runs)), told, tuple(notes))
 
 
 def _differences(section: Section) -> Table:
@@ -220,6 +223,7 @@ def _run_as_json(one: Compared) -> dict[str, Any]:
         "asked": run.asked,
         "without_all_answers": {name: {"answered": has, "asked": of} for name, (has, of) in run.lacking().items()},
         "missing_shards": run.missing,
+        "judge": {**run.judge, "score": run.grade} if run.judge else None,
         "problems": [asdict(line) for line in run.problems],
         "estimates": {name: asdict(each) for name, each in one.estimates.items()},
         "against_the_first": None if one.against is None else asdict(one.against),

@@ -7,6 +7,7 @@ and a run that was killed and resumed leaves the same bytes as one that was not.
 videos; `reading` reads what is here.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
@@ -33,6 +34,8 @@ class Answered:
             `unit` as its fields.
         prompt, text, seen_until, frames, patches, tokens, full_tokens: what came of it.
         answer: what the protocol read in the text; None: nothing.
+        drawn: what the protocol drew by lot in its place; None: it was read, or counts for nothing.
+        digest: what stands for all that the question was asked with, see `run.RunPlan`; "" in files of older versions.
         correct: the score in 0..1; None: not judged, or the label is withheld.
     """
 
@@ -58,6 +61,8 @@ class Answered:
     full_tokens: int
     parts: Sequence[str] = ()
     unit: dict[str, Any] | None = None
+    drawn: str | None = None
+    digest: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +95,12 @@ class Verdict:
     score: float | None
 
 
+def fill_in(prompt: str, answer: Answered) -> str:
+    """What a judge is sent of an answer: {question}, {reference} and {answer} in its prompt are filled in."""
+    filled = {"question": answer.asked, "reference": answer.reference, "answer": answer.text}
+    return re.sub(r"\{(question|reference|answer)\}", lambda found: str(filled[found[1]]), prompt)
+
+
 LINES: Any = (Answered, Problem)
 TIMES: Any = (AnswerTime, Watched)
 
@@ -114,6 +125,8 @@ class Results(AbstractContextManager["Results"]):
     def __init__(self, path: Path, settings: Header, device: str, made_by: Mapping[str, str]) -> None:
         with ExitStack() as opened:
             self._journal = opened.enter_context(Journal(path, *LINES))
+            if not self._journal.header:  # times that are here are those of a run whose file was taken away
+                beside(path, "times").unlink(missing_ok=True)
             self._journal.begin(header(settings, device, made_by))
             self._times = opened.enter_context(Journal(beside(path, "times"), *TIMES))
             self._opened = opened.pop_all()

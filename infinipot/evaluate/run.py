@@ -46,6 +46,17 @@ class RunPlan:
         return {question.id: question for item in self.items for question in item.questions}
 
     @property
+    def digests(self) -> dict[str, str]:
+        """Twelve digits for each question, by its id, that stand for all it is asked with: its video, options, moment
+        and subtitles too."""
+        digests = {}
+        for item in self.items:
+            shown = f"{item.id!r} {item.subtitles!r}"
+            for one in item.questions:
+                digests[one.id] = hashlib.sha256(f"{one!r} {shown}".encode()).hexdigest()[:12]
+        return digests
+
+    @property
     def questions(self) -> int:
         return sum(len(item.questions) for item in self.items)
 
@@ -136,7 +147,7 @@ def evaluate(
         _require_same_questions(plan, output)
         forget_problems(output, settings)
     with Results(output, settings, origin.device, versions()) as results:
-        before, asked = _over(plan, results), plan.asked
+        before, asked, digests = _over(plan, results), plan.asked, plan.digests
 
         def tell(trouble: str | None = None) -> Progress:
             over = _over(plan, results)
@@ -152,7 +163,8 @@ def evaluate(
                 done = tell(str(problem))
         for event in engine.run([item for item in left if item.questions]):
             if isinstance(event, Answer):
-                results.answer(_answered(plan, setup, seed, asked[event.question], event), event.seconds)
+                line = _answered(plan, setup, seed, asked[event.question], event)
+                results.answer(replace(line, digest=digests[line.question]), event.seconds)
             done = tell(_write(results, event))
         return done
 
@@ -182,7 +194,8 @@ def _write(results: Results, event: Event) -> str | None:
 
 def _answered(plan: RunPlan, setup: RunConfig, seed: int, question: Question, event: Answer) -> Answered:
     protocol = find_protocol(setup.protocol)
-    read = protocol.read_answer(plan.benchmark, question, event.text, seed)
+    read = protocol.read_answer(plan.benchmark, question, event.text)
+    drawn = protocol.draw(plan.benchmark, question, seed) if read is None else None
     came = {name: value for name, value in asdict(event).items() if name != "seconds"}
     return Answered(
         video=event.item,
@@ -190,9 +203,10 @@ def _answered(plan: RunPlan, setup: RunConfig, seed: int, question: Question, ev
         group=question.group,
         at=question.at,
         answer=read,
+        drawn=drawn,
         reference=question.reference,
         judged=question.judged,
-        correct=protocol.score(plan.benchmark, question, read),
+        correct=protocol.score(plan.benchmark, question, drawn if read is None else read),
         asked=question.text,
         parts=list(question.parts),
         unit=None if question.unit is None else asdict(question.unit),
@@ -226,10 +240,14 @@ def _settings(plan: RunPlan, setup: RunConfig, seed: int) -> Header:
 
 def _require_same_questions(plan: RunPlan, output: Path) -> None:
     """Makes sure, before a run is retried, that each question it answered is still asked, unchanged."""
-    asked = plan.asked
+    asked, digests = plan.asked, plan.digests
     for line in read_run(output).answers:
         question = asked.get(line.question)
-        if question is None or (question.text, question.reference) != (line.asked, line.reference):
+        if (
+            question is None
+            or (question.text, question.reference) != (line.asked, line.reference)
+            or line.digest not in ("", digests[line.question])
+        ):
             raise ResultsError(
                 f"{output}: it answers the question {line.question}, which this run does not ask, or not in this form, "
                 "because the annotations, or the videos of this shard or limit, have changed: give another --output"

@@ -1,6 +1,7 @@
 """lmms-eval's side of infinipot: its settings in, its answers out."""
 
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 from typing import Any, NoReturn
 
 import torch
@@ -10,12 +11,13 @@ from lmms_eval.api.model import lmms
 from loguru import logger
 from tqdm import tqdm
 
-from infinipot import CapError, FrameError, InfinipotError, PolicyError, VideoError, load, policies
+from infinipot import CapError, FrameError, InfinipotError, PolicyError, Stream, VideoError, load, policies
 from infinipot.config import POLICY, StreamConfig
-from infinipot.lmms_eval.request import Request, read
-from infinipot.lmms_eval.viewer import Excerpt, KeptStream, frames_of
+from infinipot.evaluate.records import FrameSampling
+from infinipot.lmms_eval.request import Excerpt, Request, read
 from infinipot.policies import Policy
 
+_DEFAULT_FPS = 2.0
 _STREAMING = ("memory", "keep", "block", "reserve", "positions", "gate")  # of a stream's settings
 
 
@@ -28,7 +30,7 @@ class Infinipot(lmms):
         revision, dtype, device, device_map, attn_implementation: see `infinipot.load`. With several processes each
             loads the model on its own device.
         policy: see `Model.stream`.
-        fps, max_num_frames: see `frames_of`.
+        fps, max_num_frames: the rate and the most frames, see `FrameSampling`; with neither, 2 frames per second.
         min_pixels, max_pixels: of a resized frame; both or neither.
         system_prompt: a system message, or a file that holds it, in place of the task's and the chat template's own.
         max_batch_size: given by lmms-eval, and ignored.
@@ -67,12 +69,13 @@ class Infinipot(lmms):
             raise InfinipotError("give both min_pixels and max_pixels, or neither")
         streaming: dict[str, Any] = {name: options.pop(name) for name in _STREAMING if name in options}
         streaming["pixels"] = None if min_pixels is None else (min_pixels, max_pixels)
-        chosen, sampling = _policy(policy, options), frames_of(fps, max_num_frames)
+        fps = _DEFAULT_FPS if fps is None and max_num_frames is None else fps
+        chosen, self._sampling = _policy(policy, options), FrameSampling.of(max_num_frames, fps)
         StreamConfig(**streaming)
         self.accelerator = Accelerator()
         self._rank, self._world_size = self.accelerator.process_index, self.accelerator.num_processes
         self._system = None if system_prompt is None else self._resolve_system_prompt(_unquoted(system_prompt))
-        loaded = load(
+        self._loaded = load(
             str(pretrained),
             dtype=dtype,
             device=self._own_device(device, device_map),
@@ -80,7 +83,8 @@ class Infinipot(lmms):
             attn_implementation=attn_implementation,
             revision=None if revision is None else str(revision),
         )
-        self._viewer = KeptStream(loaded, sampling, policy=chosen, **streaming)
+        self._streaming = {"policy": chosen, **streaming}
+        self._stream().close()  # what the model cannot take is an error now
 
     @property
     def device(self) -> torch.device:
@@ -111,23 +115,22 @@ class Infinipot(lmms):
         asked = [read(instance, self.task_dict, self._system) for instance in requests]
         self._require_room(asked)
         answers = [""] * len(asked)
-        broken: dict[Excerpt, VideoError | FrameError] = {}
-        before = self._viewer.watched
+        broken: dict[Excerpt, str] = {}
+        watched = 0
         with tqdm(total=len(asked), disable=self.rank != 0, desc="Model Responding") as progress:
             for (excerpt, system), places in _by_excerpt(asked).items():
+                about = [asked[place] for place in places]
                 try:
-                    self._viewer.watch(excerpt, system)
+                    for place, answer in zip(places, self._answers(excerpt, system, about), strict=True):
+                        answers[place] = answer
+                    watched += 1
                 except (VideoError, FrameError) as error:
-                    broken[excerpt] = error
-                    logger.error(f"{asked[places[0]].where}: {error}; empty answers to {len(places)} questions")
+                    broken[excerpt] = str(error)
+                    logger.error(f"{about[0].where}: {error}; empty answers to {len(about)} questions")
                 except CapError as error:  # of the settings, not of the video: answers left out would flatter them
-                    raise CapError(f"{asked[places[0]].where}, {excerpt.source}: {error}") from error
-                else:
-                    for place in places:
-                        answer = self._viewer.ask(asked[place].question, asked[place].max_new_tokens)
-                        answers[place] = asked[place].cut(answer)
+                    raise CapError(f"{about[0].where}, {excerpt.source}: {error}") from error
                 progress.update(len(places))
-        self._report(len(asked), self._viewer.watched - before, broken)
+        _report(len(asked), watched, broken)
         return answers
 
     def loglikelihood(self, requests: Sequence[Instance]) -> NoReturn:
@@ -143,25 +146,47 @@ class Infinipot(lmms):
 
     def clean(self) -> None:
         """Frees the memory and the model; lmms-eval calls it after the last answer."""
-        self._viewer.close()
-        del self._viewer
+        del self._loaded
         super().clean()
+
+    def _stream(self, system: str | None = None) -> Stream:
+        return self._loaded.stream(system=system, **self._streaming)
+
+    def _answers(self, excerpt: Excerpt, system: str | None, about: Sequence[Request]) -> list[str]:
+        """What a stream that watches an excerpt answers to all questions about it.
+
+        Raises:
+            VideoError, FrameError: it cannot be read, or holds pictures that the model cannot take.
+            CapError: the memory is too small for its frames, or full and the policy never evicts.
+        """
+        with self._stream(system) as stream:
+            with self._sampling.open(excerpt.source, excerpt.start, excerpt.end) as video:
+                for frame in video:
+                    stream.watch(frame)
+            return [
+                stream.ask(one.question, max_new_tokens=one.max_new_tokens, temperature=0, stop=one.until)
+                for one in about
+            ]
 
     def _require_room(self, asked: Sequence[Request]) -> None:
         """What cannot be asked is an error now, not after days."""
         # The longest first: the reserve that its error names will do for the others.
-        for request in sorted(asked, key=lambda request: (request.system or "", -_length(request))):
-            try:
-                self._viewer.check(request.question, request.max_new_tokens, request.system)
-            except InfinipotError as error:
-                raise type(error)(f"{request.where}: {error}") from error
+        ordered = sorted(asked, key=lambda request: (request.system or "", -_length(request)))
+        for system, requests in groupby(ordered, lambda request: request.system):
+            with self._stream(system) as stream:
+                for request in requests:
+                    try:
+                        stream.check(request.question, max_new_tokens=request.max_new_tokens)
+                    except InfinipotError as error:
+                        raise type(error)(f"{request.where}: {error}") from error
 
-    def _report(self, questions: int, watched: int, broken: Mapping[Excerpt, Exception]) -> None:
-        if broken and not self._viewer.watched:
-            raise VideoError(f"no video could be read, of {len(broken)}; the first: {next(iter(broken.values()))}")
-        logger.info(f"{questions} questions about {watched} videos, each watched once for all of its questions")
-        if broken:
-            logger.warning(f"{len(broken)} videos could not be read; their questions got empty answers")
+
+def _report(questions: int, watched: int, broken: Mapping[Excerpt, str]) -> None:
+    if broken and not watched:
+        raise VideoError(f"no video could be read, of {len(broken)}; the first: {next(iter(broken.values()))}")
+    logger.info(f"{questions} questions about {watched} videos, each watched once for all of its questions")
+    if broken:
+        logger.warning(f"{len(broken)} videos could not be read; their questions got empty answers")
 
 
 def _by_excerpt(asked: Sequence[Request]) -> dict[tuple[Excerpt, str | None], list[int]]:

@@ -9,11 +9,19 @@ from lmms_eval.api.instance import Instance
 from lmms_eval.protocol import ChatContent, ChatMessages
 
 from infinipot import QuestionError
-from infinipot.lmms_eval.viewer import Excerpt
 from infinipot.numbers import is_whole
 
 _LONGEST_ANSWER = 128  # lmms-eval's own models take this where a task says nothing
 _FILLER = "\n\n"  # lmms-eval gives it to every task that names no stop; its own models leave it out as well
+
+
+@dataclass(frozen=True, slots=True)
+class Excerpt:
+    """A video, or a part of one: path or address, and from when to when in seconds; `end=None` is its end."""
+
+    source: str
+    start: float = 0.0
+    end: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +33,7 @@ class Request:
         system: the system message, or None for the chat template's own.
         question: the text after the video.
         max_new_tokens: the longest answer.
-        until: texts at which the answer is cut.
+        until: texts at which the answer ends.
         where: the task and the document, for messages to people.
     """
 
@@ -35,12 +43,6 @@ class Request:
     max_new_tokens: int
     until: tuple[str, ...]
     where: str
-
-    def cut(self, answer: str) -> str:
-        """The answer up to the first of the texts at which it ends."""
-        for stop in self.until:
-            answer = answer.partition(stop)[0]
-        return answer
 
 
 def read(instance: Instance, tasks: Mapping[str, Any], system: str | None = None) -> Request:

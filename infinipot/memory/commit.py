@@ -35,7 +35,7 @@ def prepare(
     Args:
         policy: whose columns there are.
         groups: of all rows.
-        transaction: whose tokens lie behind what is held.
+        transaction: whose tokens lie after what is held.
         before, grown: what is held without the transaction and with it.
     """
     _label(groups, transaction, before, grown)

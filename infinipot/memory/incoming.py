@@ -24,20 +24,19 @@ def write_columns(policy: Policy, viewer: Viewer, transaction: Transaction) -> N
 
     Args:
         policy: whose columns there are.
-        viewer: of what is held without the transaction, behind which its tokens lie.
+        viewer: of what is held without the transaction, after which its tokens lie.
         transaction: has cells.
 
     Raises:
         PolicyError: a column is not one float32 a token.
     """
     slots, cells = _cells_of(transaction, viewer.held.tokens), torch.cat(transaction.cells).long().numpy()
-    incoming = [Incoming(viewer, group, slots, cells) for group in viewer.groups]
-    for number, rows in viewer.chunks(len(slots), reads_states=True):
-        own, shape = incoming[number], (rows.stop - rows.start, len(slots))
-        measured = policy.measure(own.tokens(rows))
+    for group in viewer.groups:
+        own, shape = Incoming(viewer, group, slots, cells), (len(group.layer), len(slots))
+        measured = policy.measure(own.tokens())
         for name in policy.columns:
             _check(policy, name, measured.get(name), shape)
-        own.store(rows, {name: measured[name] for name in policy.columns})
+        own.store({name: measured[name] for name in policy.columns})
 
 
 def _cells_of(transaction: Transaction, start: int) -> np.ndarray:
@@ -73,32 +72,32 @@ class Incoming:
         first, last = int(slots[0]), int(slots[-1])
         self._run = slice(first, last + 1) if last + 1 - first == len(slots) else None
 
-    def tokens(self, rows: slice) -> NewTokens:
-        """Those of some rows, as a policy sees them."""
+    def tokens(self) -> NewTokens:
+        """Those of all rows, as a policy sees them."""
         group = self._group
 
         def read(name: str, some: slice) -> Tensor:
             if name == "previous":
-                at = self._previous[1][rows][some]
+                at = self._previous[1][some]
                 return group.keys.flatten(0, 1).index_select(0, at.reshape(-1)).view(*at.shape, -1)
             if name == "has_previous":
-                return self._previous[0][rows][some]
-            return self._part({"keys": group.keys, "values": group.values}[name][rows][some])
+                return self._previous[0][some]
+            return self._part({"keys": group.keys, "values": group.values}[name][some])
 
         return NewTokens(
-            patch=self._part(group.columns["patch"][rows]),
-            cell=self._part(group.columns["cell"][rows]),
+            patch=self._part(group.columns["patch"]),
+            cell=self._part(group.columns["cell"]),
             read=read,
-            **self._viewer.place(group, rows),
+            **self._viewer.place(group, slice(None), len(self._given[0])),
         )
 
-    def store(self, rows: slice, columns: Mapping[str, Tensor]) -> None:
-        """Writes the columns of some rows."""
+    def store(self, columns: Mapping[str, Tensor]) -> None:
+        """Writes the columns of all rows."""
         for name, column in columns.items():
             if self._run is not None:
-                self._group.columns[name][rows, self._run] = column
+                self._group.columns[name][:, self._run] = column
             else:
-                self._group.columns[name][rows].index_copy_(1, self._slots, column)
+                self._group.columns[name].index_copy_(1, self._slots, column)
 
     def _part(self, stored: Tensor) -> Tensor:
         """Of what some rows store of all slots that of these tokens: a view where they are one run."""
@@ -147,7 +146,7 @@ class Incoming:
 def _earlier(slots: np.ndarray, cells: np.ndarray) -> np.ndarray:
     """For each new token the slot of the latest new token of its cell before it, -1 for none: `[n]` int64."""
     order = cells.argsort(kind="stable")  # cell by cell, in order of arrival
-    here, behind = order[:-1], order[1:]
+    here, later = order[:-1], order[1:]
     earlier = np.full_like(slots, -1)
-    earlier[behind] = np.where(cells[behind] == cells[here], slots[here], -1)
+    earlier[later] = np.where(cells[later] == cells[here], slots[here], -1)
     return earlier

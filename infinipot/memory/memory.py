@@ -57,7 +57,7 @@ class Memory:
         grids: the grids the video has had and cells of which may be held, the current one last.
         state: what is held, as numbers.
         filled: slots in use at this moment, those of an open transaction included.
-        intact: slots behind what is held that are as `keep` found them; -1 where what is held has changed since.
+        intact: slots after what is held that are as `keep` found them; -1 where what is held has changed since.
         turned: keys as they are read, while an answer is under way that has room for them.
         peak: the most slots that were ever in use, transactions included.
         bytes: what is allocated.
@@ -150,14 +150,14 @@ class Memory:
     # What a model's forward does
 
     @contextmanager
-    def transaction(self, behind: Transaction | None = None) -> Iterator[Transaction]:
+    def transaction(self, after: Transaction | None = None) -> Iterator[Transaction]:
         """A transaction on top of the memory. On the way out, what was not committed is forgotten.
 
         Args:
-            behind: an earlier one whose tokens are intact in their slots: this one begins with them.
+            after: an earlier one whose tokens are intact in their slots: this one begins with them.
         """
         self._roll_back()
-        begun = Transaction(self.cursor, self.rule) if behind is None else behind.copy()
+        begun = Transaction(self.cursor, self.rule) if after is None else after.copy()
         self.filled = self.held + begun.tokens
         try:
             yield begun

@@ -34,7 +34,7 @@ class PositionRule:
     flat: bool = False
 
     def offset(self, index: int, seconds: float, pace: float = 1.0) -> int:
-        """Temporal offset of patch `index` behind another one, which starts `seconds` after it.
+        """Temporal offset of a patch that is the `index`-th after another one, and `seconds` later.
 
         Args:
             pace: how fast positions count, as a share of how fast the family's own do.
@@ -94,15 +94,15 @@ class Cursor:
     spans: int = 0
 
     def after_text(self, tokens: int) -> "Cursor":
-        """The cursor behind `tokens` text tokens, which close an open video."""
+        """The cursor after `tokens` text tokens, which close an open video."""
         return replace(self, next=self.next + tokens, base=None, open=False)
 
     def after_caption(self, tokens: int) -> "Cursor":
-        """The cursor behind `tokens` tokens of text inside a video, which end a vision span if there are any."""
+        """The cursor after `tokens` tokens of text inside a video, which end a vision span if there are any."""
         return replace(self, next=self.next + tokens, base=None, open=True) if tokens else self
 
     def after_patch(self, grid: Grid, time: float, rule: PositionRule) -> "Cursor":
-        """The cursor behind one more temporal patch, in the open vision span or else in a new one."""
+        """The cursor after one more temporal patch, in the open vision span or else in a new one."""
         if rule.flat:
             return self._after_flat(grid, time)
         if self.base is None:
@@ -130,7 +130,7 @@ class Cursor:
         )
 
     def _after_flat(self, grid: Grid, time: float) -> "Cursor":
-        """The cursor behind a patch whose cells count on as text does."""
+        """The cursor after a patch whose cells count on as text does."""
         return replace(
             self,
             next=self.next + grid.cells,
@@ -159,7 +159,7 @@ class Cursor:
         )
 
     def past_patch(self, grid: Grid, time: float, rule: PositionRule, before: int, after: int) -> "Cursor":
-        """The cursor behind a temporal patch, with `before` and `after` tokens of captions, of which no token is given.
+        """The cursor after a temporal patch, with `before` and `after` tokens of captions, of which no token is given.
 
         Where patches have captions each is a span of its own: one without tokens leaves none open.
         """

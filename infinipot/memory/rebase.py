@@ -33,7 +33,7 @@ class Gaps:
         temporal, base: `[rows, n]`, positions of those slots, in that order.
         spatial: `[rows, n]` bool, whether the slot has rows and columns of its own.
         before: `[rows, n + 1]`, removable positions ahead of the open vision span: ahead of each slot, and last
-            those behind all of them.
+            those after all of them.
         within: `[rows, n + 1]`, likewise inside the open vision span.
         least: `[rows, n + 1]`, how far apart its two ends must stay.
         waits: `[rows, n + 1]`, seconds that passed in each gap.
@@ -71,7 +71,7 @@ def find_gaps(
 
     Args:
         temporal, base: `[rows, n]` int64, positions of each slot; equal for text.
-        extent: `[rows, n]` int64, positions that stay behind a base: max(rows, columns) of a video token's grid;
+        extent: `[rows, n]` int64, positions that stay after a base: max(rows, columns) of a video token's grid;
             0 for text.
         spatial: `[rows, n]` bool, whether a slot has rows and columns: false for text.
         time: `[rows, n]`, seconds of video time.
@@ -79,7 +79,7 @@ def find_gaps(
         now: time of the newest patch.
         split: first position of the open vision span; `end` if none is open.
         step: how far apart neighbouring patches are, at least 1.
-        flat: cells stand one behind the other, see `PositionRule`: a patch with an extent moves as a whole.
+        flat: cells stand one after the other, see `PositionRule`: a patch with an extent moves as a whole.
     """
     temporal, order = temporal.sort(dim=-1, stable=True)
     base, extent, spatial, time = (part.gather(-1, order) for part in (base, extent, spatial, time))
@@ -108,7 +108,7 @@ def close_gaps(gaps: Gaps, before: int, within: int) -> tuple[Tensor, Tensor]:
     """
     removed = _taken(gaps.before, gaps, before) + _taken(gaps.within, gaps, within)
     temporal = gaps.temporal - removed
-    # A span's base lies in the gap ahead of its first patch, whose removable part starts behind the base's extent:
+    # A span's base lies in the gap ahead of its first patch, whose removable part starts after the base's extent:
     # it moves with the last slot that stands before it. The base of a flat patch moves with the first of its cells.
     at = torch.searchsorted(gaps.temporal.contiguous(), gaps.base.contiguous()) - (0 if gaps.flat else 1)
     moved = removed.gather(-1, at.clamp_min(0)) * (at >= 0)
@@ -186,7 +186,7 @@ def _gaps_of(group: Rows, held: Held, grids: Sequence[Grid], rule: PositionRule,
         return group.columns[name][:, : held.tokens]
 
     cell = column("cell").long().clamp_min(NOWHERE)
-    # One entry a cell number, and behind them all the zero that text, whose cell is below 0, picks.
+    # One entry a cell number, and after them all the zero that text, whose cell is below 0, picks.
     told = torch.zeros(2, numbers(grids) + 1, dtype=torch.int64)
     for grid in grids:
         own = told[:, grid.first_cell :][:, : grid.cells]
@@ -222,7 +222,7 @@ def certain_room(held: Held, grids: Sequence[Grid], rule: PositionRule, step: in
 
     A stream has mostly far more positions than its memory has tokens: then it need not be looked up, which a GPU would
     be waited for, how many there are exactly. A row holds patches of its own, of which no more are known than that they
-    are as many as its cells at the most. Each keeps its step, and each span behind the text ahead of it, which is held
+    are as many as its cells at the most. Each keeps its step, and each span after the text ahead of it, which is held
     as long as no turn has left, its layout. Where captions end spans, or patches are flat, nothing is certain.
     """
     cursor = held.cursor

@@ -25,7 +25,7 @@ class Rotary:
     """How a family rotates: dimensions i and i + n turn together, by position · inv_freq[i].
 
     Heads are stored in a layout of their own: the two dimensions of a frequency side by side, frequencies of one axis
-    in a row, and behind them what does not turn. So a rotation is one complex product. Products of two heads in this
+    in a row, and after them what does not turn. So a rotation is one complex product. Products of two heads in this
     layout are those of the model's.
 
     Args:
@@ -47,7 +47,7 @@ class Rotary:
         self._tables: dict[torch.device, tuple[Tensor, Tensor]] = {}
 
     def to_stored(self, *heads: Tensor) -> Tensor:
-        """Heads `[heads, ..., head_dim]` of a model, one behind the other, in the layout of this class."""
+        """Heads `[heads, ..., head_dim]` of a model, one after the other, in the layout of this class."""
         width, half = heads[0].shape[-1], len(self.axes)
         if width == 2 * half and self._order == list(range(half)):
             pairs = [part.unflatten(-1, (2, half)).transpose(-1, -2) for part in heads]

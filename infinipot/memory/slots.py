@@ -59,7 +59,7 @@ class Slots:
         return other
 
     def clear(self, held: int, columns: Sequence[str]) -> None:
-        """Has a policy's columns say nothing of the slots behind those held, as they do in storage that is new.
+        """Has a policy's columns say nothing of the slots after those held, as they do in storage that is new.
 
         Of text nothing is measured: its columns are those that its slot had. So they are cleared where a copy is made,
         which goes on to the same numbers as its original then, and no pass pays for it.

@@ -23,7 +23,7 @@ class Step:
 
     Attributes:
         memory: whose slots they are.
-        start, end: the first of them, and the first behind them.
+        start, end: the first of them, and the first after them.
         positions: `[3, n]` int64, on the CPU.
         highest: no position in the memory is above it.
         observers: are shown what attends to what.
@@ -149,7 +149,7 @@ class Step:
 
 
 class Steps(Sequence[Step]):
-    """The steps of one forward, one behind the other, of streams of one model.
+    """The steps of one forward, one after the other, of streams of one model.
 
     What their tokens have in common is worked out once: their angles for all layers, and a turn for all streams.
     """

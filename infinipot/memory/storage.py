@@ -124,7 +124,7 @@ class Rows:
                 row[: len(content)] = content
 
     def scratch(self, *shapes: tuple[tuple[int, ...], torch.dtype]) -> list[Tensor]:
-        """Tensors of these shapes and types on the one scratch, one behind the other."""
+        """Tensors of these shapes and types on the one scratch, one after the other."""
         found, start = [], 0
         for shape, dtype in shapes:
             end = start + math.prod(shape) * dtype.itemsize

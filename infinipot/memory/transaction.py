@@ -50,7 +50,7 @@ class Origin:
 
     @classmethod
     def joined(cls, parts: Sequence["Origin"]) -> "Origin":
-        """Those of several runs of tokens, one behind the other."""
+        """Those of several runs of tokens, one after the other."""
         if len(parts) == 1:
             return parts[0]
         return cls(*(torch.cat([getattr(part, field.name) for part in parts], -1) for field in fields(cls)))
@@ -60,7 +60,7 @@ class Transaction:
     """Tokens to come, in order.
 
     Attributes:
-        cursor: where the stream would stand behind them.
+        cursor: where the stream would stand after them.
         tokens: how many they are.
         runs: their kinds, in order.
         captions: for each caption token among them the temporal patch that it belongs to.
@@ -125,7 +125,7 @@ class Transaction:
             times: of each, in seconds.
             cells: `[n]` int64, the places in the grid of the tokens of a single patch; by default all. They stand where
                 they would stand among all. Of a patch without any nothing is added, captions neither, and what comes
-                next stands where it would stand behind the whole of it.
+                next stands where it would stand after the whole of it.
             shown: when a single patch was on show, where its place among the others is that of another time.
 
         Returns:

@@ -1,6 +1,6 @@
 """Keys as attention reads them, turned once for all tokens of an answer: scratch that the streams of a model share.
 
-Between two tokens of an answer nothing changes of what is held, and the answer's own tokens come behind it: keys that
+Between two tokens of an answer nothing changes of what is held, and the answer's own tokens come after it: keys that
 were turned to their positions for one token are what the next one reads. Kept, they take as much as the keys that are
 stored. So there is a bound for all streams of a model together, and an answer that finds no room beneath it has its
 keys turned again for each token, as a block has: slower, to the same end. Knows slots, not what is in them.

@@ -17,7 +17,7 @@ from infinipot.tokens import Grid, VideoTokens, is_at_hand, take
 # each step cost more than the step does. On a GPU, where it is the number of kernels that counts, they are more, or a
 # share of a large memory, and columns are those of all rows.
 CACHE, SCRATCH, SHARE = 2 << 20, 8 << 20, 1 / 64
-ROWS = 1 / 8  # the share of all rows that `by_rows` reads there at once, if that is more
+PART = 1 / 8  # the share of all slots that `by_rows` reads there at once, if that is more
 _RANKED = 16  # bytes of a token of which columns are looked at alone
 _LEAST = 2  # rows at once: a single matrix is multiplied with a vector several times as slowly as two are
 
@@ -90,18 +90,18 @@ class Viewer:
             cell=take_part(group.columns["cell"]),
             columns={name: take_part(column) for name, column in columns.items()},
             read=read,
-            at_once=_at_once(group, self.held.cells, share=ROWS),
-            **self.place(group, rows),
+            **self.place(group, rows, self.held.cells),
         )
 
-    def place(self, group: Rows, rows: slice) -> dict[str, Any]:
-        """What some rows' tokens are told of where they stand, as arguments of `VideoTokens`."""
+    def place(self, group: Rows, rows: slice, tokens: int) -> dict[str, Any]:
+        """What so many tokens of each of some rows are told of where they stand, as arguments of `VideoTokens`."""
         return {
             "grids": self.grids,
             "newest_patch": self.held.cursor.patch - 1,
             "layer": group.layer[rows],
             "layers": self.layers,
             "head": [self.rank * group.shape.kv_heads + head for head in group.head[rows]],
+            "at_once": _at_once(group, tokens, part=PART),
         }
 
     def _taking(self, group: Rows, rows: slice) -> Callable[..., Tensor]:
@@ -118,13 +118,13 @@ class Viewer:
         return part
 
 
-def _at_once(group: Rows, tokens: int, share: float = 0.0) -> int:
+def _at_once(group: Rows, tokens: int, part: float = 0.0) -> int:
     """Rows of which a bounded scratch holds the keys, in float32, of so many tokens each.
 
     Args:
-        share: of all rows that are read at once where nobody's cache is the limit, if that is more.
+        part: of the slots of all rows, which are read at once where nobody's cache is the limit, if that is more.
     """
     at_hand = is_at_hand(group.keys)
     room = CACHE if at_hand else max(SCRATCH, int(SHARE * group.bytes))
-    least = _LEAST if at_hand else max(_LEAST, int(share * len(group.layer)))
-    return max(least, room // (4 * group.shape.head_dim * max(tokens, 1)))
+    slots = 0 if at_hand else int(part * group.cap * len(group.layer))
+    return max(_LEAST, max(room // (4 * group.shape.head_dim), slots) // max(tokens, 1))

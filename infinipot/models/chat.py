@@ -5,7 +5,7 @@ from typing import Any
 
 from infinipot.errors import ModelError
 
-ANSWER = "x"  # stands for any, where only matters that a piece of a conversation is behind one
+ANSWER = "x"  # stands for any answer, where all that matters is that a text follows one
 _QUESTION, _ANSWER, _AGAIN = "<infinipot question>", "<infinipot answer>", "<infinipot again>"
 
 

@@ -40,7 +40,7 @@ class LlavaNextVideo(OneSize):
         network = self.model.model
         pixels = torch.cat([patch.pixels for patch in patches]).to(device_of(network.vision_tower))
         features = network.get_video_features(pixels.unsqueeze(0)).pooler_output[0]
-        # Behind the cells there may be what closes a whole video: see `closing`.
+        # After the cells there may be what closes a whole video: see `closing`.
         return features[: len(patches) * self._side**2]
 
     @property

@@ -50,7 +50,7 @@ class SmolVLM(InternVL):
         return f"\nFrame from {seconds // 60:02d}:{seconds % 60:02d}:{fake}{self.processor.global_image_token}", fake
 
     def chat(self, system: str | None = None) -> ChatFormat:
-        """The template's texts, with those that the processor puts ahead of a video and behind it."""
+        """The template's texts, with those that the processor puts before and after a video."""
         read = super().chat(system)
         return replace(
             read,

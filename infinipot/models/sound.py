@@ -89,7 +89,7 @@ class Spectrum:
 
         Args:
             before: the `reach` samples ahead of the chunk; none at the beginning of a clip.
-            samples: those from the beginning of the chunk on; silence behind them.
+            samples: those from the beginning of the chunk on; silence after them.
         """
         ahead = before if len(before) else samples[1 : self.reach + 1][::-1]
         here = np.zeros((self.windows_of(len(samples)) - 1) * self.hop + self.reach, np.float32)

@@ -91,7 +91,8 @@ class Policy(ABC):
         """The columns of tokens that come in, `[rows, N]` float32 each.
 
         Asked for once, before anything that came with the tokens is evicted, and handed back in `VideoTokens.columns`
-        as long as they are held: so a compression has to look at what is new alone.
+        as long as they are held: so a compression has to look at what is new alone. All rows are shown at once, in
+        few kernels; `VideoTokens.by_rows` reads keys and values in pieces that a bounded scratch holds.
         """
         return {}
 

@@ -38,7 +38,7 @@ class ExpectedAttention(ScoredPolicy):
         return {"expected": Attention(queries=self.queries, over="expected")}
 
     def measure(self, new: NewTokens) -> Mapping[str, Tensor]:
-        return {"van": value_norm(new.values)}
+        return {"van": new.by_rows("values", value_norm)}
 
     def score(self, tokens: VideoTokens) -> Tensor:
         return attended(tokens, "expected") * tokens.columns["van"]

@@ -44,7 +44,7 @@ class TaRAndVaN(Policy):
         return self.reference == "previous"
 
     def measure(self, new: NewTokens) -> Mapping[str, Tensor]:
-        norm = {"van": value_norm(new.values)}
+        norm = {"van": new.by_rows("values", value_norm)}
         return {"tar": tar_of_new(new), **norm} if self.once else norm
 
     def select(self, tokens: VideoTokens, budget: int) -> Tensor:

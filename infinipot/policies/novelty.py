@@ -41,7 +41,7 @@ class Novelty(ScoredPolicy):
         return ("tar", "van")
 
     def measure(self, new: NewTokens) -> Mapping[str, Tensor]:
-        return {"tar": tar_of_new(new), "van": value_norm(new.values)}
+        return {"tar": tar_of_new(new), "van": new.by_rows("values", value_norm)}
 
     def score(self, tokens: VideoTokens) -> Tensor:
         return product(tokens.columns["tar"], tokens.columns["van"], self.power)

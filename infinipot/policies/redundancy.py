@@ -17,7 +17,7 @@ Reference = Literal["previous", "recent"]
 Keys = Literal["unrotated", "rotated"]
 
 _SHORTEST = 1e-12  # that a length is taken for, as `functional.normalize` has it
-_TIMES = 2  # a comparison with recent keys takes more scratch than others: it reads half as many rows at once
+_TIMES = 2  # a comparison of keys takes more scratch than a norm: it reads half as many rows at once
 NEW = -torch.inf  # the TaR of a token that has nothing to be compared with: not redundant at all
 
 
@@ -27,7 +27,8 @@ def tar_of_new(new: NewTokens) -> Tensor:
     Returns:
         `[rows, N]` float32: a cosine, or -inf where there is nothing to compare with.
     """
-    return cosine(new.keys, new.previous).masked_fill(~new.has_previous, NEW)
+    alike = torch.cat([cosine(new.read("keys", rows), new.read("previous", rows)) for rows in new.pieces(_TIMES)])
+    return alike.masked_fill_(~new.has_previous, NEW)
 
 
 def tar(tokens: VideoTokens, reference: Reference, recent: float, keys: Keys) -> Tensor:

@@ -39,14 +39,14 @@ class Unusual(ScoredPolicy):
     newest: Share = 0.125
     values: Exponent = 1.0
     keys: Exponent = 1.0
-    corners: Share = 0.0
+    corners: Share = 0.25
 
     @property
     def columns(self) -> tuple[str, ...]:
         return ("distance", "corner") if self.corners else ("distance",)
 
     def measure(self, new: NewTokens) -> Mapping[str, Tensor]:
-        far = distance(new.values)
+        far = new.by_rows("values", distance)
         return {"distance": far, "corner": self._framed(new, far)} if self.corners else {"distance": far}
 
     def score(self, tokens: VideoTokens) -> Tensor:

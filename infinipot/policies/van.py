@@ -28,7 +28,7 @@ class VaN(ScoredPolicy):
         return ("van",)
 
     def measure(self, new: NewTokens) -> Mapping[str, Tensor]:
-        return {"van": value_norm(new.values)}
+        return {"van": new.by_rows("values", value_norm)}
 
     def score(self, tokens: VideoTokens) -> Tensor:
         return van(tokens, self.pooling)

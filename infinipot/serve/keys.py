@@ -1,7 +1,7 @@
 """Who a request is from: bearer keys, compared in constant time.
 
 A file of keys has one a line: an owner's name and a key, or the key's SHA-256 as `sha256:<hex>`. Keys of one owner see
-the same streams. Blank lines and what follows a `#` behind a blank, or at the beginning, are passed over.
+the same streams. Blank lines and what follows a `#` after a blank, or at the beginning, are passed over.
 """
 
 import hashlib

@@ -7,6 +7,8 @@ import json
 import logging
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
@@ -14,6 +16,7 @@ REQUEST_ID: ContextVar[str | None] = ContextVar("request_id", default=None)
 """Of the request that is being answered."""
 
 _FIELDS = "fields"
+_LOGGERS = ("infinipot", "uvicorn", "asyncio", "concurrent.futures")
 
 
 def event(logger: logging.Logger, what: str, level: int = logging.INFO, **fields: Any) -> None:
@@ -38,12 +41,25 @@ class JsonLines(logging.Formatter):
         return json.dumps(told, default=str)
 
 
-def set_up(level: int = logging.INFO) -> None:
-    """Sends what the server, uvicorn and what both run on log to stderr."""
+@contextmanager
+def to_stderr(level: int = logging.INFO) -> Iterator[None]:
+    """Inside, what the server, uvicorn and what both run on log goes to stderr; afterwards loggers are as before.
+
+    Nobody else may log with the handler: what stderr is then may be closed.
+    """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines())
-    for name in ("infinipot", "uvicorn", "asyncio", "concurrent.futures"):
+    levels = {**dict.fromkeys(_LOGGERS, level), "uvicorn.error": logging.WARNING}
+    before = {}
+    for name, wanted in levels.items():
         logger = logging.getLogger(name)
-        logger.handlers, logger.propagate = [handler], False
-        logger.setLevel(level)
-    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+        before[logger] = logger.handlers, logger.propagate, logger.level
+        logger.setLevel(wanted)
+        if name in _LOGGERS:
+            logger.handlers, logger.propagate = [handler], False
+    try:
+        yield
+    finally:
+        for logger, (handlers, propagate, was) in before.items():
+            logger.handlers, logger.propagate = handlers, propagate
+            logger.setLevel(was)

@@ -29,6 +29,7 @@ _KEEP_ALIVE = 75  # seconds of an idle connection, as nginx has it: a short time
 _MESSAGE = 1 << 16  # bytes of a header
 
 
+@logs.to_stderr()
 def serve(settings: Settings, load: Callable[[], Model]) -> None:
     """Serves until it is told to end.
 
@@ -40,7 +41,6 @@ def serve(settings: Settings, load: Callable[[], Model]) -> None:
         InfinipotError: the model or the keys cannot be loaded, a folder or the port cannot be used, or --memory-total
             has no room for a stream.
     """
-    logs.set_up()
     sys.setswitchinterval(_SWITCH)
     _require_port(settings)
     Keys.read(settings.api_keys)

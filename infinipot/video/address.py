@@ -83,7 +83,7 @@ def public_name(location: str) -> str:
 
 
 def _without_secrets(address: str) -> str:
-    """Leaves scheme, host and path; the scheme alone, where a password may go on behind what looks like the host."""
+    """Leaves scheme, host and path; the scheme alone, where a password may go on after what looks like the host."""
     scheme, _, rest = address.partition("://")
     scheme = scheme.rpartition(":")[2]
     authority = rest[: next((place for place, letter in enumerate(rest) if letter in "/?#"), len(rest))]

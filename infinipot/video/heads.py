@@ -21,7 +21,7 @@ def animation_size(head: bytes) -> tuple[int, int] | None:
 def goes_back(head: bytes) -> bool:
     """Returns whether who reads what begins so has to go back in it, however it comes.
 
-    An animation of WebP or PNG is read so; and MP4 that was not made for it has its index behind its pictures.
+    An animation of WebP or PNG is read so; and MP4 that was not made for it has its index after its pictures.
     """
     return animation_size(head) is not None or b"acTL" in head or _index_is_last(head)
 

@@ -17,7 +17,7 @@ LONGEST = 600.0
 anything for longer is less likely than that a clock jumped."""
 
 _WRONG = 4
-"""Pictures in a row whose stamps may all be wrong, while the clock is still seen to go on behind them."""
+"""Pictures in a row whose stamps may all be wrong, while the clock is still seen to go on after them."""
 
 _SUDDEN = 1.0
 """Seconds that a picture has to come late for more than the next one to be looked at: each is held until its turn."""
@@ -71,7 +71,7 @@ def timed(
     """Puts pictures on the video's clock, which starts at 0 and never runs backwards.
 
     A picture without a time stamp is due when its predecessor's duration is over. So is one whose stamp is wrong: it
-    lies before its predecessor's or far behind it, or behind that of its successor, and one of the next stamps goes on
+    lies before its predecessor's or far after it, or after that of its successor, and one of the next stamps goes on
     from its predecessor's. So is one of three or more in a row with the same stamp. Where no stamp goes on from those
     before, they jumped for good (streams that were glued together, a camera's clock that was set), and the clock goes
     on from where it was. Reads one picture ahead, a few where a stamp looks wrong.

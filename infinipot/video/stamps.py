@@ -17,8 +17,8 @@ from infinipot.video.address import Address
 from infinipot.video.container import has_stamps, open_container
 from infinipot.video.decoder import in_seconds, stamp_of
 
-_REORDERED = 16  # pictures that are coded behind one and shown ahead of it, at the most: H.264 and H.265
-_BACK = 3.0  # seconds: formats without an index are entered anywhere, behind pictures that are shown later
+_REORDERED = 16  # pictures that are coded after one and shown ahead of it, at the most: H.264 and H.265
+_BACK = 3.0  # seconds: formats without an index are entered anywhere, after pictures that are shown later
 
 
 def stamps_of(address: Address, near: float | None = None) -> Generator[tuple[float | None, float], None, None]:
@@ -59,8 +59,8 @@ def _packets(container: InputContainer, stream: VideoStream) -> Iterator[Packet]
 
 
 def _without_wrong(group: list[tuple[float | None, float]]) -> list[tuple[float | None, float]]:
-    """Takes away stamps that are later than those of more pictures coded behind than any format shows ahead of one."""
-    earliest: list[float] = []  # of what is coded behind, so many; negative, so that the heap has the latest on top
+    """Takes away a stamp that is later than those of so many pictures coded after it that no format would mean it."""
+    earliest: list[float] = []  # of what is coded after, so many; negative, so that the heap has the latest on top
     right = []
     for stamp, duration in reversed(group):
         wrong = stamp is not None and len(earliest) > _REORDERED and stamp > -earliest[0]
@@ -73,7 +73,7 @@ def _without_wrong(group: list[tuple[float | None, float]]) -> list[tuple[float 
 
 
 def _in_order(group: list[tuple[float | None, float]]) -> list[tuple[float | None, float]]:
-    """Sorts pictures by their stamps. Those without lie in the gaps between, or behind where there are none so wide."""
+    """Sorts pictures by their stamps. Those without lie in the gaps between, or last where no gap is so wide."""
     group = _without_wrong(group)
     stamped = sorted((picture for picture in group if picture[0] is not None), key=lambda picture: picture[0] or 0.0)
     missing = [picture for picture in group if picture[0] is None]

@@ -25,6 +25,7 @@ from infinipot import FrameError, InfinipotError, QuestionError, Stream, embedde
 from infinipot.cli import main, prompt
 from infinipot.cli.output import Asker, clock, print_table
 from infinipot.embedded.world import Clip
+from infinipot.evaluate.core import tables
 from infinipot.models import ADAPTERS
 from infinipot.text import to_json
 from infinipot.video import Video
@@ -202,7 +203,7 @@ def test_a_video_that_is_cut_short_is_answered_from_with_a_warning() -> None:
         (("clip.mp4", *EMBEDDED, "--device", "abacus"), "device='abacus': give 'cpu', 'cuda'"),
         (
             ("clip.mp4", *EMBEDDED, "--device", "cuda:99"),
-            "device='cuda:99': PyTorch finds no such GPU here; there are ",
+            "device='cuda:99': PyTorch finds no such GPU here; possible: ",
         ),
         (("clip.mp4", *EMBEDDED, "--start", "99"), "holds no pictures from 99 s on; it lasts "),
         (("http://nowhere.invalid/a.mp4", *EMBEDDED), "is the host's name right, and is there a network?"),
@@ -295,7 +296,7 @@ def test_a_gate_and_second_looks_are_the_librarys(monkeypatch: pytest.MonkeyPatc
 
 def test_the_prompt_says_what_questions_look_at_again(monkeypatch: pytest.MonkeyPatch) -> None:
     lines = f"{SEEN}\n/look 1\n{SEEN}\n/look 0\n{SEEN}\n/look 3\n/look x\n"
-    result = watch("--look-again", "2", "--json", stdin=lines)
+    result = watch("--look-again", "2", "--look-pixels", "9216", "--json", stdin=lines)
     assert [answer.get("look_again") for answer in records(result)[:-1]] == [2, 1, None]
     assert result.stderr.count("give /look 0 to 2: the stream keeps 2 frames") == 2
     assert "/look N" in watch(stdin="/nothing\n").stderr
@@ -447,16 +448,21 @@ def test_streams_that_are_closed_hold_nothing(monkeypatch: pytest.MonkeyPatch, a
 
 def test_a_table_keeps_its_numbers_in_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
-    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setenv("COLUMNS", "36")
     table = Table(box=None)
     for column in ("checkpoint", "GB"):
         table.add_column(column, no_wrap=True)
     table.add_column("what it brings")
-    table.add_row("x" * 45, "0.264", "some words that may be broken")
+    table.add_row("x" * 20 + " " + "x" * 24, "0.264", "some words that may be broken")
     print_table(table)
     lines = capsys.readouterr().out.splitlines()
-    assert any("x" * 45 in line and "0.264" in line for line in lines)
+    assert any("broken" in line for line in lines)
+    assert any("x" * 24 in line and "0.264" in line for line in lines)
     assert len(lines) > 2  # what may be broken is
+    tables.print_tables(
+        [tables.Table("", ("run", "overall", "p"), (("infinipot-v, an eighth of it", "62.1", "0.012"),))]
+    )
+    assert any("62.1" in line and "0.012" in line for line in capsys.readouterr().out.splitlines())
 
 
 def test_a_disk_that_is_full_is_one_line() -> None:
@@ -543,6 +549,16 @@ def test_who_wants_no_colour_gets_none(said: str, coloured: bool) -> None:
     """As no-color.org has it: at a terminal too."""
     shown = CliRunner().invoke(main, ["eval", "--list"], color=True, env={"NO_COLOR": said}).stdout
     assert ("\x1b[" in shown) is coloured
+
+
+def test_a_name_is_told_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    """Neither as an emoji nor as a colour."""
+    result = infinipot("watch", "clip:camera:[red]1.mp4", *EMBEDDED, "--ask", SEEN)
+    assert "clip:camera:[red]1.mp4" in result.stderr
+    table = Table("a:camera:[red]b")
+    table.add_row("c:camera:[red]d")
+    print_table(table)
+    assert capsys.readouterr().out.count(":camera:[red]") == 2
 
 
 def test_the_version_is_printed() -> None:

@@ -9,10 +9,12 @@ import resource
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
 
 import click
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -161,6 +163,25 @@ def choices(command: click.Command, name: str) -> list[str]:
     (kind,) = [option.type for option in command.params if option.name == name]
     assert isinstance(kind, click.Choice)
     return list(kind.choices)
+
+
+def all_of(command: click.Command) -> Iterator[click.Command]:
+    """A command and those below it."""
+    yield command
+    if isinstance(command, click.Group):
+        for each in command.commands.values():
+            yield from all_of(each)
+
+
+def test_every_option_says_what_it_is() -> None:
+    options = ((command, each) for command in all_of(main) for each in command.params if isinstance(each, click.Option))
+    assert [f"{command.name} {each.name}" for command, each in options if not each.help] == []
+
+
+def test_json_of_no_list_is_wrong_usage() -> None:
+    result = CliRunner().invoke(main, ["eval", "--json"])
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "needs --list" in result.stderr
 
 
 def test_what_a_help_text_lists_is_what_there_is() -> None:

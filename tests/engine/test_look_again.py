@@ -165,6 +165,13 @@ def test_frames_too_large_to_be_looked_at_are_refused_before_one_is_resized(pixe
         stream.ask("What?", look_again=2, look_pixels=pixels)
 
 
+def test_a_size_of_no_second_look_is_refused(qwen: Model) -> None:
+    with watched(qwen, pictures(1)) as stream:
+        for asked in (stream.ask, stream.begin_ask, stream.check):
+            with pytest.raises(QuestionError, match="give look_again, too"):
+                asked("What?", look_pixels=(64, 64))
+
+
 @pytest.mark.parametrize("larger", [None, (6400, 6400)])
 @pytest.mark.parametrize("gate", [None, "patches"])
 def test_what_is_looked_at_again_is_of_its_own_moment_and_seen_through_any_window(

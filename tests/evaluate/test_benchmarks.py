@@ -94,6 +94,10 @@ def test_video_mme_takes_letters_off_the_options_and_keeps_them_for_the_prompt(t
     assert (question.answer, question.task, question.group) == ("B", "OCR Problems", "short")
     assert {q.group for q in second.questions} == {"long"}
     assert first.subtitles == ()
+    file = tmp_path / "videomme.json"
+    bare = [row | {"options": [option[3:] for option in row["options"]]} for row in json.loads(file.read_text())]
+    file.write_text(json.dumps(bare))
+    assert items("video-mme", tmp_path) == [first, second]  # a prompt that asks for a letter shows letters
 
 
 def test_video_mme_with_subtitles_reads_srt_and_videos_may_have_none(tmp_path):

@@ -19,6 +19,7 @@ from support.benchmark_layouts import egoschema, mlvu
 
 pytestmark = pytest.mark.usefixtures("libraries_as_before")
 SMALL = ("--memory", "768", "--reserve", "500", "--frames", "4", "--min-pixels", "4096", "--max-pixels", "4096")
+PLOT, JUDGED = "mlvu/json/1_plotQA.json", ("--judge-url", "http://x", "--judge-model", "m")
 EMBEDDED = ("--model", "embedded", "--device", "cpu")
 
 
@@ -214,9 +215,13 @@ def test_the_reserve_that_every_question_would_have_room_in_is_said_at_the_end(d
         (("mlvu", "--data", "mlvu", "--model", "./nowhere", "--memory", "12XB"), 2, "memory='12XB'"),
         (("mlvu", "--data", "mlvu", "--model", "./nowhere", "--keep", "1.5"), 2, "keep=1.5"),
         (("mlvu", "--data", "mlvu", *EMBEDDED, "--shard", "0/3"), 2, "is not a shard"),
+        (("mlvu", "--data", "mlvu", *EMBEDDED, "--shard", "¹/²"), 2, "is not a shard"),
+        (("mlvu", "--data", "mlvu", *EMBEDDED, "--fps", "-1"), 2, "fps=-1.0: give a number"),
+        (("mlvu", "--data", "mlvu", *EMBEDDED, "--frames", "4", "--fps", "nan"), 2, "fps=nan: give a number"),
         (("mlvu", "--data", "mlvu", *EMBEDDED, "--workers", "2"), 2, "--engine ray"),
         (("mlvu", "--data", "mlvu", *EMBEDDED, "--engine", "ray", "--gpus-per-worker", "1.5"), 2, "or a whole number"),
         (("mlvu", "--data", "mlvu", *EMBEDDED, "--judge-url", "http://x"), 2, "--judge-model"),
+        (("judge", PLOT, *JUDGED, "--judge-prompt", PLOT), 2, "put {reference} in it"),
         (("mlvu", "--data", "mlvu", *EMBEDDED, "--min-pixels", "9"), 2, "--max-pixels"),
         (("mlvu", "--data", "mlvu"), 2, "--model"),
         (("nlvu",), 2, "nlvu"),
@@ -255,9 +260,17 @@ def test_the_published_tables_are_listed_with_their_cost_and_run_side_by_side(mo
         "mlvu-uniform.jsonl",
         "mlvu-TaR-alone.jsonl",
     }
+    assert "Measured: 1 video alone, the first." in result.stdout
     before = Path("out/mlvu-uniform.jsonl").read_bytes()
     assert call("reproduce", "--data", ".", *EMBEDDED, "--limit", "1", "--output", "out").exit_code == 0
     assert Path("out/mlvu-uniform.jsonl").read_bytes() == before
+    questions = Path("mlvu/json/2_needle.json")
+    questions.write_text(questions.read_text().replace("needle_1.mp4", "needle_9.mp4"))
+    Path("mlvu/video/2_needle/needle_9.mp4").write_bytes(b"no video")
+    monkeypatch.setattr(eval_reproduce, "entries", lambda: small[:1])
+    result = call("reproduce", "--data", ".", *EMBEDDED, "--limit", "2", "--output", "broken")
+    assert result.exit_code == 3
+    assert "2 of 3 answered" in result.stdout
 
 
 def test_time_left_is_that_of_the_videos_left_at_this_processes_pace() -> None:

@@ -1,14 +1,20 @@
 """A judge of open answers: what it is sent and says, services that fail, keys that stay where they belong."""
 
+import io
 import json
 import threading
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
+from email.message import Message
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
 from infinipot import JudgeError, ResultsError
+from infinipot.cli.eval import _finish
 from infinipot.evaluate.judge import PROMPT, Judge, Judged, judge_run, read_verdict
 from infinipot.evaluate.reading import read_run, read_runs
 from infinipot.evaluate.report import report, tables
@@ -83,7 +89,20 @@ def open_run(tmp_path: Path) -> Path:
 def test_open_answers_stay_unjudged_without_a_judge(open_run: Path) -> None:
     (section,) = report(read_runs([open_run]))
     assert [one.estimates for one in section.runs] == [{}]
+    assert not any(row[0].startswith("judge") for row in tables(section)[1].rows)
     assert all(line.correct is None for line in read_run(open_run).answers)
+
+
+def test_a_run_that_is_over_says_how_many_answers_have_no_verdict_yet(
+    open_run: Path, service: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _finish(open_run, None, as_json_lines=False)
+    assert "4 open answers not judged: infinipot eval judge" in capsys.readouterr().err
+    judge_run(open_run, Judge(service, "m"))
+    _finish(open_run, None, as_json_lines=False)
+    said = capsys.readouterr()
+    assert "not judged:" not in said.err
+    assert "judge's score, mean" in said.out
 
 
 def test_verdicts_are_recorded_with_judge_and_prompt_and_a_failing_service_is_tried_again(
@@ -103,9 +122,26 @@ def test_verdicts_are_recorded_with_judge_and_prompt_and_a_failing_service_is_tr
     assert "A {lamp} is lit" in verdicts[0]["sent"]
     (section,) = report(read_runs([open_run]))
     assert section.runs[0].estimates["overall"].value == 0.25
+    assert ("judge's score, mean", "2.00") in tables(section)[1].rows  # of 5 and three times 1
     assert judge_run(open_run, judge) == Judged(0, 0)
     with pytest.raises(ResultsError, match="another judge's verdicts"):
         judge_run(open_run, Judge(service, "other"))
+
+
+def test_runs_that_different_judges_scored_are_not_compared(open_run: Path, service: str) -> None:
+    other = open_run.with_name("other.jsonl")
+    other.write_bytes(open_run.read_bytes().replace(b'"policy": "none"', b'"policy": "other"'))
+    judge_run(open_run, Judge(service, "m"))
+    assert len(read_runs([open_run, other])) == 2  # one of them is not judged yet
+    judge_run(other, Judge(service, "n"))
+    with pytest.raises(ResultsError, match=r'rvs.jsonl and .*other.jsonl cannot be compared \(judge.model: "m" there'):
+        read_runs([open_run, other])
+    judgements = beside(other, "verdicts")
+    judgements.write_bytes(judgements.read_bytes().replace(b'"model": "n"', b'"model": "m"').replace(b"/v1", b"/v2"))
+    (section,) = report(read_runs([open_run, other]), draws=10)
+    against = section.runs[1].against
+    assert against is not None
+    assert against.value == 0  # the same judge, at whatever address
 
 
 @pytest.mark.parametrize(("mumbles", "unparsed"), [(1, 0), (2, 0), (3, 1), (9, 1)])
@@ -136,12 +172,39 @@ def test_what_had_no_verdict_in_an_earlier_call_is_asked_for_again(open_run: Pat
     assert len(Service.requests) == 5
 
 
+def test_verdicts_on_the_answers_of_a_run_that_was_here_before_do_not_count(open_run: Path, service: str) -> None:
+    judge = Judge(service, "m", wait=0.01)
+    assert judge_run(open_run, judge) == Judged(4, 0)
+    open_run.unlink()
+    asked = plan(open_run.parent, "rvs")
+    first, second, *_ = (question.id for item in asked.items for question in item.questions)
+    evaluate(asked, SETUPS["rvs"], Canned({second: "A lamp is lit"}), open_run)
+    scores = {line.question: line.correct for line in read_run(open_run).answers}
+    assert (scores[first], scores[second]) == (None, None)  # two answers are others than before
+    assert judge_run(open_run, judge) == Judged(2, 0)
+    scores = {line.question: line.correct for line in read_run(open_run).answers}
+    assert (scores[first], scores[second]) == (0.0, 1.0)
+
+
 def test_a_judge_that_refuses_ends_it_and_what_was_judged_stays(open_run: Path, service: str) -> None:
     judge = Judge(service, "m", wait=0.01)
     Service.failures = [401]
     with pytest.raises(JudgeError, match="refused"):
         judge_run(open_run, judge, workers=1)
     assert judge_run(open_run, judge, workers=3) == Judged(4, 0)
+
+
+def test_a_service_that_fails_and_does_not_get_to_saying_why_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Stalled(io.BytesIO):
+        def read(self, *_: object) -> bytes:
+            raise TimeoutError
+
+    def failing(request: urllib.request.Request, timeout: float) -> NoReturn:
+        raise urllib.error.HTTPError(request.full_url, 504, "", Message(), Stalled())
+
+    monkeypatch.setattr(urllib.request, "urlopen", failing)
+    with pytest.raises(JudgeError, match=r"no reply after 6 tries \(status 504: no reason came\)"):
+        Judge("http://x", "m", wait=0)._post(urllib.request.Request("http://x"))
 
 
 def test_the_key_goes_to_no_other_service_than_the_one_it_is_for(open_run: Path, service: str) -> None:
@@ -163,6 +226,10 @@ def test_a_judge_that_is_not_there_is_an_error_after_some_tries(open_run: Path) 
         ("{'pred': 'no', 'score': 2.5}", (0.0, 2.5)),
         ('```json\n{"correct": true}\n```', (1.0, None)),
         ("I cannot tell.", (None, None)),
+        ('{"incorrect": true}', (None, None)),
+        ('{"correct": "not at all"}', (None, None)),
+        ('{"is_correct": "no"}', (0.0, None)),
+        ('<think>So {"correct": "yes", "score": 4}? No.</think>\n{"correct": "no", "score": 1}', (0.0, 1.0)),
     ],
 )
 def test_verdicts_are_read_from_what_judges_write(reply: str, read: tuple[float | None, float | None]) -> None:

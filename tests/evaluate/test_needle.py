@@ -1,5 +1,6 @@
 """The benchmark: which cases, how they are asked, how a run goes on, and what is counted."""
 
+import ast
 import json
 import multiprocessing
 import os
@@ -20,6 +21,7 @@ from click.testing import CliRunner, Result
 
 from infinipot import CapError, InfinipotError, Model, PolicyError, Stats, policies, versions
 from infinipot.cli import main
+from infinipot.cli.bench import _size
 from infinipot.config import LoadConfig
 from infinipot.embedded.facts import HELD_OUT_SEEDS, SIZE
 from infinipot.embedded.words import KINDS
@@ -274,6 +276,12 @@ def test_quick_is_a_part_of_the_whole() -> None:
         assert own <= set(whole[section]), section
 
 
+def test_the_number_of_clips_counts_in_the_short_form_too() -> None:
+    assert [_size(quick, clips, None).clips for quick, clips in ((True, None), (True, 3), (False, 3))] == [1, 3, 3]
+    assert _size(False, None, None) == Extent()
+    assert _size(True, None, "van; tar").policies == ("van", "tar")
+
+
 @pytest.mark.parametrize("wrong", [{"sections": ["caps", "speed"]}, {"size": replace(QUICK, policies=("best",))}])
 def test_what_there_is_not_is_said(wrong: dict[str, Any]) -> None:
     with pytest.raises(InfinipotError, match=r"speed.*caps|best"):
@@ -377,6 +385,7 @@ def test_a_memory_that_fails_is_told_and_run_again_and_disturbs_no_other(
     errors = {record.case.holder.policy: record.error for record in first.outcomes.values()}
     assert errors == {"full": "", DEFAULT: "", "uniform": "failed: IndexError: out of range"}
     again = needle(tmp_path, sections=("caps",))
+    assert first.unfinished == again.unfinished == sum(map(len, again.left()[0])) > 0
     assert {case.holder.policy for group in again.left()[0] for case in group} == {"uniform"}
 
 
@@ -509,8 +518,12 @@ def test_parts_of_a_run_share_its_cases_and_make_the_whole_together(whole: Needl
     shares = [{case for group in part.left()[0] for case in group} for part in parts]
     assert all(shares)
     assert sum(map(len, shares)) == len(set().union(*shares)) == len(whole.outcomes)
-    for part in parts:
+    for part, share in zip(parts, shares, strict=True):
+        before = part.unfinished
         list(part.run(1))
+        assert part.unfinished == before - len(share) == len(whole.outcomes) - len(share)  # as far as it knows
+    assert parts[0].rows() == whole.rows()  # once it looks again
+    assert parts[0].unfinished == 0
     assert next(needle(folder, shard=(2, 3)).run(1)).left == 0
     assert next(needle(folder).run(1)).left == 0  # what the parts have finished is not run again
     together = needle(folder, reads=True)
@@ -562,6 +575,20 @@ def test_what_two_sections_need_is_run_once(stub: Stub, tmp_path: Path) -> None:
     lines = [json.dumps(json.loads(line)["case"]) for line in (tmp_path / "answers.jsonl").read_text().splitlines()[1:]]
     assert max(Counter(lines).values()) == 1
     assert set(bench.rows()) == {"caps", "delay", "kinds", "ablations"}
+
+
+def test_all_that_a_clip_its_questions_and_its_memories_are_made_of_counts_as_code() -> None:
+    """What the file that runs cases imports, itself or through others, of the folders that else change no answer."""
+    root, found, left = Path(versions.__file__).parent, set[str](), ["evaluate/needle/memories.py"]
+    while left:
+        name = left.pop()
+        found.add(name)
+        for node in ast.walk(ast.parse((root / name).read_text())):
+            module = node.module or "" if isinstance(node, ast.ImportFrom) else ""
+            path = f"{module.partition('.')[2].replace('.', '/')}.py"
+            if module.startswith("infinipot.") and path.startswith(versions._ASIDE) and path not in found:
+                left.append(path)
+    assert found == {*versions._YET, "evaluate/core/machine.py"}  # that one only counts bytes
 
 
 def test_code_is_the_same_with_other_comments_and_not_with_other_numbers() -> None:
@@ -686,7 +713,7 @@ def test_ctrl_c_prints_what_is_there_and_says_how_to_go_on(
 @pytest.mark.parametrize(
     ("args", "code", "said"),
     [
-        (("--sections", "speed"), 1, "no section is called 'speed'"),
+        (("--sections", "caps, speed"), 1, "no section is called 'speed'"),
         (("--policies", "sliding"), 1, 'did you mean "sliding-window"?'),
         (("--model", "./nowhere"), 1, "no folder of a model"),
         (("--clips", "0"), 2, "--clips"),

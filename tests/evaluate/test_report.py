@@ -14,16 +14,18 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from infinipot import ResultsError
-from infinipot.evaluate import BENCHMARKS, Scored, find_protocol
+from infinipot.evaluate import BENCHMARKS, Problem, Scored, find_protocol
 from infinipot.evaluate.core import statistics
 from infinipot.evaluate.core.estimates import Difference, Estimate
 from infinipot.evaluate.core.statistics import Average, difference, estimate, over_groups, over_questions, over_tasks
 from infinipot.evaluate.core.tables import markdown, notes_on, percent
+from infinipot.evaluate.engines.base import Watched
 from infinipot.evaluate.published import published
 from infinipot.evaluate.reading import read_runs
 from infinipot.evaluate.render import draw, write
 from infinipot.evaluate.report import report, tables
 from infinipot.evaluate.reproduce import CELLS, PATCHES, Hardware, entries, gpu_hours
+from infinipot.evaluate.results import beside
 from infinipot.evaluate.run import evaluate
 from support.runs import SETUPS, Canned, plan
 
@@ -339,6 +341,31 @@ def test_a_report_says_shares_costs_and_differences(folder: Path) -> None:
     assert "95% interval" in axes.get_xlabel()
 
 
+def test_a_question_that_two_runs_answered_counts_once_and_so_does_each_problem(folder: Path) -> None:
+    path = run(folder, "a")
+    (once,) = report(read_runs([path]), draws=10)
+    lost = [Problem("a.mp4", "no frame has come", (name,)) for name in ("p", "q", "q")]
+    lines = path.read_text().splitlines(keepends=True)
+    told = [json.dumps({"type": "problem", **asdict(one)}) + "\n" for one in lost]
+    path.write_text("".join([*lines, lines[-1], *told]))
+    (twice,) = report(read_runs([path]), draws=10)
+    assert twice.runs[0].estimates == once.runs[0].estimates
+    rows = {row[0]: row[1] for row in tables(twice)[1].rows}
+    assert (rows["questions answered"], rows["problems"]) == ("8 of 8", "2")
+
+
+def test_costs_are_of_the_run_alone_and_name_every_device_that_it_went_on_on(folder: Path) -> None:
+    path = run(folder, "a")
+    path.unlink()  # the times beside it are there still
+    evaluate(plan(folder, limit=2), SETUPS["mlvu"], Canned(), path)
+    with beside(path, "times").open("a") as times:
+        times.write(json.dumps({"type": "watched", **asdict(Watched("gpu", "again", {"wall": 2.0}, 1))}) + "\n")
+    (section,) = report(read_runs([path]), draws=10)
+    assert section.runs[0].spent.watching == 2 + 2.0
+    rows = {row[0]: row[1] for row in tables(section)[1].rows}
+    assert rows["computed on"] == "nowhere, gpu"
+
+
 def test_tasks_whose_questions_have_no_answer_are_in_the_table_with_how_many_have_one(folder: Path) -> None:
     path = run(folder, "a")
     lines = path.read_text().splitlines(keepends=True)
@@ -372,7 +399,10 @@ def test_published_numbers_are_marked_and_only_of_the_same_setting(folder: Path)
     header["settings"] |= {"sampling": asdict(find_protocol("paper").frames(BENCHMARKS["mlvu"])), "limit": 7}
     output.write_text(json.dumps(header) + "\n" + "".join(lines[1:]))
     assert report(read_runs([output]))[0].published == ()  # a part of what was asked then
-    header["settings"]["limit"] = None
+    header["settings"] |= {"limit": None, "shard": [1, 2]}
+    output.write_text(json.dumps(header) + "\n" + "".join(lines[1:]))
+    assert report(read_runs([output]))[0].published == ()  # a part, too, while the other shard is missing
+    header["settings"]["shard"] = [1, 1]
     output.write_text(json.dumps(header) + "\n" + "".join(lines[1:]))
     (section,) = report(read_runs([output]))
     text = markdown(tables(section))

@@ -6,6 +6,7 @@ import json
 import os
 import resource
 import signal
+import stat
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -17,16 +18,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from infinipot import ResultsError, Stream, open_video
-from infinipot.evaluate import FrameSampling, Problem, Question
-from infinipot.evaluate.core.journal import Journal
+from infinipot.evaluate import FrameSampling, Problem, Question, find_benchmark, find_protocol
+from infinipot.evaluate.core.journal import Journal, rewrite
 from infinipot.evaluate.engines.base import Answer, RunConfig, Watched
 from infinipot.evaluate.engines.local import LocalEngine
 from infinipot.evaluate.protocols import Protocol
-from infinipot.evaluate.reading import read_run
+from infinipot.evaluate.reading import read_run, read_runs
+from infinipot.evaluate.report import report, tables
 from infinipot.evaluate.results import Answered, Results, beside
-from infinipot.evaluate.run import evaluate
+from infinipot.evaluate.run import evaluate, read_plan
 from infinipot.video import Video
 from support import runs
+from support.benchmark_layouts import egoschema
 from support.runs import SETUPS, Canned, local, plan, run_and_die
 
 
@@ -243,6 +246,23 @@ def test_a_file_that_another_process_writes_to_is_refused(tmp_path: Path) -> Non
         Journal(tmp_path / "a.jsonl")
 
 
+def test_a_file_that_another_process_replaces_while_it_is_opened_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, lock = tmp_path / "a.jsonl", fcntl.flock
+
+    def late(*given: Any) -> None:
+        monkeypatch.setattr(fcntl, "flock", lock)
+        rewrite(path, {"type": "run"}, [])
+        lock(*given)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with pytest.raises(ResultsError, match="another run is writing"):
+        Journal(path)
+    with Journal(path) as journal:
+        assert journal.header == {"type": "run"}
+
+
 @pytest.mark.parametrize("content", ["notes, and no end of a line", '[{"question": "Why?"}]', '{"a": 1}\n{"b"'])
 def test_a_file_that_holds_something_else_is_left_as_it_is(tmp_path: Path, content: str) -> None:
     (tmp_path / "a.jsonl").write_text(content)
@@ -281,6 +301,23 @@ def test_a_file_system_without_locks_is_written_to_all_the_same(
     assert (tmp_path / "a.jsonl").read_bytes() == b'{"type": "run"}\n'
 
 
+@pytest.mark.parametrize("failure", [errno.EINVAL, errno.EIO])
+def test_a_file_system_that_syncs_no_folders_is_written_to_and_one_that_fails_is_one_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: int
+) -> None:
+    def of_files_alone(handle: int) -> None:
+        if stat.S_ISDIR(os.fstat(handle).st_mode):
+            raise OSError(failure, os.strerror(failure))
+
+    monkeypatch.setattr(os, "fsync", of_files_alone)
+    if failure == errno.EINVAL:
+        with Journal(tmp_path / "a.jsonl") as journal:
+            journal.begin({"type": "run"})
+    else:
+        with pytest.raises(ResultsError, match="the results cannot be written here: Input/output error"):
+            Journal(tmp_path / "a.jsonl")
+
+
 def test_a_line_that_is_no_record_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text('{"type": "run"}\nnonsense\n{"type": "answer"}\n')
     with pytest.raises(ResultsError, match="line 2"):
@@ -296,12 +333,29 @@ def test_a_line_with_other_fields_than_this_version_knows_is_named(tmp_path: Pat
         read_run(tmp_path / "a.jsonl")
 
 
-def test_an_answer_is_on_disk_when_it_is_written(tmp_path: Path) -> None:
-    results = Results(tmp_path / "a.jsonl", {"seed": 0}, "cpu", {})
+def test_an_answer_is_on_disk_when_it_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, synced = tmp_path / "a.jsonl", []
+    results = Results(path, {"seed": 0}, "cpu", {})
     facts = ("i", "v", "q", "t", None, None, "p", "A", "A", "A", False, 1.0, "?", 1.0, 4, 2, 10, 20)
+    monkeypatch.setattr(os, "fsync", lambda handle: synced.append(os.fstat(handle).st_size))
     results.answer(Answered(*facts), 1.0)
-    assert [line.question for line in read_run(tmp_path / "a.jsonl").answers] == ["q"]
+    assert synced == [path.stat().st_size, beside(path, "times").stat().st_size]
+    assert [line.question for line in read_run(path).answers] == ["q"]
     results.close()
+
+
+def test_an_answer_that_was_drawn_by_lot_is_told_from_one_that_was_read(tmp_path: Path) -> None:
+    benchmark = find_benchmark("egoschema")
+    asked = read_plan(benchmark, egoschema(tmp_path / "data"))
+    setup = RunConfig("egoschema", "lmms-eval", FrameSampling("uniform", 6), memory=768)
+    mute = asked.items[0].questions[0]
+    evaluate(asked, setup, Canned({mute.id: "no idea"}), tmp_path / "run.jsonl", seed=3)
+    first, second = read_run(tmp_path / "run.jsonl").answers
+    assert (second.answer, second.drawn) == ("A", None)
+    assert (first.answer, first.drawn) == (None, find_protocol("lmms-eval").draw(benchmark, mute, 3))
+    assert first.correct == float(first.drawn == mute.answer)
+    rows = {row[0]: row[1] for row in tables(*report(read_runs([tmp_path / "run.jsonl"])))[1].rows}
+    assert rows["unparsed"] == "1"
 
 
 # Parts, and what is broken
@@ -360,6 +414,23 @@ def test_a_video_that_was_missing_is_asked_about_when_it_is_there(tmp_path: Path
     assert (done.questions, done.problems) == (8, 0)
     assert engine.asked.count("needle-0") == 1
     assert sorted(engine.asked) == sorted(set(engine.asked))
+
+
+def test_a_run_whose_answered_questions_have_other_options_or_another_video_is_not_retried(tmp_path: Path) -> None:
+    """Text and label may be what they were, and the question another one all the same."""
+    output = tmp_path / "out.jsonl"
+    evaluate(plan(tmp_path), SETUPS["mlvu"], Canned(), output)
+    before, file = output.read_bytes(), tmp_path / "mlvu" / "json" / "2_needle.json"
+    videos, said = tmp_path / "mlvu" / "video" / "2_needle", file.read_text()
+    (videos / "needle_2.mp4").write_bytes((videos / "needle_1.mp4").read_bytes())
+    for old, new in (("A door.", "A gate."), ("needle_1.mp4", "needle_2.mp4")):
+        assert old in said
+        file.write_text(said.replace(old, new))
+        with pytest.raises(ResultsError, match="needle-0, which this run does not ask, or not in this form"):
+            evaluate(plan(tmp_path), SETUPS["mlvu"], Canned(), output, retry=True)
+        assert output.read_bytes() == before
+    file.write_text(said)
+    assert evaluate(plan(tmp_path), SETUPS["mlvu"], Canned(), output, retry=True).questions == 8
 
 
 def test_a_question_that_exhausts_the_memory_is_trouble_of_its_own(

@@ -202,6 +202,8 @@ def test_a_run_of_streaming_counts_averages_a_rows_moments_first(tmp_path) -> No
     said = {"10mins_streaming-0_0": "0", "10mins_streaming-0_1": "2", "10mins_streaming-0_2": "2"}
     said |= {"30mins_streaming-1_0": "3", "30mins_streaming-1_1": "6"}
     _, estimates = run(tmp_path, "vsi-super-count", said, "streaming")
+    unparsed = [line.answer for line in read_runs([tmp_path / "run.jsonl"])[0].answers].count(None)
+    assert unparsed == 5  # what Canned says where it is told nothing holds no number, and counts as 0
     first = (1 + 1 + 0.1 + 0) / 4  # of four moments; the rows of the other lengths have two
     assert estimates["10mins_streaming"].value == pytest.approx(first)
     assert estimates["30mins_streaming"].value == 1

@@ -9,7 +9,7 @@ import av
 import numpy as np
 import pytest
 
-from infinipot.lmms_eval.viewer import frames_of
+from infinipot.evaluate import FrameSampling
 
 theirs = pytest.importorskip("qwen_vl_utils.vision_process")
 PICTURES, RATE = 100, 10
@@ -52,5 +52,5 @@ def test_so_many_frames_are_those_that_qwen_vl_utils_takes(
             picture.pts = index
             container.mux(stream.encode(picture))
         container.mux(stream.encode(None))
-    with frames_of(max_num_frames=frames).open(str(path)) as video:
+    with FrameSampling.of(frames).open(str(path)) as video:
         assert [round(frame.time * RATE) for frame in video] == Reader.taken

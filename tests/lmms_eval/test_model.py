@@ -20,6 +20,7 @@ from infinipot import (
     load,
     open_video,
 )
+from infinipot.evaluate import FrameSampling
 from infinipot.lmms_eval import model as module
 from infinipot.lmms_eval.model import Infinipot
 from support import clips
@@ -109,10 +110,6 @@ def test_a_video_is_watched_once_whatever_the_order_and_answers_stand_in_the_ord
 ) -> None:
     answers = ask(shared, *questions(rows))
     assert len(opened) == len(set(opened)) == len(clips.SEEDS)
-    last = rows[-1]["video"]
-    again = [place for place, row in enumerate(rows) if row["video"] == last]
-    assert ask(shared, *questions([rows[place] for place in again])) == [answers[place] for place in again]
-    assert len(opened) == len(clips.SEEDS)  # a later call goes on with the stream that there is
     assert answers == [alone(row) for row in rows]
 
 
@@ -207,33 +204,25 @@ def test_other_kinds_of_tasks_are_refused(shared: Infinipot, call: str) -> None:
 # Answers
 
 
-@pytest.mark.parametrize(
-    ("until", "answer"),
-    [
-        (None, "A ring.\n\nIt is red"),
-        ([], "A ring.\n\nIt is red"),
-        (["", "\n\n"], "A ring.\n\nIt is red"),  # lmms-eval fills an empty line in
-        ("\n", "A ring."),
-        (["is", "."], "A ring"),
-        (["ring", "A"], ""),
-    ],
-)
-def test_an_answer_ends_at_the_first_of_the_tasks_stops(
-    shared: Infinipot, rows: list[dict[str, str]], monkeypatch: pytest.MonkeyPatch, until: Any, answer: str
-) -> None:
-    monkeypatch.setattr(shared._viewer, "ask", lambda question, limit: "A ring.\n\nIt is red")
-    assert ask(shared, questions(rows)[0], until=until) == [answer]
+def test_an_answer_ends_at_the_first_of_the_tasks_stops(shared: Infinipot, rows: list[dict[str, str]]) -> None:
+    row = next(row for row in rows if len(row["answer"]) > 2)
+    whole, asked = row["answer"], questions([row])[0]
+    for until in (None, [], ["", "\n\n"]):  # lmms-eval fills an empty line in
+        assert ask(shared, asked, until=until) == [whole]
+    assert ask(shared, asked, until=whole[2]) == [whole[: whole.index(whole[2])]]
+    assert ask(shared, asked, until=[whole[-1], whole[1]]) == [whole[: min(map(whole.index, (whole[-1], whole[1])))]]
 
 
-def test_the_longest_answer_is_the_tasks(
+def test_the_longest_answer_and_the_stops_are_the_tasks(
     shared: Infinipot, rows: list[dict[str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    limits: list[int] = []
-    monkeypatch.setattr(shared._viewer, "check", lambda question, limit, system: None)
-    monkeypatch.setattr(shared._viewer, "ask", lambda question, limit: limits.append(limit) or "")
-    ask(shared, questions(rows)[0], max_new_tokens=5)
-    ask(shared, questions(rows)[0], max_new_tokens=None)
-    assert limits == [5, 128]
+    given: list[dict[str, Any]] = []
+    monkeypatch.setattr(infinipot.Stream, "check", lambda *_, **how: None)
+    monkeypatch.setattr(infinipot.Stream, "ask", lambda self, question, **how: given.append(how) or "")
+    ask(shared, questions(rows)[0], max_new_tokens=5, until="\n")
+    ask(shared, questions(rows)[0], max_new_tokens=None, until=["is", "\n\n"])
+    assert [(how["max_new_tokens"], how["stop"]) for how in given] == [(5, ("\n",)), (128, ("is",))]
+    assert {how["temperature"] for how in given} == {0}
 
 
 def test_a_video_that_fills_the_memory_of_a_policy_that_never_evicts_is_named(rows: list[dict[str, str]]) -> None:
@@ -260,7 +249,7 @@ def test_a_broken_video_is_left_out_and_the_rest_goes_on(
     ["policy=infinipot-v:combine=two-stage,r1=0.4", "policy='infinipot-v:combine=two-stage,r1=0.4'"],
 )
 def test_options_of_a_policy_survive_lmms_evals_commas(arguments: str) -> None:
-    assert make(arguments)._viewer._stream.policy.spec == "infinipot-v:combine=two-stage,r1=0.4"
+    assert make(arguments)._streaming["policy"].spec == "infinipot-v:combine=two-stage,r1=0.4"
 
 
 @pytest.mark.parametrize(
@@ -271,7 +260,7 @@ def test_options_of_a_policy_survive_lmms_evals_commas(arguments: str) -> None:
         ("policy=nothing", PolicyError, 'unknown policy: "nothing"'),
         ("min_pixels=784", InfinipotError, "give both min_pixels and max_pixels"),
         ("fps=0", VideoError, "fps=0"),
-        ("max_num_frames=2.5", VideoError, "max_num_frames=2.5"),
+        ("max_num_frames=2.5", VideoError, "2.5 frames of a video"),
         ("memory=12XB", CapError, "memory='12XB': give tokens"),
         ("memory=0", CapError, "at least one token"),
         ("keep=1.5", CapError, "keep=1.5"),
@@ -317,7 +306,9 @@ def test_settings_reach_the_model_and_the_stream(monkeypatch: pytest.MonkeyPatch
     assert given.pop("policy").spec == "tar"
     expected = {**loading, **streaming, "pixels": (784, 3136), "source": "embedded", "device_map": None, "system": None}
     assert given == expected
-    assert model._viewer._stream.stats().bytes <= 2**20
+    assert model._sampling == FrameSampling.of(fps=2.0)
+    with model._stream() as stream:
+        assert stream.stats().bytes <= 2**20
 
 
 def test_each_of_several_processes_has_the_model_on_its_own_device(shared: Infinipot) -> None:
@@ -328,10 +319,21 @@ def test_each_of_several_processes_has_the_model_on_its_own_device(shared: Infin
         several._own_device(None, "auto")
 
 
-def test_cleaning_up_frees_the_memory_and_the_model() -> None:
-    model = make()
-    stream = model._viewer._stream
+def test_a_stream_ends_with_its_video_and_cleaning_up_frees_the_model(
+    rows: list[dict[str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, opened = make(), []
+    stream = model._loaded.stream
+
+    def noting(**how: Any) -> infinipot.Stream:
+        opened.append(stream(**how))
+        return opened[-1]
+
+    monkeypatch.setattr(model._loaded, "stream", noting)
+    ask(model, [video(str(tmp_path / "missing.mp4")), text("Is there a shape now?")], questions(rows)[0])
+    assert len(opened) == 3  # a stream tells beforehand whether the questions fit
+    for one in opened:
+        with pytest.raises(InfinipotError, match="closed"):
+            one.stats()
     model.clean()
-    with pytest.raises(InfinipotError, match="closed"):
-        stream.stats()
-    assert not hasattr(model, "_viewer")
+    assert not hasattr(model, "_loaded")

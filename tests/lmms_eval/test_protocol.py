@@ -64,7 +64,9 @@ def prompt(name: str, question: Question, times: tuple[float, ...] = (), subtitl
 
 
 def answer(name: str, question: Question, text: str) -> str | None:
-    return find_protocol("lmms-eval").read_answer(find_benchmark(name), question, text, seed=1)
+    rules, of = find_protocol("lmms-eval"), find_benchmark(name)
+    read = rules.read_answer(of, question, text)
+    return rules.draw(of, question, seed=1) if read is None else read
 
 
 def score(name: str, question: Question, text: str) -> float | None:

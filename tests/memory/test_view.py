@@ -43,6 +43,6 @@ def test_how_many_rows_are_read_at_once_decides_nothing(
         monkeypatch.setattr(tokens, "AT_HAND", at_hand)
         monkeypatch.setattr(view, "CACHE", room)
         monkeypatch.setattr(view, "SCRATCH", room)
-        monkeypatch.setattr(view, "ROWS", share)
+        monkeypatch.setattr(view, "PART", share)
         for one, other in zip(compressed(spec, caption), together, strict=True):
             torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)  # products of few rows are rounded otherwise

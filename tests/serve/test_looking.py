@@ -84,6 +84,7 @@ def test_what_a_server_sets_holds_where_a_stream_says_nothing() -> None:
         ("", {"look_again": -1}, "look_again: "),
         ("/few/ask", {"question": NOW, "look_again": 2}, "open it with look_again=2"),
         ("/few/ask", {"question": NOW, "look_again": 1, "look_pixels": [9, 3]}, "least and the most pixels"),
+        ("/few/ask", {"question": NOW, "look_pixels": [3, 9]}, "give look_again, too"),
         (
             "/few/ask",
             {"question": NOW, "look_again": 1, "look_pixels": [10**12, 10**13]},

@@ -46,7 +46,8 @@ def page(browser, demo: Running) -> Iterator:
     opened.goto(demo.url)
     yield opened
     opened.close()
-    refused = re.compile(r"the server responded with a status of 4[01]\d")  # or gone, which the page tells in words
+    # Refused, gone or out of reach: the page tells it in words.
+    refused = re.compile(r"the server responded with a status of 4[01]\d|net::ERR_FAILED")
     assert not [each for each in said if not refused.search(each)]
 
 
@@ -79,6 +80,7 @@ def test_a_picture_within_two_seconds_and_an_answer_with_the_moments_it_rests_on
     assert "asked on" in page.locator(".turn .meta").inner_text()
     moment = page.locator(".evidence button").first
     assert "%" in moment.inner_text()
+    assert not serious(page)
     moment.click()
     expect(page.locator("#when")).to_contain_text("tokens held")
     page.get_by_role("button", name="Back to live").click()
@@ -148,6 +150,51 @@ def test_narrow_and_dark_nothing_is_cut_off_and_axe_finds_nothing_serious(page) 
     assert page.evaluate("document.documentElement.dataset.theme") == "dark"
 
 
+def test_a_server_that_is_gone_is_told_and_so_is_its_return(page) -> None:
+    page.wait_for_selector("#veil", state="hidden")
+    page.route("**/v1/**", lambda route: route.abort())
+    expect(page.locator("#notice")).to_contain_text("The server cannot be reached.")
+    for state in ("#stage-state", "#cameras small >> nth=0"):
+        expect(page.locator(state)).to_have_text("no connection")
+    page.unroute("**/v1/**")
+    expect(page.locator("#stage-state")).to_contain_text("lag")
+    expect(page.locator("#notice")).to_be_hidden()
+
+
+def test_an_answer_that_breaks_off_says_so_and_is_read_in_its_own_direction(page) -> None:
+    page.wait_for_selector("#veil", state="hidden")
+    piece = 'event: delta\ndata: {"text": "نعم، رجل عند الباب."}\n\n'
+    page.route("**/ask", lambda route: route.fulfill(body=piece, content_type="text/event-stream"))
+    page.locator("#question").fill("هل يوجد شخص عند الباب؟")
+    page.keyboard.press("Enter")
+    expect(page.locator(".turn .meta")).to_have_text("The server ended the answer before it was whole.")
+    expect(page.locator(".turn .a")).to_have_text("نعم، رجل عند الباب.")
+    for part in (".turn .q", ".turn .a"):
+        assert page.locator(part).evaluate("each => getComputedStyle(each).direction") == "rtl"
+
+
+def test_of_many_streams_those_in_sight_have_pictures_and_the_page_is_no_longer(page, demo: Running) -> None:
+    asked: set[str] = set()
+    page.on("request", lambda request: asked.add(request.url) if "side=320" in request.url else None)
+    found = demo.as_(None).get("/v1/streams").json()
+    found["data"] += [found["data"][0] | {"id": f"camera-{number}"} for number in range(60)]
+    page.route("**/v1/streams", lambda route: route.fulfill(json=found))
+    expect(page.locator(".camera")).to_have_count(len(found["data"]))
+    assert page.evaluate("document.documentElement.scrollHeight") <= 900
+    with page.expect_request("**/camera-59/picture?side=320"):
+        page.get_by_role("button", name="camera-59").scroll_into_view_if_needed()
+    assert len(asked) < 15
+
+
+def test_a_time_of_another_day_says_which(page) -> None:
+    stream = "{source: {camera: {speed: 1, demo: false, begun: new Date(2026, 0, 1).toISOString()}}}"
+    shown = page.evaluate(
+        f"import('/page/dom.js').then(({{ span }}) => [[0, 90], [0, 90000]].map(([a, b]) => span(a, b, {stream})))"
+    )
+    assert [each.count("Jan") for each in shown] == [1, 2]
+    assert "00:00:00 to 00:01:30" in shown[0]
+
+
 def test_a_turn_is_remembered_and_a_fork_has_the_same_past(page) -> None:
     page.wait_for_selector("#veil", state="hidden")
     page.get_by_label("Remember this turn").check()
@@ -158,12 +205,20 @@ def test_a_turn_is_remembered_and_a_fork_has_the_same_past(page) -> None:
     page.get_by_role("button", name="Fork").click()
     expect(page.locator("#stage-title")).to_contain_text("stream-")
     expect(page.locator("#memory-state")).to_contain_text("1 remembered turn")
+    page.get_by_role("button", name="Close", exact=True).click()
+    page.get_by_role("button", name="Close it").click()
+    expect(page.locator("#stage-title")).to_have_text("demo")
+    expect(page.locator("#notice")).to_be_hidden()
 
 
 def test_a_key_is_refused_and_accepted_and_entered_once_for_the_devices_camera_too(browser, tmp_path: Path) -> None:
     with running(api_keys=keys_file(tmp_path), demo=True) as server:
         page = browser.new_context().new_page()
-        page.goto(server.url)
+        page.goto(f"{server.url}/#100%")  # which is no name of a stream, nor of anything
+        expect(page.locator("#key-value")).to_be_visible()
+        page.keyboard.press("Escape")
+        expect(page.locator("#notice")).to_contain_text("press Key to give one")
+        page.get_by_role("button", name="Key").click()
         for key, told in (("wrong", "does not know this key"), (KEYS["alice"], "")):
             page.locator("#key-value").fill(key)
             page.get_by_role("button", name="Use it").click()

@@ -1,6 +1,7 @@
 """Nothing that a server was given is lost beyond its last snapshot, whenever and however it ends."""
 
 import json
+import logging
 import os
 import re
 import signal
@@ -17,7 +18,7 @@ import httpx
 import pytest
 
 from infinipot.errors import InfinipotError
-from infinipot.serve import run
+from infinipot.serve import logs, run
 from infinipot.serve.settings import Settings
 from infinipot.serve.streams import snapshots
 from support.serving import alone, clip, embedded, encoded, push, running, stream
@@ -240,23 +241,22 @@ def test_sigterm_lets_streams_be_saved_and_kill_loses_what_came_since(tmp_path: 
         assert client.get("/v1/streams/door").json()["gap_seconds"] == 100 - frames[7].time
 
 
+def _loggers() -> list[tuple[list[logging.Handler], bool, int]]:
+    """How the loggers are set that a server uses."""
+    loggers = map(logging.getLogger, ("infinipot", "uvicorn", "uvicorn.error", "asyncio", "concurrent.futures"))
+    return [(list(each.handlers), each.propagate, each.level) for each in loggers]
+
+
 def test_what_a_log_says_of_a_request_is_one_line_of_json_with_its_id(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    from infinipot.serve import logs
-
-    logs.set_up()
-    try:
-        with running(snapshots=tmp_path) as server:
-            headers = {"x-request-id": "mine-1", "authorization": "Bearer very-secret"}
-            reply = server.as_(None).get("/v1/models?token=hidden", headers=headers)
-            assert reply.headers["x-request-id"] == "mine-1"
-            assert server.as_(None).get("/health", headers={"x-request-id": "no\tgood"}).headers["x-request-id"] != ""
-    finally:
-        import logging
-
-        for name in ("infinipot", "uvicorn", "asyncio", "concurrent.futures"):
-            logging.getLogger(name).handlers, logging.getLogger(name).propagate = [], True
+    before = _loggers()
+    with logs.to_stderr(), running(snapshots=tmp_path) as server:
+        headers = {"x-request-id": "mine-1", "authorization": "Bearer very-secret"}
+        reply = server.as_(None).get("/v1/models?token=hidden", headers=headers)
+        assert reply.headers["x-request-id"] == "mine-1"
+        assert server.as_(None).get("/health", headers={"x-request-id": "no\tgood"}).headers["x-request-id"] != ""
+    assert _loggers() == before, "what is logged later would go to a stderr that may be closed by then"
     said = capfd.readouterr().err
     lines = [json.loads(line) for line in said.splitlines() if line.startswith("{")]
     assert [line["route"] for line in lines if line.get("request_id") == "mine-1"] == ["/v1/models"]

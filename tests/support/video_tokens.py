@@ -25,8 +25,12 @@ def changed(tokens: VideoTokens, **given: Any) -> VideoTokens:
     return replace(tokens, read=reading(states), **given)
 
 
-def shown(policy: Policy, tokens: VideoTokens) -> VideoTokens:
-    """The tokens with the policy's columns, measured as if they had come one after the other and all had stayed."""
+def shown(policy: Policy, tokens: VideoTokens, asked: list[tuple[str, slice]] | None = None) -> VideoTokens:
+    """The tokens with the policy's columns, measured as if they had come one after the other and all had stayed.
+
+    Args:
+        asked: where it is written which states of which rows the policy reads while it measures.
+    """
     latest = torch.full(tokens.shape, -1)
     for row, order in enumerate(tokens.in_order().tolist()):
         last: dict[int, int] = {}
@@ -36,7 +40,14 @@ def shown(policy: Policy, tokens: VideoTokens) -> VideoTokens:
     states = {name: getattr(tokens, name) for name in ("keys", "values", "rotated")}
     states |= {"previous": take(tokens.keys, latest.clamp_min(0)), "has_previous": latest >= 0}
     plain = {field.name: getattr(tokens, field.name) for field in fields(tokens)}
-    new = NewTokens(**plain | {"read": reading(states)})
+    read = reading(states)
+
+    def noted(name: str, rows: slice) -> Tensor:
+        if asked is not None:
+            asked.append((name, rows))
+        return read(name, rows)
+
+    new = NewTokens(**plain | {"read": noted})
     told = {
         name: paid.nan_to_num().sigmoid()
         for name, paid in zip(policy.attention, tokens.values.float().unbind(-1), strict=False)

@@ -253,6 +253,13 @@ def without_letters(options: Sequence[str]) -> tuple[str, ...]:
     return tuple(options)
 
 
+def with_letters(options: Sequence[str]) -> str:
+    """Options with "A. ", "B. ", … before them, whether or not they bring these along, a line each."""
+    if without_letters(options) == tuple(options):
+        options = [f"{letter}. {option}" for letter, option in zip(LETTERS, options, strict=False)]
+    return "\n".join(options)
+
+
 def _text(value: Any, what: str) -> str:
     if not isinstance(value, str):
         raise UnusableError(f"{what} is {_kind(value)}, not a text")

@@ -7,7 +7,7 @@ files that unpack to `data/` and `subtitle/`; a video without a file in `subtitl
 
 from pathlib import Path
 
-from infinipot.evaluate.benchmarks.annotations import Entry, without_letters
+from infinipot.evaluate.benchmarks.annotations import Entry, with_letters, without_letters
 from infinipot.evaluate.benchmarks.base import Benchmark
 from infinipot.evaluate.benchmarks.layout import require
 from infinipot.evaluate.benchmarks.subtitles import read_of, read_srt
@@ -24,7 +24,7 @@ class VideoMME(Benchmark, name="video-mme"):
             answer=entry.letter("answer", given),
             task=entry.text("task_type"),
             group=entry.text("duration"),
-            given="\n".join(given),
+            given=with_letters(given),
             subtitled=variant == "subtitles",
         )
 

@@ -60,20 +60,23 @@ class Journal(AbstractContextManager["Journal"]):
             if path.exists() and not path.is_file():  # some devices can be read without end
                 raise ResultsError(f"{path}: this is not a file; give another {option}")
             self._file = open(path, "ab+", buffering=0)  # noqa: SIM115
+            try:
+                self._open(kinds)
+            except BaseException:
+                self._file.close()
+                raise
         except OSError as error:
             raise ResultsError(f"{path}: the results cannot be written here: {error.strerror}") from error
-        try:
-            self._lock()
-            self._file.seek(0)
-            content = self._file.read()
-            self.header, self.lines, whole = _parse(path, content, kinds, option)
-            if not _is_ours(content):
-                raise ResultsError(f"{path}: it holds something other than a run; give another {option}")
-            self._file.truncate(whole)
-            sync_folder(path.parent)
-        except BaseException:
-            self._file.close()
-            raise
+
+    def _open(self, kinds: Iterable[type[Line]]) -> None:
+        self._lock()
+        self._file.seek(0)
+        content = self._file.read()
+        self.header, self.lines, whole = _parse(self.path, content, kinds, self._option)
+        if not _is_ours(content):
+            raise ResultsError(f"{self.path}: it holds something other than a run; give another {self._option}")
+        self._file.truncate(whole)
+        sync_folder(self.path.parent)
 
     def begin(self, header: Header) -> None:
         """Writes the header, or makes sure that the one there is the same.
@@ -116,14 +119,16 @@ class Journal(AbstractContextManager["Journal"]):
     def _lock(self) -> None:
         if fcntl is None:
             return
+        busy = ResultsError(f"{self.path}: another run is writing to it; give this one another {self._option}")
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            replaced = not os.path.samestat(os.fstat(self._file.fileno()), os.stat(self.path))
         except BlockingIOError as error:
-            raise ResultsError(
-                f"{self.path}: another run is writing to it; give this one another {self._option}"
-            ) from error
+            raise busy from error
         except OSError:  # a network file system that has no locks
             return
+        if replaced:  # by `rewrite`, since it was opened: what is written here nobody would find
+            raise busy
 
 
 def read_lines(path: Path, *kinds: type[Line], option: str = "--output") -> tuple[Header, list[Any]]:

@@ -17,6 +17,8 @@ from infinipot.errors import ResultsError
 if TYPE_CHECKING:
     from infinipot.evaluate.core.estimates import Estimate
 
+_WIDEST = 1000  # columns of a terminal that a table may ask for
+
 
 @dataclass(frozen=True, slots=True)
 class Table:
@@ -91,11 +93,22 @@ def print_tables(tables: Sequence[Table], file: TextIO | None = None, width: int
             shown.add_row(*map(Text, row), style="bold" if row[0] == "overall" else None)
         for row in table.faint:
             shown.add_row(*map(Text, row), style="dim")
+        widen(console, shown)
         console.print(Text(table.title, "bold"), shown, sep="\n")
         for line in table.notes:
             console.print(Text(line, "dim"))
         if table.notes:
             console.print()
+
+
+def widen(console: Console, table: RichTable) -> None:
+    """Makes a console as wide as a table needs to be, so that no column vanishes where a terminal is narrower."""
+    wide = console.options.update(max_width=_WIDEST)
+    for column in table.columns:
+        if column.no_wrap:  # rich counts its longest word alone, and would take what is missing from other columns
+            cells = (column.header, *column.cells)
+            column.min_width = max(console.measure(cell, options=wide).maximum for cell in cells)
+    console.width = max(console.width, console.measure(table, options=wide).minimum)
 
 
 def markdown(tables: Sequence[Table]) -> str:

@@ -70,33 +70,30 @@ class Needle:
         footage = f"footage:{digest(video)}" if video else None
         self.folder, self.loading, self.size, self.first_seed = folder, loading, size, first_seed
         self.plan = make_plan(size, first_seed, footage, sections)
-        number, count = shard
+        number, count = self._shard = shard
         self.path = folder / ("answers.jsonl" if count == 1 else f"answers-{number}-of-{count}.jsonl")
         self.outcomes: dict[Case, Outcome] = {}
         self.costs: dict[str, Cost] = {}
         self._video = str(video) if video else None
-        self._shard = shard
         self._header = {} if reads else header(loading)
-        for path in sorted(folder.glob("answers*.jsonl")):
-            found, lines = read_lines(path, *LINES, option="--out")
-            if lines or found:  # another part of the run may only have begun
-                self._header = self._header or found
-                require_same(path, found, self._header, "--out")
-                self._take(*lines)
+        self._costs = cost.cases(size, first_seed) if "cost" in self.plan else {}
+        self._read()
         if not self._header:
             raise InfinipotError("there are no results yet: run the benchmark first")
-        self._costs = cost.cases(size, first_seed) if "cost" in self.plan and number == 1 else {}
 
     def left(self) -> tuple[list[list[Case]], dict[str, Case]]:
         """Groups of cases, and measurements of cost, that are not finished and are this part's."""
-        cases = (case for of_section in self.plan.values() for case in of_section)
         number, count = self._shard
-        mine = processes.groups(cases, self.first_seed)[number - 1 :: count]
+        mine = processes.groups(self._cases(), self.first_seed)[number - 1 :: count]
         unfinished = ([case for case in group if case not in self.outcomes] for group in mine)
-        return (
-            [group for group in unfinished if group],
-            {name: case for name, case in self._costs.items() if name not in self.costs},
-        )
+        costs = {name: case for name, case in self._costs.items() if name not in self.costs and number == 1}
+        return [group for group in unfinished if group], costs
+
+    @property
+    def unfinished(self) -> int:
+        """Cases and measurements of cost that are left to run, in whichever part they are; cases that failed too."""
+        done = {case for case, outcome in self.outcomes.items() if not outcome.error.startswith(FAILED)}
+        return len(self._cases().keys() - done) + len(self._costs.keys() - self.costs.keys())
 
     def run(self, jobs: int) -> Generator[Work, None, None]:
         """Runs what is left and writes it down piece by piece; yields before the first and after each.
@@ -128,25 +125,38 @@ class Needle:
                 yield Work(done, total, left)
 
     def rows(self) -> dict[str, list[Row]]:
-        """The rows of each section, from what is finished."""
+        """The rows of each section, from what is finished by now in whichever part."""
+        self._read()
         return put_together(self.plan, self.size, self.outcomes, self.costs)
 
     def report(self, rows: dict[str, list[Row]]) -> dict[str, Any]:
         """Writes summary.json and the pictures; returns what is in the summary."""
-        cases = {case for of_section in self.plan.values() for case in of_section}
-        failed = [outcome for case in cases if (outcome := self.outcomes.get(case)) and outcome.error]
+        failed = [outcome for case in self._cases() if (outcome := self.outcomes.get(case)) and outcome.error]
         summary = {
             "format": self._header["format"],
             **self._header["settings"],
             "machine": machine.machine(),
             "first_seed": self.first_seed,
-            "unfinished": sum(map(len, self.left()[0])) + len(self.left()[1]),
+            "unfinished": self.unfinished,
             "refused": {f"{one.case.holder.policy}, |C| = {one.case.holder.kept}": one.error for one in failed},
             "sections": as_json(rows),
             "pictures": [path.name for path in pictures.draw(rows, self.folder)],
         }
         write_text(self.folder / "summary.json", to_json(summary, indent=1) + "\n")
         return summary
+
+    def _cases(self) -> dict[Case, None]:
+        """The cases of the plan, each once, in its order."""
+        return dict.fromkeys(case for of_section in self.plan.values() for case in of_section)
+
+    def _read(self) -> None:
+        """Takes note of what the journals of all parts hold."""
+        for path in sorted(self.folder.glob("answers*.jsonl")):
+            found, lines = read_lines(path, *LINES, option="--out")
+            if lines or found:  # another part of the run may only have begun
+                self._header = self._header or found
+                require_same(path, found, self._header, "--out")
+                self._take(*lines)
 
     def _take(self, *lines: Outcome | Cost, failed: bool = False) -> None:
         """Takes note of lines; what failed in an earlier run is run again."""

@@ -40,7 +40,7 @@ class Rules:
             taken.
         average: what the scores are averaged over, see `core.statistics.Average`.
         unit, means, singly: see `core.statistics.Average`, too.
-        guess: (question, seed) -> what an unparsed answer counts as; None: it is wrong.
+        guess: (question, seed) -> what is drawn in place of an unparsed answer; None: `score` tells what that is worth.
         score: (question that is compared by rule and has a label, the answer as read) -> its score in 0..1.
         variants: the variants of the benchmark that the rules are for; None: all.
     """
@@ -124,18 +124,20 @@ class Protocol:
         """The longest answer."""
         return self._rules(benchmark).max_new_tokens
 
-    def read_answer(self, benchmark: Benchmark, question: Question, text: str, seed: int = 0) -> str | None:
+    def read_answer(self, benchmark: Benchmark, question: Question, text: str) -> str | None:
         """The answer in the model's text: a letter, or what is compared or judged; None: unparsed.
 
-        A letter may be none of the options', where the published rules read such a one: it is wrong. Where the
-        protocol draws unparsed answers, they are drawn by `seed` and the question's id.
+        A letter may be none of the options', where the published rules read such a one: it is wrong.
         """
-        rules = self._rules(benchmark)
-        answer = rules.read(question, text)
-        return rules.guess(question, seed) if answer is None and rules.guess else answer
+        return self._rules(benchmark).read(question, text)
+
+    def draw(self, benchmark: Benchmark, question: Question, seed: int) -> str | None:
+        """What an unparsed answer counts as, drawn by `seed` and the question's id; None where nothing is drawn."""
+        guess = self._rules(benchmark).guess
+        return None if guess is None else guess(question, seed)
 
     def score(self, benchmark: Benchmark, question: Question, answer: str | None) -> float | None:
-        """The score in 0..1 of an answer as `read_answer` has it; None without a label, or where a judge is needed."""
+        """The score in 0..1 of an answer that was read or drawn; None without a label, or where a judge is needed."""
         if question.answer is None or question.judged:
             return None
         return self._rules(benchmark).score(question, answer)

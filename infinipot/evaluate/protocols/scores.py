@@ -24,11 +24,6 @@ def drawn(question: Question, seed: int) -> str:
     return random.Random(f"{seed}:{question.id}").choice(question.letters)
 
 
-def none_counted(question: Question, seed: int) -> str:
-    """An answer without a number counts as 0."""
-    return "0"
-
-
 def group_of_four(questions: Sequence[Scored]) -> float:
     """The score of a group of Video-MME-v2.
 
@@ -47,7 +42,7 @@ def group_of_four(questions: Sequence[Scored]) -> float:
 def mean_relative_accuracy(question: Question, answer: str | None) -> float:
     """The share of ten thresholds t, 0.5 to 0.95, for which a count is off by at most 1 - t of the right one.
 
-    For 0 only 0 is right. As in VSI-Bench (arXiv 2412.14171).
+    For 0 only 0 is right, and an answer without a number counts as 0. As in VSI-Bench (arXiv 2412.14171).
     """
     right, counted = float(question.answer or 0), float(answer or 0)
     if not right:

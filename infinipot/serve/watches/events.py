@@ -47,7 +47,7 @@ class Events:
         return found
 
     async def follow(self, served: Served, last: int | None) -> AsyncGenerator[str, None]:
-        """Events of a stream as server-sent events: those behind the number `last`, then each as it happens.
+        """Events of a stream as server-sent events: those after the number `last`, then each as it happens.
 
         Ends with the stream, and with the server.
         """

@@ -42,6 +42,15 @@ export async function picture(path, signal) {
   return { blob: await reply.blob(), time: Number(reply.headers.get("X-Time")) };
 }
 
+// Shows a picture in an element, or takes that away where there is none.
+export async function fill(image, path) {
+  try {
+    const address = URL.createObjectURL((await picture(path)).blob);
+    image.addEventListener("load", () => URL.revokeObjectURL(address), { once: true });
+    image.src = address;
+  } catch { image.remove(); }
+}
+
 // A WebSocket, which brings the key as a protocol, since browsers set no headers on one.
 export function socket(path) {
   const protocols = ["infinipot", ...(key ? [`openai-insecure-api-key.${key}`] : [])];
@@ -53,7 +62,7 @@ export async function* events(reply) {
   const reader = reply.body.pipeThrough(new TextDecoderStream()).getReader();
   let held = "";
   for (;;) {
-    const { value, done } = await reader.read();
+    const { value, done } = await reader.read().catch((error) => { throw error.name === "AbortError" ? error : new Problem("The connection to the server was lost.", 0); });
     if (done) return;
     held += value;
     let end;

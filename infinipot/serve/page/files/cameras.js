@@ -19,6 +19,11 @@ export function stateOf(stream) {
   return { name: since < 10 ? "live" : "over", text: `frame ${ago(since)}` };
 }
 
+function inView(element) {
+  const { top, bottom, left, right } = element.getBoundingClientRect();
+  return bottom > 0 && right > 0 && top < innerHeight && left < innerWidth;
+}
+
 export class Cameras {
   constructor(onChoose, onProblem) {
     this.onChoose = onChoose; this.onProblem = onProblem;
@@ -44,12 +49,16 @@ export class Cameras {
     }
   }
 
+  lost() {
+    for (const card of this.cards.values()) { card.dot.className = "dot gone"; card.state.textContent = "no connection"; }
+  }
+
   card(id) {
     const [dot, name, state] = [make("span", { className: "dot" }), make("span"), make("small")];
     const image = make("img", { alt: "", className: "blank", width: 200, height: 125 });
     image.removeAttribute("src");
     const blank = make("span", { className: "blank" });
-    const button = make("button", { type: "button", className: "camera", on: { click: () => this.onChoose(id) } }, blank, make("strong", {}, dot, name), state);
+    const button = make("button", { type: "button", className: "camera", on: { click: () => this.onChoose(id) } }, blank, make("strong", { dir: "auto" }, dot, name), state);
     const card = { item: make("li", {}, button), button, image, blank, dot, name, state, drawn: null };
     $("cameras").append(card.item);
     this.cards.set(id, card);
@@ -60,7 +69,7 @@ export class Cameras {
   async refresh() {
     for (;;) {
       for (const [id, card] of this.cards) {
-        if (document.hidden || !card.seen || card.seen === card.drawn) continue;
+        if (document.hidden || !card.seen || card.seen === card.drawn || !inView(card.button)) continue;
         try {
           const found = await picture(streamPath(id, "/picture?side=320"));
           if (!found) continue;
@@ -89,16 +98,20 @@ export class Cameras {
 
   // Watches the camera of this device: its pictures go to the server twice a second.
   async addOwn() {
+    let media = null;
     try {
       if (!navigator.mediaDevices) throw new Error("This browser gives its camera only to pages on https or on localhost.");
-      const media = await navigator.mediaDevices.getUserMedia({ video: { width: 640, height: 480 } });
+      media = await navigator.mediaDevices.getUserMedia({ video: { width: 640, height: 480 } });
       const id = $("add-name").value.trim();
       const made = await post("/v1/streams", id ? { id } : {});
       $("add-dialog").close();
       $("add-form").reset();
       this.send(made.id, media);
       this.onChoose(made.id);
-    } catch (error) { $("add-error").textContent = error.message; $("add-error").hidden = false; }
+    } catch (error) { // the camera is not left on
+      for (const track of media?.getTracks() ?? []) track.stop();
+      $("add-error").textContent = error.message; $("add-error").hidden = false;
+    }
   }
 
   async send(id, media) {

@@ -1,6 +1,6 @@
 // Questions about a stream, and answers as they come: with the moments they rest on.
 
-import { call, events, get, picture, post, remove, streamPath } from "./api.js";
+import { call, events, fill, get, post, remove, streamPath } from "./api.js";
 import { $, make, span, told } from "./dom.js";
 
 const HISTORY = 50, SUGGESTED = 5, NOW = 2; // the last: seconds
@@ -75,8 +75,8 @@ export class Chat {
     const question = text.trim();
     if (!question || !this.stream) return;
     const [id, stream] = [this.id, this.stream];
-    const [answer, meta, moments] = [make("p", { className: "a waiting" }), make("p", { className: "meta" }), make("div", { className: "evidence" })];
-    const turn = make("li", { className: "turn" }, make("p", { className: "q" }, question), answer, meta, moments);
+    const [answer, meta, moments] = [make("p", { className: "a waiting", dir: "auto" }), make("p", { className: "meta" }), make("div", { className: "evidence" })];
+    const turn = make("li", { className: "turn", "aria-busy": "true" }, make("p", { className: "q", dir: "auto" }, question), answer, meta, moments);
     $("turns").querySelector(".empty")?.remove();
     $("turns").append(turn);
     this.turns.set(id, [...(this.turns.get(id) ?? []), turn].slice(-HISTORY));
@@ -85,28 +85,40 @@ export class Chat {
     turn.scrollIntoView({ block: "nearest" });
     const begun = performance.now();
     const window = $("now").checked ? NOW : null;
+    let whole = false;
     try {
       const reply = await call("POST", streamPath(id, "/ask"), { question, stream: true, remember: $("remember").checked, window_s: window });
       for await (const { event, data } of events(reply)) {
         answer.classList.remove("waiting");
-        if (event === "delta") answer.textContent += data.text;
+        if (event === "delta") this.growing(() => { answer.textContent += data.text; });
         else if (event === "error") throw new Error(data.error.message);
-        else if (event === "done") await this.finish(id, stream, question, data, { answer, meta, moments, window, took: performance.now() - begun });
+        else if (event === "done") { whole = true; await this.finish(id, stream, question, data, { answer, meta, moments, window, took: performance.now() - begun }); }
       }
+      if (!whole) throw new Error("The server ended the answer before it was whole.");
     } catch (error) {
       answer.classList.remove("waiting");
-      answer.replaceChildren(make("span", { className: "error" }, error.message));
+      this.growing(() => meta.replaceChildren(make("span", { className: "error" }, error.message)));
       if (error.status === 401) this.onProblem(error);
     }
-    turn.scrollIntoView({ block: "nearest" });
+    turn.removeAttribute("aria-busy"); // now it is read out, once
+  }
+
+  // Keeps the end in view of who looks at it, and leaves alone who has scrolled back.
+  growing(change) {
+    const box = $("turns");
+    const atEnd = box.scrollHeight - box.scrollTop - box.clientHeight < 24;
+    change();
+    if (atEnd) box.scrollTop = box.scrollHeight;
   }
 
   async finish(id, stream, question, data, { answer, meta, moments, window, took }) {
-    answer.textContent = data.answer;
     const said = [`at ${told(data.time, stream)}`, window ? `about the last ${window} s` : `asked on ${data.usage.prompt_tokens.toLocaleString()} tokens`, `${(took / 1000).toFixed(2)} s`];
     if (data.remembered) said.push("remembered");
-    meta.textContent = said.join(" · ");
-    moments.append(...(data.evidence ?? []).slice(0, 4).map((each) => this.moment(id, stream, each)));
+    this.growing(() => {
+      answer.textContent = data.answer;
+      meta.textContent = said.join(" · ");
+      moments.append(...(data.evidence ?? []).slice(0, 4).map((each) => this.moment(id, stream, each)));
+    });
     if (!this.demo) return;
     try {
       const { answer: truth } = await get(streamPath(id, `/truth?question=${encodeURIComponent(question)}&time=${data.time}`));
@@ -118,11 +130,11 @@ export class Chat {
 
   moment(id, stream, each) {
     const image = make("img", { alt: "", width: 48, height: 36 });
-    picture(streamPath(id, `/thumbnail?time=${each.time}`)).then((found) => { image.src = URL.createObjectURL(found.blob); }).catch(() => image.remove());
+    fill(image, streamPath(id, `/thumbnail?time=${each.time}`));
     const name = span(each.start, each.end, stream);
     const share = `${Math.round(each.weight * 100)}%`;
-    return make("button", { type: "button", "aria-label": `Show ${name}, ${share} of what the answer rests on`, on: { click: () => this.onEvidence(each) } },
-      image, make("span", {}, make("b", {}, share), name));
+    return make("button", { type: "button", title: `Show this moment: ${share} of what the answer rests on`, on: { click: () => this.onEvidence(each) } },
+      image, make("span", {}, make("b", {}, share), " ", name));
   }
 
   async fork() {

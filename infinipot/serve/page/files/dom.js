@@ -21,16 +21,26 @@ export function clock(seconds) {
   return hours ? `${hours}:${two(minutes)}:${two(rest)}` : `${minutes}:${two(rest)}`;
 }
 
-// A time of a stream: of a camera the time of the day, of all others the time since the beginning.
-export function told(seconds, stream) {
+// When a second of a camera's stream was; null where streams have no time of the day.
+function moment(seconds, stream) {
   const camera = stream?.source?.camera;
-  if (!camera || camera.speed !== 1 || camera.demo) return clock(seconds);
-  return new Date(Date.parse(camera.begun) + seconds * 1000).toLocaleTimeString([], { hour12: false });
+  return !camera || camera.speed !== 1 || camera.demo ? null : new Date(Date.parse(camera.begun) + seconds * 1000);
+}
+
+const hour = (date) => date.toLocaleTimeString([], { hourCycle: "h23" });
+const day = (date) => (date.toDateString() === new Date().toDateString() ? "" : `${date.toLocaleDateString([], { day: "numeric", month: "short" })} `);
+
+// A time of a stream: of a camera the time of the day, and the day unless it is today; else the time since the beginning.
+export function told(seconds, stream) {
+  const date = moment(seconds, stream);
+  return date ? day(date) + hour(date) : clock(seconds);
 }
 
 export function span(start, end, stream) {
   const [from, to] = [told(start, stream), told(end, stream)];
-  return from === to ? from : `${from} to ${to}`;
+  if (from === to) return from;
+  const [first, last] = [moment(start, stream), moment(end, stream)];
+  return `${from} to ${first && first.toDateString() === last.toDateString() ? hour(last) : to}`;
 }
 
 export function amount(bytes) {

@@ -1,6 +1,6 @@
 // Puts the page together: which stream is shown, how everything does, and what goes wrong, in words.
 
-import { get, hasKey, streamPath, useKey } from "./api.js";
+import { get, hasKey, remove, streamPath, useKey } from "./api.js";
 import { Cameras, stateOf } from "./cameras.js";
 import { Chat } from "./chat.js";
 import { $, amount, pause, span } from "./dom.js";
@@ -9,15 +9,23 @@ import { Stage } from "./stage.js";
 import { Watches } from "./watches.js";
 
 let chosen = null, streams = [], model = "";
-let told = "";
+let declined = false; // a key
+const HINT = $("memory-hint").textContent;
+
+function tell(message) {
+  if (message && $("notice-text").textContent !== message) $("notice-text").textContent = message; // what is the same is not read out again
+  $("notice").hidden = !message;
+}
 
 function problem(error) {
   if (error?.name === "AbortError") return;
-  if (error?.status === 401) { askForKey(hasKey() ? "The server does not know this key." : "This server asks for a key. It is kept in this browser."); return; }
-  told = error?.message ?? String(error);
-  $("notice").textContent = told;
-  $("notice").hidden = false;
+  if (error?.status === 401 && declined) tell("This server asks for a key: press Key to give one.");
+  else if (error?.status === 401) askForKey(hasKey() ? "The server does not know this key." : "This server asks for a key. It is kept in this browser.");
+  else tell(error?.message ?? String(error));
 }
+$("notice-close").addEventListener("click", () => tell(""));
+
+let lost = false, closing = null; // the connection; the stream that is closed from here
 
 const timeline = new Timeline($("timeline"), (patch) => stage.select(patch));
 const stage = new Stage(problem);
@@ -28,6 +36,8 @@ const cameras = new Cameras((id) => choose(id), problem);
 function choose(id) {
   if (id === chosen) return;
   chosen = id;
+  tell("");
+  $("memory-hint").textContent = HINT;
   timeline.selected = null; timeline.marks = []; timeline.show(null, null);
   stage.watch(id); chat.watch(id); watches.watch(id);
   $("live").hidden = true;
@@ -44,30 +54,52 @@ function look(moment) {
   $("picture").scrollIntoView({ block: "nearest", behavior: "smooth" });
 }
 
+function named() {
+  try { return decodeURIComponent(location.hash.slice(1)); } catch { return ""; } // what was typed there is no name
+}
+
 async function list() {
+  const before = chosen;
   try {
+    model ||= (await get("/v1/models")).data[0]?.id ?? "";
     const found = await get("/v1/streams");
+    if (chosen !== before) return; // what was asked for before may not have the stream that was opened since
     streams = found.data;
-    if (chosen && !streams.some((each) => each.id === chosen)) { chosen = null; stage.watch(null); }
-    if (!chosen && streams.length) {
-      const named = decodeURIComponent(location.hash.slice(1));
-      choose(streams.find((each) => each.id === named)?.id ?? streams[0].id);
+    if (lost) { lost = false; tell(""); }
+    if (chosen && !streams.some((each) => each.id === chosen)) {
+      const gone = chosen;
+      choose(streams[0]?.id ?? null);
+      if (gone !== closing) tell(`${gone} was closed.`);
       return;
     }
-    if (!chosen) stage.watch(null);
+    if (!chosen && streams.length) {
+      choose(streams.find((each) => each.id === named())?.id ?? streams[0].id);
+      return;
+    }
     cameras.show(streams, chosen);
     const stream = streams.find((each) => each.id === chosen) ?? null;
     chat.show(stream); watches.show(stream);
-    if (stream) describe(stream);
+    describe(stream);
     const facts = [model, `${amount(found.bytes_reserved)} of ${amount(found.bytes_total)} reserved`];
     if (stream) facts.push(`${stream.frames.toLocaleString()} frames watched`);
     $("facts").textContent = facts.filter(Boolean).join("  ·  ");
-    if (told && $("notice").textContent === told && told.startsWith("The server cannot")) $("notice").hidden = true;
-  } catch (error) { problem(error); }
+  } catch (error) {
+    problem(error);
+    if (error.status !== 0) return;
+    lost = true;
+    cameras.lost();
+    if (chosen) $("stage-state").textContent = "no connection";
+  }
 }
 
 function describe(stream) {
-  $("stage-title").textContent = stream.id;
+  $("stage-title").textContent = stream?.id ?? "No stream";
+  $("close").hidden = !stream;
+  if (!stream) {
+    for (const id of ["stage-state", "when", "memory-state"]) $(id).textContent = "";
+    $("veil").textContent = "Add a stream to begin";
+    return;
+  }
   const state = stateOf(stream);
   const behind = stream.behind_seconds > 1 ? ` · ${stream.behind_seconds.toFixed(1)} s behind` : "";
   const dropped = Object.values(stream.dropped).reduce((sum, each) => sum + each, stream.source?.camera?.dropped ?? 0);
@@ -95,11 +127,28 @@ async function hold() {
 
 function askForKey(why) {
   $("key-why").textContent = why;
-  if (!$("key-dialog").open) $("key-dialog").showModal();
+  if ($("key-dialog").open) return;
+  $("key-dialog").returnValue = "";
+  $("key-dialog").showModal();
 }
+$("key-dialog").addEventListener("close", () => { declined = $("key-dialog").returnValue !== "use"; });
 $("key").addEventListener("click", () => askForKey("The key is kept in this browser. Leave it empty to forget it."));
 $("key-cancel").addEventListener("click", () => $("key-dialog").close());
-$("key-form").addEventListener("submit", () => { useKey($("key-value").value); $("key-value").value = ""; $("notice").hidden = true; begin(); });
+$("key-form").addEventListener("submit", () => { useKey($("key-value").value); $("key-value").value = ""; tell(""); begin(); });
+
+$("close").addEventListener("click", () => {
+  closing = chosen;
+  $("close-title").textContent = `Close ${chosen}?`;
+  $("close-dialog").returnValue = "";
+  $("close-dialog").showModal();
+});
+$("close-dialog").addEventListener("close", async () => {
+  if ($("close-dialog").returnValue !== "close") { closing = null; return; }
+  try { await remove(streamPath(closing)); } catch (error) { problem(error); }
+  await list();
+  closing = null;
+});
+$("skip").addEventListener("click", (event) => { event.preventDefault(); $($("panel-ask").hidden ? "watch-question" : "question").focus(); });
 
 const THEMES = ["system", "light", "dark"];
 function theme(name) {
@@ -134,7 +183,6 @@ for (const each of tabs) {
 $("live").addEventListener("click", () => { timeline.marks = []; timeline.select(null); });
 
 async function begin() {
-  try { model = (await get("/v1/models")).data[0]?.id ?? ""; } catch (error) { problem(error); return; }
   await list();
   await hold();
 }

@@ -59,9 +59,13 @@ export class Timeline {
     this.draw();
   }
 
+  // From the first moment that is held, which may be long after the beginning, to now.
+  get from() { return this.held?.patches[0]?.time ?? 0; }
+  get length() { return Math.max((this.held?.time ?? 0) - this.from, 1); }
+
   x(time) {
     const width = this.canvas.clientWidth;
-    return 6 + (width - 12) * (time / Math.max(this.held?.time ?? 1, 1));
+    return 6 + (width - 12) * (Math.max(time - this.from, 0) / this.length);
   }
 
   draw() {
@@ -74,12 +78,13 @@ export class Timeline {
     const floor = height - 18;
     pen.strokeStyle = colour("--line");
     pen.beginPath(); pen.moveTo(0, floor + 0.5); pen.lineTo(width, floor + 0.5); pen.stroke();
+    canvas.setAttribute("aria-valuemin", String(Math.round(this.from)));
     canvas.setAttribute("aria-valuemax", String(Math.round(held?.time ?? 0)));
     canvas.setAttribute("aria-valuenow", String(Math.round(this.selected ?? held?.time ?? 0)));
     canvas.setAttribute("aria-valuetext", this.selected === null ? "live" : told(this.selected, this.stream));
     if (!held?.patches.length) return;
     const most = Math.max(...held.patches.map((patch) => patch.tokens));
-    const wide = Math.max(1.5, Math.min(7, (width / Math.max(held.time, 1)) * 0.8));
+    const wide = Math.max(1.5, Math.min(7, (width / this.length) * 0.8));
     for (const mark of this.marks) {
       pen.fillStyle = colour("--tint");
       const [from, to] = [this.x(mark.start) - wide, this.x(mark.end) + wide];
@@ -94,9 +99,9 @@ export class Timeline {
     pen.globalAlpha = 1;
     pen.fillStyle = colour("--soft");
     pen.font = "11px ui-sans-serif, system-ui, sans-serif";
-    const ticks = Math.max(2, Math.floor(width / 130));
+    const ticks = Math.max(2, Math.floor(width / 180));
     for (let tick = 0; tick <= ticks; tick += 1) {
-      const time = (held.time * tick) / ticks;
+      const time = this.from + (this.length * tick) / ticks;
       pen.textAlign = tick === 0 ? "left" : tick === ticks ? "right" : "center";
       pen.fillText(told(time, this.stream), this.x(time), height - 4);
     }

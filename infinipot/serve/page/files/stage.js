@@ -17,7 +17,8 @@ export class Stage {
   watch(id) {
     this.ending.abort();
     this.ending = new AbortController();
-    this.image = this.held = this.patch = this.time = null;
+    this.held = this.patch = this.time = null;
+    this.use(null);
     canvas.getContext("2d").clearRect(0, 0, canvas.width, canvas.height);
     $("veil").hidden = false;
     $("veil").textContent = id ? "Waiting for a picture" : "Add a stream to begin";
@@ -34,19 +35,29 @@ export class Stage {
         if (found && !this.patch) {
           const image = await createImageBitmap(found.blob);
           if (signal.aborted) return;
-          this.image = image; this.time = found.time;
+          this.use(image); this.time = found.time;
           $("veil").hidden = true;
           this.draw();
         } else if (!found) await pause(200, signal);
       } catch (error) {
         if (error.name === "AbortError" || signal.aborted) return;
-        this.onProblem(error);
+        if (error.status !== 404 && error.status !== 410) this.onProblem(error); // a stream that is closed is told by the list
         await pause(1500, signal);
       }
     }
   }
 
-  show(stream, held) { this.stream = stream; this.held = held; if (!this.patch) this.draw(); }
+  // A picture takes the place of another, which may be megabytes that nobody else frees soon.
+  use(image) { this.image?.close(); this.image = image; }
+
+  show(stream, held) {
+    this.stream = stream; this.held = held;
+    if (this.patch) {
+      const gone = held.patches.length === held.all ? { ...this.patch, tokens: 0, cells: btoa("\0".repeat(this.patch.rows * this.patch.columns)) } : this.patch;
+      this.patch = held.patches.find((each) => each.time === this.patch.time) ?? gone;
+    }
+    this.draw();
+  }
 
   // Shows a moment: its small picture, large, and what is held of it.
   async select(patch) {
@@ -56,12 +67,11 @@ export class Stage {
     if (!patch) { this.time = null; return; }
     try {
       const found = await picture(streamPath(this.stream.id, `/thumbnail?time=${patch.time}`), signal);
-      if (this.patch !== patch) return;
-      this.image = await createImageBitmap(found.blob);
-      this.kept = found.time;
+      if (this.patch?.time !== patch.time) return;
+      this.use(await createImageBitmap(found.blob));
     } catch (error) {
       if (error.name === "AbortError") return;
-      this.image = null;
+      this.use(null);
     }
     this.draw();
   }

@@ -1,6 +1,6 @@
 // Standing questions, and the events that they told of.
 
-import { call, events, get, picture, post, remove, streamPath } from "./api.js";
+import { call, events, fill, get, post, remove, streamPath } from "./api.js";
 import { $, make, pause, told } from "./dom.js";
 
 const SHOWN = 100;
@@ -9,7 +9,7 @@ const STATES = { on: "yes, now", off: "not now", unknown: "not asked yet" };
 export class Watches {
   constructor(onEvent, onProblem) {
     this.onEvent = onEvent; this.onProblem = onProblem;
-    this.id = null; this.stream = null; this.unseen = 0; this.offered = false; this.ending = new AbortController();
+    this.id = null; this.stream = null; this.secrets = new Map(); this.unseen = 0; this.offered = false; this.ending = new AbortController();
     $("watch").addEventListener("submit", (event) => { event.preventDefault(); this.add(); });
     let timer = 0;
     $("search").addEventListener("input", () => { clearTimeout(timer); timer = setTimeout(() => this.list(), 200); });
@@ -46,7 +46,7 @@ export class Watches {
       for (const each of data) {
         let item = held.get(each.id);
         if (!item) {
-          item = make("li", {}, make("div", { className: "head" }, make("p", {}, each.question),
+          item = make("li", {}, make("div", { className: "head" }, make("p", { dir: "auto" }, each.question),
             make("button", { type: "button", className: "quiet", "aria-label": `Stop asking: ${each.question}`, on: { click: () => this.stop(each.id) } }, "Stop")), make("small"));
           item.dataset.id = each.id;
           $("watches").append(item);
@@ -55,6 +55,7 @@ export class Watches {
         if (!each.keeps_pace) said.push(`cannot keep its pace: asked every ${each.asked_every_s.toFixed(1)} s`);
         if (each.unclear) said.push(`${each.unclear} unclear answers`);
         if (each.error) said.push(each.error);
+        if (this.secrets.has(each.id)) said.push(`deliveries are signed with ${this.secrets.get(each.id)}, which is shown here until the page is left, and nowhere else`);
         item.querySelector("small").textContent = said.join(" · ");
       }
       if (!data.length) $("watches").append(make("li", { className: "empty" }, "None yet."));
@@ -66,12 +67,13 @@ export class Watches {
     if (!question || !this.id) return;
     const [from, to, url] = [$("watch-from").value, $("watch-to").value, $("watch-webhook").value.trim()];
     try {
+      if (Boolean(from) !== Boolean(to)) throw new Error("Quiet hours have a beginning and an end: give both times, or neither.");
       const made = await post(streamPath(this.id, "/watches"), {
         question, when: $("watch-when").value, about: $("watch-about").value, every_s: Number($("watch-every").value), cooldown_s: Number($("watch-cooldown").value),
-        ...(from && to ? { quiet: { start: from, end: to } } : {}), ...(url ? { webhook: { url } } : {}),
+        ...(from ? { quiet: { start: from, end: to } } : {}), ...(url ? { webhook: { url } } : {}),
       });
       $("watch-question").value = "";
-      if (made.webhook?.secret) this.onProblem({ message: `Deliveries are signed with ${made.webhook.secret}, which is not shown again.` });
+      if (made.webhook?.secret) this.secrets.set(made.id, made.webhook.secret);
       await this.refresh();
     } catch (error) { this.onProblem(error); }
   }
@@ -107,7 +109,6 @@ export class Watches {
         }
       } catch (error) {
         if (error.name === "AbortError" || signal.aborted) return;
-        if (error.status === 404 || error.status === 401) return;
       }
       await pause(1500, signal);
     }
@@ -116,7 +117,7 @@ export class Watches {
   item(each) {
     const image = make("img", { alt: "", width: 56, height: 42 });
     const show = make("button", { type: "button", "aria-label": `Show ${told(each.time, this.stream)}`, on: { click: () => this.onEvent(each) } }, image);
-    if (each.picture) picture(each.picture).then((found) => { image.src = URL.createObjectURL(found.blob); }).catch(() => image.remove());
-    return make("li", {}, show, make("div", {}, make("p", {}, each.question), make("small", {}, `${told(each.time, this.stream)} · ${each.answer}${each.quiet ? " · in quiet hours" : ""}`)));
+    if (each.picture) fill(image, each.picture);
+    return make("li", {}, show, make("div", {}, make("p", { dir: "auto" }, each.question), make("small", {}, `${told(each.time, this.stream)} · ${each.answer}${each.quiet ? " · in quiet hours" : ""}`)));
   }
 }

@@ -61,8 +61,8 @@ function named() {
 async function list() {
   const before = chosen;
   try {
-    model ||= (await get("/v1/models")).data[0]?.id ?? "";
-    const found = await get("/v1/streams");
+    const [found, models] = await Promise.all([get("/v1/streams"), model ? null : get("/v1/models")]);
+    model ||= models.data[0]?.id ?? "";
     if (chosen !== before) return; // what was asked for before may not have the stream that was opened since
     streams = found.data;
     if (lost) { lost = false; tell(""); }

@@ -4,7 +4,7 @@
 # make test-lmms-eval   the lmms-eval plug-in, in an environment of its own: .venv-lmms-eval
 # make test-transformers-next   the tests with the newest transformers that is supported: .venv-transformers-next
 # make test-lowest   the tests with the lowest version of each package that pyproject.toml allows: .venv-lowest
-# make test-wheel    the wheel, built, and tried in an environment that has nothing else: .venv-wheel
+# make test-wheel    source archive and wheel, built, and tried in an environment that has nothing else: .venv-wheel
 # make docs          the site in site/, every warning an error
 
 PYTHON ?= python3
@@ -72,10 +72,11 @@ $(LOWEST_VENV)/.done: pyproject.toml constraints.txt tests/lowest.py
 	$(LOWEST_VENV)/bin/python -m pip install --quiet --constraint $(LOWEST_VENV)/constraints.txt --editable ".[$(EXTRAS)]" --group dev
 	touch $@
 
+# The wheel is made from the source archive, so what one of them lacks is seen.
 # A new environment each time: what is there already would hide what the wheel does not ask for.
 test-wheel: setup
 	rm -rf $(WHEEL_VENV) dist
-	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
+	$(BIN)/python -m build --outdir dist . > /dev/null
 	$(PYTHON) -m venv $(WHEEL_VENV)
 	$(WHEEL_VENV)/bin/python -m pip install --quiet --constraint constraints.txt dist/*.whl
 	$(WHEEL_VENV)/bin/python tests/wheel/check.py dist/*.whl

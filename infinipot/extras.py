@@ -4,7 +4,20 @@ from importlib.util import find_spec
 
 from infinipot.errors import InfinipotError
 
-NEEDS = {"plots": ("matplotlib",), "bench": ("matplotlib", "psutil")}  # by extra: what is imported
+NEEDS = {  # by extra: what is imported
+    "plots": ("matplotlib",),
+    "bench": ("matplotlib", "psutil"),
+    "serve": (
+        "fastapi",
+        "jsonschema",
+        "prometheus_client",
+        "pydantic",
+        "pydantic_settings",
+        "python_multipart",  # fastapi asks for it when a form arrives
+        "uvicorn",
+        "websockets",  # uvicorn asks for it when it begins to listen
+    ),
+}
 
 
 def missing(extra: str) -> list[str]:
@@ -25,5 +38,5 @@ def require(extra: str, what: str) -> None:
     if absent := missing(extra):
         verb = "is" if len(absent) == 1 else "are"
         raise InfinipotError(
-            f"{what} needs {' and '.join(absent)}, which {verb} not installed: pip install 'infinipot[{extra}]'"
+            f"{what} needs {', '.join(absent)}, which {verb} not installed: pip install 'infinipot[{extra}]'"
         )

@@ -54,7 +54,7 @@ def load(
         plan: Any = dict(adapter.tp_plan) or tp_plan
         options["distributed_config"] = DistributedConfig(tp_plan=plan)
     else:
-        options["device_map"] = device_map if device_map is not None else {"": _device(device)}
+        options["device_map"] = device_map if device_map is not None else {"": found_device(device)}
     # What is quick to check comes before what takes long.
     skeleton = checkpoint.skeleton(adapter, dtype=dtype)
     processor = checkpoint.processor(adapter)
@@ -124,7 +124,12 @@ def _require_even_share(checkpoint: Checkpoint) -> None:
         )
 
 
-def _device(device: str | torch.device) -> torch.device:
+def found_device(device: str | torch.device) -> torch.device:
+    """The device of that name; "auto" is the accelerator if there is one, or else the CPU.
+
+    Raises:
+        ModelError: there is no such device here.
+    """
     if device != "auto":
         try:
             found = torch.device(device)

@@ -70,7 +70,7 @@ def walk(given: Sequence[str], folder: Path, environment: dict[str, str]) -> Non
     with ExitStack() as under_way:
         for command in given:
             started = time.perf_counter()
-            meant = command.replace("'infinipot[serve]'", shlex.quote(f"{ROOT}[serve]"))
+            meant = command.replace("'.[serve]'", shlex.quote(f"{ROOT}[serve]"))
             meant = meant.replace("localhost:8000", url).replace("curl ", "curl --silent --show-error --fail ")
             process = under_way.enter_context(running(meant, folder, environment))
             beginning = next((end for start, end in ENDS.items() if command.startswith(start)), None)

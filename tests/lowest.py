@@ -19,7 +19,8 @@ def main() -> None:
     project = pyproject["project"]
     extras = [each for name, own in project["optional-dependencies"].items() if name not in APART for each in own]
     lowest = dict(map(least, [*project["dependencies"], *extras]))
-    development = [each for each in pyproject["dependency-groups"]["dev"] if isinstance(each, str)]
+    groups = pyproject["dependency-groups"].values()
+    development = [each for group in groups for each in group if isinstance(each, str)]
     tools = dict(map(least, development)).keys() - lowest.keys()
     pinned = dict(line.split("==") for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line)
     for name, version in sorted(lowest.items() | {(tool, pinned[tool]) for tool in tools}):

@@ -5,8 +5,8 @@ from typing import Any
 
 import click
 
+from infinipot import extras
 from infinipot.cli.output import load_quietly
-from infinipot.errors import InfinipotError
 
 
 @click.command(short_help="Serve streams over HTTP and WebSockets.")
@@ -56,13 +56,10 @@ def serve(config: Path | None, limits: tuple[str, ...], **given: Any) -> None:
     infinipot serve --model embedded
     infinipot serve --model Qwen/Qwen2.5-VL-7B-Instruct --memory-total 8GiB --api-keys keys.txt --snapshots streams
     """
-    try:
-        from infinipot.serve.run import serve as run
-        from infinipot.serve.settings import Settings
-    except ModuleNotFoundError as error:
-        raise InfinipotError(
-            f"the server needs {error.name}, which is not installed: pip install 'infinipot[serve]'"
-        ) from None
+    extras.require("serve", "the server")
+    from infinipot.serve.run import serve as run
+    from infinipot.serve.settings import Settings
+
     # 0 is a port: it is False to Python, and yet was given.
     settings: dict[str, Any] = {
         name: value for name, value in given.items() if value is not None and value is not False and value != ()

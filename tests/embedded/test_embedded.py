@@ -511,6 +511,7 @@ def greedy(
 # Training
 
 
+@pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="training, which is not in the package, needs torch 2.9")
 def test_a_resumed_run_is_the_uninterrupted_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(train, "VISION_STEPS", 1)
     monkeypatch.setattr(train, "VISION_CLIPS", 2)

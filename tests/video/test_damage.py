@@ -65,6 +65,11 @@ def test_each_lost_packet_of_a_transport_stream_is_told(tmp_path, codec):
         assert video.incomplete
 
 
+def told(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """What the project says; an older torchvision lets FFmpeg speak, too."""
+    return [record.getMessage() for record in caplog.records if record.name.partition(".")[0] == "infinipot"]
+
+
 @pytest.mark.parametrize("ending", ["avi", "mkv", "mp4"])
 def test_pictures_that_are_patched_up_are_told(tmp_path, caplog, ending):
     """The decoder says of pictures whose blocks it made up that they are corrupt, and gives them."""
@@ -76,7 +81,7 @@ def test_pictures_that_are_patched_up_are_told(tmp_path, caplog, ending):
     video = open_video(path, fps=None)
     assert len(list(video)) >= 55
     assert video.incomplete
-    assert caplog.text.count("damaged") == 1
+    assert " ".join(told(caplog)).count("damaged") == 1
 
 
 def test_damage_before_the_start_does_not_count(tmp_path, caplog):
@@ -89,7 +94,7 @@ def test_damage_before_the_start_does_not_count(tmp_path, caplog):
         video = open_video(path, fps=None, start=start)
         assert len(list(video)) == 60 - 10 * start
         assert not video.incomplete
-        assert not caplog.records
+        assert not told(caplog)
     video = open_video(path, fps=None, start=0.3)
     assert len(list(video)) == 57
     assert video.incomplete

@@ -134,7 +134,7 @@ def test_a_frame_is_checked_and_not_copied():
         (RGB[None], r"\[1, 5, 6, 3\]"),
         (TENSOR.int(), "int32"),
         (TENSOR.to("meta"), "a picture cannot be read from this tensor.*meta"),
-        (TENSOR.to_sparse(), "a picture cannot be read from this tensor.*to_dense"),
+        (TENSOR.to_sparse(), r"a picture cannot be read from this tensor.*dense\(\)"),
         (closed_image(), "could not be read.*closed"),
         (Image.new("La", (4, 4)), "could not be read.*La"),
         (Image.new("I", (4, 4)), "mode 'I' has no range"),

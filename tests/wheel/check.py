@@ -1,32 +1,38 @@
 """Checks a wheel that is installed in a bare environment, whose Python runs this: `make test-wheel`.
 
 python tests/wheel/check.py dist/infinipot-0.1.0-py3-none-any.whl
+
+The source archive that it was made from lies beside it.
 """
 
 import subprocess
 import sys
+import tarfile
 import tempfile
 import zipfile
 from importlib.util import find_spec
 from pathlib import Path
 
+PACKAGE = Path(__file__).parents[2] / "infinipot"
 MOST_BYTES = 12_000_000
 EXTRAS = ("matplotlib", "fastapi", "pyarrow", "ray", "gguf")  # what a plain install does not bring
-INSIDE = ("infinipot/py.typed", "infinipot/embedded/weights/model.safetensors", "infinipot/serve/page/files/index.html")
+BESIDE = {"README.md", "LICENSE", "CHANGELOG.md", "CITATION.cff", "pyproject.toml", "PKG-INFO", ".gitignore"}
 
 
 def main(wheel: Path) -> None:
     """Runs every check; the first that fails ends it."""
-    names = zipfile.ZipFile(wheel).namelist()
     check(wheel.stat().st_size < MOST_BYTES, f"{wheel.stat().st_size / 1e6:.1f} MB, of {MOST_BYTES / 1e6:.0f} at most")
-    check(set(INSIDE) <= set(names), "holds the package, its types and its model")
-    outside = {name.partition("/")[0] for name in names} - {"infinipot"}
-    check(all(name.endswith(".dist-info") for name in outside), f"holds nothing else: {', '.join(sorted(outside))}")
+    version = wheel.name.split("-")[1]
+    package = {path.relative_to(PACKAGE.parent).as_posix() for path in PACKAGE.rglob("*.*") if path.suffix != ".pyc"}
+    names = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
+    check(names == package, "the wheel holds the package and nothing else")
+    with tarfile.open(wheel.with_name(f"infinipot-{version}.tar.gz")) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    check(names == package | BESIDE, "the source archive holds the package and what is said about it, nothing else")
     check(not [name for name in EXTRAS if find_spec(name)], "the environment is bare")
 
     heavy = python("-c", "import infinipot, sys; print({'torch', 'transformers', 'numpy'} & set(sys.modules))")
     check(heavy == "set()", "importing the package imports nothing that computes")
-    version = wheel.name.split("-")[1]
     check(command("--version") == f"infinipot {version}", f"the command is of version {version}")
     check("infinipot-v" in command("policies"), "policies are listed")
     check("Qwen2.5-VL" in command("models"), "models are listed")

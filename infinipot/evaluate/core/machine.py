@@ -52,12 +52,9 @@ def machine() -> dict[str, str]:
     return {"system": f"{platform.system()} {platform.machine()}", "processor": _processor(), "cores": f"{cores()}"}
 
 
-def device_name(device: torch.device | str) -> str:
-    """What a device is called: "cpu", or the name of the card; "auto" is the accelerator if there is one."""
-    found = torch.device(device) if device != "auto" else torch.accelerator.current_accelerator(check_available=True)
-    if found is None:
-        return "cpu"
-    return torch.cuda.get_device_name(found) if found.type == "cuda" else found.type
+def device_name(device: torch.device) -> str:
+    """What a device is called: the name of the card, or else its type, such as "cpu"."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
 def cores() -> int:

@@ -16,6 +16,7 @@ from infinipot.evaluate.needle.cost import Cost
 from infinipot.evaluate.needle.memories import FAILED, Outcome
 from infinipot.evaluate.needle.plan import Extent, make_plan
 from infinipot.evaluate.needle.rows import Row, as_json, put_together
+from infinipot.loading import found_device
 from infinipot.text import to_json
 from infinipot.versions import digest, digest_of_code, digest_of_model, versions
 
@@ -172,7 +173,7 @@ def header(loading: LoadConfig) -> Header:
     settings = {
         "model": digest_of_model(loading.model),
         "versions": versions(),
-        "device": machine.device_name(loading.device),
+        "device": machine.device_name(found_device(loading.device)),
         "dtype": loading.dtype,
         "code": digest_of_code(),
     }

@@ -141,7 +141,7 @@ class Feed:
         with self._changing_rate():
             self._watchers = tuple(each for each in self._watchers if each is not watcher)
             self._rates.pop(watcher, None)
-        return not self._watchers
+            return not self._watchers
 
     @contextmanager
     def _changing_rate(self) -> Iterator[None]:

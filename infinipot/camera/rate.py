@@ -7,7 +7,7 @@ class Rate:
     """Takes a picture when one is due, which is a period after the last one was.
 
     One that comes late is followed by one that is on time: of a source that stutters as many are taken as of one that
-    does not. Behind a pause of two periods, and at the beginning, the count begins anew.
+    does not. After a pause of two periods, and at the beginning, the count begins anew.
 
     Args:
         fps: pictures a second; None for all that come.

@@ -175,7 +175,8 @@ class ScoredPolicy(Policy):
     def assured(self, scores: Tensor, tokens: VideoTokens, budget: int) -> Tensor | None:
         """Which tokens stay whatever the others' scores are, `[rows, N]` bool; None for none.
 
-        Those that `coverage` and `newest` ask for; a policy may add its own. At most `budget` of a row.
+        Those that `coverage` and `newest` ask for; a policy may add its own. Where they are more than `budget`, the
+        later ones of them stay.
         """
         spread, of_newest = int(self.coverage * budget), int(self.newest * budget)
         named = []

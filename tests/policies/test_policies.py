@@ -622,7 +622,7 @@ def test_the_most_unusual_patches_keep_their_corners(share: float) -> None:
         for patch in lengths.argsort(descending=True)[:assured].tolist():
             assert kept >= {patch * cells + corner for corner in corners}, (budget, patch)
     (all_corners,), budget = as_sets(told.columns["corner"].nonzero()[None, :, 1]), 60
-    greedy = policies.make("unusual:corners=0.9,newest=0")  # fewer corners than have room
+    greedy = policies.Unusual(corners=0.9, newest=0.0)  # fewer corners than have room
     scores = greedy.score(told)[0].tolist()
     rest = sorted(set(range(patches * cells)) - all_corners, key=scores.__getitem__)[len(all_corners) - budget :]
     assert as_sets(greedy.select(told, budget)) == [all_corners | set(rest)]

@@ -3,18 +3,22 @@
 import ast
 import hashlib
 import platform
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
 import infinipot
 from infinipot import __version__, shipped
 
-# Folders that change no answer, but for some files in them.
+# Folders that change no answer of a model,
 _ASIDE = ("camera/", "cli/", "embedded/", "evaluate/", "lmms_eval/", "serve/", "witness/")
-_YET = (
+# but for what draws the clips of the needle benchmark and asks about them,
+OF_NEEDLE = (
     *(f"evaluate/needle/{name}.py" for name in ("case", "memories")),
     *(f"embedded/{name}.py" for name in ("casting", "drawing", "facts", "scenery", "staging", "words", "world")),
 )
+# and for what asks the questions of other benchmarks and reads the answers.
+OF_EVAL = tuple(f"evaluate/{name}" for name in ("benchmarks/", "engines/", "protocols/", "records.py", "run.py"))
 
 
 def versions() -> dict[str, str]:
@@ -44,16 +48,28 @@ def digest_of_model(model: str) -> str:
 
 
 @cache
-def digest_of_code() -> str:
+def digest_of_code(*aside: str) -> str:
     """Twelve digits that stand for the package's code as far as answers depend on it; comments and docstrings do not
-    count."""
-    root = Path(infinipot.__file__).parent
+    count.
+
+    Args:
+        aside: files, and folders with a slash at their end, that count as well, though a model's answers do not depend
+            on them.
+    """
     whole = hashlib.sha256()
-    for path in sorted(root.rglob("*.py")):
-        name = path.relative_to(root).as_posix()
-        if not name.startswith(_ASIDE) or name in _YET:
-            whole.update(f"{name}\n{meaning(path.read_text('utf-8'))}\n".encode())
+    for name, path in _files_of_code(aside):
+        text = path.read_text("utf-8")
+        whole.update(f"{name}\n{meaning(text) if path.suffix == '.py' else text}\n".encode())
     return whole.hexdigest()[:12]
+
+
+def _files_of_code(aside: tuple[str, ...]) -> Iterator[tuple[str, Path]]:
+    """The files on which answers depend, by their names in the package: code, and the tables that it reads."""
+    root = Path(infinipot.__file__).parent
+    for path in sorted([*root.rglob("*.py"), *root.rglob("*.toml")]):
+        name = path.relative_to(root).as_posix()
+        if not name.startswith(_ASIDE) or name.startswith(aside):
+            yield name, path
 
 
 def meaning(source: str) -> str:

@@ -11,12 +11,11 @@ from infinipot.config import LoadConfig
 from infinipot.errors import ResultsError
 from infinipot.evaluate.benchmarks import Benchmark
 from infinipot.evaluate.core.journal import Header
-from infinipot.evaluate.engines.base import Answer, Engine, Event, RunConfig, Watched, origin_settings
+from infinipot.evaluate.engines.base import Answer, Engine, Event, RunConfig, Watched, made_by, origin_settings
 from infinipot.evaluate.protocols import find_protocol
 from infinipot.evaluate.reading import read_run
 from infinipot.evaluate.records import Item, Problem, Question, counted
 from infinipot.evaluate.results import Answered, Results, check_output, forget_problems
-from infinipot.versions import versions
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +145,7 @@ def evaluate(
     if retry and output.is_file():
         _require_same_questions(plan, output)
         forget_problems(output, settings)
-    with Results(output, settings, origin.device, versions()) as results:
+    with Results(output, settings, origin.device, made_by()) as results:
         before, asked, digests = _over(plan, results), plan.asked, plan.digests
 
         def tell(trouble: str | None = None) -> Progress:
@@ -218,7 +217,7 @@ def check_before_loading(
     plan: RunPlan, setup: RunConfig, loading: LoadConfig, output: Path, *, seed: int = 0, retry: bool = False
 ) -> None:
     """Refuses an output file of another run, as `evaluate` does, as far as can be told before loading a model."""
-    check_output(output, _settings(plan, setup, seed) | origin_settings(loading, setup), versions(), retry)
+    check_output(output, _settings(plan, setup, seed) | origin_settings(loading, setup), made_by(), retry)
     if retry and output.is_file():
         _require_same_questions(plan, output)
 

@@ -14,10 +14,9 @@ import pytest
 from infinipot import InfinipotError, ModelError
 from infinipot.config import LoadConfig
 from infinipot.evaluate import Item, Problem
-from infinipot.evaluate.engines.base import Answer, Event, Provenance, Watched
+from infinipot.evaluate.engines.base import Answer, Event, Provenance, Watched, made_by
 from infinipot.evaluate.reading import read_run
 from infinipot.evaluate.run import Progress, evaluate
-from infinipot.versions import versions
 from support.runs import SETUPS, local, plan
 
 ray = pytest.importorskip("ray")
@@ -133,7 +132,7 @@ def test_what_a_worker_meets_when_it_loads_is_the_error_here() -> None:
 # What Ray may come to, played in this process
 
 
-READY = (Provenance({"model": "m", "dtype": "bfloat16"}, "nowhere"), versions())
+READY = (Provenance({"model": "m", "dtype": "bfloat16"}, "nowhere"), made_by())
 
 
 class Played:
@@ -275,7 +274,7 @@ def test_workers_that_die_in_a_row_while_they_load_are_replaced_no_more(
 
 
 def test_workers_that_would_not_answer_alike_are_refused(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
-    other = (Provenance({"model": "m", "dtype": "float16"}, "elsewhere"), versions())
+    other = (Provenance({"model": "m", "dtype": "float16"}, "elsewhere"), made_by())
     engine = pool(monkeypatch, Played(other, READY), workers=2)
     with pytest.raises(InfinipotError, match='dtype: "bfloat16" there, "float16" now'):
         list(engine.run(plan(folder, "rvs").items))

@@ -17,9 +17,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from infinipot import ResultsError, Stream, open_video
+from infinipot import ResultsError, Stream, embedded, open_video, versions
 from infinipot.evaluate import FrameSampling, Problem, Question, find_benchmark, find_protocol
 from infinipot.evaluate.core.journal import Journal, rewrite
+from infinipot.evaluate.engines import base
 from infinipot.evaluate.engines.base import Answer, RunConfig, Watched
 from infinipot.evaluate.engines.local import LocalEngine
 from infinipot.evaluate.protocols import Protocol
@@ -189,7 +190,7 @@ def test_the_header_says_what_answers_depend_on(folder: Path) -> None:
     assert {"model", "policy", "cap", "protocol", "benchmark", "variant", "sampling", "seed", "annotations"} <= set(
         run.settings
     )
-    assert {"infinipot", "torch", "transformers", "python"} == set(run.made_by)
+    assert {"infinipot", "torch", "transformers", "python", "code"} == set(run.made_by)
 
 
 @pytest.mark.parametrize(
@@ -212,6 +213,27 @@ def test_a_file_of_another_run_is_refused_with_what_differs(folder: Path, change
     with pytest.raises(ResultsError, match=named):
         evaluate(asked, changed.pop("setup", SETUPS["mlvu"]), Canned(), output, **changed)
     assert output.read_bytes() == whole
+
+
+def test_a_run_does_not_go_on_with_other_code(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    output = folder / "of-other-code.jsonl"
+    output.write_bytes(undisturbed(folder))
+    monkeypatch.setattr(base, "digest_of_code", lambda *aside: "0" * 12)
+    with pytest.raises(ResultsError, match=r"made_by\.code: .* there"):
+        evaluate(plan(folder), SETUPS["mlvu"], Canned(), output)
+
+
+def test_what_asks_and_reads_answers_counts_as_code() -> None:
+    counted = {name for name, _ in versions._files_of_code(versions.OF_EVAL)}
+    wanted = ["run.py", "records.py", "protocols/rules.toml", "protocols/readers.py", "benchmarks/mlvu.py"]
+    assert {"memory/eviction.py", *(f"evaluate/{name}" for name in (*wanted, "engines/local.py"))} <= counted
+    assert not counted & {"evaluate/report.py", "evaluate/published.toml", "evaluate/needle/plan.py", "cli/eval.py"}
+
+
+def test_the_weights_of_a_folder_are_in_the_header(watcher: LocalEngine) -> None:
+    settings = watcher.origin().settings
+    assert settings["commit"] is None
+    assert settings["weights"] == versions.digest(embedded.path() / "model.safetensors")
 
 
 def test_annotations_that_change_what_a_run_asks_are_noticed_and_those_behind_its_limit_change_nothing(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import infinipot
 from infinipot.config import POLICY, LoadConfig
 from infinipot.evaluate.records import FrameSampling, Item, Problem
+from infinipot.versions import OF_EVAL, digest_of_code, versions
 
 if TYPE_CHECKING:
     from infinipot import Model, Stream
@@ -115,6 +116,12 @@ def origin_settings(loading: LoadConfig, setup: RunConfig) -> dict[str, Any]:
     policy = infinipot.policies.make(setup.policy)
     known = {"model": loading.name, "policy": policy.spec, "policy_options": asdict(policy)}
     return known if loading.dtype == "auto" else {**known, "dtype": loading.dtype}
+
+
+def made_by() -> dict[str, str]:
+    """What else answers depend on: the versions, and what stands for the code, which a checkout may change between
+    two of them."""
+    return versions() | {"code": digest_of_code(*OF_EVAL)}
 
 
 class Engine(ABC):

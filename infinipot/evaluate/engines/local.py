@@ -20,6 +20,7 @@ from infinipot.evaluate.engines.base import Answer, Engine, Event, Provenance, R
 from infinipot.evaluate.protocols import find_protocol
 from infinipot.evaluate.records import Item, Problem, Question
 from infinipot.playing import END, play
+from infinipot.versions import digest_of_model
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,7 @@ class LocalEngine(Engine):
         settings = {
             "model": self.model.name,
             "commit": self.model.commit,
+            "weights": None if self.model.commit else digest_of_model(self.model.name),
             "dtype": str(self.model.dtype).removeprefix("torch."),
             "policy": policy.spec,
             "policy_options": asdict(policy),

@@ -19,10 +19,9 @@ import infinipot
 from infinipot import InfinipotError
 from infinipot.config import LoadConfig
 from infinipot.evaluate.core.journal import differences
-from infinipot.evaluate.engines.base import Answer, Engine, Event, Provenance, RunConfig, Watched
+from infinipot.evaluate.engines.base import Answer, Engine, Event, Provenance, RunConfig, Watched, made_by
 from infinipot.evaluate.engines.local import LocalEngine
 from infinipot.evaluate.records import Item, Problem
-from infinipot.versions import versions
 
 MOST_DEATHS = 2
 """Workers that may die over one video; after that it counts as one that cannot be watched."""
@@ -40,7 +39,7 @@ class _Worker:
 
     def start(self) -> tuple[Provenance, dict[str, str]]:
         self._watcher = LocalEngine(infinipot.load(**asdict(self._loading)), self._setup, self._time_limit)
-        return self._watcher.origin(), versions()
+        return self._watcher.origin(), made_by()
 
     def watch(self, item: Item) -> Iterator[Event]:
         yield from self._watcher.watch(item)
@@ -195,7 +194,7 @@ class RayEngine(Engine):
         """Takes a worker that has loaded the model into the pool; another is hired for one that died over it."""
         actor = self._starting.pop(started)
         try:
-            origin, worker_versions = ray.get(started)
+            origin, theirs = ray.get(started)
         except RayTaskError as error:
             raise error.cause from None
         except RayError as error:
@@ -207,10 +206,9 @@ class RayEngine(Engine):
                 return []
             why = str(error).strip().rpartition("\n")[2].strip()
             raise InfinipotError(f"a Ray worker died while it loaded the model ({why})") from error
-        if worker_versions != versions():
+        if theirs != (ours := made_by()):
             raise InfinipotError(
-                f"a Ray worker has other versions ({worker_versions}) than this process ({versions()}): "
-                "install the same ones"
+                f"a Ray worker has other versions ({theirs}) than this process ({ours}): install the same ones"
             )
         if apart := list(differences((self._origin or origin).settings, origin.settings)):
             raise InfinipotError(

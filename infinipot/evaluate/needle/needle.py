@@ -18,7 +18,7 @@ from infinipot.evaluate.needle.plan import Extent, make_plan
 from infinipot.evaluate.needle.rows import Row, as_json, put_together
 from infinipot.loading import found_device
 from infinipot.text import to_json
-from infinipot.versions import digest, digest_of_code, digest_of_model, versions
+from infinipot.versions import OF_NEEDLE, digest, digest_of_code, digest_of_model, versions
 
 FORMAT = 2  # of the journal; another one for every change of what is asked in a case
 LINES: Any = (Outcome, Cost)
@@ -175,6 +175,6 @@ def header(loading: LoadConfig) -> Header:
         "versions": versions(),
         "device": machine.device_name(found_device(loading.device)),
         "dtype": loading.dtype,
-        "code": digest_of_code(),
+        "code": digest_of_code(*OF_NEEDLE),
     }
     return {"type": "needle", "format": FORMAT, "settings": settings}

@@ -192,6 +192,8 @@ class ScoredPolicy(Policy):
 def best_of_newest(scores: Tensor, tokens: VideoTokens, count: int) -> Tensor:
     """The `count` highest tokens of the newest patch, or all of it, `[rows, N]` bool."""
     newest = tokens.patch == tokens.newest_patch
+    if max(grid.cells for grid in tokens.grids) <= count:
+        return newest
     best = highest(scores.masked_fill(~newest, -torch.inf), count, tokens.arrival)
     return newest & torch.zeros_like(newest).scatter(1, best, True)
 

@@ -21,7 +21,7 @@ def distance(states: Tensor) -> Tensor:
     Args:
         states: `[rows, N, head_dim]`.
     """
-    mean = _finite(states).mean(1, keepdim=True, dtype=torch.float32)
+    mean = _sum(states).div_(states.shape[1])
     return torch.linalg.vector_norm(states - mean, dim=-1).nan_to_num_(torch.nan, torch.nan)
 
 
@@ -33,25 +33,19 @@ def likeness(states: Tensor, *, unit: bool = False) -> Tensor:
         unit: takes the mean of states scaled to length 1.
     """
     length = torch.linalg.vector_norm(states, dim=-1, keepdim=True, dtype=torch.float32).clamp_min_(1e-9)
-    sums = _sums_of_units(states, length) if unit else _sums(states, length)
-    whole = sums[0] if len(sums) == 1 else torch.stack(sums).sum(0)
-    mean = normalize(whole, dim=-1)
+    mean = normalize(_sum_of_units(states, length) if unit else _sum(states), dim=-1)
     return along(states, mean).div_(length.squeeze(-1).nan_to_num_(torch.nan, torch.nan))
 
 
-def _sums(states: Tensor, length: Tensor) -> list[Tensor]:
-    """Sums over pieces of each row's tokens, `[rows, 1, head_dim]` float32; what is no number adds nothing."""
-    if not is_at_hand(states):
-        return [_finite(states).sum(1, keepdim=True, dtype=torch.float32)]
-    whole = bool(length.isfinite().all())  # then there is nothing to copy
-    return [some.float().sum(1, keepdim=True) for some in in_cache(states if whole else _finite(states), 1)]
+def _sum(states: Tensor) -> Tensor:
+    """The sum of each row's tokens, `[rows, 1, head_dim]` float32; what is no number adds nothing."""
+    if is_at_hand(states) and (whole := states.sum(1, keepdim=True, dtype=torch.float32)).isfinite().all():
+        return whole  # there is nothing to leave out, and so no copy to make
+    return states.nan_to_num(0.0, 0.0, 0.0).sum(1, keepdim=True, dtype=torch.float32)
 
 
-def _sums_of_units(states: Tensor, length: Tensor) -> list[Tensor]:
+def _sum_of_units(states: Tensor, length: Tensor) -> Tensor:
     """The same of tokens scaled to length 1."""
     pieces = zip(in_cache(states, 1), in_cache(length, 1), strict=True)
-    return [(some / its).nansum(1, keepdim=True) for some, its in pieces]
-
-
-def _finite(states: Tensor) -> Tensor:
-    return states.nan_to_num(0.0, 0.0, 0.0)
+    sums = [(some / its).nansum(1, keepdim=True) for some, its in pieces]
+    return sums[0] if len(sums) == 1 else torch.stack(sums).sum(0)

@@ -164,15 +164,15 @@ def _report(run: Needle, as_json: bool) -> None:
 
     rows = run.rows()
     summary, made = run.report(rows), list(tables(rows))
+    heading = "".join(f"# {line}\n" for line in run.heading())
     print_tables(made, text := StringIO(), _WIDTH)
-    write_text(run.folder / "tables.txt", text.getvalue())
+    write_text(run.folder / "tables.txt", f"{heading}\n{text.getvalue()}")
     if as_json:
         print_json(summary)
         return
+    click.echo(heading)
     print_tables(made, width=_WIDTH)
     for what, why in summary["refused"].items():
         click.echo(f"not possible: {what}: {why}")
-    missing = f", {summary['unfinished']} cases unfinished" if summary["unfinished"] else ""
     named = ", ".join(summary["pictures"]) or "none"
-    click.echo(f"\nmodel {summary['model']}, code {summary['code']}, clips from seed {summary['first_seed']}{missing}.")
-    click.echo(f"In {run.folder}: {run.path.name}, summary.json, tables.txt; pictures: {named}.")
+    click.echo(f"\nIn {run.folder}: {run.path.name}, summary.json, tables.txt; pictures: {named}.")

@@ -553,6 +553,22 @@ def test_results_of_another_version_are_read_but_not_gone_on_with(whole: Needle,
         needle(tmp_path / "elsewhere", reads=True)
 
 
+def test_what_stands_above_tables_is_of_what_made_the_answers(stub: Stub, tmp_path: Path) -> None:
+    next(needle(tmp_path).run(1))
+    file = tmp_path / "answers.jsonl"
+    made = json.loads(file.read_text())
+    made["settings"] |= {"device": "a card", "code": "c0de", "model": "0123", "versions": {"torch": "0.1"}}
+    file.write_text(json.dumps(made) + "\n")
+    run = needle(tmp_path, reads=True)
+    assert run.heading() == (
+        f"sections caps, length, turns; policies {'; '.join(TINY.policies)}",
+        f"clips of each background {TINY.clips}, from seed 0, asked at {TINY.moments} moments, "
+        f"{run.unfinished:,} cases unfinished",
+        "versions torch 0.1",
+        "model 0123, device a card, dtype auto, code c0de",
+    )
+
+
 def test_results_of_another_model_are_not_mixed(stub: Stub, tmp_path: Path) -> None:
     list(islice(needle(tmp_path).run(1), 2))
     before = (tmp_path / "answers.jsonl").read_bytes()
@@ -672,7 +688,9 @@ def test_the_command_answers_with_tables_a_summary_and_pictures(stub: Stub, tmp_
     assert {row["policy"] for row in summary["sections"]["caps"]} == {"full", "infinipot-v", "uniform"}
     assert summary["pictures"] == ["accuracy-by-tokens.png", "accuracy-by-delay.png"]
     assert all((tmp_path / name).read_bytes().startswith(b"\x89PNG") for name in summary["pictures"])
-    assert (tmp_path / "tables.txt").read_text() in printed.stdout
+    text = (tmp_path / "tables.txt").read_text()
+    assert text.startswith("# sections caps, delay; policies infinipot-v; uniform\n")
+    assert printed.stdout.startswith(text)
     again = command("--out", str(tmp_path), "--sections", "caps", "--policies", "infinipot-v,uniform", "--json")
     assert json.loads(again.stdout)["sections"]["caps"] == summary["sections"]["caps"]
 

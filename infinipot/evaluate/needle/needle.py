@@ -1,6 +1,6 @@
 """A whole needle benchmark: its plan, what is left to run of it, and the report on what is there."""
 
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -146,6 +146,19 @@ class Needle:
         write_text(self.folder / "summary.json", to_json(summary, indent=1) + "\n")
         return summary
 
+    def heading(self) -> tuple[str, ...]:
+        """Lines to stand above the tables: what was asked for, and what made the answers, which need not be what prints
+        them."""
+        settings = dict(self._header["settings"])
+        missing = f", {self.unfinished:,} cases unfinished" if self.unfinished else ""
+        return (
+            f"sections {', '.join(self.plan)}; policies {'; '.join(self.size.policies)}",
+            f"clips of each background {self.size.clips}, from seed {self.first_seed}, "
+            f"asked at {self.size.moments} moments{missing}",
+            f"versions {_listed(settings.pop('versions'))}",
+            _listed(settings),
+        )
+
     def _cases(self) -> dict[Case, None]:
         """The cases of the plan, each once, in its order."""
         return dict.fromkeys(case for of_section in self.plan.values() for case in of_section)
@@ -166,6 +179,10 @@ class Needle:
                 self.costs[line.name] = line
             elif failed or not line.error.startswith(FAILED):
                 self.outcomes[line.case] = line
+
+
+def _listed(named: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in named.items())
 
 
 def header(loading: LoadConfig) -> Header:

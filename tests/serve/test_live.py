@@ -30,6 +30,9 @@ from pydantic import ValidationError
 from infinipot.camera.demo import World
 from infinipot.camera.health import State
 from infinipot.embedded.world import Clip
+from infinipot.errors import VideoError
+from infinipot.serve.cameras.rules import CameraRules
+from infinipot.serve.errors import ApiError
 from infinipot.serve.settings import Settings
 from infinipot.serve.watches.asking import Watches, in_quiet
 from infinipot.serve.watches.protocol import WINDOW, Quiet, WatchRequest
@@ -38,6 +41,7 @@ from infinipot.serve.watches.trigger import Trigger
 from infinipot.serve.watches.verdict import asked, verdict
 from infinipot.serve.watches.watch import Watch
 from infinipot.serve.watches.webhooks import signature
+from infinipot.video import Frame
 from support.patience import until
 from support.serving import Running, clip, push, running, stream
 
@@ -90,8 +94,8 @@ def test_pushed_frames_are_seen_too(served: Running, monkeypatch: pytest.MonkeyP
     with stream(client, "pushed") as name:
         assert client.get(f"/v1/streams/{name}/picture").status_code == 204
         assert client.get(f"/v1/streams/{name}/thumbnail", params={"time": 0}).status_code == 404
-        push(client, name, frames[:4])
-        assert float(client.get(f"/v1/streams/{name}/picture").headers["x-time"]) == frames[3].time
+        push(client, name, (*frames[:3], Frame(frames[3].image, 13 / 6)))
+        assert float(client.get(f"/v1/streams/{name}/picture").headers["x-time"]) == 13 / 6
         small = client.get(f"/v1/streams/{name}/thumbnail", params={"time": 0})
         assert Image.open(io.BytesIO(small.content)).size == frames[0].size[::-1]
         assert client.get(f"/v1/streams/{name}/truth").status_code == 404
@@ -127,6 +131,33 @@ def test_a_camera_whose_name_leads_inside_is_not_connected_to(served: Running) -
         assert "not public" in found()["camera"]["trouble"]
         assert found()["camera"]["gaps"][0]["text"].startswith("no picture since")
         assert "s3cret" not in json.dumps(found())
+
+
+@pytest.mark.parametrize(
+    ("trusted", "source", "taken"),
+    [
+        ({"media_networks": ["192.168.0.0/16"]}, "http://192.168.0.7/video.mjpg", True),
+        ({"media_networks": ["192.168.0.0/16"]}, "http://example.org/live.m3u8", False),
+        ({"media_networks": ["192.168.0.0/16"]}, "http://1.1.1.1/live.m3u8", False),
+        ({"media_networks": ["192.168.0.0/16"]}, "https://10.0.0.1/live.m3u8", False),
+        ({"media_networks": ["192.168.0.0/16"]}, "rtsp://1.1.1.1/live", True),
+        ({"media_hosts": ["*.example.org"]}, "http://cam.example.org/live.m3u8", True),
+        ({"media_hosts": ["*.example.org"]}, "http://example.net/live.m3u8", False),
+        ({"media_hosts": ["127.0.0.1"]}, "http://127.0.0.1/live.m3u8", False),
+    ],
+)
+def test_cameras_over_http_are_watched_where_somebody_trusts_their_host(
+    trusted: dict, source: str, taken: bool
+) -> None:
+    """A host that nobody trusts could lead FFmpeg anywhere: by a redirect, a playlist, or another look-up."""
+    rules = CameraRules(Settings.read(None, model="embedded", **trusted))
+    if taken:
+        assert rules.check(source) == source
+        return
+    with pytest.raises(ApiError):
+        rules.check(source)
+    with pytest.raises(VideoError):
+        rules.resolve(source)
 
 
 # What an answer says, and when it is an event

@@ -80,7 +80,7 @@ class CameraPlayer:
 
     def play(self, served: Served, address: str) -> None:
         """Watches a camera for a stream until it is stopped."""
-        loop = asyncio.get_running_loop()
+        loop, shown = asyncio.get_running_loop(), self.rules.check(address)
         camera = open_camera(
             address,
             fps=served.config.fps,
@@ -90,7 +90,7 @@ class CameraPlayer:
             check=self.rules.resolve,
         )
         watched = self._watched[served] = Watched(camera, _offset(served))
-        served.source = SourceState(address=self.rules.check(address), state="playing", camera=watched.state())
+        served.source = SourceState(address=shown, state="playing", camera=watched.state())
         camera.on_gap = lambda gap: event(logger, "camera", stream=served.id, gap=str(gap))
         watched.thread = threading.Thread(
             target=self._run, args=(served, watched, loop), name=f"watching {served.id}", daemon=True

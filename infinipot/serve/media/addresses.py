@@ -88,10 +88,15 @@ class Rules:
         if self.hosts and not any(_matches(host, pattern.lower()) for pattern in self.hosts):
             raise AddressError(f"media is not fetched from {host}: allowed are {', '.join(self.hosts)}")
 
+    def is_in_networks(self, address: IpAddress) -> bool:
+        """Whether an address lies in one of the ranges that are allowed."""
+        real = _unwrapped(address)
+        return any(each.version == real.version and real in each for each in self.networks)
+
     def check_address(self, address: IpAddress, host: str) -> None:
         """Raises `AddressError` for an address that is not on the public internet and in no allowed range."""
         real = _unwrapped(address)
-        if any(each.version == real.version and real in each for each in self.networks):
+        if self.is_in_networks(address):
             return
         if not real.is_global or real.is_multicast or real.is_reserved or real.is_unspecified:
             raise AddressError(f"{host} is at an address that is not public, which is refused")

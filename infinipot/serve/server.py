@@ -4,7 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 from fastapi import WebSocket, WebSocketDisconnect
 from prometheus_client.metrics_core import Metric
@@ -109,8 +109,10 @@ class Server:
 
     async def _end(self) -> None:
         await self.watches.stop()
-        await self.players.close()
         until = time.monotonic() + self.settings.limits.drain_seconds
+        with suppress(TimeoutError):  # streams are saved, whatever a source does
+            async with asyncio.timeout(self.settings.limits.drain_seconds):
+                await self.players.close()
         while self.asker.waiting and time.monotonic() < until:
             await asyncio.sleep(0.01)
         await self.snapshots.save_all()

@@ -31,6 +31,7 @@ from infinipot.camera.demo import World
 from infinipot.camera.health import State
 from infinipot.embedded.world import Clip
 from infinipot.errors import VideoError
+from infinipot.serve.cameras.player import CameraPlayer
 from infinipot.serve.cameras.rules import CameraRules
 from infinipot.serve.errors import ApiError
 from infinipot.serve.settings import Settings
@@ -158,6 +159,18 @@ def test_cameras_over_http_are_watched_where_somebody_trusts_their_host(
         rules.check(source)
     with pytest.raises(VideoError):
         rules.resolve(source)
+
+
+def test_cameras_are_closed_together() -> None:
+    """A server that ends closes those first, and its streams are saved after that."""
+    together = threading.Barrier(40, timeout=10)
+    player = CameraPlayer(cast(Any, None), cast(Any, None), Settings.read(None, model="embedded").limits)
+    watched = [
+        SimpleNamespace(stopping=threading.Event(), camera=SimpleNamespace(close=together.wait)) for _ in range(40)
+    ]
+    player._watched = cast(Any, dict(enumerate(watched)))
+    asyncio.run(asyncio.wait_for(player.close(), 10))
+    assert all(each.stopping.is_set() for each in watched)
 
 
 # What an answer says, and when it is an event

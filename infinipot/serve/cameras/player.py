@@ -5,7 +5,7 @@ import logging
 import threading
 import time
 from collections import Counter
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import get_args
@@ -117,9 +117,16 @@ class CameraPlayer:
             await asyncio.to_thread(watched.camera.close)
 
     async def close(self) -> None:
-        """Stops everything."""
-        for served in list(self._watched):
-            await self.stop(served)
+        """Stops everything at once, since a camera whose name is being looked up takes seconds to close."""
+        watched = list(self._watched.values())
+        self._watched.clear()
+        for each in watched:
+            each.stopping.set()
+        threads, loop = ThreadPoolExecutor(max(len(watched), 1), "closing"), asyncio.get_running_loop()
+        try:
+            await asyncio.gather(*(loop.run_in_executor(threads, each.camera.close) for each in watched))
+        finally:
+            threads.shutdown(wait=False)
 
     def _run(self, served: Served, watched: Watched, loop: asyncio.AbstractEventLoop) -> None:
         source = served.source

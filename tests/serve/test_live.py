@@ -36,12 +36,12 @@ from infinipot.serve.cameras.rules import CameraRules
 from infinipot.serve.errors import ApiError
 from infinipot.serve.settings import Settings
 from infinipot.serve.watches.asking import Watches, in_quiet
-from infinipot.serve.watches.protocol import WINDOW, Quiet, WatchRequest
+from infinipot.serve.watches.protocol import WINDOW, Quiet, WatchRequest, Webhook
 from infinipot.serve.watches.store import Event, Store
 from infinipot.serve.watches.trigger import Trigger
 from infinipot.serve.watches.verdict import asked, verdict
 from infinipot.serve.watches.watch import Watch
-from infinipot.serve.watches.webhooks import signature
+from infinipot.serve.watches.webhooks import new_secret, signature
 from infinipot.video import Frame
 from support.patience import until
 from support.serving import Running, clip, push, running, stream
@@ -396,9 +396,13 @@ def test_events_are_sent_signed_and_again_until_they_are_taken(receiver: http.se
         made = client.post("/v1/streams/hooked/watches", json=watch).json()
         secret = made["webhook"]["secret"]
         assert client.get(f"/v1/streams/hooked/watches/{made['id']}").json()["webhook"]["secret"] is None
+        deaf = {**watch, "webhook": {"url": "http://127.0.0.1:9/"}}
+        deaf = client.post("/v1/streams/hooked/watches", json=deaf).json()
         got: list = receiver.got  # type: ignore[attr-defined]
         numbers = lambda: [json.loads(body)["id"] for _, body in got]  # noqa: E731
         assert until(lambda: len(numbers()) > len(set(numbers())) >= 2), "the first one comes again"
+        wrong = lambda: client.get(f"/v1/streams/hooked/watches/{deaf['id']}").json()["webhook_error"]  # noqa: E731
+        assert until(lambda: "refused" in (wrong() or ""))
     for headers, body in got:
         key = base64.b64decode(secret.removeprefix("whsec_"))
         signed = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.".encode() + body
@@ -406,6 +410,22 @@ def test_events_are_sent_signed_and_again_until_they_are_taken(receiver: http.se
         assert headers["webhook-signature"] == f"v1,{expected}"
         assert signature(secret, headers["webhook-id"], headers["webhook-timestamp"], body) == f"v1,{expected}"
         assert json.loads(body)["question"] == NOW
+
+
+@pytest.mark.parametrize("size", [24, 33, 64])
+def test_a_secret_is_a_key_in_base64(size: int) -> None:
+    secret = f"whsec_{base64.b64encode(bytes(size)).decode()}"
+    assert Webhook(url="https://example.org", secret=secret).secret == secret
+    assert signature(secret, "1", "2", b"3").startswith("v1,")
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [*(f"whsec_{'A' * letters}" for letters in (33, 34, 43)), "whsec_", "A" * 32, f"whsec_{'A' * 92}", "whsec_é"],
+)
+def test_a_secret_that_signs_nothing_is_refused(secret: str) -> None:
+    with pytest.raises(ValidationError, match="24 to 64 bytes in base64"):
+        Webhook(url="https://example.org", secret=secret)
 
 
 def test_a_question_that_is_cancelled_before_its_first_step_counts_no_more() -> None:
@@ -433,7 +453,8 @@ def test_a_question_that_is_cancelled_before_its_first_step_counts_no_more() -> 
 def test_webhooks_keep_to_the_servers_rules(served: Running) -> None:
     client = served.as_("alice")
     with stream(client, "hook") as name:
-        for url in ("http://user@example.org/", "ftp://example.org/", "http://exa mple.org/"):
+        inside = ("http://127.0.0.1/", "https://[::1]:8443/", "http://169.254.169.254/latest")
+        for url in ("http://user@example.org/", "ftp://example.org/", "http://exa mple.org/", *inside):
             watch = {"question": NOW, "webhook": {"url": url}}
             assert client.post(f"/v1/streams/{name}/watches", json=watch).status_code == 400, url
 
@@ -501,6 +522,7 @@ def test_questions_go_on_after_a_restart(tmp_path: Path) -> None:
         odd, none = f"{made['id']}-odd", f"{made['id']}-none"
         store.add_watch(odd, "everyone", "kept", '{"question": "?", "of": "a later version"}', None, "{}")
         store.add_watch(none, "everyone", "no such stream", '{"question": "?"}', None, "{}")
+        store.believe(none, "{}", event(1, watch=none), ("http://127.0.0.1:9/", new_secret()))
     # One that has no room this time is as it was, once it has; what is understood no more holds up nothing.
     with running(snapshots=tmp_path / "kept", memory_total=1000) as served:
         assert served.as_(None).get("/v1/streams/kept").status_code == 404
@@ -508,6 +530,7 @@ def test_questions_go_on_after_a_restart(tmp_path: Path) -> None:
         client = served.as_(None)
         assert [each["id"] for each in client.get("/v1/streams/kept/watches").json()["data"]] == [made["id"]]
         assert {row["id"] for row in served.server.watches._store.watches()} == {made["id"], odd}
+        assert served.server.watches._store._rows("SELECT * FROM deliveries"), "what was told is still delivered"
         assert client.delete("/v1/streams/kept").status_code == 204
     assert Settings(model="embedded", snapshots=tmp_path / "kept").events_path == tmp_path / "kept-events.sqlite"
 

@@ -7,15 +7,13 @@ demo://     always, up to a rate
 webcam://   and other devices: where the server was started with --local-cameras
 """
 
-from contextlib import suppress
-from ipaddress import ip_address
 from urllib.parse import urlsplit, urlunsplit
 
 from infinipot.camera import is_camera
 from infinipot.camera.address import is_device
 from infinipot.camera.demo import World
 from infinipot.errors import VideoError
-from infinipot.serve.media.addresses import LONGEST, AddressError, WebAddress, rules
+from infinipot.serve.media.addresses import LONGEST, AddressError, WebAddress, as_ip_address, rules
 from infinipot.serve.media.sources import refused
 from infinipot.serve.settings import Settings
 from infinipot.video.address import public_name
@@ -96,12 +94,9 @@ class CameraRules:
     def _check_host(self, parts: WebAddress) -> None:
         """Raises `AddressError` for a host that may not be watched, as far as this is known before a look-up."""
         self._rules.check_host(parts.host)
-        literal = None
-        with suppress(ValueError):  # a name is looked up ahead of each connection
-            literal = ip_address(parts.host)
-            self._rules.check_address(literal, parts.host)
         if not parts.scheme.startswith("http") or self._rules.hosts:
             return
+        literal = as_ip_address(parts.host)
         if literal is None or not self._rules.is_in_networks(literal):
             raise AddressError(
                 "playlists and cameras over http lead to further addresses: name their hosts with --media-hosts, or "

@@ -127,9 +127,10 @@ class Server:
             try:
                 await self.snapshots.save_all(older=self.settings.snapshot_seconds)
                 await self.streams.tidy()
-                for served in self.streams.idle():
-                    event(logger, "an idle stream was closed", stream=served.id)
-                    await self.serving.close(served)
+                for served in self.streams:
+                    if self.streams.is_idle(served):  # now: it may have been used while others were closed
+                        event(logger, "an idle stream was closed", stream=served.id)
+                        await self.serving.close(served)
             except Exception:
                 logger.exception("a round failed")
 

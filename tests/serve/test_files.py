@@ -1,5 +1,6 @@
 """Files that clients hand over, and NVIDIA VSS's captions and summaries of them."""
 
+import http.client
 import json
 import os
 import re
@@ -17,6 +18,7 @@ from infinipot.serve.files.uploads import Uploads
 from infinipot.serve.media.decoders import Clip
 from infinipot.serve.media.picture import Picture
 from infinipot.serve.settings import Limits
+from support.patience import until
 from support.serving import MEMORY, Running, alone, clip, encoded, push, running, stream
 from support.video_files import encode
 
@@ -108,6 +110,23 @@ def test_files_are_bounded_in_number_and_bytes_and_leave_nothing_open(video: byt
             client.delete(f"/v1/files/{each['id']}")
         assert len(os.listdir("/proc/self/fd")) <= before + 4  # connections, and decoders that stay
     assert second.status_code == 200
+
+
+def test_a_file_has_its_room_before_any_of_it_is_read(video: bytes) -> None:
+    with running(limits={"uploads": 1}) as server:
+        client = server.as_(None)
+        coming = http.client.HTTPConnection("127.0.0.1", server.port)
+        coming.putrequest("POST", "/v1/files")
+        for name, value in (("Content-Type", "multipart/form-data; boundary=x"), ("Content-Length", "1000")):
+            coming.putheader(name, value)
+        coming.endheaders()
+        assert until(lambda: server.server.uploads._coming == [1000])
+        assert upload(client, video).json()["error"]["code"] == "too_many_files"
+        coming.close()
+        assert until(lambda: not server.server.uploads._coming)
+        assert upload(client, video).status_code == 200
+        parts = iter([b"--x\r\n"])
+        assert client.post("/v1/files", content=parts).json()["error"]["code"] == "length_required"
 
 
 def test_a_summary_and_a_question_are_of_all_of_the_file(

@@ -232,14 +232,11 @@ class Streams:
             served.error = " ".join(str(error).split())
             self.drop(served, "refused")
 
-    def idle(self) -> list[Served]:
-        """The streams that nobody has used for as long as they allow, which nothing is played into, nor waits in."""
-        now = time.monotonic()
-        playing = {"opening", "playing"}
-        return [
-            each
-            for each in self._streams.values()
-            if now - each.used > each.idle_seconds
-            and not each.lane.busy
-            and not (each.source and each.source.state in playing)
-        ]
+    def is_idle(self, served: Served) -> bool:
+        """Whether nobody has used a stream for as long as it allows, and nothing is played into it, nor waits in it."""
+        return (
+            self._streams.get((served.owner, served.id)) is served
+            and time.monotonic() - served.used > served.idle_seconds
+            and not served.lane.busy
+            and not (served.source and served.source.state in ("opening", "playing"))
+        )

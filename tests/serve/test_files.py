@@ -178,6 +178,20 @@ def test_a_caption_is_of_its_stretch_alone(
     assert lines[-1] == "[DONE]"
 
 
+def test_what_chunks_share_is_bounded_and_given_back(video: bytes) -> None:
+    size = clip()[0].image.nbytes
+    with running(limits={"waiting_bytes": 3 * size}) as server:
+        client, room = server.as_(None), server.server.captions._overlaps
+        body = {"id": upload(client, video).json()["id"], "prompt": COUNT, "chunk_duration": 4}
+        reply = client.post("/v1/generate_captions", json={**body, "chunk_overlap_duration": 2})
+        assert (reply.status_code, reply.json()["error"]["code"]) == (413, "overlap_too_large")
+        assert room.lend(3 * size)
+        room.take_back(3 * size)
+        reply = client.post("/v1/generate_captions", json={**body, "chunk_overlap_duration": 1.5})
+        assert reply.status_code == 200
+        assert room.lend(3 * size)
+
+
 def test_a_video_with_a_long_gap_is_captioned_where_it_shows_something(served: Running, monkeypatch) -> None:
     """A stream for each stretch without a picture would be one for each tenth of a second of days."""
     image = clip()[0].image

@@ -161,6 +161,27 @@ def test_cameras_over_http_are_watched_where_somebody_trusts_their_host(
         rules.resolve(source)
 
 
+@pytest.mark.parametrize(("limits", "expected"), [({}, 60.0), ({"frozen_seconds": 0}, None)])
+def test_a_picture_may_stand_still_where_the_server_says_so(
+    limits: dict, expected: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: dict[str, Any] = {}
+
+    def opened(address: str, **how: Any) -> None:
+        given.update(how)
+        raise VideoError("it is not opened")
+
+    async def play() -> None:
+        player.play(cast(Any, SimpleNamespace(config=SimpleNamespace(fps=2.0))), "demo://still")
+
+    monkeypatch.setattr("infinipot.serve.cameras.player.open_camera", opened)
+    settings = Settings.read(None, model="embedded", limits=limits)
+    player = CameraPlayer(cast(Any, None), CameraRules(settings), settings.limits)
+    with pytest.raises(VideoError, match="not opened"):
+        asyncio.run(play())
+    assert given["frozen_after"] == expected
+
+
 def test_cameras_are_closed_together() -> None:
     """A server that ends closes those first, and its streams are saved after that."""
     together = threading.Barrier(40, timeout=10)

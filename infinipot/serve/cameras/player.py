@@ -85,6 +85,7 @@ class CameraPlayer:
             address,
             fps=served.config.fps,
             no_frame_timeout=self._limits.camera_seconds,
+            frozen_after=self._limits.frozen_seconds or None,
             pixels=min(self._limits.frame_pixels, _PIXELS),
             wait=False,
             check=self.rules.resolve,

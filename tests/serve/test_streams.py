@@ -395,6 +395,20 @@ def test_a_camera_goes_on_when_its_frames_give_way_to_those_of_a_client(served: 
         assert found.dropped["queue"] == 1
 
 
+def test_a_stream_is_idle_from_when_its_frame_was_watched(served: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, ended = engine.step, []
+
+    def noted(*given: Any) -> int:
+        tokens = real(*given)
+        ended.append(time.monotonic())
+        return tokens
+
+    monkeypatch.setattr(engine, "step", noted)
+    with stream(served.as_("alice"), "used") as name:
+        push(served.as_("alice"), name, clip()[:1])
+        assert served.server.streams.find("alice", name).used >= ended[-1]
+
+
 def test_a_stream_that_comes_back_into_use_while_others_are_closed_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("infinipot.serve.server._ROUND", 0.05)
     with running() as server:

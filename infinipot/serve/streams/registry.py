@@ -224,7 +224,8 @@ class Streams:
         self._metrics.dropped(reason, frames)
 
     def _note(self, served: Served, done: "Future[None]") -> None:
-        """Notes what was wrong with a frame that had been taken. On the worker's thread."""
+        """Notes that a frame that had been taken was watched, or what was wrong with it. On the worker's thread."""
+        served.used = time.monotonic()  # a frame that takes long leaves as much time for what comes after it
         error = None if done.cancelled() else done.exception()
         for watched in self.on_watched if error is None and not done.cancelled() else ():
             watched(served)

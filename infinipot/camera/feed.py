@@ -26,6 +26,7 @@ logger = logging.getLogger(__name__)
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 60.0  # seconds before a camera is tried again
 _STEADY = 1.0  # seconds of pictures after which the pauses begin anew
 _REMEMBERED = 100  # gaps
+_PATIENCE = 2.0  # seconds that the thread is given to end: where it looks up a name, nothing can interrupt it
 
 
 class Pictures(Protocol):
@@ -160,14 +161,14 @@ class Feed:
         return None if most == inf else most
 
     def close(self) -> None:
-        """Ends the connection and the thread."""
+        """Ends the connection and the thread, which may still wait for a look-up, after which it ends by itself."""
         self._closed.set()
         with self._lock:
             source = self._source
         if source is not None:
             source.stop()
         if self._thread.is_alive() and self._thread is not threading.current_thread():
-            self._thread.join()
+            self._thread.join(_PATIENCE)
         self._turn("closed", "")
 
     @property

@@ -58,10 +58,8 @@ class Players:
             await asyncio.wait({playing})
 
     async def close(self) -> None:
-        """Stops everything."""
-        for served in list(self._playing):
-            await self.stop(served)
-        await self.cameras.close()
+        """Stops everything at once."""
+        await asyncio.gather(*(self.stop(served) for served in list(self._playing)), self.cameras.close())
 
     async def _play(self, served: Served, address: str, realtime: bool, start: float) -> None:
         source = served.source

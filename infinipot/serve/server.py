@@ -4,7 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 from fastapi import WebSocket, WebSocketDisconnect
 from prometheus_client.metrics_core import Metric
@@ -109,8 +109,10 @@ class Server:
 
     async def _end(self) -> None:
         await self.watches.stop()
-        await self.players.close()
         until = time.monotonic() + self.settings.limits.drain_seconds
+        with suppress(TimeoutError):  # streams are saved, whatever a source does
+            async with asyncio.timeout(self.settings.limits.drain_seconds):
+                await self.players.close()
         while self.asker.waiting and time.monotonic() < until:
             await asyncio.sleep(0.01)
         await self.snapshots.save_all()
@@ -125,9 +127,10 @@ class Server:
             try:
                 await self.snapshots.save_all(older=self.settings.snapshot_seconds)
                 await self.streams.tidy()
-                for served in self.streams.idle():
-                    event(logger, "an idle stream was closed", stream=served.id)
-                    await self.serving.close(served)
+                for served in self.streams:
+                    if self.streams.is_idle(served):  # now: it may have been used while others were closed
+                        event(logger, "an idle stream was closed", stream=served.id)
+                        await self.serving.close(served)
             except Exception:
                 logger.exception("a round failed")
 

@@ -77,7 +77,8 @@ class Limits(BaseModel):
         frames_per_second: that one stream takes, averaged over two seconds.
         frames_waiting: of one stream; one more drops the oldest, which is counted and told.
         waiting_bytes: pixels of all frames that wait, over all streams, of which each may have one in any case; where
-            they are more, the oldest of a stream give way to its newest.
+            they are more, the oldest of a stream give way to its newest. As many bytes are there for frames that the
+            chunks of captions share.
         frames_per_request: pictures in one request, or frames of one video in a chat.
         body_bytes, upload_bytes: of a request, and of a file that is uploaded or fetched.
         uploads, uploads_bytes: files that are kept at once, and all of their bytes.
@@ -91,7 +92,8 @@ class Limits(BaseModel):
         decode_seconds, decode_bytes: for one picture, and for a decoding process.
         decoders, videos: processes that decode pictures, and videos that are decoded at once, in a process each: those
             of requests, and those that are played; cameras have processes of their own.
-        camera_seconds: without a picture after which a camera is tried again.
+        camera_seconds: without a picture after which a camera is tried again, and frozen_seconds: those of an unchanged
+            picture; 0 for cameras whose picture may stand still, such as screens.
         thumbnails: small pictures that are kept of one stream, and thumbnail_bytes: of each.
         answer_bytes: of keys that all answers under way keep turned, see `Model.answer_scratch`; beside memory_total.
         source_seconds: without a picture after which a source counts as lost.
@@ -129,6 +131,7 @@ class Limits(BaseModel):
     videos: Count = 64
     source_seconds: Seconds = 30.0
     camera_seconds: Seconds = 20.0
+    frozen_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 60.0
     thumbnails: Count = 96
     thumbnail_bytes: Annotated[ByteSize, Field(ge=2048)] = ByteSize(4096)
     answer_bytes: Annotated[ByteSize, Field(ge=0)] = ByteSize(256 * _MIB)

@@ -3,8 +3,8 @@
 Knows lanes and tasks, not HTTP. A question goes after the frames that came before it, and frames after the questions
 that came before them; lanes wait for no other lane. Questions in a row, which see the same frames, are answered
 together: the first on the stream, and once the model has run over what waits for its block, the others on forks of it,
-which begin after that, as far as there is memory for them. What runs alone on a stream (saving it) runs in a second
-thread while the worker carries the other streams on.
+which begin after that, as far as there is memory for them. What runs alone on a stream (saving or forking it, looking
+at what it holds) runs in threads of its own while the worker carries the other streams on.
 """
 
 import logging
@@ -26,6 +26,7 @@ from infinipot.stream import Stream
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
+_ALONE = 4  # calls that run alone on streams at once, so that one that is slow holds up no other stream's
 _SOON, _IDLE = 0.02, 1.0  # seconds until the thread looks again, though nobody woke it
 
 
@@ -65,7 +66,7 @@ class Worker:
         self._schedule = Schedule(step_tokens)
         self._awake = threading.Event()
         self._stopping = False
-        self._saver = ThreadPoolExecutor(1, "saver")
+        self._pool = ThreadPoolExecutor(_ALONE, "alone")
         self._thread = threading.Thread(target=self._run, name="worker", daemon=True)
 
     def start(self) -> None:
@@ -82,7 +83,7 @@ class Worker:
         self._stopping = True
         self._awake.set()
         self._thread.join(timeout)
-        self._saver.shutdown(wait=True)
+        self._pool.shutdown(wait=True)
         return not self._thread.is_alive()
 
     # From any thread
@@ -199,7 +200,7 @@ class Worker:
         while lane.working is None and (job := lane.next()) is not None:
             if isinstance(job, AloneJob):
                 lane.working = job
-                self._saver.submit(self._run_alone, lane, job)
+                self._pool.submit(self._run_alone, lane, job)
                 return
             self._take_up(lane, job, lane.stream)
 

@@ -139,6 +139,25 @@ def test_whatever_goes_wrong_in_a_connection_does_not_end_the_camera(quick):
     made.close()
 
 
+def test_a_look_up_that_takes_long_holds_up_no_close(monkeypatch):
+    monkeypatch.setattr(feed, "_PATIENCE", 0.01)
+    looking, found, late = threading.Event(), threading.Event(), Script(1)
+
+    def connect(fps: float | None) -> Script:
+        looking.set()
+        found.wait(30)
+        return late
+
+    made = Feed("camera", connect, Clock(), None)
+    made.start()
+    assert looking.wait(10)
+    made.close()
+    assert not late.closed
+    found.set()
+    assert until(lambda: late.closed == 1), "the connection that came too late is given back"
+    assert made.health().state == "closed"
+
+
 def test_a_picture_that_never_changes_is_a_gap_until_it_does(quick):
     same = [7] * 40  # 2 ms each
     made, looker = fed(Script(6, *same), Script(7, 7), Script(7), Script(8), frozen_after=0.03)

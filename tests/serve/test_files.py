@@ -1,5 +1,6 @@
 """Files that clients hand over, and NVIDIA VSS's captions and summaries of them."""
 
+import http.client
 import json
 import os
 import re
@@ -17,6 +18,7 @@ from infinipot.serve.files.uploads import Uploads
 from infinipot.serve.media.decoders import Clip
 from infinipot.serve.media.picture import Picture
 from infinipot.serve.settings import Limits
+from support.patience import until
 from support.serving import MEMORY, Running, alone, clip, encoded, push, running, stream
 from support.video_files import encode
 
@@ -110,6 +112,23 @@ def test_files_are_bounded_in_number_and_bytes_and_leave_nothing_open(video: byt
     assert second.status_code == 200
 
 
+def test_a_file_has_its_room_before_any_of_it_is_read(video: bytes) -> None:
+    with running(limits={"uploads": 1}) as server:
+        client = server.as_(None)
+        coming = http.client.HTTPConnection("127.0.0.1", server.port)
+        coming.putrequest("POST", "/v1/files")
+        for name, value in (("Content-Type", "multipart/form-data; boundary=x"), ("Content-Length", "1000")):
+            coming.putheader(name, value)
+        coming.endheaders()
+        assert until(lambda: server.server.uploads._coming == [1000])
+        assert upload(client, video).json()["error"]["code"] == "too_many_files"
+        coming.close()
+        assert until(lambda: not server.server.uploads._coming)
+        assert upload(client, video).status_code == 200
+        parts = iter([b"--x\r\n"])
+        assert client.post("/v1/files", content=parts).json()["error"]["code"] == "length_required"
+
+
 def test_a_summary_and_a_question_are_of_all_of_the_file(
     served: Running, file: str, video: bytes, tmp_path: Path
 ) -> None:
@@ -157,6 +176,20 @@ def test_a_caption_is_of_its_stretch_alone(
         lines = [line.removeprefix("data: ") for line in reply.iter_lines() if line.startswith("data: ")]
     assert [*map(json.loads, lines[:-1])] == made
     assert lines[-1] == "[DONE]"
+
+
+def test_what_chunks_share_is_bounded_and_given_back(video: bytes) -> None:
+    size = clip()[0].image.nbytes
+    with running(limits={"waiting_bytes": 3 * size}) as server:
+        client, room = server.as_(None), server.server.captions._overlaps
+        body = {"id": upload(client, video).json()["id"], "prompt": COUNT, "chunk_duration": 4}
+        reply = client.post("/v1/generate_captions", json={**body, "chunk_overlap_duration": 2})
+        assert (reply.status_code, reply.json()["error"]["code"]) == (413, "overlap_too_large")
+        assert room.lend(3 * size)
+        room.take_back(3 * size)
+        reply = client.post("/v1/generate_captions", json={**body, "chunk_overlap_duration": 1.5})
+        assert reply.status_code == 200
+        assert room.lend(3 * size)
 
 
 def test_a_video_with_a_long_gap_is_captioned_where_it_shows_something(served: Running, monkeypatch) -> None:

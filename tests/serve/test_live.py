@@ -30,14 +30,19 @@ from pydantic import ValidationError
 from infinipot.camera.demo import World
 from infinipot.camera.health import State
 from infinipot.embedded.world import Clip
+from infinipot.errors import VideoError
+from infinipot.serve.cameras.player import CameraPlayer
+from infinipot.serve.cameras.rules import CameraRules
+from infinipot.serve.errors import ApiError
 from infinipot.serve.settings import Settings
 from infinipot.serve.watches.asking import Watches, in_quiet
-from infinipot.serve.watches.protocol import WINDOW, Quiet, WatchRequest
+from infinipot.serve.watches.protocol import WINDOW, Quiet, WatchRequest, Webhook
 from infinipot.serve.watches.store import Event, Store
 from infinipot.serve.watches.trigger import Trigger
 from infinipot.serve.watches.verdict import asked, verdict
 from infinipot.serve.watches.watch import Watch
-from infinipot.serve.watches.webhooks import signature
+from infinipot.serve.watches.webhooks import new_secret, signature
+from infinipot.video import Frame
 from support.patience import until
 from support.serving import Running, clip, push, running, stream
 
@@ -90,8 +95,8 @@ def test_pushed_frames_are_seen_too(served: Running, monkeypatch: pytest.MonkeyP
     with stream(client, "pushed") as name:
         assert client.get(f"/v1/streams/{name}/picture").status_code == 204
         assert client.get(f"/v1/streams/{name}/thumbnail", params={"time": 0}).status_code == 404
-        push(client, name, frames[:4])
-        assert float(client.get(f"/v1/streams/{name}/picture").headers["x-time"]) == frames[3].time
+        push(client, name, (*frames[:3], Frame(frames[3].image, 13 / 6)))
+        assert float(client.get(f"/v1/streams/{name}/picture").headers["x-time"]) == 13 / 6
         small = client.get(f"/v1/streams/{name}/thumbnail", params={"time": 0})
         assert Image.open(io.BytesIO(small.content)).size == frames[0].size[::-1]
         assert client.get(f"/v1/streams/{name}/truth").status_code == 404
@@ -127,6 +132,66 @@ def test_a_camera_whose_name_leads_inside_is_not_connected_to(served: Running) -
         assert "not public" in found()["camera"]["trouble"]
         assert found()["camera"]["gaps"][0]["text"].startswith("no picture since")
         assert "s3cret" not in json.dumps(found())
+
+
+@pytest.mark.parametrize(
+    ("trusted", "source", "taken"),
+    [
+        ({"media_networks": ["192.168.0.0/16"]}, "http://192.168.0.7/video.mjpg", True),
+        ({"media_networks": ["192.168.0.0/16"]}, "http://example.org/live.m3u8", False),
+        ({"media_networks": ["192.168.0.0/16"]}, "http://1.1.1.1/live.m3u8", False),
+        ({"media_networks": ["192.168.0.0/16"]}, "https://10.0.0.1/live.m3u8", False),
+        ({"media_networks": ["192.168.0.0/16"]}, "rtsp://1.1.1.1/live", True),
+        ({"media_hosts": ["*.example.org"]}, "http://cam.example.org/live.m3u8", True),
+        ({"media_hosts": ["*.example.org"]}, "http://example.net/live.m3u8", False),
+        ({"media_hosts": ["127.0.0.1"]}, "http://127.0.0.1/live.m3u8", False),
+    ],
+)
+def test_cameras_over_http_are_watched_where_somebody_trusts_their_host(
+    trusted: dict, source: str, taken: bool
+) -> None:
+    """A host that nobody trusts could lead FFmpeg anywhere: by a redirect, a playlist, or another look-up."""
+    rules = CameraRules(Settings.read(None, model="embedded", **trusted))
+    if taken:
+        assert rules.check(source) == source
+        return
+    with pytest.raises(ApiError):
+        rules.check(source)
+    with pytest.raises(VideoError):
+        rules.resolve(source)
+
+
+@pytest.mark.parametrize(("limits", "expected"), [({}, 60.0), ({"frozen_seconds": 0}, None)])
+def test_a_picture_may_stand_still_where_the_server_says_so(
+    limits: dict, expected: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: dict[str, Any] = {}
+
+    def opened(address: str, **how: Any) -> None:
+        given.update(how)
+        raise VideoError("it is not opened")
+
+    async def play() -> None:
+        player.play(cast(Any, SimpleNamespace(config=SimpleNamespace(fps=2.0))), "demo://still")
+
+    monkeypatch.setattr("infinipot.serve.cameras.player.open_camera", opened)
+    settings = Settings.read(None, model="embedded", limits=limits)
+    player = CameraPlayer(cast(Any, None), CameraRules(settings), settings.limits)
+    with pytest.raises(VideoError, match="not opened"):
+        asyncio.run(play())
+    assert given["frozen_after"] == expected
+
+
+def test_cameras_are_closed_together() -> None:
+    """A server that ends closes those first, and its streams are saved after that."""
+    together = threading.Barrier(40, timeout=10)
+    player = CameraPlayer(cast(Any, None), cast(Any, None), Settings.read(None, model="embedded").limits)
+    watched = [
+        SimpleNamespace(stopping=threading.Event(), camera=SimpleNamespace(close=together.wait)) for _ in range(40)
+    ]
+    player._watched = cast(Any, dict(enumerate(watched)))
+    asyncio.run(asyncio.wait_for(player.close(), 10))
+    assert all(each.stopping.is_set() for each in watched)
 
 
 # What an answer says, and when it is an event
@@ -352,9 +417,13 @@ def test_events_are_sent_signed_and_again_until_they_are_taken(receiver: http.se
         made = client.post("/v1/streams/hooked/watches", json=watch).json()
         secret = made["webhook"]["secret"]
         assert client.get(f"/v1/streams/hooked/watches/{made['id']}").json()["webhook"]["secret"] is None
+        deaf = {**watch, "webhook": {"url": "http://127.0.0.1:9/"}}
+        deaf = client.post("/v1/streams/hooked/watches", json=deaf).json()
         got: list = receiver.got  # type: ignore[attr-defined]
         numbers = lambda: [json.loads(body)["id"] for _, body in got]  # noqa: E731
         assert until(lambda: len(numbers()) > len(set(numbers())) >= 2), "the first one comes again"
+        wrong = lambda: client.get(f"/v1/streams/hooked/watches/{deaf['id']}").json()["webhook_error"]  # noqa: E731
+        assert until(lambda: "refused" in (wrong() or ""))
     for headers, body in got:
         key = base64.b64decode(secret.removeprefix("whsec_"))
         signed = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.".encode() + body
@@ -362,6 +431,22 @@ def test_events_are_sent_signed_and_again_until_they_are_taken(receiver: http.se
         assert headers["webhook-signature"] == f"v1,{expected}"
         assert signature(secret, headers["webhook-id"], headers["webhook-timestamp"], body) == f"v1,{expected}"
         assert json.loads(body)["question"] == NOW
+
+
+@pytest.mark.parametrize("size", [24, 33, 64])
+def test_a_secret_is_a_key_in_base64(size: int) -> None:
+    secret = f"whsec_{base64.b64encode(bytes(size)).decode()}"
+    assert Webhook(url="https://example.org", secret=secret).secret == secret
+    assert signature(secret, "1", "2", b"3").startswith("v1,")
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [*(f"whsec_{'A' * letters}" for letters in (33, 34, 43)), "whsec_", "A" * 32, f"whsec_{'A' * 92}", "whsec_é"],
+)
+def test_a_secret_that_signs_nothing_is_refused(secret: str) -> None:
+    with pytest.raises(ValidationError, match="24 to 64 bytes in base64"):
+        Webhook(url="https://example.org", secret=secret)
 
 
 def test_a_question_that_is_cancelled_before_its_first_step_counts_no_more() -> None:
@@ -389,7 +474,8 @@ def test_a_question_that_is_cancelled_before_its_first_step_counts_no_more() -> 
 def test_webhooks_keep_to_the_servers_rules(served: Running) -> None:
     client = served.as_("alice")
     with stream(client, "hook") as name:
-        for url in ("http://user@example.org/", "ftp://example.org/", "http://exa mple.org/"):
+        inside = ("http://127.0.0.1/", "https://[::1]:8443/", "http://169.254.169.254/latest")
+        for url in ("http://user@example.org/", "ftp://example.org/", "http://exa mple.org/", *inside):
             watch = {"question": NOW, "webhook": {"url": url}}
             assert client.post(f"/v1/streams/{name}/watches", json=watch).status_code == 400, url
 
@@ -457,6 +543,7 @@ def test_questions_go_on_after_a_restart(tmp_path: Path) -> None:
         odd, none = f"{made['id']}-odd", f"{made['id']}-none"
         store.add_watch(odd, "everyone", "kept", '{"question": "?", "of": "a later version"}', None, "{}")
         store.add_watch(none, "everyone", "no such stream", '{"question": "?"}', None, "{}")
+        store.believe(none, "{}", event(1, watch=none), ("http://127.0.0.1:9/", new_secret()))
     # One that has no room this time is as it was, once it has; what is understood no more holds up nothing.
     with running(snapshots=tmp_path / "kept", memory_total=1000) as served:
         assert served.as_(None).get("/v1/streams/kept").status_code == 404
@@ -464,6 +551,7 @@ def test_questions_go_on_after_a_restart(tmp_path: Path) -> None:
         client = served.as_(None)
         assert [each["id"] for each in client.get("/v1/streams/kept/watches").json()["data"]] == [made["id"]]
         assert {row["id"] for row in served.server.watches._store.watches()} == {made["id"], odd}
+        assert served.server.watches._store._rows("SELECT * FROM deliveries"), "what was told is still delivered"
         assert client.delete("/v1/streams/kept").status_code == 204
     assert Settings(model="embedded", snapshots=tmp_path / "kept").events_path == tmp_path / "kept-events.sqlite"
 

@@ -14,7 +14,8 @@ from contextlib import contextmanager
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -102,6 +103,23 @@ def test_cve_2026_24779_an_address_that_parsers_read_differently_is_not_taken(ad
     except AddressError:
         return
     assert parsed.host == "example.org"
+
+
+@pytest.mark.parametrize(
+    ("address", "host"),
+    [
+        ("https://example.org/x", "example.org"),
+        ("https://example.org:8443/x", "example.org:8443"),
+        ("http://example.org:443/x", "example.org:443"),
+        ("http://[::1]/x", "[::1]"),
+    ],
+)
+def test_a_host_is_told_with_its_port_where_that_is_not_the_schemes_own(address: str, host: str) -> None:
+    sent: list[bytes] = []
+    connection = remote.PinnedConnection(addresses.parse(address), "127.0.0.1", 1.0)
+    connection.sock = cast(Any, SimpleNamespace(sendall=sent.append, close=lambda: None))
+    connection.request("GET", "/x")
+    assert f"\r\nHost: {host}\r\n".encode() in b"".join(sent)
 
 
 def test_only_named_hosts_are_fetched_from() -> None:

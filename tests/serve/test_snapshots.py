@@ -1,5 +1,6 @@
 """Nothing that a server was given is lost beyond its last snapshot, whenever and however it ends."""
 
+import asyncio
 import json
 import logging
 import os
@@ -8,8 +9,10 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -38,6 +41,10 @@ def test_a_stream_goes_on_after_a_restart(tmp_path: Path) -> None:
         client.post("/v1/streams", json={"id": "Door", "fps": 2})
         client.post("/v1/streams", json={"id": "door"})
         push(client, "Door", frames[:half], wait=False)  # shutting down saves them
+    saved = sorted(tmp_path.rglob("*.safetensors"))
+    with running(snapshots=tmp_path):
+        pass
+    assert sorted(tmp_path.rglob("*.safetensors")) == saved, "what has not changed is on the disk already"
     with running(snapshots=tmp_path) as server:
         client = server.as_(None)
         state = client.get("/v1/streams/Door").json()
@@ -76,6 +83,43 @@ def test_streams_are_saved_on_a_clock(tmp_path: Path) -> None:
                 time.sleep(0.05)
             files = sorted(each.name for each in tmp_path.rglob("*") if each.is_file())
             assert len(files) == 2  # one snapshot, and what names it
+
+
+def test_a_disk_that_is_slow_holds_up_one_stream_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, goes_on, write = threading.Event(), threading.Event(), snapshots._write
+
+    def slow(*given: Any) -> snapshots.Told:
+        begun.set()
+        assert goes_on.wait(30)
+        return write(*given)
+
+    monkeypatch.setattr(snapshots, "_write", slow)
+    with running(snapshots=tmp_path) as server, ThreadPoolExecutor(2) as threads:
+        client = server.as_(None)
+        try:
+            for name in ("slow", "other"):
+                client.post("/v1/streams", json={"id": name})
+                push(client, name, clip()[:2])
+            saves = [threads.submit(client.post, "/v1/streams/slow/snapshot")]
+            assert begun.wait(10)
+            saves.append(threads.submit(client.post, "/v1/streams/other/snapshot"))
+            push(client, "other", clip()[2:4])
+            assert client.get("/v1/streams/other/contents", timeout=10).json()["time"] == clip()[3].time
+            assert client.post("/v1/streams/other/fork", json={"id": "fork"}, timeout=10).status_code == 201
+            assert not any(save.done() for save in saves)
+        finally:
+            goes_on.set()
+        assert [save.result().status_code for save in saves] == [200, 200]
+
+
+def test_a_source_that_does_not_end_does_not_keep_streams_from_being_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with running(snapshots=tmp_path, limits={"drain_seconds": 0.05}) as server:
+        monkeypatch.setattr(server.server.players, "close", lambda: asyncio.sleep(60))
+        server.as_(None).post("/v1/streams", json={"id": "door"})
+        push(server.as_(None), "door", clip()[:2])
+    assert len(list(tmp_path.rglob("*.safetensors"))) == 1
 
 
 def test_setting_the_clock_of_the_machine_back_saves_streams_all_the_same(

@@ -8,6 +8,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from typing import Any
 
@@ -88,6 +89,20 @@ def test_a_receiver_that_never_answers_holds_up_no_other(receiver: Any) -> None:
                 store.believe(told.watch, "{}", told, (f"http://127.0.0.1:{port}/", new_secret()))
         asyncio.run(deliver(Webhooks(store, allowed), lambda: len(receiver.got) == 3))
     assert [each["answer"] for each in receiver.got] == ["a0", "a1", "a2"]  # in their order
+
+
+def test_a_delivery_that_fails_is_told_each_time(caplog: pytest.LogCaptureFixture) -> None:
+    store, results = Store(None, 100), []
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        url = f"http://127.0.0.1:{closed.getsockname()[1]}/"
+    store.believe("w", "{}", event(1), (url, new_secret()))
+    sender = Webhooks(store, rules((), ["127.0.0.0/8"]))
+    sender.on_result = lambda *given: results.append(given)
+    with caplog.at_level("WARNING"):
+        asyncio.run(deliver(sender, lambda: bool(results)))
+    ((watch, why),) = results
+    assert (watch, "refused" in why) == ("w", True)
+    assert [record.getMessage() for record in caplog.records] == ["an event is not delivered yet"]
 
 
 def test_a_receiver_that_goes_on_for_ever_is_hung_up_on(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -185,6 +200,37 @@ def test_a_server_that_ends_does_not_wait_for_those_who_would_never_leave() -> N
             assert next(opened.enter_context(captions).iter_lines()) == ": here"
             begun = time.monotonic()
         assert time.monotonic() - begun < 15
+
+
+def test_no_more_questions_are_taken_at_once_than_there_may_be_and_none_of_a_stream_that_is_closed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    goes_on, begun, real = threading.Event(), threading.Event(), Store.add_watch
+
+    def slow(*given: Any) -> None:
+        begun.set()
+        assert goes_on.wait(30)
+        real(*given)
+
+    monkeypatch.setattr(Store, "add_watch", slow)
+    with running(limits={"watches": 1}) as served, ThreadPoolExecutor(3) as threads:
+        client, store = served.as_(None), served.server.watches._store
+        add = lambda: client.post("/v1/streams/few/watches", json={"question": NOW}).status_code  # noqa: E731
+        client.post("/v1/streams", json={"id": "few"})
+        added = [threads.submit(add) for _ in range(3)]
+        assert begun.wait(10)
+        time.sleep(0.05)
+        goes_on.set()
+        assert sorted(each.result() for each in added) == [201, 429, 429]
+        assert client.delete(f"/v1/streams/few/watches/{store.watches()[0]['id']}").status_code == 204
+        goes_on.clear()
+        begun.clear()
+        late = threads.submit(add)
+        assert begun.wait(10)
+        assert client.delete("/v1/streams/few").status_code == 204
+        goes_on.set()
+        assert late.result() == 410
+        assert not store.watches()
 
 
 def test_a_standing_question_is_put_to_a_stream_that_stays(served: Running) -> None:

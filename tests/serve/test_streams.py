@@ -17,6 +17,8 @@ from infinipot.errors import VideoError
 from infinipot.serve import engine
 from infinipot.serve.answers import events
 from infinipot.serve.lane import AskJob, FrameJob, GoneError
+from infinipot.serve.streams.served import Served
+from support.patience import until
 from support.serving import MEMORY, Running, alone, clip, data_url, encoded, push, running, stream
 
 COLOUR, COUNT = "What colour was the circle?", "How many shapes have appeared so far?"
@@ -391,6 +393,43 @@ def test_a_camera_goes_on_when_its_frames_give_way_to_those_of_a_client(served: 
             assert time.monotonic() < until, "the camera is watched no more"
             time.sleep(0.01)
         assert found.dropped["queue"] == 1
+
+
+def test_a_stream_is_idle_from_when_its_frame_was_watched(served: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, ended = engine.step, []
+
+    def noted(*given: Any) -> int:
+        tokens = real(*given)
+        ended.append(time.monotonic())
+        return tokens
+
+    monkeypatch.setattr(engine, "step", noted)
+    with stream(served.as_("alice"), "used") as name:
+        push(served.as_("alice"), name, clip()[:1])
+        assert served.server.streams.find("alice", name).used >= ended[-1]
+
+
+def test_a_stream_that_comes_back_into_use_while_others_are_closed_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("infinipot.serve.server._ROUND", 0.05)
+    with running() as server:
+        streams, closed = server.server.streams, list[str]()
+
+        async def close(served: Served) -> None:
+            closed.append(served.id)
+            for each in streams:
+                each.used = time.monotonic()
+
+        async def grow_idle() -> None:
+            for each in streams if len(streams) == 2 and not closed else ():
+                each.used = time.monotonic() - each.idle_seconds - 1
+
+        monkeypatch.setattr(server.server.serving, "close", close)
+        monkeypatch.setattr(streams, "tidy", grow_idle)
+        for name in ("first", "second"):
+            server.as_(None).post("/v1/streams", json={"id": name})
+        assert until(lambda: closed)
+        time.sleep(0.1)
+        assert closed == ["first"]
 
 
 def test_an_idle_stream_is_closed_and_one_that_is_used_is_not() -> None:

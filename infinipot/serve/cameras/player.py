@@ -5,7 +5,7 @@ import logging
 import threading
 import time
 from collections import Counter
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import get_args
@@ -80,17 +80,18 @@ class CameraPlayer:
 
     def play(self, served: Served, address: str) -> None:
         """Watches a camera for a stream until it is stopped."""
-        loop = asyncio.get_running_loop()
+        loop, shown = asyncio.get_running_loop(), self.rules.check(address)
         camera = open_camera(
             address,
             fps=served.config.fps,
             no_frame_timeout=self._limits.camera_seconds,
+            frozen_after=self._limits.frozen_seconds or None,
             pixels=min(self._limits.frame_pixels, _PIXELS),
             wait=False,
             check=self.rules.resolve,
         )
         watched = self._watched[served] = Watched(camera, _offset(served))
-        served.source = SourceState(address=self.rules.check(address), state="playing", camera=watched.state())
+        served.source = SourceState(address=shown, state="playing", camera=watched.state())
         camera.on_gap = lambda gap: event(logger, "camera", stream=served.id, gap=str(gap))
         watched.thread = threading.Thread(
             target=self._run, args=(served, watched, loop), name=f"watching {served.id}", daemon=True
@@ -117,9 +118,16 @@ class CameraPlayer:
             await asyncio.to_thread(watched.camera.close)
 
     async def close(self) -> None:
-        """Stops everything."""
-        for served in list(self._watched):
-            await self.stop(served)
+        """Stops everything at once, since a camera whose name is being looked up takes seconds to close."""
+        watched = list(self._watched.values())
+        self._watched.clear()
+        for each in watched:
+            each.stopping.set()
+        threads, loop = ThreadPoolExecutor(max(len(watched), 1), "closing"), asyncio.get_running_loop()
+        try:
+            await asyncio.gather(*(loop.run_in_executor(threads, each.camera.close) for each in watched))
+        finally:
+            threads.shutdown(wait=False)
 
     def _run(self, served: Served, watched: Watched, loop: asyncio.AbstractEventLoop) -> None:
         source = served.source

@@ -1,20 +1,19 @@
 """Which cameras clients may name: checked when they name one, and ahead of every connection.
 
 rtsp://     at an address that is public or in an allowed range; connected to is what was looked up
-http://     a playlist or a camera's pictures lead to other addresses, which FFmpeg follows: only hosts that are named
+http://     FFmpeg follows what a playlist or a camera leads to, and looks names up again: only hosts that are named, or
+            where none is, IP addresses in an allowed range
 demo://     always, up to a rate
 webcam://   and other devices: where the server was started with --local-cameras
 """
 
-from contextlib import suppress
-from ipaddress import ip_address
 from urllib.parse import urlsplit, urlunsplit
 
 from infinipot.camera import is_camera
 from infinipot.camera.address import is_device
 from infinipot.camera.demo import World
 from infinipot.errors import VideoError
-from infinipot.serve.media.addresses import LONGEST, AddressError, WebAddress, rules
+from infinipot.serve.media.addresses import LONGEST, AddressError, WebAddress, as_ip_address, rules
 from infinipot.serve.media.sources import refused
 from infinipot.serve.settings import Settings
 from infinipot.video.address import public_name
@@ -51,17 +50,9 @@ class CameraRules:
             self._check_demo(address)
         elif scheme in _PORTS:
             try:
-                host = self._parts(address).host
-                self._rules.check_host(host)
-                with suppress(ValueError):  # a name is looked up ahead of each connection
-                    self._rules.check_address(ip_address(host), host)
+                self._check_host(self._parts(address))
             except AddressError as error:
                 raise refused(_with_hint(str(error))) from None
-            if scheme.startswith("http") and not (self._rules.hosts or self._rules.networks):
-                raise refused(
-                    "playlists and cameras over http lead to further addresses: name their hosts with --media-hosts, "
-                    "or their network with --media-networks"
-                )
         elif not is_device(address):
             raise refused(f"{scheme[:20]!r} cameras are not watched: give rtsp, http, or demo")
         elif not self._local:
@@ -78,6 +69,7 @@ class CameraRules:
             return address
         parts = self._parts(address)
         try:
+            self._check_host(parts)
             found = self._rules.resolve(parts)
         except AddressError as error:
             raise VideoError(_with_hint(str(error))) from None
@@ -98,6 +90,18 @@ class CameraRules:
         if not split.hostname or any(letter.isspace() or letter == "\\" for letter in address):
             raise refused("the camera's address names no host: give rtsp://user:password@host:port/path")
         return WebAddress(scheme, split.hostname, port, split.path or "/")
+
+    def _check_host(self, parts: WebAddress) -> None:
+        """Raises `AddressError` for a host that may not be watched, as far as this is known before a look-up."""
+        self._rules.check_host(parts.host)
+        if not parts.scheme.startswith("http") or self._rules.hosts:
+            return
+        literal = as_ip_address(parts.host)
+        if literal is None or not self._rules.is_in_networks(literal):
+            raise AddressError(
+                "playlists and cameras over http lead to further addresses: name their hosts with --media-hosts, or "
+                "give the IP address of a camera in --media-networks"
+            )
 
     def _check_demo(self, address: str) -> None:
         try:

@@ -42,10 +42,9 @@ _FORM = {
 async def add_file(request: Request) -> FileState:
     """Takes in a video or a picture as the part `file` of a multipart body; it is kept while the server runs."""
     server, owner = server_of(request), owner_of(request)
-    async with _form(request) as (part, fields):
-        kind = _kind(fields.get("media_type"))
-        size = part.size or 0
-        with server.uploads.room(size):
+    with server.uploads.room(_length(request)):
+        async with _form(request) as (part, fields):
+            kind, size = _kind(fields.get("media_type")), part.size or 0
             file = await asyncio.to_thread(copied, part.file)
             upload = Upload(owner, shown_name(part.filename), fields.get("purpose", "vision")[:64], kind, size, file)
             try:
@@ -53,7 +52,7 @@ async def add_file(request: Request) -> FileState:
             except BaseException:
                 file.close()
                 raise
-        server.uploads.add(upload)
+    server.uploads.add(upload)
     return upload.state()
 
 
@@ -76,6 +75,14 @@ async def delete_file(request: Request, name: str) -> Deleted:
     uploads = server_of(request).uploads
     uploads.remove(uploads.find(owner_of(request), name))
     return Deleted(id=name)
+
+
+def _length(request: Request) -> int:
+    """The bytes of a body, for which there has to be room before any of them is read."""
+    said = request.headers.get("content-length", "")
+    if not said.isdigit() or "transfer-encoding" in request.headers:
+        raise ApiError(411, "the length of the body is not known: send it with a Content-Length", "length_required")
+    return int(said)
 
 
 @asynccontextmanager

@@ -91,7 +91,9 @@ class Uploads:
         limits, there = self._limits, [*(each.bytes for each in self._files.values()), *self._coming]
         if sum(there) + size > limits.uploads_bytes:
             free = max(int(limits.uploads_bytes) - sum(there), 0)
-            message = f"the file has {size:,} bytes, and {free:,} of {int(limits.uploads_bytes):,} are free: delete one"
+            message = (
+                f"the upload has {size:,} bytes, and {free:,} of {int(limits.uploads_bytes):,} are free: delete one"
+            )
             raise ApiError(429, message, "files_exhausted")
         if len(there) >= limits.uploads:
             raise ApiError(429, f"{limits.uploads} files are kept, which is the limit: delete one", "too_many_files")

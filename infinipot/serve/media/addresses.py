@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
 LONGEST = 4096  # letters of an address
-_PORTS = {"http": 80, "https": 443}
+DEFAULT_PORTS = {"http": 80, "https": 443}
 # Userinfo, backslashes, blanks and control characters are where parsers disagree: none of them is taken.
 _ADDRESS = re.compile(
     r"(?P<scheme>https?)://(?P<host>[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::(?P<port>\d{1,5}))?(?P<path>/[!-\[\]-~]*|\?[!-\[\]-~]*)?",
@@ -46,7 +46,7 @@ class WebAddress:
     def shown(self) -> str:
         """Without its query, which may hold a secret."""
         host = f"[{self.host}]" if ":" in self.host else self.host
-        port = "" if self.port == _PORTS[self.scheme] else f":{self.port}"
+        port = "" if self.port == DEFAULT_PORTS[self.scheme] else f":{self.port}"
         return f"{self.scheme}://{host}{port}{self.path.partition('?')[0]}"
 
 
@@ -64,7 +64,7 @@ def parse(address: str) -> WebAddress:
             "the address is not accepted: give http://host/path or https://..., without a user, blanks or backslashes"
         )
     scheme, host = found["scheme"].lower(), found["host"].strip("[]").lower()
-    port = int(found["port"] or _PORTS[scheme])
+    port = int(found["port"] or DEFAULT_PORTS[scheme])
     if not 0 < port < 65536:
         raise AddressError(f"port {port} is not possible: give 1 to 65535")
     path = found["path"] or "/"
@@ -84,14 +84,21 @@ class Rules:
     networks: tuple[Network, ...] = ()
 
     def check_host(self, host: str) -> None:
-        """Raises `AddressError` where a host is not among those that are allowed."""
+        """Raises `AddressError` for a host that is not among those that are allowed, or is an address that is not."""
         if self.hosts and not any(_matches(host, pattern.lower()) for pattern in self.hosts):
             raise AddressError(f"media is not fetched from {host}: allowed are {', '.join(self.hosts)}")
+        if (literal := as_ip_address(host)) is not None:
+            self.check_address(literal, host)
+
+    def is_in_networks(self, address: IpAddress) -> bool:
+        """Whether an address lies in one of the ranges that are allowed."""
+        real = _unwrapped(address)
+        return any(each.version == real.version and real in each for each in self.networks)
 
     def check_address(self, address: IpAddress, host: str) -> None:
         """Raises `AddressError` for an address that is not on the public internet and in no allowed range."""
         real = _unwrapped(address)
-        if any(each.version == real.version and real in each for each in self.networks):
+        if self.is_in_networks(address):
             return
         if not real.is_global or real.is_multicast or real.is_reserved or real.is_unspecified:
             raise AddressError(f"{host} is at an address that is not public, which is refused")
@@ -111,6 +118,14 @@ class Rules:
         for each in addresses:
             self.check_address(each, address.host)
         return addresses
+
+
+def as_ip_address(host: str) -> IpAddress | None:
+    """The IP address that a host is; None for a name, which has to be looked up."""
+    try:
+        return ip_address(host)
+    except ValueError:
+        return None
 
 
 def _unwrapped(address: IpAddress) -> IpAddress:

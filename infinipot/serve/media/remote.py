@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import Any
 from urllib.parse import urljoin
 
-from infinipot.serve.media.addresses import AddressError, Rules, WebAddress, parse
+from infinipot.serve.media.addresses import DEFAULT_PORTS, AddressError, Rules, WebAddress, parse
 from infinipot.video.heads import HEAD
 
 _REDIRECTS = (301, 302, 303, 307, 308)
@@ -31,6 +31,7 @@ class PinnedConnection(http.client.HTTPConnection):
     def __init__(self, address: WebAddress, ip: str, timeout: float) -> None:
         super().__init__(address.host, address.port, timeout=timeout)
         self._address, self._ip = address, ip
+        self.default_port = DEFAULT_PORTS[address.scheme]  # which stands in no Host: signed addresses break by it
 
     def connect(self) -> None:
         plain = socket.create_connection((self._ip, self._address.port), self.timeout)

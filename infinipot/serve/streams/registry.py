@@ -224,7 +224,8 @@ class Streams:
         self._metrics.dropped(reason, frames)
 
     def _note(self, served: Served, done: "Future[None]") -> None:
-        """Notes what was wrong with a frame that had been taken. On the worker's thread."""
+        """Notes that a frame that had been taken was watched, or what was wrong with it. On the worker's thread."""
+        served.used = time.monotonic()  # a frame that takes long leaves as much time for what comes after it
         error = None if done.cancelled() else done.exception()
         for watched in self.on_watched if error is None and not done.cancelled() else ():
             watched(served)
@@ -232,14 +233,11 @@ class Streams:
             served.error = " ".join(str(error).split())
             self.drop(served, "refused")
 
-    def idle(self) -> list[Served]:
-        """The streams that nobody has used for as long as they allow, which nothing is played into, nor waits in."""
-        now = time.monotonic()
-        playing = {"opening", "playing"}
-        return [
-            each
-            for each in self._streams.values()
-            if now - each.used > each.idle_seconds
-            and not each.lane.busy
-            and not (each.source and each.source.state in playing)
-        ]
+    def is_idle(self, served: Served) -> bool:
+        """Whether nobody has used a stream for as long as it allows, and nothing is played into it, nor waits in it."""
+        return (
+            self._streams.get((served.owner, served.id)) is served
+            and time.monotonic() - served.used > served.idle_seconds
+            and not served.lane.busy
+            and not (served.source and served.source.state in ("opening", "playing"))
+        )

@@ -31,7 +31,7 @@ class Served:
         passing: whether it is gone with the connection or request that opened it; it is not saved.
         time: of the newest frame taken, in seconds; None before the first one.
         frame_at: when that came, in seconds since 1970.
-        used: when it was last given a frame or a question; monotonic.
+        used: when it was last given a frame or a question, or had watched a frame; monotonic.
         description: what it is of, for people.
         dropped: frames that will not be watched, by reason.
         error: what last went wrong with a frame that had been taken.

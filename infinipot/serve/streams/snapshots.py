@@ -63,6 +63,7 @@ class Snapshots:
 
     def __init__(self, folder: Path | None, streams: Streams, metrics: Metrics) -> None:
         self._folder, self._streams, self._metrics = folder, streams, metrics
+        self._saving = asyncio.Lock()
 
     @property
     def kept(self) -> bool:
@@ -71,6 +72,8 @@ class Snapshots:
 
     async def save(self, served: Served) -> Saved:
         """Saves a stream when its turn comes: with all frames that have come so far.
+
+        One is saved at a time, and the others go on until it is theirs: a disk that is slow holds up one stream alone.
 
         Raises:
             ApiError: nothing is saved on this server, or it cannot be written.
@@ -83,9 +86,10 @@ class Snapshots:
         def save(stream: Stream) -> None:
             told.append(_write(place, served, stream))
 
-        started = time.perf_counter()
         try:
-            await asyncio.shield(asyncio.wrap_future(self._streams.worker.alone(served.lane, save)))
+            async with self._saving:
+                started = time.perf_counter()
+                await asyncio.shield(asyncio.wrap_future(self._streams.worker.alone(served.lane, save)))
         except GoneError:
             raise ApiError(410, f"stream {served.id} was closed", "stream_closed") from None
         except (InfinipotError, OSError) as error:
@@ -134,7 +138,7 @@ class Snapshots:
                 continue
             served.created, served.saved_at, served.saved_time = told.created, told.saved_at, told.time
             served.dropped.update(told.dropped)
-            served.restored_at = told.time
+            served.restored_at, served.saved_when, served.saved_state = told.time, time.monotonic(), _state(served)
             _sweep(place, told.file)
             restored.append((served, told))
         return restored
@@ -161,8 +165,13 @@ def _name(text: str) -> str:
 
 
 def _changed(served: Served) -> bool:
+    return served.saved_at is None or _state(served) != served.saved_state
+
+
+def _state(served: Served) -> tuple[int, int]:
+    """What tells whether something happened in a stream: its frames and turns."""
     stats = served.lane.stats
-    return served.saved_at is None or (stats.frames, stats.turns) != served.saved_state
+    return stats.frames, stats.turns
 
 
 def _write(place: Path, served: Served, stream: Stream) -> Told:

@@ -92,4 +92,5 @@ def _jpeg(frame: Frame, side: int) -> bytes:
 
 
 def _picture(body: bytes, time: float) -> Response:
-    return Response(body, media_type="image/jpeg", headers={"X-Time": f"{time:.6f}", "Cache-Control": "no-store"})
+    """A picture with its time to the last digit, since a time that is rounded down asks for the same picture again."""
+    return Response(body, media_type="image/jpeg", headers={"X-Time": repr(time), "Cache-Control": "no-store"})

@@ -8,7 +8,6 @@ A stream that is open is asked on its own memory, at the end of each stretch, an
 import asyncio
 import math
 import uuid
-from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -22,6 +21,7 @@ from infinipot.serve.files.uploads import Upload, Uploads
 from infinipot.serve.lane import Answered
 from infinipot.serve.media.picture import Picture
 from infinipot.serve.media.sources import Sources
+from infinipot.serve.room import Room
 from infinipot.serve.settings import Settings
 from infinipot.serve.streams.protocol import StreamSettings
 from infinipot.serve.streams.registry import Streams
@@ -40,7 +40,6 @@ from infinipot.serve.vss.protocol import (
 _HOW = set(Asking.model_fields) & set(Asked.model_fields)
 _LOOK = 1.0  # seconds between two looks at whether a stream's source is over
 _APART = 0.01  # seconds from the beginning of a stretch to that of the next, at the least
-_HELD = 4096  # frames that two stretches share, at the most
 
 
 @dataclass(slots=True, eq=False)
@@ -90,6 +89,7 @@ class Captions:
         self._settings, self._streams, self._asker = settings, streams, asker
         self._feeder, self._sources, self._uploads = feeder, sources, uploads
         self._live: tuple[_Live, ...] = ()
+        self._overlaps = Room(int(settings.limits.waiting_bytes))  # of frames that two stretches share
         streams.on_watched += (self._heard,)
 
     def check(self, owner: str, request: Asked) -> None:
@@ -160,26 +160,44 @@ class Captions:
 
     async def _of_file(self, owner: str, upload: Upload, request: CaptionRequest) -> AsyncGenerator[Caption, None]:
         begin, lasts = request.media_info.start_offset, request.chunk_duration or math.inf
-        shared: deque[Picture] = deque(maxlen=_HELD)  # frames that the next stretch begins with
-        async with self._frames(upload, request) as frames:
-            frame = await anext(frames, None)
-            while frame is not None:
-                if not shared and frame.time >= begin + lasts:  # nothing was shown for a while
-                    step = lasts - request.chunk_overlap_duration
-                    begin += step * math.floor((frame.time - begin) / step)
-                begun, end, begin = begin, begin + lasts, begin + lasts - request.chunk_overlap_duration
-                before, shared = shared, deque((each for each in shared if each.time >= begin), _HELD)
-                async with self._watching(owner, request) as served:
-                    for each in before:
-                        await self._feeder.watch(served, each, each.time)
-                    while frame is not None and frame.time < end:
-                        await self._feeder.watch(served, frame, frame.time)
-                        if frame.time >= begin:
-                            shared.append(frame)
-                        frame = await anext(frames, None)
-                    answered = await self._ask(served, request)
-                ended = answered.time if frame is None else end
-                yield Caption(start_time=begun, end_time=ended, content=answered.text)
+        kept: list[Picture] = []  # frames that the next stretch begins with
+        try:
+            async with self._frames(upload, request) as frames:
+                frame = await anext(frames, None)
+                while frame is not None:
+                    if not kept and frame.time >= begin + lasts:  # nothing was shown for a while
+                        step = lasts - request.chunk_overlap_duration
+                        begin += step * math.floor((frame.time - begin) / step)
+                    begun, end, begin = begin, begin + lasts, begin + lasts - request.chunk_overlap_duration
+                    async with self._watching(owner, request) as served:
+                        for each in kept:
+                            await self._feeder.watch(served, each, each.time)
+                        self._let_go(kept, begin)
+                        while frame is not None and frame.time < end:
+                            await self._feeder.watch(served, frame, frame.time)
+                            if frame.time >= begin:
+                                self._keep(kept, frame)
+                            frame = await anext(frames, None)
+                        answered = await self._ask(served, request)
+                    ended = answered.time if frame is None else end
+                    yield Caption(start_time=begun, end_time=ended, content=answered.text)
+        finally:
+            self._let_go(kept, math.inf)
+
+    def _keep(self, kept: list[Picture], frame: Picture) -> None:
+        """Keeps a frame that the next stretch has, too; raises `ApiError` where all that are kept take too much."""
+        if not self._overlaps.lend(frame.image.nbytes):
+            message = (
+                f"frames that chunks share take more than the {self._overlaps.total:,} bytes that there are for them: "
+                "give a shorter chunk_overlap_duration, or fewer frames a second"
+            )
+            raise ApiError(413, message, "overlap_too_large", param="chunk_overlap_duration")
+        kept.append(frame)
+
+    def _let_go(self, kept: list[Picture], begin: float) -> None:
+        """Keeps those frames no longer that come before a time."""
+        self._overlaps.take_back(sum(each.image.nbytes for each in kept if each.time < begin))
+        kept[:] = [each for each in kept if each.time >= begin]
 
     async def _of_stream(self, served: Served, request: CaptionRequest) -> AsyncGenerator[Caption, None]:
         live = _Live(served, asyncio.get_running_loop())

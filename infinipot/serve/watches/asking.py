@@ -56,7 +56,9 @@ class Watches:
         self._store = Store(settings.events_path, settings.limits.events)
         self.events = Events(self._store)
         self._webhooks = Webhooks(self._store, rules(settings.webhook_hosts, settings.media_networks))
+        self._webhooks.on_result = self._note_delivery
         self._watches: dict[Served, list[Watch]] = {}
+        self._adding = asyncio.Lock()  # one question after another, so that the limit holds
         self._tasks: set[asyncio.Task[Any]] = set()
         self._instruct = settings.model not in NAMES
 
@@ -73,7 +75,7 @@ class Watches:
             if (served := streams.get(place)) is not None:
                 self._go_on(served, row)
             elif not saved(*place):
-                await asyncio.to_thread(self._store.remove_watch, row["id"])
+                await asyncio.to_thread(self._store.end_watch, row["id"])
         self._streams.on_taken = self._ask_due
         self._begin(self._webhooks.run())
 
@@ -101,16 +103,13 @@ class Watches:
         """Asks a question from now on.
 
         Raises:
-            ApiError: there are too many, the question cannot be asked, or the webhook's address may be none.
+            ApiError: there are too many, the question cannot be asked, the webhook's address may be none, or the
+                stream is closed meanwhile.
         """
         if served.passing:
             message = f"{served.id} ends with the request or session that opened it: put the question to a named stream"
             raise ApiError(409, message, "stream_passing")
         held, most = self._watches.setdefault(served, []), self._settings.limits.watches
-        if len(held) >= most:
-            raise ApiError(
-                429, f"{most} standing questions are put to {served.id}, which is the limit", "too_many_watches"
-            )
         secret = None
         if request.webhook is not None:
             try:
@@ -124,11 +123,23 @@ class Watches:
         kept = request.model_copy(update={"webhook": request.webhook and Webhook(url=request.webhook.url, secret=None)})
         believed = json.dumps(asdict(trigger))
         given = (watch.id, served.owner, served.id, kept.model_dump_json(), secret, believed)
-        await asyncio.to_thread(self._store.add_watch, *given)
-        held.append(watch)
+        async with self._adding:
+            if len(held) >= most:
+                message = f"{most} standing questions are put to {served.id}, which is the limit"
+                raise ApiError(429, message, "too_many_watches")
+            await asyncio.to_thread(self._store.add_watch, *given)
+            if self._watches.get(served) is not held:
+                await asyncio.to_thread(self._store.remove_watch, watch.id)
+                raise ApiError(410, f"stream {served.id} was closed", "stream_closed")
+            held.append(watch)
         if served.lane.stats.frames:
             self._ask_due(served)
         return watch.state(secret=True)
+
+    def _note_delivery(self, name: str, wrong: str | None) -> None:
+        """Notes how the newest delivery of a question went."""
+        for watch in (each for held in self._watches.values() for each in held if each.id == name):
+            watch.webhook_error = wrong
 
     def all(self, served: Served) -> list[WatchState]:
         """The questions that are put to a stream."""

@@ -1,5 +1,6 @@
 """What clients send and get of standing questions and their events."""
 
+import base64
 import json
 from datetime import time
 from typing import Annotated, Any, Literal
@@ -12,9 +13,25 @@ from infinipot.serve.bodies import Body
 _SCHEMA = 4096  # letters of a JSON schema
 _PATTERNS = ("pattern", "patternProperties", "$ref", "$dynamicRef", "$id", "$schema")
 
+_SECRET = "whsec_"
+
 WINDOW = 2.0  # seconds of a stream that are now, where a question is not asked less often
 
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+def key_of(secret: str) -> bytes:
+    """The key that deliveries are signed with; raises `ValueError` for a secret that holds none."""
+    wrong = "a secret is whsec_ and then 24 to 64 bytes in base64, with its padding: leave it out to get a new one"
+    if not secret.startswith(_SECRET):
+        raise ValueError(wrong)
+    try:
+        key = base64.b64decode(secret.removeprefix(_SECRET), validate=True)
+    except ValueError:
+        raise ValueError(wrong) from None
+    if not 24 <= len(key) <= 64:
+        raise ValueError(wrong)
+    return key
 
 
 class Quiet(Body):
@@ -39,7 +56,14 @@ class Webhook(Body):
     model_config = ConfigDict(extra="forbid")
 
     url: str = Field(max_length=4096)
-    secret: str | None = Field(None, pattern=r"^whsec_[A-Za-z0-9+/]{32,88}={0,2}$")
+    secret: str | None = None
+
+    @field_validator("secret")
+    @classmethod
+    def _signs(cls, value: str | None) -> str | None:
+        if value is not None:
+            key_of(value)
+        return value
 
 
 class WatchRequest(Looking):
@@ -126,6 +150,7 @@ class WatchState(BaseModel):
             wanted.
         events: told so far.
         webhook: where events are sent; its secret is shown once, where the question was given.
+        webhook_error: why the newest delivery failed, which may be tried again; None once one succeeds.
         error: what went wrong the last time.
     """
 
@@ -143,6 +168,7 @@ class WatchState(BaseModel):
     window_s: float | None
     quiet: Quiet | None
     webhook: Webhook | None
+    webhook_error: str | None
     state: Literal["unknown", "on", "off"]
     asked: int
     unclear: int

@@ -128,6 +128,11 @@ class Store:
             file.execute("DELETE FROM watches WHERE id = ?", (name,))
             file.execute("DELETE FROM deliveries WHERE watch = ?", (name,))
 
+    def end_watch(self, name: str) -> None:
+        """Forgets a standing question whose stream is there no more; what is on its way is delivered all the same."""
+        with self._changing() as file:
+            file.execute("DELETE FROM watches WHERE id = ?", (name,))
+
     def believe(self, name: str, believed: str, event: Event | None, webhook: tuple[str, str] | None) -> int | None:
         """Keeps what is believed of a question now, and the event that this makes; returns the event's number.
 

@@ -41,6 +41,7 @@ class Watch:
     last: tuple[str, float] | None = None
     every: float = field(default=0.0)
     error: str | None = None
+    webhook_error: str | None = None
 
     def state(self, *, secret: bool = False) -> WatchState:
         """What a client is told; its secret only where it was given."""
@@ -54,6 +55,7 @@ class Watch:
             window_s=request.window,
             quiet=request.quiet,
             webhook=webhook,
+            webhook_error=self.webhook_error,
             state=self.trigger.state,
             asked=self.asked,
             unclear=self.unclear,

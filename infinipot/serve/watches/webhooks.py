@@ -17,12 +17,14 @@ import random
 import secrets
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
 from infinipot.serve.logs import event as log
 from infinipot.serve.media.addresses import AddressError, Rules, parse
 from infinipot.serve.media.remote import PinnedConnection
+from infinipot.serve.watches.protocol import key_of
 from infinipot.serve.watches.store import LONGEST_WAIT, Delivery, Store
 
 logger = logging.getLogger(__name__)
@@ -42,8 +44,7 @@ def new_secret() -> str:
 
 def signature(secret: str, number: str, stamp: str, body: bytes) -> str:
     """The header that tells a receiver who sent a body, and when."""
-    key = base64.b64decode(secret.removeprefix("whsec_"))
-    signed = hmac.new(key, b".".join([number.encode(), stamp.encode(), body]), hashlib.sha256).digest()
+    signed = hmac.new(key_of(secret), b".".join([number.encode(), stamp.encode(), body]), hashlib.sha256).digest()
     return f"v1,{base64.b64encode(signed).decode()}"
 
 
@@ -53,10 +54,15 @@ class Webhooks:
     Args:
         store: that holds it.
         rules: which addresses there may be.
+
+    Attributes:
+        on_result: is called, on the event loop, with each question that had an event delivered, and what was wrong, or
+            None.
     """
 
     def __init__(self, store: Store, rules: Rules) -> None:
         self._store, self._rules = store, rules
+        self.on_result: Callable[[str, str | None], None] | None = None
         self._threads = ThreadPoolExecutor(_AT_ONCE, "webhook")
         self._sending: dict[str, asyncio.Task[None]] = {}  # by the question whose event it is
         self._more = asyncio.Event()
@@ -90,7 +96,9 @@ class Webhooks:
 
     async def _deliver(self, delivery: Delivery) -> None:
         try:
-            await asyncio.get_running_loop().run_in_executor(self._threads, self.deliver, delivery)
+            wrong = await asyncio.get_running_loop().run_in_executor(self._threads, self.deliver, delivery)
+            if self.on_result is not None:
+                self.on_result(delivery.event.watch, wrong)
         except Exception:
             logger.exception("a delivery could not be noted")
             await asyncio.sleep(_BROKEN)  # it was made: not again and again
@@ -102,20 +110,24 @@ class Webhooks:
         """Raises `AddressError` for an address that can be none; its host is looked up at each delivery."""
         self._rules.check_host(parse(url).host)
 
-    def deliver(self, delivery: Delivery) -> None:
-        """Sends one event, and notes how that went. Waits for the receiver."""
-        number = delivery.event.id
+    def deliver(self, delivery: Delivery) -> str | None:
+        """Sends one event, and notes how that went; returns what was wrong. Waits for the receiver."""
+        status, wrong = None, None
         try:
             status = self._send(delivery)
+            wrong = None if 200 <= status < 300 else f"status {status}"
         except (AddressError, OSError, http.client.HTTPException, ValueError) as error:
-            self._fail(delivery, str(error) or type(error).__name__)
-            return
-        if 200 <= status < 300:
-            self._store.delivered(number)
-        elif status == 410:  # the receiver wants no more
-            self._give_up(delivery, "status 410")
+            wrong = str(error) or type(error).__name__
+        last = status == 410 or delivery.tries + 1 >= _TRIES  # 410: the receiver wants no more
+        if wrong is None or last:
+            self._store.delivered(delivery.event.id)
         else:
-            self._fail(delivery, f"status {status}")
+            wait = min(LONGEST_WAIT, _FIRST * 2.0**delivery.tries) * random.uniform(0.7, 1.0)
+            self._store.postpone(delivery.event.id, time.time() + wait)
+        if wrong is not None:
+            told = "an event was not delivered" if last else "an event is not delivered yet"
+            log(logger, told, logging.WARNING, event=delivery.event.id, watch=delivery.event.watch, why=wrong)
+        return wrong
 
     def _send(self, delivery: Delivery) -> int:
         address, found = parse(delivery.url), delivery.event
@@ -149,14 +161,3 @@ class Webhooks:
         finally:
             over.cancel()
             connection.close()
-
-    def _fail(self, delivery: Delivery, why: str) -> None:
-        if delivery.tries + 1 >= _TRIES:
-            self._give_up(delivery, why)
-            return
-        wait = min(LONGEST_WAIT, _FIRST * 2.0**delivery.tries) * random.uniform(0.7, 1.0)
-        self._store.postpone(delivery.event.id, time.time() + wait)
-
-    def _give_up(self, delivery: Delivery, why: str) -> None:
-        self._store.delivered(delivery.event.id)
-        log(logger, "an event was not delivered", logging.WARNING, event=delivery.event.id, why=why)

@@ -55,6 +55,7 @@ export class Watches {
         if (!each.keeps_pace) said.push(`cannot keep its pace: asked every ${each.asked_every_s.toFixed(1)} s`);
         if (each.unclear) said.push(`${each.unclear} unclear answers`);
         if (each.error) said.push(each.error);
+        if (each.webhook_error) said.push(`its webhook did not take the newest event: ${each.webhook_error}`);
         if (this.secrets.has(each.id)) said.push(`deliveries are signed with ${this.secrets.get(each.id)}, which is shown here until the page is left, and nowhere else`);
         item.querySelector("small").textContent = said.join(" · ");
       }

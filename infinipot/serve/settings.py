@@ -86,8 +86,8 @@ class Limits(BaseModel):
         watches: standing questions of one stream, and events: of one owner that are kept.
         question_chars: of a question with all that stands before it.
         answers: at once, those that wait included; answers_waiting: of one stream.
-        idle_seconds: without a frame or a question after which a stream is closed, and session_idle_seconds: those that
-            a connection opened for itself.
+        idle_seconds: without a frame or a question after which a stream is closed, and session_idle_seconds: without a
+            message after which a session is over, with the stream that it opened for itself.
         decode_seconds, decode_bytes: for one picture, and for a decoding process.
         decoders, videos: processes that decode pictures, and videos that are decoded at once, in a process each: those
             of requests, and those that are played; cameras have processes of their own.

@@ -12,7 +12,7 @@ import numpy as np
 import openai
 import pytest
 from openai.types.chat import ChatCompletion
-from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.exceptions import ConnectionClosedOK, InvalidStatus
 from websockets.sync.client import connect
 from websockets.typing import Subprotocol
 
@@ -284,6 +284,12 @@ def item(*content: dict) -> dict:
     return {"type": "message", "role": "user", "content": list(content)}
 
 
+def own_stream(served: Running) -> Any:
+    """The one stream that a session opened for itself."""
+    (own,) = [each for each in served.server.streams if each.passing]
+    return own
+
+
 def until(connection: Any, kind: str) -> list:
     events = []
     for event in connection:
@@ -318,8 +324,14 @@ def test_realtime_watches_pictures_and_answers(served: Running, client: Any) -> 
             assert done.usage.total_tokens == done.usage.input_tokens + done.usage.output_tokens
             order = [event.type for event in events if event.type.startswith("response.")]
             assert order[:3] == ["response.created", "response.output_item.added", "response.content_part.added"]
-            (own,) = [each for each in served.server.streams if each.passing]
+            joined = [event for event in events if event.type == "conversation.item.added"][1:]
+            assert [each.item.id for each in joined] == ([done.output[0].id] if conversation == "auto" else [])
+            own = own_stream(served)
             assert own.lane.stats.turns == (conversation == "auto")
+        asked = [event.item.id for event in events if event.type == "conversation.item.done"]
+        assert (asked[1], joined[0].previous_item_id) == (done.output[0].id, asked[0])
+        own.used -= 1e9
+        assert not served.server.streams.idle()  # a session that goes on keeps its stream, whatever it says
     assert answers == alone(frames, COUNT) * 2
     wait_until(lambda: not any(each.passing for each in served.server.streams))
 
@@ -345,6 +357,34 @@ def test_realtime_on_a_stream_that_is_open_and_its_errors(served: Running, clien
             connection.response.create(response={"conversation": "none"})
             assert until(connection, "response.done")[-1].response.status == "completed"
         assert served.as_("alice").get(f"/v1/streams/{name}").json()["turns"] == 0
+
+
+def test_no_picture_of_a_realtime_session_is_lost_without_a_word(served: Running, client: Any) -> None:
+    picture = {"type": "input_image", "image_url": data_url(clip()[0].image)}
+    with client.realtime.connect(model="embedded") as connection:
+        connection.send({"type": "session.update", "session": {"infinipot": {"fps": 0.01}}})
+        for pictures, skipped in ((3, 0), (1, 0)):
+            connection.conversation.item.create(item=item(*[picture] * pictures))
+            told = until(connection, "conversation.item.done")[-1].item
+            assert getattr(told, "infinipot", {"skipped": 0})["skipped"] == skipped
+        own = own_stream(served)
+        assert own.time == 300
+        connection.conversation.item.create(item=item({**picture, "infinipot": {"time": 301}}, picture))
+        assert until(connection, "conversation.item.done")[-1].item.infinipot == {"skipped": 1}
+        question = item(picture, picture, {"type": "input_text", "text": COUNT})
+        connection.response.create(response={"input": [question]})
+        assert until(connection, "response.done")[-1].response.infinipot["time"] == own.time == 600
+        assert own.lane.stats.frames == 7
+
+
+def test_a_realtime_session_tells_of_a_picture_for_a_stream_that_was_closed(served: Running, client: Any) -> None:
+    picture = {"type": "input_image", "image_url": data_url(clip()[0].image)}
+    served.as_("alice").post("/v1/streams", json={"id": "gone"})
+    with client.realtime.connect(model="embedded", extra_query={"stream": "gone"}) as connection:
+        until(connection, "session.created")
+        served.as_("alice").delete("/v1/streams/gone")
+        connection.conversation.item.create(item=item(picture))
+        assert until(connection, "conversation.item.done")[-1].error.code == "stream_closed"
 
 
 @pytest.fixture
@@ -388,6 +428,25 @@ def test_a_realtime_response_is_cancelled(served: Running, client: Any) -> None:
         assert events[-1].response.output[0].status == "incomplete"
         (own,) = [each for each in served.server.streams if each.passing]
         assert own.lane.stats.turns == 0
+
+
+@pytest.mark.usefixtures("endless_answers")
+def test_a_response_that_is_cancelled_at_once_is_told_and_its_question_waits(served: Running, client: Any) -> None:
+    picture = {"type": "input_image", "image_url": data_url(clip()[0].image)}
+    with client.realtime.connect(model="embedded") as connection:
+        connection.conversation.item.create(item=item(picture, {"type": "input_text", "text": COUNT}))
+        until(connection, "conversation.item.done")
+        connection.response.create(response={})
+        connection.response.cancel()
+        assert until(connection, "response.done")[-1].response.status == "cancelled"
+        for status in ("failed", "incomplete"):
+            with pytest.MonkeyPatch.context() as patch:
+                if status == "failed":
+                    patch.setattr(served.server.settings.limits, "answers", 0)
+                connection.response.create(response={"max_output_tokens": 1})
+                assert until(connection, "response.done")[-1].response.status == status
+        connection.response.create(response={})
+        assert until(connection, "response.done")[-1].error.code == "no_question"  # it was answered
 
 
 def test_a_session_keeps_so_many_items_and_letters_and_no_more() -> None:
@@ -450,7 +509,7 @@ def test_the_socket_of_vllm_omni(served: Running) -> None:
         assert told[0]["type"] == "response.start"
         assert told[-1]["text"] == alone(frames, COUNT)[0]
         assert said({"type": "video.done"})["type"] == "session.done"
-        with pytest.raises(ConnectionClosed):
+        with pytest.raises(ConnectionClosedOK):
             socket.recv(timeout=30)
     wait_until(lambda: not any(each.passing for each in served.server.streams))
 

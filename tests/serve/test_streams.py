@@ -132,7 +132,12 @@ def test_frames_come_as_multipart_and_over_a_socket(served: Running) -> None:
                 assert json.loads(socket.recv())["time"] == frame.time
             socket.send(b"no picture")
             assert json.loads(socket.recv())["error"]["code"] == "media_not_decoded"
-        assert ask(client, name, COUNT)["answer"] == alone(frames, COUNT)[0]
+            assert ask(client, name, COUNT)["answer"] == alone(frames, COUNT)[0]
+            client.delete(f"/v1/streams/{name}")
+            client.post("/v1/streams", json={"id": name})  # the next frame is for the one that has the name now
+            socket.send(encoded(frames[0].image))
+            assert json.loads(socket.recv())["accepted"] == 1
+        assert served.server.streams.find("alice", name).time == 0
 
 
 def test_frames_that_come_faster_than_fps_are_skipped_and_told(served: Running) -> None:

@@ -129,8 +129,7 @@ class Streams:
             lane = await self._in_room(needed, open_lane)
         finally:
             self._opening.discard(key)
-        longest = limits.session_idle_seconds if passing else limits.idle_seconds
-        idle = min(idle_seconds or longest, longest)
+        idle = min(idle_seconds or limits.idle_seconds, limits.idle_seconds)
         taken = lane.stats.bytes + limits.pictures  # of a snapshot's stream, what is said of it may be wrong
         self.room.free(needed - taken)
         lasts = self.worker.model.adapter.patch_frames / lane.stream.config.fps
@@ -194,8 +193,10 @@ class Streams:
         """Has a picture wait to be watched; counts it, and returns None, where it came too soon after the last one.
 
         Raises:
-            ApiError: see `Served.place`.
+            ApiError: 410 where the stream was closed; see `Served.place`.
         """
+        if self._streams.get((served.owner, served.id)) is not served:
+            raise ApiError(410, "the stream was closed", "stream_closed")
         if (place := served.place(at)) is None:
             self.drop(served, "fps")
             return None
@@ -233,13 +234,17 @@ class Streams:
             self.drop(served, "refused")
 
     def idle(self) -> list[Served]:
-        """The streams that nobody has used for as long as they allow, which nothing is played into, nor waits in."""
+        """The streams that nobody has used for as long as they allow, which nothing is played into, nor waits in.
+
+        One of a request or a session is none: it is closed with that, and not before.
+        """
         now = time.monotonic()
         playing = {"opening", "playing"}
         return [
             each
             for each in self._streams.values()
             if now - each.used > each.idle_seconds
+            and not each.passing
             and not each.lane.busy
             and not (each.source and each.source.state in playing)
         ]

@@ -276,17 +276,18 @@ def test_a_pictures_address_may_stand_alone(client: Any) -> None:
         ({"media_io_kwargs": {"video": {"num_frames": 10**9}}}, 413, "512 are allowed"),
         ({"media_io_kwargs": {"video": {"frames_indices": [10**400]}}}, 400, "frames_indices"),
         ({"pictures": 513}, 413, "513 pictures and videos came, and 512 are allowed"),
-        ({}, 422, "within 0.001 s"),
+        ({"video_seconds": 0.001}, 422, "within 0.001 s"),
+        ({"video_seconds": 0.001, "pictures": 1}, 422, "within 0.001 s"),
     ],
 )
 def test_what_a_request_asks_too_much_of_is_its_own_fault(
     served: Running, monkeypatch: pytest.MonkeyPatch, changed: dict, status: int, words: str
 ) -> None:
-    if not changed:
-        monkeypatch.setattr(served.server.settings.limits, "video_seconds", 0.001)
+    if "video_seconds" in changed:
+        monkeypatch.setattr(served.server.settings.limits, "video_seconds", changed.pop("video_seconds"))
     system = [{"role": "system", "content": changed.pop("system")}] if "system" in changed else []
     media = [video("data:video/mp4;base64,AAAA"), image(data_url(clip()[0].image))]
-    media = [image("data:,")] * changed.pop("pictures") if "pictures" in changed else media
+    media = media[1:] * changed.pop("pictures") if "pictures" in changed else media
     question = user(*media, COUNT)
     reply = served.as_("alice").post("/v1/chat/completions", json={"messages": [*system, question], **changed})
     assert reply.status_code == status, reply.text

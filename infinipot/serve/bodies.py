@@ -3,12 +3,18 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ValidationError, model_validator
 from starlette.exceptions import HTTPException
 
 from infinipot.serve.errors import ApiError
 
 B = TypeVar("B", bound=BaseModel)
+
+MINUS_ONE = BeforeValidator(lambda given: None if given == -1 else given)
+"""Of a count that is left out by -1, too: as in vLLM."""
+
+ONE = BeforeValidator(lambda given: given[0] if isinstance(given, list) and len(given) == 1 else given)
+"""Of a text that may come as a list of one: as in VSS."""
 
 NO_FORM = (HTTPException, ValueError, LookupError)
 """What is raised where a body is no multipart form; a full disk or a client that leaves raises something else."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from collections.abc import Sequence
 from concurrent.futures import Future
 from contextlib import AbstractAsyncContextManager
 
@@ -37,6 +38,29 @@ class Feeder:
         self._limits, self._streams, self._decoders, self._sources = settings.limits, streams, decoders, sources
         self._uploads = uploads
 
+    async def media(self, served: Served, media: Sequence[tuple[str, bool]], how: VideoIo) -> None:
+        """Has a stream watch all pictures and videos of a request.
+
+        Args:
+            served: the stream.
+            media: their addresses, in order; each with whether it is a picture.
+            how: the frames of a video are taken.
+
+        Raises:
+            ApiError: that takes too long in all; see `picture` and `video`.
+        """
+        limit = self._limits.video_seconds
+        try:
+            async with asyncio.timeout(limit):
+                for address, is_picture in media:
+                    if is_picture:
+                        await self.picture(served, address)
+                    else:
+                        await self.video(served, address, how)
+        except TimeoutError:
+            message = f"the pictures and videos were not decoded and watched within {limit:g} s"
+            raise DecodeError(message, "video_timeout") from None
+
     async def picture(self, served: Served, address: str) -> None:
         """Has a stream watch a picture now."""
         if address[:5].lower() == "data:":
@@ -50,7 +74,7 @@ class Feeder:
         """Has a stream watch a video, or a list of frames: at its own times after what the stream has seen.
 
         Raises:
-            ApiError: it has, or is to have, too many frames, cannot be decoded, or that takes too long.
+            ApiError: it has, or is to have, too many frames, or cannot be decoded.
             InfinipotError: the stream cannot take one of them.
         """
         most = self._limits.frames_per_request
@@ -59,18 +83,13 @@ class Feeder:
             raise ApiError(413, message, "too_many_frames", param="media_io_kwargs.video.num_frames")
         begin = 0.0 if served.time is None else served.time + 1 / served.config.fps
         listed = _LISTED.match(address)
-        try:
-            async with asyncio.timeout(self._limits.video_seconds):
-                if listed is not None:
-                    given = await self._listed(served, address[listed.end() :], how, begin)
-                else:
-                    async with self._clip(served, address, how) as clip:
-                        given = [await self.watch(served, each, begin + each.time) async for each in clip.frames()]
-                for each in given:
-                    await watched(each)  # what is wrong with one is told, rather than asked about without it
-        except TimeoutError:
-            message = f"the video was not decoded and watched within {self._limits.video_seconds:g} s"
-            raise DecodeError(message, "video_timeout") from None
+        if listed is not None:
+            given = await self._listed(served, address[listed.end() :], how, begin)
+        else:
+            async with self._clip(served, address, how) as clip:
+                given = [await self.watch(served, each, begin + each.time) async for each in clip.frames()]
+        for each in given:
+            await watched(each)  # what is wrong with one is told, rather than asked about without it
 
     def _clip(self, served: Served, address: str, how: VideoIo) -> AbstractAsyncContextManager[Clip]:
         fps, most = how.fps or (None if how.num_frames else served.config.fps), self._limits.frames_per_request

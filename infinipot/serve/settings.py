@@ -79,7 +79,7 @@ class Limits(BaseModel):
         waiting_bytes: pixels of all frames that wait, over all streams, of which each may have one in any case; where
             they are more, the oldest of a stream give way to its newest. As many bytes are there for frames that the
             chunks of captions share.
-        frames_per_request: pictures in one request, or frames of one video in a chat.
+        frames_per_request: pictures and videos in one request, and frames of one video in a chat.
         body_bytes, upload_bytes: of a request, and of a file that is uploaded or fetched.
         uploads, uploads_bytes: files that are kept at once, and all of their bytes.
         body_seconds: in which a request's body has to be there, upload_seconds: that of a file, and header_seconds: its
@@ -87,8 +87,9 @@ class Limits(BaseModel):
         watches: standing questions of one stream, and events: of one owner that are kept.
         question_chars: of a question with all that stands before it.
         answers: at once, those that wait included; answers_waiting: of one stream.
-        idle_seconds: without a frame or a question after which a stream is closed, and session_idle_seconds: those that
-            a connection opened for itself.
+        idle_seconds: without a frame or a question after which a stream is closed, and session_idle_seconds: without a
+            message after which a session is over, with the stream that it opened for itself.
+        chat_idle_seconds: as idle_seconds, of a stream that a chat opened as its session and that says nothing of it.
         decode_seconds, decode_bytes: for one picture, and for a decoding process.
         decoders, videos: processes that decode pictures, and videos that are decoded at once, in a process each: those
             of requests, and those that are played; cameras have processes of their own.
@@ -97,7 +98,7 @@ class Limits(BaseModel):
         thumbnails: small pictures that are kept of one stream, and thumbnail_bytes: of each.
         answer_bytes: of keys that all answers under way keep turned, see `Model.answer_scratch`; beside memory_total.
         source_seconds: without a picture after which a source counts as lost.
-        video_seconds: that the frames of a video in a chat may take to be decoded.
+        video_seconds: that the pictures and videos of a chat may take to be fetched, decoded and watched.
         drain_seconds: for answers to finish at shutdown.
     """
 
@@ -125,6 +126,7 @@ class Limits(BaseModel):
     answers_waiting: Count = 8
     idle_seconds: Seconds = 86_400.0
     session_idle_seconds: Seconds = 60.0
+    chat_idle_seconds: Seconds = 600.0
     decode_seconds: Seconds = 10.0
     decode_bytes: Bytes = ByteSize(1024 * _MIB)
     decoders: Count = 2

@@ -14,6 +14,10 @@ from infinipot.serve.errors import ApiError, as_api_error
 T = TypeVar("T")
 
 
+class OverError(Exception):
+    """The client said that the session is over: its socket is closed as it should be."""
+
+
 async def converse(
     socket: WebSocket,
     kind: TypeAdapter[T],
@@ -27,7 +31,7 @@ async def converse(
     Args:
         socket: that was accepted.
         kind: of the messages.
-        handle: does what one says.
+        handle: does what one says; raises `OverError` after the last one.
         refuse: tells the client of a message that is not possible, or that failed.
         idle_seconds: without a message after which it is over, unless the client waits for something itself.
         busy: whether it does.
@@ -48,6 +52,8 @@ async def converse(
             await handle(kind.validate_python(given))
         except WebSocketDisconnect:
             raise
+        except OverError:
+            return
         except Exception as error:
             await refuse(_problem(error), given)
 

@@ -375,6 +375,13 @@ def test_events_are_streamed_from_where_a_client_was(served: Running) -> None:
                     if len(numbers) >= most:
                         break
         assert numbers == [event["id"] for event in reversed(client.get(path).json()["data"])][:4]
+        second = client.post(f"/v1/streams/{name}/watches", json={"question": NOW, "every_s": 0.5}).json()["id"]
+        headers["Last-Event-ID"] = "0"
+        with client.stream("GET", path, headers=headers, params={"query": "circle"}) as refused:
+            assert refused.status_code == 400
+        with client.stream("GET", path, headers=headers, params={"watch": second}) as reply:
+            told = next(json.loads(line[6:]) for line in reply.iter_lines() if line.startswith("data: "))
+        assert told["watch"] == second
 
 
 def test_a_question_that_cannot_keep_its_pace_or_be_asked_says_so(served: Running) -> None:

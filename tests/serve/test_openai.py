@@ -6,21 +6,25 @@ import json
 import re
 import time
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import openai
 import pytest
 from openai.types.chat import ChatCompletion
-from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.exceptions import ConnectionClosedOK, InvalidStatus
 from websockets.sync.client import connect
 from websockets.typing import Subprotocol
 
 from infinipot.serve import engine
 from infinipot.serve.chat.protocol import ChatRequest
 from infinipot.serve.realtime.items import Items
-from infinipot.serve.realtime.protocol import Item
+from infinipot.serve.realtime.protocol import EVENT, Item
+from infinipot.serve.realtime.serving import RealtimeSession
+from infinipot.serve.settings import Settings
 from infinipot.serve.streams.protocol import AskRequest, StreamRequest
+from infinipot.serve.vss.protocol import Live
 from infinipot.serve.watches.protocol import WatchRequest
 from support.serving import KEYS, Running, alone, clip, data_url, encoded, push, stream
 from support.video_files import encode
@@ -197,6 +201,11 @@ def test_a_session_is_opened_by_its_first_frames_and_goes_on(served: Running, cl
         client.chat.completions.create(messages=[system, user(image(data_url(frame.image)), COUNT)], **given)
     state = served.as_("alice").get("/v1/streams/talk").json()
     assert (state["frames"], state["system"]) == (len(frames), "Be brief.")
+    assert served.server.streams.find("alice", "talk").idle_seconds == 600
+    own = {"model": "embedded", "extra_body": {"session_id": "short", "infinipot": {"idle_seconds": 9}}}
+    client.chat.completions.create(messages=[user(image(data_url(frames[0].image)), COUNT)], **own)
+    assert served.server.streams.find("alice", "short").idle_seconds == 9
+    served.as_("alice").delete("/v1/streams/short")
     with pytest.raises(openai.BadRequestError, match="another system message"):
         client.chat.completions.create(messages=[{"role": "system", "content": "Shout."}, user(COUNT)], **given)
     served.as_("alice").delete("/v1/streams/talk")
@@ -216,6 +225,12 @@ def test_a_session_is_opened_by_its_first_frames_and_goes_on(served: Running, cl
         ({"extra_body": {"id": "a", "session_id": "b"}}, openai.BadRequestError, "names 2"),
         ({"messages": [user({"type": "input_text", "text": COUNT})]}, openai.BadRequestError, "'input_text'"),
         ({"messages": [user({"type": "image_url", "image_url": {"uri": "x"}})]}, openai.BadRequestError, "url: Field"),
+        (
+            {"extra_body": {"structured_outputs": {"regex": "a+"}}},
+            openai.BadRequestError,
+            "leave structured_outputs out",
+        ),
+        ({"extra_body": {"guided_choice": ["a"]}}, openai.BadRequestError, "leave guided_choice out"),
         ({"messages": [{"role": "user", "content": 5}]}, openai.BadRequestError, "content.text: .* valid string"),
         ({"extra_body": {"media_io_kwargs": {"video": {"num_frames": 10**9}}}}, openai.BadRequestError, "to ask about"),
     ],
@@ -260,19 +275,41 @@ def test_a_pictures_address_may_stand_alone(client: Any) -> None:
         ({"system": "x" * 9000}, 400, "system: .* 8192"),
         ({"media_io_kwargs": {"video": {"num_frames": 10**9}}}, 413, "512 are allowed"),
         ({"media_io_kwargs": {"video": {"frames_indices": [10**400]}}}, 400, "frames_indices"),
-        ({}, 422, "within 0.001 s"),
+        ({"pictures": 513}, 413, "513 pictures and videos came, and 512 are allowed"),
+        ({"video_seconds": 0.001}, 422, "within 0.001 s"),
+        ({"video_seconds": 0.001, "pictures": 1}, 422, "within 0.001 s"),
     ],
 )
 def test_what_a_request_asks_too_much_of_is_its_own_fault(
     served: Running, monkeypatch: pytest.MonkeyPatch, changed: dict, status: int, words: str
 ) -> None:
-    if not changed:
-        monkeypatch.setattr(served.server.settings.limits, "video_seconds", 0.001)
+    if "video_seconds" in changed:
+        monkeypatch.setattr(served.server.settings.limits, "video_seconds", changed.pop("video_seconds"))
     system = [{"role": "system", "content": changed.pop("system")}] if "system" in changed else []
-    question = user(video("data:video/mp4;base64,AAAA"), image(data_url(clip()[0].image)), COUNT)
+    media = [video("data:video/mp4;base64,AAAA"), image(data_url(clip()[0].image))]
+    media = media[1:] * changed.pop("pictures") if "pictures" in changed else media
+    question = user(*media, COUNT)
     reply = served.as_("alice").post("/v1/chat/completions", json={"messages": [*system, question], **changed})
     assert reply.status_code == status, reply.text
     assert re.search(words, reply.json()["error"]["message"])
+
+
+def test_what_other_servers_take_is_taken(served: Running, client: Any) -> None:
+    frames = clip()
+    given: dict[str, Any] = {"messages": [user(image(data_url(frames[0].image)), COUNT)]}
+    body: dict[str, Any] = {
+        "id": ["listed"],
+        "top_k": -1,
+        "media_io_kwargs": {"video": {"num_frames": -1}},
+        "guided_json": None,
+    }
+    with stream(served.as_("alice"), "listed") as name:
+        reply = client.chat.completions.create(model="embedded", **given, extra_body=body)
+        assert reply.infinipot["stream"] == name
+    listed = ",".join(base64.b64encode(encoded(frame.image)).decode() for frame in frames[:3])
+    body = {"mm_processor_kwargs": {"fps": 4, "num_crops": 1}}
+    given = {"messages": [user(video(f"data:video/png;base64,{listed}"), COUNT)], "extra_body": body}
+    assert client.chat.completions.create(model="embedded", **given).infinipot["time"] == 2 / 4
 
 
 def test_a_wrong_key_is_an_authentication_error(served: Running) -> None:
@@ -282,6 +319,12 @@ def test_a_wrong_key_is_an_authentication_error(served: Running) -> None:
 
 def item(*content: dict) -> dict:
     return {"type": "message", "role": "user", "content": list(content)}
+
+
+def own_stream(served: Running) -> Any:
+    """The one stream that a session opened for itself."""
+    (own,) = [each for each in served.server.streams if each.passing]
+    return own
 
 
 def until(connection: Any, kind: str) -> list:
@@ -318,8 +361,14 @@ def test_realtime_watches_pictures_and_answers(served: Running, client: Any) -> 
             assert done.usage.total_tokens == done.usage.input_tokens + done.usage.output_tokens
             order = [event.type for event in events if event.type.startswith("response.")]
             assert order[:3] == ["response.created", "response.output_item.added", "response.content_part.added"]
-            (own,) = [each for each in served.server.streams if each.passing]
+            joined = [event for event in events if event.type == "conversation.item.added"][1:]
+            assert [each.item.id for each in joined] == ([done.output[0].id] if conversation == "auto" else [])
+            own = own_stream(served)
             assert own.lane.stats.turns == (conversation == "auto")
+        asked = [event.item.id for event in events if event.type == "conversation.item.done"]
+        assert (asked[1], joined[0].previous_item_id) == (done.output[0].id, asked[0])
+        own.used -= 1e9
+        assert not served.server.streams.is_idle(own)  # a session that goes on keeps its stream, whatever it says
     assert answers == alone(frames, COUNT) * 2
     wait_until(lambda: not any(each.passing for each in served.server.streams))
 
@@ -330,7 +379,9 @@ def test_realtime_on_a_stream_that_is_open_and_its_errors(served: Running, clien
         with client.realtime.connect(model="embedded", extra_query={"stream": name}) as connection:
             until(connection, "session.created")
             connection.send({"type": "response.create", "event_id": "mine"})
-            assert until(connection, "error")[-1].error.event_id == "mine"  # nothing was asked
+            problem = until(connection, "error")[-1]
+            assert problem.error.event_id == "mine"  # nothing was asked
+            assert re.fullmatch("event_[0-9a-f]{20}", problem.event_id)
             for wrong in (
                 {"type": "response.cancel"},
                 {"type": "no.such.event"},
@@ -345,6 +396,34 @@ def test_realtime_on_a_stream_that_is_open_and_its_errors(served: Running, clien
             connection.response.create(response={"conversation": "none"})
             assert until(connection, "response.done")[-1].response.status == "completed"
         assert served.as_("alice").get(f"/v1/streams/{name}").json()["turns"] == 0
+
+
+def test_no_picture_of_a_realtime_session_is_lost_without_a_word(served: Running, client: Any) -> None:
+    picture = {"type": "input_image", "image_url": data_url(clip()[0].image)}
+    with client.realtime.connect(model="embedded") as connection:
+        connection.send({"type": "session.update", "session": {"infinipot": {"fps": 0.01}}})
+        for pictures, skipped in ((3, 0), (1, 0)):
+            connection.conversation.item.create(item=item(*[picture] * pictures))
+            told = until(connection, "conversation.item.done")[-1].item
+            assert getattr(told, "infinipot", {"skipped": 0})["skipped"] == skipped
+        own = own_stream(served)
+        assert own.time == 300
+        connection.conversation.item.create(item=item({**picture, "infinipot": {"time": 301}}, picture))
+        assert until(connection, "conversation.item.done")[-1].item.infinipot == {"skipped": 1}
+        question = item(picture, picture, {"type": "input_text", "text": COUNT})
+        connection.response.create(response={"input": [question]})
+        assert until(connection, "response.done")[-1].response.infinipot["time"] == own.time == 600
+        assert own.lane.stats.frames == 7
+
+
+def test_a_realtime_session_tells_of_a_picture_for_a_stream_that_was_closed(served: Running, client: Any) -> None:
+    picture = {"type": "input_image", "image_url": data_url(clip()[0].image)}
+    served.as_("alice").post("/v1/streams", json={"id": "gone"})
+    with client.realtime.connect(model="embedded", extra_query={"stream": "gone"}) as connection:
+        until(connection, "session.created")
+        served.as_("alice").delete("/v1/streams/gone")
+        connection.conversation.item.create(item=item(picture))
+        assert until(connection, "conversation.item.done")[-1].error.code == "stream_closed"
 
 
 @pytest.fixture
@@ -388,6 +467,47 @@ def test_a_realtime_response_is_cancelled(served: Running, client: Any) -> None:
         assert events[-1].response.output[0].status == "incomplete"
         (own,) = [each for each in served.server.streams if each.passing]
         assert own.lane.stats.turns == 0
+
+
+@pytest.mark.usefixtures("endless_answers")
+def test_a_question_waits_until_a_response_has_answered_it(served: Running, client: Any) -> None:
+    picture = {"type": "input_image", "image_url": data_url(clip()[0].image)}
+    with client.realtime.connect(model="embedded") as connection:
+        connection.conversation.item.create(item=item(picture, {"type": "input_text", "text": COUNT}))
+        until(connection, "conversation.item.done")
+        connection.response.create(response={})
+        connection.response.cancel()
+        assert until(connection, "response.done")[-1].response.status == "cancelled"
+        for status in ("failed", "incomplete"):
+            with pytest.MonkeyPatch.context() as patch:
+                if status == "failed":
+                    patch.setattr(served.server.settings.limits, "answers", 0)
+                connection.response.create(response={"max_output_tokens": 1})
+                assert until(connection, "response.done")[-1].response.status == status
+        connection.response.create(response={})
+        assert until(connection, "response.done")[-1].error.code == "no_question"  # it was answered
+
+
+def test_a_response_that_is_cancelled_at_once_is_told_of_all_the_same() -> None:
+    told: list[str] = []
+
+    async def send(event: dict) -> None:
+        told.append(event["type"])
+
+    async def opening(*_: Any, **__: Any) -> None:
+        await asyncio.Event().wait()
+
+    async def create_and_cancel() -> None:
+        streams: Any = SimpleNamespace(open=opening)
+        none: Any = None
+        session = RealtimeSession("alice", Settings.read(None, model="embedded"), streams, none, none, send)
+        response = {"input": [item({"type": "input_text", "text": COUNT})]}
+        for event in ({"type": "response.create", "response": response}, {"type": "response.cancel"}):
+            await session.handle(EVENT.validate_python(event))
+        await session.end()
+
+    asyncio.run(create_and_cancel())
+    assert told == ["response.created", "response.done"]
 
 
 def test_a_session_keeps_so_many_items_and_letters_and_no_more() -> None:
@@ -450,7 +570,7 @@ def test_the_socket_of_vllm_omni(served: Running) -> None:
         assert told[0]["type"] == "response.start"
         assert told[-1]["text"] == alone(frames, COUNT)[0]
         assert said({"type": "video.done"})["type"] == "session.done"
-        with pytest.raises(ConnectionClosed):
+        with pytest.raises(ConnectionClosedOK):
             socket.recv(timeout=30)
     wait_until(lambda: not any(each.passing for each in served.server.streams))
 
@@ -501,6 +621,37 @@ def test_a_file_is_played_by_the_names_of_vss(served: Running, client: Any) -> N
     assert client.chat.completions.create(**given).infinipot["time"] == 1.0
     assert http.delete(f"/v1/streams/delete/{name}").json()["status"] == "deleted"
     assert http.request("DELETE", "/v1/streams/delete-batch", json={"stream_ids": [name]}).json()["results"][0]["error"]
+
+
+def test_what_vss_adds_is_told_of_each_stream_whatever_goes_wrong(
+    served: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, http, real = served.folder("media_root"), served.as_("alice"), served.server.streams.open
+    encode(root / "added.mp4", [clip()[0].image], rate=2)
+
+    async def open_one(*given: Any, **how: Any) -> Any:
+        if len(served.server.streams.of("alice")) == 1:
+            raise MemoryError
+        return await real(*given, **how)
+
+    monkeypatch.setattr(served.server.streams, "open", open_one)
+    live = {"liveStreamUrl": (root / "added.mp4").as_uri(), "sensorId": "gate"}
+    added, failed = http.post("/v1/streams/add", json={"streams": [live, live]}).json()["results"]
+    assert (added["error"], failed["id"], "its log has more" in failed["error"]) == (None, None, True)
+    http.delete(f"/v1/streams/{added['id']}")
+
+
+@pytest.mark.parametrize(
+    ("given", "source"),
+    [
+        ({"username": "a@b", "password": "p/w"}, "rtsp://a%40b:p%2Fw@camera/live"),
+        ({"username": "a"}, "rtsp://a@camera/live"),
+        ({"username": None, "password": "p"}, "rtsp://camera/live"),
+        ({"username": "a", "liveStreamUrl": "rtsp://b:c@camera/live"}, "rtsp://b:c@camera/live"),
+    ],
+)
+def test_a_cameras_name_and_password_become_part_of_its_address(given: dict, source: str) -> None:
+    assert Live.model_validate({"liveStreamUrl": "rtsp://camera/live", **given}).source == source
 
 
 def wait_until(holds: Callable[[], Any], seconds: float = 30) -> None:

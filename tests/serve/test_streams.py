@@ -120,6 +120,18 @@ def test_a_stream_is_saved_with_the_frame_that_waits_for_its_patch(served: Runni
         assert (saved.status_code, saved.json().get("time")) == (200, clip()[frames - 1].time)
 
 
+def test_a_turn_that_cannot_be_saved_is_not_remembered(served: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = served.as_("alice")
+    monkeypatch.setattr(served.server.snapshots, "_folder", None)
+    with stream(client, "unsaved") as name:
+        push(client, name, clip()[:1])
+        for streamed in (False, True):
+            body = {"question": COUNT, "remember": True, "durable": True, "stream": streamed}
+            refused = client.post(f"/v1/streams/{name}/ask", json=body)
+            assert refused.json()["error"]["code"] == "snapshots_off"
+        assert client.get(f"/v1/streams/{name}").json()["turns"] == 0
+
+
 def test_frames_come_as_multipart_and_over_a_socket(served: Running) -> None:
     client, frames = served.as_("alice"), clip()[:6]
     with stream(client, "ways") as name:
@@ -134,7 +146,12 @@ def test_frames_come_as_multipart_and_over_a_socket(served: Running) -> None:
                 assert json.loads(socket.recv())["time"] == frame.time
             socket.send(b"no picture")
             assert json.loads(socket.recv())["error"]["code"] == "media_not_decoded"
-        assert ask(client, name, COUNT)["answer"] == alone(frames, COUNT)[0]
+            assert ask(client, name, COUNT)["answer"] == alone(frames, COUNT)[0]
+            client.delete(f"/v1/streams/{name}")
+            client.post("/v1/streams", json={"id": name})  # the next frame is for the one that has the name now
+            socket.send(encoded(frames[0].image))
+            assert json.loads(socket.recv())["accepted"] == 1
+        assert served.server.streams.find("alice", name).time == 0
 
 
 def test_frames_that_come_faster_than_fps_are_skipped_and_told(served: Running) -> None:

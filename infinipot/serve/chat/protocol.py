@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
 from infinipot.serve.asking import Asked, Asking, Usage
-from infinipot.serve.bodies import Body
+from infinipot.serve.bodies import MINUS_ONE, ONE, Body
 from infinipot.serve.streams.protocol import StreamSettings
 
 
@@ -66,6 +66,9 @@ class Message(Body):
         return "\n".join(part.text for part in self.parts() if isinstance(part, TextPart))
 
 
+Fps = Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False)]
+
+
 class VideoIo(Body):
     """How the frames of a video are taken, as vLLM has it.
 
@@ -75,8 +78,8 @@ class VideoIo(Body):
         frames_indices: for a list of frames, the index of each; divided by `fps` it is the frame's time.
     """
 
-    fps: Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False)] | None = None
-    num_frames: Annotated[int, Field(ge=1)] | None = None
+    fps: Fps | None = None
+    num_frames: Annotated[Annotated[int, Field(ge=1)] | None, MINUS_ONE] = None
     frames_indices: list[Annotated[int, Field(ge=0, lt=1 << 53)]] | None = None
 
 
@@ -84,6 +87,22 @@ class MediaIo(Body):
     """How media are taken, by kind."""
 
     video: VideoIo = VideoIo()
+
+
+class Processor(Body):
+    """How a processor of transformers is called, as vLLM has it: of this, `fps` is read."""
+
+    fps: Fps | None = None
+
+
+class SessionSettings(StreamSettings):
+    """How the stream of a request or session remembers, and for how long one of a session stays.
+
+    Attributes:
+        idle_seconds: without a frame or a question after which the stream of a session is closed.
+    """
+
+    idle_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
 
 
 class StreamOptions(Body):
@@ -99,7 +118,7 @@ class ChatRequest(Asking):
         id, session_id: the stream that is asked; so does a `video_url` of `stream://<id>`.
         remember: whether the turn becomes part of the stream's memory.
         infinipot: settings of a stream that this request opens.
-        media_io_kwargs: how frames are taken from a video.
+        media_io_kwargs: how frames are taken from a video; mm_processor_kwargs: the same, where that says no `fps`.
     """
 
     model_config = ConfigDict(extra="allow")
@@ -116,10 +135,17 @@ class ChatRequest(Asking):
     presence_penalty: Literal[0, None] = None
     frequency_penalty: Literal[0, None] = None
     logit_bias: Annotated[dict[str, Any], Field(max_length=0)] | None = None
-    id: str | None = None
+    id: Annotated[str | None, ONE] = None
     session_id: str | None = None
     media_io_kwargs: MediaIo = MediaIo()
-    infinipot: StreamSettings = StreamSettings()
+    mm_processor_kwargs: Processor = Processor()
+    infinipot: SessionSettings = SessionSettings()
+
+    @property
+    def video(self) -> VideoIo:
+        """How the frames of a video are taken."""
+        how = self.media_io_kwargs.video
+        return how if how.fps is not None else how.model_copy(update={"fps": self.mm_processor_kwargs.fps})
 
 
 class AnswerMessage(BaseModel):

@@ -21,6 +21,9 @@ from infinipot.serve.streams.protocol import StreamSettings
 from infinipot.serve.streams.registry import Streams
 from infinipot.serve.streams.served import Served
 
+_CONSTRAINTS = ("structured_outputs", "guided_json", "guided_regex", "guided_choice", "guided_grammar")
+"""Fields of vLLM that say which texts an answer may be."""
+
 
 class ChatServing:
     """Answers chat completions."""
@@ -78,9 +81,16 @@ class ChatServing:
         require_model(request.model, self._settings.model)
         if request.response_format is not None and request.response_format.get("type") != "text":
             raise ApiError(400, "answers are text: give response_format the type 'text'", param="response_format")
+        for name in _CONSTRAINTS:
+            if (request.model_extra or {}).get(name):
+                raise ApiError(400, f"answers are text that nothing constrains: leave {name} out", param=name)
         if request.max_completion_tokens is not None:
             request.max_tokens = request.max_completion_tokens
-        return read(request, session)
+        reading, most = read(request, session), self._settings.limits.frames_per_request
+        if len(reading.media) > most:
+            message = f"{len(reading.media)} pictures and videos came, and {most} are allowed at once"
+            raise ApiError(413, message, "too_many_frames", param="messages")
+        return reading
 
     @asynccontextmanager
     async def _stream(self, owner: str, request: ChatRequest, reading: Reading) -> AsyncIterator[Served]:
@@ -91,13 +101,13 @@ class ChatServing:
         if reading.name is None:
             served = await self._open(owner, request, reading, None)
             try:
-                await self._feed(served, request, reading, now=False)
+                await self._feeder.media(served, reading.media, request.video)
                 yield served
             finally:
                 await self._streams.close(served)
         else:
             served = await self._named(owner, request, reading, reading.name)
-            await self._feed(served, request, reading, now=True)
+            await self._feeder.media(served, reading.media, request.video)
             yield served
 
     async def _named(self, owner: str, request: ChatRequest, reading: Reading, name: str) -> Served:
@@ -120,16 +130,11 @@ class ChatServing:
         asked: dict[str, Any] = request.infinipot.given()
         if reading.system is not None:
             asked["system"] = reading.system
-        if request.media_io_kwargs.video.fps is not None:
-            asked.setdefault("fps", request.media_io_kwargs.video.fps)
-        return await self._streams.open(owner, made_of(StreamSettings, asked), name, passing=name is None)
-
-    async def _feed(self, served: Served, request: ChatRequest, reading: Reading, *, now: bool) -> None:
-        for url, is_picture in reading.media:
-            if is_picture:
-                await self._feeder.picture(served, url)
-            else:
-                await self._feeder.video(served, url, request.media_io_kwargs.video)
+        if request.video.fps is not None:
+            asked.setdefault("fps", request.video.fps)
+        idle_seconds = request.infinipot.idle_seconds or self._settings.limits.chat_idle_seconds
+        settings = made_of(StreamSettings, asked)
+        return await self._streams.open(owner, settings, name, idle_seconds=idle_seconds, passing=name is None)
 
 
 def _chunk(head: dict[str, Any], delta: dict[str, str], ended: str | None = None, **more: Any) -> str:

@@ -17,6 +17,7 @@ from infinipot.serve.media.decoders import Decoders
 from infinipot.serve.media.sources import from_base64
 from infinipot.serve.omni import protocol
 from infinipot.serve.settings import Settings
+from infinipot.serve.sockets import OverError
 from infinipot.serve.streams.protocol import StreamSettings
 from infinipot.serve.streams.registry import Streams
 from infinipot.serve.streams.served import Served
@@ -60,7 +61,7 @@ class OmniSession:
             case protocol.Done():
                 await asyncio.gather(*self._answering)
                 await self._send({"type": "session.done"})
-                raise WebSocketDisconnect(1000)
+                raise OverError
 
     def busy(self) -> bool:
         """Whether an answer is being made."""

@@ -1,6 +1,7 @@
 """The conversation of a realtime session, as far as it is kept: the newest items without their pictures."""
 
 from collections import OrderedDict
+from collections.abc import Iterable
 from typing import Any
 
 from infinipot.serve.realtime.protocol import Item
@@ -32,9 +33,10 @@ class Items:
         return told
 
     def keep(self, told: dict[str, Any]) -> None:
-        """Keeps an item; the oldest go where there are too many, or too long ones."""
+        """Keeps an item, in place of the one of its id; the oldest go where there are too many, or too long ones."""
+        before = self._kept.get(told["id"])
         self._kept[told["id"]] = told
-        self._letters += _length(told)
+        self._letters += _length(told) - (0 if before is None else _length(before))
         while len(self._kept) > _MOST or (self._letters > _LETTERS and len(self._kept) > 1):
             self.drop(next(iter(self._kept)))
 
@@ -49,13 +51,19 @@ class Items:
         self._letters -= 0 if gone is None else _length(gone)
         return gone is not None
 
+    @property
+    def waiting(self) -> tuple[str, ...]:
+        """The ids of the messages whose words wait to be asked."""
+        return tuple(self._asking)
+
     def question(self) -> str:
         """What waits to be asked."""
         return "\n".join(self._asking.values())
 
-    def asked(self) -> None:
-        """Nothing waits to be asked any more."""
-        self._asking.clear()
+    def asked(self, names: Iterable[str]) -> None:
+        """The words of these messages were answered; those that came meanwhile still wait."""
+        for name in names:
+            self._asking.pop(name, None)
 
 
 def described(name: str, role: str, content: list[dict[str, Any]], status: str = "completed") -> dict[str, Any]:

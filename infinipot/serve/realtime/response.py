@@ -9,7 +9,7 @@ from infinipot.serve.asking import Asked
 from infinipot.serve.errors import ApiError
 from infinipot.serve.lane import Answered
 from infinipot.serve.realtime import protocol
-from infinipot.serve.realtime.items import described
+from infinipot.serve.realtime.items import Items, described
 
 
 class Response:
@@ -18,22 +18,25 @@ class Response:
     Args:
         tell: sends an event of a kind.
         asked: how it is to be.
-        conversation: the id of the session's.
+        conversation: the id of the session's, and items: what it consists of.
 
     Attributes:
         remembers: whether the turn becomes part of the conversation.
     """
 
-    def __init__(self, tell: Callable[..., Awaitable[None]], asked: protocol.Response, conversation: str) -> None:
-        self._tell, self._asked = tell, asked
+    def __init__(
+        self, tell: Callable[..., Awaitable[None]], asked: protocol.Response, conversation: str, items: Items
+    ) -> None:
+        self._tell, self._asked, self._items = tell, asked, items
         self.remembers = asked.conversation == "auto"
         self._conversation = conversation if self.remembers else None
         self._id, self._item = new_id("resp"), new_id("item")
         self._where = {"response_id": self._id, "item_id": self._item, "output_index": 0, "content_index": 0}
         self._text = ""
         self._speaking = False
+        self._previous: str | None = None
 
-    def item(self, status: str) -> dict[str, Any]:
+    def _message(self, status: str) -> dict[str, Any]:
         """The message that is the answer."""
         return described(self._item, "assistant", [{"type": "output_text", "text": self._text}], status)
 
@@ -67,8 +70,11 @@ class Response:
 
     async def _open(self) -> None:
         self._speaking = True
-        item = self.item("in_progress") | {"content": []}
+        item = self._message("in_progress") | {"content": []}
         await self._tell("response.output_item.added", response_id=self._id, output_index=0, item=item)
+        if self.remembers:
+            self._previous = self._items.last
+            await self._join("added", item)
         part = {"type": "text", "text": ""}
         await self._tell("response.content_part.added", **self._where, part=part)
 
@@ -76,8 +82,15 @@ class Response:
         await self._tell("response.output_text.done", **self._where, text=self._text)
         part = {"type": "text", "text": self._text}
         await self._tell("response.content_part.done", **self._where, part=part)
-        item = self.item("completed" if status == "completed" else "incomplete")
+        item = self._message("completed" if status == "completed" else "incomplete")
+        if self.remembers:
+            await self._join("done", item)
         await self._tell("response.output_item.done", response_id=self._id, output_index=0, item=item)
+
+    async def _join(self, what: str, item: dict[str, Any]) -> None:
+        """Makes the message part of the conversation, as it is now, and tells that it was `added` or is `done`."""
+        self._items.keep(item)
+        await self._tell(f"conversation.item.{what}", previous_item_id=self._previous, item=item)
 
     def _response(
         self, status: str, answered: Answered | None = None, problem: ApiError | None = None
@@ -96,7 +109,7 @@ class Response:
             "id": self._id,
             "status": status,
             "status_details": details,
-            "output": [self.item("completed" if status == "completed" else "incomplete")] if done else [],
+            "output": [self._message("completed" if status == "completed" else "incomplete")] if done else [],
             "conversation_id": self._conversation,
             "output_modalities": ["text"],
             "max_output_tokens": self._asked.max_output_tokens or "inf",

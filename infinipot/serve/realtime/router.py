@@ -9,6 +9,7 @@ from fastapi import APIRouter, WebSocket
 from infinipot.serve.errors import ApiError, require_model
 from infinipot.serve.guard import owner_of
 from infinipot.serve.realtime.protocol import EVENT
+from infinipot.serve.realtime.response import new_id
 from infinipot.serve.realtime.serving import RealtimeSession
 from infinipot.serve.server import server_of
 from infinipot.serve.sockets import converse, send
@@ -34,7 +35,7 @@ async def realtime(socket: WebSocket, model: str | None = None, stream: str | No
             event = given.get("event_id") if isinstance(given, dict) else None
             event = event if isinstance(event, str) else None
             error = problem.body()["error"] | {"event_id": event}
-            await send(socket, {"type": "error", "event_id": f"event_{id(problem):x}", "error": error})
+            await send(socket, {"type": "error", "event_id": new_id("event"), "error": error})
 
         try:
             await session.begin(stream)

@@ -44,7 +44,7 @@ class RealtimeSession:
         self._items = Items()
         self._served: Served | None = None
         self._opening = asyncio.Lock()
-        self._begun = 0.0
+        self._begun: float | None = None
         self._responding: asyncio.Task[None] | None = None
 
     async def begin(self, stream: str | None) -> None:
@@ -114,24 +114,44 @@ class RealtimeSession:
             words = "\n".join(part.text or "" for part in item.content)
             self._update(protocol.Session(instructions="\n".join(filter(None, (self._instructions, words)))))
         previous = self._items.last
-        for part in item.content if item.role == "user" else ():
-            if part.type == "input_image":
-                await self._watch(part)
+        skipped = await self._watch(item.content, live=True) if item.role == "user" else 0
         told = self._items.add(item, name)
+        if skipped:
+            told = told | {"infinipot": {"skipped": skipped}}
         await self._tell("conversation.item.added", previous_item_id=previous, item=told)
         await self._tell("conversation.item.done", previous_item_id=previous, item=told)
 
-    async def _watch(self, part: protocol.Content) -> None:
-        picture = await self._decoders.picture(data_of(part.image_url or "", "image"))
-        served = await self._stream()
-        served.admit(1, self._settings.limits)
-        if part.infinipot is not None:
-            at = part.infinipot.time
-        else:
-            now = time.monotonic()
-            self._begun = self._begun or now - (0.0 if served.time is None else served.time + 1 / served.config.fps)
-            at = now - self._begun
-        self._streams.offer(served, picture, at)
+    async def _watch(self, parts: list[protocol.Content], *, live: bool) -> int:
+        """Has the stream watch the pictures among these parts; returns how many came too soon after the last one.
+
+        A picture without a time is one period of `fps` after the last one, except that the first one, if it is `live`,
+        comes now.
+        """
+        skipped = 0
+        for part in parts:
+            if part.type != "input_image":
+                continue
+            picture = await self._decoders.picture(data_of(part.image_url or "", "image"))
+            served = await self._stream()
+            served.admit(1, self._settings.limits)
+            if part.infinipot is not None:
+                at: float | None = part.infinipot.time
+            else:
+                at = self._now(served) if live else None
+            skipped += self._streams.offer(served, picture, at) is None
+            live = False
+        return skipped
+
+    def _now(self, served: Served) -> float:
+        """The time of a picture that comes now: as much later than the session's first one as it came later.
+
+        Where that is not after the newest frame, since several came at once, the clock goes on from there.
+        """
+        now = time.monotonic()
+        following = 0.0 if served.time is None else served.time + 1 / served.config.fps
+        if self._begun is None or (served.time is not None and now - self._begun <= served.time):
+            self._begun = now - following
+        return now - self._begun
 
     async def _stream(self) -> Served:
         """The session's stream, which is opened where there is none yet; once, whoever needs it meanwhile."""
@@ -150,19 +170,19 @@ class RealtimeSession:
             raise ApiError(400, message, "conversation_already_has_active_response")
         if response.input is not None:
             question = "\n".join(part.text for item in response.input for part in item.content if part.text)
-            for part in (part for item in response.input for part in item.content if part.type == "input_image"):
-                await self._watch(part)
+            waiting: tuple[str, ...] = ()
+            await self._watch([part for item in response.input for part in item.content], live=False)
         else:
-            question = self._items.question()
-            self._items.asked()
+            question, waiting = self._items.question(), self._items.waiting
         question = "\n".join(filter(None, (response.instructions, question)))
         if not question.strip():
             raise ApiError(400, "there is nothing to answer: add an item with input_text first", "no_question")
-        self._responding = asyncio.create_task(self._answer(response, question))
+        self._responding = asyncio.create_task(self._answer(response, question, waiting))
+        await asyncio.sleep(0)  # it takes its first step: what is cancelled before that tells nobody that it ended
 
-    async def _answer(self, response: protocol.Response, question: str) -> None:
-        """Makes one response, and tells of it as it comes."""
-        told = Response(self._tell, response, self._conversation)
+    async def _answer(self, response: protocol.Response, question: str, waiting: tuple[str, ...]) -> None:
+        """Makes one response, and tells of it as it comes; it answers the messages that wait under these ids."""
+        told = Response(self._tell, response, self._conversation, self._items)
         try:
             await told.begin()
             served = await self._stream()
@@ -173,9 +193,8 @@ class RealtimeSession:
                 async for piece in answer.pieces():
                     await told.piece(piece)
                 answered = await answer.result()
+            self._items.asked(waiting)
             await told.end("completed", answered, asked=asked_of(served, how, answered))
-            if told.remembers:
-                self._items.keep(told.item("completed"))
         except asyncio.CancelledError:
             await told.end("cancelled")
         except Exception as error:

@@ -107,7 +107,7 @@ class StreamState(BaseModel):
     """A stream as it is now.
 
     Attributes:
-        state: `live`, or `restoring` while it is read from a snapshot.
+        state: `live`; one that was saved is restored before the server takes requests.
         memory, policy, fps, gate, look_again: as they are.
         tokens, video_tokens, text_tokens, cap: how many are held now, and how many may ever be held, per layer and KV
             head.

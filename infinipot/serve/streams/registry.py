@@ -129,8 +129,7 @@ class Streams:
             lane = await self._in_room(needed, open_lane)
         finally:
             self._opening.discard(key)
-        longest = limits.session_idle_seconds if passing else limits.idle_seconds
-        idle = min(idle_seconds or longest, longest)
+        idle = min(idle_seconds or limits.idle_seconds, limits.idle_seconds)
         taken = lane.stats.bytes + limits.pictures  # of a snapshot's stream, what is said of it may be wrong
         self.room.free(needed - taken)
         lasts = self.worker.model.adapter.patch_frames / lane.stream.config.fps
@@ -194,8 +193,10 @@ class Streams:
         """Has a picture wait to be watched; counts it, and returns None, where it came too soon after the last one.
 
         Raises:
-            ApiError: see `Served.place`.
+            ApiError: 410 where the stream was closed; see `Served.place`.
         """
+        if self._streams.get((served.owner, served.id)) is not served:
+            raise ApiError(410, "the stream was closed", "stream_closed")
         if (place := served.place(at)) is None:
             self.drop(served, "fps")
             return None
@@ -234,10 +235,14 @@ class Streams:
             self.drop(served, "refused")
 
     def is_idle(self, served: Served) -> bool:
-        """Whether nobody has used a stream for as long as it allows, and nothing is played into it, nor waits in it."""
+        """Whether nobody has used a stream for as long as it allows, and nothing is played into it, nor waits in it.
+
+        One of a request or a session never is: it is closed with that, and not before.
+        """
         return (
             self._streams.get((served.owner, served.id)) is served
             and time.monotonic() - served.used > served.idle_seconds
+            and not served.passing
             and not served.lane.busy
             and not (served.source and served.source.state in ("opening", "playing"))
         )

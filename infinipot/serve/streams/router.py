@@ -114,7 +114,7 @@ async def push_frames_by_socket(socket: WebSocket, name: str) -> None:
                 if (text := message.get("text")) is not None:
                     at = _time_in(text)
                     continue
-                stream_of(socket, name)  # it may have been closed meanwhile
+                _, served = stream_of(socket, name)  # it may have been closed meanwhile, and another one opened
                 told = (await server.serving.push(served, [message["bytes"] or b""], at)).model_dump()
             except Exception as error:
                 told = as_api_error(error).body()

@@ -102,12 +102,14 @@ class StreamServing:
 
     async def ask(self, served: Served, request: AskRequest) -> AskReply:
         """Answers a question about a stream."""
+        self._check(request)
         async with self._asker.ask(served, request.question, request) as answer:
             answered = await answer.result()
         return await self._reply(served, request, answered)
 
     async def events(self, served: Served, request: AskRequest) -> AsyncGenerator[str, None]:
         """The answer to a question as server-sent events: `delta` for each piece, then `done`, or `error`."""
+        self._check(request)
         begun = False
         try:
             async with self._asker.ask(served, request.question, request) as answer:
@@ -120,6 +122,11 @@ class StreamServing:
             if not begun:
                 raise
             yield f"event: error\ndata: {json.dumps(as_api_error(error).body())}\n\n"
+
+    def _check(self, request: AskRequest) -> None:
+        """Refuses a turn that could not be saved before it is remembered."""
+        if request.remember and request.durable:
+            self._snapshots.check()
 
     async def _reply(self, served: Served, request: AskRequest, answered: Answered) -> AskReply:
         saved = await self.save(served) if request.remember and request.durable else None

@@ -70,6 +70,11 @@ class Snapshots:
         """Whether streams are saved."""
         return self._folder is not None
 
+    def check(self) -> None:
+        """Raises `ApiError` 409 where nothing is saved on this server."""
+        if not self.kept:
+            raise ApiError(409, "this server saves no streams: start it with --snapshots", "snapshots_off")
+
     async def save(self, served: Served) -> Saved:
         """Saves a stream when its turn comes: with all frames that have come so far.
 
@@ -78,8 +83,7 @@ class Snapshots:
         Raises:
             ApiError: nothing is saved on this server, or it cannot be written.
         """
-        if self._folder is None:
-            raise ApiError(409, "this server saves no streams: start it with --snapshots", "snapshots_off")
+        self.check()
         place = self._place(served)
         told: list[Told] = []
 

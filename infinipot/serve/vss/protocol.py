@@ -1,24 +1,40 @@
 """Bodies of VSS's routes of streams."""
 
 import time
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
+from urllib.parse import quote
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field
 
 from infinipot.serve.asking import Looking
-from infinipot.serve.bodies import Body
+from infinipot.serve.bodies import MINUS_ONE, ONE, Body
 from infinipot.serve.streams.protocol import StreamSettings, Time
 
 Seconds = Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)]
 
 
 class Live(Body):
-    """A live stream to be added; what is known of its place and sensor is given back as it came."""
+    """A live stream to be added; what is known of its place and sensor is accepted and ignored.
 
-    model_config = ConfigDict(extra="allow")
+    Attributes:
+        username, password: of the camera, where its address names none.
+    """
+
+    model_config = ConfigDict(extra="ignore")
 
     live_stream_url: Annotated[str, Field(alias="liveStreamUrl", max_length=4096)]
     description: str = Field("", max_length=1024)
+    username: Annotated[str, Field(max_length=256)] = ""
+    password: Annotated[str, Field(max_length=256)] = ""
+
+    @property
+    def source(self) -> str:
+        """The address with the name and password, which is never shown."""
+        scheme, slashes, rest = self.live_stream_url.partition("://")
+        if not (self.username and slashes) or "@" in rest.partition("/")[0]:
+            return self.live_stream_url
+        user = quote(self.username, safe="") + (f":{quote(self.password, safe='')}" if self.password else "")
+        return f"{scheme}://{user}@{rest}"
 
 
 class AddRequest(BaseModel):
@@ -67,7 +83,7 @@ class Asked(Looking):
 
     model_config = ConfigDict(extra="ignore")
 
-    id: Annotated[str, Field(max_length=64)]
+    id: Annotated[str, ONE, Field(max_length=64)]
     prompt: Annotated[str, Field(min_length=1, max_length=8192)]
     model: str | None = None
     system_prompt: Annotated[str, Field(max_length=8192)] | None = None
@@ -81,14 +97,9 @@ class Asked(Looking):
     max_tokens: Annotated[int, Field(ge=1)] | None = None
     temperature: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     top_p: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] | None = None
-    top_k: Annotated[int, Field(ge=0)] | None = None
+    top_k: Annotated[Annotated[int, Field(ge=0)] | None, MINUS_ONE] = None
     seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
     infinipot: StreamSettings = StreamSettings()
-
-    @field_validator("id", mode="before")
-    @classmethod
-    def _one(cls, value: Any) -> Any:
-        return value[0] if isinstance(value, list) and len(value) == 1 else value
 
     @property
     def fps(self) -> float | None:

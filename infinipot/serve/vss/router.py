@@ -2,6 +2,7 @@
 as `id`."""
 
 import json
+import logging
 from collections.abc import AsyncGenerator
 from typing import Annotated, Any
 
@@ -9,6 +10,7 @@ from fastapi import APIRouter, Body, Request
 from fastapi.responses import JSONResponse, Response
 
 from infinipot.serve.answers import events, while_there
+from infinipot.serve.bodies import made_of
 from infinipot.serve.errors import ApiError, as_api_error
 from infinipot.serve.guard import owner_of
 from infinipot.serve.server import Server, server_of
@@ -26,6 +28,7 @@ from infinipot.serve.vss.protocol import (
 )
 
 router = APIRouter(tags=["vss"])
+logger = logging.getLogger(__name__)
 
 
 @router.post("/v1/streams/add")
@@ -35,14 +38,17 @@ async def add(request: Request, body: Annotated[AddRequest, Body()]) -> AddReply
     results: list[Added] = []
     for live in body.streams:
         try:
-            asked = StreamRequest.model_validate({"source": live.live_stream_url, "pace": "realtime"})
+            asked = made_of(StreamRequest, {"source": live.source, "pace": "realtime"})
             opened = await server.serving.open(owner, asked)
             server.streams.find(owner, opened.id).description = live.description
             results.append(Added(id=opened.id))
-        except ApiError as error:
+        except Exception as error:  # those before it are open, and their ids have to be told
             if len(body.streams) == 1:
                 raise
-            results.append(Added(error=error.message))
+            problem = as_api_error(error)
+            if problem.status >= 500:
+                logger.exception("a live stream was not added")
+            results.append(Added(error=problem.message))
     return AddReply(results=results)
 
 

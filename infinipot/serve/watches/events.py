@@ -46,8 +46,10 @@ class Events:
             raise ApiError(404, f"event {number} has no picture", "no_picture")
         return found
 
-    async def follow(self, served: Served, last: int | None) -> AsyncGenerator[str, None]:
-        """Events of a stream as server-sent events: those after the number `last`, then each as it happens.
+    async def follow(self, served: Served, last: int | None, watch: str | None) -> AsyncGenerator[str, None]:
+        """Events of a stream, or of one of its standing questions, as server-sent events.
+
+        They are those after the number `last`, then each as it happens.
 
         Ends with the stream, and with the server.
         """
@@ -58,7 +60,8 @@ class Events:
             found = await asyncio.to_thread(self._store.events_after, served.owner, served.id, number)
             for each in found:
                 number = each.id
-                yield f"id: {number}\nevent: event\ndata: {_told(each).model_dump_json()}\n\n"
+                if watch in (None, each.watch):
+                    yield f"id: {number}\nevent: event\ndata: {_told(each).model_dump_json()}\n\n"
             if found:
                 continue
             try:

@@ -7,6 +7,7 @@ from fastapi.responses import JSONResponse, Response
 from pydantic import Field
 
 from infinipot.serve.answers import events
+from infinipot.serve.errors import ApiError
 from infinipot.serve.server import stream_of
 from infinipot.serve.watches.protocol import EventList, WatchList, WatchRequest, WatchState
 
@@ -60,12 +61,16 @@ async def list_events(
     accept: Annotated[str, Header()] = "",
     last_event_id: Annotated[Number | None, Header()] = None,
 ) -> Response:
-    """Events, newest first; as `text/event-stream`, those from now on, or those after `Last-Event-ID`."""
+    """Events, newest first; as `text/event-stream`, those from now on, or those after `Last-Event-ID`, of which only
+    `watch` chooses."""
     server, served = stream_of(request, name)
+    how = {"query": query, "since": since, "until": until, "before": before}
     if "text/event-stream" in accept:
-        return await events(request, server.watches.events.follow(served, last_event_id))
-    how = {"query": query, "watch": watch, "since": since, "until": until, "before": before}
-    return JSONResponse((await server.watches.events.list(served, limit, **how)).model_dump())
+        if given := [name for name, value in how.items() if value not in (None, "")]:
+            message = f"{given[0]} chooses among events that are listed: leave it out, or ask without text/event-stream"
+            raise ApiError(400, message, param=given[0])
+        return await events(request, server.watches.events.follow(served, last_event_id, watch))
+    return JSONResponse((await server.watches.events.list(served, limit, watch=watch, **how)).model_dump())
 
 
 @router.get("/v1/streams/{name}/events/{number}/picture", response_class=Response)

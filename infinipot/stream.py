@@ -184,6 +184,7 @@ class Stream:
         return Task(self._answering(Question.of(question, **options)))
 
     def _answering(self, asked: Question) -> Work[Answer]:
+        self._require_open()
         answers: list[Answer] = []
         yield from self._guarded(asking.answer(self._setup, self._state, asked, answers), turns_ever)
         return answers[0]

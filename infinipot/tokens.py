@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 AT_HAND = {"cpu"}  # kinds of devices that nobody has to wait for
-_ARRIVALS = 1 << 31  # tokens back from the newest patch that `VideoTokens.arrival` tells apart
+_ARRIVALS = 1 << 31  # `VideoTokens.arrival` is below it
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +28,11 @@ class Grid:
     def cells(self) -> int:
         """Cells per temporal patch (P)."""
         return self.rows * self.columns
+
+    @property
+    def numbers(self) -> range:
+        """The numbers of its cells."""
+        return range(self.first_cell, self.first_cell + self.cells)
 
 
 def numbers(grids: Sequence[Grid]) -> int:
@@ -113,8 +118,21 @@ class VideoTokens:
     @cached_property
     def arrival(self) -> Tensor:
         """`[rows, N]` int64 from 0 to below 2^31: higher for what came later."""
-        place = torch.add(self.cell, self.patch.long(), alpha=self.cells)
-        return place.add_(_ARRIVALS - (self.newest_patch + 1) * self.cells).clamp_min_(0)
+        if (self.newest_patch + 1) * self.cells <= _ARRIVALS:
+            return self._came
+        order = self.in_order()  # of a stream as long as that: each token's place among those of its row
+        places = torch.arange(order.shape[1], device=order.device)
+        return torch.empty_like(order).scatter_(1, order, places.expand_as(order))
+
+    @property
+    def _came(self) -> Tensor:
+        """`[rows, N]` int64, a number for each token of a stream: higher for what came later."""
+        return torch.add(self.cell, self.patch.long(), alpha=self.cells)
+
+    @property
+    def newest_held(self) -> Tensor:
+        """`[rows, 1]` int32, the newest patch of which a row holds anything: a gate may have left later ones out."""
+        return self.patch.amax(1, keepdim=True)
 
     @property
     def at_corner(self) -> Tensor:
@@ -128,7 +146,7 @@ class VideoTokens:
 
     def in_order(self) -> Tensor:
         """`[rows, N]` int64, the tokens of each row in order of arrival."""
-        return self.arrival.argsort(dim=1)
+        return self._came.argsort(dim=1)
 
     def part(self, index: Tensor) -> Self:
         """Some tokens of each row, as if no others were held: those at `index` `[rows, n]` int64."""

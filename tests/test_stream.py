@@ -573,7 +573,9 @@ def test_a_closed_stream_says_so(qwen):
     stream = qwen.stream(memory=512)
     stream.close()
     stream.close()
-    for use in (stream.stats, lambda: stream.watch(pictures(1)[0]), lambda: stream.ask("What?")):
+    asking = stream.begin_ask("What?")
+    qwen.step([asking])
+    for use in (stream.stats, lambda: stream.watch(pictures(1)[0]), lambda: stream.ask("What?"), asking.result):
         with pytest.raises(InfinipotError, match="closed"):
             use()
 

@@ -26,7 +26,6 @@ from infinipot.memory.observation import Observer
 from infinipot.models import Patch
 from infinipot.models.chat import ANSWER
 from infinipot.numbers import is_finite
-from infinipot.tokens import Grid, numbers
 
 _ROUNDING = 1e-6  # seconds: times are sums of frame periods
 
@@ -113,7 +112,7 @@ def answer(setup: Setup, state: StreamState, question: Question, answers: list[A
             ahead, parts = [*ahead, *parts], []
             yield from look_again(setup, state, transaction, again)
         if question.window is not None:
-            transaction.narrow(_window(setup, state, question.window, looked, grids))
+            transaction.narrow(_window(setup, state, question.window, looked))
         parts += asked_behind(setup, state, transaction, prompt, follows_video=follows_video)
         speaker = Speaker(setup.adapter.detokenize, question.sampling.stop, question.on_text)
         looks = question.evidence and setup.adapter.modality == "video"
@@ -139,17 +138,18 @@ def answer(setup: Setup, state: StreamState, question: Question, answers: list[A
         stay_in_range(setup, state, state.pending)
 
 
-def _window(setup: Setup, state: StreamState, seconds: float, looked: int, grids: Sequence[Grid]) -> Window:
+def _window(setup: Setup, state: StreamState, seconds: float, looked: int) -> Window:
     """The newest seconds of the video, the newest patch and a second look in any case.
 
     Args:
         looked: number of the first patch of a second look.
-        grids: of all that is seen.
     """
     pending = state.pending
     newest = max(pending.starts(), default=state.memory.cursor.latest)
-    cells = 0 if setup.gate is None else numbers(grids)
-    return Window(min(newest, pending.time - seconds) - _ROUNDING, looked, cells)
+    since, gate = min(newest, pending.time - seconds) - _ROUNDING, setup.gate
+    if gate is None:
+        return Window(since, looked)
+    return Window(since, looked, pending.grid.numbers, gate.whole)
 
 
 def _decode(

@@ -32,6 +32,7 @@ class Budget:
         keep: |C| as a share of the video's part of the cap, in (0, 1).
         block: temporal patches per block; None for as many as fit, 8 at the most.
         caption: the most tokens of text that stand with one temporal patch; they are the video's.
+        whole_patches: |C| is a whole number of temporal patches.
     """
 
     cap: int
@@ -42,29 +43,36 @@ class Budget:
     keep: float = 0.75
     block: int | None = None
     caption: int = 0
+    whole_patches: bool = False
 
     def video(self, text: int) -> int:
         """The video's part of the cap while `text` tokens of prompt and dialogue are held."""
         return self.cap - text - self.reserve - self.reopening
 
-    def kept(self, text: int, cells: int, *, whole_patches: bool = False) -> int:
+    def kept(self, text: int, cells: int) -> int:
         """|C|: the video tokens that a compression leaves."""
-        kept = max(1, int(self.keep * self.video(text))) if self.keep else 0
-        return kept - kept % cells if whole_patches else kept
+        share = self._share(text)
+        return share - share % cells if self.whole_patches else share
+
+    def _share(self, text: int) -> int:
+        """The same, patches whole or not."""
+        return max(1, int(self.keep * self.video(text))) if self.keep else 0
 
     def block_patches(self, cells: int) -> int:
         """Temporal patches of `cells` tokens in a block, with the dialogue at its largest; 0 where none fits."""
         fullest = self.prompt + self.dialogue
-        kept = self.kept(fullest, cells)
-        if self.keep and kept < self.caption + 1:
-            return 0  # not even the newest patch's caption would stay
-        fitting = max(0, self.video(fullest) - kept) // (cells + self.caption)
+        share = self._share(fullest)
+        if self.keep and share < max(self.caption + 1, cells if self.whole_patches else 0):
+            return 0  # not even the newest patch's caption would stay, or no patch at all
+        fitting = max(0, self.video(fullest) - share) // (cells + self.caption)
         return min(fitting, self.block or _MOST_BLOCK_PATCHES)
 
     def largest_patch(self) -> int:
         """The most cells of a temporal patch that a block has room for, with the dialogue at its largest."""
         fullest = self.prompt + self.dialogue
-        return max(0, self.video(fullest) - self.kept(fullest, 1) - self.caption)
+        share = self._share(fullest)
+        room = max(0, self.video(fullest) - share - self.caption)
+        return min(room, share) if self.keep and self.whole_patches else room
 
 
 def make_budget(

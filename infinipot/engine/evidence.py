@@ -223,12 +223,9 @@ class Looked:
 
     def _places(self) -> tuple[Tensor, int]:
         """The place of each token's patch among those that are held, from 1 on, 0 for text; and how many there are."""
-        number = (self.patch + 1) * (self.cell >= 0)
-        held = torch.zeros(int(number.max()) + 1, dtype=torch.int64, device=number.device)
-        held[number] = 1
-        held[0] = 1
-        places = held.cumsum(0) - 1
-        return places[number], int(places[-1]) + 1
+        number = ((self.patch + 1) * (self.cell >= 0)).view(-1)
+        held, places = torch.cat([number.new_zeros(1), number]).unique(return_inverse=True)
+        return places[1:].view_as(self.patch), len(held)
 
     def by_cell(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Patch, cell, time and weight of each cell that is held by some head."""
@@ -243,7 +240,7 @@ class Looked:
 
 def _over_frame(grids: Sequence[Grid], cells: np.ndarray, weights: np.ndarray, like: int) -> np.ndarray:
     """Weights by cell of the grid that a cell belongs to, `[rows, columns]`."""
-    grid = next(each for each in grids if each.first_cell <= like < each.first_cell + each.cells)
+    grid = next(each for each in grids if like in each.numbers)
     own = (cells >= grid.first_cell) & (cells < grid.first_cell + grid.cells)
     found = np.bincount(cells[own] - grid.first_cell, weights[own], grid.cells).reshape(grid.rows, grid.columns)
     return (found / max(found.sum(), 1e-12)).astype(np.float32)

@@ -195,7 +195,7 @@ def keeping(setup: Setup, pending: Pending) -> Callable[[int, int], int | None]:
         fits = video + pending.block * patch <= budget.video(text) and (most is None or video <= most)
         if fits or not policy.evicts:
             return None
-        kept = budget.kept(text, cells, whole_patches=policy.whole_patches)
+        kept = budget.kept(text, cells)
         return kept if most is None else min(kept, most)
 
     return keep

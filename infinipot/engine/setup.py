@@ -147,7 +147,7 @@ def _shares(config: StreamConfig, policy: Policy, texts: tuple[int, int, int]) -
         budget = make_budget(
             cap, *texts, reserve=config.reserve, dialogue=config.dialogue, keep=config.keep, block=config.block
         )
-        return budget if policy.evicts else replace(budget, keep=0.0)
+        return replace(budget, whole_patches=policy.whole_patches, keep=budget.keep if policy.evicts else 0.0)
 
     return budget_of
 

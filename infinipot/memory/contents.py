@@ -108,7 +108,7 @@ def _patches(
 ) -> Iterable[HeldPatch]:
     cells: dict[int, np.ndarray] = {}
     for (number, cell), count in sorted(counts.items()):
-        grid = next(grid for grid in memory.grids if grid.first_cell <= cell < grid.first_cell + grid.cells)
+        grid = next(grid for grid in memory.grids if cell in grid.numbers)
         if number not in cells:
             cells[number] = np.zeros((grid.rows, grid.columns), np.float32)
         cells[number].flat[cell - grid.first_cell] = count / rows

@@ -126,7 +126,7 @@ def _chosen(policy: Policy, viewer: Viewer, length: int, budget: int, part: Part
     """
     found: list[list[Tensor]] = [[] for _ in viewer.groups]
     choice = 0 < budget < length
-    for number, rows in viewer.chunks(length, choice and policy.reads_states):
+    for number, rows in viewer.chunks(length, choice and policy.reads_states, whole=policy.across_layers):
         tokens, index = part(viewer.tokens(viewer.groups[number], rows), number, rows)
         count = rows.stop - rows.start
         if choice:

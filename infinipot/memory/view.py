@@ -45,17 +45,22 @@ class Viewer:
     fresh: Sequence[Mapping[str, Tensor]] = ()
     rank: int = 0
 
-    def chunks(self, tokens: int, reads_states: bool, *, whole_layers: bool = False) -> Iterator[tuple[int, slice]]:
+    def chunks(
+        self, tokens: int, reads_states: bool, *, whole_layers: bool = False, whole: bool = False
+    ) -> Iterator[tuple[int, slice]]:
         """All rows, as many at once as a bounded scratch holds: the number of a group, and rows of it.
 
         Args:
             tokens: how many of a row are looked at.
             reads_states: whether their keys or values are.
             whole_layers: the rows of a layer come together.
+            whole: all rows of a group do, whatever that takes.
         """
         for number, group in enumerate(self.groups):
             rows = len(group.layer)
-            if reads_states:
+            if whole:
+                at_once = rows
+            elif reads_states:
                 at_once = _at_once(group, tokens)
             else:
                 at_once = max(_LEAST, CACHE // (_RANKED * max(tokens, 1))) if is_at_hand(group.keys) else rows

@@ -104,11 +104,16 @@ class Policy(ABC):
         return None
 
     @property
+    def across_layers(self) -> bool:
+        """Whether `select` ranks rows by what those of other layers hold, and so has to be shown all of a device."""
+        return False
+
+    @property
     def reads_states(self) -> bool:
         """Whether `select` looks at keys or values itself, and so has to be shown a few rows at a time.
 
-        It is shown all rows at once, in a fraction of the kernels, if it looks at columns alone, or has each token's
-        number taken of keys and values by `VideoTokens.by_rows`.
+        It is shown more of them, on a GPU all at once, in a fraction of the kernels, if it looks at columns alone, or
+        has each token's number taken of keys and values by `VideoTokens.by_rows`.
         """
         return False
 
@@ -117,7 +122,8 @@ class Policy(ABC):
         """Indices of the tokens to keep.
 
         Args:
-            tokens: N tokens of each of some rows, in any order. Rows are independent of each other.
+            tokens: N tokens of each of some rows, in any order. Rows are independent of each other, except where a
+                policy looks `across_layers`.
             budget: |C|, how many of a row to keep, 0 < budget < N.
 
         Returns:
@@ -191,7 +197,7 @@ class ScoredPolicy(Policy):
 
 def best_of_newest(scores: Tensor, tokens: VideoTokens, count: int) -> Tensor:
     """The `count` highest tokens of the newest patch, or all of it, `[rows, N]` bool."""
-    newest = tokens.patch == tokens.newest_patch
+    newest = tokens.patch == tokens.newest_held
     if max(grid.cells for grid in tokens.grids) <= count:
         return newest
     best = highest(scores.masked_fill(~newest, -torch.inf), count, tokens.arrival)

@@ -36,8 +36,15 @@ class Budgets(Wrapper):
     def score(self, tokens: VideoTokens) -> Tensor:
         return super().score(tokens).masked_fill(tokens.columns[HIDDEN] > 0, -torch.inf)
 
+    def assured(self, scores: Tensor, tokens: VideoTokens, budget: int) -> Tensor | None:
+        named = super().assured(scores, tokens, budget)
+        return None if named is None else named & ~(tokens.columns[HIDDEN] > 0)
+
     def seen(self, tokens: VideoTokens, kept: Tensor) -> Tensor:
-        scores, arrival = (part.gather(1, kept) for part in (self.score(tokens), tokens.arrival))
+        scores = self.score(tokens)
+        assured = self.assured(scores, tokens, kept.shape[1])
+        scores = scores if assured is None else scores.masked_fill(assured, torch.inf)
+        scores, arrival = (part.gather(1, kept) for part in (scores, tokens.arrival))
         shown = torch.zeros(kept.shape, dtype=torch.bool, device=kept.device)
         for layer, rows in by_layer(tokens):
             shown[rows] = self.shown(scores[rows], arrival[rows], layer, tokens.layers)

@@ -32,6 +32,10 @@ class FastV(KnowsQuestion):
 
     after: Positive = 2
 
+    @property
+    def across_layers(self) -> bool:
+        return True
+
     def score(self, tokens: VideoTokens) -> Tensor:
         """Rows are laid side by side in order of arrival: all of them hold the same tokens."""
         own, order = attended(tokens, "asked"), tokens.in_order()

@@ -50,6 +50,10 @@ class HERMES(ScoredPolicy):
     def attention(self) -> Mapping[str, Attention]:
         return {"local": Attention(probe=LOCAL), "global": Attention(probe=GLOBAL)}
 
+    @property
+    def across_layers(self) -> bool:
+        return self.smoothing
+
     def score(self, tokens: VideoTokens) -> Tensor:
         order = tokens.in_order()
         depth = [self._depth(layer, tokens.layers) for layer in tokens.layer]

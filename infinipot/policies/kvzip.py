@@ -16,9 +16,8 @@ class KVzip(ScoredPolicy):
     """Keeps what is attended to most while the model is given its context again (reconstruction).
 
     The paper's method is offline: it has the whole context when it compresses. Here a block is what can be repeated,
-    after what is held, at the compression that follows it: a token keeps the highest attention that any repeated token
-    ever paid it. The block is given again as text stands, in pieces that fit the reserve. It costs a second pass over
-    such blocks.
+    after what is held, as soon as it has come in: a token keeps the highest attention that any repeated token ever paid
+    it. The block is given again as text stands, in pieces that fit the reserve. It costs a second pass over all blocks.
     """
 
     name: ClassVar[str] = "kvzip"

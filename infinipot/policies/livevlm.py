@@ -18,10 +18,10 @@ from infinipot.tokens import VideoTokens
 class LiveVLM(Policy):
     """Keeps what the last vision queries attend to, as long as its stretch of time has room (LiveVLM's buckets).
 
-    Recent patches stay as they are. Of the older tokens the best `first` · |C| stay wherever they are; then tokens stay
-    in order of their scores, each only while its stretch of time holds fewer than |C| / `buckets`; what room is left
-    goes by score alone. The paper's retrieval of pages at the question is not part of a policy; the sizes of `first`
-    and `recent` are not published and are ours.
+    Recent patches stay as they are. The best `first` · |C| of all tokens, the recent ones ahead of the others, stay
+    wherever they are; then tokens stay in order of their scores, each only while its stretch of time holds fewer than
+    |C| / `buckets`; what room is left goes by score alone. The paper's retrieval of pages at the question is not part
+    of a policy; the sizes of `first` and `recent` are not published and are ours.
 
     Options:
         queries: how many of the block's last cells ask.

@@ -5,16 +5,18 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from infinipot.policies.base import ScoredPolicy
+from infinipot.policies.base import Policy
 from infinipot.policies.options import Count
+from infinipot.policies.ranking import newest
 from infinipot.tokens import VideoTokens
 
 
 @dataclass(frozen=True)
-class RecentFrames(ScoredPolicy):
+class RecentFrames(Policy):
     """Keeps the last temporal patches whole: the baseline to beat on questions about the present.
 
-    SimpleStream samples one frame a second and keeps 2 to 8; here it is as many as |C| holds, or fewer.
+    SimpleStream samples one frame a second and keeps 2 to 8; here it is as many as |C| holds, or fewer. Behind a change
+    of the frames' size, the oldest patch that is held may be a part of one.
 
     Options:
         patches: how many temporal patches are held at the most, those that wait for their block left out; 0 for as many
@@ -31,5 +33,5 @@ class RecentFrames(ScoredPolicy):
     def most(self, patch_tokens: int) -> int | None:
         return self.patches * patch_tokens or None
 
-    def score(self, tokens: VideoTokens) -> Tensor:
-        return tokens.patch.float().zero_()  # all alike: the later ones stay
+    def select(self, tokens: VideoTokens, budget: int) -> Tensor:
+        return newest(tokens.arrival, budget)

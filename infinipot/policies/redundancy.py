@@ -124,4 +124,4 @@ def recent_patches(tokens: VideoTokens, share: float) -> int:
 
 def in_recent_patches(tokens: VideoTokens, share: float) -> Tensor:
     """Which tokens come from the recent patches, `[rows, N]` bool."""
-    return tokens.patch > tokens.newest_patch - recent_patches(tokens, share)
+    return tokens.patch > tokens.newest_held - recent_patches(tokens, share)

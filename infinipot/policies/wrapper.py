@@ -29,6 +29,11 @@ class Wrapper(ScoredPolicy):
             raise PolicyError(
                 f"{self.name}: of={self.of!r} gives no scores: name a policy that gives some, such as 'deviation'"
             )
+        if not _only_scores(self.inner):
+            raise PolicyError(
+                f"{self.name}: of={self.of!r} does more with its scores than keep the highest: name a policy that does "
+                "not, such as 'deviation'"
+            )
 
     @cached_property
     def inner(self) -> Policy:
@@ -49,6 +54,10 @@ class Wrapper(ScoredPolicy):
     def reads_states(self) -> bool:
         return self.inner.reads_states
 
+    @property
+    def across_layers(self) -> bool:
+        return self.inner.across_layers
+
     def measure(self, new: NewTokens) -> Mapping[str, Tensor]:
         return self.inner.measure(new)
 
@@ -61,3 +70,9 @@ class Wrapper(ScoredPolicy):
     def score(self, tokens: VideoTokens) -> Tensor:
         assert isinstance(self.inner, ScoredPolicy), "made sure of in the beginning"
         return self.inner.score(tokens)
+
+
+def _only_scores(policy: ScoredPolicy) -> bool:
+    """Whether its scores, and what it assures, are all that a policy does."""
+    more = (policy.hides, policy.merges, policy.whole_patches, policy.one_size, policy.dense_positions)
+    return type(policy).select is ScoredPolicy.select and not any(more) and policy.most(1) is None

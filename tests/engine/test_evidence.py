@@ -102,6 +102,14 @@ def test_heads_count_by_how_much_and_how_sharply_they_look_at_the_video(stream) 
     assert gaze.spans()[0].weight > 0.8
 
 
+def test_places_are_as_many_as_patches_are_held_however_long_the_stream_is() -> None:
+    patch = torch.tensor([[31_536_000, 4, 31_536_000, 9, -1], [4, 4, 70, 9, 9]])
+    cell = torch.tensor([[0, 1, 2, -1, -1], [3, 0, 0, 1, 2]])
+    places, count = Looked(patch, cell, patch.float())._places()
+    assert places.tolist() == [[4, 1, 4, 0, 0], [1, 1, 3, 2, 2]]
+    assert count == 5
+
+
 def test_packed_answers_bring_the_same_evidence(clip: Clip) -> None:
     model, questions = infinipot.load("embedded"), ["Is there a shape now?", "How many shapes have appeared so far?"]
     with model.stream(300, fps=2) as one, model.stream(200, fps=2) as other:

@@ -126,18 +126,19 @@ def test_of_what_a_gate_left_out_the_newest_token_shows_the_present() -> None:
         assert not torch.allclose(logits(model, other, window=2.0), found, atol=1e-3)
 
 
+@pytest.mark.parametrize("whole", [False, True])
 @pytest.mark.parametrize("seed", range(3))
-def test_hidden_is_what_is_too_old_and_of_a_gated_stream_not_the_newest_of_its_cell(seed: int) -> None:
+def test_hidden_is_what_is_too_old_and_of_a_gated_stream_not_what_was_given_last(seed: int, whole: bool) -> None:
     random = np.random.default_rng(seed)
-    patch, cell = random.integers(-1, 9, (3, 40)), random.integers(-1, 5, (3, 40))
+    patch, cell = random.integers(-1, 9, (3, 40)), random.integers(-1, 7, (3, 40))
     cell[patch < 0] = -1
     time = 2.0 * patch
-    for cells, looked in ((0, 9), (5, 9), (0, 3), (5, 3)):
-        found = Window(8.0, looked, cells).hidden(*(torch.from_numpy(each) for each in (patch, cell, time)))
+    for gated, looked in ((range(0), 9), (range(2, 5), 9), (range(0), 3), (range(2, 5), 3)):
+        found = Window(8.0, looked, gated, whole).hidden(*(torch.from_numpy(each) for each in (patch, cell, time)))
         for row, slot in np.ndindex(3, 40):
-            rivals = patch[row][cell[row] == cell[row, slot]]
-            newest = bool(cells) and cell[row, slot] >= 0 and patch[row, slot] == rivals.max()
-            expected = 0 <= patch[row, slot] < looked and time[row, slot] < 8.0 and not newest
+            of_cell = np.isin(cell, [*gated]) if whole else cell == cell[row, slot]  # whichever row holds it
+            present = cell[row, slot] in gated and patch[row, slot] == patch[of_cell].max()
+            expected = 0 <= patch[row, slot] < looked and time[row, slot] < 8.0 and not present
             assert bool(found[row, slot]) == expected
 
 

@@ -25,6 +25,8 @@ def compressed(spec: str, caption: int) -> list[torch.Tensor]:
             for group in memory.groups:
                 for part in (group.keys, group.values):
                     part[:, step.start : step.end].normal_(generator=draw)
+                for name in policy.attention:  # as if somebody had looked
+                    group.columns[name][:, : step.end].uniform_(generator=draw)
             memory.commit(transaction, policy=policy, keep=lambda _, video: 40 if video > 60 else None)
     assert memory.state.compressions >= 3
     return parts(memory)
@@ -32,7 +34,11 @@ def compressed(spec: str, caption: int) -> list[torch.Tensor]:
 
 @pytest.mark.parametrize("caption", [0, 2])
 @pytest.mark.parametrize(
-    "spec", ["unusual", "keydiff", "deviation:coverage=0.5", "lagkv", "tar:keys=rotated", "adakv", "merged:of=unusual"]
+    "spec",
+    [
+        *("unusual", "keydiff", "deviation:coverage=0.5", "lagkv", "tar:keys=rotated", "adakv", "merged:of=unusual"),
+        *("fastv", "hermes"),
+    ],
 )
 def test_how_many_rows_are_read_at_once_decides_nothing(
     spec: str, caption: int, monkeypatch: pytest.MonkeyPatch

@@ -15,6 +15,7 @@ from torch import Tensor
 from infinipot import policies
 from infinipot.errors import CapError, PolicyError
 from infinipot.policies import Policy, ScoredPolicy
+from infinipot.policies.base import HIDDEN
 from infinipot.policies.infinipot_v_ablations import guess_coordinates
 from infinipot.policies.ranking import highest, highest_within
 from infinipot.policies.redundancy import in_recent_patches, recent_patches, tar
@@ -366,7 +367,7 @@ def slow_tar_previous(keys: Tensor, tokens: VideoTokens, recent: int) -> list[li
 def slow_tar_recent(keys: Tensor, tokens: VideoTokens, recent: int) -> list[list[float]]:
     scores: list[list[float]] = []
     for key, cell, patch in zip(keys.tolist(), tokens.cell.tolist(), tokens.patch.tolist(), strict=True):
-        new = [t > tokens.newest_patch - recent for t in patch]
+        new = [t > max(patch) - recent for t in patch]
         scores.append([])
         for i, k in enumerate(key):
             near = [cosine(k, key[j]) for j in range(len(key)) if new[j] and cell[j] == cell[i]]
@@ -480,7 +481,7 @@ def test_van_is_pooled_7x7x7_then_5x5_then_3_then_not() -> None:
 def test_infinipot_v_combines_as_it_says(combine: str, reference: Any, seed: int) -> None:
     tokens = random_tokens(seed, sizes=MIXED, patches=12)
     redundancy, salience = tar(tokens, reference, 0.25, "unrotated"), value_norm(tokens.values)
-    told = redundancy, salience, in_recent_patches(tokens, 0.25), tokens.patch == tokens.newest_patch
+    told = redundancy, salience, in_recent_patches(tokens, 0.25), tokens.patch == tokens.newest_held
     heads = [*zip(*(part.tolist() for part in told), strict=True)]
     for share in (0.0, 0.1, 0.45, 0.9, 1.0):
         options = {"r1": share, "alpha": share, "power": 4 * share, "newest": share}
@@ -582,13 +583,35 @@ def test_what_is_unusual_in_the_night_competes_with_the_day() -> None:
 
 @pytest.mark.parametrize("spec", ["keydiff", "deviation:coverage=0.5", "unusual", "merged:of=keydiff", "snapkv"])
 def test_some_of_the_newest_patch_stays_whatever_it_shows(spec: str) -> None:
-    tokens = random_tokens(patches=8, held=1)  # 48 tokens, P = 6
+    tokens = random_tokens(patches=8, held=1, newest_patch=9)  # 48 tokens, P = 6; a gate has left out what came last
     usual = tokens.keys.mean(1, keepdim=True), tokens.values.mean(1, keepdim=True)
     for states, mean in zip((tokens.keys, tokens.values), usual, strict=True):
         states[:, -6:] = mean
     for share, budget, least in ((0.25, 24, 6), (0.125, 40, 5), (0.125, 24, 3), (0.01, 24, 0)):
         policy = policies.make(f"{spec}{',' if ':' in spec else ':'}newest={share}")
         assert all(len(kept & set(range(42, 48))) >= least for kept in as_sets(select(policy, tokens, budget)))
+
+
+@pytest.mark.parametrize("spec", ["adakv:newest=0.25", "pyramidkv:of=novelty", "adakv:of=unusual"])
+def test_what_a_budget_assures_is_shown(spec: str) -> None:
+    policy, tokens = policies.make(spec), random_tokens(patches=8, held=1)
+    for states in (tokens.keys, tokens.values):
+        states[:, -6:] = states.mean(1, keepdim=True)  # nothing to say, so that scores alone would hide it
+    told = shown(policy, tokens)
+    told = replace(told, columns={**told.columns, HIDDEN: torch.zeros(tokens.shape)})
+    kept = policy.select(told, 24)
+    newest = (tokens.patch == 7).gather(1, kept)
+    assert newest.sum(1).min() >= 3
+    assert policy.seen(told, kept)[newest].sum() >= 2 * 3
+
+
+def test_tokens_are_in_order_however_long_the_stream_is() -> None:
+    short = random_tokens(patches=8, held=0.7)
+    ages = torch.tensor([0, 5, 40_000, 3_000_000, 3_000_001, 90_000_000, 2**31 - 9, 2**31 - 8], dtype=torch.int32)
+    old = replace(short, patch=ages[short.patch.long()], newest_patch=2**31 - 8)
+    assert torch.equal(old.in_order(), short.in_order())
+    assert torch.equal(old.arrival.argsort(1), short.in_order())
+    assert 0 <= old.arrival.min() <= old.arrival.max() < 2**31
 
 
 @given(data=st.data())
@@ -796,6 +819,9 @@ def test_options_come_from_text_and_keywords() -> None:
         (lambda: policies.make("random", seed=-1), "seed=-1 .* a whole number 0 or more"),
         (lambda: policies.make("infinipot-v-reference:adaptive_pooling=1"), "adaptive_pooling='1' .* true or false"),
         (lambda: policies.make(policies.make("tar"), recent=0.5), "has its options already; got recent"),
+        (lambda: policies.make("merged:of=adakv"), "of='adakv' does more with its scores"),
+        (lambda: policies.make("merged:of=streaming-llm"), "does more with its scores"),
+        (lambda: policies.make("adakv:of=recent-frames"), "gives no scores"),
         (lambda: policies.make(3), "by name or as a Policy, not as int: 3"),  # type: ignore[arg-type]
     ],
 )

@@ -60,7 +60,7 @@ class Observed:
         self.kept: list[torch.Tensor] = []
 
     columns = ()
-    reads_states = False  # all layers at once
+    reads_states, across_layers = False, True  # all layers at once
     attention: Mapping[str, object] = {}
     merges = hides = False
 

@@ -13,12 +13,13 @@ from torch.nn.functional import normalize
 from torch.overrides import TorchFunctionMode
 
 from infinipot import policies
-from infinipot.errors import PolicyError
+from infinipot.errors import CapError, PolicyError
 from infinipot.policies.attention import UNSEEN
 from infinipot.policies.base import STRETCHES
 from infinipot.policies.cords import RIDGE, Unexplained
 from infinipot.policies.likeness import unit as unit_states
 from infinipot.tokens import VideoTokens
+from support.models import pictures
 from support.video_tokens import as_sets, random_tokens, shown
 
 MIXED = ((2, 3), (3, 2), (1, 4))
@@ -297,8 +298,6 @@ def test_what_nobody_was_asked_about_yet_stays(spec: str) -> None:
 
 
 def test_recent_frames_hold_no_more_than_they_are_told(qwen: Any) -> None:
-    from support.models import pictures
-
     with qwen.stream(memory=300, policy="recent-frames:patches=3", reserve=56, dialogue=40, block=2) as stream:
         for number, picture in enumerate(pictures(41)):
             stream.watch(picture)
@@ -307,6 +306,13 @@ def test_recent_frames_hold_no_more_than_they_are_told(qwen: Any) -> None:
                 newest = stream._state.memory.cursor.patch
                 assert sorted(set(patches[0].tolist())) == [newest - 3, newest - 2, newest - 1]
                 assert patches.shape[1] == 3 * stream._state.memory.grids[-1].cells
+
+
+@pytest.mark.parametrize("policy", ["recent-frames", "infinipot-v-reference"])
+def test_what_is_kept_has_room_for_a_whole_patch(qwen: Any, policy: str) -> None:
+    """Half of a patch's tokens would be none, once they are rounded down to whole patches."""
+    with qwen.stream(memory=300, policy=policy, keep=0.05) as stream, pytest.raises(CapError, match="too small"):
+        stream.watch(pictures(1)[0])
 
 
 @pytest.mark.parametrize("counts", [(1, 1, 1), (3, 9), (20, 2), (40, 40)])

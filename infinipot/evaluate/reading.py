@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from infinipot.evaluate.core.statistics import Average
 
 # What may differ between the shards of one run, by how it is put together,
-_OF_A_SHARD = ("shard", "videos", "questions", "parts")
+_OF_A_SHARD = ("shard", "videos", "questions", "left_out", "parts")
 # and what must not between runs that are compared.
 _TO_COMPARE = ("annotations", "limit", "protocol", "seed", "sampling")
 
@@ -57,6 +57,11 @@ class Run:
     def asked(self) -> int:
         """How many questions it is to ask."""
         return int(self.settings["questions"])
+
+    @property
+    def left_out(self) -> int:
+        """How many annotations could not be used, so that their questions are not among those `asked`."""
+        return int(self.settings.get("left_out", 0))
 
     @property
     def mute(self) -> int:
@@ -169,7 +174,7 @@ def _together(runs: Sequence[Run]) -> Run:
         by_number[number] = run
     parts = [by_number[number] for number in sorted(by_number)]
     asked: Counter[str] = sum((Counter(part.settings.get("parts")) for part in parts), Counter())
-    sums = {name: sum(part.settings[name] for part in parts) for name in ("videos", "questions")}
+    sums = {name: sum(part.settings.get(name, 0) for part in parts) for name in ("videos", "questions", "left_out")}
     return Run(
         settings={**_shared(parts[0])[0], **sums, "parts": dict(asked)},
         made_by=parts[0].made_by,

@@ -101,7 +101,8 @@ def _section(runs: Sequence[Run], draws: int) -> Section:
 def _as_published(run: Run) -> bool:
     """Whether what it asks, and shows, is what was published: the whole benchmark, and the protocol's own frames."""
     settings = run.settings
-    if settings["protocol"] == "lmms-eval" or settings["limit"] is not None or run.missing:
+    partial = settings["limit"] is not None or run.missing or run.left_out or run.lacking()
+    if settings["protocol"] == "lmms-eval" or partial:
         return False
     frames = asdict(find_protocol(settings["protocol"]).frames(run.benchmark))
     return not list(differences(json.loads(json.dumps(frames)), settings["sampling"]))
@@ -144,6 +145,12 @@ def _accuracy(section: Section) -> Table:
     notes = ["In brackets: 95% interval, by drawing videos.", *notes_on(estimates, "video")]
     if any(lacking):
         notes.append("Questions without an answer count nowhere: averages are over those that have one.")
+    notes += [
+        f"{one.run.name}: {counted(one.run.left_out, 'annotation')} could not be used and "
+        f"{'counts' if one.run.left_out == 1 else 'count'} nowhere."
+        for one in section.runs
+        if one.run.left_out
+    ]
     notes += dict.fromkeys(f"{row.name}: {row.where}, {row.model}, not measured here" for row in section.published)
     return Table(section.title, columns, tuple(rows), tuple(notes))
 
@@ -221,6 +228,7 @@ def _run_as_json(one: Compared) -> dict[str, Any]:
         "devices": run.devices,
         "answered": len(run.answers),
         "asked": run.asked,
+        "left_out": run.left_out,
         "without_all_answers": {name: {"answered": has, "asked": of} for name, (has, of) in run.lacking().items()},
         "missing_shards": run.missing,
         "judge": {**run.judge, "score": run.grade} if run.judge else None,

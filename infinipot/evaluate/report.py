@@ -201,14 +201,18 @@ def _differences(section: Section) -> Table:
         if gap:
             said = (percent(gap, signed=True), f"{gap.p:.3f}", f"{gap.questions} in {gap.videos}")
         rows.append((one.run.name, *said))
+    first = section.runs[0].run
+    notes = ["p: how often swapping the two runs' answers, video by video, gives as large a difference."]
+    for run in (one.run for one in section.runs[1:]):
+        if apart := [name for name in first.made_by | run.made_by if first.made_by.get(name) != run.made_by.get(name)]:
+            what = f"{run.name} was not made with the {' and '.join(apart)} that {first.name} was made with"
+            notes.append(f"{what}: the difference may come from that.")
+    notes += notes_on((one.against for one in section.runs[1:]), "video")
     return Table(
-        f"Against {section.runs[0].run.name}, on the questions that both have",
+        f"Against {first.name}, on the questions that both have",
         ("", "points", "p", "questions in videos"),
         tuple(rows),
-        (
-            "p: how often swapping the two runs' answers, video by video, gives as large a difference.",
-            *notes_on((one.against for one in section.runs[1:]), "video"),
-        ),
+        tuple(notes),
     )
 
 

@@ -734,6 +734,8 @@ def test_ctrl_c_prints_what_is_there_and_says_how_to_go_on(
         (("--policies", "sliding"), 1, 'did you mean "sliding-window"?'),
         (("--model", "./nowhere"), 1, "no folder of a model"),
         (("--clips", "0"), 2, "--clips"),
+        (("--quick", "--sections", "dozens", "--seed", "9999"), 2, "those from 10000 on serve other ends"),
+        (("--quick", "--seed", "998000"), 2, "those from 1000000 on serve other ends"),
         (("--shard", "5/4"), 2, "such as 2/4"),
         (("--tables",), 1, "no results yet"),
         (("--video", "nowhere.mp4"), 2, "nowhere.mp4"),

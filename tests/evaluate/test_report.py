@@ -340,6 +340,11 @@ def test_a_report_says_shares_costs_and_differences(folder: Path) -> None:
     text = markdown(tables(section))
     assert "| saved | 12% | 12% |" in text
     assert "| unparsed | 0 | 1 |" in text
+    assert "not made with" not in text
+    header["made_by"] |= {"torch": "1.0", "code": "0"}
+    second.write_text(json.dumps(header) + "\n" + "".join(lines[1:]))
+    text = markdown(tables(report(read_runs([first, second]), draws=10)[0]))
+    assert "other @1 was not made with the torch and code that none @1 was made with" in text
     paths = write([section], folder / "report")
     assert [path.name for path in paths] == ["report.md", "report.json", "report.png"]
     assert json.loads(paths[1].read_text())[0]["runs"][1]["against_the_first"]["questions"] == 8

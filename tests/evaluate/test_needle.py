@@ -692,6 +692,10 @@ def test_the_command_answers_with_tables_a_summary_and_pictures(stub: Stub, tmp_
     assert (tmp_path / "tables.txt").read_text() in printed.stdout
     again = command("--out", str(tmp_path), "--sections", "caps", "--policies", "infinipot-v,uniform", "--json")
     assert json.loads(again.stdout)["sections"]["caps"] == summary["sections"]["caps"]
+    (tmp_path / "summary.json").write_text(json.dumps(summary | {"machine": "another one"}))
+    printed = command("--out", str(tmp_path), "--sections", "caps", "--policies", "infinipot-v,uniform", "--tables")
+    assert printed.exit_code == 0
+    assert json.loads((tmp_path / "summary.json").read_text())["machine"] == "another one"
 
 
 def test_a_picture_shows_every_policy_where_few_are_compared_and_the_usual_ones_where_many_are() -> None:

@@ -402,6 +402,21 @@ def test_tasks_whose_questions_have_no_answer_are_in_the_table_with_how_many_hav
     assert ("overall", "0 of 8 answered") in tables(*report(read_runs([path])))[0].rows
 
 
+def test_runs_of_one_policy_and_cap_are_named_by_what_tells_them_apart(folder: Path) -> None:
+    first = run(folder, "a/ego")
+    others = [folder / name for name in ("b/ego.jsonl", "b/other.jsonl")]
+    others[0].parent.mkdir()
+    for path, keep in zip(others, (0.5, 0.25), strict=True):
+        path.write_text(first.read_text().replace('"keep": 0.75', f'"keep": {keep}'))
+    names = [each.name for each in read_runs([first, *others])]
+    assert names == [f"none @1 (keep={keep})" for keep in (0.75, 0.5, 0.25)]
+    for path in others:
+        path.write_text(first.read_text().replace('"cache_bytes": 1', '"cache_bytes": 2'))
+    assert [each.name for each in read_runs([first, others[1]])] == ["none @1 (ego)", "none @1 (other)"]
+    names = [each.name for each in read_runs([first, others[0]])]
+    assert names == [f"none @1 ({path})" for path in (first, others[0])]
+
+
 def test_annotations_that_could_not_be_used_are_counted_below_the_table(folder: Path) -> None:
     for missing in sorted((folder / "mlvu" / "video").rglob("*.mp4"))[:2]:
         missing.unlink()

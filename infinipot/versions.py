@@ -20,6 +20,9 @@ OF_NEEDLE = (
 # and for what asks the questions of other benchmarks and reads the answers.
 OF_EVAL = tuple(f"evaluate/{name}" for name in ("benchmarks/", "engines/", "protocols/", "records.py", "run.py"))
 
+# What answers depend on in a model's folder beside its weights.
+_BESIDE_WEIGHTS = ("*.json", "*.jinja", "*.model", "*.txt")
+
 
 def versions() -> dict[str, str]:
     """Of the package, and of what it computes with, by name."""
@@ -41,10 +44,23 @@ def digest(path: Path) -> str:
 
 
 def digest_of_model(model: str) -> str:
-    """Twelve digits that stand for a model: its weights if it is a folder, else its name."""
+    """Twelve digits that stand for a model: the weights, configuration, tokenizer, processor and templates of a folder,
+    else its name. A file is read anew only if its size or its time of change is another."""
     folder = Path(shipped.folder_of(model)).expanduser()
-    weights = sorted(folder.glob("*.safetensors")) if folder.is_dir() else []
-    return "+".join(map(digest, weights)) or model
+    weights = list(folder.glob("*.safetensors")) or list(folder.glob("*.bin"))
+    if not weights:
+        return model
+    whole = hashlib.sha256()
+    for path in sorted([*weights, *(path for kind in _BESIDE_WEIGHTS for path in folder.glob(kind))]):
+        stat = path.stat()
+        whole.update(f"{path.name} {_digest_once(path, stat.st_size, stat.st_mtime_ns)}\n".encode())
+    return whole.hexdigest()[:12]
+
+
+@cache
+def _digest_once(path: Path, size: int, changed: int) -> str:
+    """The digest of a file of this size that was last changed at this time, in nanoseconds."""
+    return digest(path)
 
 
 @cache

@@ -64,6 +64,6 @@ def test_the_command_tells_every_published_size_and_refuses_what_is_no_cap() -> 
     listed = json.loads(run("--memory", "4096", "--json")[1])
     assert [size["name"] for size in listed] == [each.name for each in PUBLISHED]
     assert all(size["memories"]["4096"] >= 4096 * size["token"] for size in listed)
-    for args in (("--memory", "4k"), ("--memory", "0"), ("--model", "embedded")):
+    for args in (("--memory", "4k"), ("--memory", "0"), ("--model", "embedded"), ("--policy", "uniform")):
         assert run(*args)[0] == 2
     assert run("--memory", "4096", "--model", "no/such/folder")[0] == 1

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from infinipot.evaluate.needle.needle import Needle
 
 _MOST_CLIPS = 1000
+_BOUNDS = (HELD_OUT_SEEDS.start, HELD_OUT_SEEDS.stop, FIRST_TRAINING_SEED)  # where seeds for something else begin
 _WIDTH = 150  # of tables where there is no terminal
 
 
@@ -128,6 +129,8 @@ def needle(
     named = tuple(map(str.strip, sections.split(",")))
     loading = LoadConfig(model, dtype=dtype, device=device)
     run = Needle(folder, loading, size, seed, named, video, shard=shard, reads=reads)
+    if not reads:
+        _require_one_use(run)
     try:
         if not reads:
             _watch(run, jobs or machine.cores())
@@ -136,6 +139,19 @@ def needle(
         _report(run, as_json)
         raise
     _report(run, as_json)
+
+
+def _require_one_use(run: Needle) -> None:
+    """Refuses a first seed from which the plan's clips run into seeds that are for something else."""
+    last = max((case.scene.seed for cases in run.plan.values() for case in cases), default=run.first_seed)
+    stop = next(bound for bound in _BOUNDS if run.first_seed < bound)
+    if last >= stop:
+        largest = run.first_seed - (last - stop + 1)
+        raise click.BadParameter(
+            f"the clips would take the seeds from {run.first_seed} to {last}, and those from {stop} on serve other"
+            f" ends: give {largest} or less, or fewer --sections or --clips",
+            param_hint="--seed",
+        )
 
 
 def _size(quick: bool, clips: int | None, specs: str | None) -> Extent:

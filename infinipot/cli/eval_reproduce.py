@@ -37,9 +37,10 @@ from infinipot.evaluate.run import RunPlan, check_before_loading, evaluate, read
 )
 @click.option("--dry-run", is_flag=True, help="List the runs and their computed cost; run nothing.")
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Run the first N videos of each benchmark only.")
+@click.option("--retry", is_flag=True, help="Retry what could not be used before.")
 @model_options
 @click.option("--verbose", is_flag=True, help="Show the messages of the libraries underneath.")
-def reproduce(data: Path, output: Path, dry_run: bool, limit: int | None, **given: Any) -> None:
+def reproduce(data: Path, output: Path, dry_run: bool, limit: int | None, retry: bool, **given: Any) -> None:
     """Run the published tables: full cache, uniform, sliding window and InfiniPot-V at an eighth of the tokens,
     on MLVU, Video-MME, LongVideoBench and EgoSchema, and the ablation of TaR and VaN on MLVU.
 
@@ -53,7 +54,7 @@ def reproduce(data: Path, output: Path, dry_run: bool, limit: int | None, **give
         return
     if not plans:
         raise BenchmarkError(f"{data} holds no folder {' or '.join(dict.fromkeys(one.benchmark for one in entries()))}")
-    files = _run(machine, plans, output)
+    files = _run(machine, plans, output, retry)
     runs = read_runs(list(files.values()))
     by_path = {run.paths[0]: run for run in runs}
     print_tables(_side_by_side({entry: by_path[path] for entry, path in files.items()}))
@@ -71,17 +72,18 @@ def _plans(data: Path, limit: int | None) -> dict[str, RunPlan]:
     return plans
 
 
-def _run(machine: Machinery, plans: dict[str, RunPlan], output: Path) -> dict[PaperRun, Path]:
+def _run(machine: Machinery, plans: dict[str, RunPlan], output: Path, retry: bool) -> dict[PaperRun, Path]:
     files: dict[PaperRun, Path] = {}
     todo = [entry for entry in entries() if entry.benchmark in plans]
     models: dict[Any, Any] = {}
     for entry in todo:
-        check_before_loading(plans[entry.benchmark], entry.setup, machine.loading, output / entry.file)
+        check_before_loading(plans[entry.benchmark], entry.setup, machine.loading, output / entry.file, retry=retry)
     for number, entry in enumerate(todo, 1):
         note(f"run {number} of {len(todo)}: {entry.benchmark}, {entry.label}", "bold")
         files[entry] = output / entry.file
         with closing(machine.start(entry.setup, models)) as engine, quiet_stdout(), RunMeter() as meter:
-            evaluate(plans[entry.benchmark], entry.setup, engine, files[entry], on_progress=meter.update)
+            plan = plans[entry.benchmark]
+            evaluate(plan, entry.setup, engine, files[entry], retry=retry, on_progress=meter.update)
     return files
 
 

@@ -67,21 +67,19 @@ def policies(as_json: bool) -> None:
     multiple=True,
     help="With --memory: a checkpoint, of which only config.json is read.  [default: well-known ones]",
 )
-@click.option(
-    "--policy", default=POLICY, show_default=True, help="With --memory: the policy, which may store columns of its own."
-)
+@click.option("--policy", help=f"With --memory: the policy, which may store columns of its own.  [default: {POLICY}]")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
-def models(memory: str | None, names: tuple[str, ...], policy: str, as_json: bool) -> None:
+def models(memory: str | None, names: tuple[str, ...], policy: str | None, as_json: bool) -> None:
     """List the model families that --model takes, and the small model that ships with the package.
 
     \b
     infinipot models --memory 4096,8192
     """
     if memory is not None:
-        _print_sizes(_caps(memory), names, policy, as_json)
+        _print_sizes(_caps(memory), names, policy or POLICY, as_json)
         return
-    if names:
-        raise click.UsageError("--model needs --memory, such as --memory 4096")
+    if names or policy:
+        raise click.UsageError(f"{'--model' if names else '--policy'} needs --memory, such as --memory 4096")
     from infinipot.models.base import PARITY
 
     if as_json:

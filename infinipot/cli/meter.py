@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from contextlib import AbstractContextManager, redirect_stdout
 from typing import TYPE_CHECKING
@@ -25,16 +26,21 @@ class StreamMeter(ProgressLine):
     Args:
         duration: length of the video in seconds, if known.
         shown: None for only where stderr is a terminal.
+        start, end: times on the video's clock between which it is watched; no end: to the end of the video.
     """
 
-    def __init__(self, duration: float | None, shown: bool | None = None) -> None:
+    def __init__(
+        self, duration: float | None, shown: bool | None = None, start: float = 0.0, end: float | None = None
+    ) -> None:
         super().__init__(every=10.0, shown=STDERR.is_terminal if shown is None else shown)
-        self._duration = duration
+        ends = [each for each in (duration, end) if each is not None and math.isfinite(each)]
+        self._start, self._end = start, min(ends, default=None)
 
     def update(self, stats: Stats) -> None:
         """Call after each frame."""
         rate = stats.frames / max(self.spent, 1e-9)
-        self.tell(f"{status(stats, self._duration)}, {rate:.1f} frames/s", stats.time, self._duration)
+        length = None if self._end is None else self._end - self._start
+        self.tell(f"{status(stats, self._end)}, {rate:.1f} frames/s", stats.time - self._start, length)
 
 
 class RunMeter(ProgressLine):

@@ -206,7 +206,8 @@ def watch(
             for question in questions:  # one that cannot be asked is an error now, not after hours
                 asker.check(question.text)
             if questions:
-                _watch_and_ask(video, questions, asker, progress, paced=bool(realtime))
+                meter = StreamMeter(video.duration, progress, start, end)
+                _watch_and_ask(video, questions, asker, meter, paced=bool(realtime))
             else:
                 converse(video, asker, paced=realtime is not False)
             if sketch is not None:
@@ -252,7 +253,7 @@ def _sketch(asker: Asker, picture: Path | None) -> Sketch | None:
 
 
 def _watch_and_ask(
-    video: Video | Audio | Camera, questions: list[_Question], asker: Asker, progress: bool | None, paced: bool
+    video: Video | Audio | Camera, questions: list[_Question], asker: Asker, meter: StreamMeter, paced: bool
 ) -> None:
     """Watches to the end and asks each question at its time."""
     from infinipot.playing import play
@@ -268,7 +269,7 @@ def _watch_and_ask(
                 asker.check(question.text)
         meter.update(stats)
 
-    with StreamMeter(video.duration, progress) as meter:
+    with meter:
         for moment in play(frames, [stream], moments, note_frame):
             with meter.hidden():
                 _say_where(moment, stream.stats())

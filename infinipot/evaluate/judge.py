@@ -40,7 +40,16 @@ says how well they agree, from 0 (not at all) to 5 (fully). Reply with JSON alon
 _TRIES = 6
 MOST_READINGS = 3
 """Times that an answer is judged, over all calls, where the reply is no verdict."""
+MOST_REFUSED = 3
+"""Requests that are refused, one after the other from the first on, before the service is said to refuse them all."""
 _PASSING = {408, 409, 425, 429, 500, 502, 503, 504}  # statuses that may be others a moment later
+_OF_ONE_ANSWER = {400, 413, 422}  # statuses that a filter, or a length, gives to one answer and not to another
+_LONGEST_WAIT = 60  # seconds that a service may ask for before the next try
+_REFUSED = "refused: "  # begins a reply that is none
+
+
+class _RefusedError(JudgeError):
+    """The service refuses what it was sent, and not whoever sends it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,26 +79,38 @@ class Judge:
         return {"type": "judge", "url": address, "model": self.model, "prompt": self.prompt, "temperature": 0}
 
     def grade(self, answer: Answered) -> Verdict:
-        """The verdict on an answer.
+        """The verdict on an answer. Where the service refuses the answer, its reason is the reply, which is no verdict.
 
         Raises:
-            JudgeError: the service refuses, or is out of reach after several tries.
+            JudgeError: the service refuses the key, the address or the model, asks to wait for long, or is out of reach
+                after several tries.
         """
         sent = fill_in(self.prompt, answer)
-        reply = self._reply(sent)
+        try:
+            reply = self._reply(sent)
+        except _RefusedError as error:
+            return Verdict(answer.question, sent, f"{_REFUSED}{error}", None, None)
         return Verdict(answer.question, sent, reply, *read_verdict(reply))
 
     def _reply(self, sent: str) -> str:
-        body = {"model": self.model, "temperature": 0, "messages": [{"role": "user", "content": sent}]}
-        address = f"{self.url.rstrip('/')}/chat/completions"
-        request = urllib.request.Request(address, json.dumps(body).encode(), {"Content-Type": "application/json"})
-        if self.key:
-            request.add_unredirected_header("Authorization", f"Bearer {self.key}")  # it is for this service alone
-        said: Any = self._post(request)
+        body = {"model": self.model, "messages": [{"role": "user", "content": sent}]}
+        try:
+            said = self._post(self._request(body | {"temperature": 0}))
+        except _RefusedError as error:
+            if "temperature" not in str(error):
+                raise
+            said = self._post(self._request(body))  # some models draw as they like, and refuse to be told
         try:
             return str(said["choices"][0]["message"]["content"])
         except (LookupError, TypeError) as error:
             raise JudgeError(f"{self.url}: this is not the reply of a chat service: {str(said)[:200]}") from error
+
+    def _request(self, body: dict[str, Any]) -> urllib.request.Request:
+        address = f"{self.url.rstrip('/')}/chat/completions"
+        request = urllib.request.Request(address, json.dumps(body).encode(), {"Content-Type": "application/json"})
+        if self.key:
+            request.add_unredirected_header("Authorization", f"Bearer {self.key}")  # it is for this service alone
+        return request
 
     def _post(self, request: urllib.request.Request) -> Any:
         for attempt in range(_TRIES):
@@ -100,11 +121,18 @@ class Judge:
                 said = f"status {error.code}: {_beginning(error)}"
                 asked = error.headers.get("Retry-After", "")
                 if error.code not in _PASSING:
-                    raise JudgeError(f"{self.url}: the judge refused the request ({said})") from error
+                    kind = _RefusedError if error.code in _OF_ONE_ANSWER else JudgeError
+                    raise kind(f"{self.url}: the judge refused the request ({said})") from error
             except (OSError, ValueError, HTTPException) as error:
                 said, asked = str(error), ""
+            pause = float(asked) if asked.isdecimal() else self.wait * 2**attempt
+            if pause > _LONGEST_WAIT:
+                raise JudgeError(
+                    f"{self.url}: the judge asks to wait {pause:.0f} s ({said}): give the same command again then; "
+                    "the verdicts so far are kept"
+                )
             if attempt + 1 < _TRIES:
-                time.sleep(float(asked) if asked.isdecimal() else self.wait * 2**attempt)
+                time.sleep(pause)
         raise JudgeError(f"{self.url}: no reply after {_TRIES} tries ({said})")
 
 
@@ -125,7 +153,9 @@ def judge_run(path: Path, judge: Judge, *, workers: int = 4, on_verdict: Callabl
     """Grades what has no verdict yet, several answers at a time, in their order.
 
     An answer whose reply was no verdict is judged again when all others are, `MOST_READINGS` times in all; a line is
-    written for each reply. Verdicts on other answers to these questions, of a run that was here before, do not count.
+    written for each reply. An answer that the service refuses, as a filter or a limit of length does, counts as such a
+    reply; where the first `MOST_REFUSED` requests are all refused, that is an error. Verdicts on other answers to these
+    questions, of a run that was here before, do not count.
 
     Args:
         path: the run's file.
@@ -146,11 +176,18 @@ def judge_run(path: Path, judge: Judge, *, workers: int = 4, on_verdict: Callabl
         verdicts = [line for line in journal.lines if line.sent == sent.get(line.question)]
         replies = Counter(line.question for line in verdicts)
         known = {line.question for line in verdicts if line.correct is not None}
-        before = len(known)
+        before, heard = len(known), any(not line.reply.startswith(_REFUSED) for line in verdicts)
+        refused: list[Verdict] = []  # not written before the service has replied to anything
         for reading in range(1, MOST_READINGS + 1):
             left = iter([one for one in answers if one.question not in known and replies[one.question] < reading])
             while together := list(islice(left, workers)):
                 for verdict in pool.map(judge.grade, together):
+                    heard |= not verdict.reply.startswith(_REFUSED)
+                    if not heard:
+                        refused.append(verdict)
+                        if len(refused) == MOST_REFUSED:
+                            raise JudgeError(verdict.reply.removeprefix(_REFUSED))
+                        continue
                     journal.append(verdict)
                     replies[verdict.question] += 1
                     if verdict.correct is not None:

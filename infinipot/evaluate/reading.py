@@ -20,8 +20,10 @@ from infinipot.evaluate.results import FORMAT, LINES, TIMES, Answered, AnswerTim
 if TYPE_CHECKING:
     from infinipot.evaluate.core.statistics import Average
 
+# What tells two runs apart that have one policy and one cap.
+_OF_A_STREAM = ("keep", "block", "reserve", "positions", "dtype")
 # What may differ between the shards of one run, by how it is put together,
-_OF_A_SHARD = ("shard", "videos", "questions", "parts")
+_OF_A_SHARD = ("shard", "videos", "questions", "left_out", "parts")
 # and what must not between runs that are compared.
 _TO_COMPARE = ("annotations", "limit", "protocol", "seed", "sampling")
 
@@ -57,6 +59,11 @@ class Run:
     def asked(self) -> int:
         """How many questions it is to ask."""
         return int(self.settings["questions"])
+
+    @property
+    def left_out(self) -> int:
+        """How many annotations could not be used, so that their questions are not among those `asked`."""
+        return int(self.settings.get("left_out", 0))
 
     @property
     def mute(self) -> int:
@@ -169,7 +176,7 @@ def _together(runs: Sequence[Run]) -> Run:
         by_number[number] = run
     parts = [by_number[number] for number in sorted(by_number)]
     asked: Counter[str] = sum((Counter(part.settings.get("parts")) for part in parts), Counter())
-    sums = {name: sum(part.settings[name] for part in parts) for name in ("videos", "questions")}
+    sums = {name: sum(part.settings.get(name, 0) for part in parts) for name in ("videos", "questions", "left_out")}
     return Run(
         settings={**_shared(parts[0])[0], **sums, "parts": dict(asked)},
         made_by=parts[0].made_by,
@@ -195,8 +202,8 @@ def _require_alike(runs: Sequence[Run], told: Callable[[Run], Header]) -> None:
 
 
 def _names(runs: Sequence[Run]) -> list[str]:
-    """Policy and cap, a gate and second looks; with the model where there are several, and the file where that does not
-    tell them apart."""
+    """Policy and cap, a gate and second looks; the model where there are several; and, where runs have all that in
+    common, what tells them apart."""
     several = len({run.settings["model"] for run in runs}) > 1
     names = []
     for run in runs:
@@ -205,10 +212,22 @@ def _names(runs: Sequence[Run]) -> list[str]:
         more = "".join(f" {name}={value}" for name, value in options if value is not None)
         names.append(f"{model}{run.settings['policy']} @{run.settings['cap']}{more}")
     places = [(run.settings["benchmark"], run.settings["variant"], name) for run, name in zip(runs, names, strict=True)]
-    return [
-        name if places.count(place) == 1 else f"{name} ({run.paths[0].stem})"
-        for run, name, place in zip(runs, names, places, strict=True)
-    ]
+    for place in {place for place in places if places.count(place) > 1}:
+        alike = [number for number, each in enumerate(places) if each == place]
+        for number, what in zip(alike, _apart([runs[number] for number in alike]), strict=True):
+            names[number] += f" ({what})"
+    return names
+
+
+def _apart(runs: Sequence[Run]) -> list[str]:
+    """What tells runs of one policy and cap apart: other settings of the stream, else their files, else the paths."""
+    differ = [name for name in _OF_A_STREAM if len({run.settings.get(name) for run in runs}) > 1]
+    kinds = (
+        [" ".join(f"{name}={run.settings.get(name)}" for name in differ) for run in runs],
+        [run.paths[0].stem for run in runs],
+        [str(run.paths[0]) for run in runs],
+    )
+    return next(kind for kind in kinds if len(set(kind)) == len(runs))
 
 
 def submit(run: Run, path: Path) -> str | None:

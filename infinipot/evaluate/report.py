@@ -101,7 +101,8 @@ def _section(runs: Sequence[Run], draws: int) -> Section:
 def _as_published(run: Run) -> bool:
     """Whether what it asks, and shows, is what was published: the whole benchmark, and the protocol's own frames."""
     settings = run.settings
-    if settings["protocol"] == "lmms-eval" or settings["limit"] is not None or run.missing:
+    partial = settings["limit"] is not None or run.missing or run.left_out or run.lacking()
+    if settings["protocol"] == "lmms-eval" or partial:
         return False
     frames = asdict(find_protocol(settings["protocol"]).frames(run.benchmark))
     return not list(differences(json.loads(json.dumps(frames)), settings["sampling"]))
@@ -144,6 +145,12 @@ def _accuracy(section: Section) -> Table:
     notes = ["In brackets: 95% interval, by drawing videos.", *notes_on(estimates, "video")]
     if any(lacking):
         notes.append("Questions without an answer count nowhere: averages are over those that have one.")
+    notes += [
+        f"{one.run.name}: {counted(one.run.left_out, 'annotation')} could not be used and "
+        f"{'counts' if one.run.left_out == 1 else 'count'} nowhere."
+        for one in section.runs
+        if one.run.left_out
+    ]
     notes += dict.fromkeys(f"{row.name}: {row.where}, {row.model}, not measured here" for row in section.published)
     return Table(section.title, columns, tuple(rows), tuple(notes))
 
@@ -194,14 +201,18 @@ def _differences(section: Section) -> Table:
         if gap:
             said = (percent(gap, signed=True), f"{gap.p:.3f}", f"{gap.questions} in {gap.videos}")
         rows.append((one.run.name, *said))
+    first = section.runs[0].run
+    notes = ["p: how often swapping the two runs' answers, video by video, gives as large a difference."]
+    for run in (one.run for one in section.runs[1:]):
+        if apart := [name for name in first.made_by | run.made_by if first.made_by.get(name) != run.made_by.get(name)]:
+            what = f"{run.name} was not made with the {' and '.join(apart)} that {first.name} was made with"
+            notes.append(f"{what}: the difference may come from that.")
+    notes += notes_on((one.against for one in section.runs[1:]), "video")
     return Table(
-        f"Against {section.runs[0].run.name}, on the questions that both have",
+        f"Against {first.name}, on the questions that both have",
         ("", "points", "p", "questions in videos"),
         tuple(rows),
-        (
-            "p: how often swapping the two runs' answers, video by video, gives as large a difference.",
-            *notes_on((one.against for one in section.runs[1:]), "video"),
-        ),
+        tuple(notes),
     )
 
 
@@ -221,6 +232,7 @@ def _run_as_json(one: Compared) -> dict[str, Any]:
         "devices": run.devices,
         "answered": len(run.answers),
         "asked": run.asked,
+        "left_out": run.left_out,
         "without_all_answers": {name: {"answered": has, "asked": of} for name, (has, of) in run.lacking().items()},
         "missing_shards": run.missing,
         "judge": {**run.judge, "score": run.grade} if run.judge else None,

@@ -20,7 +20,7 @@ from infinipot.evaluate.records import Problem
 
 FORMAT = 1
 
-_OF_WHAT_IS_THERE = ("annotations", "videos", "questions", "parts")
+_OF_WHAT_IS_THERE = ("annotations", "videos", "questions", "left_out", "parts")
 """Settings that change when a video that was missing has been added."""
 
 

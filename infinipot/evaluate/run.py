@@ -60,6 +60,12 @@ class RunPlan:
         return sum(len(item.questions) for item in self.items)
 
     @property
+    def left_out(self) -> int:
+        """How many annotations the run lacks, because they cannot be used; none under a limit, which asks for a part
+        alone and whose run may go on whatever changes behind it."""
+        return len(self.problems) if self.limit is None else 0
+
+    @property
     def parts(self) -> dict[str, int]:
         """How many questions each task, group and further part has, by the names that a table gives them."""
         asked = self.asked.values()
@@ -232,6 +238,7 @@ def _settings(plan: RunPlan, setup: RunConfig, seed: int) -> Header:
         "limit": plan.limit,
         "videos": len(plan.items),
         "questions": plan.questions,
+        "left_out": plan.left_out,
         "parts": plan.parts,
         "seed": seed,
     }

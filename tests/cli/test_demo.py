@@ -1,8 +1,11 @@
 """The demo: what it asks, what it measures, and what it leaves behind."""
 
 import json
+import math
 import os
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +14,7 @@ from click.testing import CliRunner, Result
 import infinipot
 from infinipot import policies
 from infinipot.cli import main
+from infinipot.cli.meter import StreamMeter
 from infinipot.embedded.demo import Demo, Reply, moments, plot, run
 from infinipot.embedded.words import KINDS
 from infinipot.embedded.world import Clip, Question
@@ -138,3 +142,16 @@ def test_what_cannot_be_is_said_and_draws_nothing(args: tuple[str, ...], code: i
     assert printed.exit_code == code
     assert said in printed.stderr
     assert not list(Path().iterdir())
+
+
+@pytest.mark.parametrize(
+    ("duration", "end", "told"), [(100.0, 30.0, (5.0, 20.0)), (100.0, None, (5.0, 90.0)), (None, math.inf, (5.0, None))]
+)
+def test_progress_is_of_the_part_of_a_video_that_is_watched(
+    duration: float | None, end: float | None, told: tuple[float, float | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(StreamMeter, "tell", lambda self, *given: seen.append(given))
+    stats: Any = SimpleNamespace(time=15.0, modality="video", frames=3, tokens=5, cap=9, compressions=0)
+    StreamMeter(duration, False, 10.0, end).update(stats)
+    assert seen[0][1:] == told

@@ -28,7 +28,7 @@ from infinipot.embedded.world import Clip, Event, Question
 from support.video_files import encode
 from training.embedded import train
 from training.embedded.batch import collate
-from training.embedded.examine import LENGTHS, examine
+from training.embedded.examine import LENGTHS, _scores, examine
 from training.embedded.forward import answer, look
 from training.embedded.lessons import exam, lesson
 from training.embedded.pixels import IGNORE, patchify
@@ -458,6 +458,12 @@ def test_it_beats_guessing_by_far_on_clips_it_was_not_trained_on() -> None:
             ]
         ).sum(0)
         assert right > (asked + guess) / 2, kind
+
+
+def test_a_kind_that_few_clips_ask_nothing_of_has_no_score() -> None:
+    asked = defaultdict(list, {KINDS[0]: Clip(TEST_SEEDS[0], 16, events=3).questions(16, np.random.default_rng(0))[:1]})
+    scores = _scores({KINDS[0]: (1, 1)}, asked)
+    assert list(scores) == [KINDS[0], "all"]
 
 
 @torch.no_grad()

@@ -271,6 +271,11 @@ def test_the_published_tables_are_listed_with_their_cost_and_run_side_by_side(mo
     result = call("reproduce", "--data", ".", *EMBEDDED, "--limit", "2", "--output", "broken")
     assert result.exit_code == 3
     assert "2 of 3 answered" in result.stdout
+    whole = Path("mlvu/video/2_needle/needle_1.mp4").read_bytes()
+    Path("mlvu/video/2_needle/needle_9.mp4").write_bytes(whole)
+    result = call("reproduce", "--data", ".", *EMBEDDED, "--limit", "2", "--output", "broken", "--retry")
+    assert result.exit_code == 0, result.stderr
+    assert "answered" not in result.stdout
 
 
 def test_time_left_is_that_of_the_videos_left_at_this_processes_pace() -> None:

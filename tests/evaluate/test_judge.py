@@ -30,6 +30,9 @@ class Service(BaseHTTPRequestHandler):
 
     failures: list[int] = []  # noqa: RUF012
     mumbles: int = 0
+    picky: bool = False
+    filtered: str = "no answer has this"
+    later: str = ""
     requests: list[dict] = []  # noqa: RUF012
 
     def do_POST(self) -> None:
@@ -46,8 +49,16 @@ class Service(BaseHTTPRequestHandler):
             self.send_header("Location", f"http://localhost:{self.connection.getsockname()[1]}/v1/chat/completions")
             self.end_headers()
             return
+        if self.picky and "temperature" in body:
+            self.send_error(400, "Unsupported parameter: temperature")
+            return
+        if self.filtered in body["messages"][0]["content"]:
+            self.send_error(422, "content filter")
+            return
         if failure:
-            self.send_error(failure)
+            self.send_response(failure)
+            self.send_header("Retry-After", self.later)
+            self.end_headers()
             return
         said = body["messages"][0]["content"].partition("Answer to grade:")[2]
         verdict = '{"correct": "yes", "score": 5}' if "lamp" in said else 'Well: {"correct": "no", "score": 1}'
@@ -71,6 +82,7 @@ class Service(BaseHTTPRequestHandler):
 @pytest.fixture
 def service() -> Iterator[str]:
     Service.failures, Service.requests, Service.mumbles = [], [], 0
+    Service.picky, Service.filtered, Service.later = False, "no answer has this", ""
     server = HTTPServer(("127.0.0.1", 0), Service)
     threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}/v1"
@@ -192,6 +204,38 @@ def test_a_judge_that_refuses_ends_it_and_what_was_judged_stays(open_run: Path, 
     with pytest.raises(JudgeError, match="refused"):
         judge_run(open_run, judge, workers=1)
     assert judge_run(open_run, judge, workers=3) == Judged(4, 0)
+
+
+def test_an_answer_that_the_judge_refuses_has_no_verdict_and_all_others_have_one(open_run: Path, service: str) -> None:
+    Service.filtered = "{lamp}"
+    judge = Judge(service, "m", wait=0.01)
+    assert judge_run(open_run, judge, workers=2) == Judged(3, 1)
+    assert "refused: " in beside(open_run, "verdicts").read_text()
+    assert len(Service.requests) <= 3 + 4  # not written before the service had replied to anything
+    assert judge_run(open_run, judge).unparsed == 1
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_judge_that_refuses_every_answer_ends_it_and_nothing_counts_as_read(
+    open_run: Path, service: str, workers: int
+) -> None:
+    Service.filtered = ""
+    with pytest.raises(JudgeError, match=r"the judge refused the request \(status 422"):
+        judge_run(open_run, Judge(service, "m", wait=0.01), workers=workers)
+    assert len(beside(open_run, "verdicts").read_text().splitlines()) == 1
+    Service.filtered = "no answer has this"
+    assert judge_run(open_run, Judge(service, "m", wait=0.01)) == Judged(4, 0)
+
+
+def test_a_judge_that_takes_no_temperature_is_given_none(open_run: Path, service: str) -> None:
+    Service.picky = True
+    assert judge_run(open_run, Judge(service, "m", wait=0.01), workers=1) == Judged(4, 0)
+
+
+def test_a_service_that_asks_to_wait_for_long_is_an_error_that_says_so(open_run: Path, service: str) -> None:
+    Service.failures, Service.later = [429], "86400"
+    with pytest.raises(JudgeError, match=r"asks to wait 86400 s \(status 429"):
+        judge_run(open_run, Judge(service, "m", wait=0.01), workers=1)
 
 
 def test_a_service_that_fails_and_does_not_get_to_saying_why_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:

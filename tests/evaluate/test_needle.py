@@ -231,10 +231,19 @@ def test_intervals_are_the_same_whatever_the_order_of_the_clips() -> None:
 def test_a_table_whose_clips_are_all_alike_says_so_below() -> None:
     alike = {"right": share(dict.fromkeys(range(4), (3, 3))), "against_default": ahead({1: (1, 1)}, {1: (1, 1)})}
     apart = {"right": share(dict(enumerate([(3, 3), (2, 3), (1, 3)]))), "against_default": None}
-    common = {"background": "still", "chance": 0.3, "bytes": 0, "against_full": None, "share": 2, "kept": 5}
+    common = {
+        "background": "still",
+        "chance": 0.3,
+        "blind": 0.4,
+        "bytes": 0,
+        "against_full": None,
+        "share": 2,
+        "kept": 5,
+    }
     full, policy = ({**common, **one, "policy": name} for one, name in ((alike, "full"), (apart, "tar")))
     (table,) = layouts.tables({"caps": [full, policy]})
-    said = "3 to 4 clips, 9 to 12 answers each, guessing 30. Percent right (95% interval)."
+    guesses = "guessing 30, always the commonest answer 40"
+    said = f"3 to 4 clips, 9 to 12 answers each, {guesses}. Percent right (95% interval)."
     assert table.title.endswith(f"{said} Full cache, 5 tokens: 100 (all alike).")
     assert table.rows == (("tar", "67 (33–100)"),)
     assert ["up to 60% where 4 were seen" in table.notes[0], "from 3 clips" in table.notes[1]] == [True, True]
@@ -243,7 +252,15 @@ def test_a_table_whose_clips_are_all_alike_says_so_below() -> None:
 @pytest.mark.parametrize(("sizes", "told"), [(19, 0), (40, 1)])
 def test_of_many_differences_a_table_says_how_many_chance_alone_would_have(sizes: int, told: int) -> None:
     apart = ahead({seed: (seed % 2, 1) for seed in range(6)}, dict.fromkeys(range(6), (0, 1)))
-    row = {"background": "still", "policy": "tar", "chance": 0.3, "bytes": 0, "against_full": None, "right": apart}
+    row = {
+        "background": "still",
+        "policy": "tar",
+        "chance": 0.3,
+        "blind": 0.4,
+        "bytes": 0,
+        "against_full": None,
+        "right": apart,
+    }
     found = [{**row, "share": share, "kept": 9, "against_default": apart} for share in range(sizes)]
     _, against = layouts.tables({"caps": found})
     assert sum("Of 40 intervals of 95% about 2 leave" in note for note in against.notes) == told
@@ -693,6 +710,10 @@ def test_the_command_answers_with_tables_a_summary_and_pictures(stub: Stub, tmp_
     assert printed.stdout.startswith(text)
     again = command("--out", str(tmp_path), "--sections", "caps", "--policies", "infinipot-v,uniform", "--json")
     assert json.loads(again.stdout)["sections"]["caps"] == summary["sections"]["caps"]
+    (tmp_path / "summary.json").write_text(json.dumps(summary | {"machine": "another one"}))
+    printed = command("--out", str(tmp_path), "--sections", "caps", "--policies", "infinipot-v,uniform", "--tables")
+    assert printed.exit_code == 0
+    assert json.loads((tmp_path / "summary.json").read_text())["machine"] == "another one"
 
 
 def test_a_picture_shows_every_policy_where_few_are_compared_and_the_usual_ones_where_many_are() -> None:
@@ -735,6 +756,8 @@ def test_ctrl_c_prints_what_is_there_and_says_how_to_go_on(
         (("--policies", "sliding"), 1, 'did you mean "sliding-window"?'),
         (("--model", "./nowhere"), 1, "no folder of a model"),
         (("--clips", "0"), 2, "--clips"),
+        (("--quick", "--sections", "dozens", "--seed", "9999"), 2, "those from 10000 on serve other ends"),
+        (("--quick", "--seed", "998000"), 2, "those from 1000000 on serve other ends"),
         (("--shard", "5/4"), 2, "such as 2/4"),
         (("--tables",), 1, "no results yet"),
         (("--video", "nowhere.mp4"), 2, "nowhere.mp4"),
@@ -751,6 +774,14 @@ def test_tables_say_what_they_rest_on() -> None:
     found = outcomes("full", DEFAULT, "uniform", right=right)
     titles = [table.title for table in layouts.tables({"caps": list(rows.caps(found, QUICK))})]
     assert "4 clips, 4 answers each, guessing 50" in titles[0]
+
+
+def test_what_is_right_without_the_video_is_the_better_guess_for_each_kind() -> None:
+    answers = [GivenAnswer("count", 1.0, None, 0.25, right, "") for right in ("many", "many", "many", "two")]
+    answers += [GivenAnswer("first", 1.0, 0.5, 0.5, right, "") for right in ("red", "blue", "green", "gray")]
+    row = rows.Answers([Outcome(Case(SCENE, holder_of(DEFAULT)), tuple(answers))]).row(holder_of(DEFAULT))
+    assert row is not None
+    assert (row["chance"], row["blind"]) == ((4 * 0.25 + 4 * 0.5) / 8, (3 + 4 * 0.5) / 8)
 
 
 def test_there_is_no_table_of_differences_from_a_policy_that_did_not_run() -> None:

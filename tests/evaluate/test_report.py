@@ -93,6 +93,13 @@ def test_nothing_is_said_of_one_video_or_of_none() -> None:
     assert difference(clusters("--"), clusters("11"), over_questions) is None
 
 
+def test_an_average_of_groups_that_no_video_has_all_of_has_an_interval() -> None:
+    scores = {f"{n}": [Scored(f"{n}", "t", "xy"[n % 2], float(n % 3 == 0))] for n in range(40)}
+    both = estimate(scores, OFFICIAL)["both groups"]
+    assert both.videos == 40
+    assert ends(both)[0] < both.value < ends(both)[1]
+
+
 def test_a_difference_is_of_the_questions_that_both_have() -> None:
     gap = paired(clusters("11", "10", "0-"), clusters("11", "11", "1"), over_questions)
     assert (gap.questions, gap.videos) == (5, 3)
@@ -109,7 +116,8 @@ def test_significance_is_that_of_the_exact_sign_test() -> None:
     assert (back.value, back.p) == (-gap.value, gap.p)
 
 
-AVERAGES = [over_questions, over_tasks, over_groups]
+OFFICIAL = replace(over_groups, means={"both groups": ("x", "y")})
+AVERAGES = [over_questions, over_tasks, over_groups, OFFICIAL]
 
 
 def mixed(seed: int, videos: int = 7) -> dict[str, list[Scored]]:
@@ -137,10 +145,14 @@ def test_estimates_are_those_of_averaging_the_questions_of_each_draw(
             for name, value in average([one for index in chosen for one in videos[index]]).items():
                 drawn.setdefault(name, []).append(value)
         found = estimate(scores, average, draws=60, seed=seed)
+        scored = [[one for one in video if one.correct is not None] for video in videos]
         whole = average([one for video in videos for one in video])
         assert list(found) == list(whole)
         for name, one in found.items():
             assert one.value == pytest.approx(whole[name])
+            named = {"both groups": "xy"}.get(name, name)
+            of_it = [any(name == "overall" or {each.task, each.group} & set(named) for each in v) for v in scored]
+            assert (one.low is None) == (sum(of_it) < 2)
             if one.low is not None and np.ptp(drawn[name]):
                 assert (one.low, one.high) == pytest.approx(tuple(np.quantile(drawn[name], [0.025, 0.975])))
 
@@ -328,6 +340,11 @@ def test_a_report_says_shares_costs_and_differences(folder: Path) -> None:
     text = markdown(tables(section))
     assert "| saved | 12% | 12% |" in text
     assert "| unparsed | 0 | 1 |" in text
+    assert "not made with" not in text
+    header["made_by"] |= {"torch": "1.0", "code": "0"}
+    second.write_text(json.dumps(header) + "\n" + "".join(lines[1:]))
+    text = markdown(tables(report(read_runs([first, second]), draws=10)[0]))
+    assert "other @1 was not made with the torch and code that none @1 was made with" in text
     paths = write([section], folder / "report")
     assert [path.name for path in paths] == ["report.md", "report.json", "report.png"]
     assert json.loads(paths[1].read_text())[0]["runs"][1]["against_the_first"]["questions"] == 8
@@ -385,6 +402,34 @@ def test_tasks_whose_questions_have_no_answer_are_in_the_table_with_how_many_hav
     assert ("overall", "0 of 8 answered") in tables(*report(read_runs([path])))[0].rows
 
 
+def test_runs_of_one_policy_and_cap_are_named_by_what_tells_them_apart(folder: Path) -> None:
+    first = run(folder, "a/ego")
+    others = [folder / name for name in ("b/ego.jsonl", "b/other.jsonl")]
+    others[0].parent.mkdir()
+    for path, keep in zip(others, (0.5, 0.25), strict=True):
+        path.write_text(first.read_text().replace('"keep": 0.75', f'"keep": {keep}'))
+    names = [each.name for each in read_runs([first, *others])]
+    assert names == [f"none @1 (keep={keep})" for keep in (0.75, 0.5, 0.25)]
+    for path in others:
+        path.write_text(first.read_text().replace('"cache_bytes": 1', '"cache_bytes": 2'))
+    assert [each.name for each in read_runs([first, others[1]])] == ["none @1 (ego)", "none @1 (other)"]
+    names = [each.name for each in read_runs([first, others[0]])]
+    assert names == [f"none @1 ({path})" for path in (first, others[0])]
+
+
+def test_annotations_that_could_not_be_used_are_counted_below_the_table(folder: Path) -> None:
+    for missing in sorted((folder / "mlvu" / "video").rglob("*.mp4"))[:2]:
+        missing.unlink()
+    (section,) = report(read_runs([run(folder, "a", shard=(1, 2))]), draws=10)
+    left = section.runs[0].run.left_out
+    assert left >= 2
+    (note,) = [note for note in tables(section)[0].notes if "could not be used" in note]
+    assert note == f"none @1: {left} annotations could not be used and count nowhere."
+    (both,) = read_runs([folder / "a.jsonl", run(folder, "b", shard=(2, 2))])
+    assert both.left_out == left  # of all shards together, each annotation once
+    assert plan(folder, limit=2).left_out == 0  # what is behind a limit may change, and its run goes on
+
+
 def test_published_numbers_are_marked_and_only_of_the_same_setting(folder: Path) -> None:
     output = run(folder, "one")
     lines = output.read_text().splitlines(keepends=True)
@@ -402,7 +447,12 @@ def test_published_numbers_are_marked_and_only_of_the_same_setting(folder: Path)
     header["settings"] |= {"limit": None, "shard": [1, 2]}
     output.write_text(json.dumps(header) + "\n" + "".join(lines[1:]))
     assert report(read_runs([output]))[0].published == ()  # a part, too, while the other shard is missing
-    header["settings"]["shard"] = [1, 1]
+    header["settings"] |= {"shard": [1, 1], "left_out": 1}
+    output.write_text(json.dumps(header) + "\n" + "".join(lines[1:]))
+    assert report(read_runs([output]))[0].published == ()  # a part: one annotation could not be used
+    header["settings"]["left_out"] = 0
+    output.write_text(json.dumps(header) + "\n" + "".join(lines[1:-1]))
+    assert report(read_runs([output]))[0].published == ()  # a part, while one question has no answer
     output.write_text(json.dumps(header) + "\n" + "".join(lines[1:]))
     (section,) = report(read_runs([output]))
     text = markdown(tables(section))

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from infinipot import ResultsError, Stream, embedded, open_video, versions
+from infinipot import ResultsError, Stream, open_video, versions
 from infinipot.evaluate import FrameSampling, Problem, Question, find_benchmark, find_protocol
 from infinipot.evaluate.core.journal import Journal, rewrite
 from infinipot.evaluate.engines import base
@@ -233,7 +233,26 @@ def test_what_asks_and_reads_answers_counts_as_code() -> None:
 def test_the_weights_of_a_folder_are_in_the_header(watcher: LocalEngine) -> None:
     settings = watcher.origin().settings
     assert settings["commit"] is None
-    assert settings["weights"] == versions.digest(embedded.path() / "model.safetensors")
+    assert settings["weights"] == versions.digest_of_model("embedded") != "embedded"
+
+
+@pytest.mark.parametrize("weights", ["model.safetensors", "pytorch_model.bin"])
+def test_a_folder_with_other_settings_is_another_model_and_what_did_not_change_is_read_once(
+    weights: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+    digest = versions.digest
+    monkeypatch.setattr(versions, "digest", lambda path: read.append(path.name) or digest(path))
+    assert versions.digest_of_model(str(tmp_path)) == str(tmp_path)
+    others = ["generation_config.json", "chat_template.jinja", "spiece.model", "merges.txt"]
+    for name in (weights, *others):
+        (tmp_path / name).write_text("as it was")
+    known = [versions.digest_of_model(str(tmp_path))]
+    for name in (weights, *others):
+        (tmp_path / name).write_text("another one")
+        known.append(versions.digest_of_model(str(tmp_path)))
+    assert len(set(known)) == len(known)
+    assert sorted(read) == sorted(2 * [weights, *others])
 
 
 def test_annotations_that_change_what_a_run_asks_are_noticed_and_those_behind_its_limit_change_nothing(

@@ -7,7 +7,7 @@ python -m training.embedded.examine DIR --clips 50 --video street.mp4 --json
 
 import argparse
 import json
-from collections import Counter, defaultdict
+from collections import defaultdict
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from infinipot.embedded.facts import BACKGROUNDS, HELD_OUT_SEEDS
 from infinipot.embedded.scenery import Footage
 from infinipot.embedded.words import KINDS
 from infinipot.embedded.world import Clip, Question
+from infinipot.evaluate.needle.rows import best_guess
 from training.embedded.batch import collate
 from training.embedded.forward import Counts, add, answer, look, tally
 from training.embedded.lessons import exam
@@ -105,16 +106,20 @@ def _draw(seed: int) -> np.random.Generator:
 
 
 def _scores(total: Counts, asked: dict[str, list[Question]]) -> Scores:
-    """By kind, and of all kinds together."""
-    scores = {kind: Score(total[kind][1], total[kind][0] / total[kind][1], _guess(asked[kind])) for kind in KINDS}
+    """By kind, and of all kinds together; few clips may ask no question of some kind."""
+    scores = {
+        kind: Score(total[kind][1], total[kind][0] / total[kind][1], _guess(asked[kind]))
+        for kind in KINDS
+        if asked[kind]
+    }
     count = sum(score.asked for score in scores.values())
     right, guess = (sum(getattr(each, part) * each.asked for each in scores.values()) for part in ("right", "guess"))
     return scores | {"all": Score(count, right / count, guess / count)}
 
 
 def _guess(questions: list[Question]) -> float:
-    commonest = Counter(question.answer for question in questions).most_common(1)[0][1]
-    return max(commonest, sum(question.chance for question in questions)) / len(questions)
+    rights, chances = [question.answer for question in questions], [question.chance for question in questions]
+    return best_guess(rights, chances) / len(questions)
 
 
 def main() -> None:

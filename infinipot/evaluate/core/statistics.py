@@ -124,6 +124,13 @@ class Average:
         means = {name: sum(named.get(one, 0) for one in wanted) for name, wanted in self.means.items()}
         return {**means, **named, "overall": totals["all",]}
 
+    def counting(self, sums: Sums) -> dict[str, int]:
+        """How many sets have a question that each average is of; one of `means` may be of sets none of which has a
+        question of each of its groups."""
+        own = {name: ~np.isnan(value) for name, value in self.of(sums).items()}
+        means = {name: np.any([own[one] for one in wanted], 0) for name, wanted in self.means.items() if name in own}
+        return {name: int(its.sum()) for name, its in (own | means).items()}
+
 
 over_questions, over_tasks, over_groups = Average("questions"), Average("tasks"), Average("groups")
 
@@ -160,12 +167,12 @@ def estimate(clusters: Clusters, average: Average, draws: int = DRAWS, seed: int
     sums = sum_up([video for video in united if any(one.correct is not None for one in video)])
     if not sums.keys:
         return {}
-    own, heaviest, asked = average.of(sums), _heaviest(sums, average), average.asked(sums)
-    values = average.of(sums.taken(np.ones(len(sums.counts))))
+    heaviest, asked = _heaviest(sums, average), average.asked(sums)
+    counting, values = average.counting(sums), average.of(sums.taken(np.ones(len(sums.counts))))
     drawn = _over_draws(lambda weights: average.of(sums.taken(weights)), len(sums.counts), draws, seed)
     found = {}
     for name, value in values.items():
-        videos = int((~np.isnan(own[name])).sum())
+        videos = counting[name]
         ends = interval(float(value), drawn[name], heaviest[name], 0.0) if videos > 1 else Interval()
         found[name] = Estimate(float(value), *ends, videos, asked[name])
     if average.singly is not None:

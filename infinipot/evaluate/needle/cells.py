@@ -42,7 +42,7 @@ def crossed(
 ) -> Table:
     """A table with a row for each value of `down` and a column for each of `across`, both in the order they come.
 
-    Where `counted`, what guessing gets and how many answers there are stand below.
+    Where `counted`, what two ways to guess get (see `counts`) and how many answers there are stand below.
     """
     columns = {value: its[0] for value, its in by(rows, across)}
     lines = []
@@ -51,6 +51,7 @@ def crossed(
         lines.append((str(name), *(cells.get(value, "–") for value in columns)))
     faint = (
         ("guessing", *(f"{100 * row['chance']:.0f}" for row in columns.values())),
+        ("commonest answer", *(f"{100 * row['blind']:.0f}" for row in columns.values())),
         ("answers", *(f"{row['right'].questions:,}" for row in columns.values())),
         ("clips", *(f"{row['right'].videos}" for row in columns.values())),
     )
@@ -89,15 +90,16 @@ kib = scaled("bytes", "{:,.0f}", 2**10)
 
 
 def counts(rows: Sequence[Row]) -> str:
-    """What the figures rest on."""
+    """What the figures rest on: clips, answers, and what is right without the video, by saying any choice, or always
+    the commonest answer to this kind of question where that is better."""
     if not rows:
         return ""
     clips, answers = (
         _span({getattr(row["right"], name) for row in rows}, noun)
         for name, noun in (("videos", "clip"), ("questions", "answer"))
     )
-    chance = sum(row["chance"] for row in rows) / len(rows)
-    return f"{clips}, {answers} each, guessing {100 * chance:.0f}. {PERCENT}"
+    chance, blind = (100 * sum(row[name] for row in rows) / len(rows) for name in ("chance", "blind"))
+    return f"{clips}, {answers} each, guessing {chance:.0f}, always the commonest answer {blind:.0f}. {PERCENT}"
 
 
 def _span(counts: set[int], noun: str) -> str:

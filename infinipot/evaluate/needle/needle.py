@@ -1,5 +1,6 @@
 """A whole needle benchmark: its plan, what is left to run of it, and the report on what is there."""
 
+import json
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,7 +77,7 @@ class Needle:
         self.outcomes: dict[Case, Outcome] = {}
         self.costs: dict[str, Cost] = {}
         self._video = str(video) if video else None
-        self._header = {} if reads else header(loading)
+        self._reads, self._header = reads, {} if reads else header(loading)
         self._costs = cost.cases(size, first_seed) if "cost" in self.plan else {}
         self._read()
         if not self._header:
@@ -136,7 +137,7 @@ class Needle:
         summary = {
             "format": self._header["format"],
             **self._header["settings"],
-            "machine": machine.machine(),
+            "machine": self._machine(),
             "first_seed": self.first_seed,
             "unfinished": self.unfinished,
             "refused": {f"{one.case.holder.policy}, |C| = {one.case.holder.kept}": one.error for one in failed},
@@ -158,6 +159,13 @@ class Needle:
             f"versions {_listed(settings.pop('versions'))}",
             _listed(settings),
         )
+
+    def _machine(self) -> Any:
+        """The machine that answered: this one, or where nothing is run, the one that the summary there names."""
+        if not self._reads:
+            return machine.machine()
+        there = self.folder / "summary.json"
+        return json.loads(there.read_text("utf-8")).get("machine") if there.is_file() else None
 
     def _cases(self) -> dict[Case, None]:
         """The cases of the plan, each once, in its order."""

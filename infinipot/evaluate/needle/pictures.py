@@ -77,7 +77,7 @@ def _backgrounds(rows: list[Row]) -> dict[str, list[Row]]:
 
 
 def _accuracy(title: str, panels: dict[str, list[Row]], across: str, label: Callable[[Any], str], below: str) -> Figure:
-    """A panel for each group of rows: a line a policy through its shares by `across`, with guessing as dots."""
+    """A panel for each group of rows: a line a policy through its shares by `across`; in grey two ways to guess."""
     figure = Figure(figsize=(9, 4.5), dpi=150, layout="constrained")
     figure.suptitle(title)
     lines: dict[Any, Any] = {}
@@ -91,8 +91,9 @@ def _accuracy(title: str, panels: dict[str, list[Row]], across: str, label: Call
                 points = dict.fromkeys(at, next(iter(points.values())))
             if line := [(number, points[place]) for number, place in enumerate(at) if place in points]:
                 _line(axes, policy, colour, line)
-        chances = [[row["chance"] for row in rows if row[across] == place] for place in at]
-        axes.plot([100 * sum(these) / len(these) for these in chances], ":", color="0.5", label="guessing")
+        for name, guess, style in (("chance", "guessing", ":"), ("blind", "always the commonest answer", "-.")):
+            shares = [[row[name] for row in rows if row[across] == place] for place in at]
+            axes.plot([100 * sum(these) / len(these) for these in shares], style, color="0.5", label=guess)
         axes.set(title=name, xlabel=below, ylim=(0, 101), xticks=range(len(at)), xticklabels=map(label, at))
         _plain(axes)
         lines |= {one.get_label(): one for one in axes.lines}

@@ -1,6 +1,6 @@
 """Answers put together into the rows of each section: plain values and estimates, for tables, pictures and JSON."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from itertools import pairwise
@@ -31,7 +31,8 @@ class Answers:
 
     def __init__(self, outcomes: Iterable[Outcome] = ()) -> None:
         self.of: dict[Holder, list[tuple[int, bool]]] = defaultdict(list)
-        self._chances: list[float] = []
+        self._rights: dict[str, list[str]] = defaultdict(list)  # by kind, as the chances
+        self._chances: dict[str, list[float]] = defaultdict(list)
         self._last: dict[Holder, Outcome] = {}
         for outcome in outcomes:
             for answer in outcome.answers:
@@ -40,7 +41,8 @@ class Answers:
     def add(self, outcome: Outcome, answer: GivenAnswer) -> None:
         """Counts an answer."""
         self.of[outcome.case.holder].append((outcome.case.scene.seed, answer.correct))
-        self._chances.append(answer.chance)
+        self._rights[answer.kind].append(answer.right)
+        self._chances[answer.kind].append(answer.chance)
         self._last[outcome.case.holder] = outcome
 
     def row(self, holder: Holder, **place: Any) -> Row | None:
@@ -48,7 +50,7 @@ class Answers:
         right = estimate(clustered(self.of.get(holder, ())), over_questions, DRAWS).get("overall")
         if right is None:
             return None
-        last = self._last[holder]
+        last, asked = self._last[holder], sum(map(len, self._rights.values()))
         return {
             **place,
             "policy": holder.policy,
@@ -56,7 +58,8 @@ class Answers:
             "cap": last.cap,
             "bytes": last.stats.get("bytes"),
             "right": right,
-            "chance": sum(self._chances) / len(self._chances),
+            "chance": sum(map(sum, self._chances.values())) / asked,
+            "blind": sum(best_guess(self._rights[kind], self._chances[kind]) for kind in self._rights) / asked,
             "against_default": self.against(holder, Holder(DEFAULT, holder.kept, holder.block)),
             "against_full": self.against(holder, FULL_CACHE),
         }
@@ -65,6 +68,16 @@ class Answers:
         """The paired difference of two memories; None if they are one and the same."""
         theirs, ours = (clustered(self.of.get(each, ())) for each in (other, holder))
         return None if holder == other else difference(theirs, ours, over_questions, DRAWS)
+
+
+def best_guess(rights: Sequence[str], chances: Sequence[float]) -> float:
+    """How many questions of one kind are answered right without the video, by the better of two ways to guess.
+
+    Args:
+        rights: the right answers; one may always say the commonest of them.
+        chances: the share of each question's choices that is right; one may say any choice.
+    """
+    return max(*Counter(rights).values(), sum(chances))
 
 
 def put_together(

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from infinipot.errors import InfinipotError
 
 OTSU, PATCHES = "otsu", "patches"
+OFF = "off"  # None, where a setting is a word: on the command line, and of a server's stream
 _NOISE, _CLEAR = 0.02, 0.06  # between what a sensor's noise makes, and what anyone would call a change
 
 

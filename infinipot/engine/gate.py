@@ -40,6 +40,7 @@ class Gate:
         if isinstance(given, bool) or not 0 <= threshold <= 1:
             raise InfinipotError(
                 f"gate={given!r}: give {OTSU!r}, or how far a cell must change to be seen again, as a share of black "
-                f"to white from 0 to 1, such as 0.03; or {PATCHES!r}, which leaves out only whole patches"
+                f"to white from 0 to 1, such as 0.03; or {PATCHES!r}, which leaves out only whole patches; or nothing, "
+                "for no gate"
             )
         return cls(threshold, threshold)

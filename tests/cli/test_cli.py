@@ -255,6 +255,12 @@ def test_an_unknown_policy_is_wrong_usage_of_every_command(args: tuple[str, ...]
     assert 'did you mean "infinipot-v"?' in result.stderr
 
 
+def test_tables_of_a_folder_without_results_name_the_folder() -> None:
+    result = infinipot("bench", "needle", "--tables", "--out", "nowhere")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("error: nowhere holds no results yet: run the benchmark first, or give the --out")
+
+
 @pytest.mark.parametrize(("args", "gate"), [((), "None"), (("--gate", "off"), "None"), (("--gate", "otsu"), "'otsu'")])
 def test_no_gate_is_written_off(args: tuple[str, ...], gate: str) -> None:
     @click.command()

@@ -13,13 +13,14 @@ from infinipot.cli import main
 
 ROOT = Path(__file__).parents[1]
 _WIDTH = 100
+_PAGES = ("CONTRIBUTING", "CHANGELOG", "SECURITY")  # of the repository's root
 _FOREIGN = re.compile(r'<(?:script|link|img|iframe)\b[^>]*\b(?:src|href)="(?:https?:)?//[^"]*"')
 
 
 def on_files(files: Files, config: Any) -> Files:
     """Adds the reference of the command line, and the files of the repository's root that are pages."""
     made = {"reference/cli.md": commands()}
-    made |= {f"{name.lower()}.md": _moved((ROOT / f"{name}.md").read_text()) for name in ("CONTRIBUTING", "CHANGELOG")}
+    made |= {f"{name.lower()}.md": _moved((ROOT / f"{name}.md").read_text()) for name in _PAGES}
     for place, text in made.items():
         files.append(File.generated(config, place, content=text))
     return files

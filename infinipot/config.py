@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from infinipot.engine.budget import check_shares, parse_memory
-from infinipot.engine.gate import Gate
+from infinipot.engine.gate import OFF, Gate
 from infinipot.errors import CapError, FrameError, InfinipotError
 from infinipot.numbers import is_finite, is_whole, is_whole_pair
 from infinipot.text import check_text
@@ -20,7 +20,7 @@ _MOST_PIXELS = 1 << 26  # that a frame can be made to have
 
 
 def _setting(value: Any, text: str, **options: Any) -> Any:
-    """A field, with what the command line says of it: `choices`, `metavar`, `default` in words."""
+    """A field, with what the command line says of it: `choices`, `metavar`, `default` in words, the word for `none`."""
     return field(default=value, metadata={"help": text, **options})
 
 
@@ -42,9 +42,18 @@ class StreamConfig:
     )
     fps: float = _setting(2.0, "Frames watched per second of video.")
     keep: float = _setting(0.75, "Share of the video's memory that a compression keeps.")
-    block: int | None = _setting(None, "Temporal patches, or chunks of sound, that are run at once.", metavar="N")
-    reserve: int | None = _setting(None, "Tokens kept free for a question and its answer.", metavar="N")
-    dialogue: int | None = _setting(None, "Tokens that remembered turns may take.", metavar="N")
+    block: int | None = _setting(
+        None,
+        "Temporal patches, or chunks of sound, that are run at once.",
+        metavar="N",
+        default="as many as fit, at most 8",
+    )
+    reserve: int | None = _setting(
+        None, "Tokens kept free for a question and its answer.", metavar="N", default="an eighth of the cap, 64 to 512"
+    )
+    dialogue: int | None = _setting(
+        None, "Tokens that remembered turns may take.", metavar="N", default="an eighth of the cap, at most 512"
+    )
     positions: str = _setting(
         "rebase",
         "Keep endless videos inside the trained positions (rebase), or let positions grow (native).",
@@ -53,8 +62,8 @@ class StreamConfig:
     gate: float | str | None = _setting(
         None,
         "Leave out what does not change: whole patches (patches), or cells too (otsu, or a threshold from 0 to 1).",
-        metavar="patches|otsu|SHARE",
-        default="none",
+        metavar="off|patches|otsu|SHARE",
+        none=OFF,
     )
     look_again: int = _setting(
         0, "Number of last frames that are kept as pictures, and that a question looks at again.", metavar="N"

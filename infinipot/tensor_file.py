@@ -152,7 +152,9 @@ def _locked(part: Path) -> Iterator[BinaryIO]:
                 if fcntl is not None:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
-                raise SnapshotError(f"{part}: someone else is writing it") from error
+                raise SnapshotError(
+                    f"{part}: another process is writing it: try again, or save under another name"
+                ) from error
             # Whoever held the lock may have renamed the file meanwhile: then it is not ours to write to.
             if part.exists() and os.path.samestat(os.fstat(file.fileno()), part.stat()):
                 yield file

@@ -252,12 +252,12 @@ def test_a_template_that_drops_a_system_message_is_an_error_where_there_is_one(f
         (
             torch.OutOfMemoryError("CUDA out of memory. Tried to"),
             CapError,
-            "which the device does not have",
+            "but the device has too little free memory: give a smaller memory",
         ),
         (
             RuntimeError("[enforce fail at alloc_cpu.cpp:124] . DefaultCPUAllocator: can't allocate memory: you tried"),
             CapError,
-            "which the device does not have",
+            "but the device has too little free memory: give a smaller memory",
         ),
         (RuntimeError("CUDA error: an illegal memory access\nmore"), InfinipotError, "cannot be allocated: CUDA error"),
     ],

@@ -34,7 +34,7 @@ ELSEWHERE = {  # pages whose commands have tests of their own, or take hours
 }
 PAGES = sorted(
     path
-    for path in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]
+    for path in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", *(ROOT / "docs").rglob("*.md")]
     if path.relative_to(ROOT).as_posix() not in ELSEWHERE
 )
 CODE = {"console", "python", "bash", "sh"}
@@ -147,7 +147,12 @@ def test_the_guides_name_every_policy_and_every_family() -> None:
 
 @pytest.mark.parametrize("page", [*PAGES, *filter(Path.exists, map(ROOT.joinpath, ELSEWHERE))], ids=name_of)
 def test_links_lead_to_files_that_are_there(page: Path) -> None:
-    made = {"docs/reference/cli.md", "docs/contributing.md", "docs/changelog.md"}  # by docs/hooks.py
+    made = {
+        "docs/reference/cli.md",
+        "docs/contributing.md",
+        "docs/changelog.md",
+        "docs/security.md",
+    }  # by docs/hooks.py
     for target in re.findall(r"\]\((?!https?:|#|mailto:)([^)#\s]+)", page.read_text()):
         path = (page.parent / target).resolve()
         assert path.exists() or path.relative_to(ROOT).as_posix() in made, f"{name_of(page)} leads to {target}"

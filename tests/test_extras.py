@@ -31,7 +31,7 @@ def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 def test_without_matplotlib_the_demo_runs_and_says_how_there_would_be_a_picture(bare: Path) -> None:
     result = CliRunner().invoke(main, ["demo", "--minutes", "0.5", "--compare", "none"])
     assert result.exit_code == 0, result.output
-    assert "For a picture of the memory: pip install 'infinipot[plots]'" in result.stdout
+    assert "For a picture of the memory: pip install matplotlib (the extra `plots`)" in result.stdout
     assert not list(bare.iterdir())
 
 
@@ -49,14 +49,22 @@ def test_a_command_that_needs_an_extra_names_it_before_it_begins(args: str, what
     result = CliRunner().invoke(main, args.split())
     assert result.exit_code == 1
     assert result.stderr.startswith(f"error: {what} needs {', '.join(extras.NEEDS[extra])}, which ")
-    assert result.stderr.endswith(f"not installed: pip install 'infinipot[{extra}]'\n")
+    packages = " ".join(extras.NEEDS[extra]).replace("_", "-")
+    assert result.stderr.endswith(f"not installed: pip install {packages} (the extra `{extra}`)\n")
     assert result.stderr.count("\n") == 1
+
+
+def test_the_server_says_that_windows_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "win32")
+    result = CliRunner().invoke(main, ["serve", "--model", "embedded"])
+    assert result.exit_code == 1
+    assert result.stderr.startswith("error: the server needs Linux or macOS")
 
 
 def test_what_an_extra_brings_is_imported_when_it_is_used() -> None:
     package = Path(infinipot.__file__).parent
     for path in package.rglob("*.py"):
-        if {"needle", "serve"} & set(path.relative_to(package).parts):  # of which the command asks first
+        if {"needle", "serve", "ray.py"} & set(path.relative_to(package).parts):  # of which the command asks first
             continue
         for node in ast.parse(path.read_text()).body:
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []

@@ -222,7 +222,7 @@ def test_a_fork_that_the_device_has_no_room_for_is_an_error_that_says_so(
         stream.watch(pictures(1)[0])
         with monkeypatch.context() as patch:
             patch.setattr(Rows, "__init__", full)
-            with pytest.raises(CapError, match="MiB, which the device does not have"):
+            with pytest.raises(CapError, match="MiB, but the device has too little free memory"):
                 stream.fork()
         stream.fork().watch(pictures(1)[0])
 
@@ -342,7 +342,7 @@ def test_of_two_saves_at_once_one_is_refused(qwen: Model, tmp_path: Path, monkey
 
         monkeypatch.setattr(os, "fsync", slowly)
         stream.save(tmp_path / "stream")
-        assert "someone else is writing it" in errors[0]
+        assert "another process is writing it: try again" in errors[0]
         assert same(held(qwen.restore(tmp_path / "stream")), held(stream))
 
 

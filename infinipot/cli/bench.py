@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-import infinipot
 from infinipot import extras, shipped
 from infinipot.cli.eval_options import Shard
-from infinipot.cli.options import options_of, together
+from infinipot.cli.options import options_of, policy_of, together, world_model_option
 from infinipot.cli.output import clock, note, print_json
 from infinipot.cli.progress import ProgressLine
 from infinipot.config import LoadConfig
@@ -44,10 +43,13 @@ def bench() -> None:
     show_default=True,
     help="Folder for answers, tables and pictures; a stopped run is continued there.",
 )
+@world_model_option
 @click.option(
-    "--model", default="embedded", show_default=True, help='"embedded", "witness", or a folder that knows the world.'
+    "--sections",
+    default=",".join(SECTIONS),
+    metavar="NAME,...",
+    help=f"Parts to run, of {', '.join(SECTIONS)}.  [default: all]",
 )
-@click.option("--sections", default=",".join(SECTIONS), show_default=True, help="Parts to run, separated by commas.")
 @click.option("--policies", "specs", help='Policies to compare, separated by ";", or by "," if none has options.')
 @click.option(
     "--video",
@@ -158,9 +160,7 @@ def _size(quick: bool, clips: int | None, specs: str | None) -> Extent:
     size = replace(QUICK, clips=clips or QUICK.clips) if quick else full_size(clips or CLIPS)
     if specs is None:
         return size
-    chosen = tuple(
-        infinipot.policies.make(spec.strip()).spec for spec in specs.split(";" if ";" in specs or ":" in specs else ",")
-    )
+    chosen = tuple(policy_of(spec.strip()).spec for spec in specs.split(";" if ";" in specs or ":" in specs else ","))
     return replace(size, policies=chosen, long=chosen)
 
 

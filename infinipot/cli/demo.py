@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING
 import click
 from rich.table import Table
 
-import infinipot
 from infinipot import extras, shipped
 from infinipot.cli.meter import StreamMeter
-from infinipot.cli.options import Finite
+from infinipot.cli.options import Finite, policy_of, world_model_option
 from infinipot.cli.output import check_picture, clock, load_quietly, print_json, print_table
 from infinipot.config import POLICY
 from infinipot.embedded.facts import BACKGROUNDS, HELD_OUT_SEEDS
@@ -34,10 +33,8 @@ _PICTURE = "infinipot-demo.png"
 @click.option(
     "--background", type=click.Choice(BACKGROUNDS), default="still", show_default=True, help="Background of the video."
 )
-@click.option("--video", help="A file or address whose pictures, repeated, are the background.")
-@click.option(
-    "--model", default="embedded", show_default=True, help='"embedded", "witness", or a folder that knows the world.'
-)
+@click.option("--video", help="A file or address that is looped as the background.")
+@world_model_option
 @click.option("--memory", default="512", show_default=True, help="The cap: tokens, or an amount such as 1MiB.")
 @click.option("--policy", default=POLICY, show_default=True, help="What is kept: see `infinipot policies`.")
 @click.option(
@@ -118,7 +115,7 @@ def _clip(minutes: float | None, background: str, video: str | None, seed: int, 
 
 def _policies(policy: str, compare: str) -> list[Policy]:
     """The policies to run, each once."""
-    made = [infinipot.policies.make(spec) for spec in ([policy] if compare == "none" else [policy, compare])]
+    made = [policy_of(spec) for spec in ([policy] if compare == "none" else [policy, compare])]
     return list({one.spec: one for one in made}.values())
 
 
@@ -166,7 +163,7 @@ def _print_summary(result: Demo, plot: Path | None) -> None:
 def _how_to_draw() -> str:
     """What is said in place of a picture that nobody asked for, and that could not be drawn."""
     if extras.missing("plots"):
-        return "For a picture of the memory: pip install 'infinipot[plots]'"
+        return f"For a picture of the memory: {extras.how_to_install('plots')}"
     return f"No picture was drawn, since nothing can be written into {Path.cwd()}: see --plot"
 
 

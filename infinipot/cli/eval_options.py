@@ -7,9 +7,8 @@ from typing import Any
 
 import click
 
-import infinipot
-from infinipot import InfinipotError
-from infinipot.cli.options import options_of, pixel_options, pixels_of, policy_option, together
+from infinipot import InfinipotError, extras
+from infinipot.cli.options import options_of, pixel_options, pixels_of, policy_of, policy_option, together
 from infinipot.cli.output import load_quietly
 from infinipot.config import LoadConfig, StreamConfig
 from infinipot.evaluate import Benchmark, FrameSampling, find_protocol
@@ -122,10 +121,9 @@ class Machinery:
             if self.loading not in models:
                 models[self.loading] = load_quietly(verbose=self.verbose, **asdict(self.loading))
             return LocalEngine(models[self.loading], setup, self.time_limit)
-        try:
-            from infinipot.evaluate.engines.ray import RayEngine
-        except ImportError as error:
-            raise InfinipotError("--engine ray needs Ray: pip install 'infinipot[ray]'") from error
+        extras.require("ray", "--engine ray")
+        from infinipot.evaluate.engines.ray import RayEngine
+
         gpus = self.gpus_per_worker
         if gpus is None:
             gpus = 0.0 if self.ray_address is None and not _has_gpus() else 1.0
@@ -163,8 +161,8 @@ def setup(benchmark: Benchmark, protocol: str | None, given: dict[str, Any]) -> 
     name = protocol or benchmark.default_protocol
     sampling = _sampling(find_protocol(name).frames(benchmark), given)
     kept = {option: given.pop(option) for option in _KEPT}
+    policy_of(given["policy"])
     try:
-        infinipot.policies.make(given["policy"])
         StreamConfig(**kept, pixels=sampling.pixels)
     except InfinipotError as error:
         raise click.UsageError(str(error)) from error

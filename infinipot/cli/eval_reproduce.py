@@ -41,8 +41,9 @@ from infinipot.evaluate.run import RunPlan, check_before_loading, evaluate, read
 @model_options
 @click.option("--verbose", is_flag=True, help="Show the messages of the libraries underneath.")
 def reproduce(data: Path, output: Path, dry_run: bool, limit: int | None, retry: bool, **given: Any) -> None:
-    """Run the published tables: full cache, uniform, sliding window and InfiniPot-V at an eighth of the tokens,
-    on MLVU, Video-MME, LongVideoBench and EgoSchema, and the ablation of TaR and VaN on MLVU.
+    """Run the published tables: the full cache and, at an eighth of its tokens, the policies uniform, sliding-window,
+    infinipot-v-reference (the published code), infinipot-v and unusual, on MLVU, Video-MME, LongVideoBench and
+    EgoSchema; and TaR and VaN alone, as in the published code, on MLVU.
 
     --data holds a folder for each benchmark, by its name (mlvu, video-mme, longvideobench, egoschema); one that is not
     there is left out. Runs that are over are not run again.
@@ -147,7 +148,7 @@ def _memory(runs: dict[PaperRun, Run]) -> Table:
     rows = []
     for entry, run in runs.items():
         spent = cost(run)
-        theirs = MEMORY.get(entry.label.partition(",")[0])
+        theirs = MEMORY.get(entry.published or "")
         rows.append(
             (
                 f"{entry.benchmark}, {entry.label}",

@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 import infinipot
+from infinipot.cli.options import policy_of
 from infinipot.cli.output import print_json, print_table, quiet_libraries
 from infinipot.config import POLICY
 
@@ -16,6 +17,11 @@ _EMBEDDED = {
     "model_types": ["qwen2_5_vl"],
     "modality": "video",
     "summary": "small, ships with the package, knows the synthetic world of `infinipot demo`",
+}
+
+_NEEDS = {  # by what a policy's published form knows, see `Policy.knows`
+    "question": "the question, in the published form",
+    "offline": "the whole video, in the published form",
 }
 
 
@@ -48,8 +54,8 @@ def policies(as_json: bool) -> None:
     for policy in available:
         options = ", ".join(f"{name}={value}" for name, value in policy.defaults().items())
         lines = Text(policy.summary())
-        knows = f"{policy.knows}, as published" if policy.knows else ""
-        for label, text in (("options", options), ("paper", policy.paper), ("knows", knows)):
+        needs = _NEEDS.get(policy.knows, policy.knows)
+        for label, text in (("options", options), ("paper", policy.paper), ("needs", needs)):
             if text:
                 lines.append(f"\n{label} {text}", "dim")
         table.add_row(Text(policy.name), lines)
@@ -58,7 +64,9 @@ def policies(as_json: bool) -> None:
 
 @click.command(short_help="List the model families, or what memories cost with them.")
 @click.option(
-    "--memory", metavar="TOKENS,...", help="List instead what memories of these caps take, in GB (10^9 bytes)."
+    "--memory",
+    metavar="TOKENS,...",
+    help="List instead what memories of these caps take, in GB (10^9 bytes): in bfloat16, or with --model in its type.",
 )
 @click.option(
     "--model",
@@ -118,7 +126,7 @@ def _print_sizes(caps: list[int], names: tuple[str, ...], policy: str, as_json: 
     """What memories of these caps take, a line for each checkpoint."""
     from infinipot.sizes import published_sizes, size_of
 
-    made = infinipot.policies.make(policy)
+    made = policy_of(policy)
     if names:
         quiet_libraries()
     found = [size_of(name, caps, made) for name in names] if names else list(published_sizes(caps, made))

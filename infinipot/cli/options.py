@@ -1,14 +1,22 @@
 """Command-line options made from the fields of a configuration: what the library can set, a command can."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import Field, fields
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+import infinipot
+from infinipot import shipped
 from infinipot.config import POLICY
+from infinipot.errors import PolicyError
 from infinipot.numbers import is_finite
+
+if TYPE_CHECKING:
+    from infinipot.policies import Policy
 
 F = TypeVar("F", bound=Callable[..., Any])
 Option = Callable[[F], F]
@@ -89,11 +97,24 @@ class _Required(click.types.StringParamType):
         return f"Give {self._said[:1].lower()}{self._said[1:]}"
 
 
+class _TextOrNone(click.types.StringParamType):
+    """A text, of which one word stands for None."""
+
+    def __init__(self, none: str) -> None:
+        self._none = none
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        text = super().convert(value, param, ctx)
+        return None if text == self._none else text
+
+
 def _option(each: Field[Any], *, required: bool) -> Any:
-    said, choices = each.metadata["help"], each.metadata.get("choices")
-    if "default" in each.metadata:
-        said += f"  [default: {each.metadata['default']}]"
+    said, choices, none = each.metadata["help"], each.metadata.get("choices"), each.metadata.get("none")
+    if default := each.metadata.get("default", none):
+        said += f"  [default: {default}]"
     kind: Any = click.Choice(choices) if choices else _KINDS.get(each.type, str)
+    if none is not None:
+        kind = _TextOrNone(none)
     given: dict[str, Any] = {"default": each.default}
     if required:
         kind, given = _Required(said), {"required": True}
@@ -107,8 +128,23 @@ def _option(each: Field[Any], *, required: bool) -> Any:
     )
 
 
+def policy_of(spec: str) -> Policy:
+    """The policy that an option names; one that there is not is wrong usage."""
+    try:
+        return infinipot.policies.make(spec)
+    except PolicyError as error:
+        raise click.UsageError(str(error)) from error
+
+
 policy_option = click.option(
     "--policy", default=POLICY, show_default=True, metavar="POLICY", help="What is kept: see `infinipot policies`."
+)
+world_model_option = click.option(
+    "--model",
+    default="embedded",
+    show_default=True,
+    metavar="NAME|FOLDER",
+    help=f"A model that knows the synthetic world: {', '.join(shipped.NAMES)}, or a folder.",
 )
 pixel_options = [
     click.option("--min-pixels", type=click.IntRange(min=1), metavar="N", help="Fewest pixels of a resized frame."),

@@ -1,11 +1,12 @@
 """`infinipot serve`: starts the server."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
-from infinipot import extras
+from infinipot import InfinipotError, extras
 from infinipot.cli.output import load_quietly
 
 
@@ -15,8 +16,11 @@ from infinipot.cli.output import load_quietly
 @click.option("--memory", help="Default cap of a stream: tokens, or an amount such as 256MiB.")
 @click.option("--policy", help="Default policy of a stream.  [default: infinipot-v]")
 @click.option("--fps", type=float, help="Default frames per second of a stream.  [default: 2]")
-@click.option("--gate", metavar="patches|otsu|SHARE", help="Default gate of a stream.  [default: off]")
+@click.option("--gate", metavar="off|patches|otsu|SHARE", help="Default gate of a stream.  [default: off]")
 @click.option("--look-again", type=int, metavar="N", help="Default for second looks of a stream.  [default: 0]")
+@click.option(
+    "--step-tokens", type=int, metavar="N", help="Most tokens that one packed step runs over.  [default: 2048]"
+)
 @click.option("--host", help="Address to listen on.  [default: 127.0.0.1]")
 @click.option("--port", type=int, help="Port to listen on; 0 takes a free one.  [default: 8000]")
 @click.option("--api-keys", metavar="FILE", type=Path, help="File with an owner's name and a key on each line.")
@@ -56,6 +60,10 @@ def serve(config: Path | None, limits: tuple[str, ...], **given: Any) -> None:
     infinipot serve --model embedded
     infinipot serve --model Qwen/Qwen2.5-VL-7B-Instruct --memory-total 8GiB --api-keys keys.txt --snapshots streams
     """
+    if sys.platform == "win32":
+        raise InfinipotError(
+            "the server needs Linux or macOS: it decodes media under limits that Windows does not have"
+        )
     extras.require("serve", "the server")
     from infinipot.serve.run import serve as run
     from infinipot.serve.settings import Settings

@@ -14,7 +14,16 @@ import click
 
 import infinipot
 from infinipot.cli.meter import StreamMeter
-from infinipot.cli.options import Finite, Seconds, options_of, pixel_options, pixels_of, policy_option, together
+from infinipot.cli.options import (
+    Finite,
+    Seconds,
+    options_of,
+    pixel_options,
+    pixels_of,
+    policy_of,
+    policy_option,
+    together,
+)
 from infinipot.cli.output import Asker, check_picture, clock, load_quietly, note, print_json
 from infinipot.cli.pace import at_own_pace
 from infinipot.cli.prompt import converse
@@ -179,7 +188,7 @@ def watch(
         raise click.UsageError(
             "with --tp-plan, which needs several processes, no questions can be typed: give --ask or --at"
         )
-    settings["policy"] = infinipot.policies.make(settings["policy"])
+    settings["policy"] = policy_of(settings["policy"])
     sampling = {name: settings[name] for name in _SAMPLING}
     infinipot.Sampling(**sampling)  # says what is out of range
     # What is quick to check comes before what takes long: the policy, the video, then the model.

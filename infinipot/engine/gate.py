@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from infinipot.errors import InfinipotError
 
 OTSU, PATCHES = "otsu", "patches"
+OFF = "off"  # None, where a setting is a word: on the command line, and of a server's stream
 _NOISE, _CLEAR = 0.02, 0.06  # between what a sensor's noise makes, and what anyone would call a change
 
 
@@ -39,6 +40,7 @@ class Gate:
         if isinstance(given, bool) or not 0 <= threshold <= 1:
             raise InfinipotError(
                 f"gate={given!r}: give {OTSU!r}, or how far a cell must change to be seen again, as a share of black "
-                f"to white from 0 to 1, such as 0.03; or {PATCHES!r}, which leaves out only whole patches"
+                f"to white from 0 to 1, such as 0.03; or {PATCHES!r}, which leaves out only whole patches; or nothing, "
+                "for no gate"
             )
         return cls(threshold, threshold)

@@ -32,8 +32,8 @@ def require_positions(setup: Setup, state: StreamState, pending: Pending) -> Non
     after, limit = _position_after(setup, state, pending), setup.adapter.position_limit
     if limit is not None and after > limit:
         raise CapError(
-            f"{setup.adapter.title} rotates keys by the length of the prompt beyond {limit} positions, which this "
-            "stream would reach: open it with positions='rebase' and a policy that evicts"
+            f"{setup.adapter.title} changes its rotary embedding once a prompt is longer than {limit} positions, which "
+            "this stream would reach: open it with positions='rebase' and a policy that evicts"
         )
     if after > MOST_POSITIONS:
         raise FrameError(

@@ -185,7 +185,9 @@ def _frame_bytes(adapter: Adapter, config: StreamConfig) -> int:
     if not config.look_again:
         return 0
     if adapter.modality != "video":
-        raise InfinipotError(f"look_again={config.look_again} is for frames, but the stream is of {adapter.modality}")
+        raise InfinipotError(
+            f"look_again={config.look_again} is for frames, but this stream listens to sound: leave look_again out"
+        )
     if not adapter.packs:
         raise InfinipotError(
             f"look_again={config.look_again}: {adapter.title} has layers with a recurrent state, "
@@ -268,7 +270,10 @@ def reserving(cap: int, size: int) -> Iterator[None]:
         if not _lacks_memory(error):
             why = str(error).partition("\n")[0]
             raise InfinipotError(f"the memory cannot be allocated: {why}") from error
-        raise CapError(f"memory={cap} tokens takes {size / 2**20:.0f} MiB, which the device does not have") from error
+        raise CapError(
+            f"memory={cap} tokens needs {size / 2**20:.0f} MiB, but the device has too little free memory: give a "
+            "smaller memory"
+        ) from error
 
 
 def _lacks_memory(error: RuntimeError) -> bool:

@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path, PurePosixPath
 
 PAPER = "arXiv 2506.15745v2"
-MEMORY = {"full": 58.55, "infinipot-v": 22.16}
+MEMORY = {"FullKV": 58.55, "InfiniPot-V": 22.16}
 """GB at the most on an A100-80GB with 50K tokens of context, about 768 frames: table A4, which names no model."""
 
 

@@ -21,7 +21,8 @@ _METHODS = (  # label, policy, the paper's name, the video's tokens
     ("uniform", "uniform", "Uniform Select", SMALL),
     ("sliding-window", "sliding-window", None, SMALL),
     ("infinipot-v, published code", f"{_REFERENCE},adaptive_pooling=true", "InfiniPot-V", SMALL),
-    ("novelty", "novelty", None, SMALL),
+    ("infinipot-v", "infinipot-v", None, SMALL),
+    ("unusual", "unusual", None, SMALL),
 )
 _ABLATION = (
     ("TaR alone", f"{_REFERENCE},tar_ratio=1.0", "TaR", SMALL),
@@ -60,7 +61,7 @@ class PaperRun:
 
 
 def entries() -> list[PaperRun]:
-    """Every run: five methods on four benchmarks, and the ablation on MLVU."""
+    """Every run: six methods on four benchmarks, and the ablation on MLVU."""
     main = [_entry(benchmark, *method) for benchmark in _BENCHMARKS for method in _METHODS]
     return [*main, *(_entry("mlvu", *method) for method in _ABLATION)]
 

@@ -31,7 +31,7 @@ from infinipot.models.pictures import SIDE, pictures
 from infinipot.models.texts import Texts
 from infinipot.video import Frame
 
-PARITY = "logits, greedy answers and pixels as transformers makes them, on small random weights"
+PARITY = "logits at the same positions, greedy answers and pixels as transformers makes them, on small random weights"
 _TOGETHER = 1 << 17  # pixels of frames that are prepared together: 1.5 MB of them, as the encoder takes them
 
 

@@ -24,7 +24,7 @@ class InternVL(OneSize):
 
     model_types: ClassVar[tuple[str, ...]] = ("internvl",)
     title = "InternVL"
-    checked = f"{PARITY}, with Qwen2, Qwen3 and Llama decoders; a dialogue's frames numbered on, not from 1 again"
+    checked = f"{PARITY}; Qwen2, Qwen3 and Llama decoders; differs: frame numbers continue through a stream"
 
     @property
     def _vision(self) -> Any:

@@ -31,7 +31,7 @@ class LlavaNextVideo(OneSize):
     model_types: ClassVar[tuple[str, ...]] = ("llava_next_video",)
     title = "LLaVA-NeXT-Video"
     processor_loader: ClassVar[Any] = LlavaNextVideoProcessor
-    checked = f"{PARITY}: CLIP with Llama, SigLIP with Mistral; a sliding window is refused"
+    checked = f"{PARITY}; CLIP with Llama, SigLIP with Mistral; a sliding window is refused"
 
     def grid(self, height: int, width: int) -> tuple[int, int]:
         return self._side, self._side

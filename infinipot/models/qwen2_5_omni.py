@@ -22,7 +22,7 @@ class Qwen25Omni(Qwen25VL):
 
     model_types = ("qwen2_5_omni", "qwen2_5_omni_thinker")
     title = "Qwen2.5-Omni"
-    checked = f"{PARITY}; pictures without their sound"
+    checked = f"{PARITY}; pictures only"
     loader: ClassVar[Any] = Qwen2_5OmniThinkerForConditionalGeneration
     processor_loader: ClassVar[Any] = Qwen2_5OmniProcessor  # of a thinker alone, transformers does not know it
 
@@ -41,7 +41,7 @@ class Qwen25OmniSound(Qwen25Omni):
     """
 
     title = "Qwen2.5-Omni, sound"
-    checked = f"{PARITY}; spectra in place of pixels; modality='audio'"
+    checked = f"{PARITY}, spectra in place of pixels; sound only: modality='audio'"
     modality = "audio"
 
     @cached_property

@@ -26,7 +26,10 @@ class Qwen2VL(Adapter):
     model_types: ClassVar[tuple[str, ...]] = ("qwen2_vl",)
     title = "Qwen2-VL"
     patch_frames = 2
-    checked = f"{PARITY}; the published method's recorded runs repeated to the index"
+    checked = (
+        f"{PARITY}; text after a video positioned as in training, not as in transformers 5; recorded runs of the "
+        "published method repeated to the index"
+    )
 
     def patchify(self, clips: Sequence[Clip], pixels: tuple[int, int] | None = None) -> list[Patch]:
         processor = self.processor.video_processor

@@ -22,7 +22,7 @@ class Qwen3VL(Qwen2VL):
 
     model_types = ("qwen3_vl", "qwen3_vl_moe")
     title = "Qwen3-VL"
-    checked = f"{PARITY}, dense and mixture of experts"
+    checked = f"{PARITY}; dense and mixture of experts"
     # transformers has a plan for the mixture of experts only; the dense decoder is shared out as Qwen3's.
     tp_plan: ClassVar[Mapping[str, str]] = {
         f"model.language_model.{name}": style for name, style in (Qwen3Config.base_model_tp_plan or {}).items()

@@ -1,4 +1,4 @@
-"""SmolVLM2 (arXiv 2504.05299). Its processor needs the package num2words: `pip install infinipot[smolvlm]`."""
+"""SmolVLM2 (arXiv 2504.05299). Its processor needs the package num2words (the extra `smolvlm`)."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -23,7 +23,7 @@ class SmolVLM(InternVL):
 
     model_types = ("smolvlm",)
     title = "SmolVLM"
-    checked = f"{PARITY}, but for the introduction's number of frames and duration, which a stream cannot know"
+    checked = f"{PARITY}; differs: no number of frames or duration in the introduction"
 
     @property
     def _vision(self) -> Any:

@@ -16,7 +16,7 @@ from infinipot.tokens import VideoTokens
 
 @dataclass(frozen=True)
 class LiveVLM(Policy):
-    """Keeps what the last vision queries attend to, as long as its stretch of time has room (LiveVLM's buckets).
+    """Keeps what the last vision queries attend to, until the quota of its time bucket is full (LiveVLM).
 
     Recent patches stay as they are. The best `first` · |C| of all tokens, the recent ones ahead of the others, stay
     wherever they are; then tokens stay in order of their scores, each only while its stretch of time holds fewer than

@@ -33,6 +33,8 @@ def held(path: Path, what: str) -> Iterator[None]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
     except BlockingIOError:
-        raise InfinipotError(f"{what} is in use by another server that runs: give this one another") from None
+        raise InfinipotError(
+            f"{what}: another running server uses it: give a different --snapshots or --events"
+        ) from None
     finally:
         os.close(descriptor)

@@ -57,7 +57,7 @@ def serve(settings: Settings, load: Callable[[], Model]) -> None:
     if server.failed:
         raise InfinipotError("the server could not begin: its log says why")
     if not server.started:
-        raise InfinipotError(f"port {settings.port} of {settings.host} is not available")
+        raise _taken(settings)
 
 
 def config(app: FastAPI, settings: Settings) -> uvicorn.Config:
@@ -123,8 +123,14 @@ def _require_port(settings: Settings) -> None:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((settings.host, settings.port))
     except OSError as error:
-        why = f"port {settings.port} of {settings.host} is not available ({error.strerror or error})"
-        raise InfinipotError(why) from None
+        raise _taken(settings, f" ({error.strerror or error})") from None
+
+
+def _taken(settings: Settings, why: str = "") -> InfinipotError:
+    """The error that says that the port cannot be listened on."""
+    return InfinipotError(
+        f"port {settings.port} of {settings.host} is not available{why}: give another --port, or 0 for a free one"
+    )
 
 
 def _require_room(settings: Settings, model: Model) -> None:

@@ -32,6 +32,7 @@ from pydantic_settings import (
 )
 
 from infinipot.config import POLICY, StreamConfig
+from infinipot.engine.gate import OFF
 from infinipot.errors import InfinipotError
 
 logger = logging.getLogger(__name__)
@@ -40,8 +41,6 @@ _MIB = 1 << 20
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
 Bytes = Annotated[ByteSize, Field(ge=1)]
-OFF = "off"
-"""In place of a gate: none, where another one would be set."""
 
 
 def _gate(value: Any) -> Any:

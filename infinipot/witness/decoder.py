@@ -8,6 +8,7 @@ import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from torch import Tensor
 
+from infinipot import extras
 from infinipot.errors import ModelError
 
 _CONTROL = 3  # llama.cpp's type of a token that stands for no text
@@ -34,7 +35,9 @@ def require_reader() -> Any:
     try:
         import gguf
     except ImportError as error:
-        raise ModelError("the witness's decoder is a GGUF file: pip install 'infinipot[witness]' to read it") from error
+        raise ModelError(
+            f"the witness's decoder is a GGUF file, which gguf reads: {extras.how_to_install('witness')}"
+        ) from error
     return gguf
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import av
+import click
 import pytest
 import torch
 from click.testing import CliRunner, Result
@@ -23,7 +24,9 @@ from safetensors.torch import load_file, save_file
 
 from infinipot import FrameError, InfinipotError, QuestionError, Stream, embedded, load, open_video, policies
 from infinipot.cli import main, prompt
+from infinipot.cli.options import options_of, together
 from infinipot.cli.output import Asker, clock, print_table
+from infinipot.config import StreamConfig
 from infinipot.embedded.world import Clip
 from infinipot.evaluate.core import tables
 from infinipot.models import ADAPTERS
@@ -207,8 +210,6 @@ def test_a_video_that_is_cut_short_is_answered_from_with_a_warning() -> None:
         ),
         (("clip.mp4", *EMBEDDED, "--start", "99"), "holds no pictures from 99 s on; it lasts "),
         (("http://nowhere.invalid/a.mp4", *EMBEDDED), "is the host's name right, and is there a network?"),
-        (("clip.mp4", *EMBEDDED, "--policy", "infinipot"), 'did you mean "infinipot-v"?'),
-        (("clip.mp4", *EMBEDDED, "--policy", "infinipot-v:alhpa=1"), 'did you mean "alpha"?'),
         (("clip.mp4", *EMBEDDED, "--fps", "0"), "above 0"),
         (("clip.mp4", *EMBEDDED, "--keep", "1.5"), "keep=1.5"),
         (("clip.mp4", *EMBEDDED, "--max-new-tokens", "500"), "set aside"),
@@ -237,12 +238,53 @@ def test_bad_input_is_one_line_on_stderr_and_exit_code_1(args: tuple[str, ...], 
         (("clip.mp4", *EMBEDDED, "--max-pixels", "4096"), "--min-pixels"),
         (("clip.mp4", *EMBEDDED, "--colour"), "--colour"),
         (("clip.mp4", *EMBEDDED, "--tp-plan", "auto"), "--ask"),
+        (("clip.mp4", *EMBEDDED, "--policy", "infinipot"), 'did you mean "infinipot-v"?'),
+        (("clip.mp4", *EMBEDDED, "--policy", "infinipot-v:alhpa=1"), 'did you mean "alpha"?'),
     ],
 )
 def test_wrong_usage_is_exit_code_2(args: tuple[str, ...], said: str) -> None:
     result = infinipot("watch", *args)
     assert (result.exit_code, result.stdout) == (2, "")
     assert said in result.stderr
+
+
+@pytest.mark.parametrize("args", [("models", "--memory", "512"), ("bench", "needle", "--quick", "--out", "needle")])
+def test_an_unknown_policy_is_wrong_usage_of_every_command(args: tuple[str, ...]) -> None:
+    result = infinipot(*args, "--policies" if args[0] == "bench" else "--policy", "infinipot")
+    assert result.exit_code == 2
+    assert 'did you mean "infinipot-v"?' in result.stderr
+
+
+def test_tables_of_a_folder_without_results_name_the_folder() -> None:
+    result = infinipot("bench", "needle", "--tables", "--out", "nowhere")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("error: nowhere holds no results yet: run the benchmark first, or give the --out")
+
+
+@pytest.mark.parametrize(("args", "gate"), [((), "None"), (("--gate", "off"), "None"), (("--gate", "otsu"), "'otsu'")])
+def test_no_gate_is_written_off(args: tuple[str, ...], gate: str) -> None:
+    @click.command()
+    @together(*options_of(StreamConfig, "gate"))
+    def show(gate: str | None) -> None:
+        click.echo(repr(gate))
+
+    assert CliRunner().invoke(show, args).stdout == f"{gate}\n"
+    assert "[default: off]" in CliRunner().invoke(show, ["--help"]).stdout
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (("watch",), "[default: an eighth of the cap, 64 to 512]"),
+        (("bench", "needle"), "embedded, witness, witness-hidden, or a folder"),
+        (("bench", "needle"), "night, hard, ablations, turns, cost. [default: all]"),
+        (("serve",), "one packed step runs over. [default: 2048]"),
+        (("policies",), "needs the whole video, in the published form"),
+    ],
+)
+def test_what_is_listed_says_defaults_and_choices(args: tuple[str, ...], said: str) -> None:
+    shown = infinipot(*args, *([] if args == ("policies",) else ["--help"])).stdout
+    assert said in " ".join(shown.split())
 
 
 def test_several_processes_do_not_read_a_live_source(monkeypatch: pytest.MonkeyPatch) -> None:

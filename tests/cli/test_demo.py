@@ -125,8 +125,8 @@ def test_json_has_an_object_per_question_and_a_summary() -> None:
     ("args", "code", "said"),
     [
         (("--memory", "100"), 1, "the smallest that works is"),
-        (("--policy", "none"), 1, "unknown policy"),
-        (("--compare", "sliding"), 1, 'did you mean "sliding-window"?'),
+        (("--policy", "none"), 2, "unknown policy"),
+        (("--compare", "sliding"), 2, 'did you mean "sliding-window"?'),
         (("--policy", "full"), 1, "never evicts"),
         (("--plot", "demo.txt"), 2, ".png"),
         (("--plot", "no/folder/demo.png"), 2, "existing folder"),

@@ -130,7 +130,9 @@ def test_more_than_is_kept_or_no_number_is_told(qwen: Model) -> None:
         qwen.stream(look_again=-1)
     with pytest.raises(InfinipotError, match="layers with a recurrent state"):
         build("qwen3_5").stream(look_again=2)
-    with pytest.raises(InfinipotError, match="look_again=2 is for frames"):
+    with pytest.raises(
+        InfinipotError, match="look_again=2 is for frames, but this stream listens to sound: leave look_again out"
+    ):
         build("qwen2_5_omni", "audio").stream(look_again=2)
 
 

@@ -240,7 +240,7 @@ def test_what_cannot_be_is_one_clear_line(args: tuple[str, ...], code: int, said
 def test_the_published_tables_are_listed_with_their_cost_and_run_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
     listed = call("reproduce", "--data", ".", "--model", "x", "--dry-run")
     assert listed.exit_code == 0
-    assert "23 runs" in listed.stdout
+    assert "27 runs" in listed.stdout
     assert "Nobody has run this yet" in listed.stdout
     small = [
         replace(
@@ -250,14 +250,16 @@ def test_the_published_tables_are_listed_with_their_cost_and_run_side_by_side(mo
             ),
         )
         for entry in entries()
-        if entry.benchmark == "mlvu" and entry.label in ("uniform", "TaR alone")
+        if entry.benchmark == "mlvu" and entry.label in ("uniform", "infinipot-v", "TaR alone")
     ]
     monkeypatch.setattr(eval_reproduce, "entries", lambda: small)
     result = call("reproduce", "--data", ".", *EMBEDDED, "--limit", "1", "--output", "out")
     assert result.exit_code == 0, result.stderr
     assert "published  measured" in " ".join(result.stdout.split()).replace("published measured", "published  measured")
+    assert "mlvu, infinipot-v none" in " ".join(result.stdout.split())  # what was published is of the published code
     assert {path.name for path in Path("out").glob("*.jsonl") if "times" not in path.name} == {
         "mlvu-uniform.jsonl",
+        "mlvu-infinipot-v.jsonl",
         "mlvu-TaR-alone.jsonl",
     }
     assert "Measured: 1 video alone, the first." in result.stdout

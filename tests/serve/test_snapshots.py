@@ -162,7 +162,9 @@ def test_what_one_server_keeps_is_no_other_ones(tmp_path: Path) -> None:
         settings = Settings.read(None, model="embedded", **given)
         with (
             run._kept(settings),
-            pytest.raises(InfinipotError, match="in use by another server") as told,
+            pytest.raises(
+                InfinipotError, match="another running server uses it: give a different --snapshots or --events"
+            ) as told,
             run._kept(settings),
         ):
             pass

@@ -258,7 +258,7 @@ def test_without_its_extra_the_witness_says_what_to_install(
     trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "gguf", None)
-    with pytest.raises(ModelError, match=r"pip install 'infinipot\[witness\]'"):
+    with pytest.raises(ModelError, match=r"pip install gguf \(the extra `witness`\)"):
         assemble.path("witness", None, trained, tmp_path / "cache")
 
 

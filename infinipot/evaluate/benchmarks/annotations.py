@@ -9,10 +9,10 @@ import json
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from infinipot import extras
 from infinipot.errors import BenchmarkError
 from infinipot.evaluate.records import LETTERS, Problem
 from infinipot.numbers import is_real, is_whole
@@ -153,8 +153,8 @@ def read_rows(
     Raises:
         BenchmarkError: it is Parquet, and pyarrow is not installed.
     """
-    if path.suffix == ".parquet" and find_spec("pyarrow") is None:
-        needed = f"{path} is read by pyarrow, which is not installed: pip install 'infinipot[eval]'"
+    if path.suffix == ".parquet" and extras.missing("eval"):
+        needed = f"{path} is read by pyarrow, which is not installed: {extras.how_to_install('eval')}"
         other = data / instead if instead else path.with_suffix(".json")
         raise BenchmarkError(f"{needed}, or put the same rows beside it as {other}")
     where = path.relative_to(data).as_posix()

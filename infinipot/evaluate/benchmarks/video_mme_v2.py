@@ -1,7 +1,7 @@
 """Video-MME-v2 (arXiv 2604.05015): four questions a video, which have one score together.
 
 As https://huggingface.co/datasets/MME-Benchmarks/Video-MME-v2 has it: the questions as Parquet, which `pyarrow` reads
-(`pip install infinipot[eval]`); the same rows as JSON are taken as well. What a group has once (its type
+(the extra `eval`); the same rows as JSON are taken as well. What a group has once (its type
 and structure, its level and its two headings) may stand in any of its rows: the last question's has the level and the
 headings. How a group is scored is the protocol's.
 """

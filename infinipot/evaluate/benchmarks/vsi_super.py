@@ -1,7 +1,7 @@
 """VSI-SUPER (Cambrian-S, arXiv 2511.04670): recall and counting in videos of ten minutes to four hours.
 
 As https://huggingface.co/datasets/nyu-visionx/VSI-SUPER-Recall and VSI-SUPER-Count have them: tables of questions as
-Parquet, which `pyarrow` reads (`pip install infinipot[eval]`), beside folders of videos; the same rows as JSON are
+Parquet, which `pyarrow` reads (the extra `eval`), beside folders of videos; the same rows as JSON are
 taken as well. The length of a row's video is read from the row, not from the file's name: one file may hold rows of all
 lengths.
 

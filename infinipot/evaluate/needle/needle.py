@@ -81,7 +81,9 @@ class Needle:
         self._costs = cost.cases(size, first_seed) if "cost" in self.plan else {}
         self._read()
         if not self._header:
-            raise InfinipotError("there are no results yet: run the benchmark first")
+            raise InfinipotError(
+                f"{folder} holds no results yet: run the benchmark first, or give the --out of the run"
+            )
 
     def left(self) -> tuple[list[list[Case]], dict[str, Case]]:
         """Groups of cases, and measurements of cost, that are not finished and are this part's."""

@@ -56,7 +56,7 @@ def test_a_command_that_needs_an_extra_names_it_before_it_begins(args: str, what
 
 def test_the_server_says_that_windows_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "win32")
-    result = CliRunner().invoke(main, ["serve", "--model", "embedded"])
+    result = CliRunner().invoke(main, ["serve", "--model", "no/such/folder"])
     assert result.exit_code == 1
     assert result.stderr.startswith("error: the server needs Linux or macOS")
 

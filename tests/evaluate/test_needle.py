@@ -753,7 +753,7 @@ def test_ctrl_c_prints_what_is_there_and_says_how_to_go_on(
     ("args", "code", "said"),
     [
         (("--sections", "caps, speed"), 1, "no section is called 'speed'"),
-        (("--policies", "sliding"), 1, 'did you mean "sliding-window"?'),
+        (("--policies", "sliding"), 2, 'did you mean "sliding-window"?'),
         (("--model", "./nowhere"), 1, "no folder of a model"),
         (("--clips", "0"), 2, "--clips"),
         (("--quick", "--sections", "dozens", "--seed", "9999"), 2, "those from 10000 on serve other ends"),

@@ -38,11 +38,11 @@ class Alone:
         Raises:
             InfinipotError: another call is under way.
         """
-        if not self._busy.acquire(blocking=False):
+        if self._busy.locked():
             raise InfinipotError(
                 "the stream is in the middle of another call: use it from one thread at a time, and not inside a call"
             )
-        try:
+        with self._busy:  # and no `acquire`: an interruption right behind that would leave the lock taken for good
             state.memory.settle()
             close_gaps(setup, state)
             self.raise_deferred()
@@ -58,8 +58,6 @@ class Alone:
                 self._deferred = error
             finally:
                 self.under_way = None
-        finally:
-            self._busy.release()
 
     def raise_deferred(self) -> None:
         """Raises what interrupted the last call when that could no longer end."""

@@ -23,8 +23,8 @@ def plan_hiding(policy: Policy, viewer: Viewer, kept: Sequence[Tensor]) -> list[
         kept: for each group `[rows, count]` int64, which.
     """
     found = [torch.zeros_like(group.columns[HIDDEN][:, : viewer.held.tokens]) for group in viewer.groups]
-    at_once = {"whole_layers": True, "whole": policy.across_layers}
-    for number, rows in viewer.chunks(viewer.held.cells, policy.reads_states, **at_once):
+    every = policy.across_layers
+    for number, rows in viewer.chunks(viewer.held.cells, policy.reads_states, whole_layers=True, whole=every):
         group, stays = viewer.groups[number], kept[number][rows]
         seen = policy.seen(viewer.tokens(group, rows), stays)
         found[number][rows].scatter_(1, viewer.slots(group, rows).gather(1, stays), (~seen).float())

@@ -4,9 +4,10 @@ The first prints how long pictures stayed away, and threads, descriptors and mem
 of the process and of its decoders, how late pictures were, and how many were dropped. What a decoder of its own costs
 is printed first: the time until it is there, its memory, and the time that its pictures take on their way.
 
-    python perf/cameras.py [RECONNECTS [MINUTES]]
+    python perf/cameras.py [--reconnects 50] [--minutes 10]
 """
 
+import argparse
 import statistics
 import sys
 import threading
@@ -108,12 +109,16 @@ def watch(minutes: float) -> None:
 
 def main() -> None:
     """Prints what was measured."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--reconnects", type=int, default=50, help="times that the camera is cut off")
+    parser.add_argument("--minutes", type=float, default=10, help="that eight cameras are watched for")
+    given = parser.parse_args()
     if rtsp.missing():
         sys.exit(rtsp.missing())
     with rtsp.RtspServer() as server:
         cost(server)
-        reconnect(server, int(sys.argv[1]) if len(sys.argv) > 1 else 50)
-    watch(float(sys.argv[2]) if len(sys.argv) > 2 else 10)
+        reconnect(server, given.reconnects)
+    watch(given.minutes)
 
 
 if __name__ == "__main__":

@@ -5,13 +5,11 @@ answers to questions about one event, its colour, shape or place: whether the he
 event. Prints a line for each share and kind, how long the heaviest spans are, and the processor's time of answers with
 evidence and without, and of evidence that is looked at.
 
-    python perf/evidence.py [CLIPS [MODEL]]
-
-CLIPS are of each background; MODEL is "embedded", or "witness".
+    python perf/evidence.py [--clips 6] [--model embedded]
 """
 
+import argparse
 import statistics
-import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterator
@@ -49,12 +47,15 @@ def scenes(clips: int) -> Iterator[Scene]:
 
 def main() -> None:
     """Prints what was measured."""
-    given = dict(enumerate(sys.argv))
-    model = infinipot.load(given.get(2, "embedded"))
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--clips", type=int, default=6, help="of each background")
+    parser.add_argument("--model", default="embedded", help='"embedded", or "witness"')
+    given = parser.parse_args()
+    model = infinipot.load(given.model)
     told: dict[tuple[int, str], list[bool]] = defaultdict(list)
     lengths: dict[int, list[float]] = defaultdict(list)
     plain, seen, shown = [], [], []
-    for scene in scenes(int(given.get(1, 6))):
+    for scene in scenes(given.clips):
         clip = make_clip(scene, size=frame_size(model))
         for share in SHARES:
             (holder,) = holders_at(["infinipot-v"], share)

@@ -1,8 +1,9 @@
 """Takes the pictures of the page that the documentation shows, with a real server and browser: docs/page*.png.
 
-python perf/page.py [FOLDER]
+python perf/page.py [--folder docs]
 """
 
+import argparse
 import os
 import shutil
 import sys
@@ -43,7 +44,9 @@ def ask(page: Page, count: int) -> None:
 
 def main() -> None:
     """Takes them."""
-    folder = Path(sys.argv[1] if len(sys.argv) > 1 else "docs")
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--folder", type=Path, default=Path("docs"), help="where the pictures go")
+    folder: Path = parser.parse_args().folder
     chromium = os.environ.get("CHROMIUM") or shutil.which("chromium")
     with running() as server, sync_playwright() as play:
         prepare(server)

@@ -4,11 +4,10 @@ Prints recall and precision: how many of the world's events were told, and how m
 was not told before. Then whether any that was told is lost after `kill -9`. The world waits where the machine does not
 keep up: how fast it went is printed, too. Exits with 1 where either is below 95%, or one is lost.
 
-    python perf/watches.py [MINUTES [SPEED [POLICY [ABOUT]]]]
-
-The policy is the default where none is given; ABOUT is "now" or "all" that is held, see `WatchRequest`.
+    python perf/watches.py [--minutes 60] [--speed 60] [--policy infinipot-v] [--about now]
 """
 
+import argparse
 import json
 import os
 import signal
@@ -89,10 +88,13 @@ def match(told: list[float], truth: list[tuple[float, float]]) -> tuple[int, int
 
 def main() -> int:
     """Prints what was measured; returns the exit code."""
-    minutes = float(sys.argv[1]) if len(sys.argv) > 1 else 60
-    speed = float(sys.argv[2]) if len(sys.argv) > 2 else 60
-    policy = sys.argv[3] if len(sys.argv) > 3 else POLICY
-    about = sys.argv[4] if len(sys.argv) > 4 else "now"
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--minutes", type=float, default=60, help="of the world")
+    parser.add_argument("--speed", type=float, default=60, help="of the world, times that of the clock")
+    parser.add_argument("--policy", default=POLICY)
+    parser.add_argument("--about", choices=("now", "all"), default="now", help="what is asked about, see `WatchRequest`")
+    given = parser.parse_args()
+    minutes, speed, policy, about = given.minutes, given.speed, given.policy, given.about
     address = f"demo://still?seed=10005&minutes={minutes:g}&events={round(minutes / 2)}&speed={speed:g}"
     with tempfile.TemporaryDirectory() as folder:
         server = Server(Path(folder))

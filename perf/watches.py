@@ -92,7 +92,9 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=60, help="of the world")
     parser.add_argument("--speed", type=float, default=60, help="of the world, times that of the clock")
     parser.add_argument("--policy", default=POLICY)
-    parser.add_argument("--about", choices=("now", "all"), default="now", help="what is asked about, see `WatchRequest`")
+    parser.add_argument(
+        "--about", choices=("now", "all"), default="now", help="what is asked about, see `WatchRequest`"
+    )
     given = parser.parse_args()
     minutes, speed, policy, about = given.minutes, given.speed, given.policy, given.about
     address = f"demo://still?seed=10005&minutes={minutes:g}&events={round(minutes / 2)}&speed={speed:g}"

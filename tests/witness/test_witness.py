@@ -2,9 +2,11 @@
 
 import hashlib
 import json
+import math
 import subprocess
 import sys
 import zipfile
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from infinipot.embedded.world import Clip
 from infinipot.witness import assemble, checkpoint, deltas
 from infinipot.witness.checkpoint import CELLS, SIZE, VISION_TOKENS
 from infinipot.witness.decoder import Gguf
+from training.witness.batches import Clock
 from training.witness.decoder import Decoder
 from training.witness.inside import area
 from training.witness.losses import answer_loss, mask_of
@@ -196,6 +199,15 @@ def test_the_area_under_the_curve_is_that_of_its_definition() -> None:
     score, positive = rng.integers(0, 6, 40).astype(float), rng.random(40) < 0.3
     pairs = [(p > n) + 0.5 * (p == n) for p in score[positive] for n in score[~positive]]
     assert area(score, positive) == pytest.approx(np.mean(pairs))
+
+
+def test_a_resumed_run_goes_on_in_the_time_of_its_stage() -> None:
+    whole = Clock()
+    assert [whole.progress("vision", at, 40.0) for at in (0.0, 10.0, 40.0)] == [0.0, 0.25, 1.0]
+    assert [whole.progress("full", at, 240.0) for at in (40.0, 140.0)] == [0.0, 0.5]
+    resumed = Clock(**asdict(whole))
+    assert [clock.progress("full", 190.0, 240.0) for clock in (whole, resumed)] == [0.75, 0.75]
+    assert whole.progress("full", 1e9, math.inf) == 0.0
 
 
 # How it is put together

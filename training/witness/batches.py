@@ -51,6 +51,26 @@ class Plan:
 
 
 @dataclass(slots=True)
+class Clock:
+    """The stage that a run is in, and when it began: what a resumed run goes on from.
+
+    Attributes:
+        stage: its name; empty before the first.
+        began: seconds of the run.
+    """
+
+    stage: str = ""
+    began: float = 0.0
+
+    def progress(self, stage: str, seconds: float, limit: float) -> float:
+        """The share of a stage's time that has passed, 0 to 1, where the stage is to end `limit` seconds into the run.
+        A stage that was not the present one begins now."""
+        if stage != self.stage:
+            self.stage, self.began = stage, seconds
+        return (seconds - self.began) / max(1.0, limit - self.began)
+
+
+@dataclass(slots=True)
 class Batch:
     """Sequences padded on the right to one length n, and what their clips show; arrays that become tensors.
 

@@ -14,6 +14,7 @@ import math
 import os
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from infinipot.embedded.words import COLOURS, SHAPES
 from infinipot.witness.decoder import Gguf
-from training.witness.batches import ALL_KINDS, LENGTHS, Batch, Lessons, Plan, Words
+from training.witness.batches import ALL_KINDS, LENGTHS, Batch, Clock, Lessons, Plan, Words
 from training.witness.decoder import Decoder
 from training.witness.lessons import IGNORE
 from training.witness.loading import ahead, on_device
@@ -97,7 +98,7 @@ class Run:
             torch.optim.AdamW(rest, betas=(0.9, 0.98), weight_decay=0.0, fused=fused),
             torch.optim.AdamW(self.decoder.parameters(), betas=(0.9, 0.98), weight_decay=0.0, fused=fused),
         ]
-        self.step, self.seconds, self.waited = 0, 0.0, 0.0
+        self.step, self.seconds, self.clock = 0, 0.0, Clock()
         if (state := out / "state.pt").exists():
             self._restore(torch.load(state, map_location=device))
 
@@ -109,19 +110,14 @@ class Run:
             every: steps between two lines of the log.
         """
         begun = time.monotonic() - self.seconds
-        entered = self.seconds
-        stage_before, counts, saved = "", [], self.seconds
+        counts, saved = [], self.seconds
         first_of = {"vision": 0, "full": plan.vision, "hidden": plan.vision + plan.full}
         tokenizer = str(self.tokenizer_file)
         while self.step < plan.steps:
             lessons = Lessons(tokenizer, self.seed, plan, range(self.step, plan.steps), self.scale)
             for batch in ahead(lessons, workers, self.device):
                 stage, progress = plan.stage(self.step)
-                if stage != stage_before:
-                    stage_before, entered = stage, self.seconds
-                limit = limits.get(stage, math.inf)
-                by_clock = (self.seconds - entered) / max(1.0, limit - entered)
-                progress = max(progress, by_clock)
+                progress = max(progress, self.clock.progress(stage, self.seconds, limits.get(stage, math.inf)))
                 if progress >= 1:
                     self.step = first_of[stage] + getattr(plan, stage)
                     break
@@ -134,10 +130,10 @@ class Run:
                     counts = []
                 if self.seconds - saved > 120:
                     saved = self.seconds
-                    self.save(stage)
+                    self.save()
                 if self.step == first_of[stage] + getattr(plan, stage):
                     break
-            self.save(stage_before)
+            self.save()
 
     def learn(self, batch: Batch, stage: str, progress: float, step: int) -> tuple[dict[str, Tensor], Tensor]:
         """One step on clips never seen before; answers are counted before the weights change.
@@ -200,7 +196,7 @@ class Run:
         values = {f"{name}_loss": round(float(loss), 4) for name, loss in losses.items()}
         return {"step": self.step, "stage": stage, "seconds": round(self.seconds, 1), **values, **accuracy}
 
-    def save(self, stage: str) -> None:
+    def save(self) -> None:
         """Writes what was learned and, to resume, the whole state; an interruption leaves the earlier files whole."""
         deltas = {
             f"decoder.{module}.{side}": factor
@@ -210,13 +206,14 @@ class Run:
         deltas |= {"added": self.decoder.added} | {f"visual.{name}": w for name, w in self.tower.exported().items()}
         small = {name: weight.detach().bfloat16().cpu().contiguous() for name, weight in deltas.items()}
         save_file(small, self.out / "deltas.part")
-        os.replace(self.out / "deltas.part", self.out / f"{stage}.safetensors")
+        os.replace(self.out / "deltas.part", self.out / f"{self.clock.stage}.safetensors")
         state = {
             "tower": self.tower.state_dict(),
             "decoder": dict(self.decoder.named_parameters()),
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             "step": self.step,
             "seconds": self.seconds,
+            "clock": asdict(self.clock),
         }
         torch.save(state, self.out / "state.part")
         os.replace(self.out / "state.part", self.out / "state.pt")
@@ -226,7 +223,7 @@ class Run:
         self.decoder.load_state_dict(saved["decoder"], strict=False)
         for optimizer, state in zip(self.optimizers, saved["optimizers"], strict=True):
             optimizer.load_state_dict(state)
-        self.step, self.seconds = saved["step"], saved["seconds"]
+        self.step, self.seconds, self.clock = saved["step"], saved["seconds"], Clock(**saved["clock"])
 
 
 def _layer(name: str) -> int:

@@ -83,7 +83,7 @@ def bench() -> None:
     "--shard",
     type=Shard(),
     default="1/1",
-    help="Run one of n parts; parts may run anywhere, with a common --out or their own.",
+    help="Run one of n parts; parts may run on any machines with the same device, with a common --out or their own.",
 )
 @click.option(
     "--tables",

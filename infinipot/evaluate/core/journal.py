@@ -155,7 +155,9 @@ def rewrite(path: Path, header: Header, lines: Iterable[Line]) -> None:
 
 
 def require_same(path: Path, old: Header, new: Header, option: str = "--output") -> None:
-    """Makes sure that a file's header is that of the run which is to go on, on whatever device.
+    """Makes sure that a file's header is that of the run which is to go on.
+
+    A `device` beside the settings may be another one: it tells where a run began. One among them may not.
 
     Raises:
         ResultsError: it is of another kind, or of a run with other settings, which the message names.

@@ -15,7 +15,7 @@ from infinipot.tokens import VideoTokens
 
 LOCAL = "What is happening right now?"
 GLOBAL = "Summarise the story: characters, events, timeline."
-SHALLOW, MIDDLE, DEEP = 0.1, 0.4, 0.3  # how much a layer of each band takes over from the one above it
+SHALLOW, MIDDLE, DEEP = 0.1, 0.3, 0.4  # how much a layer of each band takes over from the one above it
 
 
 @dataclass(frozen=True)
@@ -25,10 +25,10 @@ class HERMES(ScoredPolicy):
     With d from 1 for the oldest token held to 0 for the newest: s = (1 - w) · minmax(attention) + w · minmax(e^(-k·d)),
     w = 1 in the first tenth of the layers, 0 in the last three tenths, 0.75 - 0.6·p between, where p goes from 0 to 1
     through them; the middle is asked by both prompts, the deep by the second. From the deepest layer up, s then takes
-    over 0.1, 0.4 or 0.3 (shallow, middle, deep) of the layer above, the i-th oldest token of the i-th oldest. In deep
+    over 0.1, 0.3 or 0.4 (shallow, middle, deep) of the layer above, the i-th oldest token of the i-th oldest. In deep
     layers all that leaves goes into the oldest token that stays, which so stands for the mean of all that ever left.
 
-    From the paper; the prompts' words and k = 20 - 19.5·p are the published code's idea in our form. The paper takes
+    From the paper; the weights of smoothing and k = 20 - 19.5·p are the published code's, the prompts' words ours. The paper takes
     the mean over all heads of a layer, here each KV head chooses for itself; its summary token is of
     what left last and stands behind all others, here it is of all and stands where that oldest token was; positions are
     the stream's. Smoothing ends where layers lie on another device.

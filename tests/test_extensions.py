@@ -24,7 +24,9 @@ from infinipot.versions import digest_of_plugin
 
 POLICY = """
 from dataclasses import dataclass
+from typing import Optional
 from infinipot.policies import ScoredPolicy
+from infinipot.policies.options import Count
 from infinipot.models.qwen2_vl import Qwen25VL
 from transformers import AutoConfig, Qwen2_5_VLConfig
 
@@ -43,6 +45,11 @@ class Newest(ScoredPolicy):
 
 class Half(ScoredPolicy):
     name = "half"
+
+@dataclass(frozen=True)
+class Listed(Newest):
+    name = "broken"
+    windows: list[int] | None = None
 
 class Street(Qwen25VL):
     title, model_types, checked = "Street", ("street_vl", "qwen3_vl"), "not at all"
@@ -100,6 +107,11 @@ def test_nothing_of_another_package_is_imported_before_it_is_asked_for(install: 
         ("broken = street:dataclass", POLICY, "it is no subclass of Policy"),
         ("broken = street:Half", POLICY, "it has no score"),
         ("broken = street:Newest", POLICY, "own name is 'newest'"),
+        (
+            "broken = street:Listed",
+            POLICY,
+            "broken: its option windows is of a type that cannot be given as text, list",
+        ),
     ],
 )
 def test_a_broken_one_is_one_line_and_the_others_stay(
@@ -117,11 +129,27 @@ def test_a_broken_one_is_one_line_and_the_others_stay(
     assert [record.getMessage() for record in caplog.records] == [str(caught.value)]
 
 
-def test_the_packages_own_policies_cannot_be_replaced(install: Install) -> None:
-    install("uniform = street:Newest")
-    assert policies.make("uniform").name == "uniform"
-    assert len({kind.name for kind in policies.available()}) == len(policies.available())
+def test_a_name_that_another_package_has_taken_as_well_is_refused_and_listed_with_a_warning(
+    install: Install, caplog: pytest.LogCaptureFixture
+) -> None:
+    install("uniform = street:Newest", "newest = street:Newest")
+    with pytest.raises(
+        PolicyError, match=r'the package street brings a policy "uniform" \(street:Newest\), a name that'
+    ):
+        policies.make("uniform")
+    assert policies.make("sliding-window").name == "sliding-window"
     assert "street" not in sys.modules
+    assert {"newest", "uniform"} < {kind.name for kind in policies.available()}
+    assert [message[:29] for message in caplog.messages] == ["the package street brings a p"]
+
+
+def test_an_option_that_may_be_none_is_read_and_written_as_any_other(install: Install) -> None:
+    install("newest = street:Newest", module=POLICY.replace("sharply: float = 1.0", "window: Optional[Count] = 4"))
+    for spec, window in (("newest", 4), ("newest:window=8", 8), ("newest:window=none", None)):
+        policy = policies.make(spec)
+        assert (policy.window, policy.spec) == (window, spec)  # type: ignore[attr-defined]
+    with pytest.raises(PolicyError, match="window='many' is not possible: it is a whole number 0 or more, or none"):
+        policies.make("newest:window=many")
 
 
 def test_families_of_other_packages_run_what_the_own_ones_do_not(
@@ -132,7 +160,7 @@ def test_families_of_other_packages_run_what_the_own_ones_do_not(
         (tmp_path / "config.json").write_text(json.dumps({"model_type": model_type}))
         assert Checkpoint(str(tmp_path)).adapter().title == title
     assert [line.partition(" cannot")[0] for line in caplog.messages] == [
-        "infinipot.models: broken = street:Gone of street"
+        "infinipot.models: broken = street:Gone of the package street"
     ]
     assert models.adapters()[:-1] == models.ADAPTERS
 

@@ -3,11 +3,13 @@
 import re
 import tomllib
 
+import pytest
 import yaml
 
 import infinipot
 from support.places import ROOT
 
+CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text()
 TARGETS = set(re.findall(r"^([\w-]+):(?!=)", (ROOT / "Makefile").read_text(), re.M))
 
 
@@ -24,10 +26,28 @@ def test_the_workflow_runs_targets_that_there_are_on_the_versions_that_are_promi
 
 
 def test_contributing_and_the_makefile_name_every_target() -> None:
-    told = set(re.findall(r"`make ([\w-]+)`", (ROOT / "CONTRIBUTING.md").read_text()))
+    told = set(re.findall(r"`make ([\w-]+)`", CONTRIBUTING))
     phony = set((ROOT / "Makefile").read_text().partition(".PHONY:")[2].partition("\n")[0].split())
     assert told == phony - {"clean"}
     assert phony <= TARGETS
+
+
+def test_contributing_names_classes_and_tables_that_there_are() -> None:
+    sources = [*(ROOT / "infinipot").rglob("*.py"), *(ROOT / "tests").rglob("*.py")]
+    defined = set(re.findall(r"^(?:class )?([A-Z]\w*)\b *[(:=]", "\n".join(each.read_text() for each in sources), re.M))
+    assert set(re.findall(r"`([A-Z]\w*)`", CONTRIBUTING)) <= defined
+
+
+@pytest.mark.parametrize("package", ["engine", "evaluate/needle", "memory"])
+def test_the_map_of_a_package_names_all_of_its_files(package: str) -> None:
+    """In the package itself, as a line each, and in CONTRIBUTING, as a table."""
+    folder = ROOT / "infinipot" / package
+    files = {each.name for each in folder.glob("*.py")} - {"__init__.py"}
+    own = set(re.findall(r"\b\w+\.py\b", (folder / "__init__.py").read_text()))
+    table = set(re.findall(r"`(\w+\.py)`", CONTRIBUTING.partition(f"\n`{package}/`")[2].partition("\n\n`")[0]))
+    maps = [named for named in (own, table) if named]
+    assert maps
+    assert all(named == files for named in maps)
 
 
 def test_the_changelog_has_the_version() -> None:

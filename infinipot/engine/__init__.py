@@ -1,13 +1,35 @@
 """The engine: state, work and runner, three things that are never one object.
 
-    state.py      what a stream was given and holds: plain data
-    setup.py      what its settings come to with a model: worked out once (budget.py: how a cap is shared out)
-    watching.py   the work that taking in a frame is         \\  generators that yield requests
-    asking.py     the work that answering a question is      /   (layout.py: what the model sees; limits.py: what fits;
-                                                                  probing.py: what it is asked for a policy's sake;
-                                                                  prefilled.py: what need not be run over twice)
-    task.py       work that is under way
+A stream, from its settings on:
+
+    budget.py     how its cap is shared out
+    gate.py       what a gate ahead of the model is set to
+    setup.py      what its settings come to with a model, worked out once
+    state.py      what it was given and holds: plain data
+    pending.py    the part of that which is not in the memory yet
+
+A call on it, as work that waits for the model:
+
+    alone.py      has one call at a time work on a stream
+    task.py       a call that is under way: a generator that yields requests
+    requests.py   what a task asks of the model
     runner.py     runs the network on what tasks ask for: the only place that does
+
+Taking in a frame:
+
+    watching.py   the work as a whole: a frame waits until its block is full
+    gating.py     which cells of a patch the model is given
+    layout.py     in which order texts, captions and patches go into the model and the memory
+    probing.py    what the model runs over after a block for the policy's sake
+
+Answering a question:
+
+    asking.py     the work as a whole
+    limits.py     what must fit before any of it is done
+    prefilled.py  what one question had the model run over, for the next to begin after
+    looking.py    a second look at the last frames
+    decoding.py   which token is chosen, and its text
+    evidence.py   the moments that the answer rests on
 
 A frame's way: `take_in` waits until a block is full, yields `Encode` for its patches and `Forward` for their tokens,
 and commits them to the memory, which compresses itself if the next block would find no room. A question's way: `answer`

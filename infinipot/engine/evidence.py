@@ -7,7 +7,6 @@ attention went somewhere does not prove that the answer came from there; it says
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -57,13 +56,12 @@ class Span:
 class Answer(str):
     """An answer, with what it rests on where that was asked for.
 
-    Attributes:
-        evidence: the heaviest span first; empty where `ask` was not called with `evidence=True`, or where nothing of
-            the video was held. It is put together when it is first looked at, of what was seen when the answer was
-            made.
+    Until its evidence is read, an answer holds tensors on the model's device, some megabytes for a large model. Reading
+    releases them, and so does copying or pickling, which reads the evidence first. `str(answer)` is the text alone.
     """
 
     _gaze: "Gaze | None" = None
+    _spans: tuple[Span, ...] = ()
 
     @classmethod
     def of(cls, text: str, gaze: "Gaze | None") -> "Answer":
@@ -72,9 +70,22 @@ class Answer(str):
         answer._gaze = gaze
         return answer
 
-    @cached_property
+    @property
     def evidence(self) -> tuple[Span, ...]:
-        return () if self._gaze is None else tuple(self._gaze.spans())
+        """The moments that the answer rests on, the heaviest first.
+
+        It is empty if `ask` was called without `evidence=True`, or if no video was held. It is worked out when it is
+        first read, from what was attended to when the answer was made.
+        """
+        gaze = self._gaze
+        if gaze is not None:
+            self._spans = tuple(gaze.spans())
+            self._gaze = None  # last, so that a read that was interrupted can be repeated
+        return self._spans
+
+    def __getstate__(self) -> dict[str, tuple[Span, ...]]:
+        """What a copy has besides the text: the evidence, not the tensors that it is worked out from."""
+        return {"_spans": self.evidence}
 
 
 class Gaze:

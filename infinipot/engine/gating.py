@@ -59,7 +59,7 @@ def admit(gate: Gate, seen: Tensor, patch: Patch, shown: Shown | None) -> tuple[
 
     Args:
         gate: how far apart pictures have to be.
-        seen: what each cell of the patch shows, see `Family.pictures`.
+        seen: what each cell of the patch shows, see `Adapter.pictures`.
         patch: whose cells are chosen.
         shown: before it; None where nothing of this grid was.
     """

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -173,7 +172,7 @@ def _picture_pixels(adapter: Adapter, config: StreamConfig) -> int:
     """As many as the reserve has tokens for; where frames have one size, four times as many, since some are cut off."""
     if adapter.cell_pixels:
         return (config.reserve or LARGEST_SHARE) * adapter.cell_pixels
-    return 4 * adapter.patch_of([np.zeros((32, 32, 3), np.uint8)]).pixels[0, 0].numel()
+    return 4 * adapter.frame_area
 
 
 def _frame_bytes(adapter: Adapter, config: StreamConfig) -> int:

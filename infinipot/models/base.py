@@ -137,6 +137,12 @@ class Adapter(Texts, ABC):
         """Pixels of a resized frame that make a cell; 0 where the model takes frames of one size only."""
         return 0
 
+    @cached_property
+    def frame_area(self) -> int:
+        """Pixels of every resized frame, where the model takes frames of one size only."""
+        height, width = self.patch_of([np.zeros((32, 32, 3), np.uint8)]).pixels.shape[-2:]
+        return height * width
+
     def frame_cells(self, pixels: tuple[int, int] | None) -> int:
         """Cells of the largest frame that becomes at most so many pixels."""
         if pixels is None or not self.cell_pixels:

@@ -2,7 +2,6 @@
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -41,14 +40,8 @@ class OneSize(Adapter):
         grid = self.grid(height, width)
         return [Patch(own, *grid, (frame.time,)) for own, frame in zip(apart(made, len(frames)), frames, strict=True)]
 
-    @cached_property
-    def _area(self) -> int:
-        """Pixels of every frame when it is resized."""
-        height, width = self.patch_of([np.zeros((32, 32, 3), np.uint8)]).pixels.shape[-2:]
-        return height * width
-
     def _least_area(self, pixels: tuple[int, int] | None) -> int:
-        return self._area
+        return self.frame_area
 
     @property
     def language_model(self) -> Any:

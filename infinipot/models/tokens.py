@@ -35,7 +35,8 @@ class Encoder:
             split: whether special tokens in it are split up into what mere text would be.
             begin: whether it gets what the tokenizer puts around every prompt.
         """
-        return list((self._encode_again if len(text) <= _SHORT else self._encode)(text, split, begin))
+        encode = self._encode_again if len(text) <= _SHORT else self._encode
+        return list(encode(str(text), split, begin))  # an answer is more than its text, and would be kept with it
 
 
 def _as_it_is(tokenizer: Any) -> _Encode:

@@ -71,10 +71,10 @@ class Run:
 
 
 def _answered(adapter: Adapter, job: AskJob, stream: Stream, call: engine.Asking) -> Answered:
-    text, stats = call.task.result(), stream.stats()
-    said = call.said(len(adapter.tokenize(text, plain=True)))
+    answer, stats = call.task.result(), stream.stats()
+    said = call.said(len(adapter.tokenize(answer, plain=True)))
     return Answered(
-        text=text,
+        answer=answer,
         time=stats.time,
         prompt_tokens=stats.asked_tokens + len(adapter.tokenize(job.question, plain=True)),
         memory_tokens=stats.asked_tokens,

@@ -101,14 +101,14 @@ class Answered:
     """An answer and what it took.
 
     Attributes:
-        text: of the answer, with its evidence.
+        answer: with its evidence.
         time: of the newest frame that it was asked on, in seconds.
         prompt_tokens: of the memory it was asked on and the question; memory_tokens and video_tokens of them were held.
         answer_tokens: that were said.
         cut: whether the answer ended because it was long enough.
     """
 
-    text: Answer
+    answer: Answer
     time: float
     prompt_tokens: int
     memory_tokens: int
@@ -117,9 +117,14 @@ class Answered:
     cut: bool
 
     @property
+    def text(self) -> str:
+        """The words of the answer as a plain string, which can be kept: it holds nothing of the model's device."""
+        return str(self.answer)
+
+    @property
     def evidence(self) -> list[dict[str, Any]]:
-        """The moments that it rests on, the heaviest first; see `Span`. Put together when it is looked at."""
-        return [span.as_dict() for span in self.text.evidence[:_SPANS]]
+        """The moments that the answer rests on, the heaviest first; see `Span`. Worked out when they are first read."""
+        return [span.as_dict() for span in self.answer.evidence[:_SPANS]]
 
 
 class Lane:

@@ -24,36 +24,55 @@ class Metrics:
         self.registry = CollectorRegistry()
         counter, histogram = partial(Counter, registry=self.registry), partial(Histogram, registry=self.registry)
         self.first_token = histogram(
-            "infinipot_time_to_first_token_seconds", "From a question to the first of its answer", buckets=_FAST
+            "infinipot_time_to_first_token_seconds",
+            "Seconds from a question to the first token of its answer.",
+            buckets=_FAST,
         )
         self.inter_token = histogram(
-            "infinipot_inter_token_latency_seconds", "From a token of an answer to the next", buckets=_FAST
+            "infinipot_inter_token_latency_seconds", "Seconds from one token of an answer to the next.", buckets=_FAST
         )
         self.queue_time = histogram(
-            "infinipot_request_queue_time_seconds", "That a question waited for its turn", buckets=_FAST
+            "infinipot_request_queue_time_seconds", "Seconds that a question waited for its turn.", buckets=_FAST
         )
         self.answer_time = histogram(
-            "infinipot_e2e_request_latency_seconds", "From a question to the end of its answer", buckets=_LONG
+            "infinipot_e2e_request_latency_seconds", "Seconds from a question to the end of its answer.", buckets=_LONG
         )
-        self.prompt_tokens = counter("infinipot_prompt_tokens_total", "That questions were asked on")
-        self.answer_tokens = counter("infinipot_generation_tokens_total", "Of answers")
-        self.frames = counter("infinipot_frames_watched_total", "That went into streams")
+        self.prompt_tokens = counter(
+            "infinipot_prompt_tokens_total", "Tokens that questions were asked on, and their own."
+        )
+        self.answer_tokens = counter("infinipot_generation_tokens_total", "Tokens of answers.")
+        self.frames = counter("infinipot_frames_watched_total", "Frames that streams took in.")
         self.frame_delay = histogram(
-            "infinipot_frame_queue_time_seconds", "From a frame's arrival until it was watched", buckets=_FAST
+            "infinipot_frame_queue_time_seconds",
+            "Seconds from the arrival of a frame until its stream took it in.",
+            buckets=_FAST,
         )
-        self.evicted = counter("infinipot_evicted_tokens_total", "That streams no longer hold")
-        self.gated = counter("infinipot_gated_tokens_total", "Of what did not change, and was left out")
-        self.compress_seconds = counter("infinipot_compress_seconds_total", "In which room was made")
-        self.frames_dropped = counter("infinipot_frames_dropped_total", "That no stream will see", ["reason"])
-        self.step_seconds = histogram("infinipot_step_seconds", "One packed step", buckets=_FAST)
+        self.evicted = counter("infinipot_evicted_tokens_total", "Tokens that streams took in and no longer hold.")
+        self.gated = counter(
+            "infinipot_gated_tokens_total", "Tokens that gates left out, since what they show had not changed."
+        )
+        self.compress_seconds = counter(
+            "infinipot_compress_seconds_total", "Seconds that compressions of memories took."
+        )
+        self.frames_dropped = counter(
+            "infinipot_frames_dropped_total", "Frames that no stream will take in, by reason.", ["reason"]
+        )
+        self.step_seconds = histogram("infinipot_step_seconds", "Seconds that one packed step took.", buckets=_FAST)
         self.step_tasks = histogram(
-            "infinipot_step_tasks", "Streams in one packed step", buckets=(1, 2, 4, 8, 16, 32, 64, 128)
+            "infinipot_step_tasks", "Frames and questions that one packed step carried on.", buckets=(1, 2, 4, 8, 16, 32, 64, 128)
         )
-        self.requests = counter("infinipot_http_requests_total", "By route and status", ["method", "route", "status"])
-        self.websockets = Gauge("infinipot_websocket_connections_active", "Open WebSockets", registry=self.registry)
-        self.snapshots = counter("infinipot_snapshots_total", "Streams that were saved", ["outcome"])
-        self.snapshot_seconds = histogram("infinipot_snapshot_seconds", "To save a stream", buckets=_FAST)
-        self.decodes = counter("infinipot_media_decodes_total", "Pieces of media decoded", ["outcome"])
+        self.requests = counter(
+            "infinipot_http_requests_total",
+            "HTTP requests, by method, route and status.",
+            ["method", "route", "status"],
+        )
+        self.websockets = Gauge(
+            "infinipot_websocket_connections_active", "WebSockets that are open.", registry=self.registry
+        )
+        self.snapshots = counter("infinipot_snapshots_total", "Snapshots of streams, by outcome.", ["outcome"])
+        self.snapshot_seconds = histogram(
+            "infinipot_snapshot_seconds", "Seconds that saving a stream took.", buckets=_FAST
+        )
 
     def watch(self, collect: Callable[[], Iterable[Metric]]) -> None:
         """Adds what is looked up when someone asks."""

@@ -155,18 +155,32 @@ class Server:
         room = self.streams.room
         behind = [served.lane.behind() for served in streams]
         waiting = [served.lane.waiting() for served in streams]
-        yield gauge("streams", "Open", len(streams))
-        yield gauge("bytes_reserved", "Of the memory total", room.reserved)
-        yield gauge("bytes_total", "That streams may reserve", room.total)
-        yield gauge("kv_cache_usage_perc", "Share of the memory total that is reserved", room.reserved / room.total)
-        yield gauge("tokens_held", "Per layer and KV head, over all streams", sum(each.tokens for each in stats))
-        yield gauge("num_requests_waiting", "Questions", sum(questions for _, questions in waiting))
-        yield gauge("frames_waiting", "To be watched", sum(frames for frames, _ in waiting))
+        yield gauge("streams", "Streams that are open.", len(streams))
+        yield gauge("bytes_reserved", "Bytes of the memory total that are reserved.", room.reserved)
+        yield gauge("bytes_total", "Bytes that streams may reserve: the memory total.", room.total)
+        yield gauge(
+            "kv_cache_usage_perc",
+            "Share of the memory total that is reserved, from 0 to 1.",
+            room.reserved / room.total,
+        )
+        yield gauge(
+            "tokens_held", "Tokens that all streams hold, per layer and KV head.", sum(each.tokens for each in stats)
+        )
+        yield gauge(
+            "num_requests_waiting",
+            "Questions that wait or are being answered.",
+            sum(questions for _, questions in waiting),
+        )
+        yield gauge("frames_waiting", "Frames that wait for their streams.", sum(frames for frames, _ in waiting))
         held = sum(each.lane.waiting_bytes for each in streams)
-        yield gauge("frames_waiting_bytes", "Of their pixels", held)
-        yield gauge("seconds_behind_max", "Of the stream that is furthest behind", max(behind, default=0.0))
-        yield levels("cameras", "That are watched", self.players.cameras.states())
-        yield gauge("start_time_seconds", "Since 1970", self.started)
+        yield gauge("frames_waiting_bytes", "Bytes of the pixels of frames that wait.", held)
+        yield gauge(
+            "seconds_behind_max",
+            "Seconds that the stream furthest behind its source has to catch up on.",
+            max(behind, default=0.0),
+        )
+        yield levels("cameras", "Cameras that are watched, by state.", self.players.cameras.states())
+        yield gauge("start_time_seconds", "When the server started, in seconds since 1970.", self.started)
 
 
 def server_of(connection: HTTPConnection) -> Server:

@@ -1,5 +1,8 @@
 """What an answer rests on: where the event was, at no change of the answer or the memory."""
 
+import copy
+import pickle
+import weakref
 from types import SimpleNamespace
 from typing import cast
 
@@ -11,7 +14,7 @@ import infinipot
 from infinipot import Model
 from infinipot.embedded.world import Clip
 from infinipot.engine import asking
-from infinipot.engine.evidence import Gaze, Looked
+from infinipot.engine.evidence import Answer, Gaze, Looked
 from infinipot.memory import Step
 from infinipot.memory.observation import Seen
 from support.models import pictures
@@ -83,6 +86,38 @@ def test_evidence_is_of_the_moment_of_the_answer_whenever_it_is_looked_at(clip: 
         for frame in frames[100:]:
             stream.watch(frame)
     assert [span.as_dict() for span in late.evidence] == told
+
+
+def unread(stream) -> tuple[Answer, weakref.ref[Gaze]]:
+    """An answer whose evidence was not read, and a reference to the tensors that it holds."""
+    answer = stream.ask("Is there a shape now?", evidence=True)
+    return answer, weakref.ref(answer._gaze)
+
+
+def test_an_answer_holds_tensors_only_until_its_evidence_is_read(stream) -> None:
+    answer, gaze = unread(stream)
+    assert gaze() is not None
+    told = answer.evidence
+    assert told
+    assert gaze() is None
+    assert answer.evidence is told
+
+
+def test_a_copy_of_an_answer_has_its_text_and_evidence_and_no_tensors(stream) -> None:
+    for duplicate in (copy.copy, copy.deepcopy, lambda answer: pickle.loads(pickle.dumps(answer))):
+        answer, gaze = unread(stream)
+        made = duplicate(answer)
+        assert gaze() is None
+        assert (type(made), made) == (Answer, answer)
+        assert [span.as_dict() for span in made.evidence] == [span.as_dict() for span in answer.evidence] != []
+    assert type(str(answer)) is str
+
+
+def test_token_ids_that_are_kept_of_an_answer_do_not_keep_its_tensors(stream) -> None:
+    answer, gaze = unread(stream)
+    stream._setup.adapter.tokenize(Answer.of(f"{answer} {answer!r}", answer._gaze))  # a text that was not kept before
+    del answer
+    assert gaze() is None
 
 
 def test_heads_count_by_how_much_and_how_sharply_they_look_at_the_video(stream) -> None:

@@ -153,6 +153,18 @@ def test_the_ring_is_bounded_promised_and_a_copy(qwen: Model) -> None:
         assert stream.stats().bytes - qwen.stream_bytes(700, **own) == 3 * 3 * stream._setup.picture_pixels
 
 
+def test_the_size_of_a_kept_frame_is_worked_out_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where only the processor knows the one size that frames are resized to."""
+    with watched(build("llava_onevision"), pictures(1)) as stream:
+        adapter, prepared = type(stream._setup.adapter), []
+        patchify = adapter.patchify
+        monkeypatch.setattr(adapter, "patchify", lambda *given: prepared.extend(given[1]) or patchify(*given))
+        for picture in pictures(3):
+            stream.watch(picture)
+            assert stream.stats().bytes
+        assert len(prepared) == 3, "the frames and nothing else"
+
+
 def test_saved_and_forked_streams_look_at_the_same(qwen: Model, tmp_path: Path) -> None:
     with watched(qwen, pictures(7)) as stream:
         stream.save(tmp_path / "saved")

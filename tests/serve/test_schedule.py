@@ -1,6 +1,7 @@
 """Who goes into the next step: answers that somebody waits for ahead of frames, and frames not never."""
 
 import asyncio
+import weakref
 from collections.abc import Iterable
 from typing import Any
 
@@ -126,6 +127,19 @@ def asked(worker: Worker, lane: Lane, questions: Iterable[str], **how: Any) -> l
     for job in jobs:
         worker.ask(lane, job)
     return jobs
+
+
+def test_the_text_of_an_answer_can_be_kept_without_what_its_evidence_is_worked_out_from(worker: Worker) -> None:
+    lane = opened(worker, 4)
+    (job,) = asked(worker, lane, [COUNT], evidence=True)
+    while worker.turn():
+        pass
+    answered = job.answered.result(0)
+    gaze, text = weakref.ref(answered.answer._gaze), answered.text
+    assert gaze() is not None
+    del job, answered
+    assert gaze() is None
+    assert text
 
 
 def test_questions_in_a_row_are_answered_together_on_forks_and_alike(

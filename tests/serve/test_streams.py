@@ -19,6 +19,7 @@ from infinipot.serve.answers import events
 from infinipot.serve.lane import AskJob, FrameJob, GoneError
 from infinipot.serve.streams.served import Served
 from support.patience import until
+from support.places import ROOT
 from support.serving import MEMORY, Running, alone, clip, data_url, encoded, push, running, stream
 
 COLOUR, COUNT = "What colour was the circle?", "How many shapes have appeared so far?"
@@ -375,6 +376,15 @@ def test_what_counts_over_all_streams_never_falls(served: Running) -> None:
     assert grown == pytest.approx(told)
     assert min(grown) > 0
     assert counted() == held
+
+
+def test_every_metric_is_counted_and_says_what_it_counts(served: Running) -> None:
+    sources = "".join(path.read_text() for path in (ROOT / "infinipot/serve").rglob("*.py"))
+    for name in vars(served.server.metrics).keys() - {"registry"}:
+        assert re.search(rf"\.{name}\.(inc|observe|labels)\(", sources), name
+    said = re.findall(r"^# HELP infinipot_\S+(?<!_created) (.*)$", served.as_("alice").get("/metrics").text, re.M)
+    assert len(said) > 20
+    assert not [text for text in said if not re.fullmatch(r"(?!(That|Of|In|To|From|By) )[A-Z]\w+ .+\.", text)]
 
 
 def test_a_stream_whose_source_cannot_be_opened_is_not_left_open(

@@ -81,7 +81,8 @@ class Server:
         for served, told in await self.snapshots.restore_all():
             event(logger, "a stream was restored", stream=served.id, restored_at=told.time)
             if told.plays is not None:
-                self._resume(served, *told.plays)
+                address, realtime = told.plays
+                self.players.resume(served, address, realtime=realtime)
         if self.settings.demo:
             await open_demo(self.settings, self.streams, self.players)
         await self.watches.start(self.snapshots.has)
@@ -99,13 +100,6 @@ class Server:
         self.ready = False
         self.watches.events.end_soon()
         self.captions.end_soon()
-
-    def _resume(self, served: Served, address: str, realtime: bool) -> None:
-        """Plays a source on from where its stream was saved."""
-        try:
-            self.players.play(served, address, realtime=realtime, start=served.time or 0.0)
-        except Exception as error:  # the rules may have changed since
-            event(logger, "a source is not played on", logging.WARNING, stream=served.id, why=str(error))
 
     async def _end(self) -> None:
         await self.watches.stop()

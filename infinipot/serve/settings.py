@@ -67,7 +67,7 @@ Listed = Annotated[tuple[T, ...], NoDecode, BeforeValidator(_listed)]
 
 
 class Limits(BaseModel):
-    """What clients may ask of the server at the most; more is 413, 422 or 429, and says the number that would do.
+    """What clients may ask of the server at the most; more is 400, 413, 422 or 429, and says the number that would do.
 
     Attributes:
         streams: open at once, over all keys.

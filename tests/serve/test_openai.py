@@ -611,12 +611,15 @@ def test_both_sockets_tell_the_evidence_of_http_where_it_is_asked_for(served: Ru
 def test_a_file_is_played_by_the_names_of_vss(served: Running, client: Any) -> None:
     root, http = served.folder("media_root"), served.as_("alice")
     encode(root / "played.mp4", [frame.image for frame in clip()[:3]], rate=2)
-    reply = http.post("/v1/streams/add", json={"streams": [{"liveStreamUrl": (root / "played.mp4").as_uri()}]})
+    live = {"liveStreamUrl": (root / "played.mp4").as_uri(), "description": "at the gate"}
+    reply = http.post("/v1/streams/add", json={"streams": [live]})
     (added,) = reply.json()["results"]
     name = added["id"]
-    assert [each["id"] for each in http.get("/v1/streams/get-stream-info").json()] == [name]
+    (told,) = http.get("/v1/streams/get-stream-info").json()
+    assert (told["id"], told["description"]) == (name, "at the gate")
     assert served.as_("bob").get("/v1/streams/get-stream-info").json() == []
     wait_until(lambda: http.get(f"/v1/streams/{name}").json()["source"]["state"] == "ended")
+    assert served.server.streams.find("alice", name).plays is None, "a stream whose source is over may grow idle"
     given = {"model": "embedded", "messages": [user(COUNT)], "extra_body": {"id": name}}
     assert client.chat.completions.create(**given).infinipot["time"] == 1.0
     assert http.delete(f"/v1/streams/delete/{name}").json()["status"] == "deleted"

@@ -22,6 +22,7 @@ import pytest
 
 from infinipot.errors import InfinipotError
 from infinipot.serve import logs, run
+from infinipot.serve.keys import EVERYONE
 from infinipot.serve.settings import Settings
 from infinipot.serve.streams import snapshots
 from support.serving import alone, clip, embedded, encoded, push, running, stream
@@ -40,6 +41,7 @@ def test_a_stream_goes_on_after_a_restart(tmp_path: Path) -> None:
         client = server.as_(None)
         client.post("/v1/streams", json={"id": "Door", "fps": 2})
         client.post("/v1/streams", json={"id": "door"})
+        server.server.streams.find(EVERYONE, "Door").description = "at the gate"
         push(client, "Door", frames[:half], wait=False)  # shutting down saves them
     saved = sorted(tmp_path.rglob("*.safetensors"))
     with running(snapshots=tmp_path):
@@ -49,6 +51,7 @@ def test_a_stream_goes_on_after_a_restart(tmp_path: Path) -> None:
         client = server.as_(None)
         state = client.get("/v1/streams/Door").json()
         assert (state["restored_at"], state["gap_seconds"]) == (frames[half - 1].time, None)
+        assert server.server.streams.find(EVERYONE, "Door").description == "at the gate"
         assert client.get("/v1/streams/door").json()["frames"] == 0
         assert ask(client, "Door")["answer"] == alone(frames[:half], COUNT)[0]
         push(client, "Door", frames[half:])

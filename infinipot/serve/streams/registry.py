@@ -235,7 +235,7 @@ class Streams:
             self.drop(served, "refused")
 
     def is_idle(self, served: Served) -> bool:
-        """Whether nobody has used a stream for as long as it allows, and nothing is played into it, nor waits in it.
+        """Whether nobody has used a stream for as long as it allows, nothing is to be played into it, nor waits.
 
         One of a request or a session never is: it is closed with that, and not before.
         """
@@ -244,5 +244,5 @@ class Streams:
             and time.monotonic() - served.used > served.idle_seconds
             and not served.passing
             and not served.lane.busy
-            and not (served.source and served.source.state in ("opening", "playing"))
+            and served.plays is None
         )

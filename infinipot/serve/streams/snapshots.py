@@ -50,6 +50,7 @@ class Told(BaseModel):
     idle_seconds: Annotated[float, Field(gt=0)]
     dropped: dict[str, int] = {}
     plays: tuple[str, bool] | None = None
+    description: str = ""
 
 
 class Snapshots:
@@ -96,7 +97,7 @@ class Snapshots:
                 await asyncio.shield(asyncio.wrap_future(self._streams.worker.alone(served.lane, save)))
         except GoneError:
             raise ApiError(410, f"stream {served.id} was closed", "stream_closed") from None
-        except (InfinipotError, OSError) as error:
+        except (InfinipotError, OSError, RuntimeError) as error:  # of the device, too: those after it are saved
             served.saved_when = time.monotonic()  # it is tried again when it would be saved again
             self._metrics.snapshots.labels("failed").inc()
             why = getattr(error, "strerror", None) or error
@@ -142,6 +143,7 @@ class Snapshots:
                 continue
             served.created, served.saved_at, served.saved_time = told.created, told.saved_at, told.time
             served.dropped.update(told.dropped)
+            served.description = told.description
             served.restored_at, served.saved_when, served.saved_state = told.time, time.monotonic(), _state(served)
             _sweep(place, told.file)
             restored.append((served, told))
@@ -185,7 +187,6 @@ def _write(place: Path, served: Served, stream: Stream) -> Told:
     file = f"stream-{max(numbers, default=0) + 1}.safetensors"
     stats = stream.stats()
     stream.save(place / file)
-    source = served.source
     told = Told(
         owner=served.owner,
         id=served.id,
@@ -196,7 +197,8 @@ def _write(place: Path, served: Served, stream: Stream) -> Told:
         time=stats.time,
         idle_seconds=served.idle_seconds,
         dropped=dict(served.dropped),
-        plays=served.plays if source and source.state in ("opening", "playing") else None,
+        plays=served.plays,
+        description=served.description,
     )
     part = place / f".{_TOLD}.part"
     with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as written:  # an address may be secret

@@ -27,7 +27,11 @@ from infinipot.cli.output import load_quietly
 @click.option(
     "--snapshots", metavar="DIR", type=Path, help="Folder in which streams are saved, and from which they are restored."
 )
-@click.option("--snapshot-seconds", type=float, help="Seconds between snapshots.  [default: 60]")
+@click.option(
+    "--snapshot-seconds",
+    type=float,
+    help="Least seconds between two snapshots of a stream, each of which writes all that it holds.  [default: 600]",
+)
 @click.option("--events", metavar="FILE", type=Path, help="File for events.  [default: beside the snapshots]")
 @click.option("--media-root", metavar="DIR", type=Path, help="Folder below which file: addresses may be played.")
 @click.option("--media-hosts", metavar="HOST,...", help="Only hosts that media is fetched from, such as *.example.org.")

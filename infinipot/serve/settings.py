@@ -156,7 +156,7 @@ class Settings(BaseSettings):
         threads: of the CPU that the model runs in; left out, one fewer than there are cores, so that requests and
             decoding have one.
         api_keys: a file of keys, see `keys.py`; without it everyone is one and the same owner.
-        snapshots: the folder that streams are saved in, and snapshot_seconds: how often.
+        snapshots: the folder that streams are saved in, and snapshot_seconds: from one time to the next, at the least.
         events: the file that standing questions and their events are kept in; left out, one beside the snapshots.
         media_root: the folder below which `file:` addresses are played.
         media_hosts: from which media is fetched; none named: from every public one.
@@ -187,7 +187,7 @@ class Settings(BaseSettings):
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
     api_keys: Path | None = None
     snapshots: Path | None = None
-    snapshot_seconds: Seconds = 60.0
+    snapshot_seconds: Seconds = 600.0
     events: Path | None = None
     media_root: DirectoryPath | None = None
     media_hosts: Listed[str] = ()

@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import httpx
 import pytest
@@ -24,6 +25,7 @@ from infinipot.errors import InfinipotError
 from infinipot.serve import logs, run
 from infinipot.serve.settings import Settings
 from infinipot.serve.streams import snapshots
+from infinipot.serve.streams.registry import Streams
 from support.serving import alone, clip, embedded, encoded, push, running, stream
 
 COUNT = "How many shapes have appeared so far?"
@@ -72,7 +74,9 @@ def test_a_remembered_turn_is_on_the_disk_before_it_is_answered_for(tmp_path: Pa
                 assert restored.stats().turns == 1
 
 
-def test_streams_are_saved_on_a_clock(tmp_path: Path) -> None:
+def test_streams_are_saved_on_a_clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("infinipot.serve.server._ROUND", 0.01)
+    monkeypatch.setattr(Streams, "tidy", lambda streams: asyncio.sleep(3600))  # as of one that waits for a long answer
     with running(snapshots=tmp_path, snapshot_seconds=0.1) as server:
         client = server.as_(None)
         with stream(client, "clock") as name:
@@ -112,6 +116,27 @@ def test_a_disk_that_is_slow_holds_up_one_stream_alone(tmp_path: Path, monkeypat
         assert [save.result().status_code for save in saves] == [200, 200]
 
 
+def test_a_disk_that_is_slow_is_busy_for_a_small_share_of_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    streams = [SimpleNamespace(passing=False, saved_when=when, saved_at=None) for when in (5.0, None, 3.0, 1e9)]
+    saved, paused = list[float | None](), list[float]()
+    kept = snapshots.Snapshots(Path(), cast(Any, streams), cast(Any, None))
+
+    async def save(served: Any) -> None:
+        saved.append(served.saved_when)
+        served.saving_seconds = 10.0
+
+    async def sleep(seconds: float) -> None:
+        paused.append(seconds)
+
+    monkeypatch.setattr(kept, "save", save)
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    monkeypatch.setattr(time, "monotonic", lambda: 1000.0)
+    asyncio.run(kept.save_due(600))
+    assert saved == [None, 3.0, 5.0], "the one that has waited longest comes first"
+    assert all(10.0 / (10.0 + each) == pytest.approx(0.05) for each in paused)
+    assert len(paused) == len(saved)
+
+
 def test_a_source_that_does_not_end_does_not_keep_streams_from_being_saved(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -126,6 +151,7 @@ def test_setting_the_clock_of_the_machine_back_saves_streams_all_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = time.time
+    monkeypatch.setattr("infinipot.serve.server._ROUND", 0.01)
     with running(snapshots=tmp_path, snapshot_seconds=0.1) as server:
         client = server.as_(None)
         with stream(client, "clock") as name:

@@ -32,7 +32,7 @@ from infinipot.cli.output import load_quietly
     type=float,
     help="Least seconds between two snapshots of a stream, each of which writes all that it holds.  [default: 600]",
 )
-@click.option("--events", metavar="FILE", type=Path, help="File for events.  [default: beside the snapshots]")
+@click.option("--events", metavar="FILE", type=Path, help="File for events.  [default: events.sqlite in --snapshots]")
 @click.option("--media-root", metavar="DIR", type=Path, help="Folder below which file: addresses may be played.")
 @click.option("--media-hosts", metavar="HOST,...", help="Only hosts that media is fetched from, such as *.example.org.")
 @click.option(

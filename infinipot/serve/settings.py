@@ -157,7 +157,7 @@ class Settings(BaseSettings):
             decoding have one.
         api_keys: a file of keys, see `keys.py`; without it everyone is one and the same owner.
         snapshots: the folder that streams are saved in, and snapshot_seconds: from one time to the next, at the least.
-        events: the file that standing questions and their events are kept in; left out, one beside the snapshots.
+        events: the file that standing questions and their events are kept in; left out, one among the snapshots.
         media_root: the folder below which `file:` addresses are played.
         media_hosts: from which media is fetched; none named: from every public one.
         media_networks: private ranges that may be fetched from all the same.
@@ -205,10 +205,15 @@ class Settings(BaseSettings):
 
     @property
     def events_path(self) -> Path | None:
-        """Where events are kept; None where nothing of this server is."""
-        if self.events is None and self.snapshots is not None:
-            return self.snapshots.absolute().with_name(f"{self.snapshots.absolute().name}-events.sqlite")
-        return self.events
+        """Where events are kept; None where nothing of this server is.
+
+        A service may write inside the folder of snapshots, and often not beside it. A file that an earlier version made
+        there is kept.
+        """
+        if self.events is not None or self.snapshots is None:
+            return self.events
+        beside = self.snapshots.absolute().with_name(f"{self.snapshots.absolute().name}-events.sqlite")
+        return beside if beside.is_file() else self.snapshots / "events.sqlite"
 
     @classmethod
     def read(cls, config: Path | None = None, **given: Any) -> Self:

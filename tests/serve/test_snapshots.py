@@ -58,7 +58,7 @@ def test_a_stream_goes_on_after_a_restart(tmp_path: Path) -> None:
         assert client.get("/v1/streams/Door").json()["gap_seconds"] == frames[half].time - frames[half - 1].time
         client.delete("/v1/streams/Door")
         client.delete("/v1/streams/door")
-    assert not [each for each in tmp_path.rglob("*") if each.is_file()]
+    assert not [each for each in (tmp_path / "everyone").rglob("*") if each.is_file()]
 
 
 def test_a_remembered_turn_is_on_the_disk_before_it_is_answered_for(tmp_path: Path) -> None:
@@ -85,7 +85,7 @@ def test_streams_are_saved_on_a_clock(tmp_path: Path, monkeypatch: pytest.Monkey
             while client.get(f"/v1/streams/{name}").json()["saved_time"] != clip()[3].time:
                 assert time.monotonic() < until
                 time.sleep(0.05)
-            files = sorted(each.name for each in tmp_path.rglob("*") if each.is_file())
+            files = sorted(each.name for each in (tmp_path / "everyone").rglob("*") if each.is_file())
             assert len(files) == 2  # one snapshot, and what names it
 
 

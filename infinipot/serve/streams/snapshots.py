@@ -173,7 +173,6 @@ class Snapshots:
         """The folders of saved streams; of a stream whose first snapshot was not finished, nothing is left."""
         if self._folder is None:
             return
-        self._folder.mkdir(parents=True, exist_ok=True)
         for place in sorted(self._folder.glob("*/*")):
             if (place / _TOLD).is_file():
                 yield place

@@ -45,6 +45,9 @@ from infinipot.cli.output import load_quietly
 @click.option("--local-cameras", is_flag=True, help="Let clients watch this machine's cameras.")
 @click.option("--demo", is_flag=True, help="Open the page on a camera of the synthetic world, with questions.")
 @click.option("--cors-origins", metavar="ORIGIN,...", help="Origins of web pages that may call the server.")
+@click.option(
+    "--log-level", metavar="debug|info|warning|error", help="Log lines of this level and above.  [default: info]"
+)
 @click.option("--dtype", help="Type of the weights.  [default: auto]")
 @click.option("--device", help="Device to run on, such as cpu, cuda or cuda:1.  [default: auto]")
 @click.option(

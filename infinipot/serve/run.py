@@ -29,7 +29,6 @@ _KEEP_ALIVE = 75  # seconds of an idle connection, as nginx has it: a short time
 _MESSAGE = 1 << 16  # bytes of a header
 
 
-@logs.to_stderr()
 def serve(settings: Settings, load: Callable[[], Model]) -> None:
     """Serves until it is told to end.
 
@@ -41,24 +40,29 @@ def serve(settings: Settings, load: Callable[[], Model]) -> None:
         InfinipotError: the model or the keys cannot be loaded, a folder or the port cannot be used, or --memory-total
             has no room for a stream.
     """
-    sys.setswitchinterval(_SWITCH)
-    _require_port(settings)
-    Keys.read(settings.api_keys)
-    demo.check(settings)
-    with _kept(settings):
-        model = load()
-        needed = _require_room(settings, model)
-        app = create_app(settings, model)
-        gc.freeze()  # a model's many objects need not be looked at again
-        _warn(settings, model)
-        _tell_writing(settings, needed)
-        server = Server(config(app, settings))
-        with suppress(SystemExit):  # how uvicorn ends where it cannot begin
-            asyncio.run(server.serve())
+    with logs.to_stderr(settings.log_level):
+        sys.setswitchinterval(_SWITCH)
+        _require_port(settings)
+        Keys.read(settings.api_keys)
+        demo.check(settings)
+        with _kept(settings):
+            server = _serve(settings, load())
     if server.failed:
         raise InfinipotError("the server could not begin: its log says why")
     if not server.started:
         raise _taken(settings)
+
+
+def _serve(settings: Settings, model: Model) -> "Server":
+    needed = _require_room(settings, model)
+    app = create_app(settings, model)
+    gc.freeze()  # a model's many objects need not be looked at again
+    _warn(settings, model)
+    _tell_writing(settings, needed)
+    server = Server(config(app, settings))
+    with suppress(SystemExit):  # how uvicorn ends where it cannot begin
+        asyncio.run(server.serve())
+    return server
 
 
 def config(app: FastAPI, settings: Settings) -> uvicorn.Config:

@@ -11,7 +11,7 @@ import tomllib
 from difflib import get_close_matches
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
-from typing import Annotated, Any, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -165,6 +165,7 @@ class Settings(BaseSettings):
         local_cameras: whether clients may watch the cameras of this machine.
         webhook_hosts: to which events are sent; none named: to every public one.
         cors_origins: web pages that may call; none by default.
+        log_level: of the least lines that are logged.
     """
 
     model_config = SettingsConfigDict(
@@ -196,6 +197,7 @@ class Settings(BaseSettings):
     demo: bool = False
     webhook_hosts: Listed[str] = ()
     cors_origins: Listed[str] = ()
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
     limits: Limits = Limits()
 
     @property

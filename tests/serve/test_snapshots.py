@@ -327,10 +327,13 @@ def test_what_a_log_says_of_a_request_is_one_line_of_json_with_its_id(
         headers = {"x-request-id": "mine-1", "authorization": "Bearer very-secret"}
         reply = server.as_(None).get("/v1/models?token=hidden", headers=headers)
         assert reply.headers["x-request-id"] == "mine-1"
+        for address in ("/v1/streams", "/v1/streams/none"):
+            server.as_(None).get(address, headers={"x-request-id": "often"})
         assert server.as_(None).get("/health", headers={"x-request-id": "no\tgood"}).headers["x-request-id"] != ""
     assert _loggers() == before, "what is logged later would go to a stderr that may be closed by then"
     said = capfd.readouterr().err
     lines = [json.loads(line) for line in said.splitlines() if line.startswith("{")]
     assert [line["route"] for line in lines if line.get("request_id") == "mine-1"] == ["/v1/models"]
+    assert [line["status"] for line in lines if line.get("request_id") == "often"] == [404], "what goes well is no news"
     assert "secret" not in said
     assert "hidden" not in said

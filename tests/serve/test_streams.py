@@ -21,6 +21,7 @@ from infinipot.serve import engine
 from infinipot.serve.answers import events
 from infinipot.serve.lane import AskJob, FrameJob, GoneError
 from infinipot.serve.players import Players
+from infinipot.serve.streams.registry import Streams
 from infinipot.serve.streams.served import Served
 from infinipot.stream import Stream
 from support.patience import until
@@ -506,20 +507,22 @@ def test_a_stream_is_idle_from_when_its_frame_was_watched(served: Running, monke
 
 def test_a_stream_that_comes_back_into_use_while_others_are_closed_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("infinipot.serve.server._ROUND", 0.05)
+    closed = list[str]()
+
+    async def grow_idle(streams: Streams) -> None:
+        for each in streams if len(streams) == 2 and not closed else ():
+            each.used = time.monotonic() - each.idle_seconds - 1
+
+    monkeypatch.setattr(Streams, "tidy", grow_idle)
     with running() as server:
-        streams, closed = server.server.streams, list[str]()
+        streams = server.server.streams
 
         async def close(served: Served) -> None:
             closed.append(served.id)
             for each in streams:
                 each.used = time.monotonic()
 
-        async def grow_idle() -> None:
-            for each in streams if len(streams) == 2 and not closed else ():
-                each.used = time.monotonic() - each.idle_seconds - 1
-
         monkeypatch.setattr(server.server.serving, "close", close)
-        monkeypatch.setattr(streams, "tidy", grow_idle)
         for name in ("first", "second"):
             server.as_(None).post("/v1/streams", json={"id": name})
         assert until(lambda: closed)

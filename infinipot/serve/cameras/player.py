@@ -91,7 +91,6 @@ class CameraPlayer:
         )
         watched = self._watched[served] = Watched(camera, _offset(served))
         served.source = SourceState(address=shown, state="playing", camera=watched.state())
-        camera.on_gap = lambda gap: event(logger, "camera", stream=served.id, gap=str(gap))
         watched.thread = threading.Thread(
             target=self._run, args=(served, watched, loop), name=f"watching {served.id}", daemon=True
         )

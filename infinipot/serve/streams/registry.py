@@ -173,9 +173,9 @@ class Streams:
         return held
 
     async def tidy(self) -> None:
-        """Lets go of small pictures of what is not held any more, where there are nearly too many."""
+        """Lets go of small pictures of what is not held any more, where that may help."""
         for served in self:
-            if len(served.thumbnails) > 0.9 * served.thumbnails.most and not served.passing:
+            if served.thumbnails.crowded and not served.passing:
                 with suppress(ApiError):
                     await self.contents(served)
 

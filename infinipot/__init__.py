@@ -26,6 +26,7 @@ from infinipot.errors import (
     PolicyError,
     QuestionError,
     ResultsError,
+    SettingError,
     SnapshotError,
     VideoError,
 )
@@ -80,6 +81,7 @@ __all__ = [
     "QuestionError",
     "ResultsError",
     "Sampling",
+    "SettingError",
     "SnapshotError",
     "Sound",
     "Stats",

@@ -11,7 +11,7 @@ from typing import Any
 
 from infinipot.engine.budget import check_shares, parse_memory
 from infinipot.engine.gate import OFF, Gate
-from infinipot.errors import CapError, FrameError, InfinipotError
+from infinipot.errors import SettingError
 from infinipot.numbers import is_finite, is_whole, is_whole_pair
 from infinipot.text import check_text
 
@@ -29,9 +29,8 @@ class StreamConfig:
     """What a stream is opened with, see `Model.stream`.
 
     Raises:
-        CapError: a memory that is neither tokens nor an amount, or a share of it that is out of range.
-        FrameError: `fps` is no number above 0.
-        InfinipotError: other `positions`, `pixels` or `gate` than there are.
+        SettingError: a field that no model could take; the message names it.
+        CapError: a memory of so few bytes that no token fits.
     """
 
     memory: int | str | None = _setting(
@@ -73,27 +72,27 @@ class StreamConfig:
 
     def __post_init__(self) -> None:
         if not is_finite(self.fps) or not self.fps > 0:
-            raise FrameError(f"fps={self.fps!r}: the frames per second must be a number above 0")
+            raise SettingError(f"fps={self.fps!r}: the frames per second must be a number above 0")
         object.__setattr__(self, "fps", float(self.fps))  # which may have been numpy's, or a Decimal
         given = self.pixels
         if given is not None and not (is_whole_pair(given) and 0 < given[0] <= min(given[1], _MOST_PIXELS)):
-            raise InfinipotError(
+            raise SettingError(
                 f"pixels={given!r}: give the least and the most pixels of a resized frame, the least of them at most "
                 f"{_MOST_PIXELS}"
             )
         if given is not None:
             object.__setattr__(self, "pixels", (int(given[0]), int(given[1])))  # which may have been numpy's
         if self.positions not in ("rebase", "native"):
-            raise InfinipotError(f"positions={self.positions!r}: give 'rebase' or 'native'")
+            raise SettingError(f"positions={self.positions!r}: give 'rebase' or 'native'")
         if self.memory is not None and parse_memory(self.memory, bytes_per_token=1) < 1:
-            raise CapError(f"memory={self.memory}: the cap must be at least one token")
+            raise SettingError(f"memory={self.memory}: the cap must be at least one token")
         check_shares(keep=self.keep, block=self.block, reserve=self.reserve, dialogue=self.dialogue)
         Gate.of(self.gate)
         if not is_whole(self.look_again) or self.look_again < 0:
-            raise InfinipotError(f"look_again={self.look_again!r}: give a whole number of frames, 0 or more")
+            raise SettingError(f"look_again={self.look_again!r}: give a whole number of frames, 0 or more")
         if self.system is not None and not isinstance(self.system, str):
-            raise InfinipotError(f"system={self.system!r}: give a text")
-        check_text(self.system or "", "the system message")
+            raise SettingError(f"system={self.system!r}: give a text")
+        check_text(self.system or "", "the system message", SettingError)
 
 
 @dataclass(frozen=True, slots=True)

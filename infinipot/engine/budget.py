@@ -5,7 +5,7 @@ from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from infinipot.errors import CapError
+from infinipot.errors import CapError, SettingError
 from infinipot.numbers import is_real, is_whole
 
 _UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
@@ -90,10 +90,10 @@ def make_budget(
     and as much for the dialogue.
 
     Raises:
-        CapError: a share that is out of range.
+        SettingError: a share that is out of range.
     """
     if cap < 1:
-        raise CapError(f"memory={cap}: the cap must be at least one token")
+        raise SettingError(f"memory={cap}: the cap must be at least one token")
     check_shares(keep=keep, block=block, reserve=reserve, dialogue=dialogue)
     eighth = min(cap // 8, LARGEST_SHARE)
     return Budget(
@@ -112,13 +112,15 @@ def check_shares(*, keep: float, block: int | None, reserve: int | None, dialogu
     """Makes sure that shares are ones at all, whatever the cap.
 
     Raises:
-        CapError: one is out of range.
+        SettingError: one is out of range.
     """
     if not is_real(keep) or not 0 < keep < 1:
-        raise CapError(f"keep={keep!r}: the share of the video's memory that a compression leaves lies between 0 and 1")
+        raise SettingError(
+            f"keep={keep!r}: the share of the video's memory that a compression leaves lies between 0 and 1"
+        )
     for name, value, least in (("reserve", reserve, 1), ("dialogue", dialogue, 0), ("block", block, 1)):
         if value is not None and (not is_whole(value) or value < least):
-            raise CapError(f"{name}={value!r}: give a whole number of {least} or more")
+            raise SettingError(f"{name}={value!r}: give a whole number of {least} or more")
 
 
 def smallest_cap(budget_of: Callable[[int], Budget], cells: int) -> int:
@@ -144,18 +146,19 @@ def parse_memory(memory: int | str, bytes_per_token: int, bytes_beside: int = 0)
     """The cap in tokens of a number of tokens or an amount such as "256MiB", of which `bytes_beside` are no tokens'.
 
     Raises:
-        CapError: neither of the two.
+        SettingError: neither of the two.
+        CapError: an amount in which no token fits.
     """
     if is_whole(memory):
         return int(memory)
     if not isinstance(memory, str):
-        raise CapError(f"memory={memory!r}: give tokens, such as 4096, or an amount, such as '256MiB' or '2GB'")
+        raise SettingError(f"memory={memory!r}: give tokens, such as 4096, or an amount, such as '256MiB' or '2GB'")
     found = re.fullmatch(r"\s*(\d{1,18}(?:\.\d{1,18})?)\s*([a-zA-Z]*)\s*", memory)
     number, unit = (found[1], found[2].upper()) if found else ("", "?")
     if unit == "" and "." not in number:
         return int(number)
     if unit not in _UNITS:
-        raise CapError(f"memory={memory!r}: give tokens, such as 4096, or an amount, such as '256MiB' or '2GB'")
+        raise SettingError(f"memory={memory!r}: give tokens, such as 4096, or an amount, such as '256MiB' or '2GB'")
     tokens = (int(float(number) * _UNITS[unit]) - bytes_beside) // bytes_per_token
     if tokens < 1:
         least = bytes_beside + bytes_per_token

@@ -206,7 +206,7 @@ class Model:
             raise
         except InfinipotError as error:
             raise saved.error(f"cannot be restored: {error}") from error
-        stream.take_up(saved)
+        stream._take_up(saved)
         return stream
 
     def _adapter_for(self, modality: str) -> Adapter:

@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from infinipot.config import StreamConfig
-from infinipot.engine.budget import LARGEST_SHARE, Budget, default_cap, make_budget, parse_memory, smallest_cap
-from infinipot.engine.gate import Gate
+from infinipot.config import StreamConfig, parse_memory
+from infinipot.engine.budget import LARGEST_SHARE, Budget, default_cap, make_budget, smallest_cap
 from infinipot.errors import CapError, InfinipotError, SettingError
+from infinipot.gate import Gate
 from infinipot.memory import LayerShape, Memory, PositionRule, StateShape, allocated_bytes, stored_columns
 from infinipot.models import Adapter
 from infinipot.models.chat import ANSWER, ChatFormat

@@ -13,12 +13,11 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from infinipot import CapError, Frame, Model, PolicyError, SettingError, Stream
+from infinipot import CapError, Frame, Model, PolicyError, SettingError, Stream, Task
 from infinipot.embedded.facts import SIZE
 from infinipot.embedded.scenery import Footage
 from infinipot.embedded.staging import StagedClip, behind
 from infinipot.embedded.world import Clip, Question
-from infinipot.engine.task import Task
 from infinipot.evaluate.core.machine import resident
 from infinipot.evaluate.needle.case import CELLS, Case, Holder, Scene
 

@@ -1,4 +1,4 @@
-"""What a gate ahead of the model is set to: `gate=` of a stream. Plain numbers; see gating.py for its work."""
+"""What a gate ahead of the model is set to: `gate=` of a stream. Plain numbers; engine/gating.py is its work."""
 
 from dataclasses import dataclass
 

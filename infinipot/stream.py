@@ -13,11 +13,10 @@ import torch
 
 from infinipot import snapshot
 from infinipot.audio import SamplesLike, Sound
-from infinipot.config import StreamConfig
+from infinipot.config import Sampling, StreamConfig
 from infinipot.engine import asking, runner, watching
 from infinipot.engine.alone import Alone, frames_given, turns_ever
 from infinipot.engine.asking import Question
-from infinipot.engine.decoding import Sampling
 from infinipot.engine.evidence import Answer
 from infinipot.engine.limits import answer_limit, require_probes
 from infinipot.engine.looking import Look, look_tokens
@@ -141,7 +140,7 @@ class Stream:
         """Answers a question about all frames given so far.
 
         Each token is chosen as `generate` of transformers would by the checkpoint's generation config and what is said
-        here: the likeliest one, where neither says anything else. See `Sampling`.
+        here: the likeliest one, where neither says anything else.
 
         Args:
             question: in words.
@@ -268,7 +267,7 @@ class Stream:
             snapshot.save(Path(path), self._setup, self._state)
 
     @torch.inference_mode()
-    def take_up(self, saved: Snapshot) -> None:
+    def _take_up(self, saved: Snapshot) -> None:
         """Has a stream that was just opened go on where a saved one was; `Model.restore` opens such a one.
 
         Raises:

@@ -35,8 +35,8 @@ class Grid:
         return range(self.first_cell, self.first_cell + self.cells)
 
 
-def numbers(grids: Sequence[Grid]) -> int:
-    """Numbers of the cells of some grids are below it."""
+def cell_limit(grids: Sequence[Grid]) -> int:
+    """The numbers of all cells of some grids are below it; grids that were forgotten have left gaps."""
     return max((grid.first_cell + grid.cells for grid in grids), default=0)
 
 
@@ -113,7 +113,7 @@ class VideoTokens:
     @property
     def cells(self) -> int:
         """Cell numbers are below it."""
-        return numbers(self.grids)
+        return cell_limit(self.grids)
 
     @cached_property
     def arrival(self) -> Tensor:

@@ -32,8 +32,8 @@ from pydantic_settings import (
 )
 
 from infinipot.config import POLICY, StreamConfig
-from infinipot.engine.gate import OFF
 from infinipot.errors import InfinipotError
+from infinipot.gate import OFF
 
 logger = logging.getLogger(__name__)
 _PREFIX = "INFINIPOT_SERVE_"

@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from infinipot.memory import Contents
+from infinipot import Contents
 from infinipot.serve.errors import ApiError
 from infinipot.serve.lane import FrameJob, GoneError, Lane
 from infinipot.serve.media.picture import Picture

@@ -92,6 +92,17 @@ def run_in(threads: int | None) -> None:
     torch.set_num_threads(threads or max(1, min(torch.get_num_threads(), cores - 1)))
 
 
+def reach(model: Model) -> None:
+    """Waits until the devices that a model lies on have done all that was asked of them.
+
+    Raises:
+        RuntimeError: one of them can be used no more by this process.
+    """
+    for device in {model.device, *(shape.device for shape in model.adapter.layer_shapes())}:
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+
+
 def step(model: Model, calls: Iterable[Call], max_tokens: int) -> int:
     """Carries calls on different streams on, by one packed step; returns the tokens that it ran over."""
     calls = list(calls)

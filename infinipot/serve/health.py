@@ -8,7 +8,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 import infinipot
 from infinipot.serve.errors import ApiError, require_model
-from infinipot.serve.server import server_of
+from infinipot.serve.server import Server, server_of
 
 router = APIRouter(tags=["server"])
 
@@ -18,9 +18,8 @@ router = APIRouter(tags=["server"])
 @router.get("/v1/health/live", include_in_schema=False)
 @router.get("/v1/live", include_in_schema=False)
 async def health(request: Request) -> Response:
-    """200 while the thread that runs the model is alive."""
-    if not server_of(request).worker.alive:
-        raise ApiError(503, "the thread that runs the model has ended", "worker_ended")
+    """200 while the model can run."""
+    _require_model(server_of(request))
     return JSONResponse({"status": "ok"})
 
 
@@ -31,7 +30,8 @@ async def health(request: Request) -> Response:
 async def ready(request: Request) -> Response:
     """200 once streams were restored, until the server shuts down."""
     server = server_of(request)
-    if not (server.ready and server.worker.alive):
+    _require_model(server)
+    if not server.ready:
         raise ApiError(503, "the server is starting or shutting down", "not_ready")
     return JSONResponse({"status": "ready"})
 
@@ -61,6 +61,15 @@ async def model(request: Request, name: str) -> dict[str, Any]:
     """One model by its id."""
     require_model(name, server_of(request).settings.model)
     return _model(request)
+
+
+def _require_model(server: Server) -> None:
+    """Raises `ApiError` 503 where the model can run no more, before the process ends or where it does not end."""
+    if (why := server.worker.faults.broken) is not None:
+        message = f"the model's device can be used no more ({why}): start the server again"
+        raise ApiError(503, message, "device_lost")
+    if not server.worker.alive:
+        raise ApiError(503, "the thread that runs the model has ended", "worker_ended")
 
 
 def _model(request: Request) -> dict[str, Any]:

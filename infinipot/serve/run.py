@@ -37,8 +37,8 @@ def serve(settings: Settings, load: Callable[[], Model]) -> None:
         load: loads the model, once what is quick to check was checked.
 
     Raises:
-        InfinipotError: the model or the keys cannot be loaded, a folder or the port cannot be used, or --memory-total
-            has no room for a stream.
+        InfinipotError: the model or the keys cannot be loaded, a folder or the port cannot be used, --memory-total has
+            no room for a stream, or the model's device could be used no more.
     """
     with logs.to_stderr(settings.log_level):
         sys.setswitchinterval(_SWITCH)
@@ -47,6 +47,11 @@ def serve(settings: Settings, load: Callable[[], Model]) -> None:
         demo.check(settings)
         with _kept(settings):
             server = _serve(settings, load())
+    if server.broken is not None:
+        raise InfinipotError(
+            f"the model's device can be used no more by this process ({server.broken}): start the server again, which "
+            "goes on with streams as they were last saved"
+        )
     if server.failed:
         raise InfinipotError("the server could not begin: its log says why")
     if not server.started:
@@ -85,7 +90,10 @@ def config(app: FastAPI, settings: Settings) -> uvicorn.Config:
 
 
 class Server(uvicorn.Server):
-    """Says where it listens, once it does, and ends what would never end by itself before it waits for the rest."""
+    """Says where it listens, once it does, and ends what would never end by itself before it waits for the rest.
+
+    It ends by itself where the model can run no more, so that whatever started it can start it again.
+    """
 
     async def startup(self, sockets=None) -> None:  # type: ignore[no-untyped-def]
         await super().startup(sockets)
@@ -98,6 +106,16 @@ class Server(uvicorn.Server):
     def failed(self) -> bool:
         """Whether something went wrong between the port and the first request, such as with what is restored."""
         return bool(getattr(getattr(self, "lifespan", None), "startup_failed", False))
+
+    async def on_tick(self, counter: int) -> bool:
+        return await super().on_tick(counter) or self.broken is not None
+
+    @property
+    def broken(self) -> str | None:
+        """Why the model can run no more; None as long as it can."""
+        app: Any = self.config.app
+        why: str | None = app.state.server.worker.faults.broken
+        return why
 
     async def shutdown(self, sockets=None) -> None:  # type: ignore[no-untyped-def]
         app: Any = self.config.app

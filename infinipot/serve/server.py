@@ -111,7 +111,8 @@ class Server:
                 await self.players.close()
         while self.asker.waiting and time.monotonic() < until:
             await asyncio.sleep(0.01)
-        await self.snapshots.save_all()
+        if self.worker.faults.broken is None:  # else nothing can be read of streams: they are as they were last saved
+            await self.snapshots.save_all()
         await self.decoders.close()
         self.uploads.close()
         await asyncio.to_thread(self.worker.stop, max(until - time.monotonic(), 1.0))

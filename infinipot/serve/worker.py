@@ -7,7 +7,6 @@ which begin after that, as far as there is memory for them. What runs alone on a
 at what it holds) runs in threads of its own while the worker carries the other streams on.
 """
 
-import logging
 import threading
 import time
 from collections import deque
@@ -18,13 +17,13 @@ from typing import Protocol, TypeVar
 from infinipot.model import Model
 from infinipot.serve import engine
 from infinipot.serve.calls import Run, settle
+from infinipot.serve.faults import Faults
 from infinipot.serve.lane import AloneJob, Answered, AskJob, FrameJob, GoneError, Lane, fail, outcome
 from infinipot.serve.room import Room
 from infinipot.serve.schedule import Schedule
 from infinipot.stats import Stats
 from infinipot.stream import Stream
 
-logger = logging.getLogger(__name__)
 T = TypeVar("T")
 _ALONE = 4  # calls that run alone on streams at once, so that one that is slow holds up no other stream's
 _SOON, _IDLE = 0.02, 1.0  # seconds until the thread looks again, though nobody woke it
@@ -48,6 +47,9 @@ class Worker:
         step_tokens: that one step runs over at the most.
         room: of the streams' memory; left out, there is none for forks.
         threads: of the CPU that the model runs in; left out, as many as leave a core to others.
+
+    Attributes:
+        faults: what goes wrong with the model.
     """
 
     def __init__(
@@ -59,6 +61,7 @@ class Worker:
         threads: int | None = None,
     ) -> None:
         self.model, self.room, self._threads = model, room or Room(0), threads
+        self.faults = Faults(lambda: engine.reach(model))
         self._watching = watching
         self._lanes: list[Lane] = []
         self._calls: deque[Callable[[], object]] = deque()
@@ -91,6 +94,7 @@ class Worker:
     def call(self, work: Callable[[], T]) -> "Future[T]":
         """Runs something on the model's thread between two steps."""
         future: Future[T] = Future()
+        future.add_done_callback(self.faults.note)
         self._calls.append(lambda: settle(future, work))
         self._awake.set()
         return future
@@ -107,12 +111,14 @@ class Worker:
 
     def push(self, lane: Lane, job: FrameJob) -> FrameJob | None:
         """Has a frame wait to be watched; returns the one that it pushed out, if any."""
+        job.watched.add_done_callback(self.faults.note)
         dropped = lane.push(job)
         self._awake.set()
         return dropped
 
     def ask(self, lane: Lane, job: AskJob) -> None:
         """Has a question wait to be answered."""
+        job.answered.add_done_callback(self.faults.note)
         lane.add(job)
         self._awake.set()
 
@@ -124,6 +130,7 @@ class Worker:
     def alone(self, lane: Lane, work: Callable[[Stream], T]) -> "Future[T]":
         """Runs something on a stream when its turn comes, in a thread beside the worker's."""
         job = AloneJob(work)
+        job.done.add_done_callback(self.faults.note)
         lane.add(job)
         self._awake.set()
         return job.done
@@ -164,8 +171,8 @@ class Worker:
             worked = True
             try:
                 worked = self.turn()
-            except Exception:
-                logger.exception("a step failed, and what was under way with it")
+            except Exception as error:
+                self.faults.take(error)
                 for run in list(self._runs):
                     self._cancel(run)
             if not worked:

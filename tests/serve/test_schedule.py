@@ -3,6 +3,7 @@
 import asyncio
 import weakref
 from collections.abc import Iterable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,11 +12,14 @@ from hypothesis import strategies as st
 
 from infinipot.errors import QuestionError
 from infinipot.serve import engine
+from infinipot.serve.errors import ApiError
+from infinipot.serve.health import health, ready
 from infinipot.serve.lane import AskJob, FrameJob, GoneError, Lane
 from infinipot.serve.metrics import Metrics
 from infinipot.serve.room import Room
 from infinipot.serve.schedule import Schedule
 from infinipot.serve.worker import Worker
+from infinipot.stream import Stream
 from support.serving import MEMORY, alone, clip, embedded
 
 URGENT, OTHERS = ("ask",), tuple(range(64))
@@ -219,6 +223,41 @@ def test_a_question_that_cannot_be_asked_holds_nothing_up(worker: Worker, monkey
         pass
     assert [job.answered.result(0).text for job in good] == alone(clip()[:6], *ASKED[:2])
     assert worker.room.lend(4 * embedded().stream_bytes(MEMORY) - 1), "room is given back"
+
+
+@pytest.mark.parametrize("lost", [None, "CUDA error: device-side assert triggered"])
+def test_an_error_of_the_model_is_logged_and_tells_whether_its_device_can_still_be_used(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, lost: str | None
+) -> None:
+    """What is raised on purpose, or by a disk, is no error of the model."""
+    lane = opened(worker, 2)
+    monkeypatch.setattr(engine, "reach", lambda _: raised(RuntimeError(f"{lost}\nCompile with ...")) if lost else None)
+    asked(worker, lane, [""])
+    done = worker.alone(lane, lambda _: raised(OSError("the disk is full")))
+    while not done.done():
+        worker.turn()
+    assert (caplog.records, worker.faults.broken) == ([], None)
+    monkeypatch.setattr(Stream, "begin_watch", lambda *_: raised(RuntimeError("it failed")))
+    for frame in clip()[2:5]:
+        worker.push(lane, FrameJob(frame))
+    while lane.busy:
+        worker.turn()
+    said = [record.getMessage() for record in caplog.records]
+    assert said == ["the model failed", *([f"the model's device can be used no more: {lost}"] if lost else [])]
+    monkeypatch.setattr(Worker, "alive", True)
+    server: Any = SimpleNamespace(worker=worker, ready=True)
+    request: Any = SimpleNamespace(app=SimpleNamespace(state=SimpleNamespace(server=server)))
+    for check in (health, ready):
+        if lost is None:
+            assert asyncio.run(check(request)).status_code == 200
+        else:
+            with pytest.raises(ApiError, match=f"{lost}.*start the server again") as told:
+                asyncio.run(check(request))
+            assert told.value.status == 503
+
+
+def raised(error: Exception) -> None:
+    raise error
 
 
 def test_a_fork_ends_with_who_leaves_and_with_its_stream(worker: Worker) -> None:

@@ -219,6 +219,23 @@ def test_what_goes_wrong_with_what_is_kept_is_not_told_of_the_port(
         run.serve(settings, embedded)
 
 
+def test_a_server_whose_device_is_lost_ends_so_that_it_can_be_started_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is in memory cannot be read any more: what was saved before counts."""
+
+    def lost(*given: object) -> None:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr("infinipot.serve.engine.reach", lost)
+    monkeypatch.setattr("infinipot.stream.Stream.begin_watch", lost)
+    monkeypatch.setattr("infinipot.serve.server._ROUND", 3600)
+    settings = Settings.read(None, model="embedded", port=0, snapshots=tmp_path / "kept", demo=True)
+    with pytest.raises(InfinipotError, match=r"can be used no more .*illegal memory access.* start the server again"):
+        run.serve(settings, embedded)
+    assert not list(tmp_path.rglob("*.safetensors"))
+
+
 @pytest.mark.parametrize("moment", range(6))
 def test_whatever_interrupts_a_save_leaves_one_whole_snapshot(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: int

@@ -152,13 +152,16 @@ def test_a_delivery_that_was_put_off_before_the_clock_was_set_back_is_due() -> N
 
 
 def test_an_event_that_could_not_be_kept_happens_with_the_next_answer(
-    served: Running, monkeypatch: pytest.MonkeyPatch
+    served: Running, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     client, real = served.as_("alice"), Store.believe
     world = Clip(10_002, 20, events=3, cast="varied")
     shown = [frame for frame in world if frame.time >= world.events[0].start][:4]
 
+    failed: list[Any] = []
+
     def full(*given: Any) -> None:
+        failed.append(given)
         raise sqlite3.OperationalError("database or disk is full")
 
     with stream(client, "full") as name:
@@ -167,11 +170,16 @@ def test_an_event_that_could_not_be_kept_happens_with_the_next_answer(
         state = lambda: client.get(f"{path}/watches/{made['id']}").json()  # noqa: E731
         monkeypatch.setattr(Store, "believe", full)
         push(client, name, tuple(shown[:2]))
-        assert until(lambda: state()["asked"] == 2)
+        assert until(lambda: len(failed) == 2 and state()["asked"] == 2)
+        assert until(lambda: state()["error"] == "the event cannot be kept: database or disk is full")
         assert (state()["events"], state()["state"]) == (0, "unknown")
+        assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == [
+            "an event cannot be kept"
+        ]
         monkeypatch.setattr(Store, "believe", real)
         push(client, name, tuple(shown[2:]))
         assert until(lambda: state()["events"] == 1)
+        assert until(lambda: state()["error"] is None)
         (told,) = client.get(f"{path}/events").json()["data"]
         assert told["time"] == shown[2].time
 

@@ -212,8 +212,10 @@ class Watches:
             async with watch.order:
                 answered = await made
                 if watch in self._watches.get(watch.served, ()):
-                    watch.error = None
                     await self._take(watch, answered)
+                    watch.error = None
+        except (sqlite3.Error, OSError) as error:
+            _tell_unkept(watch, error)
         except (ApiError, InfinipotError) as error:
             watch.error = " ".join(str(error).split())
         except Exception:
@@ -259,6 +261,14 @@ class Watches:
             log(logger, "event", stream=served.id, watch=watch.id, time=answered.time)
             self._webhooks.wake()
             self.events.wake()
+
+
+def _tell_unkept(watch: Watch, error: Exception) -> None:
+    """Tells that what an answer changes cannot be written: in the question's state, and once in the log."""
+    said = f"the event cannot be kept: {error}"
+    if watch.error != said:
+        watch.error = said
+        log(logger, "an event cannot be kept", logging.ERROR, watch=watch.id, stream=watch.served.id, why=str(error))
 
 
 def in_quiet(quiet: Quiet, now: datetime) -> bool:

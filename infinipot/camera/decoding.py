@@ -14,6 +14,7 @@ import struct
 import sys
 import threading
 import time
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,14 +23,17 @@ from typing import Any, BinaryIO
 import av
 import numpy as np
 from av.container import InputContainer
+from av.packet import Packet
 from av.video.stream import VideoStream
 
+from infinipot.camera.backlog import Backlog
 from infinipot.camera.rate import Rate
 from infinipot.video.container import has_stamps, why
 from infinipot.video.pixels import Converter, Orientation, orientation_of
 
 HEADER = struct.Struct("<BIIdI")
-"""Kind of the message, height and width, the instant it was made (`time.monotonic`), and bytes after it."""
+"""Kind of the message, height and width, the instant (`time.monotonic`) that it is of, and bytes after it. A picture is
+of the instant at which it would have come without a delay."""
 
 OPENED, PICTURE, ENDED, FAILED = range(4)
 """Kinds of messages. After a picture come its pixels, row by row in RGB, after an end whether it was meant to come,
@@ -92,17 +96,21 @@ class Sender:
     def __init__(self, out: BinaryIO) -> None:
         self._out = out
 
-    def send(self, kind: int, body: bytes | memoryview = b"", height: int = 0, width: int = 0) -> None:
+    def send(
+        self, kind: int, body: bytes | memoryview = b"", height: int = 0, width: int = 0, late: float = 0.0
+    ) -> None:
         """Writes one message. Without a parent there is nobody to write for."""
         try:
-            self._out.write(HEADER.pack(kind, height, width, time.monotonic(), len(body)))
+            self._out.write(HEADER.pack(kind, height, width, time.monotonic() - late, len(body)))
             self._out.write(body)
             self._out.flush()
         except OSError:
             os._exit(1)
 
-    def picture(self, image: np.ndarray) -> None:
-        self.send(PICTURE, image.data.cast("B"), *image.shape[:2])
+    def picture(self, image: np.ndarray, late: float) -> None:
+        """Writes a picture that comes so many seconds late."""
+        height, width = image.shape[:2]
+        self.send(PICTURE, image.data.cast("B"), height, width, late)
 
 
 def decode(settings: Settings, sender: Sender) -> bool:
@@ -136,7 +144,12 @@ def _play(
     container: InputContainer, stream: VideoStream, settings: Settings, sender: Sender, pace: Pace | None
 ) -> None:
     converter, orientation, stamped = Converter(), Orientation(), has_stamps(container)
-    for packet in container.demux(stream):
+    backlog, tells = Backlog(), container.format.name == "rtsp"  # other sources' stamps may be made up, by the picture
+    for packet, waited in _timed(container.demux(stream)):
+        if tells and packet.pts is not None and packet.time_base is not None:
+            backlog.note(float(packet.pts * packet.time_base), time.monotonic(), waited)
+        if backlog.leaves_out(key=packet.is_keyframe):
+            continue
         try:
             pictures = stream.decode(packet)
         except av.error.EOFError:
@@ -150,7 +163,15 @@ def _play(
                 pace.wait(picture.time if stamped else None)
             orientation = orientation_of(picture) or orientation
             if settings.rate.takes(time.monotonic()):
-                sender.picture(orientation.upright(converter.rgb(picture, settings.pixels)))
+                sender.picture(orientation.upright(converter.rgb(picture, settings.pixels)), backlog.late)
+
+
+def _timed(packets: Iterable[Packet]) -> Iterator[tuple[Packet, float]]:
+    """Each with the seconds that reading it took."""
+    begun = time.monotonic()
+    for packet in packets:
+        yield packet, time.monotonic() - begun
+        begun = time.monotonic()
 
 
 def _obey(settings: Settings, lines: BinaryIO) -> None:

@@ -6,7 +6,6 @@ Knows when to give up and when to try again; nothing of how pictures are decoded
 import logging
 import random
 import threading
-import zlib
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,10 +13,9 @@ from math import inf
 from time import monotonic
 from typing import Protocol
 
-import numpy as np
-
 from infinipot.camera.health import Clock, Gap, Health, State
 from infinipot.camera.process import Over, Shot
+from infinipot.camera.still import Still
 from infinipot.errors import VideoError
 from infinipot.video.frame import Frame
 
@@ -64,32 +62,6 @@ class Watcher(Protocol):
 
     def finish(self) -> None:
         """There is nothing more to come."""
-
-
-class Still:
-    """Tells whether a picture has not changed for some time: cameras have noise, so that one that works never does.
-
-    Args:
-        longest: seconds; None to look at nothing.
-    """
-
-    def __init__(self, longest: float | None) -> None:
-        self._longest = longest
-        self._print: int | None = None
-        self._same, self._last = 0.0, 0.0
-
-    def frozen(self, shot: Shot) -> bool:
-        """Whether this picture is, to the last bit, the one that has come for `longest` seconds.
-
-        A camera that was away may come back with the picture it went with: time without any picture counts little.
-        """
-        if self._longest is None:
-            return False
-        found = zlib.crc32(np.ascontiguousarray(shot.image).data)
-        since = min(shot.instant - self._last, self._longest / 4)
-        self._same = self._same + since if found == self._print else 0.0
-        self._print, self._last = found, shot.instant
-        return self._same >= self._longest
 
 
 class Feed:

@@ -93,7 +93,8 @@ class Health:
         state: "opening" before the first picture; "live"; "frozen", where the same picture comes again and again;
             "gone" while it is tried again; "over" for a file that ended; "closed".
         trouble: what is wrong, in a few words; empty while it is live.
-        lag: seconds since the newest picture came, or None before the first.
+        lag: seconds since the newest picture came, or would have come from a camera over RTSP if its decoder were not
+            behind; None before the first.
         width, height: of the newest picture in pixels; 0 before the first.
         pictures: how many came.
         connections: how often the camera was opened with success.

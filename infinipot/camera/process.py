@@ -30,7 +30,7 @@ class Shot(NamedTuple):
     """A picture that came.
 
     Attributes:
-        instant: when, by `time.monotonic`.
+        instant: when, by `time.monotonic`; where it came late, when it would have come without a delay.
         image: `[height, width, 3]` uint8, RGB.
     """
 

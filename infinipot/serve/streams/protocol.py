@@ -73,7 +73,7 @@ class CameraState(BaseModel):
     """The state of a camera: see `infinipot.camera.Health`.
 
     Attributes:
-        lag_seconds: seconds since its newest picture came.
+        lag_seconds: seconds since its newest picture came, by which its decoder is behind included.
         dropped: pictures that were due and did not wait for the stream.
         begun: what time of the day the stream's second 0 was; speed: how many of its seconds pass in one.
         gaps: times without a picture, in seconds of the stream and as times of the day.

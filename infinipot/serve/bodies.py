@@ -16,6 +16,21 @@ MINUS_ONE = BeforeValidator(lambda given: None if given == -1 else given)
 ONE = BeforeValidator(lambda given: given[0] if isinstance(given, list) and len(given) == 1 else given)
 """Of a text that may come as a list of one: as in VSS."""
 
+
+def only(*values: Any, otherwise: str) -> BeforeValidator:
+    """Of a field that is refused, with the words of `otherwise`, unless it has one of these values or is null."""
+
+    def check(given: Any) -> Any:
+        if given is not None and given not in values:
+            raise ValueError(otherwise)
+        return given
+
+    return BeforeValidator(check)
+
+
+NO_TOOLS = only([], otherwise="this server calls no tools: leave it out")
+TEXT_ALONE = only([], ["text"], otherwise="answers are text: leave it out, or give ['text']")
+
 NO_FORM = (HTTPException, ValueError, LookupError)
 """What is raised where a body is no multipart form; a full disk or a client that leaves raises something else."""
 

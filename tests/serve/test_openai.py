@@ -15,16 +15,20 @@ import numpy as np
 import openai
 import pytest
 from openai.types.chat import ChatCompletion
+from pydantic import TypeAdapter, ValidationError
 from websockets.exceptions import ConnectionClosedOK, InvalidStatus
 from websockets.sync.client import connect
 from websockets.typing import Subprotocol
 
 from infinipot.serve import engine
+from infinipot.serve.bodies import made_of
 from infinipot.serve.chat.protocol import ChatRequest
-from infinipot.serve.omni.protocol import VideoFrame
+from infinipot.serve.chat.unsupported import Unsupported
+from infinipot.serve.errors import ApiError
+from infinipot.serve.omni.protocol import MESSAGE, VideoFrame
 from infinipot.serve.omni.serving import OmniSession
 from infinipot.serve.realtime.items import Items
-from infinipot.serve.realtime.protocol import EVENT, Item
+from infinipot.serve.realtime.protocol import EVENT, Item, Response, Session
 from infinipot.serve.realtime.serving import RealtimeSession
 from infinipot.serve.settings import Settings
 from infinipot.serve.streams.protocol import AskRequest, StreamRequest
@@ -222,19 +226,18 @@ def test_a_session_is_opened_by_its_first_frames_and_goes_on(served: Running, cl
         ({"messages": []}, openai.BadRequestError, "messages"),
         ({"messages": [{"role": "assistant", "content": "hm"}]}, openai.BadRequestError, "'user'"),
         ({"messages": [user("What is there?")]}, openai.BadRequestError, "nothing to ask about"),
-        ({"n": 2}, openai.BadRequestError, "n:"),
+        ({"n": 2}, openai.BadRequestError, "n: a request has one answer: leave it out"),
         ({"temperature": -1}, openai.BadRequestError, "temperature"),
-        ({"tools": [{"type": "function", "function": {"name": "f"}}]}, openai.BadRequestError, "tools"),
+        (
+            {"tools": [{"type": "function", "function": {"name": "f"}}]},
+            openai.BadRequestError,
+            "tools: .* leave it out",
+        ),
         ({"extra_body": {"id": "no-such-stream"}}, openai.NotFoundError, "no-such-stream"),
         ({"extra_body": {"id": "a", "session_id": "b"}}, openai.BadRequestError, "names 2"),
         ({"messages": [user({"type": "input_text", "text": COUNT})]}, openai.BadRequestError, "'input_text'"),
         ({"messages": [user({"type": "image_url", "image_url": {"uri": "x"}})]}, openai.BadRequestError, "url: Field"),
-        (
-            {"extra_body": {"structured_outputs": {"regex": "a+"}}},
-            openai.BadRequestError,
-            "leave structured_outputs out",
-        ),
-        ({"extra_body": {"guided_choice": ["a"]}}, openai.BadRequestError, "leave guided_choice out"),
+        ({"extra_body": {"guided_choice": ["a"]}}, openai.BadRequestError, "guided_choice: answers are text that"),
         ({"messages": [{"role": "user", "content": 5}]}, openai.BadRequestError, "content.text: .* valid string"),
         ({"extra_body": {"media_io_kwargs": {"video": {"num_frames": 10**9}}}}, openai.BadRequestError, "to ask about"),
     ],
@@ -264,6 +267,48 @@ def test_a_field_that_is_null_counts_as_left_out(served: Running) -> None:
         assert http.post(f"/v1/streams/{name}/watches", json={"question": COUNT, **nulls}).status_code == 201
         refused = http.post(f"/v1/streams/{name}/ask", json={"question": COUNT, "unknown": None})
         assert (refused.status_code, "no such field" in refused.text) == (400, True)
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "nullable"),
+    [
+        (EVENT, {"type": "response.create"}, ("event_id", "response")),
+        (EVENT, {"type": "response.create", "response": {}}, tuple(Response.model_fields)),
+        (EVENT, {"type": "session.update", "session": {}}, tuple(Session.model_fields)),
+        (MESSAGE, {"type": "video.query", "text": COUNT}, ("request_id", "infinipot")),
+        (MESSAGE, {"type": "session.config"}, ("model", "modalities", "system_prompt", "infinipot")),
+    ],
+)
+def test_a_field_of_a_sockets_message_that_is_null_counts_as_left_out(
+    kind: TypeAdapter[Any], given: dict, nullable: tuple[str, ...]
+) -> None:
+    nulls = dict.fromkeys(nullable)
+    name = next((name for name in ("response", "session") if name in given), None)
+    written = {**given, name: nulls} if name else given | nulls
+    assert kind.validate_python(written) == kind.validate_python(given)
+
+
+def test_what_would_change_an_answer_is_refused_unless_it_changes_nothing() -> None:
+    """Fields of OpenAI and vLLM: each has a sentence that says what to do."""
+    asked = {"messages": [user(COUNT)]}
+    harmless = {"n": 1, "modalities": ["text"], "tools": [], "logprobs": False, "top_logprobs": 0}
+    harmless |= {"presence_penalty": 0.0, "min_p": 0.0, "min_tokens": 0, "ignore_eos": False, "stop_token_ids": []}
+    harmless |= {"use_beam_search": False, "logit_bias": {}, "bad_words": [], "structured_outputs": {}}
+    assert made_of(ChatRequest, asked | harmless)
+    for name in Unsupported.model_fields:
+        for wrong in (2, True, ["a"]):
+            if wrong is True and name in ("n", "best_of"):
+                continue  # which is 1
+            with pytest.raises(ApiError, match=f"^{name}: .*leave (it|this) out") as told:
+                made_of(ChatRequest, asked | {name: wrong})
+            assert told.value.param == name
+    for field, value in (("tools", [{"type": "function"}]), ("output_modalities", ["audio"])):
+        for event in (
+            {"type": "session.update", "session": {field: value}},
+            {"type": "response.create", "response": {field: value}},
+        ):
+            with pytest.raises(ValidationError, match="leave it out"):
+                EVENT.validate_python(event)
 
 
 def test_a_pictures_address_may_stand_alone(client: Any) -> None:

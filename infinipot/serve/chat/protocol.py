@@ -2,10 +2,11 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import BaseModel, Discriminator, Field, Tag, model_validator
 
 from infinipot.serve.asking import Asked, Asking, Usage
 from infinipot.serve.bodies import MINUS_ONE, ONE, Body
+from infinipot.serve.chat.unsupported import Unsupported
 from infinipot.serve.streams.protocol import StreamSettings
 
 
@@ -111,7 +112,7 @@ class StreamOptions(Body):
     include_usage: bool = False
 
 
-class ChatRequest(Asking):
+class ChatRequest(Unsupported, Asking):
     """Asks for a chat completion.
 
     Attributes:
@@ -121,20 +122,12 @@ class ChatRequest(Asking):
         media_io_kwargs: how frames are taken from a video; mm_processor_kwargs: the same, where that says no `fps`.
     """
 
-    model_config = ConfigDict(extra="allow")
-
     messages: Annotated[list[Message], Field(min_length=1, max_length=4096)]
     model: str | None = None
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
     stream: bool = False
     stream_options: StreamOptions | None = None
-    n: Literal[1, None] = None
-    logprobs: Literal[False, None] = None
-    tools: Annotated[list[Any], Field(max_length=0)] | None = None
     response_format: dict[str, Any] | None = None
-    presence_penalty: Literal[0, None] = None
-    frequency_penalty: Literal[0, None] = None
-    logit_bias: Annotated[dict[str, Any], Field(max_length=0)] | None = None
     id: Annotated[str | None, ONE] = None
     session_id: str | None = None
     media_io_kwargs: MediaIo = MediaIo()

@@ -21,9 +21,6 @@ from infinipot.serve.streams.protocol import StreamSettings
 from infinipot.serve.streams.registry import Streams
 from infinipot.serve.streams.served import Served
 
-_CONSTRAINTS = ("structured_outputs", "guided_json", "guided_regex", "guided_choice", "guided_grammar")
-"""Fields of vLLM that say which texts an answer may be."""
-
 
 class ChatServing:
     """Answers chat completions."""
@@ -81,9 +78,6 @@ class ChatServing:
         require_model(request.model, self._settings.model)
         if request.response_format is not None and request.response_format.get("type") != "text":
             raise ApiError(400, "answers are text: give response_format the type 'text'", param="response_format")
-        for name in _CONSTRAINTS:
-            if (request.model_extra or {}).get(name):
-                raise ApiError(400, f"answers are text that nothing constrains: leave {name} out", param=name)
         if request.max_completion_tokens is not None:
             request.max_tokens = request.max_completion_tokens
         reading, most = read(request, session), self._settings.limits.frames_per_request

@@ -2,28 +2,29 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import ConfigDict, Field, TypeAdapter
 
 from infinipot.numbers import LATEST
 from infinipot.serve.asking import SocketAsking
+from infinipot.serve.bodies import TEXT_ALONE, Body
 from infinipot.serve.streams.protocol import StreamSettings
 
 Milliseconds = Annotated[float, Field(ge=0, le=1000 * LATEST, allow_inf_nan=False)]
 
 
-class Config(BaseModel):
+class Config(Body):
     """Begins a session. How many frames are kept is the memory's to say: `num_frames` and the filter change nothing."""
 
     model_config = ConfigDict(extra="ignore")
 
     type: Literal["session.config"]
     model: str | None = None
-    modalities: list[Literal["text"]] | None = None
+    modalities: Annotated[Any, TEXT_ALONE] = None
     system_prompt: Annotated[str, Field(max_length=8192)] | None = None
     infinipot: StreamSettings = StreamSettings()
 
 
-class VideoFrame(BaseModel):
+class VideoFrame(Body):
     """A picture in base64, and when it was taken."""
 
     type: Literal["video.frame"]
@@ -33,13 +34,13 @@ class VideoFrame(BaseModel):
     capture_ts_ms: Milliseconds | None = None
 
 
-class Audio(BaseModel):
+class Audio(Body):
     """Sound, which this server does not take."""
 
     type: Literal["audio.chunk"]
 
 
-class Query(BaseModel):
+class Query(Body):
     """A question."""
 
     type: Literal["video.query"]
@@ -48,7 +49,7 @@ class Query(BaseModel):
     infinipot: SocketAsking = SocketAsking()
 
 
-class Done(BaseModel):
+class Done(Body):
     """The session is over."""
 
     type: Literal["video.done"]

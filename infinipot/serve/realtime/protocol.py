@@ -2,9 +2,10 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import ConfigDict, Field, TypeAdapter
 
 from infinipot.serve.asking import SocketAsking
+from infinipot.serve.bodies import NO_TOOLS, TEXT_ALONE, Body
 from infinipot.serve.streams.protocol import StreamSettings, Time
 
 
@@ -18,7 +19,7 @@ class Own(StreamSettings):
     stream: str | None = None
 
 
-class Session(BaseModel):
+class Session(Body):
     """The settings of a session; what is left out stays as it is."""
 
     model_config = ConfigDict(extra="ignore")
@@ -26,18 +27,19 @@ class Session(BaseModel):
     type: Literal["realtime"] = "realtime"
     model: str | None = None
     instructions: Annotated[str, Field(max_length=8192)] | None = None
-    output_modalities: list[Literal["text"]] | None = None
+    output_modalities: Annotated[Any, TEXT_ALONE] = None
+    tools: Annotated[Any, NO_TOOLS] = None
     max_output_tokens: Annotated[int, Field(ge=1)] | Literal["inf"] | None = None
     infinipot: Own | None = None
 
 
-class FrameTime(BaseModel):
+class FrameTime(Body):
     """The time of a picture in seconds of the stream; left out, the time that has passed since the first one."""
 
     time: Time
 
 
-class Content(BaseModel):
+class Content(Body):
     """A part of a message."""
 
     type: Literal["input_text", "input_image", "output_text", "text"]
@@ -46,7 +48,7 @@ class Content(BaseModel):
     infinipot: FrameTime | None = None
 
 
-class Item(BaseModel):
+class Item(Body):
     """A message of a conversation."""
 
     id: Annotated[str, Field(min_length=1, max_length=64)] | None = None
@@ -55,21 +57,22 @@ class Item(BaseModel):
     content: Annotated[list[Content], Field(max_length=512)]
 
 
-class Response(BaseModel):
+class Response(Body):
     """The settings of one response."""
 
     model_config = ConfigDict(extra="ignore")
 
     conversation: Literal["auto", "none"] = "auto"
     instructions: Annotated[str, Field(max_length=8192)] | None = None
-    output_modalities: list[Literal["text"]] | None = None
+    output_modalities: Annotated[Any, TEXT_ALONE] = None
+    tools: Annotated[Any, NO_TOOLS] = None
     max_output_tokens: Annotated[int, Field(ge=1)] | Literal["inf"] | None = None
     metadata: Annotated[dict[str, Annotated[str, Field(max_length=512)]], Field(max_length=16)] | None = None
     input: Annotated[list[Item], Field(max_length=64)] | None = None
     infinipot: SocketAsking = SocketAsking()
 
 
-class _Event(BaseModel):
+class _Event(Body):
     event_id: Annotated[str, Field(max_length=512)] | None = None
 
 

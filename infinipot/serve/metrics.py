@@ -59,7 +59,9 @@ class Metrics:
         )
         self.step_seconds = histogram("infinipot_step_seconds", "Seconds that one packed step took.", buckets=_FAST)
         self.step_tasks = histogram(
-            "infinipot_step_tasks", "Frames and questions that one packed step carried on.", buckets=(1, 2, 4, 8, 16, 32, 64, 128)
+            "infinipot_step_tasks",
+            "Frames and questions that one packed step carried on.",
+            buckets=(1, 2, 4, 8, 16, 32, 64, 128),
         )
         self.requests = counter(
             "infinipot_http_requests_total",

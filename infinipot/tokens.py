@@ -36,7 +36,7 @@ class Grid:
 
 
 def numbers(grids: Sequence[Grid]) -> int:
-    """Numbers of the cells of some grids are below it."""
+    """One more than the highest cell number of some grids; 0 without any."""
     return max((grid.first_cell + grid.cells for grid in grids), default=0)
 
 
@@ -112,7 +112,7 @@ class VideoTokens:
 
     @property
     def cells(self) -> int:
-        """Cell numbers are below it."""
+        """One more than the highest cell number that a token can have."""
         return numbers(self.grids)
 
     @cached_property

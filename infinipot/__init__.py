@@ -26,6 +26,7 @@ from infinipot.errors import (
     PolicyError,
     QuestionError,
     ResultsError,
+    SettingError,
     SnapshotError,
     VideoError,
 )
@@ -40,8 +41,10 @@ if TYPE_CHECKING:
     from infinipot import video as video
     from infinipot.audio import Sound, open_audio
     from infinipot.camera import Camera, open_camera
-    from infinipot.engine.decoding import Sampling
+    from infinipot.engine.evidence import Answer, Span
+    from infinipot.engine.task import Task
     from infinipot.loading import load
+    from infinipot.memory import Contents, HeldPatch
     from infinipot.model import Model
     from infinipot.stats import Stats
     from infinipot.stream import Stream
@@ -50,13 +53,17 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
+    "Answer": "infinipot.engine.evidence",
     "Camera": "infinipot.camera",
+    "Contents": "infinipot.memory",
     "Frame": "infinipot.video",
+    "HeldPatch": "infinipot.memory",
     "Model": "infinipot.model",
-    "Sampling": "infinipot.engine.decoding",
     "Sound": "infinipot.audio",
+    "Span": "infinipot.engine.evidence",
     "Stats": "infinipot.stats",
     "Stream": "infinipot.stream",
+    "Task": "infinipot.engine.task",
     "load": "infinipot.loading",
     "open_audio": "infinipot.audio",
     "open_camera": "infinipot.camera",
@@ -65,12 +72,15 @@ _HOME = {
 _PARTS = ("audio", "camera", "embedded", "memory", "models", "policies", "video")
 
 __all__ = [
+    "Answer",
     "AudioError",
     "BenchmarkError",
     "Camera",
     "CapError",
+    "Contents",
     "Frame",
     "FrameError",
+    "HeldPatch",
     "InfinipotError",
     "JudgeError",
     "Model",
@@ -79,11 +89,13 @@ __all__ = [
     "PolicyError",
     "QuestionError",
     "ResultsError",
-    "Sampling",
+    "SettingError",
     "SnapshotError",
     "Sound",
+    "Span",
     "Stats",
     "Stream",
+    "Task",
     "VideoError",
     "load",
     "open_audio",

@@ -198,6 +198,11 @@ class Checkpoint:
                     f"the processor's {ours} is {cut}, and the model's {wanted}: take the processor's and the "
                     "model's files from the same checkpoint"
                 )
+        frames = getattr(processor, "temporal_patch_size", adapter.patch_frames)
+        if frames != adapter.patch_frames:
+            raise self._error(
+                f"it takes {frames} frames to a patch; of its family {adapter.patch_frames} are supported"
+            )
 
     def _config(self) -> dict[str, Any]:
         """What its config.json says."""

@@ -1,21 +1,23 @@
-"""What a model is loaded with and a stream is opened with, as plain data.
+"""What a model is loaded with, a stream is opened with and an answer is chosen with, as plain data.
 
 Every other place takes one of these or makes one: the library's calls, the command line (whose options are made from
 the fields), saved streams, runs of a benchmark. Knows no model: what a setting comes to with one is the engine's to
 find.
 """
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from infinipot.engine.budget import check_shares, parse_memory
-from infinipot.engine.gate import OFF, Gate
-from infinipot.errors import CapError, FrameError, InfinipotError
-from infinipot.numbers import is_finite, is_whole, is_whole_pair
+from infinipot.errors import CapError, QuestionError, SettingError
+from infinipot.gate import OFF, Gate
+from infinipot.numbers import is_finite, is_real, is_whole, is_whole_pair
 from infinipot.text import check_text
 
 POLICY = "infinipot-v"  # where nobody says
+_UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 _MOST_PIXELS = 1 << 26  # that a frame can be made to have
 
 
@@ -29,9 +31,8 @@ class StreamConfig:
     """What a stream is opened with, see `Model.stream`.
 
     Raises:
-        CapError: a memory that is neither tokens nor an amount, or a share of it that is out of range.
-        FrameError: `fps` is no number above 0.
-        InfinipotError: other `positions`, `pixels` or `gate` than there are.
+        SettingError: a field that no model could take; the message names it.
+        CapError: a memory of so few bytes that no token fits.
     """
 
     memory: int | str | None = _setting(
@@ -73,27 +74,38 @@ class StreamConfig:
 
     def __post_init__(self) -> None:
         if not is_finite(self.fps) or not self.fps > 0:
-            raise FrameError(f"fps={self.fps!r}: the frames per second must be a number above 0")
+            raise SettingError(f"fps={self.fps!r}: the frames per second must be a number above 0")
         object.__setattr__(self, "fps", float(self.fps))  # which may have been numpy's, or a Decimal
         given = self.pixels
         if given is not None and not (is_whole_pair(given) and 0 < given[0] <= min(given[1], _MOST_PIXELS)):
-            raise InfinipotError(
+            raise SettingError(
                 f"pixels={given!r}: give the least and the most pixels of a resized frame, the least of them at most "
                 f"{_MOST_PIXELS}"
             )
         if given is not None:
             object.__setattr__(self, "pixels", (int(given[0]), int(given[1])))  # which may have been numpy's
         if self.positions not in ("rebase", "native"):
-            raise InfinipotError(f"positions={self.positions!r}: give 'rebase' or 'native'")
+            raise SettingError(f"positions={self.positions!r}: give 'rebase' or 'native'")
         if self.memory is not None and parse_memory(self.memory, bytes_per_token=1) < 1:
-            raise CapError(f"memory={self.memory}: the cap must be at least one token")
-        check_shares(keep=self.keep, block=self.block, reserve=self.reserve, dialogue=self.dialogue)
+            raise SettingError(f"memory={self.memory}: the cap must be at least one token")
+        self._check_shares()
         Gate.of(self.gate)
         if not is_whole(self.look_again) or self.look_again < 0:
-            raise InfinipotError(f"look_again={self.look_again!r}: give a whole number of frames, 0 or more")
+            raise SettingError(f"look_again={self.look_again!r}: give a whole number of frames, 0 or more")
         if self.system is not None and not isinstance(self.system, str):
-            raise InfinipotError(f"system={self.system!r}: give a text")
-        check_text(self.system or "", "the system message")
+            raise SettingError(f"system={self.system!r}: give a text")
+        check_text(self.system or "", "the system message", SettingError)
+
+    def _check_shares(self) -> None:
+        """Makes sure that the shares of a cap are ones at all, whatever the cap."""
+        if not is_real(self.keep) or not 0 < self.keep < 1:
+            raise SettingError(
+                f"keep={self.keep!r}: the share of the video's memory that a compression leaves lies between 0 and 1"
+            )
+        for name, least in (("reserve", 1), ("dialogue", 0), ("block", 1)):
+            value = getattr(self, name)
+            if value is not None and (not is_whole(value) or value < least):
+                raise SettingError(f"{name}={value!r}: give a whole number of {least} or more")
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,3 +124,79 @@ class LoadConfig:
     def name(self) -> str:
         """What the loaded model says that it was loaded from."""
         return str(Path(self.model).expanduser()) if self.model.startswith("~") else self.model
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How the tokens of an answer are chosen. What is None is as the checkpoint's generation config has it.
+
+    Where nothing is said anywhere, or the temperature is below 1e-5, the likeliest token is taken each time. A
+    checkpoint that samples does so here too: `temperature=0` has it greedy. Giving a temperature, `top_p` or `top_k`
+    asks for sampling.
+
+    Attributes:
+        temperature: what logits are divided by; 0 takes the likeliest token.
+        top_p: draws among the likeliest tokens that have this probability together, 1 for all.
+        top_k: draws among so many of the likeliest, 0 for all.
+        repetition_penalty: what makes tokens that were there before less likely, 1 for nothing.
+        seed: of what is drawn: the same question at the same moment has the same answer, another one another.
+        stop: texts that end the answer, which is what stands before the first of them.
+
+    Raises:
+        QuestionError: a value that is out of range.
+    """
+
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    repetition_penalty: float | None = None
+    seed: int = 0
+    stop: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        stop = (self.stop,) if isinstance(self.stop, str) else self.stop or ()
+        if not isinstance(stop, Sequence) or not all(isinstance(text, str) and text for text in stop):
+            raise QuestionError(f"stop={self.stop!r}: give a text, or texts, of at least one letter")
+        object.__setattr__(self, "stop", tuple(stop))
+        for name, fits, possible in (
+            ("temperature", lambda value: is_real(value) and value >= 0 and is_finite(value), "a number of 0 or more"),
+            ("top_p", lambda value: is_real(value) and 0 <= value <= 1, "a share from 0 to 1"),
+            ("top_k", lambda value: is_whole(value) and value >= 0, "a whole number of 0 or more"),
+            ("repetition_penalty", lambda value: is_real(value) and 0 < value < float("inf"), "a number above 0"),
+        ):
+            value = getattr(self, name)
+            if value is not None and (isinstance(value, bool) or not fits(value)):
+                raise QuestionError(f"{name}={value!r}: give {possible}")
+        if not is_whole(self.seed) or not 0 <= self.seed < 2**63:
+            raise QuestionError(f"seed={self.seed!r}: give a whole number from 0 to 2^63 - 1")
+
+    def said(self) -> dict[str, Any]:
+        """What `generate` of transformers would be told."""
+        named = {name: getattr(self, name) for name in ("temperature", "top_p", "top_k", "repetition_penalty")}
+        kinds = {"top_k": int}
+        said = {name: kinds.get(name, float)(value) for name, value in named.items() if value is not None}
+        return said | {"do_sample": True} if said.keys() - {"repetition_penalty"} else said
+
+
+def parse_memory(memory: int | str, bytes_per_token: int, bytes_beside: int = 0) -> int:
+    """The cap in tokens of a number of tokens or an amount such as "256MiB", of which `bytes_beside` are no tokens'.
+
+    Raises:
+        SettingError: neither of the two.
+        CapError: an amount in which no token fits.
+    """
+    if is_whole(memory):
+        return int(memory)
+    if not isinstance(memory, str):
+        raise SettingError(f"memory={memory!r}: give tokens, such as 4096, or an amount, such as '256MiB' or '2GB'")
+    found = re.fullmatch(r"\s*(\d{1,18}(?:\.\d{1,18})?)\s*([a-zA-Z]*)\s*", memory)
+    number, unit = (found[1], found[2].upper()) if found else ("", "?")
+    if unit == "" and "." not in number:
+        return int(number)
+    if unit not in _UNITS:
+        raise SettingError(f"memory={memory!r}: give tokens, such as 4096, or an amount, such as '256MiB' or '2GB'")
+    tokens = (int(float(number) * _UNITS[unit]) - bytes_beside) // bytes_per_token
+    if tokens < 1:
+        least = bytes_beside + bytes_per_token
+        raise CapError(f"memory={memory!r} is less than one token takes: {least} bytes over all layers")
+    return tokens

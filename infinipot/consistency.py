@@ -22,7 +22,7 @@ from infinipot.memory.grids import MOST_GRIDS
 from infinipot.memory.transaction import NOWHERE
 from infinipot.numbers import LATEST
 from infinipot.stats import Stopwatch
-from infinipot.tokens import Grid, numbers
+from infinipot.tokens import Grid, cell_limit
 
 _SLACK = 1.0  # seconds by which clocks of sound may be apart
 
@@ -173,6 +173,7 @@ def _check_pending(pending: Pending, held: Held, setup: Setup) -> None:
     try:
         pending.partial.check(pending.size, (grid.rows, grid.columns), pending.patches)
         _check_gated(pending, held, setup)
+        _check_recent(pending, setup)
     except ValueError as error:
         raise InconsistentError(str(error)) from error
     flat = setup.rule.flat and setup.adapter.modality == "audio"
@@ -198,6 +199,12 @@ def _check_gated(pending: Pending, held: Held, setup: Setup) -> None:
     _require(not (opens and gated and gated[0] is pending.patches[0]), "a video does not open with a whole patch")
     _require(pending.gated >= sum(patch.tokens - patch.given for patch in gated), "more was gated than is said")
     _require(pending.shown or not gated, "it is not said what cells showed last")
+    if pending.shown:
+        pending.shown.check(pending.grid.cells, setup.adapter.patch_frames)
+
+
+def _check_recent(pending: Pending, setup: Setup) -> None:
+    """The frames kept for a second look are the last ones, and no larger than they are kept."""
     recent, most = pending.recent, setup.config.look_again
     _require(len(recent) == min(most, pending.frames), "other frames are kept for a second look than the last ones")
     for frame in recent:
@@ -207,8 +214,6 @@ def _check_gated(pending: Pending, held: Held, setup: Setup) -> None:
     times = [frame.time for frame in recent]
     _require(all(map(operator.lt, times, [*times[1:], math.inf])), "frames kept for a second look are not in order")
     _require(not times or times[-1] == pending.time, "the last frame is not kept for a second look")
-    if pending.shown:
-        pending.shown.check(pending.grid.cells, setup.adapter.patch_frames)
 
 
 def check_slots(columns: Mapping[str, Tensor], state: Saved, captions: Tensor, setup: Setup) -> None:
@@ -221,7 +226,7 @@ def check_slots(columns: Mapping[str, Tensor], state: Saved, captions: Tensor, s
     held, cell, patch = state.held, columns["cell"], columns["patch"]
     text, cells = patch == NOWHERE, cell >= 0
     words = ~(text | cells)
-    above = numbers(state.grids)
+    above = cell_limit(state.grids)
     inside = bool(((patch >= NOWHERE) & (patch < held.cursor.patch) & (cell < above)).all())
     _require(inside and not (cells & text).any(), "a token is of no patch or cell that there was")
     for kind, count in ((text, held.text), (cells, held.cells), (words, len(captions))):
@@ -256,7 +261,7 @@ def _check_positions(columns: Mapping[str, Tensor], cells: Tensor, state: Saved,
         base = columns["base"]
         _require(((base <= temporal) & (base >= -end) & (cells | (base == temporal))).all(), "a patch begins nowhere")
         return
-    row = torch.zeros(numbers(state.grids) + 1, dtype=torch.int32)
+    row = torch.zeros(cell_limit(state.grids) + 1, dtype=torch.int32)
     column = torch.zeros_like(row)
     for grid in state.grids:
         number = torch.arange(grid.cells, dtype=torch.int32)
@@ -270,6 +275,6 @@ def _check_positions(columns: Mapping[str, Tensor], cells: Tensor, state: Saved,
     _require((cells | (base == temporal)).all(), "a text stands in rows and columns")
 
 
-def is_finite(tensors: Sequence[Tensor]) -> bool:
+def all_finite(tensors: Sequence[Tensor]) -> bool:
     """Whether all of them are numbers, looked at a row at a time."""
     return all(math.isfinite(float(part.abs().max())) for tensor in tensors for part in tensor if part.numel())

@@ -8,6 +8,10 @@ class InfinipotError(Exception):
     """Base of all errors that infinipot raises on purpose."""
 
 
+class SettingError(InfinipotError, ValueError):
+    """A setting that is wrong in itself, such as a share above 1, or that this model or this policy cannot take."""
+
+
 class VideoError(InfinipotError):
     """A video source that is missing, empty, broken or holds no pictures."""
 

@@ -44,6 +44,10 @@ def load(point: EntryPoint, kind: type, error: type[InfinipotError]) -> type[Any
     return loaded
 
 
+def origin(point: EntryPoint) -> str:
+    """The package that an entry point is of, for messages."""
+    return f"the package {point.dist.name}" if point.dist else "an unnamed package"
+
+
 def _broken(point: EntryPoint, why: str) -> str:
-    package = point.dist.name if point.dist else "an unnamed package"
-    return f"{point.group}: {point.name} = {point.value} of {package} cannot be used: {why}"
+    return f"{point.group}: {point.name} = {point.value} of {origin(point)} cannot be used: {why}"

@@ -13,7 +13,7 @@ from infinipot.engine import runner
 from infinipot.engine.evidence import Answer
 from infinipot.engine.setup import Setup
 from infinipot.engine.task import Task
-from infinipot.errors import InfinipotError, ModelError, SnapshotError
+from infinipot.errors import InfinipotError, ModelError, SettingError, SnapshotError
 from infinipot.models import Adapter, adapters
 from infinipot.numbers import is_whole
 from infinipot.policies import Policy
@@ -66,7 +66,7 @@ class Model:
     @answer_scratch.setter
     def answer_scratch(self, limit: int) -> None:
         if not is_whole(limit) or limit < 0:
-            raise InfinipotError(f"answer_scratch={limit!r}: give a whole number of bytes, 0 or more")
+            raise SettingError(f"answer_scratch={limit!r}: give a whole number of bytes, 0 or more")
         self.adapter.scratch.limit = int(limit)
 
     def stream(
@@ -111,11 +111,10 @@ class Model:
                 has for a frame of a video, and smaller ones (of 128 tokens at the least) where `memory` is small.
 
         Raises:
-            CapError: the cap is too small for the prompt, or too large for the model's positions, or a share of it is
-                out of range.
+            SettingError: a setting is wrong in itself, or the model or the policy cannot do what it asks for.
+            CapError: the cap is too small for the prompt, or too large for the model's positions or the device.
             PolicyError: an unknown policy or option.
             ModelError: the model does not take this modality.
-            InfinipotError: another setting is out of range, or the model or the policy cannot do what it asks for.
         """
         return Stream(
             self._adapter_for(self.adapter.modality if modality is None else modality),
@@ -207,7 +206,7 @@ class Model:
             raise
         except InfinipotError as error:
             raise saved.error(f"cannot be restored: {error}") from error
-        stream.take_up(saved)
+        stream._take_up(saved)
         return stream
 
     def _adapter_for(self, modality: str) -> Adapter:

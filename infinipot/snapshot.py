@@ -17,7 +17,7 @@ from torch import Tensor
 
 from infinipot import policies
 from infinipot.config import StreamConfig
-from infinipot.consistency import InconsistentError, Saved, check_slots, check_state, is_finite
+from infinipot.consistency import InconsistentError, Saved, all_finite, check_slots, check_state
 from infinipot.engine.pending import Pending
 from infinipot.engine.setup import Setup
 from infinipot.engine.state import StreamState
@@ -177,7 +177,7 @@ class Snapshot:
             check_state(saved, len(captions), setup)
             for columns in slots:
                 check_slots(columns, saved, captions, setup)
-            if not is_finite([part for name, part in stored.items() if part.dim() > 2]):
+            if not all_finite([part for name, part in stored.items() if part.dim() > 2]):
                 raise InconsistentError("keys or values are no numbers")
         except (InconsistentError, PlainError, TypeError, OverflowError) as error:
             raise self.error(f"cannot be restored: {error}") from error

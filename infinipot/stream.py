@@ -4,7 +4,7 @@ What a call does is work of the engine; here it is driven to its end, or handed 
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -13,11 +13,10 @@ import torch
 
 from infinipot import snapshot
 from infinipot.audio import SamplesLike, Sound
-from infinipot.config import StreamConfig
+from infinipot.config import Sampling, StreamConfig
 from infinipot.engine import asking, runner, watching
 from infinipot.engine.alone import Alone, frames_given, turns_ever
 from infinipot.engine.asking import Question
-from infinipot.engine.decoding import Sampling
 from infinipot.engine.evidence import Answer
 from infinipot.engine.limits import answer_limit, require_probes
 from infinipot.engine.looking import Look, look_tokens
@@ -44,7 +43,8 @@ class Stream:
     A call that raises, or that Ctrl-C ends, leaves the stream as it was before the call: at the most, frames that
     waited for their block have gone into the memory, or positions have been re-based. What interrupts a call when its
     frame, or its turn, is already part of the memory does not end that call: the next one raises it, or `close` does.
-    Asking changes nothing, unless the turn is to be remembered. One call at a time.
+    Asking changes nothing, unless the turn is to be remembered. One call at a time: threads that share a stream use
+    `lock`.
 
     Args:
         adapter: the model.
@@ -140,7 +140,7 @@ class Stream:
         """Answers a question about all frames given so far.
 
         Each token is chosen as `generate` of transformers would by the checkpoint's generation config and what is said
-        here: the likeliest one, where neither says anything else. See `Sampling`.
+        here: the likeliest one, where neither says anything else.
 
         Args:
             question: in words.
@@ -184,7 +184,7 @@ class Stream:
         return Task(self._answering(Question.of(question, **options)))
 
     def _answering(self, asked: Question) -> Work[Answer]:
-        self._require_open()
+        self._current()
         answers: list[Answer] = []
         yield from self._guarded(asking.answer(self._setup, self._state, asked, answers), turns_ever)
         return answers[0]
@@ -205,16 +205,14 @@ class Stream:
         Returns:
             The tokens that its answer may have.
         """
-        self._require_open()
-        again = look_tokens(self._setup, self._state, Look.of(look_again, look_pixels))
+        again = look_tokens(self._setup, self._current(), Look.of(look_again, look_pixels))
         limit = answer_limit(self._setup, question, max_new_tokens, remember=remember, look=again)
         self._setup.adapter.scores({}, self._setup.prompt_ids, 1, torch.device("cpu"))
         return limit
 
     def stats(self) -> Stats:
         """What is held, and what it cost so far."""
-        self._require_open()
-        return self._state.stats(self._setup.adapter.modality, self._setup.bytes)
+        return self._current().stats(self._setup.adapter.modality, self._setup.bytes)
 
     @torch.inference_mode()
     def contents(self) -> Contents:
@@ -244,7 +242,7 @@ class Stream:
             InfinipotError: no question is under way.
             CapError: the device has no room for a second memory.
         """
-        self._require_open()
+        self._current()
         if self._calls.under_way is not turns_ever:
             raise InfinipotError("no question is being answered on the stream: fork it with fork()")
         return self._copy()
@@ -269,13 +267,27 @@ class Stream:
             snapshot.save(Path(path), self._setup, self._state)
 
     @torch.inference_mode()
-    def take_up(self, saved: Snapshot) -> None:
+    def _take_up(self, saved: Snapshot) -> None:
         """Has a stream that was just opened go on where a saved one was; `Model.restore` opens such a one.
 
         Raises:
             SnapshotError: what was saved is not what this stream could have come to.
         """
         saved.restore(self._setup, self._state)
+
+    def lock(self) -> AbstractContextManager[None]:
+        """Inside `with stream.lock():`, this thread alone has the stream; calls of other threads wait until it ends.
+
+        Threads that share a stream, such as one that watches and one that asks, make their calls inside; it is enough
+        if all but one do. They are let in in the order in which they come, so that a thread that watches without a
+        pause holds up no question. A thread may enter it again. It belongs to the thread, not to a coroutine: give
+        `asyncio.to_thread` a function that enters it. Tasks that are begun inside have to be done before it ends.
+
+        Raises:
+            InfinipotError: the stream is closed.
+        """
+        self._current()
+        return self._calls.lock.held()
 
     def close(self) -> None:
         """Lets go of the memory and of waiting frames. Closing twice is fine; any other use afterwards is an error."""
@@ -307,14 +319,15 @@ class Stream:
             done: a number that the call's change changes.
             modality: what the stream has to be of.
         """
-        self._require_open()
         if modality not in (None, self._setup.adapter.modality):
             raise InfinipotError(
                 f"the stream is of {self._setup.adapter.modality}: open one of {modality} with modality={modality!r}"
             )
-        with self._calls.call(self._setup, self._state, done):
+        with self._calls.call(self._setup, self._current, done):
             yield
 
-    def _require_open(self) -> None:
+    def _current(self) -> StreamState:
+        """The state, as long as the stream is open."""
         if self._closed:
             raise InfinipotError("the stream is closed: open another one")
+        return self._state

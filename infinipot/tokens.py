@@ -35,8 +35,8 @@ class Grid:
         return range(self.first_cell, self.first_cell + self.cells)
 
 
-def numbers(grids: Sequence[Grid]) -> int:
-    """One more than the highest cell number of some grids; 0 without any."""
+def cell_limit(grids: Sequence[Grid]) -> int:
+    """One more than the highest cell number of some grids; grids that were forgotten have left gaps below it."""
     return max((grid.first_cell + grid.cells for grid in grids), default=0)
 
 
@@ -113,7 +113,7 @@ class VideoTokens:
     @property
     def cells(self) -> int:
         """One more than the highest cell number that a token can have."""
-        return numbers(self.grids)
+        return cell_limit(self.grids)
 
     @cached_property
     def arrival(self) -> Tensor:

@@ -3,7 +3,8 @@
 import ast
 import hashlib
 import platform
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -72,20 +73,62 @@ def digest_of_code(*aside: str) -> str:
         aside: files, and folders with a slash at their end, that count as well, though a model's answers do not depend
             on them.
     """
+    return _digest_of(_files_of_code(aside))
+
+
+@cache
+def digest_of_plugin(kind: type) -> str | None:
+    """Twelve digits that stand for the code of a class that another package brings, and of the classes that it derives
+    from; comments and docstrings do not count. None for a class of this package.
+
+    The code is that of the whole package which the class is in, since a class calls what stands beside it.
+    """
+    known = {*sys.stdlib_module_names, *versions()}
+    modules = {each.__module__ for each in kind.__mro__ if each.__module__.partition(".")[0] not in known}
+    files = {name: path for module in sorted(modules) for name, path in _files_of_package(module)}
+    return _digest_of(files.items()) if modules else None
+
+
+def _digest_of(files: Iterable[tuple[str, Path]]) -> str:
+    """Twelve digits that stand for what files do, given by their names."""
     whole = hashlib.sha256()
-    for name, path in _files_of_code(aside):
-        text = path.read_text("utf-8")
-        whole.update(f"{name}\n{meaning(text) if path.suffix == '.py' else text}\n".encode())
+    for name, path in files:
+        text = path.read_text("utf-8", errors="backslashreplace")  # a compiled module is no text
+        whole.update(f"{name}\n{_meaning_of(text) if path.suffix == '.py' else text}\n".encode())
     return whole.hexdigest()[:12]
 
 
+def _meaning_of(source: str) -> str:
+    """What a file of code does, or its text where that is no code, such as a template's."""
+    try:
+        return meaning(source)
+    except (SyntaxError, ValueError):
+        return source
+
+
 def _files_of_code(aside: tuple[str, ...]) -> Iterator[tuple[str, Path]]:
-    """The files on which answers depend, by their names in the package: code, and the tables that it reads."""
-    root = Path(infinipot.__file__).parent
-    for path in sorted([*root.rglob("*.py"), *root.rglob("*.toml")]):
-        name = path.relative_to(root).as_posix()
+    """The files on which answers depend, by their names in the package."""
+    for name, path in _files_below(Path(infinipot.__file__).parent):
         if not name.startswith(_ASIDE) or name.startswith(aside):
             yield name, path
+
+
+def _files_of_package(module: str) -> Iterable[tuple[str, Path]]:
+    """The files of the outermost package with code of its own that a module is in, or the module's one if there is no
+    such package, by names that begin with the package's or the module's."""
+    parts = module.split(".")
+    for name in (".".join(parts[:end]) for end in range(1, len(parts) + 1)):
+        if file := getattr(sys.modules.get(name), "__file__", None):
+            path = Path(file)
+            found = _files_below(path.parent) if path.name == "__init__.py" else [(path.name, path)]
+            return [(f"{name}/{inside}", each) for inside, each in found]
+    return []
+
+
+def _files_below(root: Path) -> Iterator[tuple[str, Path]]:
+    """The code in a folder and the tables that it reads, by their names in it, in order."""
+    for path in sorted([*root.rglob("*.py"), *root.rglob("*.toml")]):
+        yield path.relative_to(root).as_posix(), path
 
 
 def meaning(source: str) -> str:

@@ -20,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 import infinipot
 from infinipot.camera import Camera
+from infinipot.camera.feed import STEADY
 from support import rtsp
 
 TIMEOUT, CAMERAS, MEMORY = 2.0, 8, 512
@@ -60,7 +61,7 @@ def reconnect(server: rtsp.RtspServer, times: int) -> None:
                 server.say("cut")
             wait_until(lambda begun=begun: camera.health().state != "live" or camera.health().pictures > begun[1] + 20)
             wait_until(lambda: camera.health().state == "live")
-            time.sleep(1.2)
+            time.sleep(STEADY + 0.2)  # so that the next pause is as short
         after = process.num_fds(), threading.active_count(), process.memory_info().rss
         away = [gap.end - gap.start for gap in camera.gaps if gap.end is not None]
     middle, grown = statistics.median(away), (after[2] - before[2]) / MIB

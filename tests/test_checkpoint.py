@@ -66,6 +66,10 @@ def config(part: str | None = None, **values: Any) -> Change:
     return changed("config.json", lambda whole: (whole[part] if part else whole).update(values))
 
 
+def both(*changes: Change) -> Change:
+    return lambda folder: [change(folder) for change in changes]
+
+
 def weights(change: Callable[[dict[str, torch.Tensor]], Any]) -> Change:
     def spoil(folder: Path) -> None:
         held = load_file(folder / "model.safetensors")
@@ -91,6 +95,7 @@ def renumbered(tokenizer: dict) -> None:
     image["content"], video["content"] = video["content"], image["content"]
 
 
+PROJECTION = "visual.patch_embed.proj.weight"
 NO_SYSTEM = "{% if messages[0].role == 'system' %}{{ raise_exception('no system, please') }}{% endif %}"
 SPOILT: dict[str, tuple[Change, str]] = {
     "no tokenizer": (
@@ -114,6 +119,14 @@ SPOILT: dict[str, tuple[Change, str]] = {
     "a processor that cuts otherwise": (
         changed("processor_config.json", lambda one: one["video_processor"].update(patch_size=7)),
         "patch_size is 7, and the model's 8",
+    ),
+    "patches of four frames": (
+        both(
+            changed("processor_config.json", lambda one: one["video_processor"].update(temporal_patch_size=4)),
+            config("vision_config", temporal_patch_size=4),
+            weights(lambda held: held.update({PROJECTION: held[PROJECTION].repeat(1, 1, 2, 1, 1)})),
+        ),
+        "it takes 4 frames to a patch; of its family 2 are supported",
     ),
     "a processor that cannot cut": (
         changed("processor_config.json", lambda one: one["video_processor"].update(patch_size="x")),

@@ -1,7 +1,9 @@
 """Loading checkpoints: the same path for a hub id, a folder and the embedded model, and an error for what is none."""
 
+import inspect
 import json
 import shutil
+import typing
 from typing import Any
 
 import accelerate
@@ -195,3 +197,20 @@ def test_what_a_stream_takes_is_known_before_it_opens(model: infinipot.Model):
             assert model.stream_bytes(**settings) == stream.stats().bytes
     with pytest.raises(infinipot.CapError):
         model.stream_bytes(memory=0)
+
+
+@pytest.mark.parametrize("kind", [infinipot.Model, infinipot.Stream, infinipot.Answer, infinipot.Contents])
+def test_every_class_that_a_public_call_takes_or_returns_has_a_public_name(kind: type) -> None:
+    public = {getattr(infinipot, name) for name in infinipot.__all__}
+    public |= {infinipot.models.Adapter, infinipot.policies.Policy}
+    told = inspect.getmembers(kind, lambda each: inspect.isfunction(each) or isinstance(each, property))
+    calls = [getattr(each, "fget", each) for name, each in told if name == "__init__" or not name.startswith("_")]
+    hints = [pair for each in (kind, *calls) for pair in typing.get_type_hints(each).items()]
+    named = {each for name, hint in hints if not name.startswith("_") for each in classes(hint)}
+    assert {each for each in named if each.__module__.startswith("infinipot")} <= public
+
+
+def classes(hint: Any) -> set[type]:
+    """The classes that a type names, those of its parameters too."""
+    named = {each for parameter in typing.get_args(hint) for each in classes(parameter)}
+    return named | {hint} if isinstance(hint, type) else named

@@ -2,6 +2,7 @@
 
 import re
 import tomllib
+from collections.abc import Iterator
 
 import pytest
 import yaml
@@ -45,9 +46,9 @@ def test_the_map_of_a_package_names_all_of_its_files(package: str) -> None:
     files = {each.name for each in folder.glob("*.py")} - {"__init__.py"}
     own = set(re.findall(r"\b\w+\.py\b", (folder / "__init__.py").read_text()))
     table = set(re.findall(r"`(\w+\.py)`", CONTRIBUTING.partition(f"\n`{package}/`")[2].partition("\n\n`")[0]))
-    maps = [named for named in (own, table) if named]
-    assert maps
-    assert all(named == files for named in maps)
+    assert own | table
+    for named in (own, table):
+        assert not named or named == files
 
 
 def test_the_changelog_has_the_version() -> None:
@@ -72,3 +73,33 @@ def test_every_dependency_has_a_lower_bound_and_a_version_that_was_tested() -> N
         name, bound, _ = found.groups()
         assert bound
         assert name in tested, f"{name} is not in constraints.txt"
+
+
+# From the left to the right of the architecture: a part imports those to its right, and never one to its left.
+LAYERS = ("engine", "models", "memory", "policies", "tokens")
+OUTSIDE = ("cli", "serve", "evaluate", "lmms_eval")
+REACHING_IN = {("infinipot/serve/engine.py", "infinipot.engine.requests")}  # the worker counts what steps ran over
+
+
+def imported(part: str) -> Iterator[tuple[str, str]]:
+    """Each file of a part of the package, with each module of the package that it imports, wherever in the file."""
+    package = ROOT / "infinipot"
+    for path in (*package.glob(f"{part}.py"), *(package / part).rglob("*.py")):
+        for module, names in re.findall(r"^\s*from (infinipot[\w.]*) import (\w+|\([^)]*\))", path.read_text(), re.M):
+            whole = [f"infinipot.{name}" for name in re.findall(r"\w+", names)] if module == "infinipot" else [module]
+            yield from ((str(path.relative_to(ROOT)), each) for each in whole)
+
+
+def test_imports_go_one_way() -> None:
+    for place, part in enumerate(LAYERS):
+        behind = {f"infinipot.{each}" for each in (*OUTSIDE, "playing", "snapshot", "model", "stream", *LAYERS[:place])}
+        back = [(file, module) for file, module in imported(part) if ".".join(module.split(".")[:2]) in behind]
+        assert not back, part
+    assert not [each for each in imported("config") if each[1].startswith("infinipot.engine")]
+    assert not [each for each in imported("models") if each[1].startswith("infinipot.policies")]
+
+
+def test_commands_servers_and_measurements_use_the_public_names() -> None:
+    inside = re.compile(r"infinipot\.(?:(?:models|policies)\.|(?:engine|memory|tokens)\b)")
+    reaching = {each for part in OUTSIDE for each in imported(part) if inside.match(each[1])}
+    assert reaching == REACHING_IN

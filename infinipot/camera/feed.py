@@ -23,8 +23,11 @@ from infinipot.video.frame import Frame
 
 logger = logging.getLogger(__name__)
 
+STEADY = 10.0
+"""Seconds of pictures after which the pauses begin anew. A camera that always breaks off sooner is tried less and less
+often, since each time starts a process."""
+
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 60.0  # seconds before a camera is tried again
-_STEADY = 1.0  # seconds of pictures after which the pauses begin anew
 _REMEMBERED = 100  # gaps
 _PATIENCE = 2.0  # seconds that the thread is given to end: where it looks up a name, nothing can interrupt it
 
@@ -182,7 +185,9 @@ class Feed:
             newest = self._newest
             lag = None if newest is None else max(0.0, self.clock.now() - newest.time) / self.clock.speed
             height, width = newest.image.shape[:2] if newest is not None else (0, 0)
-            gaps = tuple(self._gaps)
+            gaps = tuple(
+                self._gap(each.start, each.end, each.why) for each in self._gaps
+            )  # the clock may have been set
             return Health(self._state, self._trouble, lag, width, height, self._pictures, self._connections, gaps)
 
     def wait(self, timeout: float | None) -> Health:
@@ -211,7 +216,7 @@ class Feed:
 
     def _was_steady(self, begun: float) -> bool:
         newest = self._newest
-        return newest is not None and newest.time - self.clock.at(begun) >= _STEADY * self.clock.speed
+        return newest is not None and newest.time - self.clock.at(begun) >= STEADY * self.clock.speed
 
     def _follow(self) -> None:
         """Hands the pictures of one connection on until it ends, of whatever cause."""
@@ -260,7 +265,7 @@ class Feed:
             return
         lasting = bool(self._gaps) and self._gaps[-1].end is None
         start = self._newest.time if self._newest is not None else 0.0
-        gap = Gap(start, None, why, self.clock.wall(start), None)
+        gap = self._gap(start, None, why)
         with self._lock:
             if lasting:
                 self._gaps[-1] = gap
@@ -276,10 +281,13 @@ class Feed:
         if not self._gaps or self._gaps[-1].end is not None:
             return
         begun = self._gaps[-1]
-        gap = Gap(begun.start, time, begun.why, begun.since, self.clock.wall(time))
+        gap = self._gap(begun.start, time, begun.why)
         with self._lock:
             self._gaps[-1] = gap
         self._tell(gap)
+
+    def _gap(self, start: float, end: float | None, why: str) -> Gap:
+        return Gap(start, end, why, self.clock.wall(start), None if end is None else self.clock.wall(end))
 
     def _tell(self, gap: Gap) -> None:
         logger.warning("%s: %s", self.name, gap)

@@ -6,14 +6,17 @@ from math import inf
 from time import monotonic, time
 from typing import Any, Literal
 
+_SET = 1.0  # seconds by which the machine's clock has to be off for it to have been set, rather than measured again
+
 State = Literal["opening", "live", "frozen", "gone", "over", "closed"]
 
 
 class Clock:
     """Seconds since it was made, and what time of the day they were.
 
-    The time of the day is taken once. From then on a clock counts that only goes forward, so that setting the machine's
-    clock, by hand or by a time server, moves no picture and makes no gap.
+    The seconds are those of a clock that only goes forward, so that setting the machine's clock, by hand or by a time
+    server, moves no picture and makes no gap. The times of the day follow it: a machine without a battery for its clock
+    learns what day it is only once its cameras are open.
 
     A world that is drawn here can wait for those who watch it: where it does, its clock waits with it.
 
@@ -26,7 +29,8 @@ class Clock:
 
     def __init__(self, speed: float = 1.0) -> None:
         self.speed = speed
-        self.begun, self._day = monotonic(), time()
+        self.begun = self._made = monotonic()
+        self._day = time()  # when it was made
         self.limit = inf
 
     def now(self) -> float:
@@ -42,7 +46,10 @@ class Clock:
         return round(max(0.0, instant - self.begun) * self.speed, 6)
 
     def wall(self, seconds: float) -> datetime:
-        """What time of the day it was, in the machine's zone."""
+        """What time of the day it was, in the machine's zone and by its clock as that is set now."""
+        day = time() - (monotonic() - self._made)
+        if abs(day - self._day) > _SET:
+            self._day = day
         return datetime.fromtimestamp(self._day + seconds / self.speed).astimezone()
 
 

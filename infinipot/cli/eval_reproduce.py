@@ -127,8 +127,8 @@ def _table(benchmark: str, runs: dict[PaperRun, Run]) -> Table:
     for entry, run in runs.items():
         theirs = [
             row
-            for row in published(benchmark, entry.variant, run.settings["model"], 768)
-            if row.method.partition(",")[0] == entry.published
+            for row in published(benchmark, entry.variant, run.settings["model"])
+            if row.may_be_of(run.settings["sampling"]["frames"]) and row.method.partition(",")[0] == entry.published
         ]
         shown = " or ".join(dict.fromkeys(f"{row.values['overall']:.1f}" for row in theirs)) or "none"
         own = estimate(run.scored(), run.average)

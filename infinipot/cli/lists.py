@@ -88,7 +88,7 @@ def models(memory: str | None, names: tuple[str, ...], policy: str | None, as_js
         return
     if names or policy:
         raise click.UsageError(f"{'--model' if names else '--policy'} needs --memory, such as --memory 4096")
-    from infinipot.models.base import PARITY
+    from infinipot.models import PARITY
 
     if as_json:
         known: list[dict[str, Any]] = [

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -31,7 +30,7 @@ _HELP = "/stats, /look N, /quit; Ctrl-C cancels an answer"
 
 
 class Watcher:
-    """Watches a video in a thread of its own, and lets go of the stream between two frames for a question.
+    """Watches a video in a thread of its own, which takes turns at the stream with what asks it.
 
     Args:
         stream: what watches, or listens.
@@ -58,8 +57,6 @@ class Watcher:
         self._stop, self._begun = threading.Event(), threading.Event()
         paced = paced and not isinstance(video, infinipot.Camera)  # which comes when it comes
         self._frames: Iterable[Frame | Sound] = at_own_pace(video, self._stop.wait) if paced else video
-        # Who wants the stream first takes `_next`, so that a watcher without a pause cannot starve a question.
-        self._next, self._free = threading.Lock(), threading.Lock()
         self._thread = threading.Thread(target=self._run, name="watcher", daemon=True)
 
     def __enter__(self) -> Self:
@@ -80,32 +77,22 @@ class Watcher:
             self._video.close()  # one that is gone would be waited for
         self._thread.join()
 
-    @contextmanager
-    def paused(self) -> Iterator[None]:
-        """Inside, which is between two frames, nothing but the caller uses the stream."""
-        with self._next:
-            self._free.acquire()
-        try:
-            yield
-        finally:
-            self._free.release()
-
     def _run(self) -> None:
         try:
             for frame in self._frames:
                 if self._stop.is_set():
                     return
-                with self.paused():
+                with self._stream.lock():
                     self._take(frame)
                     self._on_frame(frame)
                 self._begun.set()
-            with self.paused():
+            with self._stream.lock():
                 stats = self._stream.stats()
                 self._on_end(f"the {stats.modality} is over at {clock(stats.time)}; ask on, or /quit")
         except Exception as error:
             self.failure = error
             if self._begun.is_set():
-                with self.paused():
+                with self._stream.lock():
                     self._on_end(f"watching ended: {error}")
         finally:
             self._begun.set()
@@ -124,7 +111,7 @@ def converse(video: Video | Audio | Camera, asker: Asker, paced: bool) -> None:
             if interactive:
                 note(f"watching {video.name}; type a question, or {_HELP}", "dim")
             while (line := _read(interactive)) is not None and line != "/quit":
-                _respond(line, watcher, asker, interactive)
+                _respond(line, asker, interactive)
     if watcher.failure is not None:
         raise watcher.failure
 
@@ -133,12 +120,12 @@ def _interactive() -> bool:
     return sys.stdin.isatty()
 
 
-def _respond(line: str, watcher: Watcher, asker: Asker, interactive: bool) -> None:
+def _respond(line: str, asker: Asker, interactive: bool) -> None:
     """Does what a line says; at a terminal, what goes wrong with one question does not end the conversation."""
     if not line:
         return
     try:
-        with watcher.paused():
+        with asker.stream.lock():
             if line == "/stats":
                 note(status(asker.stream.stats()))
             elif line.split()[0] == "/look":

@@ -27,8 +27,12 @@ from infinipot.cli.output import load_quietly
 @click.option(
     "--snapshots", metavar="DIR", type=Path, help="Folder in which streams are saved, and from which they are restored."
 )
-@click.option("--snapshot-seconds", type=float, help="Seconds between snapshots.  [default: 60]")
-@click.option("--events", metavar="FILE", type=Path, help="File for events.  [default: beside the snapshots]")
+@click.option(
+    "--snapshot-seconds",
+    type=float,
+    help="Least seconds between two snapshots of a stream, each of which writes all that it holds.  [default: 600]",
+)
+@click.option("--events", metavar="FILE", type=Path, help="File for events.  [default: events.sqlite in --snapshots]")
 @click.option("--media-root", metavar="DIR", type=Path, help="Folder below which file: addresses may be played.")
 @click.option("--media-hosts", metavar="HOST,...", help="Only hosts that media is fetched from, such as *.example.org.")
 @click.option(
@@ -41,6 +45,9 @@ from infinipot.cli.output import load_quietly
 @click.option("--local-cameras", is_flag=True, help="Let clients watch this machine's cameras.")
 @click.option("--demo", is_flag=True, help="Open the page on a camera of the synthetic world, with questions.")
 @click.option("--cors-origins", metavar="ORIGIN,...", help="Origins of web pages that may call the server.")
+@click.option(
+    "--log-level", metavar="debug|info|warning|error", help="Log lines of this level and above.  [default: info]"
+)
 @click.option("--dtype", help="Type of the weights.  [default: auto]")
 @click.option("--device", help="Device to run on, such as cpu, cuda or cuda:1.  [default: auto]")
 @click.option(

@@ -31,7 +31,7 @@ class Sketch:
         stats = self._stream.stats()
         self._history.add(stats.time, stats.tokens, stats.full_tokens)
         if isinstance(given, Frame):
-            if len(self._thumbnails) >= self._thumbnails.most:
+            if self._thumbnails.crowded:
                 self._thumbnails.keep([patch.time for patch in self._stream.contents().patches])
             self._thumbnails.add(given)
 

@@ -27,7 +27,7 @@ from infinipot.cli.options import (
 from infinipot.cli.output import Asker, check_picture, clock, load_quietly, note, print_json
 from infinipot.cli.pace import at_own_pace
 from infinipot.cli.prompt import converse
-from infinipot.config import LoadConfig, StreamConfig
+from infinipot.config import LoadConfig, Sampling, StreamConfig
 from infinipot.text import check_text
 from infinipot.versions import versions
 
@@ -190,7 +190,7 @@ def watch(
         )
     settings["policy"] = policy_of(settings["policy"])
     sampling = {name: settings[name] for name in _SAMPLING}
-    infinipot.Sampling(**sampling)  # says what is out of range
+    Sampling(**sampling)  # says what is out of range
     # What is quick to check comes before what takes long: the policy, the video, then the model.
     with ExitStack() as opened:
         video = _open(file, questions, start, end, settings)

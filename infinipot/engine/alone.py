@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
+from infinipot.engine.fair_lock import FairLock
 from infinipot.engine.layout import close_gaps
 from infinipot.engine.setup import Setup
 from infinipot.engine.state import StreamState
@@ -18,46 +19,80 @@ from infinipot.errors import InfinipotError
 class Alone:
     """Lets one call after the other at a stream's state.
 
+    Calls of one thread need nothing for that. Threads that share a stream say so, with `lock`: outside of it, a call
+    that meets a call of another thread is taken for a mistake.
+
     Attributes:
+        lock: held by the thread whose calls are let in; those of others wait.
         under_way: what the call that has the state changes, see `call`; None between two calls.
     """
 
     def __init__(self) -> None:
+        self.lock = FairLock()
         self.under_way: Callable[[StreamState], int] | None = None
         self._deferred: BaseException | None = None
-        self._busy = threading.Lock()
+        self._unlocked: object | None = None  # the call that came without the lock, of which there is one at a time
+        self._claiming = threading.Lock()
 
     @contextmanager
-    def call(self, setup: Setup, state: StreamState, done: Callable[[StreamState], int]) -> Iterator[None]:
+    def call(
+        self, setup: Setup, current: Callable[[], StreamState], done: Callable[[StreamState], int]
+    ) -> Iterator[None]:
         """Inside, a call has the state for itself.
 
         Args:
-            setup, state: of the stream, which may be closed meanwhile.
+            setup: of the stream.
+            current: the stream's state, asked for when others are done; raises where one of them has closed the stream.
             done: a number that the call's change changes.
 
         Raises:
-            InfinipotError: another call is under way.
+            InfinipotError: another call is under way, and not in another thread that holds the lock.
         """
-        if self._busy.locked():
-            raise InfinipotError(
-                "the stream is in the middle of another call: use it from one thread at a time, and not inside a call"
-            )
-        with self._busy:  # and no `acquire`: an interruption right behind that would leave the lock taken for good
-            state.memory.settle()
-            close_gaps(setup, state)
-            self.raise_deferred()
-            before = done(state)
+        with self._entered():
+            if self.under_way is not None:
+                raise _in_the_middle()
+            state = current()
             try:
                 self.under_way = done
-                yield
-            except BaseException as error:
-                with suppress(BaseException):  # one is enough
-                    state.memory.settle()
-                if done(state) == before:
-                    raise
-                self._deferred = error
+                state.memory.settle()
+                close_gaps(setup, state)
+                self.raise_deferred()
+                with self._deferring(state, done):
+                    yield
             finally:
                 self.under_way = None
+
+    @contextmanager
+    def _entered(self) -> Iterator[None]:
+        """Inside, this thread has the lock: as long as it holds it anyway, or for this call alone."""
+        if self.lock.mine:
+            yield
+            return
+        call = object()
+        try:
+            with self._claiming:
+                if self._unlocked is None:
+                    self._unlocked = call
+            if self._unlocked is not call:
+                raise _in_the_middle()
+            with self.lock.held():
+                yield
+        finally:
+            if self._unlocked is call:
+                self._unlocked = None
+
+    @contextmanager
+    def _deferring(self, state: StreamState, done: Callable[[StreamState], int]) -> Iterator[None]:
+        """Inside, what interrupts the call when it has changed `done` already waits for the next one."""
+        before = done(state)
+        try:
+            yield
+        except BaseException as error:
+            with suppress(BaseException):  # one is enough
+                state.memory.settle()
+            if done(state) == before:
+                raise
+            self._deferred = error
 
     def raise_deferred(self) -> None:
         """Raises what interrupted the last call when that could no longer end."""
@@ -68,6 +103,13 @@ class Alone:
     def forget(self) -> None:
         """Lets go of what interrupted the last call, where something else is raised."""
         self._deferred = None
+
+
+def _in_the_middle() -> InfinipotError:
+    return InfinipotError(
+        "the stream is in the middle of another call: call it from one thread at a time, or let each thread wait for "
+        "the others, inside `with stream.lock():`; and call it from nowhere inside a call, such as on_text"
+    )
 
 
 def frames_given(state: StreamState) -> int:

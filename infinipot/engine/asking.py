@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from infinipot.engine.decoding import Chooser, Sampling, Speaker
+from infinipot.config import Sampling
+from infinipot.engine.decoding import Chooser, Speaker
 from infinipot.engine.evidence import Answer, Gaze
 from infinipot.engine.layout import Part, asked_behind, commit, forward, lay_out, run, say, told, waiting
 from infinipot.engine.limits import answer_limit, question_ids, require_positions, stay_in_range

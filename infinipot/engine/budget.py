@@ -1,14 +1,9 @@
 """How a cap is shared out between prompt, dialogue, video, question and answer. Arithmetic only."""
 
-import re
 from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from infinipot.errors import CapError
-from infinipot.numbers import is_real, is_whole
-
-_UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 _LARGEST_CAP = 1 << 30
 LARGEST_SHARE = 512  # tokens: of a question and its answer, or of the dialogue, where nobody says
 _MOST_BLOCK_PATCHES = 8
@@ -86,15 +81,9 @@ def make_budget(
     keep: float = 0.75,
     block: int | None = None,
 ) -> Budget:
-    """A budget with the default shares: an eighth of the cap, 512 tokens at the most, for a question and its answer,
-    and as much for the dialogue.
-
-    Raises:
-        CapError: a share that is out of range.
+    """A budget with the default shares: for a question and its answer an eighth of the cap, 512 tokens at the most, and
+    as much for the dialogue.
     """
-    if cap < 1:
-        raise CapError(f"memory={cap}: the cap must be at least one token")
-    check_shares(keep=keep, block=block, reserve=reserve, dialogue=dialogue)
     eighth = min(cap // 8, LARGEST_SHARE)
     return Budget(
         cap=cap,
@@ -106,19 +95,6 @@ def make_budget(
         block=block,
         caption=caption,
     )
-
-
-def check_shares(*, keep: float, block: int | None, reserve: int | None, dialogue: int | None) -> None:
-    """Makes sure that shares are ones at all, whatever the cap.
-
-    Raises:
-        CapError: one is out of range.
-    """
-    if not is_real(keep) or not 0 < keep < 1:
-        raise CapError(f"keep={keep!r}: the share of the video's memory that a compression leaves lies between 0 and 1")
-    for name, value, least in (("reserve", reserve, 1), ("dialogue", dialogue, 0), ("block", block, 1)):
-        if value is not None and (not is_whole(value) or value < least):
-            raise CapError(f"{name}={value!r}: give a whole number of {least} or more")
 
 
 def smallest_cap(budget_of: Callable[[int], Budget], cells: int) -> int:
@@ -138,26 +114,3 @@ def default_cap(budget_of: Callable[[int], Budget], cells: int, largest: int | N
     needed = -(-smallest_cap(budget_of, cells) // _STEP) * _STEP
     cap = max(_DEFAULT_CAP, needed)
     return cap if largest is None else min(cap, largest)
-
-
-def parse_memory(memory: int | str, bytes_per_token: int, bytes_beside: int = 0) -> int:
-    """The cap in tokens of a number of tokens or an amount such as "256MiB", of which `bytes_beside` are no tokens'.
-
-    Raises:
-        CapError: neither of the two.
-    """
-    if is_whole(memory):
-        return int(memory)
-    if not isinstance(memory, str):
-        raise CapError(f"memory={memory!r}: give tokens, such as 4096, or an amount, such as '256MiB' or '2GB'")
-    found = re.fullmatch(r"\s*(\d{1,18}(?:\.\d{1,18})?)\s*([a-zA-Z]*)\s*", memory)
-    number, unit = (found[1], found[2].upper()) if found else ("", "?")
-    if unit == "" and "." not in number:
-        return int(number)
-    if unit not in _UNITS:
-        raise CapError(f"memory={memory!r}: give tokens, such as 4096, or an amount, such as '256MiB' or '2GB'")
-    tokens = (int(float(number) * _UNITS[unit]) - bytes_beside) // bytes_per_token
-    if tokens < 1:
-        least = bytes_beside + bytes_per_token
-        raise CapError(f"memory={memory!r} is less than one token takes: {least} bytes over all layers")
-    return tokens

@@ -5,72 +5,16 @@ so at a pace of their own.
 """
 
 from collections.abc import Callable, Sequence, Sized
-from dataclasses import dataclass
-from math import isfinite
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from infinipot.errors import NumericalError, QuestionError
-from infinipot.numbers import is_real, is_whole
+from infinipot.errors import NumericalError
 
 _UNFINISHED = "\ufffd"  # at the end of a text: a letter whose last bytes are still to come
 _NOTHING = -1  # in place of a token, where there is none to choose
 
 Scores = Callable[..., Tensor]  # ids `[1, n]` so far, logits `[1, vocab]` -> logits `[1, vocab]`
-
-
-@dataclass(frozen=True, slots=True)
-class Sampling:
-    """How the tokens of an answer are chosen. What is None is as the checkpoint's generation config has it.
-
-    Where nothing is said anywhere, or the temperature is below 1e-5, the likeliest token is taken each time. A
-    checkpoint that samples does so here too: `temperature=0` has it greedy. Giving a temperature, `top_p` or `top_k`
-    asks for sampling.
-
-    Attributes:
-        temperature: what logits are divided by; 0 takes the likeliest token.
-        top_p: draws among the likeliest tokens that have this probability together, 1 for all.
-        top_k: draws among so many of the likeliest, 0 for all.
-        repetition_penalty: what makes tokens that were there before less likely, 1 for nothing.
-        seed: of what is drawn: the same question at the same moment has the same answer, another one another.
-        stop: texts that end the answer, which is what stands before the first of them.
-
-    Raises:
-        QuestionError: a value that is out of range.
-    """
-
-    temperature: float | None = None
-    top_p: float | None = None
-    top_k: int | None = None
-    repetition_penalty: float | None = None
-    seed: int = 0
-    stop: Sequence[str] = ()
-
-    def __post_init__(self) -> None:
-        stop = (self.stop,) if isinstance(self.stop, str) else self.stop or ()
-        if not isinstance(stop, Sequence) or not all(isinstance(text, str) and text for text in stop):
-            raise QuestionError(f"stop={self.stop!r}: give a text, or texts, of at least one letter")
-        object.__setattr__(self, "stop", tuple(stop))
-        for name, fits, possible in (
-            ("temperature", lambda value: is_real(value) and value >= 0 and isfinite(value), "a number of 0 or more"),
-            ("top_p", lambda value: is_real(value) and 0 <= value <= 1, "a share from 0 to 1"),
-            ("top_k", lambda value: is_whole(value) and value >= 0, "a whole number of 0 or more"),
-            ("repetition_penalty", lambda value: is_real(value) and 0 < value < float("inf"), "a number above 0"),
-        ):
-            value = getattr(self, name)
-            if value is not None and (isinstance(value, bool) or not fits(value)):
-                raise QuestionError(f"{name}={value!r}: give {possible}")
-        if not is_whole(self.seed) or not 0 <= self.seed < 2**63:
-            raise QuestionError(f"seed={self.seed!r}: give a whole number from 0 to 2^63 - 1")
-
-    def said(self) -> dict[str, Any]:
-        """What `generate` of transformers would be told."""
-        named = {name: getattr(self, name) for name in ("temperature", "top_p", "top_k", "repetition_penalty")}
-        kinds = {"top_k": int}
-        said = {name: kinds.get(name, float)(value) for name, value in named.items() if value is not None}
-        return said | {"do_sample": True} if said.keys() - {"repetition_penalty"} else said
 
 
 class Chooser:

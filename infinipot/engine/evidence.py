@@ -114,7 +114,8 @@ class Gaze:
             self._step = seen.step
             self._ends.append(seen.step.end)
         self._scaling = seen.scaling
-        self._asked.setdefault(seen.layer, []).append(seen.queries[:, -1].clone())  # which sees all there is
+        asked = self._asked.setdefault(seen.layer, [])
+        asked[len(self._ends) - 1 :] = [seen.queries[:, -1].clone()]  # which sees all there is; a step may run again
 
     def end(self, grids: Sequence[Grid]) -> None:
         """Computes what those tokens attended to, while the memory still holds it, and forgets their queries.

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import max_pool2d
 
-from infinipot.engine.gate import Gate
+from infinipot.gate import Gate
 from infinipot.models import Patch
 from infinipot.models.pictures import picture_bytes
 

@@ -25,6 +25,7 @@ def step(tasks: Iterable[Task[Any]], max_tokens: int | None = None) -> int:
     """Carries tasks on by one step: one forward for each that the step has room for.
 
     What goes wrong where the network runs is every packed task's error, each of whose streams is as before its call.
+    Where the device has too little memory for them together, they run one after the other, and who fails fails alone.
 
     Args:
         tasks: of different streams; those that are done are passed over, and one that is named again goes once.
@@ -127,21 +128,36 @@ def _decoder(task: Task[Any]) -> tuple[object, ...]:
 
 
 def _run(tasks: Sequence[Task[Any]], run: Callable[[Sequence[Any]], Sequence[Any]]) -> None:
-    """Gives each task what the network makes of its request, and a share of the time by its tokens."""
-    requests = [_request(task) for task in tasks]
-    start = time.perf_counter()
+    """Gives each task what the network makes of its request: where memory runs out for all of them, one by one."""
     try:
-        made = run(requests)
+        made = _timed([_request(task) for task in tasks], run)
+    except torch.OutOfMemoryError as error:
+        if len(tasks) == 1:
+            tasks[0].fail(error)
+            return
     except Exception as error:
         for task in tasks:
             task.fail(error)
         return
+    else:
+        for task, part in zip(tasks, made, strict=True):
+            task.give(part)
+        return
+    # Not where the error is handled: it holds all that had been computed until then.
+    torch.cuda.empty_cache()
+    for task in tasks:
+        _run([task], run)
+
+
+def _timed(requests: Sequence[Request], run: Callable[[Sequence[Any]], Sequence[Any]]) -> Sequence[Any]:
+    """What the network makes of requests, to each of which a share of the time is written, by its tokens."""
+    start = time.perf_counter()
+    try:
+        return run(requests)
     finally:
         taken, tokens = time.perf_counter() - start, sum(request.tokens for request in requests)
         for request in requests:
             request.stopwatch.add(request.phase, taken * request.tokens / tokens)
-    for task, part in zip(tasks, made, strict=True):
-        task.give(part)
 
 
 def _prepare(requests: Sequence[Prepare]) -> Sequence[list[Patch]]:

@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from infinipot.config import StreamConfig
-from infinipot.engine.budget import LARGEST_SHARE, Budget, default_cap, make_budget, parse_memory, smallest_cap
-from infinipot.engine.gate import Gate
-from infinipot.errors import CapError, InfinipotError
+from infinipot.config import StreamConfig, parse_memory
+from infinipot.engine.budget import LARGEST_SHARE, Budget, default_cap, make_budget, smallest_cap
+from infinipot.errors import CapError, InfinipotError, SettingError
+from infinipot.gate import Gate
 from infinipot.memory import LayerShape, Memory, PositionRule, StateShape, allocated_bytes, stored_columns
 from infinipot.models import Adapter
 from infinipot.models.chat import ANSWER, ChatFormat
@@ -64,6 +64,7 @@ class Setup:
 
         Raises:
             CapError: the cap is too small for the prompt, or too large for the model's positions.
+            SettingError: the model or the policy cannot do what a setting asks for.
         """
         gate = _gate(adapter, policy, config)
         chat = adapter.chat(config.system)
@@ -155,13 +156,13 @@ def _gate(adapter: Adapter, policy: Policy, config: StreamConfig) -> Gate | None
     """The gate that the settings ask for.
 
     Raises:
-        InfinipotError: the stream is of sound, or its policy takes patches whole.
+        SettingError: the stream is of sound, or its policy takes patches whole.
     """
     gate = Gate.of(config.gate)
     if gate is not None and adapter.modality != "video":
-        raise InfinipotError(f"gate={config.gate!r} compares pictures, but the stream is of {adapter.modality}")
+        raise SettingError(f"gate={config.gate!r} compares pictures, but the stream is of {adapter.modality}")
     if gate is not None and policy.whole_patches and not gate.whole:
-        raise InfinipotError(
+        raise SettingError(
             f"policy {policy.name!r} needs whole patches, but gate={config.gate!r} lets parts of them through: use "
             "gate='patches', or another policy"
         )
@@ -183,16 +184,16 @@ def _frame_bytes(adapter: Adapter, config: StreamConfig) -> int:
     """Bytes of the frames kept for second looks.
 
     Raises:
-        InfinipotError: the model cannot look at them without the past, or there are no frames.
+        SettingError: the model cannot look at them without the past, or there are no frames.
     """
     if not config.look_again:
         return 0
     if adapter.modality != "video":
-        raise InfinipotError(
+        raise SettingError(
             f"look_again={config.look_again} is for frames, but this stream listens to sound: leave look_again out"
         )
     if not adapter.packs:
-        raise InfinipotError(
+        raise SettingError(
             f"look_again={config.look_again}: {adapter.title} has layers with a recurrent state, "
             "so it cannot look at a frame without its past"
         )

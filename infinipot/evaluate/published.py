@@ -21,7 +21,8 @@ class Published:
         model: the checkpoint's name, without its owner.
         method: by its published name.
         budget: as published, such as "6K".
-        frames: the most that were watched.
+        frames: the most that were watched; None where that is not stated.
+        unstated: what the table does not state of how the benchmark was run; "" where all that compares is there.
         values: per cent, by task; "overall" is the average.
     """
 
@@ -32,27 +33,33 @@ class Published:
     method: str
     budget: str
     frames: int | None
+    unstated: str
     values: dict[str, float]
 
     @property
     def name(self) -> str:
         return f"{self.method} {self.budget} (published)"
 
+    @property
+    def source(self) -> str:
+        """Where it stands, of which checkpoint, and what is not stated there."""
+        unstated = f", {self.unstated} not stated" if self.unstated else ""
+        return f"{self.where}, {self.model}{unstated}"
 
-def published(benchmark: str, variant: str, model: str, frames: int | None = None) -> list[Published]:
+    def may_be_of(self, frames: int | None) -> bool:
+        """Whether it may be of runs that watch at most so many frames, None for as many as come: it is, or does not
+        state of how many it is."""
+        return self.frames is None or self.frames == frames
+
+
+def published(benchmark: str, variant: str, model: str) -> list[Published]:
     """What was published for a benchmark and a checkpoint, in the order of the paper.
 
     Args:
         model: its id or folder; its last part counts.
-        frames: the most that were watched; None: whatever that was.
     """
     name = PurePosixPath(model).name
-    return [
-        row
-        for row in _rows()
-        if (row.benchmark, row.variant, row.model) == (benchmark, variant, name)
-        and (frames is None or row.frames is None or row.frames == frames)
-    ]
+    return [row for row in _rows() if (row.benchmark, row.variant, row.model) == (benchmark, variant, name)]
 
 
 def published_models(benchmark: str, variant: str) -> list[str]:
@@ -74,4 +81,5 @@ def _read() -> Iterator[Published]:
             for (benchmark, variant, task), value in zip(table["columns"], values, strict=True):
                 of_benchmark.setdefault((benchmark, variant), {})[task] = value
             for (benchmark, variant), shares in of_benchmark.items():
-                yield Published(where, benchmark, variant, model, method, budget, frames, shares)
+                unstated = table.get("unstated", {}).get(benchmark, "")
+                yield Published(where, benchmark, variant, model, method, budget, frames, unstated, shares)

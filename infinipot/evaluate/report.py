@@ -10,7 +10,7 @@ from typing import Any
 from infinipot.evaluate.core.estimates import Difference, Estimate
 from infinipot.evaluate.core.journal import differences
 from infinipot.evaluate.core.statistics import DRAWS, difference, estimate
-from infinipot.evaluate.core.tables import Table, notes_on, percent
+from infinipot.evaluate.core.tables import Table, note_on_chance, notes_on, percent
 from infinipot.evaluate.engines.base import Watched
 from infinipot.evaluate.protocols import find_protocol
 from infinipot.evaluate.published import Published, published
@@ -64,8 +64,8 @@ class Compared:
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """One benchmark, by its title and variant: its runs side by side, and `published` rows for the same benchmark,
-    checkpoint and number of frames.
+    """One benchmark, by its title and variant: its runs side by side, and `published` rows for the same benchmark
+    and checkpoint, and for the same number of frames where it is stated.
     """
 
     title: str
@@ -86,9 +86,9 @@ def _section(runs: Sequence[Run], draws: int) -> Section:
     settings, scores = first.settings, first.scored()
     rows: dict[str, Published] = {}
     for run in filter(_as_published, runs):
-        frames = settings["sampling"]["frames"]
-        for row in published(settings["benchmark"], settings["variant"], run.settings["model"], frames):
-            rows[f"{row.where} {row.model} {row.name}"] = row
+        for row in published(settings["benchmark"], settings["variant"], run.settings["model"]):
+            if row.may_be_of(settings["sampling"]["frames"]):
+                rows[f"{row.where} {row.model} {row.name}"] = row
     compared = []
     for run in runs:
         own = run.scored()
@@ -151,7 +151,7 @@ def _accuracy(section: Section) -> Table:
         for one in section.runs
         if one.run.left_out
     ]
-    notes += dict.fromkeys(f"{row.name}: {row.where}, {row.model}, not measured here" for row in section.published)
+    notes += dict.fromkeys(f"{row.name}: {row.source}, not measured here" for row in section.published)
     return Table(section.title, columns, tuple(rows), tuple(notes))
 
 
@@ -207,7 +207,8 @@ def _differences(section: Section) -> Table:
         if apart := [name for name in first.made_by | run.made_by if first.made_by.get(name) != run.made_by.get(name)]:
             what = f"{run.name} was not made with the {' and '.join(apart)} that {first.name} was made with"
             notes.append(f"{what}: the difference may come from that.")
-    notes += notes_on((one.against for one in section.runs[1:]), "video")
+    against = [one.against for one in section.runs[1:]]
+    notes += [*note_on_chance(against), *notes_on(against, "video")]
     return Table(
         f"Against {first.name}, on the questions that both have",
         ("", "points", "p", "questions in videos"),

@@ -11,7 +11,17 @@ from lmms_eval.api.model import lmms
 from loguru import logger
 from tqdm import tqdm
 
-from infinipot import CapError, FrameError, InfinipotError, PolicyError, Stream, VideoError, load, policies
+from infinipot import (
+    CapError,
+    FrameError,
+    InfinipotError,
+    PolicyError,
+    SettingError,
+    Stream,
+    VideoError,
+    load,
+    policies,
+)
 from infinipot.config import POLICY, StreamConfig
 from infinipot.evaluate.records import FrameSampling
 from infinipot.lmms_eval.request import Excerpt, Request, read
@@ -64,9 +74,9 @@ class Infinipot(lmms):
     ) -> None:
         super().__init__()
         if str(batch_size) != "1":
-            raise InfinipotError(f"batch_size={batch_size}: infinipot watches one video at a time, so it is 1")
+            raise SettingError(f"batch_size={batch_size}: infinipot watches one video at a time, so it is 1")
         if (min_pixels is None) != (max_pixels is None):
-            raise InfinipotError("give both min_pixels and max_pixels, or neither")
+            raise SettingError("give both min_pixels and max_pixels, or neither")
         streaming: dict[str, Any] = {name: options.pop(name) for name in _STREAMING if name in options}
         streaming["pixels"] = None if min_pixels is None else (min_pixels, max_pixels)
         fps = _DEFAULT_FPS if fps is None and max_num_frames is None else fps

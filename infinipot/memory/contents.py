@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from infinipot.tokens import numbers
+from infinipot.tokens import cell_limit
 
 if TYPE_CHECKING:
     from infinipot.memory.memory import Memory
@@ -52,7 +52,7 @@ class Contents:
         counts: dict[tuple[int, int], int] = {}
         times: dict[int, float] = {}
         rows = sum(len(group.layer) for group in memory.groups)
-        size = numbers(memory.grids)
+        size = cell_limit(memory.grids)
         for group in memory.groups:
             columns = {name: group.columns[name][:, : memory.held].cpu().numpy() for name in ("patch", "cell", "time")}
             video = columns["cell"] >= 0

@@ -12,7 +12,7 @@ import torch
 
 from infinipot.errors import FrameError
 from infinipot.memory.storage import Rows
-from infinipot.tokens import Grid, numbers
+from infinipot.tokens import Grid, cell_limit
 
 KNOWN_GRIDS = 256  # beyond it, each new size makes those leave of which nothing is held
 MOST_GRIDS = 1024  # that are held at once
@@ -53,7 +53,7 @@ def with_current(grids: Grids, rows: int, columns: int, groups: Sequence[Rows], 
 
 def _held(grids: Grids, groups: Sequence[Rows], held: int) -> Grids:
     """The grids of which anything is held, and the current one. Looks at the cells, and so waits for the devices."""
-    seen = torch.zeros(numbers(grids) + 1, dtype=torch.bool)  # the first is for text
+    seen = torch.zeros(cell_limit(grids) + 1, dtype=torch.bool)  # the first is for text
     for group in groups:
         cell = group.columns["cell"][:, :held].long().clamp_min_(-1).add_(1).view(-1)
         seen |= torch.zeros(len(seen), dtype=torch.bool, device=cell.device).index_fill_(0, cell, True).cpu()

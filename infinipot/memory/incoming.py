@@ -16,7 +16,7 @@ from infinipot.memory.storage import Rows
 from infinipot.memory.transaction import Kind, Transaction
 from infinipot.memory.view import Viewer
 from infinipot.policies.base import Policy
-from infinipot.tokens import NewTokens, numbers
+from infinipot.tokens import NewTokens, cell_limit
 
 
 def write_columns(policy: Policy, viewer: Viewer, transaction: Transaction) -> None:
@@ -135,7 +135,7 @@ class Incoming:
         run = slice(0, held.tokens) if held.run is None else held.run
         cell, patch = (columns[name][:, run].to(torch.int64, copy=True) for name in ("cell", "patch"))
         stamp = patch.mul_(cap).add_(torch.arange(run.start, run.stop, device=cell.device))
-        if held.run is None or end - first < numbers(viewer.grids):  # text lies among them, or other cells do
+        if held.run is None or end - first < cell_limit(viewer.grids):  # text lies among them, or other cells do
             stamp.masked_fill_((cell < first) | (cell >= end), -1)
             cell.sub_(first).clamp_(0, end - first - 1)
         latest = torch.full((len(cell), end - first), -1, device=cell.device, dtype=torch.int64)

@@ -19,7 +19,7 @@ from infinipot.memory.positions import Cursor, PositionRule
 from infinipot.memory.storage import Rows
 from infinipot.memory.tensor_parallel import TensorParallelGroup
 from infinipot.memory.transaction import NOWHERE
-from infinipot.tokens import Grid, numbers
+from infinipot.tokens import Grid, cell_limit
 
 _NO_TIME = 1e-3  # seconds that a gap counts for in which no time passed, so that it is the last to stay
 
@@ -187,7 +187,7 @@ def _gaps_of(group: Rows, held: Held, grids: Sequence[Grid], rule: PositionRule,
 
     cell = column("cell").long().clamp_min(NOWHERE)
     # One entry a cell number, and after them all the zero that text, whose cell is below 0, picks.
-    told = torch.zeros(2, numbers(grids) + 1, dtype=torch.int64)
+    told = torch.zeros(2, cell_limit(grids) + 1, dtype=torch.int64)
     for grid in grids:
         own = told[:, grid.first_cell :][:, : grid.cells]
         own[0], own[1] = rule.extent(grid) * keep_extent, torch.arange(grid.cells) // grid.columns

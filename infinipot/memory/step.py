@@ -85,6 +85,7 @@ class Step:
                 self._turn(
                     group, group.keys[rows, new], [group.columns[axis][rows, new] for axis in group.axes], keys[:, new]
                 )
+                self.memory.turned.filled(layer, self.end)
             return keys, values
         stored = self._seen(group.keys[rows])
         return self._turn(group, stored, [self._seen(group.columns[axis][rows]) for axis in group.axes]), values

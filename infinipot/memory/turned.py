@@ -46,10 +46,14 @@ class TurnedKeys:
             self._known[layer] = end
 
     def read(self, layer: int, end: int) -> tuple[int, Tensor]:
-        """How many slots of a layer are known, and the keys of the first `end`: the caller fills in the others."""
+        """How many slots of a layer are known, and the keys of the first `end`: the caller fills in the others, and
+        calls `filled`."""
         group, rows = self._place(layer)
-        known, self._known[layer] = self._known.get(layer, 0), end
-        return known, self._keys[group][rows, :end]
+        return self._known.get(layer, 0), self._keys[group][rows, :end]
+
+    def filled(self, layer: int, end: int) -> None:
+        """Notes that the first `end` slots of a layer are known now."""
+        self._known[layer] = end
 
     def rows(self, layers: Sequence[int], end: int) -> Tensor | None:
         """The keys of the first `end` slots of layers that follow one another in a group, if all of them are known."""

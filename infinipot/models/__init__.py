@@ -7,7 +7,7 @@ import logging
 
 from infinipot import extensions
 from infinipot.errors import ModelError
-from infinipot.models.base import Adapter
+from infinipot.models.base import PARITY, Adapter
 from infinipot.models.internvl import InternVL
 from infinipot.models.llava_next_video import LlavaNextVideo
 from infinipot.models.llava_onevision import LlavaOnevision
@@ -31,7 +31,7 @@ ADAPTERS: tuple[type[Adapter], ...] = (
     SmolVLM,
 )
 
-__all__ = ["ADAPTERS", "Adapter", "Clip", "Partial", "Patch", "adapters"]
+__all__ = ["ADAPTERS", "PARITY", "Adapter", "Clip", "Partial", "Patch", "adapters"]
 
 _logger = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import Qwen2_5OmniProcessor, Qwen2_5OmniThinkerForConditionalGeneration
 
-from infinipot.errors import InfinipotError
+from infinipot.errors import SettingError
 from infinipot.memory import PositionRule, Rotary
 from infinipot.models.base import PARITY, device_of, require_static_rope
 from infinipot.models.patch import Partial, Patch
@@ -57,7 +57,7 @@ class Qwen25OmniSound(Qwen25Omni):
 
     def gather(self, pixels: tuple[int, int] | None = None) -> Partial:
         if pixels is not None:
-            raise InfinipotError(f"pixels={pixels!r} are for video; this stream is of sound")
+            raise SettingError(f"pixels={pixels!r} are for video; this stream is of sound")
         return Samples(self.spectrum)
 
     def encode(self, patches: Sequence[Patch]) -> Tensor:

@@ -60,7 +60,7 @@ def available() -> list[type[Policy]]:
     `summary()`, `defaults()` and `paper` of each say what there is to know.
     """
     known = dict(_POLICIES)
-    for name in _names() - _POLICIES.keys():
+    for name in sorted(_extensions.found(_extensions.POLICIES)):
         try:
             known[name] = _find(name)
         except PolicyError as error:
@@ -101,10 +101,16 @@ def _names() -> set[str]:
 
 
 def _find(name: str) -> type[Policy]:
-    """Returns the policy of this name: one of the package's own, or else another package's."""
-    if name in _POLICIES:
-        return _POLICIES[name]
+    """Returns the policy of this name, one of the package's own or another package's; two of one name are an error,
+    since whoever gives the name may mean either."""
     point = _extensions.found(_extensions.POLICIES).get(name)
+    if name in _POLICIES:
+        if point is not None:
+            raise PolicyError(
+                f'{_extensions.origin(point)} brings a policy "{name}" ({point.value}), a name that a policy of '
+                "infinipot has: give it another name, or uninstall that package"
+            )
+        return _POLICIES[name]
     if point is None:
         raise PolicyError(_unknown("policy", name, sorted(_names())))
     policy: type[Policy] = _extensions.load(point, Policy, PolicyError)
@@ -113,6 +119,7 @@ def _find(name: str) -> type[Policy]:
             f'the entry point "{name}" ({point.value}) names a policy whose own name is '
             f"{getattr(policy, 'name', None)!r}: give both one name"
         )
+    _options.require_known(policy)
     return policy
 
 

@@ -25,6 +25,9 @@ class CoRDS(Policy):
     values are scaled to length 1 and laid side by side; the bonus is the part of a token that the chosen ones leave
     unexplained, x · λ(λI + XᵀX)⁻¹x; several tokens are chosen in a round, since one at a time would take |C| rounds.
 
+    Tokens of one round do not know of each other, so two that are alike may both be chosen. The first round goes by the
+    distance alone; the bonus begins with the second, and so does nothing where `rounds` is 1.
+
     Options:
         values: the share of values in the distance, that of keys is the rest.
         orthogonal: the weight of the bonus beside the distance.

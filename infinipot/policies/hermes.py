@@ -28,10 +28,10 @@ class HERMES(ScoredPolicy):
     over 0.1, 0.3 or 0.4 (shallow, middle, deep) of the layer above, the i-th oldest token of the i-th oldest. In deep
     layers all that leaves goes into the oldest token that stays, which so stands for the mean of all that ever left.
 
-    From the paper; the weights of smoothing and k = 20 - 19.5·p are the published code's, the prompts' words ours. The paper takes
-    the mean over all heads of a layer, here each KV head chooses for itself; its summary token is of
-    what left last and stands behind all others, here it is of all and stands where that oldest token was; positions are
-    the stream's. Smoothing ends where layers lie on another device.
+    From the paper; the weights of smoothing and k = 20 - 19.5·p are the published code's, the prompts' words ours. The
+    paper takes the mean over all heads of a layer, here each KV head chooses for itself; its summary token is of what
+    left last and stands behind all others, here it is of all and stands where that oldest token was; positions are the
+    stream's. Smoothing ends where layers lie on another device.
 
     Options:
         shallow, deep: shares of the layers in the first and the last band.

@@ -1,14 +1,16 @@
 """Options of a policy: which types they have, which values are possible, how they are written as text.
 
 An option is a field of the policy's dataclass, and its annotation says all there is to know of it: a `Literal` of
-names, a `Share`, a `Count`, an `Exponent`, `Words`, a `bool`, a `float`. Knows nothing of any particular policy.
+names, a `Share`, a `Count`, an `Exponent`, `Words`, a `bool`, a `float`, or one of these or `None`, as in
+`Count | None`, which is written `none`. Knows nothing of any particular policy.
 """
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from itertools import accumulate
-from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from infinipot.errors import PolicyError
 
@@ -64,6 +66,7 @@ Inner = Annotated[str, Bracketed("a policy, by name or as [name:option=value,...
 Words = Annotated[str, Bracketed("a text, as [words, and more words] where it has commas or colons, without brackets")]
 Exponent = Annotated[float, Between(0, 16)]  # of norms: beyond it float32 may not hold them
 
+_NONE = "none"
 _WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
 
 
@@ -71,6 +74,21 @@ def hints(policy: type) -> Mapping[str, Any]:
     """Name and annotation of every option of a policy, in order."""
     annotations = get_type_hints(policy, include_extras=True)
     return {field.name: annotations[field.name] for field in fields(policy)}
+
+
+def require_known(policy: type) -> None:
+    """Makes sure that every option of a policy can be read from text, and so be given on the command line.
+
+    Raises:
+        PolicyError: an option has a type that this file does not know.
+    """
+    for option, hint in hints(policy).items():
+        if not _known(hint):
+            raise PolicyError(
+                f"{getattr(policy, 'name', policy.__name__)}: its option {option} is of a type that cannot be given as "
+                f"text, {hint}: make it a bool, int, float or str, a Literal, one of Share, Count, Positive, Ratio, "
+                "Odd, Exponent and Words, or one of these or None"
+            )
 
 
 def check(policy: Any) -> None:
@@ -83,6 +101,8 @@ def check(policy: Any) -> None:
 
 def possible(hint: Any) -> str:
     """The possible values of an option, in words."""
+    if (given := _optional(hint)) is not None:
+        return f"{possible(given)}, or none"
     if get_origin(hint) is Literal:
         return " or ".join(map(repr, get_args(hint)))
     base, *limits = _unpacked(hint)
@@ -93,6 +113,10 @@ def possible(hint: Any) -> str:
 
 def from_text(hint: Any, text: str) -> Any:
     """The value that a text stands for; the text itself if it stands for none, for `check` to object to."""
+    if (given := _optional(hint)) is not None:
+        return None if text.lower() == _NONE else from_text(given, text)
+    if get_origin(hint) is Literal:
+        return next((value for value in get_args(hint) if to_text(value) == text), text)
     base, *limits = _unpacked(hint)
     try:
         if base is bool:
@@ -108,10 +132,12 @@ def to_text(value: Any) -> str:
     """The text that `from_text` reads back as the value."""
     if isinstance(value, str) and ("," in value or ":" in value):
         return f"[{value}]"
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    return str(value).lower() if value is None or isinstance(value, bool) else str(value)
 
 
 def _accepts(hint: Any, value: Any) -> bool:
+    if (given := _optional(hint)) is not None:
+        return value is None or (value != _NONE and _accepts(given, value))
     if get_origin(hint) is Literal:
         return value in get_args(hint)
     base, *limits = _unpacked(hint)
@@ -131,6 +157,22 @@ def split(text: str) -> list[str]:
         else:
             parts[-1] += letter
     return [part.strip() for part in parts if part.strip()]
+
+
+def _known(hint: Any) -> bool:
+    """Whether options may be of this type."""
+    if (given := _optional(hint)) is not None:
+        return _known(given)
+    base, *limits = _unpacked(hint)
+    return get_origin(hint) is Literal or (base in _WORDS and all(hasattr(limit, "holds") for limit in limits))
+
+
+def _optional(hint: Any) -> Any:
+    """`X | None` -> `X`; None for any other annotation."""
+    if get_origin(hint) not in (Union, UnionType):
+        return None
+    others = [each for each in get_args(hint) if each is not NoneType]
+    return others[0] if len(others) == 1 < len(get_args(hint)) else None
 
 
 def _unpacked(hint: Any) -> tuple[Any, ...]:

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from infinipot.policies.rounding import widest_float
-from infinipot.tokens import Grid, VideoTokens, numbers
+from infinipot.tokens import Grid, VideoTokens, cell_limit
 
 Pooling = Literal["none", "layerwise"]
 K = TypeVar("K")
@@ -70,7 +70,7 @@ def neighbour_mean(
         reach: how many patches, rows and columns to each side.
     """
     row, column, rows, columns = layout(grids, cell.device)[:, cell.long()]
-    cells = numbers(grids)
+    cells = cell_limit(grids)
     place = _patch_rank(patch) * cells + cell  # rises along N
     finite = norm.isfinite()
     wide = widest_float(norm.device)
@@ -90,7 +90,7 @@ def neighbour_mean(
 
 def layout(grids: tuple[Grid, ...], device: torch.device) -> Tensor:
     """For each cell number its row, its column, and the rows and columns of its grid: `[4, cells]`."""
-    layout = torch.zeros(4, numbers(grids), dtype=torch.int64, device=device)
+    layout = torch.zeros(4, cell_limit(grids), dtype=torch.int64, device=device)
     for grid in grids:
         number = torch.arange(grid.cells, device=device)
         size = torch.full_like(number, grid.rows), torch.full_like(number, grid.columns)

@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
+from infinipot import Task
 from infinipot.engine.requests import Forward
-from infinipot.engine.task import Task
 from infinipot.errors import CapError
 from infinipot.model import Model
 from infinipot.stream import Stream

@@ -137,7 +137,8 @@ class Guard:
         method = method if method in ("GET", "POST", "PUT", "DELETE", "OPTIONS", "HEAD", "WEBSOCKET") else "OTHER"
         self._metrics.requests.labels(method, route, str(status)).inc()
         if route not in OPEN and route != "/metrics":
-            event(logger, "request", method=method, route=route, status=status, seconds=round(seconds, 4))
+            level = logging.DEBUG if status < 400 and _comes_often(method, route) else logging.INFO
+            event(logger, "request", level, method=method, route=route, status=status, seconds=round(seconds, 4))
 
 
 class _Told:
@@ -203,6 +204,11 @@ class _Body:
 
     def _too_large(self) -> ApiError:
         return ApiError(413, f"the body has more than the {self._most:,} bytes that are allowed", "body_too_large")
+
+
+def _comes_often(method: str, route: str) -> bool:
+    """Whether a request is one of many for as long as a stream lasts: a frame for it, or what it is like and holds."""
+    return route.startswith("/v1/streams") and (method == "GET" or (method == "POST" and route.endswith("/frames")))
 
 
 def _split(address: str) -> SplitResult:

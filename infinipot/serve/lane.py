@@ -11,7 +11,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
-from infinipot.engine.evidence import Answer
+from infinipot import Answer
 from infinipot.stats import Stats
 from infinipot.stream import Stream
 from infinipot.video import Frame

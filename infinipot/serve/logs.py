@@ -42,14 +42,18 @@ class JsonLines(logging.Formatter):
 
 
 @contextmanager
-def to_stderr(level: int = logging.INFO) -> Iterator[None]:
+def to_stderr(level: str = "info") -> Iterator[None]:
     """Inside, what the server, uvicorn and what both run on log goes to stderr; afterwards loggers are as before.
 
     Nobody else may log with the handler: what stderr is then may be closed.
+
+    Args:
+        level: of the least lines, by its name; uvicorn says little of use below a warning.
     """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines())
-    levels = {**dict.fromkeys(_LOGGERS, level), "uvicorn.error": logging.WARNING}
+    least = logging.getLevelNamesMapping()[level.upper()]
+    levels = {**dict.fromkeys(_LOGGERS, least), "uvicorn.error": max(least, logging.WARNING)}
     before = {}
     for name, wanted in levels.items():
         logger = logging.getLogger(name)

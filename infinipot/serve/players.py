@@ -4,6 +4,7 @@ import asyncio
 import logging
 import time
 
+from infinipot.errors import InfinipotError
 from infinipot.serve.cameras.player import CameraPlayer
 from infinipot.serve.errors import as_api_error
 from infinipot.serve.lane import GoneError
@@ -13,6 +14,7 @@ from infinipot.serve.media.sources import Sources
 from infinipot.serve.streams.protocol import SourceState
 from infinipot.serve.streams.registry import Streams
 from infinipot.serve.streams.served import Served
+from infinipot.video.address import public_name
 
 logger = logging.getLogger(__name__)
 _MOST = 1 << 62  # frames of a source that may be without end
@@ -40,15 +42,27 @@ class Players:
 
     def play(self, served: Served, address: str, *, realtime: bool = False, start: float = 0.0) -> None:
         """Plays a source into a stream, from `start` seconds on, until it ends or is stopped."""
+        served.plays = address, realtime
         if self.cameras.rules.takes(address):
-            served.plays = address, realtime
             self.cameras.play(served, address)
             return
         served.source = SourceState(address=self._sources.check(address), state="opening")
-        served.plays = address, realtime
         playing = asyncio.create_task(self._play(served, address, realtime, start))
         self._playing[served] = playing
         playing.add_done_callback(lambda _: self._playing.pop(served, None))
+
+    def resume(self, served: Served, address: str, *, realtime: bool) -> None:
+        """Plays a source on from where its stream was saved.
+
+        One that may not be played, such as where the server's rules are others than they were, is told of, and waits
+        for a start at which it may be.
+        """
+        try:
+            self.play(served, address, realtime=realtime, start=served.time or 0.0)
+        except Exception as error:
+            told = as_api_error(error).message
+            served.source = SourceState(address=public_name(address), state="failed", error=told)
+            event(logger, "a source is not played on", logging.WARNING, stream=served.id, why=str(error))
 
     async def stop(self, served: Served) -> None:
         """Stops what is played into a stream."""
@@ -75,20 +89,29 @@ class Players:
                     if realtime:
                         await asyncio.sleep(begun + frame.time - start - time.monotonic())
                     await self._give(served, frame, wait=not realtime)
-            source.state = "ended"
+            source.state, served.plays = "ended", None
         except GoneError:
             return
         except Exception as error:
             problem = as_api_error(error)
-            source.state, source.error = "failed", problem.message
+            source.state, source.error, served.plays = "failed", problem.message, None
             level = logging.WARNING if problem.status < 500 else logging.ERROR
             event(logger, "a source failed", level, stream=served.id, why=problem.message)
 
     async def _give(self, served: Served, frame: Picture, *, wait: bool) -> None:
-        """Gives a stream a frame; where it has to be, waits until it was watched."""
+        """Gives a stream a frame; where it has to be, waits until it was watched.
+
+        A frame that others pushed out, or that met an error of the model, such as a device that is full for a moment,
+        is counted and told by the stream, and the source goes on with the next one.
+
+        Raises:
+            InfinipotError: the stream does not take this frame, and so none of the source.
+            GoneError: it was closed.
+        """
         job = self._streams.push(served, frame)
         if wait:
             watched = asyncio.wrap_future(job.watched)
             await asyncio.wait({watched})
-            if not watched.cancelled():  # a frame that others pushed out is counted
-                watched.result()
+            error = None if watched.cancelled() else watched.exception()
+            if isinstance(error, InfinipotError | GoneError):
+                raise error

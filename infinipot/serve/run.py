@@ -29,7 +29,6 @@ _KEEP_ALIVE = 75  # seconds of an idle connection, as nginx has it: a short time
 _MESSAGE = 1 << 16  # bytes of a header
 
 
-@logs.to_stderr()
 def serve(settings: Settings, load: Callable[[], Model]) -> None:
     """Serves until it is told to end.
 
@@ -41,23 +40,29 @@ def serve(settings: Settings, load: Callable[[], Model]) -> None:
         InfinipotError: the model or the keys cannot be loaded, a folder or the port cannot be used, or --memory-total
             has no room for a stream.
     """
-    sys.setswitchinterval(_SWITCH)
-    _require_port(settings)
-    Keys.read(settings.api_keys)
-    demo.check(settings)
-    with _kept(settings):
-        model = load()
-        _require_room(settings, model)
-        app = create_app(settings, model)
-        gc.freeze()  # a model's many objects need not be looked at again
-        _warn(settings, model)
-        server = Server(config(app, settings))
-        with suppress(SystemExit):  # how uvicorn ends where it cannot begin
-            asyncio.run(server.serve())
+    with logs.to_stderr(settings.log_level):
+        sys.setswitchinterval(_SWITCH)
+        _require_port(settings)
+        Keys.read(settings.api_keys)
+        demo.check(settings)
+        with _kept(settings):
+            server = _serve(settings, load())
     if server.failed:
         raise InfinipotError("the server could not begin: its log says why")
     if not server.started:
         raise _taken(settings)
+
+
+def _serve(settings: Settings, model: Model) -> "Server":
+    needed = _require_room(settings, model)
+    app = create_app(settings, model)
+    gc.freeze()  # a model's many objects need not be looked at again
+    _warn(settings, model)
+    _tell_writing(settings, needed)
+    server = Server(config(app, settings))
+    with suppress(SystemExit):  # how uvicorn ends where it cannot begin
+        asyncio.run(server.serve())
+    return server
 
 
 def config(app: FastAPI, settings: Settings) -> uvicorn.Config:
@@ -133,8 +138,11 @@ def _taken(settings: Settings, why: str = "") -> InfinipotError:
     )
 
 
-def _require_room(settings: Settings, model: Model) -> None:
-    """A total that holds not even one stream, or settings of one that cannot be, are told at the start."""
+def _require_room(settings: Settings, model: Model) -> int:
+    """Returns the bytes of a stream that says nothing of itself.
+
+    A total that holds not even one, or settings of one that cannot be, are told at the start.
+    """
     given = settings.stream
     if settings.demo and given["memory"] is None:
         given["memory"] = demo.MEMORY
@@ -145,6 +153,7 @@ def _require_room(settings: Settings, model: Model) -> None:
             "such as 2GiB, or a smaller --memory"
         )
     model.stream(**given).close()  # raises where no stream with these settings could be opened
+    return needed
 
 
 def _memory(model: Model) -> int | None:
@@ -167,3 +176,14 @@ def _warn(settings: Settings, model: Model) -> None:
     if settings.api_keys is None and settings.host not in LOOPBACK:
         message = f"everyone who reaches {settings.host} may use this server: give it --api-keys"
         logs.event(logging.getLogger(__name__), message, logging.WARNING)
+
+
+def _tell_writing(settings: Settings, needed: int) -> None:
+    """Tells what snapshots ask of a disk: many, such as memory cards, bear only so many bytes in all."""
+    if settings.snapshots is not None:
+        a_day = needed * 86_400 / settings.snapshot_seconds
+        message = (
+            f"a stream of {needed / 1e6:,.0f} MB that is saved every {settings.snapshot_seconds:g} s writes up to "
+            f"{a_day / 1e9:,.1f} GB a day, and twice its size has to be free: see --snapshot-seconds"
+        )
+        logs.event(logging.getLogger(__name__), message)

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 
 from fastapi import WebSocket, WebSocketDisconnect
@@ -81,17 +81,20 @@ class Server:
         for served, told in await self.snapshots.restore_all():
             event(logger, "a stream was restored", stream=served.id, restored_at=told.time)
             if told.plays is not None:
-                self._resume(served, *told.plays)
+                address, realtime = told.plays
+                self.players.resume(served, address, realtime=realtime)
         if self.settings.demo:
             await open_demo(self.settings, self.streams, self.players)
         await self.watches.start(self.snapshots.has)
-        rounds = asyncio.create_task(self._rounds())
+        clocked = (self._save, self._close_idle, self.streams.tidy)  # none waits for another one
+        rounds = [asyncio.create_task(_rounds(work)) for work in clocked]
         self.ready = True
         try:
             yield
         finally:
             self.ready = False
-            rounds.cancel()
+            for each in rounds:
+                each.cancel()
             await self._end()
 
     def end_soon(self) -> None:
@@ -99,13 +102,6 @@ class Server:
         self.ready = False
         self.watches.events.end_soon()
         self.captions.end_soon()
-
-    def _resume(self, served: Served, address: str, realtime: bool) -> None:
-        """Plays a source on from where its stream was saved."""
-        try:
-            self.players.play(served, address, realtime=realtime, start=served.time or 0.0)
-        except Exception as error:  # the rules may have changed since
-            event(logger, "a source is not played on", logging.WARNING, stream=served.id, why=str(error))
 
     async def _end(self) -> None:
         await self.watches.stop()
@@ -120,19 +116,14 @@ class Server:
         self.uploads.close()
         await asyncio.to_thread(self.worker.stop, max(until - time.monotonic(), 1.0))
 
-    async def _rounds(self) -> None:
-        """Saves streams and closes idle ones, on a clock."""
-        while True:
-            await asyncio.sleep(_ROUND)
-            try:
-                await self.snapshots.save_all(older=self.settings.snapshot_seconds)
-                await self.streams.tidy()
-                for served in self.streams:
-                    if self.streams.is_idle(served):  # now: it may have been used while others were closed
-                        event(logger, "an idle stream was closed", stream=served.id)
-                        await self.serving.close(served)
-            except Exception:
-                logger.exception("a round failed")
+    async def _save(self) -> None:
+        await self.snapshots.save_due(self.settings.snapshot_seconds)
+
+    async def _close_idle(self) -> None:
+        for served in self.streams:
+            if self.streams.is_idle(served):  # now: it may have been used while others were closed
+                event(logger, "an idle stream was closed", stream=served.id)
+                await self.serving.close(served)
 
     @asynccontextmanager
     async def socket(self, socket: WebSocket, subprotocol: str | None = None) -> AsyncIterator[None]:
@@ -181,6 +172,16 @@ class Server:
         )
         yield levels("cameras", "Cameras that are watched, by state.", self.players.cameras.states())
         yield gauge("start_time_seconds", "When the server started, in seconds since 1970.", self.started)
+
+
+async def _rounds(work: Callable[[], Awaitable[None]]) -> None:
+    """Does some work again and again, for ever: one round that fails ends none of those after it."""
+    while True:
+        await asyncio.sleep(_ROUND)
+        try:
+            await work()
+        except Exception:
+            logger.exception("a round failed")
 
 
 def server_of(connection: HTTPConnection) -> Server:

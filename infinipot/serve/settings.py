@@ -11,7 +11,7 @@ import tomllib
 from difflib import get_close_matches
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
-from typing import Annotated, Any, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -32,8 +32,8 @@ from pydantic_settings import (
 )
 
 from infinipot.config import POLICY, StreamConfig
-from infinipot.engine.gate import OFF
 from infinipot.errors import InfinipotError
+from infinipot.gate import OFF
 
 logger = logging.getLogger(__name__)
 _PREFIX = "INFINIPOT_SERVE_"
@@ -67,7 +67,7 @@ Listed = Annotated[tuple[T, ...], NoDecode, BeforeValidator(_listed)]
 
 
 class Limits(BaseModel):
-    """What clients may ask of the server at the most; more is 413, 422 or 429, and says the number that would do.
+    """What clients may ask of the server at the most; more is 400, 413, 422 or 429, and says the number that would do.
 
     Attributes:
         streams: open at once, over all keys.
@@ -156,8 +156,8 @@ class Settings(BaseSettings):
         threads: of the CPU that the model runs in; left out, one fewer than there are cores, so that requests and
             decoding have one.
         api_keys: a file of keys, see `keys.py`; without it everyone is one and the same owner.
-        snapshots: the folder that streams are saved in, and snapshot_seconds: how often.
-        events: the file that standing questions and their events are kept in; left out, one beside the snapshots.
+        snapshots: the folder that streams are saved in, and snapshot_seconds: from one time to the next, at the least.
+        events: the file that standing questions and their events are kept in; left out, one among the snapshots.
         media_root: the folder below which `file:` addresses are played.
         media_hosts: from which media is fetched; none named: from every public one.
         media_networks: private ranges that may be fetched from all the same.
@@ -165,6 +165,7 @@ class Settings(BaseSettings):
         local_cameras: whether clients may watch the cameras of this machine.
         webhook_hosts: to which events are sent; none named: to every public one.
         cors_origins: web pages that may call; none by default.
+        log_level: of the least lines that are logged.
     """
 
     model_config = SettingsConfigDict(
@@ -187,7 +188,7 @@ class Settings(BaseSettings):
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
     api_keys: Path | None = None
     snapshots: Path | None = None
-    snapshot_seconds: Seconds = 60.0
+    snapshot_seconds: Seconds = 600.0
     events: Path | None = None
     media_root: DirectoryPath | None = None
     media_hosts: Listed[str] = ()
@@ -196,6 +197,7 @@ class Settings(BaseSettings):
     demo: bool = False
     webhook_hosts: Listed[str] = ()
     cors_origins: Listed[str] = ()
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
     limits: Limits = Limits()
 
     @property
@@ -205,10 +207,15 @@ class Settings(BaseSettings):
 
     @property
     def events_path(self) -> Path | None:
-        """Where events are kept; None where nothing of this server is."""
-        if self.events is None and self.snapshots is not None:
-            return self.snapshots.absolute().with_name(f"{self.snapshots.absolute().name}-events.sqlite")
-        return self.events
+        """Where events are kept; None where nothing of this server is.
+
+        A service may write inside the folder of snapshots, and often not beside it. A file that an earlier version made
+        there is kept.
+        """
+        if self.events is not None or self.snapshots is None:
+            return self.events
+        beside = self.snapshots.absolute().with_name(f"{self.snapshots.absolute().name}-events.sqlite")
+        return beside if beside.is_file() else self.snapshots / "events.sqlite"
 
     @classmethod
     def read(cls, config: Path | None = None, **given: Any) -> Self:

@@ -29,6 +29,7 @@ class Thumbnails:
     def __init__(self, most: int = 512, side: int = SIDE, bytes_each: int = 8192, lasts: float = 0.0) -> None:
         self.most, self._side, self._bytes_each, self._lasts = most, side, bytes_each, lasts
         self._pictures: dict[float, bytes] = {}
+        self._added = 0  # since it was last told which times are held
 
     @property
     def reserved(self) -> int:
@@ -43,14 +44,25 @@ class Thumbnails:
         """Of which there is a picture, in order."""
         return tuple(self._pictures)
 
+    @property
+    def crowded(self) -> bool:
+        """Whether to tell it, by `keep`, which times are held: there is hardly room, and enough pictures are new.
+
+        Where a policy holds something of nearly every patch, telling frees nothing. To find out what is held reads a
+        whole memory, so that it is not done again for the next picture.
+        """
+        return len(self._pictures) > 0.9 * self.most and self._added >= self.most // 4
+
     def add(self, frame: Frame, small: bytes | None = None) -> None:
         """Takes a frame, which is later than those before it, or the `small_picture` that was made of it."""
         if len(self._pictures) >= self.most:
             self._thin()
+        self._added += 1
         self._pictures[frame.time] = small or small_picture(frame.image, self._bytes_each, self._side)
 
     def keep(self, times: Collection[float]) -> None:
         """Lets go of what is neither of patches of these times nor newer than all of them."""
+        self._added = 0
         newest = max(times, default=-1.0)
         wanted = {self._of(time) for time in times}
         self._pictures = {at: each for at, each in self._pictures.items() if at in wanted or at > newest}

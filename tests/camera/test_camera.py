@@ -184,13 +184,34 @@ def test_pauses_grow_to_a_minute_and_differ():
     assert feed.pause(10**9) <= 60.0
 
 
+def test_a_camera_that_always_breaks_off_soon_is_tried_less_and_less_often(monkeypatch):
+    now, failures = [time.monotonic()], list[int]()
+
+    class Lasting(Script):
+        def next(self) -> Shot:
+            now[0] += 0.5
+            return super().next()._replace(instant=now[0])
+
+    monkeypatch.setattr(feed, "monotonic", lambda: now[0])
+    monkeypatch.setattr(feed, "pause", lambda count: failures.append(count) or 0.0)
+    made, _ = fed(*(Lasting(*range(pictures), VideoError("cut")) for pictures in (3, 3, 18, 30, 3)), Script())
+    assert until(lambda: len(failures) == 5)
+    made.close()
+    assert failures == [1, 2, 3, 0, 1]
+
+
 def test_setting_the_clock_of_the_machine_moves_no_time(monkeypatch):
-    clock = Clock()
+    made = Feed("camera", lambda fps: Script(), Clock(), None)
+    clock, before = made.clock, made.clock.now()
     day = clock.wall(0.0)
-    before = clock.now()
-    monkeypatch.setattr(health, "time", lambda: 0.0)
+    made._lose("gone", "cable")
+    assert made.health().gaps[0].since == day
+    month = timedelta(days=30)
+    monkeypatch.setattr(health, "time", lambda: time.time() + month.total_seconds())
     assert 0 <= clock.now() - before < 1
-    assert clock.wall(90.0) - day == timedelta(seconds=90)
+    assert abs(clock.wall(0.0) - day - month) < timedelta(seconds=1), "a time of the day is by the clock as it is set"
+    assert clock.wall(90.0) - clock.wall(0.0) == timedelta(seconds=90)
+    assert made.health().gaps[0].since == clock.wall(0.0)
 
 
 @given(st.floats(0, 1e6), st.floats(0, 1e6))

@@ -22,7 +22,16 @@ from hypothesis import strategies as st
 from rich.table import Table
 from safetensors.torch import load_file, save_file
 
-from infinipot import FrameError, InfinipotError, QuestionError, Stream, embedded, load, open_video, policies
+from infinipot import (
+    FrameError,
+    QuestionError,
+    SettingError,
+    Stream,
+    embedded,
+    load,
+    open_video,
+    policies,
+)
 from infinipot.cli import main, prompt
 from infinipot.cli.options import options_of, together
 from infinipot.cli.output import Asker, clock, print_table
@@ -702,7 +711,7 @@ def test_a_lone_half_of_a_character_is_an_error_wherever_a_text_is_given(text: s
             with pytest.raises(QuestionError, match="not text in UTF-8"):
                 refuse(text)
         assert stream.stats().tokens == before
-    with pytest.raises(InfinipotError, match="the system message is not text in UTF-8"):
+    with pytest.raises(SettingError, match="the system message is not text in UTF-8"):
         model.stream(memory=512, system=text)
 
 

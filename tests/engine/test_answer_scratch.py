@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from infinipot import InfinipotError, Model, Stream
+from infinipot import Model, SettingError, Stream
 from infinipot.engine import runner
 from infinipot.memory import LayerShape, turned
 from support.faults import Boom, fail_at
@@ -100,7 +100,7 @@ def test_the_room_is_given_back_whatever_ends_an_answer(qwen: Model, watched: li
 def test_the_bound_is_set_in_bytes(qwen: Model) -> None:
     assert qwen.answer_scratch == LIMIT
     for wrong in (-1, "1GiB", 0.5, None):
-        with pytest.raises(InfinipotError, match="give a whole number of bytes"):
+        with pytest.raises(SettingError, match="give a whole number of bytes"):
             qwen.answer_scratch = wrong  # type: ignore[assignment]
     qwen.answer_scratch = LIMIT
     assert qwen.adapter.scratch.limit == LIMIT

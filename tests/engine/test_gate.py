@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from infinipot import InfinipotError, Model, Stream, policies
+from infinipot import Model, SettingError, Stream, policies
 from infinipot.engine.gating import distances, otsu
 from infinipot.models.pictures import picture_bytes
 from support.faults import Boom, fail_at
@@ -242,16 +242,16 @@ def test_what_a_gate_takes_is_promised(qwen: Model) -> None:
 
 @pytest.mark.parametrize("gate", ["soon", "", -0.1, 1.5, float("nan"), True, "nan", object()])
 def test_what_is_no_gate_is_told(gate: Any, qwen: Model) -> None:
-    with pytest.raises(InfinipotError, match=r"^gate=.*give 'otsu', or how far") as told:
+    with pytest.raises(SettingError, match=r"^gate=.*give 'otsu', or how far") as told:
         qwen.stream(gate=gate)
     assert "\n" not in str(told.value)
 
 
 def test_streams_that_no_gate_can_serve_say_so(qwen: Model) -> None:
     for spec in ("recent-frames", "infinipot-v-reference"):
-        with pytest.raises(InfinipotError, match=f"policy '{spec}' needs whole patches"):
+        with pytest.raises(SettingError, match=f"policy '{spec}' needs whole patches"):
             qwen.stream(policy=spec, gate="otsu")
-    with pytest.raises(InfinipotError, match=r"gate=0\.5 compares pictures, but the stream is of audio"):
+    with pytest.raises(SettingError, match=r"gate=0\.5 compares pictures, but the stream is of audio"):
         build("qwen2_5_omni", "audio").stream(gate=0.5)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from infinipot import CapError, InfinipotError, Model, QuestionError, Stream
+from infinipot import CapError, Model, QuestionError, SettingError, Stream
 from infinipot.engine import looking
 from infinipot.memory import Window
 from support.memories import held, same
@@ -126,12 +126,12 @@ def test_more_than_is_kept_or_no_number_is_told(qwen: Model) -> None:
             stream.ask("What?", look_again=5)
         with pytest.raises(QuestionError, match="look_again='two': the stream keeps 4"):
             stream.ask("What?", look_again=cast(Any, "two"))
-    with pytest.raises(InfinipotError, match="look_again=-1: give a whole number"):
+    with pytest.raises(SettingError, match="look_again=-1: give a whole number"):
         qwen.stream(look_again=-1)
-    with pytest.raises(InfinipotError, match="layers with a recurrent state"):
+    with pytest.raises(SettingError, match="layers with a recurrent state"):
         build("qwen3_5").stream(look_again=2)
     with pytest.raises(
-        InfinipotError, match="look_again=2 is for frames, but this stream listens to sound: leave look_again out"
+        SettingError, match="look_again=2 is for frames, but this stream listens to sound: leave look_again out"
     ):
         build("qwen2_5_omni", "audio").stream(look_again=2)
 

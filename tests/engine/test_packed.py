@@ -1,15 +1,20 @@
 """Many streams in packed steps: each sees, holds and answers what it does alone, whatever goes wrong beside it."""
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import torch
 
 from infinipot import Frame, FrameError, InfinipotError, Model, NumericalError, Stream
 from infinipot.engine import runner
+from infinipot.engine.requests import Encode, Request
 from infinipot.engine.task import Task
+from infinipot.memory import Rotary
+from infinipot.models import Adapter, Patch
+from infinipot.stats import Stopwatch
 from support.faults import Boom, fail_at
 from support.memories import held, same, slots
 from support.models import give, given, pictures
@@ -252,6 +257,60 @@ def raising(method, countdown):
         return method(*args)
 
     return failing
+
+
+def test_streams_that_a_device_has_no_memory_for_together_go_one_by_one(
+    qwen: Model, four: list[Stream], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever in a pass of them all memory ends, nothing of it is left in the passes of each."""
+    asked: dict[str, Any] = {"max_new_tokens": 3, "evidence": True}
+    expected = [stream.fork().ask(QUESTIONS[2], **asked) for stream in four]
+    forward, rotate, places = qwen.adapter.forward, Rotary.rotate, [2, 4]
+
+    def full(embeddings: torch.Tensor, *steps: Any) -> torch.Tensor:
+        with monkeypatch.context() as patch:
+            if len(steps) > 1 and places:
+                left = [places.pop()]
+
+                def rotated(*given: Any) -> torch.Tensor:
+                    left[0] -= 1
+                    if left[0] < 0:
+                        raise torch.OutOfMemoryError("CUDA out of memory")
+                    return rotate(*given)
+
+                patch.setattr(Rotary, "rotate", rotated)
+            return forward(embeddings, *steps)
+
+    monkeypatch.setattr(qwen.adapter, "forward", full)
+    answers = qwen.ask([(stream, QUESTIONS[2]) for stream in four], **asked)
+    assert not places, "several passes of all were tried"
+    assert answers == expected
+    for one, other in zip(answers, expected, strict=True):
+        assert [span.time for span in one.evidence] == [span.time for span in other.evidence]
+        assert [span.weight for span in one.evidence] == pytest.approx([span.weight for span in other.evidence])
+
+
+def test_a_task_that_a_device_has_no_memory_for_alone_fails_alone() -> None:
+    asked: list[int] = []
+
+    def encode(patches: Sequence[Patch]) -> torch.Tensor:
+        asked.append(len(patches))
+        if len(patches) > 1 or patches[0].times == (1.0,):
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return torch.full((1, 1), patches[0].times[0])
+
+    adapter, stopwatch = cast(Adapter, SimpleNamespace(encode=encode)), Stopwatch()
+    patches = [Patch(torch.zeros(4), 1, 1, (float(number),)) for number in range(3)]
+    tasks: list[Task[Any]] = [Task(work(Encode(adapter, [patch], stopwatch))) for patch in patches]
+    runner.finish(*tasks)
+    assert (tasks[0].result().tolist(), tasks[2].result().tolist(), asked) == ([[0.0]], [[2.0]], [3, 1, 1, 1])
+    with pytest.raises(torch.OutOfMemoryError):
+        tasks[1].result()
+
+
+def work(request: Encode) -> Generator[Request, Any, Any]:
+    """A call that waits for one thing."""
+    return (yield request)
 
 
 def test_frames_of_one_size_are_prepared_by_one_call_for_all_streams(

@@ -27,6 +27,7 @@ from infinipot.evaluate.report import report, tables
 from infinipot.evaluate.reproduce import CELLS, PATCHES, Hardware, entries, gpu_hours
 from infinipot.evaluate.results import beside
 from infinipot.evaluate.run import evaluate
+from perf.interval_coverage import covered
 from support.runs import SETUPS, Canned, plan
 
 
@@ -250,9 +251,11 @@ def test_where_no_video_differs_the_table_says_so_and_what_that_leaves_open() ->
     assert (percent(right), percent(same, signed=True)) == ("100.0 (all alike)", "+0.0 (all alike)")
     assert percent(alone) == "100.0"
     assert percent(spread).startswith("90.0 [")
-    (note,) = notes_on([right, None, alone, same, spread], "clip")
+    note = notes_on([right, None, alone, same, spread], "clip")[0]
     assert f"up to {1 - 0.025 ** (1 / 4):.0%} where 4 were seen, up to {1 - 0.025 ** (1 / 20):.0%} where 20" in note
-    assert notes_on([alone, spread, None], "clip") == ()
+    (narrow,) = notes_on([alone, spread, None], "clip")
+    assert narrow.startswith("An interval from 10 clips is narrower than 95%: from 6 to 19 clips it holds the true")
+    assert notes_on([replace(spread, videos=20), alone], "clip") == ()
 
 
 def test_the_largest_share_that_is_left_open_is_said_of_as_many_videos() -> None:
@@ -275,6 +278,11 @@ def test_intervals_of_few_videos_hold_the_true_value_no_more_often_than_is_said(
         assert f"from {videos} videos holds the true value {found.covered:.0%} of the time at the most" in note
         assert held[videos] / 200 <= found.covered + 0.06  # two standard errors
     assert held[2] / 200 > 0.4
+
+
+@pytest.mark.parametrize(("videos", "least", "most"), [(8, 0.80, 0.92), (48, 0.92, 0.96)])
+def test_intervals_of_some_more_hold_it_as_often_as_the_page_says(videos: int, least: float, most: float) -> None:
+    assert least <= covered(videos, 0.9, 0.1, sets=300) <= most
 
 
 # Runs together
@@ -341,6 +349,10 @@ def test_a_report_says_shares_costs_and_differences(folder: Path) -> None:
     assert "| saved | 12% | 12% |" in text
     assert "| unparsed | 0 | 1 |" in text
     assert "not made with" not in text
+    three = replace(section, runs=(*section.runs, section.runs[1]))
+    assert "Of 2 intervals of 95% chance alone has at least one of them up to 10% of the time" in markdown(
+        tables(three)
+    )
     header["made_by"] |= {"torch": "1.0", "code": "0"}
     second.write_text(json.dumps(header) + "\n" + "".join(lines[1:]))
     text = markdown(tables(report(read_runs([first, second]), draws=10)[0]))
@@ -396,7 +408,7 @@ def test_tasks_whose_questions_have_no_answer_are_in_the_table_with_how_many_hav
     assert rows["overall"].endswith(", 6 of 8 answered")
     assert "answered" not in rows["ego"]
     assert tables(section)[0].rows[0][0] == "overall"
-    assert "count nowhere" in tables(section)[0].notes[1]
+    assert "count nowhere" in tables(section)[0].notes[-1]
     assert section.runs[0].estimates.keys().isdisjoint({"needle"})
     path.write_text(lines[0])  # not one answer yet
     assert ("overall", "0 of 8 answered") in tables(*report(read_runs([path])))[0].rows
@@ -458,6 +470,8 @@ def test_published_numbers_are_marked_and_only_of_the_same_setting(folder: Path)
     text = markdown(tables(section))
     assert "InfiniPot-V 6K (published)" in text
     assert "arXiv 2506.15745v2, table 1, Qwen2-VL-7B-Instruct, not measured here" in text
+    (row, *_) = section.published
+    assert [row.may_be_of(frames) for frames in (768, 32, None)] == [True, False, False]
 
 
 def test_published_rows_name_benchmarks_and_tasks_that_there_are() -> None:
@@ -465,6 +479,7 @@ def test_published_rows_name_benchmarks_and_tasks_that_there_are() -> None:
         for variant in benchmark.variants:
             for model in ("a/Qwen2-VL-7B-Instruct", "Qwen2.5-VL-3B-Instruct", "Qwen2.5-VL-7B-Instruct"):
                 for row in published(name, variant, model):
+                    assert (row.frames is None) == ("frames" in row.unstated)
                     assert "overall" in row.values
                     assert all(0 < value < 100 for value in row.values.values())
     mlvu = [row for row in published("mlvu", "dev", "Qwen2-VL-7B-Instruct") if len(row.values) > 1]
@@ -477,6 +492,9 @@ def test_published_rows_name_benchmarks_and_tasks_that_there_are() -> None:
     modes = [ours.values[mode] for mode in ("backward", "real-time", "forward")]
     assert np.mean(modes) != pytest.approx(ours.values["overall"], abs=0.06)
     assert "not the means of the three modes" in ours.where  # so that a table says it
+    assert ours.source.endswith("Qwen2.5-VL-7B-Instruct, frames not stated")
+    (streamed, _) = published("streaming-bench", "real-time", "Qwen2.5-VL-7B-Instruct")
+    assert streamed.source.endswith("frames and how much of the video before a question was watched not stated")
     assert published("mlvu", "dev", "Qwen2.5-VL-7B-Instruct") == []
 
 

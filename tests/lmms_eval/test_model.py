@@ -15,6 +15,7 @@ from infinipot import (
     InfinipotError,
     PolicyError,
     QuestionError,
+    SettingError,
     VideoError,
     lmms_eval,
     load,
@@ -258,15 +259,15 @@ def test_options_of_a_policy_survive_lmms_evals_commas(arguments: str) -> None:
         ("memmory=4096", PolicyError, 'unknown option of infinipot-v: "memmory".* pretrained, batch_size.* memory'),
         ("policy=tar,alpha=0.5", PolicyError, 'unknown option of tar: "alpha"'),
         ("policy=nothing", PolicyError, 'unknown policy: "nothing"'),
-        ("min_pixels=784", InfinipotError, "give both min_pixels and max_pixels"),
+        ("min_pixels=784", SettingError, "give both min_pixels and max_pixels"),
         ("fps=0", VideoError, "fps=0"),
         ("max_num_frames=2.5", VideoError, "2.5 frames of a video"),
-        ("memory=12XB", CapError, "memory='12XB': give tokens"),
-        ("memory=0", CapError, "at least one token"),
-        ("keep=1.5", CapError, "keep=1.5"),
-        ("reserve=abc", CapError, "reserve='abc'"),
-        ("positions=other", InfinipotError, "give 'rebase' or 'native'"),
-        ("min_pixels=9,max_pixels=8", InfinipotError, "the least and the most pixels"),
+        ("memory=12XB", SettingError, "memory='12XB': give tokens"),
+        ("memory=0", SettingError, "at least one token"),
+        ("keep=1.5", SettingError, "keep=1.5"),
+        ("reserve=abc", SettingError, "reserve='abc'"),
+        ("positions=other", SettingError, "give 'rebase' or 'native'"),
+        ("min_pixels=9,max_pixels=8", SettingError, "the least and the most pixels"),
     ],
 )
 def test_settings_that_cannot_be_are_errors_before_the_model_is_loaded(
@@ -283,7 +284,7 @@ def test_a_memory_that_is_too_small_for_the_models_prompt_is_an_error() -> None:
 
 
 def test_more_than_one_video_at_a_time_is_refused() -> None:
-    with pytest.raises(InfinipotError, match=r"batch_size=8: .* so it is 1"):
+    with pytest.raises(SettingError, match=r"batch_size=8: .* so it is 1"):
         Infinipot(pretrained="embedded", batch_size="8")
 
 

@@ -121,6 +121,17 @@ def test_thumbnails_of_what_is_not_held_go() -> None:
     assert thumbnails.nearest(3.0) == thumbnails.nearest(2.0)
 
 
+@pytest.mark.parametrize(("held", "looks"), [(2000, 80), (20, 29)])
+def test_what_is_held_is_not_asked_for_again_where_that_frees_nothing(held: int, looks: int) -> None:
+    thumbnails, asked = Thumbnails(most=96), 0
+    for time in range(2000):
+        thumbnails.add(Frame(np.zeros((1, 1, 3), np.uint8), float(time)), b"small")
+        if thumbnails.crowded:
+            asked += 1
+            thumbnails.keep(thumbnails.times[-held:])
+    assert asked == looks
+
+
 def test_the_last_frame_of_a_patch_stands_for_it() -> None:
     thumbnails = Thumbnails(lasts=1.0)
     for number in range(12):

@@ -8,7 +8,7 @@ import torch
 
 from infinipot import Frame, FrameError, Model, Stream
 from infinipot.memory import grids
-from infinipot.tokens import Grid, numbers
+from infinipot.tokens import Grid, cell_limit
 from support.bookkeeper import Bookkeeper
 from support.models import pictures
 
@@ -34,7 +34,7 @@ def test_sizes_of_which_nothing_is_held_are_forgotten_and_their_numbers_used_aga
         require_apart(book.memory.grids)
         assert (book.memory.grids[-1].rows, book.memory.grids[-1].columns) == size
         assert len(book.memory.grids) <= FEW
-        assert numbers(book.memory.grids) <= 2 * FEW * 35
+        assert cell_limit(book.memory.grids) <= 2 * FEW * 35
         book.memory.rebase(target=0, limit=1 << 30)
         book.check()
 

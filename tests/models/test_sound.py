@@ -8,7 +8,17 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from infinipot import CapError, FrameError, InfinipotError, Model, ModelError, QuestionError, Sound, Stream
+from infinipot import (
+    CapError,
+    FrameError,
+    InfinipotError,
+    Model,
+    ModelError,
+    QuestionError,
+    SettingError,
+    Sound,
+    Stream,
+)
 from infinipot.audio import RATE
 from infinipot.models.patch import Patch
 from infinipot.models.sound import Spectrum
@@ -278,7 +288,7 @@ def test_what_a_stream_is_not_of_is_refused(both, qwen):
         qwen.stream(modality="audio")
     with pytest.raises(ModelError, match="takes 'audio' or 'video'"):
         both.stream(modality="smell")
-    with pytest.raises(InfinipotError, match="pixels"):
+    with pytest.raises(SettingError, match="pixels"):
         both.stream(modality="audio", pixels=(1024, 4096))
 
 

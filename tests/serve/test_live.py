@@ -560,7 +560,11 @@ def test_questions_go_on_after_a_restart(tmp_path: Path) -> None:
         assert {row["id"] for row in served.server.watches._store.watches()} == {made["id"], odd}
         assert served.server.watches._store._rows("SELECT * FROM deliveries"), "what was told is still delivered"
         assert client.delete("/v1/streams/kept").status_code == 204
-    assert Settings(model="embedded", snapshots=tmp_path / "kept").events_path == tmp_path / "kept-events.sqlite"
+    settings, earlier = Settings(model="embedded", snapshots=tmp_path / "kept"), tmp_path / "kept-events.sqlite"
+    assert settings.events_path == tmp_path / "kept" / "events.sqlite"
+    assert not earlier.exists()
+    earlier.touch()
+    assert settings.events_path == earlier, "what an earlier version kept beside the folder is not lost"
 
 
 def test_a_camera_goes_on_where_its_stream_was_saved(tmp_path: Path) -> None:

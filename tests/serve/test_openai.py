@@ -5,9 +5,11 @@ import base64
 import json
 import re
 import time
+from collections import Counter
 from collections.abc import Callable
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
+from unittest.mock import AsyncMock
 
 import numpy as np
 import openai
@@ -19,6 +21,8 @@ from websockets.typing import Subprotocol
 
 from infinipot.serve import engine
 from infinipot.serve.chat.protocol import ChatRequest
+from infinipot.serve.omni.protocol import VideoFrame
+from infinipot.serve.omni.serving import OmniSession
 from infinipot.serve.realtime.items import Items
 from infinipot.serve.realtime.protocol import EVENT, Item
 from infinipot.serve.realtime.serving import RealtimeSession
@@ -575,6 +579,36 @@ def test_the_socket_of_vllm_omni(served: Running) -> None:
     wait_until(lambda: not any(each.passing for each in served.server.streams))
 
 
+def test_no_clock_that_is_set_puts_frames_of_vllm_omnis_socket_out_of_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    wait, placed = SimpleNamespace(waiting=lambda: (0, 0)), list[float]()
+    served: Any = SimpleNamespace(time=None, config=SimpleNamespace(fps=2.0), dropped=Counter(), lane=wait)
+    served.admit = lambda *given: None
+
+    def offer(served: Any, picture: object, at: float) -> bool:
+        placed.append(at)
+        served.time = max(at, served.time or 0.0)
+        return True
+
+    streams, asker, decoders = cast(Any, SimpleNamespace(offer=offer)), cast(Any, None), AsyncMock()
+    session = OmniSession("alice", Settings(model="embedded"), streams, asker, decoders, AsyncMock())
+    session._served = served
+    for now, wall, captured in (
+        (100.0, 5000.0, None),
+        (101.0, 10.0, None),  # the server's clock was set back
+        (102.0, 11.0, 7000.0),
+        (103.0, 12.0, 8000.0),
+        (104.0, 13.0, None),
+        (105.0, 14.0, 10000.0),
+        (106.0, 15.0, 1000.0),  # the client's was
+        (107.0, 16.0, 2000.0),
+        (107.5, 16.5, 1900.0),
+    ):
+        clock = SimpleNamespace(monotonic=lambda now=now: now, time=lambda wall=wall: wall)
+        monkeypatch.setattr("infinipot.serve.omni.serving.time", clock)
+        asyncio.run(session.handle(VideoFrame(type="video.frame", data="bm8=", capture_ts_ms=captured)))
+    assert placed == [0, 1, 2, 3, 4, 5, 6, 7, 6.9], "only what is a little behind is out of order"
+
+
 def test_both_sockets_tell_the_evidence_of_http_where_it_is_asked_for(served: Running, client: Any) -> None:
     frames, http, keys = clip()[:8], served.as_("alice"), {"Authorization": f"Bearer {KEYS['alice']}"}
     with stream(http, "seen") as name:
@@ -611,12 +645,15 @@ def test_both_sockets_tell_the_evidence_of_http_where_it_is_asked_for(served: Ru
 def test_a_file_is_played_by_the_names_of_vss(served: Running, client: Any) -> None:
     root, http = served.folder("media_root"), served.as_("alice")
     encode(root / "played.mp4", [frame.image for frame in clip()[:3]], rate=2)
-    reply = http.post("/v1/streams/add", json={"streams": [{"liveStreamUrl": (root / "played.mp4").as_uri()}]})
+    live = {"liveStreamUrl": (root / "played.mp4").as_uri(), "description": "at the gate"}
+    reply = http.post("/v1/streams/add", json={"streams": [live]})
     (added,) = reply.json()["results"]
     name = added["id"]
-    assert [each["id"] for each in http.get("/v1/streams/get-stream-info").json()] == [name]
+    (told,) = http.get("/v1/streams/get-stream-info").json()
+    assert (told["id"], told["description"]) == (name, "at the gate")
     assert served.as_("bob").get("/v1/streams/get-stream-info").json() == []
     wait_until(lambda: http.get(f"/v1/streams/{name}").json()["source"]["state"] == "ended")
+    assert served.server.streams.find("alice", name).plays is None, "a stream whose source is over may grow idle"
     given = {"model": "embedded", "messages": [user(COUNT)], "extra_body": {"id": name}}
     assert client.chat.completions.create(**given).infinipot["time"] == 1.0
     assert http.delete(f"/v1/streams/delete/{name}").json()["status"] == "deleted"

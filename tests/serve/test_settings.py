@@ -204,12 +204,23 @@ def test_a_total_that_holds_no_stream_is_told_with_one_that_holds_one(memory: in
         assert int(total(8, demo=True)) == enough
 
 
-def test_a_total_beyond_all_memory_is_told(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_asks_much_of_memory_or_disk_is_told_at_the_start(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setattr("infinipot.serve.run.Server.serve", lambda self: asyncio.sleep(0))
-    for total, told in ((2 << 30, 0), (1 << 60, 1)):
+    for total, snapshots, level in (
+        (2 << 30, tmp_path, "info"),
+        (1 << 60, None, "warning"),
+        (1 << 60, tmp_path, "error"),
+    ):
         with pytest.raises(InfinipotError, match="another --port, or 0 for a free one"):  # since nothing was served
-            serve(Settings.read(None, model="embedded", port=0, memory_total=total), embedded)
-        assert capsys.readouterr().err.count("streams may be opened for which there is no memory") == told
+            given = {"memory_total": total, "snapshots": snapshots, "snapshot_seconds": 60, "log_level": level}
+            serve(Settings.read(None, model="embedded", port=0, **given), embedded)
+        told = capsys.readouterr().err
+        assert ("streams may be opened for which there is no memory" in told) == (level == "warning")
+        written = re.findall(r"a stream of (\d+) MB that is saved every 60 s writes up to ([\d.]+) GB a day", told)
+        assert [float(day) for _, day in written] == pytest.approx([float(size) * 1.44 for size, _ in written], rel=0.1)
+        assert len(written) == (level == "info")
 
 
 def test_what_answers_share_beside_the_total_is_a_limit() -> None:

@@ -15,15 +15,18 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import httpx
 import pytest
 
 from infinipot.errors import InfinipotError
 from infinipot.serve import logs, run
+from infinipot.serve.keys import EVERYONE
 from infinipot.serve.settings import Settings
 from infinipot.serve.streams import snapshots
+from infinipot.serve.streams.registry import Streams
 from support.serving import alone, clip, embedded, encoded, push, running, stream
 
 COUNT = "How many shapes have appeared so far?"
@@ -40,6 +43,7 @@ def test_a_stream_goes_on_after_a_restart(tmp_path: Path) -> None:
         client = server.as_(None)
         client.post("/v1/streams", json={"id": "Door", "fps": 2})
         client.post("/v1/streams", json={"id": "door"})
+        server.server.streams.find(EVERYONE, "Door").description = "at the gate"
         push(client, "Door", frames[:half], wait=False)  # shutting down saves them
     saved = sorted(tmp_path.rglob("*.safetensors"))
     with running(snapshots=tmp_path):
@@ -49,6 +53,7 @@ def test_a_stream_goes_on_after_a_restart(tmp_path: Path) -> None:
         client = server.as_(None)
         state = client.get("/v1/streams/Door").json()
         assert (state["restored_at"], state["gap_seconds"]) == (frames[half - 1].time, None)
+        assert server.server.streams.find(EVERYONE, "Door").description == "at the gate"
         assert client.get("/v1/streams/door").json()["frames"] == 0
         assert ask(client, "Door")["answer"] == alone(frames[:half], COUNT)[0]
         push(client, "Door", frames[half:])
@@ -56,7 +61,7 @@ def test_a_stream_goes_on_after_a_restart(tmp_path: Path) -> None:
         assert client.get("/v1/streams/Door").json()["gap_seconds"] == frames[half].time - frames[half - 1].time
         client.delete("/v1/streams/Door")
         client.delete("/v1/streams/door")
-    assert not [each for each in tmp_path.rglob("*") if each.is_file()]
+    assert not [each for each in (tmp_path / "everyone").rglob("*") if each.is_file()]
 
 
 def test_a_remembered_turn_is_on_the_disk_before_it_is_answered_for(tmp_path: Path) -> None:
@@ -72,7 +77,9 @@ def test_a_remembered_turn_is_on_the_disk_before_it_is_answered_for(tmp_path: Pa
                 assert restored.stats().turns == 1
 
 
-def test_streams_are_saved_on_a_clock(tmp_path: Path) -> None:
+def test_streams_are_saved_on_a_clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("infinipot.serve.server._ROUND", 0.01)
+    monkeypatch.setattr(Streams, "tidy", lambda streams: asyncio.sleep(3600))  # as of one that waits for a long answer
     with running(snapshots=tmp_path, snapshot_seconds=0.1) as server:
         client = server.as_(None)
         with stream(client, "clock") as name:
@@ -81,7 +88,7 @@ def test_streams_are_saved_on_a_clock(tmp_path: Path) -> None:
             while client.get(f"/v1/streams/{name}").json()["saved_time"] != clip()[3].time:
                 assert time.monotonic() < until
                 time.sleep(0.05)
-            files = sorted(each.name for each in tmp_path.rglob("*") if each.is_file())
+            files = sorted(each.name for each in (tmp_path / "everyone").rglob("*") if each.is_file())
             assert len(files) == 2  # one snapshot, and what names it
 
 
@@ -112,6 +119,27 @@ def test_a_disk_that_is_slow_holds_up_one_stream_alone(tmp_path: Path, monkeypat
         assert [save.result().status_code for save in saves] == [200, 200]
 
 
+def test_a_disk_that_is_slow_is_busy_for_a_small_share_of_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    streams = [SimpleNamespace(passing=False, saved_when=when, saved_at=None) for when in (5.0, None, 3.0, 1e9)]
+    saved, paused = list[float | None](), list[float]()
+    kept = snapshots.Snapshots(Path(), cast(Any, streams), cast(Any, None))
+
+    async def save(served: Any) -> None:
+        saved.append(served.saved_when)
+        served.saving_seconds = 10.0
+
+    async def sleep(seconds: float) -> None:
+        paused.append(seconds)
+
+    monkeypatch.setattr(kept, "save", save)
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    monkeypatch.setattr(time, "monotonic", lambda: 1000.0)
+    asyncio.run(kept.save_due(600))
+    assert saved == [None, 3.0, 5.0], "the one that has waited longest comes first"
+    assert all(10.0 / (10.0 + each) == pytest.approx(0.05) for each in paused)
+    assert len(paused) == len(saved)
+
+
 def test_a_source_that_does_not_end_does_not_keep_streams_from_being_saved(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -126,6 +154,7 @@ def test_setting_the_clock_of_the_machine_back_saves_streams_all_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = time.time
+    monkeypatch.setattr("infinipot.serve.server._ROUND", 0.01)
     with running(snapshots=tmp_path, snapshot_seconds=0.1) as server:
         client = server.as_(None)
         with stream(client, "clock") as name:
@@ -301,10 +330,13 @@ def test_what_a_log_says_of_a_request_is_one_line_of_json_with_its_id(
         headers = {"x-request-id": "mine-1", "authorization": "Bearer very-secret"}
         reply = server.as_(None).get("/v1/models?token=hidden", headers=headers)
         assert reply.headers["x-request-id"] == "mine-1"
+        for address in ("/v1/streams", "/v1/streams/none"):
+            server.as_(None).get(address, headers={"x-request-id": "often"})
         assert server.as_(None).get("/health", headers={"x-request-id": "no\tgood"}).headers["x-request-id"] != ""
     assert _loggers() == before, "what is logged later would go to a stderr that may be closed by then"
     said = capfd.readouterr().err
     lines = [json.loads(line) for line in said.splitlines() if line.startswith("{")]
     assert [line["route"] for line in lines if line.get("request_id") == "mine-1"] == ["/v1/models"]
+    assert [line["status"] for line in lines if line.get("request_id") == "often"] == [404], "what goes well is no news"
     assert "secret" not in said
     assert "hidden" not in said

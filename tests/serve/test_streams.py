@@ -6,18 +6,24 @@ import re
 import threading
 import time
 from collections.abc import AsyncGenerator, MutableMapping
+from contextlib import nullcontext
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
 import pytest
+import torch
 from starlette.requests import Request
 from websockets.sync.client import connect
 
-from infinipot.errors import VideoError
+from infinipot.errors import CapError, VideoError
 from infinipot.serve import engine
 from infinipot.serve.answers import events
 from infinipot.serve.lane import AskJob, FrameJob, GoneError
+from infinipot.serve.players import Players
+from infinipot.serve.streams.registry import Streams
 from infinipot.serve.streams.served import Served
+from infinipot.stream import Stream
 from support.patience import until
 from support.places import ROOT
 from support.serving import MEMORY, Running, alone, clip, data_url, encoded, push, running, stream
@@ -131,6 +137,15 @@ def test_a_turn_that_cannot_be_saved_is_not_remembered(served: Running, monkeypa
             refused = client.post(f"/v1/streams/{name}/ask", json=body)
             assert refused.json()["error"]["code"] == "snapshots_off"
         assert client.get(f"/v1/streams/{name}").json()["turns"] == 0
+
+
+def test_a_stream_that_the_device_cannot_give_out_keeps_no_other_from_being_saved(
+    served: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Stream, "save", lambda *_: raised(torch.OutOfMemoryError("CUDA out of memory")))
+    with stream(served.as_("alice"), "full") as name:
+        reply = served.as_("alice").post(f"/v1/streams/{name}/snapshot")
+        assert (reply.status_code, reply.json()["error"]["code"]) == (507, "snapshot_failed")
 
 
 def test_frames_come_as_multipart_and_over_a_socket(served: Running) -> None:
@@ -400,14 +415,13 @@ def test_a_stream_whose_source_cannot_be_opened_is_not_left_open(
     assert (client.get("/v1/streams/none").status_code, served.server.streams.room.reserved) == (404, reserved)
 
 
-def test_a_camera_goes_on_when_its_frames_give_way_to_those_of_a_client(served: Running) -> None:
+def test_a_camera_goes_on_when_its_frames_give_way_to_those_of_a_client_or_meet_an_error_of_the_model(
+    served: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
     client = served.as_("alice")
     with stream(client, "both", source="demo://still?speed=1&fps=20", fps=20) as name:
         found = served.server.streams.find("alice", name)
-        until = time.monotonic() + 30
-        while not found.lane.stats.frames:
-            assert time.monotonic() < until
-            time.sleep(0.01)
+        assert until(lambda: found.lane.stats.frames)
         real = found.lane.push
         pushed: list[Any] = []
 
@@ -416,10 +430,65 @@ def test_a_camera_goes_on_when_its_frames_give_way_to_those_of_a_client(served: 
             return job if len(pushed) == 1 else real(job)
 
         found.lane.push = full
-        while len(pushed) < 3:
-            assert time.monotonic() < until, "the camera is watched no more"
-            time.sleep(0.01)
+        assert until(lambda: len(pushed) >= 3), "the camera is watched no more"
         assert found.dropped["queue"] == 1
+        watch, errors = Stream.begin_watch, [torch.OutOfMemoryError("CUDA out of memory")]
+        monkeypatch.setattr(Stream, "begin_watch", lambda *given: raised(errors.pop()) if errors else watch(*given))
+        assert until(lambda: found.error == "CUDA out of memory")
+        watched = found.lane.stats.frames
+        assert until(lambda: found.lane.stats.frames > watched), "the camera is watched no more"
+        assert (found.dropped["refused"], found.source and found.source.state) == (1, "playing")
+
+
+def raised(error: Exception) -> None:
+    raise error
+
+
+@pytest.mark.parametrize(
+    ("error", "ends"),
+    [(torch.OutOfMemoryError("CUDA out of memory"), False), (CapError("too large"), True), (GoneError("closed"), True)],
+)
+def test_a_source_outlives_errors_of_the_model(error: Exception, ends: bool) -> None:
+    """Where one frame does not fit the stream, none of its source does."""
+    job = FrameJob(clip()[0])
+    job.watched.set_exception(error)
+    nothing: Any = SimpleNamespace(push=lambda *_: job)
+    giving = Players(nothing, nothing, nothing)._give(nothing, nothing, wait=True)
+    with pytest.raises(type(error)) if ends else nullcontext():
+        asyncio.run(giving)
+
+
+def test_a_camera_that_failed_or_may_not_be_watched_is_told_of_and_kept_for_another_start(
+    served: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("infinipot.serve.cameras.player.small_picture", lambda *_: raised(ValueError("no such shade")))
+    works, refused = "demo://still?speed=1&fps=20", "rtsp://user:word@192.168.0.7/door"
+    with stream(served.as_("alice"), "failed", source=works), stream(served.as_("alice"), "refused"):
+        kept = served.server.streams.find("alice", "refused")
+
+        async def resume() -> None:
+            served.server.players.resume(kept, refused, realtime=False)
+
+        asyncio.run(resume())
+        source = kept_for_another_start(served, "refused", refused)
+        assert source["address"] == "rtsp://192.168.0.7/door"
+        assert "allow its network" in source["error"]
+        assert until(lambda: "failed" in served.as_("alice").get("/v1/streams/failed").json()["source"]["state"])
+        source = kept_for_another_start(served, "failed", works)
+        assert (source["error"], source["camera"]["state"]) == ("no such shade", "closed")
+
+
+def kept_for_another_start(served: Running, name: str, address: str) -> dict[str, Any]:
+    """What is told of a source that is not played, but with a stream that is not idle, and saved with it."""
+    client, found = served.as_("alice"), served.server.streams.find("alice", name)
+    found.used -= 10 * found.idle_seconds
+    assert not served.server.streams.is_idle(found)
+    client.post(f"/v1/streams/{name}/snapshot")
+    (told,) = served.folder("snapshots").glob(f"*/{name}/stream.json")
+    assert json.loads(told.read_text())["plays"] == [address, False]
+    source = client.get(f"/v1/streams/{name}").json()["source"]
+    assert source["state"] == "failed"
+    return source
 
 
 def test_a_stream_is_idle_from_when_its_frame_was_watched(served: Running, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -438,20 +507,22 @@ def test_a_stream_is_idle_from_when_its_frame_was_watched(served: Running, monke
 
 def test_a_stream_that_comes_back_into_use_while_others_are_closed_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("infinipot.serve.server._ROUND", 0.05)
+    closed = list[str]()
+
+    async def grow_idle(streams: Streams) -> None:
+        for each in streams if len(streams) == 2 and not closed else ():
+            each.used = time.monotonic() - each.idle_seconds - 1
+
+    monkeypatch.setattr(Streams, "tidy", grow_idle)
     with running() as server:
-        streams, closed = server.server.streams, list[str]()
+        streams = server.server.streams
 
         async def close(served: Served) -> None:
             closed.append(served.id)
             for each in streams:
                 each.used = time.monotonic()
 
-        async def grow_idle() -> None:
-            for each in streams if len(streams) == 2 and not closed else ():
-                each.used = time.monotonic() - each.idle_seconds - 1
-
         monkeypatch.setattr(server.server.serving, "close", close)
-        monkeypatch.setattr(streams, "tidy", grow_idle)
         for name in ("first", "second"):
             server.as_(None).post("/v1/streams", json={"id": name})
         assert until(lambda: closed)

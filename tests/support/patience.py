@@ -5,11 +5,11 @@ from collections.abc import Callable
 from typing import Any
 
 
-def until(condition: Callable[[], Any], seconds: float = 20.0) -> bool:
-    """Whether a condition came true in so many seconds."""
+def until(condition: Callable[[], Any], seconds: float = 20.0, every: float = 0.02) -> bool:
+    """Whether a condition came true in so many seconds, looked at every so many."""
     end = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > end:
             return False
-        time.sleep(0.02)
+        time.sleep(every)
     return True

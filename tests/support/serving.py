@@ -81,25 +81,26 @@ class Running:
 def running(**given: Any) -> Iterator[Running]:
     """A server with these settings."""
     settings = Settings.read(None, **{"model": "embedded", "memory": MEMORY, "port": 0, **given})
-    app = create_app(settings, embedded())
-    server = run.Server(run.config(app, settings))
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    until = time.monotonic() + 30
-    while not server.started:
-        assert thread.is_alive(), "the server did not start"
-        assert time.monotonic() < until, "the server did not start"
-        time.sleep(0.01)
-    port = server.servers[0].sockets[0].getsockname()[1]
-    found = Running(f"http://127.0.0.1:{port}", app.state.server, server)
-    try:
-        yield found
-    finally:
-        for client in found.clients.values():
-            client.close()
-        server.should_exit = True
-        thread.join(30)
-        assert not thread.is_alive(), "the server did not end"
+    with run._kept(settings):
+        app = create_app(settings, embedded())
+        server = run.Server(run.config(app, settings))
+        thread = threading.Thread(target=server.run, daemon=True)
+        thread.start()
+        until = time.monotonic() + 30
+        while not server.started:
+            assert thread.is_alive(), "the server did not start"
+            assert time.monotonic() < until, "the server did not start"
+            time.sleep(0.01)
+        port = server.servers[0].sockets[0].getsockname()[1]
+        found = Running(f"http://127.0.0.1:{port}", app.state.server, server)
+        try:
+            yield found
+        finally:
+            for client in found.clients.values():
+                client.close()
+            server.should_exit = True
+            thread.join(30)
+            assert not thread.is_alive(), "the server did not end"
 
 
 def keys_file(folder: Path) -> Path:

@@ -15,8 +15,10 @@ from rich.text import Text
 from infinipot.errors import ResultsError
 
 if TYPE_CHECKING:
-    from infinipot.evaluate.core.estimates import Estimate
+    from infinipot.evaluate.core.estimates import Difference, Estimate
 
+_ENOUGH = 20  # videos from which on percentiles hold about as often as they say: `perf/interval_coverage.py`
+_ONE_IN = 20  # intervals of 95%, of which chance alone has one leave the true value out
 _WIDEST = 1000  # columns of a terminal that a table may ask for
 
 
@@ -69,7 +71,24 @@ def notes_on(estimates: Iterable[Estimate | None], drawn: str) -> tuple[str, ...
             f"An interval from {few.videos} {drawn}s holds the true value {few.covered:.0%} of the time at the most, "
             f"not 95%: it cannot reach beyond the {drawn}s that were seen."
         )
+    elif few and few.videos < _ENOUGH:
+        notes.append(
+            f"An interval from {few.videos} {drawn}s is narrower than 95%: from 6 to {_ENOUGH - 1} {drawn}s it holds "
+            "the true value 80% to 92% of the time."
+        )
     return tuple(notes)
+
+
+def note_on_chance(differences: Iterable[Difference | None]) -> tuple[str, ...]:
+    """What a reader has to know of several differences side by side: how many of their intervals chance alone would
+    have leave the true difference out. Nothing of fewer than two."""
+    count = sum(one is not None and one.low is not None for one in differences)
+    if count < 2:
+        return ()
+    if count < _ONE_IN:
+        often = f"at least one of them up to {count / _ONE_IN:.0%} of the time"
+        return (f"Of {count} intervals of 95% chance alone has {often} leave the true difference out.",)
+    return (f"Of {count} intervals of 95% about {count / _ONE_IN:.0f} leave the true difference out by chance alone.",)
 
 
 def duration(seconds: float) -> str:

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import infinipot
 from infinipot.config import POLICY, LoadConfig
+from infinipot.evaluate.core.plugins import code_of_policy
 from infinipot.evaluate.records import FrameSampling, Item, Problem
 from infinipot.versions import OF_EVAL, digest_of_code, versions
 
 if TYPE_CHECKING:
     from infinipot import Model, Stream
+    from infinipot.policies import Policy
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,9 +115,15 @@ class Provenance:
 
 def origin_settings(loading: LoadConfig, setup: RunConfig) -> dict[str, Any]:
     """What of `Engine.origin` can be told before the model is loaded."""
-    policy = infinipot.policies.make(setup.policy)
-    known = {"model": loading.name, "policy": policy.spec, "policy_options": asdict(policy)}
+    known = {"model": loading.name, **policy_settings(infinipot.policies.make(setup.policy))}
     return known if loading.dtype == "auto" else {**known, "dtype": loading.dtype}
+
+
+def policy_settings(policy: Policy) -> dict[str, Any]:
+    """What of `Engine.origin` tells the policy, with the code of one that another package brings."""
+    settings = {"policy": policy.spec, "policy_options": asdict(policy)}
+    code = code_of_policy(policy)
+    return {**settings, "policy_code": code} if code else settings
 
 
 def made_by() -> dict[str, str]:

@@ -9,14 +9,15 @@ import gc
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import torch
 
 from infinipot import CapError, Frame, InfinipotError, Model, Sound, Stream, VideoError
 from infinipot.evaluate.benchmarks import find_benchmark
 from infinipot.evaluate.core.machine import device_name, forget_peak, peak_allocated
-from infinipot.evaluate.engines.base import Answer, Engine, Event, Provenance, RunConfig, Watched
+from infinipot.evaluate.core.plugins import code_of_adapter
+from infinipot.evaluate.engines.base import Answer, Engine, Event, Provenance, RunConfig, Watched, policy_settings
 from infinipot.evaluate.protocols import find_protocol
 from infinipot.evaluate.records import Item, Problem, Question
 from infinipot.playing import END, play
@@ -49,11 +50,12 @@ class LocalEngine(Engine):
             "commit": self.model.commit,
             "weights": None if self.model.commit else digest_of_model(self.model.name),
             "dtype": str(self.model.dtype).removeprefix("torch."),
-            "policy": policy.spec,
-            "policy_options": asdict(policy),
+            **policy_settings(policy),
             "cap": stats.cap,
             "cache_bytes": stats.bytes,
         }
+        if code := code_of_adapter(type(self.model.adapter)):
+            settings["adapter_code"] = code
         return Provenance(settings, device_name(self.model.device))
 
     def run(self, items: Sequence[Item]) -> Iterator[Event]:

@@ -1,6 +1,7 @@
 """What determines one watched stream: what is shown and asked, and the memory that watches. Numbers and names only."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Self
 
 from infinipot.embedded.facts import MERGE, PATCH, SIZE, Staging
@@ -70,6 +71,8 @@ class Holder:
         positions: see `Model.stream`.
         turns: whether answered questions are "forgotten" or "remembered", or each asked "alone" of a fresh stream.
         gate: see `Model.stream`.
+        code: what stands for the code of a policy that another package brings; "" for one of this package. Another code
+            makes another memory, so that what a policy answered before it was edited is not taken for its answers now.
     """
 
     policy: str
@@ -80,6 +83,7 @@ class Holder:
     positions: str = "rebase"
     turns: Turns = "forgotten"
     gate: float | str | None = None
+    code: str = ""
 
     @property
     def room(self) -> int:
@@ -98,6 +102,11 @@ class Case:
     def from_fields(cls, scene: dict[str, Any], holder: dict[str, Any]) -> Self:
         """The case whose fields JSON held."""
         return cls(Scene(**scene), Holder(**holder))
+
+    def with_code(self, code: Mapping[str, str]) -> Self:
+        """The case with the code of its policy, if that is among the policies whose code is given, by spec."""
+        of_policy = code.get(self.holder.policy, "")
+        return replace(self, holder=replace(self.holder, code=of_policy)) if of_policy else self
 
     @property
     def work(self) -> float:

@@ -2,6 +2,7 @@
 
 import statistics
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -35,6 +36,7 @@ class Cost:
             block is run over for the first of them alone.
         idle_bytes, peak_bytes: of the process, before the stream was opened and at the most.
         history: seconds of video, tokens held, those of a full cache, and bytes of the process, along the stream.
+        code: of the policy, see `Holder`.
     """
 
     type: ClassVar[str] = "cost"
@@ -46,11 +48,16 @@ class Cost:
     idle_bytes: int
     peak_bytes: int
     history: tuple[tuple[float, int, int, int], ...]
+    code: str = ""
 
 
-def cases(size: Extent, seed: int) -> dict[str, Case]:
+def cases(size: Extent, seed: int, code: Mapping[str, str]) -> dict[str, Case]:
     """What is measured, by name: each policy on 768 frames, caps in the proportion of 4K and 8K to the large model's
-    full cache, and, where long streams are run, an hour."""
+    full cache, and, where long streams are run, an hour.
+
+    Args:
+        code: of the policies that other packages bring, see `plan.code_of`.
+    """
     frames = Scene(seed, FRAMES / FPS, FPS, LONG_EVENTS, "still", "varied", samples=SAMPLES)
     usual = {spec: Case(frames, Holder(spec, LONG_KEPT, 5)) for spec in _measured(size)}
     made = {"full": Case(frames, Holder("full")), **usual}
@@ -63,7 +70,7 @@ def cases(size: Extent, seed: int) -> dict[str, Case]:
         hour = Scene(seed, 3600.0, LONG_FPS, LONG_EVENTS, "still", "varied", samples=SAMPLES)
         made["hour full"] = Case(hour, Holder("full"))
         made[f"hour {DEFAULT}"] = Case(hour, Holder(DEFAULT, LONG_KEPT, 5))
-    return made
+    return {name: case.with_code(code) for name, case in made.items()}
 
 
 def large_full() -> int:
@@ -100,7 +107,8 @@ def measure(name: str, loading: LoadConfig, case: Case) -> Cost:
             first.append(time.perf_counter() - start)
         stream.ask(QUESTION, max_new_tokens=LONGEST_ANSWER)
     first_token = statistics.median(first)
-    return Cost(name, stats, watching / scene.patches, first_token, idle, peak_resident(), tuple(history))
+    spent = (watching / scene.patches, first_token, idle, peak_resident(), tuple(history))
+    return Cost(name, stats, *spent, case.holder.code)
 
 
 def _measured(size: Extent) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ from itertools import chain
 from typing import Any
 
 from infinipot.embedded.words import KINDS
-from infinipot.evaluate.core.tables import Table, duration
+from infinipot.evaluate.core.tables import Table, duration, note_on_chance
 from infinipot.evaluate.needle.cells import (
     PERCENT,
     Cell,
@@ -27,7 +27,6 @@ from infinipot.evaluate.needle.plan import DEFAULT, DELAY_SHARE, DOZENS_EVENTS, 
 from infinipot.evaluate.needle.rows import EVERYWHERE, Row
 
 Layout = Callable[[list[Row]], Iterator[Table]]
-_MANY = 20  # intervals of 95%, of which chance alone has one leave the true value out
 
 
 def tables(rows: dict[str, list[Row]]) -> Iterator[Table]:
@@ -58,13 +57,9 @@ def _caps(rows: Sequence[Row], title: str) -> Iterator[Table]:
 
 
 def _differences(title: str, rows: Sequence[Row], name: str, down: str) -> Table:
-    """A table of differences; where there are many, a note says how many would stand out by chance alone."""
+    """A table of differences, with a note on how many would stand out by chance alone."""
     table = crossed(title, rows, "share", fraction, points(name), down)
-    count = sum(row[name] is not None and row[name].low is not None for row in rows)
-    if count < _MANY:
-        return table
-    chance = f"Of {count} intervals of 95% about {count / _MANY:.0f} leave the true difference out by chance alone."
-    return replace(table, notes=(*table.notes, chance))
+    return replace(table, notes=(*table.notes, *note_on_chance(row[name] for row in rows)))
 
 
 def _bytes(rows: Sequence[Row]) -> Iterator[Table]:

@@ -13,12 +13,11 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from infinipot import CapError, Frame, Model, PolicyError, Stream
+from infinipot import CapError, Frame, Model, PolicyError, SettingError, Stream, Task
 from infinipot.embedded.facts import SIZE
 from infinipot.embedded.scenery import Footage
 from infinipot.embedded.staging import StagedClip, behind
 from infinipot.embedded.world import Clip, Question
-from infinipot.engine.task import Task
 from infinipot.evaluate.core.machine import resident
 from infinipot.evaluate.needle.case import CELLS, Case, Holder, Scene
 
@@ -147,7 +146,7 @@ class _Memory:
             for end in due if case.holder.turns == "alone" else due[-1:]:
                 stream = model.stream(**options(model, case.holder, case.scene))
                 self._streams.append((opened.enter_context(stream), end))
-        except (CapError, PolicyError) as error:
+        except (CapError, PolicyError, SettingError) as error:
             self.error = str(error)
 
     def watching(self, time: float) -> list[Stream]:

@@ -1,21 +1,23 @@
 """A whole needle benchmark: its plan, what is left to run of it, and the report on what is there."""
 
 import json
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from infinipot.checkpoint import Checkpoint
 from infinipot.config import LoadConfig
 from infinipot.errors import InfinipotError
 from infinipot.evaluate.core import machine
 from infinipot.evaluate.core.journal import Header, Journal, read_lines, require_same
+from infinipot.evaluate.core.plugins import code_of_adapter
 from infinipot.evaluate.core.tables import write_text
 from infinipot.evaluate.needle import cost, pictures, processes
 from infinipot.evaluate.needle.case import Case
 from infinipot.evaluate.needle.cost import Cost
 from infinipot.evaluate.needle.memories import FAILED, Outcome
-from infinipot.evaluate.needle.plan import Extent, make_plan
+from infinipot.evaluate.needle.plan import Extent, code_of, make_plan
 from infinipot.evaluate.needle.rows import Row, as_json, put_together
 from infinipot.loading import found_device
 from infinipot.text import to_json
@@ -71,15 +73,17 @@ class Needle:
     ) -> None:
         footage = f"footage:{digest(video)}" if video else None
         self.folder, self.loading, self.size, self.first_seed = folder, loading, size, first_seed
-        self.plan = make_plan(size, first_seed, footage, sections)
         number, count = self._shard = shard
         self.path = folder / ("answers.jsonl" if count == 1 else f"answers-{number}-of-{count}.jsonl")
         self.outcomes: dict[Case, Outcome] = {}
         self.costs: dict[str, Cost] = {}
         self._video = str(video) if video else None
         self._reads, self._header = reads, {} if reads else header(loading)
-        self._costs = cost.cases(size, first_seed) if "cost" in self.plan else {}
-        self._read()
+        lines = self._lines()
+        self._code = _code_in(lines) if reads else code_of(size)
+        self.plan = make_plan(size, first_seed, footage, sections, self._code)
+        self._costs = cost.cases(size, first_seed, self._code) if "cost" in self.plan else {}
+        self._take(*lines)
         if not self._header:
             raise InfinipotError(
                 f"{folder} holds no results yet: run the benchmark first, or give the --out of the run"
@@ -130,7 +134,7 @@ class Needle:
 
     def rows(self) -> dict[str, list[Row]]:
         """The rows of each section, from what is finished by now in whichever part."""
-        self._read()
+        self._take(*self._lines())
         return put_together(self.plan, self.size, self.outcomes, self.costs)
 
     def report(self, rows: dict[str, list[Row]]) -> dict[str, Any]:
@@ -160,6 +164,7 @@ class Needle:
             f"asked at {self.size.moments} moments{missing}",
             f"versions {_listed(settings.pop('versions'))}",
             _listed(settings),
+            *([f"policies of other packages: {', '.join(dict.fromkeys(self._code.values()))}"] if self._code else []),
         )
 
     def _machine(self) -> Any:
@@ -173,22 +178,32 @@ class Needle:
         """The cases of the plan, each once, in its order."""
         return dict.fromkeys(case for of_section in self.plan.values() for case in of_section)
 
-    def _read(self) -> None:
-        """Takes note of what the journals of all parts hold."""
+    def _lines(self) -> list[Outcome | Cost]:
+        """What the journals of all parts hold, whose header is then that of the run."""
+        lines: list[Outcome | Cost] = []
         for path in sorted(self.folder.glob("answers*.jsonl")):
-            found, lines = read_lines(path, *LINES, option="--out")
-            if lines or found:  # another part of the run may only have begun
+            found, its = read_lines(path, *LINES, option="--out")
+            if its or found:  # another part of the run may only have begun
                 self._header = self._header or found
                 require_same(path, found, self._header, "--out")
-                self._take(*lines)
+                lines += its
+        return lines
 
     def _take(self, *lines: Outcome | Cost, failed: bool = False) -> None:
-        """Takes note of lines; what failed in an earlier run is run again."""
+        """Takes note of lines; what failed in an earlier run is run again, as is what a policy's former code did."""
         for line in lines:
             if isinstance(line, Cost):
-                self.costs[line.name] = line
+                if line.code == self._code.get(line.name, ""):
+                    self.costs[line.name] = line
             elif failed or not line.error.startswith(FAILED):
                 self.outcomes[line.case] = line
+
+
+def _code_in(lines: Iterable[Outcome | Cost]) -> dict[str, str]:
+    """The code of each policy, by spec, that the last of its lines is of."""
+    named = {line.name: line.code for line in lines if isinstance(line, Cost)}
+    named |= {line.case.holder.policy: line.case.holder.code for line in lines if isinstance(line, Outcome)}
+    return {spec: code for spec, code in named.items() if code}
 
 
 def _listed(named: Mapping[str, str]) -> str:
@@ -204,4 +219,6 @@ def header(loading: LoadConfig) -> Header:
         "dtype": loading.dtype,
         "code": digest_of_code(*OF_NEEDLE),
     }
+    if code := code_of_adapter(Checkpoint(loading.model).adapter()):
+        settings["adapter_code"] = code
     return {"type": "needle", "format": FORMAT, "settings": settings}

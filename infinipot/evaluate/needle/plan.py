@@ -3,7 +3,7 @@
 Sections share cases: what two of them need is run once.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, get_args
@@ -11,6 +11,7 @@ from typing import Any, get_args
 import infinipot
 from infinipot.embedded.facts import BACKGROUNDS
 from infinipot.errors import InfinipotError
+from infinipot.evaluate.core.plugins import code_of_policy
 from infinipot.evaluate.needle.case import CELLS, GAPS, Case, Holder, Scene, usual_block
 
 DEFAULT = "infinipot-v"
@@ -164,13 +165,28 @@ def full_size(clips: int) -> Extent:
     return replace(Extent(), clips=clips, few=few, lengths=tuple(zip(LENGTHS, counts, strict=True)))
 
 
+def code_of(size: Extent) -> dict[str, str]:
+    """What stands for the code of each policy of `size` that another package brings, by spec.
+
+    Raises:
+        PolicyError: a policy is unknown.
+    """
+    found = {spec: code_of_policy(infinipot.policies.make(spec)) for spec in (*size.policies, *size.long)}
+    return {spec: code for spec, code in found.items() if code}
+
+
 def make_plan(
-    size: Extent, first_seed: int, footage: str | None = None, sections: Sequence[str] = SECTIONS
+    size: Extent,
+    first_seed: int,
+    footage: str | None = None,
+    sections: Sequence[str] = SECTIONS,
+    code: Mapping[str, str] | None = None,
 ) -> dict[str, list[Case]]:
     """The cases of each of the sections, in the order of clips; "cost" has none, and "delay" and "kinds" those of caps.
 
     Args:
         footage: the background that a video file makes, if there is one.
+        code: of the policies that other packages bring, see `code_of`; by default what is there now.
 
     Raises:
         PolicyError: a policy of `size` is unknown.
@@ -178,8 +194,7 @@ def make_plan(
     """
     if unknown := [section for section in sections if section not in SECTIONS]:
         raise InfinipotError(f"no section is called {unknown[0]!r}; there are {', '.join(SECTIONS)}")
-    for spec in (*size.policies, *size.long):
-        infinipot.policies.make(spec)
+    code = code_of(size) if code is None else code
     backgrounds = (*BACKGROUNDS, *([footage] if footage else []))
     scenes = list(_trained_length(size, first_seed, backgrounds))
     told = [Case(scene, holder) for scene in scenes for holder in _by_share(size.policies, (DELAY_SHARE,))]
@@ -216,7 +231,8 @@ def make_plan(
         "turns": list(_turns(size, few)),
         "cost": [],
     }
-    return {section: made[section] for section in SECTIONS if section in sections}
+    chosen = {section: made[section] for section in SECTIONS if section in sections}
+    return {section: [case.with_code(code) for case in cases] for section, cases in chosen.items()}
 
 
 def _grid(

@@ -12,7 +12,6 @@ from typing import get_args
 
 from infinipot.camera import Camera, open_camera
 from infinipot.camera.health import State
-from infinipot.errors import InfinipotError
 from infinipot.serve.cameras.rules import CameraRules
 from infinipot.serve.lane import FrameJob, GoneError
 from infinipot.serve.logs import event
@@ -92,7 +91,6 @@ class CameraPlayer:
         )
         watched = self._watched[served] = Watched(camera, _offset(served))
         served.source = SourceState(address=shown, state="playing", camera=watched.state())
-        camera.on_gap = lambda gap: event(logger, "camera", stream=served.id, gap=str(gap))
         watched.thread = threading.Thread(
             target=self._run, args=(served, watched, loop), name=f"watching {served.id}", daemon=True
         )
@@ -139,7 +137,7 @@ class CameraPlayer:
                 small = small_picture(frame.image, int(self._limits.thumbnail_bytes))
                 self._give(served, Picture(frame.image, frame.time + watched.offset, small), loop)
             if not watched.stopping.is_set():  # one that is stopped with the server goes on with it
-                source.state = "ended"
+                source.state, served.plays = "ended", None
         except (GoneError, CancelledError):
             return
         except Exception as error:
@@ -147,14 +145,24 @@ class CameraPlayer:
                 return
             source.state, source.error = "failed", " ".join(str(error).split())
             event(logger, "a camera failed", logging.ERROR, stream=served.id, why=source.error)
+        finally:
+            if source.state != "ended":  # what is over decodes nothing any more, and is told to be over
+                watched.camera.close()
 
     def _give(self, served: Served, frame: Picture, loop: asyncio.AbstractEventLoop) -> None:
-        """Has the stream watch a frame, and waits until it did: so there is never more than one that waits."""
+        """Has the stream watch a frame, and waits until it did: so there is never more than one that waits.
+
+        A frame that gives way to those of a client, cannot be taken, or meets an error of the model, such as a device
+        that is full for a moment, is counted and told by the stream, and the camera goes on with the next one.
+
+        Raises:
+            GoneError: the stream was closed.
+        """
         given: Future[FrameJob] = asyncio.run_coroutine_threadsafe(self._push(served, frame), loop)
         job = given.result()
-        # A frame that cannot be taken, or gives way to those of a client, is counted, and told by the stream.
-        with suppress(InfinipotError, CancelledError):
-            job.watched.result()
+        with suppress(CancelledError):
+            if isinstance(error := job.watched.exception(), GoneError):
+                raise error
 
     async def _push(self, served: Served, frame: Picture) -> FrameJob:
         return self._streams.push(served, frame)

@@ -18,12 +18,14 @@ from infinipot.serve.media.sources import from_base64
 from infinipot.serve.omni import protocol
 from infinipot.serve.settings import Settings
 from infinipot.serve.sockets import OverError
+from infinipot.serve.streams.placing import Placing
 from infinipot.serve.streams.protocol import StreamSettings
 from infinipot.serve.streams.registry import Streams
 from infinipot.serve.streams.served import Served
 
 _QUESTIONS = 8  # that wait for each other
 _TOLD = 256  # frames that a question is told to have seen
+_SET = 2.0  # seconds by which a client's clock has to go back for it to have been set: frames may be out of order
 
 
 class OmniSession:
@@ -41,7 +43,7 @@ class OmniSession:
         self._owner, self._settings, self._streams = owner, settings, streams
         self._asker, self._decoders, self._send = asker, decoders, send
         self._served: Served | None = None
-        self._begun: float | None = None
+        self._captures, self._arrivals = Placing(behind=_SET), Placing()
         self._frames: deque[int | str] = deque(maxlen=_TOLD)
         self._count = 0
         self._answering: set[asyncio.Task[None]] = set()
@@ -88,16 +90,16 @@ class OmniSession:
         return self._served
 
     async def _watch(self, frame: protocol.VideoFrame) -> None:
-        served, now = self._stream(), time.time() * 1000
+        served, came = self._stream(), time.monotonic()
         self._count += 1
         name = self._count if frame.frame_id is None else frame.frame_id
         ack: dict[str, Any] = {"type": "video.frame.ack", "frame_id": name, "pts_ms": frame.pts_ms}
-        ack |= {"capture_ts_ms": frame.capture_ts_ms, "server_receive_ts_ms": now}
+        ack |= {"capture_ts_ms": frame.capture_ts_ms, "server_receive_ts_ms": time.time() * 1000}
         dropped = served.dropped["queue"]
         try:
             served.admit(1, self._settings.limits)
             picture = await self._decoders.picture(from_base64(frame.data.rpartition(",")[2], "frame"))
-            reason = "" if self._streams.offer(served, picture, self._at(frame, now)) else "fps"
+            reason = "" if self._streams.offer(served, picture, self._at(frame, came, served)) else "fps"
         except ApiError as error:
             reason = error.message
         if not reason:
@@ -109,14 +111,14 @@ class OmniSession:
             told["reason"] = "queue"
         await self._send(ack | told)
 
-    def _at(self, frame: protocol.VideoFrame, now: float) -> float:
-        """When a frame was: by its own stamp, else by when it was taken, else by when it came."""
+    def _at(self, frame: protocol.VideoFrame, came: float, served: Served) -> float:
+        """When a frame was: by its own stamp, else by the client's clock when it was taken, else by when it came."""
         if frame.pts_ms is not None:
             return frame.pts_ms / 1000
-        taken = now if frame.capture_ts_ms is None else frame.capture_ts_ms
-        if self._begun is None:
-            self._begun = taken
-        return max(taken - self._begun, 0.0) / 1000
+        arrived = self._arrivals.at(came, served)
+        if frame.capture_ts_ms is None:
+            return arrived
+        return self._captures.at(frame.capture_ts_ms / 1000, served, begin=arrived)
 
     def _ask(self, query: protocol.Query) -> None:
         served = self._stream()

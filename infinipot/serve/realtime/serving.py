@@ -18,6 +18,7 @@ from infinipot.serve.realtime import protocol
 from infinipot.serve.realtime.items import Items
 from infinipot.serve.realtime.response import Response, new_id
 from infinipot.serve.settings import Settings
+from infinipot.serve.streams.placing import Placing
 from infinipot.serve.streams.protocol import StreamSettings
 from infinipot.serve.streams.registry import Streams
 from infinipot.serve.streams.served import Served
@@ -44,7 +45,7 @@ class RealtimeSession:
         self._items = Items()
         self._served: Served | None = None
         self._opening = asyncio.Lock()
-        self._begun: float | None = None
+        self._arrivals = Placing()
         self._responding: asyncio.Task[None] | None = None
 
     async def begin(self, stream: str | None) -> None:
@@ -125,7 +126,7 @@ class RealtimeSession:
         """Has the stream watch the pictures among these parts; returns how many came too soon after the last one.
 
         A picture without a time is one period of `fps` after the last one, except that the first one, if it is `live`,
-        comes now.
+        comes now: as much later than the session's first one as it came later.
         """
         skipped = 0
         for part in parts:
@@ -137,21 +138,10 @@ class RealtimeSession:
             if part.infinipot is not None:
                 at: float | None = part.infinipot.time
             else:
-                at = self._now(served) if live else None
+                at = self._arrivals.at(time.monotonic(), served) if live else None
             skipped += self._streams.offer(served, picture, at) is None
             live = False
         return skipped
-
-    def _now(self, served: Served) -> float:
-        """The time of a picture that comes now: as much later than the session's first one as it came later.
-
-        Where that is not after the newest frame, since several came at once, the clock goes on from there.
-        """
-        now = time.monotonic()
-        following = 0.0 if served.time is None else served.time + 1 / served.config.fps
-        if self._begun is None or (served.time is not None and now - self._begun <= served.time):
-            self._begun = now - following
-        return now - self._begun
 
     async def _stream(self) -> Served:
         """The session's stream, which is opened where there is none yet; once, whoever needs it meanwhile."""

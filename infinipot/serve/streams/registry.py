@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from infinipot.memory import Contents
+from infinipot import Contents
 from infinipot.serve.errors import ApiError
 from infinipot.serve.lane import FrameJob, GoneError, Lane
 from infinipot.serve.media.picture import Picture
@@ -173,9 +173,9 @@ class Streams:
         return held
 
     async def tidy(self) -> None:
-        """Lets go of small pictures of what is not held any more, where there are nearly too many."""
+        """Lets go of small pictures of what is not held any more, where that may help."""
         for served in self:
-            if len(served.thumbnails) > 0.9 * served.thumbnails.most and not served.passing:
+            if served.thumbnails.crowded and not served.passing:
                 with suppress(ApiError):
                     await self.contents(served)
 
@@ -235,7 +235,7 @@ class Streams:
             self.drop(served, "refused")
 
     def is_idle(self, served: Served) -> bool:
-        """Whether nobody has used a stream for as long as it allows, and nothing is played into it, nor waits in it.
+        """Whether nobody has used a stream for as long as it allows, nothing is to be played into it, nor waits.
 
         One of a request or a session never is: it is closed with that, and not before.
         """
@@ -244,5 +244,5 @@ class Streams:
             and time.monotonic() - served.used > served.idle_seconds
             and not served.passing
             and not served.lane.busy
-            and not (served.source and served.source.state in ("opening", "playing"))
+            and served.plays is None
         )

@@ -37,8 +37,10 @@ class Served:
         error: what last went wrong with a frame that had been taken.
         newest: the newest frame taken; thumbnails: small pictures of those before it.
         source: what is played into it, as it is told; plays: its whole address, and whether it goes at its own pace.
+            None once it is over, as a file is that ended or failed; a camera that failed, or may not be watched, is
+            to be played at the next start.
         saved_at, saved_time: when it was last saved, and up to which second of it; saved_when: when that was
-            last tried, by a clock that nobody sets; saved_state: frames and turns then.
+            last tried, by a clock that nobody sets; saving_seconds: that it took; saved_state: frames and turns then.
         restored_at: the second up to which it was restored; gap: to the first frame after that.
     """
 
@@ -62,6 +64,7 @@ class Served:
     saved_at: float | None = None
     saved_time: float | None = None
     saved_when: float | None = None
+    saving_seconds: float = 0.0
     saved_state: tuple[int, int] | None = None
     restored_at: float | None = None
     gap: float | None = None

@@ -34,6 +34,7 @@ from infinipot.stream import Stream
 logger = logging.getLogger(__name__)
 _TOLD = "stream.json"
 _FILE = re.compile(r"stream-(\d{1,12})\.safetensors")
+_SHARE = 0.05  # of the time, that saving on a clock takes at the most
 
 
 class Told(BaseModel):
@@ -50,6 +51,7 @@ class Told(BaseModel):
     idle_seconds: Annotated[float, Field(gt=0)]
     dropped: dict[str, int] = {}
     plays: tuple[str, bool] | None = None
+    description: str = ""
 
 
 class Snapshots:
@@ -88,34 +90,51 @@ class Snapshots:
         told: list[Told] = []
 
         def save(stream: Stream) -> None:
-            told.append(_write(place, served, stream))
+            started = time.perf_counter()
+            try:
+                told.append(_write(place, served, stream))
+            finally:
+                served.saving_seconds = time.perf_counter() - started
 
         try:
             async with self._saving:
-                started = time.perf_counter()
                 await asyncio.shield(asyncio.wrap_future(self._streams.worker.alone(served.lane, save)))
         except GoneError:
             raise ApiError(410, f"stream {served.id} was closed", "stream_closed") from None
-        except (InfinipotError, OSError) as error:
+        except (InfinipotError, OSError, RuntimeError) as error:  # of the device, too: those after it are saved
             served.saved_when = time.monotonic()  # it is tried again when it would be saved again
             self._metrics.snapshots.labels("failed").inc()
             why = getattr(error, "strerror", None) or error
             event(logger, "snapshot failed", logging.ERROR, stream=served.id, why=str(why))
             raise ApiError(507, f"stream {served.id} cannot be saved", "snapshot_failed") from None
         self._metrics.snapshots.labels("saved").inc()
-        self._metrics.snapshot_seconds.observe(time.perf_counter() - started)
+        self._metrics.snapshot_seconds.observe(served.saving_seconds)
         (saved,) = told
         served.saved_at, served.saved_time, served.saved_when = saved.saved_at, saved.time, time.monotonic()
         size = (place / saved.file).stat().st_size
         return Saved(id=served.id, time=saved.time, saved_at=saved.saved_at, bytes=size)
 
-    async def save_all(self, *, older: float = 0.0) -> None:
-        """Saves the streams in which something happened since they were last saved, so many seconds ago or more."""
-        for served in self._streams:
-            due = served.saved_when is None or time.monotonic() - served.saved_when >= older
-            if self.kept and not served.passing and due and _changed(served):
-                with suppress(ApiError):  # it was told, or the stream was closed meanwhile
-                    await self.save(served)
+    async def save_all(self) -> None:
+        """Saves the streams in which something happened since they were last saved."""
+        for served in self._unsaved():
+            with suppress(ApiError):  # it was told, or the stream was closed meanwhile
+                await self.save(served)
+
+    async def save_due(self, every: float) -> None:
+        """Saves those of them that were last saved so many seconds ago or more, or never.
+
+        A snapshot is the whole of a stream. So that a disk that is slow is not busy with them all the time, there is a
+        pause after each, and streams are saved less often where there are too many.
+        """
+        now = time.monotonic()
+        due = [each for each in self._unsaved() if each.saved_when is None or now - each.saved_when >= every]
+        for served in sorted(due, key=lambda each: each.saved_when or 0.0):
+            with suppress(ApiError):
+                await self.save(served)
+            await asyncio.sleep(served.saving_seconds * (1 / _SHARE - 1))
+
+    def _unsaved(self) -> list[Served]:
+        return [each for each in self._streams if self.kept and not each.passing and _changed(each)]
 
     def has(self, owner: str, name: str) -> bool:
         """Whether a stream is saved, whether or not it could be restored."""
@@ -142,6 +161,7 @@ class Snapshots:
                 continue
             served.created, served.saved_at, served.saved_time = told.created, told.saved_at, told.time
             served.dropped.update(told.dropped)
+            served.description = told.description
             served.restored_at, served.saved_when, served.saved_state = told.time, time.monotonic(), _state(served)
             _sweep(place, told.file)
             restored.append((served, told))
@@ -155,7 +175,6 @@ class Snapshots:
         """The folders of saved streams; of a stream whose first snapshot was not finished, nothing is left."""
         if self._folder is None:
             return
-        self._folder.mkdir(parents=True, exist_ok=True)
         for place in sorted(self._folder.glob("*/*")):
             if (place / _TOLD).is_file():
                 yield place
@@ -185,7 +204,6 @@ def _write(place: Path, served: Served, stream: Stream) -> Told:
     file = f"stream-{max(numbers, default=0) + 1}.safetensors"
     stats = stream.stats()
     stream.save(place / file)
-    source = served.source
     told = Told(
         owner=served.owner,
         id=served.id,
@@ -196,7 +214,8 @@ def _write(place: Path, served: Served, stream: Stream) -> Told:
         time=stats.time,
         idle_seconds=served.idle_seconds,
         dropped=dict(served.dropped),
-        plays=served.plays if source and source.state in ("opening", "playing") else None,
+        plays=served.plays,
+        description=served.description,
     )
     part = place / f".{_TOLD}.part"
     with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as written:  # an address may be secret

@@ -6,13 +6,12 @@ import { $, ago, make, pause } from "./dom.js";
 const NAMES = { opening: "opening", live: "live", frozen: "picture frozen", gone: "no picture", over: "over", closed: "closed" };
 
 export function stateOf(stream) {
-  const camera = stream.source?.camera;
+  const source = stream.source, camera = source?.camera;
+  if (source?.state === "failed") return { name: "failed", text: source.error };
   if (camera) {
     const lag = camera.state === "live" ? `${(camera.lag_seconds ?? 0).toFixed(1)} s lag` : camera.trouble;
     return { name: camera.state, text: [NAMES[camera.state], lag].filter(Boolean).join(", ") };
   }
-  const source = stream.source;
-  if (source?.state === "failed") return { name: "failed", text: source.error };
   if (source) return { name: source.state === "playing" ? "live" : source.state, text: source.state };
   const since = stream.last_frame_at ? Date.now() / 1000 - stream.last_frame_at : null;
   if (since === null) return { name: "opening", text: "no frame yet" };

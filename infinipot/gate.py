@@ -1,8 +1,8 @@
-"""What a gate ahead of the model is set to: `gate=` of a stream. Plain numbers; see gating.py for its work."""
+"""What a gate ahead of the model is set to: `gate=` of a stream. Plain numbers; engine/gating.py is its work."""
 
 from dataclasses import dataclass
 
-from infinipot.errors import InfinipotError
+from infinipot.errors import SettingError
 
 OTSU, PATCHES = "otsu", "patches"
 OFF = "off"  # None, where a setting is a word: on the command line, and of a server's stream
@@ -27,7 +27,7 @@ class Gate:
         """The gate of a setting: "otsu", "patches" for whole ones by the same threshold, a number, or None for no gate.
 
         Raises:
-            InfinipotError: it is neither.
+            SettingError: it is neither.
         """
         if given is None:
             return None
@@ -38,7 +38,7 @@ class Gate:
         except (TypeError, ValueError):
             threshold = -1.0
         if isinstance(given, bool) or not 0 <= threshold <= 1:
-            raise InfinipotError(
+            raise SettingError(
                 f"gate={given!r}: give {OTSU!r}, or how far a cell must change to be seen again, as a share of black "
                 f"to white from 0 to 1, such as 0.03; or {PATCHES!r}, which leaves out only whole patches; or nothing, "
                 "for no gate"

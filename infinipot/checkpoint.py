@@ -122,7 +122,7 @@ class Checkpoint:
         return self._load(adapter, "the weights cannot be loaded", **options)
 
     def _load(self, adapter: type[Adapter], else_wrong: str, **options: Any) -> Any:
-        """The network; `else_wrong` is what a failure means that is no file's."""
+        """The network; `else_wrong` is the message for failures that no file explains."""
         try:
             loaded: Any = adapter.loader.from_pretrained(
                 self.source, output_loading_info=True, ignore_mismatched_sizes=True, **self.pinned, **options

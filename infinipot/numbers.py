@@ -11,7 +11,7 @@ LATEST = 1e15
 
 
 def is_real(value: object) -> TypeGuard[float]:
-    """Whether it is a number; to numpy, a span of time is one."""
+    """Whether it is a real number; bools and `timedelta64`, which is a `Real` to NumPy, are not."""
     is_span = getattr(getattr(value, "dtype", None), "kind", None) == "m"
     return isinstance(value, Real) and not isinstance(value, bool) and not is_span
 

@@ -36,7 +36,7 @@ class Grid:
 
 
 def cell_limit(grids: Sequence[Grid]) -> int:
-    """The numbers of all cells of some grids are below it; grids that were forgotten have left gaps."""
+    """One more than the highest cell number of some grids; grids that were forgotten have left gaps below it."""
     return max((grid.first_cell + grid.cells for grid in grids), default=0)
 
 
@@ -112,7 +112,7 @@ class VideoTokens:
 
     @property
     def cells(self) -> int:
-        """Cell numbers are below it."""
+        """One more than the highest cell number that a token can have."""
         return cell_limit(self.grids)
 
     @cached_property

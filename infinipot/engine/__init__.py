@@ -3,7 +3,6 @@
 A stream, from its settings on:
 
     budget.py     how its cap is shared out
-    gate.py       what a gate ahead of the model is set to
     setup.py      what its settings come to with a model, worked out once
     state.py      what it was given and holds: plain data
     pending.py    the part of that which is not in the memory yet
@@ -11,6 +10,7 @@ A stream, from its settings on:
 A call on it, as work that waits for the model:
 
     alone.py      has one call at a time work on a stream
+    fair_lock.py  the lock that threads get in the order in which they ask for it
     task.py       a call that is under way: a generator that yields requests
     requests.py   what a task asks of the model
     runner.py     runs the network on what tasks ask for: the only place that does

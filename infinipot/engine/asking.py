@@ -200,7 +200,7 @@ def _remember(
 
 
 def _tokens_of(setup: Setup, speaker: Speaker) -> list[int]:
-    """Those of an answer's tokens that make its text, and what it takes to spell the rest of it."""
+    """The tokens that spell an answer's text: its own as far as they do, then the tokenizer's for the rest."""
     adapter, tokens, spelt = setup.adapter, speaker.tokens, speaker.text
     whole = next(
         (count for count in range(len(tokens), 0, -1) if spelt.startswith(adapter.detokenize(tokens[:count]))), 0

@@ -50,7 +50,7 @@ class Budget:
         return share - share % cells if self.whole_patches else share
 
     def _share(self, text: int) -> int:
-        """The same, patches whole or not."""
+        """|C| before it is rounded down to whole patches."""
         return max(1, int(self.keep * self.video(text))) if self.keep else 0
 
     def block_patches(self, cells: int) -> int:

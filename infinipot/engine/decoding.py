@@ -69,12 +69,12 @@ def _chosen(token: Tensor, sound: Tensor, dtype: torch.dtype) -> int:
 
 
 def are_numbers(logits: Tensor) -> Tensor:
-    """Whether logits are numbers, as a bool on their device: the largest of them is none where any is none."""
+    """Whether all logits are numbers, as a bool on their device. The largest tells: it is NaN if any of them is."""
     return logits.amax().isfinite()
 
 
 def overflow(dtype: torch.dtype) -> NumericalError:
-    """What to raise where they are not."""
+    """The error for logits that are not numbers."""
     name = str(dtype).removeprefix("torch.")
     mend = (
         "float16 overflows where bfloat16 and float32 do not: load the model with dtype='bfloat16' (--dtype bfloat16)"

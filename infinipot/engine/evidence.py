@@ -89,13 +89,13 @@ class Answer(str):
 
 
 class Gaze:
-    """An observer of where the question's last token and the first ones of the answer look.
+    """An observer of what the question's last token and the first tokens of the answer attend to.
 
-    While the model runs it notes what those tokens ask with, and nothing else. Where they looked is worked out once,
-    when the answer is there, for all of them and many layers at a time; what that is worth, see `Looked`.
+    While the model runs, it only stores the queries of those tokens. Their attention is computed once, after the
+    answer, for all of them and many layers at a time; `Looked` says what it is worth.
 
     Args:
-        seconds: that a temporal patch lasts.
+        seconds: how long a temporal patch lasts.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -118,10 +118,10 @@ class Gaze:
         asked[len(self._ends) - 1 :] = [seen.queries[:, -1].clone()]  # which sees all there is; a step may run again
 
     def end(self, grids: Sequence[Grid]) -> None:
-        """Works out where they looked, while the memory holds what they saw, and lets go of it.
+        """Computes what those tokens attended to, while the memory still holds it, and forgets their queries.
 
         Args:
-            grids: of all that they saw.
+            grids: of all that they could attend to.
         """
         step, self._step = self._step, None
         if step is None:
@@ -153,7 +153,7 @@ class Gaze:
         return looks.softmax(-1)
 
     def spans(self) -> list[Span]:
-        """What was looked at, merged to spans, the heaviest first."""
+        """The moments that were attended to, merged into spans, the heaviest first."""
         if not self._looked:
             return []
         patches, cells, times, weights = (
@@ -184,8 +184,8 @@ class Gaze:
 class Looked:
     """What the tokens in the slots of some layers, all of one shape, were worth.
 
-    The model is waited for while an answer is made, evidence hardly is: so looks are weighed when somebody wants to see
-    it, or when they take too much memory.
+    Whoever asks waits for the answer, and few read its evidence: so weighing is put off until someone does, or until
+    the looks take too much memory.
 
     Attributes:
         patch, cell: `[rows, N]`, where each token comes from; cell -1 for text.
@@ -202,7 +202,7 @@ class Looked:
 
     @classmethod
     def of(cls, group: Rows, step: Step) -> "Looked":
-        """Nothing yet, of the slots that a step sees, the first of which is text."""
+        """The slots that a step sees, before any look at them is added."""
         patch, cell, time = (group.columns[name][:, : step.end].clone() for name in ("patch", "cell", "time"))
         return cls(patch, cell, time)
 
@@ -216,8 +216,8 @@ class Looked:
     def weigh(self) -> Tensor:
         """What each token is worth, `[rows, N]`.
 
-        A look counts by the square of: the sum of the squared shares of it that moments of the video get, which is 1
-        where all of it lies on a single moment, and small where it is spread, or lies on the text.
+        Each look is weighted by (Σ sₘ²)², sₘ being the share of its attention that lies on moment m of the video: 1 if
+        all of it lies on one moment, near 0 if it is spread or lies on text.
         """
         if self.worth is None:
             self.worth = torch.zeros(self.patch.shape, device=self.patch.device, dtype=torch.float32)
@@ -234,7 +234,7 @@ class Looked:
         return worth
 
     def _places(self) -> tuple[Tensor, int]:
-        """The place of each token's patch among those that are held, from 1 on, 0 for text; and how many there are."""
+        """The number of each token's patch among those held, from 1 on, 0 for text; and how many numbers there are."""
         number = ((self.patch + 1) * (self.cell >= 0)).view(-1)
         held, places = torch.cat([number.new_zeros(1), number]).unique(return_inverse=True)
         return places[1:].view_as(self.patch), len(held)

@@ -30,7 +30,7 @@ PHASE = "look_again"
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """How many of the last frames are looked at again, and as how large.
+    """How many of the last frames are looked at again, and at what size.
 
     Attributes:
         frames: at the most; fewer where fewer of the newest size were watched.

@@ -28,7 +28,7 @@ class Transcript:
     turns: tuple[tuple[int, ...], ...] = ()
 
     def after(self, text: Sequence[int], captions: Iterable[int], *, turn: bool) -> "Transcript":
-        """With more text: a turn of its own, or else part of the newest one, if there is one."""
+        """The transcript with more text: a turn of its own, or else part of the newest one, if there is one."""
         turns = self.turns
         if turn:
             turns = (*turns, tuple(text))
@@ -37,7 +37,7 @@ class Transcript:
         return Transcript(self.captions | frozenset(captions), turns)
 
     def held(self, turns: int) -> "Transcript":
-        """With so many turns, the newest."""
+        """The transcript with only so many of its turns, the newest."""
         return Transcript(self.captions, self.turns[len(self.turns) - turns :])
 
     def ids(self, cell: int) -> list[int]:

@@ -9,8 +9,8 @@ Their keys and values depend on nothing that comes after them. So they stay in t
 the model run over what came since alone. It is a cache: nothing of it becomes part of the memory, and a block is run
 over when it is full, as if nobody had asked. What may be reused is decided in two places:
 
-- `Memory.intact` says how many of the slots are as they were left: a change of the memory, by a block, by a turn or by
-  re-basing, makes it none, and a step fewer that writes to them.
+- `Memory.intact` says how many of the slots are as they were left: any change of the memory, by a block, by a turn or
+  by re-basing, sets it to none, and a step that writes into those slots lowers it.
 - `reusable` passes over half a patch that has grown since.
 
 Layers with a recurrent state have no slots to leave it in: streams of such families reuse nothing.
@@ -46,7 +46,7 @@ class Prefilled:
 
 
 def reusable(state: StreamState) -> tuple[Prefilled, ...]:
-    """Those of the patches that wait, from the first one on, that the model need not run over again."""
+    """The waiting patches, from the first one on, that the model need not run over again."""
     intact, frames = state.memory.intact, state.pending.frames
     return tuple(takewhile(lambda each: each.end.tokens <= intact and each.frames in (0, frames), state.prefilled))
 

@@ -21,7 +21,7 @@ class Prepare:
         adapter: of the model that takes them.
         clips: the frames of each patch.
         pixels: least and most pixels of a resized frame; None for those of the family.
-        stopwatch, phase: what it costs is written to, and as what.
+        stopwatch, phase: the stopwatch that its time is added to, and under which name.
     """
 
     adapter: Adapter
@@ -43,7 +43,7 @@ class Encode:
     Attributes:
         adapter: of the model that encodes them.
         patches: one after the other.
-        stopwatch, phase: what it costs is written to, and as what.
+        stopwatch, phase: the stopwatch that its time is added to, and under which name.
     """
 
     adapter: Adapter
@@ -65,7 +65,7 @@ class Forward:
         adapter: of the model that runs over them.
         content: embeddings `[n, width]`, or ids of tokens of text, which are embedded together with other streams'.
         step: where their keys and values go, and what they attend to.
-        stopwatch, phase: what it costs is written to, and as what.
+        stopwatch, phase: the stopwatch that its time is added to, and under which name.
     """
 
     adapter: Adapter

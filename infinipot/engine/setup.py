@@ -170,7 +170,11 @@ def _gate(adapter: Adapter, policy: Policy, config: StreamConfig) -> Gate | None
 
 
 def _picture_pixels(adapter: Adapter, config: StreamConfig) -> int:
-    """As many as the reserve has tokens for; where frames have one size, four times as many, since some are cut off."""
+    """The most pixels of a frame kept for a second look.
+
+    The reserve has tokens for so many. Where all frames become one size, it is four times that size, since some
+    processors crop frames.
+    """
     if adapter.cell_pixels:
         return (config.reserve or LARGEST_SHARE) * adapter.cell_pixels
     return 4 * adapter.frame_area

@@ -41,7 +41,7 @@ def accept_frame(setup: Setup, state: StreamState, frame: Frame | ImageLike, tim
 
 
 def _following(time: float, fps: float) -> float:
-    """A period of `fps` later.
+    """The time one period of `fps` later.
 
     Whole numbers of periods stay that: a sum of periods is off by rounding errors, which captions would show.
     """

@@ -30,7 +30,7 @@ Columns = list[dict[str, Tensor]]
 def prepare(
     policy: Policy | None, groups: Sequence[Rows], transaction: Transaction, before: Held, grown: Held
 ) -> Columns:
-    """Writes what the columns say of the transaction's tokens; returns what the policy's columns of attention will say.
+    """Initialises the columns of the transaction's tokens; returns the new contents of the columns of attention.
 
     Args:
         policy: whose columns there are.
@@ -101,7 +101,7 @@ def plan_commit(
 def _plan_moves(
     groups: Sequence[Rows], viewer: Viewer, kept: Kept | None, turns_gone: range, tokens: int, cap: int
 ) -> list[Moves]:
-    """What moves in each group of rows.
+    """Plans the moves in each group of rows.
 
     Args:
         viewer: of all that is held.
@@ -116,7 +116,7 @@ def _plan_moves(
 
 
 def _label(groups: Sequence[Rows], transaction: Transaction, before: Held, grown: Held) -> None:
-    """Has text say in place of a cell of which turn it is, counted from 1; the prompt is of none."""
+    """Writes -1 minus the number of its turn, counted from 1, into the cell column of text; the prompt has no turn."""
     turn, start = grown.turns_gone + len(grown.turns), before.tokens
     for number, (tokens, kind) in enumerate(transaction.runs):
         if kind is Kind.TEXT and grown.turns and (number or before.tokens):
@@ -126,5 +126,5 @@ def _label(groups: Sequence[Rows], transaction: Transaction, before: Held, grown
 
 
 def _with(columns: Columns, name: str, contents: Sequence[Tensor]) -> Columns:
-    """Contents of columns for each group, and those of one more."""
+    """Adds the contents of one more column to those of each group."""
     return [{**own, name: part} for own, part in zip(columns or [{} for _ in contents], contents, strict=True)]

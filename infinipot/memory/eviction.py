@@ -139,7 +139,7 @@ def _chosen(policy: Policy, viewer: Viewer, length: int, budget: int, part: Part
 
 
 def _check(policy: Policy, chosen: Tensor, shape: tuple[int, int], length: int) -> None:
-    """Makes sure of what can be told without waiting for a device; a CPU's numbers are looked at."""
+    """Checks a policy's choice without waiting for a device: type and shape, and its values if they lie on a CPU."""
     if chosen.shape != shape or chosen.dtype != torch.int64:
         raise PolicyError(
             f"policy {policy.name!r} returned {chosen.dtype} indices of shape {tuple(chosen.shape)}: "
@@ -156,7 +156,7 @@ def _check(policy: Policy, chosen: Tensor, shape: tuple[int, int], length: int) 
 
 
 def _numbered(patch: Tensor, viewer: Viewer, number: int, patches: list[int]) -> Tensor:
-    """For each cell of a group the place of its patch in `patches`: `[rows, count]` int64."""
+    """The place in `patches` of the patch of each cell of a group, `[rows, count]` int64."""
     group = viewer.groups[number]
     own = patch.gather(1, viewer.slots(group, slice(0, len(group.layer)))).long()
     return torch.searchsorted(torch.tensor(patches).to(own.device, non_blocking=True), own)

@@ -33,7 +33,7 @@ def grid_of(grids: Grids, rows: int, columns: int) -> Grid:
 
 
 def with_current(grids: Grids, rows: int, columns: int, groups: Sequence[Rows], held: int) -> Grids:
-    """Those that are known when the grid of this size is the current one, which is the last.
+    """The known grids after the grid of this size has become the current one, which stands last.
 
     Args:
         grids: so far.

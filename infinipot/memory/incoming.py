@@ -73,7 +73,7 @@ class Incoming:
         self._run = slice(first, last + 1) if last + 1 - first == len(slots) else None
 
     def tokens(self) -> NewTokens:
-        """Those of all rows, as a policy sees them."""
+        """The cells that come into all rows, as a policy sees them."""
         group = self._group
 
         def read(name: str, some: slice) -> Tensor:
@@ -100,7 +100,7 @@ class Incoming:
                 self._group.columns[name].index_copy_(1, self._slots, column)
 
     def _part(self, stored: Tensor) -> Tensor:
-        """Of what some rows store of all slots that of these tokens: a view where they are one run."""
+        """Takes what the slots of these tokens hold, of what some rows store: a view if the slots are one run."""
         return stored.index_select(1, self._slots) if self._run is None else stored[:, self._run]
 
     @cached_property

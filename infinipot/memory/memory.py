@@ -202,7 +202,7 @@ class Memory:
 
     @contextmanager
     def aside(self, transaction: Transaction) -> Iterator[None]:
-        """What the transaction takes up inside is forgotten on the way out, but for what was observed meanwhile."""
+        """On the way out, the transaction forgets what it took up inside; what was observed of attention stays."""
         before, filled = transaction.copy(), self.filled
         with self.states.aside():
             try:
@@ -284,7 +284,7 @@ class Memory:
         finished(self._apply)
 
     def _apply(self) -> None:
-        """Makes the planned change, if there is one. Done again from its beginning, it comes to the same."""
+        """Makes the planned change, if there is one. It can be repeated from its beginning, with the same result."""
         plan = self._plan
         if plan is None:
             return

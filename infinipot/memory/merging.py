@@ -97,7 +97,7 @@ class Merging:
 
 
 def plan_merging(policy: Policy, viewer: Viewer, kept: list[Tensor]) -> list[Merging]:
-    """What a policy wants of the tokens that it evicts.
+    """Plans what becomes of evicted tokens, as the policy wants it.
 
     Args:
         policy: merges.

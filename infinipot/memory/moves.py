@@ -33,7 +33,7 @@ class Moves:
 
 
 def plan_moves(stays: Tensor, kept: int, cap: int) -> Moves:
-    """The moves that bring all slots that stay ahead of all others, each of which goes as it is or moves once.
+    """The moves after which the slots that stay come first. Each of those stays put or moves once.
 
     Args:
         stays: `[rows, n]` bool, `kept` of them in each row.

@@ -111,7 +111,7 @@ class Observed:
     def observers(
         self, wanted: Mapping[str, Attention], groups: Sequence[Rows], cells: Tensor, length: int
     ) -> list[Observer]:
-        """Those of a step's attention that a policy wants.
+        """The observers that fill the columns of attention which a policy wants of a step.
 
         Args:
             wanted: by the name of the column.
@@ -138,7 +138,7 @@ class Observed:
     def contents(self, wanted: Mapping[str, Attention], number: int, group: Rows, length: int) -> dict[str, Tensor]:
         """The columns of a group's first slots once this has become part of them: `[rows, length]` each.
 
-        What was not observed stays as it was; of what "max" asks for the higher counts.
+        Contents that were not observed stay as they were; a column that asks for the "max" keeps the higher value.
         """
         merged = {}
         for name in wanted.keys() & self.columns.keys():

@@ -34,7 +34,7 @@ class Plan:
     begun: bool = False
 
     def move(self, groups: Sequence[Rows]) -> None:
-        """Changes what the slots store. Done again from its beginning, it comes to the same."""
+        """Changes what the slots store. It can be repeated from its beginning, with the same result."""
         self.begun = True
         for group, columns in zip(groups, self.columns, strict=False):
             for name, content in columns.items():

@@ -30,10 +30,12 @@ class Rotary:
 
     Args:
         inv_freq: `[n]`, angle per position; 2·n is the head's width, or less where only its first part is rotated.
-        axes: for each frequency the position axis it turns with: 0 temporal, 1 row, 2 column.
+        axes: for each frequency the position axis it turns with: 0 temporal, 1 row, 2 column. Left out, all turn with
+            one axis, as where positions are flat.
     """
 
-    def __init__(self, inv_freq: Tensor, axes: Sequence[int]) -> None:
+    def __init__(self, inv_freq: Tensor, axes: Sequence[int] | None = None) -> None:
+        axes = [0] * len(inv_freq) if axes is None else axes
         if len(axes) != inv_freq.shape[0]:
             raise ValueError(f"{inv_freq.shape[0]} frequencies need as many axes, got {len(axes)}")
         self.inv_freq = inv_freq.detach().to("cpu", torch.float32)

@@ -59,10 +59,10 @@ class Slots:
         return other
 
     def clear(self, held: int, columns: Sequence[str]) -> None:
-        """Has a policy's columns say nothing of the slots after those held, as they do in storage that is new.
+        """Sets a policy's columns to 0 in the slots after those held, as they are in new storage.
 
-        Of text nothing is measured: its columns are those that its slot had. So they are cleared where a copy is made,
-        which goes on to the same numbers as its original then, and no pass pays for it.
+        Text tokens leave these columns as they are, so stale values of evicted tokens remain. They are cleared only
+        when a copy is made, so that copy and original go on to the same numbers; no pass pays for it.
 
         Args:
             held: how many of the first slots stay as they are.

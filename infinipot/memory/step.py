@@ -28,7 +28,7 @@ class Step:
         highest: no position in the memory is above it.
         observers: are shown what attends to what.
         ahead: how many of the memory's first slots the tokens see beside each other; None for all.
-        window: what the step's tokens see of the video, but for the first `free`, which see all; None for all.
+        window: how much of the video the step's tokens see; None for all. The first `free` of them see all.
     """
 
     memory: "Memory"
@@ -54,7 +54,7 @@ class Step:
         return self.end if self.ahead is None else self.ahead + self.count
 
     def _seen(self, stored: Tensor) -> Tensor:
-        """Of what some rows store the slots that are seen, the step's own last."""
+        """The slots that the step sees, its own last, of what some rows store."""
         if self.ahead is None:
             return stored[:, : self.end]
         return torch.cat([stored[:, : self.ahead], stored[:, self.start : self.end]], 1)
@@ -130,7 +130,7 @@ class Step:
         return None if hidden is None else hidden[rows]
 
     def _hidden_of(self, group: Rows) -> Tensor | None:
-        """The same of all layers of one shape: what a policy hides, and what is out of the window."""
+        """As `hidden`, for all layers of one shape: the slots that a policy hides, and those outside the window."""
         columns = group.columns
         hidden = self._seen(columns[HIDDEN]).unsqueeze(1) > 0 if HIDDEN in columns else None
         if self.window is None or self.free >= self.count:

@@ -149,7 +149,7 @@ class Rows:
                 put(stored, target, waiting)
 
     def _moving(self, part: Tensor) -> tuple[Tensor, Tensor]:
-        """What moves of a part, `[slots of all rows, ...]`, and as much of the scratch as takes some of it: views."""
+        """Two views: of a part, as `[slots of all rows, ...]`, and of scratch for some of these slots."""
         flat = part.flatten(0, 1)
         room = min(len(self._scratch), _PIECE) if is_at_hand(part) else len(self._scratch)
         shape = max(1, room // (flat.itemsize * math.prod(flat.shape[1:]))), *flat.shape[1:]

@@ -50,7 +50,7 @@ class Origin:
 
     @classmethod
     def joined(cls, parts: Sequence["Origin"]) -> "Origin":
-        """Those of several runs of tokens, one after the other."""
+        """The origins of several runs of tokens, one after the other."""
         if len(parts) == 1:
             return parts[0]
         return cls(*(torch.cat([getattr(part, field.name) for part in parts], -1) for field in fields(cls)))
@@ -68,7 +68,7 @@ class Transaction:
         origins: where those come from that no forward has run over yet, run by run.
         observed: what policies asked to see of the attention of its steps.
         window: what tokens from now on see of the video; None for all.
-        free: tokens ahead of those.
+        free: how many tokens came before the window was set: those see all.
     """
 
     def __init__(self, cursor: Cursor, rule: PositionRule) -> None:

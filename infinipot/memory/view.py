@@ -99,7 +99,7 @@ class Viewer:
         )
 
     def place(self, group: Rows, rows: slice, tokens: int) -> dict[str, Any]:
-        """What so many tokens of each of some rows are told of where they stand, as arguments of `VideoTokens`."""
+        """The arguments of `VideoTokens` that do not depend on the tokens, for `tokens` of each of some rows."""
         return {
             "grids": self.grids,
             "newest_patch": self.held.cursor.patch - 1,

@@ -90,7 +90,7 @@ def _fused(queries: Tensor, keys: Tensor, values: Tensor, step: Step, scaling: f
 def _fused_with_hidden(
     queries: Tensor, keys: Tensor, values: Tensor, step: Step, scaling: float, hidden: Tensor
 ) -> Tensor:
-    """The same where slots are hidden: KV heads stand where a batch does, so that each has one mask for its heads."""
+    """As `_fused`, where slots are hidden: KV heads stand as a batch, so that each has one mask for its heads."""
     seen = ~hidden.unsqueeze(1)
     if step.count > 1:
         seen = seen & (step.mask(queries.device, queries.dtype) == 0)

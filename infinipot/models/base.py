@@ -178,7 +178,7 @@ class Adapter(Texts, ABC):
 
     @cached_property
     def shared_rotary(self) -> Rotary:
-        """The rotation that all streams share, with what it looks up."""
+        """The rotation, with its tables of angles, that all streams share."""
         return self.rotary()
 
     @property

@@ -64,8 +64,7 @@ class InternVL(OneSize):
         if not self._dynamic:
             return super().rotary()
         # Not `inv_freq`, which a long prompt of someone else's may have changed on the shared model.
-        frequencies = self.language_model.rotary_emb.original_inv_freq
-        return Rotary(frequencies, axes=[0] * len(frequencies))
+        return Rotary(self.language_model.rotary_emb.original_inv_freq)
 
     @property
     def _dynamic(self) -> bool:

@@ -52,5 +52,4 @@ class OneSize(Adapter):
 
     def rotary(self) -> Rotary:
         require_static_rope(self._text_config.rope_parameters, self.title)
-        frequencies = self.language_model.rotary_emb.inv_freq
-        return Rotary(frequencies, axes=[0] * len(frequencies))
+        return Rotary(self.language_model.rotary_emb.inv_freq)

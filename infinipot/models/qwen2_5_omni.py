@@ -74,8 +74,7 @@ class Qwen25OmniSound(Qwen25Omni):
 
     def rotary(self) -> Rotary:
         require_static_rope(self._text_config.rope_parameters, self.title)
-        frequencies = self.language_model.rotary_emb.inv_freq
-        return Rotary(frequencies, axes=[0] * len(frequencies))  # where all axes are alike, one is enough
+        return Rotary(self.language_model.rotary_emb.inv_freq)  # all axes of a sound's positions are alike
 
     @property
     def placeholder(self) -> str:

@@ -30,7 +30,7 @@ class Qwen3VL(Qwen2VL):
 
     @property
     def placeholder(self) -> str:
-        """With the vision-start and vision-end round it, since every patch brings its own."""
+        """The placeholder with vision-start and vision-end around it, since every patch brings its own."""
         return f"{self._start}{self.processor.video_token}{self._end}"
 
     @property

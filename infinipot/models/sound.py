@@ -48,7 +48,7 @@ class Spectrum:
 
     @classmethod
     def of(cls, extractor: Any, windows: int) -> "Spectrum":
-        """That of a checkpoint's own Whisper feature extractor.
+        """The spectrum as a checkpoint's own Whisper feature extractor makes it.
 
         Raises:
             ModelError: it is for sound of another rate.
@@ -63,7 +63,7 @@ class Spectrum:
 
     @property
     def samples(self) -> int:
-        """In a full chunk."""
+        """Samples in a full chunk."""
         return self.windows * self.hop
 
     @property
@@ -131,7 +131,7 @@ class Samples(Partial):
         return 1, 1
 
     def after(self, given: Sound) -> Self:
-        """With a piece more, of a chunk's length at the most. A pause ahead of it ends the chunk."""
+        """This with one more piece, at most as long as a chunk. A pause ahead of the piece ends the chunk."""
         most = self.spectrum.samples
         if len(given.samples) > most:
             raise FrameError(
@@ -205,5 +205,5 @@ class Samples(Partial):
 
 
 def _tokens(windows: int) -> int:
-    """What the encoder makes of so many windows in a row."""
+    """How many tokens the encoder makes of so many windows in a row."""
     return (windows + 1) // WINDOWS

@@ -36,7 +36,7 @@ class Texts:
 
     @property
     def placeholder(self) -> str:
-        """What the chat template puts where a video comes in, and what captions and cells stand in place of."""
+        """The chat template's placeholder of a video, which captions and cell tokens replace."""
         return str(self.processor.video_token)
 
     @property
@@ -95,9 +95,10 @@ class Texts:
         return ids
 
     def prompt(self, before: str, question: str, after: str, *, behind: str) -> list[int]:
-        """Token ids of a question between its texts, as one text wherever the question itself has no special tokens.
+        """Token ids of a question between the texts around it.
 
-        A question is text, whatever is in it: it cannot end its turn and begin another.
+        They are those of all three as one text, unless the question contains the text of a special token. That is read
+        as mere text, so that a question cannot end its turn and begin another.
         """
         plain = self.tokenize(question, plain=True)
         if plain == self.tokenize(question):

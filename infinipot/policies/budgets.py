@@ -1,9 +1,7 @@
 """Budgets: how many of what stays each layer, or each head, is shown."""
 
 from abc import abstractmethod
-from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import groupby
 from typing import ClassVar
 
 import torch
@@ -12,6 +10,7 @@ from torch import Tensor
 from infinipot.policies.base import HIDDEN
 from infinipot.policies.options import Ratio, Share
 from infinipot.policies.ranking import highest, standing
+from infinipot.policies.salience import by_group
 from infinipot.policies.wrapper import Wrapper
 from infinipot.tokens import VideoTokens
 
@@ -46,7 +45,7 @@ class Budgets(Wrapper):
         scores = scores if assured is None else scores.masked_fill(assured, torch.inf)
         scores, arrival = (part.gather(1, kept) for part in (scores, tokens.arrival))
         shown = torch.zeros(kept.shape, dtype=torch.bool, device=kept.device)
-        for layer, rows in by_layer(tokens):
+        for layer, rows in by_group(tokens, lambda layer: layer):
             shown[rows] = self.shown(scores[rows], arrival[rows], layer, tokens.layers)
         return shown
 
@@ -58,15 +57,6 @@ class Budgets(Wrapper):
             scores, arrival: `[heads, |C|]`.
             layer: its number, out of `layers`.
         """
-
-
-def by_layer(tokens: VideoTokens) -> Iterator[tuple[int, slice]]:
-    """The rows of each layer, which lie side by side."""
-    start = 0
-    for layer, run in groupby(tokens.layer):
-        end = start + len(list(run))
-        yield layer, slice(start, end)
-        start = end
 
 
 @dataclass(frozen=True)

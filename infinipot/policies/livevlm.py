@@ -8,7 +8,7 @@ from torch import Tensor
 
 from infinipot.policies.attention import Attention, attended
 from infinipot.policies.base import Policy, stretch
-from infinipot.policies.options import Count, Positive, Share
+from infinipot.policies.options import Positive, Share
 from infinipot.policies.ranking import highest, place_within, standing
 from infinipot.policies.redundancy import in_recent_patches
 from infinipot.tokens import VideoTokens
@@ -33,14 +33,14 @@ class LiveVLM(Policy):
     name: ClassVar[str] = "livevlm"
     paper: ClassVar[str] = "LiveVLM, arXiv 2505.15269"
 
-    queries: Count = 64
+    queries: Positive = 64
     buckets: Positive = 16
     first: Share = 0.25
     recent: Share = 0.125
 
     @property
     def attention(self) -> Mapping[str, Attention]:
-        return {"attention": Attention(queries=max(self.queries, 1))}
+        return {"attention": Attention(queries=self.queries)}
 
     def select(self, tokens: VideoTokens, budget: int) -> Tensor:
         scores, arrival, length = attended(tokens, "attention"), tokens.arrival, tokens.shape[1]

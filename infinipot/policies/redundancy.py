@@ -103,7 +103,7 @@ def _in_a_row(cell: Tensor) -> Tensor:
 
 
 def _sums_by_cell(keys: Tensor, at: Tensor, length: Tensor, counts: Tensor, *, cells: int) -> tuple[Tensor, Tensor]:
-    """Of the unit keys that count at each of so many cells their sum, `[cells, head_dim]`, and number, `[cells]`."""
+    """Per cell, the sum of its unit keys that count, `[cells, head_dim]`, and how many there are, `[cells]`."""
     wide = widest_float(keys.device)
     unit = keys.to(wide, copy=True).div_(length.unsqueeze(1)).mul_(counts.unsqueeze(1))
     total = unit.new_zeros(cells, keys.shape[1]).index_add_(0, at, unit)

@@ -6,7 +6,7 @@ grid, fewer of them the deeper the layer.
 
 from collections.abc import Callable, Iterator
 from itertools import groupby, product
-from typing import Literal
+from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ from infinipot.policies.rounding import widest_float
 from infinipot.tokens import Grid, VideoTokens, cell_limit
 
 Pooling = Literal["none", "layerwise"]
+K = TypeVar("K")
 
 # How far a token's neighbours reach to each side in (patches, rows, columns), for each quarter of the layers:
 # 7x7x7, 5x5, 3 and the token alone.
@@ -40,8 +41,13 @@ def value_norm(values: Tensor) -> Tensor:
     return torch.linalg.vector_norm(values, dim=-1, dtype=torch.float32)
 
 
-def by_group(tokens: VideoTokens, group: Callable[[int], tuple[int, ...]]) -> Iterator[tuple[tuple[int, ...], slice]]:
-    """The rows whose layers are of one group, run by run, with that group."""
+def by_group(tokens: VideoTokens, group: Callable[[int], K]) -> Iterator[tuple[K, slice]]:
+    """The rows whose layers are of one group, run by run, with that group.
+
+    Args:
+        tokens: whose rows lie layer by layer.
+        group: that a layer is of, by the number of the layer.
+    """
     start = 0
     for key, run in groupby(map(group, tokens.layer)):
         end = start + len(list(run))

@@ -10,7 +10,7 @@ from torch.nn.functional import avg_pool1d
 
 from infinipot.policies.attention import Attention, attended, last_tokens
 from infinipot.policies.base import ScoredPolicy
-from infinipot.policies.options import Count, Odd, Share
+from infinipot.policies.options import Odd, Positive, Share
 from infinipot.tokens import VideoTokens
 
 
@@ -32,13 +32,13 @@ class SnapKV(ScoredPolicy):
     name: ClassVar[str] = "snapkv"
     paper: ClassVar[str] = "SnapKV, arXiv 2404.14469"
 
-    queries: Count = 64
+    queries: Positive = 64
     recent: Share = 0.125
     kernel: Odd = 5
 
     @property
     def attention(self) -> Mapping[str, Attention]:
-        return {"attention": Attention(queries=max(self.queries, 1))}
+        return {"attention": Attention(queries=self.queries)}
 
     def score(self, tokens: VideoTokens) -> Tensor:
         seen = attended(tokens, "attention")

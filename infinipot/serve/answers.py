@@ -1,11 +1,13 @@
 """Questions put to streams, as the event loop sees them: pieces as they come, an end, and a way to leave."""
 
 import asyncio
+import json
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
+from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
@@ -174,6 +176,24 @@ def asked_of(served: Served, how: Asking, answer: Answered) -> Asked:
         remembered=how.remember,
         evidence=[Evidence.model_validate(each) for each in answer.evidence],
     )
+
+
+def sse(data: BaseModel | Mapping[str, Any] | str, event: str | None = None, number: int | None = None) -> str:
+    """One server-sent event.
+
+    Args:
+        data: told as JSON; a text, of one line, as it is.
+        event: its kind.
+        number: its id, after which a client that lost its connection asks to go on.
+    """
+    if isinstance(data, BaseModel):
+        data = data.model_dump_json()
+    fields = {"id": number, "event": event, "data": data if isinstance(data, str) else json.dumps(data)}
+    return "".join(f"{name}: {value}\n" for name, value in fields.items() if value is not None) + "\n"
+
+
+DONE = sse("[DONE]")
+"""The end of a stream of events, as OpenAI's API marks it."""
 
 
 async def events(request: Request, told: AsyncGenerator[str, None]) -> StreamingResponse:

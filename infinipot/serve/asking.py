@@ -19,19 +19,24 @@ class Looking(Body):
     look_pixels: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]] | None = None
 
 
-class Asking(Looking):
+class Generating(Looking):
+    """How long an answer may be, and how its tokens are chosen: see `Stream.ask`."""
+
+    max_tokens: Annotated[int, Field(ge=1)] | None = None
+    temperature: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    top_p: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] | None = None
+    top_k: Annotated[Annotated[int, Field(ge=0)] | None, MINUS_ONE] = None
+    seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
+
+
+class Asking(Generating):
     """How a question is to be answered: see `Stream.ask`.
 
     Attributes:
         window_s: the newest seconds of the stream that the question is about; left out, all that is held.
     """
 
-    max_tokens: Annotated[int, Field(ge=1)] | None = None
-    temperature: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
-    top_p: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] | None = None
-    top_k: Annotated[Annotated[int, Field(ge=0)] | None, MINUS_ONE] = None
     repetition_penalty: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
-    seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
     stop: str | list[str] | None = None
     remember: bool = False
     evidence: bool = True

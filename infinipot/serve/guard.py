@@ -40,11 +40,13 @@ OPEN = frozenset(
 )
 """What answers without a key: whether the server is there, and nothing else."""
 
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+"""Hosts that only this machine reaches."""
+
 PAGE = "/page/"
 """Below it lie the files of the page, which hold nothing of anybody's."""
 
 _GIVEN_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _MOST_HEADER = 1 << 16
 _READING = ("GET", "OPTIONS")
 _UPLOADS = ("/v1/files",)
@@ -61,7 +63,7 @@ class Guard:
 
     def __init__(self, app: ASGIApp, settings: Settings, keys: Keys, metrics: Metrics) -> None:
         self._app, self._settings, self._keys, self._metrics = app, settings, keys, metrics
-        self._local = not keys and settings.host in _LOOPBACK
+        self._local = not keys and settings.host in LOOPBACK
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -109,7 +111,7 @@ class Guard:
     def _check_place(self, scope: Scope, headers: Headers) -> None:
         """Web pages reach servers on their visitor's own machine: through names of theirs, and through WebSockets."""
         host = _split(f"//{headers.get('host', '')}").hostname or ""
-        if self._local and host not in _LOOPBACK:
+        if self._local and host not in LOOPBACK:
             message = (
                 f"without keys this server answers to localhost alone, and was called as {host[:100]!r}: see --api-keys"
             )

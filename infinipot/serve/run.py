@@ -20,10 +20,10 @@ from infinipot.serve import lock, logs
 from infinipot.serve.app import create_app
 from infinipot.serve.cameras import demo
 from infinipot.serve.connection import bounded
+from infinipot.serve.guard import LOOPBACK
 from infinipot.serve.keys import Keys
 from infinipot.serve.settings import Settings
 
-_LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _SWITCH = 0.001  # seconds until the model's thread lets others run: requests are short
 _KEEP_ALIVE = 75  # seconds of an idle connection, as nginx has it: a short time meets clients that are about to use it
 _MESSAGE = 1 << 16  # bytes of a header
@@ -191,7 +191,7 @@ def _warn(settings: Settings, model: Model) -> None:
             "streams may be opened for which there is no memory"
         )
         logs.event(logging.getLogger(__name__), message, logging.WARNING)
-    if settings.api_keys is None and settings.host not in _LOOPBACK:
+    if settings.api_keys is None and settings.host not in LOOPBACK:
         message = f"everyone who reaches {settings.host} may use this server: give it --api-keys"
         logs.event(logging.getLogger(__name__), message, logging.WARNING)
 

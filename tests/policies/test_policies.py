@@ -815,6 +815,8 @@ def test_options_come_from_text_and_keywords() -> None:
         (lambda: policies.make("infinipot-v:alpha=1.5"), "alpha=1.5 .* a number from 0 to 1"),
         (lambda: policies.make("infinipot-v:alpha=nan"), "alpha=nan .* a number from 0 to 1"),
         (lambda: policies.make("infinipot-v", alpha=True), "alpha=True .* a number from 0 to 1"),
+        (lambda: policies.make("snapkv", queries=0), "queries=0 .* a whole number 1 or more"),
+        (lambda: policies.make("livevlm", queries=0), "queries=0 .* a whole number 1 or more"),
         (lambda: policies.make("random:seed=0.5"), "seed='0.5' .* a whole number 0 or more"),
         (lambda: policies.make("random", seed=-1), "seed=-1 .* a whole number 0 or more"),
         (lambda: policies.make("infinipot-v-reference:adaptive_pooling=1"), "adaptive_pooling='1' .* true or false"),

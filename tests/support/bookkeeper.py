@@ -17,7 +17,7 @@ LAYERS, HEADS, DIM = 2, 2, 16
 ROTARY = Rotary(1.0 / 100.0 ** (torch.arange(8) / 8), axes=[0, 0, 1, 1, 1, 2, 2, 2])
 
 
-FLAT = Rotary(ROTARY.inv_freq, axes=[0] * 8)
+FLAT = Rotary(ROTARY.inv_freq)
 
 
 PARTIAL = Rotary(ROTARY.inv_freq[:4], axes=[0, 1, 2, 0])  # half of the head, axes interleaved

@@ -1,6 +1,5 @@
 """What chat completions do: find or open the stream, have it watch the request's frames, ask it."""
 
-import json
 import time
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -8,7 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
-from infinipot.serve.answers import Asker, asked_of, usage
+from infinipot.serve.answers import DONE, Asker, asked_of, sse, usage
 from infinipot.serve.bodies import made_of
 from infinipot.serve.chat.protocol import AnswerMessage, ChatCompletion, ChatRequest, Choice
 from infinipot.serve.chat.reading import Reading, read
@@ -66,13 +65,12 @@ class ChatServing:
                 asked = asked_of(served, request, answered).model_dump()
                 yield _chunk(head, {}, _ended(answered), infinipot=asked)
             if with_usage:
-                told = head | {"choices": [], "usage": usage(answered).model_dump()}
-                yield f"data: {json.dumps(told)}\n\n"
-            yield "data: [DONE]\n\n"
+                yield sse(head | {"choices": [], "usage": usage(answered).model_dump()})
+            yield DONE
         except Exception as error:
             if not begun:
                 raise
-            yield f"data: {json.dumps(as_api_error(error).body())}\n\n"
+            yield sse(as_api_error(error).body())
 
     def _read(self, request: ChatRequest, session: str | None) -> Reading:
         require_model(request.model, self._settings.model)
@@ -133,7 +131,7 @@ class ChatServing:
 
 def _chunk(head: dict[str, Any], delta: dict[str, str], ended: str | None = None, **more: Any) -> str:
     choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": ended}
-    return f"data: {json.dumps(head | {'choices': [choice]} | more)}\n\n"
+    return sse(head | {"choices": [choice]} | more)
 
 
 def _ended(answered: Answered) -> Any:

@@ -109,7 +109,7 @@ class RemoteFile(io.RawIOBase):
         return len(found)
 
     def peek(self, most: int) -> bytes:
-        """The first bytes of what is not sought in, which are read again."""
+        """The first bytes of what cannot be sought in; later reads return them again."""
         while len(self._ahead) < most and (found := self._receive(most - len(self._ahead))):
             self._ahead += found
         return self._ahead

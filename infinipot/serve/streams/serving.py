@@ -1,10 +1,9 @@
 """What the routes of streams do."""
 
-import json
 import time
 from collections.abc import AsyncGenerator
 
-from infinipot.serve.answers import Asker, usage
+from infinipot.serve.answers import Asker, sse, usage
 from infinipot.serve.asking import Evidence
 from infinipot.serve.errors import ApiError, as_api_error
 from infinipot.serve.feeding import watched
@@ -115,13 +114,13 @@ class StreamServing:
             async with self._asker.ask(served, request.question, request) as answer:
                 async for piece in answer.pieces():
                     begun = True
-                    yield f"event: delta\ndata: {json.dumps({'text': piece})}\n\n"
+                    yield sse({"text": piece}, "delta")
                 reply = await self._reply(served, request, await answer.result())
-            yield f"event: done\ndata: {reply.model_dump_json()}\n\n"
+            yield sse(reply, "done")
         except Exception as error:
             if not begun:
                 raise
-            yield f"event: error\ndata: {json.dumps(as_api_error(error).body())}\n\n"
+            yield sse(as_api_error(error).body(), "error")
 
     def _check(self, request: AskRequest) -> None:
         """Refuses a turn that could not be saved before it is remembered."""

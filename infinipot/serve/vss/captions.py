@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
 from infinipot.serve.answers import Asker
-from infinipot.serve.asking import Asking
+from infinipot.serve.asking import Asking, Generating
 from infinipot.serve.bodies import made_of
 from infinipot.serve.errors import ApiError, require_model
 from infinipot.serve.feeding import Feeder
@@ -37,7 +37,6 @@ from infinipot.serve.vss.protocol import (
     SummaryMessage,
 )
 
-_HOW = set(Asking.model_fields) & set(Asked.model_fields)
 _LOOK = 1.0  # seconds between two looks at whether a stream's source is over
 _APART = 0.01  # seconds from the beginning of a stretch to that of the next, at the least
 
@@ -242,6 +241,6 @@ class Captions:
             await self._streams.close(served)
 
     async def _ask(self, served: Served, request: Asked) -> Answered:
-        how = Asking(**request.model_dump(include=_HOW, exclude_none=True), evidence=False)
+        how = Asking(**request.model_dump(include=set(Generating.model_fields), exclude_none=True), evidence=False)
         async with self._asker.ask(served, request.prompt, how) as answer:
             return await answer.result()

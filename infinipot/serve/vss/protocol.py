@@ -6,8 +6,8 @@ from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from infinipot.serve.asking import Looking
-from infinipot.serve.bodies import MINUS_ONE, ONE, Body
+from infinipot.serve.asking import Generating
+from infinipot.serve.bodies import ONE, Body
 from infinipot.serve.streams.protocol import StreamSettings, Time
 
 Seconds = Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)]
@@ -70,7 +70,7 @@ class Offsets(Body):
     end_offset: Time | None = None
 
 
-class Asked(Looking):
+class Asked(Generating):
     """What captions and summaries are asked with.
 
     Attributes:
@@ -94,11 +94,6 @@ class Asked(Looking):
     )
     use_fps_for_chunking: bool = True
     stream: bool = False
-    max_tokens: Annotated[int, Field(ge=1)] | None = None
-    temperature: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
-    top_p: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] | None = None
-    top_k: Annotated[Annotated[int, Field(ge=0)] | None, MINUS_ONE] = None
-    seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
     infinipot: StreamSettings = StreamSettings()
 
     @property

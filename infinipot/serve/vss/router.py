@@ -1,7 +1,6 @@
 """VSS's routes of streams, captions and summaries. A question goes to chat completions, with the stream's or file's id
 as `id`."""
 
-import json
 import logging
 from collections.abc import AsyncGenerator
 from typing import Annotated, Any
@@ -9,7 +8,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Body, Request
 from fastapi.responses import JSONResponse, Response
 
-from infinipot.serve.answers import events, while_there
+from infinipot.serve.answers import DONE, events, sse, while_there
 from infinipot.serve.bodies import made_of
 from infinipot.serve.errors import ApiError, as_api_error
 from infinipot.serve.guard import owner_of
@@ -123,8 +122,8 @@ async def summarize(request: Request, body: Annotated[Asked, Body()]) -> Respons
         return JSONResponse((await while_there(request, summary)).model_dump())
 
     async def told() -> AsyncGenerator[str, None]:
-        yield f"data: {(await summary).model_dump_json()}\n\n"
-        yield "data: [DONE]\n\n"
+        yield sse(await summary)
+        yield DONE
 
     return await events(request, told())
 
@@ -135,9 +134,9 @@ async def _told(server: Server, owner: str, body: CaptionRequest) -> AsyncGenera
     yield ": here\n\n"
     try:
         async for caption in made:
-            yield f"data: {caption.model_dump_json()}\n\n"
-        yield "data: [DONE]\n\n"
+            yield sse(caption)
+        yield DONE
     except Exception as error:
-        yield f"data: {json.dumps(as_api_error(error).body())}\n\n"
+        yield sse(as_api_error(error).body())
     finally:
         await made.aclose()

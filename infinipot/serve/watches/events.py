@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator
 
+from infinipot.serve.answers import sse
 from infinipot.serve.errors import ApiError
 from infinipot.serve.streams.served import Served
 from infinipot.serve.watches.protocol import EventList, EventState
@@ -61,7 +62,7 @@ class Events:
             for each in found:
                 number = each.id
                 if watch in (None, each.watch):
-                    yield f"id: {number}\nevent: event\ndata: {_told(each).model_dump_json()}\n\n"
+                    yield sse(_told(each), "event", number)
             if found:
                 continue
             try:

@@ -249,7 +249,7 @@ class Store:
 
 
 def _keep_to_oneself(path: Path) -> None:
-    """Has a file that nobody else reads, since webhooks have secrets: what SQLite puts beside it is as it is."""
+    """Creates the file with mode 0600, since it holds webhooks' secrets; SQLite's side files inherit that."""
     try:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
         path.chmod(0o600)

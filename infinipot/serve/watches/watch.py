@@ -10,7 +10,7 @@ from infinipot.serve.watches.trigger import Trigger
 
 _SMOOTH = 0.2  # weight of the newest time between two answers
 _TOLD = {"question", "every_s", "when", "cooldown_s", "on_after", "off_after", "look_again", "about"}
-_SLACK = 1.5  # times what was wanted from which on a question cannot keep its pace
+_SLACK = 1.5  # a question is behind if its real interval exceeds `every_s` by this factor
 
 
 @dataclass(slots=True, eq=False)
@@ -68,12 +68,12 @@ class Watch:
         )
 
     def put_off(self, asked_at: float) -> None:
-        """Is asked next at the first multiple of `every_s`, from the first time on, after a second of the stream."""
+        """Sets the next due time: the first multiple of `every_s`, counted from the first asking, after `asked_at`."""
         every, due = self.request.every_s, asked_at if self.due is None else self.due
         self.due = round(due + every * (math.floor((asked_at - due) / every + 1e-6) + 1), 6)
 
     def take_pace(self, at: float) -> None:
-        """Notes that an answer is of a second of the stream."""
+        """Updates the mean interval between answers with one that was asked at a second of the stream."""
         if self.last is not None:
             since = max(at - self.last[1], 0.0)
             self.every = since if not self.every else (1 - _SMOOTH) * self.every + _SMOOTH * since

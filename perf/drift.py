@@ -58,9 +58,10 @@ class Moved:
             step = self.memory.step(transaction)
             slots = slice(step.start, step.end)
             keys = self.keys_of(self.group.columns["patch"][0, slots], self.group.columns["cell"][0, slots])
+            stored = self.memory.rotary.to_stored(keys)
             angles = self.memory.rotary.angles([step.positions[0]], step.highest)
-            turned = self.memory.rotary.rotate_(self.memory.rotary.to_stored(keys).float(), angles)
-            step.write(0, keys[None], turned[None].to(keys.dtype))
+            turned = self.memory.rotary.rotate_(stored.float(), angles)
+            step.store(0, stored[None], turned[None].to(keys.dtype))
             self.memory.commit(transaction, policy=Lasting(), keep=lambda _, held: keep if held > keep else None)
         if self.memory.cursor.next > limit:
             self.rebase(7 * limit // 8, limit)
@@ -71,7 +72,7 @@ class Moved:
         shift = self.group.columns["temporal"][0, : self.memory.held].double() - before
         angle = shift[:, None] * self.memory.rotary.inv_freq
         keys = self.group.values[0, : self.memory.held].float()
-        self.memory.rotary.rotate_(keys, [torch.complex(angle.cos().float(), angle.sin().float())])
+        self.memory.rotary.rotate_(keys, torch.complex(angle.cos().float(), angle.sin().float()))
         self.group.values[0, : self.memory.held] = keys.to(self.group.values.dtype)
 
     def errors(self) -> dict[str, list[float]]:

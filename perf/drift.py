@@ -13,6 +13,7 @@ key at the token's position. Rounding once is the error of the exact key in the 
 import argparse
 import json
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 
@@ -100,7 +101,7 @@ def _difference(keys: torch.Tensor, exact: torch.Tensor) -> list[float]:
     return [relative.mean().item(), relative.max().item(), turn.item()]
 
 
-def measure(name: str, dtype: torch.dtype, share: float) -> dict[str, object]:
+def measure(name: str, dtype: torch.dtype, share: float) -> dict[str, Any]:
     """Watches a share of the hours of a shape."""
     grid, dim, theta, positions, cap, fps, hours = SHAPES[name]
     stream, patches = Moved(grid, dim, theta, cap, dtype), 4
@@ -133,7 +134,7 @@ def main() -> None:
                     continue
                 print(f"{name}, {dtype}: {row['frames']} frames, {row['rebases']} re-basings")
                 for kind in ("rounded once", "read", "moved in place"):
-                    mean, largest, turn = row[kind]  # type: ignore[misc]
+                    mean, largest, turn = row[kind]
                     print(
                         f"  {kind:15s} error {mean:8.3%}, at the most {largest:8.3%}; turned by {turn:.4f} rad",
                         flush=True,

@@ -23,11 +23,11 @@ export HF_HUB_OFFLINE := 1
 setup: $(VENV)/.done
 
 # Made again whenever what it is made of changes; a half-made one is not taken for whole.
-$(VENV)/.done: pyproject.toml constraints.txt
+$(VENV)/.done: Makefile pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable . --group dev
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[$(EXTRAS)]" --group dev
 	touch $@
 
 demo: setup
@@ -45,7 +45,7 @@ test: lint
 test-lmms-eval: $(LMMS_EVAL_VENV)/.done
 	$(LMMS_EVAL_VENV)/bin/python -m pytest tests/lmms_eval
 
-$(LMMS_EVAL_VENV)/.done: pyproject.toml tests/lmms_eval/constraints.txt
+$(LMMS_EVAL_VENV)/.done: Makefile pyproject.toml tests/lmms_eval/constraints.txt
 	$(PYTHON) -m venv $(LMMS_EVAL_VENV)
 	$(LMMS_EVAL_VENV)/bin/python -m pip install --quiet --upgrade "pip>=25.1"
 	$(LMMS_EVAL_VENV)/bin/python -m pip install --quiet --constraint tests/lmms_eval/constraints.txt --editable ".[lmms-eval]" pytest hypothesis
@@ -59,13 +59,13 @@ $(TRANSFORMERS_NEXT_VENV)/.done: Makefile pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(TRANSFORMERS_NEXT_VENV)
 	sed 's/^transformers==.*/transformers==$(TRANSFORMERS_NEXT)/' constraints.txt > $(TRANSFORMERS_NEXT_VENV)/constraints.txt
 	$(TRANSFORMERS_NEXT_VENV)/bin/python -m pip install --quiet --upgrade "pip>=25.1"
-	$(TRANSFORMERS_NEXT_VENV)/bin/python -m pip install --quiet --constraint $(TRANSFORMERS_NEXT_VENV)/constraints.txt --editable . --group dev
+	$(TRANSFORMERS_NEXT_VENV)/bin/python -m pip install --quiet --constraint $(TRANSFORMERS_NEXT_VENV)/constraints.txt --editable ".[$(EXTRAS)]" --group dev
 	touch $@
 
 test-lowest: $(LOWEST_VENV)/.done
 	$(LOWEST_VENV)/bin/python -m pytest --numprocesses auto --dist worksteal
 
-$(LOWEST_VENV)/.done: pyproject.toml constraints.txt tests/lowest.py
+$(LOWEST_VENV)/.done: Makefile pyproject.toml constraints.txt tests/lowest.py
 	$(PYTHON) -m venv $(LOWEST_VENV)
 	$(PYTHON) tests/lowest.py > $(LOWEST_VENV)/constraints.txt
 	$(LOWEST_VENV)/bin/python -m pip install --quiet --upgrade "pip>=25.1"

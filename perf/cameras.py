@@ -12,6 +12,8 @@ import statistics
 import sys
 import threading
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -53,13 +55,13 @@ def reconnect(server: rtsp.RtspServer, times: int) -> None:
         next(camera)
         before = process.num_fds(), threading.active_count(), process.memory_info().rss
         for number in range(times):
-            begun = len(camera.gaps), camera.health().pictures
+            newer = camera.health().pictures + 20
             if number % 2:
                 server.kill()
                 server.start()
             else:
                 server.say("cut")
-            wait_until(lambda begun=begun: camera.health().state != "live" or camera.health().pictures > begun[1] + 20)
+            wait_until(partial(lost_or_past, camera, newer))
             wait_until(lambda: camera.health().state == "live")
             time.sleep(STEADY + 0.2)  # so that the next pause is as short
         after = process.num_fds(), threading.active_count(), process.memory_info().rss
@@ -69,7 +71,13 @@ def reconnect(server: rtsp.RtspServer, times: int) -> None:
     print(f"descriptors {before[0]} to {after[0]}, threads {before[1]} to {after[1]}, memory {grown:+.1f} MiB")
 
 
-def wait_until(condition) -> None:  # type: ignore[no-untyped-def]
+def lost_or_past(camera: Camera, pictures: int) -> bool:
+    """Whether a camera is away, or has had more pictures than so many since."""
+    health = camera.health()
+    return health.state != "live" or health.pictures > pictures
+
+
+def wait_until(condition: Callable[[], object]) -> None:
     """Waits for half a minute at the most."""
     end = time.monotonic() + 30
     while not condition() and time.monotonic() < end:

@@ -13,6 +13,7 @@ key at the token's position. Rounding once is the error of the exact key in the 
 import argparse
 import json
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 
@@ -58,9 +59,10 @@ class Moved:
             step = self.memory.step(transaction)
             slots = slice(step.start, step.end)
             keys = self.keys_of(self.group.columns["patch"][0, slots], self.group.columns["cell"][0, slots])
+            stored = self.memory.rotary.to_stored(keys)
             angles = self.memory.rotary.angles([step.positions[0]], step.highest)
-            turned = self.memory.rotary.rotate_(self.memory.rotary.to_stored(keys).float(), angles)
-            step.write(0, keys[None], turned[None].to(keys.dtype))
+            turned = self.memory.rotary.rotate_(stored.float(), angles)
+            step.store(0, stored[None], turned[None].to(keys.dtype))
             self.memory.commit(transaction, policy=Lasting(), keep=lambda _, held: keep if held > keep else None)
         if self.memory.cursor.next > limit:
             self.rebase(7 * limit // 8, limit)
@@ -71,7 +73,7 @@ class Moved:
         shift = self.group.columns["temporal"][0, : self.memory.held].double() - before
         angle = shift[:, None] * self.memory.rotary.inv_freq
         keys = self.group.values[0, : self.memory.held].float()
-        self.memory.rotary.rotate_(keys, [torch.complex(angle.cos().float(), angle.sin().float())])
+        self.memory.rotary.rotate_(keys, torch.complex(angle.cos().float(), angle.sin().float()))
         self.group.values[0, : self.memory.held] = keys.to(self.group.values.dtype)
 
     def errors(self) -> dict[str, list[float]]:
@@ -99,7 +101,7 @@ def _difference(keys: torch.Tensor, exact: torch.Tensor) -> list[float]:
     return [relative.mean().item(), relative.max().item(), turn.item()]
 
 
-def measure(name: str, dtype: torch.dtype, share: float) -> dict[str, object]:
+def measure(name: str, dtype: torch.dtype, share: float) -> dict[str, Any]:
     """Watches a share of the hours of a shape."""
     grid, dim, theta, positions, cap, fps, hours = SHAPES[name]
     stream, patches = Moved(grid, dim, theta, cap, dtype), 4
@@ -132,7 +134,7 @@ def main() -> None:
                     continue
                 print(f"{name}, {dtype}: {row['frames']} frames, {row['rebases']} re-basings")
                 for kind in ("rounded once", "read", "moved in place"):
-                    mean, largest, turn = row[kind]  # type: ignore[misc]
+                    mean, largest, turn = row[kind]
                     print(
                         f"  {kind:15s} error {mean:8.3%}, at the most {largest:8.3%}; turned by {turn:.4f} rad",
                         flush=True,

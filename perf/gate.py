@@ -133,9 +133,10 @@ def events(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
         rng = np.random.default_rng((seed, 5))
         scene = surface(rng, SMALL)
         shape = str(rng.choice(["circle", "square", "triangle", "diamond"]))
-        inside = coverage(shape, *rng.uniform(8, SMALL - 8, 2), rng.uniform(3, 10), SMALL)[..., None]
+        x, y = rng.uniform(8, SMALL - 8, 2).tolist()
+        inside = coverage(shape, x, y, rng.uniform(3, 10), SMALL)[..., None]
         colour = list(COLOURS.values())[rng.integers(len(COLOURS))]
-        event = scene + inside * (np.float32(colour) - scene)
+        event = scene + inside * (np.array(colour, np.float32) - scene)
         images = [noisy(event if number in (6, 7) else scene, 100 * seed + number) for number in range(16)]
         with model.stream(600, "full", positions="native", block=1, gate=given.gate) as stream:
             for image in images:

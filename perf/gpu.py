@@ -142,11 +142,11 @@ def _waiting(bench: Bench) -> Iterator[dict[str, float]]:
     commit = Memory.commit
     for name, method in (("processor", "prepare"), ("vision", "encode"), ("prefill", "forward")):
         setattr(adapter, method, wrapped(name, getattr(adapter, method)))
-    Memory.commit = wrapped("compress", commit)  # type: ignore[method-assign]
+    Memory.commit = wrapped("compress", commit)
     try:
         yield spent
     finally:
-        Memory.commit = commit  # type: ignore[method-assign]
+        Memory.commit = commit
         for method in ("prepare", "encode", "forward"):
             delattr(adapter, method)
 
@@ -154,7 +154,7 @@ def _waiting(bench: Bench) -> Iterator[dict[str, float]]:
 def memory(bench: Bench) -> Iterator[dict[str, Any]]:
     frames = bench.given.frames
     full = frames // 2 * (ROWS * COLUMNS + 24) + 1024
-    runs = [(cap, bench.given.policy, {}) for cap in bench.given.caps]
+    runs: list[tuple[int, str, dict[str, Any]]] = [(cap, bench.given.policy, {}) for cap in bench.given.caps]
     for cap, policy, settings in (*runs, (full, "full", {"positions": "native", "block": 8, "reserve": 256})):
         if bench.given.device != "cpu":
             torch.cuda.empty_cache()
@@ -204,8 +204,8 @@ def _generate(bench: Bench, cached: int, asked: int, tokens: int) -> dict[str, f
         ids = torch.randint(10, 500, (1, cached + asked), device=bench.given.device)
         with torch.inference_mode():
             cache = DynamicCache(config=model.config)
-            for first in range(0, cached, 1024):
-                part = ids[:, first : min(first + 1024, cached)]
+            for start in range(0, cached, 1024):
+                part = ids[:, start : min(start + 1024, cached)]
                 decoder(inputs_embeds=model.get_input_embeddings()(part), past_key_values=cache, use_cache=True)
 
             def run(count: int) -> None:
@@ -307,15 +307,15 @@ def _counting_commits(bench: Bench) -> Iterator[list[dict[str, float]]]:
     commit = Memory.commit
 
     def inner(*args: Any, **kwargs: Any) -> Any:
-        made = []
+        made: list[Any] = []
         counted.append(_counted(bench, lambda: made.append(commit(*args, **kwargs))))
         return made[0]
 
-    Memory.commit = inner  # type: ignore[method-assign]
+    Memory.commit = inner
     try:
         yield counted
     finally:
-        Memory.commit = commit  # type: ignore[method-assign]
+        Memory.commit = commit
 
 
 MEASUREMENTS = {each.__name__: each for each in (watch, phases, memory, answer, streams, launches)}

@@ -19,6 +19,8 @@ import json
 import statistics
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -113,8 +115,7 @@ def watched(stream: Stream, given: Iterator[np.ndarray]) -> float:
 def a_token(stream: Stream, measured: Callable[[Callable[[], object]], float]) -> float:
     """Of a token of an answer: what is measured of a long answer less a short one, by the tokens between."""
     short, long = (
-        measured(lambda count=count: stream.ask("What happened?", max_new_tokens=count, temperature=0))
-        for count in (2, 26)
+        measured(partial(stream.ask, "What happened?", max_new_tokens=count, temperature=0)) for count in (2, 26)
     )
     return (long - short) / 24
 
@@ -146,7 +147,8 @@ class Plain:
             for n in range(self._patches)
         ]
         self._run(self._adapter.encode(patches))
-        for layer in self._cache.layers:
+        layers: Any = self._cache.layers
+        for layer in layers:
             layer.keys, layer.values = (part[:, :, -self._kept :].contiguous() for part in (layer.keys, layer.values))
 
     def token(self) -> None:

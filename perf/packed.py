@@ -14,6 +14,7 @@ import json
 import sys
 import time
 from contextlib import ExitStack
+from typing import Any
 
 import numpy as np
 import psutil
@@ -28,7 +29,7 @@ from infinipot.evaluate.needle.memories import frame_size
 QUESTIONS = ("How many shapes have appeared so far?", "Is there a shape now?", "List all shapes, colour first.")
 
 
-def run(model: infinipot.Model, given: argparse.Namespace, *, packed: bool) -> dict[str, object]:
+def run(model: infinipot.Model, given: argparse.Namespace, *, packed: bool) -> dict[str, Any]:
     """Seconds of watching and of answering by both clocks, the answers, and bytes that the process grew by."""
     size = frame_size(model)
     clips = [
@@ -81,7 +82,7 @@ def main() -> int:
     run(model, given, packed=True)  # what the first passes of a process pay for
     turns = [(run(model, given, packed=False), run(model, given, packed=True)) for _ in range(given.repeats)]
     equal = all(one["answers"] == together["answers"] for one, together in turns)
-    row: dict[str, object] = {"streams": given.streams, "equal": equal}
+    row: dict[str, Any] = {"streams": given.streams, "equal": equal}
     for part in ("watching", "answering"):
         one, together = (np.min([turn[way][part] for turn in turns], axis=0).tolist() for way in (0, 1))
         for number, clock in enumerate(("", "_cpu")):
@@ -101,7 +102,7 @@ def main() -> int:
                     f"{row[f'{part}_one_by_one{clock}']:.2f} s one by one, {row[f'{part}_packed{clock}']:.2f} s packed"
                 )
                 print(f"{part:10s} {row[f'{part}{clock}']:.2f} times as fast {name}: {times}")
-        print(f"memory     {row['grown'] / 2**20:.1f} MiB grown beside {row['held'] / 2**20:.1f} MiB held")  # type: ignore[operator]
+        print(f"memory     {row['grown'] / 2**20:.1f} MiB grown beside {row['held'] / 2**20:.1f} MiB held")
     return int(not equal)
 
 

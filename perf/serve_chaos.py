@@ -78,7 +78,7 @@ def start(folder: Path, log: Path) -> tuple[subprocess.Popen, str]:
     more = ["--snapshots", str(folder), "--snapshot-seconds", "0.3", "--memory", str(MEMORY)]
     with log.open("a") as written:
         server = subprocess.Popen([*command, *more], stdout=subprocess.PIPE, stderr=written, text=True)
-    said = re.search(r"http://\S+", server.stdout.readline())
+    said = re.search(r"http://\S+", server.stdout.readline() if server.stdout else "")
     if said is None:
         raise SystemExit(f"the server did not start:\n{log.read_text()[-3000:]}")
     return server, said[0]
@@ -144,7 +144,8 @@ def main() -> int:
             time.sleep(lived)
             server.kill()
             server.wait()
-            server.stdout.close()
+            if server.stdout:
+                server.stdout.close()
             for name, feeder in feeders.items():
                 feeder.join()
                 saved[name] = max(saved[name], feeder.saved)

@@ -283,8 +283,10 @@ def main() -> int:
     command = [sys.executable, "-m", "infinipot", "serve", "--model", "embedded", "--device", "cpu", "--port", "0"]
     server = subprocess.Popen([*command, *quick, *more], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     try:
-        url = re.search(r"http://\S+", server.stdout.readline())[0]
-        median, seen, watched, dropped = asyncio.run(load(url, psutil.Process(server.pid), given))
+        said = re.search(r"http://\S+", server.stdout.readline() if server.stdout else "")
+        if said is None:
+            raise SystemExit("the server did not start")
+        median, seen, watched, dropped = asyncio.run(load(said[0], psutil.Process(server.pid), given))
     finally:
         server.terminate()
         server.wait(60)

@@ -62,10 +62,21 @@ def test_the_citation_names_the_paper_and_no_version_of_its_own() -> None:
     assert "version" not in citation  # which stands in one place
 
 
+def name_of(requirement: str) -> str:
+    """The package of a requirement such as `torch>=2.6`."""
+    return re.split(r"[\[>]", requirement)[0]
+
+
 def test_every_dependency_has_a_lower_bound_and_a_version_that_was_tested() -> None:
     pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    listed = [*pyproject["project"]["dependencies"], *pyproject["dependency-groups"]["docs"]]
-    listed += [each for each in pyproject["dependency-groups"]["dev"] if isinstance(each, str)]
+    extras = pyproject["project"]["optional-dependencies"]
+    apart = extras.pop("lmms-eval")  # has constraints of its own
+    assert "lmms-eval" in apart[0]
+    assert set(extras) == set(re.findall(r"^EXTRAS := (.*)$", (ROOT / "Makefile").read_text(), re.M)[0].split(","))
+    beside = [*pyproject["project"]["dependencies"], *(each for own in extras.values() for each in own)]
+    tools = [each for group in pyproject["dependency-groups"].values() for each in group if isinstance(each, str)]
+    assert not {name_of(each) for each in tools} & {name_of(each) for each in beside}, "a bound stands in two places"
+    listed = [*beside, *tools]
     tested = {line.split("==")[0] for line in (ROOT / "constraints.txt").read_text().splitlines()}
     for requirement in listed:
         found = re.fullmatch(r"([\w.-]+)(?:\[\w+\])?(>=[\w.]+)(.*)", requirement)

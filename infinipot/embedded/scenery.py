@@ -100,7 +100,6 @@ class Footage:
 
     Args:
         path: a file or address that `infinipot.open_video` opens.
-        start: seconds into the video at which to begin.
         seconds: how much of it is read.
         size: pixels on each side of a frame.
 
@@ -108,11 +107,11 @@ class Footage:
         VideoError: the file cannot be read.
     """
 
-    def __init__(self, path: str | Path, start: float = 0.0, seconds: float = 600.0, size: int = SIZE) -> None:
+    def __init__(self, path: str | Path, seconds: float = 600.0, size: int = SIZE) -> None:
         with open_video(path, fps=FOOTAGE_FPS) as video:
             frames = islice(video, max(1, round(seconds * FOOTAGE_FPS)))
             self._frames = np.stack([_square(frame.image, size) for frame in frames])
-        self._start = start
+        self._start = 0.0  # seconds into what was read
 
     @property
     def seconds(self) -> float:

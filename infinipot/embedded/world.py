@@ -26,8 +26,6 @@ from infinipot.embedded.words import (
     CASTS,
     COLOURS,
     KINDS,
-    LISTINGS,
-    LONGEST_LIST,
     NAMES,
     NUMBERS,
     PLACES,
@@ -248,22 +246,6 @@ class Clip:
         yield question("now", "yes" if self.visible(at) else "no", ("yes", "no"))
         if len(names) == 2 and len(unique) == 1 and len(seen) > 2:
             yield question("odd", unique[0].name, NAMES, unique[0])
-
-    def listings(self, at: float) -> list[tuple[str, str]]:
-        """Requests for all events up to `at`, and their answers: "red circle, ..." and "circle red, ...".
-
-        Each way round once more with the corner or the third, where that is clear: "circle red top left, ...".
-        """
-        seen = self.seen(at)
-        if len(seen) > LONGEST_LIST:
-            return []
-        answers = (
-            [event.name for event in seen],
-            [f"{event.shape} {event.colour}" for event in seen],
-            [f"{event.shape} {event.colour} {event.place or ''}".strip() for event in seen],
-            [f"{event.name} {event.third(at) or ''}".strip() for event in seen],
-        )
-        return [(request, ", ".join(answer) or "none") for request, answer in zip(LISTINGS, answers, strict=True)]
 
     def _schedule(self, rng: np.random.Generator, names: Sequence[tuple[str, str]]) -> Iterator[Event]:
         if not names:

@@ -36,7 +36,7 @@ from infinipot.memory.turned import TurnedKeys
 from infinipot.memory.view import Viewer
 from infinipot.policies.attention import Attention
 from infinipot.policies.base import Policy
-from infinipot.tokens import Grid, VideoTokens
+from infinipot.tokens import Grid
 
 
 class Memory:
@@ -141,11 +141,6 @@ class Memory:
         """
         self.grids = with_current(self.grids, rows, columns, self.groups, self.held)
         return self.grids[-1]
-
-    def video_tokens(self, group: int = 0, rows: slice | None = None) -> VideoTokens:
-        """The cells that some rows hold, as a policy sees them."""
-        rows = slice(0, len(self.groups[group].layer)) if rows is None else rows
-        return self._viewer(self.state).tokens(self.groups[group], rows)
 
     # What a model's forward does
 

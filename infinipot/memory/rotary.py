@@ -45,7 +45,7 @@ class Rotary:
         # Angles are looked up in pieces that are as wide for all axes, so that one look-up serves them all.
         self._piece = math.gcd(*(count for _, count in runs)) if len(runs) > 1 else len(axes)
         self._axis_of_piece = [axis for axis, count in runs for _ in range(count // self._piece)]
-        self._layouts: dict[tuple[int, torch.device], tuple[Tensor, Tensor]] = {}
+        self._layouts: dict[tuple[int, torch.device], Tensor] = {}
         self._tables: dict[torch.device, tuple[Tensor, Tensor]] = {}
 
     def to_stored(self, *heads: Tensor) -> Tensor:
@@ -56,11 +56,7 @@ class Rotary:
             joined = pairs[0] if len(pairs) == 1 else torch.cat(pairs)
             return joined.reshape(len(joined), *heads[0].shape[1:])
         joined = heads[0] if len(heads) == 1 else torch.cat(heads)
-        return joined.index_select(-1, self._layout(joined)[0])
-
-    def to_model(self, heads: Tensor) -> Tensor:
-        """The model's own layout of heads `[..., head_dim]`."""
-        return heads.index_select(-1, self._layout(heads)[1])
+        return joined.index_select(-1, self._layout(joined))
 
     def angles(self, positions: Sequence[Tensor], highest: int) -> Tensor:
         """What turns heads at some positions, `[..., frequencies]` complex64 in the order of the stored layout.
@@ -105,15 +101,14 @@ class Rotary:
         """What turns of heads, as complex numbers: a view."""
         return torch.view_as_complex(heads[..., : 2 * len(self.axes)].unflatten(-1, (-1, 2)))
 
-    def _layout(self, heads: Tensor) -> tuple[Tensor, Tensor]:
-        """The permutation of a head's dimensions, and the one back, made once a width and device."""
+    def _layout(self, heads: Tensor) -> Tensor:
+        """The permutation of a head's dimensions, made once a width and device."""
         at = heads.shape[-1], heads.device
         if at not in self._layouts:
             half = len(self.axes)
             order = [dimension for frequency in self._order for dimension in (frequency, half + frequency)]
             forth = torch.tensor([*order, *range(2 * half, heads.shape[-1])])
-            back = forth.argsort()
-            self._layouts[at] = forth.to(heads.device, non_blocking=True), back.to(heads.device, non_blocking=True)
+            self._layouts[at] = forth.to(heads.device, non_blocking=True)
         return self._layouts[at]
 
     def _table(self, device: torch.device, highest: int) -> tuple[Tensor, Tensor]:

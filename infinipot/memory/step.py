@@ -59,10 +59,6 @@ class Step:
             return stored[:, : self.end]
         return torch.cat([stored[:, : self.ahead], stored[:, self.start : self.end]], 1)
 
-    def write(self, layer: int, keys: Tensor, values: Tensor) -> None:
-        """Stores `[kv_heads, n, head_dim]` keys as the model makes them, and values of one layer of the model."""
-        self.store(layer, self.memory.rotary.to_stored(keys), values)
-
     def store(self, layer: int, keys: Tensor, values: Tensor, turned: Tensor | None = None) -> None:
         """Stores keys in the layout of `Rotary`, and values; `turned` are the keys as they are read, if known."""
         group, rows = self.memory.place(layer)
@@ -107,10 +103,6 @@ class Step:
             return rotary.rotate(keys, angles, group.scratch((shape, keys.dtype))[0] if out is None else out)
         wide, narrow = group.scratch((shape, torch.float32), (shape, keys.dtype))
         return (narrow if out is None else out).copy_(rotary.rotate(keys, angles, wide))
-
-    def rotated(self, queries: Tensor) -> Tensor:
-        """Queries `[heads, n, head_dim]` of the model, in the layout of keys and turned to their positions."""
-        return Steps((self,)).turned(self.memory.rotary.to_stored(queries))
 
     def observe(self, layer: int, raw: Tensor, queries: Tensor, keys: Tensor, scaling: float) -> None:
         """Shows its observers a layer, see `Seen`."""

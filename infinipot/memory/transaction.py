@@ -105,10 +105,6 @@ class Transaction:
         self._add(Kind.TEXT, NOWHERE, NOWHERE, positions, time)
         return positions
 
-    def patch(self, grid: Grid, time: float, before: int = 0, after: int = 0) -> Tensor:
-        """Adds one temporal patch: see `video`; returns positions, `[3, before + P + after]` int64."""
-        return self.video(grid, [time], before, after)
-
     def video(
         self,
         grid: Grid,

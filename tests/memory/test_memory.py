@@ -18,7 +18,7 @@ from infinipot.memory.rebase import close_gaps, find_gaps
 from infinipot.policies.uniform import Uniform
 from infinipot.tokens import Grid, NewTokens, VideoTokens
 from support.bookkeeper import DIM, FLAT, HEADS, LAYERS, PARTIAL, ROTARY, SIZES, Bookkeeper
-from support.memories import parts, slots
+from support.memories import parts, slots, to_model, view
 
 watching = st.tuples(
     st.just("watch"),
@@ -80,8 +80,8 @@ def test_turned_keys_are_those_that_a_model_makes_at_long_positions():
     cos, sin = angle.cos().repeat(1, 2), angle.sin().repeat(1, 2)
     made = raw * cos + torch.cat([-raw[:, 64:], raw[:, :64]], -1) * sin
     turned = rotary.rotate_(rotary.to_stored(raw), rotary.angles([*place], 128_000))
-    torch.testing.assert_close(rotary.to_model(turned), made, atol=1e-5, rtol=0)
-    assert torch.equal(rotary.to_model(rotary.to_stored(raw)), raw)
+    torch.testing.assert_close(to_model(rotary, turned), made, atol=1e-5, rtol=0)
+    assert torch.equal(to_model(rotary, rotary.to_stored(raw)), raw)
 
 
 @pytest.mark.slow
@@ -248,7 +248,7 @@ def test_a_recurrent_state_goes_back_to_what_was_committed():
         for layer in (0, 2):
             memory.states.update_conv_state(torch.full((1, 6, tokens), value), layer)
             memory.states.update_recurrent_state(torch.full((1, 2, 3, 3), value), layer)
-        memory.step(transaction).write(1, torch.zeros(HEADS, tokens, DIM), torch.zeros(HEADS, tokens, DIM))
+        memory.step(transaction).store(1, torch.zeros(HEADS, tokens, DIM), torch.zeros(HEADS, tokens, DIM))
 
     with memory.transaction() as transaction:
         run(transaction, 1.0, 5)
@@ -446,7 +446,7 @@ def test_keys_of_a_still_scene_are_equal_whatever_the_time():
     book.watch(2, (2, 3), pause=7.0, keep=None)
     book.turn(7)
     book.watch(4, (2, 3), pause=7.0, keep=None)
-    tokens = book.memory.video_tokens()
+    tokens = view(book.memory)
     by_patch = tokens.keys.view(LAYERS * HEADS, 6, 6, DIM)
     assert torch.equal(by_patch, by_patch[:, :1].expand_as(by_patch))
     assert not torch.allclose(tokens.rotated.view(by_patch.shape)[:, 1], by_patch[:, 0], atol=0.1)
@@ -460,7 +460,7 @@ def test_any_layout_of_axes_turns_as_the_model_does(axes, unturned):
     first, second, rest = raw[:, :8], raw[:, 8:16], raw[:, 16:]
     made = torch.cat([first * angle.cos() - second * angle.sin(), second * angle.cos() + first * angle.sin(), rest], -1)
     turned = rotary.rotate_(rotary.to_stored(raw), rotary.angles([*place], 900))
-    torch.testing.assert_close(rotary.to_model(turned), made, atol=1e-5, rtol=0)
+    torch.testing.assert_close(to_model(rotary, turned), made, atol=1e-5, rtol=0)
 
 
 def test_old_turns_leave_and_the_newest_stays():

@@ -14,6 +14,7 @@ from infinipot.memory.storage import Rows
 from infinipot.policies.merge import Merge
 from infinipot.tokens import VideoTokens
 from support.faults import Boom, fail_at
+from support.memories import view
 
 DIM = 8
 ROTARY = Rotary(1.0 / 100.0 ** (torch.arange(4) / 4), axes=[0, 0, 1, 2])
@@ -64,7 +65,7 @@ def merged(policy: Drawn, memory: Memory, budget: int) -> list[dict[tuple[int, i
     found = []
     before, number = rows_of(memory), 0
     for group in range(len(memory.groups)):
-        tokens = memory.video_tokens(group)
+        tokens = view(memory, group)
         kept = policy.select(tokens, budget)
         wanted = policy.merge(tokens, kept)
         for row in range(len(kept)):
@@ -100,11 +101,11 @@ def take(memory: Memory, policy: policies.Policy, patches: int, budget: int | No
     with memory.transaction() as transaction:
         transaction.text(2, 0.0)
         for _ in range(patches):
-            transaction.patch(grid, float(transaction.cursor.patch))
+            transaction.video(grid, [float(transaction.cursor.patch)])
         step = memory.step(transaction)
         for layer in range(3):
             heads = memory.groups[0].shape.kv_heads
-            step.write(layer, *torch.randn(2, heads, step.count, DIM).to(memory.groups[0].shape.dtype))
+            step.store(layer, *torch.randn(2, heads, step.count, DIM).to(memory.groups[0].shape.dtype))
         memory.commit(transaction, policy=policy, keep=lambda _, __: budget)
 
 
@@ -113,7 +114,7 @@ def compress(memory: Memory, policy: policies.Policy, budget: int) -> None:
         transaction.text(1)
         step = memory.step(transaction)
         for layer in range(3):
-            step.write(layer, *torch.ones(2, memory.groups[0].shape.kv_heads, 1, DIM))
+            step.store(layer, *torch.ones(2, memory.groups[0].shape.kv_heads, 1, DIM))
         memory.commit(transaction, policy=policy, keep=lambda _, __: budget)
 
 
@@ -172,7 +173,7 @@ def test_merging_goes_into_the_nearest_and_a_prototype_is_one_of_the_oldest() ->
     merged, prototypes = (policies.make(name) for name in ("merged:least=0", "prototypes"))
     for policy in (merged, prototypes):
         memory = filled(2, torch.float32, policy)
-        tokens = memory.video_tokens()
+        tokens = view(memory)
         kept = policy.select(tokens, 20)
         into = policy.merge(tokens, kept).into
         unit = torch.nn.functional.normalize(tokens.keys, dim=-1).double().numpy()

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from infinipot import Model, policies
 from infinipot.errors import CapError
-from infinipot.memory import LayerShape, Memory, PositionRule, Rotary
+from infinipot.memory import LayerShape, Memory, PositionRule, Rotary, Steps
 from infinipot.memory.observation import Seen
 from infinipot.policies.attention import UNSEEN, Attention, attended
-from support.memories import held, same
+from support.memories import held, same, to_model, view
 from support.models import build, pictures
 
 HEADS, GROUP, DIM = 2, 3, 8
@@ -58,10 +58,10 @@ class Attended:
 def run(step: Any) -> None:
     """What a decoder does: writes, reads and shows each layer."""
     for layer in range(2):
-        step.write(layer, torch.randn(HEADS, step.count, DIM), torch.randn(HEADS, step.count, DIM))
+        step.store(layer, torch.randn(HEADS, step.count, DIM), torch.randn(HEADS, step.count, DIM))
         raw = torch.randn(HEADS * GROUP, step.count, DIM)
         keys, _ = step.read(layer)
-        step.observe(layer, raw, step.rotated(raw), keys, 0.5)
+        step.observe(layer, raw, Steps((step,)).turned(ROTARY.to_stored(raw)), keys, 0.5)
 
 
 def weights(seen: Seen, place: int, head: int) -> np.ndarray:
@@ -77,8 +77,8 @@ def test_columns_are_the_attention_of_the_last_cells_and_of_probes() -> None:
     grid = memory.use_grid(2, 2)
     with memory.transaction() as transaction:
         transaction.text(3)
-        transaction.patch(grid, 0.0, before=1, after=2)
-        transaction.patch(grid, 1.0, before=1, after=2)
+        transaction.video(grid, [0.0], before=1, after=2)
+        transaction.video(grid, [1.0], before=1, after=2)
         blocks = {name: asked for name, asked in ASKED.items() if asked.probe is None}
         run(memory.step(transaction, blocks, [recorder]))
         with memory.aside(transaction):
@@ -116,7 +116,7 @@ def expected_attention(seen: Seen, head: int) -> np.ndarray:
     cos, sin = np.diag(np.cos(angles).mean(0)), np.diag(np.sin(angles).mean(0))
     ahead = np.block([[cos, -sin], [sin, cos]])
     mean, spread = ahead @ queries.mean(0), ahead @ np.cov(queries.T, bias=True) @ ahead.T
-    keys = ROTARY.to_model(seen.keys[head // GROUP]).numpy().astype(float)
+    keys = to_model(ROTARY, seen.keys[head // GROUP]).numpy().astype(float)
     powers = [math.exp(key @ mean / 2 + key @ spread @ key / 8) for key in keys]
     return np.array(powers) / sum(powers)
 
@@ -128,7 +128,7 @@ def test_what_was_not_observed_stays_as_it_was_and_what_is_new_is_unseen() -> No
     before: dict[str, Tensor] = {}
     for number in range(3):
         with memory.transaction() as transaction:
-            transaction.patch(grid, float(number))
+            transaction.video(grid, [float(number)])
             run(memory.step(transaction, asked if number != 1 else {}))
             object.__setattr__(policy, "attention", asked)
             memory.commit(transaction, policy=policy)
@@ -136,7 +136,7 @@ def test_what_was_not_observed_stays_as_it_was_and_what_is_new_is_unseen() -> No
         if number == 1:
             assert all(torch.equal(now[name][:, :4], before[name]) for name in asked)
             assert all((now[name][:, 4:] == UNSEEN).all() for name in asked)
-            tokens = memory.video_tokens()
+            tokens = view(memory)
             assert attended(tokens, "mean")[:, 4:].isinf().all()
         if number == 2:
             assert (now["max"][:, :8] >= before["max"]).all()

@@ -21,7 +21,7 @@ from infinipot.policies import Policy
 from infinipot.policies.ranking import highest
 from infinipot.tokens import VideoTokens
 from support.adapters import BUILDERS
-from support.memories import slots
+from support.memories import slots, view
 from support.models import pictures
 from support.once import made_once
 from support.places import ROOT
@@ -111,8 +111,8 @@ def compressed(heads: int, tp_group: Any) -> Memory:
     grid = memory.use_grid(8, 8)
     with memory.transaction() as transaction:
         for time in range(4):
-            transaction.patch(grid, time, before=2)
-        memory.step(transaction).write(0, *torch.zeros(2, heads, transaction.tokens, 4))
+            transaction.video(grid, [time], before=2)
+        memory.step(transaction).store(0, *torch.zeros(2, heads, transaction.tokens, 4))
         memory.commit(transaction, policy=Parity(), keep=lambda text, video: 150)
     return memory
 
@@ -122,7 +122,7 @@ def test_a_caption_stays_in_all_processes_if_one_holds_cells_of_its_patch():
     with ThreadPoolExecutor(2) as threads:
         peers = list(threads.map(lambda number: compressed(1, Peer(number, table, barrier)), range(2)))
     alone = compressed(2, ALONE)
-    cells = [set(peer.video_tokens().patch.unique().tolist()) for peer in peers]
+    cells = [set(view(peer).patch.unique().tolist()) for peer in peers]
     assert cells == [{0, 2, 3}, {1, 2, 3}]
     assert sorted(set(alone.state.captions)) == [0, 1, 2, 3]
     assert [peer.state.captions for peer in peers] == [alone.state.captions] * 2

@@ -20,7 +20,7 @@ def compressed(spec: str, caption: int) -> list[torch.Tensor]:
             if not block:
                 transaction.text(5)
             for patch in range(3):
-                transaction.patch(grid, 3.0 * block + patch, caption)
+                transaction.video(grid, [3.0 * block + patch], caption)
             step = memory.step(transaction)
             for group in memory.groups:
                 for part in (group.keys, group.values):

@@ -18,7 +18,7 @@ from infinipot.models.qwen3_vl import Qwen3VL
 from infinipot.models.sound import Spectrum
 from support.adapters import omni_processor
 from support.faults import Boom, fail_at
-from support.memories import held, same, slots
+from support.memories import held, same, slots, to_model
 from support.models import ONE_OF_EACH, give, given, pictures
 from support.plays import QUESTIONS, RANGE, played, small
 from support.video_files import encode
@@ -131,7 +131,7 @@ def test_keys_are_read_as_the_model_would_have_made_them(model, temporal, base):
         step = memory.step(transaction)
         adapter.forward(row, step)
         turned, _ = step.read(layer)
-        torch.testing.assert_close(memory.rotary.to_model(turned), expected, atol=1e-4, rtol=0)
+        torch.testing.assert_close(to_model(memory.rotary, turned), expected, atol=1e-4, rtol=0)
 
 
 @pytest.mark.slow

@@ -19,6 +19,7 @@ from infinipot.policies.base import STRETCHES
 from infinipot.policies.cords import RIDGE, Unexplained
 from infinipot.policies.likeness import unit as unit_states
 from infinipot.tokens import VideoTokens
+from support.memories import view
 from support.models import pictures
 from support.video_tokens import as_sets, random_tokens, shown
 
@@ -301,7 +302,7 @@ def test_recent_frames_hold_no_more_than_they_are_told(qwen: Any) -> None:
     with qwen.stream(memory=300, policy="recent-frames:patches=3", reserve=56, dialogue=40, block=2) as stream:
         for number, picture in enumerate(pictures(41)):
             stream.watch(picture)
-            patches = stream._state.memory.video_tokens().patch if number > 8 else None
+            patches = view(stream._state.memory).patch if number > 8 else None
             if patches is not None:
                 newest = stream._state.memory.cursor.patch
                 assert sorted(set(patches[0].tolist())) == [newest - 3, newest - 2, newest - 1]

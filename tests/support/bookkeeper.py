@@ -9,7 +9,7 @@ import torch
 from infinipot import policies
 from infinipot.memory import LayerShape, Memory, PositionRule, Rotary, Transaction
 from infinipot.policies import Policy
-from support.memories import Slots, slots
+from support.memories import Slots, slots, to_model, view
 
 LAYERS, HEADS, DIM = 2, 2, 16
 
@@ -59,11 +59,11 @@ class Bookkeeper:
         keys = self.key(number).expand(HEADS, count, DIM)
         values = number.view(1, -1, 1).expand(HEADS, count, DIM)
         for layer in range(LAYERS):
-            step.write(layer, keys, values)
+            step.store(layer, self.rotary.to_stored(keys), values)
             turned, read = step.read(layer)
             expected = self.rotated(self.key(number), step.positions.T)
             own = slice(step.start, None)
-            torch.testing.assert_close(self.rotary.to_model(turned[0, own]), expected, atol=1e-5, rtol=0)
+            torch.testing.assert_close(to_model(self.rotary, turned[0, own]), expected, atol=1e-5, rtol=0)
             assert torch.equal(read[:, own], values)
 
     def rotated(self, raw: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
@@ -90,7 +90,7 @@ class Bookkeeper:
                 self.records += [(number, -1, -1, time)] * before
                 self.records += [(number, row, column, time) for row in range(rows) for column in range(columns)]
                 self.records += [(number, -1, -1, time)] * after
-                transaction.patch(grid, time, before, after)
+                transaction.video(grid, [time], before, after)
             self.write(transaction)
             self.memory.commit(
                 transaction, policy=self.policy, keep=lambda _, held: max(1, int(held * keep)) if keep else None
@@ -154,17 +154,17 @@ class Bookkeeper:
         """A policy is shown every cell of every row once, with its key and value."""
         if not self.memory.held:
             return
-        tokens = self.memory.video_tokens()
+        tokens = view(self.memory)
         assert tokens.layer == [layer for layer in range(LAYERS) for _ in range(HEADS)]
         numbers, keys, order = tokens.values[..., 0], tokens.keys, tokens.in_order()
-        shown = numbers.gather(1, order)
+        told = numbers.gather(1, order)
         for row, (layer, head) in enumerate(zip(tokens.layer, tokens.head, strict=True)):
             own = layers[layer]
             cells = own.cell[head] >= 0
-            assert torch.equal(shown[row], own.values[head, cells, 0])
+            assert torch.equal(told[row], own.values[head, cells, 0])
             assert torch.equal(tokens.patch.gather(1, order)[row], own.patch[head, cells].int())
             assert torch.equal(tokens.cell.gather(1, order)[row], own.cell[head, cells].int())
-        torch.testing.assert_close(self.rotary.to_model(keys), self.key(numbers), atol=1e-6, rtol=0)
+        torch.testing.assert_close(to_model(self.rotary, keys), self.key(numbers), atol=1e-6, rtol=0)
 
     def row_and_column(self, cell: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         rows, columns = np.full_like(cell, -1), np.full_like(cell, -1)

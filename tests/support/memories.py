@@ -5,8 +5,20 @@ from dataclasses import dataclass
 import torch
 
 from infinipot import Stream
-from infinipot.memory import Memory
-from infinipot.tokens import take
+from infinipot.memory import Memory, Rotary
+from infinipot.tokens import VideoTokens, take
+
+
+def to_model(rotary: Rotary, heads: torch.Tensor) -> torch.Tensor:
+    """Heads `[..., head_dim]` as they are stored, in the model's own layout."""
+    stored = rotary.to_stored(torch.arange(heads.shape[-1])[None])[0]
+    return heads[..., stored.argsort()]
+
+
+def view(memory: Memory, group: int = 0) -> VideoTokens:
+    """The cells of all rows of a group, as a policy sees them."""
+    rows = memory.groups[group]
+    return memory._viewer(memory.state).tokens(rows, slice(0, len(rows.layer)))
 
 
 def parts(memory: Memory) -> list[torch.Tensor]:
@@ -66,7 +78,7 @@ def slots(memory: Memory, layer: int = 0) -> Slots:
     place = (((kind << 20) + patch.clamp_min(0)) * 4096 + cell.clamp_min(-1)) * (1 << 20) + temporal
     order = place.argsort(dim=1, stable=True)
     plain = (part.gather(1, order) for part in (patch, cell.clamp_min(-1), temporal, base, time))
-    states = rotary.to_model(turned), rotary.to_model(raw), group.values[rows, : memory.held]
+    states = to_model(rotary, turned), to_model(rotary, raw), group.values[rows, : memory.held]
     return Slots(*plain, *(take(part, order) for part in states))
 
 

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import torch
 
-from infinipot.memory import ALONE, LayerShape, PositionRule, Rotary
+from infinipot.memory import ALONE, LayerShape, PositionRule, Rotary, Steps
 from infinipot.models import Adapter, Patch
 from infinipot.models.chat import ChatFormat
 
@@ -53,11 +53,12 @@ class Stub(Adapter):
         (step,) = steps
         self.highest = max(self.highest, int(step.positions.max()))
         keys, values = self.key(embeddings[None, :, 0]), embeddings.float().expand(1, -1, 8)
+        keys = self.rope.to_stored(keys)
         for layer in range(self.layers):
-            step.write(layer, keys.expand(self.heads, -1, -1), values.expand(self.heads, -1, -1))
+            step.store(layer, keys.expand(self.heads, -1, -1), values.expand(self.heads, -1, -1))
             if step.observers:
                 raw = self.key(embeddings[:, 0] + 0.5).expand(2 * self.heads, -1, -1)
-                step.observe(layer, raw, step.rotated(raw), step.read(layer)[0], 0.3)
+                step.observe(layer, raw, Steps((step,)).turned(self.rope.to_stored(raw)), step.read(layer)[0], 0.3)
         return torch.zeros(1, 3)
 
     def rotated(self, raw, positions):

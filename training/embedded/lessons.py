@@ -9,7 +9,7 @@ from transformers import PreTrainedTokenizerBase
 
 from infinipot.embedded.checkpoint import MAX_POSITION, SYSTEM, TOKENS_PER_SECOND
 from infinipot.embedded.facts import BACKGROUNDS
-from infinipot.embedded.words import KINDS, NUMBERS
+from infinipot.embedded.words import KINDS, LISTINGS, LONGEST_LIST, NUMBERS
 from infinipot.embedded.world import Clip, Event, Question
 from training.embedded.pixels import CELL, IGNORE, Pixels, see
 from training.embedded.sequence import LATEST, NAMED, TOLD, Look, Sequence
@@ -150,7 +150,7 @@ def _ask(sequence: Sequence, clip: Clip, at: float, rng: np.random.Generator) ->
         looks = _looks(clip, question, at)
         of_kind[question.kind].append(_Turn(question.kind, question.text, question.answer, looks))
     named = tuple(Look(TOLD, 0, (number,), number) for number in range(len(clip.seen(at))))
-    turns = [_Turn("list", request, answer, named) for request, answer in clip.listings(at)]
+    turns = [_Turn("list", request, answer, named) for request, answer in _listings(clip, at)]
     turns = [turns[i] for i in rng.permutation(len(turns))[:LISTED_AT_ONCE]]
     waiting = [[turns[i] for i in rng.permutation(len(turns))] for turns in of_kind.values() if turns]
     while waiting and len(turns) < ASKED_AT_ONCE:
@@ -194,3 +194,20 @@ def _looks(clip: Clip, question: Question, at: float) -> tuple[Look, ...]:
     places = question.kind == "where"  # two words, of which neither tells the other
     named = question.about[0], question.about[-1]
     return tuple(Look(NAMED, head, numbers(event), throughout=places) for head, event in enumerate(named))
+
+
+def _listings(clip: Clip, at: float) -> list[tuple[str, str]]:
+    """Requests for all events up to `at`, and their answers: "red circle, ..." and "circle red, ...".
+
+    Each way round once more with the corner or the third, where that is clear: "circle red top left, ...".
+    """
+    seen = clip.seen(at)
+    if len(seen) > LONGEST_LIST:
+        return []
+    answers = (
+        [event.name for event in seen],
+        [f"{event.shape} {event.colour}" for event in seen],
+        [f"{event.shape} {event.colour} {event.place or ''}".strip() for event in seen],
+        [f"{event.name} {event.third(at) or ''}".strip() for event in seen],
+    )
+    return [(request, ", ".join(answer) or "none") for request, answer in zip(LISTINGS, answers, strict=True)]

@@ -1,9 +1,10 @@
 """OVO-S-Bench (arXiv 2606.03890): spatial questions at their moment, with the times of the evidence they rest on.
 
 As https://huggingface.co/datasets/InternLM/OVO-S-Bench has it: the questions as Parquet, which `pyarrow` reads (`pip
-install infinipot[eval]`); the same rows as JSON are taken as well. A row is a question at each of its query times. With
-one query time, each of the row's answers is right; the authors' `inference.py` (commit cd4768e) takes the first alone.
-With several, each has its own answer, and the last answer serves all times that are left over, as in that file.
+install pyarrow`, the extra `eval`); the same rows as JSON are taken as well. A row is a question at each of its query
+times. With one query time, each of the row's answers is right; the authors' `inference.py` (commit cd4768e) takes the
+first alone. With several, each has its own answer, and the last answer serves all times that are left over, as in that
+file.
 
 Beside the benchmark's own partitions questions are reported by the age of their evidence: from the end of the last
 evidence that began before the question to the question. Options that are pictures (task 4.3) cannot be put to a stream

@@ -1,7 +1,7 @@
 """Video-MME (arXiv 2405.21075).
 
 As https://huggingface.co/datasets/lmms-lab/Video-MME has it: the questions as Parquet, which `pyarrow` reads (`pip
-install infinipot[eval]`); the same rows as JSON are taken as well. Videos and subtitles come as zip
+install pyarrow`, the extra `eval`); the same rows as JSON are taken as well. Videos and subtitles come as zip
 files that unpack to `data/` and `subtitle/`; a video without a file in `subtitle/` has none.
 """
 

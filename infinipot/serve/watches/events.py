@@ -7,7 +7,7 @@ from infinipot.serve.answers import sse
 from infinipot.serve.errors import ApiError
 from infinipot.serve.streams.served import Served
 from infinipot.serve.watches.protocol import EventList, EventState
-from infinipot.serve.watches.store import Event, Store
+from infinipot.serve.watches.store import Event, Search, Store
 
 _PING = 15.0  # seconds between signs of life
 
@@ -34,9 +34,9 @@ class Events:
         self._ending = True
         self.wake()
 
-    async def list(self, served: Served, limit: int, **how) -> EventList:  # type: ignore[no-untyped-def]
-        """Events of a stream, newest first; see `Store.events`."""
-        found = await asyncio.to_thread(self._store.events, served.owner, served.id, limit=limit + 1, **how)
+    async def list(self, served: Served, search: Search, limit: int) -> EventList:
+        """Events of a stream, newest first; `limit` at the most, and the number to go on before if there are more."""
+        found = await asyncio.to_thread(self._store.events, served.owner, served.id, search, limit + 1)
         data = [_told(each) for each in found[:limit]]
         return EventList(data=data, next=data[-1].id if len(found) > limit else None)
 

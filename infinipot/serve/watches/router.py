@@ -1,5 +1,6 @@
 """Routes of standing questions and their events."""
 
+from dataclasses import asdict
 from typing import Annotated
 
 from fastapi import APIRouter, Body, Header, Query, Request
@@ -10,6 +11,7 @@ from infinipot.serve.answers import events
 from infinipot.serve.errors import ApiError
 from infinipot.serve.server import stream_of
 from infinipot.serve.watches.protocol import EventList, WatchList, WatchRequest, WatchState
+from infinipot.serve.watches.store import Search
 
 router = APIRouter(tags=["watches"])
 
@@ -64,13 +66,13 @@ async def list_events(
     """Events, newest first; as `text/event-stream`, those from now on, or those after `Last-Event-ID`, of which only
     `watch` chooses."""
     server, served = stream_of(request, name)
-    how = {"query": query, "since": since, "until": until, "before": before}
+    search = Search(query, watch, since, until, before)
     if "text/event-stream" in accept:
-        if given := [name for name, value in how.items() if value not in (None, "")]:
+        if given := [name for name, value in asdict(search).items() if value not in (None, "") and name != "watch"]:
             message = f"{given[0]} chooses among events that are listed: leave it out, or ask without text/event-stream"
             raise ApiError(400, message, param=given[0])
         return await events(request, server.watches.events.follow(served, last_event_id, watch))
-    return JSONResponse((await server.watches.events.list(served, limit, watch=watch, **how)).model_dump())
+    return JSONResponse((await server.watches.events.list(served, search, limit)).model_dump())
 
 
 @router.get("/v1/streams/{name}/events/{number}/picture", response_class=Response)

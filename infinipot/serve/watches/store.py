@@ -55,6 +55,27 @@ class Event:
 
 
 @dataclass(frozen=True, slots=True)
+class Search:
+    """Which events of a stream are meant: those to which all that is given applies.
+
+    Attributes:
+        query: words, all of which stand in the question or the answer.
+        watch: the standing question that they are of.
+        since, until: seconds since 1970 between which they were told.
+        before: the number of an event: only older ones.
+    """
+
+    query: str = ""
+    watch: str | None = None
+    since: float | None = None
+    until: float | None = None
+    before: int | None = None
+
+
+EVERYTHING = Search()
+
+
+@dataclass(frozen=True, slots=True)
 class Delivery:
     """An event on its way to a webhook, and how often it was tried."""
 
@@ -169,32 +190,24 @@ class Store:
         self,
         owner: str,
         stream: str,
-        *,
-        query: str = "",
-        watch: str | None = None,
-        since: float | None = None,
-        until: float | None = None,
-        before: int | None = None,
+        search: Search = EVERYTHING,
         limit: int = 100,
     ) -> list[Event]:
-        """Events of a stream, newest first.
-
-        Args:
-            owner, stream: whose they are.
-            query: words, all of which stand in the question or the answer.
-            watch: of this question alone.
-            since, until: seconds since 1970 between which they were told.
-            before: the number of an event: only older ones.
-            limit: how many at the most.
-        """
-        said, given = ["owner = ?", "stream = ?"], [owner, stream]
-        for word in query.split()[:16]:
+        """Events of a stream, newest first, `limit` at the most."""
+        said: list[str] = ["owner = ?", "stream = ?"]
+        given: list[str | float] = [owner, stream]
+        for word in search.query.split()[:16]:
             said.append("(question || ' ' || answer) LIKE ? ESCAPE '\\'")
             given.append("%" + word.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") + "%")
-        for clause, value in (("watch = ?", watch), ("at >= ?", since), ("at <= ?", until), ("id < ?", before)):
+        for clause, value in (
+            ("watch = ?", search.watch),
+            ("at >= ?", search.since),
+            ("at <= ?", search.until),
+            ("id < ?", search.before),
+        ):
             if value is not None:
                 said.append(clause)
-                given.append(value)  # type: ignore[arg-type]
+                given.append(value)
         found = self._rows(f"SELECT * FROM events WHERE {' AND '.join(said)} ORDER BY id DESC LIMIT ?", *given, limit)
         return [_event(row) for row in found]
 

@@ -9,9 +9,12 @@
 set -euo pipefail
 folder=$1 question=$2
 url=${INFINIPOT_URL:-http://127.0.0.1:8000}
-curl() { command curl --silent --show-error --fail-with-body --header "Authorization: Bearer ${INFINIPOT_KEY:-none}" "$@"; }
+fail=--fail-with-body # shows what the server says; curl before 7.76 has only --fail
+command curl $fail --version > /dev/null 2>&1 || fail=--fail
+curl() { command curl --silent --show-error $fail --header "Authorization: Bearer ${INFINIPOT_KEY:-none}" "$@"; }
+json="Content-Type: application/json"
 
-curl "$url/v1/streams" --json '{"id": "folder", "fps": 2}' > /dev/null
+curl "$url/v1/streams" --header "$json" --data '{"id": "folder", "fps": 2}' > /dev/null
 trap 'curl --request DELETE "$url/v1/streams/folder"' EXIT
 
 number=0
@@ -23,4 +26,4 @@ done
 
 curl "$url/v1/streams/folder"
 echo
-curl --no-buffer "$url/v1/streams/folder/ask" --json "{\"question\": \"$question\", \"stream\": true}"
+curl --no-buffer "$url/v1/streams/folder/ask" --header "$json" --data "{\"question\": \"$question\", \"stream\": true}"

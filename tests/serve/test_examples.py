@@ -18,8 +18,16 @@ from support.serving import KEYS, Running, alone, clip
 COUNT = "How many shapes have appeared so far?"
 
 
-def example(served: Running, *words: object) -> str:
+# Debian 11, Ubuntu 22.04 and so JetPack 6 have curls without these.
+OLD_CURL = """#!/bin/sh
+for word; do case $word in --json|--fail-with-body) echo "curl: option $word: is unknown" >&2; exit 2;; esac; done
+exec {curl} "$@"
+"""
+
+
+def example(served: Running, *words: object, **variables: str) -> str:
     environment = {**os.environ, "INFINIPOT_URL": served.url, "INFINIPOT_KEY": KEYS["alice"], "PYTHONPATH": str(ROOT)}
+    environment |= variables
     done = subprocess.run([*map(str, words)], env=environment, capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -34,12 +42,23 @@ def frames(served: Running, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.skipif(not shutil.which("curl"), reason="there is no curl")
-def test_curl(served: Running, frames: Path) -> None:
-    said = example(served, "bash", "examples/serve/ask.sh", frames, COUNT)
+def test_curl(served: Running, frames: Path, tmp_path: Path) -> None:
+    (tmp_path / "curl").write_text(OLD_CURL.format(curl=shutil.which("curl")))
+    (tmp_path / "curl").chmod(0o755)
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    said = example(served, "bash", "examples/serve/ask.sh", frames, COUNT, PATH=path)
     state, *events = said.splitlines()
     assert json.loads(state)["time"] <= clip()[-1].time
     done = json.loads([line for line in events if line.startswith("data: ")][-1].removeprefix("data: "))
     assert (done["time"], done["answer"]) == (clip()[-1].time, alone(clip(), COUNT)[0])
+
+
+@pytest.mark.parametrize("page", ["serving.md", "live.md"])
+def test_commands_of_the_pages_run_with_an_old_curl(page: str) -> None:
+    commands = re.findall(r"^\$ (curl .*)", (ROOT / "docs" / page).read_text(), re.MULTILINE)
+    assert commands
+    assert not [command for command in commands if "--json" in command or "--fail-with-body" in command]
+    assert all("Content-Type:application/json" in command for command in commands if " -d " in command)
 
 
 def test_the_openai_client(served: Running, frames: Path) -> None:

@@ -9,23 +9,16 @@ and tensors stands in the header at a fixed place. Knows nothing of streams.
 import json
 import math
 import mmap
-import os
 import zlib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
-from infinipot.durable import sync_folder
+from infinipot.durable import replacing
 from infinipot.errors import SnapshotError
-
-try:
-    import fcntl
-except ImportError:  # there is none on Windows
-    fcntl = None  # type: ignore[assignment]
 
 LONGEST_HEADER = 1 << 20  # bytes: JSON takes a multiple of its length when it is read
 _ALIGNMENT = 8
@@ -72,7 +65,7 @@ def write(path: Path, text: str, tensors: Mapping[str, Tensor]) -> None:
     if len(header) > LONGEST_HEADER:
         raise SnapshotError(f"{path}: dialogue and settings take {len(header)} bytes, and {LONGEST_HEADER} are allowed")
     try:
-        with _replacing(path) as file:
+        with replacing(path) as file:
             length = len(header).to_bytes(8, "little")
             file.write(length + header)
             checksum = zlib.crc32(header)
@@ -82,6 +75,8 @@ def write(path: Path, text: str, tensors: Mapping[str, Tensor]) -> None:
                     checksum = zlib.crc32(content, checksum)
             file.seek(len(length) + _CHECKSUM.start)
             file.write(b"%08x" % checksum)
+    except BlockingIOError as error:
+        raise SnapshotError(f"{error.filename}: {error.strerror}: try again, or save under another name") from error
     except OSError as error:
         raise SnapshotError(f"{path} cannot be written: {error.strerror or error}") from error
 
@@ -120,45 +115,6 @@ def _contents(tensor: Tensor) -> Iterator[Any]:
     """The bytes of a tensor, those of a row at a time where it has rows."""
     for part in filter(torch.Tensor.numel, tensor if tensor.dim() > 1 else [tensor]):
         yield part.contiguous().cpu().view(-1).view(torch.uint8).numpy()
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[BinaryIO]:
-    """A file that takes the place of the one at `path` once it is whole and on the disk; else nothing changes."""
-    part = path.with_name(f".{path.name}.part")  # one name: what a killed process leaves, the next one writes over
-    with _locked(part) as file:
-        try:
-            file.truncate()
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-            if fcntl is None:
-                file.close()  # Windows renames no open file
-            os.replace(part, path)
-        except BaseException:
-            with suppress(OSError):
-                part.unlink()
-            raise
-    sync_folder(path.parent)
-
-
-@contextmanager
-def _locked(part: Path) -> Iterator[BinaryIO]:
-    """A file that no one else writes to."""
-    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
-    while True:
-        with os.fdopen(os.open(part, flags, 0o666), "r+b") as file:
-            try:
-                if fcntl is not None:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise SnapshotError(
-                    f"{part}: another process is writing it: try again, or save under another name"
-                ) from error
-            # Whoever held the lock may have renamed the file meanwhile: then it is not ours to write to.
-            if part.exists() and os.path.samestat(os.fstat(file.fileno()), part.stat()):
-                yield file
-                return
 
 
 class TensorFile:

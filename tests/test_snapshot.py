@@ -1,5 +1,7 @@
 """Streams that are saved, restored and forked: each goes on as the one it was, and no file leads one astray."""
 
+import errno
+import fcntl
 import gc
 import json
 import os
@@ -249,6 +251,18 @@ def test_a_file_takes_the_place_of_nothing_but_a_file(tmp_path: Path, monkeypatc
         with pytest.raises(SnapshotError, match="is not the name of a file: give one"):
             tensor_file.write(Path(name), "", {})
     assert sorted(tmp_path.iterdir()) == [folder, pipe]
+
+
+def test_a_file_system_without_locks_is_written_to_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none_here(*_: object) -> None:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(fcntl, "flock", none_here)
+    tensor_file.write(tmp_path / "a", "there", {})
+    assert tensor_file.TensorFile(tmp_path / "a").text == "there"
+    assert [each.name for each in tmp_path.iterdir()] == ["a"]
 
 
 def test_what_is_written_is_a_safetensors_file(qwen: Model, tmp_path: Path) -> None:

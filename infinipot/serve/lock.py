@@ -5,12 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from infinipot import durable
 from infinipot.errors import InfinipotError
-
-try:
-    import fcntl
-except ImportError:  # there is none on Windows
-    fcntl = None  # type: ignore[assignment]
 
 
 @contextmanager
@@ -29,12 +25,8 @@ def held(path: Path, what: str) -> Iterator[None]:
     except OSError as error:
         raise InfinipotError(f"{what} cannot be written ({error.strerror})") from None
     try:
-        if fcntl is not None:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not durable.lock(descriptor):
+            raise InfinipotError(f"{what}: another running server uses it: give a different --snapshots or --events")
         yield
-    except BlockingIOError:
-        raise InfinipotError(
-            f"{what}: another running server uses it: give a different --snapshots or --events"
-        ) from None
     finally:
         os.close(descriptor)

@@ -12,14 +12,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
-from infinipot.durable import sync_folder
+from infinipot import durable
 from infinipot.errors import ResultsError
 from infinipot.text import to_json
-
-try:
-    import fcntl
-except ImportError:  # Windows: nothing there keeps two runs off one file
-    fcntl = None  # type: ignore[assignment]
 
 Header = dict[str, Any]
 
@@ -76,7 +71,7 @@ class Journal(AbstractContextManager["Journal"]):
         if not _is_ours(content):
             raise ResultsError(f"{self.path}: it holds something other than a run; give another {self._option}")
         self._file.truncate(whole)
-        sync_folder(self.path.parent)
+        durable.sync_folder(self.path.parent)
 
     def begin(self, header: Header) -> None:
         """Writes the header, or makes sure that the one there is the same.
@@ -96,7 +91,7 @@ class Journal(AbstractContextManager["Journal"]):
         Raises:
             ResultsError: they cannot be written, for example because the disk is full.
         """
-        self._write(*({"type": line.type, **asdict(line)} for line in lines))
+        self._write(*map(_fields, lines))
 
     def close(self) -> None:
         self._file.close()
@@ -105,7 +100,7 @@ class Journal(AbstractContextManager["Journal"]):
         self.close()
 
     def _write(self, *lines: Header) -> None:
-        left = memoryview("".join(to_json(line, allow_nan=False) + "\n" for line in lines).encode())
+        left = memoryview(_encoded(lines))
         try:
             while left:
                 left = left[self._file.write(left) :]
@@ -117,18 +112,9 @@ class Journal(AbstractContextManager["Journal"]):
             ) from error
 
     def _lock(self) -> None:
-        if fcntl is None:
-            return
-        busy = ResultsError(f"{self.path}: another run is writing to it; give this one another {self._option}")
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            replaced = not os.path.samestat(os.fstat(self._file.fileno()), os.stat(self.path))
-        except BlockingIOError as error:
-            raise busy from error
-        except OSError:  # a network file system that has no locks
-            return
-        if replaced:  # by `rewrite`, since it was opened: what is written here nobody would find
-            raise busy
+        # `rewrite` may have replaced it since it was opened: what is written here nobody would find.
+        if not (durable.lock(self._file) and durable.names(self.path, self._file)):
+            raise ResultsError(f"{self.path}: another run is writing to it; give this one another {self._option}")
 
 
 def read_lines(path: Path, *kinds: type[Line], option: str = "--output") -> tuple[Header, list[Any]]:
@@ -144,14 +130,24 @@ def read_lines(path: Path, *kinds: type[Line], option: str = "--output") -> tupl
 
 
 def rewrite(path: Path, header: Header, lines: Iterable[Line]) -> None:
-    """Replaces a file by one of these lines; at every moment, one of the two is whole on disk."""
-    beside = path.with_name(path.name + ".new")
-    beside.unlink(missing_ok=True)
-    with Journal(beside) as copy:
-        copy.begin(header)
-        copy.append(*lines)
-    beside.replace(path)
-    sync_folder(path.parent)
+    """Replaces a file by one of these lines; at every moment, one of the two is whole on disk.
+
+    Raises:
+        ResultsError: it cannot be written; the file is as it was.
+    """
+    try:
+        with durable.replacing(path) as file:
+            file.write(_encoded([plain(header), *map(_fields, lines)]))
+    except OSError as error:
+        raise ResultsError(f"{path}: it cannot be written anew: {error.strerror}; it is as it was") from error
+
+
+def _fields(line: Line) -> Header:
+    return {"type": line.type, **asdict(line)}
+
+
+def _encoded(lines: Iterable[Header]) -> bytes:
+    return "".join(to_json(line, allow_nan=False) + "\n" for line in lines).encode()
 
 
 def require_same(path: Path, old: Header, new: Header, option: str = "--output") -> None:

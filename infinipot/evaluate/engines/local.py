@@ -106,6 +106,7 @@ class _Seat:
         self.error: Exception | None = None
 
     def open(self, opened: ExitStack) -> None:
+        """Opens its stream, which `opened` closes, or keeps why it cannot be opened."""
         try:
             self.stream = opened.enter_context(self.engine.setup.stream(self.engine.model))
         except Exception as error:
@@ -118,9 +119,11 @@ class _Seat:
             raise VideoError(f"given up: it takes longer than the {limit:g} s of --time-limit")
 
     def problem(self, error: Exception) -> Problem:
+        """What befell the video, and the questions that are not asked because of it."""
         return Problem(self.item.id, _in_a_line(error), tuple(question.id for question in self.due))
 
     def watched(self, begun: float, incomplete: bool, beside: int) -> Watched:
+        """What watching took, since a time of `time.perf_counter`, with so many runs beside it."""
         assert self.stream is not None, "it has watched"
         spent = {"wall": time.perf_counter() - begun, **self.stream.stats().seconds}
         seconds = {name: round(each, 4) for name, each in spent.items()}
@@ -184,8 +187,9 @@ def _watch(seats: Sequence[_Seat]) -> Iterator[tuple[int, Event]]:
     def given_up() -> Iterator[tuple[int, Event]]:
         for seat in [seat for seat in left if seat.error is not None]:
             left.remove(seat)
-            assert seat.error is not None, "it was chosen by that"
-            yield seat.number, seat.problem(seat.error)
+            error, seat.error = seat.error, None  # which keeps alive what the stream had at hand
+            assert error is not None, "it was chosen by that"
+            yield seat.number, seat.problem(error)
 
     forget_peak()
     try:
@@ -213,7 +217,7 @@ def _watch(seats: Sequence[_Seat]) -> Iterator[tuple[int, Event]]:
             yield from given_up()
     except Exception as error:
         for seat in left:
-            yield seat.number, seat.problem(error)
+            yield seat.number, seat.problem(seat.error or error)
     finally:
         _let_go()
 

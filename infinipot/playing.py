@@ -32,14 +32,18 @@ def play(
     streams: Sequence[Stream],
     moments: Iterable[float] = (END,),
     on_frame: Callable[[Frame | Sound], None] = lambda _: None,
+    on_failure: Callable[[Stream, Exception], None] | None = None,
 ) -> Iterator[Moment]:
     """Has streams of one model watch, or listen to, a source side by side, in packed steps.
 
     Args:
         source: what is played, in order of time.
-        streams: what takes it in; nothing else uses them between two moments.
+        streams: what takes it in; nothing else uses them between two moments. Those that whoever iterates, or
+            `on_failure`, takes out of a list take no more in; where none is left nothing is played any more.
         moments: in seconds, where to stop; `END` is after everything.
         on_frame: called after each frame that was taken in.
+        on_failure: called with a stream that cannot take in a frame, and why; the others go on. By default that is
+            raised.
 
     Yields:
         Each moment, in order, once all frames up to it were taken in and none after it. Sound is heard up to the very
@@ -56,22 +60,41 @@ def play(
             if isinstance(left, Sound):
                 early, left = left.split(due[0])
                 if len(early.samples):
-                    _take(streams, early)
+                    _take(streams, early, on_failure)
             yield Moment(due.pop(0), over=False)
         if not isinstance(left, Sound) or len(left.samples):
-            _take(streams, left)
+            _take(streams, left, on_failure)
+        if not streams:
+            return
         on_frame(given)
     for time in due:
         yield Moment(time, over=True)
 
 
-def _take(streams: Sequence[Stream], given: Frame | Sound) -> None:
-    if len(streams) == 1:
-        streams[0].listen(given) if isinstance(given, Sound) else streams[0].watch(given)
-        return
+def _take(
+    streams: Sequence[Stream], given: Frame | Sound, on_failure: Callable[[Stream, Exception], None] | None
+) -> None:
+    """Has streams take in a frame or sound in packed steps; what goes wrong there is every packed stream's error, so
+    that each of those tries it alone."""
+    for stream in [*streams] if len(streams) == 1 else _failed(streams, given):
+        try:
+            stream.listen(given) if isinstance(given, Sound) else stream.watch(given)
+        except Exception as error:
+            if on_failure is None:
+                raise
+            on_failure(stream, error)
+
+
+def _failed(streams: Sequence[Stream], given: Frame | Sound) -> list[Stream]:
+    """The streams that did not take in what is given in packed steps, each of them as it was before."""
     begun = [
         stream.begin_listen(given) if isinstance(given, Sound) else stream.begin_watch(given) for stream in streams
     ]
     runner.finish(*begun)
-    for task in begun:
-        task.result()
+    failed = []
+    for stream, task in zip(streams, begun, strict=True):
+        try:
+            task.result()
+        except Exception:
+            failed.append(stream)
+    return failed

@@ -19,7 +19,9 @@ OF_NEEDLE = (
     *(f"embedded/{name}.py" for name in ("casting", "drawing", "facts", "scenery", "staging", "words", "world")),
 )
 # and for what asks the questions of other benchmarks and reads the answers.
-OF_EVAL = tuple(f"evaluate/{name}" for name in ("benchmarks/", "engines/", "protocols/", "records.py", "run.py"))
+OF_EVAL = tuple(
+    f"evaluate/{name}" for name in ("benchmarks/", "engines/", "plan.py", "protocols/", "records.py", "run.py")
+)
 
 # What answers depend on in a model's folder beside its weights.
 _BESIDE_WEIGHTS = ("*.json", "*.jinja", "*.model", "*.txt")

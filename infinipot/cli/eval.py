@@ -4,7 +4,7 @@ Exit codes: 0 every question has an answer; 3 the run is over, but some videos o
 the program's: 1 an error, 2 wrong usage, 130 Ctrl-C.
 """
 
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,8 @@ from infinipot.cli.eval_options import (
     judge_options,
     machinery,
     model_options,
-    setup,
     setup_options,
+    setups,
 )
 from infinipot.cli.eval_report import judge as judge_command
 from infinipot.cli.eval_report import print_sections, tell_judged
@@ -29,9 +29,10 @@ from infinipot.cli.output import note, print_json
 from infinipot.evaluate import BENCHMARKS, PROTOCOLS, Benchmark
 from infinipot.evaluate.core.tables import file_name
 from infinipot.evaluate.judge import Judge, judge_run
+from infinipot.evaluate.plan import read_plan
 from infinipot.evaluate.reading import read_run, read_runs, submit
 from infinipot.evaluate.records import counted
-from infinipot.evaluate.run import check_before_loading, evaluate, read_plan
+from infinipot.evaluate.run import check_before_loading, evaluate_together
 
 
 @click.group(name="eval", invoke_without_command=True, short_help="Run the field's benchmarks, and report on runs.")
@@ -77,7 +78,8 @@ def _benchmark_command(benchmark: Benchmark) -> click.Command:
         "--output",
         type=click.Path(dir_okay=False, path_type=Path),
         help="The run's file, .jsonl; an existing run is continued.  "
-        f"[default: {benchmark.name}-VARIANT-POLICY.jsonl here, with -1-of-2 of a shard]",
+        f"[default: {benchmark.name}-VARIANT-POLICY.jsonl here, with -1-of-2 of a shard]  "
+        "Where there are several policies, each puts its name at the end.",
     )
     @model_options
     @setup_options
@@ -106,20 +108,26 @@ def _benchmark_command(benchmark: Benchmark) -> click.Command:
     ) -> None:
         machine, grader = machinery(given), judge(given)
         PROTOCOLS[protocol].check(benchmark, variant)
-        how = setup(benchmark, protocol, given)
-        path = output or _default_output(benchmark, variant, how.policy, shard)
-        # What is quick to check comes before what takes long: the annotations and the file, then the model.
+        chosen = setups(benchmark, protocol, given)
+        if len(chosen) > 1 and machine.engine == "ray":
+            raise click.UsageError("--engine ray takes one --policy: give the command once for each")
+        names = _outputs(output, f"{benchmark.name}-{variant}", [how.policy for how in chosen], shard)
+        # What is quick to check comes before what takes long: the annotations and the files, then the model.
         plan = read_plan(benchmark, data, variant, shard, limit)
-        check_before_loading(plan, how, machine.loading, path, seed=seed, retry=retry)
-        with closing(machine.start(how, {})) as engine:
+        for path, how in zip(names, chosen, strict=True):
+            check_before_loading(plan, how, machine.loading, path, seed=seed, retry=retry)
+        models: dict[Any, Any] = {}
+        with ExitStack() as opened:
+            engines = [opened.enter_context(closing(machine.start(how, models))) for how in chosen]
+            runs = dict(zip(names, zip(chosen, engines, strict=True), strict=True))
             with quiet_stdout(), RunMeter() as meter:
-                done = evaluate(plan, how, engine, path, seed=seed, retry=retry, on_progress=meter.update)
-            if spread := engine.report():
+                done = evaluate_together(plan, runs, seed=seed, retry=retry, on_progress=meter.update)
+            for spread in filter(None, (engine.report() for engine in engines)):
                 note(f"ray: {spread}")
-        _finish(path, grader, as_json_lines)
+        _finish(names, grader, as_json_lines)
         if done.problems:
-            note(f"{counted(done.problems, 'problem')}, in {path}", "yellow")
-            if needed := max(line.reserve or 0 for line in read_run(path).problems):
+            note(f"{counted(done.problems, 'problem')}, in {' and '.join(map(str, names))}", "yellow")
+            if needed := max(line.reserve or 0 for path in names for line in read_run(path).problems):
                 note(
                     f"--reserve {needed} would have room for every question so far; give it with another --output",
                     "yellow",
@@ -134,24 +142,30 @@ def _protocols(benchmark: Benchmark) -> list[str]:
     return [name for name, protocol in PROTOCOLS.items() if benchmark.name in protocol.rules]
 
 
-def _default_output(benchmark: Benchmark, variant: str, policy: str, shard: tuple[int, int]) -> Path:
-    part = "" if shard == (1, 1) else f"-{shard[0]}-of-{shard[1]}"
-    return Path(f"{benchmark.name}-{variant}-{file_name(policy)}{part}.jsonl")
+def _outputs(given: Path | None, default: str, policies: list[str], shard: tuple[int, int]) -> list[Path]:
+    """The file of each policy's run: the given one, with the policy's name in it where there are several."""
+    names = [file_name(policy) for policy in policies]
+    if given is None:
+        part = "" if shard == (1, 1) else f"-{shard[0]}-of-{shard[1]}"
+        return [Path(f"{default}-{name}{part}.jsonl") for name in names]
+    return [given] if len(names) == 1 else [given.with_stem(f"{given.stem}-{name}") for name in names]
 
 
-def _finish(path: Path, grader: Judge | None, as_json_lines: bool) -> None:
-    """After the last answer: the judge, the file for a benchmark's own server, and the tables."""
+def _finish(paths: list[Path], grader: Judge | None, as_json_lines: bool) -> None:
+    """After the last answer: the judge, the files for a benchmark's own server, and the tables."""
     from infinipot.evaluate.report import report
 
-    run = read_run(path)
-    if grader is not None:
-        tell_judged(judge_run(path, grader, on_verdict=lambda done, of: None))
-    elif unjudged := sum(line.judged and line.correct is None for line in run.answers):
-        how = f"infinipot eval judge {path} --judge-url ... --judge-model ..."
-        note(f"{counted(unjudged, 'open answer')} not judged: {how}")
-    runs = read_runs([path])
-    if submission := submit(runs[0], path.with_name(f"{path.stem}.submission.json")):
-        note(submission)
+    for path in paths:
+        if grader is not None:
+            tell_judged(judge_run(path, grader, on_verdict=lambda done, of: None))
+        elif unjudged := sum(line.judged and line.correct is None for line in read_run(path).answers):
+            how = f"infinipot eval judge {path} --judge-url ... --judge-model ..."
+            note(f"{counted(unjudged, 'open answer')} not judged: {how}")
+    runs = read_runs(paths)
+    for run in runs:
+        path = run.paths[0]
+        if submission := submit(run, path.with_name(f"{path.stem}.submission.json")):
+            note(submission)
     print_sections(report(runs), as_json_lines)
 
 

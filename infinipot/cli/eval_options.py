@@ -8,9 +8,9 @@ from typing import Any
 import click
 
 from infinipot import InfinipotError, extras
-from infinipot.cli.options import options_of, pixel_options, pixels_of, policy_of, policy_option, together
+from infinipot.cli.options import options_of, pixel_options, pixels_of, policy_of, together
 from infinipot.cli.output import load_quietly
-from infinipot.config import LoadConfig, StreamConfig
+from infinipot.config import POLICY, LoadConfig, StreamConfig
 from infinipot.evaluate import Benchmark, FrameSampling, find_protocol
 from infinipot.evaluate.benchmarks.annotations import UnusableError, read_text
 from infinipot.evaluate.engines.base import Engine, RunConfig
@@ -23,7 +23,16 @@ _MODEL = options_of(
     LoadConfig, "model", "dtype", "device", "device_map", "attn_implementation", "revision", required=["model"]
 )
 _KEPT = ("memory", "keep", "block", "reserve", "positions", "gate", "look_again")  # of a stream's settings
-_MEMORY = [policy_option, *options_of(StreamConfig, *_KEPT)]
+_POLICIES = click.option(
+    "--policy",
+    "policies",
+    multiple=True,
+    default=[POLICY],
+    show_default=True,
+    metavar="POLICY",
+    help="What is kept: see `infinipot policies`. Several watch each video side by side, each with a file of its own.",
+)
+_MEMORY = [_POLICIES, *options_of(StreamConfig, *_KEPT)]
 _FRAMES = (
     click.option(
         "--frames", type=click.IntRange(min=1), metavar="N", help="Number of frames per video, evenly spaced."
@@ -152,8 +161,8 @@ def machinery(given: dict[str, Any]) -> Machinery:
     return Machinery(loading, **{name: given.pop(name) for name in names})
 
 
-def setup(benchmark: Benchmark, protocol: str | None, given: dict[str, Any]) -> RunConfig:
-    """Takes what `setup_options` gave out of the options; what no model could take is wrong usage.
+def setups(benchmark: Benchmark, protocol: str | None, given: dict[str, Any]) -> list[RunConfig]:
+    """Takes what `setup_options` gave out of the options, one setup a policy; what no model could take is wrong usage.
 
     Raises:
         BenchmarkError: the protocol has no rules for the benchmark.
@@ -161,12 +170,12 @@ def setup(benchmark: Benchmark, protocol: str | None, given: dict[str, Any]) -> 
     name = protocol or benchmark.default_protocol
     sampling = _sampling(find_protocol(name).frames(benchmark), given)
     kept = {option: given.pop(option) for option in _KEPT}
-    policy_of(given["policy"])
+    policies = {policy_of(spec).spec: spec for spec in given.pop("policies")}  # each once
     try:
         StreamConfig(**kept, pixels=sampling.pixels)
     except InfinipotError as error:
         raise click.UsageError(str(error)) from error
-    return RunConfig(benchmark.name, name, sampling, given.pop("policy"), **kept)
+    return [RunConfig(benchmark.name, name, sampling, policy, **kept) for policy in policies.values()]
 
 
 def _sampling(default: FrameSampling, given: dict[str, Any]) -> FrameSampling:

@@ -14,11 +14,12 @@ from infinipot.cli.meter import RunMeter, quiet_stdout
 from infinipot.cli.output import note
 from infinipot.evaluate import find_benchmark
 from infinipot.evaluate.core.tables import Table, notes_on, print_tables
+from infinipot.evaluate.plan import RunPlan, read_plan
 from infinipot.evaluate.published import MEMORY, PAPER, published, published_models
 from infinipot.evaluate.reading import Run, read_runs
 from infinipot.evaluate.records import counted
 from infinipot.evaluate.reproduce import MOST_QUESTIONS, PaperRun, entries, gpu_hours
-from infinipot.evaluate.run import RunPlan, check_before_loading, evaluate, read_plan
+from infinipot.evaluate.run import check_before_loading, evaluate
 
 
 @click.command(short_help="Repeat the tables of the InfiniPot-V paper.")

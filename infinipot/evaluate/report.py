@@ -184,6 +184,9 @@ def _costs(section: Section) -> Table:
     for run in (one.run for one in section.runs):
         if run.missing:
             notes.append(f"{run.name}: shard {', '.join(run.missing)} is missing")
+        if beside := max((line.beside for line in run.times if isinstance(line, Watched)), default=0):
+            shared = f"{counted(beside, 'other run')}: hours and peak memory are those of all together"
+            notes.append(f"{run.name} watched side by side with {shared}")
         if lacking := run.asked - len(run.answers):
             notes.append(f"{run.name}: no answer to {lacking} of {counted(run.asked, 'question')}")
         if run.mute:

@@ -35,7 +35,7 @@ class Answered:
         prompt, text, seen_until, frames, patches, tokens, full_tokens: what came of it.
         answer: what the protocol read in the text; None: nothing.
         drawn: what the protocol drew by lot in its place; None: it was read, or counts for nothing.
-        digest: what stands for all that the question was asked with, see `run.RunPlan`; "" in files of older versions.
+        digest: what stands for all that the question was asked with, see `plan.RunPlan`; "" in files of older versions.
         correct: the score in 0..1; None: not judged, or the label is withheld.
     """
 

@@ -1,77 +1,19 @@
 """A run: a benchmark's videos through an engine, and what comes of them into the run's file. Knows no model."""
 
-import hashlib
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from infinipot.config import LoadConfig
 from infinipot.errors import ResultsError
-from infinipot.evaluate.benchmarks import Benchmark
 from infinipot.evaluate.core.journal import Header
 from infinipot.evaluate.engines.base import Answer, Engine, Event, RunConfig, Watched, made_by, origin_settings
+from infinipot.evaluate.plan import RunPlan
 from infinipot.evaluate.protocols import find_protocol
 from infinipot.evaluate.reading import read_run
 from infinipot.evaluate.records import Item, Problem, Question, counted
 from infinipot.evaluate.results import Answered, Results, check_output, forget_problems
-
-
-@dataclass(frozen=True, slots=True)
-class RunPlan:
-    """What a run is to ask.
-
-    Attributes:
-        benchmark, variant: what was read.
-        items: of this shard, in the order of the annotations.
-        problems: annotations that cannot be used; of several shards the first has them all.
-        shard: this one and how many there are, from 1.
-        limit: how many videos are taken, from the first on; None: all.
-        fingerprint: of all that was read: two runs of the same one ask the same.
-    """
-
-    benchmark: Benchmark
-    variant: str
-    items: tuple[Item, ...]
-    problems: tuple[Problem, ...]
-    shard: tuple[int, int]
-    limit: int | None
-    fingerprint: str
-
-    @property
-    def asked(self) -> dict[str, Question]:
-        """The questions by their ids."""
-        return {question.id: question for item in self.items for question in item.questions}
-
-    @property
-    def digests(self) -> dict[str, str]:
-        """Twelve digits for each question, by its id, that stand for all it is asked with: its video, options, moment
-        and subtitles too."""
-        digests = {}
-        for item in self.items:
-            shown = f"{item.id!r} {item.subtitles!r}"
-            for one in item.questions:
-                digests[one.id] = hashlib.sha256(f"{one!r} {shown}".encode()).hexdigest()[:12]
-        return digests
-
-    @property
-    def questions(self) -> int:
-        return sum(len(item.questions) for item in self.items)
-
-    @property
-    def left_out(self) -> int:
-        """How many annotations the run lacks, because they cannot be used; none under a limit, which asks for a part
-        alone and whose run may go on whatever changes behind it."""
-        return len(self.problems) if self.limit is None else 0
-
-    @property
-    def parts(self) -> dict[str, int]:
-        """How many questions each task, group and further part has, by the names that a table gives them."""
-        asked = self.asked.values()
-        groups = Counter(question.group for question in asked if question.group is not None)
-        parts = Counter(part for question in asked for part in question.parts)
-        return {**Counter(question.task for question in asked), **groups, **parts}
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,30 +34,6 @@ class Progress:
     now: int
     problems: int
     trouble: str | None = None
-
-
-def read_plan(
-    benchmark: Benchmark,
-    data: Path,
-    variant: str | None = None,
-    shard: tuple[int, int] = (1, 1),
-    limit: int | None = None,
-) -> RunPlan:
-    """Reads a benchmark's annotations.
-
-    A shard takes every n-th video, so that shards are alike in length, and the same ones every time. An annotation that
-    cannot be used has no video, so the first shard tells of it, and no other.
-
-    Raises:
-        BenchmarkError: the data do not lie as the benchmark lays them out.
-    """
-    variant = benchmark.variants[0] if variant is None else variant
-    read = list(benchmark.read(data, variant))
-    items = [one for one in read if isinstance(one, Item)][:limit]
-    number, count = shard
-    problems = tuple(one for one in read if isinstance(one, Problem) and number == 1)
-    mine = tuple(items[number - 1 :: count])
-    return RunPlan(benchmark, variant, mine, problems, shard, limit, _fingerprint(items))
 
 
 def evaluate(
@@ -146,32 +64,96 @@ def evaluate(
         ResultsError: the file is of another run, or cannot be written.
         CapError: the memory cannot be opened.
     """
-    origin = engine.origin()
-    settings = _settings(plan, setup, seed) | origin.settings
-    if retry and output.is_file():
-        _require_same_questions(plan, output)
-        forget_problems(output, settings)
-    with Results(output, settings, origin.device, made_by()) as results:
-        before, asked, digests = _over(plan, results), plan.asked, plan.digests
+    return evaluate_together(plan, {output: (setup, engine)}, seed=seed, retry=retry, on_progress=on_progress)
+
+
+def evaluate_together(
+    plan: RunPlan,
+    runs: Mapping[Path, tuple[RunConfig, Engine]],
+    *,
+    seed: int = 0,
+    retry: bool = False,
+    on_progress: Callable[[Progress], None] = lambda progress: None,
+) -> Progress:
+    """Runs that ask the same of the same frames, as `evaluate` does each: engines that can watch side by side do.
+
+    Args:
+        runs: how and where, by the run's file.
+
+    Returns:
+        The progress of all runs together, which `on_progress` is called with, too.
+
+    Raises:
+        ResultsError, CapError: see `evaluate`.
+    """
+    with ExitStack() as opened:
+        writers = [
+            opened.enter_context(_Writer(plan, setup, engine, output, seed, retry))
+            for output, (setup, engine) in runs.items()
+        ]
 
         def tell(trouble: str | None = None) -> Progress:
-            over = _over(plan, results)
-            known = len(results.known)
-            progress = Progress(over, len(plan.items), known, len(asked), over - before, results.problems, trouble)
+            progress = _sum([writer.progress() for writer in writers], trouble)
             on_progress(progress)
             return progress
 
-        left = [_left(item, results) for item in plan.items]
         done = tell()
-        for problem in plan.problems:
-            if results.problem(problem):
-                done = tell(str(problem))
-        for event in engine.run([item for item in left if item.questions]):
-            if isinstance(event, Answer):
-                line = _answered(plan, setup, seed, asked[event.question], event)
-                results.answer(replace(line, digest=digests[line.question]), event.seconds)
-            done = tell(_write(results, event))
+        for writer in writers:
+            for trouble in writer.begin():
+                done = tell(trouble)
+        first, *others = (engine for _, engine in runs.values())
+        for number, event in first.run_with(others, [writer.left() for writer in writers]):
+            done = tell(writers[number].take(event))
         return done
+
+
+class _Writer(AbstractContextManager["_Writer"]):
+    """A run's file, and what comes into it."""
+
+    def __init__(self, plan: RunPlan, setup: RunConfig, engine: Engine, output: Path, seed: int, retry: bool) -> None:
+        origin = engine.origin()
+        settings = _settings(plan, setup, seed) | origin.settings
+        if retry and output.is_file():
+            _require_same_questions(plan, output)
+            forget_problems(output, settings)
+        self._plan, self._setup, self._seed = plan, setup, seed
+        self._asked, self._digests = plan.asked, plan.digests
+        self._results = Results(output, settings, origin.device, made_by())
+        self._before = _over(plan, self._results)
+
+    def __exit__(self, *error: object) -> None:
+        self._results.__exit__(*error)
+
+    def progress(self) -> Progress:
+        results, over = self._results, _over(self._plan, self._results)
+        videos, questions = len(self._plan.items), len(self._asked)
+        return Progress(over, videos, len(results.known), questions, over - self._before, results.problems)
+
+    def begin(self) -> Iterator[str]:
+        """Writes what cannot be used of the annotations; yields a line about each that was not written before."""
+        return (str(problem) for problem in self._plan.problems if self._results.problem(problem))
+
+    def left(self) -> list[Item]:
+        """The videos that have questions without an answer, with those alone."""
+        left = (_left(item, self._results) for item in self._plan.items)
+        return [item for item in left if item.questions]
+
+    def take(self, event: Event) -> str | None:
+        """Writes what came of a video; returns a line about it if it was trouble."""
+        if isinstance(event, Answer):
+            line = _answered(self._plan, self._setup, self._seed, self._asked[event.question], event)
+            self._results.answer(replace(line, digest=self._digests[line.question]), event.seconds)
+        return _write(self._results, event)
+
+
+def _sum(runs: Sequence[Progress], trouble: str | None) -> Progress:
+    """How far runs are together."""
+
+    def total(name: str) -> int:
+        return sum(getattr(run, name) for run in runs)
+
+    videos, questions = (total("videos"), total("of_videos")), (total("questions"), total("of_questions"))
+    return Progress(*videos, *questions, total("now"), total("problems"), trouble)
 
 
 def _left(item: Item, results: Results) -> Item:
@@ -258,12 +240,3 @@ def _require_same_questions(plan: RunPlan, output: Path) -> None:
                 f"{output}: it answers the question {line.question}, which this run does not ask, or not in this form, "
                 "because the annotations, or the videos of this shard or limit, have changed: give another --output"
             )
-
-
-def _fingerprint(items: Sequence[Item]) -> str:
-    """A hash of all that a run asks, wherever the data lie. Runs that were begun go on only while it stays the same."""
-    digest = hashlib.sha256()
-    for item in items:
-        shown: Any = (item.id, item.id, item.questions, item.subtitles)
-        digest.update(repr(shown).encode())
-    return digest.hexdigest()

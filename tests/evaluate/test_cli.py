@@ -10,6 +10,7 @@ from click.testing import CliRunner, Result
 
 import infinipot
 from infinipot.cli import eval_options, eval_reproduce, main
+from infinipot.cli.eval import _outputs
 from infinipot.cli.meter import _line
 from infinipot.evaluate import BENCHMARKS, FrameSampling
 from infinipot.evaluate.reading import read_run
@@ -69,6 +70,26 @@ def test_a_run_prints_its_table_and_is_gone_on_with(data: Path) -> None:
     assert report.exit_code == 0, report.stderr
     assert "one watch a question would take" in report.stdout
     assert {path.name for path in Path("out").iterdir()} == {"report.md", "report.json", "report.png"}
+
+
+def test_several_policies_are_run_side_by_side_each_into_a_file_of_its_own(data: Path) -> None:
+    arguments = ("mlvu", "--data", "mlvu", *EMBEDDED, *SMALL, "--limit", "1", "--json")
+    chosen = ("--policy", "uniform", "--policy", "tar:recent=0.5", "--policy", "uniform")
+    both = call(*arguments, *chosen)
+    assert both.exit_code == 0, both.stderr
+    (section,) = json.loads(both.stdout)
+    assert [run["files"] for run in section["runs"]] == [
+        ["mlvu-dev-uniform.jsonl"],
+        ["mlvu-dev-tar-recent=0.5.jsonl"],
+    ]
+    assert section["runs"][1]["against_the_first"]
+    assert _outputs(Path("a/run.jsonl"), "mlvu", ["van", "tar"], (1, 2)) == [
+        Path("a/run-van.jsonl"),
+        Path("a/run-tar.jsonl"),
+    ]
+    refused = call(*arguments, *chosen, "--engine", "ray")
+    assert refused.exit_code == 2
+    assert "--engine ray takes one --policy" in refused.stderr
 
 
 def test_a_gate_and_second_looks_are_part_of_a_run(monkeypatch: pytest.MonkeyPatch, data: Path) -> None:

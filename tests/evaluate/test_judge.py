@@ -108,10 +108,10 @@ def test_open_answers_stay_unjudged_without_a_judge(open_run: Path) -> None:
 def test_a_run_that_is_over_says_how_many_answers_have_no_verdict_yet(
     open_run: Path, service: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    _finish(open_run, None, as_json_lines=False)
+    _finish([open_run], None, as_json_lines=False)
     assert "4 open answers not judged: infinipot eval judge" in capsys.readouterr().err
     judge_run(open_run, Judge(service, "m"))
-    _finish(open_run, None, as_json_lines=False)
+    _finish([open_run], None, as_json_lines=False)
     said = capsys.readouterr()
     assert "not judged:" not in said.err
     assert "judge's score, mean" in said.out

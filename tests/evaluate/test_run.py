@@ -8,26 +8,31 @@ import resource
 import signal
 import stat
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from infinipot import ResultsError, Stream, open_video, versions
+from infinipot import Frame, ResultsError, Stream, open_video, versions
+from infinipot.engine import runner
 from infinipot.evaluate import FrameSampling, Problem, Question, find_benchmark, find_protocol
 from infinipot.evaluate.core.journal import Journal, rewrite
 from infinipot.evaluate.engines import base
-from infinipot.evaluate.engines.base import Answer, RunConfig, Watched
+from infinipot.evaluate.engines.base import Answer, Event, RunConfig, Watched
 from infinipot.evaluate.engines.local import LocalEngine
+from infinipot.evaluate.plan import read_plan
 from infinipot.evaluate.protocols import Protocol
 from infinipot.evaluate.reading import read_run, read_runs
 from infinipot.evaluate.report import report, tables
 from infinipot.evaluate.results import Answered, Results, beside
-from infinipot.evaluate.run import evaluate, read_plan
+from infinipot.evaluate.run import evaluate, evaluate_together
+from infinipot.playing import play
 from infinipot.video import Video
 from support import runs
 from support.benchmark_layouts import egoschema
@@ -134,6 +139,79 @@ def test_a_memory_that_is_full_gives_up_the_rest_of_the_video_only(folder: Path,
     assert "never evicts" in trouble.what
     said = [answer.question for answer in answers if isinstance(answer, Answer)]
     assert said + list(trouble.questions) == [one.id for one in item.questions]
+
+
+# Several runs side by side
+
+
+def test_runs_side_by_side_leave_the_bytes_that_each_leaves_alone_and_decode_a_video_once(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = plan(folder, limit=2)
+    engines = [LocalEngine(runs.model(), replace(SETUPS["mlvu"], policy=spec)) for spec in ("uniform", "infinipot-v")]
+    alone = [folder / f"alone-{engine.setup.policy}.jsonl" for engine in engines]
+    for engine, path in zip(engines, alone, strict=True):
+        evaluate(asked, engine.setup, engine, path)
+    together = [folder / f"together-{engine.setup.policy}.jsonl" for engine in engines]
+    together[1].write_bytes(b"".join(alone[1].read_bytes().splitlines(keepends=True)[:2]))  # a question is answered
+    opened, open_ = [], FrameSampling.open
+    monkeypatch.setattr(FrameSampling, "open", lambda self, video: opened.append(video) or open_(self, video))
+    pairs = [(engine.setup, engine) for engine in engines]
+    done = evaluate_together(asked, dict(zip(together, pairs, strict=True)))
+    assert [path.read_bytes() for path in together] == [path.read_bytes() for path in alone]
+    assert opened == [item.video for item in asked.items]
+    assert (done.videos, done.of_videos, done.questions) == (4, 4, 2 * asked.questions)
+    assert {line.beside for line in read_run(together[0]).times if isinstance(line, Watched)} == {1}
+    assert "side by side with 1 other run" in "".join(tables(report(read_runs(together), draws=10)[0])[1].notes)
+
+
+def test_a_stream_whose_packed_step_fails_tries_it_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Stub:
+        """A stream that a frame fails in a packed step, and in as many calls of its own."""
+
+        def __init__(self, packed: bool, alone: bool) -> None:
+            self.fails, self.took = (packed, alone), 0
+
+        def begin_watch(self, frame: Frame) -> SimpleNamespace:
+            return SimpleNamespace(result=lambda: self.take(self.fails[0]))
+
+        def watch(self, frame: Frame) -> None:
+            self.take(self.fails[1])
+
+        def take(self, fails: bool) -> None:
+            if fails:
+                raise MemoryError
+            self.took += 1
+
+    monkeypatch.setattr(runner, "finish", lambda *tasks: None)
+    well, late, never = (Stub(*fails) for fails in ((False, True), (True, False), (True, True)))
+    streams: list[Any] = [well, late, never]
+    frames = [Frame(np.zeros((2, 2, 3), np.uint8), time) for time in (0.0, 1.0)]
+    (moment,) = play(frames, streams, on_failure=lambda stream, error: streams.remove(stream))
+    assert (moment.over, streams) == (True, [well, late])
+    assert (well.took, late.took, never.took) == (2, 2, 0)
+    with pytest.raises(MemoryError):
+        list(play(frames, cast(Any, [well, never])))
+
+
+def test_a_stream_that_fails_is_given_up_and_those_beside_it_go_on(folder: Path, watcher: LocalEngine) -> None:
+    (item, *_) = plan(folder, "rvs").items
+    item = replace(item, questions=item.questions[:2])
+    small = LocalEngine(watcher.model, replace(watcher.setup, policy="full", memory=464))
+    none = LocalEngine(watcher.model, replace(watcher.setup, memory=8))
+
+    def told(events: Iterator[Event]) -> list[Event]:
+        return [replace(event, seconds=0.0) if isinstance(event, Answer) else event for event in events]
+
+    came: list[list[Event]] = [[], [], []]
+    for number, event in small.run_with([watcher, none], [[item]] * 3):
+        came[number].append(event)
+    assert told(iter(came[0])) == told(small.watch(item))
+    assert "never evicts" in getattr(came[0][-1], "what", "")
+    assert told(iter(came[1]))[:-1] == told(watcher.watch(item))[:-1]
+    assert isinstance(came[1][-1], Watched)
+    assert came[2] == list(none.watch(item))
+    assert isinstance(came[2][0], Problem)
 
 
 # Files that a kill cannot harm

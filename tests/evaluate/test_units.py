@@ -19,10 +19,11 @@ from infinipot.evaluate.core.statistics import (
     unite,
 )
 from infinipot.evaluate.engines.base import RunConfig
+from infinipot.evaluate.plan import read_plan
 from infinipot.evaluate.reading import read_runs
 from infinipot.evaluate.records import Unit, mean
 from infinipot.evaluate.report import report, tables
-from infinipot.evaluate.run import evaluate, read_plan
+from infinipot.evaluate.run import evaluate
 from support.row_layouts import LAYOUTS
 from support.runs import Canned
 

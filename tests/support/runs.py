@@ -12,7 +12,8 @@ from infinipot import Model
 from infinipot.evaluate import FrameSampling, Item, find_benchmark
 from infinipot.evaluate.engines.base import Answer, Engine, Event, Provenance, RunConfig, Watched
 from infinipot.evaluate.engines.local import LocalEngine
-from infinipot.evaluate.run import Progress, RunPlan, evaluate, read_plan
+from infinipot.evaluate.plan import RunPlan, read_plan
+from infinipot.evaluate.run import Progress, evaluate
 from support.benchmark_layouts import mlvu, rvs
 
 SETUPS = {

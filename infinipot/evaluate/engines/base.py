@@ -85,6 +85,7 @@ class Watched:
         seconds: wall-clock time by phase.
         peak_bytes: the most memory that was allocated on the device; on a CPU, that the process ever had resident.
         incomplete: whether the video is cut short or damaged.
+        beside: how many other runs watched side by side with it; seconds and peak are then those of all together.
     """
 
     type: ClassVar[str] = "watched"
@@ -94,6 +95,7 @@ class Watched:
     seconds: dict[str, float]
     peak_bytes: int
     incomplete: bool = False
+    beside: int = 0
 
 
 Event = Answer | Problem | Watched
@@ -145,6 +147,17 @@ class Engine(ABC):
 
         A video is over when `Watched` or its last `Problem` came.
         """
+
+    def run_with(self, others: Sequence[Engine], items: Sequence[Sequence[Item]]) -> Iterator[tuple[int, Event]]:
+        """Yields what `run` does of this engine and of others, each with the number of its engine, from 0.
+
+        Args:
+            others: engines that are asked about the same benchmark, of the same frames.
+            items: for each engine its videos.
+        """
+        for number, (engine, its) in enumerate(zip((self, *others), items, strict=True)):
+            for event in engine.run(its):
+                yield number, event
 
     def report(self) -> str | None:
         """What spreading the work cost, in a line, once the run is over; None where nothing was spread."""

@@ -1,4 +1,5 @@
-"""One model in this process, which watches one video after the other, each once for all its questions.
+"""One model in this process, which watches one video after the other, each once for all its questions, and for all
+policies that are asked side by side.
 
 The cache does not depend on a question, and asking does not disturb watching: so every question is asked on one and the
 same stream, at its moment or after the whole video, and is answered as if it had been the only one. Knows no result
@@ -9,6 +10,7 @@ import gc
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 import torch
@@ -62,6 +64,20 @@ class LocalEngine(Engine):
         for item in items:
             yield from self.watch(item)
 
+    def run_with(self, others: Sequence[Engine], items: Sequence[Sequence[Item]]) -> Iterator[tuple[int, Event]]:
+        """As `Engine.run_with`; each video is decoded once, and its streams watch it side by side in packed steps, in
+        which a frame is encoded once."""
+        engines = [engine for engine in (self, *others) if isinstance(engine, LocalEngine)]
+        if len(engines) <= len(others):
+            yield from Engine.run_with(self, others, items)
+            return
+        seats: dict[str, list[_Seat]] = {}
+        for number, (engine, its) in enumerate(zip(engines, items, strict=True)):
+            for item in its:
+                seats.setdefault(item.id, []).append(_Seat(number, engine, item))
+        for of_video in seats.values():
+            yield from _watch(of_video)
+
     def watch(self, item: Item) -> Iterator[Event]:
         """Watches a video once and yields the answers as they come, in the order of their moments.
 
@@ -69,67 +85,141 @@ class LocalEngine(Engine):
         question, is yielded as `Problem`, with the questions that are left unasked by it: a file may make a library
         raise anything, and a run over many videos goes on.
         """
-        due = deque(sorted(item.questions, key=_moment))
-        begun = time.perf_counter()
-        times: list[float] = []
+        for _, event in _watch([_Seat(0, self, item)]):
+            yield event
 
-        def note(frame: Frame | Sound) -> None:
-            self._require_time(begun)
-            times.append(frame.time)
 
-        forget_peak()
+class _Seat:
+    """A run in front of a video.
+
+    Attributes:
+        number: of the run.
+        due: the questions that are still to be asked, by their moments.
+        stream: what watches.
+        error: why it cannot go on; None where it can.
+    """
+
+    def __init__(self, number: int, engine: LocalEngine, item: Item) -> None:
+        self.number, self.engine, self.item = number, engine, item
+        self.due = deque(sorted(item.questions, key=_moment))
+        self.stream: Stream | None = None
+        self.error: Exception | None = None
+
+    def open(self, opened: ExitStack) -> None:
+        """Opens its stream, which `opened` closes, or keeps why it cannot be opened."""
         try:
-            with (
-                self.setup.stream(self.model) as stream,
-                self.setup.sampling.open(item.video) as video,
-            ):
-                for _ in play(video, [stream], map(_moment, due), note):
-                    self._require_time(begun)
-                    yield self._ask(stream, item, due.popleft(), times)
-                    if not due:
-                        break
-                spent = {"wall": time.perf_counter() - begun, **stream.stats().seconds}
-                seconds = {name: round(each, 4) for name, each in spent.items()}
-                device = device_name(self.model.device)
-                yield Watched(device, item.id, seconds, peak_allocated(), video.incomplete)
+            self.stream = opened.enter_context(self.engine.setup.stream(self.engine.model))
         except Exception as error:
-            yield Problem(item.id, _in_a_line(error), tuple(question.id for question in due))
-        finally:
-            _let_go()
+            self.error = error
 
-    def _require_time(self, begun: float) -> None:
-        if self.time_limit is not None and time.perf_counter() - begun > self.time_limit:
-            raise VideoError(f"given up: it takes longer than the {self.time_limit:g} s of --time-limit")
+    def require_time(self, begun: float) -> None:
+        """Raises VideoError where the video has taken longer than it may."""
+        limit = self.engine.time_limit
+        if limit is not None and time.perf_counter() - begun > limit:
+            raise VideoError(f"given up: it takes longer than the {limit:g} s of --time-limit")
 
-    def _ask(self, stream: Stream, item: Item, question: Question, times: list[float]) -> Answer | Problem:
+    def problem(self, error: Exception) -> Problem:
+        """What befell the video, and the questions that are not asked because of it."""
+        return Problem(self.item.id, _in_a_line(error), tuple(question.id for question in self.due))
+
+    def watched(self, begun: float, incomplete: bool, beside: int) -> Watched:
+        """What watching took, since a time of `time.perf_counter`, with so many runs beside it."""
+        assert self.stream is not None, "it has watched"
+        spent = {"wall": time.perf_counter() - begun, **self.stream.stats().seconds}
+        seconds = {name: round(each, 4) for name, each in spent.items()}
+        device = device_name(self.engine.model.device)
+        return Watched(device, self.item.id, seconds, peak_allocated(), incomplete, beside)
+
+    def ask(self, times: Sequence[float]) -> Answer | Problem:
+        """Asks the question that is due.
+
+        Args:
+            times: of the frames that were watched, in seconds.
+        """
+        assert self.stream is not None, "it is watching"
+        question, setup, stream = self.due.popleft(), self.engine.setup, self.stream
         if not times:
             return Problem(
-                item.id, f"no frame has come by {question.at:g} s, when the question is asked", (question.id,)
+                self.item.id, f"no frame has come by {question.at:g} s, when the question is asked", (question.id,)
             )
-        benchmark, protocol = find_benchmark(self.setup.benchmark), find_protocol(self.setup.protocol)
+        benchmark, protocol = find_benchmark(setup.benchmark), find_protocol(setup.protocol)
         begun = time.perf_counter()
         try:
-            prompt = protocol.prompt(benchmark, item, question, times)
+            prompt = protocol.prompt(benchmark, self.item, question, times)
             limit = protocol.max_new_tokens(benchmark, question)
-            look = self.setup.look_again
+            look = setup.look_again
             text = stream.ask(prompt, max_new_tokens=limit, temperature=0, look_again=look)  # measured runs do not draw
         except Exception as error:
             needed = error.reserve if isinstance(error, CapError) else None
             what = _in_a_line(error) if needed is None else f"{question.id} and its answer need --reserve {needed}"
-            return Problem(item.id, what, (question.id,), needed)
+            return Problem(self.item.id, what, (question.id,), needed)
         stats = stream.stats()
         return Answer(
-            item=item.id,
+            item=self.item.id,
             question=question.id,
             prompt=prompt,
             text=text,
             seen_until=times[-1],
             frames=stats.frames,
-            patches=-(-stats.frames // self.model.adapter.patch_frames),
+            patches=-(-stats.frames // self.engine.model.adapter.patch_frames),
             tokens=stats.asked_tokens,
             full_tokens=stats.full_tokens + stats.asked_tokens - stats.tokens,
             seconds=round(time.perf_counter() - begun, 4),
         )
+
+
+def _watch(seats: Sequence[_Seat]) -> Iterator[tuple[int, Event]]:
+    """Has runs of one model watch a video side by side, and yields what comes of each, see `LocalEngine.watch`.
+
+    A stream that fails is given up, and the others go on; a video that fails is given up by all.
+    """
+    left, streams = list(seats), list[Stream]()  # the runs that still have questions
+    begun, times = time.perf_counter(), list[float]()
+
+    def note(frame: Frame | Sound) -> None:
+        left[0].require_time(begun)
+        times.append(frame.time)
+
+    def fail(stream: Stream, error: Exception) -> None:
+        streams.remove(stream)
+        next(seat for seat in left if seat.stream is stream).error = error
+
+    def given_up() -> Iterator[tuple[int, Event]]:
+        for seat in [seat for seat in left if seat.error is not None]:
+            left.remove(seat)
+            error, seat.error = seat.error, None  # which keeps alive what the stream had at hand
+            assert error is not None, "it was chosen by that"
+            yield seat.number, seat.problem(error)
+
+    forget_peak()
+    try:
+        with ExitStack() as opened:
+            for seat in left:
+                seat.open(opened)
+            yield from given_up()
+            if not left:
+                return
+            streams += [seat.stream for seat in left if seat.stream is not None]
+            video = opened.enter_context(left[0].engine.setup.sampling.open(left[0].item.video))
+            moments = {_moment(question) for seat in left for question in seat.due}
+            for moment in play(video, streams, moments, note, fail):
+                yield from given_up()
+                for seat in list(left):
+                    while seat.due and _moment(seat.due[0]) <= moment.time:
+                        seat.require_time(begun)
+                        yield seat.number, seat.ask(times)
+                    if not seat.due:
+                        left.remove(seat)
+                        streams[:] = [stream for stream in streams if stream is not seat.stream]
+                        yield seat.number, seat.watched(begun, video.incomplete, len(seats) - 1)
+                if not left:
+                    break
+            yield from given_up()
+    except Exception as error:
+        for seat in left:
+            yield seat.number, seat.problem(seat.error or error)
+    finally:
+        _let_go()
 
 
 def _moment(question: Question) -> float:

@@ -49,7 +49,7 @@ class Half(ScoredPolicy):
 @dataclass(frozen=True)
 class Listed(Newest):
     name = "broken"
-    windows: list[int] | None = None
+    windows: tuple = ()
 
 class Street(Qwen25VL):
     title, model_types, checked = "Street", ("street_vl", "qwen3_vl"), "not at all"
@@ -110,7 +110,7 @@ def test_nothing_of_another_package_is_imported_before_it_is_asked_for(install: 
         (
             "broken = street:Listed",
             POLICY,
-            "broken: its option windows is of a type that cannot be given as text, list",
+            "broken: its option windows is of a type that cannot be given as text, tuple: make it",
         ),
     ],
 )

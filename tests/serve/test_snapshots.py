@@ -101,6 +101,7 @@ def test_a_disk_that_is_slow_holds_up_one_stream_alone(tmp_path: Path, monkeypat
         return write(*given)
 
     monkeypatch.setattr(snapshots, "_write", slow)
+    monkeypatch.setattr("infinipot.serve.server._ROUND", 3600.0)  # nothing is saved but on request
     with running(snapshots=tmp_path) as server, ThreadPoolExecutor(2) as threads:
         client = server.as_(None)
         try:

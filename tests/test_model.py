@@ -195,7 +195,7 @@ def test_what_a_stream_takes_is_known_before_it_opens(model: infinipot.Model):
     for settings in ({}, {"memory": 600}, {"memory": 500, "policy": "full", "modality": model.adapter.modality}):
         with model.stream(**settings) as stream:
             assert model.stream_bytes(**settings) == stream.stats().bytes
-    with pytest.raises(infinipot.CapError):
+    with pytest.raises(infinipot.SettingError):
         model.stream_bytes(memory=0)
 
 

@@ -8,7 +8,7 @@ bits, and what a step of each row is worth stands beside them under the same nam
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 from transformers import Qwen2_5_VLForConditionalGeneration
 
@@ -21,24 +21,8 @@ MODULES = {  # a linear layer of the decoder, and the part that it is in
     "up_proj": "mlp",
     "down_proj": "mlp",
 }
-RANKS = {module: 32 if part == "self_attn" else 8 for module, part in MODULES.items()}
 SCALE = 2.0  # of a delta: SCALE · b · a
-_STEPS = 127  # of an 8-bit number, each way from zero
-_OF_ROWS = ".scale"
-
-
-def save_deltas(trained: dict[str, Tensor], file: Path) -> None:
-    """Writes trained weights, matrices in 8 bits."""
-    written = {}
-    for name, weight in trained.items():
-        if weight.dim() < 2:
-            written[name] = weight.float().contiguous()
-            continue
-        rows = weight.float().flatten(1) if name.startswith("visual.") else weight.float()
-        scale = rows.abs().amax(-1, keepdim=True).clamp(min=1e-12) / _STEPS
-        written[name] = (rows / scale).round().to(torch.int8).view(weight.shape).contiguous()
-        written[name + _OF_ROWS] = scale[..., 0].contiguous()
-    save_file(written, file)
+OF_ROWS = ".scale"  # behind the name of a matrix: what a step of each of its rows is worth
 
 
 def load_deltas(file: Path) -> dict[str, Tensor]:
@@ -46,9 +30,9 @@ def load_deltas(file: Path) -> dict[str, Tensor]:
     stored = load_file(file)
     weights = {}
     for name, weight in stored.items():
-        if name.endswith(_OF_ROWS):
+        if name.endswith(OF_ROWS):
             continue
-        scale = stored.get(name + _OF_ROWS)
+        scale = stored.get(name + OF_ROWS)
         weights[name] = weight.float()
         if scale is not None:
             weights[name] *= scale.view(*scale.shape, *[1] * (weight.dim() - scale.dim()))

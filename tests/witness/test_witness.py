@@ -25,6 +25,7 @@ from training.witness.batches import Clock
 from training.witness.decoder import Decoder
 from training.witness.inside import area
 from training.witness.losses import answer_loss, mask_of
+from training.witness.rounding import save_deltas
 from training.witness.tower import Tower, patchify
 from training.witness.world import GrownClip
 
@@ -118,7 +119,7 @@ def test_the_decoder_that_is_trained_is_the_one_that_is_assembled(
     trained, tower = decoder(llama), Tower(torch.zeros(SHAPE["hidden_size"]))
     weights = {f"decoder.{name}.{side}": w for side in "ab" for name, w in getattr(trained, side).items()}
     weights |= {"added": trained.added} | {f"visual.{name}": w for name, w in tower.exported().items()}
-    deltas.save_deltas({name: weight.detach() for name, weight in weights.items()}, tmp_path / "d.safetensors")
+    save_deltas({name: weight.detach() for name, weight in weights.items()}, tmp_path / "d.safetensors")
     rounded = deltas.load_deltas(tmp_path / "d.safetensors")
     for side in "ab":
         for name, factor in getattr(trained, side).items():

@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from infinipot.witness.checkpoint import SECTIONS
-from infinipot.witness.deltas import MODULES, RANKS, SCALE
+from infinipot.witness.deltas import MODULES, SCALE
 from training.witness.tower import rotate
 
+RANKS = {module: 32 if part == "self_attn" else 8 for module, part in MODULES.items()}
 _FUSED = (("q_proj", "k_proj", "v_proj"), ("o_proj",), ("gate_proj", "up_proj"), ("down_proj",))
 
 

@@ -1,6 +1,6 @@
 """How well a witness still speaks: the perplexity of text, beside that of its decoder before it learned to see.
 
-    python -m infinipot.witness.language
+    python -m training.witness.language
 
 The text is Python's own manual, as the standard library carries it (`pydoc_data.topics`); training saw none of it.
 """

@@ -143,7 +143,7 @@ def test_memory_is_given_in_tokens_or_bytes(qwen, memory, tokens):
 
 @pytest.mark.parametrize("memory", ["12 parsecs", "many", "-5", "1.5"])
 def test_an_amount_of_memory_that_means_nothing_is_an_error(qwen, memory):
-    with pytest.raises(CapError, match="256MiB"):
+    with pytest.raises(SettingError, match="256MiB"):
         qwen.stream(memory=memory)
 
 

@@ -117,10 +117,16 @@ def _line(axes: Axes, policy: str, colour: str, line: Sequence[tuple[int, Estima
     ours, style = policy == DEFAULT, "--" if policy == "full" else "-"
     values = [100 * share.value for share in shares]
     axes.plot(across, values, style, color=colour, label=policy, linewidth=2.5 if ours else 1.5)
-    if ours:  # of no width where there is none
-        ends = [(share.value if end is None else end for end in (share.low, share.high)) for share in shares]
-        low, high = zip(*((100 * one for one in pair) for pair in ends), strict=True)
+    if ours:
+        low, high = zip(*((100 * end for end in _ends(share)) for share in shares), strict=True)
         axes.fill_between(across, low, high, color=colour, alpha=0.15, linewidth=0)
+
+
+def _ends(share: Estimate) -> tuple[float, float]:
+    """The ends of its interval, or twice the value where it has none, or all clips are alike."""
+    if share.low is None or share.high is None or share.unseen is not None:
+        return share.value, share.value
+    return share.low, share.high
 
 
 def _by_time(rows: list[Row]) -> Figure | None:

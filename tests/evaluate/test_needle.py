@@ -763,6 +763,20 @@ def test_a_picture_shows_every_policy_where_few_are_compared_and_the_usual_ones_
     assert pictures._colours({*few, *plan.every_policy()}).keys() == pictures.COLOURS.keys()
 
 
+def test_a_picture_has_a_panel_for_each_background_by_its_name_and_a_band_where_clips_differ() -> None:
+    shares = {64: Estimate(0.8, 0.7, 0.9, None, 3, 30), 128: Estimate(1.0, 0.3, 1.0, 0.7, 3, 30)}
+    rows = [
+        {"background": background, "policy": DEFAULT, "kept": kept, "right": share, "chance": 0.2, "blind": 0.4}
+        for background in ("still", "cuts")
+        for kept, share in shares.items()
+    ]
+    panels = pictures._by_tokens(rows).axes
+    assert [axes.get_title() for axes in panels] == ["still", "cuts"]
+    for axes in panels:
+        ((band,),) = (collection.get_paths() for collection in axes.collections)
+        assert sorted(set(band.vertices[:, 1].round(6))) == [70, 90, 100]
+
+
 def test_a_model_that_does_not_know_the_world_is_told_before_anything_is_written(tmp_path: Path) -> None:
     printed = command("--out", str(tmp_path / "out"), "--model", "embeded")
     assert (printed.exit_code, printed.stdout) == (1, "")

@@ -91,8 +91,8 @@ def _accuracy(title: str, panels: dict[str, list[Row]], across: str, label: Call
                 points = dict.fromkeys(at, next(iter(points.values())))
             if line := [(number, points[place]) for number, place in enumerate(at) if place in points]:
                 _line(axes, policy, colour, line)
-        for name, guess, style in (("chance", "guessing", ":"), ("blind", "always the commonest answer", "-.")):
-            shares = [[row[name] for row in rows if row[across] == place] for place in at]
+        for way, guess, style in (("chance", "guessing", ":"), ("blind", "always the commonest answer", "-.")):
+            shares = [[row[way] for row in rows if row[across] == place] for place in at]
             axes.plot([100 * sum(these) / len(these) for these in shares], style, color="0.5", label=guess)
         axes.set(title=name, xlabel=below, ylim=(0, 101), xticks=range(len(at)), xticklabels=map(label, at))
         _plain(axes)

@@ -774,7 +774,7 @@ def test_a_picture_has_a_panel_for_each_background_by_its_name_and_a_band_where_
     assert [axes.get_title() for axes in panels] == ["still", "cuts"]
     for axes in panels:
         ((band,),) = (collection.get_paths() for collection in axes.collections)
-        assert sorted(set(band.vertices[:, 1].round(6))) == [70, 90, 100]
+        assert sorted(set(np.asarray(band.vertices)[:, 1].round(6))) == [70, 90, 100]
 
 
 def test_a_model_that_does_not_know_the_world_is_told_before_anything_is_written(tmp_path: Path) -> None:

@@ -97,7 +97,7 @@ def test_a_long_video_in_a_small_memory(model, policy, whole):
             before = held(stream)
             stream.ask(QUESTIONS[0], max_new_tokens=3)
             with pytest.raises(FrameError):
-                give(stream, BAD[number // 3 % len(BAD)])
+                give(stream, BAD[stats.frames // 3 % len(BAD)])
             assert same(before, held(stream))
             assert stream.stats().frames == stats.frames
         assert stream.ask(QUESTIONS[0], max_new_tokens=4) == stream.ask(QUESTIONS[0], max_new_tokens=4)

@@ -11,9 +11,7 @@ _MOST = 3.0  # seconds by which pictures may be late before some are left out
 _NEARLY = 1.0  # seconds by which a key picture may be late to be decoded again, and those after it
 _READ = 0.005  # seconds that reading a coded picture takes, mostly, which is there already
 _WAIT = 0.2  # seconds that a camera takes from one picture to the next, mostly: a longer wait tells nothing of clocks
-_BACK = (
-    1.0  # seconds by which a stamp is earlier than the last one where the clock was set; orders of coding go less far
-)
+_BACK = 1.0  # seconds that a stamp goes back where the clock was set; the order of coding goes back less
 
 
 class Backlog:

@@ -72,12 +72,13 @@ def place(
     adapter, parts = setup.adapter, []
     opening = () if transaction.tokens else ahead_of_video(setup, state, closed=not transaction.cursor.open)
     if opening:
-        transaction.text(len(opening), patch.starts[0])
+        transaction.text(len(opening), patch.starts[0], tuple(opening))
         parts.append(Part(adapter.embed(opening), opening if state.memory.held else ()))
     number, opens = transaction.cursor.patch, not transaction.cursor.open
     before, after = adapter.caption_ids(patch.times, number, opens=opens)
     places = None if patch.cells is None else torch.tensor(patch.cells, dtype=torch.int64)
-    transaction.video(grid or state.pending.grid, patch.starts, len(before), len(after), places)
+    made_of = patch.number, *before, "and", *after
+    transaction.video(grid or state.pending.grid, patch.starts, len(before), len(after), places, content=made_of)
     if cells is not None:
         if places is not None:
             cells = cells.index_select(0, places.to(cells.device, non_blocking=True))
@@ -95,7 +96,7 @@ def ahead_of_video(setup: Setup, state: StreamState, *, closed: bool) -> list[in
 
 def text(setup: Setup, state: StreamState, transaction: Transaction, ids: Sequence[int]) -> Part:
     """Text at the moment of the newest frame; the transaction takes it up."""
-    transaction.text(len(ids), state.pending.time)
+    transaction.text(len(ids), state.pending.time, tuple(ids))
     return Part(setup.adapter.embed(ids), ids)
 
 
@@ -105,7 +106,7 @@ def asked_behind(
     """A question after what is held and what waits; the transaction takes it up."""
     parts = []
     if follows_video and setup.suffix is not None:
-        transaction.text(len(setup.suffix), state.pending.time)
+        transaction.text(len(setup.suffix), state.pending.time, ("suffix",))
         parts.append(Part(setup.suffix))
     return [*parts, text(setup, state, transaction, ids)]
 
@@ -134,7 +135,7 @@ def say(
     setup: Setup, state: StreamState, transaction: Transaction, token: int, observers: Sequence[Observer] = ()
 ) -> Forward:
     """Asks for a run over a token of an answer, which the transaction takes up."""
-    transaction.text(1, state.pending.time)
+    transaction.text(1, state.pending.time, (token,))
     step = state.memory.step(transaction, observers=observers)
     return Forward(setup.adapter, [token], step, state.stopwatch, "answer")
 

@@ -180,10 +180,17 @@ def _encode(requests: Sequence[Encode]) -> Sequence[Tensor]:
 
 
 def _forward(requests: Sequence[Forward]) -> Sequence[Tensor]:
-    adapter = requests[0].adapter
-    rows = _rows(adapter, requests)
+    """The logits after each. What is the same for several streams, up to what they hold, is run over once."""
+    adapter, alike = requests[0].adapter, dict[object, list[Forward]]()
+    for request in requests:
+        alike.setdefault(request.step.prefixes, []).append(request)
+    rows = _rows(adapter, [first for first, *_ in alike.values()])
     embeddings = rows[0] if len(rows) == 1 else adapter.join(rows)
-    return adapter.forward(embeddings, *(request.step for request in requests)).unbind()
+    for first, *others in alike.values():
+        first.step.followers[:] = [other.step for other in others]
+    made = adapter.forward(embeddings, *(first.step for first, *_ in alike.values()))
+    logits = dict(zip(alike, made.unbind(), strict=True))
+    return [logits[request.step.prefixes] for request in requests]
 
 
 def _rows(adapter: Adapter, requests: Sequence[Forward]) -> Sequence[Tensor]:

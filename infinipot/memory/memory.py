@@ -25,6 +25,7 @@ from infinipot.memory.incoming import write_columns
 from infinipot.memory.observation import NOTHING, Observer
 from infinipot.memory.plan import Plan, finished
 from infinipot.memory.positions import Cursor, PositionRule
+from infinipot.memory.prefix import EMPTY, unlike_any
 from infinipot.memory.rebase import plan_rebase
 from infinipot.memory.rotary import Rotary
 from infinipot.memory.slots import Slots, stored_columns
@@ -57,6 +58,7 @@ class Memory:
         grids: the grids the video has had and cells of which may be held, the current one last.
         state: what is held, as numbers.
         filled: slots in use at this moment, those of an open transaction included.
+        prefix: tells what is held, where another memory of the model may hold the same; see prefix.py.
         intact: slots after what is held that are as `keep` found them; -1 where what is held has changed since.
         turned: keys as they are read, while an answer is under way that has room for them.
         peak: the most slots that were ever in use, transactions included.
@@ -78,7 +80,7 @@ class Memory:
         self.rule = rule
         self.rotary = rotary
         self.grids: tuple[Grid, ...] = ()
-        self.peak, self.intact = 0, -1
+        self.peak, self.intact, self.prefix = 0, -1, EMPTY
         self.turned: TurnedKeys | None = None
         self._columns = tuple(columns)
         self._tp_group = tp_group
@@ -115,7 +117,7 @@ class Memory:
         """Takes over what another memory of this shape held: what it said, and what `stored` gave of it."""
         self.state, self.grids, self.peak = held, grids, peak
         self._slots.fill(stored, begun=held.tokens > 0)
-        self.filled, self.intact = held.tokens, -1
+        self.filled, self.intact, self.prefix = held.tokens, -1, unlike_any()
 
     # What is held
 
@@ -152,7 +154,8 @@ class Memory:
             after: an earlier one whose tokens are intact in their slots: this one begins with them.
         """
         self._roll_back()
-        begun = Transaction(self.cursor, self.rule) if after is None else after.copy()
+        begun = Transaction(self.cursor, self.rule, self.prefix) if after is None else after.copy()
+        begun.stepped = begun.prefix
         self.filled = self.held + begun.tokens
         try:
             yield begun
@@ -190,9 +193,19 @@ class Memory:
         self._slots.record(start, end, origin)
         self.filled, self.peak = end, max(self.peak, end)
         seeing = transaction.observed.observers(wanted, self.groups, origin.cell >= 0, end) if wanted else []
-        all_observers, free = (*seeing, *observers), max(0, self.held + transaction.free - start)
+        prefixes = transaction.stepped, transaction.prefix
+        transaction.stepped = transaction.prefix
         return Step(
-            self, start, end, origin.positions, transaction.cursor.next, all_observers, ahead, transaction.window, free
+            self,
+            start,
+            end,
+            origin.positions,
+            transaction.cursor.next,
+            prefixes,
+            observers=(*seeing, *observers),
+            ahead=ahead,
+            window=transaction.window,
+            free=max(0, self.held + transaction.free - start),
         )
 
     @contextmanager
@@ -242,7 +255,8 @@ class Memory:
         plan = plan_commit(
             policy, self.groups, self._viewer, columns, grown, after, budget=budget, cap=self.cap, tp_group=tp_group
         )
-        self._plan = replace(plan, on_applied=on_applied)
+        prefix = plan.prefix if plan.moves else transaction.prefix
+        self._plan = replace(plan, prefix=prefix, on_applied=on_applied)
         self._apply()
 
     def rebase(self, target: int, limit: int, *, slow: bool = False) -> int:
@@ -286,7 +300,7 @@ class Memory:
         self.intact = -1
         plan.move(self.groups)
         self.states.commit()
-        self.state = plan.after
+        self.state, self.prefix = plan.after, plan.prefix
         plan.on_applied()
         self.filled = plan.after.tokens
         self._plan = None

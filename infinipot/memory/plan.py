@@ -1,13 +1,14 @@
 """A change of a memory that is ready to be made. Applying it can be done again as often as it is interrupted."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
 from infinipot.memory.held import Held
 from infinipot.memory.merging import Merging
 from infinipot.memory.moves import Moves
+from infinipot.memory.prefix import unlike_any
 from infinipot.memory.storage import Rows
 
 _ATTEMPTS = 4  # to finish a change, for a user who is in a hurry to interrupt
@@ -22,6 +23,7 @@ class Plan:
         columns: new contents of the first slots of some columns, for each group, before anything moves.
         merging: evicted tokens that go into kept ones, before anything moves.
         moves: of slots, for each group of rows.
+        prefix: tells what is held then; see prefix.py.
         on_applied: called when the change is made.
         begun: whether applying began: from then on there is no way back.
     """
@@ -30,6 +32,7 @@ class Plan:
     columns: Sequence[Mapping[str, Tensor]] = ()
     merging: Sequence[Merging] = ()
     moves: Sequence[Moves] = ()
+    prefix: bytes = field(default_factory=unlike_any)
     on_applied: Callable[[], None] = lambda: None
     begun: bool = False
 

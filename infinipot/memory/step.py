@@ -26,9 +26,12 @@ class Step:
         start, end: the first of them, and the first after them.
         positions: `[3, n]` int64, on the CPU.
         highest: no position in the memory is above it.
+        prefixes: tell what the memory holds before the step and with it; see prefix.py.
         observers: are shown what attends to what.
         ahead: how many of the memory's first slots the tokens see beside each other; None for all.
         window: how much of the video the step's tokens see; None for all. The first `free` of them see all.
+        followers: steps of other memories with the same prefixes, whose keys and values are those of this one. Who runs
+            the model over steps says which.
     """
 
     memory: "Memory"
@@ -36,10 +39,12 @@ class Step:
     end: int
     positions: Tensor
     highest: int
+    prefixes: tuple[bytes, bytes]
     observers: Sequence[Observer] = ()
     ahead: int | None = None
     window: Window | None = None
     free: int = 0
+    followers: list["Step"] = field(default_factory=list)
     _masks: dict[tuple[torch.device, torch.dtype], Tensor] = field(default_factory=dict)
     _hidden: dict[Rows, Tensor | None] = field(default_factory=dict)
 

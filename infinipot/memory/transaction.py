@@ -14,6 +14,7 @@ from torch import Tensor
 
 from infinipot.memory.observation import Observed
 from infinipot.memory.positions import Cursor, PositionRule, patch_positions, text_positions
+from infinipot.memory.prefix import EMPTY, Content, extended, unlike_any
 from infinipot.memory.window import Window
 from infinipot.tokens import Grid
 
@@ -69,9 +70,11 @@ class Transaction:
         observed: what policies asked to see of the attention of its steps.
         window: what tokens from now on see of the video; None for all.
         free: how many tokens came before the window was set: those see all.
+        prefix: tells what the memory holds with these tokens; see prefix.py.
+        stepped: the same without those that no forward has run over yet.
     """
 
-    def __init__(self, cursor: Cursor, rule: PositionRule) -> None:
+    def __init__(self, cursor: Cursor, rule: PositionRule, prefix: bytes = EMPTY) -> None:
         self.cursor = cursor
         self.tokens = 0
         self.runs: list[Run] = []
@@ -81,6 +84,7 @@ class Transaction:
         self.observed = Observed()
         self.window: Window | None = None
         self.free = 0
+        self.prefix = self.stepped = prefix
         self._rule = rule
 
     def copy(self) -> "Transaction":
@@ -96,13 +100,20 @@ class Transaction:
 
     def narrow(self, window: Window) -> None:
         """From here on, tokens see what is in a window, whatever those before them saw."""
-        self.window, self.free = window, self.tokens
+        self.window, self.free, self.prefix = window, self.tokens, unlike_any()
 
-    def text(self, tokens: int, time: float = 0.0) -> Tensor:
-        """Adds text tokens; returns their positions, `[3, tokens]` int64."""
+    def text(self, tokens: int, time: float = 0.0, content: Content | None = None) -> Tensor:
+        """Adds text tokens; returns their positions, `[3, tokens]` int64.
+
+        Args:
+            tokens: how many.
+            time: in seconds.
+            content: what they are made of, such as their ids; see prefix.py.
+        """
         positions = text_positions(self.cursor.next, tokens)
         self.cursor = self.cursor.after_text(tokens)
         self._add(Kind.TEXT, NOWHERE, NOWHERE, positions, time)
+        self.prefix = extended(self.prefix, content, positions)
         return positions
 
     def video(
@@ -113,6 +124,7 @@ class Transaction:
         after: int = 0,
         cells: Tensor | None = None,
         shown: float | None = None,
+        content: Content | None = None,
     ) -> Tensor:
         """Adds temporal patches between `before` and `after` tokens of text that belong to the first and the last.
 
@@ -123,6 +135,7 @@ class Transaction:
                 they would stand among all. Of a patch without any nothing is added, captions neither, and what comes
                 next stands where it would stand after the whole of it.
             shown: when a single patch was on show, where its place among the others is that of another time.
+            content: what all of these tokens are made of; see prefix.py.
 
         Returns:
             `[3, before + len(times) · P + after]` int64 positions, of those tokens that were added.
@@ -136,7 +149,9 @@ class Transaction:
         positions = [self._caption(self.cursor.patch, before, told[0])]
         positions += [self._cells(grid, *each, cells) for each in zip(times, told, strict=True)]
         positions.append(self._caption(self.cursor.patch - 1, after, told[-1]))
-        return torch.cat(positions, -1)
+        joined = torch.cat(positions, -1)
+        self.prefix = extended(self.prefix, content, joined)
+        return joined
 
     def _cells(self, grid: Grid, time: float, told: float, places: Tensor | None) -> Tensor:
         number = self.cursor.patch

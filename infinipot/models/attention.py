@@ -35,7 +35,8 @@ def _attend(
 ) -> tuple[Tensor, None]:
     """What `AttentionInterface` asks for: `[1, heads, n, head_dim]` each in, `[1, n, heads, head_dim]` out.
 
-    The tokens are those of `steps`, one after the other: each attends to its own step's memory.
+    The tokens are those of `steps`, one after the other: each attends to its own step's memory. What they make is
+    stored in the memories of its followers, too, which hold the same.
     """
     if not steps:
         return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
@@ -46,11 +47,14 @@ def _attend(
     queries, new = (part.split(steps.counts, 1) for part in (turned[:heads], turned[heads:]))
     stored, values = (part.split(steps.counts, 1) for part in (raw[heads:], value[0]))
     for number, step in enumerate(steps):
-        step.store(layer, stored[number], values[number], new[number])
+        alike = (step, *step.followers)
+        for each in alike:
+            each.store(layer, stored[number], values[number], new[number])
         held = step.read(layer)
-        if step.observers:
-            own = query[0].split(steps.counts, 1)[number]
-            step.observe(layer, own, queries[number], held[0], scaling)
+        for each in alike:
+            if each.observers:
+                own = query[0].split(steps.counts, 1)[number]
+                each.observe(layer, own, queries[number], held[0], scaling)
         attended.append(kernel(queries[number], *held, step, scaling, step.hidden(layer)))
     joined = attended[0] if len(attended) == 1 else torch.cat(attended, 1)
     return joined.transpose(0, 1).unsqueeze(0), None

@@ -2,8 +2,8 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from itertools import pairwise
+from dataclasses import dataclass, field, replace
+from itertools import count, pairwise
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -26,6 +26,7 @@ class Patch:
         times: those of its frames in seconds, or the one of an odd last frame; for sound, those of its tokens.
         steps: the temporal patches in it.
         cells: the places in its grid, ascending, of the tokens that the decoder is given; None for all of them.
+        number: of its pixels, which no others in this process have.
     """
 
     pixels: Tensor
@@ -34,6 +35,7 @@ class Patch:
     times: tuple[float, ...]
     steps: int = 1
     cells: tuple[int, ...] | None = None
+    number: int = field(default_factory=count().__next__)
 
     @property
     def starts(self) -> tuple[float, ...]:

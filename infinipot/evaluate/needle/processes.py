@@ -26,14 +26,18 @@ MOST_TOGETHER = 16  # memories that watch one clip side by side: what is lost wh
 
 def groups(cases: Iterable[Case], first_seed: int) -> list[list[Case]]:
     """The cases, each once, in groups of one scene: the first clip of every section first, so that a run that is
-    stopped has some of everything."""
+    stopped has some of everything.
+
+    Memories of one size are together: what they hold is the same until one of them evicts, and is run over once.
+    """
     by_scene: dict[Scene, list[Case]] = {}
     for case in dict.fromkeys(cases):
         by_scene.setdefault(case.scene, []).append(case)
     ordered = sorted(by_scene.values(), key=lambda together: (together[0].scene.seed - first_seed) % 100)
+    by_size = (sorted(together, key=lambda case: case.holder.room) for together in ordered)
     return [
         together[start : start + MOST_TOGETHER]
-        for together in ordered
+        for together in by_size
         for start in range(0, len(together), MOST_TOGETHER)
     ]
 

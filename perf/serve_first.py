@@ -1,4 +1,4 @@
-"""How long a new user takes from `pip install` to the first streamed answer about a pushed frame, by docs/guides/serving.md.
+"""How long a new user of docs/guides/serving.md takes from `pip install` to the first streamed answer about a frame.
 
     python perf/serve_first.py              in a new environment, which is deleted afterwards
     python perf/serve_first.py --python .venv/bin/python    in one that is there: without the installation

@@ -39,7 +39,7 @@ def test_contributing_names_classes_and_tables_that_there_are() -> None:
     assert set(re.findall(r"`([A-Z]\w*)`", CONTRIBUTING)) <= defined
 
 
-@pytest.mark.parametrize("package", ["engine", "evaluate/needle", "memory"])
+@pytest.mark.parametrize("package", ["engine", "evaluate/needle", "memory", "policies/scoring"])
 def test_the_map_of_a_package_names_all_of_its_files(package: str) -> None:
     """In the package itself, as a line each, and in CONTRIBUTING, as a table."""
     folder = ROOT / "infinipot" / package
@@ -49,6 +49,19 @@ def test_the_map_of_a_package_names_all_of_its_files(package: str) -> None:
     assert own | table
     for named in (own, table):
         assert not named or named == files
+
+
+def test_a_file_of_policies_is_one_policy_or_is_in_the_map() -> None:
+    """So that a reader tells the two apart; what scores are computed with knows no policy."""
+    files = {each.name for each in (ROOT / "infinipot/policies").glob("*.py")} - {"__init__.py"}
+    helpers = set(re.findall(r"^    (\w+\.py) ", infinipot.policies.__doc__ or "", re.M))
+    own = {f"{kind.__module__.rpartition('.')[2]}.py" for kind in infinipot.policies.available()}
+    assert helpers | own == files
+    assert not helpers & own
+    listed = CONTRIBUTING.partition("\n`policies/`, beside")[2].partition("\n\n`")[0]
+    assert set(re.findall(r"`(\w+\.py)`", listed)) == helpers
+    inside = ("infinipot.policies.scoring.", "infinipot.tokens")
+    assert not [each for each in imported("policies/scoring") if not each[1].startswith(inside)]
 
 
 def test_the_changelog_has_the_version() -> None:

@@ -54,7 +54,7 @@ steps = st.lists(
 
 @pytest.mark.slow
 @settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(steps, st.sampled_from(["infinipot-v", "infinipot-v:combine=union", "streaming-llm", "random"]))
+@given(steps, st.sampled_from(["infinipot-v", "infinipot-v:combine=two-stage", "streaming-llm", "random"]))
 def test_no_call_into_the_memory_ever_passes_the_cap(qwen, steps, policy):
     most = 0
     read = Step.read

@@ -15,7 +15,7 @@ from infinipot.engine.requests import Forward
 from infinipot.engine.setup import Setup
 from infinipot.engine.state import StreamState
 from infinipot.memory import Transaction
-from infinipot.policies.attention import Attention
+from infinipot.policies.base import Attention
 
 
 def probe(

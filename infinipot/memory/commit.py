@@ -19,9 +19,7 @@ from infinipot.memory.storage import Rows
 from infinipot.memory.tensor_parallel import TensorParallelGroup
 from infinipot.memory.transaction import NOWHERE, Kind, Transaction
 from infinipot.memory.view import Viewer
-from infinipot.policies.attention import UNSEEN
-from infinipot.policies.base import HIDDEN, Policy
-from infinipot.policies.merge import MASS
+from infinipot.policies.base import HIDDEN, MASS, UNSEEN, Policy
 
 Viewing = Callable[..., Viewer]
 Columns = list[dict[str, Tensor]]

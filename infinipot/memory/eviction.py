@@ -21,7 +21,7 @@ from infinipot.memory.tensor_parallel import TensorParallelGroup
 from infinipot.memory.transaction import NOWHERE
 from infinipot.memory.view import Viewer
 from infinipot.policies.base import Policy
-from infinipot.policies.ranking import highest
+from infinipot.policies.scoring.ranking import highest
 from infinipot.tokens import VideoTokens, is_at_hand
 
 Part = Callable[[VideoTokens, int, slice], tuple[VideoTokens, Tensor | None]]

@@ -35,8 +35,7 @@ from infinipot.memory.tensor_parallel import ALONE, TensorParallelGroup
 from infinipot.memory.transaction import Origin, Transaction
 from infinipot.memory.turned import TurnedKeys
 from infinipot.memory.view import Viewer
-from infinipot.policies.attention import Attention
-from infinipot.policies.base import Policy
+from infinipot.policies.base import Attention, Policy
 from infinipot.tokens import Grid
 
 

@@ -14,8 +14,7 @@ from torch import Tensor
 from infinipot.memory.moves import places
 from infinipot.memory.storage import Rows
 from infinipot.memory.view import Viewer
-from infinipot.policies.base import Policy
-from infinipot.policies.merge import MASS, Merge
+from infinipot.policies.base import MASS, Merge, Policy
 from infinipot.tokens import is_at_hand
 
 

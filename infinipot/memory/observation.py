@@ -15,7 +15,7 @@ from torch import Tensor
 
 from infinipot.memory.rotary import Rotary
 from infinipot.memory.storage import Rows
-from infinipot.policies.attention import UNSEEN, Attention
+from infinipot.policies.base import UNSEEN, Attention
 
 if TYPE_CHECKING:
     from infinipot.memory.step import Step

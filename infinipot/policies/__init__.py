@@ -1,6 +1,16 @@
-"""Which tokens stay: one file a policy, and one line here, the registry: an import under its public name.
+"""Which tokens stay. Each policy is a file of its own and a line here, an import under its public name: the registry.
 
-Other packages bring policies of theirs as entry points, see `infinipot.extensions`.
+The other files are:
+
+    base.py       `Policy`, `ScoredPolicy`, and what a policy can ask the memory for: `Attention`, `Merge`
+    wrapper.py    the base of policies that use another policy's scores
+    question.py   the base of policies that know the question
+    options.py    the types of options, and how options are written as text
+    old_specs.py  names and options of the version before
+    scoring/      what policies compute from tokens
+
+Other packages add policies as entry points, see `infinipot.extensions`. All that such a policy needs can be imported
+from here.
 """
 
 import logging
@@ -11,6 +21,8 @@ from typing import Any
 from infinipot import extensions as _extensions
 from infinipot.errors import PolicyError
 from infinipot.policies import options as _options
+from infinipot.policies.base import Attention as Attention
+from infinipot.policies.base import Merge as Merge
 from infinipot.policies.base import Policy as Policy
 from infinipot.policies.base import ScoredPolicy as ScoredPolicy
 from infinipot.policies.budgets import AdaKV as AdaKV
@@ -31,10 +43,20 @@ from infinipot.policies.lagkv import LagKV as LagKV
 from infinipot.policies.livevlm import LiveVLM as LiveVLM
 from infinipot.policies.merged import Merged as Merged
 from infinipot.policies.novelty import Novelty as Novelty
+from infinipot.policies.old_specs import renamed
+from infinipot.policies.options import Count as Count
+from infinipot.policies.options import Exponent as Exponent
+from infinipot.policies.options import Odd as Odd
+from infinipot.policies.options import Positive as Positive
+from infinipot.policies.options import Ratio as Ratio
+from infinipot.policies.options import Share as Share
+from infinipot.policies.options import Words as Words
 from infinipot.policies.prototypes import Prototypes as Prototypes
+from infinipot.policies.question import KnowsQuestion as KnowsQuestion
 from infinipot.policies.random import Random as Random
 from infinipot.policies.recent_frames import RecentFrames as RecentFrames
-from infinipot.policies.renamed import renamed
+from infinipot.policies.scoring.attention import attended as attended
+from infinipot.policies.scoring.ranking import highest as highest
 from infinipot.policies.sliding_window import SlidingWindow as SlidingWindow
 from infinipot.policies.snapkv import SnapKV as SnapKV
 from infinipot.policies.streaming_llm import StreamingLLM as StreamingLLM
@@ -43,6 +65,7 @@ from infinipot.policies.tar import TaR as TaR
 from infinipot.policies.uniform import Uniform as Uniform
 from infinipot.policies.unusual import Unusual as Unusual
 from infinipot.policies.van import VaN as VaN
+from infinipot.policies.wrapper import Wrapper as Wrapper
 
 _POLICIES: dict[str, type[Policy]] = {
     public.name: public

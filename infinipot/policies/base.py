@@ -1,23 +1,77 @@
-"""What a policy is: tensors in, indices out. Knows nothing of models, caches or streams."""
+"""What a policy is, and what it can ask the memory for: tensors in, indices out. Knows no models, caches or streams."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from torch import Tensor
 
 from infinipot.errors import PolicyError
 from infinipot.policies import options
-from infinipot.policies.attention import Attention
-from infinipot.policies.merge import MASS, Merge
 from infinipot.policies.options import Share
-from infinipot.policies.ranking import highest, place_within
+from infinipot.policies.scoring.ranking import highest, place_within
+from infinipot.policies.scoring.recency import best_of_newest, stretch
 from infinipot.tokens import NewTokens, VideoTokens
 
 HIDDEN = "hidden"  # the column that says which tokens attention passes over
+MASS = "mass"  # the column that says how many tokens a token stands for
+UNSEEN = -1.0  # the attention of a token that no query was asked about yet
 STRETCHES = 16  # of time at the most, of which each keeps something where coverage is asked for
+
+
+@dataclass(frozen=True, slots=True)
+class Attention:
+    """Attention of some queries to the tokens that are held; it arrives as a column, see `Policy.attention`.
+
+    Each KV head has the attention of the query heads that share it, over all that it holds, text included.
+
+    Attributes:
+        queries: how many of the last ones are asked: cells of the block, or tokens of the probe; 0 for all.
+        probe: a question that the model runs over after the block, and forgets; "" for the chat template's text around
+            a question alone; None for no probe: the block's own cells ask.
+        repeats: whether the block's own content stands after the probe, as what is asked for; in pieces that fit.
+        over: what becomes of the queries: their "mean", the "max" of all times, or "expected": the attention that
+            queries to come would pay on average, if they were normally distributed as these are.
+    """
+
+    queries: int = 0
+    probe: str | None = None
+    repeats: bool = False
+    over: Literal["mean", "max", "expected"] = "mean"
+
+
+@dataclass(frozen=True, slots=True)
+class Merge:
+    """Into which kept token each evicted one goes, and with what weight.
+
+    A kept token's key, without rotation, and value become the weighted means of its own and those of the tokens that go
+    into it; its patch, cell, time and positions stay, and its mass becomes the sum of theirs.
+
+    Attributes:
+        into: `[rows, N]` int64, for each token the place of the kept token that takes it up; its own place for those
+            that stay, and for those that go for good.
+        weight: `[rows, N]` float32, not below 0, of each token in the mean. An evicted token of weight 0 goes for good.
+    """
+
+    into: Tensor
+    weight: Tensor
+
+    @classmethod
+    def of(cls, into: Tensor, kept: Tensor, weight: Tensor, for_good: Tensor | None = None) -> Self:
+        """Where every token that does not stay goes into another one.
+
+        Args:
+            into: `[rows, N]` int64, which kept token; of those that stay it does not count.
+            kept: `[rows, budget]` int64, those that stay.
+            weight: see above.
+            for_good: `[rows, N]` bool, which of the others go into none.
+        """
+        own = torch.arange(into.shape[1], device=into.device).expand(into.shape)
+        alone = torch.zeros(into.shape, dtype=torch.bool, device=into.device).scatter(1, kept, True)
+        alone = alone if for_good is None else alone | for_good
+        return cls(torch.where(alone, own, into), weight)
 
 
 @dataclass(frozen=True)
@@ -193,17 +247,3 @@ class ScoredPolicy(Policy):
         if of_newest:
             named.append(best_of_newest(scores, tokens, of_newest))
         return None if not named else named[0] | named[-1]
-
-
-def best_of_newest(scores: Tensor, tokens: VideoTokens, count: int) -> Tensor:
-    """The `count` highest tokens of the newest patch, or all of it, `[rows, N]` bool."""
-    newest = tokens.patch == tokens.newest_held
-    if max(grid.cells for grid in tokens.grids) <= count:
-        return newest
-    best = highest(scores.masked_fill(~newest, -torch.inf), count, tokens.arrival)
-    return newest & torch.zeros_like(newest).scatter(1, best, True)
-
-
-def stretch(tokens: VideoTokens, stretches: int) -> Tensor:
-    """Which of so many equal stretches of the stream so far a token is of: `[rows, N]` int64 from 0."""
-    return tokens.patch.long() * stretches // (tokens.newest_patch + 1)

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from infinipot.policies.base import HIDDEN
 from infinipot.policies.options import Ratio, Share
-from infinipot.policies.ranking import highest, standing
-from infinipot.policies.salience import by_group
+from infinipot.policies.scoring.layers import by_group
+from infinipot.policies.scoring.ranking import highest, standing
 from infinipot.policies.wrapper import Wrapper
 from infinipot.tokens import VideoTokens
 

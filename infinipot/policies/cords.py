@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from infinipot.policies.base import Policy
-from infinipot.policies.likeness import far_apart, nearest, unit
 from infinipot.policies.options import Positive, Share
-from infinipot.policies.ranking import newest
-from infinipot.policies.rounding import widest_float
+from infinipot.policies.scoring.neighbours import far_apart, nearest, unit
+from infinipot.policies.scoring.ranking import newest
+from infinipot.policies.scoring.rounding import widest_float
 from infinipot.tokens import VideoTokens, take
 
 RIDGE = 1e-2  # below it a direction counts as covered

@@ -6,7 +6,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from infinipot.policies.base import ScoredPolicy
-from infinipot.policies.usual import distance
+from infinipot.policies.scoring.mean import distance_from_mean
 from infinipot.tokens import VideoTokens
 
 
@@ -22,4 +22,4 @@ class Deviation(ScoredPolicy):
     name: ClassVar[str] = "deviation"
 
     def score(self, tokens: VideoTokens) -> Tensor:
-        return tokens.by_rows("values", distance)
+        return tokens.by_rows("values", distance_from_mean)

@@ -6,10 +6,10 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from infinipot.policies.attention import Attention, attended
-from infinipot.policies.base import ScoredPolicy
+from infinipot.policies.base import Attention, ScoredPolicy
 from infinipot.policies.options import Count
-from infinipot.policies.salience import value_norm
+from infinipot.policies.scoring.attention import attended
+from infinipot.policies.scoring.van import value_norm
 from infinipot.tokens import NewTokens, VideoTokens
 
 

@@ -6,9 +6,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from infinipot.policies.attention import attended
 from infinipot.policies.options import Positive
 from infinipot.policies.question import KnowsQuestion
+from infinipot.policies.scoring.attention import attended
 from infinipot.tokens import VideoTokens
 
 

@@ -6,11 +6,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from infinipot.policies.attention import attended
 from infinipot.policies.options import Share
 from infinipot.policies.question import KnowsQuestion
-from infinipot.policies.ranking import leaders
-from infinipot.policies.salience import layout
+from infinipot.policies.scoring.attention import attended
+from infinipot.policies.scoring.grid import layout
+from infinipot.policies.scoring.ranking import leaders
 from infinipot.tokens import VideoTokens
 
 

@@ -7,10 +7,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from infinipot.policies.attention import Attention, attended
-from infinipot.policies.base import ScoredPolicy
-from infinipot.policies.merge import MASS, Merge
+from infinipot.policies.base import MASS, Attention, Merge, ScoredPolicy
 from infinipot.policies.options import Share
+from infinipot.policies.scoring.attention import attended
 from infinipot.tokens import VideoTokens
 
 LOCAL = "What is happening right now?"

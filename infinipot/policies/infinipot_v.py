@@ -1,6 +1,6 @@
 """InfiniPot-V: evict what time made redundant (TaR), keep what has something to say (VaN).
 
-https://arxiv.org/abs/2506.15745. TaR is in redundancy.py, VaN in salience.py; how they are combined is here.
+https://arxiv.org/abs/2506.15745. TaR is in scoring/tar.py, VaN in scoring/van.py; how they are combined is here.
 """
 
 from abc import abstractmethod
@@ -13,9 +13,10 @@ from torch import Tensor
 
 from infinipot.policies.base import Policy
 from infinipot.policies.options import Share
-from infinipot.policies.ranking import highest
-from infinipot.policies.redundancy import Reference, in_recent_patches, tar, tar_of_new
-from infinipot.policies.salience import Pooling, value_norm, van
+from infinipot.policies.scoring.ranking import highest
+from infinipot.policies.scoring.recency import in_recent_patches
+from infinipot.policies.scoring.tar import Reference, tar, tar_of_new
+from infinipot.policies.scoring.van import Pooling, value_norm, van
 from infinipot.tokens import NewTokens, VideoTokens
 
 

@@ -6,12 +6,12 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from infinipot.policies.base import best_of_newest
 from infinipot.policies.infinipot_v import TaRAndVaN, two_stage, union
 from infinipot.policies.novelty import product
 from infinipot.policies.options import Exponent, Share
-from infinipot.policies.ranking import highest
-from infinipot.policies.redundancy import Keys, tar
+from infinipot.policies.scoring.ranking import highest
+from infinipot.policies.scoring.recency import best_of_newest
+from infinipot.policies.scoring.tar import Keys, tar
 from infinipot.tokens import Grid, VideoTokens
 
 

@@ -15,8 +15,9 @@ from torch.nn import functional
 from infinipot.errors import PolicyError
 from infinipot.policies.base import Policy
 from infinipot.policies.options import Share
-from infinipot.policies.ranking import highest
-from infinipot.policies.salience import by_group, value_norm
+from infinipot.policies.scoring.layers import by_group
+from infinipot.policies.scoring.ranking import highest
+from infinipot.policies.scoring.van import value_norm
 from infinipot.tokens import Grid, VideoTokens, take
 
 POOLS = ((3, 7), (2, 5), (1, 3), (0, 1))  # (dimensions, kernel) for each quarter of the layers

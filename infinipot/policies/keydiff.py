@@ -7,7 +7,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from infinipot.policies.base import ScoredPolicy
-from infinipot.policies.usual import likeness
+from infinipot.policies.scoring.mean import cosine_to_mean
 from infinipot.tokens import VideoTokens
 
 
@@ -24,4 +24,4 @@ class KeyDiff(ScoredPolicy):
     paper: ClassVar[str] = "KeyDiff, arXiv 2504.15364"
 
     def score(self, tokens: VideoTokens) -> Tensor:
-        return -tokens.by_rows("keys", partial(likeness, unit=True))
+        return -tokens.by_rows("keys", partial(cosine_to_mean, unit=True))

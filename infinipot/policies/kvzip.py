@@ -6,8 +6,8 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from infinipot.policies.attention import Attention, attended
-from infinipot.policies.base import ScoredPolicy
+from infinipot.policies.base import Attention, ScoredPolicy
+from infinipot.policies.scoring.attention import attended
 from infinipot.tokens import VideoTokens
 
 

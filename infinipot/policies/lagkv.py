@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from infinipot.policies.base import ScoredPolicy
-from infinipot.policies.ranking import place_within
-from infinipot.policies.rounding import widest_float
+from infinipot.policies.scoring.ranking import place_within
+from infinipot.policies.scoring.rounding import widest_float
 from infinipot.tokens import VideoTokens
 
 

@@ -6,11 +6,11 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from infinipot.policies.attention import Attention, attended
-from infinipot.policies.base import Policy, stretch
+from infinipot.policies.base import Attention, Policy
 from infinipot.policies.options import Positive, Share
-from infinipot.policies.ranking import highest, place_within, standing
-from infinipot.policies.redundancy import in_recent_patches
+from infinipot.policies.scoring.attention import attended
+from infinipot.policies.scoring.ranking import highest, place_within, standing
+from infinipot.policies.scoring.recency import in_recent_patches, stretch
 from infinipot.tokens import VideoTokens
 
 

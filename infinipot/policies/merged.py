@@ -5,9 +5,9 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from infinipot.policies.likeness import nearest, unit
-from infinipot.policies.merge import MASS, Merge
+from infinipot.policies.base import MASS, Merge
 from infinipot.policies.options import Share
+from infinipot.policies.scoring.neighbours import nearest, unit
 from infinipot.policies.wrapper import Wrapper
 from infinipot.tokens import VideoTokens, take
 

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from infinipot.policies.base import ScoredPolicy
 from infinipot.policies.options import Exponent, Share
-from infinipot.policies.redundancy import NEW, tar_of_new
-from infinipot.policies.rounding import raised, widest_float
-from infinipot.policies.salience import value_norm
+from infinipot.policies.scoring.rounding import raised, widest_float
+from infinipot.policies.scoring.tar import NEW, tar_of_new
+from infinipot.policies.scoring.van import value_norm
 from infinipot.tokens import NewTokens, VideoTokens
 
 LEAST_NOVELTY = 1e-4  # 1 - TaR below it is rounding: among what is equally redundant VaN decides

@@ -6,12 +6,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from infinipot.policies.base import Policy
-from infinipot.policies.likeness import far_apart, unit
-from infinipot.policies.merge import Merge
+from infinipot.policies.base import Merge, Policy
 from infinipot.policies.merged import into_nearest
 from infinipot.policies.options import Positive, Share
-from infinipot.policies.ranking import newest
+from infinipot.policies.scoring.neighbours import far_apart, unit
+from infinipot.policies.scoring.ranking import newest
 from infinipot.tokens import VideoTokens
 
 

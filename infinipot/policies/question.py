@@ -4,8 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from infinipot.policies.attention import Attention
-from infinipot.policies.base import ScoredPolicy
+from infinipot.policies.base import Attention, ScoredPolicy
 from infinipot.policies.options import Words
 
 

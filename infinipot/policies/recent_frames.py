@@ -7,7 +7,7 @@ from torch import Tensor
 
 from infinipot.policies.base import Policy
 from infinipot.policies.options import Count
-from infinipot.policies.ranking import newest
+from infinipot.policies.scoring.ranking import newest
 from infinipot.tokens import VideoTokens
 
 

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool1d
 
-from infinipot.policies.attention import Attention, attended, last_tokens
-from infinipot.policies.base import ScoredPolicy
+from infinipot.policies.base import Attention, ScoredPolicy
 from infinipot.policies.options import Odd, Positive, Share
+from infinipot.policies.scoring.attention import attended
+from infinipot.policies.scoring.recency import last_tokens
 from infinipot.tokens import VideoTokens
 
 

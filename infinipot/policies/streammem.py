@@ -7,10 +7,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from infinipot.policies.attention import Attention, attended
-from infinipot.policies.base import ScoredPolicy
-from infinipot.policies.merge import Merge
-from infinipot.policies.ranking import leaders
+from infinipot.policies.base import Attention, Merge, ScoredPolicy
+from infinipot.policies.scoring.attention import attended
+from infinipot.policies.scoring.ranking import leaders
 from infinipot.tokens import VideoTokens
 
 

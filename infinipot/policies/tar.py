@@ -8,7 +8,7 @@ from torch import Tensor
 
 from infinipot.policies.base import ScoredPolicy
 from infinipot.policies.options import Share
-from infinipot.policies.redundancy import Keys, Reference, tar, tar_of_new
+from infinipot.policies.scoring.tar import Keys, Reference, tar, tar_of_new
 from infinipot.tokens import NewTokens, VideoTokens
 
 

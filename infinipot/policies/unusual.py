@@ -9,9 +9,9 @@ from torch import Tensor
 
 from infinipot.policies.base import ScoredPolicy
 from infinipot.policies.options import Exponent, Share
-from infinipot.policies.ranking import highest, highest_within
-from infinipot.policies.rounding import raised
-from infinipot.policies.usual import distance, likeness
+from infinipot.policies.scoring.mean import cosine_to_mean, distance_from_mean
+from infinipot.policies.scoring.ranking import highest, highest_within
+from infinipot.policies.scoring.rounding import raised
 from infinipot.tokens import NewTokens, VideoTokens
 
 
@@ -46,7 +46,7 @@ class Unusual(ScoredPolicy):
         return ("distance", "corner") if self.corners else ("distance",)
 
     def measure(self, new: NewTokens) -> Mapping[str, Tensor]:
-        far = new.by_rows("values", distance)
+        far = new.by_rows("values", distance_from_mean)
         return {"distance": far, "corner": self._framed(new, far)} if self.corners else {"distance": far}
 
     def score(self, tokens: VideoTokens) -> Tensor:
@@ -63,7 +63,7 @@ class Unusual(ScoredPolicy):
         return corners if named is None else named | corners
 
     def _scores(self, tokens: VideoTokens, far: Tensor) -> Tensor:
-        unlike = (1 - tokens.by_rows("keys", likeness)).clamp_min_(0)
+        unlike = (1 - tokens.by_rows("keys", cosine_to_mean)).clamp_min_(0)
         return raised(far, self.values) * raised(unlike, self.keys)
 
     def _framed(self, new: NewTokens, far: Tensor) -> Tensor:

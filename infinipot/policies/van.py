@@ -7,7 +7,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from infinipot.policies.base import ScoredPolicy
-from infinipot.policies.salience import Pooling, value_norm, van
+from infinipot.policies.scoring.van import Pooling, value_norm, van
 from infinipot.tokens import NewTokens, VideoTokens
 
 

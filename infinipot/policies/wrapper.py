@@ -7,8 +7,7 @@ from functools import cached_property
 from torch import Tensor
 
 from infinipot.errors import PolicyError
-from infinipot.policies.attention import Attention
-from infinipot.policies.base import Policy, ScoredPolicy
+from infinipot.policies.base import Attention, Policy, ScoredPolicy
 from infinipot.policies.options import Inner
 from infinipot.tokens import NewTokens, VideoTokens
 

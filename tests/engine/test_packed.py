@@ -26,7 +26,7 @@ SMALL: dict[str, Any] = {"memory": 288, "reserve": 56, "dialogue": 60}
 @pytest.fixture(scope="module")
 def pasts(qwen: Model) -> Iterator[list[Stream]]:
     """Streams of different pasts, lengths, policies and blocks, some of whose frames wait."""
-    policies = ("infinipot-v", "uniform", "infinipot-v:combine=union", "keydiff")
+    policies = ("infinipot-v", "uniform", "infinipot-v:combine=two-stage", "keydiff")
     with ExitStack() as opened:
         streams = [
             opened.enter_context(qwen.stream(policy=policy, block=1 + number, **SMALL))

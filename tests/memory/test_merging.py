@@ -11,7 +11,7 @@ from infinipot import policies
 from infinipot.memory import LayerShape, Memory, PositionRule, Rotary
 from infinipot.memory.merging import Piece
 from infinipot.memory.storage import Rows
-from infinipot.policies.merge import Merge
+from infinipot.policies.base import Merge
 from infinipot.tokens import VideoTokens
 from support.faults import Boom, fail_at
 from support.memories import view

@@ -13,7 +13,8 @@ from infinipot import Model, policies
 from infinipot.errors import CapError
 from infinipot.memory import LayerShape, Memory, PositionRule, Rotary, Steps
 from infinipot.memory.observation import Seen
-from infinipot.policies.attention import UNSEEN, Attention, attended
+from infinipot.policies.base import UNSEEN, Attention
+from infinipot.policies.scoring.attention import attended
 from support.memories import held, same, to_model, view
 from support.models import build, pictures
 

@@ -18,7 +18,7 @@ import infinipot
 from infinipot import ModelError, embedded
 from infinipot.memory import ALONE, LayerShape, Memory, PositionRule, Rotary
 from infinipot.policies import Policy
-from infinipot.policies.ranking import highest
+from infinipot.policies.scoring.ranking import highest
 from infinipot.tokens import VideoTokens
 from support.adapters import BUILDERS
 from support.memories import slots, view

@@ -42,7 +42,7 @@ def heard(loudness: dict[str, float]) -> VideoTokens:
 
 def test_tar_keeps_where_a_sound_begins():
     tokens = heard(dict.fromkeys(("silence", "word", "horn"), 1.0))
-    kept = select("tar:reference=previous", tokens, len(SOUNDS))
+    kept = select("tar", tokens, len(SOUNDS))
     starts = torch.tensor([tokens for _, tokens in SOUNDS]).cumsum(0) - torch.tensor([n for _, n in SOUNDS])
     assert kept.sort().values.tolist() == [starts.tolist()]
 

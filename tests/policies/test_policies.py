@@ -17,9 +17,10 @@ from infinipot.errors import CapError, PolicyError
 from infinipot.policies import Policy, ScoredPolicy
 from infinipot.policies.base import HIDDEN
 from infinipot.policies.infinipot_v_ablations import guess_coordinates
-from infinipot.policies.ranking import highest, highest_within
-from infinipot.policies.redundancy import in_recent_patches, recent_patches, tar
-from infinipot.policies.salience import REACH, value_norm, van
+from infinipot.policies.scoring.ranking import highest, highest_within
+from infinipot.policies.scoring.recency import in_recent_patches, recent_patches
+from infinipot.policies.scoring.tar import tar
+from infinipot.policies.scoring.van import REACH, value_norm, van
 from infinipot.tokens import Grid, NewTokens, VideoTokens
 from support.video_tokens import HEAD_DIM, as_sets, changed, copies, random_tokens, reading, select, shown, video_tokens
 from support.waiting import NoWaiting

@@ -14,10 +14,9 @@ from torch.overrides import TorchFunctionMode
 
 from infinipot import policies
 from infinipot.errors import CapError, PolicyError
-from infinipot.policies.attention import UNSEEN
-from infinipot.policies.base import STRETCHES
+from infinipot.policies.base import STRETCHES, UNSEEN
 from infinipot.policies.cords import RIDGE, Unexplained
-from infinipot.policies.likeness import unit as unit_states
+from infinipot.policies.scoring.neighbours import unit as unit_states
 from infinipot.tokens import VideoTokens
 from support.memories import view
 from support.models import pictures

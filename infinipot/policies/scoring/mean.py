@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from infinipot.policies.rounding import along, in_cache
+from infinipot.policies.scoring.rounding import along, in_cache
 from infinipot.tokens import is_at_hand
 
 
-def distance(states: Tensor) -> Tensor:
+def distance_from_mean(states: Tensor) -> Tensor:
     """‖x - x̄‖₂ of each token, x̄ being the mean over its row: `[rows, N]` float32; NaN for what is no number.
 
     Args:
@@ -25,7 +25,7 @@ def distance(states: Tensor) -> Tensor:
     return torch.linalg.vector_norm(states - mean, dim=-1).nan_to_num_(torch.nan, torch.nan)
 
 
-def likeness(states: Tensor, *, unit: bool = False) -> Tensor:
+def cosine_to_mean(states: Tensor, *, unit: bool = False) -> Tensor:
     """cos(x, x̄) of each token, x̄ being the mean over its row: `[rows, N]` float32; NaN for what is no number.
 
     Args:

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from infinipot.policies.rounding import along_each, widest_float
+from infinipot.policies.scoring.recency import in_recent_patches
+from infinipot.policies.scoring.rounding import along_each, widest_float
 from infinipot.tokens import NewTokens, VideoTokens, is_at_hand, take
 
 Reference = Literal["previous", "recent"]
@@ -115,13 +116,3 @@ def cosine(one: Tensor, other: Tensor) -> Tensor:
     one, other = one.float(), other.float()
     norms = torch.linalg.vector_norm(one, dim=-1) * torch.linalg.vector_norm(other, dim=-1)
     return (one * other).sum(-1).div_(norms.clamp_min_(1e-30))
-
-
-def recent_patches(tokens: VideoTokens, share: float) -> int:
-    """r, how many of the newest patches are recent: a share of the N/P patches' worth held, at least one."""
-    return max(1, int(share * tokens.shape[1] / tokens.grids[-1].cells))
-
-
-def in_recent_patches(tokens: VideoTokens, share: float) -> Tensor:
-    """Which tokens come from the recent patches, `[rows, N]` bool."""
-    return tokens.patch > tokens.newest_held - recent_patches(tokens, share)

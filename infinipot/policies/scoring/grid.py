@@ -1,58 +1,13 @@
-"""VaN, value norm: how much a token has to say, ‖v‖₂. High means salient.
+"""Where cells lie on their grids, and means over the cells around a token."""
 
-InfiniPot-V, https://arxiv.org/abs/2506.15745. The norm may be averaged over a token's neighbours on the true
-grid, fewer of them the deeper the layer.
-"""
-
-from collections.abc import Callable, Iterator
-from itertools import groupby, product
-from typing import Literal, TypeVar
+from itertools import product
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from infinipot.policies.rounding import widest_float
-from infinipot.tokens import Grid, VideoTokens, cell_limit
-
-Pooling = Literal["none", "layerwise"]
-K = TypeVar("K")
-
-# How far a token's neighbours reach to each side in (patches, rows, columns), for each quarter of the layers:
-# 7x7x7, 5x5, 3 and the token alone.
-REACH = ((3, 3, 3), (0, 2, 2), (0, 0, 1), (0, 0, 0))
-
-
-def van(tokens: VideoTokens, pooling: Pooling) -> Tensor:
-    """VaN of every token, `[rows, N]` float32, as it is or averaged over neighbours; from its column "van"."""
-    norm = tokens.columns["van"]
-    if pooling == "none":
-        return norm
-    order = tokens.in_order()
-    patch, cell, pooled = (part.gather(1, order) for part in (tokens.patch, tokens.cell, norm))
-    for reach, rows in by_group(tokens, lambda layer: REACH[4 * layer // tokens.layers]):
-        if any(reach):
-            pooled[rows] = neighbour_mean(pooled[rows], patch[rows], cell[rows], tokens.grids, reach)
-    return norm.scatter(1, order, pooled)
-
-
-def value_norm(values: Tensor) -> Tensor:
-    """‖v‖₂ in float32: `[rows, N]` of `[rows, N, head_dim]`."""
-    return torch.linalg.vector_norm(values, dim=-1, dtype=torch.float32)
-
-
-def by_group(tokens: VideoTokens, group: Callable[[int], K]) -> Iterator[tuple[K, slice]]:
-    """The rows whose layers are of one group, run by run, with that group.
-
-    Args:
-        tokens: whose rows lie layer by layer.
-        group: that a layer is of, by the number of the layer.
-    """
-    start = 0
-    for key, run in groupby(map(group, tokens.layer)):
-        end = start + len(list(run))
-        yield key, slice(start, end)
-        start = end
+from infinipot.policies.scoring.rounding import widest_float
+from infinipot.tokens import Grid, cell_limit
 
 
 def neighbour_mean(

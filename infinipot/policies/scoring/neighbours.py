@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from infinipot.policies.ranking import highest
-from infinipot.policies.rounding import for_products
+from infinipot.policies.scoring.ranking import highest
+from infinipot.policies.scoring.rounding import for_products
 from infinipot.tokens import take
 
 _LAST = -1e30  # ahead of what must not be chosen alone

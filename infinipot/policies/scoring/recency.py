@@ -1,0 +1,37 @@
+"""Which tokens are recent, and which stretch of the stream a token is from."""
+
+import torch
+from torch import Tensor
+
+from infinipot.policies.scoring.ranking import highest, newest
+from infinipot.tokens import VideoTokens
+
+
+def recent_patches(tokens: VideoTokens, share: float) -> int:
+    """r, how many of the newest patches are recent: a share of the N/P patches' worth held, at least one."""
+    return max(1, int(share * tokens.shape[1] / tokens.grids[-1].cells))
+
+
+def in_recent_patches(tokens: VideoTokens, share: float) -> Tensor:
+    """Which tokens come from the recent patches, `[rows, N]` bool."""
+    return tokens.patch > tokens.newest_held - recent_patches(tokens, share)
+
+
+def best_of_newest(scores: Tensor, tokens: VideoTokens, count: int) -> Tensor:
+    """The `count` highest tokens of the newest patch, or all of it, `[rows, N]` bool."""
+    in_newest = tokens.patch == tokens.newest_held
+    if max(grid.cells for grid in tokens.grids) <= count:
+        return in_newest
+    best = highest(scores.masked_fill(~in_newest, -torch.inf), count, tokens.arrival)
+    return in_newest & torch.zeros_like(in_newest).scatter(1, best, True)
+
+
+def stretch(tokens: VideoTokens, stretches: int) -> Tensor:
+    """Which of so many equal stretches of the stream so far a token is of: `[rows, N]` int64 from 0."""
+    return tokens.patch.long() * stretches // (tokens.newest_patch + 1)
+
+
+def last_tokens(tokens: VideoTokens, count: int) -> Tensor:
+    """Which tokens are of the `count` cells that came in last, `[rows, N]` bool: those that ask, where a block does."""
+    last = newest(tokens.arrival, min(count, tokens.shape[1]))
+    return torch.zeros(tokens.shape, dtype=torch.bool, device=last.device).scatter(1, last, True)

@@ -5,10 +5,11 @@
     python perf/packed.py --same --policy infinipot-v --policy keydiff --policy uniform --policy unusual
 
 Each stream watches a clip of its own and is asked at its end. With `--same` all watch one clip, as policies do that are
-compared: what they hold is the same, and is run over once, until one of them evicts. Several policies take turns. Both ways take turns, each with fresh streams, and times
-are the best of `--repeats`: by the clock, and of the process alone, which other work on the machine touches less.
-Answers have to be equal. Memory is what the process grows by while packed streams watch
-and answer, above what the streams allocated when they were opened: one step of all of them.
+compared: what they hold is the same, and is run over once, until one of them evicts. Several policies take turns.
+
+Both ways take turns, each with fresh streams, and times are the best of `--repeats`: by the clock, and of the process
+alone, which other work on the machine touches less. Answers have to be equal. Memory is what the process grows by while
+packed streams watch and answer, above what the streams allocated when they were opened: one step of all of them.
 """
 
 import argparse

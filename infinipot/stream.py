@@ -60,10 +60,9 @@ class Stream:
         self.config = StreamConfig(memory=memory, **settings)
         self.policy = policy
         self._setup = setup = Setup.of(adapter, policy, self.config)
-        pending = Pending(adapter.gather(setup.pixels))
-        block_patches(setup, pending.partial.steps, pending.partial.unit)
+        block_patches(setup, setup.gatherer.steps)
         require_probes(setup)
-        self._open(setup, StreamState(setup.allocate(), pending))
+        self._open(setup, StreamState(setup.allocate(), Pending(setup.gatherer.empty)))
 
     def _open(self, setup: Setup, state: StreamState) -> None:
         self._setup, self._state = setup, state

@@ -60,9 +60,7 @@ def test_a_restored_stream_and_a_fork_go_on_as_if_nothing_had_been(model: Model,
     frames = SAVED[policy]
     with model.stream(policy=policy, **small(model)) as stream:
         list(played(model, stream, frames=frames))
-        assert (
-            stream._state.pending.block == 1 or stream._state.pending.patches or stream._state.pending.partial.starts()
-        )
+        assert stream._state.pending.block == 1 or stream._state.pending.starts(stream._setup)
         assert stream.stats().turns
         assert frames < 40 or stream.stats().rebases or not model.adapter.position_rule().flat
         stream.save(tmp_path / "stream")
@@ -658,3 +656,16 @@ def test_sound_is_restored_as_sound(tmp_path: Path) -> None:
         other = seeing.restore(tmp_path / "stream")
         assert other.stats().modality == "audio"
         assert same(held(other), held(stream))
+
+
+def test_what_waits_is_of_the_modality_of_its_stream(tmp_path: Path) -> None:
+    path, hearing = tmp_path / "stream", build("qwen2_5_omni", "audio")
+    with hearing.stream(**small(hearing)) as stream:
+        stream.save(path)
+    header, document, data = taken_apart(path)
+    waits = document["state"]["pending"]["partial"]
+    assert waits == {"samples": None, "time": 0.0, "begun": 0.0, "before": None, "peaks": []}
+    document["state"]["pending"]["partial"] = {"frames": []}
+    put_together(path, {name: entry for name, entry in header.items() if ".partial." not in name}, document, data)
+    with pytest.raises(SnapshotError, match="of another modality"):
+        hearing.restore(path)

@@ -43,8 +43,8 @@ def tar(tokens: VideoTokens, reference: Reference, recent: float, keys: Keys) ->
         keys: compare them "unrotated", or "rotated" as attention sees them (an ablation).
     """
     name, newest = "keys" if keys == "unrotated" else keys, in_recent_patches(tokens, recent)
-    many = tokens.cells > tokens.shape[1]  # where frames had many sizes: of few of their cells a token is held
-    cells, count = (_in_a_row(tokens.cell), tokens.shape[1]) if many else (tokens.cell, tokens.cells)
+    many = tokens.cell_limit > tokens.shape[1]  # where frames had many sizes: of few of their cells a token is held
+    cells, count = (_in_a_row(tokens.cell), tokens.shape[1]) if many else (tokens.cell, tokens.cell_limit)
 
     def of(rows: slice) -> Tensor:
         compared, cell = tokens.read(name, rows), cells[rows]

@@ -9,7 +9,7 @@ from infinipot.audio import GAP, SamplesLike, Sound, as_sound
 from infinipot.engine.gating import admit
 from infinipot.engine.layout import commit, lay_out, patch_of, patching, run, waiting
 from infinipot.engine.limits import require_positions, require_slots, stay_in_range
-from infinipot.engine.looking import kept
+from infinipot.engine.looking import recent_after
 from infinipot.engine.pending import Pending
 from infinipot.engine.probing import probe
 from infinipot.engine.setup import Setup, block_patches
@@ -73,7 +73,7 @@ def take_in(setup: Setup, state: StreamState, given: Frame | Sound) -> Work[None
         partial = state.pending.partial.after(given)
     pending = replace(state.pending, partial=partial, frames=state.pending.frames + 1, time=given.end)
     if isinstance(given, Frame):
-        pending = replace(pending, recent=kept(setup, pending.recent, given))
+        pending = replace(pending, recent=recent_after(setup, pending.recent, given))
     require_slots(setup, state, pending)
     require_positions(setup, state, pending)
     stay_in_range(setup, state, pending)

@@ -113,7 +113,7 @@ def compressed(heads: int, tp_group: Any) -> Memory:
         for time in range(4):
             transaction.video(grid, [time], before=2)
         memory.step(transaction).store(0, *torch.zeros(2, heads, transaction.tokens, 4))
-        memory.commit(transaction, policy=Parity(), keep=lambda text, video: 150)
+        memory.commit(transaction, policy=Parity(), budget_for=lambda text, video: 150)
     return memory
 
 

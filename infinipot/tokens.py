@@ -111,14 +111,14 @@ class VideoTokens:
         return self.cell.shape
 
     @property
-    def cells(self) -> int:
+    def cell_limit(self) -> int:
         """One more than the highest cell number that a token can have."""
         return cell_limit(self.grids)
 
     @cached_property
     def arrival(self) -> Tensor:
         """`[rows, N]` int64 from 0 to below 2^31: higher for what came later."""
-        if (self.newest_patch + 1) * self.cells <= _ARRIVALS:
+        if (self.newest_patch + 1) * self.cell_limit <= _ARRIVALS:
             return self._came
         order = self.in_order()  # of a stream as long as that: each token's place among those of its row
         places = torch.arange(order.shape[1], device=order.device)
@@ -127,7 +127,7 @@ class VideoTokens:
     @property
     def _came(self) -> Tensor:
         """`[rows, N]` int64, a number for each token of a stream: higher for what came later."""
-        return torch.add(self.cell, self.patch.long(), alpha=self.cells)
+        return torch.add(self.cell, self.patch.long(), alpha=self.cell_limit)
 
     @property
     def newest_held(self) -> Tensor:

@@ -128,7 +128,7 @@ def compress(memory: Memory, policy: Policy, arguments: argparse.Namespace, meas
     """What is measured of the pass behind one more block."""
     with memory.transaction() as transaction:
         fill(memory, transaction, arguments)
-        return measured(lambda: memory.commit(transaction, policy=policy, keep=lambda text, video: arguments.keep))
+        return measured(lambda: memory.commit(transaction, policy=policy, budget_for=lambda *_: arguments.keep))
 
 
 def counts(policy: Policy, arguments: argparse.Namespace) -> tuple[int, int]:

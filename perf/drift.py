@@ -63,7 +63,7 @@ class Moved:
             angles = self.memory.rotary.angles([step.positions[0]], step.highest)
             turned = self.memory.rotary.rotate_(stored.float(), angles)
             step.store(0, stored[None], turned[None].to(keys.dtype))
-            self.memory.commit(transaction, policy=Lasting(), keep=lambda _, held: keep if held > keep else None)
+            self.memory.commit(transaction, policy=Lasting(), budget_for=lambda _, held: keep if held > keep else None)
         if self.memory.cursor.next > limit:
             self.rebase(7 * limit // 8, limit)
 

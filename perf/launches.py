@@ -54,7 +54,7 @@ def launches(policy: Policy, given: SimpleNamespace) -> int:
             fill(memory, transaction, given)
 
             def commit(transaction: Transaction = transaction, full: bool = full) -> None:
-                memory.commit(transaction, policy=policy, keep=lambda text, video: kept if full else None)
+                memory.commit(transaction, policy=policy, budget_for=lambda text, video: kept if full else None)
 
             if full and memory.state.compressions == 2:
                 return profiled(commit)[0]

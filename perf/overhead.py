@@ -134,7 +134,7 @@ class Plain:
         grid = setup.gatherer.grid(infinipot.Frame(pictures[0], 0.0))
         self._patches = setup.budget.block_patches(grid[0] * grid[1])
         self.tokens = self._patches * grid[0] * grid[1]
-        self._kept = setup.budget.kept(len(setup.prompt_ids), grid[0] * grid[1])
+        self._kept = setup.budget.target(len(setup.prompt_ids), grid[0] * grid[1])
         self._pixels, self._next = setup.pixels, 0
         self._cache = DynamicCache(config=config)
         while self._cache.get_seq_length() < self._kept:

@@ -17,7 +17,7 @@ from infinipot.engine.evidence import Answer, Gaze
 from infinipot.engine.layout import Part, asked_behind, commit, forward, lay_out, run, say, told, waiting
 from infinipot.engine.limits import answer_limit, question_ids, require_positions, stay_in_range
 from infinipot.engine.looking import Look, grids_of, look_again, second_look, tokens_of
-from infinipot.engine.prefilled import keep, lay_out_rest, reusable
+from infinipot.engine.prefilled import lay_out_rest, retain, reusable
 from infinipot.engine.setup import Setup
 from infinipot.engine.state import StreamState
 from infinipot.engine.task import Work
@@ -123,7 +123,7 @@ def answer(setup: Setup, state: StreamState, question: Question, answers: list[A
         with setup.adapter.scratch.lent(state.memory, slots):
             logits = yield forward(setup, state, transaction, parts, "answer", observers, stays=remember)
             if not remember:
-                keep(setup, state, found)
+                retain(setup, state, found)
             choose = _chooser(setup, state, question.sampling, [*ahead, *parts], limit, logits.device)
             yield from _decode(setup, state, transaction, logits, choose, question, limit, speaker, observers)
             if gaze is not None:

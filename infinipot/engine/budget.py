@@ -44,7 +44,7 @@ class Budget:
         """The video's part of the cap while `text` tokens of prompt and dialogue are held."""
         return self.cap - text - self.reserve - self.reopening
 
-    def kept(self, text: int, cells: int) -> int:
+    def target(self, text: int, cells: int) -> int:
         """|C|: the video tokens that a compression leaves."""
         share = self._share(text)
         return share - share % cells if self.whole_patches else share

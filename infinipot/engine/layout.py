@@ -172,18 +172,18 @@ def commit(
 ) -> None:
     """Makes a transaction part of the memory, and `pending` what waits, with room for its next block after it."""
     said = told(state, parts, answer, turn=turn)
-    keep = keeping(setup, pending)
+    budget_for = budget_after(setup, pending)
 
     def take() -> None:
         state.pending = replace(pending, said=said.held(len(state.memory.state.turns)))
         state.prefilled = ()
 
     with state.stopwatch.phase("compress"):
-        state.memory.commit(transaction, turn=turn, policy=setup.policy, keep=keep, on_applied=take)
+        state.memory.commit(transaction, turn=turn, policy=setup.policy, budget_for=budget_for, on_applied=take)
         close_gaps(setup, state)
 
 
-def keeping(setup: Setup, pending: Pending) -> Callable[[int, int], int | None]:
+def budget_after(setup: Setup, pending: Pending) -> Callable[[int, int], int | None]:
     """The video tokens to leave of so many, given the text tokens beside them; None to leave all.
 
     All stay while the next block fits after them, unless the policy never wants to hold as many.
@@ -192,14 +192,14 @@ def keeping(setup: Setup, pending: Pending) -> Callable[[int, int], int | None]:
     patch = pending.patch_tokens(setup)
     most = policy.most(patch)
 
-    def keep(text: int, video: int) -> int | None:
+    def budget_for(text: int, video: int) -> int | None:
         fits = video + pending.block * patch <= budget.video(text) and (most is None or video <= most)
         if fits or not policy.evicts:
             return None
-        kept = budget.kept(text, cells)
-        return kept if most is None else min(kept, most)
+        target = budget.target(text, cells)
+        return target if most is None else min(target, most)
 
-    return keep
+    return budget_for
 
 
 def close_gaps(setup: Setup, state: StreamState) -> None:

@@ -52,7 +52,7 @@ class Look:
         return cls(frames, pixels) if frames else None
 
 
-def kept(setup: Setup, recent: Sequence[Frame], given: Frame) -> tuple[Frame, ...]:
+def recent_after(setup: Setup, recent: Sequence[Frame], given: Frame) -> tuple[Frame, ...]:
     """The frames kept as pictures once one more was given: copies, no larger than a second look has room for."""
     most = setup.config.look_again
     return (*recent, _shrunk(given, setup.picture_pixels))[-most:] if most else ()

@@ -76,11 +76,11 @@ def _without_rows(part: Part) -> Part:
     return part._replace(rows=part.rows.new_empty(0))
 
 
-def keep(setup: Setup, state: StreamState, found: Sequence[Prefilled]) -> None:
+def retain(setup: Setup, state: StreamState, found: Sequence[Prefilled]) -> None:
     """Has what the model has just run over stay for the next question.
 
     What interrupts this in between does no harm: until the memory says more, what was known before is intact.
     """
     if found and setup.adapter.packs:
         state.prefilled = tuple(found)
-        state.memory.keep(found[-1].end)
+        state.memory.retain(found[-1].end)

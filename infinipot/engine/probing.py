@@ -8,7 +8,7 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 
 from torch import Tensor
 
-from infinipot.engine.layout import Part, asked_behind, keeping
+from infinipot.engine.layout import Part, asked_behind, budget_after
 from infinipot.engine.limits import probe_ids
 from infinipot.engine.pending import Pending
 from infinipot.engine.requests import Forward
@@ -30,10 +30,10 @@ def probe(
         pending: what waits once the block is part of the memory.
     """
     wanted = {name: each for name, each in setup.policy.attention.items() if each.probe is not None}
-    if not wanted or not transaction.cells:
+    if not wanted or not transaction.cell_numbers:
         return
     grown = state.memory.state.with_transaction(transaction, turn=False)
-    evicting = keeping(setup, pending)(grown.text, grown.video) is not None
+    evicting = budget_after(setup, pending)(grown.text, grown.video) is not None
     for name, attention in wanted.items():
         if not evicting and not attention.repeats:
             continue

@@ -84,10 +84,10 @@ def plan_commit(
         kept = evict(policy, view(grown, columns), grown.captions, budget, tp_group)
         after = after.without_cells(kept.count, kept.patches)
         if policy.merges:
-            merging = plan_merging(policy, view(grown, columns), kept.cells)
+            merging = plan_merging(policy, view(grown, columns), kept.indices)
             columns = _with(columns, MASS, [each.mass for each in merging])
         if policy.hides:
-            columns = _with(columns, HIDDEN, plan_hiding(policy, view(grown, columns), kept.cells))
+            columns = _with(columns, HIDDEN, plan_hiding(policy, view(grown, columns), kept.indices))
     if after.tokens == grown.tokens:
         return Plan(after, columns, merging)
     moves = _plan_moves(groups, view(grown), kept, range(grown.turns_gone + 1, after.turns_gone + 1), after.tokens, cap)
@@ -108,8 +108,8 @@ def _plan_moves(
         tokens: how many slots stay.
     """
     patches = None if kept is None else kept.patches
-    cells = [None] * len(groups) if kept is None else kept.cells
-    stays = (what_stays(group, viewer, turns_gone, own, patches) for group, own in zip(groups, cells, strict=True))
+    indices = [None] * len(groups) if kept is None else kept.indices
+    stays = (what_stays(group, viewer, turns_gone, own, patches) for group, own in zip(groups, indices, strict=True))
     return [plan_moves(each, tokens, cap) for each in stays]
 
 

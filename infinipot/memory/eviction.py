@@ -33,12 +33,12 @@ class Kept:
     """What stays.
 
     Attributes:
-        cells: for each group of rows, `[rows, count]` int64, which of its cells.
+        indices: for each group of rows, `[rows, count]` int64, which of its cells.
         count: how many of each row, the same for all.
         patches: the temporal patches whose captions stay.
     """
 
-    cells: list[Tensor]
+    indices: list[Tensor]
     count: int
     patches: frozenset[int] = frozenset()
 

@@ -30,7 +30,7 @@ def write_columns(policy: Policy, viewer: Viewer, transaction: Transaction) -> N
     Raises:
         PolicyError: a column is not one float32 a token.
     """
-    slots, cells = _cells_of(transaction, viewer.held.tokens), torch.cat(transaction.cells).long().numpy()
+    slots, cells = _cells_of(transaction, viewer.held.tokens), torch.cat(transaction.cell_numbers).long().numpy()
     for group in viewer.groups:
         own, shape = Incoming(viewer, group, slots, cells), (len(group.layer), len(slots))
         measured = policy.measure(own.tokens())

@@ -58,7 +58,7 @@ class Memory:
         state: what is held, as numbers.
         filled: slots in use at this moment, those of an open transaction included.
         prefix: tells what is held, where another memory of the model may hold the same; see prefix.py.
-        intact: slots after what is held that are as `keep` found them; -1 where what is held has changed since.
+        intact: slots after what is held that are as `retain` found them; -1 where what is held has changed since.
         turned: keys as they are read, while an answer is under way that has room for them.
         peak: the most slots that were ever in use, transactions included.
         bytes: what is allocated.
@@ -161,8 +161,8 @@ class Memory:
         finally:
             self._roll_back()
 
-    def keep(self, transaction: Transaction) -> None:
-        """Has the slots of a transaction that is not committed stay as they are while nothing else needs them."""
+    def retain(self, transaction: Transaction) -> None:
+        """Leaves the slots of a transaction that is not committed as they are until something else needs them."""
         self.intact = transaction.tokens
 
     def step(
@@ -230,27 +230,28 @@ class Memory:
         *,
         turn: bool = False,
         policy: Policy | None = None,
-        keep: Callable[[int, int], int | None] = lambda text, video: None,
+        budget_for: Callable[[int, int], int | None] = lambda text, video: None,
         on_applied: Callable[[], None] = lambda: None,
     ) -> None:
-        """Makes the transaction part of the memory and, where `keep` asks for it, evicts video tokens.
+        """Makes the transaction part of the memory and, where `budget_for` asks for it, evicts video tokens.
 
         Args:
             transaction: what the model has just run over. Its text goes to the prompt, or to the newest turn if there
                 is one.
             turn: whether the transaction's text is a turn of the dialogue of its own.
             policy: chooses the video tokens that stay.
-            keep: given the text and video tokens that there would be, |C|, the video tokens to leave; None for all.
+            budget_for: given the text and video tokens that there would be, returns |C|, the video tokens to leave, or
+                None to leave all.
             on_applied: called together with the change.
         """
         if transaction.origins:
             raise ValueError("no forward has run over all of the transaction: call step, and write what it makes")
         grown = self.state.with_transaction(transaction, turn=turn)
         columns = prepare(policy, self.groups, transaction, self.state, grown)
-        if policy is not None and policy.columns and transaction.cells:
+        if policy is not None and policy.columns and transaction.cell_numbers:
             write_columns(policy, self._viewer(replace(self.state, cursor=transaction.cursor)), transaction)
         after = grown.without_old_turns(self.dialogue_limit)
-        budget, tp_group = keep(after.text, after.tokens - after.text), self._tp_group
+        budget, tp_group = budget_for(after.text, after.tokens - after.text), self._tp_group
         plan = plan_commit(
             policy, self.groups, self._viewer, columns, grown, after, budget=budget, cap=self.cap, tp_group=tp_group
         )

@@ -65,7 +65,7 @@ class Transaction:
         tokens: how many they are.
         runs: their kinds, in order.
         captions: for each caption token among them the temporal patch that it belongs to.
-        cells: the cell numbers among them, in order: a tensor for each temporal patch that has any.
+        cell_numbers: of the cells among them, in order: a tensor for each temporal patch that has any.
         origins: where those come from that no forward has run over yet, run by run.
         observed: what policies asked to see of the attention of its steps.
         window: what tokens from now on see of the video; None for all.
@@ -79,7 +79,7 @@ class Transaction:
         self.tokens = 0
         self.runs: list[Run] = []
         self.captions: list[int] = []
-        self.cells: list[Tensor] = []
+        self.cell_numbers: list[Tensor] = []
         self.origins: list[Origin] = []
         self.observed = Observed()
         self.window: Window | None = None
@@ -90,7 +90,7 @@ class Transaction:
     def copy(self) -> "Transaction":
         """Another transaction that stands where this one does."""
         other = copy.copy(self)
-        for name in ("runs", "captions", "cells", "origins"):
+        for name in ("runs", "captions", "cell_numbers", "origins"):
             setattr(other, name, list(getattr(self, name)))
         return other
 
@@ -161,7 +161,7 @@ class Transaction:
         cells = torch.arange(grid.first_cell, grid.first_cell + grid.cells)
         if places is not None:
             cells, positions = cells[places], positions[:, places]
-        self.cells.append(cells)
+        self.cell_numbers.append(cells)
         self._add(Kind.CELL, number, cells, positions, told, base)
         return positions
 

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from typing import ClassVar, NoReturn
 
-from infinipot.errors import CapError
 from infinipot.policies.base import Policy
 from infinipot.tokens import VideoTokens
 
@@ -16,7 +15,4 @@ class Full(Policy):
     evicts: ClassVar[bool] = False
 
     def select(self, tokens: VideoTokens, budget: int) -> NoReturn:
-        raise CapError(
-            f"the memory is full: it holds {tokens.shape[1]} video tokens, and the policy 'full' evicts "
-            "none. Use a larger memory, or a policy that evicts, such as 'infinipot-v'."
-        )
+        raise AssertionError("a policy that does not evict is not asked")

@@ -3,7 +3,6 @@
 https://arxiv.org/abs/2506.15745. TaR is in scoring/tar.py, VaN in scoring/van.py; how they are combined is here.
 """
 
-from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -21,51 +20,7 @@ from infinipot.tokens import NewTokens, VideoTokens
 
 
 @dataclass(frozen=True)
-class TaRAndVaN(Policy):
-    """A policy of TaR and VaN.
-
-    A token is scored once, when it comes in, against what its row holds then. What depends on what is held is taken
-    anew at each compression: TaR where recent patches are the reference, and the average of a pooled VaN.
-    """
-
-    combine: str = ""  # subclasses say how; it comes first where options are written
-    reference: Reference = "previous"
-    alpha: Share = 0.5
-    recent: Share = 0.25
-    r1: Share = 0.125
-    pooling: Pooling = "none"
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        return ("tar", "van") if self.once else ("van",)
-
-    @property
-    def once(self) -> bool:
-        """Whether a token's TaR is taken once, when it comes in."""
-        return self.reference == "previous"
-
-    def measure(self, new: NewTokens) -> Mapping[str, Tensor]:
-        norm = {"van": new.by_rows("values", value_norm)}
-        return {"tar": tar_of_new(new), **norm} if self.once else norm
-
-    def select(self, tokens: VideoTokens, budget: int) -> Tensor:
-        return self.combined(*self.scores(tokens), tokens, budget)
-
-    def scores(self, tokens: VideoTokens) -> tuple[Tensor, Tensor]:
-        """TaR and VaN as things stand, `[rows, N]` float32 each."""
-        return self.redundancy(tokens), van(tokens, self.pooling)
-
-    def redundancy(self, tokens: VideoTokens) -> Tensor:
-        """TaR as things stand, `[rows, N]` float32."""
-        return tokens.columns["tar"] if self.once else tar(tokens, self.reference, self.recent, "unrotated")
-
-    @abstractmethod
-    def combined(self, redundancy: Tensor, salience: Tensor, tokens: VideoTokens, budget: int) -> Tensor:
-        """What stays by TaR and VaN, `[rows, budget]` int64."""
-
-
-@dataclass(frozen=True)
-class InfiniPotV(TaRAndVaN):
+class InfiniPotV(Policy):
     """Keeps what time did not make redundant (TaR) and what has the largest values (VaN).
 
     Of N tokens |C| stay, the budget. All ties go to the later token. These are the two forms of the literature, with
@@ -91,8 +46,23 @@ class InfiniPotV(TaRAndVaN):
     paper: ClassVar[str] = "InfiniPot-V, arXiv 2506.15745"
 
     combine: Literal["union", "two-stage"] = "union"
+    reference: Reference = "previous"
+    alpha: Share = 0.5
+    recent: Share = 0.25
+    r1: Share = 0.125
+    pooling: Pooling = "none"
 
-    def combined(self, redundancy: Tensor, salience: Tensor, tokens: VideoTokens, budget: int) -> Tensor:
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return ("tar", "van") if self.reference == "previous" else ("van",)
+
+    def measure(self, new: NewTokens) -> Mapping[str, Tensor]:
+        salience = {"van": new.by_rows("values", value_norm)}
+        return {"tar": tar_of_new(new), **salience} if "tar" in self.columns else salience
+
+    def select(self, tokens: VideoTokens, budget: int) -> Tensor:
+        redundancy = tar(tokens, self.reference, self.recent)
+        salience = van(tokens, self.pooling)
         if self.combine == "two-stage":
             return two_stage(redundancy, salience, tokens, budget, self.r1)
         return union(redundancy, salience, tokens, budget, self.alpha, self.recent)

@@ -1,22 +1,25 @@
 """Ablations of InfiniPot-V: what was tried beside the published forms. For research."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from infinipot.policies.infinipot_v import TaRAndVaN, two_stage, union
+from infinipot.policies.base import Policy
+from infinipot.policies.infinipot_v import two_stage, union
 from infinipot.policies.novelty import product
 from infinipot.policies.options import Exponent, Share
 from infinipot.policies.scoring.ranking import highest
 from infinipot.policies.scoring.recency import best_of_newest
-from infinipot.policies.scoring.tar import Keys, tar
-from infinipot.tokens import Grid, VideoTokens
+from infinipot.policies.scoring.tar import Keys, Reference, tar, tar_of_new
+from infinipot.policies.scoring.van import Pooling, value_norm, van
+from infinipot.tokens import Grid, NewTokens, VideoTokens
 
 
 @dataclass(frozen=True)
-class InfiniPotVAblations(TaRAndVaN):
+class InfiniPotVAblations(Policy):
     """Combines TaR and VaN in every way that was compared, for research; for use there are `infinipot-v` and `novelty`.
 
     Options, beside those of `infinipot-v` and `novelty`, whose "product" is one more way to combine:
@@ -31,6 +34,11 @@ class InfiniPotVAblations(TaRAndVaN):
     paper: ClassVar[str] = "after InfiniPot-V, arXiv 2506.15745"
 
     combine: Literal["union", "two-stage", "product"] = "product"
+    reference: Reference = "previous"
+    alpha: Share = 0.5
+    recent: Share = 0.25
+    r1: Share = 0.125
+    pooling: Pooling = "none"
     scored: Literal["once", "again"] = "once"
     power: Exponent = 4.0
     newest: Share = 0.25
@@ -38,28 +46,34 @@ class InfiniPotVAblations(TaRAndVaN):
     coordinates: Literal["true", "guessed"] = "true"
 
     @property
-    def once(self) -> bool:
-        return super().once and self.scored == "once" and self.keys == "unrotated" and self.coordinates == "true"
+    def columns(self) -> tuple[str, ...]:
+        how = (self.reference, self.scored, self.keys, self.coordinates)
+        return ("tar", "van") if how == ("previous", "once", "unrotated", "true") else ("van",)
 
-    def combined(self, redundancy: Tensor, salience: Tensor, tokens: VideoTokens, budget: int) -> Tensor:
+    def measure(self, new: NewTokens) -> Mapping[str, Tensor]:
+        salience = {"van": new.by_rows("values", value_norm)}
+        return {"tar": tar_of_new(new), **salience} if "tar" in self.columns else salience
+
+    def select(self, tokens: VideoTokens, budget: int) -> Tensor:
+        redundancy, salience = self._guessed(tokens) if self.coordinates == "guessed" else self._scores(tokens)
         if self.combine == "two-stage":
             return two_stage(redundancy, salience, tokens, budget, self.r1)
         if self.combine == "union":
             return union(redundancy, salience, tokens, budget, self.alpha, self.recent)
         scores = product(redundancy, salience, self.power)
-        held = best_of_newest(scores, tokens, int(self.newest * budget))
-        return highest(scores.masked_fill(held, torch.inf), budget, tokens.arrival)
+        best = best_of_newest(scores, tokens, int(self.newest * budget))
+        return highest(scores.masked_fill(best, torch.inf), budget, tokens.arrival)
 
-    def scores(self, tokens: VideoTokens) -> tuple[Tensor, Tensor]:
-        if self.coordinates == "true":
-            return super().scores(tokens)
+    def _scores(self, tokens: VideoTokens) -> tuple[Tensor, Tensor]:
+        """TaR and VaN, `[rows, N]` float32 each."""
+        return tar(tokens, self.reference, self.recent, self.keys), van(tokens, self.pooling)
+
+    def _guessed(self, tokens: VideoTokens) -> tuple[Tensor, Tensor]:
+        """TaR and VaN by guessed coordinates, `[rows, N]` float32 each."""
         order = tokens.in_order()
-        scores = super().scores(guess_coordinates(tokens.part(order)))
+        scores = self._scores(guess_coordinates(tokens.part(order)))
         redundancy, salience = (torch.zeros_like(score).scatter_(1, order, score) for score in scores)
         return redundancy, salience
-
-    def redundancy(self, tokens: VideoTokens) -> Tensor:
-        return tokens.columns["tar"] if self.once else tar(tokens, self.reference, self.recent, self.keys)
 
 
 def guess_coordinates(tokens: VideoTokens) -> VideoTokens:

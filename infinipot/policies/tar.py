@@ -30,14 +30,10 @@ class TaR(ScoredPolicy):
 
     @property
     def columns(self) -> tuple[str, ...]:
-        return ("tar",) if self._once else ()
-
-    @property
-    def _once(self) -> bool:
-        return self.reference == "previous" and self.keys == "unrotated"
+        return ("tar",) if (self.reference, self.keys) == ("previous", "unrotated") else ()
 
     def measure(self, new: NewTokens) -> Mapping[str, Tensor]:
-        return {"tar": tar_of_new(new)} if self._once else {}
+        return {"tar": tar_of_new(new)} if self.columns else {}
 
     def score(self, tokens: VideoTokens) -> Tensor:
-        return -(tokens.columns["tar"] if self._once else tar(tokens, self.reference, self.recent, self.keys))
+        return -tar(tokens, self.reference, self.recent, self.keys)

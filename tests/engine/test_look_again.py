@@ -145,7 +145,7 @@ def test_the_ring_is_bounded_promised_and_a_copy(qwen: Model) -> None:
         large = np.zeros((1200, 1600, 3), np.uint8)
         recent = stream._state.pending.recent
         assert [int(frame.image[0, 0, 0]) for frame in recent] == [3, 4, 5]
-        kept = looking.kept(stream._setup, recent, type(recent[0])(large, 9.0))
+        kept = looking.recent_after(stream._setup, recent, type(recent[0])(large, 9.0))
         assert len(kept) == 3
         assert kept[-1].image.size <= 3 * stream._setup.picture_pixels < large.size
         own: dict[str, Any] = {"reserve": 200, "dialogue": 100, "positions": "native", "block": 2}

@@ -76,8 +76,8 @@ def test_a_video_is_watched_once_whatever_is_asked(
     folder: Path, watcher: LocalEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     frames = []
-    watched = Stream.watch
-    monkeypatch.setattr(Stream, "watch", lambda self, frame: frames.append(frame.time) or watched(self, frame))
+    feed = Stream.feed
+    monkeypatch.setattr(Stream, "feed", lambda self, frame: frames.append(frame.time) or feed(self, frame))
     (item, *_) = plan(folder, "rvs").items
     events = list(watcher.watch(item))
     assert frames == sorted(set(frames))
@@ -172,10 +172,10 @@ def test_a_stream_whose_packed_step_fails_tries_it_alone(monkeypatch: pytest.Mon
         def __init__(self, packed: bool, alone: bool) -> None:
             self.fails, self.took = (packed, alone), 0
 
-        def begin_watch(self, frame: Frame) -> SimpleNamespace:
+        def begin_feed(self, frame: Frame) -> SimpleNamespace:
             return SimpleNamespace(result=lambda: self.take(self.fails[0]))
 
-        def watch(self, frame: Frame) -> None:
+        def feed(self, frame: Frame) -> None:
             self.take(self.fails[1])
 
         def take(self, fails: bool) -> None:
@@ -568,7 +568,7 @@ def test_a_question_that_exhausts_the_memory_is_trouble_of_its_own(
 
 
 FAILURES = ValueError("31 is no Type"), KeyError("data"), RuntimeError("a\nb"), RecursionError()
-OWNERS = "Video.__next__", "Stream.watch", "Stream.ask", "Protocol.prompt"
+OWNERS = "Video.__next__", "Stream.feed", "Stream.ask", "Protocol.prompt"
 
 
 # Where it comes from and how it reads have nothing to do with each other: two of each with each.

@@ -179,7 +179,7 @@ def test_captions_take_a_bounded_share_of_an_endless_video_and_the_newest_stays(
         book.watch(2, (4, 4), pause=0.0, keep=None)
         before = book.memory.state.compressions
         with book.memory.transaction() as transaction:
-            book.memory.commit(transaction, policy=book.policy, keep=lambda _, held: 400 if held > 500 else None)
+            book.memory.commit(transaction, policy=book.policy, budget_for=lambda _, held: 400 if held > 500 else None)
         words = Counter(book.memory.state.captions)
         assert book.memory.cursor.patch - 1 in words
         if book.memory.state.compressions > before:
@@ -194,7 +194,7 @@ def test_the_patches_that_a_policy_wants_most_keep_their_captions():
     book = Bookkeeper(cap=4000, policy="sliding-window", caption=(3, 1))
     book.watch(40, (4, 4), pause=0.0, keep=None)
     with book.memory.transaction() as transaction:
-        book.memory.commit(transaction, policy=book.policy, keep=lambda text, held: 16 * 10 + 4 * 10)
+        book.memory.commit(transaction, policy=book.policy, budget_for=lambda text, held: 16 * 10 + 4 * 10)
     assert sorted(set(book.memory.state.captions)) == list(range(30, 40))
     assert book.memory.state.video == 16 * 10 + 4 * 10
     book.check()
@@ -202,7 +202,7 @@ def test_the_patches_that_a_policy_wants_most_keep_their_captions():
     oldest = Bookkeeper(cap=4000, policy="streaming-llm:sinks=1000", caption=(3, 1))
     oldest.watch(40, (4, 4), pause=0.0, keep=None)
     with oldest.memory.transaction() as transaction:
-        oldest.memory.commit(transaction, policy=oldest.policy, keep=lambda text, held: 16 * 10 + 4 * 10)
+        oldest.memory.commit(transaction, policy=oldest.policy, budget_for=lambda text, held: 16 * 10 + 4 * 10)
     assert sorted(set(oldest.memory.state.captions)) == list(range(10))
     oldest.check()
 
@@ -394,7 +394,7 @@ def test_a_new_token_is_shown_its_cells_latest_one_that_its_row_holds(caption):
         if round_ % 3 == 1:
             book.turn(5)
         with book.memory.transaction() as transaction:
-            book.memory.commit(transaction, policy=book.policy, keep=lambda _, video: int(0.6 * video))
+            book.memory.commit(transaction, policy=book.policy, budget_for=lambda _, video: int(0.6 * video))
         book.check()
 
 

@@ -106,7 +106,7 @@ def take(memory: Memory, policy: policies.Policy, patches: int, budget: int | No
         for layer in range(3):
             heads = memory.groups[0].shape.kv_heads
             step.store(layer, *torch.randn(2, heads, step.count, DIM).to(memory.groups[0].shape.dtype))
-        memory.commit(transaction, policy=policy, keep=lambda _, __: budget)
+        memory.commit(transaction, policy=policy, budget_for=lambda _, __: budget)
 
 
 def compress(memory: Memory, policy: policies.Policy, budget: int) -> None:
@@ -115,7 +115,7 @@ def compress(memory: Memory, policy: policies.Policy, budget: int) -> None:
         step = memory.step(transaction)
         for layer in range(3):
             step.store(layer, *torch.ones(2, memory.groups[0].shape.kv_heads, 1, DIM))
-        memory.commit(transaction, policy=policy, keep=lambda _, __: budget)
+        memory.commit(transaction, policy=policy, budget_for=lambda _, __: budget)
 
 
 def agree(one: list[dict], other: list[dict], tolerance: float) -> None:

@@ -3,8 +3,6 @@
 import json
 import os
 import shutil
-import subprocess
-import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -24,8 +22,7 @@ from support.adapters import BUILDERS
 from support.memories import slots, view
 from support.models import pictures
 from support.once import made_once
-from support.places import ROOT
-from support.processes import FRAMES, POLICIES, QUESTIONS, play
+from support.processes import FRAMES, POLICIES, QUESTIONS, launch_two, play
 from support.video_files import encode
 
 
@@ -41,13 +38,10 @@ def run_two(folder: Path) -> None:
     config["text_config"]["num_key_value_heads"] = 1
     (folder / "uneven" / "config.json").write_text(json.dumps(config))
     encode(folder / "video.mp4", pictures(20), rate=2)
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    script = ROOT / "tests" / "support" / "processes.py"
-    environment = os.environ | {"PYTHONPATH": str(script.parents[1]), "OMP_NUM_THREADS": "1"}
-    command = [*torchrun, str(script), str(folder)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    (folder / "printed").write_text(done.stdout)
+    child = os.fork()
+    if not child:
+        launch_two(folder)
+    assert os.waitpid(child, 0)[1] == 0, (folder / "errors").read_text()
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +107,7 @@ def compressed(heads: int, tp_group: Any) -> Memory:
         for time in range(4):
             transaction.video(grid, [time], before=2)
         memory.step(transaction).store(0, *torch.zeros(2, heads, transaction.tokens, 4))
-        memory.commit(transaction, policy=Parity(), keep=lambda text, video: 150)
+        memory.commit(transaction, policy=Parity(), budget_for=lambda text, video: 150)
     return memory
 
 
@@ -143,7 +137,8 @@ def test_of_several_processes_one_prints(folder):
         for frame in video:
             stream.watch(frame)
         answer = stream.ask(QUESTIONS[0])
-    records = [json.loads(line) for line in (folder / "printed").read_text().splitlines()]
+    printed = [line for number in range(2) for line in (folder / f"printed-{number}").read_text().splitlines()]
+    records = [json.loads(line) for line in printed]
     assert [record["type"] for record in records] == ["answer", "summary"]
     assert records[0]["answer"] == answer
 

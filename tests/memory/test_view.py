@@ -27,7 +27,7 @@ def compressed(spec: str, caption: int) -> list[torch.Tensor]:
                     part[:, step.start : step.end].normal_(generator=draw)
                 for name in policy.attention:  # as if somebody had looked
                     group.columns[name][:, : step.end].uniform_(generator=draw)
-            memory.commit(transaction, policy=policy, keep=lambda _, video: 40 if video > 60 else None)
+            memory.commit(transaction, policy=policy, budget_for=lambda _, video: 40 if video > 60 else None)
     assert memory.state.compressions >= 3
     return parts(memory)
 

@@ -126,7 +126,7 @@ def test_a_recorded_run_is_repeated_to_the_index(path):
             def room(_: int, held: int, left: int = left, rest: int = rest) -> int | None:
                 return left if rest and held > left else None
 
-            memory.commit(transaction, policy=policy, keep=room)
+            memory.commit(transaction, policy=policy, budget_for=room)
 
     assert len(policy.kept) == trace.number("compressions")
     for index, kept in enumerate(policy.kept):

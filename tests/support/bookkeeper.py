@@ -93,7 +93,7 @@ class Bookkeeper:
                 transaction.video(grid, [time], before, after)
             self.write(transaction)
             self.memory.commit(
-                transaction, policy=self.policy, keep=lambda _, held: max(1, int(held * keep)) if keep else None
+                transaction, policy=self.policy, budget_for=lambda _, held: max(1, int(held * keep)) if keep else None
             )
 
     def turn(self, tokens: int) -> None:

@@ -32,19 +32,22 @@ def tar_of_new(new: NewTokens) -> Tensor:
     return alike.masked_fill_(~new.has_previous, NEW)
 
 
-def tar(tokens: VideoTokens, reference: Reference, recent: float, keys: Keys) -> Tensor:
-    """TaR of every token as things stand, `[rows, N]` float32: a cosine, or -inf where nothing is to compare with.
+def tar(tokens: VideoTokens, reference: Reference, recent: float, keys: Keys = "unrotated") -> Tensor:
+    """TaR of every token, `[rows, N]` float32: a cosine, or -inf where there is nothing to compare with.
 
-    Keys are read for as many rows at once as a bounded scratch holds.
+    A policy that stores a column "tar" gets what `tar_of_new` gave when the token came in. Otherwise tokens are
+    compared with what is held now, for as many rows at once as a bounded scratch holds.
 
     Args:
         reference: compare with the cell's previous token that the row holds, or with its recent ones.
         recent: for "recent": the share of the held patches that are recent, see `recent_patches`.
         keys: compare them "unrotated", or "rotated" as attention sees them (an ablation).
     """
+    if "tar" in tokens.columns:
+        return tokens.columns["tar"]
     name, newest = "keys" if keys == "unrotated" else keys, in_recent_patches(tokens, recent)
-    many = tokens.cells > tokens.shape[1]  # where frames had many sizes: of few of their cells a token is held
-    cells, count = (_in_a_row(tokens.cell), tokens.shape[1]) if many else (tokens.cell, tokens.cells)
+    sparse = tokens.cell_limit > tokens.shape[1]  # after frames of many sizes most cell numbers hold no token
+    cells, count = (_in_a_row(tokens.cell), tokens.shape[1]) if sparse else (tokens.cell, tokens.cell_limit)
 
     def of(rows: slice) -> Tensor:
         compared, cell = tokens.read(name, rows), cells[rows]

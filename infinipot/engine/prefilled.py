@@ -26,7 +26,7 @@ from infinipot.engine.layout import Part, encoded, place
 from infinipot.engine.requests import Encode
 from infinipot.engine.setup import Setup
 from infinipot.engine.state import StreamState
-from infinipot.memory import Transaction
+from infinipot.memory import Taken, Transaction
 from infinipot.models import Patch
 
 
@@ -35,12 +35,12 @@ class Prefilled:
     """A patch that waits, and whose keys and values lie in free slots, after those of the ones before it.
 
     Attributes:
-        end: the transaction as it was after the patch, for another one to begin as.
+        end: what the transaction had taken up with the patch, for another one to begin with.
         parts: those of the patch, without their embeddings: what text is in it.
         frames: of a patch that was not full, how many had been given to the stream; 0 of one that was.
     """
 
-    end: Transaction
+    end: Taken
     parts: tuple[Part, ...]
     frames: int = 0
 
@@ -64,8 +64,7 @@ def lay_out_rest(
     for patch, cells in zip(patches, (yield from encoded(setup, state, patches)), strict=True):
         placed = place(setup, state, transaction, patch, cells)
         parts += placed
-        end = transaction.copy()
-        end.origins.clear()  # by then a forward has run over them
+        end = transaction.taken.after_forward()  # by then it has
         frames = state.pending.frames if len(found) >= full else 0
         found.append(Prefilled(end, tuple(map(_without_rows, placed)), frames))
     return parts, found

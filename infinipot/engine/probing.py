@@ -30,9 +30,9 @@ def probe(
         pending: what waits once the block is part of the memory.
     """
     wanted = {name: each for name, each in setup.policy.attention.items() if each.probe is not None}
-    if not wanted or not transaction.cell_numbers:
+    if not wanted or not transaction.taken.cell_numbers:
         return
-    grown = state.memory.state.with_transaction(transaction, turn=False)
+    grown = state.memory.state.with_transaction(transaction.taken, turn=False)
     evicting = budget_after(setup, pending)(grown.text, grown.video) is not None
     for name, attention in wanted.items():
         if not evicting and not attention.repeats:

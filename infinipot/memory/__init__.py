@@ -9,7 +9,7 @@ from infinipot.memory.slots import stored_columns
 from infinipot.memory.step import Step, Steps
 from infinipot.memory.storage import LayerShape, StateShape, allocated_bytes
 from infinipot.memory.tensor_parallel import ALONE, TensorParallelGroup
-from infinipot.memory.transaction import Transaction
+from infinipot.memory.transaction import Taken, Transaction
 from infinipot.memory.turned import AnswerScratch
 from infinipot.memory.window import Window
 
@@ -28,6 +28,7 @@ __all__ = [
     "StateShape",
     "Step",
     "Steps",
+    "Taken",
     "TensorParallelGroup",
     "Transaction",
     "Window",

@@ -116,7 +116,7 @@ def _plan_moves(
 def _label(groups: Sequence[Rows], transaction: Transaction, before: Held, grown: Held) -> None:
     """Writes -1 minus the number of its turn, counted from 1, into the cell column of text; the prompt has no turn."""
     turn, start = grown.turns_gone + len(grown.turns), before.tokens
-    for number, (tokens, kind) in enumerate(transaction.runs):
+    for number, (tokens, kind) in enumerate(transaction.taken.runs):
         if kind is Kind.TEXT and grown.turns and (number or before.tokens):
             for group in groups:
                 group.columns["cell"][:, start : start + tokens] = NOWHERE - turn

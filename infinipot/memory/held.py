@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field, replace
 
 from infinipot.memory.positions import Cursor
-from infinipot.memory.transaction import Kind, Transaction
+from infinipot.memory.transaction import Kind, Taken
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,31 +55,31 @@ class Held:
         """Turns remembered so far, those that have left included."""
         return self.turns_gone + len(self.turns)
 
-    def with_transaction(self, transaction: Transaction, *, turn: bool) -> "Held":
+    def with_transaction(self, taken: Taken, *, turn: bool) -> "Held":
         """What is held together with a transaction.
 
         Args:
-            transaction: its text goes to the prompt, or to the newest turn if there is one.
-            turn: whether its text is a turn of its own.
+            taken: what it has taken up; the text goes to the prompt, or to the newest turn if there is one.
+            turn: whether the text is a turn of its own.
         """
         opening = 0
-        if not self.tokens and transaction.runs and transaction.runs[0][1] is Kind.TEXT:
+        if not self.tokens and taken.runs and taken.runs[0][1] is Kind.TEXT:
             # What an empty memory is given first is the prompt, which no turn takes along.
-            opening, _ = transaction.runs[0]
-        said = sum(tokens for tokens, kind in transaction.runs if kind is Kind.TEXT) - opening
+            opening, _ = taken.runs[0]
+        said = sum(tokens for tokens, kind in taken.runs if kind is Kind.TEXT) - opening
         turns = [*self.turns, *([0] if turn else [])]
         if turns:
             turns[-1] += said
         return replace(
             self,
-            tokens=self.tokens + transaction.tokens,
-            cells=self.cells + sum(tokens for tokens, kind in transaction.runs if kind is Kind.CELL),
-            run=self._run_with(transaction),
-            captions=(*self.captions, *transaction.captions),
+            tokens=self.tokens + taken.tokens,
+            cells=self.cells + sum(tokens for tokens, kind in taken.runs if kind is Kind.CELL),
+            run=self._run_with(taken),
+            captions=(*self.captions, *taken.captions),
             prompt=self.prompt + opening + (0 if turns else said),
             turns=tuple(turns),
-            cursor=transaction.cursor,
-            seen=self.seen + transaction.tokens,
+            cursor=taken.cursor,
+            seen=self.seen + taken.tokens,
         )
 
     def without_old_turns(self, limit: int) -> "Held":
@@ -114,9 +114,9 @@ class Held:
             return replace(after, run=slice(self.run.start, after.tokens))
         return replace(after, run=None)
 
-    def _run_with(self, transaction: Transaction) -> slice | None:
+    def _run_with(self, taken: Taken) -> slice | None:
         run, start = (self.run if self.cells else slice(0, 0)), self.tokens
-        for tokens, kind in transaction.runs:
+        for tokens, kind in taken.runs:
             if kind is Kind.CELL and run is not None:
                 if run.start == run.stop:
                     run = slice(start, start + tokens)

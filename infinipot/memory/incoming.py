@@ -13,24 +13,24 @@ from torch import Tensor
 
 from infinipot.errors import PolicyError
 from infinipot.memory.storage import Rows
-from infinipot.memory.transaction import Kind, Transaction
+from infinipot.memory.transaction import Kind, Taken
 from infinipot.memory.view import Viewer
 from infinipot.policies.base import Policy
 from infinipot.tokens import NewTokens, cell_limit
 
 
-def write_columns(policy: Policy, viewer: Viewer, transaction: Transaction) -> None:
+def write_columns(policy: Policy, viewer: Viewer, taken: Taken) -> None:
     """Stores what a policy measures of a transaction's cells.
 
     Args:
         policy: whose columns there are.
         viewer: of what is held without the transaction, after which its tokens lie.
-        transaction: has cells.
+        taken: what the transaction has taken up, cells among it.
 
     Raises:
         PolicyError: a column is not one float32 a token.
     """
-    slots, cells = _cells_of(transaction, viewer.held.tokens), torch.cat(transaction.cell_numbers).long().numpy()
+    slots, cells = _cells_of(taken, viewer.held.tokens), torch.cat(taken.cell_numbers).long().numpy()
     for group in viewer.groups:
         own, shape = Incoming(viewer, group, slots, cells), (group.count, len(slots))
         measured = policy.measure(own.tokens())
@@ -39,10 +39,10 @@ def write_columns(policy: Policy, viewer: Viewer, transaction: Transaction) -> N
         own.store({name: measured[name] for name in policy.columns})
 
 
-def _cells_of(transaction: Transaction, start: int) -> np.ndarray:
+def _cells_of(taken: Taken, start: int) -> np.ndarray:
     """The slots of a transaction's cells, `[n]` int64, where its tokens lie from `start` on."""
     slots = []
-    for tokens, kind in transaction.runs:
+    for tokens, kind in taken.runs:
         if kind is Kind.CELL:
             slots.append(np.arange(start, start + tokens))
         start += tokens

@@ -9,7 +9,6 @@ applied. Applying can be done again as often as it is interrupted, and `settle` 
 memory from before or after a change, never between. Knows nothing of models or frames.
 """
 
-import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -32,7 +31,7 @@ from infinipot.memory.slots import Slots, stored_columns
 from infinipot.memory.step import Step
 from infinipot.memory.storage import LayerShape, Rows, StateShape
 from infinipot.memory.tensor_parallel import ALONE, TensorParallelGroup
-from infinipot.memory.transaction import Origin, Transaction
+from infinipot.memory.transaction import Origin, Taken, Transaction
 from infinipot.memory.turned import TurnedKeys
 from infinipot.memory.view import Viewer
 from infinipot.policies.base import Attention, Policy
@@ -85,21 +84,19 @@ class Memory:
         self._tp_group = tp_group
         self.state = Held()
         self._plan: Plan | None = None
-        self._use(Slots(cap, shapes, stored_columns(rule, columns)))
-
-    def _use(self, slots: Slots) -> None:
-        self._slots = slots
+        self._slots = slots = Slots(cap, shapes, stored_columns(rule, columns))
         self.groups, self.states = slots.groups, slots.states
         self.layers, self.bytes = slots.layers, slots.bytes
-        self.filled = self.held
+        self.filled = 0
 
     def fork(self) -> "Memory":
         """Another memory that holds the same, in storage of its own; a transaction under way stays with this one."""
         self.settle()
         self._slots.clear(self.held, self._columns)
-        other = copy.copy(self)
-        other.turned = None
-        other._use(self._slots.copy(self.held + max(self.intact, 0)))
+        shapes, group = self._slots.shapes, self._tp_group
+        other = Memory(self.cap, shapes, self.rotary, self.rule, self.dialogue_limit, group, self._columns)
+        other.restore(self.state, self.grids, self.peak, self._slots.stored(self.held + max(self.intact, 0)))
+        other.intact, other.prefix = self.intact, self.prefix
         return other
 
     def stored(self) -> dict[str, Tensor]:
@@ -146,24 +143,24 @@ class Memory:
     # What a model's forward does
 
     @contextmanager
-    def transaction(self, after: Transaction | None = None) -> Iterator[Transaction]:
+    def transaction(self, after: Taken | None = None) -> Iterator[Transaction]:
         """A transaction on top of the memory. On the way out, what was not committed is forgotten.
 
         Args:
-            after: an earlier one whose tokens are intact in their slots: this one begins with them.
+            after: what an earlier one had taken up, whose tokens are intact in their slots: this one begins with them.
         """
         self._roll_back()
-        begun = Transaction(self.cursor, self.rule, self.prefix) if after is None else after.copy()
-        begun.stepped = begun.prefix
+        taken = Taken(self.cursor, prefix=self.prefix, stepped=self.prefix) if after is None else after
+        begun = Transaction(taken, self.rule)
         self.filled = self.held + begun.tokens
         try:
             yield begun
         finally:
             self._roll_back()
 
-    def retain(self, transaction: Transaction) -> None:
+    def retain(self, taken: Taken) -> None:
         """Leaves the slots of a transaction that is not committed as they are until something else needs them."""
-        self.intact = transaction.tokens
+        self.intact = taken.tokens
 
     def step(
         self,
@@ -183,8 +180,8 @@ class Memory:
         Raises:
             CapError: they do not fit. Callers check before any work, so this is the last line of defence.
         """
-        origin = Origin.joined(transaction.origins)
-        transaction.origins.clear()
+        taken = transaction.taken
+        origin = Origin.joined(taken.origins)
         start, end = self.filled, self.filled + len(origin.patch)
         if end > self.cap:
             raise CapError(f"the memory holds {start} of {self.cap} tokens: {end - start} more do not fit")
@@ -192,30 +189,29 @@ class Memory:
         self._slots.record(start, end, origin)
         self.filled, self.peak = end, max(self.peak, end)
         seeing = transaction.observed.observers(wanted, self.groups, origin.cell >= 0, end) if wanted else []
-        prefixes = transaction.stepped, transaction.prefix
-        transaction.stepped = transaction.prefix
+        transaction.taken = taken.after_forward()
         return Step(
             self,
             start,
             end,
             origin.positions,
-            transaction.cursor.next,
-            prefixes,
+            taken.cursor.next,
+            (taken.stepped, taken.prefix),
             observers=(*seeing, *observers),
             ahead=ahead,
-            window=transaction.window,
-            free=max(0, self.held + transaction.free - start),
+            window=taken.window,
+            free=max(0, self.held + taken.free - start),
         )
 
     @contextmanager
     def aside(self, transaction: Transaction) -> Iterator[None]:
         """On the way out, the transaction forgets what it took up inside; what was observed of attention stays."""
-        before, filled = transaction.copy(), self.filled
+        before, filled = transaction.taken, self.filled
         with self.states.aside():
             try:
                 yield
             finally:
-                transaction.go_back(before)
+                transaction.taken = before
                 self.filled = filled
 
     def place(self, layer: int) -> tuple[Rows, slice]:
@@ -244,18 +240,19 @@ class Memory:
                 None to leave all.
             on_applied: called together with the change.
         """
-        if transaction.origins:
+        taken = transaction.taken
+        if taken.origins:
             raise ValueError("no forward has run over all of the transaction: call step, and write what it makes")
-        grown = self.state.with_transaction(transaction, turn=turn)
+        grown = self.state.with_transaction(taken, turn=turn)
         columns = prepare(policy, self.groups, transaction, self.state, grown)
-        if policy is not None and policy.columns and transaction.cell_numbers:
-            write_columns(policy, self._viewer(replace(self.state, cursor=transaction.cursor)), transaction)
+        if policy is not None and policy.columns and taken.cell_numbers:
+            write_columns(policy, self._viewer(replace(self.state, cursor=taken.cursor)), taken)
         after = grown.without_old_turns(self.dialogue_limit)
         budget, tp_group = budget_for(after.text, after.tokens - after.text), self._tp_group
         plan = plan_commit(
             policy, self.groups, self._viewer, columns, grown, after, budget=budget, cap=self.cap, tp_group=tp_group
         )
-        prefix = plan.prefix if plan.moves else transaction.prefix
+        prefix = plan.prefix if plan.moves else taken.prefix
         self._plan = replace(plan, prefix=prefix, on_applied=on_applied)
         self._apply()
 

@@ -27,6 +27,7 @@ class Slots:
         columns: what is stored of a token beside its key and value: names and types.
 
     Attributes:
+        shapes: what each layer stores.
         groups: the layers' slots, those of one shape and device together.
         states: the recurrent states beside them.
         layers: how many layers hold slots.
@@ -34,7 +35,7 @@ class Slots:
     """
 
     def __init__(self, cap: int, shapes: Sequence[LayerShape | StateShape], columns: Mapping[str, torch.dtype]) -> None:
-        self._given = cap, tuple(shapes), dict(columns)
+        self.shapes = tuple(shapes)
         slots = [(number, shape) for number, shape in enumerate(shapes) if isinstance(shape, LayerShape)]
         self.layers = len(slots)
         self.groups: list[Rows] = []
@@ -52,12 +53,6 @@ class Slots:
         """Where a layer of the model, by its number, has its slots."""
         return self._places[layer]
 
-    def copy(self, held: int) -> "Slots":
-        """Other storage that holds the same in its first slots."""
-        other = Slots(*self._given)
-        other._fill([group.stored(held) for group in self.groups], self.states.committed(), begun=held > 0)
-        return other
-
     def clear(self, held: int, columns: Sequence[str]) -> None:
         """Sets a policy's columns to 0 in the slots after those held, as they are in new storage.
 
@@ -74,7 +69,14 @@ class Slots:
 
     def stored(self, held: int) -> dict[str, Tensor]:
         """All tensors that make what the first slots hold, by name: views of them."""
-        return self._named([group.stored(held) for group in self.groups])
+        named = {
+            f"{number}.{name}": part
+            for number, group in enumerate(self.groups)
+            for name, part in group.stored(held).items()
+        }
+        for number, (conv, recurrent) in enumerate(self.states.committed()):
+            named |= {f"{_STATES}{number}.conv": conv, f"{_STATES}{number}.recurrent": recurrent}
+        return named
 
     def layout(self, held: int) -> dict[str, tuple[torch.dtype, tuple[int, ...]]]:
         """Types and shapes of what `stored` gives."""
@@ -85,12 +87,11 @@ class Slots:
 
     def fill(self, stored: Mapping[str, Tensor], *, begun: bool) -> None:
         """Takes over what `stored` gave of other storage of this shape; `begun`: whether that held anything."""
-        slots = [
-            {name: stored[f"{number}.{name}"] for name in group.stored(0)} for number, group in enumerate(self.groups)
-        ]
+        for number, group in enumerate(self.groups):
+            group.fill({name: stored[f"{number}.{name}"] for name in group.stored(0)})
         states = range(len(self.states.recurrent))
         recurrent = [(stored[f"{_STATES}{each}.conv"], stored[f"{_STATES}{each}.recurrent"]) for each in states]
-        self._fill(slots, recurrent, begun=begun)
+        self.states.fill(recurrent, begun=begun)
 
     def record(self, start: int, end: int, origin: Origin) -> None:
         """Writes where the tokens of some slots come from."""
@@ -103,19 +104,6 @@ class Slots:
                     column[:, start:end] = 0
                 if name in known:
                     column[:, start:end] = known[name].to(column.device, column.dtype, non_blocking=True)
-
-    def _named(self, slots: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
-        named = {f"{number}.{name}": part for number, group in enumerate(slots) for name, part in group.items()}
-        for number, (conv, recurrent) in enumerate(self.states.committed()):
-            named |= {f"{_STATES}{number}.conv": conv, f"{_STATES}{number}.recurrent": recurrent}
-        return named
-
-    def _fill(
-        self, slots: Sequence[Mapping[str, Tensor]], states: Sequence[tuple[Tensor, Tensor]], *, begun: bool
-    ) -> None:
-        for group, stored in zip(self.groups, slots, strict=True):
-            group.fill(stored)
-        self.states.fill(states, begun=begun)
 
 
 def stored_columns(rule: PositionRule, columns: Sequence[str] = ()) -> dict[str, torch.dtype]:

@@ -136,8 +136,9 @@ def test_keys_are_read_as_the_model_would_have_made_them(model, temporal, base):
     memory = Memory(4, adapter.layer_shapes(), adapter.rotary(), rule)
     with memory.transaction() as transaction:
         transaction.text(1)
-        transaction.origins[0] = replace(transaction.origins[0], positions=place)
-        transaction.cursor = replace(transaction.cursor, next=100)
+        (origin,) = transaction.taken.origins
+        after = replace(transaction.cursor, next=100)
+        transaction.taken = replace(transaction.taken, origins=(replace(origin, positions=place),), cursor=after)
         step = memory.step(transaction)
         adapter.forward(row, step)
         turned, _ = step.read(layer)

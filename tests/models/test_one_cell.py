@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from infinipot import policies
-from infinipot.memory import PositionRule, Transaction
+from infinipot.memory import PositionRule, Taken, Transaction
 from infinipot.memory.positions import Cursor
 from infinipot.tokens import Grid, VideoTokens
 from support.bookkeeper import FLAT, Bookkeeper
@@ -82,7 +82,7 @@ def test_positions_of_sound_are_those_that_the_thinker_gives_it():
         second_per_grids=torch.tensor([1.0]),
         attention_mask=torch.ones_like(ids),
     )
-    transaction = Transaction(Cursor(), PositionRule(flat=True))
+    transaction = Transaction(Taken(Cursor()), PositionRule(flat=True))
     mine = [
         transaction.text(3),
         transaction.video(Grid(1, 1, 0), [0.04 * token for token in range(tokens)]),

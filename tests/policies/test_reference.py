@@ -142,7 +142,7 @@ def test_a_recorded_run_is_repeated_to_the_index(path):
     logits: list[torch.Tensor] = []
     answer: list[int] = []
     with memory.transaction() as transaction:
-        transaction.cursor = replace(transaction.cursor, next=position)
+        transaction.taken = replace(transaction.taken, cursor=replace(transaction.cursor, next=position))
         for number in range(8):
             tokens = question if number == 0 else answer[-1:]
             transaction.text(len(tokens))

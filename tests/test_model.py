@@ -4,7 +4,7 @@ import inspect
 import json
 import shutil
 import typing
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import Any
 
 import accelerate
@@ -202,6 +202,13 @@ def test_weights_that_wait_elsewhere_are_refused():
     accelerate.cpu_offload(network, execution_device=torch.device("cpu"))
     with pytest.raises(ModelError, match="no room for 100% of the weights"):
         _require_resident("small", network)
+
+
+def test_the_settings_of_a_stream_are_told_as_stream_config_has_them():
+    told = {each.name: each for each in inspect.signature(infinipot.Model.stream).parameters.values()}
+    named = {each.name: (each.type, each.default) for each in fields(infinipot.StreamConfig)}
+    assert {name: (told[name].annotation, told[name].default) for name in named} == named
+    assert told.keys() - named.keys() == {"self", "policy", "modality"}
 
 
 def test_what_a_stream_takes_is_known_before_it_opens(model: infinipot.Model):

@@ -134,8 +134,9 @@ def test_what_a_worker_meets_when_it_loads_is_the_error_here(monkeypatch: pytest
             raise ModelError("no such folder")
 
     monkeypatch.setattr(engine_module, "_Worker", Failing)
-    with pytest.raises(ModelError, match="no such folder"):
+    with pytest.raises(ModelError, match="no such folder") as raised:
         RayEngine(LoadConfig("./nowhere"), SETUPS["rvs"])
+    assert type(raised.value) is ModelError, "not Ray's, which is one too"
 
 
 # What Ray may come to, played in this process

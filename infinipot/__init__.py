@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from infinipot.audio import Sound, open_audio
     from infinipot.camera import Camera, open_camera
     from infinipot.engine.evidence import Answer, Span
+    from infinipot.engine.question import AskOptions
     from infinipot.engine.task import Task
     from infinipot.loading import load
     from infinipot.memory import Contents, HeldPatch
@@ -54,6 +55,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "Answer": "infinipot.engine.evidence",
+    "AskOptions": "infinipot.engine.question",
     "Camera": "infinipot.camera",
     "Contents": "infinipot.memory",
     "Frame": "infinipot.video",
@@ -73,6 +75,7 @@ _PARTS = ("audio", "camera", "embedded", "memory", "models", "policies", "video"
 
 __all__ = [
     "Answer",
+    "AskOptions",
     "AudioError",
     "BenchmarkError",
     "Camera",

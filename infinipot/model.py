@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, Unpack
 
 import torch
 
@@ -11,6 +11,7 @@ from infinipot import policies
 from infinipot.config import POLICY, StreamConfig
 from infinipot.engine import runner
 from infinipot.engine.evidence import Answer
+from infinipot.engine.question import AskOptions
 from infinipot.engine.setup import Setup
 from infinipot.engine.task import Task
 from infinipot.errors import InfinipotError, ModelError, SettingError, SnapshotError
@@ -175,7 +176,7 @@ class Model:
         """
         self._all([stream.begin_watch(frame) for stream, frame in frames])
 
-    def ask(self, questions: Iterable[tuple[Stream, str]], **options: Any) -> list[Answer]:
+    def ask(self, questions: Iterable[tuple[Stream, str]], **options: Unpack[AskOptions]) -> list[Answer]:
         """Asks a question of each stream, in packed steps, with the options of `Stream.ask`; returns the answers.
 
         Raises:

@@ -7,20 +7,20 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, Unpack
 
 import torch
 
 from infinipot import snapshot
 from infinipot.audio import SamplesLike, Sound
-from infinipot.config import Sampling, StreamConfig
+from infinipot.config import StreamConfig
 from infinipot.engine import asking, runner, watching
 from infinipot.engine.alone import Alone, frames_given, turns_ever
-from infinipot.engine.asking import Question
 from infinipot.engine.evidence import Answer
 from infinipot.engine.limits import answer_limit, require_probes
 from infinipot.engine.looking import Look, look_tokens
 from infinipot.engine.pending import Pending
+from infinipot.engine.question import AskOptions, Question
 from infinipot.engine.setup import Setup, block_patches, reserving
 from infinipot.engine.state import StreamState
 from infinipot.engine.task import Task, Work
@@ -160,22 +160,35 @@ class Stream:
                 before, which makes answers about the present surer. Left out, all that is held.
 
         Returns:
-            The answer, a string.
+            The answer, a string, which knows how long it is and why it ended: see `Answer`.
 
         Raises:
             QuestionError: it is empty, no frame was watched yet, or a value is out of range.
             CapError: question and answer do not fit the share of the memory that is reserved for them.
             NumericalError: what the model computes overflows.
         """
-        sampling = Sampling(temperature, top_p, top_k, repetition_penalty, seed, stop)
-        look = Look.of(look_again, look_pixels)
-        asked = Question(question, max_new_tokens, remember, on_text, sampling, evidence, look, window)
+        asked = Question.of(
+            question,
+            max_new_tokens=max_new_tokens,
+            remember=remember,
+            on_text=on_text,
+            temperature=temperature,
+            top_p=top_p,
+            top_k=top_k,
+            repetition_penalty=repetition_penalty,
+            seed=seed,
+            stop=stop,
+            evidence=evidence,
+            look_again=look_again,
+            look_pixels=look_pixels,
+            window=window,
+        )
         answers: list[Answer] = []
         with self._alone(turns_ever):
             runner.run(Task(asking.answer(self._setup, self._state, asked, answers)))
         return answers[0]
 
-    def begin_ask(self, question: str, **options: Any) -> Task[Answer]:
+    def begin_ask(self, question: str, **options: Unpack[AskOptions]) -> Task[Answer]:
         """The call of `ask`, with its options, as a task, for `Model.step` to carry on beside those of other streams.
 
         Raises:
@@ -198,12 +211,12 @@ class Stream:
         look_again: int = 0,
         look_pixels: tuple[int, int] | None = None,
     ) -> int:
-        """Raises what `ask` would raise for a question that cannot be asked, without asking it.
+        """Returns the most tokens that the answer to a question may have, without asking it.
 
-        It is the same at any moment, but for a second look, which is checked with the frames that are kept now.
+        It is the same at any moment, but for a second look, which counts with the frames that are kept now.
 
-        Returns:
-            The tokens that its answer may have.
+        Raises:
+            What `ask` raises for a question that cannot be asked.
         """
         again = look_tokens(self._setup, self._current(), Look.of(look_again, look_pixels))
         limit = answer_limit(self._setup, question, max_new_tokens, remember=remember, look=again)

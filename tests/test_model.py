@@ -210,6 +210,13 @@ def test_every_class_that_a_public_call_takes_or_returns_has_a_public_name(kind:
     assert {each for each in named if each.__module__.startswith("infinipot")} <= public
 
 
+def test_calls_that_pass_options_of_ask_on_name_all_of_them() -> None:
+    told, options = typing.get_type_hints(infinipot.Stream.ask), typing.get_type_hints(infinipot.AskOptions)
+    assert {name: told[name] for name in told if name not in ("question", "return")} == options
+    for call in (infinipot.Stream.begin_ask, infinipot.Model.ask):
+        assert typing.get_type_hints(call)["options"] == typing.Unpack[infinipot.AskOptions]
+
+
 def classes(hint: Any) -> set[type]:
     """The classes that a type names, those of its parameters too."""
     named = {each for parameter in typing.get_args(hint) for each in classes(parameter)}

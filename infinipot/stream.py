@@ -202,7 +202,7 @@ class Stream:
         yield from self._guarded(asking.answer(self._setup, self._state, asked, answers), turns_ever)
         return answers[0]
 
-    def check(
+    def answer_limit(
         self,
         question: str,
         *,

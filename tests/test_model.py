@@ -199,10 +199,12 @@ def test_what_a_stream_takes_is_known_before_it_opens(model: infinipot.Model):
         model.stream_bytes(memory=0)
 
 
-@pytest.mark.parametrize("kind", [infinipot.Model, infinipot.Stream, infinipot.Answer, infinipot.Contents])
-def test_every_class_that_a_public_call_takes_or_returns_has_a_public_name(kind: type) -> None:
-    public = {getattr(infinipot, name) for name in infinipot.__all__}
-    public |= {infinipot.models.Adapter, infinipot.policies.Policy}
+OPENING = (infinipot.open_video, infinipot.open_audio, infinipot.open_camera)
+
+
+@pytest.mark.parametrize("kind", [infinipot.Model, infinipot.Stream, infinipot.Answer, infinipot.Contents, *OPENING])
+def test_every_class_that_a_public_call_takes_or_returns_has_a_public_name(kind: Any) -> None:
+    public = {getattr(infinipot, name) for name in infinipot.__all__} | {infinipot.models.Adapter}
     told = inspect.getmembers(kind, lambda each: inspect.isfunction(each) or isinstance(each, property))
     calls = [getattr(each, "fget", each) for name, each in told if name == "__init__" or not name.startswith("_")]
     hints = [pair for each in (kind, *calls) for pair in typing.get_type_hints(each).items()]

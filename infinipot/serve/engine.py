@@ -29,11 +29,11 @@ def begin_ask(
     asked = options.get("max_new_tokens")
     how = {name: options[name] for name in ("remember", "look_again", "look_pixels") if name in options}
     try:
-        limit = stream.check(question, max_new_tokens=asked, **how)
+        limit = stream.answer_limit(question, max_new_tokens=asked, **how)
     except CapError:
         if asked is None:
             raise
-        limit = stream.check(question, **how)
+        limit = stream.answer_limit(question, **how)
     return stream.begin_ask(question, **{**options, "max_new_tokens": limit, "on_text": on_text})
 
 

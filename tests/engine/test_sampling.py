@@ -183,7 +183,7 @@ def test_a_setting_that_means_nothing_is_named_with_what_it_takes(qwen, wrong):
 def test_a_checkpoint_whose_generation_config_is_none_is_told_before_anything_is_watched(qwen, monkeypatch):
     bring(monkeypatch, qwen, do_sample=True, temperature="hot")
     with qwen.stream(memory=400) as stream, pytest.raises(ModelError, match="generation config"):
-        stream.check(QUESTION)
+        stream.answer_limit(QUESTION)
 
 
 def test_the_generation_config_is_worked_out_once_and_again_where_somebody_changes_it(qwen, monkeypatch):

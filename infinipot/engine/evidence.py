@@ -1,4 +1,4 @@
-"""What an answer rests on: the moments of the video that the tokens which made it attended to.
+"""An answer, and what it rests on: the moments of the video that the tokens which made it attended to.
 
 Heads differ: most look everywhere, or at what every question has in common; those that look something up look at few
 moments, and hardly at the text. So each head counts by how much it looks at the video and how peaked that is. That

@@ -51,7 +51,7 @@ class Contents:
         """Counts the tokens of a memory."""
         counts: dict[tuple[int, int], int] = {}
         times: dict[int, float] = {}
-        rows = sum(len(group.layer) for group in memory.groups)
+        rows = sum(group.count for group in memory.groups)
         size = cell_limit(memory.grids)
         for group in memory.groups:
             columns = {name: group.columns[name][:, : memory.held].cpu().numpy() for name in ("patch", "cell", "time")}

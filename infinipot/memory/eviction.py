@@ -158,7 +158,7 @@ def _check(policy: Policy, chosen: Tensor, shape: tuple[int, int], length: int) 
 def _numbered(patch: Tensor, viewer: Viewer, number: int, patches: list[int]) -> Tensor:
     """The place in `patches` of the patch of each cell of a group, `[rows, count]` int64."""
     group = viewer.groups[number]
-    own = patch.gather(1, viewer.slots(group, slice(0, len(group.layer)))).long()
+    own = patch.gather(1, viewer.slots(group, slice(0, group.count))).long()
     return torch.searchsorted(torch.tensor(patches).to(own.device, non_blocking=True), own)
 
 
@@ -225,7 +225,7 @@ def what_stays(
     cell, patch = (group.columns[name][:, : held.tokens] for name in ("cell", "patch"))
     stays = cell >= 0
     if cells is not None:
-        slots = viewer.slots(group, slice(0, len(group.layer))).gather(1, cells)
+        slots = viewer.slots(group, slice(0, group.count)).gather(1, cells)
         stays = torch.zeros_like(stays).scatter_(1, slots, True)
     turn = NOWHERE - cell  # that a piece of text is of, 0 for the prompt
     stays |= (patch == NOWHERE) & ((turn < turns_gone.start) | (turn >= turns_gone.stop))

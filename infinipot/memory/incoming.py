@@ -32,7 +32,7 @@ def write_columns(policy: Policy, viewer: Viewer, transaction: Transaction) -> N
     """
     slots, cells = _cells_of(transaction, viewer.held.tokens), torch.cat(transaction.cell_numbers).long().numpy()
     for group in viewer.groups:
-        own, shape = Incoming(viewer, group, slots, cells), (len(group.layer), len(slots))
+        own, shape = Incoming(viewer, group, slots, cells), (group.count, len(slots))
         measured = policy.measure(own.tokens())
         for name in policy.columns:
             _check(policy, name, measured.get(name), shape)
@@ -124,7 +124,7 @@ class Incoming:
         first, end = int(cells.min()), int(cells.max()) + 1
         latest = self._latest(first, end).index_select(1, self._there(cells - first))
         slot = torch.where(new >= 0, new, latest)
-        rows, cap = len(self._group.layer), self._group.cap
+        rows, cap = self._group.count, self._group.cap
         start = torch.arange(0, rows * cap, cap, device=slot.device).unsqueeze(1)
         return slot >= 0, slot.clamp_min_(0).add_(start)
 

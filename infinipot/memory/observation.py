@@ -151,7 +151,7 @@ class Observed:
 
 
 def _unseen(group: Rows, length: int) -> Tensor:
-    return torch.full((len(group.layer), length), UNSEEN, device=group.shape.device, dtype=torch.float32)
+    return torch.full((group.count, length), UNSEEN, device=group.shape.device, dtype=torch.float32)
 
 
 def _mean(seen: Seen, asking: Tensor) -> Tensor:

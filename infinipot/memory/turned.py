@@ -33,9 +33,7 @@ class TurnedKeys:
         self.claim = claim
         self._known: dict[int, int] = {}
         self._place = memory.place
-        self._keys = {
-            group: group.keys.new_empty(len(group.layer), slots, group.shape.head_dim) for group in memory.groups
-        }
+        self._keys = {group: group.keys.new_empty(group.count, slots, group.shape.head_dim) for group in memory.groups}
 
     def add(self, layer: int, start: int, keys: Tensor) -> None:
         """Takes the keys of slots from `start` on, `[kv_heads, n, head_dim]`, where those before them are known."""
@@ -113,4 +111,4 @@ class AnswerScratch:
 
 def key_bytes(memory: "Memory") -> int:
     """Bytes of the keys of a token over all layers and KV heads."""
-    return sum(len(group.layer) * group.shape.head_dim * group.keys.itemsize for group in memory.groups)
+    return sum(group.count * group.shape.head_dim * group.keys.itemsize for group in memory.groups)

@@ -57,7 +57,7 @@ class Viewer:
             whole: all rows of a group do, whatever that takes.
         """
         for number, group in enumerate(self.groups):
-            rows = len(group.layer)
+            rows = group.count
             if whole:
                 at_once = rows
             elif reads_states:
@@ -103,9 +103,9 @@ class Viewer:
         return {
             "grids": self.grids,
             "newest_patch": self.held.cursor.patch - 1,
-            "layer": group.layer[rows],
+            "layer": group.layer_of_row[rows],
             "layers": self.layers,
-            "head": [self.rank * group.shape.kv_heads + head for head in group.head[rows]],
+            "head": [self.rank * group.shape.kv_heads + head for head in group.head_of_row[rows]],
             "at_once": _at_once(group, tokens, part=PART),
         }
 
@@ -131,5 +131,5 @@ def _at_once(group: Rows, tokens: int, part: float = 0.0) -> int:
     """
     at_hand = is_at_hand(group.keys)
     room = CACHE if at_hand else max(SCRATCH, int(SHARE * group.bytes))
-    slots = 0 if at_hand else int(part * group.cap * len(group.layer))
+    slots = 0 if at_hand else int(part * group.cap * group.count)
     return max(_LEAST, max(room // (4 * group.shape.head_dim), slots) // max(tokens, 1))

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from infinipot import video as video
     from infinipot.audio import Sound, open_audio
     from infinipot.camera import Camera, open_camera
+    from infinipot.config import StreamConfig
     from infinipot.engine.evidence import Answer, Span
     from infinipot.engine.task import Task
     from infinipot.loading import load
@@ -63,6 +64,7 @@ _HOME = {
     "Span": "infinipot.engine.evidence",
     "Stats": "infinipot.stats",
     "Stream": "infinipot.stream",
+    "StreamConfig": "infinipot.config",
     "Task": "infinipot.engine.task",
     "load": "infinipot.loading",
     "open_audio": "infinipot.audio",
@@ -95,6 +97,7 @@ __all__ = [
     "Span",
     "Stats",
     "Stream",
+    "StreamConfig",
     "Task",
     "VideoError",
     "load",

@@ -1,7 +1,6 @@
 """A loaded model, and opening streams on it."""
 
 from collections.abc import Iterable
-from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -11,6 +10,7 @@ from infinipot import policies
 from infinipot.config import POLICY, StreamConfig
 from infinipot.engine import runner
 from infinipot.engine.evidence import Answer
+from infinipot.engine.opening import open_state
 from infinipot.engine.setup import Setup
 from infinipot.engine.task import Task
 from infinipot.errors import InfinipotError, ModelError, SettingError, SnapshotError
@@ -116,10 +116,8 @@ class Model:
             PolicyError: an unknown policy or option.
             ModelError: the model does not take this modality.
         """
-        return Stream(
-            self._adapter_for(self.adapter.modality if modality is None else modality),
-            policies.make(policy),
-            memory,
+        config = StreamConfig(
+            memory=memory,
             fps=fps,
             keep=keep,
             block=block,
@@ -131,6 +129,8 @@ class Model:
             system=system,
             pixels=pixels,
         )
+        setup = self._setup(modality, policy, config)
+        return Stream(setup, open_state(setup))
 
     def stream_bytes(
         self,
@@ -146,8 +146,12 @@ class Model:
             What `stream` raises for them, except where the memory is too small for any video: only opening one tells
             that.
         """
+        return self._setup(modality, policy, StreamConfig(memory=memory, **settings)).bytes
+
+    def _setup(self, modality: str | None, policy: str | Policy, config: StreamConfig) -> Setup:
+        """What settings come to with this model, for streams of the modality, or of its own."""
         adapter = self._adapter_for(self.adapter.modality if modality is None else modality)
-        return Setup.of(adapter, policies.make(policy), StreamConfig(memory=memory, **settings)).bytes
+        return Setup.of(adapter, policies.make(policy), config)
 
     def step(self, tasks: Iterable[Task[Any]], max_tokens: int | None = None) -> int:
         """Carries calls of different streams on, all together, by one run of the network: see `Stream.begin_watch`.
@@ -200,14 +204,15 @@ class Model:
         try:
             adapter = self._adapter_for(saved.model.modality)
             saved.check_model(adapter)
-            settings = {field.name: getattr(saved.config, field.name) for field in fields(saved.config)}
-            stream = Stream(adapter, saved.policy, **settings)
+            setup = Setup.of(adapter, saved.policy, saved.config)
+            state = open_state(setup)
         except SnapshotError:
             raise
         except InfinipotError as error:
             raise saved.error(f"cannot be restored: {error}") from error
-        stream._take_up(saved)
-        return stream
+        with torch.inference_mode():
+            saved.restore(setup, state)
+        return Stream(setup, state)
 
     def _adapter_for(self, modality: str) -> Adapter:
         """The adapter of the same network for streams of this modality."""

@@ -78,7 +78,7 @@ def _take(
     that each of those tries it alone."""
     for stream in [*streams] if len(streams) == 1 else _failed(streams, given):
         try:
-            stream.listen(given) if isinstance(given, Sound) else stream.watch(given)
+            stream.feed(given)
         except Exception as error:
             if on_failure is None:
                 raise
@@ -87,9 +87,7 @@ def _take(
 
 def _failed(streams: Sequence[Stream], given: Frame | Sound) -> list[Stream]:
     """The streams that did not take in what is given in packed steps, each of them as it was before."""
-    begun = [
-        stream.begin_listen(given) if isinstance(given, Sound) else stream.begin_watch(given) for stream in streams
-    ]
+    begun = [stream.begin_feed(given) for stream in streams]
     runner.finish(*begun)
     failed = []
     for stream, task in zip(streams, begun, strict=True):

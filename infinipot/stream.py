@@ -3,11 +3,11 @@
 What a call does is work of the engine; here it is driven to its end, or handed out as a task for a runner of many.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Concatenate, ParamSpec, Self
 
 import torch
 
@@ -15,30 +15,28 @@ from infinipot import snapshot
 from infinipot.audio import SamplesLike, Sound
 from infinipot.config import Sampling, StreamConfig
 from infinipot.engine import asking, runner, watching
-from infinipot.engine.alone import Alone, frames_given, turns_ever
+from infinipot.engine.alone import Alone, Call
 from infinipot.engine.asking import Question
 from infinipot.engine.evidence import Answer
-from infinipot.engine.limits import answer_limit, require_probes
+from infinipot.engine.limits import answer_limit
 from infinipot.engine.looking import Look, look_tokens
-from infinipot.engine.pending import Pending
-from infinipot.engine.setup import Setup, block_patches, reserving
+from infinipot.engine.setup import Setup, reserving
 from infinipot.engine.state import StreamState
 from infinipot.engine.task import Task, Work
 from infinipot.errors import InfinipotError
 from infinipot.memory import Contents
-from infinipot.models import Adapter
 from infinipot.policies.base import Policy
-from infinipot.snapshot import Snapshot
 from infinipot.stats import Stats
 from infinipot.video import Frame, ImageLike
 
-T = TypeVar("T")
+P = ParamSpec("P")
 
 
 class Stream:
     """A video in bounded memory: `watch` it frame by frame and `ask` at any moment. `Model.stream` opens one.
 
-    A stream of sound has `listen`, piece by piece, in place of `watch`.
+    A stream of sound has `listen`, piece by piece, in place of `watch`; `feed` takes whichever of the two a source
+    yields.
 
     A call that raises, or that Ctrl-C ends, leaves the stream as it was before the call: at the most, frames that
     waited for their block have gone into the memory, or positions have been re-based. What interrupts a call when its
@@ -47,30 +45,25 @@ class Stream:
     `lock`.
 
     Args:
-        adapter: the model.
-        policy: what stays when the memory is full.
-        memory, settings: the other fields of `StreamConfig`.
-
-    Attributes:
-        policy: what stays when the memory is full.
-        config: the settings, as they were given.
+        setup: the model, the policy and the settings.
+        state: what the stream goes on from, and has for itself from now on.
     """
 
-    def __init__(self, adapter: Adapter, policy: Policy, memory: int | str | None = None, **settings: Any) -> None:
-        self.config = StreamConfig(memory=memory, **settings)
-        self.policy = policy
-        self._setup = setup = Setup.of(adapter, policy, self.config)
-        pending = Pending(adapter.gather(setup.pixels))
-        block_patches(setup, pending.partial.steps, pending.partial.unit)
-        require_probes(setup)
-        self._open(setup, StreamState(setup.allocate(), pending))
-
-    def _open(self, setup: Setup, state: StreamState) -> None:
+    def __init__(self, setup: Setup, state: StreamState) -> None:
         self._setup, self._state = setup, state
         self._closed = False
         self._calls = Alone()
 
-    @torch.inference_mode()
+    @property
+    def policy(self) -> Policy:
+        """What stays when the memory is full."""
+        return self._setup.policy
+
+    @property
+    def config(self) -> StreamConfig:
+        """The settings, as they were given."""
+        return self._setup.config
+
     def watch(self, frame: Frame | ImageLike, time: float | None = None) -> None:
         """Takes in one frame; runs the model whenever a block is full, and compresses when the memory is.
 
@@ -82,19 +75,14 @@ class Stream:
         Raises:
             FrameError: it is not a picture, or not later than the last frame.
             CapError: the memory is too small for frames of this size, or full and the policy never evicts.
+            InfinipotError: the stream is of sound.
         """
-        with self._alone(frames_given, "video"):
-            runner.run(Task(self._watching(frame, time)))
+        self._drive(Call.FEED, watching.watch, frame, time)
 
     def begin_watch(self, frame: Frame | ImageLike, time: float | None = None) -> Task[None]:
         """The call of `watch` as a task, for `Model.step` to carry on beside those of other streams."""
-        return Task(self._guarded(self._watching(frame, time), frames_given, "video"))
+        return Task(self._guarded(Call.FEED, watching.watch, frame, time))
 
-    def _watching(self, frame: Frame | ImageLike, time: float | None) -> Work[None]:
-        accepted = watching.accept_frame(self._setup, self._state, frame, time)
-        yield from watching.take_in(self._setup, self._state, accepted)
-
-    @torch.inference_mode()
     def listen(self, sound: Sound | SamplesLike, time: float | None = None) -> None:
         """Takes in a piece of sound; runs the model and compresses as `watch` does.
 
@@ -107,18 +95,26 @@ class Stream:
         Raises:
             FrameError: it is no sound, too long, or not after the last piece.
             CapError: the memory is too small, or full and the policy never evicts.
+            InfinipotError: the stream is of video.
         """
-        with self._alone(frames_given, "audio"):
-            runner.run(Task(self._listening(sound, time)))
+        self._drive(Call.FEED, watching.listen, sound, time)
 
     def begin_listen(self, sound: Sound | SamplesLike, time: float | None = None) -> Task[None]:
         """The call of `listen` as a task, for `Model.step` to carry on beside those of other streams."""
-        return Task(self._guarded(self._listening(sound, time), frames_given, "audio"))
+        return Task(self._guarded(Call.FEED, watching.listen, sound, time))
 
-    def _listening(self, sound: Sound | SamplesLike, time: float | None) -> Work[None]:
-        yield from watching.take_in(self._setup, self._state, watching.accept_sound(self._state, sound, time))
+    def feed(self, given: Frame | Sound) -> None:
+        """Takes in what a source of either kind yields: a frame as `watch` does, a piece of sound as `listen` does.
 
-    @torch.inference_mode()
+        Raises:
+            What that call raises.
+        """
+        self._drive(Call.FEED, watching.feed, given)
+
+    def begin_feed(self, given: Frame | Sound) -> Task[None]:
+        """The call of `feed` as a task, for `Model.step` to carry on beside those of other streams."""
+        return Task(self._guarded(Call.FEED, watching.feed, given))
+
     def ask(
         self,
         question: str,
@@ -171,8 +167,7 @@ class Stream:
         look = Look.of(look_again, look_pixels)
         asked = Question(question, max_new_tokens, remember, on_text, sampling, evidence, look, window)
         answers: list[Answer] = []
-        with self._alone(turns_ever):
-            runner.run(Task(asking.answer(self._setup, self._state, asked, answers)))
+        self._drive(Call.ASK, asking.answer, asked, answers)
         return answers[0]
 
     def begin_ask(self, question: str, **options: Any) -> Task[Answer]:
@@ -186,7 +181,7 @@ class Stream:
     def _answering(self, asked: Question) -> Work[Answer]:
         self._current()
         answers: list[Answer] = []
-        yield from self._guarded(asking.answer(self._setup, self._state, asked, answers), turns_ever)
+        yield from self._guarded(Call.ASK, asking.answer, asked, answers)
         return answers[0]
 
     def check(
@@ -217,8 +212,8 @@ class Stream:
     @torch.inference_mode()
     def contents(self) -> Contents:
         """Which patches and cells of the video are held: see `Contents`. Frames that wait for their block are not."""
-        with self._alone(frames_given):
-            return Contents.of(self._state.memory)
+        with self._alone(Call.READ) as state:
+            return Contents.of(state.memory)
 
     @torch.inference_mode()
     def fork(self) -> Self:
@@ -229,7 +224,7 @@ class Stream:
         Raises:
             CapError: the device has no room for a second memory.
         """
-        with self._alone(frames_given):
+        with self._alone(Call.READ):
             return self._copy()
 
     @torch.inference_mode()
@@ -243,16 +238,13 @@ class Stream:
             CapError: the device has no room for a second memory.
         """
         self._current()
-        if self._calls.under_way is not turns_ever:
+        if self._calls.under_way is not Call.ASK:
             raise InfinipotError("no question is being answered on the stream: fork it with fork()")
         return self._copy()
 
     def _copy(self) -> Self:
         with reserving(self._setup.budget.cap, self._setup.bytes):
-            other = object.__new__(type(self))
-            other.config, other.policy = self.config, self.policy
-            other._open(self._setup, self._state.fork())
-            return other
+            return type(self)(self._setup, self._state.fork())
 
     @torch.inference_mode()
     def save(self, path: str | Path) -> None:
@@ -263,17 +255,8 @@ class Stream:
         Raises:
             SnapshotError: the file cannot be written, or infinipot knows no policy by the policy's name.
         """
-        with self._alone(frames_given):
-            snapshot.save(Path(path), self._setup, self._state)
-
-    @torch.inference_mode()
-    def _take_up(self, saved: Snapshot) -> None:
-        """Has a stream that was just opened go on where a saved one was; `Model.restore` opens such a one.
-
-        Raises:
-            SnapshotError: what was saved is not what this stream could have come to.
-        """
-        saved.restore(self._setup, self._state)
+        with self._alone(Call.READ) as state:
+            snapshot.save(Path(path), self._setup, state)
 
     def lock(self) -> AbstractContextManager[None]:
         """Inside `with stream.lock():`, this thread alone has the stream; calls of other threads wait until it ends.
@@ -306,25 +289,38 @@ class Stream:
             self._calls.forget()
         self.close()
 
-    def _guarded(self, work: Work[T], done: Callable[[StreamState], int], modality: str | None = None) -> Work[None]:
-        """Work that takes the stream for itself from its first step to its last."""
-        with self._alone(done, modality):
-            yield from work
+    @torch.inference_mode()
+    def _drive(
+        self,
+        kind: Call,
+        work: Callable[Concatenate[Setup, StreamState, P], Work[None]],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> None:
+        """Makes a call: carries its work to the end.
 
-    @contextmanager
-    def _alone(self, done: Callable[[StreamState], int], modality: str | None = None) -> Iterator[None]:
-        """Inside, a call has the stream for itself, see engine/alone.py.
-
-        Args:
-            done: a number that the call's change changes.
-            modality: what the stream has to be of.
+        The stream is taken around the runner, and not inside the task as `_guarded` does it. The runner may be
+        interrupted, such as by Ctrl-C, between the end of the work and the return to the caller. Here the interruption
+        is seen, and waits for the next call since the frame is taken. Inside the task it would pass unseen: the caller
+        would get an error and give the frame once more.
         """
-        if modality not in (None, self._setup.adapter.modality):
-            raise InfinipotError(
-                f"the stream is of {self._setup.adapter.modality}: open one of {modality} with modality={modality!r}"
-            )
-        with self._calls.call(self._setup, self._current, done):
-            yield
+        with self._alone(kind) as state:
+            runner.run(Task(work(self._setup, state, *args, **kwargs)))
+
+    def _guarded(
+        self,
+        kind: Call,
+        work: Callable[Concatenate[Setup, StreamState, P], Work[None]],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> Work[None]:
+        """The work of a call for a task that others carry on: takes the stream from its first step to its last."""
+        with self._alone(kind) as state:
+            yield from work(self._setup, state, *args, **kwargs)
+
+    def _alone(self, kind: Call) -> AbstractContextManager[StreamState]:
+        """Gives a call the state for itself, see engine/alone.py."""
+        return self._calls.call(self._setup, self._current, kind)
 
     def _current(self) -> StreamState:
         """The state, as long as the stream is open."""

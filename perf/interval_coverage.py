@@ -1,4 +1,4 @@
-"""How often a 95% interval from few videos or clips holds the true value: the table in docs/evaluation.md.
+"""How often a 95% interval from few videos or clips holds the true value: the table in docs/guides/evaluation.md.
 
 python perf/interval_coverage.py
 

@@ -2,11 +2,14 @@
 
     python perf/packed.py
     python perf/packed.py --model witness --streams 4 --threads 2 --json
+    python perf/packed.py --same --policy infinipot-v --policy keydiff --policy uniform --policy unusual
 
-Each stream watches a clip of its own and is asked at its end. Both ways take turns, each with fresh streams, and times
-are the best of `--repeats`: by the clock, and of the process alone, which other work on the machine touches less.
-Answers have to be equal. Memory is what the process grows by while packed streams watch
-and answer, above what the streams allocated when they were opened: one step of all of them.
+Each stream watches a clip of its own and is asked at its end. With `--same` all watch one clip, as policies do that are
+compared: what they hold is the same, and is run over once, until one of them evicts. Several policies take turns.
+
+Both ways take turns, each with fresh streams, and times are the best of `--repeats`: by the clock, and of the process
+alone, which other work on the machine touches less. Answers have to be equal. Memory is what the process grows by while
+packed streams watch and answer, above what the streams allocated when they were opened: one step of all of them.
 """
 
 import argparse
@@ -34,11 +37,15 @@ def run(model: infinipot.Model, given: argparse.Namespace, *, packed: bool) -> d
     size = frame_size(model)
     clips = [
         list(Clip(seed, given.seconds, events=6, background=BACKGROUNDS[seed % 3], cast="varied", size=size))
-        for seed in range(given.streams)
-    ]
+        for seed in range(1 if given.same else given.streams)
+    ] * (given.streams if given.same else 1)
+    policies = given.policy or [POLICY]
     process = psutil.Process()
     with ExitStack() as opened:
-        streams = [opened.enter_context(model.stream(given.memory, given.policy)) for _ in clips]
+        streams = [
+            opened.enter_context(model.stream(given.memory, policies[number % len(policies)]))
+            for number in range(given.streams)
+        ]
         before = process.memory_info().rss
         start = now()
         for frames in zip(*clips, strict=True):
@@ -72,7 +79,8 @@ def main() -> int:
     parser.add_argument("--streams", type=int, default=8)
     parser.add_argument("--seconds", type=float, default=64.0)
     parser.add_argument("--memory", type=int, default=256)
-    parser.add_argument("--policy", default=POLICY)
+    parser.add_argument("--policy", action="append")
+    parser.add_argument("--same", action="store_true", help="all streams watch the same clip")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--json", action="store_true")

@@ -1,6 +1,6 @@
-"""Takes the pictures of the page that the documentation shows, with a real server and browser: docs/page*.png.
+"""Takes the pictures of the page that the documentation shows, with a real server and browser: docs/pictures/page*.png.
 
-python perf/page.py [--folder docs]
+python perf/page.py [--folder docs/pictures]
 """
 
 import argparse
@@ -45,7 +45,7 @@ def ask(page: Page, count: int) -> None:
 def main() -> None:
     """Takes them."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--folder", type=Path, default=Path("docs"), help="where the pictures go")
+    parser.add_argument("--folder", type=Path, default=Path("docs/pictures"), help="where the pictures go")
     folder: Path = parser.parse_args().folder
     chromium = os.environ.get("CHROMIUM") or shutil.which("chromium")
     with running() as server, sync_playwright() as play:

@@ -1,4 +1,4 @@
-"""How long a new user takes from `pip install` to the first streamed answer about a pushed frame, by docs/serving.md.
+"""How long a new user of docs/guides/serving.md takes from `pip install` to the first streamed answer about a frame.
 
     python perf/serve_first.py              in a new environment, which is deleted afterwards
     python perf/serve_first.py --python .venv/bin/python    in one that is there: without the installation
@@ -24,7 +24,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-PAGE, SECTION = "docs/serving.md", "## First answer"
+PAGE, SECTION = "docs/guides/serving.md", "## First answer"
 ENDS = {"infinipot serve": "infinipot serves on ", "curl -N": "data: "}
 """Commands that are not waited for to their end, and how the line begins that is waited for."""
 

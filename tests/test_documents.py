@@ -25,12 +25,12 @@ from support.places import ROOT
 from support.scripts import run as run_example
 
 ELSEWHERE = {  # pages whose commands have tests of their own, or take hours
-    "docs/serving.md": "tests/serve/test_examples.py",
+    "docs/guides/serving.md": "tests/serve/test_examples.py",
     **dict.fromkeys(
-        ("docs/benchmark.md", "docs/benchmark-tables.md", "docs/unusual.md"),
+        ("docs/results/needle.md", "docs/results/needle-tables.md", "docs/results/unusual.md"),
         "hours; tests/evaluate/test_needle.py runs the command in its small form",
     ),
-    "docs/witness.md": "a decoder of 93 MB is fetched; tests/witness/test_witness.py runs what it is made of",
+    "docs/results/witness.md": "a decoder of 93 MB is fetched; tests/witness/test_witness.py runs what it is made of",
 }
 PAGES = sorted(
     path

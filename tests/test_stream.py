@@ -25,8 +25,8 @@ from infinipot import (
     QuestionError,
     SettingError,
     Stream,
-    policies,
 )
+from infinipot.engine import runner
 from infinipot.engine.limits import question_ids
 from infinipot.memory.step import Step
 from infinipot.memory.storage import Rows
@@ -469,6 +469,24 @@ def test_what_interrupted_the_last_call_is_raised_by_close(qwen, monkeypatch):
                 break
 
 
+@pytest.mark.usefixtures("ctrl_c")
+def test_what_interrupts_the_runner_once_a_frame_is_taken_waits_for_the_next_call(monkeypatch):
+    """Between the end of a call's work and the return to its caller, where the work itself no longer sees it."""
+    step, presses = runner.step, iter([signal.SIGINT])
+
+    def interrupted(tasks):
+        step(tasks)
+        for press in presses:
+            signal.raise_signal(press)
+
+    with Model("stub", Stub()).stream(300) as stream:
+        monkeypatch.setattr(runner, "step", interrupted)
+        stream.watch(np.zeros((2, 2, 3), np.uint8))
+        assert stream.stats().frames == 1
+        with pytest.raises(KeyboardInterrupt):
+            stream.contents()
+
+
 def test_a_call_inside_a_call_is_refused(qwen):
     with qwen.stream(memory=512) as stream:
         stream.watch(pictures(1)[0])
@@ -690,7 +708,7 @@ def test_another_resolution_starts_another_grid(qwen):
 def test_a_week_stays_in_the_trained_range():
     stub = Stub(per_second=2.0)
     image = np.zeros((2, 2, 3), np.uint8)
-    with Stream(stub, policies.make("random"), 512, block=16, reserve=40, dialogue=0) as stream:
+    with Model("stub", stub).stream(512, "random", block=16, reserve=40, dialogue=0) as stream:
         for minute in range(7 * 24 * 60):
             stream.watch(Frame(image, 60.0 * minute))
             if minute % 999 == 0:
@@ -719,19 +737,20 @@ def test_the_whole_reserve_can_be_used_behind_remembered_turns_at_every_cap(poli
             return ChatFormat("open", "more", "!", "again", "more")  # every question is as long as any
 
     stub, reserve, dialogue = Pairs(captioned=captioned), 24, 34  # a remembered turn may take the whole reserve, too
-    shares, image = {"reserve": reserve, "dialogue": dialogue, "block": 2}, np.zeros((2, 2, 3), np.uint8)
+    shares: dict[str, Any] = {"reserve": reserve, "dialogue": dialogue, "block": 2}
+    image = np.zeros((2, 2, 3), np.uint8)
 
     def smallest(cap: int) -> int:
         """The cap that errors lead to."""
         try:
-            with Stream(stub, policies.make(policy), cap, **shares) as stream:
+            with Model("stub", stub).stream(cap, policy, **shares) as stream:
                 stream.watch(image)
         except CapError as error:
             return smallest(int(re.findall(r"\d+", str(error))[-1]))
         return cap
 
     cap = smallest(30) + more
-    with Stream(stub, policies.make(policy), cap, **shares) as stream:
+    with Model("stub", stub).stream(cap, policy, **shares) as stream:
 
         def leaving(room: int, answer: int) -> str:
             """A question that leaves so many tokens of some room for its answer."""
@@ -773,7 +792,7 @@ def test_no_pause_and_no_dialogue_leaves_the_trained_range(moments, policy, flat
     """Cameras that sleep for a day, slow sampling and remembered turns: the next position is always a trained one."""
     stub = Stub(2.0, positions=700, flat=flat, captioned=captioned)
     image, time = np.zeros((2, 2, 3), np.uint8), 0.0
-    with Stream(stub, policies.make(policy), 300, reserve=20, dialogue=60) as stream:
+    with Model("stub", stub).stream(300, policy, reserve=20, dialogue=60) as stream:
         for pause, frames, remember in moments:
             for _ in range(frames):
                 stream.watch(Frame(image, time))
@@ -784,7 +803,7 @@ def test_no_pause_and_no_dialogue_leaves_the_trained_range(moments, policy, flat
 
 def test_native_positions_follow_the_video_out_of_the_range():
     stub = Stub(2.0, positions=700)
-    with Stream(stub, policies.make("uniform"), 300, reserve=20, dialogue=0, positions="native") as stream:
+    with Model("stub", stub).stream(300, "uniform", reserve=20, dialogue=0, positions="native") as stream:
         for second in range(600):
             stream.watch(Frame(np.zeros((2, 2, 3), np.uint8), float(second)))
         assert stub.highest > 1100
@@ -793,7 +812,7 @@ def test_native_positions_follow_the_video_out_of_the_range():
 
 def test_streaming_llm_reassigns_positions_without_gaps():
     stub = Stub(None, positions=10_000)
-    with Stream(stub, policies.make("streaming-llm:sinks=2"), 300, reserve=20, dialogue=0) as stream:
+    with Model("stub", stub).stream(300, "streaming-llm:sinks=2", reserve=20, dialogue=0) as stream:
         for second in range(900):
             stream.watch(Frame(np.zeros((2, 2, 3), np.uint8), float(second)))
         stats = stream.stats()

@@ -100,7 +100,15 @@ def _print_runs(plans: dict[str, RunPlan]) -> None:
         count = f"{videos:,}" if plan else f"at most {videos:,}"
         setup = entry.setup
         rows.append(
-            (entry.benchmark, entry.label, setup.policy, f"{setup.memory:,}", count, f"{questions:,}", f"{hours:.1f}")
+            (
+                entry.benchmark,
+                entry.label,
+                setup.policy,
+                f"{setup.config.memory:,}",
+                count,
+                f"{questions:,}",
+                f"{hours:.1f}",
+            )
         )
     columns = ("benchmark", "run", "policy", "cap", "videos", "questions", "GPU hours")
     notes = (

@@ -128,11 +128,6 @@ def check_picture(option: str, path: Path) -> None:
     extras.require("plots", option)
 
 
-def taking(stream: Stream) -> Callable[[Any], None]:
-    """The method with which a stream takes in its frames, or its pieces of sound."""
-    return stream.listen if stream.stats().modality == "audio" else stream.watch
-
-
 def status(stats: Stats, duration: float | None = None) -> str:
     """The state of a stream in a line."""
     length = "" if duration is None else f" of {clock(duration)}"

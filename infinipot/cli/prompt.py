@@ -12,7 +12,7 @@ import click
 
 import infinipot
 from infinipot import InfinipotError
-from infinipot.cli.output import Asker, clock, note, status, taking
+from infinipot.cli.output import Asker, clock, note, status
 from infinipot.cli.pace import at_own_pace
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class Watcher:
     ) -> None:
         self.failure: Exception | None = None
         self._stream, self._video, self._on_end = stream, video, on_end
-        self._take, self._on_frame = taking(stream), on_frame
+        self._on_frame = on_frame
         self._stop, self._begun = threading.Event(), threading.Event()
         paced = paced and not isinstance(video, infinipot.Camera)  # which comes when it comes
         self._frames: Iterable[Frame | Sound] = at_own_pace(video, self._stop.wait) if paced else video
@@ -83,7 +83,7 @@ class Watcher:
                 if self._stop.is_set():
                     return
                 with self._stream.lock():
-                    self._take(frame)
+                    self._stream.feed(frame)
                     self._on_frame(frame)
                 self._begun.set()
             with self._stream.lock():

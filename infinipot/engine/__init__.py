@@ -6,6 +6,7 @@ A stream, from its settings on:
     setup.py      what its settings come to with a model, worked out once
     state.py      what it was given and holds: plain data
     pending.py    the part of that which is not in the memory yet
+    opening.py    what is checked before the first frame, and the empty state
 
 A call on it, as work that waits for the model:
 
@@ -31,7 +32,7 @@ Answering a question:
     decoding.py   which token is chosen, and its text
     evidence.py   the moments that the answer rests on
 
-A frame's way: `take_in` waits until a block is full, yields `Encode` for its patches and `Forward` for their tokens,
+A frame's way: `watch` waits until a block is full, yields `Encode` for its patches and `Forward` for their tokens,
 and commits them to the memory, which compresses itself if the next block would find no room. A question's way: `answer`
 yields `Forward` for the question and for each token of the answer, on a transaction that is then forgotten or
 committed. `step(tasks)` is the main loop's body: it encodes, runs one packed forward and carries each task on.

@@ -2,18 +2,27 @@
 
 A stream has one memory, and a transaction on it is not part of it yet: so no call begins inside another. Once a call's
 change of the memory has begun there is no way back from it. What interrupts the call then, such as Ctrl-C, is deferred:
-the change is finished, and the next call, or the closing of the stream, raises it. Knows no call.
+the change is finished, and the next call, or the closing of the stream, raises it. Of calls it knows only their kinds.
 """
 
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from enum import Enum
 
 from infinipot.engine.fair_lock import FairLock
 from infinipot.engine.layout import close_gaps
 from infinipot.engine.setup import Setup
 from infinipot.engine.state import StreamState
 from infinipot.errors import InfinipotError
+
+
+class Call(Enum):
+    """What a call does with a stream's state."""
+
+    FEED = "takes in a frame, or a piece of sound"
+    ASK = "answers a question"
+    READ = "changes nothing"
 
 
 class Alone:
@@ -24,26 +33,24 @@ class Alone:
 
     Attributes:
         lock: held by the thread whose calls are let in; those of others wait.
-        under_way: what the call that has the state changes, see `call`; None between two calls.
+        under_way: the kind of the call that has the state; None between two calls.
     """
 
     def __init__(self) -> None:
         self.lock = FairLock()
-        self.under_way: Callable[[StreamState], int] | None = None
+        self.under_way: Call | None = None
         self._deferred: BaseException | None = None
         self._unlocked: object | None = None  # the call that came without the lock, of which there is one at a time
         self._claiming = threading.Lock()
 
     @contextmanager
-    def call(
-        self, setup: Setup, current: Callable[[], StreamState], done: Callable[[StreamState], int]
-    ) -> Iterator[None]:
-        """Inside, a call has the state for itself.
+    def call(self, setup: Setup, current: Callable[[], StreamState], kind: Call) -> Iterator[StreamState]:
+        """Gives a call the state for itself.
 
         Args:
             setup: of the stream.
             current: the stream's state, asked for when others are done; raises where one of them has closed the stream.
-            done: a number that the call's change changes.
+            kind: of the call.
 
         Raises:
             InfinipotError: another call is under way, and not in another thread that holds the lock.
@@ -53,12 +60,12 @@ class Alone:
                 raise _in_the_middle()
             state = current()
             try:
-                self.under_way = done
+                self.under_way = kind
                 state.memory.settle()
                 close_gaps(setup, state)
                 self.raise_deferred()
-                with self._deferring(state, done):
-                    yield
+                with self._deferring(state):
+                    yield state
             finally:
                 self.under_way = None
 
@@ -82,15 +89,15 @@ class Alone:
                 self._unlocked = None
 
     @contextmanager
-    def _deferring(self, state: StreamState, done: Callable[[StreamState], int]) -> Iterator[None]:
-        """Inside, what interrupts the call when it has changed `done` already waits for the next one."""
-        before = done(state)
+    def _deferring(self, state: StreamState) -> Iterator[None]:
+        """Keeps what interrupts the call, once its change is part of the state, for the next one."""
+        before = _progress(state)
         try:
             yield
         except BaseException as error:
             with suppress(BaseException):  # one is enough
                 state.memory.settle()
-            if done(state) == before:
+            if _progress(state) == before:
                 raise
             self._deferred = error
 
@@ -112,11 +119,6 @@ def _in_the_middle() -> InfinipotError:
     )
 
 
-def frames_given(state: StreamState) -> int:
-    """The number that a call changes when it takes in a frame."""
-    return state.pending.frames
-
-
-def turns_ever(state: StreamState) -> int:
-    """The number that a call changes when it remembers a turn."""
-    return state.memory.state.turns_ever
+def _progress(state: StreamState) -> tuple[int, int]:
+    """Frames taken in and turns remembered so far: a call's change is part of the state when one of them has grown."""
+    return state.pending.frames, state.memory.state.turns_ever

@@ -15,19 +15,43 @@ from infinipot.engine.probing import probe
 from infinipot.engine.setup import Setup, block_patches
 from infinipot.engine.state import StreamState
 from infinipot.engine.task import Work
-from infinipot.errors import FrameError
+from infinipot.errors import FrameError, InfinipotError
 from infinipot.models import Patch
 from infinipot.video import Frame, ImageLike, as_frame
 
 _ROUNDING = 1e-6  # of a period
 
 
-def accept_frame(setup: Setup, state: StreamState, frame: Frame | ImageLike, time: float | None) -> Frame:
+def watch(setup: Setup, state: StreamState, frame: Frame | ImageLike, time: float | None = None) -> Work[None]:
+    """Takes in a frame: see `Stream.watch`."""
+    yield from _take_in(setup, state, _accept_frame(setup, state, frame, time))
+
+
+def listen(setup: Setup, state: StreamState, sound: Sound | SamplesLike, time: float | None = None) -> Work[None]:
+    """Takes in a piece of sound: see `Stream.listen`."""
+    yield from _take_in(setup, state, _accept_sound(setup, state, sound, time))
+
+
+def feed(setup: Setup, state: StreamState, given: Frame | Sound) -> Work[None]:
+    """Takes in a frame or a piece of sound, whichever it is: see `Stream.feed`."""
+    return listen(setup, state, given) if isinstance(given, Sound) else watch(setup, state, given)
+
+
+def _require_modality(setup: Setup, modality: str) -> None:
+    """Makes sure that the stream is of a modality."""
+    own = setup.adapter.modality
+    if own != modality:
+        raise InfinipotError(f"the stream is of {own}: open one of {modality} with modality={modality!r}")
+
+
+def _accept_frame(setup: Setup, state: StreamState, frame: Frame | ImageLike, time: float | None) -> Frame:
     """The frame with its time.
 
     Raises:
         FrameError: it is no picture, or not later than the last one.
+        InfinipotError: the stream is of sound.
     """
+    _require_modality(setup, "video")
     last, adapter = state.pending.time, setup.adapter
     if time is None and not isinstance(frame, Frame):
         time = _following(last, setup.config.fps) if state.pending.frames else 0.0
@@ -50,12 +74,14 @@ def _following(time: float, fps: float) -> float:
     return (round(periods) + 1) / fps if abs(off) < _ROUNDING else time + 1 / fps
 
 
-def accept_sound(state: StreamState, sound: Sound | SamplesLike, time: float | None) -> Sound:
+def _accept_sound(setup: Setup, state: StreamState, sound: Sound | SamplesLike, time: float | None) -> Sound:
     """The sound with its time.
 
     Raises:
         FrameError: it is no sound, too long, or not after the last piece.
+        InfinipotError: the stream is of video.
     """
+    _require_modality(setup, "audio")
     last = max(state.pending.time, 0.0)
     if time is None and not isinstance(sound, Sound):
         time = last
@@ -65,7 +91,7 @@ def accept_sound(state: StreamState, sound: Sound | SamplesLike, time: float | N
     return accepted
 
 
-def take_in(setup: Setup, state: StreamState, given: Frame | Sound) -> Work[None]:
+def _take_in(setup: Setup, state: StreamState, given: Frame | Sound) -> Work[None]:
     """Takes in what was accepted."""
     partial = state.pending.partial.after(given)
     if given.size != state.pending.size:

@@ -1,7 +1,7 @@
-"""infinipot as a model of lmms-eval: `lmms-eval --model infinipot --model_args pretrained=...`. See docs/lmms-eval.md.
+"""infinipot as a model of lmms-eval: `lmms-eval --model infinipot --model_args pretrained=...`.
 
 lmms-eval finds it through the entry point group `lmms_eval.models`. infinipot itself works without lmms-eval, so what
-needs it is imported only when lmms-eval asks.
+needs it is imported only when lmms-eval asks. See docs/guides/lmms-eval.md.
 """
 
 from typing import TYPE_CHECKING

@@ -311,8 +311,8 @@ def test_several_processes_do_not_read_a_live_source(monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize("question", ["word " * 100, " "])
 def test_a_question_that_cannot_be_asked_fails_before_any_frame(question: str, monkeypatch: pytest.MonkeyPatch) -> None:
     frames = []
-    watched = Stream.watch
-    monkeypatch.setattr(Stream, "watch", lambda self, frame: frames.append(frame) or watched(self, frame))
+    feed = Stream.feed
+    monkeypatch.setattr(Stream, "feed", lambda self, frame: frames.append(frame) or feed(self, frame))
     result = watch("--ask", question)
     assert (result.exit_code, result.stdout, len(frames)) == (1, "", 0)
     assert "question" in result.stderr
@@ -418,14 +418,14 @@ def test_a_question_that_is_too_long_does_not_end_the_conversation(typed: Typist
 def test_a_failure_while_watching_ends_the_conversation_with_exit_code_1(
     typed: Typist, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    watched = Stream.watch
+    feed = Stream.feed
 
     def fail_at_three(self: Stream, frame: Any) -> None:
         if self.stats().frames == 3:
             raise FrameError("the camera fell over")
-        watched(self, frame)
+        feed(self, frame)
 
-    monkeypatch.setattr(Stream, "watch", fail_at_three)
+    monkeypatch.setattr(Stream, "feed", fail_at_three)
     typed.lines = iter(lambda: time.sleep(1), None)
     result = watch("--no-realtime")
     assert result.exit_code == 1

@@ -1,14 +1,20 @@
 """How a cap is shared out, to the last slot: arithmetic, without a network."""
 
+from typing import Any
+
 import numpy as np
 
-from infinipot import Stream, policies
+from infinipot import Model
 from infinipot.engine.limits import question_ids
 from infinipot.models.chat import ChatFormat
 from support.stub import Stub
 
 RESERVE, RESUME = 24, 5
-SHARES = {"reserve": RESERVE, "dialogue": 2 * (RESERVE + RESUME), "block": 2}  # two turns of the whole reserve
+SHARES: dict[str, Any] = {
+    "reserve": RESERVE,
+    "dialogue": 2 * (RESERVE + RESUME),
+    "block": 2,
+}  # two turns of the whole reserve
 CAPS = (103, 104, 105)
 
 
@@ -24,7 +30,7 @@ class Pairs(Stub):
 def unused(cap: int) -> int:
     """Slots that a stream never used, whose turns and waiting frames take all that they may."""
     image = np.zeros((2, 2, 3), np.uint8)
-    with Stream(Pairs(), policies.make("random"), cap, **SHARES) as stream:
+    with Model("pairs", Pairs()).stream(cap, "random", **SHARES) as stream:
         assert len(stream._setup.resume_ids) == RESUME
         longest = RESERVE - len(question_ids(stream._setup, "what?", follows_video=True))
         for number in range(8):

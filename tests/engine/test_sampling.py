@@ -38,7 +38,7 @@ CHECKPOINTS: dict[str, dict[str, Any]] = {
 }
 
 # Where the family matters: which tokens its prompt has, which one ends an answer, and what is drawn of its vocabulary.
-OF_FAMILIES = ("no phrase twice", "forced", "all at once")
+OF_FAMILIES = {**CHECKPOINTS["no phrase twice"], **CHECKPOINTS["forced"], **CHECKPOINTS["all at once"]}
 
 
 def bring(patch: pytest.MonkeyPatch, model: Model, **brought: Any) -> None:
@@ -70,14 +70,13 @@ def check_generate(model: Model, checkpoint: dict[str, Any], patch: pytest.Monke
             assert stream.ask(QUESTION, max_new_tokens=LENGTH, seed=seed) == expected
 
 
-@pytest.mark.parametrize("checkpoint", [name for name in CHECKPOINTS if name not in OF_FAMILIES])
+@pytest.mark.parametrize("checkpoint", CHECKPOINTS)
 def test_answers_are_those_of_generate_by_the_checkpoints_own_settings(qwen, checkpoint, monkeypatch):
     check_generate(qwen, CHECKPOINTS[checkpoint], monkeypatch)
 
 
-@pytest.mark.parametrize("checkpoint", OF_FAMILIES)
-def test_answers_of_every_family_are_those_of_generate(any_model, checkpoint, monkeypatch):
-    check_generate(any_model, CHECKPOINTS[checkpoint], monkeypatch)
+def test_answers_of_every_family_are_those_of_generate(any_model, monkeypatch):
+    check_generate(any_model, OF_FAMILIES, monkeypatch)
 
 
 @pytest.mark.parametrize(
@@ -106,8 +105,7 @@ def test_what_is_asked_for_goes_before_what_the_checkpoint_says(qwen, asked, mon
         assert stream.ask(QUESTION, max_new_tokens=LENGTH, seed=3, **asked) == expected
 
 
-@pytest.mark.parametrize("brought", [{"repetition_penalty": 1.8}, {"no_repeat_ngram_size": 2}], ids=str)
-def test_what_was_said_in_earlier_turns_counts_as_it_does_for_generate(any_model, brought, monkeypatch):
+def test_what_was_said_in_earlier_turns_counts_as_it_does_for_generate(any_model, monkeypatch):
     first = 0, given(any_model, 5, seed=1)
     with any_model.stream(memory=2048, policy="full", block=2, dialogue=256) as stream:
         watch(stream, first)
@@ -115,7 +113,7 @@ def test_what_was_said_in_earlier_turns_counts_as_it_does_for_generate(any_model
             said = any_model.adapter.tokenize(spoken(any_model, "red circle"), behind="x")
             Recorder(any_model, patch).script = [*said, min(any_model.adapter.stop_ids)]
             assert stream.ask(QUESTION, remember=True) == "red circle"
-        bring(monkeypatch, any_model, **brought)
+        bring(monkeypatch, any_model, repetition_penalty=1.8)
         answer = stream.ask("Which shape was red?", max_new_tokens=LENGTH)
     text = rendered(any_model, about(any_model, QUESTION), "red circle", "Which shape was red?")
     assert answer == generated(any_model, text, [first])

@@ -358,7 +358,7 @@ def test_parquet_holds_the_same_as_json(name, tmp_path):
 
 
 def test_the_page_of_benchmarks_says_what_they_say():
-    page = (ROOT / "docs" / "benchmarks.md").read_text()
+    page = (ROOT / "docs" / "guides" / "benchmark-data.md").read_text()
     for benchmark in BENCHMARKS.values():
         section = page[page.index(f"## {benchmark.title}\n") :].removeprefix("## ").partition("\n## ")[0]
         assert f"\n```\n{benchmark.layout}\n```\n" in section

@@ -81,6 +81,11 @@ class StubStream:
     def begin_watch(self, frame: Any) -> StubTask:
         return StubTask(lambda: self.watch(frame))
 
+    def feed(self, given: Any) -> None:
+        self.watch(given)
+
+    begin_feed = begin_watch
+
     def ask(self, question: str, *, max_new_tokens: int, remember: bool) -> str:
         self.asked.append((self.frames, question, remember))
         return "no"

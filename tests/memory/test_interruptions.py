@@ -14,13 +14,14 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 import infinipot.memory
-from infinipot import Frame, Stream, policies
+from infinipot import Frame, Model, Stream
 from infinipot.memory import turned
 from infinipot.models import Patch
 from support.faults import Boom
@@ -32,7 +33,7 @@ LINES = (
 )  # at the most, evenly over those that run; INFINIPOT_EVERY_LINE=1 takes every one
 FOLDER = str(Path(infinipot.memory.__file__).parent)
 QUESTION = "What?"
-SHARES = {"reserve": 40, "dialogue": 60}
+SHARES: dict[str, Any] = {"reserve": 40, "dialogue": 60}
 
 
 @contextmanager
@@ -78,7 +79,7 @@ FLAVOURS = [{}, {"flat": True, "captioned": True}]
 
 def played(flavour: dict, policy: str, frames: int) -> Stream:
     """A stream behind a remembered turn and so many frames."""
-    stream = Stream(Layered(2.0, positions=400, **flavour), policies.make(policy), 190, block=2, **SHARES)
+    stream = Model("layered", Layered(2.0, positions=400, **flavour)).stream(190, policy, block=2, **SHARES)
     for second in range(frames):
         if second == 20:
             stream.ask(QUESTION, max_new_tokens=2, remember=True)
@@ -156,11 +157,10 @@ def test_no_scratch_is_lost_whatever_interrupts_an_answer() -> None:
 
 def copied(stream: Stream) -> Stream:
     """Another stream with the same past."""
-    other = copy.copy(stream)
     with torch.inference_mode():
         memory = copy.deepcopy(stream._state.memory)
-    other._open(stream._setup, replace(stream._state, memory=memory, stopwatch=copy.deepcopy(stream._state.stopwatch)))
-    return other
+    stopwatch = copy.deepcopy(stream._state.stopwatch)
+    return Stream(stream._setup, replace(stream._state, memory=memory, stopwatch=stopwatch))
 
 
 def check_lines(ready: Callable[[], Stream], take: Callable[[Stream], None]) -> int:

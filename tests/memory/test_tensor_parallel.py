@@ -3,8 +3,6 @@
 import json
 import os
 import shutil
-import subprocess
-import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,7 +13,8 @@ import pytest
 import torch
 
 import infinipot
-from infinipot import ModelError, embedded
+from infinipot import SettingError, embedded
+from infinipot.config import LoadConfig
 from infinipot.memory import ALONE, LayerShape, Memory, PositionRule, Rotary
 from infinipot.policies import Policy
 from infinipot.policies.scoring.ranking import highest
@@ -24,8 +23,7 @@ from support.adapters import BUILDERS
 from support.memories import slots, view
 from support.models import pictures
 from support.once import made_once
-from support.places import ROOT
-from support.processes import FRAMES, POLICIES, QUESTIONS, play
+from support.processes import FRAMES, POLICIES, QUESTIONS, launch_two, play
 from support.video_files import encode
 
 
@@ -41,13 +39,10 @@ def run_two(folder: Path) -> None:
     config["text_config"]["num_key_value_heads"] = 1
     (folder / "uneven" / "config.json").write_text(json.dumps(config))
     encode(folder / "video.mp4", pictures(20), rate=2)
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    script = ROOT / "tests" / "support" / "processes.py"
-    environment = os.environ | {"PYTHONPATH": str(script.parents[1]), "OMP_NUM_THREADS": "1"}
-    command = [*torchrun, str(script), str(folder)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    (folder / "printed").write_text(done.stdout)
+    child = os.fork()
+    if not child:
+        launch_two(folder)
+    assert os.waitpid(child, 0)[1] == 0, (folder / "errors").read_text()
 
 
 @pytest.fixture(scope="module")
@@ -143,19 +138,20 @@ def test_of_several_processes_one_prints(folder):
         for frame in video:
             stream.watch(frame)
         answer = stream.ask(QUESTIONS[0])
-    records = [json.loads(line) for line in (folder / "printed").read_text().splitlines()]
+    printed = [line for number in range(2) for line in (folder / f"printed-{number}").read_text().splitlines()]
+    records = [json.loads(line) for line in printed]
     assert [record["type"] for record in records] == ["answer", "summary"]
     assert records[0]["answer"] == answer
 
 
 def test_processes_are_torchruns_and_choose_their_devices(monkeypatch):
     monkeypatch.delenv("WORLD_SIZE", raising=False)
-    with pytest.raises(ModelError, match="torchrun --nproc-per-node"):
+    with pytest.raises(SettingError, match="torchrun --nproc-per-node"):
         infinipot.load("embedded", tp_plan="auto")
-    with pytest.raises(ModelError, match="leave device"):
-        infinipot.load("embedded", tp_plan="auto", device_map="auto")
-    with pytest.raises(ModelError, match="only 'auto' is possible"):
-        infinipot.load("embedded", tp_plan="rowwise")
+    with pytest.raises(SettingError, match="leave device"):
+        LoadConfig(tp_plan="auto", device_map="auto")
+    with pytest.raises(SettingError, match="only 'auto' is possible"):
+        LoadConfig(tp_plan="rowwise")
 
 
 def test_a_process_alone_loads_as_ever(monkeypatch):

@@ -1,6 +1,6 @@
 """A grid of one cell, as sound has it: each token a temporal patch of its own, positions flat.
 
-What of the method, of the memory and of the audio encoder the listening of Qwen2.5-Omni rests on (docs/audio.md).
+What listening with Qwen2.5-Omni rests on: the method, the memory and the audio encoder (docs/guides/sound.md).
 """
 
 import pytest

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from infinipot import (
     CapError,
+    Frame,
     FrameError,
     InfinipotError,
     Model,
@@ -283,6 +284,12 @@ def test_what_a_stream_is_not_of_is_refused(both, qwen):
             watching.listen(noise(1))
         with pytest.raises(InfinipotError, match="modality='video'"):
             listening.watch(pictures(1)[0])
+        frame, sound = Frame(pictures(1)[0], 0.0), Sound(noise(1), 0.0)
+        for stream, own, other in ((watching, frame, sound), (listening, sound, frame)):
+            stream.feed(own)
+            with pytest.raises(InfinipotError, match="the stream is of"):
+                stream.feed(other)
+            assert stream.stats().frames == 1
         assert (watching.stats().modality, listening.stats().modality) == ("video", "audio")
     with pytest.raises(ModelError, match=r"Qwen2\.5-VL takes 'video'"):
         qwen.stream(modality="audio")

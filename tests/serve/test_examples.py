@@ -1,4 +1,4 @@
-"""The examples of docs/serving.md do what they say, and the page's own commands are those of the server."""
+"""The examples of docs/guides/serving.md do what they say, and the page's own commands are those of the server."""
 
 import json
 import os
@@ -55,7 +55,7 @@ def test_curl(served: Running, frames: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("page", ["serving.md", "live.md"])
 def test_commands_of_the_pages_run_with_an_old_curl(page: str) -> None:
-    commands = re.findall(r"^\$ (curl .*)", (ROOT / "docs" / page).read_text(), re.MULTILINE)
+    commands = re.findall(r"^\$ (curl .*)", (ROOT / "docs" / "guides" / page).read_text(), re.MULTILINE)
     assert commands
     assert not [command for command in commands if "--json" in command or "--fail-with-body" in command]
     assert all("Content-Type:application/json" in command for command in commands if " -d " in command)
@@ -75,7 +75,7 @@ def test_a_pusher(served: Running) -> None:
 
 
 def test_the_page_names_commands_routes_and_limits_that_there_are(served: Running) -> None:
-    page = (ROOT / "docs" / "serving.md").read_text()
+    page = (ROOT / "docs" / "guides" / "serving.md").read_text()
     known = CliRunner().invoke(main, ["serve", "--help"]).output
     for option in set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", page)):
         assert option in known or f"`{option}`" not in page, option

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from torch import Tensor
 
-from infinipot import Frame, Stream
-from infinipot.audio import RATE, Sound
+from infinipot import Stream
+from infinipot.audio import RATE
 from infinipot.model import Model
 from infinipot.models import ADAPTERS
 from support.adapters import BUILDERS
@@ -55,10 +55,8 @@ def given(model: Model, count: int, seed: int = 0) -> list[np.ndarray]:
 
 def give(stream: Stream, content: np.ndarray, time: float | None = None) -> None:
     """Has a stream watch, or listen."""
-    if stream._setup.adapter.modality == "audio":
-        stream.listen(content if time is None else Sound(content, time))
-    else:
-        stream.watch(content if time is None else Frame(content, time))
+    take = stream.listen if stream._setup.adapter.modality == "audio" else stream.watch
+    take(content, time)
 
 
 def logits(model: Model, stream: Stream, **how: Any) -> Tensor:

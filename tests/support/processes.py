@@ -1,12 +1,15 @@
-"""What the tests of tensor parallelism run in each of two processes, and once in one: `torchrun processes.py DIR`."""
+"""What the tests of tensor parallelism run in each of two processes, and once in one."""
 
 import atexit
 import os
+import signal
 import sys
+import traceback
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 import infinipot
 from infinipot import Frame, Model, ModelError
@@ -68,6 +71,31 @@ def tell_of_group(folder: Path) -> None:
     (folder / f"left-{os.environ['RANK']}").write_text(str(torch.distributed.is_initialized()))
 
 
-if __name__ == "__main__":
-    atexit.register(tell_of_group, Path(sys.argv[1]))  # called after whatever is registered later
-    run(Path(sys.argv[1]))
+def begin(folder: Path) -> None:
+    """One of the processes, from its start to its end, in place of what it would be a copy of."""
+    atexit._clear()
+    atexit.register(tell_of_group, folder)  # called after whatever is registered later
+    with (folder / f"printed-{os.environ['RANK']}").open("w") as sys.stdout:
+        run(folder)
+        atexit._run_exitfuncs()
+
+
+def launch_two(folder: Path) -> NoReturn:
+    """In a process that was forked: what torchrun does, but that its two processes begin as copies of this one.
+
+    They need not import anything, which is most of what two that begin from nothing take.
+    """
+    failed = 1
+    try:
+        signal.alarm(300)  # rather than to hang
+        sys.stderr = (folder / "errors").open("w")
+        os.dup2(sys.stderr.fileno(), 2)
+        options: dict[str, Any] = {"rdzv_backend": "c10d", "rdzv_endpoint": "localhost:0", "run_id": "two"}
+        options |= {"start_method": "fork", "max_restarts": 0, "monitor_interval": 0.05}
+        elastic_launch(LaunchConfig(1, 1, nproc_per_node=2, **options), begin)(folder)
+        failed = 0
+    except BaseException:
+        traceback.print_exc()
+        sys.stderr.flush()
+    finally:
+        os._exit(failed)

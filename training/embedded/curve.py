@@ -1,6 +1,7 @@
 """Draws the learning curve of a training run from its log, and prints it as a table in Markdown.
 
-python -m training.embedded.curve docs/embedded-training.jsonl --picture docs/embedded-training.png
+LOG=docs/results/outputs/embedded-training.jsonl
+python -m training.embedded.curve $LOG --picture docs/pictures/embedded-training.png
 """
 
 import argparse

@@ -11,7 +11,7 @@ from torch import Tensor
 from infinipot.errors import PolicyError
 from infinipot.policies import options
 from infinipot.policies.options import Share
-from infinipot.policies.scoring.ranking import highest, place_within
+from infinipot.policies.scoring.ranking import either, highest, place_within
 from infinipot.policies.scoring.recency import best_of_newest, stretch
 from infinipot.tokens import NewTokens, VideoTokens
 
@@ -240,11 +240,8 @@ class ScoredPolicy(Policy):
         `budget`, the later ones stay.
         """
         spread, newest = int(self.coverage * budget), int(self.newest * budget)
-        masks = []
+        covering = None
         if spread:
             stretches = min(STRETCHES, spread)
-            place = place_within(stretch(tokens, stretches), scores, tokens.arrival)
-            masks.append(place < spread // stretches)
-        if newest:
-            masks.append(best_of_newest(scores, tokens, newest))
-        return None if not masks else masks[0] | masks[-1]
+            covering = place_within(stretch(tokens, stretches), scores, tokens.arrival) < spread // stretches
+        return either(covering, best_of_newest(scores, tokens, newest) if newest else None)

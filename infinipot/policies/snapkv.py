@@ -11,6 +11,7 @@ from torch.nn.functional import avg_pool1d
 from infinipot.policies.base import Attention, ScoredPolicy
 from infinipot.policies.options import Odd, Positive, Share
 from infinipot.policies.scoring.attention import attended
+from infinipot.policies.scoring.ranking import either
 from infinipot.policies.scoring.recency import last_tokens
 from infinipot.tokens import VideoTokens
 
@@ -50,6 +51,5 @@ class SnapKV(ScoredPolicy):
         return scores.masked_fill(attention.isinf(), torch.inf)
 
     def assured(self, scores: Tensor, tokens: VideoTokens, budget: int) -> Tensor | None:
-        assured = super().assured(scores, tokens, budget)
         window = last_tokens(tokens, min(self.queries, int(self.recent * budget)))
-        return window if assured is None else assured | window
+        return either(super().assured(scores, tokens, budget), window)

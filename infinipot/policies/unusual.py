@@ -10,7 +10,7 @@ from torch import Tensor
 from infinipot.policies.base import ScoredPolicy
 from infinipot.policies.options import Exponent, Share
 from infinipot.policies.scoring.mean import cosine_to_mean, distance_from_mean
-from infinipot.policies.scoring.ranking import highest, highest_within
+from infinipot.policies.scoring.ranking import either, highest, highest_within
 from infinipot.policies.scoring.rounding import raised
 from infinipot.tokens import NewTokens, VideoTokens
 
@@ -60,7 +60,7 @@ class Unusual(ScoredPolicy):
         framed = tokens.columns["corner"]  # 0 except at corners
         best = highest(framed, count, tokens.arrival)
         corners = torch.zeros_like(framed, dtype=torch.bool).scatter(1, best, True) & (framed > 0)
-        return corners if assured is None else assured | corners
+        return either(assured, corners)
 
     def _scores(self, tokens: VideoTokens, far: Tensor) -> Tensor:
         unlike = (1 - tokens.by_rows("keys", cosine_to_mean)).clamp_min_(0)

@@ -9,6 +9,7 @@ from torch import Tensor
 from infinipot.errors import PolicyError
 from infinipot.policies.base import Attention, Policy, ScoredPolicy
 from infinipot.policies.options import Inner
+from infinipot.policies.scoring.ranking import either
 from infinipot.tokens import NewTokens, VideoTokens
 
 
@@ -62,9 +63,7 @@ class Wrapper(ScoredPolicy):
 
     def assured(self, scores: Tensor, tokens: VideoTokens, budget: int) -> Tensor | None:
         assert isinstance(self.inner, ScoredPolicy), "checked by __post_init__"
-        masks = [super().assured(scores, tokens, budget), self.inner.assured(scores, tokens, budget)]
-        given = [mask for mask in masks if mask is not None]
-        return None if not given else given[0] | given[-1]
+        return either(super().assured(scores, tokens, budget), self.inner.assured(scores, tokens, budget))
 
     def score(self, tokens: VideoTokens) -> Tensor:
         assert isinstance(self.inner, ScoredPolicy), "checked by __post_init__"

@@ -4,6 +4,13 @@ import torch
 from torch import Tensor
 
 
+def either(one: Tensor | None, other: Tensor | None) -> Tensor | None:
+    """The tokens that either mask marks, `[rows, N]` bool; None is a mask that marks none."""
+    if one is None or other is None:
+        return other if one is None else one
+    return one | other
+
+
 def newest(arrival: Tensor, count: int) -> Tensor:
     """Indices of the last `count` tokens of each row to arrive, `[rows, count]` int64."""
     return arrival.topk(count, dim=1, sorted=False).indices

@@ -71,6 +71,7 @@ def check_state(state: Saved, captions: int, setup: Setup) -> None:
     Args:
         captions: tokens of captions that the slots hold.
     """
+    _require(type(state.pending.partial) is type(setup.gatherer.empty), "what waits is of another modality")
     _check_ranges(state, setup)
     _check_grids(state.grids, state.pending, setup)
     _check_held(replace(state.held, captions=(0,) * captions), state.pending, setup)
@@ -97,7 +98,7 @@ def _check_ranges(state: Saved, setup: Setup) -> None:
 
 def _check_grids(grids: tuple[Grid, ...], pending: Pending, setup: Setup) -> None:
     """No two grids share a number, each leaves room for a block, and the last is the current one."""
-    first, steps = 0, pending.partial.steps
+    first, steps = 0, setup.gatherer.steps
     _require(len(grids) <= MOST_GRIDS, f"there are more than {MOST_GRIDS} sizes of frames")
     for grid in sorted(grids, key=lambda grid: grid.first_cell):
         _require(min(grid.rows, grid.columns) > 0 and grid.first_cell >= first, "two grids share a cell's number")
@@ -129,11 +130,11 @@ def _check_held(held: Held, pending: Pending, setup: Setup) -> None:
     _require(all(map(lambda text, turn: len(text) <= turn, said.turns, held.turns)), "a turn is longer than its text")
     words = len(setup.adapter.model.get_input_embeddings().weight)
     _require(all(0 <= token < words for text in (said.captions, *said.turns) for token in text), "a word is unknown")
-    video, caption = held.tokens - held.text, setup.adapter.caption_limit
+    video = held.tokens - held.text
     if policy.evicts:
-        fits = video + pending.block * pending.patch_tokens(caption) <= budget.video(held.text)
+        fits = video + pending.block * pending.patch_tokens(setup) <= budget.video(held.text)
     else:
-        fits = video + pending.tokens(caption) <= budget.video(len(setup.prompt_ids) + budget.dialogue)
+        fits = video + pending.tokens(setup) <= budget.video(len(setup.prompt_ids) + budget.dialogue)
     _require(fits, "there is more of the video than its share")
     _require(not (policy.one_size and pending.size) or held.cells % pending.grid.cells == 0, "a patch is not whole")
     run = held.run
@@ -163,21 +164,22 @@ def _check_cursor(cursor: Cursor, tokens: int, pending: Pending, setup: Setup) -
 
 def _check_pending(pending: Pending, held: Held, setup: Setup) -> None:
     """What waits was given after what is held, in order, and can become patches."""
-    given = bool(pending.patches) or bool(pending.partial.starts())
+    starts = setup.gatherer.starts(pending.partial)
     if not pending.frames:
+        given = pending.patches or starts
         _require(pending.time == -1.0 and not given and not held.tokens, "no frame was given, and yet there are some")
         return
     _require(0 <= pending.time <= LATEST and pending.size, "the newest frame has no time")
     _require(len(pending.patches) < pending.block, "more patches wait than a block has")
     grid = pending.grid
     try:
-        pending.partial.check(pending.size, (grid.rows, grid.columns), pending.patches)
+        setup.gatherer.check(pending.partial, pending.size, (grid.rows, grid.columns), pending.patches)
         _check_gated(pending, held, setup)
         _check_recent(pending, setup)
     except ValueError as error:
         raise InconsistentError(str(error)) from error
     flat = setup.rule.flat and setup.adapter.modality == "audio"
-    times = [*(time for patch in pending.patches for time in patch.times), *pending.partial.starts()]
+    times = [*(time for patch in pending.patches for time in patch.times), *starts]
     slack = _SLACK if flat else 0.0
     _require(all(-slack <= time <= pending.time + slack for time in times), "what waits is later than the newest frame")
     if not flat:

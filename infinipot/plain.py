@@ -6,7 +6,7 @@ finite numbers, all fields and no others. Whether the values make sense is for o
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import fields, is_dataclass
 from numbers import Integral, Real
 from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
@@ -41,13 +41,13 @@ def to_plain(value: Any, name: str, arrays: dict[str, Tensor]) -> Any:
     if isinstance(value, dict):
         return {key: to_plain(each, f"{name}.{key}", arrays) for key, each in value.items()}
     if is_dataclass(value):
-        return {each: to_plain(getattr(value, each), f"{name}.{each}", arrays) for each in _names(value)}
+        return {each.name: to_plain(getattr(value, each.name), f"{name}.{each.name}", arrays) for each in fields(value)}
     if isinstance(value, Real) and not isinstance(value, int | float):
         return int(value) if isinstance(value, Integral) else float(value)
     return value
 
 
-def from_plain(hint: Any, plain: Any, name: str, arrays: Callable[[str], Tensor], like: Any = None) -> Any:
+def from_plain(hint: Any, plain: Any, name: str, arrays: Callable[[str], Tensor]) -> Any:
     """The value of which `to_plain` made this.
 
     Args:
@@ -55,14 +55,13 @@ def from_plain(hint: Any, plain: Any, name: str, arrays: Callable[[str], Tensor]
         plain: what was read.
         name: of the value.
         arrays: gives an array by its name.
-        like: a value of the same type, from which comes what is not a stream's: see `Partial.kept`.
 
     Raises:
         PlainError: it is not of its type.
     """
     kind, parts = get_origin(hint) or hint, get_args(hint)
     if kind in (Union, UnionType):
-        return _one_of(parts, plain, name, arrays, like)
+        return _one_of(parts, plain, name, arrays)
     if kind in (Tensor, np.ndarray):
         return arrays(name) if kind is Tensor else arrays(name).numpy()
     if kind in (tuple, frozenset) and isinstance(plain, list):
@@ -75,8 +74,8 @@ def from_plain(hint: Any, plain: Any, name: str, arrays: Callable[[str], Tensor]
         return slice(*from_plain(tuple[int, int], plain, name, arrays))
     if kind is dict and isinstance(plain, dict):
         return {key: from_plain(parts[1], value, f"{name}.{key}", arrays) for key, value in plain.items()}
-    if isinstance(plain, dict) and (is_dataclass(kind) or is_dataclass(like)):
-        return _dataclass(kind, plain, name, arrays, like)
+    if is_dataclass(kind) and isinstance(plain, dict):
+        return _dataclass(kind, plain, name, arrays)
     if kind is float and type(plain) in (int, float) and abs(plain) < math.inf:
         return float(plain)
     if kind is int and type(plain) is int and abs(plain) < _LARGEST:
@@ -86,23 +85,18 @@ def from_plain(hint: Any, plain: Any, name: str, arrays: Callable[[str], Tensor]
     raise PlainError(f"{name} is no {getattr(kind, '__name__', kind)}")
 
 
-def _dataclass(kind: Any, plain: Mapping[str, Any], name: str, arrays: Callable, like: Any) -> Any:
-    own: Any = type(like) if is_dataclass(like) else kind
-    hints, wanted = get_type_hints(own), _names(own)
+def _dataclass(kind: Any, plain: Mapping[str, Any], name: str, arrays: Callable) -> Any:
+    hints, wanted = get_type_hints(kind), [each.name for each in fields(kind)]
     if set(plain) != set(wanted):
         raise PlainError(f"{name} has other fields than {', '.join(wanted)}")
-    values = {
-        each: from_plain(hints[each], plain[each], f"{name}.{each}", arrays, getattr(like, each, None))
-        for each in wanted
-    }
-    return own(**values) if like is None else replace(like, **values)
+    return kind(**{each: from_plain(hints[each], plain[each], f"{name}.{each}", arrays) for each in wanted})
 
 
-def _one_of(parts: tuple[Any, ...], plain: Any, name: str, arrays: Callable, like: Any) -> Any:
+def _one_of(parts: tuple[Any, ...], plain: Any, name: str, arrays: Callable) -> Any:
     told = ""
     for part in parts:
         try:
-            return from_plain(part, plain, name, arrays, like)
+            return from_plain(part, plain, name, arrays)
         except PlainError as error:
             told = str(error)  # the error itself would hold on to this frame, and what it sees
     raise PlainError(told)
@@ -115,7 +109,3 @@ def _each(parts: tuple[Any, ...], plain: list[Any], name: str) -> tuple[Any, ...
     if len(parts) != len(plain):
         raise PlainError(f"{name} has {len(plain)} parts, not {len(parts)}")
     return parts
-
-
-def _names(value: Any) -> tuple[str, ...]:
-    return getattr(value, "kept", None) or tuple(each.name for each in fields(value))

@@ -18,7 +18,6 @@ from torch import Tensor
 from infinipot import policies
 from infinipot.config import StreamConfig
 from infinipot.consistency import InconsistentError, Saved, all_finite, check_slots, check_state
-from infinipot.engine.pending import Pending
 from infinipot.engine.setup import Setup
 from infinipot.engine.state import StreamState
 from infinipot.errors import InfinipotError, PolicyError, SnapshotError
@@ -168,9 +167,9 @@ class Snapshot:
         Raises:
             SnapshotError: it is not what such a stream can have come to.
         """
-        memory, empty = state.memory, state.pending
+        memory = state.memory
         try:
-            saved = self._read(empty, self._array)
+            saved = self._read(self._array)
             stored = self._stored(memory, saved)
             slots = [self._columns(stored, number) for number in range(len(memory.groups))]
             captions = _captions(slots[0])
@@ -181,15 +180,14 @@ class Snapshot:
                 raise InconsistentError("keys or values are no numbers")
         except (InconsistentError, PlainError, TypeError, OverflowError) as error:
             raise self.error(f"cannot be restored: {error}") from error
-        saved = self._read(empty, lambda name: self._array(name).clone())
+        saved = self._read(lambda name: self._array(name).clone())
         held = replace(saved.held, captions=tuple(captions.tolist()))
         memory.restore(held, saved.grids, saved.peak, stored)
         state.pending, state.stopwatch = saved.pending, Stopwatch(saved.seconds)
         state.asked_tokens, state.dense_after = saved.asked_tokens, saved.dense_after
 
-    def _read(self, empty: Pending, arrays: Callable[[str], Tensor]) -> Saved:
-        like = Saved(**dict.fromkeys(Saved.__slots__) | {"pending": empty})  # type: ignore[arg-type]
-        saved: Saved = from_plain(Saved, self._state, "state", arrays, like)
+    def _read(self, arrays: Callable[[str], Tensor]) -> Saved:
+        saved: Saved = from_plain(Saved, self._state, "state", arrays)
         return saved
 
     def _array(self, name: str) -> Tensor:

@@ -131,7 +131,7 @@ class Plain:
         self._decoder.load_state_dict(model.adapter.language_model.state_dict())
         self._decoder.eval()
         setup = stream._setup
-        grid = stream._setup.adapter.gather(setup.pixels).grid(infinipot.Frame(pictures[0], 0.0))
+        grid = setup.gatherer.grid(infinipot.Frame(pictures[0], 0.0))
         self._patches = setup.budget.block_patches(grid[0] * grid[1])
         self.tokens = self._patches * grid[0] * grid[1]
         self._kept = setup.budget.target(len(setup.prompt_ids), grid[0] * grid[1])

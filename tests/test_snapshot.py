@@ -57,7 +57,7 @@ def going_on(stream: Stream, start: int, frames: int) -> list[str]:
 def waits(stream: Stream) -> bool:
     """Whether a stream is in the middle of a block or of a patch, where there is such a thing."""
     pending = stream._state.pending
-    return bool(pending.block == 1 or pending.patches or pending.partial.starts())
+    return bool(pending.block == 1 or pending.starts(stream._setup))
 
 
 def alike(other: Stream, stream: Stream) -> None:
@@ -675,3 +675,16 @@ def test_sound_is_restored_as_sound(tmp_path: Path) -> None:
         other = seeing.restore(tmp_path / "stream")
         assert other.stats().modality == "audio"
         assert same(held(other), held(stream))
+
+
+def test_what_waits_is_of_the_modality_of_its_stream(tmp_path: Path) -> None:
+    path, hearing = tmp_path / "stream", build("qwen2_5_omni", "audio")
+    with hearing.stream(**small(hearing)) as stream:
+        stream.save(path)
+    header, document, data = taken_apart(path)
+    waits = document["state"]["pending"]["partial"]
+    assert waits == {"samples": None, "time": 0.0, "begun": 0.0, "before": None, "peaks": []}
+    document["state"]["pending"]["partial"] = {"frames": []}
+    put_together(path, {name: entry for name, entry in header.items() if ".partial." not in name}, document, data)
+    with pytest.raises(SnapshotError, match="of another modality"):
+        hearing.restore(path)

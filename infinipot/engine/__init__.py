@@ -13,7 +13,7 @@ A call on it, as work that waits for the model:
     alone.py      has one call at a time work on a stream
     fair_lock.py  the lock that threads get in the order in which they ask for it
     task.py       a call that is under way: a generator that yields requests
-    requests.py   what a task asks of the model
+    requests.py   what a task asks of the model, and what the model can take together
     runner.py     runs the network on what tasks ask for: the only place that does
 
 Taking in a frame:

@@ -90,7 +90,7 @@ class Question:
 
 def answer(setup: Setup, state: StreamState, question: Question, answers: list[Answer]) -> Work[None]:
     """Answers a question; the answer goes into `answers` as soon as it is there, before it is remembered."""
-    if not state.memory.held and not state.pending.starts():
+    if not state.memory.held and not state.pending.starts(setup):
         raise QuestionError("there is nothing to ask about yet: watch a frame, or listen, first")
     remember = question.remember
     again = yield from second_look(setup, state, question.look)
@@ -146,7 +146,7 @@ def _window(setup: Setup, state: StreamState, seconds: float, looked: int) -> Wi
         looked: number of the first patch of a second look.
     """
     pending = state.pending
-    newest = max(pending.starts(), default=state.memory.cursor.latest)
+    newest = max(pending.starts(setup), default=state.memory.cursor.latest)
     since, gate = min(newest, pending.time - seconds) - _ROUNDING, setup.gate
     if gate is None:
         return Window(since, looked)

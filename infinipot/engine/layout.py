@@ -189,7 +189,7 @@ def budget_after(setup: Setup, pending: Pending) -> Callable[[int, int], int | N
     All stay while the next block fits after them, unless the policy never wants to hold as many.
     """
     policy, budget, cells = setup.policy, setup.budget, pending.grid.cells
-    patch = pending.patch_tokens(setup.adapter.caption_limit)
+    patch = pending.patch_tokens(setup)
     most = policy.most(patch)
 
     def budget_for(text: int, video: int) -> int | None:
@@ -247,5 +247,5 @@ def waiting(setup: Setup, state: StreamState, known: int = 0) -> Generator[Prepa
     if known > len(full):
         return ()
     with patching(state):
-        last = state.pending.partial.whole()
+        last = setup.gatherer.whole(state.pending.partial)
     return full[known:] if last is None else (*full[known:], (yield from patch_of(setup, state, last)))

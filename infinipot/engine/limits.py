@@ -16,7 +16,7 @@ _LONGEST_ANSWER = 256
 def require_slots(setup: Setup, state: StreamState, pending: Pending, more: int = 0) -> None:
     """Makes sure that what waits, and `more` tokens, find room beside the dialogue under a policy that never evicts."""
     budget, policy = setup.budget, setup.policy
-    awaited = pending.tokens(setup.adapter.caption_limit) + more
+    awaited = pending.tokens(setup) + more
     text = len(setup.prompt_ids) + budget.dialogue
     if not policy.evicts and state.memory.state.video + awaited > budget.video(text):
         raise CapError(
@@ -59,7 +59,7 @@ def stay_in_range(setup: Setup, state: StreamState, pending: Pending) -> None:
 
 def _position_after(setup: Setup, state: StreamState, pending: Pending) -> int:
     """The next position after what waits, and the reserve for a question and its answer."""
-    here, starts = state.memory.cursor, pending.starts()
+    here, starts = state.memory.cursor, pending.starts(setup)
     if not starts:
         return here.after_text(len(setup.resume_ids) + setup.budget.reserve).next
     cursor = here if here.open else here.after_text(len(ahead_of_video(setup, state, closed=True)))

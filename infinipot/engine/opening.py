@@ -13,7 +13,6 @@ def open_state(setup: Setup) -> StreamState:
         CapError: the cap has no room for any video or for what the policy asks the model, or the device none for the
             memory.
     """
-    pending = Pending(setup.adapter.gather(setup.pixels))
-    block_patches(setup, pending.partial.steps, pending.partial.unit)
+    block_patches(setup, setup.gatherer.steps)
     require_probes(setup)
-    return StreamState(setup.allocate(), pending)
+    return StreamState(setup.allocate(), Pending(setup.gatherer.empty))

@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 from itertools import chain
 
 from infinipot.engine.gating import Shown
-from infinipot.models import Partial, Patch
+from infinipot.engine.setup import Setup
+from infinipot.models import Patch, Waiting
 from infinipot.tokens import Grid
 from infinipot.video import Frame
 
@@ -63,7 +64,7 @@ class Pending:
         gated: tokens of full patches so far that a gate did not let through.
     """
 
-    partial: Partial
+    partial: Waiting
     patches: tuple[Patch, ...] = ()
     frames: int = 0
     time: float = -1.0
@@ -75,19 +76,21 @@ class Pending:
     gated: int = 0
     recent: tuple[Frame, ...] = ()
 
-    def starts(self) -> list[float]:
+    def starts(self, setup: Setup) -> list[float]:
         """When each temporal patch starts that a question would see, in seconds; the partial one included."""
-        return [start for patch in self.patches for start in patch.starts] + list(self.partial.starts())
+        full = (start for patch in self.patches for start in patch.starts)
+        return [*full, *setup.gatherer.starts(self.partial)]
 
-    def tokens(self, caption: int) -> int:
-        """Tokens that wait, at the most, if temporal patches have captions of at most so many."""
+    def tokens(self, setup: Setup) -> int:
+        """Tokens that wait, at the most, captions included."""
+        caption = setup.adapter.caption_limit
         full = sum(patch.given + (caption if patch.given else 0) * patch.steps for patch in self.patches)
-        return full + len(self.partial.starts()) * (self.grid.cells + caption)
+        return full + len(setup.gatherer.starts(self.partial)) * (self.grid.cells + caption)
 
-    def patch_tokens(self, caption: int) -> int:
-        """Tokens of a full patch whose temporal patches have captions of at most so many."""
-        return self.partial.steps * (self.grid.cells + caption)
+    def patch_tokens(self, setup: Setup) -> int:
+        """Tokens of a full patch, at the most, captions included."""
+        return setup.gatherer.steps * (self.grid.cells + setup.adapter.caption_limit)
 
     def emptied(self) -> "Pending":
         """What waits once all of it has gone into the memory."""
-        return replace(self, patches=(), partial=self.partial.cleared(), shown=None)
+        return replace(self, patches=(), partial=type(self.partial)(), shown=None)

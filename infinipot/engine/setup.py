@@ -7,6 +7,7 @@ stream has seen.
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,7 +24,7 @@ from infinipot.engine.budget import (
 from infinipot.errors import CapError, InfinipotError, SettingError
 from infinipot.gate import Gate
 from infinipot.memory import LayerShape, Memory, PositionRule, StateShape, allocated_bytes, stored_columns
-from infinipot.models import Adapter
+from infinipot.models import Adapter, Gatherer
 from infinipot.models.chat import ANSWER, ChatFormat
 from infinipot.models.pictures import picture_bytes
 from infinipot.policies.base import Policy
@@ -47,6 +48,7 @@ class Setup:
         rule: how positions advance.
         range: positions that the stream stays inside of by re-basing, or None where it does not re-base.
         pixels: least and most pixels of a resized frame, where frames are resized.
+        gatherer: how frames, or pieces of sound, become patches.
         gate: what is given of each patch; None for all.
     """
 
@@ -63,6 +65,7 @@ class Setup:
     rule: PositionRule
     range: int | None
     pixels: tuple[int, int] | None
+    gatherer: Gatherer[Any, Any]
     gate: Gate | None
 
     @classmethod
@@ -91,6 +94,7 @@ class Setup:
                 )
             rule = replace(rule, longest_gap=max(1, ends // (8 * max(config.block or 0, 8))))
         budget = budget_of(cap)
+        pixels = config.pixels or adapter.frame_pixels(budget.largest_patch())
         return cls(
             adapter=adapter,
             policy=policy,
@@ -104,7 +108,8 @@ class Setup:
             shapes=shapes,
             rule=rule,
             range=ends,
-            pixels=config.pixels or adapter.frame_pixels(budget.largest_patch()),
+            pixels=pixels,
+            gatherer=adapter.gatherer(pixels),
             gate=gate,
         )
 
@@ -245,13 +250,12 @@ def _largest(ends: int) -> int:
     return 3 * ends // 4
 
 
-def block_patches(setup: Setup, cells: int, unit: str) -> int:
+def block_patches(setup: Setup, cells: int) -> int:
     """Temporal patches of `cells` tokens in a block.
 
     Args:
         setup: of the stream.
         cells: of one of them.
-        unit: what messages call what a patch is made of.
 
     Raises:
         CapError: not even one has room; the message names the memory that would do.
@@ -260,7 +264,7 @@ def block_patches(setup: Setup, cells: int, unit: str) -> int:
     if patches:
         return patches
     least = smallest_cap(setup.budget_of, cells)
-    budget = setup.budget
+    budget, unit = setup.budget, setup.gatherer.unit
     aside = f"reserve={budget.reserve}" + (f", dialogue={budget.dialogue}" if budget.dialogue else "")
     message = f"memory={budget.cap} tokens is too small for this prompt, {aside}"
     message += " and any video at all" if cells == 1 else f" and {unit} of {cells} tokens{_smaller_frames(setup)}"

@@ -93,10 +93,10 @@ def _accept_sound(setup: Setup, state: StreamState, sound: Sound | SamplesLike, 
 
 def _take_in(setup: Setup, state: StreamState, given: Frame | Sound) -> Work[None]:
     """Takes in what was accepted."""
-    partial = state.pending.partial.after(given)
+    partial = setup.gatherer.after(state.pending.partial, given)
     if given.size != state.pending.size:
         yield from _change_size(setup, state, given)
-        partial = state.pending.partial.after(given)
+        partial = setup.gatherer.after(state.pending.partial, given)
     pending = replace(state.pending, partial=partial, frames=state.pending.frames + 1, time=given.end)
     if isinstance(given, Frame):
         pending = replace(pending, recent=recent_after(setup, pending.recent, given))
@@ -104,7 +104,7 @@ def _take_in(setup: Setup, state: StreamState, given: Frame | Sound) -> Work[Non
     require_positions(setup, state, pending)
     stay_in_range(setup, state, pending)
     with patching(state):
-        full, rest = partial.split()
+        full, rest = setup.gatherer.split(partial)
     pending = replace(pending, partial=rest)
     if full is not None:
         patch = yield from patch_of(setup, state, full)
@@ -135,9 +135,9 @@ def _change_size(setup: Setup, state: StreamState, given: Frame | Sound) -> Work
     """Enters the grid of a frame of another size: what waits in the old one goes into the memory first."""
     pending, memory, policy = state.pending, state.memory, setup.policy
     with patching(state):
-        rows, columns = pending.partial.grid(given)
-    cells, steps = rows * columns, pending.partial.steps
-    block, old, grids = block_patches(setup, steps * cells, pending.partial.unit), pending.grid, memory.grids
+        rows, columns = setup.gatherer.grid(given)
+    cells, steps = rows * columns, setup.gatherer.steps
+    block, old, grids = block_patches(setup, steps * cells), pending.grid, memory.grids
     if policy.one_size and grids and cells != old.cells:
         raise FrameError(
             f"frames changed from {old.rows} x {old.columns} to {rows} x {columns} cells, but policy "

@@ -8,15 +8,17 @@ import logging
 from infinipot import extensions
 from infinipot.errors import ModelError
 from infinipot.models.base import PARITY, Adapter
+from infinipot.models.gathering import Gatherer
 from infinipot.models.internvl import InternVL
 from infinipot.models.llava_next_video import LlavaNextVideo
 from infinipot.models.llava_onevision import LlavaOnevision
-from infinipot.models.patch import Clip, Partial, Patch
+from infinipot.models.patch import Clip, Patch
 from infinipot.models.qwen2_5_omni import Qwen25Omni, Qwen25OmniSound
 from infinipot.models.qwen2_vl import Qwen2VL, Qwen25VL
 from infinipot.models.qwen3_5 import Qwen35
 from infinipot.models.qwen3_vl import Qwen3VL
 from infinipot.models.smolvlm import SmolVLM
+from infinipot.models.waiting import Waiting
 
 ADAPTERS: tuple[type[Adapter], ...] = (
     Qwen2VL,
@@ -31,7 +33,7 @@ ADAPTERS: tuple[type[Adapter], ...] = (
     SmolVLM,
 )
 
-__all__ = ["ADAPTERS", "PARITY", "Adapter", "Clip", "Partial", "Patch", "adapters"]
+__all__ = ["ADAPTERS", "PARITY", "Adapter", "Clip", "Gatherer", "Patch", "Waiting", "adapters"]
 
 _logger = logging.getLogger(__name__)
 

@@ -26,7 +26,8 @@ from infinipot.memory import (
     TensorParallelGroup,
 )
 from infinipot.models.attention import attach
-from infinipot.models.patch import Clip, Frames, Partial, Patch
+from infinipot.models.gathering import FrameGatherer, Gatherer
+from infinipot.models.patch import Clip, Patch
 from infinipot.models.pictures import SIDE, pictures
 from infinipot.models.texts import Texts
 from infinipot.video import Frame
@@ -70,13 +71,13 @@ class Adapter(Texts, ABC):
 
     # What is seen, or heard
 
-    def gather(self, pixels: tuple[int, int] | None = None) -> Partial:
-        """What a stream gathers its first patch with; `pixels` as in `patchify`."""
+    def gatherer(self, pixels: tuple[int, int] | None = None) -> Gatherer[Any, Any]:
+        """How streams gather patches; `pixels` as in `patchify`."""
 
         def make(clip: Clip) -> Patch:
             return self.patchify([clip], pixels)[0]
 
-        return Frames(self.patch_frames, make)
+        return FrameGatherer(self.patch_frames, make)
 
     @abstractmethod
     def patchify(self, clips: Sequence[Clip], pixels: tuple[int, int] | None = None) -> list[Patch]:

@@ -1,17 +1,12 @@
-"""What an encoder takes at once, and how a stream gathers it from what it is given. Knows no model and no policy."""
+"""What an encoder takes at once. Knows no model and no policy."""
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from itertools import count, pairwise
-from typing import Any, ClassVar, Self
+from itertools import count
 
-import numpy as np
 from torch import Tensor
 
 from infinipot.video import Frame
-
-_MOST_PIXELS = 1 << 26  # of a frame whose size is only told
 
 Clip = tuple[Frame, ...]  # the frames of one temporal patch, ahead of the processor; one of an odd last frame
 
@@ -55,117 +50,6 @@ class Patch:
     def part(self, cells: Sequence[int]) -> "Patch":
         """This patch with tokens of some cells only; with none it has no pixels either, since nobody will encode it."""
         return replace(self, pixels=self.pixels if cells else self.pixels[:0], cells=tuple(cells))
-
-
-class Partial(ABC):
-    """What a stream was given of a patch that is not full. Immutable: taking in more makes another one.
-
-    Class attributes:
-        unit: what messages call that of which a patch is made, in the plural.
-        kept: names of the fields that say what was given; the others come from the model's family.
-    """
-
-    unit: ClassVar[str]
-    kept: ClassVar[tuple[str, ...]]
-
-    @property
-    @abstractmethod
-    def steps(self) -> int:
-        """Temporal patches in a full patch."""
-
-    @abstractmethod
-    def grid(self, given: Any) -> tuple[int, int]:
-        """Rows and columns of a temporal patch of what is given."""
-
-    @abstractmethod
-    def after(self, given: Any) -> Self:
-        """This with one more frame, or piece of sound."""
-
-    @abstractmethod
-    def starts(self) -> tuple[float, ...]:
-        """When the temporal patches would start that it makes as it is, in seconds. None is made."""
-
-    @abstractmethod
-    def whole(self) -> Patch | Clip | None:
-        """The patch that it makes without being full, or the clip for one; None where that would have no token yet."""
-
-    @abstractmethod
-    def split(self) -> tuple[Patch | Clip | None, Self]:
-        """The full patch, or its clip, if there is one, and what has come after it.
-
-        At most one patch is full after each call of `after`.
-        """
-
-    @abstractmethod
-    def cleared(self) -> Self:
-        """This without what was given: what comes next opens a video, or a clip, of its own."""
-
-    @abstractmethod
-    def check(self, size: tuple[int, ...], grid: tuple[int, int], pending: Sequence[Patch]) -> None:
-        """Makes sure that a stream can go on with what a file says it was given.
-
-        Args:
-            size: of what was given last.
-            grid: rows and columns of its temporal patches.
-            pending: full patches that wait.
-
-        Raises:
-            ValueError: this class would not have gathered that, or made such patches of it.
-        """
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Frames(Partial):
-    """Frames of one size that make a temporal patch.
-
-    Attributes:
-        most: frames in a full patch.
-        make: a patch of a clip, to know its grid.
-        frames: given so far.
-    """
-
-    unit: ClassVar[str] = "frames"
-    kept: ClassVar[tuple[str, ...]] = ("frames",)
-    most: int
-    make: Callable[[Clip], Patch]
-    frames: Clip = ()
-
-    @property
-    def steps(self) -> int:
-        return 1
-
-    def grid(self, given: Frame) -> tuple[int, int]:
-        probe = self.make((given,))
-        return probe.rows, probe.columns
-
-    def after(self, given: Frame) -> Self:
-        return replace(self, frames=(*self.frames, given))
-
-    def starts(self) -> tuple[float, ...]:
-        return tuple(frame.time for frame in self.frames[:1])
-
-    def whole(self) -> Clip | None:
-        return self.frames or None
-
-    def split(self) -> tuple[Clip | None, Self]:
-        return (None, self) if len(self.frames) < self.most else (self.frames, self.cleared())
-
-    def cleared(self) -> Self:
-        return replace(self, frames=())
-
-    def check(self, size: tuple[int, ...], grid: tuple[int, int], pending: Sequence[Patch]) -> None:
-        images = [frame.image for frame in self.frames]
-        if len(size) != 2 or not 0 < size[0] * size[1] <= _MOST_PIXELS or min(size) < 1:
-            raise ValueError(f"frames of {size} pixels are none, or have more than {_MOST_PIXELS}")
-        if len(images) >= self.most or any(i.dtype != np.uint8 or i.shape != (*size, 3) for i in images):
-            raise ValueError("frames that wait are not those of a patch")
-        if any(one.time >= other.time for one, other in pairwise(self.frames)):
-            raise ValueError("frames that wait are not in order")
-        probe = self.make((Frame(np.zeros((*size, 3), np.uint8), 0.0),))
-        if (probe.rows, probe.columns) != grid:
-            raise ValueError(f"frames of {size} pixels have another grid")
-        for patch in pending:
-            require_alike(patch, probe, steps=1, times=self.most)
 
 
 def apart(pixels: Tensor, patches: int) -> list[Tensor]:

@@ -12,9 +12,9 @@ from transformers import Qwen2_5OmniProcessor, Qwen2_5OmniThinkerForConditionalG
 from infinipot.errors import SettingError
 from infinipot.memory import PositionRule, Rotary
 from infinipot.models.base import PARITY, device_of, require_static_rope
-from infinipot.models.patch import Partial, Patch
+from infinipot.models.patch import Patch
 from infinipot.models.qwen2_vl import Qwen25VL
-from infinipot.models.sound import Samples, Spectrum
+from infinipot.models.sound import SoundGatherer, Spectrum
 
 
 class Qwen25Omni(Qwen25VL):
@@ -55,10 +55,10 @@ class Qwen25OmniSound(Qwen25Omni):
     def frame_cells(self, pixels: tuple[int, int] | None) -> int:
         return 1
 
-    def gather(self, pixels: tuple[int, int] | None = None) -> Partial:
+    def gatherer(self, pixels: tuple[int, int] | None = None) -> SoundGatherer:
         if pixels is not None:
             raise SettingError(f"pixels={pixels!r} are for video; this stream is of sound")
-        return Samples(self.spectrum)
+        return SoundGatherer(self.spectrum)
 
     def encode(self, patches: Sequence[Patch]) -> Tensor:
         # Each chunk as a clip of its own, whatever its length: no chunk depends on another.

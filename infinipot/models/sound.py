@@ -9,9 +9,9 @@ loudest value is that of what was heard, back to as long ago as the longest clip
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -20,10 +20,11 @@ from torch import Tensor
 from infinipot.audio import GAP, RATE, Sound
 from infinipot.audio.sound import LOUDEST
 from infinipot.errors import FrameError, ModelError
-from infinipot.models.patch import Partial, Patch, require_alike
+from infinipot.models.gathering import Gatherer
+from infinipot.models.patch import Patch, require_alike
+from infinipot.models.waiting import WaitingSound
 
 WINDOWS = 4  # of a spectrum to a token: the encoder halves them twice
-_SILENCE = np.zeros(0, np.float32)
 _RANGE = 8.0  # in log10: what lies further below the loudest value is lifted
 _FAINTEST = 1e-10
 _LOUDEST_PEAK = 20.0  # in log10: no window of sound that is taken comes near
@@ -100,28 +101,28 @@ class Spectrum:
         return (self.filters.T @ (bins.abs() ** 2)).clamp_min(_FAINTEST).log10()
 
 
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class ResumedSound(WaitingSound):
+    """Sound after a pause that ended a chunk before it was full. Between calls of a stream there is none.
+
+    Attributes:
+        ended: that chunk.
+    """
+
+    ended: WaitingSound
+
+
 @dataclass(frozen=True, slots=True, eq=False)
-class Samples(Partial):
-    """Sound of a chunk that is not full.
+class SoundGatherer(Gatherer[WaitingSound, Sound]):
+    """Gathers pieces of sound into chunks; a pause ends one.
 
     Attributes:
         spectrum: what patches are made by.
-        samples: `[n]` float32, from the beginning of the chunk on.
-        time: of the first one, in seconds, as the newest piece has it; begun: as it was when the chunk began.
-        before: those ahead of them, as far as windows reach; none at the beginning of a clip.
-        peaks: the loudest log10 of each chunk before, oldest first.
-        ended: the chunk before, where a pause ended it before it was full.
     """
 
     unit: ClassVar[str] = "chunks of sound"
-    kept: ClassVar[tuple[str, ...]] = ("samples", "time", "begun", "before", "peaks")  # no chunk ended between calls
+    empty: ClassVar[WaitingSound] = WaitingSound()
     spectrum: Spectrum
-    samples: np.ndarray = field(default_factory=lambda: _SILENCE)
-    time: float = 0.0
-    begun: float = 0.0
-    before: np.ndarray = field(default_factory=lambda: _SILENCE)
-    peaks: tuple[float, ...] = ()
-    ended: "Samples | None" = None
 
     @property
     def steps(self) -> int:
@@ -130,78 +131,80 @@ class Samples(Partial):
     def grid(self, given: Sound) -> tuple[int, int]:
         return 1, 1
 
-    def after(self, given: Sound) -> Self:
-        """This with one more piece, at most as long as a chunk. A pause ahead of the piece ends the chunk."""
+    def after(self, waiting: WaitingSound, given: Sound) -> WaitingSound:
+        """What waits with one more piece, at most as long as a chunk. A pause ahead of the piece ends the chunk."""
         most = self.spectrum.samples
         if len(given.samples) > most:
             raise FrameError(
                 f"{len(given.samples) / RATE:g} s of sound at once: give {most / RATE:g} s at the most, or let "
                 "open_audio cut it up"
             )
-        late = given.time - (self.time + len(self.samples) / RATE)
-        begun = replace(self, samples=given.samples, time=given.time, begun=given.time)
-        if not len(self.samples):
-            return begun
+        late = given.time - (waiting.time + len(waiting.samples) / RATE)
+        if not len(waiting.samples):
+            return replace(waiting, samples=given.samples, time=given.time, begun=given.time)
         if late > GAP:
-            return replace(begun, before=_SILENCE, ended=self)
-        if self.time + late < self.begun - GAP:  # no two clocks run so far apart
+            return ResumedSound(
+                samples=given.samples, time=given.time, begun=given.time, peaks=waiting.peaks, ended=waiting
+            )
+        if waiting.time + late < waiting.begun - GAP:  # no two clocks run so far apart
             raise FrameError(
                 f"the sound up to {given.end:g} s is longer than its times say: give {RATE} samples a second"
             )
         # Clocks of devices run apart: the newest piece's is right.
-        return replace(self, samples=np.concatenate([self.samples, given.samples]), time=self.time + late)
+        return replace(waiting, samples=np.concatenate([waiting.samples, given.samples]), time=waiting.time + late)
 
-    def starts(self) -> tuple[float, ...]:
-        ended = self.ended.starts() if self.ended else ()
-        tokens = _tokens(-(-len(self.samples) // self.spectrum.hop))
-        return (*ended, *(self.time + token * WINDOWS * self.spectrum.hop / RATE for token in range(tokens)))
+    def starts(self, waiting: WaitingSound) -> tuple[float, ...]:
+        ended = self.starts(waiting.ended) if isinstance(waiting, ResumedSound) else ()
+        tokens = _tokens(-(-len(waiting.samples) // self.spectrum.hop))
+        return (*ended, *(waiting.time + token * WINDOWS * self.spectrum.hop / RATE for token in range(tokens)))
 
-    def whole(self) -> Patch | None:
-        return self._made()[0]
+    def whole(self, waiting: WaitingSound) -> Patch | None:
+        return self._made(waiting)[0]
 
-    def split(self) -> tuple[Patch | None, Self]:
-        if self.ended:
-            patch, peaks = self.ended._made()
-            return patch, replace(self, peaks=peaks, ended=None)
+    def split(self, waiting: WaitingSound) -> tuple[Patch | None, WaitingSound]:
+        if isinstance(waiting, ResumedSound):
+            patch, peaks = self._made(waiting.ended)
+            return patch, WaitingSound(waiting.samples, waiting.time, waiting.begun, peaks=peaks)
         full, reach = self.spectrum.samples, self.spectrum.reach
-        if len(self.samples) < full + self.spectrum.lookahead:
-            return None, self
-        patch, peaks = self._made()
-        before, behind = self.samples[full - reach : full], self.samples[full:]
-        time = self.time + full / RATE
-        return patch, replace(self, samples=behind, time=time, begun=time, before=before, peaks=peaks)
+        if len(waiting.samples) < full + self.spectrum.lookahead:
+            return None, waiting
+        patch, peaks = self._made(waiting)
+        before, behind = waiting.samples[full - reach : full], waiting.samples[full:]
+        time = waiting.time + full / RATE
+        return patch, WaitingSound(behind, time, time, before, peaks)
 
-    def cleared(self) -> Self:
-        return type(self)(self.spectrum)
-
-    def check(self, size: tuple[int, ...], grid: tuple[int, int], pending: Sequence[Patch]) -> None:
-        spectrum, heard = self.spectrum, (self.samples, self.before)
+    def check(
+        self, waiting: WaitingSound, size: tuple[int, ...], grid: tuple[int, int], patches: Sequence[Patch]
+    ) -> None:
+        spectrum, heard = self.spectrum, (waiting.samples, waiting.before)
         if size != (1,) or grid != (1, 1):
             raise ValueError("sound has no size")
         if any(each.dtype != np.float32 or each.ndim != 1 for each in heard):
             raise ValueError("samples that wait are none")
-        if len(self.samples) >= spectrum.samples + spectrum.lookahead or len(self.before) not in (0, spectrum.reach):
+        if len(waiting.samples) >= spectrum.samples + spectrum.lookahead:
             raise ValueError("more samples wait than a chunk has")
+        if len(waiting.before) not in (0, spectrum.reach):
+            raise ValueError("the samples ahead of a chunk are not as many as its windows reach")
         if not all(np.abs(each).max(initial=0.0) <= LOUDEST for each in heard):
             raise ValueError("samples that wait are no sound")
-        if len(self.peaks) > spectrum.chunks or any(abs(peak) > _LOUDEST_PEAK for peak in self.peaks):
+        if len(waiting.peaks) > spectrum.chunks or any(abs(peak) > _LOUDEST_PEAK for peak in waiting.peaks):
             raise ValueError("chunks were louder than sound can be")
-        if abs(self.time - self.begun) > spectrum.samples / RATE:
+        if abs(waiting.time - waiting.begun) > spectrum.samples / RATE:
             raise ValueError("times are not those of a chunk")
-        for patch in pending:
+        for patch in patches:
             windows = patch.pixels.shape[-1] if patch.pixels.dim() else 0
             like = Patch(torch.empty(len(spectrum.filters.T), min(windows, spectrum.windows)), 1, 1, ())
             require_alike(patch, like, steps=_tokens(windows), times=max(1, _tokens(windows)))
 
-    def _made(self) -> tuple[Patch | None, tuple[float, ...]]:
+    def _made(self, waiting: WaitingSound) -> tuple[Patch | None, tuple[float, ...]]:
         """The patch of what there is of the chunk, and the peaks with its own."""
-        tokens = _tokens(self.spectrum.windows_of(len(self.samples)))
+        tokens = _tokens(self.spectrum.windows_of(len(waiting.samples)))
         if not tokens:
-            return None, self.peaks
-        log_mel = self.spectrum.log_mel(self.before, self.samples)
-        peaks = (*self.peaks, float(log_mel.max()))[-self.spectrum.chunks :]
+            return None, waiting.peaks
+        log_mel = self.spectrum.log_mel(waiting.before, waiting.samples)
+        peaks = (*waiting.peaks, float(log_mel.max()))[-self.spectrum.chunks :]
         features = (log_mel.clamp_min(max(peaks) - _RANGE) + 4.0) / 4.0
-        return Patch(features, 1, 1, self.starts()[:tokens], steps=tokens), peaks
+        return Patch(features, 1, 1, self.starts(waiting)[:tokens], steps=tokens), peaks
 
 
 def _tokens(windows: int) -> int:

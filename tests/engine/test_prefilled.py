@@ -66,7 +66,7 @@ def test_questions_run_over_what_waits_once_and_change_nothing(model: Model) -> 
         for content in given(model, 10):
             give(stream, content)
             give(twin, content)
-            if not stream._state.pending.starts():
+            if not stream._state.pending.starts(stream._setup):
                 continue
             first, again = cost(model, stream), cost(model, stream)
             assert close(logits(model, stream), first_asked(model, twin))
@@ -97,7 +97,7 @@ def test_no_embedding_stays_for_what_need_not_be_run_over_again(model: Model) ->
             give(stream, content)
         stream.ask(QUESTION, max_new_tokens=1)
         known = stream._state.prefilled
-        assert bool(known) == (model.adapter.packs and bool(stream._state.pending.starts()))
+        assert bool(known) == (model.adapter.packs and bool(stream._state.pending.starts(stream._setup)))
         assert not any(part.rows.untyped_storage().nbytes() for each in known for part in each.parts)
 
 

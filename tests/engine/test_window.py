@@ -22,7 +22,7 @@ def watched(model: Model, count: int = 31, **settings: Any) -> Stream:
     stream = model.stream(**{**SMALL, **settings})
     for number, content in enumerate(given(model, count + 8)):
         give(stream, content, SECOND * number)
-        if number >= count and not stream._state.pending.starts():
+        if number >= count and not stream._state.pending.starts(stream._setup):
             break
     return stream
 
@@ -119,7 +119,7 @@ def test_of_what_a_gate_left_out_the_newest_token_shows_the_present() -> None:
             stream.watch(image, float(number))
     plain, gated = streams
     assert gated.stats().gated_tokens > 100 > plain.stats().gated_tokens
-    assert gated._state.pending.tokens(0) == 0
+    assert gated._state.pending.tokens(gated._setup) == 0
     with gated.fork() as other, torch.inference_mode():
         found = logits(model, other, window=2.0)
         spoil(other, 59.0)

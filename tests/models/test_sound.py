@@ -49,13 +49,14 @@ def noise(seconds: float, seed: int = 0, loudness: float = 0.1) -> np.ndarray:
 def heard(hearing: Model, sound: np.ndarray, pieces: list[int]) -> list[Patch]:
     """The chunks that a stream makes of a clip cut into pieces of so many samples, in turn; the last is not full."""
     made: list[Any] = []
-    gathered, start, turn = hearing.adapter.gather(), 0, 0
+    gatherer, start, turn = hearing.adapter.gatherer(), 0, 0
+    waiting = gatherer.empty
     while start < len(sound):
         piece = sound[start : start + pieces[turn % len(pieces)]]
-        gathered, start, turn = gathered.after(Sound(piece, start / RATE)), start + len(piece), turn + 1
-        full, gathered = gathered.split()
+        full, waiting = gatherer.split(gatherer.after(waiting, Sound(piece, start / RATE)))
+        start, turn = start + len(piece), turn + 1
         made += [full] if full else []
-    made += [last] if (last := gathered.whole()) else []
+    made += [last] if (last := gatherer.whole(waiting)) else []
     return made
 
 
@@ -178,7 +179,7 @@ def test_sound_that_is_longer_than_its_times_is_refused(hearing, samples, period
         time, pieces = stream.stats().time, stream.stats().frames
         stream.listen(Sound(noise(0.3), time))
         assert stream.stats().frames == pieces + 1
-        assert stream._state.pending.starts()[0] >= 1 - 0.04
+        assert stream._state.pending.starts(stream._setup)[0] >= 1 - 0.04
 
 
 def test_what_is_too_short_for_a_token_cannot_be_asked_about_and_is_not_lost(hearing):
@@ -230,7 +231,7 @@ def test_samples_are_int16_or_floating_point_of_numpy_or_torch(hearing):
     for like in (sound, swapped, single, single.astype(np.float64), torch.from_numpy(sound), torch.from_numpy(single)):
         with hearing.stream(memory=512) as stream:
             stream.listen(like)
-            answers.append(stream._state.pending.partial.whole().pixels)
+            answers.append(stream._setup.gatherer.whole(stream._state.pending.partial).pixels)
     assert all(torch.allclose(answer, answers[0]) for answer in answers)
 
 
@@ -238,9 +239,9 @@ def test_a_stream_owns_its_samples(hearing):
     sound = noise(1)
     with hearing.stream(memory=512) as stream:
         stream.listen(sound)
-        before = stream._state.pending.partial.whole().pixels
+        before = stream._setup.gatherer.whole(stream._state.pending.partial).pixels
         sound[:] = 0
-        assert torch.equal(stream._state.pending.partial.whole().pixels, before)
+        assert torch.equal(stream._setup.gatherer.whole(stream._state.pending.partial).pixels, before)
 
 
 def test_a_memory_that_is_too_small_for_a_chunk_names_the_smallest_that_works(hearing):
@@ -295,8 +296,9 @@ def test_what_a_stream_is_not_of_is_refused(both, qwen):
         qwen.stream(modality="audio")
     with pytest.raises(ModelError, match="takes 'audio' or 'video'"):
         both.stream(modality="smell")
-    with pytest.raises(SettingError, match="pixels"):
-        both.stream(modality="audio", pixels=(1024, 4096))
+    for opened in (both.stream, both.stream_bytes):
+        with pytest.raises(SettingError, match="pixels"):
+            opened(modality="audio", pixels=(1024, 4096))
 
 
 def test_a_checkpoint_that_hears_another_rate_is_refused(hearing, monkeypatch):

@@ -30,8 +30,8 @@ class RunConfig:
         benchmark, protocol: by name.
         sampling: which frames are watched, and how large.
         policy: what stays when the memory is full.
-        config: the settings of each stream, of which those in `STREAM_SETTINGS` count. Each question looks once more at all the
-            frames of `look_again`.
+        config: the settings of each stream, of which those in `STREAM_SETTINGS` count. Each question looks once more at
+            all the frames of `look_again`.
     """
 
     benchmark: str

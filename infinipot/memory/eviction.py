@@ -58,7 +58,7 @@ def evict(policy: Policy, viewer: Viewer, captions: Sequence[int], budget: int, 
         PolicyError: the policy's choice has the wrong type, shape or values.
     """
     if not captions:
-        count = min(budget, viewer.held.cells)
+        count = min(budget, viewer.held.cell_tokens)
         return Kept(_select(policy, viewer, count), count)
     return _evict_with_captions(policy, viewer, Counter(captions), budget, tp_group)
 
@@ -70,7 +70,7 @@ def _evict_with_captions(
     patches = sorted(words)
     unit = viewer.grids[-1].cells if policy.whole_patches else 1
     first = budget - min(words.total(), int(CAPTION_SHARE * budget))
-    wanted = _select(policy, viewer, min(first - first % unit, viewer.held.cells))
+    wanted = _select(policy, viewer, min(first - first % unit, viewer.held.cell_tokens))
     numbers = [_numbered(group.columns["patch"], viewer, number, patches) for number, group in enumerate(viewer.groups)]
     votes, cells = _votes(numbers, wanted, len(patches), tp_group)
     allowed = _admitted([words[patch] for patch in patches], votes.tolist(), cells, budget - unit + 1)
@@ -86,7 +86,7 @@ def _evict_with_captions(
 
 def _select(policy: Policy, viewer: Viewer, budget: int) -> list[Tensor]:
     """The policy's choice among all cells, `[rows, budget]` for each group."""
-    return _chosen(policy, viewer, viewer.held.cells, budget, lambda tokens, _number, _rows: (tokens, None))
+    return _chosen(policy, viewer, viewer.held.cell_tokens, budget, lambda tokens, _number, _rows: (tokens, None))
 
 
 def _select_among(

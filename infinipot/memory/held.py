@@ -12,7 +12,7 @@ class Held:
 
     Attributes:
         tokens: the number of slots held.
-        cells: how many of them hold cells of the video.
+        cell_tokens: how many of them hold cells of the video.
         run: the slots of the cells, if they are the same contiguous run in all rows; else None.
         captions: for each held caption token, the temporal patch it belongs to.
         prompt: the tokens of the prompt.
@@ -24,7 +24,7 @@ class Held:
     """
 
     tokens: int = 0
-    cells: int = 0
+    cell_tokens: int = field(default=0, metadata={"saved_as": "cells"})
     run: slice | None = field(default_factory=lambda: slice(0, 0))
     captions: tuple[int, ...] = ()
     prompt: int = 0
@@ -73,7 +73,7 @@ class Held:
         return replace(
             self,
             tokens=self.tokens + transaction.tokens,
-            cells=self.cells + sum(tokens for tokens, kind in transaction.runs if kind is Kind.CELL),
+            cell_tokens=self.cell_tokens + sum(tokens for tokens, kind in transaction.runs if kind is Kind.CELL),
             run=self._run_with(transaction),
             captions=(*self.captions, *transaction.captions),
             prompt=self.prompt + opening + (0 if turns else text),
@@ -96,13 +96,13 @@ class Held:
             turns_gone=self.turns_gone + len(self.turns) - len(turns),
         )
 
-    def without_cells(self, cells: int, patches: frozenset[int]) -> "Held":
-        """What is held after an eviction that leaves `cells` cells and the captions of `patches`."""
+    def without_cells(self, cell_tokens: int, patches: frozenset[int]) -> "Held":
+        """What is held after an eviction that leaves so many cells and the captions of `patches`."""
         captions = tuple(patch for patch in self.captions if patch in patches)
         return replace(
             self,
-            tokens=self.text + len(captions) + cells,
-            cells=cells,
+            tokens=self.text + len(captions) + cell_tokens,
+            cell_tokens=cell_tokens,
             captions=captions,
             compressions=self.compressions + 1,
         )
@@ -115,7 +115,7 @@ class Held:
         return replace(after, run=None)
 
     def _run_with(self, transaction: Transaction) -> slice | None:
-        run, start = (self.run if self.cells else slice(0, 0)), self.tokens
+        run, start = (self.run if self.cell_tokens else slice(0, 0)), self.tokens
         for tokens, kind in transaction.runs:
             if kind is Kind.CELL and run is not None:
                 if run.start == run.stop:

@@ -24,7 +24,7 @@ def plan_hiding(policy: Policy, viewer: Viewer, kept: Sequence[Tensor]) -> list[
     """
     hidden = [torch.zeros_like(group.columns[HIDDEN][:, : viewer.held.tokens]) for group in viewer.groups]
     every = policy.across_layers
-    for number, rows in viewer.chunks(viewer.held.cells, policy.reads_states, whole_layers=True, whole=every):
+    for number, rows in viewer.chunks(viewer.held.cell_tokens, policy.reads_states, whole_layers=True, whole=every):
         group, stays = viewer.groups[number], kept[number][rows]
         seen = policy.seen(viewer.tokens(group, rows), stays)
         hidden[number][rows].scatter_(1, viewer.slots(group, rows).gather(1, stays), (~seen).float())

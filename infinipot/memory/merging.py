@@ -104,7 +104,7 @@ def plan_merging(policy: Policy, viewer: Viewer, kept: list[Tensor]) -> list[Mer
         kept: for each group, the indices of the cells that stay, `[rows, count]` int64.
     """
     mergings = [Merging(group, group.columns[MASS][:, : viewer.held.tokens].clone()) for group in viewer.groups]
-    for number, rows in viewer.chunks(viewer.held.cells, reads_states=True):
+    for number, rows in viewer.chunks(viewer.held.cell_tokens, reads_states=True):
         merging, group = mergings[number], viewer.groups[number]
         stays, slots = kept[number][rows], viewer.slots(group, rows)
         if stays.shape[1] == slots.shape[1]:

@@ -227,9 +227,9 @@ def certain_room(held: Held, grids: Sequence[Grid], rule: PositionRule, step: in
     flat, nothing is certain.
     """
     cursor = held.cursor
-    if rule.flat or held.captions or held.turns_gone or not held.cells:
+    if rule.flat or held.captions or held.turns_gone or not held.cell_tokens:
         return 0, 0
-    patches, extent = min(held.cells, cursor.patch), max(rule.extent(grid) for grid in grids)
+    patches, extent = min(held.cell_tokens, cursor.patch), max(rule.extent(grid) for grid in grids)
     split = cursor.next if cursor.base is None else cursor.base
     before = split - step * (held.text + patches + 1) - cursor.spans * (extent + step)
     within = 0 if cursor.base is None else cursor.next - split - max(step * (patches + 1), extent)

@@ -74,7 +74,7 @@ class Viewer:
         if self.held.run is not None:
             run = torch.arange(self.held.run.start, self.held.run.stop, device=group.shape.device)
             return run.expand(rows.stop - rows.start, -1)
-        return places(group.columns["cell"][rows, : self.held.tokens] >= 0, self.held.cells)
+        return places(group.columns["cell"][rows, : self.held.tokens] >= 0, self.held.cell_tokens)
 
     def tokens(self, group: Rows, rows: slice) -> VideoTokens:
         """The cells of some rows, as a policy sees them."""
@@ -95,7 +95,7 @@ class Viewer:
             cell=take_part(group.columns["cell"]),
             columns={name: take_part(column) for name, column in columns.items()},
             read=read,
-            **self.place(group, rows, self.held.cells),
+            **self.place(group, rows, self.held.cell_tokens),
         )
 
     def place(self, group: Rows, rows: slice, tokens: int) -> dict[str, Any]:

@@ -219,10 +219,12 @@ def test_what_a_stream_takes_is_known_before_it_opens(model: infinipot.Model):
         model.stream_bytes(memory=0)
 
 
-@pytest.mark.parametrize("kind", [infinipot.Model, infinipot.Stream, infinipot.Answer, infinipot.Contents])
-def test_every_class_that_a_public_call_takes_or_returns_has_a_public_name(kind: type) -> None:
-    public = {getattr(infinipot, name) for name in infinipot.__all__}
-    public |= {infinipot.models.Adapter, infinipot.policies.Policy}
+OPENING = (infinipot.open_video, infinipot.open_audio, infinipot.open_camera)
+
+
+@pytest.mark.parametrize("kind", [infinipot.Model, infinipot.Stream, infinipot.Answer, infinipot.Contents, *OPENING])
+def test_every_class_that_a_public_call_takes_or_returns_has_a_public_name(kind: Any) -> None:
+    public = {getattr(infinipot, name) for name in infinipot.__all__} | {infinipot.models.Adapter}
     told = inspect.getmembers(kind, lambda each: inspect.isfunction(each) or isinstance(each, property))
     opened = kind is infinipot.Stream  # by `Model.stream`, never by its own name
     calls = [
@@ -233,6 +235,13 @@ def test_every_class_that_a_public_call_takes_or_returns_has_a_public_name(kind:
     hints = [pair for each in (kind, *calls) for pair in typing.get_type_hints(each).items()]
     named = {each for name, hint in hints if not name.startswith("_") for each in classes(hint)}
     assert {each for each in named if each.__module__.startswith("infinipot")} <= public
+
+
+def test_calls_that_pass_options_of_ask_on_name_all_of_them() -> None:
+    told, options = typing.get_type_hints(infinipot.Stream.ask), typing.get_type_hints(infinipot.AskOptions)
+    assert {name: told[name] for name in told if name not in ("question", "return")} == options
+    for call in (infinipot.Stream.begin_ask, infinipot.Model.ask):
+        assert typing.get_type_hints(call)["options"] == typing.Unpack[infinipot.AskOptions]
 
 
 def classes(hint: Any) -> set[type]:

@@ -129,9 +129,10 @@ def test_what_counts_as_said_is_what_the_whole_prompt_has(any_model, monkeypatch
     clip = 0, given(any_model, 5)
     with any_model.stream(memory=2048, policy="full", block=2) as stream:
         watch(stream, clip)
-        stream.ask(QUESTION, max_new_tokens=1)
+        answer = stream.ask(QUESTION, max_new_tokens=1)
     inputs = inputs_of(any_model, rendered(any_model, about(any_model, QUESTION)), [clip], 2.0)
     assert seen == [set(inputs["input_ids"][0].tolist())]
+    assert answer.prompt_tokens == len(inputs["input_ids"][0])
 
 
 def test_a_caption_that_left_the_memory_still_counts_and_no_list_of_them_grows(monkeypatch):
@@ -180,7 +181,7 @@ def test_a_setting_that_means_nothing_is_named_with_what_it_takes(qwen, wrong):
 def test_a_checkpoint_whose_generation_config_is_none_is_told_before_anything_is_watched(qwen, monkeypatch):
     bring(monkeypatch, qwen, do_sample=True, temperature="hot")
     with qwen.stream(memory=400) as stream, pytest.raises(ModelError, match="generation config"):
-        stream.check(QUESTION)
+        stream.answer_limit(QUESTION)
 
 
 def test_the_generation_config_is_worked_out_once_and_again_where_somebody_changes_it(qwen, monkeypatch):
@@ -290,6 +291,28 @@ def test_a_stream_stops_at_a_text_and_shows_none_of_it(qwen):
         assert answer == "".join(pieces).strip() != whole
         assert answer == stream.ask(QUESTION, max_new_tokens=16, stop=[stop, "never"])
         assert same(before, held(stream))
+
+
+@pytest.mark.parametrize("remember", [False, True])
+def test_an_answer_says_how_long_it_is_and_why_it_ended(qwen, remember):
+    """By what the model said: neither a special token nor one that ended the answer shows in the text."""
+    words = qwen.adapter.tokenize("red circle blue", behind="x")
+    end, count = min(qwen.adapter.stop_ids), len(words)
+    special = min(set(qwen.adapter.processor.tokenizer.all_special_ids) - set(qwen.adapter.stop_ids))
+    half = qwen.adapter.tokenize("é", behind="x")[0]  # the first of its two bytes, told when no other one comes
+    for script, limit, stop, expected in (
+        ([*words, end], count + 1, (), ("red circle blue", count, "stop")),
+        ([*words, end], count, (), ("red circle blue", count, "length")),
+        ([*words, special], count + 1, (), ("red circle blue", count + 1, "length")),
+        (words, count, ("circle",), ("red", len(qwen.adapter.tokenize("red circle", behind="x")), "stop")),
+        ([*words, half], count + 1, ("\ufffd",), ("red circle blue", count + 1, "stop")),
+        ([end], 1, (), ("", 0, "stop")),
+    ):
+        with qwen.stream(memory=512) as stream, pytest.MonkeyPatch.context() as patch:
+            stream.watch(pictures(1)[0])
+            Recorder(qwen, patch).script = list(script)
+            answer = stream.ask(QUESTION, remember=remember, max_new_tokens=limit, stop=stop)
+        assert (answer, answer.tokens, answer.finish_reason) == expected
 
 
 @pytest.mark.parametrize("words", ["red circle blue square", "red circle\n\nblue", "red circle bluered"])

@@ -39,33 +39,39 @@ if TYPE_CHECKING:
     from infinipot import models as models
     from infinipot import policies as policies
     from infinipot import video as video
-    from infinipot.audio import Sound, open_audio
+    from infinipot.audio import Audio, Sound, open_audio
     from infinipot.camera import Camera, open_camera
     from infinipot.config import StreamConfig
     from infinipot.engine.evidence import Answer, Span
+    from infinipot.engine.question import AskOptions
     from infinipot.engine.task import Task
     from infinipot.loading import load
     from infinipot.memory import Contents, HeldPatch
     from infinipot.model import Model
+    from infinipot.policies import Policy
     from infinipot.stats import Stats
     from infinipot.stream import Stream
-    from infinipot.video import Frame, open_video
+    from infinipot.video import Frame, Video, open_video
 
 __version__ = "0.1.0"
 
 _HOME = {
     "Answer": "infinipot.engine.evidence",
+    "AskOptions": "infinipot.engine.question",
+    "Audio": "infinipot.audio",
     "Camera": "infinipot.camera",
     "Contents": "infinipot.memory",
     "Frame": "infinipot.video",
     "HeldPatch": "infinipot.memory",
     "Model": "infinipot.model",
+    "Policy": "infinipot.policies",
     "Sound": "infinipot.audio",
     "Span": "infinipot.engine.evidence",
     "Stats": "infinipot.stats",
     "Stream": "infinipot.stream",
     "StreamConfig": "infinipot.config",
     "Task": "infinipot.engine.task",
+    "Video": "infinipot.video",
     "load": "infinipot.loading",
     "open_audio": "infinipot.audio",
     "open_camera": "infinipot.camera",
@@ -75,6 +81,8 @@ _PARTS = ("audio", "camera", "embedded", "memory", "models", "policies", "video"
 
 __all__ = [
     "Answer",
+    "AskOptions",
+    "Audio",
     "AudioError",
     "BenchmarkError",
     "Camera",
@@ -88,6 +96,7 @@ __all__ = [
     "Model",
     "ModelError",
     "NumericalError",
+    "Policy",
     "PolicyError",
     "QuestionError",
     "ResultsError",
@@ -99,6 +108,7 @@ __all__ = [
     "Stream",
     "StreamConfig",
     "Task",
+    "Video",
     "VideoError",
     "load",
     "open_audio",

@@ -6,7 +6,7 @@ find.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from infinipot.text import check_text
 POLICY = "infinipot-v"  # where nobody says
 _UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 _MOST_PIXELS = 1 << 26  # that a frame can be made to have
+_DTYPES = ("bfloat16", "float16", "float32", "float64")  # of weights
 
 
 def _setting(value: Any, text: str, **options: Any) -> Any:
@@ -110,15 +111,35 @@ class StreamConfig:
 
 @dataclass(frozen=True, slots=True)
 class LoadConfig:
-    """What a model is loaded with, see `infinipot.load`, for places that cannot pass a loaded one on."""
+    """What a model is loaded with, see `infinipot.load`.
+
+    Raises:
+        SettingError: a field that is wrong whatever the model; the message names it.
+    """
 
     model: str = _setting("embedded", 'A hub id, a folder, or "embedded".', metavar="ID_OR_PATH")
     dtype: str = _setting("auto", "Type of the weights.", choices=("auto", "float32", "bfloat16", "float16"))
     device: str = _setting("auto", "Device to run on, such as cpu, cuda or cuda:1.")
-    device_map: str | None = _setting(None, "Spread the layers over devices, such as auto; overrides --device.")
+    device_map: str | Mapping[str, Any] | None = _setting(
+        None, "Spread the layers over devices, such as auto; overrides --device."
+    )
     tp_plan: str | None = _setting(None, "Split each layer among torchrun's processes.", choices=("auto",))
     attn_implementation: str | None = _setting(None, "How attention is computed: sdpa or eager.")
     revision: str | None = _setting(None, "Revision of a hub checkpoint.")
+
+    def __post_init__(self) -> None:
+        if self.dtype not in ("auto", *_DTYPES):
+            raise SettingError(
+                f"dtype={self.dtype!r}: give 'auto', or a type such as 'bfloat16', 'float16' or 'float32'"
+            )
+        if not _is_device(self.device):
+            raise SettingError(f"device={self.device!r}: give 'cpu', 'cuda', 'cuda:1', 'mps' or 'auto'")
+        if self.tp_plan not in (None, "auto"):
+            raise SettingError(f"tp_plan={self.tp_plan!r}: only 'auto' is possible")
+        if self.tp_plan is not None and (self.device != "auto" or self.device_map is not None):
+            raise SettingError(
+                "with tp_plan each process takes the accelerator of its number: leave device and device_map out"
+            )
 
     @property
     def name(self) -> str:
@@ -176,6 +197,19 @@ class Sampling:
         kinds = {"top_k": int}
         said = {name: kinds.get(name, float)(value) for name, value in named.items() if value is not None}
         return said | {"do_sample": True} if said.keys() - {"repetition_penalty"} else said
+
+
+def _is_device(name: str) -> bool:
+    """Whether PyTorch has devices of that name, here or elsewhere; PyTorch is imported for rare names only."""
+    if re.fullmatch(r"auto|cpu|mps|cuda(:\d{1,3})?", name):
+        return True
+    import torch  # here, since the command line imports this file
+
+    try:
+        torch.device(name)
+    except RuntimeError:
+        return False
+    return True
 
 
 def parse_memory(memory: int | str, bytes_per_token: int, bytes_beside: int = 0) -> int:

@@ -9,7 +9,7 @@ class InfinipotError(Exception):
 
 
 class SettingError(InfinipotError, ValueError):
-    """A setting that is wrong in itself, such as a share above 1, or that this model or this policy cannot take."""
+    """A setting that is wrong in itself, such as a share above 1, or that this model, policy or machine cannot take."""
 
 
 class VideoError(InfinipotError):

@@ -9,7 +9,8 @@ import torch
 from transformers.distributed.configuration_utils import DistributedConfig
 
 from infinipot.checkpoint import Checkpoint
-from infinipot.errors import ModelError
+from infinipot.config import LoadConfig
+from infinipot.errors import ModelError, SettingError
 from infinipot.model import Model
 
 
@@ -39,29 +40,39 @@ def load(
         revision: of a hub checkpoint.
 
     Raises:
+        SettingError: a setting is wrong in itself, or this machine has no such device.
         ModelError: there is no such checkpoint, it lacks weights or a processor, its family is not supported, or it
             cannot be shared out among so many processes.
     """
-    if dtype != "auto":
-        _require_floating(dtype)
-    name = str(Path(model).expanduser()) if str(model).startswith("~") else str(model)
-    checkpoint = Checkpoint(name, revision)
+    config = LoadConfig(
+        model=str(model),
+        dtype=str(dtype).removeprefix("torch."),
+        device=str(device),
+        device_map=device_map,
+        tp_plan=tp_plan,
+        attn_implementation=attn_implementation,
+        revision=revision,
+    )
+    name = config.name
+    checkpoint = Checkpoint(name, config.revision)
     adapter = checkpoint.adapter()
-    options: dict[str, Any] = {"attn_implementation": attn_implementation} if attn_implementation else {}
-    shared = tp_plan is not None and _processes(tp_plan, device, device_map) > 1
+    attention = config.attn_implementation
+    options: dict[str, Any] = {"attn_implementation": attention} if attention else {}
+    shared = config.tp_plan is not None and _processes() > 1
     if shared:
         _require_even_share(checkpoint)
-        plan: Any = dict(adapter.tp_plan) or tp_plan
+        plan: Any = dict(adapter.tp_plan) or config.tp_plan
         options["distributed_config"] = DistributedConfig(tp_plan=plan)
     else:
-        options["device_map"] = device_map if device_map is not None else {"": found_device(device)}
+        spread = config.device_map
+        options["device_map"] = {"": found_device(config.device)} if spread is None else spread
     # What is quick to check comes before what takes long.
-    skeleton = checkpoint.skeleton(adapter, dtype=dtype)
+    skeleton = checkpoint.skeleton(adapter, dtype=config.dtype)
     processor = checkpoint.processor(adapter)
     if skeleton is not None:
         checkpoint.check(adapter(skeleton, processor))
     joined = torch.distributed.is_available() and torch.distributed.is_initialized()
-    network = checkpoint.network(adapter, dtype=dtype, **options)
+    network = checkpoint.network(adapter, dtype=config.dtype, **options)
     if shared and not joined:
         atexit.register(_leave_group)
     _require_resident(name, network)
@@ -75,13 +86,6 @@ def load(
     return Model(name, loaded)
 
 
-def _require_floating(dtype: object) -> None:
-    """Weights are numbers of floating point."""
-    known = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
-    if not (isinstance(known, torch.dtype) and known.is_floating_point):
-        raise ModelError(f"dtype={dtype!r}: give 'auto', or a type such as 'bfloat16', 'float16' or 'float32'")
-
-
 def _require_resident(name: str, network: torch.nn.Module) -> None:
     """Weights that wait in main memory or on disk for their turn are more than transformers' video models take."""
     weights = [weight.numel() for weight in network.parameters()]
@@ -93,16 +97,10 @@ def _require_resident(name: str, network: torch.nn.Module) -> None:
         )
 
 
-def _processes(tp_plan: str, device: str | torch.device, device_map: object) -> int:
+def _processes() -> int:
     """How many processes torchrun started."""
-    if tp_plan != "auto":
-        raise ModelError(f"tp_plan={tp_plan!r}: only 'auto' is possible")
-    if device != "auto" or device_map is not None:
-        raise ModelError(
-            "with tp_plan each process takes the accelerator of its number: leave device and device_map out"
-        )
     if "WORLD_SIZE" not in os.environ:
-        raise ModelError("tp_plan='auto' is for processes that torchrun starts: torchrun --nproc-per-node 8 ...")
+        raise SettingError("tp_plan='auto' is for processes that torchrun starts: torchrun --nproc-per-node 8 ...")
     return int(os.environ["WORLD_SIZE"])
 
 
@@ -124,20 +122,17 @@ def _require_even_share(checkpoint: Checkpoint) -> None:
         )
 
 
-def found_device(device: str | torch.device) -> torch.device:
-    """The device of that name; "auto" is the accelerator if there is one, or else the CPU.
+def found_device(device: str) -> torch.device:
+    """The device that a `LoadConfig` names; "auto" is the accelerator if there is one, or else the CPU.
 
     Raises:
-        ModelError: there is no such device here.
+        SettingError: there is no such device here.
     """
     if device != "auto":
-        try:
-            found = torch.device(device)
-        except (RuntimeError, TypeError):
-            raise ModelError(f"device={device!r}: give 'cpu', 'cuda', 'cuda:1', 'mps' or 'auto'") from None
+        found = torch.device(device)
         if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
             there = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
-            raise ModelError(
+            raise SettingError(
                 f"device={device!r}: PyTorch finds no such GPU here; possible: {', '.join([*there, 'cpu'])}"
             )
         return found

@@ -1,8 +1,8 @@
 """A loaded model, and opening streams on it."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, Unpack, overload
 
 import torch
 
@@ -11,6 +11,7 @@ from infinipot.config import POLICY, StreamConfig
 from infinipot.engine import runner
 from infinipot.engine.evidence import Answer
 from infinipot.engine.opening import open_state
+from infinipot.engine.question import AskOptions
 from infinipot.engine.setup import Setup
 from infinipot.engine.task import Task
 from infinipot.errors import InfinipotError, ModelError, SettingError, SnapshotError
@@ -171,26 +172,65 @@ class Model:
         """
         return runner.step(tasks, max_tokens)
 
-    def watch(self, frames: Iterable[tuple[Stream, Frame | ImageLike]]) -> None:
+    @overload
+    def watch(self, frames: Iterable[tuple[Stream, Frame | ImageLike]]) -> None: ...
+
+    @overload
+    def watch(
+        self, frames: Iterable[tuple[Stream, Frame | ImageLike]], *, return_exceptions: Literal[True]
+    ) -> list[Exception | None]: ...
+
+    def watch(
+        self, frames: Iterable[tuple[Stream, Frame | ImageLike]], *, return_exceptions: bool = False
+    ) -> list[Exception | None] | None:
         """Has streams take in a frame each, in packed steps: what `Stream.watch` does for one.
+
+        Args:
+            frames: each stream with its frame.
+            return_exceptions: whether errors are returned rather than raised: a list with the error of each stream,
+                None for one that has taken its frame. It tells which streams failed.
 
         Raises:
             The first error of any stream, in their order, once the others have taken their frames.
         """
-        self._all([stream.begin_watch(frame) for stream, frame in frames])
+        tasks = [stream.begin_watch(frame) for stream, frame in frames]
+        results = _results(tasks, return_exceptions=return_exceptions)
+        return results if return_exceptions else None
 
-    def ask(self, questions: Iterable[tuple[Stream, str]], **options: Any) -> list[Answer]:
+    @overload
+    def ask(self, questions: Iterable[tuple[Stream, str]], **options: Unpack[AskOptions]) -> list[Answer]: ...
+
+    @overload
+    def ask(
+        self,
+        questions: Iterable[tuple[Stream, str]],
+        *,
+        return_exceptions: Literal[True],
+        **options: Unpack[AskOptions],
+    ) -> list[Answer | Exception]: ...
+
+    def ask(
+        self,
+        questions: Iterable[tuple[Stream, str]],
+        *,
+        return_exceptions: bool = False,
+        **options: Unpack[AskOptions],
+    ) -> list[Answer] | list[Answer | Exception]:
         """Asks a question of each stream, in packed steps, with the options of `Stream.ask`; returns the answers.
 
-        Raises:
-            The first error of any stream, in their order, once the others have answered.
-        """
-        return self._all([stream.begin_ask(question, **options) for stream, question in questions])
+        Args:
+            questions: each stream with its question.
+            return_exceptions: whether errors are returned rather than raised: the error of a stream then stands in
+                place of its answer, and no other answer is lost.
+            options: see `Stream.ask`.
 
-    @staticmethod
-    def _all(tasks: list[Task[T]]) -> list[T]:
-        runner.finish(*tasks)
-        return [task.result() for task in tasks]
+        Raises:
+            QuestionError: an option is out of range, before any stream is asked.
+            The first error of any stream, in their order, once the others have answered. Their turns have been
+            remembered, where that was asked for.
+        """
+        tasks = [stream.begin_ask(question, **options) for stream, question in questions]
+        return _results(tasks, return_exceptions=return_exceptions)
 
     def restore(self, path: str | Path) -> Stream:
         """Opens a stream that goes on where a saved one was, see `Stream.save`: with its policy and its settings.
@@ -227,3 +267,23 @@ class Model:
             other = self._others[modality] = possible[modality](self.adapter.model, self.adapter.processor)
             other.scratch = self.adapter.scratch
         return self._others[modality]
+
+
+def _results(tasks: list[Task[T]], *, return_exceptions: bool) -> list[T | Exception]:
+    """Carries calls on until all are done; returns what each of them returns.
+
+    Args:
+        tasks: the calls.
+        return_exceptions: whether what a call raises is returned in its place, rather than raised.
+    """
+    runner.finish(*tasks)
+    read: Callable[[Task[T]], T | Exception] = _outcome if return_exceptions else Task.result
+    return [read(task) for task in tasks]
+
+
+def _outcome(task: Task[T]) -> T | Exception:
+    """What a call returned, or raised."""
+    try:
+        return task.result()
+    except Exception as error:
+        return error

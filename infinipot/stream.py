@@ -7,19 +7,19 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Concatenate, ParamSpec, Self
+from typing import Concatenate, ParamSpec, Self, Unpack
 
 import torch
 
 from infinipot import snapshot
 from infinipot.audio import SamplesLike, Sound
-from infinipot.config import Sampling, StreamConfig
+from infinipot.config import StreamConfig
 from infinipot.engine import asking, runner, watching
 from infinipot.engine.alone import Alone, Call
-from infinipot.engine.asking import Question
 from infinipot.engine.evidence import Answer
 from infinipot.engine.limits import answer_limit
 from infinipot.engine.looking import Look, look_tokens
+from infinipot.engine.question import AskOptions, Question
 from infinipot.engine.setup import Setup, reserving
 from infinipot.engine.state import StreamState
 from infinipot.engine.task import Task, Work
@@ -156,21 +156,34 @@ class Stream:
                 before, which makes answers about the present surer. Left out, all that is held.
 
         Returns:
-            The answer, a string.
+            The answer, a string, which knows how long it is and why it ended: see `Answer`.
 
         Raises:
             QuestionError: it is empty, no frame was watched yet, or a value is out of range.
             CapError: question and answer do not fit the share of the memory that is reserved for them.
             NumericalError: what the model computes overflows.
         """
-        sampling = Sampling(temperature, top_p, top_k, repetition_penalty, seed, stop)
-        look = Look.of(look_again, look_pixels)
-        asked = Question(question, max_new_tokens, remember, on_text, sampling, evidence, look, window)
+        asked = Question.of(
+            question,
+            max_new_tokens=max_new_tokens,
+            remember=remember,
+            on_text=on_text,
+            temperature=temperature,
+            top_p=top_p,
+            top_k=top_k,
+            repetition_penalty=repetition_penalty,
+            seed=seed,
+            stop=stop,
+            evidence=evidence,
+            look_again=look_again,
+            look_pixels=look_pixels,
+            window=window,
+        )
         answers: list[Answer] = []
         self._drive(Call.ASK, asking.answer, asked, answers)
         return answers[0]
 
-    def begin_ask(self, question: str, **options: Any) -> Task[Answer]:
+    def begin_ask(self, question: str, **options: Unpack[AskOptions]) -> Task[Answer]:
         """The call of `ask`, with its options, as a task, for `Model.step` to carry on beside those of other streams.
 
         Raises:
@@ -184,7 +197,7 @@ class Stream:
         yield from self._guarded(Call.ASK, asking.answer, asked, answers)
         return answers[0]
 
-    def check(
+    def answer_limit(
         self,
         question: str,
         *,
@@ -193,12 +206,12 @@ class Stream:
         look_again: int = 0,
         look_pixels: tuple[int, int] | None = None,
     ) -> int:
-        """Raises what `ask` would raise for a question that cannot be asked, without asking it.
+        """Returns the most tokens that the answer to a question may have, without asking it.
 
-        It is the same at any moment, but for a second look, which is checked with the frames that are kept now.
+        It is the same at any moment, but for a second look, which counts with the frames that are kept now.
 
-        Returns:
-            The tokens that its answer may have.
+        Raises:
+            What `ask` raises for a question that cannot be asked.
         """
         again = look_tokens(self._setup, self._current(), Look.of(look_again, look_pixels))
         limit = answer_limit(self._setup, question, max_new_tokens, remember=remember, look=again)

@@ -4,6 +4,7 @@ import inspect
 import json
 import shutil
 import typing
+from dataclasses import asdict, fields
 from typing import Any
 
 import accelerate
@@ -13,7 +14,8 @@ from safetensors.torch import save_file
 from transformers import PreTrainedConfig
 
 import infinipot
-from infinipot import ModelError, embedded
+from infinipot import ModelError, SettingError, embedded
+from infinipot.config import LoadConfig
 from infinipot.loading import _require_resident
 from infinipot.models.chat import read_chat_format
 from support.adapters import BUILDERS, omni_processor
@@ -51,8 +53,19 @@ def test_half_precision_watches_compresses_rebases_and_answers(dtype):
 
 @pytest.mark.parametrize("dtype", ["int8", torch.int32, "bool", "complex64", "nonsense", 16])
 def test_what_weights_cannot_be_is_told_ahead_of_the_checkpoint(dtype):
-    with pytest.raises(ModelError, match=r"^dtype=.*give 'auto', or a type such as 'bfloat16'"):
-        infinipot.load("embedded", dtype=dtype)
+    with pytest.raises(SettingError, match=r"^dtype=.*give 'auto', or a type such as 'bfloat16'"):
+        infinipot.load("nobody/nothing", dtype=dtype)
+
+
+@pytest.mark.parametrize("device", ["nowhere", "cuda:x", ""])
+def test_what_no_device_is_called_is_refused_where_it_is_written_down(device):
+    with pytest.raises(SettingError, match=rf"^device='{device}': give 'cpu'"):
+        LoadConfig(device=device)
+
+
+def test_a_device_that_this_machine_lacks_is_refused_where_the_model_is_loaded():
+    with pytest.raises(SettingError, match="no such GPU here"):
+        infinipot.load(**asdict(LoadConfig(device="cuda:99")))
 
 
 def test_attention_implementations_agree():
@@ -191,6 +204,13 @@ def test_weights_that_wait_elsewhere_are_refused():
         _require_resident("small", network)
 
 
+def test_the_settings_of_a_stream_are_told_as_stream_config_has_them():
+    told = {each.name: each for each in inspect.signature(infinipot.Model.stream).parameters.values()}
+    named = {each.name: (each.type, each.default) for each in fields(infinipot.StreamConfig)}
+    assert {name: (told[name].annotation, told[name].default) for name in named} == named
+    assert told.keys() - named.keys() == {"self", "policy", "modality"}
+
+
 def test_what_a_stream_takes_is_known_before_it_opens(model: infinipot.Model):
     for settings in ({}, {"memory": 600}, {"memory": 500, "policy": "full", "modality": model.adapter.modality}):
         with model.stream(**settings) as stream:
@@ -199,10 +219,12 @@ def test_what_a_stream_takes_is_known_before_it_opens(model: infinipot.Model):
         model.stream_bytes(memory=0)
 
 
-@pytest.mark.parametrize("kind", [infinipot.Model, infinipot.Stream, infinipot.Answer, infinipot.Contents])
-def test_every_class_that_a_public_call_takes_or_returns_has_a_public_name(kind: type) -> None:
-    public = {getattr(infinipot, name) for name in infinipot.__all__}
-    public |= {infinipot.models.Adapter, infinipot.policies.Policy}
+OPENING = (infinipot.open_video, infinipot.open_audio, infinipot.open_camera)
+
+
+@pytest.mark.parametrize("kind", [infinipot.Model, infinipot.Stream, infinipot.Answer, infinipot.Contents, *OPENING])
+def test_every_class_that_a_public_call_takes_or_returns_has_a_public_name(kind: Any) -> None:
+    public = {getattr(infinipot, name) for name in infinipot.__all__} | {infinipot.models.Adapter}
     told = inspect.getmembers(kind, lambda each: inspect.isfunction(each) or isinstance(each, property))
     opened = kind is infinipot.Stream  # by `Model.stream`, never by its own name
     calls = [
@@ -213,6 +235,13 @@ def test_every_class_that_a_public_call_takes_or_returns_has_a_public_name(kind:
     hints = [pair for each in (kind, *calls) for pair in typing.get_type_hints(each).items()]
     named = {each for name, hint in hints if not name.startswith("_") for each in classes(hint)}
     assert {each for each in named if each.__module__.startswith("infinipot")} <= public
+
+
+def test_calls_that_pass_options_of_ask_on_name_all_of_them() -> None:
+    told, options = typing.get_type_hints(infinipot.Stream.ask), typing.get_type_hints(infinipot.AskOptions)
+    assert {name: told[name] for name in told if name not in ("question", "return")} == options
+    for call in (infinipot.Stream.begin_ask, infinipot.Model.ask):
+        assert typing.get_type_hints(call)["options"] == typing.Unpack[infinipot.AskOptions]
 
 
 def classes(hint: Any) -> set[type]:

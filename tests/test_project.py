@@ -102,7 +102,6 @@ def test_every_dependency_has_a_lower_bound_and_a_version_that_was_tested() -> N
 # From the left to the right of the architecture: a part imports those to its right, and never one to its left.
 LAYERS = ("engine", "models", "memory", "policies", "tokens")
 OUTSIDE = ("cli", "serve", "evaluate", "lmms_eval")
-REACHING_IN = {("infinipot/serve/engine.py", "infinipot.engine.requests")}  # the worker counts what steps ran over
 
 
 def imported(part: str) -> Iterator[tuple[str, str]]:
@@ -126,4 +125,4 @@ def test_imports_go_one_way() -> None:
 def test_commands_servers_and_measurements_use_the_public_names() -> None:
     inside = re.compile(r"infinipot\.(?:(?:models|policies)\.|(?:engine|memory|tokens)\b)")
     reaching = {each for part in OUTSIDE for each in imported(part) if inside.match(each[1])}
-    assert reaching == REACHING_IN
+    assert not reaching

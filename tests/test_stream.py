@@ -164,11 +164,11 @@ def test_an_answer_that_is_too_long_is_told_the_longest_that_fits(qwen):
         stream.watch(pictures(1)[0])
         for remember in (False, True):
             with pytest.raises(CapError) as caught:
-                stream.check(QUESTIONS[0], max_new_tokens=500, remember=remember)
+                stream.answer_limit(QUESTIONS[0], max_new_tokens=500, remember=remember)
             longest = int(re.findall(r"give max_new_tokens=(\d+) or less", str(caught.value))[0])
-            assert stream.check(QUESTIONS[0], max_new_tokens=longest, remember=remember) == longest
+            assert stream.answer_limit(QUESTIONS[0], max_new_tokens=longest, remember=remember) == longest
             with pytest.raises(CapError):
-                stream.check(QUESTIONS[0], max_new_tokens=longest + 1, remember=remember)
+                stream.answer_limit(QUESTIONS[0], max_new_tokens=longest + 1, remember=remember)
 
 
 def test_a_remembered_turn_takes_dialogue_slots_and_the_oldest_leaves(qwen, monkeypatch):
@@ -251,11 +251,11 @@ def test_a_question_is_a_text_and_its_answer_has_a_whole_number_of_tokens(qwen, 
 
 def test_a_question_can_be_checked_before_there_is_a_frame(qwen):
     with qwen.stream(memory=512) as stream:
-        stream.check(QUESTIONS[0])
+        stream.answer_limit(QUESTIONS[0])
         with pytest.raises(CapError, match="reserve="):
-            stream.check("what " * 300)
+            stream.answer_limit("what " * 300)
         with pytest.raises(QuestionError, match="empty"):
-            stream.check("")
+            stream.answer_limit("")
 
 
 def test_the_pieces_of_an_answer_make_the_answer(qwen):

@@ -13,7 +13,7 @@ from infinipot.cli.output import load_quietly
 from infinipot.config import POLICY, LoadConfig, StreamConfig
 from infinipot.evaluate import Benchmark, FrameSampling, find_protocol
 from infinipot.evaluate.benchmarks.annotations import UnusableError, read_text
-from infinipot.evaluate.engines.base import Engine, RunConfig
+from infinipot.evaluate.engines.base import STREAM_SETTINGS, Engine, RunConfig
 from infinipot.evaluate.judge import PROMPT, Judge, key_from
 
 SOME_LEFT_OUT = 3
@@ -22,7 +22,6 @@ SOME_LEFT_OUT = 3
 _MODEL = options_of(
     LoadConfig, "model", "dtype", "device", "device_map", "attn_implementation", "revision", required=["model"]
 )
-_KEPT = ("memory", "keep", "block", "reserve", "positions", "gate", "look_again")  # of a stream's settings
 _POLICIES = click.option(
     "--policy",
     "policies",
@@ -32,7 +31,7 @@ _POLICIES = click.option(
     metavar="POLICY",
     help="What is kept: see `infinipot policies`. Several watch each video side by side, each with a file of its own.",
 )
-_MEMORY = [_POLICIES, *options_of(StreamConfig, *_KEPT)]
+_MEMORY = [_POLICIES, *options_of(StreamConfig, *STREAM_SETTINGS)]
 _FRAMES = (
     click.option(
         "--frames", type=click.IntRange(min=1), metavar="N", help="Number of frames per video, evenly spaced."
@@ -169,13 +168,12 @@ def setups(benchmark: Benchmark, protocol: str | None, given: dict[str, Any]) ->
     """
     name = protocol or benchmark.default_protocol
     sampling = _sampling(find_protocol(name).frames(benchmark), given)
-    kept = {option: given.pop(option) for option in _KEPT}
     policies = {policy_of(spec).spec: spec for spec in given.pop("policies")}  # each once
     try:
-        StreamConfig(**kept, pixels=sampling.pixels)
+        config = StreamConfig(**{option: given.pop(option) for option in STREAM_SETTINGS}, pixels=sampling.pixels)
     except InfinipotError as error:
         raise click.UsageError(str(error)) from error
-    return [RunConfig(benchmark.name, name, sampling, policy, **kept) for policy in policies.values()]
+    return [RunConfig(benchmark.name, name, sampling, policy, config) for policy in policies.values()]
 
 
 def _sampling(default: FrameSampling, given: dict[str, Any]) -> FrameSampling:

@@ -184,7 +184,7 @@ class Asker:
 
     def check(self, question: str) -> None:
         """Raises what asking this question would raise, before anything is watched."""
-        self.stream.check(question, **self._how)
+        self.stream.answer_limit(question, **self._how)
 
     @property
     def _how(self) -> dict[str, Any]:

@@ -25,12 +25,13 @@ Taking in a frame:
 
 Answering a question:
 
+    question.py   what is asked, with which options
     asking.py     the work as a whole
     limits.py     what must fit before any of it is done
     prefilled.py  what one question had the model run over, for the next to begin after
     looking.py    a second look at the last frames
     decoding.py   which token is chosen, and its text
-    evidence.py   the moments that the answer rests on
+    evidence.py   the answer, and the moments that it rests on
 
 A frame's way: `watch` waits until a block is full, yields `Encode` for its patches and `Forward` for their tokens,
 and commits them to the memory, which compresses itself if the next block would find no room. A question's way: `answer`

@@ -4,20 +4,21 @@ The question stands after what is held and what waits, on a transaction of the m
 each of which is a step of its own. Work that asks for the model where it needs it, see task.py.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from infinipot.config import Sampling
 from infinipot.engine.decoding import Chooser, Speaker
-from infinipot.engine.evidence import Answer, Gaze
+from infinipot.engine.evidence import Answer, FinishReason, Gaze
 from infinipot.engine.layout import Part, asked_behind, commit, forward, lay_out, run, say, told, waiting
 from infinipot.engine.limits import answer_limit, question_ids, require_positions, stay_in_range
-from infinipot.engine.looking import Look, grids_of, look_again, second_look, tokens_of
-from infinipot.engine.prefilled import lay_out_rest, retain, reusable
+from infinipot.engine.looking import grids_of, look_again, second_look, tokens_of
+from infinipot.engine.prefilled import Prefilled, lay_out_rest, retain, reusable
+from infinipot.engine.question import Question
+from infinipot.engine.requests import Encode, Forward, Prepare
 from infinipot.engine.setup import Setup
 from infinipot.engine.state import StreamState
 from infinipot.engine.task import Work
@@ -26,117 +27,132 @@ from infinipot.memory import Transaction, Window
 from infinipot.memory.observation import Observer
 from infinipot.models import Patch
 from infinipot.models.chat import ANSWER
-from infinipot.numbers import is_finite
 
 _ROUNDING = 1e-6  # seconds: times are sums of frame periods
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
-    """What is asked, and how it is to be answered: see `Stream.ask`.
+@dataclass(frozen=True, slots=True, eq=False)
+class _Asked:
+    """A question that can be asked, and what the model has to run over for it.
 
     Attributes:
-        text: in words.
-        max_new_tokens: the longest answer; None for as long as there is room.
-        remember: whether question and answer become part of the memory.
-        on_text: called with each new piece of the answer.
-        sampling: how tokens are chosen.
-        evidence: whether the answer says what it rests on.
-        look: what is looked at again.
-        window: the newest seconds of the video that it is about; None for all that is held.
-
-    Raises:
-        QuestionError: a window that is no time.
+        question: as it was asked.
+        limit: tokens of its answer at the most.
+        known: the patches that wait for their block and that an earlier question had the model run over.
+        patches: those that wait after them.
+        again: those of a second look.
+        follows_video: whether the question stands after the video, and not after another turn.
+        prompt: its token ids, with those of the chat template's text around it.
     """
 
-    text: str
-    max_new_tokens: int | None
-    remember: bool
-    on_text: Callable[[str], None] | None
-    sampling: Sampling
-    evidence: bool = False
-    look: Look | None = None
-    window: float | None = None
+    question: Question
+    limit: int
+    known: tuple[Prefilled, ...]
+    patches: tuple[Patch, ...]
+    again: tuple[Patch, ...]
+    follows_video: bool
+    prompt: list[int]
 
-    def __post_init__(self) -> None:
-        if self.window is None:
-            return
-        if not (is_finite(self.window) and self.window > 0):
-            raise QuestionError(f"window={self.window!r}: give seconds, a finite number above 0")
-        object.__setattr__(self, "window", float(self.window))
 
-    @classmethod
-    def of(
-        cls,
-        text: str,
-        *,
-        max_new_tokens: int | None = None,
-        remember: bool = False,
-        on_text: Callable[[str], None] | None = None,
-        evidence: bool = False,
-        look_again: int = 0,
-        look_pixels: tuple[int, int] | None = None,
-        window: float | None = None,
-        **sampling: Any,
-    ) -> "Question":
-        """A question with the options of `Stream.ask`.
+@dataclass(frozen=True, slots=True, eq=False)
+class _Prompt:
+    """A question that a transaction has taken up, with what stands ahead of it.
 
-        Raises:
-            QuestionError: a value of `sampling`, see `Sampling`, or the window is out of range.
-        """
-        look = Look.of(look_again, look_pixels)
-        return cls(text, max_new_tokens, remember, on_text, Sampling(**sampling), evidence, look, window)
+    Attributes:
+        before: the parts that the model has run over already.
+        parts: those that it has to run over next, the question last.
+        prefilled: the patches that wait for their block, for the next question to begin after once that is done.
+        seen: tokens of all that was given, without a second look and the question.
+    """
+
+    before: list[Part]
+    parts: list[Part]
+    prefilled: list[Prefilled]
+    seen: int
 
 
 def answer(setup: Setup, state: StreamState, question: Question, answers: list[Answer]) -> Work[None]:
-    """Answers a question; the answer goes into `answers` as soon as it is there, before it is remembered."""
+    """Answers a question, and remembers the turn where that is asked for.
+
+    Args:
+        setup, state: of the stream.
+        question: what is asked.
+        answers: takes the answer, before it is remembered. It is not returned, because an interruption that comes once
+            the turn is part of the memory is deferred, see alone.py: the call succeeds, but this work ended early.
+    """
+    asked = yield from _prepare(setup, state, question)
+    with state.memory.transaction(asked.known[-1].end if asked.known else None) as transaction:
+        prompt = yield from _lay_out(setup, state, transaction, asked)
+        reply, speaker = yield from _reply(setup, state, transaction, asked, prompt)
+        answers.append(reply)
+        if question.remember:
+            yield from _remember(setup, state, transaction, asked, prompt, speaker)
+    state.asked_tokens = prompt.seen
+    if question.remember:
+        stay_in_range(setup, state, state.pending)
+
+
+def _prepare(setup: Setup, state: StreamState, question: Question) -> Generator[Prepare, list[Patch], _Asked]:
+    """Makes sure that a question can be asked now, and has the frames prepared that the model has to run over for it.
+
+    Raises:
+        QuestionError, CapError: it cannot be.
+    """
     if not state.memory.held and not state.pending.starts(setup):
         raise QuestionError("there is nothing to ask about yet: watch a frame, or listen, first")
-    remember = question.remember
     again = yield from second_look(setup, state, question.look)
     look = tokens_of(setup, again)
-    limit = answer_limit(setup, question.text, question.max_new_tokens, remember=remember, look=look)
+    limit = answer_limit(setup, question.text, question.max_new_tokens, remember=question.remember, look=look)
     require_positions(setup, state, state.pending)
-    known = () if remember else reusable(state)
+    known = () if question.remember else reusable(state)
     patches = yield from waiting(setup, state, len(known))
     follows_video = bool(known or patches or again) or state.memory.cursor.open
     prompt = question_ids(setup, question.text, follows_video=follows_video)
+    return _Asked(question, limit, known, patches, again, follows_video, prompt)
 
-    with state.memory.transaction(known[-1].end if known else None) as transaction:
-        parts, found = yield from lay_out_rest(setup, state, transaction, patches, known)
-        seen = state.memory.held + transaction.tokens
-        ahead = [part for each in known for part in each.parts]
-        looked, grids = transaction.cursor.patch, grids_of(state, again)
-        if again:
-            if parts:
-                yield forward(setup, state, transaction, parts, "answer", stays=remember)
-            ahead, parts = [*ahead, *parts], []
-            yield from look_again(setup, state, transaction, again)
-        if question.window is not None:
-            transaction.narrow(_window(setup, state, question.window, looked))
-        parts += asked_behind(setup, state, transaction, prompt, follows_video=follows_video)
-        speaker = Speaker(setup.adapter.detokenize, question.sampling.stop, question.on_text)
-        looks = question.evidence and setup.adapter.modality == "video"
-        gaze = Gaze(setup.adapter.patch_frames / setup.config.fps) if looks else None
-        observers = [] if gaze is None else [gaze]
-        slots = min(state.memory.cap, state.memory.held + transaction.tokens + limit)
-        with setup.adapter.scratch.lent(state.memory, slots):
-            logits = yield forward(setup, state, transaction, parts, "answer", observers, stays=remember)
-            if not remember:
-                retain(setup, state, found)
-            choose = _chooser(setup, state, question.sampling, [*ahead, *parts], limit, logits.device)
-            yield from _decode(setup, state, transaction, logits, choose, question, limit, speaker, observers)
-            if gaze is not None:
-                gaze.end(grids)
-        answers.append(Answer.of(speaker.end().strip(), gaze))
-        if remember and not speaker.cut and not again:
-            commit(setup, state, transaction, state.pending.emptied(), parts, speaker.tokens, turn=True)
-    if remember and (speaker.cut or again):
-        said = (_tokens_of(setup, speaker) if speaker.cut else speaker.tokens)[:limit]
-        yield from _remember(setup, state, patches, [*prompt, *said], follows_video=follows_video)
-    state.asked_tokens = seen
-    if remember:
-        stay_in_range(setup, state, state.pending)
+
+def _lay_out(
+    setup: Setup, state: StreamState, transaction: Transaction, asked: _Asked
+) -> Generator[Encode | Forward, Tensor, _Prompt]:
+    """Has the transaction take up what waits, a second look and the question, in this order.
+
+    Has the model run over the former two where there is a second look, which is a forward of its own.
+    """
+    question = asked.question
+    parts, prefilled = yield from lay_out_rest(setup, state, transaction, asked.patches, asked.known)
+    before = [part for each in asked.known for part in each.parts]
+    seen, newest = state.memory.held + transaction.tokens, transaction.cursor.patch
+    if asked.again:
+        if parts:
+            yield forward(setup, state, transaction, parts, "answer", stays=question.remember)
+        before, parts = [*before, *parts], []
+        yield from look_again(setup, state, transaction, asked.again)
+    if question.window is not None:
+        transaction.narrow(_window(setup, state, question.window, newest))
+    parts += asked_behind(setup, state, transaction, asked.prompt, follows_video=asked.follows_video)
+    return _Prompt(before, parts, prefilled, seen)
+
+
+def _reply(
+    setup: Setup, state: StreamState, transaction: Transaction, asked: _Asked, prompt: _Prompt
+) -> Generator[Forward, Tensor, tuple[Answer, Speaker]]:
+    """Has the model answer a question that the transaction has taken up."""
+    question, limit, tokens = asked.question, asked.limit, state.memory.held + transaction.tokens
+    speaker = Speaker(setup.adapter.detokenize, question.sampling.stop, question.on_text)
+    looks = question.evidence and setup.adapter.modality == "video"
+    gaze = Gaze(setup.adapter.patch_frames / setup.config.fps) if looks else None
+    observers = [] if gaze is None else [gaze]
+    with setup.adapter.scratch.lent(state.memory, min(state.memory.cap, tokens + limit)):
+        logits = yield forward(setup, state, transaction, prompt.parts, "answer", observers, stays=question.remember)
+        if not question.remember:
+            retain(setup, state, prompt.prefilled)
+        choose = _chooser(setup, state, question.sampling, [*prompt.before, *prompt.parts], limit, logits.device)
+        ended = yield from _decode(setup, state, transaction, logits, choose, asked, speaker, observers)
+        if gaze is not None:
+            gaze.end(grids_of(state, asked.again))
+    text = speaker.end().strip()
+    reason = "stop" if speaker.cut else ended  # its last letters, which waited for more, may have been a `stop`
+    return Answer.of(text, tokens=len(speaker.tokens), prompt_tokens=tokens, finish_reason=reason, gaze=gaze), speaker
 
 
 def _window(setup: Setup, state: StreamState, seconds: float, looked: int) -> Window:
@@ -159,23 +175,23 @@ def _decode(
     transaction: Transaction,
     logits: Tensor,
     choose: Chooser,
-    question: Question,
-    limit: int,
+    asked: _Asked,
     speaker: Speaker,
     observers: Sequence[Observer],
-) -> Work[None]:
-    """Has the model say one token after the other, `limit` at the most, the first by `logits`.
+) -> Generator[Forward, Tensor, FinishReason]:
+    """Has the model say one token after the other, the first by `logits`; returns why it ended.
 
-    Over the last token of an answer that `limit` ended it runs only where the turn is to be remembered.
+    Over the last token of an answer that was long enough it runs only where the turn is to be remembered.
     """
     stop_ids = setup.adapter.stop_ids
-    for remaining in range(limit - 1, -1, -1):
+    for remaining in range(asked.limit - 1, -1, -1):
         with state.stopwatch.phase("answer"):
             token = choose(logits)
             if token in stop_ids or not speaker.say(token):
-                return
-        if remaining or question.remember:
+                return "stop"
+        if remaining or asked.question.remember:
             logits = yield say(setup, state, transaction, token, observers)
+    return "length"
 
 
 def _chooser(
@@ -189,14 +205,22 @@ def _chooser(
 
 
 def _remember(
-    setup: Setup, state: StreamState, patches: Sequence[Patch], turn: Sequence[int], *, follows_video: bool
+    setup: Setup, state: StreamState, transaction: Transaction, asked: _Asked, prompt: _Prompt, speaker: Speaker
 ) -> Work[None]:
-    """Makes a turn part of the memory where the transaction holds more: words that were cut off, a second look."""
-    with state.memory.transaction() as transaction:
-        parts = yield from lay_out(setup, state, transaction, patches)
-        parts += asked_behind(setup, state, transaction, turn, follows_video=follows_video)
-        yield from run(setup, state, transaction, parts, "answer")
-        commit(setup, state, transaction, state.pending.emptied(), parts, turn=True)
+    """Makes a turn part of the memory: the transaction, where that holds the turn and nothing else.
+
+    Where it holds more, which are a second look or words that a `stop` cut off, the model runs over the turn once more.
+    """
+    pending = state.pending.emptied()
+    if not (asked.again or speaker.cut):
+        commit(setup, state, transaction, pending, prompt.parts, speaker.tokens, turn=True)
+        return
+    said = (_tokens_of(setup, speaker) if speaker.cut else speaker.tokens)[: asked.limit]
+    with state.memory.transaction() as fresh:  # forgets the other one
+        parts = yield from lay_out(setup, state, fresh, asked.patches)
+        parts += asked_behind(setup, state, fresh, [*asked.prompt, *said], follows_video=asked.follows_video)
+        yield from run(setup, state, fresh, parts, "answer")
+        commit(setup, state, fresh, pending, parts, turn=True)
 
 
 def _tokens_of(setup: Setup, speaker: Speaker) -> list[int]:

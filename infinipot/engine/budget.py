@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 _LARGEST_CAP = 1 << 30
 LARGEST_SHARE = 512  # tokens: of a question and its answer, or of the dialogue, where nobody says
+_LEAST_RESERVE = 64  # tokens, where nobody says
 _MOST_BLOCK_PATCHES = 8
 _DEFAULT_CAP = 4096
 _STEP = 256  # a default cap that has to be larger is a multiple of it
@@ -24,7 +25,7 @@ class Budget:
         reserve: tokens kept free for a question and its answer.
         dialogue: tokens that remembered turns may take.
         reopening: tokens of the text that opens a video again after a remembered turn.
-        keep: |C| as a share of the video's part of the cap, in (0, 1).
+        keep: |C| as a share of the video's part of the cap, in (0, 1); 0 where nothing is ever evicted.
         block: temporal patches per block; None for as many as fit, 8 at the most.
         caption: the most tokens of text that stand with one temporal patch; they are the video's.
         whole_patches: |C| is a whole number of temporal patches.
@@ -34,11 +35,11 @@ class Budget:
     prompt: int
     reserve: int
     dialogue: int
-    reopening: int = 0
-    keep: float = 0.75
-    block: int | None = None
-    caption: int = 0
-    whole_patches: bool = False
+    reopening: int
+    keep: float
+    block: int | None
+    caption: int
+    whole_patches: bool
 
     def video(self, text: int) -> int:
         """The video's part of the cap while `text` tokens of prompt and dialogue are held."""
@@ -70,31 +71,14 @@ class Budget:
         return min(room, share) if self.keep and self.whole_patches else room
 
 
-def make_budget(
-    cap: int,
-    prompt: int,
-    reopening: int = 0,
-    caption: int = 0,
-    *,
-    reserve: int | None = None,
-    dialogue: int | None = None,
-    keep: float = 0.75,
-    block: int | None = None,
-) -> Budget:
-    """A budget with the default shares: for a question and its answer an eighth of the cap, 512 tokens at the most, and
-    as much for the dialogue.
-    """
-    eighth = min(cap // 8, LARGEST_SHARE)
-    return Budget(
-        cap=cap,
-        prompt=prompt,
-        reopening=reopening,
-        reserve=max(eighth, 64) if reserve is None else reserve,
-        dialogue=eighth if dialogue is None else dialogue,
-        keep=keep,
-        block=block,
-        caption=caption,
-    )
+def default_dialogue(cap: int) -> int:
+    """Tokens of a cap that remembered turns may take, where nobody says: an eighth, 512 at the most."""
+    return min(cap // 8, LARGEST_SHARE)
+
+
+def default_reserve(cap: int) -> int:
+    """Tokens of a cap that are kept free for a question and its answer, where nobody says: an eighth, 64 to 512."""
+    return max(default_dialogue(cap), _LEAST_RESERVE)
 
 
 def smallest_cap(budget_of: Callable[[int], Budget], cells: int) -> int:

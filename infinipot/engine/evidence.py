@@ -1,4 +1,4 @@
-"""What an answer rests on: the moments of the video that the tokens which made it attended to.
+"""An answer, and what it rests on: the moments of the video that the tokens which made it attended to.
 
 Heads differ: most look everywhere, or at what every question has in common; those that look something up look at few
 moments, and hardly at the text. So each head counts by how much it looks at the video and how peaked that is. That
@@ -7,7 +7,7 @@ attention went somewhere does not prove that the answer came from there; it says
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -53,20 +53,42 @@ class Span:
         }
 
 
+FinishReason = Literal["stop", "length"]
+
+
 class Answer(str):
-    """An answer, with what it rests on where that was asked for.
+    """An answer, with its length, why it ended, and what it rests on where that was asked for.
 
     Until its evidence is read, an answer holds tensors on the model's device, some megabytes for a large model. Reading
     releases them, and so does copying or pickling, which reads the evidence first. `str(answer)` is the text alone.
+
+    Attributes:
+        tokens: how many the model said: special ones too, but not the one that ended the answer.
+        prompt_tokens: how many tokens it followed: those held, the frames that waited for their block, a second look,
+            and the question with the chat template's text around it.
+        finish_reason: "stop" where the model ended the answer or a `stop` text came, "length" where it was cut off
+            after the most tokens that it could have.
     """
 
+    tokens: int
+    prompt_tokens: int
+    finish_reason: FinishReason
     _gaze: "Gaze | None" = None
     _spans: tuple[Span, ...] = ()
 
     @classmethod
-    def of(cls, text: str, gaze: "Gaze | None") -> "Answer":
-        """A text, and what was looked at while it was made."""
+    def of(
+        cls,
+        text: str,
+        *,
+        tokens: int,
+        prompt_tokens: int,
+        finish_reason: FinishReason,
+        gaze: "Gaze | None" = None,
+    ) -> "Answer":
+        """A text, the facts about it, and what was looked at while it was made."""
         answer = cls(text)
+        answer.tokens, answer.prompt_tokens, answer.finish_reason = tokens, prompt_tokens, finish_reason
         answer._gaze = gaze
         return answer
 
@@ -83,9 +105,9 @@ class Answer(str):
             self._gaze = None  # last, so that a read that was interrupted can be repeated
         return self._spans
 
-    def __getstate__(self) -> dict[str, tuple[Span, ...]]:
+    def __getstate__(self) -> dict[str, Any]:
         """What a copy has besides the text: the evidence, not the tensors that it is worked out from."""
-        return {"_spans": self.evidence}
+        return vars(self) | {"_spans": self.evidence, "_gaze": None}
 
 
 class Gaze:

@@ -64,7 +64,7 @@ def lay_out_rest(
     for patch, cells in zip(patches, (yield from encoded(setup, state, patches)), strict=True):
         placed = place(setup, state, transaction, patch, cells)
         parts += placed
-        end = transaction.taken.after_forward()  # by then it has
+        end = transaction.taken.after_forward()  # which comes before anybody begins there
         frames = state.pending.frames if len(found) >= full else 0
         found.append(Prefilled(end, tuple(map(_without_rows, placed)), frames))
     return parts, found

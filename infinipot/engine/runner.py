@@ -86,18 +86,13 @@ def _fitting(tasks: Sequence[Task[Any]], limit: int | None, *, first: bool = Tru
     asking = [task for task in tasks if isinstance(task.request, Encode | Forward)]
     if limit is None:
         return asking
-    fitting = [task for task in asking if _single(task)]
+    fitting = [task for task in asking if task.decoding]
     left = limit - len(fitting)
     for task in asking:
-        if not _single(task) and (first or _request(task).tokens <= left):
+        if not task.decoding and (first or _request(task).tokens <= left):
             fitting.append(task)
             first, left = False, left - _request(task).tokens
     return fitting
-
-
-def _single(task: Task[Any]) -> bool:
-    """Whether it waits for the next token of an answer."""
-    return isinstance(task.request, Forward) and task.request.tokens == 1
 
 
 def _groups(tasks: Sequence[Task[Any]]) -> list[list[Task[Any]]]:

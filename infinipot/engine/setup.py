@@ -13,7 +13,14 @@ import torch
 from torch import Tensor
 
 from infinipot.config import StreamConfig, parse_memory
-from infinipot.engine.budget import LARGEST_SHARE, Budget, default_cap, make_budget, smallest_cap
+from infinipot.engine.budget import (
+    LARGEST_SHARE,
+    Budget,
+    default_cap,
+    default_dialogue,
+    default_reserve,
+    smallest_cap,
+)
 from infinipot.errors import CapError, InfinipotError, SettingError
 from infinipot.gate import Gate
 from infinipot.memory import LayerShape, Memory, PositionRule, StateShape, allocated_bytes, stored_columns
@@ -146,13 +153,25 @@ class Setup:
 
 
 def _shares(config: StreamConfig, policy: Policy, texts: tuple[int, int, int]) -> Callable[[int], Budget]:
-    """How a cap would be shared out. Refers to no stream, which would then wait for the garbage collector."""
+    """How a cap would be shared out. Refers to no stream, which would then wait for the garbage collector.
+
+    Args:
+        texts: tokens of the prompt, of the text that opens a video again, and of a caption.
+    """
+    prompt, reopening, caption = texts
 
     def budget_of(cap: int) -> Budget:
-        budget = make_budget(
-            cap, *texts, reserve=config.reserve, dialogue=config.dialogue, keep=config.keep, block=config.block
+        return Budget(
+            cap=cap,
+            prompt=prompt,
+            reserve=default_reserve(cap) if config.reserve is None else config.reserve,
+            dialogue=default_dialogue(cap) if config.dialogue is None else config.dialogue,
+            reopening=reopening,
+            keep=config.keep if policy.evicts else 0.0,
+            block=config.block,
+            caption=caption,
+            whole_patches=policy.whole_patches,
         )
-        return replace(budget, whole_patches=policy.whole_patches, keep=budget.keep if policy.evicts else 0.0)
 
     return budget_of
 

@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 
 import torch
 
-from infinipot.engine.requests import Request
+from infinipot.engine.requests import Forward, Request
 from infinipot.errors import InfinipotError
 
 T = TypeVar("T")
@@ -34,6 +34,11 @@ class Task(Generic[T]):
         self._begun = False
         self._outcome: list[T] = []
         self._error: BaseException = _NO_ERROR
+
+    @property
+    def decoding(self) -> bool:
+        """Whether it waits for the next token of an answer: the model has run over all that stands ahead of it."""
+        return isinstance(self.request, Forward) and self.request.tokens == 1
 
     def begin(self) -> None:
         """Works up to the first request, where that has not been done."""

@@ -6,6 +6,7 @@ pixels each; 50K tokens without eviction, 6K with; |C| = 3/4 |M|, alpha = 0.5, r
 
 from dataclasses import dataclass
 
+from infinipot.config import StreamConfig
 from infinipot.evaluate.benchmarks import find_benchmark
 from infinipot.evaluate.engines.base import RunConfig
 from infinipot.evaluate.protocols import find_protocol
@@ -72,8 +73,10 @@ def _entry(benchmark: str, label: str, policy: str, published: str | None, token
         protocol="paper",
         sampling=find_protocol("paper").frames(find_benchmark(benchmark)),
         policy=policy,
-        memory=tokens + BESIDE,
-        reserve=BESIDE - 32,  # what remains is the chat template's opening
+        config=StreamConfig(
+            memory=tokens + BESIDE,
+            reserve=BESIDE - 32,  # what remains is the chat template's opening
+        ),
     )
     return PaperRun(benchmark, find_benchmark(benchmark).variants[0], label, published, setup, policy != "full")
 

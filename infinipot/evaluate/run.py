@@ -213,7 +213,7 @@ def check_before_loading(
 def _settings(plan: RunPlan, setup: RunConfig, seed: int) -> Header:
     """What a header says beside what the engine knows."""
     return {
-        **asdict(setup),
+        **setup.header(),
         "variant": plan.variant,
         "annotations": plan.fingerprint,
         "shard": list(plan.shard),

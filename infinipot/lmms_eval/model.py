@@ -186,7 +186,7 @@ class Infinipot(lmms):
             with self._stream(system) as stream:
                 for request in requests:
                     try:
-                        stream.check(request.question, max_new_tokens=request.max_new_tokens)
+                        stream.answer_limit(request.question, max_new_tokens=request.max_new_tokens)
                     except InfinipotError as error:
                         raise type(error)(f"{request.where}: {error}") from error
 

@@ -157,10 +157,11 @@ def _tell(loop: asyncio.AbstractEventLoop, pieces: "asyncio.Queue[str | None]", 
 
 def usage(answer: Answered) -> Usage:
     """What an answer took."""
+    said = answer.answer
     return Usage(
-        prompt_tokens=answer.prompt_tokens,
-        completion_tokens=answer.answer_tokens,
-        total_tokens=answer.prompt_tokens + answer.answer_tokens,
+        prompt_tokens=said.prompt_tokens,
+        completion_tokens=said.tokens,
+        total_tokens=said.prompt_tokens + said.tokens,
         prompt_tokens_details={
             "cached_tokens": answer.memory_tokens,
             "multimodal_tokens": {"video": answer.video_tokens},

@@ -4,9 +4,9 @@ thread."""
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from infinipot.models import Adapter
+from infinipot import Task
 from infinipot.serve import engine
 from infinipot.serve.lane import Answered, AskJob, FrameJob, GoneError, Lane, fail
 from infinipot.stream import Stream
@@ -28,12 +28,12 @@ class Run:
 
     def __init__(self, lane: Lane, job: FrameJob | AskJob, stream: Stream) -> None:
         self.lane, self.job, self.stream = lane, job, stream
-        self.call: engine.Call
+        self.task: Task[Any]
         if isinstance(job, FrameJob):
-            self.call = engine.Watching(stream, job.frame)
+            self.task = stream.begin_watch(job.frame)
         else:
             job.began = time.monotonic()
-            self.call = engine.Asking(stream, job.question, job.options, _heard(job))
+            self.task = engine.begin_ask(stream, job.question, job.options, _heard(job))
 
     @property
     def forked(self) -> bool:
@@ -48,40 +48,33 @@ class Run:
     @property
     def joined(self) -> bool:
         """Whether other questions may begin beside it, on forks, which hold the frames that it has already run over."""
-        if self.forked or not isinstance(self.job, AskJob) or not isinstance(self.call, engine.Asking):
-            return False
-        return self.call.begun and not self.job.remembers
+        asked = isinstance(self.job, AskJob) and not self.job.remembers
+        return asked and not self.forked and self.task.decoding
 
     @property
     def left(self) -> bool:
         """Whether nobody waits for its answer any more."""
         return isinstance(self.job, AskJob) and self.job.left.is_set()
 
-    def tell(self, adapter: Adapter) -> bool:
+    def tell(self) -> bool:
         """Tells whoever waits for the job how it went; returns whether it went well."""
-        job, call = self.job, self.call
+        job = self.job
         if isinstance(job, FrameJob):
-            return settle(job.watched, call.task.result)
+            return settle(job.watched, self.task.result)
         job.ended = time.monotonic()
         if job.left.is_set():
             fail(job.answered, GoneError("nobody waits for the answer"))
             return False
-        assert isinstance(call, engine.Asking)
-        return settle(job.answered, lambda: _answered(adapter, job, self.stream, call))
+        return settle(job.answered, self._answered)
 
-
-def _answered(adapter: Adapter, job: AskJob, stream: Stream, call: engine.Asking) -> Answered:
-    answer, stats = call.task.result(), stream.stats()
-    said = call.said(len(adapter.tokenize(answer, plain=True)))
-    return Answered(
-        answer=answer,
-        time=stats.time,
-        prompt_tokens=stats.asked_tokens + len(adapter.tokenize(job.question, plain=True)),
-        memory_tokens=stats.asked_tokens,
-        video_tokens=max(stats.asked_tokens - stats.text_tokens, 0),
-        answer_tokens=said,
-        cut=said >= call.limit,
-    )
+    def _answered(self) -> Answered:
+        answer, stats = self.task.result(), self.stream.stats()
+        return Answered(
+            answer=answer,
+            time=stats.time,
+            memory_tokens=stats.asked_tokens,
+            video_tokens=max(stats.asked_tokens - stats.text_tokens, 0),
+        )
 
 
 def _heard(job: AskJob) -> Callable[[str], None]:

@@ -101,20 +101,15 @@ class Answered:
     """An answer and what it took.
 
     Attributes:
-        answer: with its evidence.
+        answer: with its length, why it ended, and its evidence.
         time: of the newest frame that it was asked on, in seconds.
-        prompt_tokens: of the memory it was asked on and the question; memory_tokens and video_tokens of them were held.
-        answer_tokens: that were said.
-        cut: whether the answer ended because it was long enough.
+        memory_tokens: of its prompt, those that were held or waited for their block; video_tokens those of the video.
     """
 
     answer: Answer
     time: float
-    prompt_tokens: int
     memory_tokens: int
     video_tokens: int
-    answer_tokens: int
-    cut: bool
 
     @property
     def text(self) -> str:

@@ -104,14 +104,14 @@ class Metrics:
 
     def answered(self, job: AskJob, answer: Answered) -> None:
         """An answer is done."""
-        spoke = job.spoke or job.ended
+        said, spoke = answer.answer, job.spoke or job.ended
         self.queue_time.observe(job.began - job.came)
         self.first_token.observe(spoke - job.came)
         self.answer_time.observe(job.ended - job.came)
-        if answer.answer_tokens > 1:
-            self.inter_token.observe((job.ended - spoke) / (answer.answer_tokens - 1))
-        self.prompt_tokens.inc(answer.prompt_tokens)
-        self.answer_tokens.inc(answer.answer_tokens)
+        if said.tokens > 1:
+            self.inter_token.observe((job.ended - spoke) / (said.tokens - 1))
+        self.prompt_tokens.inc(said.prompt_tokens)
+        self.answer_tokens.inc(said.tokens)
 
     def stepped(self, tasks: int, seconds: float) -> None:
         """A step ran."""

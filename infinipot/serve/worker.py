@@ -265,7 +265,7 @@ class Worker:
 
     def _cancel(self, run: Run) -> None:
         """Ends a call before it is done: its stream is as it was before."""
-        run.call.task.cancel()
+        run.task.cancel()
         self._settle(run)
 
     def _step(self) -> None:
@@ -274,12 +274,12 @@ class Worker:
             waiting[not run.urgent].append(run)
         runs, most = self._schedule.choose(*waiting)
         start, busy = time.perf_counter(), time.thread_time()
-        tokens = engine.step(self.model, [run.call for run in runs], most)
+        tokens = self.model.step([run.task for run in runs], most)
         taken = time.thread_time() - busy  # without what other processes took of the machine
         self._schedule.took(len(runs), tokens, taken)
         self._watching.stepped(len(runs), time.perf_counter() - start)
         for run in runs:
-            if run.call.task.done:
+            if run.task.done:
                 self._settle(run)
             elif run.joined:
                 self._fork_for_questions(run.lane)
@@ -294,7 +294,7 @@ class Worker:
             before, lane.stats = lane.stats, lane.stream.stats()
             lane.working = None
             self._watching.changed(before, lane.stats)
-        if run.tell(self.model.adapter):
+        if run.tell():
             if isinstance(job, FrameJob):
                 self._watching.watched(job, lane, time.monotonic() - job.came)
             else:

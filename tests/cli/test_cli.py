@@ -707,7 +707,7 @@ def test_a_lone_half_of_a_character_is_an_error_wherever_a_text_is_given(text: s
     with model.stream(memory=512) as stream:
         stream.watch(next(iter(Clip(10_001, 20, fps=2.0, events=2))))
         before = stream.stats().tokens
-        for refuse in (stream.ask, stream.check):
+        for refuse in (stream.ask, stream.answer_limit):
             with pytest.raises(QuestionError, match="not text in UTF-8"):
                 refuse(text)
         assert stream.stats().tokens == before

@@ -4,7 +4,7 @@ import copy
 import pickle
 import weakref
 from types import SimpleNamespace
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -109,13 +109,16 @@ def test_a_copy_of_an_answer_has_its_text_and_evidence_and_no_tensors(stream) ->
         made = duplicate(answer)
         assert gaze() is None
         assert (type(made), made) == (Answer, answer)
+        assert vars(made) == {**vars(answer), "_spans": made.evidence}
         assert [span.as_dict() for span in made.evidence] == [span.as_dict() for span in answer.evidence] != []
     assert type(str(answer)) is str
 
 
 def test_token_ids_that_are_kept_of_an_answer_do_not_keep_its_tensors(stream) -> None:
     answer, gaze = unread(stream)
-    stream._setup.adapter.tokenize(Answer.of(f"{answer} {answer!r}", answer._gaze))  # a text that was not kept before
+    other = f"{answer} {answer!r}"  # a text that was not kept before
+    facts: dict[str, Any] = {"tokens": 1, "prompt_tokens": 1, "finish_reason": "stop"}
+    stream._setup.adapter.tokenize(Answer.of(other, **facts, gaze=answer._gaze))
     del answer
     assert gaze() is None
 

@@ -181,7 +181,7 @@ def test_frames_too_large_to_be_looked_at_are_refused_before_one_is_resized(pixe
 
 def test_a_size_of_no_second_look_is_refused(qwen: Model) -> None:
     with watched(qwen, pictures(1)) as stream:
-        for asked in (stream.ask, stream.begin_ask, stream.check):
+        for asked in (stream.ask, stream.begin_ask, stream.answer_limit):
             with pytest.raises(QuestionError, match="give look_again, too"):
                 asked("What?", look_pixels=(64, 64))
 

@@ -2,13 +2,13 @@
 
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack
-from types import SimpleNamespace
+from types import NoneType, SimpleNamespace
 from typing import Any, cast
 
 import pytest
 import torch
 
-from infinipot import Frame, FrameError, InfinipotError, Model, NumericalError, Stream
+from infinipot import Frame, FrameError, InfinipotError, Model, NumericalError, QuestionError, Stream
 from infinipot.engine import runner
 from infinipot.engine.requests import Encode, Request
 from infinipot.engine.task import Task
@@ -211,6 +211,14 @@ def test_a_call_that_fails_fails_alone(qwen: Model, four: list[Stream]) -> None:
         qwen.watch(frames)
     assert [stream.stats().frames - count for stream, count in zip(four, counts, strict=True)] == [1, 0, 1, 1]
     assert same(before[1], held(four[1]))
+    later = [(stream, Frame(pictures(1)[0], 100.0 * (stream is not four[1]))) for stream in four]
+    outcomes = qwen.watch(later, return_exceptions=True)
+    assert [type(each) for each in outcomes] == [NoneType, FrameError, NoneType, NoneType]
+    expected = [stream.ask(QUESTIONS[0], max_new_tokens=3) for stream in four]
+    questions = [(stream, "" if stream is four[1] else QUESTIONS[0]) for stream in four]
+    answers = qwen.ask(questions, return_exceptions=True, max_new_tokens=3)
+    assert [*answers[:1], *answers[2:]] == [*expected[:1], *expected[2:]]
+    assert isinstance(answers[1], QuestionError)
     with pytest.raises(InfinipotError, match="its error was raised before"):
         raise_twice(four[1].begin_watch(frames[1][1]))
 

@@ -38,7 +38,7 @@ CHECKPOINTS: dict[str, dict[str, Any]] = {
 }
 
 # Where the family matters: which tokens its prompt has, which one ends an answer, and what is drawn of its vocabulary.
-OF_FAMILIES = ("no phrase twice", "forced", "all at once")
+OF_FAMILIES = {**CHECKPOINTS["no phrase twice"], **CHECKPOINTS["forced"], **CHECKPOINTS["all at once"]}
 
 
 def bring(patch: pytest.MonkeyPatch, model: Model, **brought: Any) -> None:
@@ -70,14 +70,13 @@ def check_generate(model: Model, checkpoint: dict[str, Any], patch: pytest.Monke
             assert stream.ask(QUESTION, max_new_tokens=LENGTH, seed=seed) == expected
 
 
-@pytest.mark.parametrize("checkpoint", [name for name in CHECKPOINTS if name not in OF_FAMILIES])
+@pytest.mark.parametrize("checkpoint", CHECKPOINTS)
 def test_answers_are_those_of_generate_by_the_checkpoints_own_settings(qwen, checkpoint, monkeypatch):
     check_generate(qwen, CHECKPOINTS[checkpoint], monkeypatch)
 
 
-@pytest.mark.parametrize("checkpoint", OF_FAMILIES)
-def test_answers_of_every_family_are_those_of_generate(any_model, checkpoint, monkeypatch):
-    check_generate(any_model, CHECKPOINTS[checkpoint], monkeypatch)
+def test_answers_of_every_family_are_those_of_generate(any_model, monkeypatch):
+    check_generate(any_model, OF_FAMILIES, monkeypatch)
 
 
 @pytest.mark.parametrize(
@@ -106,8 +105,7 @@ def test_what_is_asked_for_goes_before_what_the_checkpoint_says(qwen, asked, mon
         assert stream.ask(QUESTION, max_new_tokens=LENGTH, seed=3, **asked) == expected
 
 
-@pytest.mark.parametrize("brought", [{"repetition_penalty": 1.8}, {"no_repeat_ngram_size": 2}], ids=str)
-def test_what_was_said_in_earlier_turns_counts_as_it_does_for_generate(any_model, brought, monkeypatch):
+def test_what_was_said_in_earlier_turns_counts_as_it_does_for_generate(any_model, monkeypatch):
     first = 0, given(any_model, 5, seed=1)
     with any_model.stream(memory=2048, policy="full", block=2, dialogue=256) as stream:
         watch(stream, first)
@@ -115,7 +113,7 @@ def test_what_was_said_in_earlier_turns_counts_as_it_does_for_generate(any_model
             said = any_model.adapter.tokenize(spoken(any_model, "red circle"), behind="x")
             Recorder(any_model, patch).script = [*said, min(any_model.adapter.stop_ids)]
             assert stream.ask(QUESTION, remember=True) == "red circle"
-        bring(monkeypatch, any_model, **brought)
+        bring(monkeypatch, any_model, repetition_penalty=1.8)
         answer = stream.ask("Which shape was red?", max_new_tokens=LENGTH)
     text = rendered(any_model, about(any_model, QUESTION), "red circle", "Which shape was red?")
     assert answer == generated(any_model, text, [first])
@@ -131,9 +129,10 @@ def test_what_counts_as_said_is_what_the_whole_prompt_has(any_model, monkeypatch
     clip = 0, given(any_model, 5)
     with any_model.stream(memory=2048, policy="full", block=2) as stream:
         watch(stream, clip)
-        stream.ask(QUESTION, max_new_tokens=1)
+        answer = stream.ask(QUESTION, max_new_tokens=1)
     inputs = inputs_of(any_model, rendered(any_model, about(any_model, QUESTION)), [clip], 2.0)
     assert seen == [set(inputs["input_ids"][0].tolist())]
+    assert answer.prompt_tokens == len(inputs["input_ids"][0])
 
 
 def test_a_caption_that_left_the_memory_still_counts_and_no_list_of_them_grows(monkeypatch):
@@ -182,7 +181,7 @@ def test_a_setting_that_means_nothing_is_named_with_what_it_takes(qwen, wrong):
 def test_a_checkpoint_whose_generation_config_is_none_is_told_before_anything_is_watched(qwen, monkeypatch):
     bring(monkeypatch, qwen, do_sample=True, temperature="hot")
     with qwen.stream(memory=400) as stream, pytest.raises(ModelError, match="generation config"):
-        stream.check(QUESTION)
+        stream.answer_limit(QUESTION)
 
 
 def test_the_generation_config_is_worked_out_once_and_again_where_somebody_changes_it(qwen, monkeypatch):
@@ -292,6 +291,28 @@ def test_a_stream_stops_at_a_text_and_shows_none_of_it(qwen):
         assert answer == "".join(pieces).strip() != whole
         assert answer == stream.ask(QUESTION, max_new_tokens=16, stop=[stop, "never"])
         assert same(before, held(stream))
+
+
+@pytest.mark.parametrize("remember", [False, True])
+def test_an_answer_says_how_long_it_is_and_why_it_ended(qwen, remember):
+    """By what the model said: neither a special token nor one that ended the answer shows in the text."""
+    words = qwen.adapter.tokenize("red circle blue", behind="x")
+    end, count = min(qwen.adapter.stop_ids), len(words)
+    special = min(set(qwen.adapter.processor.tokenizer.all_special_ids) - set(qwen.adapter.stop_ids))
+    half = qwen.adapter.tokenize("é", behind="x")[0]  # the first of its two bytes, told when no other one comes
+    for script, limit, stop, expected in (
+        ([*words, end], count + 1, (), ("red circle blue", count, "stop")),
+        ([*words, end], count, (), ("red circle blue", count, "length")),
+        ([*words, special], count + 1, (), ("red circle blue", count + 1, "length")),
+        (words, count, ("circle",), ("red", len(qwen.adapter.tokenize("red circle", behind="x")), "stop")),
+        ([*words, half], count + 1, ("\ufffd",), ("red circle blue", count + 1, "stop")),
+        ([end], 1, (), ("", 0, "stop")),
+    ):
+        with qwen.stream(memory=512) as stream, pytest.MonkeyPatch.context() as patch:
+            stream.watch(pictures(1)[0])
+            Recorder(qwen, patch).script = list(script)
+            answer = stream.ask(QUESTION, remember=remember, max_new_tokens=limit, stop=stop)
+        assert (answer, answer.tokens, answer.finish_reason) == expected
 
 
 @pytest.mark.parametrize("words", ["red circle blue square", "red circle\n\nblue", "red circle bluered"])

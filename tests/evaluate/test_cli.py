@@ -12,6 +12,7 @@ import infinipot
 from infinipot.cli import eval_options, eval_reproduce, main
 from infinipot.cli.eval import _outputs
 from infinipot.cli.meter import _line
+from infinipot.config import StreamConfig
 from infinipot.evaluate import BENCHMARKS, FrameSampling
 from infinipot.evaluate.reading import read_run
 from infinipot.evaluate.reproduce import entries
@@ -267,7 +268,9 @@ def test_the_published_tables_are_listed_with_their_cost_and_run_side_by_side(mo
         replace(
             entry,
             setup=replace(
-                entry.setup, memory=768, reserve=500, sampling=FrameSampling("uniform", 4, None, (4096, 4096))
+                entry.setup,
+                config=StreamConfig(memory=768, reserve=500),
+                sampling=FrameSampling("uniform", 4, None, (4096, 4096)),
             ),
         )
         for entry in entries()

@@ -325,7 +325,7 @@ def test_the_engine_takes_every_memory_and_a_compression_leaves_as_many_tokens_a
     for holder in {replace(case.holder, policy=DEFAULT) for case in cases if case.holder.kept}:
         with qwen.stream(**memories.options(qwen, holder, SCENE)) as stream:
             question = "Which came first, the yellow triangle or the purple diamond?"
-            stream.check(question, max_new_tokens=memories.LONGEST_ANSWER, remember=holder.turns == "remembered")
+            stream.answer_limit(question, max_new_tokens=memories.LONGEST_ANSWER, remember=holder.turns == "remembered")
     holders = [Holder(DEFAULT, kept, usual_block(kept)) for kept in (32, 64, 128)]
     for record in memories.run(qwen, [Case(SCENE, holder) for holder in [*holders, Holder("full")]]):
         assert not record.error

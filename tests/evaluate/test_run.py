@@ -20,6 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from infinipot import Frame, ResultsError, Stream, open_video, versions
+from infinipot.config import StreamConfig
 from infinipot.engine import runner
 from infinipot.evaluate import FrameSampling, Problem, Question, find_benchmark, find_protocol
 from infinipot.evaluate.core.journal import Journal, rewrite
@@ -133,7 +134,10 @@ def test_a_video_that_takes_longer_than_its_limit_is_given_up_with_what_is_left(
 
 def test_a_memory_that_is_full_gives_up_the_rest_of_the_video_only(folder: Path, watcher: LocalEngine) -> None:
     (item, *_) = plan(folder, "rvs").items
-    small = LocalEngine(watcher.model, RunConfig("rvs", "official", SETUPS["rvs"].sampling, "full", 464, reserve=400))
+    small = LocalEngine(
+        watcher.model,
+        RunConfig("rvs", "official", SETUPS["rvs"].sampling, "full", StreamConfig(memory=464, reserve=400)),
+    )
     *answers, trouble = small.watch(item)
     assert isinstance(trouble, Problem)
     assert "never evicts" in trouble.what
@@ -196,9 +200,9 @@ def test_a_stream_whose_packed_step_fails_tries_it_alone(monkeypatch: pytest.Mon
 
 def test_a_stream_that_fails_is_given_up_and_those_beside_it_go_on(folder: Path, watcher: LocalEngine) -> None:
     (item, *_) = plan(folder, "rvs").items
-    item = replace(item, questions=item.questions[:2])
-    small = LocalEngine(watcher.model, replace(watcher.setup, policy="full", memory=464))
-    none = LocalEngine(watcher.model, replace(watcher.setup, memory=8))
+    item, config = replace(item, questions=item.questions[:2]), watcher.setup.config
+    small = LocalEngine(watcher.model, replace(watcher.setup, policy="full", config=replace(config, memory=464)))
+    none = LocalEngine(watcher.model, replace(watcher.setup, config=replace(config, memory=8)))
 
     def told(events: Iterator[Event]) -> list[Event]:
         return [replace(event, seconds=0.0) if isinstance(event, Answer) else event for event in events]
@@ -265,9 +269,22 @@ def test_times_are_beside_the_answers_and_not_in_them(folder: Path) -> None:
 def test_the_header_says_what_answers_depend_on(folder: Path) -> None:
     undisturbed(folder)
     run = read_run(folder / "undisturbed.jsonl")
-    assert {"model", "policy", "cap", "protocol", "benchmark", "variant", "sampling", "seed", "annotations"} <= set(
-        run.settings
-    )
+    assert {"model", "cap", "variant", "seed", "annotations"} <= set(run.settings)
+    # Runs that were begun before are only gone on with if these names and their values stay as they are.
+    setup = {name: run.settings[name] for name in list(run.settings)[:11]}
+    assert setup == {
+        "benchmark": "mlvu",
+        "protocol": "paper",
+        "sampling": {"kind": "uniform", "frames": 6, "fps": None, "pixels": [4096, 4096]},
+        "policy": "none",  # the engine's word for it
+        "memory": 768,
+        "keep": 0.75,
+        "block": None,
+        "reserve": 500,
+        "positions": "rebase",
+        "gate": None,
+        "look_again": 0,
+    }
     assert {"infinipot", "torch", "transformers", "python", "code"} == set(run.made_by)
 
 
@@ -275,9 +292,12 @@ def test_the_header_says_what_answers_depend_on(folder: Path) -> None:
     ("changed", "named"),
     [
         ({"seed": 7}, "seed: 0 there, 7 now"),
-        ({"setup": RunConfig("mlvu", "paper", SETUPS["mlvu"].sampling, memory=700)}, "memory: 768 there, 700 now"),
         (
-            {"setup": RunConfig("mlvu", "paper", FrameSampling("uniform", 8), memory=768, reserve=500)},
+            {"setup": RunConfig("mlvu", "paper", SETUPS["mlvu"].sampling, config=StreamConfig(memory=700))},
+            "memory: 768 there, 700 now",
+        ),
+        (
+            {"setup": RunConfig("mlvu", "paper", FrameSampling("uniform", 8), config=SETUPS["mlvu"].config)},
             "sampling.frames: 6",
         ),
         ({"plan": {"limit": 3}}, "limit: null there, 3 now"),
@@ -466,7 +486,7 @@ def test_an_answer_is_on_disk_when_it_is_written(tmp_path: Path, monkeypatch: py
 def test_an_answer_that_was_drawn_by_lot_is_told_from_one_that_was_read(tmp_path: Path) -> None:
     benchmark = find_benchmark("egoschema")
     asked = read_plan(benchmark, egoschema(tmp_path / "data"))
-    setup = RunConfig("egoschema", "lmms-eval", FrameSampling("uniform", 6), memory=768)
+    setup = RunConfig("egoschema", "lmms-eval", FrameSampling("uniform", 6), config=StreamConfig(memory=768))
     mute = asked.items[0].questions[0]
     evaluate(asked, setup, Canned({mute.id: "no idea"}), tmp_path / "run.jsonl", seed=3)
     first, second = read_run(tmp_path / "run.jsonl").answers

@@ -8,6 +8,7 @@ from itertools import product
 import numpy as np
 import pytest
 
+from infinipot.config import StreamConfig
 from infinipot.evaluate import FrameSampling, Question, Scored, find_benchmark, find_protocol
 from infinipot.evaluate.core.statistics import (
     Average,
@@ -178,7 +179,7 @@ def run(tmp_path, name: str, said: dict[str, str], variant: str | None = None):
     variant = variant or benchmark.variants[0]
     plan = read_plan(benchmark, LAYOUTS[name](tmp_path / "data", variant), variant)
     assert plan.problems == ()
-    setup = RunConfig(name, benchmark.default_protocol, FrameSampling("uniform", 6), memory=768)
+    setup = RunConfig(name, benchmark.default_protocol, FrameSampling("uniform", 6), config=StreamConfig(memory=768))
     evaluate(plan, setup, Canned(said), tmp_path / "run.jsonl")
     (section,) = report(read_runs([tmp_path / "run.jsonl"]), draws=50)
     return {row[0]: row[1] for row in tables(section)[0].rows}, section.runs[0].estimates

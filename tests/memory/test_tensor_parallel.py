@@ -13,7 +13,8 @@ import pytest
 import torch
 
 import infinipot
-from infinipot import ModelError, embedded
+from infinipot import SettingError, embedded
+from infinipot.config import LoadConfig
 from infinipot.memory import ALONE, LayerShape, Memory, PositionRule, Rotary
 from infinipot.policies import Policy
 from infinipot.policies.scoring.ranking import highest
@@ -145,12 +146,12 @@ def test_of_several_processes_one_prints(folder):
 
 def test_processes_are_torchruns_and_choose_their_devices(monkeypatch):
     monkeypatch.delenv("WORLD_SIZE", raising=False)
-    with pytest.raises(ModelError, match="torchrun --nproc-per-node"):
+    with pytest.raises(SettingError, match="torchrun --nproc-per-node"):
         infinipot.load("embedded", tp_plan="auto")
-    with pytest.raises(ModelError, match="leave device"):
-        infinipot.load("embedded", tp_plan="auto", device_map="auto")
-    with pytest.raises(ModelError, match="only 'auto' is possible"):
-        infinipot.load("embedded", tp_plan="rowwise")
+    with pytest.raises(SettingError, match="leave device"):
+        LoadConfig(tp_plan="auto", device_map="auto")
+    with pytest.raises(SettingError, match="only 'auto' is possible"):
+        LoadConfig(tp_plan="rowwise")
 
 
 def test_a_process_alone_loads_as_ever(monkeypatch):

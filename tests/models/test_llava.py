@@ -64,9 +64,9 @@ def test_the_newline_behind_a_video_is_the_questions_and_never_the_memorys():
             stream.watch(image)
             stream.ask(QUESTION, max_new_tokens=3)
             assert stream.stats().video_tokens == 16 * ((number + 1) // 2 * 2)
-        stream.check(QUESTION, max_new_tokens=room - 1)
+        stream.answer_limit(QUESTION, max_new_tokens=room - 1)
         with pytest.raises(infinipot.CapError, match="reserve=41"):
-            stream.check(QUESTION, max_new_tokens=room)
+            stream.answer_limit(QUESTION, max_new_tokens=room)
 
 
 @pytest.mark.parametrize("name", NAMES)

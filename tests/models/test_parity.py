@@ -21,11 +21,12 @@ from support.one_forward import (
 )
 
 
-@pytest.mark.parametrize("frames", [1, 2, 13, 18])
-def test_block_wise_prefill_gives_the_logits_of_one_forward(any_model, frames):
+# One patch is a block of any size; a half-filled block and patch are left over of 13 frames, none by three of 18.
+@pytest.mark.parametrize(("frames", "blocks"), [(1, (1,)), (2, (1, 3)), (13, (1, 8)), (18, (3, 8))])
+def test_block_wise_prefill_gives_the_logits_of_one_forward(any_model, frames, blocks):
     clip = 0, given(any_model, frames, seed=frames)
     expected = one_forward(any_model, rendered(any_model, about(any_model, QUESTION)), [clip])
-    for block in (1, 3, 8):
+    for block in blocks:
         close(first_logits(any_model, clip, block=block), expected)
 
 

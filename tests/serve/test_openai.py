@@ -20,7 +20,7 @@ from websockets.exceptions import ConnectionClosedOK, InvalidStatus
 from websockets.sync.client import connect
 from websockets.typing import Subprotocol
 
-from infinipot.serve import engine
+from infinipot.model import Model
 from infinipot.serve.bodies import made_of
 from infinipot.serve.chat.protocol import ChatRequest
 from infinipot.serve.chat.unsupported import Unsupported
@@ -78,10 +78,12 @@ def test_a_stream_is_asked_by_any_of_its_three_names(served: Running, client: An
         ]
         replies = [client.chat.completions.create(model="embedded", **each) for each in named]
         state = served.as_("alice").get(f"/v1/streams/{name}").json()
-    assert [reply.choices[0].message.content for reply in replies] == alone(frames, COLOUR) * 4
+    (answer,) = alone(frames, COLOUR)
+    assert [reply.choices[0].message.content for reply in replies] == [answer] * 4
     assert all(isinstance(reply, ChatCompletion) for reply in replies)
     usage = replies[0].usage
     assert usage.prompt_tokens_details.cached_tokens == state["tokens"]
+    assert (usage.prompt_tokens, usage.completion_tokens) == (answer.prompt_tokens, answer.tokens)
     assert usage.prompt_tokens > usage.prompt_tokens_details.cached_tokens
     assert usage.prompt_tokens_details.multimodal_tokens["video"] == state["video_tokens"]
     assert usage.total_tokens == usage.prompt_tokens + usage.completion_tokens
@@ -478,14 +480,14 @@ def test_a_realtime_session_tells_of_a_picture_for_a_stream_that_was_closed(serv
 @pytest.fixture
 def endless_answers(served: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     """Answers go on until there is no more room, slowly."""
-    real = engine.step
+    real = Model.step
 
     def slowly(*given: Any) -> int:
         time.sleep(0.02)
         return real(*given)
 
     monkeypatch.setattr(type(served.server.model.adapter), "stop_ids", frozenset())
-    monkeypatch.setattr(engine, "step", slowly)
+    monkeypatch.setattr(Model, "step", slowly)
 
 
 @pytest.mark.usefixtures("endless_answers")

@@ -3,17 +3,24 @@
 import asyncio
 import re
 import socket
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from infinipot.cli import main
+from infinipot.config import StreamConfig
 from infinipot.errors import InfinipotError
 from infinipot.serve.keys import EVERYONE, Keys
 from infinipot.serve.run import serve
 from infinipot.serve.settings import Settings
+from infinipot.serve.streams.protocol import StreamSettings
 from support.serving import embedded, running
+
+
+def test_a_client_may_give_a_stream_every_setting_that_the_library_takes() -> None:
+    assert StreamSettings.model_fields.keys() == {each.name for each in fields(StreamConfig)} | {"policy"}
 
 
 def test_the_command_line_goes_before_the_environment_and_that_before_the_file(

@@ -17,7 +17,7 @@ from starlette.requests import Request
 from websockets.sync.client import connect
 
 from infinipot.errors import CapError, VideoError
-from infinipot.serve import engine
+from infinipot.model import Model
 from infinipot.serve.answers import events
 from infinipot.serve.lane import AskJob, FrameJob, GoneError
 from infinipot.serve.players import Players
@@ -240,7 +240,7 @@ def test_what_comes_for_a_stream_that_is_closed_is_told_so_and_waits_for_nothing
 
 
 def test_an_answer_that_nobody_reads_on_stops_within_a_step(served: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-    client, steps, real = served.as_("alice"), [0], engine.step
+    client, steps, real = served.as_("alice"), [0], Model.step
 
     def slowly(*given: Any) -> int:
         steps[0] += 1
@@ -251,7 +251,7 @@ def test_an_answer_that_nobody_reads_on_stops_within_a_step(served: Running, mon
         push(client, name, clip()[:4])
         before = client.get(f"/v1/streams/{name}").json()
         monkeypatch.setattr(type(served.server.model.adapter), "stop_ids", frozenset())
-        monkeypatch.setattr(engine, "step", slowly)
+        monkeypatch.setattr(Model, "step", slowly)
         asked = {"question": COUNT, "stream": True, "remember": True}
         with client.stream("POST", f"/v1/streams/{name}/ask", json=asked) as reply:
             next(reply.iter_lines())
@@ -347,13 +347,13 @@ def test_each_key_sees_its_own_streams_and_no_others(served: Running) -> None:
 
 def test_an_answer_that_takes_longer_than_a_session_may_be_idle_is_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a request's own stream and of a session's, whose client has nothing to say meanwhile."""
-    real, slow = engine.step, threading.Event()
+    real, slow = Model.step, threading.Event()
 
     def slowly(*given: Any) -> int:
         time.sleep(0.4 * slow.is_set())
         return real(*given)
 
-    monkeypatch.setattr(engine, "step", slowly)
+    monkeypatch.setattr(Model, "step", slowly)
     picture = data_url(clip()[0].image)
     with running(limits={"session_idle_seconds": 0.3}) as server:
         slow.set()
@@ -492,14 +492,14 @@ def kept_for_another_start(served: Running, name: str, address: str) -> dict[str
 
 
 def test_a_stream_is_idle_from_when_its_frame_was_watched(served: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-    real, ended = engine.step, []
+    real, ended = Model.step, []
 
     def noted(*given: Any) -> int:
         tokens = real(*given)
         ended.append(time.monotonic())
         return tokens
 
-    monkeypatch.setattr(engine, "step", noted)
+    monkeypatch.setattr(Model, "step", noted)
     with stream(served.as_("alice"), "used") as name:
         push(served.as_("alice"), name, clip()[:1])
         assert served.server.streams.find("alice", name).used >= ended[-1]

@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 
 import infinipot
 from infinipot import Model
+from infinipot.config import StreamConfig
 from infinipot.evaluate import FrameSampling, Item, find_benchmark
 from infinipot.evaluate.engines.base import Answer, Engine, Event, Provenance, RunConfig, Watched
 from infinipot.evaluate.engines.local import LocalEngine
@@ -16,9 +17,14 @@ from infinipot.evaluate.plan import RunPlan, read_plan
 from infinipot.evaluate.run import Progress, evaluate
 from support.benchmark_layouts import mlvu, rvs
 
+_PIXELS = (4096, 4096)
 SETUPS = {
-    "mlvu": RunConfig("mlvu", "paper", FrameSampling("uniform", 6, pixels=(4096, 4096)), memory=768, reserve=500),
-    "rvs": RunConfig("rvs", "official", FrameSampling("fps", fps=2.0, pixels=(4096, 4096)), memory=768, reserve=400),
+    "mlvu": RunConfig(
+        "mlvu", "paper", FrameSampling("uniform", 6, pixels=_PIXELS), config=StreamConfig(memory=768, reserve=500)
+    ),
+    "rvs": RunConfig(
+        "rvs", "official", FrameSampling("fps", fps=2.0, pixels=_PIXELS), config=StreamConfig(memory=768, reserve=400)
+    ),
 }
 
 

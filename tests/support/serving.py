@@ -147,7 +147,9 @@ def stream(client: httpx.Client, name: str, **settings: Any) -> Iterator[str]:
         client.delete(f"/v1/streams/{name}")
 
 
-def alone(frames: tuple[infinipot.Frame, ...], *questions: str, memory: int = MEMORY, **how: Any) -> list[str]:
+def alone(
+    frames: tuple[infinipot.Frame, ...], *questions: str, memory: int = MEMORY, **how: Any
+) -> list[infinipot.Answer]:
     """What the library answers to these questions about the same frames."""
     with embedded().stream(memory) as watched:
         for frame in frames:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import infinipot
-from infinipot.config import POLICY, LoadConfig
+from infinipot.config import POLICY, LoadConfig, StreamConfig
 from infinipot.evaluate.core.plugins import code_of_policy
 from infinipot.evaluate.records import FrameSampling, Item, Problem
 from infinipot.versions import OF_EVAL, digest_of_code, versions
@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from infinipot.policies import Policy
 
 
+STREAM_SETTINGS = ("memory", "keep", "block", "reserve", "positions", "gate", "look_again")
+"""The settings of a stream that a run may choose. No turn is remembered, so nothing is set aside for dialogue."""
+
+
 @dataclass(frozen=True, slots=True)
 class RunConfig:
     """How questions are asked: all that an answer depends on, beside the model and the question.
@@ -25,28 +29,28 @@ class RunConfig:
     Attributes:
         benchmark, protocol: by name.
         sampling: which frames are watched, and how large.
-        policy, memory, keep, block, reserve, positions, gate: see `Model.stream`. No turn is remembered, so nothing
-            is set aside for dialogue.
-        look_again: the last frames, which each question looks at once more.
+        policy: what stays when the memory is full.
+        config: the settings of each stream, of which those in `STREAM_SETTINGS` count. Each question looks once more at
+            all the frames of `look_again`.
     """
 
     benchmark: str
     protocol: str
     sampling: FrameSampling
     policy: str = POLICY
-    memory: int | str | None = None
-    keep: float = 0.75
-    block: int | None = None
-    reserve: int | None = None
-    positions: str = "rebase"
-    gate: float | str | None = None
-    look_again: int = 0
+    config: StreamConfig = field(default_factory=StreamConfig)
 
     def stream(self, model: Model) -> Stream:
         """Opens a stream; raises what `Model.stream` does."""
-        names = ("memory", "policy", "keep", "block", "reserve", "positions", "gate", "look_again")
-        given = {name: getattr(self, name) for name in names}
-        return model.stream(**given, dialogue=0, pixels=self.sampling.pixels)
+        return model.stream(policy=self.policy, **self._chosen(), dialogue=0, pixels=self.sampling.pixels)
+
+    def header(self) -> dict[str, Any]:
+        """What a run's header says of it, as JSON: the settings of streams stand beside the others."""
+        others = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "config"}
+        return {**others, "sampling": asdict(self.sampling), **self._chosen()}
+
+    def _chosen(self) -> dict[str, Any]:
+        return {name: getattr(self.config, name) for name in STREAM_SETTINGS}
 
 
 @dataclass(frozen=True, slots=True)

@@ -147,7 +147,7 @@ class _Seat:
         try:
             prompt = protocol.prompt(benchmark, self.item, question, times)
             limit = protocol.max_new_tokens(benchmark, question)
-            look = setup.look_again
+            look = setup.config.look_again
             text = stream.ask(prompt, max_new_tokens=limit, temperature=0, look_again=look)  # measured runs do not draw
         except Exception as error:
             needed = error.reserve if isinstance(error, CapError) else None

@@ -14,7 +14,6 @@ from infinipot.serve.chat.reading import Reading, read
 from infinipot.serve.errors import ApiError, as_api_error, require_model
 from infinipot.serve.feeding import UPLOAD, Feeder
 from infinipot.serve.files.uploads import Uploads
-from infinipot.serve.lane import Answered
 from infinipot.serve.settings import Settings
 from infinipot.serve.streams.protocol import StreamSettings
 from infinipot.serve.streams.registry import Streams
@@ -38,7 +37,9 @@ class ChatServing:
                 id=_new_id(),
                 created=int(time.time()),
                 model=self._settings.model,
-                choices=[Choice(message=AnswerMessage(content=answered.text), finish_reason=_ended(answered))],
+                choices=[
+                    Choice(message=AnswerMessage(content=answered.text), finish_reason=answered.answer.finish_reason)
+                ],
                 usage=usage(answered),
                 infinipot=asked_of(served, request, answered),
             )
@@ -63,7 +64,7 @@ class ChatServing:
                     begun = True
                     yield _chunk(head, {"role": "assistant", "content": ""})
                 asked = asked_of(served, request, answered).model_dump()
-                yield _chunk(head, {}, _ended(answered), infinipot=asked)
+                yield _chunk(head, {}, answered.answer.finish_reason, infinipot=asked)
             if with_usage:
                 yield sse(head | {"choices": [], "usage": usage(answered).model_dump()})
             yield DONE
@@ -132,10 +133,6 @@ class ChatServing:
 def _chunk(head: dict[str, Any], delta: dict[str, str], ended: str | None = None, **more: Any) -> str:
     choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": ended}
     return sse(head | {"choices": [choice]} | more)
-
-
-def _ended(answered: Answered) -> Any:
-    return "length" if answered.cut else "stop"
 
 
 def _new_id() -> str:

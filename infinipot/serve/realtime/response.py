@@ -96,7 +96,7 @@ class Response:
         self, status: str, answered: Answered | None = None, problem: ApiError | None = None
     ) -> dict[str, Any]:
         details: dict[str, Any] | None = None
-        if answered is not None and answered.cut:
+        if answered is not None and answered.answer.finish_reason == "length":
             status, details = "incomplete", {"type": "incomplete", "reason": "max_output_tokens"}
         if status == "cancelled":
             details = {"type": "cancelled", "reason": "client_cancelled"}

@@ -133,7 +133,7 @@ class StreamServing:
             id=served.id,
             answer=answered.text,
             time=answered.time,
-            finish_reason="length" if answered.cut else "stop",
+            finish_reason=answered.answer.finish_reason,
             usage=usage(answered),
             remembered=request.remember,
             saved_at=None if saved is None else saved.saved_at,

@@ -147,7 +147,7 @@ class Captions:
 
     def _summary(self, request: Asked, seen: Offsets, answered: Answered) -> Summary:
         choice = SummaryChoice(
-            message=SummaryMessage(content=answered.text), finish_reason="length" if answered.cut else "stop"
+            message=SummaryMessage(content=answered.text), finish_reason=answered.answer.finish_reason
         )
         return Summary(
             id=f"summary-{uuid.uuid4().hex}",

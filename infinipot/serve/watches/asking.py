@@ -117,7 +117,7 @@ class Watches:
             except AddressError as error:
                 raise ApiError(400, str(error), "webhook_refused", param="webhook.url") from None
             secret = request.webhook.secret or new_secret()
-        served.lane.stream.check(self._question(request), max_new_tokens=request.max_tokens, **_look(request))
+        served.lane.stream.answer_limit(self._question(request), max_new_tokens=request.max_tokens, **_look(request))
         trigger = Trigger(request.on_after, request.off_after, request.cooldown_s)
         watch = Watch(f"watch-{uuid.uuid4().hex[:12]}", served, request, secret, trigger)
         kept = request.model_copy(update={"webhook": request.webhook and Webhook(url=request.webhook.url, secret=None)})

@@ -195,7 +195,7 @@ def _check_pending(pending: Pending, held: Held, setup: Setup) -> None:
 
 def _check_gated(pending: Pending, held: Held, setup: Setup) -> None:
     """What a gate has let through. After text, a video opens with a whole patch."""
-    gated = [patch for patch in pending.patches if patch.cells is not None]
+    gated = [patch for patch in pending.patches if patch.places is not None]
     _require(
         setup.gate or not (pending.gated or pending.shown or gated), "there is no gate, and yet it has done something"
     )

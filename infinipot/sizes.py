@@ -21,7 +21,7 @@ Shape = LayerShape | StateShape
 
 
 @dataclass(frozen=True, slots=True)
-class Decoder:
+class DecoderShape:
     """What decides how much a token of a checkpoint's decoder takes; from its config.json.
 
     Attributes:
@@ -43,17 +43,17 @@ class Decoder:
 
 _QWEN35_STATE = StateShape((1, 8192, 4), (1, 32, 128, 128), *_PLACE)
 PUBLISHED = (
-    Decoder("Qwen/Qwen2-VL-7B-Instruct", 28, 4, 128),
-    Decoder("Qwen/Qwen2.5-VL-3B-Instruct", 36, 2, 128),
-    Decoder("Qwen/Qwen2.5-VL-7B-Instruct", 28, 4, 128),
-    Decoder("Qwen/Qwen2.5-VL-72B-Instruct", 80, 8, 128),
-    Decoder("Qwen/Qwen3-VL-8B-Instruct", 36, 8, 128),
-    Decoder("Qwen/Qwen3.5-9B", 8, 4, 256, states=(_QWEN35_STATE,) * 24),
-    Decoder("Qwen/Qwen2.5-Omni-7B", 28, 4, 128),
-    Decoder("llava-hf/llava-onevision-qwen2-7b-ov-hf", 28, 4, 128, flat=True),
-    Decoder("llava-hf/LLaVA-NeXT-Video-7B-hf", 32, 32, 128, flat=True),
-    Decoder("OpenGVLab/InternVL3-8B-hf", 28, 4, 128, flat=True),
-    Decoder("HuggingFaceTB/SmolVLM2-2.2B-Instruct", 24, 32, 64, flat=True),
+    DecoderShape("Qwen/Qwen2-VL-7B-Instruct", 28, 4, 128),
+    DecoderShape("Qwen/Qwen2.5-VL-3B-Instruct", 36, 2, 128),
+    DecoderShape("Qwen/Qwen2.5-VL-7B-Instruct", 28, 4, 128),
+    DecoderShape("Qwen/Qwen2.5-VL-72B-Instruct", 80, 8, 128),
+    DecoderShape("Qwen/Qwen3-VL-8B-Instruct", 36, 8, 128),
+    DecoderShape("Qwen/Qwen3.5-9B", 8, 4, 256, states=(_QWEN35_STATE,) * 24),
+    DecoderShape("Qwen/Qwen2.5-Omni-7B", 28, 4, 128),
+    DecoderShape("llava-hf/llava-onevision-qwen2-7b-ov-hf", 28, 4, 128, flat=True),
+    DecoderShape("llava-hf/LLaVA-NeXT-Video-7B-hf", 32, 32, 128, flat=True),
+    DecoderShape("OpenGVLab/InternVL3-8B-hf", 28, 4, 128, flat=True),
+    DecoderShape("HuggingFaceTB/SmolVLM2-2.2B-Instruct", 24, 32, 64, flat=True),
 )
 
 

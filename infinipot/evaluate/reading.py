@@ -12,7 +12,7 @@ from infinipot.errors import ResultsError
 from infinipot.evaluate.benchmarks import Benchmark, find_benchmark
 from infinipot.evaluate.core.journal import Header, differences, read_lines
 from infinipot.evaluate.core.tables import file_name, write_text
-from infinipot.evaluate.engines.base import Watched
+from infinipot.evaluate.engines.base import WatchTime
 from infinipot.evaluate.protocols import find_protocol
 from infinipot.evaluate.records import Problem, Scored, Unit
 from infinipot.evaluate.results import FORMAT, LINES, TIMES, Answered, AnswerTime, Verdict, beside, fill_in, sort
@@ -48,7 +48,7 @@ class Run:
     devices: tuple[str, ...]
     answers: tuple[Answered, ...]
     problems: tuple[Problem, ...]
-    times: tuple[AnswerTime | Watched, ...]
+    times: tuple[AnswerTime | WatchTime, ...]
     paths: tuple[Path, ...]
     name: str = ""
     missing: tuple[str, ...] = ()
@@ -124,7 +124,7 @@ def read_run(path: Path) -> Run:
     return Run(
         settings=found["settings"],
         made_by=found["made_by"],
-        devices=tuple(dict.fromkeys((found["device"], *(one.device for one in times if isinstance(one, Watched))))),
+        devices=tuple(dict.fromkeys((found["device"], *(one.device for one in times if isinstance(one, WatchTime))))),
         answers=tuple(replace(line, correct=verdicts.get(line.question, line).correct) for line in answers),
         problems=problems,
         times=tuple(times),

@@ -11,7 +11,7 @@ from infinipot.evaluate.core.estimates import Difference, Estimate
 from infinipot.evaluate.core.journal import differences
 from infinipot.evaluate.core.statistics import DRAWS, difference, estimate
 from infinipot.evaluate.core.tables import Table, note_on_chance, notes_on, percent
-from infinipot.evaluate.engines.base import Watched
+from infinipot.evaluate.engines.base import WatchTime
 from infinipot.evaluate.protocols import find_protocol
 from infinipot.evaluate.published import Published, published
 from infinipot.evaluate.reading import Run
@@ -110,7 +110,7 @@ def _as_published(run: Run) -> bool:
 
 def cost(run: Run) -> Spent:
     """What a run took; of lines that a kill left twice, the last counts."""
-    watched = {line.item: line for line in run.times if isinstance(line, Watched)}
+    watched = {line.item: line for line in run.times if isinstance(line, WatchTime)}
     answers = {line.question: line.seconds for line in run.times if isinstance(line, AnswerTime)}
     last: dict[str, int] = {}
     for line in run.answers:
@@ -184,7 +184,7 @@ def _costs(section: Section) -> Table:
     for run in (one.run for one in section.runs):
         if run.missing:
             notes.append(f"{run.name}: shard {', '.join(run.missing)} is missing")
-        if beside := max((line.beside for line in run.times if isinstance(line, Watched)), default=0):
+        if beside := max((line.beside for line in run.times if isinstance(line, WatchTime)), default=0):
             shared = f"{counted(beside, 'other run')}: hours and peak memory are those of all together"
             notes.append(f"{run.name} watched side by side with {shared}")
         if lacking := run.asked - len(run.answers):

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from infinipot.evaluate.core.journal import Header, Journal, differences, plain, require_same, rewrite
-from infinipot.evaluate.engines.base import Watched
+from infinipot.evaluate.engines.base import WatchTime
 from infinipot.evaluate.records import Problem
 
 FORMAT = 1
@@ -102,7 +102,7 @@ def fill_in(prompt: str, answer: Answered) -> str:
 
 
 LINES: Any = (Answered, Problem)
-TIMES: Any = (AnswerTime, Watched)
+TIMES: Any = (AnswerTime, WatchTime)
 
 
 class Results(AbstractContextManager["Results"]):
@@ -141,7 +141,7 @@ class Results(AbstractContextManager["Results"]):
         self.known.add(line.question)
         self._times.append(AnswerTime(line.question, seconds))
 
-    def watched(self, line: Watched) -> None:
+    def watched(self, line: WatchTime) -> None:
         """Writes what watching a video took."""
         self._times.append(line)
 

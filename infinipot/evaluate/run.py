@@ -8,7 +8,7 @@ from pathlib import Path
 from infinipot.config import LoadConfig
 from infinipot.errors import ResultsError
 from infinipot.evaluate.core.journal import Header
-from infinipot.evaluate.engines.base import Answer, Engine, Event, RunConfig, Watched, made_by, origin_settings
+from infinipot.evaluate.engines.base import Engine, EvalAnswer, Event, RunConfig, WatchTime, made_by, origin_settings
 from infinipot.evaluate.plan import RunPlan
 from infinipot.evaluate.protocols import find_protocol
 from infinipot.evaluate.reading import read_run
@@ -140,7 +140,7 @@ class _Writer(AbstractContextManager["_Writer"]):
 
     def take(self, event: Event) -> str | None:
         """Writes what came of a video; returns a line about it if it was trouble."""
-        if isinstance(event, Answer):
+        if isinstance(event, EvalAnswer):
             line = _answered(self._plan, self._setup, self._seed, self._asked[event.question], event)
             self._results.answer(replace(line, digest=self._digests[line.question]), event.seconds)
         return _write(self._results, event)
@@ -169,7 +169,7 @@ def _over(plan: RunPlan, results: Results) -> int:
 def _write(results: Results, event: Event) -> str | None:
     """Writes what came of a video beside answers; returns a line about it if it was trouble."""
     match event:
-        case Watched():
+        case WatchTime():
             results.watched(event)
             if event.incomplete:
                 return f"{event.item}: the video is cut short or damaged; asked about what can be read"
@@ -179,7 +179,7 @@ def _write(results: Results, event: Event) -> str | None:
     return None
 
 
-def _answered(plan: RunPlan, setup: RunConfig, seed: int, question: Question, event: Answer) -> Answered:
+def _answered(plan: RunPlan, setup: RunConfig, seed: int, question: Question, event: EvalAnswer) -> Answered:
     protocol = find_protocol(setup.protocol)
     read = protocol.read_answer(plan.benchmark, question, event.text)
     drawn = protocol.draw(plan.benchmark, question, seed) if read is None else None

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from infinipot.serve.asking import Asked, Asking, Evidence, Usage
+from infinipot.serve.asking import AnswerDetails, AskFields, Evidence, Usage
 from infinipot.serve.errors import ApiError
 from infinipot.serve.lane import Answered, AskJob, GoneError
 from infinipot.serve.settings import Limits
@@ -26,12 +26,12 @@ class LeftError(Exception):
     """The client is no longer there."""
 
 
-class Answer:
-    """An answer that is being made.
+class PendingAnswer:
+    """An answer that the worker is still generating, or has yet to begin.
 
     Attributes:
         served: the stream that is asked.
-        job: as the worker has it.
+        job: the question in the queue of the worker.
     """
 
     def __init__(self, served: Served, job: AskJob, pieces: "asyncio.Queue[str | None]") -> None:
@@ -70,8 +70,8 @@ class Asker:
         self.waiting = 0
 
     @asynccontextmanager
-    async def ask(self, served: Served, question: str, how: Asking) -> AsyncIterator[Answer]:
-        """An answer that is being made; who leaves this context stops it within a step.
+    async def ask(self, served: Served, question: str, how: AskFields) -> AsyncIterator[PendingAnswer]:
+        """Yields an answer while it is generated; leaving the context stops it within a step.
 
         Raises:
             ApiError: 400 for a question that is too long, or a look that is too large, 429 where too many wait.
@@ -91,12 +91,12 @@ class Asker:
         self,
         served: Served,
         question: str,
-        how: Asking,
+        how: AskFields,
         pieces: "asyncio.Queue[str | None] | None" = None,
         on_text: Callable[[str], None] = lambda _: None,
         *,
         urgent: bool = False,
-    ) -> Answer:
+    ) -> PendingAnswer:
         """Has a question wait after all frames that have come so far, and returns at once; the caller calls `leave` in
         the end.
 
@@ -109,17 +109,17 @@ class Asker:
         self._check(question, how)
         if urgent:
             self._admit(served)
-        answer = Answer(served, AskJob(question, _options(how), on_text, urgent), pieces or asyncio.Queue())
+        answer = PendingAnswer(served, AskJob(question, _options(how), on_text, urgent), pieces or asyncio.Queue())
         self.waiting += urgent
         self._worker.ask(served.lane, answer.job)
         return answer
 
-    def leave(self, answer: Answer) -> None:
+    def leave(self, answer: PendingAnswer) -> None:
         """Nobody waits for an answer any more."""
         self.waiting -= answer.job.urgent
         self._worker.leave(answer.job)
 
-    def _check(self, question: str, how: Asking) -> None:
+    def _check(self, question: str, how: AskFields) -> None:
         limits = self._limits
         if len(question) > limits.question_chars:
             message = f"the question has {len(question):,} characters, and {limits.question_chars:,} are allowed"
@@ -138,9 +138,9 @@ class Asker:
             raise ApiError(429, message, "too_many_questions", headers={"Retry-After": "1"})
 
 
-def _options(how: Asking) -> dict[str, Any]:
+def _options(how: AskFields) -> dict[str, Any]:
     """The options of a question, as `Stream.ask` takes them."""
-    given = how.model_dump(include=set(Asking.model_fields), exclude_none=True)
+    given = how.model_dump(include=set(AskFields.model_fields), exclude_none=True)
     if "max_tokens" in given:
         given["max_new_tokens"] = given.pop("max_tokens")
     if "window_s" in given:
@@ -169,9 +169,9 @@ def usage(answer: Answered) -> Usage:
     )
 
 
-def asked_of(served: Served, how: Asking, answer: Answered) -> Asked:
+def asked_of(served: Served, how: AskFields, answer: Answered) -> AnswerDetails:
     """What an answer was asked of, for an API that has no field of its own for it."""
-    return Asked(
+    return AnswerDetails(
         stream=None if served.passing else served.id,
         time=answer.time,
         remembered=how.remember,

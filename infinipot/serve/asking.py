@@ -29,7 +29,7 @@ class Generating(Looking):
     seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
 
 
-class Asking(Generating):
+class AskFields(Generating):
     """How a question is to be answered: see `Stream.ask`.
 
     Attributes:
@@ -43,7 +43,7 @@ class Asking(Generating):
     window_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
 
 
-class SocketAsking(Asking):
+class SocketAskFields(AskFields):
     """How a question is to be answered over a socket of another API, whose messages hold this under `infinipot`.
 
     Attributes:
@@ -80,7 +80,7 @@ class Evidence(BaseModel):
     cells: list[list[float]]
 
 
-class Asked(BaseModel):
+class AnswerDetails(BaseModel):
     """What an answer of another API says under `infinipot`.
 
     Attributes:

@@ -10,7 +10,7 @@ from infinipot.serve.chat.protocol import VideoIo
 from infinipot.serve.errors import ApiError
 from infinipot.serve.files.uploads import Uploads
 from infinipot.serve.lane import GoneError
-from infinipot.serve.media.decoders import Clip, DecodeError, Decoders
+from infinipot.serve.media.decoders import DecodedVideo, DecodeError, Decoders
 from infinipot.serve.media.picture import Picture
 from infinipot.serve.media.sources import Sources, data_of, from_base64
 from infinipot.serve.settings import Settings
@@ -91,7 +91,7 @@ class Feeder:
         for each in given:
             await watched(each)  # what is wrong with one is told, rather than asked about without it
 
-    def _clip(self, served: Served, address: str, how: VideoIo) -> AbstractAsyncContextManager[Clip]:
+    def _clip(self, served: Served, address: str, how: VideoIo) -> AbstractAsyncContextManager[DecodedVideo]:
         fps, most = how.fps or (None if how.num_frames else served.config.fps), self._limits.frames_per_request
         if address.startswith(UPLOAD):
             upload = self._uploads.find(served.owner, address.removeprefix(UPLOAD))

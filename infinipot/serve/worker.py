@@ -29,8 +29,8 @@ _ALONE = 4  # calls that run alone on streams at once, so that one that is slow 
 _SOON, _IDLE = 0.02, 1.0  # seconds until the thread looks again, though nobody woke it
 
 
-class Watching(Protocol):
-    """What is told of what the worker does, on its thread; `metrics.py` counts it."""
+class WorkerObserver(Protocol):
+    """Is called for what the worker does, on its thread; `metrics.py` counts it."""
 
     def changed(self, before: Stats, after: Stats) -> None: ...
     def watched(self, job: FrameJob, lane: Lane, seconds: float) -> None: ...
@@ -43,7 +43,7 @@ class Worker:
 
     Args:
         model: nobody else runs it.
-        watching: is told of what happens.
+        observer: is called for everything that the worker does, on its thread.
         step_tokens: that one step runs over at the most.
         room: of the streams' memory; left out, there is none for forks.
         threads: of the CPU that the model runs in; left out, as many as leave a core to others.
@@ -55,14 +55,14 @@ class Worker:
     def __init__(
         self,
         model: Model,
-        watching: Watching,
+        observer: WorkerObserver,
         step_tokens: int,
         room: Room | None = None,
         threads: int | None = None,
     ) -> None:
         self.model, self.room, self._threads = model, room or Room(0), threads
         self.faults = Faults(lambda: engine.reach(model))
-        self._watching = watching
+        self._observer = observer
         self._lanes: list[Lane] = []
         self._calls: deque[Callable[[], object]] = deque()
         self._runs: list[Run] = []
@@ -277,7 +277,7 @@ class Worker:
         tokens = self.model.step([run.task for run in runs], most)
         taken = time.thread_time() - busy  # without what other processes took of the machine
         self._schedule.took(len(runs), tokens, taken)
-        self._watching.stepped(len(runs), time.perf_counter() - start)
+        self._observer.stepped(len(runs), time.perf_counter() - start)
         for run in runs:
             if run.task.done:
                 self._settle(run)
@@ -293,10 +293,10 @@ class Worker:
         else:
             before, lane.stats = lane.stats, lane.stream.stats()
             lane.working = None
-            self._watching.changed(before, lane.stats)
+            self._observer.changed(before, lane.stats)
         if run.tell():
             if isinstance(job, FrameJob):
-                self._watching.watched(job, lane, time.monotonic() - job.came)
+                self._observer.watched(job, lane, time.monotonic() - job.came)
             else:
-                self._watching.answered(job, job.answered.result())
+                self._observer.answered(job, job.answered.result())
         self._let_go(lane, run.stream)

@@ -14,7 +14,7 @@ import pytest
 from infinipot import InfinipotError, ModelError
 from infinipot.config import LoadConfig
 from infinipot.evaluate import Item, Problem
-from infinipot.evaluate.engines.base import Answer, Event, Provenance, Watched, made_by
+from infinipot.evaluate.engines.base import EvalAnswer, Event, Provenance, WatchTime, made_by
 from infinipot.evaluate.reading import read_run
 from infinipot.evaluate.run import Progress, evaluate
 from support.runs import SETUPS, local, plan
@@ -81,7 +81,7 @@ def test_two_workers_answer_as_one_process_if_one_is_killed_and_give_up_a_video_
 
     def taken(task: Any, event: Event) -> None:
         take(task, event)
-        if isinstance(event, Answer):
+        if isinstance(event, EvalAnswer):
             task.left.video.with_suffix(".told").touch()
 
     monkeypatch.setattr(engine_module._Task, "take", taken)
@@ -177,8 +177,8 @@ class Played:
         for question in item.questions:
             if item.id in self.deadly:
                 raise self.deadly[item.id]
-            yield Answer(item.id, question.id, question.text, "A", 1.0, 4, 2, 10, 20, 0.5)
-        yield Watched("nowhere", item.id, {"wall": 1.0}, 1)
+            yield EvalAnswer(item.id, question.id, question.text, "A", 1.0, 4, 2, 10, 20, 0.5)
+        yield WatchTime("nowhere", item.id, {"wall": 1.0}, 1)
 
     def wait(self, refs: list[Any], num_returns: int, timeout: float | None = None) -> tuple[list[Any], list[Any]]:
         live = [ref for ref in refs if not (isinstance(ref, GeneratorType) and self.hangs(ref))]
@@ -224,7 +224,7 @@ def test_a_video_that_ends_its_workers_is_given_up_and_the_rest_goes_on(
     (trouble,) = [event for event in events if of(event) == first.id]
     why, left = "2 workers died while they watched this video", tuple(one.id for one in first.questions)
     assert trouble == Problem(first.id, why, left)
-    assert [event.item for event in events if isinstance(event, Answer)] == [second.id]
+    assert [event.item for event in events if isinstance(event, EvalAnswer)] == [second.id]
     assert played.watched == [first.id, first.id, second.id]
     assert len(played.killed) == 2  # one that is only out of reach gives its accelerator back too
     assert not played.loads
@@ -246,12 +246,12 @@ def test_a_worker_that_hangs_is_ended_and_replaced_where_there_is_a_time_limit(
     events = list(engine.run(asked.items))
     *answers, trouble = [event for event in events if of(event) == first.id]
     assert isinstance(trouble, Problem)
-    assert [isinstance(each, Answer) and each.question for each in answers] == [
+    assert [isinstance(each, EvalAnswer) and each.question for each in answers] == [
         first.questions[0].id
     ]  # what came before it hung is kept
     assert trouble.questions == tuple(one.id for one in first.questions[1:])
     assert "0.01 s of --time-limit" in trouble.what
-    assert [event.question for event in events if of(event) == second.id and isinstance(event, Answer)] == [
+    assert [event.question for event in events if of(event) == second.id and isinstance(event, EvalAnswer)] == [
         question.id for question in second.questions
     ]
     assert (played.watched, len(played.killed)) == ([first.id, second.id], 1)
@@ -266,7 +266,7 @@ def test_a_worker_that_dies_while_it_loads_is_replaced(
     asked, played = plan(folder, "rvs"), Played(*loads)
     engine = pool(monkeypatch, played, workers=2)
     events = list(engine.run(asked.items))
-    assert sum(isinstance(event, Answer) for event in events) == asked.questions
+    assert sum(isinstance(event, EvalAnswer) for event in events) == asked.questions
     assert len(played.killed) == len(loads) - 2
     assert (len(engine.ready), len(played.loads)) == (2, 0)
 
@@ -280,7 +280,7 @@ def test_workers_that_die_in_a_row_while_they_load_are_replaced_no_more(
         pool(monkeypatch, Played(*deaths, READY), workers=2)
     engine = pool(monkeypatch, Played(READY, *deaths, READY), workers=2)
     events = list(engine.run(asked.items))
-    assert sum(isinstance(event, Answer) for event in events) == asked.questions  # by the one that is left
+    assert sum(isinstance(event, EvalAnswer) for event in events) == asked.questions  # by the one that is left
 
 
 def test_workers_that_would_not_answer_alike_are_refused(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:

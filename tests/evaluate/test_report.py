@@ -19,7 +19,7 @@ from infinipot.evaluate.core import statistics
 from infinipot.evaluate.core.estimates import Difference, Estimate
 from infinipot.evaluate.core.statistics import Average, difference, estimate, over_groups, over_questions, over_tasks
 from infinipot.evaluate.core.tables import markdown, notes_on, percent
-from infinipot.evaluate.engines.base import Watched
+from infinipot.evaluate.engines.base import WatchTime
 from infinipot.evaluate.published import published
 from infinipot.evaluate.reading import read_runs
 from infinipot.evaluate.render import draw, write
@@ -388,7 +388,7 @@ def test_costs_are_of_the_run_alone_and_name_every_device_that_it_went_on_on(fol
     path.unlink()  # the times beside it are there still
     evaluate(plan(folder, limit=2), SETUPS["mlvu"], Canned(), path)
     with beside(path, "times").open("a") as times:
-        times.write(json.dumps({"type": "watched", **asdict(Watched("gpu", "again", {"wall": 2.0}, 1))}) + "\n")
+        times.write(json.dumps({"type": "watched", **asdict(WatchTime("gpu", "again", {"wall": 2.0}, 1))}) + "\n")
     (section,) = report(read_runs([path]), draws=10)
     assert section.runs[0].spent.watching == 2 + 2.0
     rows = {row[0]: row[1] for row in tables(section)[1].rows}

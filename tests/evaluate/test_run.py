@@ -25,7 +25,7 @@ from infinipot.engine import runner
 from infinipot.evaluate import FrameSampling, Problem, Question, find_benchmark, find_protocol
 from infinipot.evaluate.core.journal import Journal, rewrite
 from infinipot.evaluate.engines import base
-from infinipot.evaluate.engines.base import Answer, Event, RunConfig, Watched
+from infinipot.evaluate.engines.base import EvalAnswer, Event, RunConfig, WatchTime
 from infinipot.evaluate.engines.local import LocalEngine
 from infinipot.evaluate.plan import read_plan
 from infinipot.evaluate.protocols import Protocol
@@ -58,7 +58,7 @@ def test_every_answer_is_that_of_a_stream_that_saw_the_frames_until_its_moment_a
 ) -> None:
     asked = plan(folder, "rvs")
     for item in asked.items:
-        answers = [event for event in watcher.watch(item) if isinstance(event, Answer)]
+        answers = [event for event in watcher.watch(item) if isinstance(event, EvalAnswer)]
         assert [answer.question for answer in answers] == [question.id for question in item.questions]
         for question, answer in zip(item.questions, answers, strict=True):
             with watcher.setup.stream(watcher.model) as alone:
@@ -82,8 +82,8 @@ def test_a_video_is_watched_once_whatever_is_asked(
     (item, *_) = plan(folder, "rvs").items
     events = list(watcher.watch(item))
     assert frames == sorted(set(frames))
-    assert isinstance(events[-1], Watched)
-    assert isinstance(events[-2], Answer)
+    assert isinstance(events[-1], WatchTime)
+    assert isinstance(events[-2], EvalAnswer)
     assert events[-2].patches == -(-len(frames) // 2)
     frames.clear()
     list(watcher.watch(replace(item, questions=item.questions[:2])))
@@ -100,9 +100,9 @@ def test_a_question_before_the_first_frame_or_too_long_for_the_reserve_is_troubl
     events: list[Any] = list(watcher.watch(replace(item, questions=(good, early, long))))
     assert [(type(event).__name__, getattr(event, "questions", None)) for event in events] == [
         ("Problem", ("early",)),
-        ("Answer", None),
+        ("EvalAnswer", None),
         ("Problem", ("long",)),
-        ("Watched", None),
+        ("WatchTime", None),
     ]
     assert "no frame has come by -1 s" in events[0].what
     assert events[2].what == f"long and its answer need --reserve {events[2].reserve}"
@@ -113,7 +113,7 @@ def test_a_video_that_takes_longer_than_its_limit_is_given_up_with_what_is_left(
 ) -> None:
     (item, *_) = plan(folder, "rvs").items
     in_time = LocalEngine(watcher.model, watcher.setup, time_limit=600.0)
-    assert isinstance(list(in_time.watch(item))[-1], Watched)
+    assert isinstance(list(in_time.watch(item))[-1], WatchTime)
     ask, later = Stream.ask, [0.0]
     clock = SimpleNamespace(perf_counter=lambda: time.perf_counter() + later[0])
     monkeypatch.setattr("infinipot.evaluate.engines.local.time", clock)
@@ -125,7 +125,7 @@ def test_a_video_that_takes_longer_than_its_limit_is_given_up_with_what_is_left(
     monkeypatch.setattr(Stream, "ask", slowly)
     slow = LocalEngine(watcher.model, watcher.setup, time_limit=900.0)
     first, trouble = slow.watch(item)
-    assert isinstance(first, Answer)
+    assert isinstance(first, EvalAnswer)
     assert isinstance(trouble, Problem)
     assert first.question == item.questions[0].id
     assert trouble.questions == tuple(question.id for question in item.questions[1:])
@@ -141,7 +141,7 @@ def test_a_memory_that_is_full_gives_up_the_rest_of_the_video_only(folder: Path,
     *answers, trouble = small.watch(item)
     assert isinstance(trouble, Problem)
     assert "never evicts" in trouble.what
-    said = [answer.question for answer in answers if isinstance(answer, Answer)]
+    said = [answer.question for answer in answers if isinstance(answer, EvalAnswer)]
     assert said + list(trouble.questions) == [one.id for one in item.questions]
 
 
@@ -165,7 +165,7 @@ def test_runs_side_by_side_leave_the_bytes_that_each_leaves_alone_and_decode_a_v
     assert [path.read_bytes() for path in together] == [path.read_bytes() for path in alone]
     assert opened == [item.video for item in asked.items]
     assert (done.videos, done.of_videos, done.questions) == (4, 4, 2 * asked.questions)
-    assert {line.beside for line in read_run(together[0]).times if isinstance(line, Watched)} == {1}
+    assert {line.beside for line in read_run(together[0]).times if isinstance(line, WatchTime)} == {1}
     assert "side by side with 1 other run" in "".join(tables(report(read_runs(together), draws=10)[0])[1].notes)
 
 
@@ -205,7 +205,7 @@ def test_a_stream_that_fails_is_given_up_and_those_beside_it_go_on(folder: Path,
     none = LocalEngine(watcher.model, replace(watcher.setup, config=replace(config, memory=8)))
 
     def told(events: Iterator[Event]) -> list[Event]:
-        return [replace(event, seconds=0.0) if isinstance(event, Answer) else event for event in events]
+        return [replace(event, seconds=0.0) if isinstance(event, EvalAnswer) else event for event in events]
 
     came: list[list[Event]] = [[], [], []]
     for number, event in small.run_with([watcher, none], [[item]] * 3):
@@ -213,7 +213,7 @@ def test_a_stream_that_fails_is_given_up_and_those_beside_it_go_on(folder: Path,
     assert told(iter(came[0])) == told(small.watch(item))
     assert "never evicts" in getattr(came[0][-1], "what", "")
     assert told(iter(came[1]))[:-1] == told(watcher.watch(item))[:-1]
-    assert isinstance(came[1][-1], Watched)
+    assert isinstance(came[1][-1], WatchTime)
     assert came[2] == list(none.watch(item))
     assert isinstance(came[2][0], Problem)
 
@@ -581,7 +581,7 @@ def test_a_question_that_exhausts_the_memory_is_trouble_of_its_own(
     (item, *_) = plan(folder, "rvs").items
     monkeypatch.setattr(Stream, "ask", exhausted)
     *troubles, last = watcher.watch(item)
-    assert isinstance(last, Watched)
+    assert isinstance(last, WatchTime)
     assert [isinstance(each, Problem) and each.questions for each in troubles] == [
         (question.id,) for question in item.questions
     ]

@@ -15,7 +15,7 @@ import pytest
 from infinipot import Frame, open_video
 from infinipot.serve.errors import ApiError
 from infinipot.serve.files.uploads import Uploads
-from infinipot.serve.media.decoders import Clip
+from infinipot.serve.media.decoders import DecodedVideo
 from infinipot.serve.media.picture import Picture
 from infinipot.serve.settings import Limits
 from support.patience import until
@@ -202,7 +202,7 @@ def test_a_video_with_a_long_gap_is_captioned_where_it_shows_something(served: R
 
     written = encoded(image)
     name = upload(served.as_("alice"), written, media_type="image").json()["id"]
-    monkeypatch.setattr(Clip, "frames", frames)
+    monkeypatch.setattr(DecodedVideo, "frames", frames)
     body = {"id": name, "prompt": COUNT, "chunk_duration": 0.1}
     made = served.as_("alice").post("/v1/generate_captions", json=body).json()["chunk_responses"]
     assert [round(each["start_time"], 1) for each in made] == [0.0, 0.5, 1e6]

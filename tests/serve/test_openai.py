@@ -28,7 +28,7 @@ from infinipot.serve.errors import ApiError
 from infinipot.serve.omni.protocol import MESSAGE, VideoFrame
 from infinipot.serve.omni.serving import OmniSession
 from infinipot.serve.realtime.items import Items
-from infinipot.serve.realtime.protocol import EVENT, Item, Response, Session
+from infinipot.serve.realtime.protocol import EVENT, Item, ResponseOptions, Session
 from infinipot.serve.realtime.serving import RealtimeSession
 from infinipot.serve.settings import Settings
 from infinipot.serve.streams.protocol import AskRequest, StreamRequest
@@ -275,7 +275,7 @@ def test_a_field_that_is_null_counts_as_left_out(served: Running) -> None:
     ("kind", "given", "nullable"),
     [
         (EVENT, {"type": "response.create"}, ("event_id", "response")),
-        (EVENT, {"type": "response.create", "response": {}}, tuple(Response.model_fields)),
+        (EVENT, {"type": "response.create", "response": {}}, tuple(ResponseOptions.model_fields)),
         (EVENT, {"type": "session.update", "session": {}}, tuple(Session.model_fields)),
         (MESSAGE, {"type": "video.query", "text": COUNT}, ("request_id", "infinipot")),
         (MESSAGE, {"type": "session.config"}, ("model", "modalities", "system_prompt", "infinipot")),

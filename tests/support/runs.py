@@ -11,7 +11,7 @@ import infinipot
 from infinipot import Model
 from infinipot.config import StreamConfig
 from infinipot.evaluate import FrameSampling, Item, find_benchmark
-from infinipot.evaluate.engines.base import Answer, Engine, Event, Provenance, RunConfig, Watched
+from infinipot.evaluate.engines.base import Engine, EvalAnswer, Event, Provenance, RunConfig, WatchTime
 from infinipot.evaluate.engines.local import LocalEngine
 from infinipot.evaluate.plan import RunPlan, read_plan
 from infinipot.evaluate.run import Progress, evaluate
@@ -51,8 +51,8 @@ class Canned(Engine):
             for question in item.questions:
                 self.asked.append(question.id)
                 text = self.said.get(question.id, "A")
-                yield Answer(item.id, question.id, f"{question.text}?", text, 1.0, 4, 2, 10, 20, 0.5)
-            yield Watched("nowhere", item.id, {"wall": 1.0}, 1 << 20)
+                yield EvalAnswer(item.id, question.id, f"{question.text}?", text, 1.0, 4, 2, 10, 20, 0.5)
+            yield WatchTime("nowhere", item.id, {"wall": 1.0}, 1 << 20)
 
 
 @cache

@@ -54,7 +54,7 @@ class RunConfig:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class EvalAnswer:
     """What came of one question.
 
     Attributes:
@@ -80,7 +80,7 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class Watched:
+class WatchTime:
     """What watching a video took: a line of a run's file of times.
 
     Attributes:
@@ -102,7 +102,7 @@ class Watched:
     beside: int = 0
 
 
-Event = Answer | Problem | Watched
+Event = EvalAnswer | Problem | WatchTime
 """What comes of a video: an answer, questions that could not be asked, and what watching took once it is over."""
 
 
@@ -149,7 +149,7 @@ class Engine(ABC):
     def run(self, items: Sequence[Item]) -> Iterator[Event]:
         """Yields what comes of the videos as it comes, each with those of its questions that are to be asked.
 
-        A video is over when `Watched` or its last `Problem` came.
+        A video is over when `WatchTime` or its last `Problem` came.
         """
 
     def run_with(self, others: Sequence[Engine], items: Sequence[Sequence[Item]]) -> Iterator[tuple[int, Event]]:

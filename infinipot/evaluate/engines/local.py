@@ -19,7 +19,7 @@ from infinipot import CapError, Frame, InfinipotError, Model, Sound, Stream, Vid
 from infinipot.evaluate.benchmarks import find_benchmark
 from infinipot.evaluate.core.machine import device_name, forget_peak, peak_allocated
 from infinipot.evaluate.core.plugins import code_of_adapter
-from infinipot.evaluate.engines.base import Answer, Engine, Event, Provenance, RunConfig, Watched, policy_settings
+from infinipot.evaluate.engines.base import Engine, EvalAnswer, Event, Provenance, RunConfig, WatchTime, policy_settings
 from infinipot.evaluate.protocols import find_protocol
 from infinipot.evaluate.records import Item, Problem, Question
 from infinipot.playing import END, play
@@ -122,15 +122,15 @@ class _Seat:
         """What befell the video, and the questions that are not asked because of it."""
         return Problem(self.item.id, _in_a_line(error), tuple(question.id for question in self.due))
 
-    def watched(self, begun: float, incomplete: bool, beside: int) -> Watched:
+    def watched(self, begun: float, incomplete: bool, beside: int) -> WatchTime:
         """What watching took, since a time of `time.perf_counter`, with so many runs beside it."""
         assert self.stream is not None, "it has watched"
         spent = {"wall": time.perf_counter() - begun, **self.stream.stats().seconds}
         seconds = {name: round(each, 4) for name, each in spent.items()}
         device = device_name(self.engine.model.device)
-        return Watched(device, self.item.id, seconds, peak_allocated(), incomplete, beside)
+        return WatchTime(device, self.item.id, seconds, peak_allocated(), incomplete, beside)
 
-    def ask(self, times: Sequence[float]) -> Answer | Problem:
+    def ask(self, times: Sequence[float]) -> EvalAnswer | Problem:
         """Asks the question that is due.
 
         Args:
@@ -154,7 +154,7 @@ class _Seat:
             what = _in_a_line(error) if needed is None else f"{question.id} and its answer need --reserve {needed}"
             return Problem(self.item.id, what, (question.id,), needed)
         stats = stream.stats()
-        return Answer(
+        return EvalAnswer(
             item=self.item.id,
             question=question.id,
             prompt=prompt,

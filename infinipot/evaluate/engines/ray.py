@@ -19,7 +19,7 @@ import infinipot
 from infinipot import InfinipotError
 from infinipot.config import LoadConfig
 from infinipot.evaluate.core.journal import differences
-from infinipot.evaluate.engines.base import Answer, Engine, Event, Provenance, RunConfig, Watched, made_by
+from infinipot.evaluate.engines.base import Engine, EvalAnswer, Event, Provenance, RunConfig, WatchTime, made_by
 from infinipot.evaluate.engines.local import LocalEngine
 from infinipot.evaluate.records import Item, Problem
 
@@ -61,9 +61,9 @@ class _Task:
 
     def take(self, event: Event) -> None:
         """Takes note of the questions that are dealt with."""
-        if isinstance(event, Watched):
+        if isinstance(event, WatchTime):
             return
-        done = [event.question] if isinstance(event, Answer) else event.questions
+        done = [event.question] if isinstance(event, EvalAnswer) else event.questions
         self.left = replace(self.left, questions=tuple(one for one in self.left.questions if one.id not in done))
 
     def give_up(self, what: str) -> Iterator[Event]:
@@ -162,7 +162,7 @@ class RayEngine(Engine):
                 yield from self._again(task, waiting)
                 continue
             task.take(event)
-            self._busy += event.seconds["wall"] if isinstance(event, Watched) else 0.0
+            self._busy += event.seconds["wall"] if isinstance(event, WatchTime) else 0.0
             self._wall = time.perf_counter() - begun
             yield event
 

@@ -28,7 +28,7 @@ _GAPS = 20  # that clients are told of
 
 
 @dataclass(slots=True, eq=False)
-class Watched:
+class WatchedCamera:
     """A camera that is watched for a stream.
 
     Attributes:
@@ -75,7 +75,7 @@ class CameraPlayer:
 
     def __init__(self, streams: Streams, rules: CameraRules, limits: Limits) -> None:
         self.rules, self._streams, self._limits = rules, streams, limits
-        self._watched: dict[Served, Watched] = {}
+        self._watched: dict[Served, WatchedCamera] = {}
 
     def play(self, served: Served, address: str) -> None:
         """Watches a camera for a stream until it is stopped."""
@@ -89,14 +89,14 @@ class CameraPlayer:
             wait=False,
             check=self.rules.resolve,
         )
-        watched = self._watched[served] = Watched(camera, _offset(served))
+        watched = self._watched[served] = WatchedCamera(camera, _offset(served))
         served.source = SourceState(address=shown, state="playing", camera=watched.state())
         watched.thread = threading.Thread(
             target=self._run, args=(served, watched, loop), name=f"watching {served.id}", daemon=True
         )
         watched.thread.start()
 
-    def of(self, served: Served) -> Watched | None:
+    def of(self, served: Served) -> WatchedCamera | None:
         """The camera that is watched for a stream, with what is told of it brought up to date."""
         watched = self._watched.get(served)
         if watched is not None and served.source is not None:
@@ -127,7 +127,7 @@ class CameraPlayer:
         finally:
             threads.shutdown(wait=False)
 
-    def _run(self, served: Served, watched: Watched, loop: asyncio.AbstractEventLoop) -> None:
+    def _run(self, served: Served, watched: WatchedCamera, loop: asyncio.AbstractEventLoop) -> None:
         source = served.source
         assert source is not None
         try:

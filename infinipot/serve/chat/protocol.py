@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Discriminator, Field, Tag, model_validator
 
-from infinipot.serve.asking import Asked, Asking, Usage
+from infinipot.serve.asking import AnswerDetails, AskFields, Usage
 from infinipot.serve.bodies import MINUS_ONE, ONE, Body
 from infinipot.serve.chat.unsupported import Unsupported
 from infinipot.serve.streams.protocol import StreamSettings
@@ -112,7 +112,7 @@ class StreamOptions(Body):
     include_usage: bool = False
 
 
-class ChatRequest(Unsupported, Asking):
+class ChatRequest(Unsupported, AskFields):
     """Asks for a chat completion.
 
     Attributes:
@@ -167,4 +167,4 @@ class ChatCompletion(BaseModel):
     model: str
     choices: list[Choice]
     usage: Usage
-    infinipot: Asked
+    infinipot: AnswerDetails

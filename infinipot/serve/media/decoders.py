@@ -32,14 +32,14 @@ class DecodeError(ApiError):
         super().__init__(422, message, code)
 
 
-class Decoder:
+class DecoderProcess:
     """A decoding process."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
 
     @classmethod
-    async def start(cls, limits: Limits, files: Sequence[int] = ()) -> "Decoder":
+    async def start(cls, limits: Limits, files: Sequence[int] = ()) -> "DecoderProcess":
         """Starts one, which inherits these open files; it has begun when this is over.
 
         Raises:
@@ -115,10 +115,10 @@ class Decoders:
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        self._idle: asyncio.LifoQueue[Decoder | None] = asyncio.LifoQueue()
-        self._videos: set[Decoder] = set()
+        self._idle: asyncio.LifoQueue[DecoderProcess | None] = asyncio.LifoQueue()
+        self._videos: set[DecoderProcess] = set()
         self._running = 0  # videos, those that are being started too
-        self._pictures: set[Decoder] = set()
+        self._pictures: set[DecoderProcess] = set()
         for _ in range(limits.decoders):
             self._idle.put_nowait(None)
 
@@ -136,7 +136,7 @@ class Decoders:
         sound = False
         try:
             if decoder is None:
-                decoder = await Decoder.start(limits)
+                decoder = await DecoderProcess.start(limits)
                 self._pictures.add(decoder)
             async with asyncio.timeout(limits.decode_seconds):
                 await decoder.send({"kind": "picture", **_bounds(limits)}, content)
@@ -159,7 +159,7 @@ class Decoders:
     @asynccontextmanager
     async def video(
         self, job: dict[str, Any], content: bytes = b"", files: Sequence[int] = ()
-    ) -> AsyncIterator["Clip"]:
+    ) -> AsyncIterator["DecodedVideo"]:
         """A video that is being decoded in a process of its own, which ends with this context.
 
         Raises:
@@ -171,18 +171,18 @@ class Decoders:
             raise ApiError(429, message, "too_many_videos", headers={"Retry-After": "1"})
         self._running += 1
         try:
-            decoder = await Decoder.start(self._limits, files)
+            decoder = await DecoderProcess.start(self._limits, files)
             self._videos.add(decoder)
             try:
                 await self._give(decoder, job | _bounds(self._limits), content)
-                yield Clip(decoder, self._limits)
+                yield DecodedVideo(decoder, self._limits)
             finally:
                 self._videos.discard(decoder)
                 await asyncio.shield(decoder.stop())
         finally:
             self._running -= 1
 
-    async def _give(self, decoder: Decoder, job: dict[str, Any], content: bytes) -> None:
+    async def _give(self, decoder: DecoderProcess, job: dict[str, Any], content: bytes) -> None:
         try:
             async with asyncio.timeout(self._limits.source_seconds):
                 await decoder.send(job, content)
@@ -195,10 +195,10 @@ class Decoders:
             await decoder.stop()
 
 
-class Clip:
+class DecodedVideo:
     """The frames of a video, as they are decoded: the process waits while nobody takes them."""
 
-    def __init__(self, decoder: Decoder, limits: Limits) -> None:
+    def __init__(self, decoder: DecoderProcess, limits: Limits) -> None:
         self._decoder, self._limits = decoder, limits
 
     async def frames(self) -> AsyncIterator[Picture]:

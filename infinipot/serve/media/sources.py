@@ -18,7 +18,7 @@ from urllib.parse import unquote, urlsplit
 from infinipot.serve.errors import ApiError
 from infinipot.serve.files.uploads import Upload
 from infinipot.serve.media.addresses import AddressError, parse, rules
-from infinipot.serve.media.decoders import Clip, Decoders
+from infinipot.serve.media.decoders import DecodedVideo, Decoders
 from infinipot.serve.settings import Settings
 
 _ENDLESS = 1 << 62  # frames
@@ -77,7 +77,7 @@ class Sources:
         frames: int | None = None,
         start: float = 0.0,
         end: float | None = None,
-    ) -> AsyncIterator[Clip]:
+    ) -> AsyncIterator[DecodedVideo]:
         """A video that is being decoded.
 
         Args:
@@ -101,7 +101,7 @@ class Sources:
         frames: int | None = None,
         start: float = 0.0,
         end: float | None = None,
-    ) -> AsyncIterator[Clip]:
+    ) -> AsyncIterator[DecodedVideo]:
         """A file of a client that is being decoded, a picture as a clip of one frame; see `clip`."""
         descriptor = upload.file.fileno()
         job: dict[str, Any] = {"from": "file", "name": upload.filename, "descriptor": descriptor}
@@ -114,13 +114,13 @@ class Sources:
             yield clip
 
     @asynccontextmanager
-    async def still(self, address: str) -> AsyncIterator[Clip]:
+    async def still(self, address: str) -> AsyncIterator[DecodedVideo]:
         """A picture that is being decoded: a clip of one frame; see `clip`."""
         async with self._decoded(address, "image", {"kind": "still"}) as clip:
             yield clip
 
     @asynccontextmanager
-    async def _decoded(self, address: str, kind: str, job: dict[str, Any]) -> AsyncIterator[Clip]:
+    async def _decoded(self, address: str, kind: str, job: dict[str, Any]) -> AsyncIterator[DecodedVideo]:
         limits, descriptor, content = self.settings.limits, None, b""
         job["bytes"] = int(limits.frame_bytes if kind == "image" else limits.upload_bytes)
         if address[:5].lower() == "data:":

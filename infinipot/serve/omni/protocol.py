@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, TypeAdapter
 
 from infinipot.numbers import LATEST
-from infinipot.serve.asking import SocketAsking
+from infinipot.serve.asking import SocketAskFields
 from infinipot.serve.bodies import TEXT_ALONE, Body
 from infinipot.serve.streams.protocol import StreamSettings
 
@@ -46,7 +46,7 @@ class Query(Body):
     type: Literal["video.query"]
     text: str
     request_id: str | None = None
-    infinipot: SocketAsking = SocketAsking()
+    infinipot: SocketAskFields = SocketAskFields()
 
 
 class Done(Body):

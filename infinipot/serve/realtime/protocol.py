@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, TypeAdapter
 
-from infinipot.serve.asking import SocketAsking
+from infinipot.serve.asking import SocketAskFields
 from infinipot.serve.bodies import NO_TOOLS, TEXT_ALONE, Body
 from infinipot.serve.streams.protocol import StreamSettings, Time
 
@@ -57,7 +57,7 @@ class Item(Body):
     content: Annotated[list[Content], Field(max_length=512)]
 
 
-class Response(Body):
+class ResponseOptions(Body):
     """The settings of one response."""
 
     model_config = ConfigDict(extra="ignore")
@@ -69,7 +69,7 @@ class Response(Body):
     max_output_tokens: Annotated[int, Field(ge=1)] | Literal["inf"] | None = None
     metadata: Annotated[dict[str, Annotated[str, Field(max_length=512)]], Field(max_length=16)] | None = None
     input: Annotated[list[Item], Field(max_length=64)] | None = None
-    infinipot: SocketAsking = SocketAsking()
+    infinipot: SocketAskFields = SocketAskFields()
 
 
 class _Event(Body):
@@ -108,7 +108,7 @@ class ResponseCreate(_Event):
     """Asks for a response."""
 
     type: Literal["response.create"]
-    response: Response = Response()
+    response: ResponseOptions = ResponseOptions()
 
 
 class ResponseCancel(_Event):

@@ -1,31 +1,32 @@
-"""One response of a realtime session, as its client is told of it: event by event. Asks nothing itself."""
+"""The events that tell the client of a realtime session about one response. Asks the model nothing itself."""
 
 import uuid
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 from infinipot.serve.answers import usage
-from infinipot.serve.asking import Asked
+from infinipot.serve.asking import AnswerDetails
 from infinipot.serve.errors import ApiError
 from infinipot.serve.lane import Answered
 from infinipot.serve.realtime import protocol
 from infinipot.serve.realtime.items import Items, described
 
 
-class Response:
-    """A response.
+class ResponseEvents:
+    """Sends the events of one response to the client.
 
     Args:
-        tell: sends an event of a kind.
-        asked: how it is to be.
-        conversation: the id of the session's, and items: what it consists of.
+        tell: sends an event of the given kind.
+        asked: the options of the response.
+        conversation: the id of the session's conversation.
+        items: the items of that conversation.
 
     Attributes:
         remembers: whether the turn becomes part of the conversation.
     """
 
     def __init__(
-        self, tell: Callable[..., Awaitable[None]], asked: protocol.Response, conversation: str, items: Items
+        self, tell: Callable[..., Awaitable[None]], asked: protocol.ResponseOptions, conversation: str, items: Items
     ) -> None:
         self._tell, self._asked, self._items = tell, asked, items
         self.remembers = asked.conversation == "auto"
@@ -56,7 +57,7 @@ class Response:
         status: str,
         answered: Answered | None = None,
         problem: ApiError | None = None,
-        asked: Asked | None = None,
+        asked: AnswerDetails | None = None,
     ) -> None:
         """Tells how it ended, and what it took."""
         if answered is not None:

@@ -16,7 +16,7 @@ from infinipot.serve.media.decoders import Decoders
 from infinipot.serve.media.sources import data_of
 from infinipot.serve.realtime import protocol
 from infinipot.serve.realtime.items import Items
-from infinipot.serve.realtime.response import Response, new_id
+from infinipot.serve.realtime.response import ResponseEvents, new_id
 from infinipot.serve.settings import Settings
 from infinipot.serve.streams.placing import Placing
 from infinipot.serve.streams.protocol import StreamSettings
@@ -154,7 +154,7 @@ class RealtimeSession:
                 self._served = await self._streams.open(self._owner, made_of(StreamSettings, asked), passing=True)
             return self._served
 
-    async def _respond(self, response: protocol.Response) -> None:
+    async def _respond(self, response: protocol.ResponseOptions) -> None:
         if self.busy():
             message = "a response is already being made: wait for response.done, or cancel it"
             raise ApiError(400, message, "conversation_already_has_active_response")
@@ -170,9 +170,9 @@ class RealtimeSession:
         self._responding = asyncio.create_task(self._answer(response, question, waiting))
         await asyncio.sleep(0)  # it takes its first step: what is cancelled before that tells nobody that it ended
 
-    async def _answer(self, response: protocol.Response, question: str, waiting: tuple[str, ...]) -> None:
+    async def _answer(self, response: protocol.ResponseOptions, question: str, waiting: tuple[str, ...]) -> None:
         """Makes one response, and tells of it as it comes; it answers the messages that wait under these ids."""
-        told = Response(self._tell, response, self._conversation, self._items)
+        told = ResponseEvents(self._tell, response, self._conversation, self._items)
         try:
             await told.begin()
             served = await self._stream()

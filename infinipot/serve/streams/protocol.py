@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from infinipot.numbers import LATEST
-from infinipot.serve.asking import Asking, Evidence, Usage
+from infinipot.serve.asking import AskFields, Evidence, Usage
 from infinipot.serve.bodies import Body
 from infinipot.serve.settings import GateSetting
 
@@ -103,7 +103,7 @@ class SourceState(BaseModel):
     camera: CameraState | None = None
 
 
-class StreamState(BaseModel):
+class StreamInfo(BaseModel):
     """A stream as it is now.
 
     Attributes:
@@ -160,7 +160,7 @@ class StreamList(BaseModel):
     """All streams of an owner."""
 
     object: Literal["list"] = "list"
-    data: list[StreamState]
+    data: list[StreamInfo]
     bytes_reserved: int
     bytes_total: int
 
@@ -186,7 +186,7 @@ class FramesTaken(BaseModel):
     error: str | None = None
 
 
-class AskRequest(Asking):
+class AskRequest(AskFields):
     """Asks a stream.
 
     Attributes:

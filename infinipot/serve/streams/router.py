@@ -20,9 +20,9 @@ from infinipot.serve.streams.protocol import (
     ForkRequest,
     FramesTaken,
     Saved,
+    StreamInfo,
     StreamList,
     StreamRequest,
-    StreamState,
     Time,
 )
 
@@ -46,7 +46,7 @@ _FRAMES = {
 
 
 @router.post("/v1/streams", status_code=201)
-async def open_stream(request: Request, body: Annotated[StreamRequest, Body()]) -> StreamState:
+async def open_stream(request: Request, body: Annotated[StreamRequest, Body()]) -> StreamInfo:
     """Opens a stream: its whole memory is reserved here, or it is refused."""
     return await server_of(request).serving.open(owner_of(request), body)
 
@@ -58,7 +58,7 @@ async def list_streams(request: Request) -> StreamList:
 
 
 @router.get("/v1/streams/{name}")
-async def get_stream(request: Request, name: str) -> StreamState:
+async def get_stream(request: Request, name: str) -> StreamInfo:
     """The state of a stream."""
     server, served = stream_of(request, name)
     return server.serving.state(served)
@@ -143,7 +143,7 @@ async def ask_stream(request: Request, name: str, body: Annotated[AskRequest, Bo
 
 
 @router.post("/v1/streams/{name}/fork", status_code=201)
-async def fork_stream(request: Request, name: str, body: Annotated[ForkRequest | None, Body()] = None) -> StreamState:
+async def fork_stream(request: Request, name: str, body: Annotated[ForkRequest | None, Body()] = None) -> StreamInfo:
     """Opens a second stream with the same past, in a memory of its own."""
     server, served = stream_of(request, name)
     return await server.serving.fork(served, body.id if body else None)

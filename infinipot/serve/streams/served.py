@@ -10,7 +10,7 @@ from infinipot.serve.errors import ApiError
 from infinipot.serve.lane import FrameJob, Lane
 from infinipot.serve.media.picture import Picture
 from infinipot.serve.settings import Limits
-from infinipot.serve.streams.protocol import FramesTaken, SourceState, StreamState
+from infinipot.serve.streams.protocol import FramesTaken, SourceState, StreamInfo
 from infinipot.video import Frame
 from infinipot.video.thumbnails import Thumbnails
 
@@ -132,10 +132,10 @@ class Served:
             error=self.error,
         )
 
-    def state(self, model: str) -> StreamState:
+    def state(self, model: str) -> StreamInfo:
         """What a client is told that asks how it is."""
         stats, config = self.lane.stats, self.config
-        return StreamState(
+        return StreamInfo(
             id=self.id,
             created=int(self.created),
             model=model,

@@ -16,9 +16,9 @@ from infinipot.serve.streams.protocol import (
     AskRequest,
     FramesTaken,
     Saved,
+    StreamInfo,
     StreamList,
     StreamRequest,
-    StreamState,
 )
 from infinipot.serve.streams.registry import Streams
 from infinipot.serve.streams.served import RATE_WINDOW, Served
@@ -43,7 +43,7 @@ class StreamServing:
         self._decoders, self._players, self._snapshots = decoders, players, snapshots
         self._watches = watches
 
-    async def open(self, owner: str, request: StreamRequest) -> StreamState:
+    async def open(self, owner: str, request: StreamRequest) -> StreamInfo:
         """Opens a stream, and has its source played into it."""
         if request.source is not None:
             self._players.check(request.source)
@@ -56,7 +56,7 @@ class StreamServing:
                 raise
         return self.state(served)
 
-    def state(self, served: Served) -> StreamState:
+    def state(self, served: Served) -> StreamInfo:
         """How a stream is."""
         self._players.cameras.of(served)
         return served.state(self._settings.model)
@@ -140,7 +140,7 @@ class StreamServing:
             evidence=[Evidence.model_validate(each) for each in answered.evidence],
         )
 
-    async def fork(self, served: Served, name: str | None) -> StreamState:
+    async def fork(self, served: Served, name: str | None) -> StreamInfo:
         """Opens a second stream with the same past."""
         served.used = time.monotonic()
         return self.state(await self._streams.fork(served, name))

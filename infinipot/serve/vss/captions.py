@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
 from infinipot.serve.answers import Asker
-from infinipot.serve.asking import Asking, Generating
+from infinipot.serve.asking import AskFields, Generating
 from infinipot.serve.bodies import made_of
 from infinipot.serve.errors import ApiError, require_model
 from infinipot.serve.feeding import Feeder
@@ -27,7 +27,6 @@ from infinipot.serve.streams.protocol import StreamSettings
 from infinipot.serve.streams.registry import Streams
 from infinipot.serve.streams.served import Served
 from infinipot.serve.vss.protocol import (
-    Asked,
     Caption,
     CaptionRequest,
     Chunks,
@@ -35,6 +34,7 @@ from infinipot.serve.vss.protocol import (
     Summary,
     SummaryChoice,
     SummaryMessage,
+    SummaryRequest,
 )
 
 _LOOK = 1.0  # seconds between two looks at whether a stream's source is over
@@ -91,7 +91,7 @@ class Captions:
         self._overlaps = Room(int(settings.limits.waiting_bytes))  # of frames that two stretches share
         streams.on_watched += (self._heard,)
 
-    def check(self, owner: str, request: Asked) -> None:
+    def check(self, owner: str, request: SummaryRequest) -> None:
         """Raises `ApiError` for what cannot be captioned."""
         require_model(request.model, self._settings.model)
         if isinstance(request, CaptionRequest):
@@ -132,7 +132,7 @@ class Captions:
         for live in self._live:
             live.stop()
 
-    async def summary(self, owner: str, request: Asked) -> Summary:
+    async def summary(self, owner: str, request: SummaryRequest) -> Summary:
         """What a file, or a stream so far, shows."""
         if not self._uploads.has(owner, request.id):
             served = self._streams.find(owner, request.id)
@@ -145,7 +145,7 @@ class Captions:
         seen = Offsets(start_offset=request.media_info.start_offset, end_offset=answered.time)
         return self._summary(request, seen, answered)
 
-    def _summary(self, request: Asked, seen: Offsets, answered: Answered) -> Summary:
+    def _summary(self, request: SummaryRequest, seen: Offsets, answered: Answered) -> Summary:
         choice = SummaryChoice(
             message=SummaryMessage(content=answered.text), finish_reason=answered.answer.finish_reason
         )
@@ -218,21 +218,21 @@ class Captions:
                     live.loop.call_soon_threadsafe(live.more.set)
 
     @asynccontextmanager
-    async def _frames(self, upload: Upload, request: Asked) -> AsyncIterator[AsyncIterator[Picture]]:
+    async def _frames(self, upload: Upload, request: SummaryRequest) -> AsyncIterator[AsyncIterator[Picture]]:
         """The frames of the part of a file that is meant."""
         fps = self._streams.settings_of(self._settings_of(request))["fps"]
         start, end = request.media_info.start_offset, request.media_info.end_offset
         async with self._sources.upload(upload, fps=fps, start=start, end=end) as clip:
             yield clip.frames()
 
-    def _settings_of(self, request: Asked) -> StreamSettings:
+    def _settings_of(self, request: SummaryRequest) -> StreamSettings:
         asked = request.infinipot.given() | ({"system": request.system_prompt} if request.system_prompt else {})
         if request.fps is not None:
             asked.setdefault("fps", request.fps)
         return made_of(StreamSettings, asked)
 
     @asynccontextmanager
-    async def _watching(self, owner: str, request: Asked) -> AsyncIterator[Served]:
+    async def _watching(self, owner: str, request: SummaryRequest) -> AsyncIterator[Served]:
         """A stream for a file, or a stretch of one."""
         served = await self._streams.open(owner, self._settings_of(request), passing=True)
         try:
@@ -240,7 +240,7 @@ class Captions:
         finally:
             await self._streams.close(served)
 
-    async def _ask(self, served: Served, request: Asked) -> Answered:
-        how = Asking(**request.model_dump(include=set(Generating.model_fields), exclude_none=True), evidence=False)
+    async def _ask(self, served: Served, request: SummaryRequest) -> Answered:
+        how = AskFields(**request.model_dump(include=set(Generating.model_fields), exclude_none=True), evidence=False)
         async with self._asker.ask(served, request.prompt, how) as answer:
             return await answer.result()

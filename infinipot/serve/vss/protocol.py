@@ -70,8 +70,8 @@ class Offsets(Body):
     end_offset: Time | None = None
 
 
-class Asked(Generating):
-    """What captions and summaries are asked with.
+class SummaryRequest(Generating):
+    """Asks for a summary of a file or stream; a request for captions has the same fields and more.
 
     Attributes:
         id: of a file or a stream; a list of one is taken, too.
@@ -105,7 +105,7 @@ class Asked(Generating):
         return given / self.chunk_duration
 
 
-class CaptionRequest(Asked):
+class CaptionRequest(SummaryRequest):
     """Asks for a caption of each stretch of a file, or of a stream as it goes on.
 
     Attributes:

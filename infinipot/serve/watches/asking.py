@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from infinipot.errors import InfinipotError
 from infinipot.serve.answers import Asker
-from infinipot.serve.asking import Asking, Looking
+from infinipot.serve.asking import AskFields, Looking
 from infinipot.serve.errors import ApiError
 from infinipot.serve.lane import Answered
 from infinipot.serve.logs import event as log
@@ -176,7 +176,7 @@ class Watches:
 
     def _put(self, watch: Watch) -> None:
         request = watch.request
-        how = Asking(max_tokens=request.max_tokens, window_s=request.window, **_look(request))
+        how = AskFields(max_tokens=request.max_tokens, window_s=request.window, **_look(request))
         try:
             answer = self._asker.put(watch.served, self._question(request), how)
         except ApiError as error:

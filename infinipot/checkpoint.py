@@ -187,7 +187,7 @@ class Checkpoint:
             adapter.patch_of([_PICTURE])
         except Exception as error:
             raise self._error(
-                f"the processor cannot take a picture: {in_a_line(error)}. Put {_PROCESSOR_FILES} there"
+                f"the processor failed on a test image: {in_a_line(error)}. Put {_PROCESSOR_FILES} there"
             ) from error
         processor = getattr(adapter.processor, "video_processor", None)
         vision = getattr(adapter.model.config, "vision_config", None)
@@ -211,20 +211,20 @@ class Checkpoint:
         if not name:
             raise ModelError(f"the name of the model is empty: give a hub id, a folder, or one of {_SHIPPED}")
         if folder.is_file():
-            raise self._error("this is a file: give the folder of the checkpoint, in which its config.json lies")
+            raise self._error("this is a file: give the folder that holds its config.json")
         if (name.startswith((".", "/", "~")) or name.count("/") > 1) and not folder.is_dir():
             raise self._error("no such folder")
         if not folder.is_dir():
             return self._config_on_the_hub()
         path = folder / "config.json"
         if not path.is_file():
-            raise self._error("the folder has no config.json, so it is no checkpoint")
+            raise self._error("the folder has no config.json, so it is not a checkpoint")
         try:
             config = json.loads(path.read_bytes())
         except (OSError, ValueError, RecursionError) as error:
-            raise self._error(f"its config.json is no JSON that can be read ({in_a_line(error)})") from error
+            raise self._error(f"its config.json is not valid JSON ({in_a_line(error)})") from error
         if not isinstance(config, dict):
-            raise self._error("its config.json holds no JSON object, so it is no checkpoint's")
+            raise self._error("its config.json is not a JSON object")
         return config
 
     def _config_on_the_hub(self) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from infinipot.checkpoint import Checkpoint
-from infinipot.memory import LayerShape, PositionRule, StateShape, allocated_bytes, stored_columns
+from infinipot.memory import LayerShape, PositionRule, StateShape, allocated_bytes, stored_columns, token_bytes
 from infinipot.models.base import Adapter
 from infinipot.policies.base import Policy
 
@@ -107,5 +107,5 @@ def _outline(adapter: type[Adapter], config: Any) -> Adapter:
 
 def _size(name: str, shapes: Sequence[Shape], rule: PositionRule, caps: Sequence[int], policy: Policy) -> Size:
     columns = stored_columns(rule, policy.stored)
-    none, *memories = (allocated_bytes(cap, shapes, columns) for cap in (0, *caps))
-    return Size(name, allocated_bytes(1, shapes, columns) - none, tuple(memories))
+    memories = tuple(allocated_bytes(cap, shapes, columns) for cap in caps)
+    return Size(name, token_bytes(shapes, columns), memories)

@@ -90,7 +90,7 @@ def open_audio(
 
 def _checked(name: str, seconds: Any) -> float:
     if not is_finite(seconds) or seconds < 0:
-        raise AudioError(f"{name} is a finite number at least 0, not {seconds!r}")
+        raise AudioError(f"{name} must be a finite number at least 0, not {seconds!r}")
     return float(seconds)
 
 

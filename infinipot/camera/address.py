@@ -83,7 +83,7 @@ def find_camera(location: str, transport: Transport, silence: float) -> Place:
         VideoError: a file that is not there, or a kind of camera that this system has no way to open.
     """
     if transport not in ("tcp", "udp"):
-        raise VideoError(f"transport is 'tcp' or 'udp', not {transport!r}")
+        raise VideoError(f"transport must be 'tcp' or 'udp', not {transport!r}")
     scheme = location.partition("://")[0].lower() if "://" in location else ""
     name = public_name(location)
     if is_device(location):
@@ -121,7 +121,7 @@ def demo_settings(location: str, defaults: dict[str, Any]) -> tuple[str, dict[st
         try:
             settings[key] = type(defaults[key])(value)
         except ValueError:
-            raise VideoError(f"{location}: {key} is a number, not {value!r}") from None
+            raise VideoError(f"{location}: {key} must be a number, not {value!r}") from None
     return parts.netloc or parts.path.strip("/"), settings
 
 

@@ -36,7 +36,7 @@ _PICTURE = "infinipot-demo.png"
 @click.option("--video", help="A file or address that is looped as the background.")
 @world_model_option
 @click.option("--memory", default="512", show_default=True, help="The cap: tokens, or an amount such as 1MiB.")
-@click.option("--policy", default=POLICY, show_default=True, help="What is kept: see `infinipot policies`.")
+@click.option("--policy", default=POLICY, show_default=True, help="Policy: see `infinipot policies`.")
 @click.option(
     "--compare", default="sliding-window", show_default=True, help='A second policy to compare with, or "none".'
 )

@@ -66,7 +66,7 @@ def policies(as_json: bool) -> None:
 @click.option(
     "--memory",
     metavar="TOKENS,...",
-    help="List instead what memories of these caps take, in GB (10^9 bytes): in bfloat16, or with --model in its type.",
+    help="List instead how much memory these caps take, in GB (10^9 bytes): in bfloat16, or with --model in its type.",
 )
 @click.option(
     "--model",

@@ -219,7 +219,7 @@ def _policy(policy: str, options: Mapping[str, Any]) -> Policy:
         if not options:
             raise
         known = ", ".join((*(Infinipot.__init__.__kwdefaults__ or ()), *_STREAMING))
-        raise PolicyError(f"{error}. Model arguments that are no options of a policy: pretrained, {known}") from error
+        raise PolicyError(f"{error}. Model arguments that are not options of a policy: pretrained, {known}") from error
 
 
 def _unquoted(value: str) -> str:

@@ -122,7 +122,7 @@ class Asker:
     def _check(self, question: str, how: AskFields) -> None:
         limits = self._limits
         if len(question) > limits.question_chars:
-            message = f"the question has {len(question):,} characters, and {limits.question_chars:,} are allowed"
+            message = f"the question has {len(question):,} characters; at most {limits.question_chars:,} are allowed"
             raise ApiError(400, message, "question_too_long", param="question")
         if how.look_pixels is not None and how.look_pixels[0] > limits.frame_pixels:
             message = f"look_pixels: a frame may have up to {limits.frame_pixels:,} pixels"
@@ -131,7 +131,7 @@ class Asker:
     def _admit(self, served: Served) -> None:
         limits = self._limits
         if self.waiting >= limits.answers:
-            message = f"{self.waiting} questions are being answered, which is the limit: try again soon"
+            message = f"{self.waiting} questions are being answered, which is the limit: try again later"
             raise ApiError(429, message, "too_many_questions", headers={"Retry-After": "1"})
         if served.lane.awaited() >= limits.answers_waiting:
             message = f"{limits.answers_waiting} questions wait for stream {served.id}, which is the limit"

@@ -49,4 +49,4 @@ class Faults:
             self._reach()
         except Exception as lost:
             self.broken = str(lost).partition("\n")[0]
-            logger.critical("the model's device can be used no more: %s", self.broken)
+            logger.critical("the model's device can no longer be used: %s", self.broken)

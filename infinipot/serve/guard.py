@@ -194,7 +194,7 @@ class _Body:
             async with asyncio.timeout_at(asyncio.get_running_loop().time() + self._deadline - time.monotonic()):
                 message = await self._receive()
         except TimeoutError:
-            raise ApiError(408, f"the body was not there within {self._seconds:g} s", "body_too_slow") from None
+            raise ApiError(408, f"the body did not arrive within {self._seconds:g} s", "body_too_slow") from None
         if message["type"] == "http.request":
             self._left -= len(message.get("body", b""))
             if self._left < 0:

@@ -66,7 +66,7 @@ async def model(request: Request, name: str) -> dict[str, Any]:
 def _require_model(server: Server) -> None:
     """Raises `ApiError` 503 where the model can run no more, before the process ends or where it does not end."""
     if (why := server.worker.faults.broken) is not None:
-        message = f"the model's device can be used no more ({why}): start the server again"
+        message = f"the model's device can no longer be used ({why}): start the server again"
         raise ApiError(503, message, "device_lost")
     if not server.worker.alive:
         raise ApiError(503, "the thread that runs the model has ended", "worker_ended")

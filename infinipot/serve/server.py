@@ -182,7 +182,7 @@ async def _rounds(work: Callable[[], Awaitable[None]]) -> None:
         try:
             await work()
         except Exception:
-            logger.exception("a round failed")
+            logger.exception("a periodic task failed")
 
 
 def server_of(connection: HTTPConnection) -> Server:

@@ -281,7 +281,7 @@ def _tell_unknown() -> None:
         if name.upper().startswith(_PREFIX):
             group = name[len(_PREFIX) :].lower().partition("__")[0]
             if group not in Settings.model_fields:
-                logger.warning("%s is not heeded: there is no setting %s%s", name, group, _near(group, []))
+                logger.warning("%s is ignored: there is no setting %s%s", name, group, _near(group, []))
 
 
 def _near(group: str, rest: list[str]) -> str:

@@ -139,7 +139,7 @@ def rewrite(path: Path, header: Header, lines: Iterable[Line]) -> None:
         with durable.replacing(path) as file:
             file.write(_encoded([plain(header), *map(_fields, lines)]))
     except OSError as error:
-        raise ResultsError(f"{path}: it cannot be written anew: {error.strerror}; it is as it was") from error
+        raise ResultsError(f"{path}: it cannot be rewritten: {error.strerror}; it is unchanged") from error
 
 
 def _fields(line: Line) -> Header:

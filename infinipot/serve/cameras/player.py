@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import get_args
 
 from infinipot.camera import Camera, open_camera
+from infinipot.camera.camera import PICTURE_PIXELS
 from infinipot.camera.health import State
 from infinipot.serve.cameras.rules import CameraRules
 from infinipot.serve.lane import FrameJob, GoneError
@@ -23,7 +24,6 @@ from infinipot.serve.streams.served import Served
 from infinipot.video.thumbnails import small_picture
 
 logger = logging.getLogger(__name__)
-_PIXELS = 1920 * 1088  # of a picture at most
 _GAPS = 20  # that clients are told of
 
 
@@ -85,7 +85,7 @@ class CameraPlayer:
             fps=served.config.fps,
             no_frame_timeout=self._limits.camera_seconds,
             frozen_after=self._limits.frozen_seconds or None,
-            pixels=min(self._limits.frame_pixels, _PIXELS),
+            pixels=min(self._limits.frame_pixels, PICTURE_PIXELS),
             wait=False,
             check=self.rules.resolve,
         )

@@ -86,7 +86,7 @@ class DecoderProcess:
         try:
             head, length = PREFIX.unpack(await self._process.stdout.readexactly(PREFIX.size))
             if head > LONGEST_HEADER or length > most:
-                raise DecodeError("decoding went wrong")
+                raise DecodeError("decoding failed")
             header = json.loads(await self._process.stdout.readexactly(head))
             content = await self._process.stdout.readexactly(length)
         except (asyncio.IncompleteReadError, ValueError):
@@ -130,7 +130,7 @@ class Decoders:
         """
         limits = self._limits
         if len(content) > limits.frame_bytes:
-            message = f"a picture has {len(content):,} bytes, and {int(limits.frame_bytes):,} are allowed"
+            message = f"a picture has {len(content):,} bytes; at most {int(limits.frame_bytes):,} are allowed"
             raise ApiError(413, message, "frame_too_large")
         decoder = await self._idle.get()
         sound = False
@@ -167,7 +167,7 @@ class Decoders:
             DecodeError: the process did not begin, or took no job.
         """
         if self._running >= self._limits.videos:
-            message = f"{self._limits.videos} videos are being decoded, which is the limit: try again soon"
+            message = f"{self._limits.videos} videos are being decoded, which is the limit: try again later"
             raise ApiError(429, message, "too_many_videos", headers={"Retry-After": "1"})
         self._running += 1
         try:

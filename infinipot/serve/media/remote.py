@@ -71,7 +71,7 @@ class RemoteFile(io.RawIOBase):
         self._ranged = False
         self._request(0)
         if most is not None and self.size is not None and self.size > most:
-            raise AddressError(f"{self._address.shown} has {self.size:,} bytes, and {most:,} are allowed")
+            raise AddressError(f"{self._address.shown} has {self.size:,} bytes; at most {most:,} are allowed")
 
     @property
     def name(self) -> str:
@@ -212,7 +212,7 @@ def _copied(file: RemoteFile, most: int, seconds: float) -> io.BufferedRandom:
             if copy.tell() + len(part) > most:
                 raise AddressError(f"{file.name} has more than the {most:,} bytes that are allowed")
             if time.monotonic() > until:
-                raise AddressError(f"{file.name} did not come to its end within {seconds:g} s")
+                raise AddressError(f"{file.name} was not complete within {seconds:g} s")
             copy.write(part)
         copy.seek(0)
     except BaseException:

@@ -63,7 +63,7 @@ class Sources:
                     os.close(self._descriptor(address))
                     return address
                 case _:
-                    raise refused(f"{scheme[:20]!r} addresses are not played: give http, https or file")
+                    raise refused(f"{scheme[:20]!r} addresses are not supported: give http, https or file")
         except AddressError as error:
             raise refused(str(error)) from None
 
@@ -159,7 +159,7 @@ class Sources:
         """
         parts = urlsplit(address)
         if self._root is None:
-            raise refused("file: addresses are played below a media root, and this server has none (--media-root)")
+            raise refused("file: addresses need a server with a media root (--media-root)")
         name = unquote(parts.path)
         elsewhere = refused("there is no such file below the media root")
         if parts.netloc not in ("", "localhost") or "\0" in name:

@@ -59,7 +59,7 @@ class OmniSession:
             case protocol.Query():
                 self._ask(message)
             case protocol.Audio():
-                raise ApiError(400, "this server takes frames and text, no sound", "audio_not_supported")
+                raise ApiError(400, "this server accepts frames and text, but no audio", "audio_not_supported")
             case protocol.Done():
                 await asyncio.gather(*self._answering)
                 await self._send({"type": "session.done"})

@@ -65,7 +65,7 @@ class StreamRequest(StreamSettings):
     @classmethod
     def _named(cls, value: str | None) -> str | None:
         if value is not None and not NAME.fullmatch(value):
-            raise ValueError("an id has 1 to 64 letters, digits and . _ : -, the first one a letter or a digit")
+            raise ValueError("an id must have 1 to 64 letters, digits and . _ : -, the first one a letter or a digit")
         return value
 
 

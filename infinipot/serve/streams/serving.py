@@ -88,7 +88,9 @@ class StreamServing:
         if not pictures:
             raise ApiError(400, "there is no picture in the request: give a JPEG, PNG or WebP as its body", "no_frame")
         if len(pictures) > most:
-            raise ApiError(413, f"{len(pictures)} pictures came, and {most} are allowed at once", "too_many_frames")
+            raise ApiError(
+                413, f"the request has {len(pictures)} pictures; at most {most} are allowed", "too_many_frames"
+            )
         served.admit(len(pictures), limits)
         served.place(at)  # an order that cannot be is told before anything is decoded
         decoded = [await self._decoders.picture(picture) for picture in pictures]

@@ -152,7 +152,7 @@ class Snapshots:
             try:
                 told = Told.model_validate_json((place / _TOLD).read_bytes())
                 if not NAME.fullmatch(told.id) or not _FILE.fullmatch(told.file):
-                    raise SnapshotError("it names no stream, or no file of one")
+                    raise SnapshotError("it does not name a stream and its file")
                 path = place / told.file
                 served = await self._streams.restore(told.owner, told.id, path, told.bytes, told.idle_seconds)
             except (ApiError, InfinipotError, OSError, ValidationError) as error:

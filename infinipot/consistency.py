@@ -122,7 +122,7 @@ def _check_grids(grids: tuple[Grid, ...], pending: Pending, setup: Setup) -> Non
 def _check_held(held: Held, pending: Pending, setup: Setup) -> None:
     """What is held adds up, and leaves room for a block, a question and its answer."""
     budget, policy = setup.budget, setup.policy
-    _require(held.tokens == held.text + len(held.captions) + held.cells, "tokens do not add up")
+    _require(held.tokens == held.text + len(held.captions) + held.cell_tokens, "tokens do not add up")
     _require(held.prompt == (len(setup.prompt_ids) if held.tokens else 0), "the prompt is another one")
     _require(sum(held.turns) <= budget.dialogue, "turns are longer than their share")
     said = pending.said
@@ -136,10 +136,12 @@ def _check_held(held: Held, pending: Pending, setup: Setup) -> None:
     else:
         fits = video + pending.tokens(setup) <= budget.video(len(setup.prompt_ids) + budget.dialogue)
     _require(fits, "there is more of the video than its share")
-    _require(not (policy.one_size and pending.size) or held.cells % pending.grid.cells == 0, "a patch is not whole")
+    _require(
+        not (policy.one_size and pending.size) or held.cell_tokens % pending.grid.cells == 0, "a patch is not whole"
+    )
     run = held.run
     _require(
-        run is None or (0 <= run.start <= run.stop <= held.tokens and run.stop - run.start == held.cells),
+        run is None or (0 <= run.start <= run.stop <= held.tokens and run.stop - run.start == held.cell_tokens),
         "cells do not lie where they are said to",
     )
 
@@ -193,7 +195,7 @@ def _check_pending(pending: Pending, held: Held, setup: Setup) -> None:
 
 def _check_gated(pending: Pending, held: Held, setup: Setup) -> None:
     """What a gate has let through. After text, a video opens with a whole patch."""
-    gated = [patch for patch in pending.patches if patch.cells is not None]
+    gated = [patch for patch in pending.patches if patch.places is not None]
     _require(setup.gate or not (pending.gated or pending.shown or gated), "the stream has no gate, but gated frames")
     opens = not held.tokens or not held.cursor.open
     _require(not (opens and gated and gated[0] is pending.patches[0]), "a video does not open with a whole patch")
@@ -229,7 +231,7 @@ def check_slots(columns: Mapping[str, Tensor], state: Saved, captions: Tensor, s
     above = cell_limit(state.grids)
     inside = bool(((patch >= NOWHERE) & (patch < held.cursor.patch) & (cell < above)).all())
     _require(inside and not (cells & text).any(), "a token is of no patch or cell that there was")
-    for kind, count in ((text, held.text), (cells, held.cells), (words, len(captions))):
+    for kind, count in ((text, held.text), (cells, held.cell_tokens), (words, len(captions))):
         _require((kind.sum(1) == count).all(), "rows hold other numbers of tokens than they should")
     _require((cell[words] == NOWHERE).all(), "a caption's token is of a cell")
     _require((patch[words].view(len(patch), -1).sort(1).values == captions).all(), "rows hold other captions")

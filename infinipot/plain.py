@@ -41,7 +41,7 @@ def to_plain(value: Any, name: str, arrays: dict[str, Tensor]) -> Any:
     if isinstance(value, dict):
         return {key: to_plain(each, f"{name}.{key}", arrays) for key, each in value.items()}
     if is_dataclass(value):
-        return {each.name: to_plain(getattr(value, each.name), f"{name}.{each.name}", arrays) for each in fields(value)}
+        return {key: to_plain(getattr(value, own), f"{name}.{key}", arrays) for key, own in _keys(value).items()}
     if isinstance(value, Real) and not isinstance(value, int | float):
         return int(value) if isinstance(value, Integral) else float(value)
     return value
@@ -86,10 +86,16 @@ def from_plain(hint: Any, plain: Any, name: str, arrays: Callable[[str], Tensor]
 
 
 def _dataclass(kind: Any, plain: Mapping[str, Any], name: str, arrays: Callable) -> Any:
-    hints, wanted = get_type_hints(kind), [each.name for each in fields(kind)]
-    if set(plain) != set(wanted):
-        raise PlainError(f"{name} has other fields than {', '.join(wanted)}")
-    return kind(**{each: from_plain(hints[each], plain[each], f"{name}.{each}", arrays) for each in wanted})
+    hints, keys = get_type_hints(kind), _keys(kind)
+    if set(plain) != set(keys):
+        raise PlainError(f"{name} has other fields than {', '.join(keys)}")
+    return kind(**{own: from_plain(hints[own], plain[key], f"{name}.{key}", arrays) for key, own in keys.items()})
+
+
+def _keys(kind: Any) -> dict[str, str]:
+    """The fields of a dataclass by their keys in a file: the name of each, or, where it was renamed, what its metadata
+    call `saved_as`."""
+    return {each.metadata.get("saved_as", each.name): each.name for each in fields(kind)}
 
 
 def _one_of(parts: tuple[Any, ...], plain: Any, name: str, arrays: Callable) -> Any:

@@ -1,4 +1,4 @@
-"""What memory and policies both speak of: grids of cells, and the video tokens that are held. Knows no models."""
+"""The types that memory and policies share: grids of cells, and held video tokens. Knows no models."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -8,7 +8,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-AT_HAND = {"cpu"}  # kinds of devices that nobody has to wait for
+AT_HAND = {"cpu"}  # kinds of devices that can be read without waiting
 _ARRIVALS = 1 << 31  # `VideoTokens.arrival` is below it
 
 
@@ -16,8 +16,8 @@ _ARRIVALS = 1 << 31  # `VideoTokens.arrival` is below it
 class Grid:
     """The cells of one temporal patch: `rows` x `columns`, numbered row by row from `first_cell`.
 
-    Each resolution that a stream has seen has a grid of its own, with cell numbers of its own, so that tokens
-    of different grids never share a cell.
+    Each resolution that a stream has seen has a grid and cell numbers of its own, so that tokens of different grids
+    never share a cell.
     """
 
     rows: int
@@ -36,26 +36,26 @@ class Grid:
 
 
 def cell_limit(grids: Sequence[Grid]) -> int:
-    """One more than the highest cell number of some grids; grids that were forgotten have left gaps below it."""
+    """One more than the highest cell number of some grids. Forgotten grids leave gaps below it."""
     return max((grid.first_cell + grid.cells for grid in grids), default=0)
 
 
 @dataclass(frozen=True, eq=False)
 class VideoTokens:
-    """N video tokens of each of some rows, a row being one KV head of one layer, which holds tokens of its own.
+    """N video tokens in each of some rows. A row is one KV head of one layer and holds tokens of its own.
 
-    The tokens of a row stand in no particular order: `arrival` says in which they came.
+    The tokens of a row are in no particular order; `arrival` has the order in which they came in.
 
     Attributes:
-        patch: `[rows, N]` int32, the temporal patch of the stream that a token comes from.
-        cell: `[rows, N]` int32, the cell it comes from (see `Grid`).
+        patch: `[rows, N]` int32, the temporal patch of each token, numbered through the stream.
+        cell: `[rows, N]` int32, the cell number of each token (see `Grid`).
         grids: the grids the stream has seen, the current one last.
-        newest_patch: index of the newest temporal patch that was given to the stream.
-        layer: of each row, out of `layers`.
-        head: of each row, its number in its layer; other processes may hold those before it.
+        newest_patch: the index of the newest temporal patch given to the stream.
+        layer: the layer of each row, out of `layers`.
+        head: the KV head of each row, by its number in its layer; other processes may hold other heads.
         columns: `[rows, N]` each, what the policy stored of the tokens when they came in (see `Policy.measure`).
-        read: gives "keys", "values" or "rotated" of some of the rows.
-        at_once: rows whose states a bounded scratch holds; None where it holds those of all.
+        read: returns "keys", "values" or "rotated" of some of the rows.
+        at_once: how many rows' keys or values fit a bounded scratch; None if all do.
     """
 
     patch: Tensor
@@ -71,12 +71,12 @@ class VideoTokens:
 
     @property
     def keys(self) -> Tensor:
-        """`[rows, N, head_dim]`, without their rotary rotation, so that time alone makes no difference between them."""
+        """`[rows, N, head_dim]`, keys without rotary rotation, so that they do not differ by time alone."""
         return self.read("keys", slice(None))
 
     @property
     def rotated(self) -> Tensor:
-        """`[rows, N, head_dim]`, the keys turned to their positions, as attention sees them."""
+        """`[rows, N, head_dim]`, keys rotated to their positions, as attention sees them."""
         return self.read("rotated", slice(None))
 
     @property
@@ -85,22 +85,22 @@ class VideoTokens:
         return self.read("values", slice(None))
 
     def by_rows(self, name: str, measure: Callable[[Tensor], Tensor]) -> Tensor:
-        """What `measure` makes of the states of each row, read for as many rows at once as a bounded scratch holds.
+        """Applies `measure` to the keys or values of all rows, as many rows at a time as fit a bounded scratch.
 
         Args:
             name: "keys", "values" or "rotated".
-            measure: `[n, N, head_dim]`, of n rows, to `[n, N]`.
+            measure: maps `[n, N, head_dim]`, for n rows, to `[n, N]`.
 
         Returns:
             `[rows, N]` float32.
         """
-        told = torch.empty(self.shape, dtype=torch.float32, device=self.cell.device)
+        result = torch.empty(self.shape, dtype=torch.float32, device=self.cell.device)
         for rows in self.pieces():
-            told[rows] = measure(self.read(name, rows))
-        return told
+            result[rows] = measure(self.read(name, rows))
+        return result
 
     def pieces(self, times: int = 1) -> Iterator[slice]:
-        """All rows, as many at once as those of which a bounded scratch holds so many times the states."""
+        """All rows, in slices for which a bounded scratch holds `times` their keys or values."""
         rows = len(self.cell)
         at_once = max(1, (self.at_once or rows) // times)
         return (slice(start, min(start + at_once, rows)) for start in range(0, rows, at_once))
@@ -117,26 +117,26 @@ class VideoTokens:
 
     @cached_property
     def arrival(self) -> Tensor:
-        """`[rows, N]` int64 from 0 to below 2^31: higher for what came later."""
+        """`[rows, N]` int64, at least 0 and below 2^31: higher for later tokens."""
         if (self.newest_patch + 1) * self.cell_limit <= _ARRIVALS:
             return self._came
-        order = self.in_order()  # of a stream as long as that: each token's place among those of its row
+        order = self.in_order()  # in so long a stream, the rank of each token in its row
         places = torch.arange(order.shape[1], device=order.device)
         return torch.empty_like(order).scatter_(1, order, places.expand_as(order))
 
     @property
     def _came(self) -> Tensor:
-        """`[rows, N]` int64, a number for each token of a stream: higher for what came later."""
+        """`[rows, N]` int64, a number for each token of the stream: higher for later tokens."""
         return torch.add(self.cell, self.patch.long(), alpha=self.cell_limit)
 
     @property
     def newest_held(self) -> Tensor:
-        """`[rows, 1]` int32, the newest patch of which a row holds anything: a gate may have left later ones out."""
+        """`[rows, 1]` int32, the newest patch of which each row holds anything: a gate may have left out later ones."""
         return self.patch.amax(1, keepdim=True)
 
     @property
     def at_corner(self) -> Tensor:
-        """`[rows, N]` bool, whether a token is of one of the four corners of its patch."""
+        """`[rows, N]` bool, whether a token is at one of the four corners of its patch."""
         corner = torch.zeros_like(self.cell, dtype=torch.bool)
         for grid in self.grids:
             last_row = grid.first_cell + grid.cells - grid.columns
@@ -145,11 +145,11 @@ class VideoTokens:
         return corner
 
     def in_order(self) -> Tensor:
-        """`[rows, N]` int64, the tokens of each row in order of arrival."""
+        """`[rows, N]` int64, the indices of each row's tokens in order of arrival."""
         return self._came.argsort(dim=1)
 
     def part(self, index: Tensor) -> Self:
-        """Some tokens of each row, as if no others were held: those at `index` `[rows, n]` int64."""
+        """The tokens at `index`, `[rows, n]` int64, as if no others were held."""
         return replace(
             self,
             patch=self.patch.gather(1, index),
@@ -161,24 +161,24 @@ class VideoTokens:
 
 @dataclass(frozen=True, eq=False)
 class NewTokens(VideoTokens):
-    """Tokens that come in, beside what their rows hold at that moment, other new tokens included.
+    """New tokens, with access to the previous token of each cell.
 
-    `read` gives "previous" and "has_previous" as well: the earlier tokens are looked for when a policy first asks.
+    `read` also returns "previous" and "has_previous"; the search for them runs when a policy first asks.
     """
 
     @property
     def has_previous(self) -> Tensor:
-        """`[rows, N]` bool, whether the row holds an earlier token of the same cell."""
+        """`[rows, N]` bool, whether the row holds an earlier token of the same cell, new or old."""
         return self.read("has_previous", slice(None))
 
     @property
     def previous(self) -> Tensor:
-        """`[rows, N, head_dim]`, the key of the latest of those, without rotation; any key where there is none."""
+        """`[rows, N, head_dim]`, the unrotated key of the latest such token; an arbitrary key if there is none."""
         return self.read("previous", slice(None))
 
 
 def take(states: Tensor, index: Tensor) -> Tensor:
-    """Of `[rows, N, head_dim]` the tokens at `index` `[rows, n]` int64: `[rows, n, head_dim]`."""
+    """The tokens of `states` `[rows, N, head_dim]` at `index` `[rows, n]` int64: `[rows, n, head_dim]`."""
     rows, length, width = states.shape
     if not states.is_contiguous():
         return states.gather(1, index.unsqueeze(-1).expand(-1, -1, width))
@@ -187,5 +187,5 @@ def take(states: Tensor, index: Tensor) -> Tensor:
 
 
 def is_at_hand(tensor: Tensor) -> bool:
-    """Whether it waits for no device to look at a tensor's numbers."""
+    """Whether a tensor's numbers can be read without waiting for a device."""
     return tensor.device.type in AT_HAND

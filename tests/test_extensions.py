@@ -25,8 +25,7 @@ from infinipot.versions import digest_of_plugin
 POLICY = """
 from dataclasses import dataclass
 from typing import Optional
-from infinipot.policies import ScoredPolicy
-from infinipot.policies.options import Count
+from infinipot.policies import Count, ScoredPolicy
 from infinipot.models.qwen2_vl import Qwen25VL
 from transformers import AutoConfig, Qwen2_5_VLConfig
 

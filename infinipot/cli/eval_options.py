@@ -170,7 +170,7 @@ def setups(benchmark: Benchmark, protocol: str | None, given: dict[str, Any]) ->
     sampling = _sampling(find_protocol(name).frames(benchmark), given)
     policies = {policy_of(spec).spec: spec for spec in given.pop("policies")}  # each once
     try:
-        config = StreamConfig(**{name: given.pop(name) for name in STREAM_SETTINGS}, pixels=sampling.pixels)
+        config = StreamConfig(**{option: given.pop(option) for option in STREAM_SETTINGS}, pixels=sampling.pixels)
     except InfinipotError as error:
         raise click.UsageError(str(error)) from error
     return [RunConfig(benchmark.name, name, sampling, policy, config) for policy in policies.values()]

@@ -98,18 +98,8 @@ def _print_runs(plans: dict[str, RunPlan]) -> None:
         hours = gpu_hours(videos, questions, entry.evicts)
         total += hours
         count = f"{videos:,}" if plan else f"at most {videos:,}"
-        setup = entry.setup
-        rows.append(
-            (
-                entry.benchmark,
-                entry.label,
-                setup.policy,
-                f"{setup.config.memory:,}",
-                count,
-                f"{questions:,}",
-                f"{hours:.1f}",
-            )
-        )
+        policy, cap = entry.setup.policy, f"{entry.setup.config.memory:,}"
+        rows.append((entry.benchmark, entry.label, policy, cap, count, f"{questions:,}", f"{hours:.1f}"))
     columns = ("benchmark", "run", "policy", "cap", "videos", "questions", "GPU hours")
     notes = (
         f"{len(rows)} runs, {total:.0f} GPU hours by arithmetic: Qwen2.5-VL-7B on an A100 at 30% of its bfloat16 peak,",

@@ -76,7 +76,7 @@ def place(
         parts.append(Part(adapter.embed(opening), opening if state.memory.held else ()))
     number, opens = transaction.cursor.patch, not transaction.cursor.open
     before, after = adapter.caption_ids(patch.times, number, opens=opens)
-    places = None if patch.cells is None else torch.tensor(patch.cells, dtype=torch.int64)
+    places = None if patch.places is None else torch.tensor(patch.places, dtype=torch.int64)
     made_of = patch.number, *before, "and", *after
     transaction.video(grid or state.pending.grid, patch.starts, len(before), len(after), places, content=made_of)
     if cells is not None:

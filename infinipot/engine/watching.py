@@ -3,6 +3,7 @@
 Work that asks for the model where it needs it, see task.py; who runs it, and what else in the same step, is not known.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from infinipot.audio import GAP, SamplesLike, Sound, as_sound
@@ -17,6 +18,7 @@ from infinipot.engine.state import StreamState
 from infinipot.engine.task import Work
 from infinipot.errors import FrameError, InfinipotError
 from infinipot.models import Patch
+from infinipot.tokens import Grid
 from infinipot.video import Frame, ImageLike, as_frame
 
 _PERIOD_ROUNDING = 1e-6  # of a period
@@ -113,9 +115,21 @@ def _take_in(setup: Setup, state: StreamState, given: Frame | Sound) -> Work[Non
     if len(pending.patches) < pending.block:
         state.pending = pending
         return
+    yield from _prefill(setup, state, pending.patches, replace(pending, patches=()))
+
+
+def _prefill(
+    setup: Setup, state: StreamState, patches: Sequence[Patch], after: Pending, grid: Grid | None = None
+) -> Work[None]:
+    """Has the model run over patches, which become part of the memory: that compresses where it is full.
+
+    Args:
+        patches: of one grid.
+        after: what waits then.
+        grid: of the patches; by default the newest.
+    """
     with state.memory.transaction() as transaction:
-        parts = yield from lay_out(setup, state, transaction, pending.patches)
-        after = replace(pending, patches=())
+        parts = yield from lay_out(setup, state, transaction, patches, grid)
         if parts:  # a gate may have let nothing through
             yield from run(setup, state, transaction, parts, "prefill")
             yield from probe(setup, state, transaction, parts, after)
@@ -148,12 +162,7 @@ def _change_size(setup: Setup, state: StreamState, given: Frame | Sound) -> Work
     try:
         grid = memory.use_grid(rows, columns)
         after: Pending = replace(pending.emptied(), size=given.size, grid=grid, block=block)
-        with memory.transaction() as transaction:
-            parts = yield from lay_out(setup, state, transaction, patches, old)
-            if parts:
-                yield from run(setup, state, transaction, parts, "prefill")
-                yield from probe(setup, state, transaction, parts, after)
-            commit(setup, state, transaction, after, parts)
+        yield from _prefill(setup, state, patches, after, old)
     except BaseException:
         if state.pending.grid is old:
             memory.grids = grids

@@ -1,7 +1,7 @@
-"""Plans what a commit does to a memory: what stays of all that it holds and of the transaction, and where it goes.
+"""Plans a commit: what stays of the memory and the transaction, and where it moves.
 
-Only slots that are not part of the memory yet, those of the transaction, are written to. Knows the order of the steps,
-not how a policy chooses.
+It writes only to the slots of the transaction, which are not part of the memory yet. Knows the order of the steps, not
+how a policy chooses.
 """
 
 from collections.abc import Callable, Sequence
@@ -28,12 +28,12 @@ Columns = list[dict[str, Tensor]]
 def prepare(
     policy: Policy | None, groups: Sequence[Rows], transaction: Transaction, before: Held, grown: Held
 ) -> Columns:
-    """Initialises the columns of the transaction's tokens; returns the new contents of the columns of attention.
+    """Initialises the columns of the transaction's tokens; returns the new contents of the attention columns.
 
     Args:
-        policy: whose columns there are.
-        groups: of all rows.
-        transaction: whose tokens lie after what is held.
+        policy: the policy that the columns are for.
+        groups: all rows.
+        transaction: its tokens are in the slots after what is held.
         before, grown: what is held without the transaction and with it.
     """
     _label(groups, transaction, before, grown)
@@ -62,21 +62,21 @@ def plan_commit(
     cap: int,
     tp_group: TensorParallelGroup,
 ) -> Plan:
-    """Plans what leaves, merges and moves, and touches nothing.
+    """Plans what is evicted, merged and moved. Changes nothing.
 
     Args:
         policy: chooses the cells that stay.
-        groups: of all rows.
-        view: shows what is held in some state, with new contents of columns.
+        groups: all rows.
+        view: makes a viewer of what is held in some state, with new contents of columns.
         columns: those contents.
-        grown: what is held together with the transaction.
-        after: what is left of it when old turns have gone.
-        budget: |C|, or None where no cell is evicted.
-        cap: slots a row.
+        grown: what is held, the transaction included.
+        after: the same without the old turns that leave.
+        budget: |C|, or None if no cell is evicted.
+        cap: slots per row.
         tp_group: the processes that share the rows.
 
     Raises:
-        PolicyError: the policy's choice is not what was asked for. That an index repeats is told on a CPU alone.
+        PolicyError: the policy's choice is not valid. A repeated index is only noticed on a CPU.
     """
     kept: Kept | None = None
     merging: list[Merging] = []
@@ -102,9 +102,9 @@ def _plan_moves(
     """Plans the moves in each group of rows.
 
     Args:
-        viewer: of all that is held.
-        kept: of the cells and captions; None for all.
-        turns_gone: numbers of the turns that leave.
+        viewer: shows all that is held.
+        kept: the cells and captions that stay; None for all.
+        turns_gone: the numbers of the turns that leave.
         tokens: how many slots stay.
     """
     patches = None if kept is None else kept.patches
@@ -114,7 +114,7 @@ def _plan_moves(
 
 
 def _label(groups: Sequence[Rows], transaction: Transaction, before: Held, grown: Held) -> None:
-    """Writes -1 minus the number of its turn, counted from 1, into the cell column of text; the prompt has no turn."""
+    """Sets the cell column of text to -1 minus the number of its turn, counted from 1; the prompt has no turn."""
     turn, start = grown.turns_gone + len(grown.turns), before.tokens
     for number, (tokens, kind) in enumerate(transaction.runs):
         if kind is Kind.TEXT and grown.turns and (number or before.tokens):

@@ -1,6 +1,6 @@
 """What a memory holds of a video, patch by patch and cell by cell, as plain numbers to draw or to send.
 
-Every KV head of every layer keeps cells of its own: what is told here is the share of them that holds a cell.
+Every KV head of every layer keeps cells of its own, so each cell has the share of heads that hold it.
 """
 
 import base64
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class HeldPatch:
-    """A temporal patch of which anything is held.
+    """A temporal patch of which at least one token is held.
 
     Attributes:
-        number: of the patch in its stream.
-        time: of its first frame, in seconds.
-        cells: `[rows, columns]` float32, which share of all KV heads holds each cell.
+        number: the index of the patch in its stream.
+        time: the time of its first frame, in seconds.
+        cells: `[rows, columns]` float32, the share of all KV heads that hold each cell.
     """
 
     number: int
@@ -32,7 +32,7 @@ class HeldPatch:
 
     @property
     def tokens(self) -> float:
-        """Tokens held of it, per layer and KV head."""
+        """Tokens held of the patch, per layer and KV head, on average."""
         return float(self.cells.sum())
 
 
@@ -51,14 +51,14 @@ class Contents:
         """Counts the tokens of a memory."""
         counts: dict[tuple[int, int], int] = {}
         times: dict[int, float] = {}
-        rows = sum(len(group.layer) for group in memory.groups)
+        rows = sum(group.count for group in memory.groups)
         size = cell_limit(memory.grids)
         for group in memory.groups:
             columns = {name: group.columns[name][:, : memory.held].cpu().numpy() for name in ("patch", "cell", "time")}
             video = columns["cell"] >= 0
             patch, cell = columns["patch"][video].astype(np.int64), columns["cell"][video]
-            found, count = np.unique(patch * size + cell, return_counts=True)
-            for key, number in zip(found.tolist(), count.tolist(), strict=True):
+            keys, count = np.unique(patch * size + cell, return_counts=True)
+            for key, number in zip(keys.tolist(), count.tolist(), strict=True):
                 place = divmod(key, size)
                 counts[place] = counts.get(place, 0) + number
             held, first = np.unique(patch, return_index=True)
@@ -66,16 +66,16 @@ class Contents:
         return cls(tuple(_patches(memory, counts, times, rows)))
 
     def over_frame(self) -> np.ndarray:
-        """`[rows, columns]` float32, tokens held of each cell of the newest grid, over all patches."""
+        """Tokens held of each cell of the newest grid, summed over all patches: `[rows, columns]` float32."""
         if not self.patches:
             return np.zeros((1, 1), np.float32)
         shape = self.patches[-1].cells.shape
         return np.sum([patch.cells for patch in self.patches if patch.cells.shape == shape], axis=0)
 
     def fullest(self, most: int) -> list[HeldPatch]:
-        """Up to so many patches, oldest first: of each equal part of the tokens held the patch with the most of them.
+        """At most `most` patches, oldest first: the fullest of each of so many equal parts of the held tokens.
 
-        So they follow what is held, and lie where much of it does.
+        So there are more of them where more is held.
         """
         if len(self.patches) <= most:
             return list(self.patches)
@@ -85,7 +85,7 @@ class Contents:
         return [self.patches[own[tokens[own].argmax()]] for own in parts if len(own)]
 
     def as_dict(self, most: int = 512) -> dict[str, Any]:
-        """For JSON: of up to so many patches the time, the tokens, and the cells, 0 to 255, as base64 of bytes."""
+        """For JSON: at most `most` patches, with number, time, tokens, and cells as bytes from 0 to 255 in base64."""
         chosen = self.patches if len(self.patches) <= most else self.fullest(most)
         return {
             "patches": [

@@ -1,11 +1,11 @@
 """Which cells and which captions stay. Knows policies and what they are shown, not where slots lie.
 
-Cells are chosen by the policy, for each row: a KV head of a layer. Captions (text that stands with a temporal patch,
-such as its time) are held by all rows alike, so they cannot follow each row's choice: policies vote. What a policy
-would keep without a thought for captions counts, cell by cell, as votes for patches; patches keep their captions in
-order of votes while those take a bounded share of what stays; patches beyond it go, cells and captions. Then the policy
-chooses again, shown nothing but cells of the patches that stay. It never learns that there are captions. Where several
-processes share the heads, votes and cells are counted over all of them, so that each comes to the same captions.
+The policy chooses cells for each row, i.e. each KV head of a layer. Captions (text that belongs to a temporal patch,
+such as its time) are held by all rows alike, so they cannot follow the choice of each row. They are put to a vote: each
+cell that the policy would keep, captions aside, is a vote for its patch. Patches keep their captions in order of votes,
+as long as captions take no more than a bounded share of what stays. All other patches go, cells and captions. Then the
+policy chooses again among the cells of the patches that stay. It never learns that there are captions. If several
+processes share the heads, votes and cells are counted over all of them, so that all keep the same captions.
 """
 
 from collections import Counter
@@ -25,7 +25,7 @@ from infinipot.policies.scoring.ranking import highest
 from infinipot.tokens import VideoTokens, is_at_hand
 
 Part = Callable[[VideoTokens, int, slice], tuple[VideoTokens, Tensor | None]]
-CAPTION_SHARE = 0.25  # of what a compression leaves: the most that captions take, if cells can fill the rest
+CAPTION_SHARE = 0.25  # the most that captions take of what a compression leaves, if cells can fill the rest
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +33,8 @@ class Kept:
     """What stays.
 
     Attributes:
-        indices: for each group of rows, `[rows, count]` int64, which of its cells.
-        count: how many of each row, the same for all.
+        indices: for each group of rows, which of its cells stay, `[rows, count]` int64.
+        count: how many cells stay, the same in each row.
         patches: the temporal patches whose captions stay.
     """
 
@@ -47,18 +47,18 @@ def evict(policy: Policy, viewer: Viewer, captions: Sequence[int], budget: int, 
     """Chooses what stays.
 
     Args:
-        policy: chooses cells.
-        viewer: shows them.
-        captions: for each caption token held, the temporal patch that it belongs to; every patch of which cells are
-            held has some, or none has.
-        budget: |C|, the cells and caption tokens that stay; where there are captions, a few fewer may.
+        policy: chooses the cells.
+        viewer: shows the cells.
+        captions: for each held caption token, the temporal patch it belongs to. Either every patch with held cells has
+            captions, or none has.
+        budget: |C|, the cells and caption tokens that stay; with captions it may be a few fewer.
         tp_group: the processes that share the rows.
 
     Raises:
-        PolicyError: the policy's choice is not what was asked for.
+        PolicyError: the policy's choice has the wrong type, shape or values.
     """
     if not captions:
-        count = min(budget, viewer.held.cells)
+        count = min(budget, viewer.held.cell_tokens)
         return Kept(_select(policy, viewer, count), count)
     return _evict_with_captions(policy, viewer, Counter(captions), budget, tp_group)
 
@@ -66,15 +66,15 @@ def evict(policy: Policy, viewer: Viewer, captions: Sequence[int], budget: int, 
 def _evict_with_captions(
     policy: Policy, viewer: Viewer, words: Counter[int], budget: int, tp_group: TensorParallelGroup
 ) -> Kept:
-    """Chooses what stays where each patch has `words`, caption tokens by its number."""
+    """Chooses what stays if patches have captions; `words` has the caption tokens of each patch, by its number."""
     patches = sorted(words)
     unit = viewer.grids[-1].cells if policy.whole_patches else 1
     first = budget - min(words.total(), int(CAPTION_SHARE * budget))
-    wanted = _select(policy, viewer, min(first - first % unit, viewer.held.cells))
+    wanted = _select(policy, viewer, min(first - first % unit, viewer.held.cell_tokens))
     numbers = [_numbered(group.columns["patch"], viewer, number, patches) for number, group in enumerate(viewer.groups)]
     votes, cells = _votes(numbers, wanted, len(patches), tp_group)
     allowed = _admitted([words[patch] for patch in patches], votes.tolist(), cells, budget - unit + 1)
-    # Rows hold different numbers of cells of those patches: all show as many as the poorest.
+    # Rows hold different numbers of cells of those patches: all show as many as the row with the fewest.
     least = int(cells[:, allowed].sum(1).min())
     room = min(budget - sum(words[patches[number]] for number in allowed), least)
     room, shown = room - room % unit, least - least % unit
@@ -86,7 +86,7 @@ def _evict_with_captions(
 
 def _select(policy: Policy, viewer: Viewer, budget: int) -> list[Tensor]:
     """The policy's choice among all cells, `[rows, budget]` for each group."""
-    return _chosen(policy, viewer, viewer.held.cells, budget, lambda tokens, _number, _rows: (tokens, None))
+    return _chosen(policy, viewer, viewer.held.cell_tokens, budget, lambda tokens, _number, _rows: (tokens, None))
 
 
 def _select_among(
@@ -98,14 +98,14 @@ def _select_among(
     shown: int,
     room: int,
 ) -> list[Tensor]:
-    """The policy's choice where it is shown cells of some patches only.
+    """The policy's choice among the cells of some patches.
 
     Args:
-        numbers: for each group the patch number of each cell.
-        wanted: what the policy chose among all cells; where a row has more than `shown` allowed ones, these come first.
-        among: `[patches]` bool, which are allowed.
+        numbers: for each group, the patch number of each cell.
+        wanted: the policy's choice among all cells. If a row has more than `shown` allowed cells, these come first.
+        among: `[patches]` bool, the allowed patches.
         shown: how many cells of each row the policy is shown.
-        room: how many stay.
+        room: how many cells stay.
     """
 
     def part(tokens: VideoTokens, number: int, rows: slice) -> tuple[VideoTokens, Tensor]:
@@ -118,13 +118,13 @@ def _select_among(
 
 
 def _chosen(policy: Policy, viewer: Viewer, length: int, budget: int, part: Part) -> list[Tensor]:
-    """`[rows, budget]` for each group, chosen by the policy where there is a choice.
+    """The indices of the cells that stay, `[rows, budget]` for each group. The policy is asked if there is a choice.
 
     Args:
-        length: cells that it is shown of each row.
-        part: makes of the tokens of some rows of a group those that it is shown, and their places among all.
+        length: how many cells of each row the policy is shown.
+        part: maps the tokens of some rows to those that the policy is shown, with their indices among all.
     """
-    found: list[list[Tensor]] = [[] for _ in viewer.groups]
+    choices: list[list[Tensor]] = [[] for _ in viewer.groups]
     choice = 0 < budget < length
     for number, rows in viewer.chunks(length, choice and policy.reads_states, whole=policy.across_layers):
         tokens, index = part(viewer.tokens(viewer.groups[number], rows), number, rows)
@@ -134,12 +134,12 @@ def _chosen(policy: Policy, viewer: Viewer, length: int, budget: int, part: Part
             _check(policy, chosen, (count, budget), length)
         else:
             chosen = torch.arange(min(budget, length), device=tokens.cell.device).expand(count, -1)
-        found[number].append(chosen if index is None else index.gather(1, chosen))
-    return [torch.cat(parts) for parts in found]
+        choices[number].append(chosen if index is None else index.gather(1, chosen))
+    return [torch.cat(parts) for parts in choices]
 
 
 def _check(policy: Policy, chosen: Tensor, shape: tuple[int, int], length: int) -> None:
-    """Checks a policy's choice without waiting for a device: type and shape, and its values if they lie on a CPU."""
+    """Checks type and shape of a policy's choice, and its values if they are on a CPU: nothing waits for a device."""
     if chosen.shape != shape or chosen.dtype != torch.int64:
         raise PolicyError(
             f"policy {policy.name!r} returned {chosen.dtype} indices of shape {tuple(chosen.shape)}: "
@@ -156,9 +156,9 @@ def _check(policy: Policy, chosen: Tensor, shape: tuple[int, int], length: int) 
 
 
 def _numbered(patch: Tensor, viewer: Viewer, number: int, patches: list[int]) -> Tensor:
-    """The place in `patches` of the patch of each cell of a group, `[rows, count]` int64."""
+    """For each cell of a group, the index of its patch in `patches`, `[rows, count]` int64."""
     group = viewer.groups[number]
-    own = patch.gather(1, viewer.slots(group, slice(0, len(group.layer)))).long()
+    own = patch.gather(1, viewer.slots(group, slice(0, group.count))).long()
     return torch.searchsorted(torch.tensor(patches).to(own.device, non_blocking=True), own)
 
 
@@ -167,43 +167,43 @@ def _votes(
 ) -> tuple[Tensor, Tensor]:
     """How many cells of each patch were chosen, `[patches]`, and how many each row holds, `[rows, patches]`.
 
-    Both on the CPU, over the rows of all processes. Nothing else of a compression waits for its devices: how many
-    captions stay decides how many slots are held.
+    Both are on the CPU and cover the rows of all processes. This is the only step of a compression that waits for its
+    devices, since the number of captions that stay determines how many slots are held.
     """
     counts = [
         torch.stack([_count(own.gather(1, some), patches), _count(own, patches)])
         for own, some in zip(numbers, chosen, strict=True)
     ]
-    told = tp_group.gather(torch.cat([count.cpu() for count in counts], 1))
-    return told[:, 0].sum((0, 1)), told[:, 1].flatten(0, 1)
+    votes_and_cells = tp_group.gather(torch.cat([count.cpu() for count in counts], 1))
+    return votes_and_cells[:, 0].sum((0, 1)), votes_and_cells[:, 1].flatten(0, 1)
 
 
 def _count(numbers: Tensor, patches: int) -> Tensor:
-    """How often each of `patches` numbers stands in each row, `[rows, patches]` int64."""
+    """How often each number below `patches` occurs in each row, `[rows, patches]` int64."""
     return numbers.new_zeros(len(numbers), patches).scatter_add_(1, numbers, torch.ones_like(numbers))
 
 
 def _admitted(words: list[int], votes: list[int], cells: Tensor, budget: int) -> list[int]:
     """The patches that keep their captions, ascending: the newest, and others in order of votes.
 
-    Captions take up to their share of the budget. Where the cells of so few patches would not fill the rest, more
-    patches stay, as long as each brings at least as many cells as its caption takes: what is left over stays empty.
+    Captions take up to their share of the budget. If the cells of these patches would not fill the rest, more patches
+    stay, as long as each brings at least as many cells as its caption has tokens. Any room left after that stays empty.
 
     Args:
-        words: caption tokens of each patch.
-        votes: for each patch.
-        cells: `[rows, patches]`, how many each row holds.
-        budget: cells and captions together leave at the most this many.
+        words: the caption tokens of each patch.
+        votes: the votes for each patch.
+        cells: `[rows, patches]`, how many cells of each patch each row holds.
+        budget: the most cells and caption tokens that stay.
     """
     newest, fewest = len(words) - 1, cells.amin(0).tolist()
-    admitted, taken, held = [], 0, torch.zeros_like(cells[:, 0])
+    admitted, used, held = [], 0, torch.zeros_like(cells[:, 0])
     for number in sorted(range(len(words)), key=lambda number: (number != newest, -votes[number], -number)):
-        after = taken + words[number]
+        after = used + words[number]
         shared = after <= CAPTION_SHARE * budget and votes[number] > 0
-        fills = taken + int(held.min()) < budget and fewest[number] >= words[number]
+        fills = used + int(held.min()) < budget and fewest[number] >= words[number]
         if after < budget and (number == newest or shared or fills):
             admitted.append(number)
-            taken, held = after, held + cells[:, number]
+            used, held = after, held + cells[:, number]
     return sorted(admitted)
 
 
@@ -213,8 +213,8 @@ def what_stays(
     """Which slots of a group of rows stay, `[rows, n]` bool.
 
     Args:
-        turns_gone: numbers of the turns that leave.
-        cells: `[rows, count]`, which cells stay; None for all.
+        turns_gone: the numbers of the turns that leave.
+        cells: `[rows, count]`, the indices of the cells that stay; None for all.
         patches: the temporal patches whose captions stay; None for all.
     """
     held = viewer.held
@@ -225,12 +225,12 @@ def what_stays(
     cell, patch = (group.columns[name][:, : held.tokens] for name in ("cell", "patch"))
     stays = cell >= 0
     if cells is not None:
-        slots = viewer.slots(group, slice(0, len(group.layer))).gather(1, cells)
+        slots = viewer.slots(group, slice(0, group.count)).gather(1, cells)
         stays = torch.zeros_like(stays).scatter_(1, slots, True)
-    turn = NOWHERE - cell  # that a piece of text is of, 0 for the prompt
+    turn = NOWHERE - cell  # the turn that text belongs to, 0 for the prompt
     stays |= (patch == NOWHERE) & ((turn < turns_gone.start) | (turn >= turns_gone.stop))
     words = (patch != NOWHERE) & (cell == NOWHERE)
     if patches is not None and patches:
-        named = torch.tensor(sorted(patches), dtype=patch.dtype).to(patch.device, non_blocking=True)
-        words &= torch.isin(patch, named)
+        staying = torch.tensor(sorted(patches), dtype=patch.dtype).to(patch.device, non_blocking=True)
+        words &= torch.isin(patch, staying)
     return stays if patches == frozenset() else stays | words

@@ -1,7 +1,7 @@
-"""Cells that come in: what a policy measures of them, once, and what it may compare them with.
+"""New cells: what a policy measures of them, once, and the earlier tokens it can compare them with.
 
-A token's previous one is the latest of its cell that its row holds. Each row holds tokens of its own, so it takes a
-search through all that is held; a policy that does not ask for it has none done. Knows where slots lie.
+A token's previous token is the latest one of its cell that its row holds. Each row holds tokens of its own, so finding
+it takes a search through all that is held, which is done only if the policy asks for it. Knows where slots lie.
 """
 
 from collections.abc import Mapping
@@ -20,27 +20,27 @@ from infinipot.tokens import NewTokens, cell_limit
 
 
 def write_columns(policy: Policy, viewer: Viewer, transaction: Transaction) -> None:
-    """Stores what a policy measures of a transaction's cells.
+    """Stores the columns that a policy measures of a transaction's cells.
 
     Args:
-        policy: whose columns there are.
-        viewer: of what is held without the transaction, after which its tokens lie.
-        transaction: has cells.
+        policy: a policy with columns.
+        viewer: shows what is held without the transaction, whose tokens come after it.
+        transaction: a transaction with cells.
 
     Raises:
-        PolicyError: a column is not one float32 a token.
+        PolicyError: a column is not one float32 per token.
     """
     slots, cells = _cells_of(transaction, viewer.held.tokens), torch.cat(transaction.cell_numbers).long().numpy()
     for group in viewer.groups:
-        own, shape = Incoming(viewer, group, slots, cells), (len(group.layer), len(slots))
-        measured = policy.measure(own.tokens())
+        incoming, shape = Incoming(viewer, group, slots, cells), (group.count, len(slots))
+        measured = policy.measure(incoming.tokens())
         for name in policy.columns:
             _check(policy, name, measured.get(name), shape)
-        own.store({name: measured[name] for name in policy.columns})
+        incoming.store({name: measured[name] for name in policy.columns})
 
 
 def _cells_of(transaction: Transaction, start: int) -> np.ndarray:
-    """The slots of a transaction's cells, `[n]` int64, where its tokens lie from `start` on."""
+    """The slots of a transaction's cells, `[n]` int64, if its tokens start at slot `start`."""
     slots = []
     for tokens, kind in transaction.runs:
         if kind is Kind.CELL:
@@ -51,29 +51,29 @@ def _cells_of(transaction: Transaction, start: int) -> np.ndarray:
 
 def _check(policy: Policy, name: str, column: Tensor | None, shape: tuple[int, int]) -> None:
     if column is None or column.shape != shape or column.dtype != torch.float32:
-        given = "nothing" if column is None else f"{column.dtype} of shape {tuple(column.shape)}"
+        result = "nothing" if column is None else f"{column.dtype} of shape {tuple(column.shape)}"
         raise PolicyError(
-            f"policy {policy.name!r} gave {given} for its column {name!r}: float32 of shape {shape} was asked for"
+            f"policy {policy.name!r} gave {result} for its column {name!r}: float32 of shape {shape} was asked for"
         )
 
 
 class Incoming:
-    """Cells that come into one group of rows, the same into each.
+    """The new cells of one group of rows, the same in each row.
 
     Args:
-        viewer: of what is held without them.
+        viewer: shows what is held without them.
         group: the rows.
-        slots, cells: `[n]` int64, where they lie in order of arrival, and which cells they are.
+        slots, cells: `[n]` int64, their slots in order of arrival, and their cell numbers.
     """
 
     def __init__(self, viewer: Viewer, group: Rows, slots: np.ndarray, cells: np.ndarray) -> None:
         self._viewer, self._group = viewer, group
-        self._given = slots, cells
+        self._numbers = slots, cells
         first, last = int(slots[0]), int(slots[-1])
         self._run = slice(first, last + 1) if last + 1 - first == len(slots) else None
 
     def tokens(self) -> NewTokens:
-        """The cells that come into all rows, as a policy sees them."""
+        """The new cells of all rows, as a policy sees them."""
         group = self._group
 
         def read(name: str, some: slice) -> Tensor:
@@ -88,7 +88,7 @@ class Incoming:
             patch=self._part(group.columns["patch"]),
             cell=self._part(group.columns["cell"]),
             read=read,
-            **self._viewer.place(group, slice(None), len(self._given[0])),
+            **self._viewer.place(group, slice(None), len(self._numbers[0])),
         )
 
     def store(self, columns: Mapping[str, Tensor]) -> None:
@@ -100,42 +100,42 @@ class Incoming:
                 self._group.columns[name].index_copy_(1, self._slots, column)
 
     def _part(self, stored: Tensor) -> Tensor:
-        """Takes what the slots of these tokens hold, of what some rows store: a view if the slots are one run."""
+        """What the slots of the new tokens hold in some stored tensor: a view if the slots are contiguous."""
         return stored.index_select(1, self._slots) if self._run is None else stored[:, self._run]
 
     @cached_property
     def _slots(self) -> Tensor:
-        """Where the tokens lie, on the rows' device."""
-        return self._there(self._given[0])
+        """The slots of the tokens, on the rows' device."""
+        return self._there(self._numbers[0])
 
     def _there(self, numbers: np.ndarray) -> Tensor:
         return torch.from_numpy(numbers).to(self._group.shape.device, non_blocking=True)
 
     @cached_property
     def _previous(self) -> tuple[Tensor, Tensor]:
-        """Whether a row holds an earlier token of each one's cell, and where the latest of those lies, held or new.
+        """Whether each row holds an earlier token of the same cell, and where the latest of those is, held or new.
 
         Returns:
-            `[rows, n]` bool, and int64, row · cap + slot, any slot where there is none: of all rows at once, which
-            takes few kernels, since it looks at columns alone.
+            `[rows, n]` bool, and `[rows, n]` int64, row · cap + slot, or any slot if there is none. All rows are
+            searched at once, in few kernels, since only columns are read.
         """
-        slots, cells = self._given
+        slots, cells = self._numbers
         new = self._there(_earlier(slots, cells))
         first, end = int(cells.min()), int(cells.max()) + 1
         latest = self._latest(first, end).index_select(1, self._there(cells - first))
         slot = torch.where(new >= 0, new, latest)
-        rows, cap = len(self._group.layer), self._group.cap
+        rows, cap = self._group.count, self._group.cap
         start = torch.arange(0, rows * cap, cap, device=slot.device).unsqueeze(1)
         return slot >= 0, slot.clamp_min_(0).add_(start)
 
     def _latest(self, first: int, end: int) -> Tensor:
-        """The slot of the latest token of each cell from `first` to below `end`, -1 for none: `[rows, cells]` int64."""
+        """The slot of the latest token of each cell from `first` to `end` - 1, -1 for none: `[rows, cells]` int64."""
         viewer, columns, cap = self._viewer, self._group.columns, self._group.cap
         held = viewer.held
         run = slice(0, held.tokens) if held.run is None else held.run
         cell, patch = (columns[name][:, run].to(torch.int64, copy=True) for name in ("cell", "patch"))
         stamp = patch.mul_(cap).add_(torch.arange(run.start, run.stop, device=cell.device))
-        if held.run is None or end - first < cell_limit(viewer.grids):  # text lies among them, or other cells do
+        if held.run is None or end - first < cell_limit(viewer.grids):  # there is text between them, or other cells
             stamp.masked_fill_((cell < first) | (cell >= end), -1)
             cell.sub_(first).clamp_(0, end - first - 1)
         latest = torch.full((len(cell), end - first), -1, device=cell.device, dtype=torch.int64)
@@ -144,7 +144,7 @@ class Incoming:
 
 
 def _earlier(slots: np.ndarray, cells: np.ndarray) -> np.ndarray:
-    """For each new token the slot of the latest new token of its cell before it, -1 for none: `[n]` int64."""
+    """For each new token the slot of the previous new token of its cell, -1 for none: `[n]` int64."""
     order = cells.argsort(kind="stable")  # cell by cell, in order of arrival
     here, later = order[:-1], order[1:]
     earlier = np.full_like(slots, -1)

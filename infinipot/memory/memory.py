@@ -1,12 +1,12 @@
 """The bounded memory of one stream: what is held, where it came from, and the only ways in which it changes.
 
-Every row (a KV head of a layer) holds the same text: the prompt, the dialogue, and the captions of temporal patches in
-families that have them; and cells of the video, of which it keeps its own. Where a token lies means nothing, to
-attention or to anything else: its columns say what it is.
+All rows (KV heads of layers) hold the same text: the prompt, the dialogue, and, in families that have them, captions
+of temporal patches. Each row also holds cells of the video of its own choice. The slot of a token means nothing, to
+attention or anything else: its columns say what it is.
 
-All changes are made by `commit` and `rebase`. Each is planned first, without touching anything that is held, and then
-applied. Applying can be done again as often as it is interrupted, and `settle` finishes it: what comes next finds a
-memory from before or after a change, never between. Knows nothing of models or frames.
+Only `commit` and `rebase` change a memory. Each change is planned first, without touching what is held, and then
+applied. Applying can be repeated after an interrupt, and `settle` finishes it: the next call finds the memory as it was
+before a change or after it, never in between. Knows nothing of models or frames.
 """
 
 import copy
@@ -47,21 +47,21 @@ class Memory:
         shapes: what each layer of the model stores, and where.
         rotary: how keys are rotated.
         rule: how positions advance with the video.
-        dialogue_limit: tokens that remembered turns may hold together.
-        tp_group: the processes that share the KV heads; `shapes` are this one's part.
-        columns: what the policy stores of each token, by name.
+        dialogue_limit: the most tokens of all remembered turns together.
+        tp_group: the processes that share the KV heads; `shapes` are this process's part.
+        columns: the names of the policy's columns.
 
     Attributes:
-        groups: the layers' slots, those of one shape and device together.
-        states: the recurrent states beside them.
-        grids: the grids the video has had and cells of which may be held, the current one last.
+        groups: the slots of the layers, grouped by shape and device.
+        states: the recurrent states.
+        grids: the grids of the video of which cells may be held, the current one last.
         state: what is held, as numbers.
-        filled: slots in use at this moment, those of an open transaction included.
-        prefix: tells what is held, where another memory of the model may hold the same; see prefix.py.
-        intact: slots after what is held that are as `retain` found them; -1 where what is held has changed since.
-        turned: keys as they are read, while an answer is under way that has room for them.
+        filled: the slots in use now, those of an open transaction included.
+        prefix: a digest of what is held; memories of a model with one digest hold the same, see prefix.py.
+        intact: how many slots after what is held are as `retain` found them; -1 if what is held has changed since.
+        turned: the rotated keys, during an answer that has room for them; else None.
         peak: the most slots that were ever in use, transactions included.
-        bytes: what is allocated.
+        bytes: the bytes allocated.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class Memory:
         self.filled = self.held
 
     def fork(self) -> "Memory":
-        """Another memory that holds the same, in storage of its own; a transaction under way stays with this one."""
+        """A copy with storage of its own, without any open transaction."""
         self.settle()
         self._slots.clear(self.held, self._columns)
         other = copy.copy(self)
@@ -103,17 +103,17 @@ class Memory:
         return other
 
     def stored(self) -> dict[str, Tensor]:
-        """All tensors that make what is held, by name: views of them."""
+        """Views of all tensors that make up what is held, by name."""
         self._roll_back()
         self._slots.clear(self.held, self._columns)
         return self._slots.stored(self.held)
 
     def layout(self, held: int) -> dict[str, tuple[torch.dtype, tuple[int, ...]]]:
-        """Types and shapes of what `stored` gives when so many slots are held."""
+        """The types and shapes of what `stored` returns when `held` slots are held."""
         return self._slots.layout(held)
 
     def restore(self, held: Held, grids: tuple[Grid, ...], peak: int, stored: Mapping[str, Tensor]) -> None:
-        """Takes over what another memory of this shape held: what it said, and what `stored` gave of it."""
+        """Takes over what another memory of this shape held: its numbers, and what its `stored` returned."""
         self.state, self.grids, self.peak = held, grids, peak
         self._slots.fill(stored, begun=held.tokens > 0)
         self.filled, self.intact, self.prefix = held.tokens, -1, unlike_any()
@@ -127,15 +127,15 @@ class Memory:
 
     @property
     def cursor(self) -> Cursor:
-        """Where the stream stands on the position axes."""
+        """The stream's place on the position axes."""
         return self.state.cursor
 
     def grid(self, rows: int, columns: int) -> Grid:
-        """The grid of this size: one that is known, or else one whose cell numbers are no other's."""
+        """The grid of this size: the known one, or else a new one with cell numbers of its own."""
         return grid_of(self.grids, rows, columns)
 
     def use_grid(self, rows: int, columns: int) -> Grid:
-        """The grid of this size, from now on the current one; a size that is known has its old cell numbers.
+        """Makes the grid of this size the current one and returns it; a known size keeps its cell numbers.
 
         Raises:
             FrameError: cells of too many sizes are held.
@@ -147,22 +147,22 @@ class Memory:
 
     @contextmanager
     def transaction(self, after: Transaction | None = None) -> Iterator[Transaction]:
-        """A transaction on top of the memory. On the way out, what was not committed is forgotten.
+        """Opens a transaction on top of the memory. On exit, what was not committed is forgotten.
 
         Args:
-            after: an earlier one whose tokens are intact in their slots: this one begins with them.
+            after: an earlier transaction whose tokens are intact in their slots: the new one begins with them.
         """
         self._roll_back()
-        begun = Transaction(self.cursor, self.rule, self.prefix) if after is None else after.copy()
-        begun.stepped = begun.prefix
-        self.filled = self.held + begun.tokens
+        transaction = Transaction(self.cursor, self.rule, self.prefix) if after is None else after.copy()
+        transaction.stepped = transaction.prefix
+        self.filled = self.held + transaction.tokens
         try:
-            yield begun
+            yield transaction
         finally:
             self._roll_back()
 
     def retain(self, transaction: Transaction) -> None:
-        """Leaves the slots of a transaction that is not committed as they are until something else needs them."""
+        """Keeps the slots of an uncommitted transaction intact until something else needs them."""
         self.intact = transaction.tokens
 
     def step(
@@ -172,16 +172,16 @@ class Memory:
         observers: Sequence[Observer] = (),
         ahead: int | None = None,
     ) -> Step:
-        """Makes room for the transaction's tokens that no forward has run over yet.
+        """Takes slots for the transaction's tokens that no forward has run over yet.
 
         Args:
-            transaction: whose tokens they are.
-            wanted: the columns of attention that a policy asks for and this step can fill.
-            observers: others that are shown what attends to what.
+            transaction: the transaction.
+            wanted: the attention that a policy asks for and this step can provide, by column.
+            observers: further observers of attention.
             ahead: see `Step`. The prompt is always in the first slots.
 
         Raises:
-            CapError: they do not fit. Callers check before any work, so this is the last line of defence.
+            CapError: the tokens do not fit. Callers check before any work, so this is the last line of defence.
         """
         origin = Origin.joined(transaction.origins)
         transaction.origins.clear()
@@ -209,7 +209,7 @@ class Memory:
 
     @contextmanager
     def aside(self, transaction: Transaction) -> Iterator[None]:
-        """On the way out, the transaction forgets what it took up inside; what was observed of attention stays."""
+        """On exit, the transaction forgets the tokens added inside; the attention that was observed stays."""
         before, filled = transaction.copy(), self.filled
         with self.states.aside():
             try:
@@ -219,7 +219,7 @@ class Memory:
                 self.filled = filled
 
     def place(self, layer: int) -> tuple[Rows, slice]:
-        """Where a layer of the model, by its number, has its slots."""
+        """The group and rows that hold the slots of a layer of the model, by its number."""
         return self._slots.place(layer)
 
     # Changes
@@ -233,16 +233,16 @@ class Memory:
         budget_for: Callable[[int, int], int | None] = lambda text, video: None,
         on_applied: Callable[[], None] = lambda: None,
     ) -> None:
-        """Makes the transaction part of the memory and, where `budget_for` asks for it, evicts video tokens.
+        """Makes the transaction part of the memory and, if `budget_for` asks for it, evicts video tokens.
 
         Args:
-            transaction: what the model has just run over. Its text goes to the prompt, or to the newest turn if there
-                is one.
-            turn: whether the transaction's text is a turn of the dialogue of its own.
+            transaction: what the model has just run over. Its text counts towards the newest turn, or towards the
+                prompt if there is none.
+            turn: whether the transaction's text is a new turn of the dialogue.
             policy: chooses the video tokens that stay.
             budget_for: given the text and video tokens that there would be, returns |C|, the video tokens to leave, or
                 None to leave all.
-            on_applied: called together with the change.
+            on_applied: called as part of the change.
         """
         if transaction.origins:
             raise ValueError("no forward has run over all of the transaction: call step, and write what it makes")
@@ -260,40 +260,40 @@ class Memory:
         self._apply()
 
     def rebase(self, target: int, limit: int, *, slow: bool = False) -> int:
-        """Takes positions out of the gaps that eviction left, so that the next one comes near `target`.
+        """Removes positions from the gaps that eviction left, so that the next position comes near `target`.
 
         Args:
-            target: where the next position should be; it ends above it where the gaps do not give enough.
-            limit: where it must be at the most. To meet it neighbouring patches move as close as they can.
-            slow: whether they may move as close as `PositionRule.closest` before that, and a video of which patches are
-                further apart than this counts on as slowly as what is held does now: so positions go on telling time.
+            target: the wanted next position; it stays higher if the gaps are not large enough.
+            limit: the highest allowed next position. To meet it, neighbouring patches move as close as they can.
+            slow: whether patches may move as close as `PositionRule.closest` even before that. A video whose patches
+                are further apart then continues at the pace of what is held now, so that positions still tell time.
 
         Returns:
             By how much the next position fell.
         """
         self._roll_back()
-        planned = plan_rebase(
+        change = plan_rebase(
             self.state, self.groups, self.grids, self.rule, self._tp_group, target=target, limit=limit, slow=slow
         )
-        if planned is None:
+        if change is None:
             return 0
-        cursor, columns = planned
+        cursor, columns = change
         fallen = self.cursor.next - cursor.next
         self._plan = Plan(replace(self.state, cursor=cursor, rebases=self.state.rebases + 1), columns=columns)
         self._apply()
         return fallen
 
     def settle(self) -> None:
-        """Finishes a change that something interrupted after it had begun; one that had not is dropped.
+        """Finishes an interrupted change if applying it had begun; otherwise drops it.
 
-        What interrupts this is raised when the change is made.
+        An interrupt meanwhile is raised once the change is complete.
         """
         if self._plan is not None and not self._plan.begun:
             self._plan = None
         finished(self._apply)
 
     def _apply(self) -> None:
-        """Makes the planned change, if there is one. It can be repeated from its beginning, with the same result."""
+        """Applies the planned change, if any. It can be repeated from the start, with the same result."""
         plan = self._plan
         if plan is None:
             return
@@ -307,7 +307,7 @@ class Memory:
 
     def _roll_back(self) -> None:
         self.settle()
-        self.turned = None  # what an answer was interrupted before it gave up
+        self.turned = None  # an interrupted answer may have left it
         self.filled = self.held
         self.states.roll_back()
 

@@ -1,8 +1,8 @@
-"""Evicted tokens that go into kept ones: planned as weights, then made piece by piece, as often as it is interrupted.
+"""Merges evicted tokens into kept ones: planned as weights, then done piece by piece, so that it can be interrupted.
 
-A mean cannot be taken twice: once it is written, what it was taken of is gone. So a piece (keys or values of a few
-rows) is first computed on the rows' scratch, which touches nothing that is held; only when it is whole does it count as
-computed, and from then on it is copied to its slots, as often as it takes. Nothing is allocated.
+A mean cannot be computed twice: writing it overwrites its inputs. So each piece (keys or values of a few rows) is first
+computed in the rows' scratch, which touches nothing that is held. Only a complete result is marked as computed, and
+from then on it is copied to its slots, as often as it takes. Nothing is allocated.
 """
 
 from collections.abc import Iterator
@@ -23,11 +23,11 @@ class Piece:
     """The merge of a few rows.
 
     Attributes:
-        takers: `[n]` int64, row · cap + slot of the tokens that take others up; filled up with slots that are evicted.
-        own: `[n, 1]` float32, the weight of each in its mean.
-        source: `[e]` int64, row · cap + slot of the tokens that are evicted.
-        place: `[e]` int64, which of `takers` each goes into; n for none.
-        share: `[e, 1]` float32, its weight in that one's mean.
+        takers: `[n]` int64, row · cap + slot of the tokens that absorb others, padded with evicted slots.
+        own: `[n, 1]` float32, the weight of each taker in its mean.
+        source: `[e]` int64, row · cap + slot of the evicted tokens.
+        place: `[e]` int64, which of `takers` absorbs each; n for none.
+        share: `[e, 1]` float32, the weight of each evicted token in that mean.
     """
 
     takers: Tensor
@@ -37,7 +37,7 @@ class Piece:
     share: Tensor
 
     def compute(self, flat: Tensor, group: Rows) -> None:
-        """Takes the means of `flat` `[rows · cap, head_dim]`, on the scratch."""
+        """Computes the means of `flat` `[rows · cap, head_dim]` in the scratch."""
         means, wide, narrow = self._scratch(flat, group)
         count = len(self.takers)
         _gather(flat, self.takers, narrow, means[:count])
@@ -50,8 +50,8 @@ class Piece:
         """Copies computed means to their slots."""
         means, _, narrow = self._scratch(flat, group)
         count = len(self.takers)
-        made = means[:count] if narrow is None else narrow[:count].copy_(means[:count])
-        flat.index_copy_(0, self.takers, made)
+        result = means[:count] if narrow is None else narrow[:count].copy_(means[:count])
+        flat.index_copy_(0, self.takers, result)
 
     def _scratch(self, flat: Tensor, group: Rows) -> tuple[Tensor, Tensor, Tensor | None]:
         count, sources, width = len(self.takers), len(self.source), flat.shape[1]
@@ -63,14 +63,14 @@ class Piece:
 
 @dataclass(slots=True)
 class Merging:
-    """What evicted tokens of one group of rows go into.
+    """The merge of one group of rows.
 
     Attributes:
         group: the rows.
-        mass: `[rows, length]` float32, the column of masses once it is made.
-        pieces: of the merge, in order.
-        progress: twice the pieces that are made, keys and values counted apart, and one more where the next is
-            computed. One number, so that nothing comes between.
+        mass: `[rows, length]` float32, the column of masses after the merge.
+        pieces: the pieces, in order.
+        progress: two for each piece done, where keys and values count separately, and one more once the next is
+            computed. It is one number, so that an update cannot be interrupted halfway.
     """
 
     group: Rows
@@ -79,7 +79,7 @@ class Merging:
     progress: int = 0
 
     def make(self) -> None:
-        """Makes what is left of it."""
+        """Does what remains of the merge."""
         for number, (piece, part) in enumerate(self._parts()):
             flat = part.view(-1, part.shape[-1])
             if self.progress <= 2 * number:
@@ -96,16 +96,16 @@ class Merging:
 
 
 def plan_merging(policy: Policy, viewer: Viewer, kept: list[Tensor]) -> list[Merging]:
-    """Plans what becomes of evicted tokens, as the policy wants it.
+    """Plans the merge of evicted tokens that the policy asks for.
 
     Args:
-        policy: merges.
-        viewer: shows the cells, of which some stay.
-        kept: for each group `[rows, count]` int64, which.
+        policy: a policy that merges.
+        viewer: shows the cells.
+        kept: for each group, the indices of the cells that stay, `[rows, count]` int64.
     """
-    made = [Merging(group, group.columns[MASS][:, : viewer.held.tokens].clone()) for group in viewer.groups]
-    for number, rows in viewer.chunks(viewer.held.cells, reads_states=True):
-        merging, group = made[number], viewer.groups[number]
+    mergings = [Merging(group, group.columns[MASS][:, : viewer.held.tokens].clone()) for group in viewer.groups]
+    for number, rows in viewer.chunks(viewer.held.cell_tokens, reads_states=True):
+        merging, group = mergings[number], viewer.groups[number]
         stays, slots = kept[number][rows], viewer.slots(group, rows)
         if stays.shape[1] == slots.shape[1]:
             continue
@@ -113,7 +113,7 @@ def plan_merging(policy: Policy, viewer: Viewer, kept: list[Tensor]) -> list[Mer
         pieces, mass = _planned(wanted, stays, slots + _starts(group, rows), merging, rows)
         merging.pieces += pieces
         merging.mass[rows].scatter_(1, slots, mass)
-    return made
+    return mergings
 
 
 def _starts(group: Rows, rows: slice) -> Tensor:
@@ -121,17 +121,17 @@ def _starts(group: Rows, rows: slice) -> Tensor:
 
 
 def _planned(wanted: Merge, kept: Tensor, slots: Tensor, merging: Merging, rows: slice) -> tuple[list[Piece], Tensor]:
-    """The merge of some rows in pieces that fit the scratch, and their cells' masses after it, `[rows, N]`."""
+    """The merge of some rows, in pieces that fit the scratch, and the masses of their cells after it, `[rows, N]`."""
     count, length = slots.shape
-    gone = length - kept.shape[1]
+    leaving = length - kept.shape[1]
     stays = torch.zeros(count, length, dtype=torch.bool, device=slots.device).scatter_(1, kept, True)
-    evicted = places(~stays, gone)
+    evicted = places(~stays, leaving)
     into, weight = (part.gather(1, evicted) for part in (wanted.into, wanted.weight))
     goes = stays.gather(1, into) & (weight > 0)
     into = torch.where(goes, into, evicted)
     takes = torch.zeros_like(stays).scatter_(1, into, True) & stays
-    most = min(kept.shape[1], gone)
-    if is_at_hand(slots):  # fewer are less work
+    most = min(kept.shape[1], leaving)
+    if is_at_hand(slots):  # fewer takers are less work
         most = min(most, max(1, int(takes.sum(1).max())))
     real = torch.arange(most, device=slots.device) < takes.sum(1, keepdim=True)
     takers = torch.where(real, places(takes, most), evicted[:, :1])
@@ -144,7 +144,7 @@ def _planned(wanted: Merge, kept: Tensor, slots: Tensor, merging: Merging, rows:
     before = group.columns[MASS].view(-1)[slots]
     mass = before.scatter_add(1, into, before.gather(1, evicted) * goes)
     width = group.keys.shape[2] * (4 if group.keys.dtype == torch.float32 else 4 + group.keys.itemsize)
-    at_once = max(1, group.scratch_bytes // (width * (most + gone + 1)))
+    at_once = max(1, group.scratch_bytes // (width * (most + leaving + 1)))
     pieces = []
     for start in range(0, count, at_once):
         some = slice(start, start + at_once)

@@ -1,8 +1,8 @@
-"""What attends to what in a step, for those who ask: policies, and whoever wants evidence of an answer.
+"""The attention within a step, for policies and for the evidence of answers.
 
-An `Observer` of a step is shown the queries and the keys of each layer as attention sees them. A step without observers
-costs nothing. What is observed lies beside the memory until its transaction is committed or forgotten: it takes
-`[rows, slots]` float32 a column.
+An `Observer` of a step is shown the queries and keys of each layer as attention sees them. Without observers a step
+costs nothing extra. What policies asked for is stored outside the memory until its transaction is committed or
+forgotten, and takes `[rows, slots]` float32 per column.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,9 +20,9 @@ from infinipot.policies.base import UNSEEN, Attention
 if TYPE_CHECKING:
     from infinipot.memory.step import Step
 
-NOTHING: Mapping[str, Attention] = MappingProxyType({})  # that a policy asks for
-_PIECE = 8 << 20  # weights that are computed at once
-_FUTURE = 512  # positions ahead over which Expected Attention takes its mean
+NOTHING: Mapping[str, Attention] = MappingProxyType({})  # a policy that asks for no attention
+_PIECE = 8 << 20  # weights computed at a time
+_FUTURE = 512  # positions ahead that Expected Attention averages over
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,13 +30,13 @@ class Seen:
     """One layer of a step, as attention sees it.
 
     Attributes:
-        step: whose tokens ask; they lie in the slots from `step.start` on.
-        layer: of the model, by its number.
+        step: the step; its tokens, the queries, are in the slots from `step.start` on.
+        layer: the number of the layer in the model.
         raw: `[heads, n, head_dim]`, queries as the model makes them.
-        queries: the same in the layout of keys, and turned to their positions.
-        keys: `[kv_heads, N, head_dim]`, turned likewise; N is `step.end`.
-        scaling: what products are multiplied with.
-        hidden: the slots that attention passes over, see `Step.hidden`.
+        queries: the same in the layout of keys, rotated to their positions.
+        keys: `[kv_heads, N, head_dim]`, rotated to their positions; N is `step.end`.
+        scaling: the factor of the dot products.
+        hidden: the slots that attention skips, see `Step.hidden`.
     """
 
     step: "Step"
@@ -48,20 +48,20 @@ class Seen:
     hidden: Tensor | None = None
 
     def weights(self, asking: Tensor) -> Iterator[Tensor]:
-        """Attention of some of the step's tokens, as many at a time as a bounded scratch holds.
+        """The attention of some of the step's tokens, as many at a time as fit a bounded scratch.
 
         Args:
-            asking: `[m]` int64, their places in the step.
+            asking: `[m]` int64, the indices of the tokens in the step.
 
         Yields:
-            `[kv_heads, heads of one KV head, some of m, N]` float32, each of which sums to 1 over N.
+            `[kv_heads, heads per KV head, some of m, N]` float32; each row sums to 1 over N.
         """
         kv_heads, length, _ = self.keys.shape
         groups = self.queries.unflatten(0, (kv_heads, -1))
         slot = torch.arange(length, device=self.keys.device)
         for some in asking.split(max(1, _PIECE // (len(self.queries) * length))):
             there = some.to(self.keys.device, non_blocking=True)
-            queries = groups.index_select(2, there) * self.scaling  # ahead of the product, which float16 may not hold
+            queries = groups.index_select(2, there) * self.scaling  # before the product, which may overflow float16
             scores = queries @ self.keys.transpose(1, 2).unsqueeze(1)
             hidden = slot > (there + self.step.start).unsqueeze(-1)
             if self.hidden is not None:
@@ -70,32 +70,32 @@ class Seen:
 
 
 class Observer(Protocol):
-    """Is shown each layer of a step, in order, while a model's forward runs over it."""
+    """Is called with each layer of a step, in order, during the model's forward."""
 
     def __call__(self, seen: Seen) -> None:
-        """Takes what it wants; what it is shown is overwritten afterwards."""
+        """Takes what it needs; the tensors are overwritten afterwards."""
 
 
 @dataclass(slots=True)
 class Column:
-    """An observer that fills a column of a policy's.
+    """An observer that fills a column of a policy.
 
     Attributes:
-        attention: what is asked for.
-        asking: `[m]` int64, the places in the step of the tokens that ask.
+        attention: the policy's request.
+        asking: `[m]` int64, the indices in the step of the tokens that are queries.
         groups: the rows of the memory.
-        found: for each group `[rows, slots]` float32, `UNSEEN` where nothing was observed.
+        contents: for each group `[rows, slots]` float32, `UNSEEN` where nothing was observed.
     """
 
     attention: Attention
     asking: Tensor
     groups: Sequence[Rows]
-    found: Sequence[Tensor]
+    contents: Sequence[Tensor]
 
     def __call__(self, seen: Seen) -> None:
         group, rows = seen.step.memory.place(seen.layer)
         number = next(number for number, each in enumerate(self.groups) if each is group)
-        own = self.found[number][rows, : seen.keys.shape[1]]
+        own = self.contents[number][rows, : seen.keys.shape[1]]
         if self.attention.over == "max":
             own.copy_(torch.maximum(own, _highest(seen, self.asking)))
         else:
@@ -104,28 +104,28 @@ class Column:
 
 @dataclass(slots=True)
 class Observed:
-    """What was observed while the steps of one transaction ran: for each column and group `[rows, slots]` float32."""
+    """The attention observed during the steps of a transaction: for each column and group `[rows, slots]` float32."""
 
     columns: dict[str, list[Tensor]] = field(default_factory=dict)
 
     def observers(
         self, wanted: Mapping[str, Attention], groups: Sequence[Rows], cells: Tensor, length: int
     ) -> list[Observer]:
-        """The observers that fill the columns of attention which a policy wants of a step.
+        """The observers that fill the columns that a policy asks for.
 
         Args:
-            wanted: by the name of the column.
+            wanted: the requests, by column.
             groups: the rows of the memory.
-            cells: `[n]` bool on the CPU, which of the step's tokens are cells; of a probe all ask.
-            length: slots in use with the step.
+            cells: `[n]` bool on the CPU, which of the step's tokens are cells. In a probe all tokens are queries.
+            length: the slots in use, the step's included.
         """
-        found: list[Observer] = []
+        observers: list[Observer] = []
         for name, attention in wanted.items():
             asking = torch.arange(len(cells)) if attention.probe is not None else cells.nonzero()[:, 0]
             asking = asking[-attention.queries :]
             if len(asking):
-                found.append(Column(attention, asking, groups, self._column(name, groups, length)))
-        return found
+                observers.append(Column(attention, asking, groups, self._column(name, groups, length)))
+        return observers
 
     def _column(self, name: str, groups: Sequence[Rows], length: int) -> list[Tensor]:
         old = self.columns.get(name)
@@ -136,9 +136,9 @@ class Observed:
         return self.columns[name]
 
     def contents(self, wanted: Mapping[str, Attention], number: int, group: Rows, length: int) -> dict[str, Tensor]:
-        """The columns of a group's first slots once this has become part of them: `[rows, length]` each.
+        """The new contents of a group's columns, `[rows, length]` each.
 
-        Contents that were not observed stay as they were; a column that asks for the "max" keeps the higher value.
+        Tokens that were not observed keep their values; a column of "max" attention keeps the higher value.
         """
         merged = {}
         for name in wanted.keys() & self.columns.keys():
@@ -151,12 +151,12 @@ class Observed:
 
 
 def _unseen(group: Rows, length: int) -> Tensor:
-    return torch.full((len(group.layer), length), UNSEEN, device=group.shape.device, dtype=torch.float32)
+    return torch.full((group.count, length), UNSEEN, device=group.shape.device, dtype=torch.float32)
 
 
 def _mean(seen: Seen, asking: Tensor) -> Tensor:
     total = sum(weights.sum((1, 2)) for weights in seen.weights(asking))
-    assert isinstance(total, Tensor), "someone asks"
+    assert isinstance(total, Tensor), "there is at least one query"
     return total.div_(len(asking) * (len(seen.queries) // len(seen.keys)))
 
 
@@ -166,9 +166,9 @@ def _highest(seen: Seen, asking: Tensor) -> Tensor:
 
 
 def _expected(seen: Seen, asking: Tensor) -> Tensor:
-    """Expected Attention (arXiv 2510.00636): E[exp(q·k·s)] of normal queries, exp(μ·k·s + kᵀΣk·s²/2), as shares of 1.
+    """Expected Attention (arXiv 2510.00636): E[exp(q·k·s)] of normal queries, exp(μ·k·s + kᵀΣk·s²/2), normalised to 1.
 
-    μ and Σ are those of the queries without rotation, turned by the mean of the rotations of the positions to come.
+    μ and Σ are those of the unrotated queries, rotated by the mean rotation of the positions to come.
     """
     rotary, step = seen.step.memory.rotary, seen.step
     there = asking.to(seen.keys.device, non_blocking=True)
@@ -181,11 +181,11 @@ def _expected(seen: Seen, asking: Tensor) -> Tensor:
     logits = (keys @ mean.unflatten(0, (len(seen.keys), -1)).transpose(2, 3)).squeeze(-1)
     logits += ((keys @ covariance) * keys).sum(-1) / 2
     if seen.hidden is not None:
-        logits.masked_fill_(seen.hidden[:, :1], -torch.inf)  # those who ask are cells, which come first
+        logits.masked_fill_(seen.hidden[:, :1], -torch.inf)  # queries are cells, which come first
     return logits.softmax(-1).mean(1)
 
 
 def _turned_ahead(rotary: Rotary, heads: Tensor, start: int) -> Tensor:
-    """Heads turned by the mean rotation of the next positions, which are those of text."""
+    """Heads rotated by the mean rotation of the next positions, as those of text."""
     ahead = torch.arange(start, start + _FUTURE, device=heads.device)
     return rotary.rotate_(heads, rotary.angles([ahead] * 3, start + _FUTURE).mean(0))

@@ -1,4 +1,4 @@
-"""A change of a memory that is ready to be made. Applying it can be done again as often as it is interrupted."""
+"""A planned change of a memory. Applying it can be repeated as often as it is interrupted."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ from infinipot.memory.moves import Moves
 from infinipot.memory.prefix import unlike_any
 from infinipot.memory.storage import Rows
 
-_ATTEMPTS = 4  # to finish a change, for a user who is in a hurry to interrupt
+_ATTEMPTS = 4  # to finish a change while the user keeps interrupting
 
 
 @dataclass(slots=True)
@@ -19,13 +19,13 @@ class Plan:
     """A change that is ready to be applied, as often as it takes.
 
     Attributes:
-        after: what is held then.
-        columns: new contents of the first slots of some columns, for each group, before anything moves.
-        merging: evicted tokens that go into kept ones, before anything moves.
-        moves: of slots, for each group of rows.
-        prefix: tells what is held then; see prefix.py.
+        after: what is held afterwards.
+        columns: for each group, new contents of the first slots of some columns, written before anything moves.
+        merging: merges of evicted tokens into kept ones, done before anything moves.
+        moves: the moves of slots, for each group of rows.
+        prefix: the digest of what is held afterwards; see prefix.py.
         on_applied: called when the change is made.
-        begun: whether applying began: from then on there is no way back.
+        begun: whether applying has begun: from then on the change must be finished.
     """
 
     after: Held
@@ -37,7 +37,7 @@ class Plan:
     begun: bool = False
 
     def move(self, groups: Sequence[Rows]) -> None:
-        """Changes what the slots store. It can be repeated from its beginning, with the same result."""
+        """Changes what the slots store. It can be repeated from the start, with the same result."""
         self.begun = True
         for group, columns in zip(groups, self.columns, strict=False):
             for name, content in columns.items():
@@ -49,9 +49,9 @@ class Plan:
 
 
 def finished(change: Callable[[], None]) -> None:
-    """Makes a change from which there is no way back, again where something interrupts it.
+    """Makes a change that must be finished, and repeats it if it is interrupted.
 
-    What interrupts it is raised when it is made.
+    The interrupt is raised once the change is complete.
     """
     interrupted: BaseException | None = None
     for _ in range(_ATTEMPTS):

@@ -1,12 +1,12 @@
-"""Rotary position embedding of what attends and what is attended to. Knows positions and heads, not models.
+"""Rotary position embedding of queries and keys. Knows positions and heads, not models.
 
-Keys are stored as the model makes them, without rotation, and are rotated when they are read: a token can be given
-another position any number of times at no loss, and comparing keys needs no undoing. A read costs one look-up and one
-complex product.
+Keys are stored as the model makes them, without rotation, and are rotated when they are read: a token can get a new
+position any number of times without loss, and keys can be compared directly. A read costs one look-up and one complex
+product.
 
-In rotary embedding (RoFormer, arXiv 2104.09864) two dimensions of a head turn together, by position · inv_freq[i]; in
-the multimodal form (Qwen2-VL, arXiv 2409.12191) every frequency turns with one of three position axes. `axes` says with
-which, so that chunked, interleaved and one-dimensional layouts are all the same here.
+In rotary embedding (RoFormer, arXiv 2104.09864) pairs of dimensions of a head are rotated by position · inv_freq[i]; in
+the multimodal form (Qwen2-VL, arXiv 2409.12191) every frequency uses one of three position axes. `axes` says which, so
+that chunked, interleaved and one-dimensional layouts need no code of their own.
 """
 
 import math
@@ -16,22 +16,22 @@ from itertools import groupby
 import torch
 from torch import Tensor
 
-_LEAST_POSITIONS = 1024  # that a table of angles is made for
-_TABLE_BYTES = 64 << 20  # of one at the most: angles of positions beyond it are computed
-_PIECE = 8192  # positions whose angles are computed at once, in float64
+_LEAST_POSITIONS = 1024  # the smallest table of angles
+_TABLE_BYTES = 64 << 20  # the largest table: beyond it angles are computed
+_PIECE = 8192  # positions whose angles are computed at a time, in float64
 
 
 class Rotary:
-    """How a family rotates: dimensions i and i + n turn together, by position · inv_freq[i].
+    """How a family rotates: the pair of dimensions i and i + n is rotated by position · inv_freq[i].
 
-    Heads are stored in a layout of their own: the two dimensions of a frequency side by side, frequencies of one axis
-    in a row, and after them what does not turn. So a rotation is one complex product. Products of two heads in this
-    layout are those of the model's.
+    Heads are stored in a layout of their own: the two dimensions of a frequency next to each other, frequencies of one
+    axis together, and unrotated dimensions last. So a rotation is one complex product. Dot products of heads in this
+    layout are the same as in the model's.
 
     Args:
-        inv_freq: `[n]`, angle per position; 2·n is the head's width, or less where only its first part is rotated.
-        axes: for each frequency the position axis it turns with: 0 temporal, 1 row, 2 column. Left out, all turn with
-            one axis, as where positions are flat.
+        inv_freq: `[n]`, angle per position; 2·n is the head's width, or less if only its first part is rotated.
+        axes: the position axis of each frequency: 0 temporal, 1 row, 2 column. By default all use one axis, as flat
+            positions do.
     """
 
     def __init__(self, inv_freq: Tensor, axes: Sequence[int] | None = None) -> None:
@@ -42,14 +42,14 @@ class Rotary:
         self.axes = tuple(axes)
         self._order = sorted(range(len(axes)), key=lambda frequency: axes[frequency])
         runs = [(axis, len(list(run))) for axis, run in groupby(sorted(axes))]
-        # Angles are looked up in pieces that are as wide for all axes, so that one look-up serves them all.
+        # Angles are looked up in pieces of one width for all axes, so that one look-up serves them all.
         self._piece = math.gcd(*(count for _, count in runs)) if len(runs) > 1 else len(axes)
         self._axis_of_piece = [axis for axis, count in runs for _ in range(count // self._piece)]
         self._layouts: dict[tuple[int, torch.device], Tensor] = {}
         self._tables: dict[torch.device, tuple[Tensor, Tensor]] = {}
 
     def to_stored(self, *heads: Tensor) -> Tensor:
-        """Heads `[heads, ..., head_dim]` of a model, one after the other, in the layout of this class."""
+        """Concatenates heads `[heads, ..., head_dim]` of a model, in the stored layout."""
         width, half = heads[0].shape[-1], len(self.axes)
         if width == 2 * half and self._order == list(range(half)):
             pairs = [part.unflatten(-1, (2, half)).transpose(-1, -2) for part in heads]
@@ -59,11 +59,11 @@ class Rotary:
         return joined.index_select(-1, self._layout(joined))
 
     def angles(self, positions: Sequence[Tensor], highest: int) -> Tensor:
-        """What turns heads at some positions, `[..., frequencies]` complex64 in the order of the stored layout.
+        """The rotations of heads at some positions, `[..., frequencies]` complex64 in the order of the stored layout.
 
         Args:
-            positions: `[...]` int of each axis, or one for all.
-            highest: no position is above it.
+            positions: `[...]` int for each axis, or one for all.
+            highest: an upper bound of the positions.
         """
         device, count = positions[0].device, len(self._axis_of_piece)
         where = [positions[axis if len(positions) > 1 else 0] for axis in self._axis_of_piece]
@@ -76,12 +76,12 @@ class Rotary:
         return table.index_select(0, index).view(*where[0].shape, len(self.axes))
 
     def rotate(self, heads: Tensor, angles: Tensor, out: Tensor) -> Tensor:
-        """Turns heads.
+        """Rotates heads.
 
         Args:
             heads: `[..., head_dim]`, in the stored layout.
-            angles: see there; `[..., frequencies]`, broadcast over heads.
-            out: float32, takes them.
+            angles: from `angles`; `[..., frequencies]`, broadcast over heads.
+            out: float32, receives the result.
 
         Returns:
             `out`.
@@ -93,16 +93,16 @@ class Rotary:
         return out
 
     def rotate_(self, heads: Tensor, angles: Tensor) -> Tensor:
-        """Turns heads `[..., head_dim]` float32 in the stored layout, in place; returns them."""
+        """Rotates heads `[..., head_dim]` float32 in the stored layout, in place; returns them."""
         self._pairs(heads).mul_(angles)
         return heads
 
     def _pairs(self, heads: Tensor) -> Tensor:
-        """What turns of heads, as complex numbers: a view."""
+        """The rotated part of heads as complex numbers: a view."""
         return torch.view_as_complex(heads[..., : 2 * len(self.axes)].unflatten(-1, (-1, 2)))
 
     def _layout(self, heads: Tensor) -> Tensor:
-        """The permutation of a head's dimensions, made once a width and device."""
+        """The permutation of a head's dimensions, cached per width and device."""
         at = heads.shape[-1], heads.device
         if at not in self._layouts:
             half = len(self.axes)
@@ -112,11 +112,11 @@ class Rotary:
         return self._layouts[at]
 
     def _table(self, device: torch.device, highest: int) -> tuple[Tensor, Tensor]:
-        """e^(i · position · frequency), piece after piece of each position, `[positions · pieces, piece]` complex64.
+        """e^(i · position · frequency), piece by piece for each position: `[positions · pieces, piece]` complex64.
 
-        It grows by doubling to what streams reach, the trained range at the most where those re-base. Angles are
-        rounded as models round them, to the float32 product of position and frequency. Beside it `[pieces]`, which
-        place of a position's a piece has.
+        The table doubles as streams reach higher positions; if they re-base, it stays within the trained range. Angles
+        are rounded as models round them, to the float32 product of position and frequency. The second tensor,
+        `[pieces]`, has the index of each piece.
         """
         known = self._tables.get(device)
         pieces = len(self._axis_of_piece)

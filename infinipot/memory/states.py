@@ -1,7 +1,7 @@
-"""Layers that keep a recurrent state in place of keys and values (linear attention): the cap is not for those.
+"""Layers with a recurrent state instead of keys and values (linear attention). The cap does not apply to them.
 
-Their state never grows; what they share with slots is that they go back to what was last committed. The only part of
-the memory that knows how a transformers cache works.
+Their state never grows. Like slots, they can be rolled back to what was last committed. This is the only part of the
+memory that knows how a transformers cache works.
 """
 
 from collections.abc import Iterator, Sequence
@@ -27,7 +27,7 @@ class StateLayer(LinearAttentionLayer):
         self._begun = False
 
     def states(self) -> tuple[Tensor, Tensor]:
-        """The state as the model left it."""
+        """The present state."""
         conv, recurrent = self.conv_states[0], self.recurrent_states[0]
         assert conv is not None, "both are there from the start"
         assert recurrent is not None
@@ -41,32 +41,32 @@ class StateLayer(LinearAttentionLayer):
 
     def fill(self, conv: Tensor, recurrent: Tensor, *, begun: bool) -> None:
         """Takes over a state that was committed elsewhere; `begun`: whether the model has run over anything yet."""
-        for kept, state in zip(self._committed, (conv, recurrent), strict=True):
-            kept.copy_(state)
+        for saved, state in zip(self._committed, (conv, recurrent), strict=True):
+            saved.copy_(state)
         self._begun = begun
         self.roll_back()
 
     def go_back(self, states: Sequence[Tensor], begun: bool) -> None:
-        """Takes over copies of the state as it was."""
+        """Restores an earlier state from copies."""
         for state, saved in zip(self.states(), states, strict=True):
             state.copy_(saved)
         self.has_previous_state[0] = begun
 
     def commit(self) -> None:
-        """Makes the state as it is the one to go back to."""
-        for kept, state in zip(self._committed, self.states(), strict=True):
-            kept.copy_(state)
+        """Makes the present state the one to roll back to."""
+        for saved, state in zip(self._committed, self.states(), strict=True):
+            saved.copy_(state)
         self._begun = self.has_previous_state[0]
 
     def roll_back(self) -> None:
         """Goes back to the state that was last committed."""
-        for kept, state in zip(self._committed, self.states(), strict=True):
-            state.copy_(kept)
+        for saved, state in zip(self._committed, self.states(), strict=True):
+            state.copy_(saved)
         self.has_previous_state[0] = self._begun
 
 
 class SlotLayer(CacheLayerMixin):
-    """Stands in for a layer whose keys and values the memory holds: gives back what it is given."""
+    """A placeholder for a layer whose keys and values are in the memory: it returns its input."""
 
     is_sliding = False
 
@@ -75,12 +75,12 @@ class SlotLayer(CacheLayerMixin):
         self.is_initialized = True
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
-        """There is nothing to initialize."""
+        """Does nothing: there is nothing to initialize."""
 
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object
     ) -> tuple[Tensor, Tensor]:
-        """Returns both as they are: attention writes them to the memory itself."""
+        """Returns both unchanged: attention itself writes them to the memory."""
         return key_states, value_states
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
@@ -94,10 +94,10 @@ class SlotLayer(CacheLayerMixin):
 
 
 class States(Cache):
-    """The transformers cache of the layers with a state; empty where a model has none.
+    """The transformers cache of all layers.
 
     Attributes:
-        recurrent: those layers.
+        recurrent: the layers with a recurrent state; empty if a model has none.
     """
 
     def __init__(self, shapes: Sequence[LayerShape | StateShape]) -> None:
@@ -106,7 +106,7 @@ class States(Cache):
         super().__init__(layers=list(layers))
 
     def commit(self) -> None:
-        """Makes the states as they are those to go back to."""
+        """Makes the present states those to roll back to."""
         for layer in self.recurrent:
             layer.commit()
 
@@ -117,7 +117,7 @@ class States(Cache):
 
     @contextmanager
     def aside(self) -> Iterator[None]:
-        """On the way out the states are what they were on the way in, committed or not."""
+        """On exit, restores the states from before, committed or not."""
         states = [tuple(state.clone() for state in layer.states()) for layer in self.recurrent]
         begun = [layer.has_previous_state[0] for layer in self.recurrent]
         try:

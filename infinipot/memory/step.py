@@ -1,4 +1,4 @@
-"""One forward over new tokens, as the memory sees it: where their keys and values go, and what they attend to."""
+"""A forward over new tokens, as the memory sees it: where their keys and values go, and what they attend to."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -22,16 +22,16 @@ class Step:
     """The tokens of one forward, in slots of their own.
 
     Attributes:
-        memory: whose slots they are.
-        start, end: the first of them, and the first after them.
+        memory: the memory.
+        start, end: the first slot of the step, and the first after it.
         positions: `[3, n]` int64, on the CPU.
-        highest: no position in the memory is above it.
-        prefixes: tell what the memory holds before the step and with it; see prefix.py.
-        observers: are shown what attends to what.
-        ahead: how many of the memory's first slots the tokens see beside each other; None for all.
-        window: how much of the video the step's tokens see; None for all. The first `free` of them see all.
-        followers: steps of other memories with the same prefixes, whose keys and values are those of this one. Who runs
-            the model over steps says which.
+        highest: an upper bound of all positions in the memory.
+        prefixes: digests of what the memory holds before the step and with it; see prefix.py.
+        observers: are shown the attention of the step.
+        ahead: how many of the memory's first slots the tokens see, besides each other; None for all.
+        window: the part of the video that the step's tokens see; None for all. The first `free` tokens see all.
+        followers: steps of other memories with the same prefixes, which get the same keys and values. The runner fills
+            it in.
     """
 
     memory: "Memory"
@@ -50,22 +50,22 @@ class Step:
 
     @property
     def count(self) -> int:
-        """How many tokens they are."""
+        """The number of tokens."""
         return self.end - self.start
 
     @property
     def length(self) -> int:
-        """Slots that the step's last token sees."""
+        """The number of slots that the step's last token sees."""
         return self.end if self.ahead is None else self.ahead + self.count
 
     def _seen(self, stored: Tensor) -> Tensor:
-        """The slots that the step sees, its own last, of what some rows store."""
+        """The part of a stored tensor that the step sees, its own slots last."""
         if self.ahead is None:
             return stored[:, : self.end]
         return torch.cat([stored[:, : self.ahead], stored[:, self.start : self.end]], 1)
 
     def store(self, layer: int, keys: Tensor, values: Tensor, turned: Tensor | None = None) -> None:
-        """Stores keys in the layout of `Rotary`, and values; `turned` are the keys as they are read, if known."""
+        """Stores values, and keys in the layout of `Rotary`; `turned` are the same keys rotated, if known."""
         group, rows = self.memory.place(layer)
         group.keys[rows, self.start : self.end] = keys
         group.values[rows, self.start : self.end] = values
@@ -73,9 +73,9 @@ class Step:
             self.memory.turned.add(layer, self.start, turned)
 
     def read(self, layer: int) -> tuple[Tensor, Tensor]:
-        """Keys, turned to their positions, and values that one layer holds, the step's last: `[kv_heads, N, head_dim]`.
+        """The rotated keys and the values that the step sees in a layer, its own last: `[kv_heads, N, head_dim]` each.
 
-        The keys lie on scratch, until the next read of the memory.
+        The keys are in scratch that the next read of the memory overwrites.
         """
         group, rows = self.memory.place(layer)
         values = self._seen(group.values[rows])
@@ -92,16 +92,16 @@ class Step:
         return self._turn(group, stored, [self._seen(group.columns[axis][rows]) for axis in group.axes]), values
 
     def keys(self, layers: Sequence[int]) -> Tensor:
-        """Keys of some layers that follow one another in a group, as `read` gives them: `[rows, N, head_dim]`.
+        """The keys of consecutive layers of a group, as `read` returns them: `[rows, N, head_dim]`.
 
-        A view where an answer under way has turned them all, else a copy.
+        A view if an answer under way has rotated them all, else a copy.
         """
         turned = self.memory.turned
         known = None if turned is None or self.ahead is not None else turned.rows(layers, self.end)
         return torch.cat([self.read(layer)[0].clone() for layer in layers]) if known is None else known
 
     def _turn(self, group: Rows, keys: Tensor, positions: Sequence[Tensor], out: Tensor | None = None) -> Tensor:
-        """Turns keys of some rows to their positions; where `out` does not say, they lie on the rows' scratch."""
+        """Rotates keys of some rows to their positions, into `out` or else into the rows' scratch."""
         rotary, shape = self.memory.rotary, tuple(keys.shape)
         angles = rotary.angles(positions, self.highest)
         if keys.dtype == torch.float32:
@@ -110,15 +110,15 @@ class Step:
         return (narrow if out is None else out).copy_(rotary.rotate(keys, angles, wide))
 
     def observe(self, layer: int, raw: Tensor, queries: Tensor, keys: Tensor, scaling: float) -> None:
-        """Shows its observers a layer, see `Seen`."""
+        """Shows a layer to the observers, see `Seen`."""
         for observer in self.observers:
             observer(Seen(self, layer, raw, queries, keys, scaling, self.hidden(layer)))
 
     def hidden(self, layer: int) -> Tensor | None:
-        """The slots of a layer that attention passes over; None where there are none.
+        """The slots of a layer that attention skips; None if there are none.
 
         Returns:
-            `[kv_heads, n, N]` bool, for each of the step's tokens, or `[kv_heads, 1, N]` for all of them alike.
+            `[kv_heads, n, N]` bool, for each of the step's tokens, or `[kv_heads, 1, N]` if it is the same for all.
         """
         group, rows = self.memory.place(layer)
         if group not in self._hidden:
@@ -127,7 +127,7 @@ class Step:
         return None if hidden is None else hidden[rows]
 
     def _hidden_of(self, group: Rows) -> Tensor | None:
-        """As `hidden`, for all layers of one shape: the slots that a policy hides, and those outside the window."""
+        """As `hidden`, for all layers of a group: the slots that a policy hides, and those outside the window."""
         columns = group.columns
         hidden = self._seen(columns[HIDDEN]).unsqueeze(1) > 0 if HIDDEN in columns else None
         if self.window is None or self.free >= self.count:
@@ -138,7 +138,7 @@ class Step:
         return old if hidden is None else hidden | old
 
     def mask(self, device: torch.device, dtype: torch.dtype) -> Tensor:
-        """`[n, N]`: 0 where a token sees another, -inf where that comes after it; made once for all layers."""
+        """The causal mask, `[n, N]`: 0 where a token sees another, else -inf; cached for all layers."""
         at = device, dtype
         if at not in self._masks:
             hidden = torch.full((self.count, self.length), -torch.inf, device=device, dtype=dtype)
@@ -147,9 +147,9 @@ class Step:
 
 
 class Steps(Sequence[Step]):
-    """The steps of one forward, one after the other, of streams of one model.
+    """The steps of one packed forward, of streams of one model.
 
-    What their tokens have in common is worked out once: their angles for all layers, and a turn for all streams.
+    Angles are computed once for all layers, and heads of all streams are rotated together.
     """
 
     def __init__(self, steps: Sequence[Step]) -> None:
@@ -165,11 +165,11 @@ class Steps(Sequence[Step]):
 
     @property
     def rotary(self) -> Rotary:
-        """How heads of all of them turn."""
+        """The rotary embedding, the same for all."""
         return self._steps[0].memory.rotary
 
     def turned(self, heads: Tensor) -> Tensor:
-        """Heads `[heads, n, head_dim]` of the steps' tokens, in the layout of `Rotary`, turned to their positions."""
+        """Rotates heads `[heads, n, head_dim]` of the steps' tokens, in the layout of `Rotary`, to their positions."""
         if heads.device not in self._angles:
             positions = torch.cat([step.positions for step in self._steps], 1).to(heads.device, non_blocking=True)
             self._angles[heads.device] = self.rotary.angles([*positions], max(step.highest for step in self._steps))

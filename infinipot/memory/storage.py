@@ -76,15 +76,14 @@ class Rows:
         keys, values: `[rows, cap, head_dim]`, keys in the layout of `Rotary`.
         columns: `[rows, cap]` each.
         axes: names of the columns of positions by which keys are rotated.
-        layer: of each row.
-        head: of each row within its layer.
+        layer_of_row, head_of_row: the number of each row's layer, and that of its KV head within the layer.
     """
 
     def __init__(self, cap: int, shape: LayerShape, layers: Sequence[int], columns: Mapping[str, torch.dtype]) -> None:
         self.cap, self.shape, self.layers = cap, shape, tuple(layers)
-        self.layer = [layer for layer in layers for _ in range(shape.kv_heads)]
-        self.head = [head for _ in layers for head in range(shape.kv_heads)]
-        rows = (len(self.layer), cap)
+        self.layer_of_row = [layer for layer in layers for _ in range(shape.kv_heads)]
+        self.head_of_row = [head for _ in layers for head in range(shape.kv_heads)]
+        rows = (self.count, cap)
         self.axes = [axis for axis in AXES if axis in columns]
         self.keys = torch.empty(*rows, shape.head_dim, device=shape.device, dtype=shape.dtype)
         self.values = torch.empty_like(self.keys)
@@ -93,7 +92,13 @@ class Rows:
             for name, dtype in columns.items()
         }
         self._scratch = torch.empty(cap * shape.read_bytes, device=shape.device, dtype=torch.uint8)
-        self._moved = [self._moving(part) for part in self._parts().values()]
+        self._moved_states = [self._moving(part) for part in (self.keys, self.values)]
+        self._moved_columns = [self._moving(part) for part in self.columns.values()]
+
+    @property
+    def count(self) -> int:
+        """How many rows there are."""
+        return len(self.layer_of_row)
 
     @property
     def bytes(self) -> int:
@@ -134,10 +139,10 @@ class Rows:
 
     def move(self, moves: Moves) -> None:
         """Fills slots from others, as many at once as the scratch holds; allocates nothing beside it."""
-        count, moved = len(moves.source), self._moved
+        count, moved = len(moves.source), [*self._moved_states, *self._moved_columns]
         if moves.tail is not None and count:
             put_tail((self.keys, self.values), moves, moves.tail)
-            moved = moved[2:]
+            moved = self._moved_columns
         for stored, scratch in moved:
             at_once = scratch.shape[0]
             for start in range(0, count, at_once):

@@ -1,8 +1,8 @@
-"""The processes that share the KV heads of a model (tensor parallelism), and how they come to one decision.
+"""The processes that share the KV heads of a model (tensor parallelism), and how they reach the same decisions.
 
-Each process holds some heads of every layer and runs the policy on those alone: heads are independent of each other.
-What all heads have in common (which captions stay, how far positions move) must be decided in every process alike, from
-what all of them hold. Knows tensors, not what they mean.
+Each process holds some heads of every layer and runs the policy on those alone, since heads are independent. What all
+heads have in common (which captions stay, how far positions move) must be decided alike in every process, from what all
+of them hold. Knows tensors, not what they mean.
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ class TensorParallelGroup:
 
     Attributes:
         group: a `torch.distributed` process group.
-        device: where tensors lie that the group exchanges.
+        device: the device of the tensors that the group exchanges.
     """
 
     group: Any = None
@@ -28,16 +28,16 @@ class TensorParallelGroup:
 
     @property
     def count(self) -> int:
-        """How many they are."""
+        """The number of processes."""
         return 1 if self.group is None else int(self.group.size())
 
     @property
     def number(self) -> int:
-        """This process's place among them."""
+        """The rank of this process."""
         return 0 if self.group is None else int(self.group.rank())
 
     def gather(self, tensor: Tensor) -> Tensor:
-        """What each process has, `[count, *shape]` int64 on the CPU, the same in all of them.
+        """The tensors of all processes, `[count, *shape]` int64 on the CPU, the same result in each.
 
         Args:
             tensor: int64 or bool, of the same shape in every process.

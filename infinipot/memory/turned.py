@@ -1,9 +1,9 @@
-"""Keys as attention reads them, turned once for all tokens of an answer: scratch that the streams of a model share.
+"""Rotated keys that are kept for all tokens of an answer, in scratch that the streams of a model share.
 
-Between two tokens of an answer nothing changes of what is held, and the answer's own tokens come after it: keys that
-were turned to their positions for one token are what the next one reads. Kept, they take as much as the keys that are
-stored. So there is a bound for all streams of a model together, and an answer that finds no room beneath it has its
-keys turned again for each token, as a block has: slower, to the same end. Knows slots, not what is in them.
+What is held does not change between two tokens of an answer, and the answer's own tokens come after it, so keys rotated
+for one token serve the next as well. They take as many bytes as the stored keys, so all streams of a model share a
+limit. An answer that does not fit has its keys rotated again for each token: the result is the same, but slower. Knows
+slots, not what is in them.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,28 +17,26 @@ from torch import Tensor
 if TYPE_CHECKING:
     from infinipot.memory.memory import Memory
 
-LIMIT = 256 << 20  # bytes, where nobody says: an answer of a 7B model at 8,192 tokens
+LIMIT = 256 << 20  # bytes, by default: an answer of a 7B model at 8,192 tokens
 
 
 class TurnedKeys:
-    """The turned keys of one memory, whose first slots do not change meanwhile.
+    """The rotated keys of a memory, whose first slots do not change meanwhile.
 
     Args:
-        memory: whose keys they are.
-        slots: of each row, from the first on.
-        claim: to the bytes that they take, given up with them.
+        memory: the memory.
+        slots: how many slots of each row, from the first on.
+        claim: the claim to their bytes, released together with them.
     """
 
     def __init__(self, memory: "Memory", slots: int, claim: "Claim") -> None:
         self.claim = claim
         self._known: dict[int, int] = {}
         self._place = memory.place
-        self._keys = {
-            group: group.keys.new_empty(len(group.layer), slots, group.shape.head_dim) for group in memory.groups
-        }
+        self._keys = {group: group.keys.new_empty(group.count, slots, group.shape.head_dim) for group in memory.groups}
 
     def add(self, layer: int, start: int, keys: Tensor) -> None:
-        """Takes the keys of slots from `start` on, `[kv_heads, n, head_dim]`, where those before them are known."""
+        """Adds the keys of slots from `start` on, `[kv_heads, n, head_dim]`, if those before them are known."""
         if self._known.get(layer) == start:
             group, rows = self._place(layer)
             end = start + keys.shape[1]
@@ -46,17 +44,17 @@ class TurnedKeys:
             self._known[layer] = end
 
     def read(self, layer: int, end: int) -> tuple[int, Tensor]:
-        """How many slots of a layer are known, and the keys of the first `end`: the caller fills in the others, and
-        calls `filled`."""
+        """The number of known slots of a layer, and the keys of the first `end`. The caller fills in those not known
+        and calls `filled`."""
         group, rows = self._place(layer)
         return self._known.get(layer, 0), self._keys[group][rows, :end]
 
     def filled(self, layer: int, end: int) -> None:
-        """Notes that the first `end` slots of a layer are known now."""
+        """Marks the first `end` slots of a layer as known."""
         self._known[layer] = end
 
     def rows(self, layers: Sequence[int], end: int) -> Tensor | None:
-        """The keys of the first `end` slots of layers that follow one another in a group, if all of them are known."""
+        """The keys of the first `end` slots of consecutive layers of a group, if all of them are known; else None."""
         if any(self._known.get(layer, 0) < end for layer in layers):
             return None
         group, first = self._place(layers[0])
@@ -65,19 +63,19 @@ class TurnedKeys:
 
 @dataclass(frozen=True, slots=True, weakref_slot=True, eq=False)
 class Claim:
-    """So many bytes of the scratch, as long as anything holds it."""
+    """A claim to bytes of the scratch, for as long as the object exists."""
 
     bytes: int
 
 
 class AnswerScratch:
-    """What the answers that are under way on one model may take together for turned keys.
+    """The scratch for the rotated keys of all answers under way on a model.
 
-    It is counted by what exists, not by a number that goes up and down, nor under a lock: whatever interrupts an answer
-    at whatever instant can so leave no bytes taken for good, and nobody waiting.
+    The bytes in use are the sum of the claims that exist, without a counter or a lock: an interrupt at any moment can
+    neither leak bytes nor leave anyone waiting.
 
     Attributes:
-        limit: in bytes; 0 for none.
+        limit: the limit in bytes; 0 for no scratch at all.
     """
 
     def __init__(self, limit: int = LIMIT) -> None:
@@ -92,7 +90,7 @@ class AnswerScratch:
 
     @contextmanager
     def lent(self, memory: "Memory", slots: int) -> Iterator[None]:
-        """Inside, a memory keeps the turned keys of its first slots, if there is room for so many of them."""
+        """Lets a memory keep the rotated keys of its first slots until exit, if there is room for them."""
         memory.turned = self._allocated(memory, slots)
         try:
             yield
@@ -100,9 +98,9 @@ class AnswerScratch:
             memory.turned = None
 
     def _allocated(self, memory: "Memory", slots: int) -> TurnedKeys | None:
-        """Turned keys, or None where they find no room, here or on the device: an answer does without."""
+        """Rotated keys, or None if there is no room for them, within the limit or on the device."""
         claim = Claim(slots * key_bytes(memory))
-        self._claims[id(claim)] = claim  # ahead of the sum: of two at a time both are counted by either
+        self._claims[id(claim)] = claim  # before the sum: of two concurrent answers each counts both
         if self.taken > self.limit:
             return None
         try:
@@ -112,5 +110,5 @@ class AnswerScratch:
 
 
 def key_bytes(memory: "Memory") -> int:
-    """Bytes of the keys of a token over all layers and KV heads."""
-    return sum(len(group.layer) * group.shape.head_dim * group.keys.itemsize for group in memory.groups)
+    """The bytes of a token's keys over all layers and KV heads."""
+    return sum(group.count * group.shape.head_dim * group.keys.itemsize for group in memory.groups)

@@ -1,4 +1,4 @@
-"""What a policy is shown of a memory: the cells that some rows hold. Knows where slots lie."""
+"""What a policy is shown of a memory: the cells that rows hold. Knows where slots lie."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,13 +13,13 @@ from infinipot.memory.rotary import Rotary
 from infinipot.memory.storage import Rows
 from infinipot.tokens import Grid, VideoTokens, is_at_hand, take
 
-# Bytes that a policy looks at at once. On a CPU they stay in its cache, and in what the allocator keeps: new pages for
-# each step cost more than the step does. On a GPU, where it is the number of kernels that counts, they are more, or a
-# share of a large memory, and columns are those of all rows.
+# The bytes that a policy is shown at a time. On a CPU they stay in its cache and in pages that the allocator keeps: new
+# pages for each step cost more than the step itself. On a GPU the number of kernels matters, so there are more bytes,
+# or a share of a large memory, and columns of all rows at once.
 CACHE, SCRATCH, SHARE = 2 << 20, 8 << 20, 1 / 64
-PART = 1 / 8  # the share of all slots that `by_rows` reads there at once, if that is more
-_RANKED = 16  # bytes of a token of which columns are looked at alone
-_LEAST = 2  # rows at once: a single matrix is multiplied with a vector several times as slowly as two are
+PART = 1 / 8  # the share of all slots that `by_rows` reads at once on a GPU, if that is more
+_RANKED = 16  # bytes per token if only columns are read
+_LEAST = 2  # rows at once: multiplying one matrix with a vector is several times slower than two
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +29,10 @@ class Viewer:
     Attributes:
         groups: the rows, by shape and device.
         rotary: how their keys are rotated.
-        held: what the slots looked at hold.
+        held: what these slots hold.
         grids, layers: see `VideoTokens`.
-        columns: names of the policy's.
-        fresh: for each group, contents of some of them that are about to take the place of what is stored.
+        columns: the names of the policy's columns.
+        fresh: for each group, new contents of some columns, shown in place of what is stored.
         rank: this process's number among those that share the heads.
     """
 
@@ -48,16 +48,16 @@ class Viewer:
     def chunks(
         self, tokens: int, reads_states: bool, *, whole_layers: bool = False, whole: bool = False
     ) -> Iterator[tuple[int, slice]]:
-        """All rows, as many at once as a bounded scratch holds: the number of a group, and rows of it.
+        """All rows in chunks that fit a bounded scratch, each as the number of a group and rows of it.
 
         Args:
-            tokens: how many of a row are looked at.
-            reads_states: whether their keys or values are.
-            whole_layers: the rows of a layer come together.
-            whole: all rows of a group do, whatever that takes.
+            tokens: how many tokens of each row are read.
+            reads_states: whether their keys or values are read.
+            whole_layers: whether all rows of a layer are in one chunk.
+            whole: whether all rows of a group are in one chunk, however large.
         """
         for number, group in enumerate(self.groups):
-            rows = len(group.layer)
+            rows = group.count
             if whole:
                 at_once = rows
             elif reads_states:
@@ -74,10 +74,10 @@ class Viewer:
         if self.held.run is not None:
             run = torch.arange(self.held.run.start, self.held.run.stop, device=group.shape.device)
             return run.expand(rows.stop - rows.start, -1)
-        return places(group.columns["cell"][rows, : self.held.tokens] >= 0, self.held.cells)
+        return places(group.columns["cell"][rows, : self.held.tokens] >= 0, self.held.cell_tokens)
 
     def tokens(self, group: Rows, rows: slice) -> VideoTokens:
-        """The cells of some rows."""
+        """The cells of some rows, as a policy sees them."""
         take_part = self._taking(group, rows)
         columns = {name: group.columns[name] for name in self.columns}
         for each, fresh in zip(self.groups, self.fresh, strict=False):
@@ -95,22 +95,22 @@ class Viewer:
             cell=take_part(group.columns["cell"]),
             columns={name: take_part(column) for name, column in columns.items()},
             read=read,
-            **self.place(group, rows, self.held.cells),
+            **self.place(group, rows, self.held.cell_tokens),
         )
 
     def place(self, group: Rows, rows: slice, tokens: int) -> dict[str, Any]:
-        """The arguments of `VideoTokens` that do not depend on the tokens, for `tokens` of each of some rows."""
+        """The arguments of `VideoTokens` that do not depend on the tokens, for `tokens` of them in each row."""
         return {
             "grids": self.grids,
             "newest_patch": self.held.cursor.patch - 1,
-            "layer": group.layer[rows],
+            "layer": group.layer_of_row[rows],
             "layers": self.layers,
-            "head": [self.rank * group.shape.kv_heads + head for head in group.head[rows]],
+            "head": [self.rank * group.shape.kv_heads + head for head in group.head_of_row[rows]],
             "at_once": _at_once(group, tokens, part=PART),
         }
 
     def _taking(self, group: Rows, rows: slice) -> Callable[..., Tensor]:
-        """Takes the cells of rows, or of some of them, from what is stored of all slots: a view if they are a run."""
+        """A function that selects the cells of these rows from a stored tensor: a view if they are contiguous."""
         run = self.held.run
         index = self.slots(group, rows) if run is None else None
 
@@ -124,12 +124,12 @@ class Viewer:
 
 
 def _at_once(group: Rows, tokens: int, part: float = 0.0) -> int:
-    """Rows of which a bounded scratch holds the keys, in float32, of so many tokens each.
+    """How many rows fit a bounded scratch, with the float32 keys of `tokens` tokens each.
 
     Args:
-        part: of the slots of all rows, which are read at once where nobody's cache is the limit, if that is more.
+        part: a share of all slots to read at once on a GPU, if that is more.
     """
     at_hand = is_at_hand(group.keys)
     room = CACHE if at_hand else max(SCRATCH, int(SHARE * group.bytes))
-    slots = 0 if at_hand else int(part * group.cap * len(group.layer))
+    slots = 0 if at_hand else int(part * group.cap * group.count)
     return max(_LEAST, max(room // (4 * group.shape.head_dim), slots) // max(tokens, 1))

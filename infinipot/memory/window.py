@@ -1,4 +1,4 @@
-"""A question about the newest seconds: which slots attention passes over while it is asked. Nothing leaves for it."""
+"""Questions about the newest seconds: which slots attention skips while one is answered. Nothing is evicted."""
 
 from dataclasses import dataclass
 
@@ -10,12 +10,12 @@ class Window:
     """The newest stretch of a video, and nothing before it; text is always seen.
 
     Attributes:
-        since: second of the video at which it begins, by the first frame of a temporal patch.
-        looked: the temporal patches from this one on are those of a second look, which is seen however old it is.
-        gated: the numbers of the present grid's cells, where a gate leaves out those that show what they showed before:
-            then what any row holds of a cell's newest token is seen however old it is, since it shows the present.
-            Empty where all are given.
-        whole: the gate gives patches whole, so that the present is the newest of them.
+        since: the second of the video at which it begins, by the first frame of a temporal patch.
+        looked: the first temporal patch of a second look; these patches are seen however old they are.
+        gated: the cell numbers of the current grid if a gate leaves out cells that have not changed. Then a cell's
+            newest token is seen however old it is, in all rows that hold it, since it shows the present. Empty without
+            a gate.
+        whole: whether the gate passes whole patches, so that the newest patch shows the present.
     """
 
     since: float
@@ -24,15 +24,15 @@ class Window:
     whole: bool = False
 
     def hidden(self, patch: Tensor, cell: Tensor, time: Tensor) -> Tensor:
-        """Which tokens are too old, `[rows, N]` bool, by the columns of the memory, `[rows, N]` each."""
+        """Which tokens are too old, `[rows, N]` bool, given columns of the memory, `[rows, N]` each."""
         old = (patch >= 0) & (patch < self.looked) & (time < self.since)
         if not self.gated:
             return old
         place = (cell - self.gated.start).long()
         present = (place >= 0) & (place < len(self.gated))
         place.clamp_(0, len(self.gated) - 1)
-        given = patch.masked_fill(~present, -1)
-        newest = given.new_full((len(self.gated),), -1).scatter_reduce_(0, place.view(-1), given.view(-1), "amax")
+        latest = patch.masked_fill(~present, -1)
+        newest = latest.new_full((len(self.gated),), -1).scatter_reduce_(0, place.view(-1), latest.view(-1), "amax")
         if self.whole:
             newest = newest.amax().expand_as(newest)
-        return old & (given < newest[place])
+        return old & (latest < newest[place])

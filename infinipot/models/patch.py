@@ -20,7 +20,7 @@ class Patch:
         rows, columns: the grid of cells, i.e. of tokens, of a temporal patch.
         times: those of its frames in seconds, or the one of an odd last frame; for sound, those of its tokens.
         steps: the temporal patches in it.
-        cells: the places in its grid, ascending, of the tokens that the decoder is given; None for all of them.
+        places: the places in its grid, ascending, of the tokens that the decoder is given; None for all of them.
         number: of its pixels, which no others in this process have.
     """
 
@@ -29,7 +29,7 @@ class Patch:
     columns: int
     times: tuple[float, ...]
     steps: int = 1
-    cells: tuple[int, ...] | None = None
+    places: tuple[int, ...] | None = field(default=None, metadata={"saved_as": "cells"})
     number: int = field(default_factory=count().__next__)
 
     @property
@@ -45,11 +45,11 @@ class Patch:
     @property
     def given(self) -> int:
         """How many of those tokens the decoder is given."""
-        return self.tokens if self.cells is None else len(self.cells)
+        return self.tokens if self.places is None else len(self.places)
 
-    def part(self, cells: Sequence[int]) -> "Patch":
-        """This patch with tokens of some cells only; with none it has no pixels either, since nobody will encode it."""
-        return replace(self, pixels=self.pixels if cells else self.pixels[:0], cells=tuple(cells))
+    def part(self, places: Sequence[int]) -> "Patch":
+        """This patch with the tokens at some places only. With none it has no pixels either: it is never encoded."""
+        return replace(self, pixels=self.pixels if places else self.pixels[:0], places=tuple(places))
 
 
 def apart(pixels: Tensor, patches: int) -> list[Tensor]:
@@ -60,7 +60,7 @@ def apart(pixels: Tensor, patches: int) -> list[Tensor]:
 
 def require_alike(patch: Patch, probe: Patch, steps: int, times: int) -> None:
     """Raises ValueError where a patch is not of the probe's grid, shape and type, or has other steps and times."""
-    chosen = patch.cells
+    chosen = patch.places
     if chosen is not None and not (list(chosen) == sorted(set(chosen)) and set(chosen) <= set(range(probe.tokens))):
         raise ValueError("a patch that waits has cells that its grid does not have")
     own, wanted = patch.pixels, (probe if chosen is None else probe.part(chosen)).pixels

@@ -78,9 +78,9 @@ _logger = logging.getLogger(__name__)
 
 
 def available() -> list[type[Policy]]:
-    """Returns every policy, by name, those of other packages too; a warning says which cannot be used, and why.
+    """Returns every policy, sorted by name, those of other packages included. A warning names one that cannot be used.
 
-    `summary()`, `defaults()` and `paper` of each say what there is to know.
+    `summary()`, `defaults()` and `paper` describe each.
     """
     known = dict(_POLICIES)
     for name in sorted(_extensions.found(_extensions.POLICIES)):
@@ -100,7 +100,7 @@ def make(spec: str | Policy, **options: Any) -> Policy:
         options: further options, as Python values.
 
     Raises:
-        PolicyError: an unknown policy or option, an option given twice, or a value that is not possible.
+        PolicyError: the policy or an option is unknown, an option is given twice, or a value is not possible.
     """
     if isinstance(spec, Policy):
         if options:
@@ -111,21 +111,21 @@ def make(spec: str | Policy, **options: Any) -> Policy:
     name, _, text = spec.partition(":")
     name, text, options = renamed(name, text, options)
     policy = _find(name)
-    given = _parse(policy, text)
-    if twice := given.keys() & options.keys():
+    parsed = _parse(policy, text)
+    if twice := parsed.keys() & options.keys():
         raise PolicyError(f"{name}: option {min(twice)} is given twice, in {spec!r} and by keyword")
     _check_known(policy, options)
-    return policy(**given, **options)
+    return policy(**parsed, **options)
 
 
 def _names() -> set[str]:
-    """Names of the policies that there are, as far as they are known without importing other packages."""
+    """Names of all policies, without importing other packages."""
     return _POLICIES.keys() | _extensions.found(_extensions.POLICIES).keys()
 
 
 def _find(name: str) -> type[Policy]:
-    """Returns the policy of this name, one of the package's own or another package's; two of one name are an error,
-    since whoever gives the name may mean either."""
+    """Returns the policy of this name, from this package or another one. Two policies with one name are an error,
+    since the user may mean either."""
     point = _extensions.found(_extensions.POLICIES).get(name)
     if name in _POLICIES:
         if point is not None:
@@ -148,15 +148,15 @@ def _find(name: str) -> type[Policy]:
 
 def _parse(policy: type[Policy], text: str) -> dict[str, Any]:
     """`"combine=union,alpha=0.4"` as the keyword arguments of a policy."""
-    given: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for option, equals, value in (part.partition("=") for part in _options.split(text)):
         _check_known(policy, [option])
         if not equals:
             raise PolicyError(f"{policy.name}: option {option} has no value; write {option}=...")
-        if option in given:
+        if option in values:
             raise PolicyError(f"{policy.name}: option {option} is given twice in {text!r}")
-        given[option] = _options.from_text(_options.hints(policy)[option], value)
-    return given
+        values[option] = _options.from_text(_options.hints(policy)[option], value)
+    return values
 
 
 def _check_known(policy: type[Policy], given: Any) -> None:

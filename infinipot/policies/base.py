@@ -11,29 +11,30 @@ from torch import Tensor
 from infinipot.errors import PolicyError
 from infinipot.policies import options
 from infinipot.policies.options import Share
-from infinipot.policies.scoring.ranking import highest, place_within
+from infinipot.policies.scoring.ranking import either, highest, place_within
 from infinipot.policies.scoring.recency import best_of_newest, stretch
 from infinipot.tokens import NewTokens, VideoTokens
 
-HIDDEN = "hidden"  # the column that says which tokens attention passes over
+HIDDEN = "hidden"  # the column that marks tokens which attention skips
 MASS = "mass"  # the column that says how many tokens a token stands for
 UNSEEN = -1.0  # the attention of a token that no query was asked about yet
-STRETCHES = 16  # of time at the most, of which each keeps something where coverage is asked for
+STRETCHES = 16  # the most stretches of time that `coverage` spreads tokens over
 
 
 @dataclass(frozen=True, slots=True)
 class Attention:
-    """Attention of some queries to the tokens that are held; it arrives as a column, see `Policy.attention`.
+    """A request for the attention that some queries pay to the held tokens. It arrives as a column, see
+    `Policy.attention`.
 
-    Each KV head has the attention of the query heads that share it, over all that it holds, text included.
+    Each KV head gets the attention of the query heads that share it, over all that it holds, text included.
 
     Attributes:
-        queries: how many of the last ones are asked: cells of the block, or tokens of the probe; 0 for all.
-        probe: a question that the model runs over after the block, and forgets; "" for the chat template's text around
-            a question alone; None for no probe: the block's own cells ask.
-        repeats: whether the block's own content stands after the probe, as what is asked for; in pieces that fit.
-        over: what becomes of the queries: their "mean", the "max" of all times, or "expected": the attention that
-            queries to come would pay on average, if they were normally distributed as these are.
+        queries: how many of the last queries count: cells of the block, or tokens of the probe; 0 for all.
+        probe: a question that the model runs over after the block and then forgets; "" for the chat template's text
+            around a question, without a question; None for no probe: the queries are the block's own cells.
+        repeats: whether the block's content is run over again after the probe, in pieces that fit the reserve.
+        over: how queries are combined: their "mean"; the "max" ever seen; or "expected", the mean attention of future
+            queries if they are normally distributed as these are.
     """
 
     queries: int = 0
@@ -50,9 +51,10 @@ class Merge:
     into it; its patch, cell, time and positions stay, and its mass becomes the sum of theirs.
 
     Attributes:
-        into: `[rows, N]` int64, for each token the place of the kept token that takes it up; its own place for those
-            that stay, and for those that go for good.
-        weight: `[rows, N]` float32, not below 0, of each token in the mean. An evicted token of weight 0 goes for good.
+        into: `[rows, N]` int64, for each token the index of the kept token that absorbs it; its own index if it stays
+            or is dropped.
+        weight: `[rows, N]` float32, the token's weight in the mean, at least 0. An evicted token of weight 0 is
+            dropped.
     """
 
     into: Tensor
@@ -60,13 +62,13 @@ class Merge:
 
     @classmethod
     def of(cls, into: Tensor, kept: Tensor, weight: Tensor, for_good: Tensor | None = None) -> Self:
-        """Where every token that does not stay goes into another one.
+        """A merge of all evicted tokens, except those that are dropped.
 
         Args:
-            into: `[rows, N]` int64, which kept token; of those that stay it does not count.
-            kept: `[rows, budget]` int64, those that stay.
+            into: `[rows, N]` int64, the kept token that absorbs each evicted one; ignored for tokens that stay.
+            kept: `[rows, budget]` int64, the tokens that stay.
             weight: see above.
-            for_good: `[rows, N]` bool, which of the others go into none.
+            for_good: `[rows, N]` bool, the evicted tokens that are dropped; None for none.
         """
         own = torch.arange(into.shape[1], device=into.device).expand(into.shape)
         alone = torch.zeros(into.shape, dtype=torch.bool, device=into.device).scatter(1, kept, True)
@@ -79,17 +81,17 @@ class Policy(ABC):
     """Chooses which video tokens stay. A subclass is a frozen dataclass whose fields are its options.
 
     Class attributes:
-        name: what it is called on the command line.
-        paper: where it comes from (title and link), or "" for a baseline.
-        evicts: False for a policy that never lets go of a token.
+        name: its name on the command line.
+        paper: its source (title and link), or "" for a baseline.
+        evicts: False for a policy that never evicts a token.
         whole_patches: the budget must be a whole number of temporal patches.
-        one_size: all temporal patches must be of one size.
+        one_size: all temporal patches must have one size.
         dense_positions: positions are re-assigned without gaps after each eviction.
-        merges: evicted tokens go into kept ones, see `merge`; the memory then stores a column "mass" of each token: how
-            many it stands for.
-        hides: some of what stays is hidden from attention, see `seen`; the memory then stores a column "hidden".
-        knows: what the published method has to know that a stream does not: "offline" for the whole video,
-            "question" for the question; "" for nothing. What stands in for it here is in the docstring.
+        merges: evicted tokens are merged into kept ones, see `merge`; the memory then stores a column "mass": how many
+            tokens each one stands for.
+        hides: some kept tokens are hidden from attention, see `seen`; the memory then stores a column "hidden".
+        knows: what the published method needs that a stream does not have: "offline" for the whole video, "question"
+            for the question; "" for nothing. The docstring says what replaces it here.
     """
 
     name: ClassVar[str]
@@ -107,12 +109,12 @@ class Policy(ABC):
 
     @classmethod
     def summary(cls) -> str:
-        """What it does, in a line."""
+        """One line that says what the policy does."""
         return (cls.__doc__ or "").strip().partition("\n")[0]
 
     @classmethod
     def defaults(cls) -> dict[str, Any]:
-        """Its options and their defaults."""
+        """The options and their defaults."""
         return {field.name: field.default for field in fields(cls) if field.default is not MISSING}
 
     @property
@@ -124,50 +126,50 @@ class Policy(ABC):
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Names of what the memory stores of each token for the policy, one float32 each."""
+        """Names of the columns that `measure` fills: one float32 per token and row each."""
         return ()
 
     @property
     def attention(self) -> Mapping[str, Attention]:
-        """Attention that the policy wants to see, by the name of a column of its own: see `Attention`.
+        """The attention that the policy asks for, by the name of the column that receives it.
 
-        Each block writes it anew for all that is held, a probe when tokens are about to be evicted. What no query was
-        asked about yet is `UNSEEN`.
+        Each block overwrites the column for all held tokens; a probe does so only when tokens are about to be evicted.
+        Tokens that no query has attended to yet have `UNSEEN`.
         """
         return {}
 
     @property
     def stored(self) -> tuple[str, ...]:
-        """Names of all that the memory stores of each token for the policy."""
+        """Names of all columns that the memory stores for the policy."""
         return (*self.columns, *self.attention, *([MASS] if self.merges else []), *([HIDDEN] if self.hides else []))
 
     def measure(self, new: NewTokens) -> Mapping[str, Tensor]:
-        """The columns of tokens that come in, `[rows, N]` float32 each.
+        """The columns of new tokens, `[rows, N]` float32 each.
 
-        Asked for once, before anything that came with the tokens is evicted, and handed back in `VideoTokens.columns`
-        as long as they are held: so a compression has to look at what is new alone. All rows are shown at once, in
-        few kernels; `VideoTokens.by_rows` reads keys and values in pieces that a bounded scratch holds.
+        It is called once for each token, before anything that came with it is evicted, and `VideoTokens.columns` has
+        the result for as long as the token is held. So a compression need only read what is new. All rows are passed
+        at once; `VideoTokens.by_rows` reads their keys and values in pieces that fit a bounded scratch.
         """
         return {}
 
     def most(self, patch_tokens: int) -> int | None:
-        """How many tokens it ever wants to hold, of patches of so many; None for as many as fit.
+        """The most tokens that the policy wants to hold when patches have so many; None for as many as fit.
 
-        What is more than that is evicted after each block, not only when the memory is full.
+        Tokens beyond it are evicted after each block, not only when the memory is full.
         """
         return None
 
     @property
     def across_layers(self) -> bool:
-        """Whether `select` ranks rows by what those of other layers hold, and so has to be shown all of a device."""
+        """Whether `select` compares rows of different layers, and so must be given all rows of a device at once."""
         return False
 
     @property
     def reads_states(self) -> bool:
-        """Whether `select` looks at keys or values itself, and so has to be shown a few rows at a time.
+        """Whether `select` reads keys or values directly, and so must be given a few rows at a time.
 
-        It is shown more of them, on a GPU all at once, in a fraction of the kernels, if it looks at columns alone, or
-        has each token's number taken of keys and values by `VideoTokens.by_rows`.
+        A policy that only reads columns, or computes a number per token with `VideoTokens.by_rows`, is given more rows
+        at once, on a GPU all of them, which takes a fraction of the kernels.
         """
         return False
 
@@ -176,42 +178,41 @@ class Policy(ABC):
         """Indices of the tokens to keep.
 
         Args:
-            tokens: N tokens of each of some rows, in any order. Rows are independent of each other, except where a
-                policy looks `across_layers`.
-            budget: |C|, how many of a row to keep, 0 < budget < N.
+            tokens: N tokens in each row, in any order. Rows are independent, unless the policy looks `across_layers`.
+            budget: |C|, how many tokens of a row to keep, 0 < budget < N.
 
         Returns:
-            `[rows, budget]` int64, each row without repetition, in any order.
+            `[rows, budget]` int64, in any order, without repetition within a row.
         """
 
     def merge(self, tokens: VideoTokens, kept: Tensor) -> Merge:
-        """Into which kept token each evicted one goes, of a policy that `merges`.
+        """Which kept token absorbs each evicted one. Called if the policy `merges`.
 
         Args:
-            tokens: as `select` is shown them.
-            kept: `[rows, budget]` int64, those that stay.
+            tokens: the same as for `select`.
+            kept: `[rows, budget]` int64, the tokens that stay.
         """
         raise NotImplementedError(f"policy {self.name!r} does not merge")
 
     def seen(self, tokens: VideoTokens, kept: Tensor) -> Tensor:
-        """Which of the kept tokens attention sees, `[rows, budget]` bool, of a policy that `hides`.
+        """Which kept tokens attention sees, `[rows, budget]` bool. Called if the policy `hides`.
 
         Args:
-            tokens: as `select` is shown them, all rows of a layer at once.
-            kept: `[rows, budget]` int64, those that stay.
+            tokens: the same as for `select`, all rows of a layer at once.
+            kept: `[rows, budget]` int64, the tokens that stay.
         """
         raise NotImplementedError(f"policy {self.name!r} hides nothing")
 
 
 @dataclass(frozen=True)
 class ScoredPolicy(Policy):
-    """A policy that gives each token a score and keeps the highest; of equal scores the later token goes first.
+    """A policy that scores each token and keeps the highest scores; of equal scores, the later token wins.
 
     Options:
-        coverage: the share of |C| that is spread over time: each of up to 16 equal stretches of the stream so far keeps
-            its own best tokens until this share is used up, and only the rest goes by score alone.
-        newest: up to this share of |C| is for the newest patch: those of its tokens that score highest stay whatever
-            the others' scores are. A question about now, of which the answer is "nothing", has to see that.
+        coverage: the share of |C| that is spread over time: the stream so far is cut into up to 16 equal stretches, and
+            each keeps its own best tokens until this share is used up. The rest goes by score alone.
+        newest: up to this share of |C| goes to the best tokens of the newest patch, whatever the others score. If the
+            answer to a question about the present is "nothing", the model has to see that.
     """
 
     coverage: Share = 0.0
@@ -219,7 +220,7 @@ class ScoredPolicy(Policy):
 
     @abstractmethod
     def score(self, tokens: VideoTokens) -> Tensor:
-        """`[rows, N]` float32. What is no number counts as the lowest; infinities are allowed."""
+        """Scores, `[rows, N]` float32. NaN ranks lowest; infinities are allowed."""
 
     def select(self, tokens: VideoTokens, budget: int) -> Tensor:
         scores = self.score(tokens)
@@ -233,17 +234,14 @@ class ScoredPolicy(Policy):
         return highest(scores, budget, tokens.arrival)
 
     def assured(self, scores: Tensor, tokens: VideoTokens, budget: int) -> Tensor | None:
-        """Which tokens stay whatever the others' scores are, `[rows, N]` bool; None for none.
+        """Which tokens stay regardless of their scores, `[rows, N]` bool; None for none.
 
-        Those that `coverage` and `newest` ask for; a policy may add its own. Where they are more than `budget`, the
-        later ones of them stay.
+        These are the ones that `coverage` and `newest` ask for; a policy may add its own. If they are more than
+        `budget`, the later ones stay.
         """
-        spread, of_newest = int(self.coverage * budget), int(self.newest * budget)
-        named = []
+        spread, newest = int(self.coverage * budget), int(self.newest * budget)
+        covering = None
         if spread:
             stretches = min(STRETCHES, spread)
-            place = place_within(stretch(tokens, stretches), scores, tokens.arrival)
-            named.append(place < spread // stretches)
-        if of_newest:
-            named.append(best_of_newest(scores, tokens, of_newest))
-        return None if not named else named[0] | named[-1]
+            covering = place_within(stretch(tokens, stretches), scores, tokens.arrival) < spread // stretches
+        return either(covering, best_of_newest(scores, tokens, newest) if newest else None)

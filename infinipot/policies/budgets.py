@@ -1,4 +1,4 @@
-"""Budgets: how many of what stays each layer, or each head, is shown."""
+"""Policies that give each layer or head a budget of its own: how many kept tokens it sees."""
 
 from abc import abstractmethod
 from dataclasses import dataclass
@@ -17,15 +17,15 @@ from infinipot.tokens import VideoTokens
 
 @dataclass(frozen=True)
 class Budgets(Wrapper):
-    """A policy that shows attention fewer of the tokens that another one keeps, in some rows more than in others.
+    """A policy that lets attention see only some of the tokens that another one keeps, and not as many in each row.
 
-    All rows store |C| tokens, so that no row can have more than that: budgets are shares of a mean below it, and what a
-    row stores beyond its own is hidden from attention and leaves first. At equal bytes nothing can be won by it; what
-    it tells is whether a rule shares out better than equal shares at equal numbers of tokens that are attended to.
+    All rows store |C| tokens, so no budget can be larger. Tokens beyond a row's budget are hidden from attention and
+    evicted first. This saves no memory; it shows whether unequal budgets are better than equal ones when the same
+    number of tokens is attended to.
 
     Options:
         of: the policy that scores.
-        share: of |C|, what rows are shown on average.
+        share: the mean budget of a row, as a share of |C|.
     """
 
     hides: ClassVar[bool] = True
@@ -36,8 +36,8 @@ class Budgets(Wrapper):
         return super().score(tokens).masked_fill(tokens.columns[HIDDEN] > 0, -torch.inf)
 
     def assured(self, scores: Tensor, tokens: VideoTokens, budget: int) -> Tensor | None:
-        named = super().assured(scores, tokens, budget)
-        return None if named is None else named & ~(tokens.columns[HIDDEN] > 0)
+        assured = super().assured(scores, tokens, budget)
+        return None if assured is None else assured & ~(tokens.columns[HIDDEN] > 0)
 
     def seen(self, tokens: VideoTokens, kept: Tensor) -> Tensor:
         scores = self.score(tokens)
@@ -51,11 +51,11 @@ class Budgets(Wrapper):
 
     @abstractmethod
     def shown(self, scores: Tensor, arrival: Tensor, layer: int, layers: int) -> Tensor:
-        """Which kept tokens of a layer's heads are shown, `[heads, |C|]` bool.
+        """Which kept tokens the heads of a layer see, `[heads, |C|]` bool.
 
         Args:
             scores, arrival: `[heads, |C|]`.
-            layer: its number, out of `layers`.
+            layer: the number of the layer, out of `layers`.
         """
 
 
@@ -63,8 +63,8 @@ class Budgets(Wrapper):
 class AdaKV(Budgets):
     """Shows the best of what a layer's heads keep together, so that some heads have more than others (Ada-KV).
 
-    The heads of a layer pool their scores, and the highest `share` · |C| · heads are shown, of each head at least
-    `least` of its equal share.
+    The heads of a layer pool their scores, and the `share` · |C| · heads highest are shown. Each head gets at least
+    `least` of an equal share.
 
     Options:
         least: see above.
@@ -80,7 +80,7 @@ class AdaKV(Budgets):
         fair = int(self.share * length)
         safe = standing(scores, arrival) >= length - int(self.least * fair)
         pooled = scores.masked_fill(safe, torch.inf).view(1, -1)
-        # Of equal scores the later token, and of one moment that of the first head, so that no two are equal.
+        # Ties go to the later token, then to the first head.
         order = arrival * heads + torch.arange(heads - 1, -1, -1, device=scores.device).unsqueeze(1)
         order = order.view(1, -1).argsort(1).argsort(1)
         best = highest(pooled, fair * heads, order)
@@ -91,12 +91,12 @@ class AdaKV(Budgets):
 class PyramidKV(Budgets):
     """Shows the first layers most of what they keep and the last ones least, in a straight line (PyramidKV).
 
-    The last layer is shown 1 / `steep` of the mean, the first as much more than the mean as the last is shown less. The
-    paper keeps a window of recent tokens besides; here the policy that scores does where it has one. With a share above
-    a half the first layers would be shown more than |C|, and are shown |C|.
+    The last layer sees 1 / `steep` of the mean, and the first exceeds the mean by as much as the last falls short. The
+    paper also keeps a window of recent tokens; here that is up to the policy that scores. With a share above a half the
+    first layers would get more than |C|; they get |C|.
 
     Options:
-        steep: the mean over the least.
+        steep: the mean budget divided by the smallest.
     """
 
     name: ClassVar[str] = "pyramidkv"

@@ -1,4 +1,4 @@
-"""CoRDS: what is held as a coreset, far apart in keys and values. https://arxiv.org/abs/2605.14310"""
+"""CoRDS: keeps a coreset of tokens that are far apart in keys and values. https://arxiv.org/abs/2605.14310"""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -13,26 +13,26 @@ from infinipot.policies.scoring.ranking import newest
 from infinipot.policies.scoring.rounding import widest_float
 from infinipot.tokens import VideoTokens, take
 
-RIDGE = 1e-2  # below it a direction counts as covered
+RIDGE = 1e-2  # a direction with less than this counts as covered
 
 
 @dataclass(frozen=True)
 class CoRDS(Policy):
     """Keeps a coreset: tokens that are far from each other in keys and values together, and the newest ones.
 
-    What is published says: greedy k-centre with a distance that mixes key and value space, a protected recent window,
-    and a bonus for what is orthogonal to all that is chosen. What is not published is ours: keys (without rotation) and
-    values are scaled to length 1 and laid side by side; the bonus is the part of a token that the chosen ones leave
-    unexplained, x · λ(λI + XᵀX)⁻¹x; several tokens are chosen in a round, since one at a time would take |C| rounds.
+    The paper describes greedy k-centre with a distance that mixes key and value space, a protected recent window, and a
+    bonus for tokens orthogonal to those chosen. Details it leaves open are ours: keys (without rotation) and values are
+    scaled to length 1 and concatenated; the bonus is the part of a token that the chosen ones do not explain,
+    x · λ(λI + XᵀX)⁻¹x; a round chooses several tokens, since one at a time would take |C| rounds.
 
-    Tokens of one round do not know of each other, so two that are alike may both be chosen. The first round goes by the
-    distance alone; the bonus begins with the second, and so does nothing where `rounds` is 1.
+    Tokens chosen in the same round are not compared, so two similar ones may both be chosen. The first round uses the
+    distance alone. The bonus starts with the second, so it has no effect if `rounds` is 1.
 
     Options:
-        values: the share of values in the distance, that of keys is the rest.
-        orthogonal: the weight of the bonus beside the distance.
+        values: the weight of values in the distance; keys have the rest.
+        orthogonal: the weight of the bonus relative to the distance.
         recent: share of |C| for the newest tokens.
-        rounds: in which the others are chosen; as many as tokens is the greedy rule exactly.
+        rounds: rounds in which the other tokens are chosen; with one round per token, the greedy rule is exact.
     """
 
     name: ClassVar[str] = "cords"
@@ -62,17 +62,17 @@ class CoRDS(Policy):
 
 
 class Unexplained:
-    """What chosen points leave unexplained of all, kept up to date as more are chosen.
+    """The part of each point that the chosen points do not explain, updated as more are chosen.
 
-    The inverse is updated by the Woodbury identity, so that a round costs products with the few that it chose, rather
-    than a decomposition of what all chosen ones cover. It is kept wide: of many points that are almost the same, as of
-    a picture that stands still, there would be no decomposition where a GPU rounds products to TF32. What it leaves of
-    a point is narrow again, since errors of that do not add up.
+    The inverse is updated by the Woodbury identity, so a round costs products with the few points it chose instead of a
+    new decomposition. The inverse is in float64: for many nearly equal points, such as those of a still picture, the
+    decomposition fails if a GPU rounds products to TF32. The unexplained parts are float32, since their errors do not
+    add up.
 
     Args:
         points: `[rows, N, width]`, see `unit`.
-        there: `[rows, n, width]`, of those that are chosen already; n may be 0.
-        weight: of the bonus.
+        there: `[rows, n, width]`, the points chosen already; n may be 0.
+        weight: the weight of the bonus.
     """
 
     def __init__(self, points: Tensor, there: Tensor, weight: float) -> None:
@@ -84,16 +84,16 @@ class Unexplained:
         self._left = ((points @ self._inverse.to(points.dtype)) * points).sum(-1)
 
     def __call__(self, chosen: Tensor) -> Tensor:
-        """The bonus of each token `[rows, N]` float32, once the points `chosen` `[rows, n, width]` are, too."""
+        """The bonus of each token, `[rows, N]` float32, after the points `chosen`, `[rows, n, width]`, are added."""
         chosen = chosen.to(self._wide)
-        seen = chosen @ self._inverse
-        within = torch.eye(chosen.shape[1], device=chosen.device, dtype=chosen.dtype) + seen @ chosen.mT
-        explains = torch.linalg.solve_triangular(torch.linalg.cholesky_ex(within).L, seen, upper=False)
+        projected = chosen @ self._inverse
+        within = torch.eye(chosen.shape[1], device=chosen.device, dtype=chosen.dtype) + projected @ chosen.mT
+        explains = torch.linalg.solve_triangular(torch.linalg.cholesky_ex(within).L, projected, upper=False)
         change = explains.mT @ explains
         self._inverse = self._inverse - change
         if chosen.shape[1] < chosen.shape[2]:
-            gone = (self._points @ explains.mT.to(self._points.dtype)).square().sum(-1)
-        else:  # of so many at once scratch is not to hold a product with each
-            gone = ((self._points @ change.to(self._points.dtype)) * self._points).sum(-1)
-        self._left = self._left - gone
+            drop = (self._points @ explains.mT.to(self._points.dtype)).square().sum(-1)
+        else:  # with so many at once, the products with each would not fit the scratch
+            drop = ((self._points @ change.to(self._points.dtype)) * self._points).sum(-1)
+        self._left = self._left - drop
         return (RIDGE * self._weight * self._left).float()

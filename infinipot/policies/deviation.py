@@ -1,4 +1,4 @@
-"""Values that are unlike the others: how far a token's value is from what the head's values are on average."""
+"""Deviation: how far a token's value is from the mean value of its head."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -14,8 +14,8 @@ from infinipot.tokens import VideoTokens
 class Deviation(ScoredPolicy):
     """Keeps the tokens whose values are farthest from the mean value of what is held.
 
-    Where VaN takes the length of a value for what it has to say, this takes its distance from the usual: ‖v − v̄‖₂. In a
-    head whose values are long for what is always there, the two are opposites. Tokens are scored anew at each
+    VaN scores a value by its length; this policy scores it by its distance from the mean, ‖v − v̄‖₂. In a head whose
+    values are longest for what is always there, the two rank tokens in opposite order. Tokens are scored at each
     compression, against what is held then.
     """
 

@@ -1,4 +1,4 @@
-"""Expected Attention: what queries to come will attend to on average. https://arxiv.org/abs/2510.00636"""
+"""Expected Attention: what future queries will attend to on average. https://arxiv.org/abs/2510.00636"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,11 +17,11 @@ from infinipot.tokens import NewTokens, VideoTokens
 class ExpectedAttention(ScoredPolicy):
     """Keeps what queries to come are expected to attend to, times the length of its value.
 
-    Queries to come are taken for normally distributed as those of the block's cells are, and to stand at the next 512
-    positions, as text does. The paper keeps the first tokens besides, which are the prompt here and always stay.
+    Future queries are assumed to be normally distributed as those of the block's cells are, and to be text at the next
+    512 positions. The paper also keeps the first tokens; here those are the prompt, which always stays.
 
     Options:
-        queries: how many of the block's last cells say what queries are like; 0 for all.
+        queries: how many of the block's last cells the distribution is estimated from; 0 for all.
     """
 
     name: ClassVar[str] = "expected-attention"

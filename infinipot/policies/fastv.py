@@ -16,14 +16,14 @@ from infinipot.tokens import VideoTokens
 class FastV(KnowsQuestion):
     """Keeps, in all layers, what the last token of a question attends to in the second layer (FastV).
 
-    The paper's method has the video and the question in one prompt, and drops half of the visual tokens on their way
-    through it, after layer 2: what it saves is computation. Here tokens have been through all layers when they are
-    ranked, each layer keeps |C|, the first ones too, and the question is put to the model after a block and forgotten.
-    The ranks are the paper's: attention of the prompt's last token, the mean over all heads of one layer, the same for
-    all layers. Layers that lie on another device than that one rank by their own.
+    The paper has the video and the question in one prompt and drops half of the visual tokens after layer 2, which
+    saves computation. Here tokens have passed all layers before they are ranked, every layer keeps |C|, and the model
+    runs over the question after a block and forgets it. The ranking is the paper's: attention of the prompt's last
+    token, averaged over all heads of one layer and used for all layers. Layers on another device than that one use
+    their own attention.
 
     Options, beside the question:
-        after: layers that a token goes through before it is ranked.
+        after: the number of layers a token passes before it is ranked.
     """
 
     name: ClassVar[str] = "fastv"
@@ -37,11 +37,11 @@ class FastV(KnowsQuestion):
         return True
 
     def score(self, tokens: VideoTokens) -> Tensor:
-        """Rows are laid side by side in order of arrival: all of them hold the same tokens."""
+        """Rows are matched in order of arrival: all hold the same tokens."""
         own, order = attended(tokens, "asked"), tokens.in_order()
-        asked = [row for row, layer in enumerate(tokens.layer) if layer == min(self.after, tokens.layers) - 1]
-        if not asked:
+        early_rows = [row for row, layer in enumerate(tokens.layer) if layer == min(self.after, tokens.layers) - 1]
+        if not early_rows:
             return own
-        rows = torch.tensor(asked).to(own.device, non_blocking=True)
+        rows = torch.tensor(early_rows).to(own.device, non_blocking=True)
         early = own.index_select(0, rows).gather(1, order.index_select(0, rows)).mean(0)
         return torch.zeros_like(own).scatter(1, order, early.expand_as(own))

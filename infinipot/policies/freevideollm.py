@@ -1,4 +1,4 @@
-"""Free Video-LLM: the frames, and of each the region, that a question is about. https://arxiv.org/abs/2410.10441"""
+"""Free Video-LLM: the frames that a question is about, and a region of each. https://arxiv.org/abs/2410.10441"""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -18,15 +18,15 @@ from infinipot.tokens import VideoTokens
 class FreeVideoLLM(KnowsQuestion):
     """Keeps the patches that a question attends to most, and in each the region around what it attends to most.
 
-    The paper's method chooses ahead of the language model: frames by how close CLIP finds them to the question, and a
-    region of each frame likewise. The models here have no text encoder that shares a space with their vision encoder,
-    so attention of the question stands in for CLIP: it is put to the model after a block and forgotten. A patch counts
-    as much as its most attended token; its region is centred there, moved inward where it would leave the grid, and
-    goes ahead of what lies outside of the regions. Each KV head chooses for itself. What has left stays away, so that
-    regions follow what was held at the time.
+    The paper selects before the language model: frames by their CLIP similarity to the question, then a region of each
+    frame in the same way. The models here have no text encoder that shares a space with their vision encoder, so the
+    question's attention replaces CLIP: the model runs over the question after a block and forgets it. A patch is scored
+    by its most attended token. Its region is centred there, moved inward if it would leave the grid, and ranks ahead of
+    everything outside the regions. Each KV head chooses for itself. Evicted tokens do not come back, so regions follow
+    what was held at the time.
 
     Options, beside the question:
-        region: its rows and columns, as a share of the grid's.
+        region: the rows and columns of the region, as a share of the grid's.
     """
 
     name: ClassVar[str] = "freevideollm"
@@ -34,10 +34,10 @@ class FreeVideoLLM(KnowsQuestion):
     region: Share = 0.67
 
     def score(self, tokens: VideoTokens) -> Tensor:
-        asked = attended(tokens, "asked")
-        centre = leaders(tokens.patch.long(), asked, tokens.arrival)
+        attention = attended(tokens, "asked")
+        centre = leaders(tokens.patch.long(), attention, tokens.arrival)
         outside = (~self._within(tokens, centre)).float()
-        return asked.gather(1, centre) - 2 * outside  # attention is 1 at the most
+        return attention.gather(1, centre) - 2 * outside  # attention is at most 1
 
     def _within(self, tokens: VideoTokens, centre: Tensor) -> Tensor:
         """Which tokens lie in the region around the `centre` of their patch, `[rows, N]` bool."""

@@ -1,4 +1,4 @@
-"""InfiniPot-V: evict what time made redundant (TaR), keep what has something to say (VaN).
+"""InfiniPot-V: evicts what is redundant over time (TaR) and keeps what is salient (VaN).
 
 https://arxiv.org/abs/2506.15745. TaR is in scoring/tar.py, VaN in scoring/van.py; how they are combined is here.
 """
@@ -23,23 +23,23 @@ from infinipot.tokens import NewTokens, VideoTokens
 class InfiniPotV(Policy):
     """Keeps what time did not make redundant (TaR) and what has the largest values (VaN).
 
-    Of N tokens |C| stay, the budget. All ties go to the later token. These are the two forms of the literature, with
-    keys without rotation and coordinates that are known, not guessed; `infinipot-v-reference` is the published code.
+    Of N tokens, |C| stay (the budget). Ties go to the later token. Both published forms are here, with unrotated keys
+    and true coordinates; `infinipot-v-reference` is the published code.
 
-    A token is scored once, when it comes in, against what its row holds then. With recent patches as the reference TaR
-    depends on what is held, and so does the average of a pooled VaN: these are taken anew at each compression.
+    A token is scored once, when it comes in, against what its row holds then. TaR against recent patches and the
+    average of a pooled VaN depend on what is held now, so these are computed at each compression.
 
     Options:
-        combine: "union": keep α·|C| by lowest TaR, the recent patches first and always, and fill up with the highest
-            VaN among the others (the published code's form, of which the published numbers are). "two-stage": drop the
-            r1·N tokens of highest TaR (fewer if less than |C| would remain), and of the rest keep the |C| of highest
-            VaN (the paper's text).
-        reference: TaR compares with the "previous" token of the cell, or with those of the "recent" patches, as the
-            published code does.
+        combine: "union" keeps α·|C| tokens by lowest TaR, always including the recent patches, and fills up with the
+            highest VaN of the others. This is the form of the published code and numbers. "two-stage" drops the r1·N
+            tokens of highest TaR (fewer if less than |C| would remain) and keeps the |C| of highest VaN of the rest.
+            This is the form of the paper's text.
+        reference: TaR compares with the "previous" token of the cell, or, like the published code, with those of the
+            "recent" patches.
         alpha: see union.
-        recent: share of the held patches that count as recent; at least one does.
+        recent: the share of the held patches that count as recent; at least one does.
         r1: see two-stage; the default is half of what must go when |C| is ¾ of N.
-        pooling: "layerwise" averages VaN over neighbours, 7x7x7, 5x5, 3 or "none", by quarter of the layers.
+        pooling: "layerwise" averages VaN over neighbours: 7x7x7, 5x5, 3 and none, by quarter of the layers; or "none".
     """
 
     name: ClassVar[str] = "infinipot-v"
@@ -69,7 +69,7 @@ class InfiniPotV(Policy):
 
 
 def two_stage(redundancy: Tensor, salience: Tensor, tokens: VideoTokens, budget: int, r1: float) -> Tensor:
-    """The `budget` of highest VaN among all but the r1·N of highest TaR, `[rows, budget]` int64."""
+    """The `budget` tokens of highest VaN, after the r1·N of highest TaR are dropped, `[rows, budget]` int64."""
     length = redundancy.shape[1]
     distinct = highest(-redundancy, max(budget, length - round(r1 * length)), tokens.arrival)
     redundant = torch.ones_like(salience, dtype=torch.bool).scatter(1, distinct, False)
@@ -79,7 +79,7 @@ def two_stage(redundancy: Tensor, salience: Tensor, tokens: VideoTokens, budget:
 def union(
     redundancy: Tensor, salience: Tensor, tokens: VideoTokens, budget: int, alpha: float, recent: float
 ) -> Tensor:
-    """The recent patches, α·`budget` by lowest TaR with them, and the rest by highest VaN, `[rows, budget]` int64."""
+    """The recent patches and the lowest TaR, α·`budget` together, then the highest VaN, `[rows, budget]` int64."""
     newest = in_recent_patches(tokens, recent)
     distinct = highest(-redundancy.masked_fill(newest, -torch.inf), round(alpha * budget), tokens.arrival)
     chosen = salience.masked_fill(newest, torch.inf).scatter(1, distinct, torch.inf)

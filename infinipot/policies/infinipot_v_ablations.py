@@ -1,4 +1,4 @@
-"""Ablations of InfiniPot-V: what was tried beside the published forms. For research."""
+"""Ablations of InfiniPot-V: every form that was compared with the published ones, for research."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -22,12 +22,13 @@ from infinipot.tokens import Grid, NewTokens, VideoTokens
 class InfiniPotVAblations(Policy):
     """Combines TaR and VaN in every way that was compared, for research; for use there are `infinipot-v` and `novelty`.
 
-    Options, beside those of `infinipot-v` and `novelty`, whose "product" is one more way to combine:
-        scored: when TaR is taken: "once", or "again" at each compression, as the published code does; so it is with
-            recent patches as the reference, rotated keys and guessed coordinates, too: they depend on what is held.
+    Options, beside those of `infinipot-v` and `novelty` (whose score is the third way to combine, "product"):
+        scored: TaR is computed "once", when a token comes in, or "again" at each compression, as the published code
+            does. With recent patches as the reference, rotated keys or guessed coordinates it depends on what is held,
+            and is always computed again.
         keys: TaR compares keys "unrotated", or "rotated" as attention sees them.
-        coordinates: "true", or "guessed": reads the tokens as full patches in a row whatever was evicted, as the
-            published code does.
+        coordinates: "true", or "guessed": like the published code, takes the tokens for consecutive full patches,
+            whatever was evicted.
     """
 
     name: ClassVar[str] = "infinipot-v-ablations"
@@ -77,7 +78,7 @@ class InfiniPotVAblations(Policy):
 
 
 def guess_coordinates(tokens: VideoTokens) -> VideoTokens:
-    """Tokens in order of arrival, taken for full patches of the current grid in a row."""
+    """Tokens in order of arrival, relabelled as consecutive full patches of the current grid."""
     grid = Grid(tokens.grids[-1].rows, tokens.grids[-1].columns, first_cell=0)
     index = torch.arange(tokens.shape[1], device=tokens.cell.device, dtype=torch.int32).expand(tokens.shape)
     newest = (tokens.shape[1] - 1) // grid.cells

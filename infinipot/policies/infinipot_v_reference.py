@@ -1,8 +1,7 @@
-"""The published InfiniPot-V code, to the index: what one needs to repeat published numbers.
+"""The published InfiniPot-V code, index by index, for reproducing published numbers.
 
-https://github.com/aiha-lab/InfiniPot-V. It differs from `InfiniPotV` in what it takes for granted: it
-compares keys as they are cached, rotated by their positions, and reads the N tokens as N/P full patches
-whatever was evicted before.
+https://github.com/aiha-lab/InfiniPot-V. It differs from `InfiniPotV` in two assumptions: it compares keys as they are
+cached, rotated to their positions, and it takes the N tokens for N/P full patches, whatever was evicted before.
 """
 
 from dataclasses import dataclass
@@ -28,9 +27,9 @@ class InfiniPotVReference(Policy):
     """Keeps what the published InfiniPot-V code keeps, to the index.
 
     Options, by their published names:
-        tar_ratio: share of the budget that TaR fills, recent patches included; the rest is VaN's.
-        query_ratio: share of the held patches that are recent and always stay.
-        adaptive_pooling: average VaN over a 7x7x7, 5x5 or 3 window or none, by quarter of the layers.
+        tar_ratio: the share of the budget that TaR fills, recent patches included; VaN fills the rest.
+        query_ratio: the share of the held patches that are recent and always stay.
+        adaptive_pooling: whether VaN is averaged over windows of 7x7x7, 5x5, 3 and 1, by quarter of the layers.
     """
 
     name: ClassVar[str] = "infinipot-v-reference"
@@ -65,7 +64,7 @@ class InfiniPotVReference(Policy):
         return order.gather(1, highest(salience, budget, place))
 
     def _least_redundant(self, keys: Tensor, place: Tensor, budget: int, cells: int) -> Tensor:
-        """The places of the tokens that TaR keeps: the recent patches, and the past tokens least like them."""
+        """The tokens that TaR keeps, by place: the recent patches, and the past tokens least similar to them."""
         rows, length, _ = keys.shape
         held, kept = length // cells, budget // cells
         recent = int(held * self.query_ratio)
@@ -82,7 +81,7 @@ class InfiniPotVReference(Policy):
 
 
 def _pooled(norm: Tensor, grid: Grid, dimensions: int, kernel: int) -> Tensor:
-    """Average pooling with zeros around, which count; the kernel is the largest odd one that fits."""
+    """Average pooling with zero padding that counts in the mean; the kernel is the largest odd one that fits."""
     if not dimensions:
         return norm
     shape = (norm.shape[1] // grid.cells, grid.rows, grid.columns) if dimensions > 1 else (norm.shape[1],)

@@ -1,4 +1,4 @@
-"""KeyDiff: keys that point away from the others. https://arxiv.org/abs/2504.15364"""
+"""KeyDiff: keys that differ from the mean key. https://arxiv.org/abs/2504.15364"""
 
 from dataclasses import dataclass
 from functools import partial
@@ -15,9 +15,9 @@ from infinipot.tokens import VideoTokens
 class KeyDiff(ScoredPolicy):
     """Keeps the tokens whose keys are least like the mean key of what is held (KeyDiff).
 
-    The mean is of keys of length 1. They are compared without their rotary rotation, where the paper compares cached
-    ones: rotated keys of a long video point everywhere. Tokens are scored anew at each compression, against what is
-    held then.
+    The mean is taken of keys scaled to length 1. Keys are compared without rotary rotation, unlike the paper's cached
+    keys: over a long video, rotated keys point in all directions. Tokens are scored at each compression, against what
+    is held then.
     """
 
     name: ClassVar[str] = "keydiff"

@@ -1,4 +1,4 @@
-"""KVzip: what the model needs to say the context again. https://arxiv.org/abs/2505.23416"""
+"""KVzip: what the model needs to reconstruct its context. https://arxiv.org/abs/2505.23416"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,9 +15,10 @@ from infinipot.tokens import VideoTokens
 class KVzip(ScoredPolicy):
     """Keeps what is attended to most while the model is given its context again (reconstruction).
 
-    The paper's method is offline: it has the whole context when it compresses. Here a block is what can be repeated,
-    after what is held, as soon as it has come in: a token keeps the highest attention that any repeated token ever paid
-    it. The block is given again as text stands, in pieces that fit the reserve. It costs a second pass over all blocks.
+    The paper's method is offline: it has the whole context when it compresses. Here each block is repeated as soon as
+    it has come in, after what is held, and a token keeps the highest attention that any repeated token ever paid it.
+    The repeated block has positions as text has, and comes in pieces that fit the reserve. This costs a second pass
+    over all blocks.
     """
 
     name: ClassVar[str] = "kvzip"

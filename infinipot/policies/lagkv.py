@@ -1,4 +1,4 @@
-"""LagKV: tokens that stick out of what comes right after them. https://arxiv.org/abs/2504.04704"""
+"""LagKV: tokens that stand out against what comes right after them. https://arxiv.org/abs/2504.04704"""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -16,11 +16,10 @@ from infinipot.tokens import VideoTokens
 class LagKV(ScoredPolicy):
     """Keeps, of each temporal patch, the tokens that stand out most against the next patch's ranges (LagKV).
 
-    A token's channels are scaled by the least and the largest of the next partition; how much they spread then (their
-    standard deviation), as a share within its own partition, is its score, the mean of that of keys and that of values.
-    A partition here is a temporal patch of which the row still holds something, where the paper has 128 tokens; tokens
-    are ranked within theirs, so that all patches lose alike, and the last one is whole. Keys have no rotation, where
-    the paper takes cached ones.
+    A token's channels are scaled by the minimum and maximum of the next partition. Its score is the standard deviation
+    of its scaled channels, as a softmax within its own partition, averaged over keys and values. A partition is a
+    temporal patch of which the row still holds something; the paper's has 128 tokens. Tokens are ranked within their
+    partition, so that all patches lose equally; the last one stays whole. Keys are unrotated; the paper's are cached.
     """
 
     name: ClassVar[str] = "lagkv"
@@ -39,13 +38,13 @@ class LagKV(ScoredPolicy):
         spread = (_spread(states.float(), part) for states in (tokens.keys, tokens.values))
         share = sum(_share(each, part) for each in spread) / 2
         assert isinstance(share, Tensor), "there are keys and values"
-        # Within a patch by share; between patches the best of each first, so that all lose alike.
+        # Within a patch by share; across patches the best of each first, so that all lose equally.
         rank = share - place_within(part, share, tokens.arrival).float()
         return rank.masked_fill(part == part.amax(1, keepdim=True), torch.inf)
 
 
 def _spread(states: Tensor, part: Tensor) -> Tensor:
-    """The standard deviation over channels, scaled by the range that each has in the next partition: `[rows, N]`."""
+    """The standard deviation over channels, each scaled by its range in the next partition: `[rows, N]`."""
     rows, length, width = states.shape
     sound = states.isfinite()
     at = part.unsqueeze(-1).expand(-1, -1, width)
@@ -60,7 +59,7 @@ def _spread(states: Tensor, part: Tensor) -> Tensor:
 
 
 def _share(spread: Tensor, part: Tensor) -> Tensor:
-    """Softmax within each partition, taken wide: its sums are over tokens in the order in which they lie."""
+    """Softmax within each partition, in float64, since its sums follow the order in which tokens are stored."""
     finite = torch.where(spread.isfinite(), spread, 0.0).to(widest_float(spread.device))
     most = torch.zeros_like(finite).scatter_reduce(1, part, finite, "amax")
     powers = (finite - most.gather(1, part)).exp().masked_fill(~spread.isfinite(), 0.0)

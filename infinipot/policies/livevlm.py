@@ -16,18 +16,18 @@ from infinipot.tokens import VideoTokens
 
 @dataclass(frozen=True)
 class LiveVLM(Policy):
-    """Keeps what the last vision queries attend to, until the quota of its time bucket is full (LiveVLM).
+    """Keeps what the last vision queries attend to, up to a quota for each time bucket (LiveVLM).
 
-    Recent patches stay as they are. The best `first` · |C| of all tokens, the recent ones ahead of the others, stay
-    wherever they are; then tokens stay in order of their scores, each only while its stretch of time holds fewer than
-    |C| / `buckets`; what room is left goes by score alone. The paper's retrieval of pages at the question is not part
-    of a policy; the sizes of `first` and `recent` are not published and are ours.
+    Recent patches stay whole. The best `first` · |C| tokens, recent ones first, stay wherever they are. Then tokens
+    stay in order of their scores, as long as their bucket holds fewer than |C| / `buckets`. Any room left is filled by
+    score alone. The paper's retrieval of pages at question time is not part of a policy. The sizes of `first` and
+    `recent` are not published and are ours.
 
     Options:
-        queries: how many of the block's last cells ask.
-        buckets: equal stretches of the stream so far; the paper has one a slot, which needs slots by the thousand.
-        first: share of |C| that goes by score whatever the stretch.
-        recent: share of the held patches that stay whole; at least one does.
+        queries: how many of the block's last cells are queries.
+        buckets: equal stretches of the stream so far; the paper has one per slot, which needs thousands of slots.
+        first: the share of |C| that goes by score, whatever the bucket.
+        recent: the share of the held patches that stay whole; at least one does.
     """
 
     name: ClassVar[str] = "livevlm"

@@ -1,4 +1,4 @@
-"""Merging: what is evicted goes into what is like it and stays."""
+"""Merging: evicted tokens are merged into the kept tokens most similar to them."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -17,11 +17,11 @@ class Merged(Wrapper):
     """Keeps what another policy keeps, and adds each evicted token to the kept one whose key is most like its own.
 
     Keys, without rotation, and values become means weighted by how many tokens each stands for, as in token merging
-    (ToMe, arXiv 2210.09461); the place and time of a kept token stay. Beside the memory it takes four bytes a slot.
+    (ToMe, arXiv 2210.09461). A kept token keeps its place and time. This takes four extra bytes per slot.
 
     Options:
         of: the policy that chooses.
-        least: cosine of the keys below which an evicted token goes for good.
+        least: an evicted token is dropped if the cosine of the keys is below this.
     """
 
     name: ClassVar[str] = "merged"
@@ -34,12 +34,12 @@ class Merged(Wrapper):
 
 
 def into_nearest(tokens: VideoTokens, kept: Tensor, takers: Tensor, least: float) -> Merge:
-    """Evicted tokens go into the most alike of some kept ones, the latest of equals, weighted by their masses.
+    """Merges evicted tokens, weighted by mass, into the most similar of some kept ones, the latest of equals.
 
     Args:
-        kept: `[rows, budget]` int64, which tokens stay.
-        takers: `[rows, n]` int64, those of them that take others up.
-        least: cosine of keys below which a token goes for good.
+        kept: `[rows, budget]` int64, the tokens that stay.
+        takers: `[rows, n]` int64, those of them that absorb others.
+        least: the cosine of keys below which a token is dropped.
     """
     takers = takers.gather(1, tokens.arrival.gather(1, takers).argsort(1, descending=True))
     keys = unit(tokens.keys)

@@ -1,4 +1,4 @@
-"""Novelty: how new a token was to its cell when it came in, times how much it has to say."""
+"""Novelty: how new a token was to its cell when it came in, times the length of its value."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,21 +14,21 @@ from infinipot.policies.scoring.tar import NEW, tar_of_new
 from infinipot.policies.scoring.van import value_norm
 from infinipot.tokens import NewTokens, VideoTokens
 
-LEAST_NOVELTY = 1e-4  # 1 - TaR below it is rounding: among what is equally redundant VaN decides
+LEAST_NOVELTY = 1e-4  # 1 - TaR below this is rounding: VaN decides among equally redundant tokens
 
 
 @dataclass(frozen=True)
 class Novelty(ScoredPolicy):
     """Keeps what was new to its cell and has large values, (1 - TaR) · VaN^power, and the best of the newest patch.
 
-    Ours, of InfiniPot-V's two measures. Both are taken once, when a token comes in, against what its row holds then:
-    what made it new or redundant may leave later, and the less is left the more it is chance what it would be compared
-    with. A token that has nothing to be compared with counts as new as the row's others do on average: more often than
-    not its cell's tokens are gone because they had nothing to say.
+    This project's own combination of InfiniPot-V's two measures. Both are computed once, when a token comes in, against
+    what its row holds then. What made it new or redundant may be evicted later, and the less remains, the more a
+    comparison depends on chance. A token with nothing to compare with is given the mean novelty of its row: most often
+    the tokens of its cell were evicted because they showed nothing of interest.
 
     Options:
-        power: the higher, the more VaN weighs; at 0 TaR alone decides.
-        newest: see `ScoredPolicy`; it is against the newest patch that the next one is seen.
+        power: the higher, the more VaN counts; at 0, TaR alone decides.
+        newest: see `ScoredPolicy`; the next patch is compared with the newest one.
     """
 
     name: ClassVar[str] = "novelty"
@@ -48,14 +48,14 @@ class Novelty(ScoredPolicy):
 
 
 def product(redundancy: Tensor, salience: Tensor, power: float) -> Tensor:
-    """(1 - TaR) · VaN^power, `[rows, N]` float32; TaR that compares with nothing counts as the others' mean.
+    """(1 - TaR) · VaN^power, `[rows, N]` float32. A token with nothing to compare with gets the mean of the others.
 
-    The sum is taken wide: rounded as it comes, it would depend on where in the storage tokens lie, and decide between
-    the pooled norms of neighbours, which are often equal.
+    The mean is taken in float64. In float32 its rounding would depend on the order in which tokens are stored, and
+    decide between the pooled norms of neighbours, which are often equal.
     """
     compared = redundancy > NEW
     novelty = (1 - redundancy).clamp_min(LEAST_NOVELTY).masked_fill(~compared, 0)
     count = compared.sum(1, keepdim=True)
     total = novelty.sum(1, keepdim=True, dtype=widest_float(salience.device))
-    usual = torch.where(count > 0, total / count.clamp_min(1), 1.0).float()
-    return torch.where(compared, novelty, usual) * raised(salience, power)
+    mean = torch.where(count > 0, total / count.clamp_min(1), 1.0).float()
+    return torch.where(compared, novelty, mean) * raised(salience, power)

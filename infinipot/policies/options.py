@@ -1,8 +1,8 @@
-"""Options of a policy: which types they have, which values are possible, how they are written as text.
+"""Options of policies: their types, their possible values, and how they are written as text.
 
-An option is a field of the policy's dataclass, and its annotation says all there is to know of it: a `Literal` of
-names, a `Share`, a `Count`, an `Exponent`, `Words`, a `bool`, a `float`, or one of these or `None`, as in
-`Count | None`, which is written `none`. Knows nothing of any particular policy.
+An option is a field of the policy's dataclass, and its annotation defines it: a `Literal` of names, a `Share`, a
+`Count`, an `Exponent`, `Words`, a `bool`, a `float`, or one of these or `None`, as in `Count | None`, which is written
+`none`. Knows nothing of any particular policy.
 """
 
 import math
@@ -17,7 +17,7 @@ from infinipot.errors import PolicyError
 
 @dataclass(frozen=True, slots=True)
 class Between:
-    """The range of a number, both ends included."""
+    """A range of numbers, both ends included."""
 
     low: float
     high: float = math.inf
@@ -26,25 +26,25 @@ class Between:
         return f"{self.low:g} or more" if self.high == math.inf else f"from {self.low:g} to {self.high:g}"
 
     def holds(self, value: float) -> bool:
-        """Whether a number lies in it."""
+        """Whether the number is in the range."""
         return self.low <= value <= self.high
 
 
 @dataclass(frozen=True, slots=True)
 class OddNumber:
-    """Any odd number from 1 up."""
+    """Any odd number, 1 or more."""
 
     def __str__(self) -> str:
         return "that is odd, 1 or more"
 
     def holds(self, value: float) -> bool:
-        """Whether a number is one."""
+        """Whether the number is odd."""
         return value >= 1 and value % 2 == 1
 
 
 @dataclass(frozen=True, slots=True)
 class Bracketed:
-    """A text that stands in brackets where it has commas or colons, so that it can stand among other options."""
+    """A text that is written in brackets if it has commas or colons, so that a spec can be split into options."""
 
     meaning: str
 
@@ -52,7 +52,7 @@ class Bracketed:
         return self.meaning
 
     def holds(self, text: str) -> bool:
-        """Whether a text can be read back from a spec."""
+        """Whether the text can be read back from a spec."""
         depths = list(accumulate((letter == "[") - (letter == "]") for letter in text))
         return text == text.strip() and text[:1] != "[" and min(depths, default=0) >= 0 and (depths or [0])[-1] == 0
 
@@ -64,23 +64,23 @@ Ratio = Annotated[float, Between(1)]
 Odd = Annotated[int, OddNumber()]
 Inner = Annotated[str, Bracketed("a policy, by name or as [name:option=value,...]")]
 Words = Annotated[str, Bracketed("a text, as [words, and more words] where it has commas or colons, without brackets")]
-Exponent = Annotated[float, Between(0, 16)]  # of norms: beyond it float32 may not hold them
+Exponent = Annotated[float, Between(0, 16)]  # of norms: higher powers may overflow float32
 
 _NONE = "none"
 _WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
 
 
 def hints(policy: type) -> Mapping[str, Any]:
-    """Name and annotation of every option of a policy, in order."""
+    """The annotation of each option of a policy, by name, in order."""
     annotations = get_type_hints(policy, include_extras=True)
     return {field.name: annotations[field.name] for field in fields(policy)}
 
 
 def require_known(policy: type) -> None:
-    """Makes sure that every option of a policy can be read from text, and so be given on the command line.
+    """Checks that every option of a policy can be given as text, and so on the command line.
 
     Raises:
-        PolicyError: an option has a type that this file does not know.
+        PolicyError: an option has another type.
     """
     for option, hint in hints(policy).items():
         if not _known(hint):
@@ -101,7 +101,7 @@ def check(policy: Any) -> None:
 
 
 def possible(hint: Any) -> str:
-    """The possible values of an option, in words."""
+    """A description of the possible values of an option."""
     if (given := _optional(hint)) is not None:
         return f"{possible(given)}, or none"
     if get_origin(hint) is Literal:
@@ -113,7 +113,7 @@ def possible(hint: Any) -> str:
 
 
 def from_text(hint: Any, text: str) -> Any:
-    """The value that a text stands for; the text itself if it stands for none, for `check` to object to."""
+    """The value that a text stands for; the text itself if there is none, so that `check` refuses it."""
     if (given := _optional(hint)) is not None:
         return None if text.lower() == _NONE else from_text(given, text)
     if get_origin(hint) is Literal:
@@ -149,7 +149,7 @@ def _accepts(hint: Any, value: Any) -> bool:
 
 
 def split(text: str) -> list[str]:
-    """A text at its commas, but for those in brackets; no empty parts."""
+    """Splits a text at commas outside brackets; empty parts are left out."""
     parts, depth = [""], 0
     for letter in text:
         depth += (letter == "[") - (letter == "]")
@@ -161,7 +161,7 @@ def split(text: str) -> list[str]:
 
 
 def _known(hint: Any) -> bool:
-    """Whether options may be of this type."""
+    """Whether an option may have this type."""
     if (given := _optional(hint)) is not None:
         return _known(given)
     base, *limits = _unpacked(hint)

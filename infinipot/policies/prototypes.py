@@ -1,4 +1,4 @@
-"""Prototypes: a ring of recent tokens, and a bounded set of centres that older ones go into."""
+"""Prototypes: a window of recent tokens, and a bounded set of centres that absorb older ones."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -16,17 +16,17 @@ from infinipot.tokens import VideoTokens
 
 @dataclass(frozen=True)
 class Prototypes(Policy):
-    """Keeps the newest tokens as they are, and of the older ones cluster centres that have absorbed all others.
+    """Keeps the newest tokens as they are, and cluster centres that absorb all older ones.
 
-    After ProtoKV, of which an abstract is public: an exact ring of recent tokens beside a fixed number of prototypes,
-    each with its centre and mass. How centres come about is ours: of the tokens that leave the ring and the centres so
-    far, those stay whose un-rotated keys are farthest apart (greedy k-centre), and the others go into the nearest of
-    them, weighted by mass. So a centre has the place and time of one token, and means of keys and values. Prototypes
-    here lie in slots of the memory; beside it there is the mass alone, four bytes a slot.
+    After ProtoKV, of which only the abstract is public: an exact ring of recent tokens and a fixed number of
+    prototypes, each with a centre and a mass. How centres are chosen is ours: among the present centres and the tokens
+    that leave the ring, those stay whose unrotated keys are farthest apart (greedy k-centre), and each of the others
+    is merged into the nearest, weighted by mass. So a centre has the place and time of one token, and mean keys and
+    values. Prototypes use slots of the memory; only their mass is extra, four bytes per slot.
 
     Options:
-        share: of |C|, for centres.
-        rounds: in which centres are chosen; as many as centres is the greedy rule exactly.
+        share: the share of |C| for centres.
+        rounds: rounds in which centres are chosen; with one round per centre, the greedy rule is exact.
     """
 
     name: ClassVar[str] = "prototypes"
@@ -57,6 +57,6 @@ class Prototypes(Policy):
 
 
 def _oldest(tokens: VideoTokens, kept: Tensor, count: int) -> Tensor:
-    """The kept tokens that came first: those that are no part of the ring."""
+    """The `count` oldest kept tokens: the centres, which are not in the ring."""
     arrival = tokens.arrival.gather(1, kept)
     return kept.gather(1, arrival.topk(count, dim=1, largest=False).indices)

@@ -1,4 +1,4 @@
-"""Policies of methods that know the question: an option, since a stream does not."""
+"""The base of policies that know the question in advance. A stream does not, so that the question is an option."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,15 +10,15 @@ from infinipot.policies.options import Words
 
 @dataclass(frozen=True)
 class KnowsQuestion(ScoredPolicy):
-    """A policy that ranks tokens by what a question attends to, which is put to the model after a block and forgotten.
+    """A policy that ranks tokens by the attention of a question, which the model runs over after a block and forgets.
 
-    It holds to the cap as every other policy does. The column is called "asked".
+    The attention arrives in the column "asked".
 
     Class attributes:
-        asking: how many of the question's last tokens are looked at; 0 for all.
+        asking: how many of the question's last tokens count; 0 for all.
 
     Options:
-        question: that will be asked; without one, the chat template's text around a question stands in for it.
+        question: the question; without one, the chat template's text around a question is used.
     """
 
     knows: ClassVar[str] = "question"

@@ -1,4 +1,4 @@
-"""Tokens drawn by lot: what any other policy has to be better than."""
+"""Tokens drawn at random: the baseline that any other policy has to beat."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -19,11 +19,11 @@ _STEP = -0x61C8864680B583EB
 class Random(ScoredPolicy):
     """Keeps tokens drawn at random, for each KV head separately.
 
-    A token's lot is a function of the seed, the newest patch, its layer and head, its patch and its cell alone, and the
-    same on every device.
+    The draw depends only on the seed, the newest patch, and the token's layer, head, patch and cell. It is the same on
+    every device.
 
     Options:
-        seed: another one gives another draw.
+        seed: of the draw.
     """
 
     name: ClassVar[str] = "random"
@@ -40,7 +40,7 @@ class Random(ScoredPolicy):
 
 
 def _mixed(number: Tensor) -> Tensor:
-    """Numbers without any pattern: SplitMix64's finalizer, int64 in wrap-around arithmetic."""
+    """Pseudo-random numbers: SplitMix64's finalizer, in int64 with wrap-around."""
     number = number + _STEP
     for shift, factor in zip((30, 27), _MIX, strict=True):
         number = (number ^ (number >> shift & (1 << 64 - shift) - 1)) * factor

@@ -1,4 +1,4 @@
-"""The last frames, whole, and nothing before them: SimpleStream. https://github.com/EvolvingLMMs-Lab/SimpleStream"""
+"""SimpleStream: the last frames, whole, and nothing before them. https://github.com/EvolvingLMMs-Lab/SimpleStream"""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -15,12 +15,11 @@ from infinipot.tokens import VideoTokens
 class RecentFrames(Policy):
     """Keeps the last temporal patches whole: the baseline to beat on questions about the present.
 
-    SimpleStream samples one frame a second and keeps 2 to 8; here it is as many as |C| holds, or fewer. Behind a change
-    of the frames' size, the oldest patch that is held may be a part of one.
+    SimpleStream samples one frame per second and keeps 2 to 8; here it is as many as fit in |C|, or `patches`. After
+    the frame size has changed, the oldest held patch may be incomplete.
 
     Options:
-        patches: how many temporal patches are held at the most, those that wait for their block left out; 0 for as many
-            as fit.
+        patches: the most temporal patches to hold, not counting those that wait for their block; 0 for as many as fit.
     """
 
     name: ClassVar[str] = "recent-frames"

@@ -1,4 +1,4 @@
-"""The last tokens and nothing before them."""
+"""Sliding window: the last tokens and nothing before them."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -16,4 +16,4 @@ class SlidingWindow(ScoredPolicy):
     name: ClassVar[str] = "sliding-window"
 
     def score(self, tokens: VideoTokens) -> Tensor:
-        return tokens.patch.float().zero_()  # all alike: the later ones stay
+        return tokens.patch.float().zero_()  # all equal: the later ones stay

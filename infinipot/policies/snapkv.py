@@ -11,23 +11,24 @@ from torch.nn.functional import avg_pool1d
 from infinipot.policies.base import Attention, ScoredPolicy
 from infinipot.policies.options import Odd, Positive, Share
 from infinipot.policies.scoring.attention import attended
+from infinipot.policies.scoring.ranking import either
 from infinipot.policies.scoring.recency import last_tokens
 from infinipot.tokens import VideoTokens
 
 
 @dataclass(frozen=True)
 class SnapKV(ScoredPolicy):
-    """Keeps what the last queries of the block attend to, and of those queries' own tokens the last ones.
+    """Keeps what the last queries of the block attend to, and the last of those queries' own tokens.
 
-    The paper's observation window is the end of a prompt, which is the question; here nobody has asked yet, so it is
-    the last cells of the block. The paper keeps the window whole, beside thousands of tokens; of fewer than it has it
-    would leave nothing else, so here its share is bounded. Scores are averaged over neighbours in order of arrival, as
-    the paper's code does.
+    The paper's observation window is the end of a prompt, the question. Here nothing has been asked yet, so it is the
+    last cells of the block. The paper keeps the window whole, beside thousands of tokens. In a smaller memory it would
+    leave room for nothing else, so its share is bounded here. Scores are averaged over neighbours in order of arrival,
+    as in the paper's code.
 
     Options:
-        queries: the window, in cells.
-        recent: the share of |C| that the window's own tokens take at the most.
-        kernel: tokens that a score is averaged over; 1 for none.
+        queries: the size of the window, in cells.
+        recent: the most that the window's own tokens take, as a share of |C|.
+        kernel: the number of tokens that a score is averaged over; 1 for no averaging.
     """
 
     name: ClassVar[str] = "snapkv"
@@ -42,14 +43,13 @@ class SnapKV(ScoredPolicy):
         return {"attention": Attention(queries=self.queries)}
 
     def score(self, tokens: VideoTokens) -> Tensor:
-        seen = attended(tokens, "attention")
+        attention = attended(tokens, "attention")
         order = tokens.in_order()
-        finite = torch.where(seen.isinf(), 0.0, seen).gather(1, order)
+        finite = torch.where(attention.isinf(), 0.0, attention).gather(1, order)
         pooled = avg_pool1d(finite.unsqueeze(1), self.kernel, 1, self.kernel // 2).squeeze(1)
         scores = torch.zeros_like(pooled).scatter(1, order, pooled)
-        return scores.masked_fill(seen.isinf(), torch.inf)
+        return scores.masked_fill(attention.isinf(), torch.inf)
 
     def assured(self, scores: Tensor, tokens: VideoTokens, budget: int) -> Tensor | None:
-        named = super().assured(scores, tokens, budget)
         window = last_tokens(tokens, min(self.queries, int(self.recent * budget)))
-        return window if named is None else named | window
+        return either(super().assured(scores, tokens, budget), window)

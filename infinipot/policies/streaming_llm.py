@@ -28,7 +28,7 @@ class StreamingLLM(ScoredPolicy):
     sinks: Count = 4
 
     def score(self, tokens: VideoTokens) -> Tensor:
-        """Of the sinks the earlier score higher; the others are all alike, so that the later ones stay."""
+        """Earlier sinks score higher; all other tokens score the same, so that the later ones stay."""
         count = min(self.sinks, tokens.shape[1])
         first = tokens.arrival.topk(count, dim=1, largest=False).indices
         weight = torch.arange(count, 0, -1, device=first.device, dtype=torch.float32).expand(len(first), -1)

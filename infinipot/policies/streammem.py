@@ -1,4 +1,4 @@
-"""StreamMem: what the chat template attends to, and a prototype a patch. https://arxiv.org/abs/2508.15717"""
+"""StreamMem: what the chat template attends to, and one prototype per patch. https://arxiv.org/abs/2508.15717"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,11 +17,12 @@ from infinipot.tokens import VideoTokens
 class StreamMem(ScoredPolicy):
     """Keeps what the text that the chat template puts around a question attends to, and a prototype of each patch.
 
-    The probe is what a question without words would be: it is run after a block that makes tokens leave. The best
-    token of each patch that is held takes up what leaves of that patch: key and value become means weighted by
-    attention. In the paper the prototype is a token of its own, of new frames only; here the most attended one stands
-    for it, so that a cap is a cap and its place is a true one. The paper takes the sum over all heads of a layer, here
-    each KV head chooses for itself; it averages alike neighbours before the language model, which is no policy's.
+    The probe is the template around an empty question; it is run after a block that causes an eviction. The best token
+    of each held patch absorbs the evicted tokens of that patch: key and value become means weighted by attention.
+    There are three differences. The paper's prototype is an additional token, of new frames only; here it is the most
+    attended token, so that the cap holds and its place is a real one. The paper sums over all heads of a layer; here
+    each KV head chooses for itself. The paper averages similar neighbours before the language model, which is not a
+    policy's task.
     """
 
     name: ClassVar[str] = "streammem"
@@ -37,6 +38,6 @@ class StreamMem(ScoredPolicy):
 
     def merge(self, tokens: VideoTokens, kept: Tensor) -> Merge:
         scores = attended(tokens, "template")
-        behind = torch.full_like(scores, -1.0).scatter(1, kept, scores.gather(1, kept))  # those that leave lead nothing
+        behind = torch.full_like(scores, -1.0).scatter(1, kept, scores.gather(1, kept))  # evicted tokens lead nothing
         into = leaders(tokens.patch.long(), behind, tokens.arrival)
         return Merge.of(into, kept, torch.where(scores.isinf(), 0.0, scores))

@@ -16,7 +16,8 @@ from infinipot.tokens import NewTokens, VideoTokens
 class TaR(ScoredPolicy):
     """Keeps the tokens that are least like what their cell shows at other times (temporal-axis redundancy).
 
-    Against the previous token of its cell a token is scored once, when it comes in; otherwise at each compression.
+    A token is scored once, when it comes in, if it is compared with the previous token of its cell; otherwise at each
+    compression.
 
     Options: `reference`, `recent` and `keys`, see `InfiniPotV`.
     """

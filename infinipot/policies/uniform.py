@@ -1,4 +1,4 @@
-"""Tokens at even distances: the simplest way to thin out what is held."""
+"""Evenly spaced tokens: the simplest way to thin out what is held."""
 
 from dataclasses import dataclass
 from typing import ClassVar

@@ -1,4 +1,4 @@
-"""A policy round another one, which scores."""
+"""The base of policies that use the scores of another policy."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,15 +9,16 @@ from torch import Tensor
 from infinipot.errors import PolicyError
 from infinipot.policies.base import Attention, Policy, ScoredPolicy
 from infinipot.policies.options import Inner
+from infinipot.policies.scoring.ranking import either
 from infinipot.tokens import NewTokens, VideoTokens
 
 
 @dataclass(frozen=True)
 class Wrapper(ScoredPolicy):
-    """A policy that scores tokens as another one does, and does something of its own with the scores.
+    """A policy that takes its scores from another one and does something else with them.
 
     Options:
-        of: the policy that scores; one with options in brackets, as in `of=[tar:reference=recent]`.
+        of: the policy that scores; if it has options, in brackets: `of=[tar:reference=recent]`.
     """
 
     of: Inner = "deviation"
@@ -61,17 +62,15 @@ class Wrapper(ScoredPolicy):
         return self.inner.measure(new)
 
     def assured(self, scores: Tensor, tokens: VideoTokens, budget: int) -> Tensor | None:
-        assert isinstance(self.inner, ScoredPolicy), "made sure of in the beginning"
-        both = [super().assured(scores, tokens, budget), self.inner.assured(scores, tokens, budget)]
-        named = [part for part in both if part is not None]
-        return None if not named else named[0] | named[-1]
+        assert isinstance(self.inner, ScoredPolicy), "checked by __post_init__"
+        return either(super().assured(scores, tokens, budget), self.inner.assured(scores, tokens, budget))
 
     def score(self, tokens: VideoTokens) -> Tensor:
-        assert isinstance(self.inner, ScoredPolicy), "made sure of in the beginning"
+        assert isinstance(self.inner, ScoredPolicy), "checked by __post_init__"
         return self.inner.score(tokens)
 
 
 def _only_scores(policy: ScoredPolicy) -> bool:
-    """Whether its scores, and what it assures, are all that a policy does."""
+    """Whether a policy does nothing beyond `score` and `assured`."""
     more = (policy.hides, policy.merges, policy.whole_patches, policy.one_size, policy.dense_positions)
     return type(policy).select is ScoredPolicy.select and not any(more) and policy.most(1) is None

@@ -199,7 +199,7 @@ def test_saved_forked_and_interrupted_streams_go_on_as_if_nothing_had_been(
     settings = {"policy": "infinipot-v", "gate": "otsu", "block": 4}
     half = len(frames) // 2
     with watched(seeing, frames, **settings) as straight, watched(seeing, frames[:half], **settings) as stream:
-        assert any(patch.cells is not None for patch in stream._state.pending.patches)
+        assert any(patch.places is not None for patch in stream._state.pending.patches)
         stream.save(tmp_path / "saved")
         with stream.fork() as forked, seeing.restore(tmp_path / "saved") as restored:
             for image in frames[half:]:

@@ -125,7 +125,7 @@ def test_two_workers_answer_as_one_process_if_one_is_killed_and_give_up_a_video_
 @pytest.mark.slow
 @pytest.mark.usefixtures("_cluster")
 def test_what_a_worker_meets_when_it_loads_is_the_error_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In a worker that imports no model: what loading one meets is told of in tests/test_checkpoint.py."""
+    """In a worker that imports no model: tests/test_model.py loads what cannot be loaded."""
 
     class Failing:
         def __init__(self, *_: object) -> None: ...

@@ -41,7 +41,7 @@ def test_it_tells_every_token_of_every_head(stream) -> None:
         own = (held["patch"] == patch.number) & (held["cell"] >= 0)
         assert set(held["time"][own].tolist()) == {patch.time}
         counts = np.bincount(held["cell"][own], minlength=patch.cells.size).reshape(patch.cells.shape)
-        assert np.allclose(counts / len(group.layer), patch.cells)
+        assert np.allclose(counts / group.count, patch.cells)
     assert [patch.number for patch in contents.patches] == sorted(patch.number for patch in contents.patches)
 
 

@@ -378,7 +378,7 @@ def test_a_new_token_is_shown_its_cells_latest_one_that_its_row_holds(caption):
         book.watch(3, size, pause=0.0, keep=None)
         for layer, before in enumerate(kept):
             own, group = slots(book.memory, layer), book.memory.groups[0]
-            for head, row in enumerate(range(*group.rows_of(layer).indices(len(group.layer)))):
+            for head, row in enumerate(range(*group.rows_of(layer).indices(group.count))):
                 numbers, asked = (
                     part[row, : book.memory.held].tolist() for part in (group.values[..., 0], group.columns["asked"])
                 )

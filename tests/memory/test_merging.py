@@ -49,7 +49,7 @@ def rows_of(memory: Memory) -> list[dict[tuple[int, int], Token]]:
     """What each row holds of the video, by patch and cell."""
     found = []
     for group in memory.groups:
-        for row in range(len(group.layer)):
+        for row in range(group.count):
             patch, cell = (group.columns[name][row, : memory.held].tolist() for name in ("patch", "cell"))
             keys, values = (part[row, : memory.held].float().numpy().copy() for part in (group.keys, group.values))
             mass = group.columns["mass"][row, : memory.held].tolist()

@@ -10,6 +10,7 @@ import socket
 import string
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -203,11 +204,13 @@ def test_a_body_is_bounded_before_it_is_read_and_in_time() -> None:
         head = b"POST /v1/streams HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         said = raw(server.port, head + b"Content-Length: 9000000000\r\n\r\n")
         assert b" 413 " in said.splitlines()[0]
-        said = raw(server.port, head + b"Content-Length: 100\r\n\r\n{")  # and then nothing more
-        assert b" 408 " in said.splitlines()[0]
-        assert json.loads(said.partition(b"\r\n\r\n")[2])["error"]["code"] == "body_too_slow"
-        for before in (b"", b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"):  # in a later request too
-            said = raw(server.port, before + b"GET /health HTTP/1.1\r\nHost: lo")
+        whole = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
+        starts = (head + b"Content-Length: 100\r\n\r\n{", whole[:-11], whole + whole[:-11])  # and then nothing more
+        with ThreadPoolExecutor(len(starts)) as waiting:
+            slow, *others = waiting.map(lambda start: raw(server.port, start), starts)
+        assert b" 408 " in slow.splitlines()[0]
+        assert json.loads(slow.partition(b"\r\n\r\n")[2])["error"]["code"] == "body_too_slow"
+        for said in others:  # in a later request too
             assert json.loads(said.rpartition(b"\r\n\r\n")[2])["error"]["code"] == "header_too_slow"
         assert client.get("/v1/streams/small").status_code == 200
 

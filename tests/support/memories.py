@@ -18,7 +18,7 @@ def to_model(rotary: Rotary, heads: torch.Tensor) -> torch.Tensor:
 def view(memory: Memory, group: int = 0) -> VideoTokens:
     """The cells of all rows of a group, as a policy sees them."""
     rows = memory.groups[group]
-    return memory._viewer(memory.state).tokens(rows, slice(0, len(rows.layer)))
+    return memory._viewer(memory.state).tokens(rows, slice(0, rows.count))
 
 
 def parts(memory: Memory) -> list[torch.Tensor]:

@@ -7,9 +7,9 @@ from infinipot.tokens import VideoTokens
 
 
 def attended(tokens: VideoTokens, name: str) -> Tensor:
-    """A column of attention, `[rows, N]` float32, in which what no query was asked about yet is infinitely high.
+    """A column of attention, `[rows, N]` float32; infinite for tokens that no query has attended to yet.
 
-    So what has come in since is not evicted for want of having been looked at.
+    So tokens that came in since the last queries are not evicted before they can be attended to.
     """
     column = tokens.columns[name]
     return torch.where(column < 0, torch.inf, column)

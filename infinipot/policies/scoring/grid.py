@@ -13,12 +13,12 @@ from infinipot.tokens import Grid, cell_limit
 def neighbour_mean(
     norm: Tensor, patch: Tensor, cell: Tensor, grids: tuple[Grid, ...], reach: tuple[int, ...]
 ) -> Tensor:
-    """The mean over the neighbours that the row holds, itself included; what is not held does not count.
+    """The mean over each token and those of its neighbours that the row holds.
 
-    The patches next to a patch are those before and after it of which the row holds anything, and neighbours
-    are of one grid. Tokens are sorted by (patch, cell), so a token's neighbours in one row of one patch are
-    a run: two binary searches find it and a running sum adds it up, in scratch that does not grow with the
-    grid. A norm that is no finite number counts for its own token alone.
+    Adjacent patches are the previous and the next of which the row holds anything; neighbours are on the same grid.
+    Tokens are sorted by (patch, cell), so the neighbours in one grid row of one patch are consecutive: two binary
+    searches find them and a running sum adds them up, in scratch that does not grow with the grid. A norm that is not
+    finite affects its own token only.
 
     Args:
         norm, patch, cell: `[rows, N]`, in order of arrival.
@@ -44,7 +44,7 @@ def neighbour_mean(
 
 
 def layout(grids: tuple[Grid, ...], device: torch.device) -> Tensor:
-    """For each cell number its row, its column, and the rows and columns of its grid: `[4, cells]`."""
+    """The row, the column, and the rows and columns of its grid, for each cell number: `[4, cell_limit]`."""
     layout = torch.zeros(4, cell_limit(grids), dtype=torch.int64, device=device)
     for grid in grids:
         number = torch.arange(grid.cells, device=device)
@@ -55,5 +55,5 @@ def layout(grids: tuple[Grid, ...], device: torch.device) -> Tensor:
 
 
 def _patch_rank(patch: Tensor) -> Tensor:
-    """The patches that a row holds, numbered without gaps: `[rows, N]` int64."""
+    """For each token, the rank of its patch among those that the row holds: `[rows, N]` int64."""
     return pad((patch[:, 1:] != patch[:, :-1]).cumsum(1), (1, 0))

@@ -1,4 +1,4 @@
-"""Rows by the layer that they are of."""
+"""Rows grouped by layer."""
 
 from collections.abc import Callable, Iterator
 from itertools import groupby
@@ -10,11 +10,11 @@ K = TypeVar("K")
 
 
 def by_group(tokens: VideoTokens, group: Callable[[int], K]) -> Iterator[tuple[K, slice]]:
-    """The rows whose layers are of one group, run by run, with that group.
+    """Consecutive rows whose layers are in the same group, each run with its group.
 
     Args:
-        tokens: whose rows lie layer by layer.
-        group: that a layer is of, by the number of the layer.
+        tokens: their rows are in order of layers.
+        group: maps the number of a layer to its group.
     """
     start = 0
     for key, run in groupby(map(group, tokens.layer)):

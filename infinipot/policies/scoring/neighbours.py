@@ -1,4 +1,4 @@
-"""Which tokens are like which: nearest neighbours and tokens far apart, in pieces that a bounded scratch holds."""
+"""Nearest neighbours, and tokens far apart, computed in pieces that fit a bounded scratch."""
 
 from collections.abc import Callable
 
@@ -10,24 +10,25 @@ from infinipot.policies.scoring.ranking import highest
 from infinipot.policies.scoring.rounding import for_products
 from infinipot.tokens import take
 
-_LAST = -1e30  # ahead of what must not be chosen alone
-_PIECE = 8 << 20  # products that are computed at once
+_LAST = -1e30  # ranks ahead of tokens that must not be chosen, and behind all others
+_PIECE = 8 << 20  # products computed at a time
 
 
 def unit(states: Tensor) -> Tensor:
-    """States `[..., width]` scaled to length 1, see `for_products`; 0 for what is no number, which is like nothing."""
+    """States `[..., width]` scaled to length 1, see `for_products`; 0 for what is not finite, to be like nothing."""
     states = states.float()
     return for_products(normalize(states.where(states.isfinite().all(-1, keepdim=True), 0.0), dim=-1))
 
 
 def nearest(points: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
-    """For each point its largest product with one of the others, and which, the first of equals.
-
-    Returns `[rows, n]` float32 and int64.
+    """For each point, its largest product with one of the others, and the index of that one, the first of equals.
 
     Args:
         points: `[rows, n, width]`, see `unit`.
-        others: `[rows, m, width]`, as wide.
+        others: `[rows, m, width]`.
+
+    Returns:
+        `[rows, n]` float32 and int64.
     """
     rows, count, _ = points.shape
     best = torch.full((rows, count), -torch.inf, device=points.device, dtype=torch.float32)
@@ -49,19 +50,19 @@ def far_apart(
     arrival: Tensor,
     bonus: Callable[[Tensor], Tensor] | None = None,
 ) -> Tensor:
-    """Tokens that are far from each other, by greedy k-centre: again and again those farthest from all chosen so far.
+    """Tokens that are far from each other, by greedy k-centre: each round takes those farthest from all chosen so far.
 
-    In one round several are chosen at once, which do not know of each other; with as many rounds as tokens it is the
-    greedy rule exactly.
+    Tokens chosen in the same round are not compared with each other; with as many rounds as tokens, the greedy rule is
+    exact.
 
     Args:
-        points: `[rows, N, width]`, see `unit`: their distance is 1 minus their product; what is no number comes last.
-        distance: `[rows, N]` float32, to what is chosen already; infinite where that is nothing, -inf for what must not
-            be chosen.
+        points: `[rows, N, width]`, see `unit`. Their distance is 1 minus their product; what is not finite comes last.
+        distance: `[rows, N]` float32, to the nearest token chosen already; inf if there is none, -inf for tokens that
+            must not be chosen.
         count: how many to choose.
-        rounds: in how many rounds.
+        rounds: the number of rounds.
         arrival: see `VideoTokens.arrival`.
-        bonus: given the points that a round chose, `[rows, n, width]`, what each token's distance counts more.
+        bonus: given the points that a round chose, `[rows, n, width]`, what to add to each token's distance.
 
     Returns:
         `[rows, count]` int64.
@@ -73,7 +74,7 @@ def far_apart(
     for number in range(rounds):
         some = highest(distance + more, count * (number + 1) // rounds - count * number // rounds, arrival)
         chosen.append(some)
-        if len(chosen) == rounds:  # nothing is chosen any more
+        if len(chosen) == rounds:  # the distances are not needed any more
             break
         there = take(points, some)
         distance = torch.minimum(distance, 1 - nearest(points, there)[0]).scatter(1, some, -torch.inf)

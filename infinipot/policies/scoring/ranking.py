@@ -1,16 +1,23 @@
-"""Choosing the highest scores, so that every device chooses the same."""
+"""Choosing the highest scores, with the same result on every device."""
 
 import torch
 from torch import Tensor
 
 
+def either(one: Tensor | None, other: Tensor | None) -> Tensor | None:
+    """The tokens that either mask marks, `[rows, N]` bool; None is a mask that marks none."""
+    if one is None or other is None:
+        return other if one is None else one
+    return one | other
+
+
 def newest(arrival: Tensor, count: int) -> Tensor:
-    """Indices of the `count` tokens of each row that came last, `[rows, count]` int64."""
+    """Indices of the last `count` tokens of each row to arrive, `[rows, count]` int64."""
     return arrival.topk(count, dim=1, sorted=False).indices
 
 
 def standing(scores: Tensor, arrival: Tensor) -> Tensor:
-    """How many tokens of its row each one outranks, `[rows, N]` int64; of equal scores the later token is higher.
+    """How many tokens of its row each token outranks, `[rows, N]` int64; of equal scores, the later ranks higher.
 
     Args:
         scores: `[rows, N]` float32, infinities allowed.
@@ -24,7 +31,7 @@ def place_within(group: Tensor, scores: Tensor, arrival: Tensor) -> Tensor:
     """How many tokens of its own group outrank each one, `[rows, N]` int64: 0 for the best of a group.
 
     Args:
-        group: `[rows, N]` int64, the same number for those of a group, below 2^31.
+        group: `[rows, N]` int64, the number of each token's group, below 2^31.
     """
     order = _ranks(scores, arrival).argsort(1, descending=True)
     order = order.gather(1, group.gather(1, order).argsort(stable=True, dim=1))  # group by group, the best ahead
@@ -37,10 +44,10 @@ def place_within(group: Tensor, scores: Tensor, arrival: Tensor) -> Tensor:
 
 
 def leaders(group: Tensor, scores: Tensor, arrival: Tensor) -> Tensor:
-    """Which token is the highest of each one's group, `[rows, N]` int64.
+    """For each token the index of the highest token of its group, `[rows, N]` int64.
 
     Args:
-        group: `[rows, N]` int64, the same number for those of a group, below 2^31.
+        group: `[rows, N]` int64, the number of each token's group, below 2^31.
     """
     place = place_within(group, scores, arrival)
     order = (group * (1 << 31) + place).argsort(1)  # group by group, each behind its highest
@@ -49,10 +56,10 @@ def leaders(group: Tensor, scores: Tensor, arrival: Tensor) -> Tensor:
 
 
 def highest_within(group: Tensor, scores: Tensor) -> Tensor:
-    """The highest score of each token's group, `[rows, N]` float32; a third of the kernels that `leaders` takes.
+    """The highest score of each token's group, `[rows, N]` float32, with a third of the kernels of `leaders`.
 
     Args:
-        group: `[rows, N]` int64, the same number for those of a group.
+        group: `[rows, N]` int64, the number of each token's group.
         scores: `[rows, N]` float32, none of them NaN.
     """
     ordered, order = group.sort(1)
@@ -67,11 +74,11 @@ def _places(order: Tensor) -> Tensor:
 
 
 def highest(scores: Tensor, count: int, arrival: Tensor) -> Tensor:
-    """Indices of the `count` highest scores of each row; of equal scores the later token goes first.
+    """Indices of the `count` highest scores of each row; of equal scores, the later token wins.
 
-    `topk` alone leaves open which of two equal scores it takes, and a stable sort takes ten times as long. So scores
-    become whole numbers of the same order, each with the token's arrival as last digits: no two are equal. What is no
-    number ranks below everything, whatever its sign bit.
+    `topk` alone does not define which of two equal scores it takes, and a stable sort takes ten times as long. So
+    scores are mapped to integers of the same order whose low bits are the token's arrival: no two are equal. NaN ranks
+    below everything, whatever its sign bit.
 
     Args:
         scores: `[rows, N]` float32, infinities allowed.
@@ -84,8 +91,8 @@ def highest(scores: Tensor, count: int, arrival: Tensor) -> Tensor:
 
 
 def _ranks(scores: Tensor, arrival: Tensor) -> Tensor:
-    """Whole numbers in the order of scores, no two of a row equal: `[rows, N]` int64."""
-    rank = (scores + 0.0).view(torch.int32)  # of zeros there is one
+    """Integers in the order of the scores, no two of a row equal: `[rows, N]` int64."""
+    rank = (scores + 0.0).view(torch.int32)  # turns -0.0 into 0.0
     rank.bitwise_xor_((rank >> 31).bitwise_and_(0x7FFFFFFF))  # floats of one sign are ordered as their bits are
-    rank.masked_fill_(scores.isnan(), -1 << 31)  # below -inf, of which the rank has room below it
+    rank.masked_fill_(scores.isnan(), -1 << 31)  # below -inf
     return torch.add(arrival, rank, alpha=1 << 31)

@@ -8,12 +8,12 @@ from infinipot.tokens import VideoTokens
 
 
 def recent_patches(tokens: VideoTokens, share: float) -> int:
-    """r, how many of the newest patches are recent: a share of the N/P patches' worth held, at least one."""
+    """r, how many of the newest patches are recent: a share of the N/P patches held, at least one."""
     return max(1, int(share * tokens.shape[1] / tokens.grids[-1].cells))
 
 
 def in_recent_patches(tokens: VideoTokens, share: float) -> Tensor:
-    """Which tokens come from the recent patches, `[rows, N]` bool."""
+    """Which tokens are from recent patches, `[rows, N]` bool."""
     return tokens.patch > tokens.newest_held - recent_patches(tokens, share)
 
 
@@ -27,11 +27,11 @@ def best_of_newest(scores: Tensor, tokens: VideoTokens, count: int) -> Tensor:
 
 
 def stretch(tokens: VideoTokens, stretches: int) -> Tensor:
-    """Which of so many equal stretches of the stream so far a token is of: `[rows, N]` int64 from 0."""
+    """Which of `stretches` equal stretches of the stream so far each token is from: `[rows, N]` int64 from 0."""
     return tokens.patch.long() * stretches // (tokens.newest_patch + 1)
 
 
 def last_tokens(tokens: VideoTokens, count: int) -> Tensor:
-    """Which tokens are of the `count` cells that came in last, `[rows, N]` bool: those that ask, where a block does."""
+    """Which tokens are among the last `count` to arrive, `[rows, N]` bool: the queries, where a block's cells are."""
     last = newest(tokens.arrival, min(count, tokens.shape[1]))
     return torch.zeros(tokens.shape, dtype=torch.bool, device=last.device).scatter(1, last, True)

@@ -1,8 +1,8 @@
-"""Numbers that exact copies share to the bit, wherever they lie.
+"""Arithmetic whose result is the same, to the bit, for exact copies of a token, wherever they are stored.
 
-A vectorised kernel takes the last numbers of a tensor one by one, and a power or a product may then be rounded
-otherwise. A ranking would tell copies of a still picture apart by it, and so by their places in storage, which mean
-nothing. So what a score is made of is summed token by token, or taken wide and rounded once.
+A vectorised kernel handles the last numbers of a tensor separately and may round a power or a product differently
+there. A ranking would then order the copies of a still picture by their place in storage, which means nothing. So
+scores are summed token by token, or computed in float64 and rounded once.
 """
 
 from collections.abc import Sequence
@@ -16,22 +16,26 @@ _TOGETHER = 512  # tokens
 
 
 def widest_float(device: torch.device) -> torch.dtype:
-    """What a running sum needs so that its differences stay exact enough; Apple's GPUs have no float64."""
+    """The type for running sums whose differences have to be exact enough: float64, which Apple's GPUs do not have."""
     return torch.float32 if device.type == "mps" else torch.float64
 
 
 def raised(numbers: Tensor, exponent: float) -> Tensor:
-    """Numbers to a power, float32 of float32."""
+    """Float32 numbers raised to a power, as float32."""
     if exponent == 1:
         return numbers
     return numbers.to(widest_float(numbers.device)).pow(exponent).float()
 
 
 def along(states: Tensor, direction: Tensor) -> Tensor:
-    """The product of each token with one vector of its row, `[rows, N]`: of `[rows, N, width]` and `[rows, 1, width]`.
+    """The dot product of each token with one vector of its row, `[rows, N]` float32.
 
-    In float32. A CPU's matrix times vector sums by channel, and treats the last tokens apart: there each token is
-    summed by itself.
+    On a CPU a matrix-vector product sums by channel and handles the last tokens separately, so each token is summed by
+    itself there.
+
+    Args:
+        states: `[rows, N, width]`.
+        direction: `[rows, 1, width]`.
     """
     if not is_at_hand(states):
         return (states.float() @ direction.mT).squeeze(-1)
@@ -39,9 +43,12 @@ def along(states: Tensor, direction: Tensor) -> Tensor:
 
 
 def along_each(states: Tensor, directions: Tensor, which: Tensor) -> Tensor:
-    """The product of each of `states` `[n, width]` with one of `directions` `[m, width]`, number `which`: `[n]`.
+    """The dot product of each state with one of the directions, `[n]` float32; see `along` for CPUs.
 
-    In float32, on a CPU as in `along`.
+    Args:
+        states: `[n, width]`.
+        directions: `[m, width]`.
+        which: `[n]` int64, the direction for each state.
     """
     if not is_at_hand(states):
         return directions.index_select(0, which).mul_(states).sum(-1)
@@ -50,14 +57,14 @@ def along_each(states: Tensor, directions: Tensor, which: Tensor) -> Tensor:
 
 
 def in_cache(tokens: Tensor, dim: int) -> Sequence[Tensor]:
-    """Some hundred tokens at a time along `dim`, so that what is made of them on a CPU is still in a cache when it is
-    read; all of them at once on a GPU, for which few and large operations are quicker."""
+    """On a CPU, a few hundred tokens at a time along `dim`, so that intermediate results stay in its cache. On a GPU,
+    where a few large operations are faster, all of them at once."""
     return tokens.split(_TOGETHER, dim) if is_at_hand(tokens) else (tokens,)
 
 
 def for_products(states: Tensor) -> Tensor:
-    """States as matrix products are taken of them: in float64 on a CPU, whose products treat the last rows apart.
+    """States in the type for matrix products: float64 on a CPU, whose products handle the last rows separately.
 
-    On a GPU all of a product is summed in one order, and float64 would be many times slower than it is here.
+    A GPU sums all of a product in one order, and float64 would be many times slower there.
     """
     return states.double() if is_at_hand(states) else states

@@ -1,7 +1,7 @@
-"""TaR, temporal-axis redundancy: how alike a token is to what its cell shows at other times; high: redundant.
+"""TaR, temporal-axis redundancy: how similar a token is to those of its cell at other times. High means redundant.
 
-InfiniPot-V, https://arxiv.org/abs/2506.15745. Keys are compared without their rotary rotation: rotated keys grow apart
-with time whatever they show.
+InfiniPot-V, https://arxiv.org/abs/2506.15745. Keys are compared without their rotary rotation, since rotated keys
+diverge with time, whatever they show.
 """
 
 from typing import Literal
@@ -17,19 +17,19 @@ from infinipot.tokens import NewTokens, VideoTokens, is_at_hand, take
 Reference = Literal["previous", "recent"]
 Keys = Literal["unrotated", "rotated"]
 
-_SHORTEST = 1e-12  # that a length is taken for, as `functional.normalize` has it
-_TIMES = 2  # a comparison of keys takes more scratch than a norm: it reads half as many rows at once
-NEW = -torch.inf  # the TaR of a token that has nothing to be compared with: not redundant at all
+_SHORTEST = 1e-12  # the least length to divide by, as in `functional.normalize`
+_TIMES = 2  # a comparison takes twice the scratch of a norm, so it reads half as many rows at once
+NEW = -torch.inf  # the TaR of a token with nothing to compare with: not redundant at all
 
 
 def tar_of_new(new: NewTokens) -> Tensor:
-    """TaR(t, c) = cos(k(t, c), k(t⁻, c)), where t⁻ is the last patch before t of which the row holds cell c.
+    """TaR(t, c) = cos(k(t, c), k(t⁻, c)), where t⁻ is the last patch before t whose cell c the row holds.
 
     Returns:
         `[rows, N]` float32: a cosine, or -inf where there is nothing to compare with.
     """
-    alike = torch.cat([cosine(new.read("keys", rows), new.read("previous", rows)) for rows in new.pieces(_TIMES)])
-    return alike.masked_fill_(~new.has_previous, NEW)
+    cosines = torch.cat([cosine(new.read("keys", rows), new.read("previous", rows)) for rows in new.pieces(_TIMES)])
+    return cosines.masked_fill_(~new.has_previous, NEW)
 
 
 def tar(tokens: VideoTokens, reference: Reference, recent: float, keys: Keys = "unrotated") -> Tensor:
@@ -59,7 +59,7 @@ def tar(tokens: VideoTokens, reference: Reference, recent: float, keys: Keys = "
 
 
 def against_previous(keys: Tensor, cell: Tensor, patch: Tensor) -> Tensor:
-    """TaR against the last patch before a token's of which the row holds its cell: see `tar_of_new`.
+    """TaR against the previous held token of the same cell: see `tar_of_new`.
 
     Args:
         keys: `[rows, N, head_dim]`.
@@ -74,40 +74,39 @@ def against_previous(keys: Tensor, cell: Tensor, patch: Tensor) -> Tensor:
 
 
 def against_recent(keys: Tensor, cell: Tensor, recent: Tensor, cells: int) -> Tensor:
-    """TaR(t, c) = 1/|R| Σ_{u ∈ R} cos(k(t, c), k(u, c)), R: the recent patches of which the row holds c.
+    """TaR(t, c) = 1/|R| Σ_{u ∈ R} cos(k(t, c), k(u, c)), where R are the recent patches whose cell c the row holds.
 
-    Recent tokens, and those of cells without a recent token, are not redundant. With unit keys k̂ the mean of cosines is
-    one product, k(t, c) · mean_u k̂(u, c) / ‖k(t, c)‖. The sum in it is taken wide, since tokens are added up as they
-    lie.
+    Recent tokens, and tokens of cells without a recent one, are not redundant. With unit keys k̂, the mean of cosines is
+    one product, k(t, c) · mean_u k̂(u, c) / ‖k(t, c)‖. Its sum is in float64, since tokens are added in storage order.
 
     Args:
         keys: `[rows, N, head_dim]`.
         cell: `[rows, N]`, each below `cells`.
-        recent: `[rows, N]` bool, which tokens are of recent patches.
+        recent: `[rows, N]` bool, which tokens are from recent patches.
     """
     rows, _, width = keys.shape
     at = (cell + torch.arange(0, rows * cells, cells, device=cell.device).unsqueeze(1)).view(-1)
     flat, counts = keys.reshape(-1, width), recent.reshape(-1)
     length = torch.linalg.vector_norm(flat, dim=-1, dtype=torch.float32).clamp_min_(_SHORTEST)
-    told = [flat, at, length, counts]
-    if is_at_hand(flat):  # how many recent ones there are is known, so that only they need to be added up
+    parts = [flat, at, length, counts]
+    if is_at_hand(flat):  # the recent tokens can be picked out without waiting for a device
         some = counts.nonzero().squeeze(1)
-        told = [part.index_select(0, some) for part in told]
-    total, count = _sums_by_cell(*told, cells=rows * cells)
+        parts = [part.index_select(0, some) for part in parts]
+    total, count = _sums_by_cell(*parts, cells=rows * cells)
     mean = total.div_(count.clamp_min(1).unsqueeze(-1)).float()
-    alike = along_each(flat, mean, at).div_(length).view(cell.shape)
-    return alike.masked_fill_(recent | (count == 0).index_select(0, at).view(cell.shape), NEW)
+    cosines = along_each(flat, mean, at).div_(length).view(cell.shape)
+    return cosines.masked_fill_(recent | (count == 0).index_select(0, at).view(cell.shape), NEW)
 
 
 def _in_a_row(cell: Tensor) -> Tensor:
-    """The cells that each row holds tokens of, numbered from 0 without gaps: `[rows, N]` int64."""
+    """The cell of each token, renumbered so that the cells that a row holds have no gaps: `[rows, N]` int64."""
     ordered, order = cell.sort(1)
     number = pad((ordered[:, 1:] != ordered[:, :-1]).cumsum(1), (1, 0))
     return torch.zeros_like(number).scatter_(1, order, number)
 
 
 def _sums_by_cell(keys: Tensor, at: Tensor, length: Tensor, counts: Tensor, *, cells: int) -> tuple[Tensor, Tensor]:
-    """Per cell, the sum of its unit keys that count, `[cells, head_dim]`, and how many there are, `[cells]`."""
+    """For each cell, the sum of its unit keys that count, `[cells, head_dim]`, and their number, `[cells]`."""
     wide = widest_float(keys.device)
     unit = keys.to(wide, copy=True).div_(length.unsqueeze(1)).mul_(counts.unsqueeze(1))
     total = unit.new_zeros(cells, keys.shape[1]).index_add_(0, at, unit)
@@ -115,7 +114,7 @@ def _sums_by_cell(keys: Tensor, at: Tensor, length: Tensor, counts: Tensor, *, c
 
 
 def cosine(one: Tensor, other: Tensor) -> Tensor:
-    """Of `[..., head_dim]` each, in float32; 0 where either is 0."""
+    """The cosine of two tensors `[..., head_dim]`, in float32; 0 where either vector is 0."""
     one, other = one.float(), other.float()
     norms = torch.linalg.vector_norm(one, dim=-1) * torch.linalg.vector_norm(other, dim=-1)
     return (one * other).sum(-1).div_(norms.clamp_min_(1e-30))

@@ -1,7 +1,7 @@
-"""VaN, value norm: how much a token has to say, ‖v‖₂. High means salient.
+"""VaN, value norm: ‖v‖₂. High means salient.
 
-InfiniPot-V, https://arxiv.org/abs/2506.15745. The norm may be averaged over a token's neighbours on the true
-grid, fewer of them the deeper the layer.
+InfiniPot-V, https://arxiv.org/abs/2506.15745. The norm may be averaged over a token's neighbours on the true grid; the
+deeper the layer, the fewer neighbours.
 """
 
 from typing import Literal
@@ -15,13 +15,13 @@ from infinipot.tokens import VideoTokens
 
 Pooling = Literal["none", "layerwise"]
 
-# How far a token's neighbours reach to each side in (patches, rows, columns), for each quarter of the layers:
-# 7x7x7, 5x5, 3 and the token alone.
+# How far neighbours reach to each side in (patches, rows, columns), for each quarter of the layers: 7x7x7, 5x5, 3 and
+# the token alone.
 REACH = ((3, 3, 3), (0, 2, 2), (0, 0, 1), (0, 0, 0))
 
 
 def van(tokens: VideoTokens, pooling: Pooling) -> Tensor:
-    """VaN of every token, `[rows, N]` float32, as it is or averaged over neighbours; from its column "van"."""
+    """VaN of every token from its column "van", `[rows, N]` float32, optionally averaged over neighbours."""
     norm = tokens.columns["van"]
     if pooling == "none":
         return norm
@@ -34,5 +34,5 @@ def van(tokens: VideoTokens, pooling: Pooling) -> Tensor:
 
 
 def value_norm(values: Tensor) -> Tensor:
-    """‖v‖₂ in float32: `[rows, N]` of `[rows, N, head_dim]`."""
+    """‖v‖₂ of values `[rows, N, head_dim]`: `[rows, N]` float32."""
     return torch.linalg.vector_norm(values, dim=-1, dtype=torch.float32)

@@ -35,7 +35,7 @@ _MEDIA = ("video", "image", "audio")
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """Where a model's files are.
+    """The files of a model: a folder, or a checkpoint of the hub.
 
     Attributes:
         name: the id or folder, for people, or the name of a model that comes with the project.
@@ -47,7 +47,7 @@ class Checkpoint:
 
     @property
     def source(self) -> str:
-        """What transformers loads from."""
+        """The argument that transformers loads from."""
         return shipped.folder_of(self.name)
 
     @property
@@ -205,7 +205,7 @@ class Checkpoint:
             )
 
     def _config(self) -> dict[str, Any]:
-        """What its config.json says."""
+        """Reads config.json."""
         check_text(self.name, "the name of the model", ModelError)  # safetensors opens no other files
         name, folder = self.name, Path(self.source)
         if not name:
@@ -262,7 +262,7 @@ def _by_type(known: Sequence[type[Adapter]]) -> dict[str, type[Adapter]]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Inside, transformers shows no progress and no report: what is wrong is an error here, and looked for."""
+    """Silences the progress bars and reports of transformers: the loader checks for faults and raises errors itself."""
     level, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
@@ -275,7 +275,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _damage(path: Path) -> str | None:
-    """What is the matter with a file; None if it is whole, or of a kind that is not looked into."""
+    """The fault of a damaged file; None if it is intact, or of a kind that is not checked."""
     try:
         if path.suffix == ".json" and not isinstance(json.loads(path.read_bytes()), dict):
             return "holds no JSON object: copy or download it again"

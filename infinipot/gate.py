@@ -1,4 +1,4 @@
-"""What a gate ahead of the model is set to: `gate=` of a stream. Plain numbers; engine/gating.py is its work."""
+"""The setting of the gate ahead of the model: `gate=` of a stream. Plain numbers; engine/gating.py does the work."""
 
 from dataclasses import dataclass
 

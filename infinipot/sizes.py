@@ -1,4 +1,4 @@
-"""What memories cost in bytes, before any weight is read: for well-known checkpoints, and for any configuration.
+"""The bytes of memories, computed before any weight is read: for well-known checkpoints and any configuration.
 
 Knows what a stream allocates (`Model.stream_bytes` says the same of a model that is loaded), nothing of videos.
 """
@@ -22,7 +22,7 @@ Shape = LayerShape | StateShape
 
 @dataclass(frozen=True, slots=True)
 class DecoderShape:
-    """What decides how much a token of a checkpoint's decoder takes; from its config.json.
+    """The dimensions that determine the bytes of a token in a checkpoint's decoder; from its config.json.
 
     Attributes:
         name: of the checkpoint.
@@ -59,7 +59,7 @@ PUBLISHED = (
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """What memories of some caps take with one checkpoint.
+    """The bytes of memories of several caps with one checkpoint.
 
     Attributes:
         name: of the checkpoint.

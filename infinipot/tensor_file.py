@@ -40,7 +40,7 @@ _BLANK = b"0" * 8
 
 
 class Entry(NamedTuple):
-    """What the header says of a tensor; `start` counts bytes from the end of the header."""
+    """The header's entry for a tensor; `start` counts bytes from the end of the header."""
 
     dtype: torch.dtype
     shape: tuple[int, ...]
@@ -152,7 +152,7 @@ class TensorFile:
         self.text, self.entries = self._parsed(header)
 
     def error(self, what: str) -> SnapshotError:
-        """What to raise about the file: a line, whatever it is made of."""
+        """The error about the file, as a single line."""
         return SnapshotError(f"the snapshot {self.path} {what.partition(chr(10))[0][:_LONG]}")
 
     def tensor(self, name: str) -> Tensor:

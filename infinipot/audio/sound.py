@@ -40,11 +40,11 @@ class Sound:
 
     @property
     def size(self) -> tuple[int, ...]:
-        """What decides on its grid: all sound is alike."""
+        """The size, which determines the grid: that of all sound is the same."""
         return (1,)
 
     def split(self, time: float) -> "tuple[Sound, Sound]":
-        """What is heard before a time inside of it, in seconds, and the rest; either may be empty."""
+        """Splits the sound at a time within it, in seconds; either part may be empty."""
         count = max(0, round((time - self.time) * RATE))
         return Sound(self.samples[:count], self.time), Sound(self.samples[count:], self.time + count / RATE)
 

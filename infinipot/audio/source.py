@@ -21,7 +21,7 @@ PIECE = 0.5
 
 
 class Source(Protocol):
-    """What a kind of source offers."""
+    """The interface of a kind of source."""
 
     @property
     def name(self) -> str: ...

@@ -1,4 +1,4 @@
-"""What names a camera, and how FFmpeg is to open it. Knows nothing of pictures.
+"""Addresses of cameras, and how FFmpeg opens them. Knows nothing of pictures.
 
 rtsp://user:password@host/path   a network camera, over TCP unless it is told otherwise
 http://host/video.mjpg           pictures that follow one another (MJPEG), or a live playlist (HLS)
@@ -30,7 +30,7 @@ _DEVICE_OPTIONS = {
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """How a camera is opened.
+    """The address and options with which FFmpeg opens a camera.
 
     Attributes:
         name: what messages and users see, without credentials.

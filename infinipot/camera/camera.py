@@ -85,7 +85,7 @@ class Camera(Closing, Iterator[Frame]):
         return self._feed.clock.now()
 
     def wall(self, seconds: float) -> datetime:
-        """What time of the day a time of a frame was."""
+        """The wall-clock time of a frame's time."""
         return self._feed.clock.wall(seconds)
 
     def next(self, timeout: float | None = None) -> Frame | None:
@@ -219,7 +219,7 @@ def open_camera(
 
 
 def _world(location: str) -> "World | None":
-    """What a demo camera shows; None for any other."""
+    """The world that a demo camera shows; None for any other camera."""
     if not is_demo(location):
         return None
     from infinipot.camera.demo import World  # draws: needs what no other camera does

@@ -161,7 +161,7 @@ def _print_summary(result: Demo, plot: Path | None) -> None:
 
 
 def _how_to_draw() -> str:
-    """What is said in place of a picture that nobody asked for, and that could not be drawn."""
+    """The note that stands in for a default picture that could not be drawn."""
     if extras.missing("plots"):
         return f"For a picture of the memory: {extras.how_to_install('plots')}"
     return f"No picture was drawn, since nothing can be written into {Path.cwd()}: see --plot"

@@ -1,4 +1,4 @@
-"""What `infinipot eval` takes on the command line, and what that means."""
+"""The options of `infinipot eval`, and what they stand for."""
 
 import os
 from dataclasses import asdict, dataclass, fields, replace
@@ -107,7 +107,7 @@ class Shard(click.ParamType):
 
 @dataclass(frozen=True, slots=True)
 class Machinery:
-    """Where models run, as it was asked for."""
+    """The engine and workers that the options ask for."""
 
     loading: LoadConfig
     engine: str

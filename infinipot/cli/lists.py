@@ -123,7 +123,7 @@ def _caps(memory: str) -> list[int]:
 
 
 def _print_sizes(caps: list[int], names: tuple[str, ...], policy: str, as_json: bool) -> None:
-    """What memories of these caps take, a line for each checkpoint."""
+    """Prints the bytes of memories of these caps, a line for each checkpoint."""
     from infinipot.sizes import published_sizes, size_of
 
     made = policy_of(policy)

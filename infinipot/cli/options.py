@@ -162,7 +162,7 @@ pixel_options = [
 
 
 def pixels_of(least: int | None, most: int | None) -> tuple[int, int] | None:
-    """What `pixel_options` gave, as one setting."""
+    """The values of `pixel_options` as one setting."""
     if (least is None) != (most is None):
         raise click.UsageError("give both --min-pixels and --max-pixels, or neither")
     return None if least is None or most is None else (least, most)

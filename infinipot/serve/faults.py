@@ -14,10 +14,10 @@ _QUIET = 60.0  # seconds between two lines of the log about errors of one type
 
 
 class Faults:
-    """What goes wrong with a model, noted from any thread.
+    """Records the faults of a model, from any thread.
 
     Args:
-        reach: waits for the model's devices; raises where one of them can be used no more.
+        reach: waits for the model's devices; raises if one of them can no longer be used.
 
     Attributes:
         broken: why the model cannot run in this process any more; None as long as it can.

@@ -39,7 +39,7 @@ async def ready(request: Request) -> Response:
 @router.get("/version")
 @router.get("/v1/version", include_in_schema=False)
 async def version() -> dict[str, str]:
-    """Which infinipot this is."""
+    """The version of infinipot."""
     return {"version": infinipot.__version__}
 
 

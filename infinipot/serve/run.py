@@ -38,7 +38,7 @@ def serve(settings: Settings, load: Callable[[], Model]) -> None:
 
     Raises:
         InfinipotError: the model or the keys cannot be loaded, a folder or the port cannot be used, --memory-total has
-            no room for a stream, or the model's device could be used no more.
+            no room for a stream, or the model's device could no longer be used.
     """
     with logs.to_stderr(settings.log_level):
         sys.setswitchinterval(_SWITCH)

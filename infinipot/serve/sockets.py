@@ -26,7 +26,7 @@ async def converse(
     idle_seconds: float,
     busy: Callable[[], bool],
 ) -> None:
-    """Hands each message on.
+    """Passes each message of a socket to its handler.
 
     Args:
         socket: that was accepted.

@@ -20,7 +20,7 @@ from infinipot.video.sampling import TOLERANCE, Extent, Picture, sample, spread
 
 
 class Source(Protocol):
-    """What a kind of source offers. A new kind is one file with such a class, and a line in `_source_of`."""
+    """The interface of a kind of source. A new kind is one file with such a class, and a line in `_source_of`."""
 
     @property
     def name(self) -> str: ...

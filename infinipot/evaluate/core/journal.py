@@ -170,7 +170,7 @@ def require_same(path: Path, old: Header, new: Header, option: str = "--output")
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], name: str = "") -> Iterator[str]:
-    """What differs between two headers, a line each, by name."""
+    """The differences between two headers, a line each, by name."""
     for key in [*old, *(key for key in new if key not in old)]:
         before, now = old.get(key), new.get(key)
         where = key if name in ("", "settings") else f"{name}.{key}"

@@ -43,7 +43,7 @@ class WatchedCamera:
     thread: threading.Thread | None = None
 
     def state(self) -> CameraState:
-        """How it does, in seconds of the stream."""
+        """The state of the camera, with times in seconds of the stream."""
         health = self.camera.health()
         return CameraState(
             state=health.state,
@@ -97,14 +97,14 @@ class CameraPlayer:
         watched.thread.start()
 
     def of(self, served: Served) -> WatchedCamera | None:
-        """The camera that is watched for a stream, with what is told of it brought up to date."""
+        """The camera that is watched for a stream, once its reported state is up to date."""
         watched = self._watched.get(served)
         if watched is not None and served.source is not None:
             served.source.camera = watched.state()
         return watched
 
     def states(self) -> dict[str, int]:
-        """How many cameras do how: each state there is."""
+        """The number of cameras in each state."""
         found = Counter(each.camera.health().state for each in list(self._watched.values()))
         return {state: found[state] for state in get_args(State)}
 
@@ -169,7 +169,7 @@ class CameraPlayer:
 
 
 def _offset(served: Served) -> float:
-    """Where a stream goes on that was saved: as much later as time has passed."""
+    """The stream time at which a camera begins; for a restored stream, later by the time that has passed since."""
     if served.time is None:
         return 0.0
     away = max(0.0, time.time() - served.saved_at) if served.saved_at else 0.0

@@ -23,7 +23,7 @@ _DEMO_RATE = 240.0  # pictures a second
 
 
 class CameraRules:
-    """What may be watched.
+    """Decides which cameras clients may watch.
 
     Args:
         settings: of the server.

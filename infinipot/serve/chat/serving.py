@@ -1,4 +1,4 @@
-"""What chat completions do: find or open the stream, have it watch the request's frames, ask it."""
+"""Serves chat completions: finds or opens the stream, has it watch the request's frames, and asks it."""
 
 import time
 import uuid

@@ -51,7 +51,7 @@ class WebAddress:
 
 
 def parse(address: str) -> WebAddress:
-    """Takes an address apart.
+    """Parses an address.
 
     Raises:
         AddressError: it is none of http or https that every parser reads alike.

@@ -49,7 +49,7 @@ class PinnedConnection(http.client.HTTPConnection):
 
 
 class RemoteFile(io.RawIOBase):
-    """What lies at an address: read as it comes, and from anywhere where the server sends ranges.
+    """A file on a remote server: read in order, or from any offset if the server sends ranges.
 
     Args:
         address: of http or https.
@@ -115,7 +115,7 @@ class RemoteFile(io.RawIOBase):
         return self._ahead
 
     def _receive(self, most: int) -> bytes:
-        """What comes next, so many bytes at the most; none at the end."""
+        """The next bytes, up to so many; empty at the end."""
         if self._response is None:
             self._request(self._position)
         assert self._response is not None

@@ -1,4 +1,4 @@
-"""Where a client's video comes from: checked here, opened and decoded in another process.
+"""The sources of a client's video: checked here, opened and decoded in another process.
 
 http://, https://   fetched by the decoding process, from addresses that `addresses.py` allows
 file://             below the media root, links resolved; the open file is handed over, no name
@@ -29,12 +29,12 @@ _ANIMATIONS = ("image/gif", "image/webp", "image/png", "image/apng")
 
 
 def refused(message: str) -> ApiError:
-    """What a client is told whose address is not taken."""
+    """The error for an address that is refused."""
     return ApiError(400, message, "media_address_refused")
 
 
 class Sources:
-    """Opens what clients name.
+    """Opens the media that clients name.
 
     Args:
         settings: of the server.

@@ -50,7 +50,7 @@ class OmniSession:
         self._turn = asyncio.Lock()
 
     async def handle(self, message: Any) -> None:
-        """Does what a message says."""
+        """Handles one message."""
         match message:
             case protocol.Config():
                 await self._open(message)

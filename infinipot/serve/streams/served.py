@@ -121,7 +121,7 @@ class Served:
             self._slot = math.floor(stats.time * self.config.fps + _SLOT)
 
     def taken(self, accepted: int, skipped: int) -> FramesTaken:
-        """What a client is told that brought frames."""
+        """The reply to a client that sent frames."""
         return FramesTaken(
             id=self.id,
             accepted=accepted,
@@ -133,7 +133,7 @@ class Served:
         )
 
     def state(self, model: str) -> StreamInfo:
-        """What a client is told that asks how it is."""
+        """The state of the stream as the API describes it."""
         stats, config = self.lane.stats, self.config
         return StreamInfo(
             id=self.id,

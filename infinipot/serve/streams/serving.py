@@ -1,4 +1,4 @@
-"""What the routes of streams do."""
+"""Serves the routes of streams."""
 
 import time
 from collections.abc import AsyncGenerator
@@ -57,7 +57,7 @@ class StreamServing:
         return self.state(served)
 
     def state(self, served: Served) -> StreamInfo:
-        """How a stream is."""
+        """The current state of a stream."""
         self._players.cameras.of(served)
         return served.state(self._settings.model)
 

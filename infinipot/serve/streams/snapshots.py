@@ -38,7 +38,7 @@ _SHARE = 0.05  # of the time, that saving on a clock takes at the most
 
 
 class Told(BaseModel):
-    """What is known of a saved stream beside what it remembers."""
+    """The record of a saved stream, beside its snapshot."""
 
     version: int = 1
     owner: str
@@ -192,7 +192,7 @@ def _changed(served: Served) -> bool:
 
 
 def _state(served: Served) -> tuple[int, int]:
-    """What tells whether something happened in a stream: its frames and turns."""
+    """Counts that change whenever a stream does: its frames and turns."""
     stats = served.lane.stats
     return stats.frames, stats.turns
 

@@ -38,7 +38,7 @@ _TRIES = 20  # over most of a day
 
 
 def new_secret() -> str:
-    """A secret that nobody has."""
+    """A new random secret."""
     return f"whsec_{base64.b64encode(secrets.token_bytes(32)).decode()}"
 
 

@@ -35,7 +35,7 @@ _MEDIA = ("video", "image", "audio")
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """Where a model's files are.
+    """The files of a model: a folder, or a checkpoint of the hub.
 
     Attributes:
         name: the id or folder, for people, or the name of a model that comes with the project.
@@ -47,7 +47,7 @@ class Checkpoint:
 
     @property
     def source(self) -> str:
-        """What transformers loads from."""
+        """The argument that transformers loads from."""
         return shipped.folder_of(self.name)
 
     @property
@@ -187,7 +187,7 @@ class Checkpoint:
             adapter.patch_of([_PICTURE])
         except Exception as error:
             raise self._error(
-                f"the processor cannot take a picture: {in_a_line(error)}. Put {_PROCESSOR_FILES} there"
+                f"the processor failed on a test image: {in_a_line(error)}. Put {_PROCESSOR_FILES} there"
             ) from error
         processor = getattr(adapter.processor, "video_processor", None)
         vision = getattr(adapter.model.config, "vision_config", None)
@@ -205,26 +205,26 @@ class Checkpoint:
             )
 
     def _config(self) -> dict[str, Any]:
-        """What its config.json says."""
+        """Reads config.json."""
         check_text(self.name, "the name of the model", ModelError)  # safetensors opens no other files
         name, folder = self.name, Path(self.source)
         if not name:
             raise ModelError(f"the name of the model is empty: give a hub id, a folder, or one of {_SHIPPED}")
         if folder.is_file():
-            raise self._error("this is a file: give the folder of the checkpoint, in which its config.json lies")
+            raise self._error("this is a file: give the folder that holds its config.json")
         if (name.startswith((".", "/", "~")) or name.count("/") > 1) and not folder.is_dir():
             raise self._error("no such folder")
         if not folder.is_dir():
             return self._config_on_the_hub()
         path = folder / "config.json"
         if not path.is_file():
-            raise self._error("the folder has no config.json, so it is no checkpoint")
+            raise self._error("the folder has no config.json, so it is not a checkpoint")
         try:
             config = json.loads(path.read_bytes())
         except (OSError, ValueError, RecursionError) as error:
-            raise self._error(f"its config.json is no JSON that can be read ({in_a_line(error)})") from error
+            raise self._error(f"its config.json is not valid JSON ({in_a_line(error)})") from error
         if not isinstance(config, dict):
-            raise self._error("its config.json holds no JSON object, so it is no checkpoint's")
+            raise self._error("its config.json is not a JSON object")
         return config
 
     def _config_on_the_hub(self) -> dict[str, Any]:
@@ -262,7 +262,7 @@ def _by_type(known: Sequence[type[Adapter]]) -> dict[str, type[Adapter]]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Inside, transformers shows no progress and no report: what is wrong is an error here, and looked for."""
+    """Silences the progress bars and reports of transformers: the loader checks for faults and raises errors itself."""
     level, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
@@ -275,7 +275,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _damage(path: Path) -> str | None:
-    """What is the matter with a file; None if it is whole, or of a kind that is not looked into."""
+    """The fault of a damaged file; None if it is intact, or of a kind that is not checked."""
     try:
         if path.suffix == ".json" and not isinstance(json.loads(path.read_bytes()), dict):
             return "holds no JSON object: copy or download it again"

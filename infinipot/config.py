@@ -13,12 +13,11 @@ from typing import Any
 
 from infinipot.errors import CapError, QuestionError, SettingError
 from infinipot.gate import OFF, Gate
-from infinipot.numbers import is_finite, is_real, is_whole, is_whole_pair
+from infinipot.numbers import MOST_PIXELS, is_finite, is_real, is_whole, is_whole_pair
 from infinipot.text import check_text
 
 POLICY = "infinipot-v"  # where nobody says
 _UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
-_MOST_PIXELS = 1 << 26  # that a frame can be made to have
 _DTYPES = ("bfloat16", "float16", "float32", "float64")  # of weights
 
 
@@ -46,7 +45,7 @@ class StreamConfig:
     keep: float = _setting(0.75, "Share of the video's memory that a compression keeps.")
     block: int | None = _setting(
         None,
-        "Temporal patches, or chunks of sound, that are run at once.",
+        "Temporal patches, or chunks of sound, that run at once.",
         metavar="N",
         default="as many as fit, at most 8",
     )
@@ -78,10 +77,10 @@ class StreamConfig:
             raise SettingError(f"fps={self.fps!r}: the frames per second must be a number above 0")
         object.__setattr__(self, "fps", float(self.fps))  # which may have been numpy's, or a Decimal
         given = self.pixels
-        if given is not None and not (is_whole_pair(given) and 0 < given[0] <= min(given[1], _MOST_PIXELS)):
+        if given is not None and not (is_whole_pair(given) and 0 < given[0] <= min(given[1], MOST_PIXELS)):
             raise SettingError(
                 f"pixels={given!r}: give the least and the most pixels of a resized frame, the least of them at most "
-                f"{_MOST_PIXELS}"
+                f"{MOST_PIXELS}"
             )
         if given is not None:
             object.__setattr__(self, "pixels", (int(given[0]), int(given[1])))  # which may have been numpy's
@@ -94,7 +93,7 @@ class StreamConfig:
         if not is_whole(self.look_again) or self.look_again < 0:
             raise SettingError(f"look_again={self.look_again!r}: give a whole number of frames, 0 or more")
         if self.system is not None and not isinstance(self.system, str):
-            raise SettingError(f"system={self.system!r}: give a text")
+            raise SettingError(f"system={self.system!r}: give a string")
         check_text(self.system or "", "the system message", SettingError)
 
     def _check_shares(self) -> None:
@@ -177,7 +176,7 @@ class Sampling:
     def __post_init__(self) -> None:
         stop = (self.stop,) if isinstance(self.stop, str) else self.stop or ()
         if not isinstance(stop, Sequence) or not all(isinstance(text, str) and text for text in stop):
-            raise QuestionError(f"stop={self.stop!r}: give a text, or texts, of at least one letter")
+            raise QuestionError(f"stop={self.stop!r}: give a non-empty string, or several")
         object.__setattr__(self, "stop", tuple(stop))
         for name, fits, possible in (
             ("temperature", lambda value: is_real(value) and value >= 0 and is_finite(value), "a number of 0 or more"),

@@ -196,9 +196,7 @@ def _check_pending(pending: Pending, held: Held, setup: Setup) -> None:
 def _check_gated(pending: Pending, held: Held, setup: Setup) -> None:
     """What a gate has let through. After text, a video opens with a whole patch."""
     gated = [patch for patch in pending.patches if patch.places is not None]
-    _require(
-        setup.gate or not (pending.gated or pending.shown or gated), "there is no gate, and yet it has done something"
-    )
+    _require(setup.gate or not (pending.gated or pending.shown or gated), "the stream has no gate, but gated frames")
     opens = not held.tokens or not held.cursor.open
     _require(not (opens and gated and gated[0] is pending.patches[0]), "a video does not open with a whole patch")
     _require(pending.gated >= sum(patch.tokens - patch.given for patch in gated), "more was gated than is said")
@@ -214,7 +212,7 @@ def _check_recent(pending: Pending, setup: Setup) -> None:
     for frame in recent:
         pixels = frame.image.shape[0] * frame.image.shape[1] if frame.image.ndim == 3 else 0
         like = frame.image.dtype == np.uint8 and frame.image.shape[2:] == (3,)
-        _require(like and 0 < pixels <= setup.picture_pixels, "a frame kept for a second look is no picture")
+        _require(like and 0 < pixels <= setup.picture_pixels, "a frame kept for a second look is not a picture")
     times = [frame.time for frame in recent]
     _require(all(map(operator.lt, times, [*times[1:], math.inf])), "frames kept for a second look are not in order")
     _require(not times or times[-1] == pending.time, "the last frame is not kept for a second look")

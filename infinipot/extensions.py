@@ -37,7 +37,7 @@ def load(point: EntryPoint, kind: type, error: type[InfinipotError]) -> type[Any
     except Exception as failure:
         raise error(_broken(point, f"{type(failure).__name__}: {' '.join(str(failure).split())}")) from failure
     if not (isinstance(loaded, type) and issubclass(loaded, kind)):
-        raise error(_broken(point, f"it is no subclass of {kind.__name__}"))
+        raise error(_broken(point, f"it is not a subclass of {kind.__name__}"))
     if isabstract(loaded):
         absent = (name for name in dir(loaded) if getattr(getattr(loaded, name), "__isabstractmethod__", False))
         raise error(_broken(point, f"it has no {' and no '.join(absent)}"))

@@ -1,4 +1,4 @@
-"""What only some commands need: packages that come with an extra, and what is said where they are not installed."""
+"""Packages that only some commands need and an extra installs, and the message when they are missing."""
 
 from importlib.util import find_spec
 

@@ -1,4 +1,4 @@
-"""What a gate ahead of the model is set to: `gate=` of a stream. Plain numbers; engine/gating.py is its work."""
+"""The setting of the gate ahead of the model: `gate=` of a stream. Plain numbers; engine/gating.py does the work."""
 
 from dataclasses import dataclass
 
@@ -24,10 +24,10 @@ class Gate:
 
     @classmethod
     def of(cls, given: float | str | None) -> "Gate | None":
-        """The gate of a setting: "otsu", "patches" for whole ones by the same threshold, a number, or None for no gate.
+        """The gate of a setting: "patches", "otsu", a share from 0 to 1, or None for no gate.
 
         Raises:
-            SettingError: it is neither.
+            SettingError: it is none of these.
         """
         if given is None:
             return None
@@ -38,9 +38,5 @@ class Gate:
         except (TypeError, ValueError):
             threshold = -1.0
         if isinstance(given, bool) or not 0 <= threshold <= 1:
-            raise SettingError(
-                f"gate={given!r}: give {OTSU!r}, or how far a cell must change to be seen again, as a share of black "
-                f"to white from 0 to 1, such as 0.03; or {PATCHES!r}, which leaves out only whole patches; or nothing, "
-                "for no gate"
-            )
+            raise SettingError(f'gate={given!r}: give "{PATCHES}", "{OTSU}", a share from 0 to 1 such as 0.03, or None')
         return cls(threshold, threshold)

@@ -1,4 +1,4 @@
-"""Which values are numbers, and times; numpy's included, True and False left out. Knows nothing else."""
+"""Which values are numbers, times and sizes; numpy's included, True and False left out. Knows nothing else."""
 
 import math
 from collections.abc import Sequence
@@ -7,7 +7,9 @@ from numbers import Integral, Real
 from typing import Any, TypeGuard
 
 LATEST = 1e15
-"""Seconds that a time has at most: of later ones a float holds no tenths, and nanoseconds are taken for seconds."""
+"""The latest time, in seconds: above it a float has no tenths, and the value is likely to be in nanoseconds."""
+MOST_PIXELS = 1 << 26
+"""The largest frame that a setting may ask for or a snapshot may describe."""
 
 
 def is_real(value: object) -> TypeGuard[float]:

@@ -82,7 +82,7 @@ def from_plain(hint: Any, plain: Any, name: str, arrays: Callable[[str], Tensor]
         return plain
     if kind in (str, bool, NoneType) and type(plain) is kind:
         return plain
-    raise PlainError(f"{name} is no {getattr(kind, '__name__', kind)}")
+    raise PlainError(f"{name} is not of type {getattr(kind, '__name__', kind)}")
 
 
 def _dataclass(kind: Any, plain: Mapping[str, Any], name: str, arrays: Callable) -> Any:

@@ -16,7 +16,7 @@ END = math.inf  # the moment after the last frame
 
 
 class Moment(NamedTuple):
-    """Where playing stopped.
+    """The time at which playing stopped.
 
     Attributes:
         time: that was asked for, in seconds.

@@ -1,4 +1,4 @@
-"""What is read front to back, once, like an open file: the pictures of a video, the pieces of a sound.
+"""Readers that go from front to back once, like an open file: the pictures of a video, the pieces of a sound.
 
 Knows neither what is read nor where it comes from.
 """
@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 class Source(Protocol):
-    """What a reading is of, and closes at its end."""
+    """The source of a reading, which closes it at its end."""
 
     @property
     def incomplete(self) -> bool: ...

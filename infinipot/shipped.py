@@ -36,5 +36,5 @@ def frame_size(folder: Path) -> int:
         return math.isqrt(settings["video_processor"]["size"]["shortest_edge"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelError(
-            f"{folder}: no folder of a model that knows the synthetic world; there are {', '.join(NAMES)}"
+            f"{folder}: not the folder of a model that knows the synthetic world; there are {', '.join(NAMES)}"
         ) from error

@@ -1,4 +1,4 @@
-"""What memories cost in bytes, before any weight is read: for well-known checkpoints, and for any configuration.
+"""The bytes of memories, computed before any weight is read: for well-known checkpoints and any configuration.
 
 Knows what a stream allocates (`Model.stream_bytes` says the same of a model that is loaded), nothing of videos.
 """
@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from infinipot.checkpoint import Checkpoint
-from infinipot.memory import LayerShape, PositionRule, StateShape, allocated_bytes, stored_columns
+from infinipot.memory import LayerShape, PositionRule, StateShape, allocated_bytes, stored_columns, token_bytes
 from infinipot.models.base import Adapter
 from infinipot.policies.base import Policy
 
@@ -22,7 +22,7 @@ Shape = LayerShape | StateShape
 
 @dataclass(frozen=True, slots=True)
 class DecoderShape:
-    """What decides how much a token of a checkpoint's decoder takes; from its config.json.
+    """The dimensions that determine the bytes of a token in a checkpoint's decoder; from its config.json.
 
     Attributes:
         name: of the checkpoint.
@@ -59,7 +59,7 @@ PUBLISHED = (
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """What memories of some caps take with one checkpoint.
+    """The bytes of memories of several caps with one checkpoint.
 
     Attributes:
         name: of the checkpoint.
@@ -107,5 +107,5 @@ def _outline(adapter: type[Adapter], config: Any) -> Adapter:
 
 def _size(name: str, shapes: Sequence[Shape], rule: PositionRule, caps: Sequence[int], policy: Policy) -> Size:
     columns = stored_columns(rule, policy.stored)
-    none, *memories = (allocated_bytes(cap, shapes, columns) for cap in (0, *caps))
-    return Size(name, allocated_bytes(1, shapes, columns) - none, tuple(memories))
+    memories = tuple(allocated_bytes(cap, shapes, columns) for cap in caps)
+    return Size(name, token_bytes(shapes, columns), memories)

@@ -177,7 +177,7 @@ class Snapshot:
             for columns in slots:
                 check_slots(columns, saved, captions, setup)
             if not all_finite([part for name, part in stored.items() if part.dim() > 2]):
-                raise InconsistentError("keys or values are no numbers")
+                raise InconsistentError("keys or values are not numbers")
         except (InconsistentError, PlainError, TypeError, OverflowError) as error:
             raise self.error(f"cannot be restored: {error}") from error
         saved = self._read(lambda name: self._array(name).clone())

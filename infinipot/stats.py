@@ -1,4 +1,4 @@
-"""What a stream tells about itself."""
+"""The statistics of a stream."""
 
 import time
 from collections.abc import Iterator

@@ -40,7 +40,7 @@ _BLANK = b"0" * 8
 
 
 class Entry(NamedTuple):
-    """What the header says of a tensor; `start` counts bytes from the end of the header."""
+    """The header's entry for a tensor; `start` counts bytes from the end of the header."""
 
     dtype: torch.dtype
     shape: tuple[int, ...]
@@ -63,7 +63,9 @@ def write(path: Path, text: str, tensors: Mapping[str, Tensor]) -> None:
     ordered = dict(sorted(tensors.items(), key=lambda item: -item[1].dtype.itemsize))
     header = _header(text, ordered)
     if len(header) > LONGEST_HEADER:
-        raise SnapshotError(f"{path}: dialogue and settings take {len(header)} bytes, and {LONGEST_HEADER} are allowed")
+        raise SnapshotError(
+            f"{path}: dialogue and settings take {len(header)} bytes; at most {LONGEST_HEADER} are allowed"
+        )
     try:
         with replacing(path) as file:
             length = len(header).to_bytes(8, "little")
@@ -143,14 +145,14 @@ class TensorFile:
         length = int.from_bytes(self._bytes[:8], "little")
         header = self._bytes[8 : 8 + min(length, LONGEST_HEADER)]
         if len(header) != length or length % _ALIGNMENT or not header.startswith(_BEGINS):
-            raise self.error("is not one of a stream, or is cut short")
+            raise self.error("is not the snapshot of a stream, or is truncated")
         self._begin = 8 + length
         if header[_CHECKSUM] != b"%08x" % self._checksum(header):
-            raise self.error("is damaged, or cut short: its checksum does not match")
+            raise self.error("is damaged or truncated: its checksum does not match")
         self.text, self.entries = self._parsed(header)
 
     def error(self, what: str) -> SnapshotError:
-        """What to raise about the file: a line, whatever it is made of."""
+        """The error about the file, as a single line."""
         return SnapshotError(f"the snapshot {self.path} {what.partition(chr(10))[0][:_LONG]}")
 
     def tensor(self, name: str) -> Tensor:
@@ -187,7 +189,7 @@ def _entry(dtype: str, shape: list[int], data_offsets: list[int]) -> Entry:
     own = _TYPES[dtype]
     numbers = [start, end, *shape]
     if not all(type(number) is int and 0 <= number < 1 << 48 for number in numbers) or len(shape) > 6:
-        raise ValueError("no number that can be")
+        raise ValueError("a number is out of range")
     if end - start != math.prod(shape) * own.itemsize or start % own.itemsize:
-        raise ValueError("no place for such a tensor")
+        raise ValueError("the extent of a tensor does not fit its shape")
     return Entry(own, tuple(shape), start)

@@ -103,13 +103,13 @@ def test_nothing_of_another_package_is_imported_before_it_is_asked_for(install: 
         ("broken = street:Newest", "import nothing_like_it", "ModuleNotFoundError: No module named 'nothing_like_it'"),
         ("broken = street:Newest", "raise RuntimeError('one\\n  two')", "RuntimeError: one two"),
         ("broken = street:Gone", POLICY, "has no attribute 'Gone'"),
-        ("broken = street:dataclass", POLICY, "it is no subclass of Policy"),
+        ("broken = street:dataclass", POLICY, "it is not a subclass of Policy"),
         ("broken = street:Half", POLICY, "it has no score"),
         ("broken = street:Newest", POLICY, "own name is 'newest'"),
         (
             "broken = street:Listed",
             POLICY,
-            "broken: its option windows is of a type that cannot be given as text, tuple: make it",
+            "broken: its option windows is of a type that cannot be written as text, tuple: make it",
         ),
     ],
 )

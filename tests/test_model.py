@@ -113,7 +113,7 @@ def test_a_model_that_is_not_there_is_an_error(tmp_path):
     with pytest.raises(ModelError, match=r"^the name of the model is empty: give a hub id, a folder, or one of emb"):
         infinipot.load("")
     (tmp_path / "config.json").touch()
-    with pytest.raises(ModelError, match="this is a file: give the folder of the checkpoint"):
+    with pytest.raises(ModelError, match=r"this is a file: give the folder that holds its config\.json"):
         infinipot.load(tmp_path / "config.json")
 
 

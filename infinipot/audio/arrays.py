@@ -44,5 +44,5 @@ class ArraySource:
             yield None, block
 
     def close(self) -> None:
-        """Lets go of the samples."""
+        """Releases the samples."""
         self._parts = ()

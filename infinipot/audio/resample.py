@@ -40,7 +40,7 @@ def resampled(blocks: Iterable[tuple[float | None, av.AudioFrame]]) -> Iterator[
 
 
 def _made(resampler: av.AudioResampler | None, block: av.AudioFrame | None) -> list[np.ndarray]:
-    """What comes out once a block went in; None for the rest, at the end. Channels are averaged.
+    """Resamples a block and averages its channels; None flushes the rest at the end.
 
     FFmpeg's own mix of channels that are alike would be louder than each of them. Their samples stand side by side,
     since PyAV cannot read eight channels and more from planes of their own: it crashes.

@@ -40,11 +40,11 @@ class Sound:
 
     @property
     def size(self) -> tuple[int, ...]:
-        """What decides on its grid: all sound is alike."""
+        """The size, which determines the grid: that of all sound is the same."""
         return (1,)
 
     def split(self, time: float) -> "tuple[Sound, Sound]":
-        """What is heard before a time inside of it, in seconds, and the rest; either may be empty."""
+        """Splits the sound at a time within it, in seconds; either part may be empty."""
         count = max(0, round((time - self.time) * RATE))
         return Sound(self.samples[:count], self.time), Sound(self.samples[count:], self.time + count / RATE)
 
@@ -65,7 +65,7 @@ def as_sound(samples: SamplesLike | Sound, time: float | None = None) -> Sound:
     if isinstance(samples, Sound) and time is None:
         time = samples.time
     if not is_time(time):
-        raise FrameError(f"the time of a sound is a number of seconds from 0 to {LATEST:g}, not {time!r}")
+        raise FrameError(f"the time of a sound must be a number of seconds from 0 to {LATEST:g}, not {time!r}")
     checked = _checked(given)
     if isinstance(samples, Sound) and checked is given:
         return samples if time == samples.time else Sound(given, float(time))
@@ -77,7 +77,7 @@ def _checked(given: SamplesLike) -> np.ndarray:
     if isinstance(given, torch.Tensor):
         given = values_of(given, "sound").copy()
     if not isinstance(given, np.ndarray):
-        raise FrameError(f"sound is a NumPy array or a torch tensor, not a {type(given).__name__}")
+        raise FrameError(f"sound must be a NumPy array or a torch tensor, not a {type(given).__name__}")
     described = f"{given.dtype} {list(given.shape)}"
     if given.ndim != 1:
         raise FrameError(f"the sound is {described}: give samples of one channel, [n], such as the mean of all")
@@ -86,8 +86,8 @@ def _checked(given: SamplesLike) -> np.ndarray:
     if given.dtype.kind == "i" and given.dtype.itemsize == 2:  # of either order of bytes
         return given.astype(np.float32) / 32768
     if not np.issubdtype(given.dtype, np.floating):
-        raise FrameError(f"the sound is {described}: samples are int16, or floating point in [-1, 1]")
+        raise FrameError(f"the sound is {described}: samples must be int16, or floating point in [-1, 1]")
     low, high = float(given.min()), float(given.max())
     if not -LOUDEST <= low <= high <= LOUDEST:
-        raise FrameError(f"floating point samples lie in [-1, 1]; these span {low:g} to {high:g}")
+        raise FrameError(f"floating point samples must lie in [-1, 1]; these span {low:g} to {high:g}")
     return given.astype(np.float32, copy=False)

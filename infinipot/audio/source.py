@@ -21,7 +21,7 @@ PIECE = 0.5
 
 
 class Source(Protocol):
-    """What a kind of source offers."""
+    """The interface of a kind of source."""
 
     @property
     def name(self) -> str: ...
@@ -90,7 +90,7 @@ def open_audio(
 
 def _checked(name: str, seconds: Any) -> float:
     if not is_finite(seconds) or seconds < 0:
-        raise AudioError(f"{name} is a finite number at least 0, not {seconds!r}")
+        raise AudioError(f"{name} must be a finite number at least 0, not {seconds!r}")
     return float(seconds)
 
 

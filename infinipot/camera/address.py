@@ -1,4 +1,4 @@
-"""What names a camera, and how FFmpeg is to open it. Knows nothing of pictures.
+"""Addresses of cameras, and how FFmpeg opens them. Knows nothing of pictures.
 
 rtsp://user:password@host/path   a network camera, over TCP unless it is told otherwise
 http://host/video.mjpg           pictures that follow one another (MJPEG), or a live playlist (HLS)
@@ -30,7 +30,7 @@ _DEVICE_OPTIONS = {
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """How a camera is opened.
+    """The address and options with which FFmpeg opens a camera.
 
     Attributes:
         name: what messages and users see, without credentials.
@@ -83,7 +83,7 @@ def find_camera(location: str, transport: Transport, silence: float) -> Place:
         VideoError: a file that is not there, or a kind of camera that this system has no way to open.
     """
     if transport not in ("tcp", "udp"):
-        raise VideoError(f"transport is 'tcp' or 'udp', not {transport!r}")
+        raise VideoError(f"transport must be 'tcp' or 'udp', not {transport!r}")
     scheme = location.partition("://")[0].lower() if "://" in location else ""
     name = public_name(location)
     if is_device(location):
@@ -121,7 +121,7 @@ def demo_settings(location: str, defaults: dict[str, Any]) -> tuple[str, dict[st
         try:
             settings[key] = type(defaults[key])(value)
         except ValueError:
-            raise VideoError(f"{location}: {key} is a number, not {value!r}") from None
+            raise VideoError(f"{location}: {key} must be a number, not {value!r}") from None
     return parts.netloc or parts.path.strip("/"), settings
 
 

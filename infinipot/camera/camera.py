@@ -21,7 +21,7 @@ from infinipot.video.frame import Frame
 if TYPE_CHECKING:
     from infinipot.camera.demo import World
 
-_PIXELS = 1920 * 1088  # of a picture that is kept
+PICTURE_PIXELS = 1920 * 1088  # of a picture that is kept
 _EARLY = 0.25  # of a period: decoders send at the rate of who wants most, and not each picture takes as long
 
 _feeds: dict[Hashable, Feed] = {}
@@ -85,7 +85,7 @@ class Camera(Closing, Iterator[Frame]):
         return self._feed.clock.now()
 
     def wall(self, seconds: float) -> datetime:
-        """What time of the day a time of a frame was."""
+        """The wall-clock time of a frame's time."""
         return self._feed.clock.wall(seconds)
 
     def next(self, timeout: float | None = None) -> Frame | None:
@@ -157,7 +157,7 @@ def open_camera(
     open_timeout: float = 10.0,
     no_frame_timeout: float = 20.0,
     frozen_after: float | None = 60.0,
-    pixels: int = _PIXELS,
+    pixels: int = PICTURE_PIXELS,
     loop: bool = False,
     wait: bool = True,
     check: Callable[[str], str] | None = None,
@@ -219,7 +219,7 @@ def open_camera(
 
 
 def _world(location: str) -> "World | None":
-    """What a demo camera shows; None for any other."""
+    """The world that a demo camera shows; None for any other camera."""
     if not is_demo(location):
         return None
     from infinipot.camera.demo import World  # draws: needs what no other camera does
@@ -257,5 +257,5 @@ def _view(key: Hashable, fps: float | None, world: "World | None", make: Callabl
 
 def _above_zero(name: str, value: object) -> float:
     if not is_finite(value) or value <= 0:
-        raise VideoError(f"{name} is a finite number above 0, not {value!r}")
+        raise VideoError(f"{name} must be a finite number above 0, not {value!r}")
     return float(value)

@@ -45,7 +45,7 @@ _LATE = 2.0  # seconds by which a file or playlist may be behind its pace before
 
 @dataclass
 class Settings:
-    """What to open, and how. See `infinipot.camera.address.Place`.
+    """The address to open, and the options. See `infinipot.camera.address.Place`.
 
     Attributes:
         timeouts: seconds to open, and to wait for data.

@@ -55,9 +55,9 @@ class World:
         if background not in BACKGROUNDS:
             raise VideoError(f"{location}: no demo camera shows {background!r}; there are {', '.join(BACKGROUNDS)}")
         if not (0 < settings["minutes"] < 1e4 and 0 < settings["speed"] <= 1e4 and 0 < settings["fps"] <= 60):
-            raise VideoError(f"{location}: minutes, speed and fps are above 0")
+            raise VideoError(f"{location}: minutes, speed and fps must be above 0")
         if not (settings["seed"] >= 0 and 16 <= settings["size"] <= 2048 and settings["events"] >= 0):
-            raise VideoError(f"{location}: seed and events are at least 0, and size from 16 to 2048")
+            raise VideoError(f"{location}: seed and events must be at least 0, and size from 16 to 2048")
         try:
             clip = Clip(
                 settings["seed"],

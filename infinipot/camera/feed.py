@@ -45,7 +45,7 @@ class Pictures(Protocol):
         """Ends it at once, from any thread: whoever waits in `next` gets an error."""
 
     def close(self) -> None:
-        """Gives everything back."""
+        """Releases all resources."""
 
 
 class Watcher(Protocol):

@@ -46,7 +46,7 @@ class Clock:
         return round(max(0.0, instant - self.begun) * self.speed, 6)
 
     def wall(self, seconds: float) -> datetime:
-        """What time of the day it was, in the machine's zone and by its clock as that is set now."""
+        """The wall-clock time, in the machine's zone and by its clock as it is set now."""
         day = time() - (monotonic() - self._made)
         if abs(day - self._day) > _SET:
             self._day = day

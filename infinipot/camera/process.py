@@ -27,7 +27,7 @@ class Over(Exception):  # noqa: N818  # no error: a file that was played as if l
 
 
 class Shot(NamedTuple):
-    """A picture that came.
+    """A decoded picture from the process.
 
     Attributes:
         instant: when, by `time.monotonic`; where it came late, when it would have come without a delay.

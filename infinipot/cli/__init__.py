@@ -59,9 +59,9 @@ class Program(click.Group):
 
 
 def _reopen_what_is_closed() -> None:
-    """Puts nothing in the place of streams that whoever started this has closed: Python has None for them.
+    """Opens /dev/null for each standard stream that the parent process closed.
 
-    Their numbers are those that the next open file would get, and be written into, or read from.
+    Otherwise the next file opened would get its descriptor, and with it our output.
     """
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:

@@ -109,7 +109,7 @@ def needle(
     reads: bool,
     as_json: bool,
 ) -> None:
-    """What each policy remembers of a stream, after how long, at how many tokens.
+    """Measure what each policy remembers of a stream, after how long, at how many tokens.
 
     The packaged model watches clips of its synthetic world through memories of many sizes and policies, and is asked
     about them. Prints tables with 95% intervals over clips; answers, a summary and pictures are left in a folder. A

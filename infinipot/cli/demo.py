@@ -36,7 +36,7 @@ _PICTURE = "infinipot-demo.png"
 @click.option("--video", help="A file or address that is looped as the background.")
 @world_model_option
 @click.option("--memory", default="512", show_default=True, help="The cap: tokens, or an amount such as 1MiB.")
-@click.option("--policy", default=POLICY, show_default=True, help="What is kept: see `infinipot policies`.")
+@click.option("--policy", default=POLICY, show_default=True, help="Policy: see `infinipot policies`.")
 @click.option(
     "--compare", default="sliding-window", show_default=True, help='A second policy to compare with, or "none".'
 )
@@ -161,7 +161,7 @@ def _print_summary(result: Demo, plot: Path | None) -> None:
 
 
 def _how_to_draw() -> str:
-    """What is said in place of a picture that nobody asked for, and that could not be drawn."""
+    """The note that stands in for a default picture that could not be drawn."""
     if extras.missing("plots"):
         return f"For a picture of the memory: {extras.how_to_install('plots')}"
     return f"No picture was drawn, since nothing can be written into {Path.cwd()}: see --plot"

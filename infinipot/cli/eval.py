@@ -72,7 +72,7 @@ def _benchmark_command(benchmark: Benchmark) -> click.Command:
         type=click.Choice(_protocols(benchmark)),
         default=benchmark.default_protocol,
         show_default=True,
-        help="Whose rules: how questions are asked, and answers scored.",
+        help="Protocol: how questions are asked, and answers scored.",
     )
     @click.option(
         "--output",

@@ -1,4 +1,4 @@
-"""What `infinipot eval` takes on the command line, and what that means."""
+"""The options of `infinipot eval`, and what they stand for."""
 
 import os
 from dataclasses import asdict, dataclass, fields, replace
@@ -29,7 +29,7 @@ _POLICIES = click.option(
     default=[POLICY],
     show_default=True,
     metavar="POLICY",
-    help="What is kept: see `infinipot policies`. Several watch each video side by side, each with a file of its own.",
+    help="Policy: see `infinipot policies`. Several watch each video side by side, each with a file of its own.",
 )
 _MEMORY = [_POLICIES, *options_of(StreamConfig, *STREAM_SETTINGS)]
 _FRAMES = (
@@ -45,7 +45,7 @@ _ENGINE = (
         type=click.Choice(["local", "ray"]),
         default="local",
         show_default=True,
-        help="What watches the videos: this process, or Ray workers.",
+        help="Where videos are watched: in this process, or by Ray workers.",
     ),
     click.option(
         "--ray-address",
@@ -107,7 +107,7 @@ class Shard(click.ParamType):
 
 @dataclass(frozen=True, slots=True)
 class Machinery:
-    """Where models run, as it was asked for."""
+    """The engine and workers that the options ask for."""
 
     loading: LoadConfig
     engine: str

@@ -74,7 +74,7 @@ def judge(run: Path, workers: int, **given: Any) -> None:
 
 
 def tell_judged(judged: Judged) -> None:
-    """What came of judging, on stderr."""
+    """Prints the result of judging on stderr."""
     note(f"{counted(judged.verdicts, 'answer')} judged")
     if judged.unparsed:
         note(f"{counted(judged.unparsed, 'answer')} without a score: what the judge replied is not a verdict", "yellow")

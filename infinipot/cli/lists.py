@@ -66,7 +66,7 @@ def policies(as_json: bool) -> None:
 @click.option(
     "--memory",
     metavar="TOKENS,...",
-    help="List instead what memories of these caps take, in GB (10^9 bytes): in bfloat16, or with --model in its type.",
+    help="List instead how much memory these caps take, in GB (10^9 bytes): in bfloat16, or with --model in its type.",
 )
 @click.option(
     "--model",
@@ -123,7 +123,7 @@ def _caps(memory: str) -> list[int]:
 
 
 def _print_sizes(caps: list[int], names: tuple[str, ...], policy: str, as_json: bool) -> None:
-    """What memories of these caps take, a line for each checkpoint."""
+    """Prints the bytes of memories of these caps, a line for each checkpoint."""
     from infinipot.sizes import published_sizes, size_of
 
     made = policy_of(policy)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def quiet_stdout() -> AbstractContextManager[object]:
-    """Inside, what libraries print (Ray does) goes to stderr: stdout is for the tables."""
+    """Redirects what libraries print, as Ray does, to stderr: stdout is for the tables."""
     return redirect_stdout(sys.stderr)
 
 

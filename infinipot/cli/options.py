@@ -137,7 +137,11 @@ def policy_of(spec: str) -> Policy:
 
 
 policy_option = click.option(
-    "--policy", default=POLICY, show_default=True, metavar="POLICY", help="What is kept: see `infinipot policies`."
+    "--policy",
+    default=POLICY,
+    show_default=True,
+    metavar="POLICY",
+    help="Policy: see `infinipot policies`.",
 )
 world_model_option = click.option(
     "--model",
@@ -147,18 +151,18 @@ world_model_option = click.option(
     help=f"A model that knows the synthetic world: {', '.join(shipped.NAMES)}, or a folder.",
 )
 pixel_options = [
-    click.option("--min-pixels", type=click.IntRange(min=1), metavar="N", help="Fewest pixels of a resized frame."),
+    click.option("--min-pixels", type=click.IntRange(min=1), metavar="N", help="Minimum pixels of a resized frame."),
     click.option(
         "--max-pixels",
         type=click.IntRange(min=1),
         metavar="N",
-        help="Most pixels of a resized frame.  [default: the model's for video]",
+        help="Maximum pixels of a resized frame.  [default: the model's for video]",
     ),
 ]
 
 
 def pixels_of(least: int | None, most: int | None) -> tuple[int, int] | None:
-    """What `pixel_options` gave, as one setting."""
+    """The values of `pixel_options` as one setting."""
     if (least is None) != (most is None):
         raise click.UsageError("give both --min-pixels and --max-pixels, or neither")
     return None if least is None or most is None else (least, most)

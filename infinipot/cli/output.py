@@ -1,4 +1,4 @@
-"""What a person or a program reads: notes and progress on stderr, answers on stdout."""
+"""Output for people and programs: notes and progress on stderr, answers on stdout."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def first_process() -> bool:
 
 @contextmanager
 def printing_once() -> Iterator[None]:
-    """Inside, all processes but the first print nothing; what nobody expected still shows, by Python itself."""
+    """Silences all processes but the first. Python itself still prints unexpected errors."""
     if first_process():
         yield
         return
@@ -93,7 +93,7 @@ def load_quietly(model: str, *, verbose: bool = False, **options: Any) -> Model:
 
 @contextmanager
 def _no_collector() -> Iterator[None]:
-    """Inside, nobody looks for garbage: what torch and transformers make as they are imported stays to the end."""
+    """Pauses garbage collection: the objects that importing torch and transformers creates live to the end anyway."""
     enabled = gc.isenabled()
     gc.disable()
     try:

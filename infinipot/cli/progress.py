@@ -65,7 +65,7 @@ class ProgressLine:
 
     @contextmanager
     def hidden(self) -> Iterator[None]:
-        """Inside, the line is out of the way, so that something else can be printed."""
+        """Hides the progress line while something else is printed."""
         if self._live:
             self._bar.stop()
         try:

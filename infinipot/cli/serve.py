@@ -18,9 +18,7 @@ from infinipot.cli.output import load_quietly
 @click.option("--fps", type=float, help="Default frames per second of a stream.  [default: 2]")
 @click.option("--gate", metavar="off|patches|otsu|SHARE", help="Default gate of a stream.  [default: off]")
 @click.option("--look-again", type=int, metavar="N", help="Default for second looks of a stream.  [default: 0]")
-@click.option(
-    "--step-tokens", type=int, metavar="N", help="Most tokens that one packed step runs over.  [default: 2048]"
-)
+@click.option("--step-tokens", type=int, metavar="N", help="Maximum tokens in one packed step.  [default: 2048]")
 @click.option("--host", help="Address to listen on.  [default: 127.0.0.1]")
 @click.option("--port", type=int, help="Port to listen on; 0 takes a free one.  [default: 8000]")
 @click.option("--api-keys", metavar="FILE", type=Path, help="File with an owner's name and a key on each line.")
@@ -30,18 +28,18 @@ from infinipot.cli.output import load_quietly
 @click.option(
     "--snapshot-seconds",
     type=float,
-    help="Least seconds between two snapshots of a stream, each of which writes all that it holds.  [default: 600]",
+    help="Minimum seconds between two snapshots of a stream, each of which writes all that it holds.  [default: 600]",
 )
 @click.option("--events", metavar="FILE", type=Path, help="File for events.  [default: events.sqlite in --snapshots]")
 @click.option("--media-root", metavar="DIR", type=Path, help="Folder below which file: addresses may be played.")
-@click.option("--media-hosts", metavar="HOST,...", help="Only hosts that media is fetched from, such as *.example.org.")
+@click.option("--media-hosts", metavar="HOST,...", help="Fetch media only from these hosts, such as *.example.org.")
 @click.option(
     "--media-networks",
     metavar="NETWORK",
     multiple=True,
     help="Private range that media may be fetched from. May be repeated.",
 )
-@click.option("--webhook-hosts", metavar="HOST,...", help="Only hosts that events are sent to, such as *.example.org.")
+@click.option("--webhook-hosts", metavar="HOST,...", help="Send events only to these hosts, such as *.example.org.")
 @click.option("--local-cameras", is_flag=True, help="Let clients watch this machine's cameras.")
 @click.option("--demo", is_flag=True, help="Open the page on a camera of the synthetic world, with questions.")
 @click.option("--cors-origins", metavar="ORIGIN,...", help="Origins of web pages that may call the server.")
@@ -51,7 +49,7 @@ from infinipot.cli.output import load_quietly
 @click.option("--dtype", help="Type of the weights.  [default: auto]")
 @click.option("--device", help="Device to run on, such as cpu, cuda or cuda:1.  [default: auto]")
 @click.option(
-    "--threads", type=int, metavar="N", help="CPU threads for the model.  [default: the number of cores less one]"
+    "--threads", type=int, metavar="N", help="CPU threads for the model.  [default: one less than the number of cores]"
 )
 @click.option("--revision", help="Revision of a hub checkpoint.")
 @click.option(

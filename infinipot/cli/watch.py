@@ -94,7 +94,7 @@ class _Question:
     metavar="FILE",
     help="Draw what the memory holds at the end, as .png, .svg or .pdf.",
 )
-@click.option("--max-new-tokens", type=int, metavar="N", help="Most tokens of an answer.  [default: as many as fit]")
+@click.option("--max-new-tokens", type=int, metavar="N", help="Maximum tokens of an answer.  [default: as many as fit]")
 @click.option(
     "--temperature",
     type=float,
@@ -122,7 +122,7 @@ class _Question:
     "--window",
     type=Finite(min=0, min_open=True),
     metavar="SECONDS",
-    help="Ask about the newest seconds only.  [default: about all that is held]",
+    help="Ask about the newest seconds only.  [default: about everything in memory]",
 )
 @click.option("--remember", is_flag=True, help="Keep questions and answers in memory, for later questions to refer to.")
 @together(

@@ -52,7 +52,7 @@ class Score:
 
 @dataclass(frozen=True, slots=True)
 class Demo:
-    """What came of a run of the demo.
+    """The result of a run of the demo.
 
     Attributes:
         policies: their specs; other tuples are in this order.

@@ -1,4 +1,4 @@
-"""What lies behind the shapes: backgrounds that stand still, move, or are cut, and real footage.
+"""The backgrounds behind the shapes: still, moving, with cuts, or real footage.
 
 Everything is drawn when it is asked for, from numbers drawn once; nothing grows with time.
 

@@ -60,7 +60,7 @@ class Event:
         return f"{self.colour} {self.shape}"
 
     def centre(self, time: float) -> tuple[float, float]:
-        """Where it is at `time`: x, y in units."""
+        """The position at `time`: x, y in units."""
         return self.x + self.dx * (time - self.start), self.y + self.dy * (time - self.start)
 
     @property
@@ -278,7 +278,7 @@ def _single(events: Iterable[Event], attribute: str) -> list[Event]:
 
 
 def _path(rng: np.random.Generator, radius: float, duration: float) -> tuple[float, float]:
-    """Where a shape starts along one axis, in units, and its speed, in units a second (two in three: 0)."""
+    """The start of a shape along one axis, in units, and its speed, in units a second (0 for two in three)."""
     low, high = radius + 1, SIZE - radius - 1
     start = rng.uniform(low, high)
     goal = rng.uniform(low, high) if rng.random() < 1 / 3 else start

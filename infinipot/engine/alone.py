@@ -115,7 +115,7 @@ class Alone:
 def _in_the_middle() -> InfinipotError:
     return InfinipotError(
         "the stream is in the middle of another call: call it from one thread at a time, or let each thread wait for "
-        "the others, inside `with stream.lock():`; and call it from nowhere inside a call, such as on_text"
+        "the others, inside `with stream.lock():`; do not call it from a callback such as on_text"
     )
 
 

@@ -28,7 +28,7 @@ from infinipot.memory.observation import Observer
 from infinipot.models import Patch
 from infinipot.models.chat import ANSWER
 
-_ROUNDING = 1e-6  # seconds: times are sums of frame periods
+_TIME_ROUNDING = 1e-6  # seconds: times are sums of frame periods
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -163,7 +163,7 @@ def _window(setup: Setup, state: StreamState, seconds: float, looked: int) -> Wi
     """
     pending = state.pending
     newest = max(pending.starts(setup), default=state.memory.cursor.latest)
-    since, gate = min(newest, pending.time - seconds) - _ROUNDING, setup.gate
+    since, gate = min(newest, pending.time - seconds) - _TIME_ROUNDING, setup.gate
     if gate is None:
         return Window(since, looked)
     return Window(since, looked, pending.grid.numbers, gate.whole)

@@ -37,8 +37,8 @@ def require_positions(setup: Setup, state: StreamState, pending: Pending) -> Non
         )
     if after > MOST_POSITIONS:
         raise FrameError(
-            f"at {pending.time:g} s this stream would reach position {after}, of {MOST_POSITIONS} at the most: give "
-            "times of one clock, or open it with positions='rebase' and a policy that evicts"
+            f"at {pending.time:g} s this stream would reach position {after} of {MOST_POSITIONS}: give "
+            "the times of one clock, or open it with positions='rebase' and a policy that evicts"
         )
 
 
@@ -76,7 +76,7 @@ def question_ids(setup: Setup, question: str, *, follows_video: bool) -> list[in
         QuestionError: it is no text, empty, or holds what no tokenizer takes.
     """
     if not isinstance(question, str):
-        raise QuestionError(f"a question is a text, not {type(question).__name__}: {question!r}")
+        raise QuestionError(f"a question must be a string, not {type(question).__name__}: {question!r}")
     if not question.strip():
         raise QuestionError("the question is empty")
     check_text(question, "the question", QuestionError)
@@ -129,7 +129,7 @@ def answer_limit(setup: Setup, question: str, asked: int | None, *, remember: bo
         room = min(room, setup.budget.dialogue - 2 * len(setup.resume_ids))
     limit = min(room - prompt, _LONGEST_ANSWER) if asked is None else asked
     if asked is not None and limit < 1:
-        raise QuestionError(f"max_new_tokens={asked}: an answer has at least one token")
+        raise QuestionError(f"max_new_tokens={asked}: an answer must have at least one token")
     if limit < 1 or prompt + limit > room:
         needed, turns = prompt + max(limit, 1), setup.budget.dialogue - 2 * len(setup.resume_ids)
         seen = f"the second look takes {look} tokens, " if look else ""

@@ -23,7 +23,7 @@ from infinipot.engine.budget import (
 )
 from infinipot.errors import CapError, InfinipotError, SettingError
 from infinipot.gate import Gate
-from infinipot.memory import LayerShape, Memory, PositionRule, StateShape, allocated_bytes, stored_columns
+from infinipot.memory import LayerShape, Memory, PositionRule, StateShape, allocated_bytes, stored_columns, token_bytes
 from infinipot.models import Adapter, Gatherer
 from infinipot.models.chat import ANSWER, ChatFormat
 from infinipot.models.pictures import picture_bytes
@@ -219,7 +219,7 @@ def _frame_bytes(adapter: Adapter, config: StreamConfig) -> int:
     if not adapter.packs:
         raise SettingError(
             f"look_again={config.look_again}: {adapter.title} has layers with a recurrent state, "
-            "so it cannot look at a frame without its past"
+            "so it cannot look at a frame without those before"
         )
     return config.look_again * 3 * _picture_pixels(adapter, config)
 
@@ -231,8 +231,7 @@ def _beside_tokens(adapter: Adapter, gate: Gate | None) -> int:
 
 def _size_of(shapes: list[LayerShape | StateShape], columns: Mapping[str, torch.dtype]) -> tuple[int, int]:
     """Bytes of a token over all layers, and of what is allocated beside tokens."""
-    beside = allocated_bytes(0, shapes, columns)
-    return allocated_bytes(1, shapes, columns) - beside, beside
+    return token_bytes(shapes, columns), allocated_bytes(0, shapes, columns)
 
 
 def _cap(
@@ -273,7 +272,7 @@ def block_patches(setup: Setup, cells: int) -> int:
             f"{message}; {least} tokens would do, but the {setup.range} positions that the model was trained on are "
             f"enough for {_largest(setup.range)} tokens: give a smaller share, or positions='native'"
         )
-    raise CapError(f"{message}: " + (f"give {least} and more" if cells == 1 else f"the smallest that works is {least}"))
+    raise CapError(f"{message}: " + (f"give at least {least}" if cells == 1 else f"the smallest that works is {least}"))
 
 
 def _smaller_frames(setup: Setup) -> str:

@@ -68,7 +68,7 @@ class Task(Generic[T]):
             InfinipotError: there is no outcome yet, the call was cancelled, or its error was raised before.
         """
         if not self.done:
-            raise InfinipotError("the call is not done: carry it on with Model.step")
+            raise InfinipotError("the call is not done: continue it with Model.step")
         if self._outcome:
             return self._outcome[0]
         # An error refers to the frames it passed, and so to the task: keeping it would keep the stream's memory.

@@ -21,7 +21,7 @@ from infinipot.models import Patch
 from infinipot.tokens import Grid
 from infinipot.video import Frame, ImageLike, as_frame
 
-_ROUNDING = 1e-6  # of a period
+_PERIOD_ROUNDING = 1e-6  # of a period
 
 
 def watch(setup: Setup, state: StreamState, frame: Frame | ImageLike, time: float | None = None) -> Work[None]:
@@ -43,7 +43,7 @@ def _require_modality(setup: Setup, modality: str) -> None:
     """Makes sure that the stream is of a modality."""
     own = setup.adapter.modality
     if own != modality:
-        raise InfinipotError(f"the stream is of {own}: open one of {modality} with modality={modality!r}")
+        raise InfinipotError(f"the stream takes {own}: open one for {modality} with modality={modality!r}")
 
 
 def _accept_frame(setup: Setup, state: StreamState, frame: Frame | ImageLike, time: float | None) -> Frame:
@@ -59,7 +59,7 @@ def _accept_frame(setup: Setup, state: StreamState, frame: Frame | ImageLike, ti
         time = _following(last, setup.config.fps) if state.pending.frames else 0.0
     accepted = as_frame(frame, time)
     if accepted.time <= last:
-        raise FrameError(f"frames come in order of time: {accepted.time:g} s is not after {last:g} s")
+        raise FrameError(f"frames must come in order of time: {accepted.time:g} s is not after {last:g} s")
     limit = adapter.caption_limit
     if limit and sum(map(len, adapter.caption_ids([accepted.time], state.pending.frames, opens=True))) > limit:
         raise FrameError(f"the time {accepted.time:g} s takes more tokens than the {limit} set aside for a caption")
@@ -73,7 +73,7 @@ def _following(time: float, fps: float) -> float:
     """
     periods = time * fps
     off = (periods + 0.5) % 1 - 0.5  # no number where there are too many to count
-    return (round(periods) + 1) / fps if abs(off) < _ROUNDING else time + 1 / fps
+    return (round(periods) + 1) / fps if abs(off) < _PERIOD_ROUNDING else time + 1 / fps
 
 
 def _accept_sound(setup: Setup, state: StreamState, sound: Sound | SamplesLike, time: float | None) -> Sound:
@@ -89,7 +89,7 @@ def _accept_sound(setup: Setup, state: StreamState, sound: Sound | SamplesLike, 
         time = last
     accepted = as_sound(sound, time)
     if accepted.time < last - GAP:
-        raise FrameError(f"sound comes in order of time: {accepted.time:g} s is before {last:g} s, where it already is")
+        raise FrameError(f"sound must come in order of time: {accepted.time:g} s is before the end at {last:g} s")
     return accepted
 
 

@@ -73,7 +73,7 @@ class Judge:
     wait: float = 1.0
 
     def header(self) -> Header:
-        """What verdicts depend on: the first line of their file. The address is without credentials and query."""
+        """The settings that verdicts depend on: the first line of their file. The address has no secrets."""
         parts = urlsplit(self.url)
         address = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
         return {"type": "judge", "url": address, "model": self.model, "prompt": self.prompt, "temperature": 0}
@@ -138,7 +138,7 @@ class Judge:
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """What came of judging.
+    """The result of judging.
 
     Attributes:
         verdicts: how many this call obtained.
@@ -197,7 +197,7 @@ def judge_run(path: Path, judge: Judge, *, workers: int = 4, on_verdict: Callabl
 
 
 def _beginning(error: urllib.error.HTTPError) -> str:
-    """What a service said with its status, as far as it comes."""
+    """The beginning of a service's reply, as far as it arrives."""
     try:
         return error.read(500).decode(errors="replace").strip()
     except (OSError, HTTPException):

@@ -1,4 +1,4 @@
-"""What a run is to ask: the part of a benchmark that is taken, and a hash of it. Knows no model and no result file."""
+"""The plan of a run: the part of a benchmark to ask, and a hash of it. Knows no model and no result file."""
 
 import hashlib
 from collections import Counter
@@ -13,7 +13,7 @@ from infinipot.evaluate.records import Item, Problem, Question
 
 @dataclass(frozen=True, slots=True)
 class RunPlan:
-    """What a run is to ask.
+    """The videos and questions of a run.
 
     Attributes:
         benchmark, variant: what was read.

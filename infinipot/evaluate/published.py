@@ -42,7 +42,7 @@ class Published:
 
     @property
     def source(self) -> str:
-        """Where it stands, of which checkpoint, and what is not stated there."""
+        """The source of a number: where it stands, of which checkpoint, and what is not stated there."""
         unstated = f", {self.unstated} not stated" if self.unstated else ""
         return f"{self.where}, {self.model}{unstated}"
 
@@ -53,7 +53,7 @@ class Published:
 
 
 def published(benchmark: str, variant: str, model: str) -> list[Published]:
-    """What was published for a benchmark and a checkpoint, in the order of the paper.
+    """The published numbers for a benchmark and a checkpoint, in the order of the paper.
 
     Args:
         model: its id or folder; its last part counts.

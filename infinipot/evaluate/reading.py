@@ -30,7 +30,7 @@ _TO_COMPARE = ("annotations", "limit", "protocol", "seed", "sampling")
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What a run's files hold, of one shard or of several.
+    """A run as read from its files, of one shard or of several.
 
     Attributes:
         settings, made_by: of the header.
@@ -220,7 +220,7 @@ def _names(runs: Sequence[Run]) -> list[str]:
 
 
 def _apart(runs: Sequence[Run]) -> list[str]:
-    """What tells runs of one policy and cap apart: other settings of the stream, else their files, else the paths."""
+    """The labels that tell runs of one policy and cap apart: other settings of the stream, else files, else paths."""
     differ = [name for name in _OF_A_STREAM if len({run.settings.get(name) for run in runs}) > 1]
     kinds = (
         [" ".join(f"{name}={run.settings.get(name)}" for name in differ) for run in runs],

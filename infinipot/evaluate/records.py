@@ -1,4 +1,4 @@
-"""What passes between benchmarks, protocols and runs: plain records. Knows no file format, prompt or model."""
+"""The plain records that pass between benchmarks, protocols and runs. Knows no file format, prompt or model."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -112,7 +112,7 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """What cannot be used: a line of a run's file.
+    """An annotation or video that cannot be used: a line of a run's file.
 
     Attributes:
         where: an annotation's place, or a video's id.

@@ -1,4 +1,4 @@
-"""What runs came to: tables of shares with their intervals, of differences, and of what it took. Prints nothing."""
+"""The report on runs: tables of accuracies with their intervals, differences, and costs. Prints nothing."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -21,7 +21,7 @@ from infinipot.evaluate.results import AnswerTime
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """What a run took.
+    """The time and memory that a run took.
 
     Attributes:
         watching, answering: seconds, over all videos and questions; answering is part of watching.
@@ -109,7 +109,7 @@ def _as_published(run: Run) -> bool:
 
 
 def cost(run: Run) -> Spent:
-    """What a run took; of lines that a kill left twice, the last counts."""
+    """The time and memory of a run; of lines that a kill left twice, the last counts."""
     watched = {line.item: line for line in run.times if isinstance(line, WatchTime)}
     answers = {line.question: line.seconds for line in run.times if isinstance(line, AnswerTime)}
     last: dict[str, int] = {}

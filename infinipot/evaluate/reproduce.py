@@ -83,7 +83,7 @@ def _entry(benchmark: str, label: str, policy: str, published: str | None, token
 
 @dataclass(frozen=True, slots=True)
 class Hardware:
-    """What the arithmetic of a cost takes for granted.
+    """The assumptions behind a computed cost.
 
     Attributes:
         decoder, encoder: parameters that a token of the decoder, and a patch of the vision encoder, go through.

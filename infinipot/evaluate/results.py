@@ -96,7 +96,7 @@ class Verdict:
 
 
 def fill_in(prompt: str, answer: Answered) -> str:
-    """What a judge is sent of an answer: {question}, {reference} and {answer} in its prompt are filled in."""
+    """The judge's prompt for an answer, with {question}, {reference} and {answer} filled in."""
     filled = {"question": answer.asked, "reference": answer.reference, "answer": answer.text}
     return re.sub(r"\{(question|reference|answer)\}", lambda found: str(filled[found[1]]), prompt)
 
@@ -206,7 +206,7 @@ def forget_problems(path: Path, settings: Header) -> None:
 
 
 def beside(path: Path, what: str) -> Path:
-    """Where the "times" of a run, or the "verdicts" on it, are."""
+    """The path of the "times" of a run, or of the "verdicts" on it."""
     return path.with_name(f"{path.name.removesuffix('.jsonl')}.{what}.jsonl")
 
 

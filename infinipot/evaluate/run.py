@@ -211,7 +211,7 @@ def check_before_loading(
 
 
 def _settings(plan: RunPlan, setup: RunConfig, seed: int) -> Header:
-    """What a header says beside what the engine knows."""
+    """The part of a header that the engine does not know."""
     return {
         **setup.header(),
         "variant": plan.variant,

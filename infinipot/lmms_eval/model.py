@@ -98,7 +98,7 @@ class Infinipot(lmms):
 
     @property
     def device(self) -> torch.device:
-        """Where lmms-eval exchanges numbers between processes."""
+        """The device on which lmms-eval exchanges numbers between processes."""
         return self.accelerator.device
 
     def _own_device(self, device: str | None, device_map: str | None) -> str | torch.device:
@@ -163,7 +163,7 @@ class Infinipot(lmms):
         return self._loaded.stream(system=system, **self._streaming)
 
     def _answers(self, excerpt: Excerpt, system: str | None, about: Sequence[Request]) -> list[str]:
-        """What a stream that watches an excerpt answers to all questions about it.
+        """The answers to all questions about an excerpt, from one stream that watches it.
 
         Raises:
             VideoError, FrameError: it cannot be read, or holds pictures that the model cannot take.
@@ -179,7 +179,7 @@ class Infinipot(lmms):
             ]
 
     def _require_room(self, asked: Sequence[Request]) -> None:
-        """What cannot be asked is an error now, not after days."""
+        """Raises for questions that cannot be asked now, rather than after days."""
         # The longest first: the reserve that its error names will do for the others.
         ordered = sorted(asked, key=lambda request: (request.system or "", -_length(request)))
         for system, requests in groupby(ordered, lambda request: request.system):
@@ -219,7 +219,7 @@ def _policy(policy: str, options: Mapping[str, Any]) -> Policy:
         if not options:
             raise
         known = ", ".join((*(Infinipot.__init__.__kwdefaults__ or ()), *_STREAMING))
-        raise PolicyError(f"{error}. Model arguments that are no options of a policy: pretrained, {known}") from error
+        raise PolicyError(f"{error}. Model arguments that are not options of a policy: pretrained, {known}") from error
 
 
 def _unquoted(value: str) -> str:

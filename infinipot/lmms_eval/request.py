@@ -1,4 +1,4 @@
-"""What lmms-eval asks for, read from its messages: an excerpt and a question. What a stream cannot do is an error."""
+"""Reads an excerpt and a question from the messages of lmms-eval. A request that a stream cannot serve is an error."""
 
 import os
 from collections.abc import Mapping, Sequence

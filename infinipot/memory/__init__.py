@@ -7,7 +7,7 @@ from infinipot.memory.positions import MOST_POSITIONS, Cursor, PositionRule
 from infinipot.memory.rotary import Rotary
 from infinipot.memory.slots import stored_columns
 from infinipot.memory.step import Step, Steps
-from infinipot.memory.storage import LayerShape, StateShape, allocated_bytes
+from infinipot.memory.storage import LayerShape, StateShape, allocated_bytes, token_bytes
 from infinipot.memory.tensor_parallel import ALONE, TensorParallelGroup
 from infinipot.memory.transaction import Taken, Transaction
 from infinipot.memory.turned import AnswerScratch
@@ -34,4 +34,5 @@ __all__ = [
     "Window",
     "allocated_bytes",
     "stored_columns",
+    "token_bytes",
 ]

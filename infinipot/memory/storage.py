@@ -171,6 +171,11 @@ def slot_shapes(shapes: Sequence[LayerShape | StateShape]) -> list[LayerShape]:
     return [shape for shape in shapes if isinstance(shape, LayerShape)]
 
 
+def token_bytes(shapes: Sequence[LayerShape | StateShape], columns: Mapping[str, torch.dtype]) -> int:
+    """Bytes by which a memory grows with each token of its cap, over all layers."""
+    return allocated_bytes(1, shapes, columns) - allocated_bytes(0, shapes, columns)
+
+
 def allocated_bytes(cap: int, shapes: Sequence[LayerShape | StateShape], columns: Mapping[str, torch.dtype]) -> int:
     """Bytes that a memory of this cap allocates, its scratch and the states' copies included."""
     slots = slot_shapes(shapes)

@@ -72,7 +72,7 @@ def read_chat_format(
             "changes the order"
         ) from error
     if system is not None and system.strip() not in opening:
-        raise ModelError("the checkpoint's chat template takes no system message (it says nothing of it): leave it out")
+        raise ModelError("the checkpoint's chat template does not render a system message: leave it out")
     return ChatFormat(opening, before_question, after_question, reopening, follow_up)
 
 

@@ -11,9 +11,8 @@ import numpy as np
 from infinipot.audio import Sound
 from infinipot.models.patch import Clip, Patch, require_alike
 from infinipot.models.waiting import Waiting, WaitingFrames, WaitingSound
+from infinipot.numbers import MOST_PIXELS
 from infinipot.video import Frame
-
-_MOST_PIXELS = 1 << 26  # of a frame whose size is only told
 
 W = TypeVar("W", WaitingFrames, WaitingSound)
 G = TypeVar("G", Frame, Sound)
@@ -111,8 +110,8 @@ class FrameGatherer(Gatherer[WaitingFrames, Frame]):
         self, waiting: WaitingFrames, size: tuple[int, ...], grid: tuple[int, int], patches: Sequence[Patch]
     ) -> None:
         images = [frame.image for frame in waiting.frames]
-        if len(size) != 2 or not 0 < size[0] * size[1] <= _MOST_PIXELS or min(size) < 1:
-            raise ValueError(f"frames of {size} pixels are none, or have more than {_MOST_PIXELS}")
+        if len(size) != 2 or not 0 < size[0] * size[1] <= MOST_PIXELS or min(size) < 1:
+            raise ValueError(f"frames of {size} pixels have no pixels, or more than {MOST_PIXELS}")
         if len(images) >= self.most or any(i.dtype != np.uint8 or i.shape != (*size, 3) for i in images):
             raise ValueError("frames that wait are not those of a patch")
         if any(one.time >= other.time for one, other in pairwise(waiting.frames)):

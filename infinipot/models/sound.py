@@ -136,8 +136,8 @@ class SoundGatherer(Gatherer[WaitingSound, Sound]):
         most = self.spectrum.samples
         if len(given.samples) > most:
             raise FrameError(
-                f"{len(given.samples) / RATE:g} s of sound at once: give {most / RATE:g} s at the most, or let "
-                "open_audio cut it up"
+                f"{len(given.samples) / RATE:g} s of sound at once: give at most {most / RATE:g} s, or let "
+                "open_audio split it"
             )
         late = given.time - (waiting.time + len(waiting.samples) / RATE)
         if not len(waiting.samples):
@@ -148,7 +148,7 @@ class SoundGatherer(Gatherer[WaitingSound, Sound]):
             )
         if waiting.time + late < waiting.begun - GAP:  # no two clocks run so far apart
             raise FrameError(
-                f"the sound up to {given.end:g} s is longer than its times say: give {RATE} samples a second"
+                f"the sound up to {given.end:g} s is longer than its times allow: give {RATE} samples a second"
             )
         # Clocks of devices run apart: the newest piece's is right.
         return replace(waiting, samples=np.concatenate([waiting.samples, given.samples]), time=waiting.time + late)

@@ -121,7 +121,9 @@ class Texts:
             said = self.processor.tokenizer.eos_token_id
         ids = said if isinstance(said, list) else [] if said is None else [said]
         if not all(map(is_whole, ids)):
-            raise ModelError(f"the checkpoint's generation config cannot be used: eos_token_id={said!r} is no token's")
+            raise ModelError(
+                f"the checkpoint's generation config cannot be used: eos_token_id={said!r} is not a token id"
+            )
         return frozenset(ids)
 
     def scores(

@@ -107,7 +107,7 @@ def make(spec: str | Policy, **options: Any) -> Policy:
             raise PolicyError(f"a policy ({spec.spec}) has its options already; got {', '.join(options)} besides")
         return spec
     if not isinstance(spec, str):
-        raise PolicyError(f"a policy is given by name or as a Policy, not as {type(spec).__name__}: {spec!r}")
+        raise PolicyError(f"a policy must be a name or a Policy, not {type(spec).__name__}: {spec!r}")
     name, _, text = spec.partition(":")
     name, text, options = renamed(name, text, options)
     policy = _find(name)

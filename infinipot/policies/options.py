@@ -86,9 +86,9 @@ def require_known(policy: type) -> None:
         if not _known(hint):
             written = hint.__name__ if type(hint) is type else hint
             raise PolicyError(
-                f"{getattr(policy, 'name', policy.__name__)}: its option {option} is of a type that cannot be given as "
-                f"text, {written}: make it a bool, int, float or str, a Literal, one of Share, Count, Positive, Ratio, "
-                "Odd, Exponent and Words, or one of these or None"
+                f"{getattr(policy, 'name', policy.__name__)}: its option {option} is of a type that cannot be written "
+                f"as text, {written}: make it a bool, int, float or str, a Literal, one of Share, Count, Positive, "
+                "Ratio, Odd, Exponent and Words, or one of these or None"
             )
 
 

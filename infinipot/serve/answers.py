@@ -38,7 +38,7 @@ class PendingAnswer:
         self.served, self.job, self._pieces = served, job, pieces
 
     async def pieces(self) -> AsyncIterator[str]:
-        """The text, piece by piece."""
+        """Yields the text piece by piece."""
         while (piece := await self._pieces.get()) is not None:
             yield piece
 
@@ -115,14 +115,14 @@ class Asker:
         return answer
 
     def leave(self, answer: PendingAnswer) -> None:
-        """Nobody waits for an answer any more."""
+        """Withdraws a question: nobody waits for its answer any more."""
         self.waiting -= answer.job.urgent
         self._worker.leave(answer.job)
 
     def _check(self, question: str, how: AskFields) -> None:
         limits = self._limits
         if len(question) > limits.question_chars:
-            message = f"the question has {len(question):,} characters, and {limits.question_chars:,} are allowed"
+            message = f"the question has {len(question):,} characters; at most {limits.question_chars:,} are allowed"
             raise ApiError(400, message, "question_too_long", param="question")
         if how.look_pixels is not None and how.look_pixels[0] > limits.frame_pixels:
             message = f"look_pixels: a frame may have up to {limits.frame_pixels:,} pixels"
@@ -131,7 +131,7 @@ class Asker:
     def _admit(self, served: Served) -> None:
         limits = self._limits
         if self.waiting >= limits.answers:
-            message = f"{self.waiting} questions are being answered, which is the limit: try again soon"
+            message = f"{self.waiting} questions are being answered, which is the limit: try again later"
             raise ApiError(429, message, "too_many_questions", headers={"Retry-After": "1"})
         if served.lane.awaited() >= limits.answers_waiting:
             message = f"{limits.answers_waiting} questions wait for stream {served.id}, which is the limit"
@@ -156,7 +156,7 @@ def _tell(loop: asyncio.AbstractEventLoop, pieces: "asyncio.Queue[str | None]", 
 
 
 def usage(answer: Answered) -> Usage:
-    """What an answer took."""
+    """The usage of an answer, as OpenAI counts it."""
     said = answer.answer
     return Usage(
         prompt_tokens=said.prompt_tokens,
@@ -170,7 +170,7 @@ def usage(answer: Answered) -> Usage:
 
 
 def asked_of(served: Served, how: AskFields, answer: Answered) -> AnswerDetails:
-    """What an answer was asked of, for an API that has no field of its own for it."""
+    """The details of an answer for APIs that have no fields of their own for them."""
     return AnswerDetails(
         stream=None if served.passing else served.id,
         time=answer.time,
@@ -180,10 +180,10 @@ def asked_of(served: Served, how: AskFields, answer: Answered) -> AnswerDetails:
 
 
 def sse(data: BaseModel | Mapping[str, Any] | str, event: str | None = None, number: int | None = None) -> str:
-    """One server-sent event.
+    """Formats one server-sent event.
 
     Args:
-        data: told as JSON; a text, of one line, as it is.
+        data: sent as JSON; a string, of one line, is sent unchanged.
         event: its kind.
         number: its id, after which a client that lost its connection asks to go on.
     """
@@ -214,8 +214,8 @@ async def events(request: Request, told: AsyncGenerator[str, None]) -> Streaming
 
 
 class _Events(StreamingResponse):
-    """Ends what tells the events whenever the response ends: one that is left while it sends would wait for the garbage
-    collector, and its question with it."""
+    """Closes the generator of events whenever the response ends. After a client leaves, it would otherwise wait for the
+    garbage collector, and its question with it."""
 
     def __init__(self, content: AsyncIterator[str], told: AsyncGenerator[str, None]) -> None:
         headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}

@@ -109,10 +109,10 @@ def _problem(request: Request, error: Exception) -> ApiError:
 
 
 def _invalid(request: Request, error: RequestValidationError) -> ApiError:
-    """What a client is told of the first thing that is wrong with a body or a query."""
+    """The error for the first fault in a body or a query."""
     faults, kind = error.errors(), request.headers.get("content-type", "")
     if faults[0]["loc"] == ("body",) and "json" not in kind.lower():  # as curl sends what -d gives
-        came = f"it came as {kind[:100]!r}" if kind else "it has no type"
-        message = f"the body is JSON, and {came}: add the header Content-Type:application/json (curl: -H)"
+        came = f"its type is {kind[:100]!r}" if kind else "it has no type"
+        message = f"the body must be JSON, but {came}: add the header Content-Type:application/json (curl: -H)"
         return ApiError(400, message, "invalid_request")
     return invalid(faults)

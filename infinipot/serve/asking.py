@@ -1,4 +1,4 @@
-"""How questions are put, and what is told of answers, in all APIs of this server."""
+"""The fields of questions and of answers that all APIs of this server share."""
 
 from typing import Annotated, Any
 
@@ -30,7 +30,7 @@ class Generating(Looking):
 
 
 class AskFields(Generating):
-    """How a question is to be answered: see `Stream.ask`.
+    """The options of a question: see `Stream.ask`.
 
     Attributes:
         window_s: the newest seconds of the stream that the question is about; left out, all that is held.
@@ -44,7 +44,7 @@ class AskFields(Generating):
 
 
 class SocketAskFields(AskFields):
-    """How a question is to be answered over a socket of another API, whose messages hold this under `infinipot`.
+    """The options of a question over a socket of another API, whose messages hold them under `infinipot`.
 
     Attributes:
         evidence: over a socket, it is given only where it is asked for.
@@ -56,7 +56,7 @@ class SocketAskFields(AskFields):
 
 
 class Usage(BaseModel):
-    """What an answer took, as OpenAI counts it: what is held in memory counts as cached."""
+    """The usage of an answer, as OpenAI counts it: tokens held in memory count as cached."""
 
     prompt_tokens: int
     completion_tokens: int
@@ -81,7 +81,7 @@ class Evidence(BaseModel):
 
 
 class AnswerDetails(BaseModel):
-    """What an answer of another API says under `infinipot`.
+    """The details of an answer that other APIs carry under `infinipot`.
 
     Attributes:
         stream: the one that was asked; None for one that was opened for this request or session.

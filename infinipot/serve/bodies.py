@@ -1,4 +1,4 @@
-"""What bodies of requests have in common: a null counts as left out, and errors are told in one form."""
+"""The base of request bodies: a null counts as left out, and all errors have one form."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
@@ -36,7 +36,7 @@ NO_FORM = (HTTPException, ValueError, LookupError)
 
 
 class Body(BaseModel):
-    """What a client sends. A field that is null counts as left out: many clients write all of their fields."""
+    """A request body. A field that is null counts as left out: many clients write all of their fields."""
 
     @model_validator(mode="before")
     @classmethod
@@ -59,7 +59,7 @@ def made_of(kind: type[B], given: Mapping[str, Any]) -> B:
 
 
 def invalid(faults: Sequence[Any], code: str = "invalid_request") -> ApiError:
-    """What a client is told of the first thing that pydantic found to be wrong."""
+    """The error for the first fault that pydantic found."""
     first = faults[0]
     place = [str(part) for part in first["loc"] if part not in ("body", "query", "path", "header")]
     field, message = ".".join(place) or None, str(first["msg"]).removeprefix("Value error, ")

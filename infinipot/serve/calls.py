@@ -37,7 +37,7 @@ class Run:
 
     @property
     def forked(self) -> bool:
-        """Whether it is on a fork."""
+        """Whether the call runs on a fork."""
         return self.stream is not self.lane.stream
 
     @property

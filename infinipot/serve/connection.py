@@ -60,7 +60,7 @@ def bounded(most: int, header_seconds: float) -> type[H11Protocol]:
                 self._waiting = None
 
         def _too_slow(self) -> None:
-            message = f"the header was not there within {header_seconds:g} s"
+            message = f"the header did not arrive within {header_seconds:g} s"
             self.transport.write(_response(ApiError(408, message, "header_too_slow")))
             self.transport.close()
 

@@ -1,4 +1,4 @@
-"""What the server has of the library beside steps: questions whose answers fit, CPU threads, and devices at rest."""
+"""The server's use of the library besides steps: questions whose answers fit, CPU threads, and waiting for devices."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -15,7 +15,7 @@ from infinipot.stream import Stream
 def begin_ask(
     stream: Stream, question: str, options: Mapping[str, Any], on_text: Callable[[str], None]
 ) -> Task[Answer]:
-    """A question to a stream as a task that steps carry on.
+    """Begins a question to a stream, as a task that `Model.step` continues.
 
     Args:
         stream: that is asked.
@@ -51,7 +51,7 @@ def reach(model: Model) -> None:
     """Waits until the devices that a model lies on have done all that was asked of them.
 
     Raises:
-        RuntimeError: one of them can be used no more by this process.
+        RuntimeError: this process can no longer use one of them.
     """
     for device in {model.device, *(shape.device for shape in model.adapter.layer_shapes())}:
         if device.type == "cuda":

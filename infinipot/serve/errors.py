@@ -57,7 +57,7 @@ def require_model(asked: str | None, served: str) -> None:
 
 
 def as_api_error(error: BaseException) -> ApiError:
-    """What a client is told of an error; of one that nobody expected, nothing but that there was one."""
+    """The error that a client is sent; an unexpected one says only that the server failed."""
     if isinstance(error, ApiError):
         return error
     if isinstance(error, NumericalError | SnapshotError):

@@ -14,10 +14,10 @@ _QUIET = 60.0  # seconds between two lines of the log about errors of one type
 
 
 class Faults:
-    """What goes wrong with a model, noted from any thread.
+    """Records the faults of a model, from any thread.
 
     Args:
-        reach: waits for the model's devices; raises where one of them can be used no more.
+        reach: waits for the model's devices; raises if one of them can no longer be used.
 
     Attributes:
         broken: why the model cannot run in this process any more; None as long as it can.
@@ -49,4 +49,4 @@ class Faults:
             self._reach()
         except Exception as lost:
             self.broken = str(lost).partition("\n")[0]
-            logger.critical("the model's device can be used no more: %s", self.broken)
+            logger.critical("the model's device can no longer be used: %s", self.broken)

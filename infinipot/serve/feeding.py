@@ -79,7 +79,7 @@ class Feeder:
         """
         most = self._limits.frames_per_request
         if how.num_frames is not None and how.num_frames > most:
-            message = f"num_frames is {how.num_frames}, and {most} are allowed"
+            message = f"num_frames is {how.num_frames}; at most {most} are allowed"
             raise ApiError(413, message, "too_many_frames", param="media_io_kwargs.video.num_frames")
         begin = 0.0 if served.time is None else served.time + 1 / served.config.fps
         listed = _LISTED.match(address)
@@ -103,10 +103,10 @@ class Feeder:
         encoded = pictures.split(",")
         if len(encoded) > self._limits.frames_per_request:
             most = self._limits.frames_per_request
-            raise ApiError(413, f"the list has {len(encoded)} frames, and {most} are allowed", "too_many_frames")
+            raise ApiError(413, f"the list has {len(encoded)} frames; at most {most} are allowed", "too_many_frames")
         indices = how.frames_indices or list(range(len(encoded)))
         if len(indices) != len(encoded) or sorted(set(indices)) != indices:
-            message = f"frames_indices has to ascend, with one for each of the {len(encoded)} frames"
+            message = f"frames_indices must be ascending, with one for each of the {len(encoded)} frames"
             raise ApiError(400, message, param="media_io_kwargs")
         given = []
         for index, each in zip(indices, encoded, strict=True):

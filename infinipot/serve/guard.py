@@ -1,4 +1,4 @@
-"""What every request passes first: its id, whose it is, where it may come from, and how long its body may be.
+"""Checks every request first: its id, its owner, its origin, and the size of its body.
 
 An ASGI middleware round everything else, so that no route can be forgotten.
 """
@@ -92,7 +92,7 @@ class Guard:
             REQUEST_ID.reset(token)
 
     def _admit(self, scope: Scope, headers: Headers) -> str:
-        """Whose request it is.
+        """The owner of a request.
 
         Raises:
             ApiError: it is nobody's, or from a place that it may not come from.
@@ -142,7 +142,7 @@ class Guard:
 
 
 class _Told:
-    """What the client is sent, with the request's id."""
+    """Sends a response with the id of its request."""
 
     def __init__(self, scope: Scope, send: Send, request_id: str) -> None:
         self._scope, self._send, self._id = scope, send, request_id
@@ -194,7 +194,7 @@ class _Body:
             async with asyncio.timeout_at(asyncio.get_running_loop().time() + self._deadline - time.monotonic()):
                 message = await self._receive()
         except TimeoutError:
-            raise ApiError(408, f"the body was not there within {self._seconds:g} s", "body_too_slow") from None
+            raise ApiError(408, f"the body did not arrive within {self._seconds:g} s", "body_too_slow") from None
         if message["type"] == "http.request":
             self._left -= len(message.get("body", b""))
             if self._left < 0:
@@ -220,6 +220,6 @@ def _split(address: str) -> SplitResult:
 
 
 def owner_of(scope: Any) -> str:
-    """Whose request it is."""
+    """The owner of a request."""
     owner: str = scope.scope["owner"]
     return owner

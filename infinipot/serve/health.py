@@ -39,7 +39,7 @@ async def ready(request: Request) -> Response:
 @router.get("/version")
 @router.get("/v1/version", include_in_schema=False)
 async def version() -> dict[str, str]:
-    """Which infinipot this is."""
+    """The version of infinipot."""
     return {"version": infinipot.__version__}
 
 
@@ -66,7 +66,7 @@ async def model(request: Request, name: str) -> dict[str, Any]:
 def _require_model(server: Server) -> None:
     """Raises `ApiError` 503 where the model can run no more, before the process ends or where it does not end."""
     if (why := server.worker.faults.broken) is not None:
-        message = f"the model's device can be used no more ({why}): start the server again"
+        message = f"the model's device can no longer be used ({why}): start the server again"
         raise ApiError(503, message, "device_lost")
     if not server.worker.alive:
         raise ApiError(503, "the thread that runs the model has ended", "worker_ended")

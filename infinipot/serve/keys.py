@@ -22,7 +22,7 @@ _SUBPROTOCOL = "openai-insecure-api-key."  # how browsers, which set no headers 
 
 
 class Keys:
-    """The keys that there are.
+    """The API keys of a server, by owner.
 
     Args:
         owners: of each key's SHA-256.
@@ -41,7 +41,7 @@ class Keys:
 
     @classmethod
     def read(cls, path: Path | None) -> "Keys":
-        """The keys of a file.
+        """Reads the keys from a file.
 
         Raises:
             InfinipotError: it cannot be read, holds none, a line is not "owner key", or two owners have one key.

@@ -1,4 +1,4 @@
-"""What waits for one stream: frames and questions in the order in which they came. Knows no network and no model.
+"""The queue of one stream: frames and questions in order of arrival. Knows no network and no model.
 
 Filled by the event loop, emptied by the worker: the lock is held for moments only.
 """
@@ -80,7 +80,7 @@ class GoneError(Exception):
 
 
 def outcome(job: Job) -> "Future[Any]":
-    """What is set once a job is done."""
+    """The future that is set once a job is done."""
     match job:
         case FrameJob():
             return job.watched

@@ -43,7 +43,7 @@ class JsonLines(logging.Formatter):
 
 @contextmanager
 def to_stderr(level: str = "info") -> Iterator[None]:
-    """Inside, what the server, uvicorn and what both run on log goes to stderr; afterwards loggers are as before.
+    """Sends the logs of the server, uvicorn and the libraries below to stderr; restores the loggers at the end.
 
     Nobody else may log with the handler: what stderr is then may be closed.
 

@@ -1,4 +1,4 @@
-"""What Prometheus sees: vLLM's meanings under `infinipot_`. No label names a stream, a key or an address.
+"""Metrics for Prometheus, with vLLM's meanings under `infinipot_`. No label names a stream, a key or an address.
 
 Label sets are bounded: reasons, routes and statuses are the server's own.
 """
@@ -103,7 +103,7 @@ class Metrics:
         self.frame_delay.observe(seconds)
 
     def answered(self, job: AskJob, answer: Answered) -> None:
-        """An answer is done."""
+        """Observes the times and tokens of an answer."""
         said, spoke = answer.answer, job.spoke or job.ended
         self.queue_time.observe(job.began - job.came)
         self.first_token.observe(spoke - job.came)
@@ -114,7 +114,7 @@ class Metrics:
         self.answer_tokens.inc(said.tokens)
 
     def stepped(self, tasks: int, seconds: float) -> None:
-        """A step ran."""
+        """Observes the time and size of a step."""
         self.step_seconds.observe(seconds)
         self.step_tasks.observe(tasks)
 
@@ -132,5 +132,5 @@ def levels(name: str, about: str, values: Mapping[str, float]) -> Metric:
 
 
 def gauge(name: str, about: str, value: float) -> Metric:
-    """One number as it is now."""
+    """A gauge: the current value of one number."""
     return GaugeMetricFamily(f"infinipot_{name}", about, value=value)

@@ -38,7 +38,7 @@ def serve(settings: Settings, load: Callable[[], Model]) -> None:
 
     Raises:
         InfinipotError: the model or the keys cannot be loaded, a folder or the port cannot be used, --memory-total has
-            no room for a stream, or the model's device could be used no more.
+            no room for a stream, or the model's device could no longer be used.
     """
     with logs.to_stderr(settings.log_level):
         sys.setswitchinterval(_SWITCH)
@@ -49,11 +49,11 @@ def serve(settings: Settings, load: Callable[[], Model]) -> None:
             server = _serve(settings, load())
     if server.broken is not None:
         raise InfinipotError(
-            f"the model's device can be used no more by this process ({server.broken}): start the server again, which "
-            "goes on with streams as they were last saved"
+            f"this process can no longer use the model's device ({server.broken}): restart the server, which "
+            "continues streams from their last snapshots"
         )
     if server.failed:
-        raise InfinipotError("the server could not begin: its log says why")
+        raise InfinipotError("the server could not start: see its log")
     if not server.started:
         raise _taken(settings)
 
@@ -192,7 +192,7 @@ def _warn(settings: Settings, model: Model) -> None:
         )
         logs.event(logging.getLogger(__name__), message, logging.WARNING)
     if settings.api_keys is None and settings.host not in LOOPBACK:
-        message = f"everyone who reaches {settings.host} may use this server: give it --api-keys"
+        message = f"anyone who can reach {settings.host} can use this server: set --api-keys"
         logs.event(logging.getLogger(__name__), message, logging.WARNING)
 
 

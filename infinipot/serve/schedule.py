@@ -74,7 +74,7 @@ class Schedule:
 
 
 class Cost:
-    """What steps take as a straight line over what they hold: least squares, the newest steps weighing most."""
+    """The duration of steps as a linear function of their size: least squares, with more weight on newer steps."""
 
     def __init__(self) -> None:
         self._weight = self._tokens = self._seconds = self._squares = self._products = 0.0

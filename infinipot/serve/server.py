@@ -76,7 +76,7 @@ class Server:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Inside, requests are served; at the end answers finish and streams are saved."""
+        """Starts the server; at the end, lets answers finish and saves the streams."""
         self.worker.start()
         for served, told in await self.snapshots.restore_all():
             event(logger, "a stream was restored", stream=served.id, restored_at=told.time)
@@ -141,7 +141,7 @@ class Server:
             self.metrics.websockets.dec()
 
     def _levels(self) -> Iterable[Metric]:
-        """What there is now, over all streams."""
+        """The current values of the gauges, over all streams."""
         streams = list(self.streams)
         stats = [served.lane.stats for served in streams]
         room = self.streams.room
@@ -182,7 +182,7 @@ async def _rounds(work: Callable[[], Awaitable[None]]) -> None:
         try:
             await work()
         except Exception:
-            logger.exception("a round failed")
+            logger.exception("a periodic task failed")
 
 
 def server_of(connection: HTTPConnection) -> Server:

@@ -1,4 +1,4 @@
-"""What a server is started with: from the command line, the environment (INFINIPOT_SERVE_...) or a TOML file.
+"""The settings of a server: from the command line, the environment (INFINIPOT_SERVE_...) or a TOML file.
 
 A setting in an earlier one of these overrides the later ones. Every limit has a default that a server on the open
 internet can live with.
@@ -67,7 +67,7 @@ Listed = Annotated[tuple[T, ...], NoDecode, BeforeValidator(_listed)]
 
 
 class Limits(BaseModel):
-    """What clients may ask of the server at the most; more is 400, 413, 422 or 429, and says the number that would do.
+    """Limits on what clients may ask for; more is a 400, 413, 422 or 429 that names the number that would be accepted.
 
     Attributes:
         streams: open at once, over all keys.
@@ -202,12 +202,12 @@ class Settings(BaseSettings):
 
     @property
     def stream(self) -> dict[str, Any]:
-        """What `Model.stream` is called with for a stream that says nothing of itself."""
+        """The default arguments of `Model.stream`."""
         return stream_settings(self.model_dump(include={"memory", "policy", "fps", "gate", "look_again"}))
 
     @property
     def events_path(self) -> Path | None:
-        """Where events are kept; None where nothing of this server is.
+        """The file of events; None for a server that keeps nothing.
 
         A service may write inside the folder of snapshots, and often not beside it. A file that an earlier version made
         there is kept.
@@ -256,7 +256,7 @@ def stream_settings(given: dict[str, Any]) -> dict[str, Any]:
 
 
 def _line(fault: Any) -> str:
-    """What is wrong with one setting, without its value: it may be secret."""
+    """The fault of one setting, without its value, which may be secret."""
     if fault["loc"] == ("model",) and fault["type"] == "missing":
         return "give a model: --model, INFINIPOT_SERVE_MODEL, or `model` in the file of --config"
     group, *rest = (str(part) for part in fault["loc"]) if fault["loc"] else ("settings",)
@@ -281,11 +281,11 @@ def _tell_unknown() -> None:
         if name.upper().startswith(_PREFIX):
             group = name[len(_PREFIX) :].lower().partition("__")[0]
             if group not in Settings.model_fields:
-                logger.warning("%s is not heeded: there is no setting %s%s", name, group, _near(group, []))
+                logger.warning("%s is ignored: there is no setting %s%s", name, group, _near(group, []))
 
 
 def _near(group: str, rest: list[str]) -> str:
-    """What an unknown name may have meant, or else all names that there are."""
+    """The names closest to an unknown one, or else all names."""
     names = sorted((Limits if rest else Settings).model_fields)
     near = get_close_matches(rest[0] if rest else group, names, 1)
     return f"; did you mean {near[0]}?" if near else f"; there are {', '.join(names)}"

@@ -26,7 +26,7 @@ async def converse(
     idle_seconds: float,
     busy: Callable[[], bool],
 ) -> None:
-    """Hands each message on.
+    """Passes each message of a socket to its handler.
 
     Args:
         socket: that was accepted.
@@ -45,7 +45,7 @@ async def converse(
         while text is None and busy():
             text = await _next(socket, idle_seconds)
         if text is None:
-            await refuse(ApiError(408, f"nothing came for {idle_seconds:g} s", "session_idle"), None)
+            await refuse(ApiError(408, f"no message came for {idle_seconds:g} s", "session_idle"), None)
             return
         try:
             given = json.loads(text)
@@ -85,5 +85,5 @@ def _problem(error: Exception) -> ApiError:
     if isinstance(error, ValidationError):
         return invalid(error.errors(), "invalid_event")
     if isinstance(error, json.JSONDecodeError | RecursionError):
-        return ApiError(400, "a message is one JSON object, as text", "invalid_event")
+        return ApiError(400, "a message must be one JSON object, as text", "invalid_event")
     return as_api_error(error)

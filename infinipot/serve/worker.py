@@ -73,12 +73,12 @@ class Worker:
         self._thread = threading.Thread(target=self._run, name="worker", daemon=True)
 
     def start(self) -> None:
-        """Begins to work."""
+        """Starts the thread."""
         self._thread.start()
 
     @property
     def alive(self) -> bool:
-        """Whether the thread runs."""
+        """Whether the thread is running."""
         return self._thread.is_alive()
 
     def stop(self, timeout: float) -> bool:
@@ -183,7 +183,7 @@ class Worker:
         return self._stopping and not busy
 
     def turn(self) -> bool:
-        """What was asked of the thread, what begins, what ends early, and a step of all that is under way.
+        """One turn: runs pending calls, begins and cancels jobs, and steps all that are under way.
 
         Returns:
             Whether there was anything to step.

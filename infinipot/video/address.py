@@ -1,4 +1,4 @@
-"""What names a video or a sound: paths and addresses, checked, made fit for FFmpeg and shown without secrets.
+"""Paths and addresses of videos and sound: checked, passed to FFmpeg, and shown without secrets.
 
 Knows nothing of what they hold.
 """
@@ -19,7 +19,7 @@ _SHOWN = 300  # characters of a name that a message shows at most
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """What was given to be opened, once it is known to be there as far as that can be told.
+    """The path or address of a video or sound, checked to exist as far as possible.
 
     Attributes:
         name: what messages and users see.

@@ -59,7 +59,7 @@ class ArraySource:
         return as_frame(content, time)
 
     def close(self) -> None:
-        """Lets go of the pictures."""
+        """Releases the pictures."""
         self._images = ()
 
 

@@ -180,7 +180,7 @@ def _opened(address: Address, kind: Literal["video", "audio"]) -> tuple[InputCon
 
 
 def _target(address: Address) -> Any:
-    """What PyAV opens: a name, or an open file."""
+    """The argument of `av.open`: a name, or an open file."""
     if isinstance(address.target, bytes):
         return io.BytesIO(address.target)
     return address.target() if callable(address.target) else address.target

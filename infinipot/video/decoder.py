@@ -36,7 +36,7 @@ class Decoded(NamedTuple):
 
 
 class Declared(NamedTuple):
-    """What a file says of itself, which may be wrong.
+    """The properties that a file declares, which may be wrong.
 
     Attributes:
         rate: average pictures a second, or None.

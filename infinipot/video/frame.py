@@ -24,5 +24,5 @@ class Frame:
 
     @property
     def size(self) -> tuple[int, ...]:
-        """What decides on its grid: height and width."""
+        """The height and width, which determine the grid."""
         return self.image.shape[:2]

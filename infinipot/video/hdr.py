@@ -76,7 +76,7 @@ def _hlg() -> np.ndarray:
 
 @cache
 def _display() -> np.ndarray:
-    """What a display of gamma 2.4 is given, by light."""
+    """The signal for a display of gamma 2.4, by light."""
     return np.rint(255 * np.linspace(0, 1, _CODES) ** (1 / 2.4)).astype(np.uint8)
 
 

@@ -1,4 +1,4 @@
-"""What the first bytes of a file say of how it can be read. Knows nothing of where they come from."""
+"""Tells from the first bytes of a file how it can be read. Knows nothing of where they come from."""
 
 import struct
 

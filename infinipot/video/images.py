@@ -51,7 +51,7 @@ def _checked_time(time: float | None) -> float:
     if time is None:
         raise FrameError("a picture needs a time, in seconds since the start of the video")
     if not is_time(time):
-        raise FrameError(f"the time of a frame is a number of seconds from 0 to {LATEST:g}, not {time!r}")
+        raise FrameError(f"the time of a frame must be a number of seconds from 0 to {LATEST:g}, not {time!r}")
     return float(time)
 
 
@@ -75,7 +75,7 @@ def _array(image: ImageLike) -> np.ndarray:
         return pixels.transpose(1, 2, 0) if pixels.ndim == 3 and pixels.shape[0] in _CHANNELS else pixels
     if isinstance(image, np.ndarray):
         return image
-    raise FrameError(f"a picture is a NumPy array, a torch tensor or a PIL image, not a {type(image).__name__}")
+    raise FrameError(f"a picture must be a NumPy array, a torch tensor or a PIL image, not a {type(image).__name__}")
 
 
 def _rgb(array: np.ndarray) -> np.ndarray:
@@ -89,7 +89,7 @@ def _rgb(array: np.ndarray) -> np.ndarray:
     if np.issubdtype(pixels.dtype, np.floating):
         low, high = float(pixels.min()), float(pixels.max())
         if not -_ROUNDED <= low <= high <= 1 + _ROUNDED:
-            raise FrameError(f"floating point pictures lie in [0, 1]; this one spans {low:.4g} to {high:.4g}")
+            raise FrameError(f"floating point pictures must lie in [0, 1]; this one spans {low:.4g} to {high:.4g}")
         pixels = np.rint(pixels.astype(np.float32).clip(0, 1) * 255).astype(np.uint8)
     elif pixels.dtype != np.uint8:
         raise FrameError(f"the picture is {_described(array)}; {_ACCEPTED}")

@@ -41,7 +41,7 @@ class Picture(NamedTuple, Generic[T]):
 
 
 class Extent(NamedTuple):
-    """Where a part of a video ends, in seconds since the video's first picture.
+    """The end of a part of a video, in seconds since the video's first picture.
 
     Attributes:
         last: when its last picture comes on show.

@@ -20,7 +20,7 @@ from infinipot.video.sampling import TOLERANCE, Extent, Picture, sample, spread
 
 
 class Source(Protocol):
-    """What a kind of source offers. A new kind is one file with such a class, and a line in `_source_of`."""
+    """The interface of a kind of source. A new kind is one file with such a class, and a line in `_source_of`."""
 
     @property
     def name(self) -> str: ...
@@ -159,7 +159,7 @@ def open_video(
     start = _checked("start", start, zero=True)
     end = math.inf if is_endless(end) else _checked("end", end, zero=True)
     if frames is not None and (not is_whole(frames) or frames < 1):
-        raise VideoError(f"frames is a whole number of at least 1, not {frames!r}")
+        raise VideoError(f"frames must be a whole number, at least 1, not {frames!r}")
     if end <= start:
         raise VideoError(f"end={end:g} is not after start={start:g}")
     return Video(_source_of(source, fps, source_fps), fps, start, end, None if frames is None else int(frames))
@@ -180,5 +180,5 @@ def _checked(name: str, value: Any, zero: bool) -> float:
     """Returns `value` as a float if it is a finite number above 0, or from 0 on where `zero` is allowed."""
     least = "at least 0" if zero else "above 0"
     if not is_finite(value) or value < 0 or (value == 0 and not zero):
-        raise VideoError(f"{name} is a finite number {least}, not {value!r}")
+        raise VideoError(f"{name} must be a finite number {least}, not {value!r}")
     return float(value)

@@ -41,7 +41,7 @@ class Thumbnails:
 
     @property
     def times(self) -> tuple[float, ...]:
-        """Of which there is a picture, in order."""
+        """The times that have a picture, in order."""
         return tuple(self._pictures)
 
     @property

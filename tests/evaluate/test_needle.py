@@ -785,7 +785,7 @@ def test_a_picture_has_a_panel_for_each_background_by_its_name_and_a_band_where_
 def test_a_model_that_does_not_know_the_world_is_told_before_anything_is_written(tmp_path: Path) -> None:
     printed = command("--out", str(tmp_path / "out"), "--model", "embeded")
     assert (printed.exit_code, printed.stdout) == (1, "")
-    assert "no folder of a model that knows the synthetic world; there are embedded, witness" in printed.stderr
+    assert "not the folder of a model that knows the synthetic world; there are embedded, witness" in printed.stderr
     assert not (tmp_path / "out").exists()
 
 
@@ -812,7 +812,7 @@ def test_ctrl_c_prints_what_is_there_and_says_how_to_go_on(
     [
         (("--sections", "caps, speed"), 1, "no section is called 'speed'"),
         (("--policies", "sliding"), 2, 'did you mean "sliding-window"?'),
-        (("--model", "./nowhere"), 1, "no folder of a model"),
+        (("--model", "./nowhere"), 1, "not the folder of a model"),
         (("--clips", "0"), 2, "--clips"),
         (("--quick", "--sections", "dozens", "--seed", "9999"), 2, "those from 10000 on serve other ends"),
         (("--quick", "--seed", "998000"), 2, "those from 1000000 on serve other ends"),

@@ -196,7 +196,7 @@ def test_what_is_too_short_for_a_token_cannot_be_asked_about_and_is_not_lost(hea
 @pytest.mark.parametrize(
     ("bad", "why"),
     [
-        (np.zeros(CHUNK + 1, np.float32), "2 s at the most"),
+        (np.zeros(CHUNK + 1, np.float32), "at most 2 s"),
         (np.zeros(0, np.float32), "no samples"),
         (np.zeros((100, 2), np.float32), "one channel"),
         (np.full(100, np.nan, np.float32), "lie in"),
@@ -288,7 +288,7 @@ def test_what_a_stream_is_not_of_is_refused(both, qwen):
         frame, sound = Frame(pictures(1)[0], 0.0), Sound(noise(1), 0.0)
         for stream, own, other in ((watching, frame, sound), (listening, sound, frame)):
             stream.feed(own)
-            with pytest.raises(InfinipotError, match="the stream is of"):
+            with pytest.raises(InfinipotError, match="the stream takes"):
                 stream.feed(other)
             assert stream.stats().frames == 1
         assert (watching.stats().modality, listening.stats().modality) == ("video", "audio")

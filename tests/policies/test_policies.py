@@ -862,7 +862,7 @@ def test_options_come_from_text_and_keywords() -> None:
         (lambda: policies.make("merged:of=adakv"), "of='adakv' does more with its scores"),
         (lambda: policies.make("merged:of=streaming-llm"), "does more with its scores"),
         (lambda: policies.make("adakv:of=recent-frames"), "gives no scores"),
-        (lambda: policies.make(3), "by name or as a Policy, not as int: 3"),  # type: ignore[arg-type]
+        (lambda: policies.make(3), "must be a name or a Policy, not int: 3"),  # type: ignore[arg-type]
     ],
 )
 def test_errors_name_what_is_possible(make: Callable[[], Policy], message: str) -> None:

@@ -326,7 +326,7 @@ def test_a_pictures_address_may_stand_alone(client: Any) -> None:
         ({"system": "x" * 9000}, 400, "system: .* 8192"),
         ({"media_io_kwargs": {"video": {"num_frames": 10**9}}}, 413, "512 are allowed"),
         ({"media_io_kwargs": {"video": {"frames_indices": [10**400]}}}, 400, "frames_indices"),
-        ({"pictures": 513}, 413, "513 pictures and videos came, and 512 are allowed"),
+        ({"pictures": 513}, 413, "has 513 pictures and videos; at most 512 are allowed"),
         ({"video_seconds": 0.001}, 422, "within 0.001 s"),
         ({"video_seconds": 0.001, "pictures": 1}, 422, "within 0.001 s"),
     ],

@@ -85,7 +85,7 @@ def test_a_picture_within_two_seconds_and_an_answer_with_the_moments_it_rests_on
     expect(page.locator("#when")).to_contain_text("tokens held")
     page.get_by_role("button", name="Back to live").click()
     expect(page.locator("#when")).not_to_contain_text("tokens held")
-    page.get_by_label("About now alone").check()
+    page.get_by_label("About now only").check()
     page.get_by_role("button", name="Is there a shape now?").click()
     expect(page.locator(".turn .meta").last).to_contain_text("about the last 2 s")
 
@@ -167,7 +167,7 @@ def test_an_answer_that_breaks_off_says_so_and_is_read_in_its_own_direction(page
     page.route("**/ask", lambda route: route.fulfill(body=piece, content_type="text/event-stream"))
     page.locator("#question").fill("هل يوجد شخص عند الباب؟")
     page.keyboard.press("Enter")
-    expect(page.locator(".turn .meta")).to_have_text("The server ended the answer before it was whole.")
+    expect(page.locator(".turn .meta")).to_have_text("The server ended the answer before it was complete.")
     expect(page.locator(".turn .a")).to_have_text("نعم، رجل عند الباب.")
     for part in (".turn .q", ".turn .a"):
         assert page.locator(part).evaluate("each => getComputedStyle(each).direction") == "rtl"

@@ -246,7 +246,7 @@ def test_an_error_of_the_model_is_logged_and_tells_whether_its_device_can_still_
     while lane.busy:
         worker.turn()
     said = [record.getMessage() for record in caplog.records]
-    assert said == ["the model failed", *([f"the model's device can be used no more: {lost}"] if lost else [])]
+    assert said == ["the model failed", *([f"the model's device can no longer be used: {lost}"] if lost else [])]
     monkeypatch.setattr(Worker, "alive", True)
     server: Any = SimpleNamespace(worker=worker, ready=True)
     request: Any = SimpleNamespace(app=SimpleNamespace(state=SimpleNamespace(server=server)))

@@ -107,7 +107,7 @@ def test_a_variable_that_is_no_setting_is_told(
     with caplog.at_level("WARNING", logger="infinipot"):
         Settings.read(None, model="a")
     (told,) = [record.getMessage() for record in caplog.records]
-    assert told.startswith("INFINIPOT_SERVE_MEMORY_TOTL is not heeded")
+    assert told.startswith("INFINIPOT_SERVE_MEMORY_TOTL is ignored")
     assert "did you mean memory_total?" in told
 
 

@@ -216,7 +216,7 @@ def test_what_goes_wrong_with_what_is_kept_is_not_told_of_the_port(
 
     monkeypatch.setattr("infinipot.serve.watches.store.Store.watches", broken)
     settings = Settings.read(None, model="embedded", port=0, memory=512, snapshots=tmp_path / "kept")
-    with pytest.raises(InfinipotError, match="its log says why"):
+    with pytest.raises(InfinipotError, match="see its log"):
         run.serve(settings, embedded)
 
 
@@ -232,7 +232,7 @@ def test_a_server_whose_device_is_lost_ends_so_that_it_can_be_started_again(
     monkeypatch.setattr("infinipot.stream.Stream.begin_watch", lost)
     monkeypatch.setattr("infinipot.serve.server._ROUND", 3600)
     settings = Settings.read(None, model="embedded", port=0, snapshots=tmp_path / "kept", demo=True)
-    with pytest.raises(InfinipotError, match=r"can be used no more .*illegal memory access.* start the server again"):
+    with pytest.raises(InfinipotError, match=r"can no longer use .*illegal memory access.* restart the server"):
         run.serve(settings, embedded)
     assert not list(tmp_path.rglob("*.safetensors"))
 

@@ -309,19 +309,19 @@ def test_a_file_without_a_picture_that_decodes_is_an_error(tmp_path):
 
 @pytest.mark.parametrize("rate", [0, -1, math.nan, math.inf, "2", 1j])
 def test_rates_that_cannot_be_are_refused(clip, rate):
-    with pytest.raises(VideoError, match="fps is a finite number above 0"):
+    with pytest.raises(VideoError, match="fps must be a finite number above 0"):
         open_video(clip, fps=rate)
-    with pytest.raises(VideoError, match="source_fps is a finite number above 0"):
+    with pytest.raises(VideoError, match="source_fps must be a finite number above 0"):
         open_video([gray(0)], source_fps=rate)
 
 
 @pytest.mark.parametrize("time", [-1, math.nan, math.inf, "2", -math.inf, Decimal("nan"), Decimal("snan")])
 def test_limits_that_cannot_be_are_refused(clip, time):
-    with pytest.raises(VideoError, match="start is a finite number"):
+    with pytest.raises(VideoError, match="start must be a finite number"):
         open_video(clip, start=time)
     if time is math.inf:
         return  # the end of the video
-    with pytest.raises(VideoError, match="end is a finite number"):
+    with pytest.raises(VideoError, match="end must be a finite number"):
         open_video(clip, end=time)
 
 
@@ -372,7 +372,7 @@ def test_as_many_frames_as_fps_gives_are_those_of_fps_whatever_a_length_is_in_fl
 
 @pytest.mark.parametrize("frames", [0, -1, 2.5, "8"])
 def test_a_number_of_frames_that_cannot_be_is_an_error(tmp_path, frames):
-    with pytest.raises(VideoError, match="whole number of at least 1"):
+    with pytest.raises(VideoError, match="whole number, at least 1"):
         open_video([gray(0)], fps=2, frames=frames)
 
 

@@ -96,7 +96,7 @@ class Entry:
         return value
 
     def values(self, name: str) -> list[Any]:
-        """What a list holds."""
+        """The values of a list."""
         value = self.get(name)
         if value is None:
             raise UnusableError(f'has no list "{name}"')
@@ -105,7 +105,7 @@ class Entry:
         return list(value)
 
     def some(self, name: str) -> list[Any]:
-        """What a list holds, which must be something."""
+        """The values of a list, which must not be empty."""
         if values := self.values(name):
             return values
         raise UnusableError(f'"{name}" is an empty list')
@@ -212,7 +212,7 @@ def _parquet_rows(path: Path, columns: Sequence[str]) -> list[Any]:
 
 
 def read_text(path: Path) -> str:
-    """What a text file in UTF-8 holds.
+    """Reads a text file in UTF-8.
 
     Raises:
         UnusableError: it cannot be read, or is not text.

@@ -1,4 +1,4 @@
-"""What every benchmark says of itself, and how its annotations become items. Knows no prompt, metric or model."""
+"""The base of all benchmarks, and how annotations become items. Knows no prompt, metric or model."""
 
 import tomllib
 from abc import ABC, abstractmethod

@@ -1,4 +1,4 @@
-"""Where a benchmark's files lie in its data folder. Nothing that an annotation names is looked for outside of it."""
+"""Finds a benchmark's files in its data folder, and none outside, whatever an annotation names."""
 
 import os
 from collections.abc import Sequence

@@ -42,7 +42,7 @@ class OVOBench(Benchmark, name="ovo-bench"):
 
 
 def _forward(task: str, entry: Entry) -> tuple[str, str]:
-    """What is asked at one moment of a forward annotation, and what is right then."""
+    """The question and the right answer at one moment of a forward annotation."""
     if task == "REC":
         count = entry.whole("count")
         if not 0 <= count < 10**6:

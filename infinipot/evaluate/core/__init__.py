@@ -1,4 +1,4 @@
-"""What every measurement shares: one journal, one bootstrap, one table, one way of saying what computed.
+"""The parts that all measurements share: the journal, the bootstrap, tables, and the description of the machine.
 
 Knows no benchmark, model or question.
 """

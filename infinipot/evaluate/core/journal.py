@@ -139,7 +139,7 @@ def rewrite(path: Path, header: Header, lines: Iterable[Line]) -> None:
         with durable.replacing(path) as file:
             file.write(_encoded([plain(header), *map(_fields, lines)]))
     except OSError as error:
-        raise ResultsError(f"{path}: it cannot be written anew: {error.strerror}; it is as it was") from error
+        raise ResultsError(f"{path}: it cannot be rewritten: {error.strerror}; it is unchanged") from error
 
 
 def _fields(line: Line) -> Header:
@@ -170,7 +170,7 @@ def require_same(path: Path, old: Header, new: Header, option: str = "--output")
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], name: str = "") -> Iterator[str]:
-    """What differs between two headers, a line each, by name."""
+    """The differences between two headers, a line each, by name."""
     for key in [*old, *(key for key in new if key not in old)]:
         before, now = old.get(key), new.get(key)
         where = key if name in ("", "settings") else f"{name}.{key}"

@@ -1,4 +1,4 @@
-"""What it takes, and on what: the machine, its device, and memory. Knows nothing of what is measured."""
+"""Describes the machine, its device, and memory. Knows nothing of what is measured."""
 
 import os
 import platform
@@ -53,7 +53,7 @@ def machine() -> dict[str, str]:
 
 
 def device_name(device: torch.device) -> str:
-    """What a device is called: the name of the card, or else its type, such as "cpu"."""
+    """The name of a device: that of the card, or else its type, such as "cpu"."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 

@@ -55,7 +55,7 @@ class RunConfig:
 
 @dataclass(frozen=True, slots=True)
 class EvalAnswer:
-    """What came of one question.
+    """The answer to one question of a benchmark, and what it took.
 
     Attributes:
         item, question: ids of the video and of the question.
@@ -81,7 +81,7 @@ class EvalAnswer:
 
 @dataclass(frozen=True, slots=True)
 class WatchTime:
-    """What watching a video took: a line of a run's file of times.
+    """The time and memory of watching a video: a line of a run's file of times.
 
     Attributes:
         device: on which it was done.
@@ -120,13 +120,13 @@ class Provenance:
 
 
 def origin_settings(loading: LoadConfig, setup: RunConfig) -> dict[str, Any]:
-    """What of `Engine.origin` can be told before the model is loaded."""
+    """The part of `Engine.origin` that is known before the model is loaded."""
     known = {"model": loading.name, **policy_settings(infinipot.policies.make(setup.policy))}
     return known if loading.dtype == "auto" else {**known, "dtype": loading.dtype}
 
 
 def policy_settings(policy: Policy) -> dict[str, Any]:
-    """What of `Engine.origin` tells the policy, with the code of one that another package brings."""
+    """The part of `Engine.origin` that describes the policy, with a digest of its code if another package brings it."""
     settings = {"policy": policy.spec, "policy_options": asdict(policy)}
     code = code_of_policy(policy)
     return {**settings, "policy_code": code} if code else settings
@@ -139,7 +139,7 @@ def made_by() -> dict[str, str]:
 
 
 class Engine(ABC):
-    """Where the watching is done."""
+    """Watches videos and asks about them, in this process or in workers."""
 
     @abstractmethod
     def origin(self) -> Provenance:
@@ -164,7 +164,7 @@ class Engine(ABC):
                 yield number, event
 
     def report(self) -> str | None:
-        """What spreading the work cost, in a line, once the run is over; None where nothing was spread."""
+        """The cost of spreading the work, in a line, once the run is over; None if nothing was spread."""
         return None
 
     def close(self) -> None:  # noqa: B027

@@ -40,7 +40,7 @@ class LocalEngine(Engine):
     time_limit: float | None = None
 
     def origin(self) -> Provenance:
-        """What the answers come from, for a run's header.
+        """The origin of the answers, for a run's header.
 
         Raises:
             CapError: the stream cannot be opened.
@@ -119,11 +119,11 @@ class _Seat:
             raise VideoError(f"given up: it takes longer than the {limit:g} s of --time-limit")
 
     def problem(self, error: Exception) -> Problem:
-        """What befell the video, and the questions that are not asked because of it."""
+        """The problem of the video, with the questions that are not asked because of it."""
         return Problem(self.item.id, _in_a_line(error), tuple(question.id for question in self.due))
 
     def watched(self, begun: float, incomplete: bool, beside: int) -> WatchTime:
-        """What watching took, since a time of `time.perf_counter`, with so many runs beside it."""
+        """The time and memory since a value of `time.perf_counter`, with so many runs beside it."""
         assert self.stream is not None, "it has watched"
         spent = {"wall": time.perf_counter() - begun, **self.stream.stats().seconds}
         seconds = {name: round(each, 4) for name, each in spent.items()}

@@ -32,7 +32,7 @@ GRACE = 30.0
 
 
 class _Worker:
-    """What runs in an actor. It loads in `start`, since Ray hides what an actor's `__init__` raises."""
+    """The actor. It loads in `start`, since Ray hides errors of an actor's `__init__`."""
 
     def __init__(self, loading: LoadConfig, setup: RunConfig, time_limit: float | None) -> None:
         self._loading, self._setup, self._time_limit = loading, setup, time_limit
@@ -240,7 +240,7 @@ class RayEngine(Engine):
             yield from task.give_up(f"given up: its worker hung beyond the {self._time_limit:g} s of --time-limit")
 
     def _again(self, task: _Task, waiting: deque[Item]) -> Iterator[Event]:
-        """What a dead worker left goes to the next one, unless its video has killed enough of them."""
+        """Hands the work of a dead worker to the next one, unless its video has killed enough of them."""
         left = task.left
         if not left.questions:
             return

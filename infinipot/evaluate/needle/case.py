@@ -1,4 +1,4 @@
-"""What determines one watched stream: what is shown and asked, and the memory that watches. Numbers and names only."""
+"""The specification of one stream: the clip, its questions, and the memory that watches. Numbers and names only."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace

@@ -66,7 +66,7 @@ def listed(title: str, rows: Sequence[Row], cells: dict[str, Cell]) -> Table:
 
 
 def notes(rows: Sequence[Row], *cells: Cell) -> tuple[str, ...]:
-    """What has to be known of the intervals that these cells show of the rows."""
+    """The notes on the intervals that these cells show of the rows."""
     return notes_on((row[cell.name] for cell in cells if isinstance(cell, Estimated) for row in rows), "clip")
 
 
@@ -76,7 +76,7 @@ def points(name: str) -> Estimated:
 
 
 def written(form: str) -> Cell:
-    """What a format makes of a row's values, by name."""
+    """A format filled in with a row's values, by name."""
     return lambda row: form.format(**row)
 
 

@@ -1,4 +1,4 @@
-"""What a memory costs: bytes and seconds, each policy in a process of its own."""
+"""Measures what a memory costs in bytes and seconds, each policy in a process of its own."""
 
 import statistics
 import time
@@ -26,7 +26,7 @@ LARGE_CAPS = (4096, 8192)
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What a memory took: a line of the journal.
+    """The cost of a memory: a line of the journal.
 
     Attributes:
         name: see `cases`.

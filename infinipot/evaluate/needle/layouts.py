@@ -63,7 +63,7 @@ def _differences(title: str, rows: Sequence[Row], name: str, down: str) -> Table
 
 
 def _bytes(rows: Sequence[Row]) -> Iterator[Table]:
-    """What each memory allocates: keys and values at its cap, and whatever its policy stores beside them."""
+    """The bytes that each memory allocates: keys and values at its cap, and what its policy stores beside them."""
     there = [row for row in _everywhere(rows) if row["bytes"]]
     full = next((row for row in there if row["policy"] == "full"), None)
     if bounded := [row for row in there if row["policy"] != "full"]:

@@ -53,7 +53,7 @@ class GivenAnswer:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a case came to: a line of the journal.
+    """The outcome of a case: a line of the journal.
 
     Attributes:
         case: the case.
@@ -162,7 +162,7 @@ class _Memory:
             yield self, stream.begin_ask(question.text, **asked)
 
     def take(self, question: Question, time: float, given: str) -> None:
-        """Takes an answer down."""
+        """Records an answer."""
         delay = None if question.event is None else time - question.event
         self._answers.append(GivenAnswer(question.kind, time, delay, question.chance, question.answer, given))
         self._stats = self.watching(time)[0].stats().as_dict()

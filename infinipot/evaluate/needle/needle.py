@@ -211,7 +211,7 @@ def _listed(named: Mapping[str, str]) -> str:
 
 
 def header(loading: LoadConfig) -> Header:
-    """What all answers in a folder depend on."""
+    """The settings that all answers in a folder depend on."""
     settings = {
         "model": digest_of_model(loading.model),
         "versions": versions(),

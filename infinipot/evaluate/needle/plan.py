@@ -166,7 +166,7 @@ def full_size(clips: int) -> Extent:
 
 
 def code_of(size: Extent) -> dict[str, str]:
-    """What stands for the code of each policy of `size` that another package brings, by spec.
+    """The digests of the code of policies of `size` that other packages bring, by spec.
 
     Raises:
         PolicyError: a policy is unknown.

@@ -69,7 +69,7 @@ def run(
 
 
 def alone(measure: Callable[..., T], *given: Any) -> T:
-    """What a function returns in a process of its own, in which nothing ran before.
+    """Runs a function in a fresh process, and returns its result.
 
     Raises:
         InfinipotError: the process died.

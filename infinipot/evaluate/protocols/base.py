@@ -1,4 +1,4 @@
-"""What a protocol is: how a benchmark's questions are put, its answers read, its scores averaged."""
+"""The base of protocols: how a benchmark's questions are put, its answers read, its scores averaged."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Rules:
 
 
 def listed(question: Question) -> dict[str, str]:
-    """What prompts are made of: the question, and its options in the ways in which they are written."""
+    """The parts of prompts: the question, and its options in each form."""
     letters = question.letters
     dotted = [f"{letter}. {option}" for letter, option in zip(letters, question.options, strict=True)]
     return {
@@ -132,7 +132,7 @@ class Protocol:
         return self._rules(benchmark).read(question, text)
 
     def draw(self, benchmark: Benchmark, question: Question, seed: int) -> str | None:
-        """What an unparsed answer counts as, drawn by `seed` and the question's id; None where nothing is drawn."""
+        """The choice that an unparsed answer counts as, drawn by `seed` and the question's id; None if not drawn."""
         guess = self._rules(benchmark).guess
         return None if guess is None else guess(question, seed)
 

@@ -1,4 +1,4 @@
-"""What an answer counts for where that is no plain right or wrong. `rules.toml` names the functions."""
+"""Scores of answers that are not simply right or wrong. `rules.toml` names the functions."""
 
 import random
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""What of a video's subtitles stands in a prompt, by the times of the frames. `rules.toml` names the functions."""
+"""Chooses the subtitles for a prompt, by the times of the frames. `rules.toml` names the functions."""
 
 from collections.abc import Sequence
 
@@ -6,18 +6,18 @@ from infinipot.evaluate.records import Subtitle
 
 
 def on_show(lines: Sequence[Subtitle], frame_times: Sequence[float]) -> str:
-    """Those that are on show at a frame, a line each."""
+    """The subtitles shown at the time of a frame, a line each."""
     shown = "\n".join(line.text for line in lines if any(line.start <= at < line.end for at in frame_times))
     return shown if lines else "No subtitles available"
 
 
 def among_frames(lines: Sequence[Subtitle], frame_times: Sequence[float]) -> str:
-    """Those that lmms-eval puts among the frames, a line each."""
+    """The subtitles that lmms-eval puts among the frames, a line each."""
     return "".join(f"{one}\n" for one in interleaved(lines, frame_times) if isinstance(one, str))
 
 
 def words(lines: Sequence[Subtitle], frame_times: Sequence[float]) -> str:
-    """All of them in one line."""
+    """All subtitles in one line."""
     return " ".join(line.text for line in lines)
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import get_args
 
 from infinipot.camera import Camera, open_camera
+from infinipot.camera.camera import PICTURE_PIXELS
 from infinipot.camera.health import State
 from infinipot.serve.cameras.rules import CameraRules
 from infinipot.serve.lane import FrameJob, GoneError
@@ -23,7 +24,6 @@ from infinipot.serve.streams.served import Served
 from infinipot.video.thumbnails import small_picture
 
 logger = logging.getLogger(__name__)
-_PIXELS = 1920 * 1088  # of a picture at most
 _GAPS = 20  # that clients are told of
 
 
@@ -43,7 +43,7 @@ class WatchedCamera:
     thread: threading.Thread | None = None
 
     def state(self) -> CameraState:
-        """How it does, in seconds of the stream."""
+        """The state of the camera, with times in seconds of the stream."""
         health = self.camera.health()
         return CameraState(
             state=health.state,
@@ -85,7 +85,7 @@ class CameraPlayer:
             fps=served.config.fps,
             no_frame_timeout=self._limits.camera_seconds,
             frozen_after=self._limits.frozen_seconds or None,
-            pixels=min(self._limits.frame_pixels, _PIXELS),
+            pixels=min(self._limits.frame_pixels, PICTURE_PIXELS),
             wait=False,
             check=self.rules.resolve,
         )
@@ -97,14 +97,14 @@ class CameraPlayer:
         watched.thread.start()
 
     def of(self, served: Served) -> WatchedCamera | None:
-        """The camera that is watched for a stream, with what is told of it brought up to date."""
+        """The camera that is watched for a stream, once its reported state is up to date."""
         watched = self._watched.get(served)
         if watched is not None and served.source is not None:
             served.source.camera = watched.state()
         return watched
 
     def states(self) -> dict[str, int]:
-        """How many cameras do how: each state there is."""
+        """The number of cameras in each state."""
         found = Counter(each.camera.health().state for each in list(self._watched.values()))
         return {state: found[state] for state in get_args(State)}
 
@@ -169,7 +169,7 @@ class CameraPlayer:
 
 
 def _offset(served: Served) -> float:
-    """Where a stream goes on that was saved: as much later as time has passed."""
+    """The stream time at which a camera begins; for a restored stream, later by the time that has passed since."""
     if served.time is None:
         return 0.0
     away = max(0.0, time.time() - served.saved_at) if served.saved_at else 0.0

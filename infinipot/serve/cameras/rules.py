@@ -23,7 +23,7 @@ _DEMO_RATE = 240.0  # pictures a second
 
 
 class CameraRules:
-    """What may be watched.
+    """Decides which cameras clients may watch.
 
     Args:
         settings: of the server.
@@ -44,7 +44,7 @@ class CameraRules:
             ApiError: it may not.
         """
         if len(address) > LONGEST:
-            raise refused(f"the address has {len(address)} letters, and {LONGEST} are allowed")
+            raise refused(f"the address has {len(address)} characters; at most {LONGEST} are allowed")
         scheme = address.partition("://")[0].lower()
         if scheme == "demo":
             self._check_demo(address)
@@ -54,9 +54,9 @@ class CameraRules:
             except AddressError as error:
                 raise refused(_with_hint(str(error))) from None
         elif not is_device(address):
-            raise refused(f"{scheme[:20]!r} cameras are not watched: give rtsp, http, or demo")
+            raise refused(f"{scheme[:20]!r} cameras are not supported: give rtsp, http, or demo")
         elif not self._local:
-            raise refused("cameras of this machine are watched with --local-cameras")
+            raise refused("cameras of this machine need --local-cameras")
         return public_name(address)
 
     def resolve(self, address: str) -> str:

@@ -142,7 +142,7 @@ class ChatRequest(Unsupported, AskFields):
 
 
 class AnswerMessage(BaseModel):
-    """What the model said."""
+    """The message that the model answered with."""
 
     role: Literal["assistant"] = "assistant"
     content: str

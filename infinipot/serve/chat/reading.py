@@ -1,4 +1,4 @@
-"""What a list of messages asks for: which stream, which frames, which question. Opens nothing.
+"""Reads from a list of messages which stream, frames and question it names. Opens nothing.
 
 The rule: a stream is the conversation. What is asked is the last message, which is the user's; its pictures are frames
 that come now. What stands before it is not read again: the stream has seen it, and holds the turns that it was told to
@@ -18,7 +18,7 @@ _SAYS = {"user": "User", "assistant": "Assistant"}
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What is asked for.
+    """The stream, frames and question that a request names.
 
     Attributes:
         name: of the stream, None for one of this request.
@@ -36,7 +36,7 @@ class Reading:
 
 
 def read(request: ChatRequest, session: str | None) -> Reading:
-    """What a request asks for.
+    """Reads the stream, frames and question from a request.
 
     Args:
         request: its body.

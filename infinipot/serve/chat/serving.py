@@ -1,4 +1,4 @@
-"""What chat completions do: find or open the stream, have it watch the request's frames, ask it."""
+"""Serves chat completions: finds or opens the stream, has it watch the request's frames, and asks it."""
 
 import time
 import uuid
@@ -81,7 +81,7 @@ class ChatServing:
             request.max_tokens = request.max_completion_tokens
         reading, most = read(request, session), self._settings.limits.frames_per_request
         if len(reading.media) > most:
-            message = f"{len(reading.media)} pictures and videos came, and {most} are allowed at once"
+            message = f"the request has {len(reading.media)} pictures and videos; at most {most} are allowed"
             raise ApiError(413, message, "too_many_frames", param="messages")
         return reading
 

@@ -19,7 +19,7 @@ _ANY_TEXT = only({}, [], "", otherwise="answers are text that nothing constrains
 
 
 class Unsupported(Body):
-    """What a chat completion must leave out, or give a value that changes nothing.
+    """Fields of a chat completion that must be left out, or have a value that changes nothing.
 
     Attributes:
         functions: what `tools` was called; best_of, guided_json and its like: of older versions of vLLM.

@@ -1,4 +1,4 @@
-"""What clients get of files, as OpenAI and NVIDIA's VSS have them."""
+"""The bodies that describe files, as in the APIs of OpenAI and NVIDIA's VSS."""
 
 from typing import Literal
 
@@ -32,7 +32,7 @@ class FileList(BaseModel):
 
 
 class Deleted(BaseModel):
-    """A file is gone."""
+    """Confirms that a file was deleted."""
 
     id: str
     object: Literal["file"] = "file"

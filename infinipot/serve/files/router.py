@@ -106,7 +106,7 @@ def _kind(given: str | None) -> MediaType:
     for kind in kinds:
         if given in (None, kind):
             return kind
-    raise ApiError(400, f"media_type is one of {', '.join(kinds)}", param="media_type")
+    raise ApiError(400, f"media_type must be one of {', '.join(kinds)}", param="media_type")
 
 
 async def _look(server: Server, upload: Upload) -> None:

@@ -43,7 +43,7 @@ class Upload:
     created: float = field(default_factory=time.time)
 
     def state(self) -> FileState:
-        """As it is told."""
+        """The file as the API describes it."""
         return FileState(
             id=self.id,
             bytes=self.bytes,
@@ -113,7 +113,7 @@ class Uploads:
             upload.file.close()
 
     def close(self) -> None:
-        """Lets all files go."""
+        """Deletes all files."""
         for upload in list(self._files.values()):
             self.remove(upload)
 

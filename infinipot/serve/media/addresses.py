@@ -51,13 +51,13 @@ class WebAddress:
 
 
 def parse(address: str) -> WebAddress:
-    """Takes an address apart.
+    """Parses an address.
 
     Raises:
         AddressError: it is none of http or https that every parser reads alike.
     """
     if len(address) > LONGEST:
-        raise AddressError(f"the address has {len(address)} letters, and {LONGEST} are allowed")
+        raise AddressError(f"the address has {len(address)} characters; at most {LONGEST} are allowed")
     found = _ADDRESS.fullmatch(address.partition("#")[0])
     if found is None:
         raise AddressError(
@@ -101,7 +101,7 @@ class Rules:
         if self.is_in_networks(address):
             return
         if not real.is_global or real.is_multicast or real.is_reserved or real.is_unspecified:
-            raise AddressError(f"{host} is at an address that is not public, which is refused")
+            raise AddressError(f"{host} has an address that is not public, which is refused")
 
     def resolve(self, address: WebAddress) -> list[IpAddress]:
         """The addresses of a host, all of which are allowed; waits for the look-up.

@@ -69,14 +69,14 @@ def _stay_small(more: int) -> None:
 
 
 def _said(error: Exception) -> str:
-    """What a client is told: what infinipot says, or what kind of fault a library met."""
+    """The message for the client: infinipot's own, or the kind of a library's error."""
     if isinstance(error, InfinipotError | AddressError | _RefusedError):
         return " ".join(str(error).split())
     return f"it cannot be decoded ({type(error).__name__})"
 
 
 class _RefusedError(Exception):
-    """What is not decoded, and why."""
+    """Media is refused; the message says why."""
 
 
 def _picture(job: dict[str, Any], content: bytes, out: BinaryIO) -> None:
@@ -140,7 +140,7 @@ def _animation(file: BinaryIO, most: int) -> bool:
 
 
 def _opener(job: dict[str, Any], content: bytes) -> Callable[[], Any]:
-    """What opens the bytes of a job's video: those that came with it, of a file that is open, or of a server."""
+    """The callable that opens a job's video: the bytes sent with it, an open file, or a remote file."""
     if job["from"] == "bytes":
         return lambda: io.BytesIO(content)
     if job["from"] == "file":

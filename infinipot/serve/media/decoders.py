@@ -26,7 +26,7 @@ _BEGIN = 60.0  # seconds for a process to begin, on a machine that has much to d
 
 
 class DecodeError(ApiError):
-    """What a client sent cannot be decoded, or not within the limits."""
+    """Media from a client cannot be decoded, or not within the limits."""
 
     def __init__(self, message: str, code: str = "media_not_decoded") -> None:
         super().__init__(422, message, code)
@@ -70,7 +70,7 @@ class DecoderProcess:
         return decoder
 
     async def send(self, job: dict[str, Any], content: bytes = b"") -> None:
-        """Gives it a job."""
+        """Sends the process a job."""
         assert self._process.stdin is not None
         with suppress(ConnectionError):  # what became of it is seen when it is read from
             self._process.stdin.writelines([packed(job, content), content])
@@ -86,7 +86,7 @@ class DecoderProcess:
         try:
             head, length = PREFIX.unpack(await self._process.stdout.readexactly(PREFIX.size))
             if head > LONGEST_HEADER or length > most:
-                raise DecodeError("decoding went wrong")
+                raise DecodeError("decoding failed")
             header = json.loads(await self._process.stdout.readexactly(head))
             content = await self._process.stdout.readexactly(length)
         except (asyncio.IncompleteReadError, ValueError):
@@ -96,7 +96,7 @@ class DecoderProcess:
         return header, content
 
     async def stop(self) -> None:
-        """Ends it at once."""
+        """Kills the process."""
         with suppress(ProcessLookupError):
             self._process.kill()
         await self._process.wait()
@@ -130,7 +130,7 @@ class Decoders:
         """
         limits = self._limits
         if len(content) > limits.frame_bytes:
-            message = f"a picture has {len(content):,} bytes, and {int(limits.frame_bytes):,} are allowed"
+            message = f"a picture has {len(content):,} bytes; at most {int(limits.frame_bytes):,} are allowed"
             raise ApiError(413, message, "frame_too_large")
         decoder = await self._idle.get()
         sound = False
@@ -167,7 +167,7 @@ class Decoders:
             DecodeError: the process did not begin, or took no job.
         """
         if self._running >= self._limits.videos:
-            message = f"{self._limits.videos} videos are being decoded, which is the limit: try again soon"
+            message = f"{self._limits.videos} videos are being decoded, which is the limit: try again later"
             raise ApiError(429, message, "too_many_videos", headers={"Retry-After": "1"})
         self._running += 1
         try:
@@ -222,7 +222,7 @@ class DecodedVideo:
 
 
 def _bounds(limits: Limits) -> dict[str, int]:
-    """What a job is told of how large pictures may be."""
+    """The limits on the size of pictures that a job is given."""
     return {"pixels": limits.frame_pixels, "small": int(limits.thumbnail_bytes)}
 
 
@@ -232,7 +232,7 @@ def _largest(limits: Limits) -> int:
 
 
 def _picture(header: dict[str, Any], content: bytes) -> Picture:
-    """What a message holds: pixels, as an array of their own, and after them the small picture."""
+    """The picture in a message, whose bytes are the pixels and then the thumbnail."""
     shape = header["height"], header["width"], 3
     size = math.prod(shape)
     pixels = np.frombuffer(content, np.uint8, size).reshape(shape).copy()

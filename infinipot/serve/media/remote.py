@@ -49,7 +49,7 @@ class PinnedConnection(http.client.HTTPConnection):
 
 
 class RemoteFile(io.RawIOBase):
-    """What lies at an address: read as it comes, and from anywhere where the server sends ranges.
+    """A file on a remote server: read in order, or from any offset if the server sends ranges.
 
     Args:
         address: of http or https.
@@ -71,7 +71,7 @@ class RemoteFile(io.RawIOBase):
         self._ranged = False
         self._request(0)
         if most is not None and self.size is not None and self.size > most:
-            raise AddressError(f"{self._address.shown} has {self.size:,} bytes, and {most:,} are allowed")
+            raise AddressError(f"{self._address.shown} has {self.size:,} bytes; at most {most:,} are allowed")
 
     @property
     def name(self) -> str:
@@ -115,7 +115,7 @@ class RemoteFile(io.RawIOBase):
         return self._ahead
 
     def _receive(self, most: int) -> bytes:
-        """What comes next, so many bytes at the most; none at the end."""
+        """The next bytes, up to so many; empty at the end."""
         if self._response is None:
             self._request(self._position)
         assert self._response is not None
@@ -212,7 +212,7 @@ def _copied(file: RemoteFile, most: int, seconds: float) -> io.BufferedRandom:
             if copy.tell() + len(part) > most:
                 raise AddressError(f"{file.name} has more than the {most:,} bytes that are allowed")
             if time.monotonic() > until:
-                raise AddressError(f"{file.name} did not come to its end within {seconds:g} s")
+                raise AddressError(f"{file.name} was not complete within {seconds:g} s")
             copy.write(part)
         copy.seek(0)
     except BaseException:

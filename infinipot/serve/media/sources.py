@@ -1,4 +1,4 @@
-"""Where a client's video comes from: checked here, opened and decoded in another process.
+"""The sources of a client's video: checked here, opened and decoded in another process.
 
 http://, https://   fetched by the decoding process, from addresses that `addresses.py` allows
 file://             below the media root, links resolved; the open file is handed over, no name
@@ -29,12 +29,12 @@ _ANIMATIONS = ("image/gif", "image/webp", "image/png", "image/apng")
 
 
 def refused(message: str) -> ApiError:
-    """What a client is told whose address is not taken."""
+    """The error for an address that is refused."""
     return ApiError(400, message, "media_address_refused")
 
 
 class Sources:
-    """Opens what clients name.
+    """Opens the media that clients name.
 
     Args:
         settings: of the server.
@@ -63,7 +63,7 @@ class Sources:
                     os.close(self._descriptor(address))
                     return address
                 case _:
-                    raise refused(f"{scheme[:20]!r} addresses are not played: give http, https or file")
+                    raise refused(f"{scheme[:20]!r} addresses are not supported: give http, https or file")
         except AddressError as error:
             raise refused(str(error)) from None
 
@@ -159,7 +159,7 @@ class Sources:
         """
         parts = urlsplit(address)
         if self._root is None:
-            raise refused("file: addresses are played below a media root, and this server has none (--media-root)")
+            raise refused("file: addresses need a server with a media root (--media-root)")
         name = unquote(parts.path)
         elsewhere = refused("there is no such file below the media root")
         if parts.netloc not in ("", "localhost") or "\0" in name:

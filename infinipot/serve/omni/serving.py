@@ -50,7 +50,7 @@ class OmniSession:
         self._turn = asyncio.Lock()
 
     async def handle(self, message: Any) -> None:
-        """Does what a message says."""
+        """Handles one message."""
         match message:
             case protocol.Config():
                 await self._open(message)
@@ -59,7 +59,7 @@ class OmniSession:
             case protocol.Query():
                 self._ask(message)
             case protocol.Audio():
-                raise ApiError(400, "this server takes frames and text, no sound", "audio_not_supported")
+                raise ApiError(400, "this server accepts frames and text, but no audio", "audio_not_supported")
             case protocol.Done():
                 await asyncio.gather(*self._answering)
                 await self._send({"type": "session.done"})

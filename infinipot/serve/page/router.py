@@ -30,13 +30,13 @@ async def index() -> Response:
 
 @router.get("/favicon.ico")
 async def icon() -> Response:
-    """Its icon."""
+    """The icon of the page."""
     return _file("icon.svg")
 
 
 @router.get("/page/{name}")
 async def part(name: str) -> Response:
-    """One of its files."""
+    """A file of the page."""
     return _file(name)
 
 

@@ -57,7 +57,7 @@ class Items:
         return tuple(self._asking)
 
     def question(self) -> str:
-        """What waits to be asked."""
+        """The text that has not been asked yet."""
         return "\n".join(self._asking.values())
 
     def asked(self, names: Iterable[str]) -> None:
@@ -67,13 +67,13 @@ class Items:
 
 
 def described(name: str, role: str, content: list[dict[str, Any]], status: str = "completed") -> dict[str, Any]:
-    """A message as it is told."""
+    """A message as the API describes it."""
     described = {"id": name, "object": "realtime.item", "type": "message", "status": status}
     return described | {"role": role, "content": content}
 
 
 def _length(told: dict[str, Any]) -> int:
-    """Letters of an item."""
+    """The number of characters of an item."""
     return sum(len(part.get("text", "")) for part in told["content"])
 
 

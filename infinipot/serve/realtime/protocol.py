@@ -10,7 +10,7 @@ from infinipot.serve.streams.protocol import StreamSettings, Time
 
 
 class Own(StreamSettings):
-    """What this server adds to a session: the stream that it watches and asks, or the settings of one of its own.
+    """This server's extension of a session: the stream that it watches and asks, or the settings of a new one.
 
     Attributes:
         stream: the id of an open stream; left out, the session opens one, which closes with it.

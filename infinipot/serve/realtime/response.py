@@ -42,11 +42,11 @@ class ResponseEvents:
         return described(self._item, "assistant", [{"type": "output_text", "text": self._text}], status)
 
     async def begin(self) -> None:
-        """Tells that it is being made."""
+        """Announces that the response has begun."""
         await self._tell("response.created", response=self._response("in_progress"))
 
     async def piece(self, text: str) -> None:
-        """Tells a piece of its text."""
+        """Sends a piece of its text."""
         if not self._speaking:
             await self._open()
         self._text += text
@@ -59,7 +59,7 @@ class ResponseEvents:
         problem: ApiError | None = None,
         asked: AnswerDetails | None = None,
     ) -> None:
-        """Tells how it ended, and what it took."""
+        """Sends how the response ended, and its usage."""
         if answered is not None:
             if not self._speaking:
                 await self._open()
@@ -120,7 +120,7 @@ class ResponseEvents:
 
 
 def _usage(answered: Answered) -> dict[str, Any]:
-    """What a response took, as the realtime API counts it."""
+    """The usage of a response, as the realtime API counts it."""
     found = usage(answered)
     return {
         "input_tokens": found.prompt_tokens,
@@ -136,5 +136,5 @@ def _usage(answered: Answered) -> dict[str, Any]:
 
 
 def new_id(kind: str) -> str:
-    """An id as OpenAI's look: what it is of, and what nobody can guess."""
+    """An id like OpenAI's: a kind, and a part that nobody can guess."""
     return f"{kind}_{uuid.uuid4().hex[:20]}"

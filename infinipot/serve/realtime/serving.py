@@ -86,10 +86,10 @@ class RealtimeSession:
                 await self._respond(event.response)
             case protocol.ResponseCancel():
                 if self._responding is None or not self.busy():
-                    raise ApiError(400, "no response is being made", "response_cancel_not_active")
+                    raise ApiError(400, "no response is in progress", "response_cancel_not_active")
                 self._responding.cancel()
             case protocol.Sound():
-                message = "this server takes pictures and text, no sound: give input_image and input_text"
+                message = "this server accepts pictures and text, but no audio: give input_image and input_text"
                 raise ApiError(400, message, "audio_not_supported", param="type")
 
     def _update(self, session: protocol.Session) -> None:
@@ -156,7 +156,7 @@ class RealtimeSession:
 
     async def _respond(self, response: protocol.ResponseOptions) -> None:
         if self.busy():
-            message = "a response is already being made: wait for response.done, or cancel it"
+            message = "a response is already in progress: wait for response.done, or cancel it"
             raise ApiError(400, message, "conversation_already_has_active_response")
         if response.input is not None:
             question = "\n".join(part.text for item in response.input for part in item.content if part.text)

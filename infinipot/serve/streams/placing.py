@@ -1,4 +1,4 @@
-"""Where a frame lies in a stream that comes with an instant of some clock: the server's own, or a client's."""
+"""Stream times of frames whose times are those of a clock: the server's own, or a client's."""
 
 from infinipot.serve.streams.served import Served
 

@@ -1,4 +1,4 @@
-"""What clients send and get of streams."""
+"""The bodies of requests and responses about streams."""
 
 import re
 from typing import Annotated, Any, Literal
@@ -41,7 +41,7 @@ class StreamSettings(Body):
     look_again: Annotated[int, Field(ge=0)] | None = None
 
     def given(self) -> dict[str, Any]:
-        """What was said, as `Model.stream` takes it."""
+        """The settings that were given, as arguments of `Model.stream`."""
         return self.model_dump(include=set(StreamSettings.model_fields), exclude_none=True)
 
 
@@ -65,7 +65,7 @@ class StreamRequest(StreamSettings):
     @classmethod
     def _named(cls, value: str | None) -> str | None:
         if value is not None and not NAME.fullmatch(value):
-            raise ValueError("an id has 1 to 64 letters, digits and . _ : -, the first one a letter or a digit")
+            raise ValueError("an id must have 1 to 64 letters, digits and . _ : -, the first one a letter or a digit")
         return value
 
 
@@ -95,7 +95,7 @@ class CameraState(BaseModel):
 
 
 class SourceState(BaseModel):
-    """What became of a source: `opening`, `playing`, `ended` or `failed`, and why; for a camera, its state."""
+    """The state of a source: `opening`, `playing`, `ended` or `failed`, and why; for a camera, its health."""
 
     address: str
     state: Literal["opening", "playing", "ended", "failed"]
@@ -104,7 +104,7 @@ class SourceState(BaseModel):
 
 
 class StreamInfo(BaseModel):
-    """A stream as it is now.
+    """The current state of a stream.
 
     Attributes:
         state: `live`; one that was saved is restored before the server takes requests.
@@ -166,7 +166,7 @@ class StreamList(BaseModel):
 
 
 class FramesTaken(BaseModel):
-    """What became of the frames of a request.
+    """The result of sending frames.
 
     Attributes:
         accepted, skipped: how many frames were taken, and how many came closer together than the stream's `fps`.

@@ -69,7 +69,7 @@ class Streams:
         return found
 
     def settings_of(self, asked: StreamSettings) -> dict[str, Any]:
-        """What `Model.stream` is called with."""
+        """The arguments of `Model.stream`."""
         return self.settings.stream | stream_settings(asked.given())
 
     async def open(

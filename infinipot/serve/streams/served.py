@@ -89,7 +89,7 @@ class Served:
         if at is None:
             return 0.0 if last is None else last + 1 / fps
         if last is not None and at <= last:
-            message = f"frames come in order of time: {at:g} s is not after {last:g} s"
+            message = f"frames must come in order of time: {at:g} s is not after {last:g} s"
             raise ApiError(400, message, "frame_out_of_order", param="time")
         return at if last is None or math.floor(at * fps + _SLOT) > self._slot else None
 
@@ -109,7 +109,7 @@ class Served:
         while self._came and self._came[0] < now - RATE_WINDOW:
             self._came.popleft()
         if len(self._came) + frames > max(most, 1):
-            message = f"stream {self.id!r} takes {limits.frames_per_second:g} frames a second at the most"
+            message = f"stream {self.id!r} takes at most {limits.frames_per_second:g} frames a second"
             raise ApiError(429, message, "too_many_frames", headers={"Retry-After": "1"})
         self._came.extend([now] * frames)
 
@@ -121,7 +121,7 @@ class Served:
             self._slot = math.floor(stats.time * self.config.fps + _SLOT)
 
     def taken(self, accepted: int, skipped: int) -> FramesTaken:
-        """What a client is told that brought frames."""
+        """The reply to a client that sent frames."""
         return FramesTaken(
             id=self.id,
             accepted=accepted,
@@ -133,7 +133,7 @@ class Served:
         )
 
     def state(self, model: str) -> StreamInfo:
-        """What a client is told that asks how it is."""
+        """The state of the stream as the API describes it."""
         stats, config = self.lane.stats, self.config
         return StreamInfo(
             id=self.id,

@@ -1,4 +1,4 @@
-"""What the routes of streams do."""
+"""Serves the routes of streams."""
 
 import time
 from collections.abc import AsyncGenerator
@@ -57,7 +57,7 @@ class StreamServing:
         return self.state(served)
 
     def state(self, served: Served) -> StreamInfo:
-        """How a stream is."""
+        """The current state of a stream."""
         self._players.cameras.of(served)
         return served.state(self._settings.model)
 
@@ -88,7 +88,9 @@ class StreamServing:
         if not pictures:
             raise ApiError(400, "there is no picture in the request: give a JPEG, PNG or WebP as its body", "no_frame")
         if len(pictures) > most:
-            raise ApiError(413, f"{len(pictures)} pictures came, and {most} are allowed at once", "too_many_frames")
+            raise ApiError(
+                413, f"the request has {len(pictures)} pictures; at most {most} are allowed", "too_many_frames"
+            )
         served.admit(len(pictures), limits)
         served.place(at)  # an order that cannot be is told before anything is decoded
         decoded = [await self._decoders.picture(picture) for picture in pictures]

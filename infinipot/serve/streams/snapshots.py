@@ -38,7 +38,7 @@ _SHARE = 0.05  # of the time, that saving on a clock takes at the most
 
 
 class Told(BaseModel):
-    """What is known of a saved stream beside what it remembers."""
+    """The record of a saved stream, beside its snapshot."""
 
     version: int = 1
     owner: str
@@ -152,7 +152,7 @@ class Snapshots:
             try:
                 told = Told.model_validate_json((place / _TOLD).read_bytes())
                 if not NAME.fullmatch(told.id) or not _FILE.fullmatch(told.file):
-                    raise SnapshotError("it names no stream, or no file of one")
+                    raise SnapshotError("it does not name a stream and its file")
                 path = place / told.file
                 served = await self._streams.restore(told.owner, told.id, path, told.bytes, told.idle_seconds)
             except (ApiError, InfinipotError, OSError, ValidationError) as error:
@@ -192,7 +192,7 @@ def _changed(served: Served) -> bool:
 
 
 def _state(served: Served) -> tuple[int, int]:
-    """What tells whether something happened in a stream: its frames and turns."""
+    """Counts that change whenever a stream does: its frames and turns."""
     stats = served.lane.stats
     return stats.frames, stats.turns
 

@@ -1,1 +1,1 @@
-"""What can be seen of a stream: its newest picture, small ones of what is held, and what is held."""
+"""Views of a stream: its newest picture, thumbnails of what is held, and the contents of its memory."""

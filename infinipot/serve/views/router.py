@@ -53,7 +53,7 @@ async def contents(
     name: str,
     most: Annotated[int, Query(ge=1, le=2048, description="The most patches to give")] = 256,
 ) -> JSONResponse:
-    """What the memory holds, patch by patch: times, tokens, and which cells."""
+    """The contents of the memory, patch by patch: times, tokens, and cells."""
     server, served = stream_of(request, name)
     held = await server.streams.contents(served)
     stats = served.lane.stats

@@ -133,7 +133,7 @@ class Captions:
             live.stop()
 
     async def summary(self, owner: str, request: SummaryRequest) -> Summary:
-        """What a file, or a stream so far, shows."""
+        """Summarizes a file, or a stream so far."""
         if not self._uploads.has(owner, request.id):
             served = self._streams.find(owner, request.id)
             return self._summary(request, Offsets(end_offset=served.time), await self._ask(served, request))

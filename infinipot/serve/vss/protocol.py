@@ -44,14 +44,14 @@ class AddRequest(BaseModel):
 
 
 class Added(BaseModel):
-    """What became of one stream that was to be added: its id, or why there is none."""
+    """The result of adding one stream: its id, or why it was not added."""
 
     id: str | None = None
     error: str | None = None
 
 
 class AddReply(BaseModel):
-    """What became of each, in order."""
+    """The results of adding streams, in order."""
 
     results: list[Added]
 
@@ -117,7 +117,7 @@ class CaptionRequest(SummaryRequest):
 
 
 class Caption(BaseModel):
-    """What was said of a stretch, in seconds of the file or stream."""
+    """The caption of a stretch, in seconds of the file or stream."""
 
     start_time: float
     end_time: float

@@ -114,7 +114,7 @@ async def stop_captions(request: Request, name: str) -> dict[str, str]:
 
 @router.post("/v1/summarize", response_model=Summary)
 async def summarize(request: Request, body: Annotated[SummaryRequest, Body()]) -> Response:
-    """What a file, or a stream so far, shows, in one answer; with `stream`, as one server-sent event."""
+    """Summarizes a file, or a stream so far, in one answer; with `stream`, as one server-sent event."""
     server, owner = server_of(request), owner_of(request)
     server.captions.check(owner, body)
     summary = server.captions.summary(owner, body)

@@ -92,7 +92,7 @@ class Watches:
         self._watches.setdefault(served, []).append(watch)
 
     async def stop(self) -> None:
-        """Asks no more."""
+        """Stops asking standing questions, and closes the store."""
         self._streams.on_taken = None
         for task in list(self._tasks):
             task.cancel()
@@ -153,7 +153,7 @@ class Watches:
         return found
 
     async def remove(self, watch: Watch) -> None:
-        """Asks it no more."""
+        """Removes a standing question."""
         self._watches[watch.served].remove(watch)
         await asyncio.to_thread(self._store.remove_watch, watch.id)
 

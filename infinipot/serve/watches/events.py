@@ -1,4 +1,4 @@
-"""What happened, as clients are told of it: listed, shown, and followed as it goes on."""
+"""Events as clients get them: listed, shown, and followed live."""
 
 import asyncio
 from collections.abc import AsyncGenerator

@@ -1,4 +1,4 @@
-"""What clients send and get of standing questions and their events."""
+"""The bodies of requests and responses about standing questions and their events."""
 
 import base64
 import json
@@ -51,7 +51,7 @@ class Quiet(Body):
 
 
 class Webhook(Body):
-    """Where events are sent; deliveries are signed as standardwebhooks.com has it."""
+    """The address that events are sent to; deliveries are signed as standardwebhooks.com specifies."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -188,7 +188,7 @@ class WatchList(BaseModel):
 
 
 class EventState(BaseModel):
-    """Something that happened.
+    """An event of a standing question.
 
     Attributes:
         time: second of the stream; at: when it was told, in seconds since 1970.

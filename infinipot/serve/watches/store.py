@@ -109,7 +109,7 @@ class Store:
             self._file.execute("PRAGMA foreign_keys=ON")
             self._file.executescript(_TABLES)
         except sqlite3.Error as error:
-            raise InfinipotError(f"{path}: events cannot be kept there ({error})") from None
+            raise InfinipotError(f"{path}: events cannot be stored there ({error})") from None
 
     def close(self) -> None:
         """Closes the file."""
@@ -267,7 +267,7 @@ def _keep_to_oneself(path: Path) -> None:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
         path.chmod(0o600)
     except OSError as error:
-        raise InfinipotError(f"{path}: events cannot be kept there ({error.strerror})") from None
+        raise InfinipotError(f"{path}: events cannot be stored there ({error.strerror})") from None
 
 
 def _event(row: sqlite3.Row) -> Event:

@@ -1,4 +1,4 @@
-"""What an answer says of what is waited for: yes, no, or nothing that is clear. Knows no streams."""
+"""Whether an answer is the one that is waited for: yes, no, or unclear. Knows no streams."""
 
 import json
 import re

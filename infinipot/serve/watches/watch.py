@@ -44,7 +44,7 @@ class Watch:
     webhook_error: str | None = None
 
     def state(self, *, secret: bool = False) -> WatchState:
-        """What a client is told; its secret only where it was given."""
+        """The standing question as the API describes it, with its secret only when that was just created."""
         request = self.request
         webhook = request.webhook and Webhook(url=request.webhook.url, secret=self.secret if secret else None)
         every = self.every or request.every_s

@@ -38,7 +38,7 @@ _TRIES = 20  # over most of a day
 
 
 def new_secret() -> str:
-    """A secret that nobody has."""
+    """A new random secret."""
     return f"whsec_{base64.b64encode(secrets.token_bytes(32)).decode()}"
 
 
@@ -79,7 +79,7 @@ class Webhooks:
                 try:
                     await self._begin_due()
                 except Exception:  # such as a disk that is full, for now
-                    logger.exception("what is to be delivered cannot be read")
+                    logger.exception("a delivery that is due cannot be read")
                 with suppress(TimeoutError):
                     async with asyncio.timeout(_ROUND):
                         await self._more.wait()
@@ -100,7 +100,7 @@ class Webhooks:
             if self.on_result is not None:
                 self.on_result(delivery.event.watch, wrong)
         except Exception:
-            logger.exception("a delivery could not be noted")
+            logger.exception("the outcome of a delivery could not be stored")
             await asyncio.sleep(_BROKEN)  # it was made: not again and again
         finally:
             self._sending.pop(delivery.event.watch, None)

@@ -99,7 +99,7 @@ export class Cameras {
   async addOwn() {
     let media = null;
     try {
-      if (!navigator.mediaDevices) throw new Error("This browser gives its camera only to pages on https or on localhost.");
+      if (!navigator.mediaDevices) throw new Error("This browser allows camera access only to pages on https or localhost.");
       media = await navigator.mediaDevices.getUserMedia({ video: { width: 640, height: 480 } });
       const id = $("add-name").value.trim();
       const made = await post("/v1/streams", id ? { id } : {});
@@ -120,7 +120,7 @@ export class Cameras {
     const link = socket(streamPath(id, "/frames"));
     const end = (why) => { for (const track of media.getTracks()) track.stop(); if (why) this.onProblem({ message: why }); };
     link.addEventListener("message", (event) => { const said = JSON.parse(event.data).error; if (said) end(said.message); });
-    link.addEventListener("close", () => end(media.active ? "The connection of this device's camera ended." : ""));
+    link.addEventListener("close", () => end(media.active ? "The connection to this device's camera was lost." : ""));
     link.addEventListener("open", async () => {
       const begun = performance.now();
       while (media.active && link.readyState === WebSocket.OPEN) {

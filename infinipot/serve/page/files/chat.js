@@ -26,7 +26,7 @@ export class Chat {
   }
 
   blank() {
-    if (!$("turns").children.length) $("turns").append(make("li", { className: "empty" }, "Ask about what is seen now, or about anything before. What is asked does not disturb the memory."));
+    if (!$("turns").children.length) $("turns").append(make("li", { className: "empty" }, "Ask about what is visible now, or about anything before. Questions do not change the memory."));
   }
 
   show(stream) {
@@ -63,7 +63,7 @@ export class Chat {
       const isNow = (each) => each.kind === "now"; // comes first: it is never among those that are too many
       const few = [...questions.filter(isNow), ...questions.filter((each) => !isNow(each))].slice(0, SUGGESTED);
       const wanted = few.map((each) => [each.question, () => this.ask(each.question)]);
-      if (time > seconds) wanted.push(["That was the whole clip: begin another one", () => this.another(id)]);
+      if (time > seconds) wanted.push(["That was the whole clip: start another one", () => this.another(id)]);
       const now = [...$("suggested").children].map((each) => each.textContent).join("\n");
       if (now === wanted.map(([text]) => text).join("\n")) return;
       if ($("suggested").contains(document.activeElement)) return; // what one is about to press does not move
@@ -94,7 +94,7 @@ export class Chat {
         else if (event === "error") throw new Error(data.error.message);
         else if (event === "done") { whole = true; await this.finish(id, stream, question, data, { answer, meta, moments, window, took: performance.now() - begun }); }
       }
-      if (!whole) throw new Error("The server ended the answer before it was whole.");
+      if (!whole) throw new Error("The server ended the answer before it was complete.");
     } catch (error) {
       answer.classList.remove("waiting");
       this.growing(() => meta.replaceChildren(make("span", { className: "error" }, error.message)));

@@ -51,12 +51,12 @@ export class Watches {
           item.dataset.id = each.id;
           $("watches").append(item);
         }
-        const said = [STATES[each.state], `tells when ${typeof each.when === "string" ? each.when : "it fits"}`, each.about === "now" ? `about the last ${each.window_s} s` : "about all that is remembered", `every ${each.every_s} s`];
+        const said = [STATES[each.state], `tells when ${typeof each.when === "string" ? each.when : "it fits"}`, each.about === "now" ? `about the last ${each.window_s} s` : "about everything remembered", `every ${each.every_s} s`];
         if (!each.keeps_pace) said.push(`cannot keep its pace: asked every ${each.asked_every_s.toFixed(1)} s`);
         if (each.unclear) said.push(`${each.unclear} unclear answers`);
         if (each.error) said.push(each.error);
-        if (each.webhook_error) said.push(`its webhook did not take the newest event: ${each.webhook_error}`);
-        if (this.secrets.has(each.id)) said.push(`deliveries are signed with ${this.secrets.get(each.id)}, which is shown here until the page is left, and nowhere else`);
+        if (each.webhook_error) said.push(`its webhook rejected the newest event: ${each.webhook_error}`);
+        if (this.secrets.has(each.id)) said.push(`deliveries are signed with ${this.secrets.get(each.id)}, which is shown only here, until you leave the page`);
         item.querySelector("small").textContent = said.join(" · ");
       }
       if (!data.length) $("watches").append(make("li", { className: "empty" }, "None yet."));
@@ -68,7 +68,7 @@ export class Watches {
     if (!question || !this.id) return;
     const [from, to, url] = [$("watch-from").value, $("watch-to").value, $("watch-webhook").value.trim()];
     try {
-      if (Boolean(from) !== Boolean(to)) throw new Error("Quiet hours have a beginning and an end: give both times, or neither.");
+      if (Boolean(from) !== Boolean(to)) throw new Error("Quiet hours need a start and an end: give both times, or neither.");
       const made = await post(streamPath(this.id, "/watches"), {
         question, when: $("watch-when").value, about: $("watch-about").value, every_s: Number($("watch-every").value), cooldown_s: Number($("watch-cooldown").value),
         ...(from ? { quiet: { start: from, end: to } } : {}), ...(url ? { webhook: { url } } : {}),

@@ -198,12 +198,12 @@ def judge(given: dict[str, Any]) -> Judge | None:
     if not url.startswith(("http://", "https://")):
         raise click.UsageError(f"--judge-url {url}: give an address that begins with http:// or https://")
     try:
-        said = PROMPT if prompt is None else read_text(prompt)
+        text = PROMPT if prompt is None else read_text(prompt)
     except UnusableError as error:
         raise click.UsageError(f"--judge-prompt {prompt}: the file {error}") from error
-    if lacking := [each for each in ("{reference}", "{answer}") if each not in said]:
+    if lacking := [each for each in ("{reference}", "{answer}") if each not in text]:
         raise click.UsageError(f"--judge-prompt {prompt}: a judge would not see what it grades; put {lacking[0]} in it")
-    return Judge(url, model, key_from(variable), said)
+    return Judge(url, model, key_from(variable), text)
 
 
 def _has_gpus() -> bool:

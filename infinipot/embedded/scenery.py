@@ -34,10 +34,10 @@ class Scenery(Protocol):
 
 def scenery(kind: str, rng: np.random.Generator, size: int = SIZE) -> Scenery:
     """A background of one of BACKGROUNDS for frames of `size` pixels on each side."""
-    made: dict[str, Callable[[np.random.Generator, int], Scenery]] = {"still": Still, "moving": Moving, "cuts": Cuts}
-    if kind not in made:
-        raise ValueError(f"no background is called {kind!r}; there are {', '.join(made)}")
-    return made[kind](rng, size)
+    kinds: dict[str, Callable[[np.random.Generator, int], Scenery]] = {"still": Still, "moving": Moving, "cuts": Cuts}
+    if kind not in kinds:
+        raise ValueError(f"no background is called {kind!r}; there are {', '.join(kinds)}")
+    return kinds[kind](rng, size)
 
 
 class Light:

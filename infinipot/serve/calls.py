@@ -90,10 +90,10 @@ def _heard(job: AskJob) -> Callable[[str], None]:
 def settle(future: "Future[T]", work: Callable[[], T]) -> bool:
     """Sets a future to the outcome of some work; returns whether that went well."""
     try:
-        found = work()
+        result = work()
     except BaseException as error:
         fail(future, error)
         return False
     if not future.done() and future.set_running_or_notify_cancel():
-        future.set_result(found)
+        future.set_result(result)
     return True

@@ -60,8 +60,8 @@ class Players:
         try:
             self.play(served, address, realtime=realtime, start=served.time or 0.0)
         except Exception as error:
-            told = as_api_error(error).message
-            served.source = SourceState(address=public_name(address), state="failed", error=told)
+            message = as_api_error(error).message
+            served.source = SourceState(address=public_name(address), state="failed", error=message)
             event(logger, "a source is not played on", logging.WARNING, stream=served.id, why=str(error))
 
     async def stop(self, served: Served) -> None:

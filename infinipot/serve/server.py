@@ -70,8 +70,8 @@ class Server:
         self.uploads = Uploads(settings.limits)
         self.feeder = Feeder(settings, self.streams, self.decoders, self.sources, self.uploads)
         self.chat = ChatServing(settings, self.streams, self.asker, self.feeder, self.uploads)
-        made = (self.streams, self.asker, self.feeder, self.sources, self.uploads)
-        self.captions = Captions(settings, *made)
+        parts = (self.streams, self.asker, self.feeder, self.sources, self.uploads)
+        self.captions = Captions(settings, *parts)
         metrics.watch(self._levels)
 
     @asynccontextmanager

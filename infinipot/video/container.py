@@ -204,5 +204,5 @@ def _is_text(container: InputContainer) -> bool:
 def _none_of(container: InputContainer, name: str, kind: str) -> InfinipotError:
     """The error for a file without the wanted kind of stream; it names the kinds that the file has."""
     kinds = {"text"} if _is_text(container) else {stream.type for stream in container.streams} - {kind}
-    found = " and ".join(sorted(kinds)) or "an empty container (is it cut short, or still being written?)"
-    return _ERRORS[kind](f"{name} holds no {kind}, only {found}")
+    kinds_held = " and ".join(sorted(kinds)) or "an empty container (is it cut short, or still being written?)"
+    return _ERRORS[kind](f"{name} holds no {kind}, only {kinds_held}")

@@ -76,10 +76,10 @@ class Uploads:
 
     def find(self, owner: str, name: str) -> Upload:
         """A file by its id; raises `ApiError` 404 where this owner has none."""
-        found = self._files.get((owner, name))
-        if found is None:
+        upload = self._files.get((owner, name))
+        if upload is None:
             raise ApiError(404, f"there is no file {name[:64]!r}", "file_not_found", param="id")
-        return found
+        return upload
 
     @contextmanager
     def room(self, size: int) -> Iterator[None]:

@@ -62,11 +62,11 @@ class Streams:
         Raises:
             ApiError: this owner has none of that id; whether another one has is not told.
         """
-        found = self._streams.get((owner, name))
-        if found is None:
+        served = self._streams.get((owner, name))
+        if served is None:
             shown = name if NAME.fullmatch(name) else f"{name[:64]!r}"
             raise ApiError(404, f"there is no stream {shown}", "stream_not_found", param="id")
-        return found
+        return served
 
     def settings_of(self, asked: StreamSettings) -> dict[str, Any]:
         """The arguments of `Model.stream`."""
@@ -86,10 +86,10 @@ class Streams:
         Raises:
             ApiError: 409 where there is one of that id, 429 where it does not fit, 400 for settings that cannot be.
         """
-        model, given = self.worker.model, self.settings_of(asked)
-        needed = await asyncio.wrap_future(self.worker.call(lambda: model.stream_bytes(**given)))
+        model, settings = self.worker.model, self.settings_of(asked)
+        needed = await asyncio.wrap_future(self.worker.call(lambda: model.stream_bytes(**settings)))
         needed += self.settings.limits.pictures
-        opening = lambda: self.worker.open(lambda: model.stream(**given), self._frames)  # noqa: E731
+        opening = lambda: self.worker.open(lambda: model.stream(**settings), self._frames)  # noqa: E731
         return await self._admitted(owner, name, needed, opening, idle_seconds, passing)
 
     async def restore(self, owner: str, name: str, path: Path, needed: int, idle_seconds: float | None) -> Served:

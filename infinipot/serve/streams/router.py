@@ -115,11 +115,11 @@ async def push_frames_by_socket(socket: WebSocket, name: str) -> None:
                     at = _time_in(text)
                     continue
                 _, served = stream_of(socket, name)  # it may have been closed meanwhile, and another one opened
-                told = (await server.serving.push(served, [message["bytes"] or b""], at)).model_dump()
+                reply = (await server.serving.push(served, [message["bytes"] or b""], at)).model_dump()
             except Exception as error:
-                told = as_api_error(error).body()
+                reply = as_api_error(error).body()
             at = None
-            await send(socket, told)
+            await send(socket, reply)
 
 
 def _time_in(text: str) -> float:

@@ -120,14 +120,16 @@ class Watches:
         served.lane.stream.answer_limit(self._question(request), max_new_tokens=request.max_tokens, **_look(request))
         trigger = Trigger(request.on_after, request.off_after, request.cooldown_s)
         watch = Watch(f"watch-{uuid.uuid4().hex[:12]}", served, request, secret, trigger)
-        kept = request.model_copy(update={"webhook": request.webhook and Webhook(url=request.webhook.url, secret=None)})
+        hidden = request.model_copy(
+            update={"webhook": request.webhook and Webhook(url=request.webhook.url, secret=None)}
+        )
         believed = json.dumps(asdict(trigger))
-        given = (watch.id, served.owner, served.id, kept.model_dump_json(), secret, believed)
+        row = (watch.id, served.owner, served.id, hidden.model_dump_json(), secret, believed)
         async with self._adding:
             if len(held) >= most:
                 message = f"{most} standing questions are put to {served.id}, which is the limit"
                 raise ApiError(429, message, "too_many_watches")
-            await asyncio.to_thread(self._store.add_watch, *given)
+            await asyncio.to_thread(self._store.add_watch, *row)
             if self._watches.get(served) is not held:
                 await asyncio.to_thread(self._store.remove_watch, watch.id)
                 raise ApiError(410, f"stream {served.id} was closed", "stream_closed")
@@ -227,10 +229,10 @@ class Watches:
         watch.take_pace(answered.time)
         watch.asked += 1
         watch.last = answered.text, answered.time
-        said = verdict(answered.text, request.when)
-        watch.unclear += said is None
+        matches = verdict(answered.text, request.when)
+        watch.unclear += matches is None
         before = replace(trigger)
-        fires = trigger.take(said, answered.time)
+        fires = trigger.take(matches, answered.time)
         if not fires and trigger.state == before.state:
             return
         event = None
@@ -265,9 +267,9 @@ class Watches:
 
 def _tell_unkept(watch: Watch, error: Exception) -> None:
     """Tells that what an answer changes cannot be written: in the question's state, and once in the log."""
-    said = f"the event cannot be kept: {error}"
-    if watch.error != said:
-        watch.error = said
+    message = f"the event cannot be kept: {error}"
+    if watch.error != message:
+        watch.error = message
         log(logger, "an event cannot be kept", logging.ERROR, watch=watch.id, stream=watch.served.id, why=str(error))
 
 

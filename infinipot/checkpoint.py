@@ -247,7 +247,7 @@ class Checkpoint:
             raise self._error(f"its config.json cannot be used: {in_a_line(error)}") from error
 
     def _damage(self) -> str | None:
-        """Which of a folder's files cannot be read, and why; None if all can."""
+        """The first file of the folder that cannot be read, and why; None if all can."""
         faults = ((path.name, _damage(path)) for path in sorted(Path(self.source).glob("*")))
         return next((f"{name} {what}" for name, what in faults if what is not None), None)
 

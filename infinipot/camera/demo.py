@@ -92,7 +92,7 @@ class World:
 
 
 class _Fixed(NamedTuple):
-    """In place of a random generator: always the same draw."""
+    """Stands in for a random generator: always makes the same draw."""
 
     wording: int
     order: float

@@ -41,7 +41,7 @@ def scenery(kind: str, rng: np.random.Generator, size: int = SIZE) -> Scenery:
 
 
 class Light:
-    """How bright a scene is: it flickers, swells and fades, and in one scene out of three a lamp is switched."""
+    """The brightness of a scene: it flickers, swells and fades, and in one scene out of three a lamp is switched."""
 
     def __init__(self, rng: np.random.Generator) -> None:
         self._flicker, self._swell = rng.uniform(0, 0.06), rng.uniform(0, 0.2)
@@ -115,7 +115,7 @@ class Footage:
 
     @property
     def seconds(self) -> float:
-        """How much of the video was read."""
+        """The seconds of the video that were read."""
         return len(self._frames) / FOOTAGE_FPS
 
     def beginning_at(self, start: float) -> "Footage":

@@ -57,7 +57,7 @@ class Run:
 
     @property
     def asked(self) -> int:
-        """How many questions it is to ask."""
+        """The number of questions of the run."""
         return int(self.settings["questions"])
 
     @property
@@ -82,7 +82,7 @@ class Run:
 
     @property
     def average(self) -> Average:
-        """How its protocol averages scores."""
+        """The rule by which its protocol averages scores."""
         return find_protocol(self.settings["protocol"]).average(self.benchmark)
 
     def scored(self) -> dict[str, list[Scored]]:
@@ -95,7 +95,7 @@ class Run:
         return videos
 
     def lacking(self) -> dict[str, tuple[int, int]]:
-        """Where questions have no answer: how many have one, of how many; "overall" first, then tasks and parts."""
+        """Where answers are missing: questions answered, of how many; "overall" first, then tasks and parts."""
         has = Counter(name for line in self.answers for name in {line.task, line.group, *line.parts})
         has["overall"], whole = len(self.answers), {"overall": self.asked}
         every = whole | dict(self.settings.get("parts", {})) | whole

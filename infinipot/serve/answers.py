@@ -97,7 +97,7 @@ class Asker:
         *,
         urgent: bool = False,
     ) -> PendingAnswer:
-        """Has a question wait after all frames that have come so far, and returns at once; the caller calls `leave` in
+        """Queues a question after all frames that have come so far, and returns at once; the caller calls `leave` in
         the end.
 
         One that is `urgent` goes ahead of other streams' frames, and counts among those that may wait: whoever asks

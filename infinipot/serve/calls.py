@@ -57,7 +57,7 @@ class Run:
         return isinstance(self.job, AskJob) and self.job.left.is_set()
 
     def tell(self) -> bool:
-        """Tells whoever waits for the job how it went; returns whether it went well."""
+        """Sets the outcome of the job; returns whether it succeeded."""
         job = self.job
         if isinstance(job, FrameJob):
             return settle(job.watched, self.task.result)

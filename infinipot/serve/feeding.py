@@ -115,7 +115,7 @@ class Feeder:
         return jobs
 
     async def watch(self, served: Served, picture: Picture, at: float | None) -> "Future[None]":
-        """Has a frame wait, and waits itself where many do: none of a request's frames gives way to another.
+        """Queues a frame, and waits if many are queued: none of a request's frames is dropped for another.
 
         Returns:
             What is set once it was watched; without the frame, which others may wait for much longer.

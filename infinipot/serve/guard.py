@@ -54,7 +54,7 @@ _AROUND = 1 << 14  # bytes of a multipart body beside the file
 
 
 class Guard:
-    """Lets requests through that may pass.
+    """Lets allowed requests through, and answers the others with an error.
 
     Args:
         app: what they are for.
@@ -157,7 +157,7 @@ class _Told:
         await self._send(message)
 
     async def refuse(self, problem: ApiError) -> None:
-        """Tells of a problem, unless an answer has begun."""
+        """Sends an error, unless a response has begun."""
         if self.status != 499:
             if self._scope["type"] == "websocket" and self.status == 101:
                 await self._send({"type": "websocket.close", "code": 1011})

@@ -1,4 +1,4 @@
-"""Who a request is from: bearer keys, compared in constant time.
+"""Identifies the owner of a request by bearer keys, compared in constant time.
 
 A file of keys has one a line: an owner's name and a key, or the key's SHA-256 as `sha256:<hex>`. Keys of one owner see
 the same streams. Blank lines and what follows a `#` after a blank, or at the beginning, are passed over.
@@ -36,7 +36,7 @@ class Keys:
 
     @property
     def owners(self) -> list[str]:
-        """Who has a key, in the order of the file."""
+        """The owners of keys, in the order of the file."""
         return list(dict.fromkeys(name for _, name in self._owners))
 
     @classmethod

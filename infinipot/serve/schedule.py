@@ -80,7 +80,7 @@ class Cost:
         self._weight = self._tokens = self._seconds = self._squares = self._products = 0.0
 
     def add(self, tokens: int, seconds: float) -> None:
-        """Takes in a step of so many tokens that took so long."""
+        """Records a step of so many tokens and its duration."""
         decay = 1 - _SMOOTH
         self._weight = decay * self._weight + 1
         self._tokens = decay * self._tokens + tokens

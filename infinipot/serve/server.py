@@ -98,7 +98,7 @@ class Server:
             await self._end()
 
     def end_soon(self) -> None:
-        """Takes no more, and ends what would never end by itself: answers that are under way do."""
+        """Stops accepting work, and ends what would not end by itself; answers that are under way do."""
         self.ready = False
         self.watches.events.end_soon()
         self.captions.end_soon()

@@ -150,7 +150,7 @@ class CameraPlayer:
                 watched.camera.close()
 
     def _give(self, served: Served, frame: Picture, loop: asyncio.AbstractEventLoop) -> None:
-        """Has the stream watch a frame, and waits until it did: so there is never more than one that waits.
+        """Has the stream watch a frame, and waits until it has: so at most one frame is queued.
 
         A frame that gives way to those of a client, cannot be taken, or meets an error of the model, such as a device
         that is full for a moment, is counted and told by the stream, and the camera goes on with the next one.

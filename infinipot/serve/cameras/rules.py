@@ -1,4 +1,4 @@
-"""Which cameras clients may name: checked when they name one, and ahead of every connection.
+"""Rules for the cameras that clients may name, checked when they name one and before every connection.
 
 rtsp://     at an address that is public or in an allowed range; connected to is what was looked up
 http://     FFmpeg follows what a playlist or a camera leads to, and looks names up again: only hosts that are named, or

@@ -40,7 +40,7 @@ _FORM = {
 
 @router.post("/v1/files", openapi_extra=_FORM)
 async def add_file(request: Request) -> FileState:
-    """Takes in a video or a picture as the part `file` of a multipart body; it is kept while the server runs."""
+    """Uploads a video or a picture as the part `file` of a multipart body; it is kept while the server runs."""
     server, owner = server_of(request), owner_of(request)
     with server.uploads.room(_length(request)):
         async with _form(request) as (part, fields):
@@ -110,7 +110,7 @@ def _kind(given: str | None) -> MediaType:
 
 
 async def _look(server: Server, upload: Upload) -> None:
-    """Has the first picture of a file decoded: what is none is told now, and not when it is asked about."""
+    """Decodes the first picture of a file, so that a bad file is refused now and not at the first question."""
     async with server.sources.upload(upload, fps=None, frames=1) as clip:
         async for _ in clip.frames():
             return

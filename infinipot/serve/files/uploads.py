@@ -108,7 +108,7 @@ class Uploads:
         self._files[upload.owner, upload.id] = upload
 
     def remove(self, upload: Upload) -> None:
-        """Lets a file go; who decodes it now has it open."""
+        """Deletes a file; a decoder that is reading it has its own handle."""
         if self._files.pop((upload.owner, upload.id), None) is not None:
             upload.file.close()
 

@@ -73,7 +73,7 @@ def parse(address: str) -> WebAddress:
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """From where media may be fetched.
+    """The hosts and networks that media may be fetched from.
 
     Attributes:
         hosts: names, all names below one as "*.example.org"; none for every host.

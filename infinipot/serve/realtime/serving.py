@@ -49,13 +49,13 @@ class RealtimeSession:
         self._responding: asyncio.Task[None] | None = None
 
     async def begin(self, stream: str | None) -> None:
-        """Tells the client that the session is there; on a stream, where one is named."""
+        """Tells the client that the session has begun, on the stream that it named, if any."""
         if stream is not None:
             self._served = self._streams.find(self._owner, stream)
         await self._tell("session.created", session=self._told())
 
     def busy(self) -> bool:
-        """Whether an answer is being made."""
+        """Whether an answer is under way."""
         return self._responding is not None and not self._responding.done()
 
     async def end(self) -> None:

@@ -1,4 +1,4 @@
-"""Which streams there are, whose they are, and whether one more fits: by the bytes that it will take, exactly."""
+"""The open streams and their owners, and whether one more fits, by the exact bytes that it will take."""
 
 import asyncio
 import time
@@ -173,7 +173,7 @@ class Streams:
         return held
 
     async def tidy(self) -> None:
-        """Lets go of small pictures of what is not held any more, where that may help."""
+        """Drops thumbnails of times that are not held any more, if that may help."""
         for served in self:
             if served.thumbnails.crowded and not served.passing:
                 with suppress(ApiError):
@@ -190,7 +190,7 @@ class Streams:
             self.room.free(served.bytes)
 
     def offer(self, served: Served, picture: Picture, at: float | None) -> FrameJob | None:
-        """Has a picture wait to be watched; counts it, and returns None, where it came too soon after the last one.
+        """Queues a picture; one that came too soon after the last is counted as dropped, and None is returned.
 
         Raises:
             ApiError: 410 where the stream was closed; see `Served.place`.
@@ -203,7 +203,7 @@ class Streams:
         return self.push(served, picture.at(place))
 
     def push(self, served: Served, picture: Picture) -> FrameJob:
-        """Has a picture wait to be watched at its time, and counts what has to give way to it."""
+        """Queues a picture at its time, and counts the one that it displaces."""
         job = served.take(picture)
         job.watched.add_done_callback(lambda done: self._note(served, done))
         gone = self.worker.push(served.lane, job)

@@ -230,7 +230,7 @@ def _write(place: Path, served: Served, stream: Stream) -> Told:
 
 
 def _sweep(place: Path, file: str) -> None:
-    """Takes away what is neither the snapshot that counts nor what names it."""
+    """Deletes all files but the current snapshot and its record."""
     for each in place.iterdir():
         if each.name not in (_TOLD, file) and _ours(each.name):
             with suppress(OSError):

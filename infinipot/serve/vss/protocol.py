@@ -63,7 +63,7 @@ class DeleteBatch(BaseModel):
 
 
 class Offsets(Body):
-    """Which part of a file is meant, in seconds; to its end, where no end is given."""
+    """A part of a file, in seconds; without an end, to the end of the file."""
 
     type: Literal["offset"] = "offset"
     start_offset: Time = 0.0
@@ -125,7 +125,7 @@ class Caption(BaseModel):
 
 
 class Chunks(BaseModel):
-    """How many captions there are."""
+    """The number of captions."""
 
     total_chunks_processed: int
 

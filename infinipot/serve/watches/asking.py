@@ -148,7 +148,7 @@ class Watches:
         return [watch.state() for watch in self._watches.get(served, ())]
 
     def find(self, served: Served, name: str) -> Watch:
-        """One of them; raises `ApiError` 404."""
+        """Finds a standing question; raises `ApiError` 404."""
         found = next((watch for watch in self._watches.get(served, ()) if watch.id == name), None)
         if found is None:
             raise ApiError(404, f"there is no standing question {name[:64]!r} on {served.id}", "watch_not_found")
@@ -209,7 +209,7 @@ class Watches:
         return asked(request.question, request.when, instruct=self._instruct)
 
     async def _hear(self, watch: Watch, made: asyncio.Task[Answered]) -> None:
-        """Takes in an answer, after those to the question's earlier times, each of which may have to be stored."""
+        """Handles an answer, after those to the question's earlier times, each of which may have to be stored."""
         try:
             async with watch.order:
                 answered = await made
@@ -266,7 +266,7 @@ class Watches:
 
 
 def _tell_unkept(watch: Watch, error: Exception) -> None:
-    """Tells that what an answer changes cannot be written: in the question's state, and once in the log."""
+    """Reports that the effect of an answer cannot be stored: in the question's state, and once in the log."""
     message = f"the event cannot be kept: {error}"
     if watch.error != message:
         watch.error = message

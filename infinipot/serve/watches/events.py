@@ -25,7 +25,7 @@ class Events:
         self._ending = False
 
     def wake(self) -> None:
-        """Has those who follow events look again: there is one more, or a stream has ended."""
+        """Wakes those who follow events: there is one more, or a stream has ended."""
         self._happened.set()
         self._happened = asyncio.Event()
 

@@ -56,7 +56,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """Which events of a stream are meant: those to which all that is given applies.
+    """A search for events of a stream: those that match every condition given.
 
     Attributes:
         query: words, all of which stand in the question or the answer.

@@ -153,9 +153,9 @@ class Checkpoint:
             ModelError: they are not.
         """
         self._check_words(adapter)
-        said = Path(self.source) / "generation_config.json"
-        if said.exists() and (damage := _damage(said)):  # transformers goes on without it
-            raise self._error(f"{said.name} {damage}")
+        path = Path(self.source) / "generation_config.json"
+        if path.exists() and (damage := _damage(path)):  # transformers goes on without it
+            raise self._error(f"{path.name} {damage}")
         try:
             adapter.chat()
             adapter.scores({}, [0], 1, torch.device("cpu"))
@@ -247,9 +247,9 @@ class Checkpoint:
             raise self._error(f"its config.json cannot be used: {in_a_line(error)}") from error
 
     def _damage(self) -> str | None:
-        """Which of a folder's files cannot be read, and why; None if all can."""
-        found = ((path.name, _damage(path)) for path in sorted(Path(self.source).glob("*")))
-        return next((f"{name} {what}" for name, what in found if what is not None), None)
+        """The first file of the folder that cannot be read, and why; None if all can."""
+        faults = ((path.name, _damage(path)) for path in sorted(Path(self.source).glob("*")))
+        return next((f"{name} {what}" for name, what in faults if what is not None), None)
 
     def _error(self, what: str) -> ModelError:
         return ModelError(f"{self.name}: {what}")
@@ -299,5 +299,5 @@ def in_a_line(error: BaseException) -> str:
     first, *more = str(error).strip().split("\n") or [""]
     line = f"{first} {more[0].strip()}" if first.endswith(":") and more else first
     line = (line if len(line) <= _LONG else line.partition(". ")[0]).rstrip(".")
-    told = isinstance(error, OSError | ValueError | RuntimeError | ImportError | SafetensorError | ModelError)
-    return line if told and line else f"{type(error).__name__}: {line}".rstrip(": ")
+    expected = isinstance(error, OSError | ValueError | RuntimeError | ImportError | SafetensorError | ModelError)
+    return line if expected and line else f"{type(error).__name__}: {line}".rstrip(": ")

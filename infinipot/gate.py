@@ -11,7 +11,7 @@ _NOISE, _CLEAR = 0.02, 0.06  # between what a sensor's noise makes, and what any
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """How far apart two pictures of a cell are, as a share of black to white, for the second to be given to the model.
+    """The change of a cell, as a share of black to white, from which it is given to the model again.
 
     Attributes:
         least, most: the threshold lies between them; Otsu's choice, where they are not the same.

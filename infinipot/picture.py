@@ -27,7 +27,7 @@ _POINTS = 4000  # of a history
 
 @dataclass(slots=True)
 class History:
-    """How a memory filled: time in seconds, tokens held, and those that a full cache would hold.
+    """The filling of a memory: time in seconds, tokens held, and those that a full cache would hold.
 
     Bounded: when it is long, every second point goes, and only every second one that comes is taken.
     """
@@ -37,7 +37,7 @@ class History:
     _came: int = 0
 
     def add(self, time: float, held: int, full: int) -> None:
-        """Takes a point, or leaves it."""
+        """Adds a point, or skips it."""
         self._came += 1
         if self._came % self._every:
             return
@@ -149,7 +149,7 @@ def _figure(width: float, height: float) -> Figure:
 
 
 def _draw_ages(axes: Axes, contents: Contents, end: float, shown: Sequence[HeldPatch]) -> None:
-    """How many tokens are held of each time."""
+    """Draws how many tokens are held of each time."""
     times = np.array([patch.time for patch in contents.patches]) / 60
     tokens = np.array([patch.tokens for patch in contents.patches])
     axes.vlines(times, 0, tokens, color=_HELD, linewidth=max(0.6, min(3.0, 400 / max(len(times), 1))))
@@ -158,7 +158,7 @@ def _draw_ages(axes: Axes, contents: Contents, end: float, shown: Sequence[HeldP
 
 
 def _draw_cells(axes: Axes, patch: HeldPatch, frame: np.ndarray | None) -> None:
-    """Which cells of a patch stay: its picture, dark where nothing is held."""
+    """Draws which cells of a patch stay: its picture, dark where nothing is held."""
     rows, columns = patch.cells.shape
     extent = (0.0, float(columns), float(rows), 0.0)
     if frame is not None:

@@ -100,9 +100,9 @@ def _outline(adapter: type[Adapter], config: Any) -> Adapter:
     if kind is not None and not isinstance(config, kind):  # a part of a larger checkpoint
         config = next(part for part in vars(config).values() if isinstance(part, kind))
     # Qwen3-VL's configurations name the type of the weights with the decoder alone.
-    said = (part.dtype for part in (whole, config, config.get_text_config()) if part.dtype is not None)
+    dtypes = (part.dtype for part in (whole, config, config.get_text_config()) if part.dtype is not None)
     with torch.device("meta"):
-        return adapter(make(config, dtype=next(said, torch.float32)))
+        return adapter(make(config, dtype=next(dtypes, torch.float32)))
 
 
 def _size(name: str, shapes: Sequence[Shape], rule: PositionRule, caps: Sequence[int], policy: Policy) -> Size:

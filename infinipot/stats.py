@@ -49,7 +49,7 @@ class Stats:
     seconds: dict[str, float]
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """The fields as a dictionary for JSON."""
         return asdict(self)
 
 

@@ -45,5 +45,5 @@ def _made(resampler: av.AudioResampler | None, block: av.AudioFrame | None) -> l
     FFmpeg's own mix of channels that are alike would be louder than each of them. Their samples stand side by side,
     since PyAV cannot read eight channels and more from planes of their own: it crashes.
     """
-    made = [] if resampler is None else resampler.resample(block)
-    return [part.to_ndarray().reshape(part.samples, -1).mean(1, dtype=np.float32) for part in made if part is not None]
+    parts = [] if resampler is None else resampler.resample(block)
+    return [part.to_ndarray().reshape(part.samples, -1).mean(1, dtype=np.float32) for part in parts if part is not None]

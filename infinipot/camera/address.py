@@ -126,7 +126,7 @@ def demo_settings(location: str, defaults: dict[str, Any]) -> tuple[str, dict[st
 
 
 def _device(name: str, scheme: str, which: str) -> Place:
-    """How a camera of this machine is opened: by its number, or by the name that the system has for it."""
+    """The device of a camera of this machine, by its number or by the system's name for it."""
     kind = _WEBCAMS.get(sys.platform)
     if kind is None or scheme not in ("", "webcam", kind):
         asked = f"{scheme} cameras" if kind and scheme else f"cameras of {sys.platform}"

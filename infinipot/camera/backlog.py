@@ -1,4 +1,4 @@
-"""How late the pictures of a live camera are, and which are left out until a decoder has caught up. Knows times only.
+"""Measures the delay of a live camera, and skips pictures until the decoder has caught up. Knows times only.
 
 What a camera has sent waits in the buffers of the network until it is decoded. A decoder that is too slow shows old
 pictures, and nothing but their time stamps tells. Those are of the camera's own clock, which may go too fast or too
@@ -30,7 +30,7 @@ class Backlog:
         self._leaving_out = False
 
     def note(self, stamp: float, now: float, waited: float) -> None:
-        """Takes in a coded picture.
+        """Records a coded picture.
 
         Args:
             stamp: seconds of the camera's clock.

@@ -77,7 +77,7 @@ class Camera(Closing, Iterator[Frame]):
 
     @property
     def speed(self) -> float:
-        """How many of its seconds pass in one: 1, but for demo cameras."""
+        """The camera's seconds per second of real time: 1, except for demo cameras."""
         return self._feed.clock.speed
 
     def now(self) -> float:

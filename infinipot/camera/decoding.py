@@ -175,7 +175,7 @@ def _timed(packets: Iterable[Packet]) -> Iterator[tuple[Packet, float]]:
 
 
 def _obey(settings: Settings, lines: BinaryIO) -> None:
-    """Takes in what the parent says from now on, and ends the process when there is no parent any more."""
+    """Follows the parent's commands from now on, and ends the process when the parent is gone."""
     with suppress(Exception):
         for line in lines:
             settings.rate = Rate(json.loads(line)["fps"])
@@ -196,7 +196,7 @@ def main() -> None:
 
 
 def _reason(fault: Exception, device: str | None) -> str:
-    """Says in a few words what is wrong, without the address, which may hold a password.
+    """Describes the fault in a few words, without the address, which may hold a password.
 
     Args:
         fault: what was raised.

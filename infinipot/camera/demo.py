@@ -79,10 +79,10 @@ class World:
 
     def answer(self, question: str, at: float) -> str | None:
         """The right answer to a question at a time, or None where the world does not know it."""
-        said = question.strip().casefold()
+        text = question.strip().casefold()
         for wording, order in product(range(3), (0.0, 0.9)):
             for known in self.clip.every_question(self._last(at), _Fixed(wording, order)):  # type: ignore[arg-type]
-                if known.text.casefold() == said:
+                if known.text.casefold() == text:
                     return known.answer
         return None
 
@@ -92,7 +92,7 @@ class World:
 
 
 class _Fixed(NamedTuple):
-    """In place of a random generator: always the same draw."""
+    """Stands in for a random generator: always makes the same draw."""
 
     wording: int
     order: float

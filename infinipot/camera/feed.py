@@ -49,10 +49,10 @@ class Pictures(Protocol):
 
 
 class Watcher(Protocol):
-    """Who looks at a camera. Called by the feed's thread."""
+    """A consumer of a camera's pictures. Called by the feed's thread."""
 
     def offer(self, frame: Frame) -> None:
-        """Takes a picture, or leaves it."""
+        """Accepts or drops a picture."""
 
     def wait_taken(self) -> None:
         """Waits until what was offered was taken, or never will be."""

@@ -1,4 +1,4 @@
-"""How a camera does: whether pictures come, how late they are, and when none came. Knows nothing of decoding."""
+"""The health of a camera: whether pictures come, how late they are, and when none came. Knows nothing of decoding."""
 
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -80,7 +80,7 @@ class Gap:
         return f"no picture from {begin} to {end} ({self.why})"
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """The fields as a dictionary for JSON."""
         days = {"since": self.since.isoformat(), "until": self.until and self.until.isoformat()}
         return asdict(self) | days | {"text": str(self)}
 
@@ -111,5 +111,5 @@ class Health:
     gaps: tuple[Gap, ...]
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """The fields as a dictionary for JSON."""
         return asdict(self) | {"gaps": [gap.as_dict() for gap in self.gaps]}

@@ -1,4 +1,4 @@
-"""Which pictures are taken of those that come, so many a second at the most. Knows times only."""
+"""Chooses which pictures to take, at most so many a second. Knows times only."""
 
 from math import inf
 

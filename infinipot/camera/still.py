@@ -26,8 +26,8 @@ class Still:
         """
         if self._longest is None:
             return False
-        found = zlib.crc32(np.ascontiguousarray(shot.image).data)
+        checksum = zlib.crc32(np.ascontiguousarray(shot.image).data)
         since = min(shot.instant - self._last, self._longest / 4)
-        self._same = self._same + since if found == self._print else 0.0
-        self._print, self._last = found, shot.instant
+        self._same = self._same + since if checksum == self._print else 0.0
+        self._print, self._last = checksum, shot.instant
         return self._same >= self._longest

@@ -25,7 +25,7 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)  # the disk, or what a user may take of it
 
 
 class Program(click.Group):
-    """Tells what goes wrong in one line on stderr, and by the exit code."""
+    """Reports errors in one line on stderr and by the exit code."""
 
     def invoke(self, ctx: click.Context) -> Any:
         _reopen_what_is_closed()

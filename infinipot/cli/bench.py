@@ -179,15 +179,15 @@ def _report(run: Needle, as_json: bool) -> None:
     from infinipot.evaluate.needle.layouts import tables
 
     rows = run.rows()
-    summary, made = run.report(rows), list(tables(rows))
+    summary, sections = run.report(rows), list(tables(rows))
     heading = "".join(f"# {line}\n" for line in run.heading())
-    print_tables(made, text := StringIO(), _WIDTH)
+    print_tables(sections, text := StringIO(), _WIDTH)
     write_text(run.folder / "tables.txt", f"{heading}\n{text.getvalue()}")
     if as_json:
         print_json(summary)
         return
     click.echo(heading)
-    print_tables(made, width=_WIDTH)
+    print_tables(sections, width=_WIDTH)
     for what, why in summary["refused"].items():
         click.echo(f"not possible: {what}: {why}")
     named = ", ".join(summary["pictures"]) or "none"

@@ -187,11 +187,11 @@ def _described(benchmark: Benchmark) -> dict[str, Any]:
 
 def _print_list() -> None:
     for benchmark in BENCHMARKS.values():
-        said = _described(benchmark)
+        description = _described(benchmark)
         click.secho(f"{benchmark.name}", bold=True, nl=False)
         click.echo(f"  {benchmark.title}: {benchmark.about}")
         for name in ("paper", "source", "licence", "variants", "protocols"):
-            value = said[name]
+            value = description[name]
             click.echo(f"  {name:10}{value if isinstance(value, str) else ', '.join(value)}")
         click.echo("  layout    " + benchmark.layout.replace("\n", "\n            ") + "\n")
 

@@ -148,7 +148,7 @@ class Machinery:
 
 
 def machinery(given: dict[str, Any]) -> Machinery:
-    """Takes what `model_options` gave out of the options."""
+    """Removes the values of `model_options` from the options."""
     if given["engine"] == "local" and (given["ray_address"] or given["workers"] > 1 or given["gpus_per_worker"]):
         raise click.UsageError("--ray-address, --workers and --gpus-per-worker need --engine ray")
     if (gpus := given["gpus_per_worker"]) is not None and gpus > 1 and gpus != int(gpus):
@@ -161,7 +161,7 @@ def machinery(given: dict[str, Any]) -> Machinery:
 
 
 def setups(benchmark: Benchmark, protocol: str | None, given: dict[str, Any]) -> list[RunConfig]:
-    """Takes what `setup_options` gave out of the options, one setup a policy; what no model could take is wrong usage.
+    """Removes the values of `setup_options` from the options, one setup a policy; impossible values are usage errors.
 
     Raises:
         BenchmarkError: the protocol has no rules for the benchmark.
@@ -188,7 +188,7 @@ def _sampling(default: FrameSampling, given: dict[str, Any]) -> FrameSampling:
 
 
 def judge(given: dict[str, Any]) -> Judge | None:
-    """Takes what `judge_options` gave out of the options; None where no judge is named."""
+    """Removes the values of `judge_options` from the options; None if no judge is named."""
     url, model = given.pop("judge_url"), given.pop("judge_model")
     variable, prompt = given.pop("judge_key_env"), given.pop("judge_prompt")
     if (url is None) != (model is None):
@@ -198,12 +198,12 @@ def judge(given: dict[str, Any]) -> Judge | None:
     if not url.startswith(("http://", "https://")):
         raise click.UsageError(f"--judge-url {url}: give an address that begins with http:// or https://")
     try:
-        said = PROMPT if prompt is None else read_text(prompt)
+        text = PROMPT if prompt is None else read_text(prompt)
     except UnusableError as error:
         raise click.UsageError(f"--judge-prompt {prompt}: the file {error}") from error
-    if lacking := [each for each in ("{reference}", "{answer}") if each not in said]:
+    if lacking := [each for each in ("{reference}", "{answer}") if each not in text]:
         raise click.UsageError(f"--judge-prompt {prompt}: a judge would not see what it grades; put {lacking[0]} in it")
-    return Judge(url, model, key_from(variable), said)
+    return Judge(url, model, key_from(variable), text)
 
 
 def _has_gpus() -> bool:

@@ -86,7 +86,7 @@ def _tell(done: int, of: int) -> None:
 
 
 def print_sections(sections: Sequence[Section], as_json_lines: bool = False) -> None:
-    """To stdout, as tables or as JSON."""
+    """Prints to stdout, as tables or as JSON."""
     from infinipot.evaluate.report import as_json, tables
 
     if as_json_lines:

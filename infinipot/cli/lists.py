@@ -126,18 +126,18 @@ def _print_sizes(caps: list[int], names: tuple[str, ...], policy: str, as_json: 
     """Prints the bytes of memories of these caps, a line for each checkpoint."""
     from infinipot.sizes import published_sizes, size_of
 
-    made = policy_of(policy)
+    chosen = policy_of(policy)
     if names:
         quiet_libraries()
-    found = [size_of(name, caps, made) for name in names] if names else list(published_sizes(caps, made))
+    sizes = [size_of(name, caps, chosen) for name in names] if names else list(published_sizes(caps, chosen))
     if as_json:
-        print_json([asdict(size) | {"memories": dict(zip(caps, size.memories, strict=True))} for size in found])
+        print_json([asdict(size) | {"memories": dict(zip(caps, size.memories, strict=True))} for size in sizes])
         return
     table = Table(box=None, padding=(0, 3, 0, 0), header_style="bold")
     table.add_column("checkpoint", no_wrap=True)
     for column in ("KB a token", *(f"GB at {cap:,}" for cap in caps), *(["GB of weights"] if names else [])):
         table.add_column(column, justify="right")
-    for size in found:
+    for size in sizes:
         beside = [] if size.weights is None else [f"{size.weights / 1e9:.3f}"]
         memories = (f"{each / 1e9:.3f}" for each in size.memories)
         table.add_row(Text(size.name), f"{size.token / 1e3:.1f}", *memories, *beside)

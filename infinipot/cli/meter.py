@@ -1,4 +1,4 @@
-"""How far a stream is, and how far a run of a benchmark is, on stderr."""
+"""Shows the progress of a stream or of a benchmark's run on stderr."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def quiet_stdout() -> AbstractContextManager[object]:
 
 
 class StreamMeter(ProgressLine):
-    """How far a stream has watched.
+    """Shows how far a stream has watched.
 
     Args:
         duration: length of the video in seconds, if known.
@@ -44,7 +44,7 @@ class StreamMeter(ProgressLine):
 
 
 class RunMeter(ProgressLine):
-    """How far a run of a benchmark is."""
+    """Shows how far a run of a benchmark is."""
 
     def __init__(self) -> None:
         super().__init__(every=30.0)

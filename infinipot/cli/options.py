@@ -32,8 +32,8 @@ def options_of(config: type, *names: str, required: Iterable[str] = ()) -> list[
         names: of the fields; none for all.
         required: fields that have to be given.
     """
-    told = [each for each in fields(config) if "help" in each.metadata]
-    chosen = [each for each in told if not names or each.name in names]
+    shown = [each for each in fields(config) if "help" in each.metadata]
+    chosen = [each for each in shown if not names or each.name in names]
     return [_option(each, required=each.name in set(required)) for each in chosen]
 
 
@@ -67,8 +67,8 @@ class Seconds(click.ParamType):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         number = _seconds(str(value).strip())
         if number is None or number < 0 or not (is_finite(number) or (self._endless and number == math.inf)):
-            said = "seconds, such as 90, or minutes and seconds, such as 1:30 or 1:02:03.5"
-            self.fail(f"{str(value)!r} is not a time: give {said}", param, ctx)
+            expected = "seconds, such as 90, or minutes and seconds, such as 1:30 or 1:02:03.5"
+            self.fail(f"{str(value)!r} is not a time: give {expected}", param, ctx)
         return number
 
 
@@ -109,22 +109,22 @@ class _TextOrNone(click.types.StringParamType):
 
 
 def _option(each: Field[Any], *, required: bool) -> Any:
-    said, choices, none = each.metadata["help"], each.metadata.get("choices"), each.metadata.get("none")
+    text, choices, none = each.metadata["help"], each.metadata.get("choices"), each.metadata.get("none")
     if default := each.metadata.get("default", none):
-        said += f"  [default: {default}]"
+        text += f"  [default: {default}]"
     kind: Any = click.Choice(choices) if choices else _KINDS.get(each.type, str)
     if none is not None:
         kind = _TextOrNone(none)
-    given: dict[str, Any] = {"default": each.default}
+    options: dict[str, Any] = {"default": each.default}
     if required:
-        kind, given = _Required(said), {"required": True}
+        kind, options = _Required(text), {"required": True}
     return click.option(
         f"--{each.name.replace('_', '-')}",
         type=kind,
         show_default=not required and each.default is not None,
         metavar=each.metadata.get("metavar"),
-        help=said,
-        **given,
+        help=text,
+        **options,
     )
 
 

@@ -48,7 +48,7 @@ def printing_once() -> Iterator[None]:
 
 
 def note(text: str, style: str | None = None) -> None:
-    """A line on stderr, above the progress line if there is one."""
+    """Prints a line on stderr, above the progress line if there is one."""
     STDERR.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
 
 
@@ -60,7 +60,7 @@ class WarningNotes(logging.Handler):
 
 
 def print_json(record: Any) -> None:
-    """One JSON value in one line of stdout."""
+    """Prints a JSON value in one line of stdout."""
     click.echo(to_json(record, encoding=getattr(sys.stdout, "encoding", None) or "utf-8"))
 
 
@@ -104,7 +104,7 @@ def _no_collector() -> Iterator[None]:
 
 
 def quiet_libraries() -> None:
-    """Has the libraries below say nothing from now on: what matters of it is in the error that follows."""
+    """Silences the libraries below from now on: what matters is in the error that follows."""
     import transformers
     from huggingface_hub.utils import logging as hub_logging
     from huggingface_hub.utils.tqdm import enable_progress_bars

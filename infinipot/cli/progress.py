@@ -12,7 +12,7 @@ from infinipot.cli.output import STDERR, note
 
 
 class ProgressLine:
-    """How far something is: in a terminal a line that is redrawn, elsewhere a new one now and then.
+    """Shows progress: in a terminal a line that is redrawn, elsewhere a new one now and then.
 
     Args:
         every: seconds between two lines where there is no terminal to redraw.

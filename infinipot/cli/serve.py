@@ -79,9 +79,9 @@ def serve(config: Path | None, limits: tuple[str, ...], **given: Any) -> None:
     }
     if limits:
         settings["limits"] = dict(_pair(limit) for limit in limits)
-    found = Settings.read(config, **settings)
-    loading: dict[str, Any] = {"dtype": found.dtype, "device": found.device, "revision": found.revision}
-    run(found, lambda: load_quietly(found.model, **loading))
+    chosen = Settings.read(config, **settings)
+    loading: dict[str, Any] = {"dtype": chosen.dtype, "device": chosen.device, "revision": chosen.revision}
+    run(chosen, lambda: load_quietly(chosen.model, **loading))
 
 
 def _pair(limit: str) -> tuple[str, str]:

@@ -286,7 +286,7 @@ def _watch_and_ask(
 
 
 def _say_where(moment: Moment, stats: Stats) -> None:
-    """Tells that a question's moment is not in the video."""
+    """Reports that a question's time is not in the video."""
     if moment.over and stats.time < moment.time < math.inf:
         ended = "sound ends" if stats.modality == "audio" else "last frame is"
         note(f"note: the {ended} at {clock(stats.time)}; asked there, not at {clock(moment.time)}")

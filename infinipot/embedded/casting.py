@@ -6,7 +6,7 @@ from infinipot.embedded.words import COLOURS, SHAPES
 
 
 def likely(events: int) -> tuple[float, float, float]:
-    """How often each of CASTS is drawn for so many events."""
+    """The weights with which each of CASTS is drawn for so many events."""
     if events < 3:
         return (1.0, 0.0, 0.0)
     return (0.45, 0.2, 0.35) if events <= len(COLOURS) else (0.0, 0.7, 0.3)

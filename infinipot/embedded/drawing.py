@@ -8,7 +8,7 @@ OUTLINE = 1.5  # units of dark rim round a shape
 
 
 def coverage(shape: str, x: float, y: float, radius: float, size: int = SIZE) -> np.ndarray:
-    """How much of each pixel a shape covers: `[size, size]` float32 in 0..1.
+    """The share of each pixel that a shape covers: `[size, size]` float32 in 0..1.
 
     Args:
         shape: its name.

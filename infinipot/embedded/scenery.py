@@ -34,14 +34,14 @@ class Scenery(Protocol):
 
 def scenery(kind: str, rng: np.random.Generator, size: int = SIZE) -> Scenery:
     """A background of one of BACKGROUNDS for frames of `size` pixels on each side."""
-    made: dict[str, Callable[[np.random.Generator, int], Scenery]] = {"still": Still, "moving": Moving, "cuts": Cuts}
-    if kind not in made:
-        raise ValueError(f"no background is called {kind!r}; there are {', '.join(made)}")
-    return made[kind](rng, size)
+    kinds: dict[str, Callable[[np.random.Generator, int], Scenery]] = {"still": Still, "moving": Moving, "cuts": Cuts}
+    if kind not in kinds:
+        raise ValueError(f"no background is called {kind!r}; there are {', '.join(kinds)}")
+    return kinds[kind](rng, size)
 
 
 class Light:
-    """How bright a scene is: it flickers, swells and fades, and in one scene out of three a lamp is switched."""
+    """The brightness of a scene: it flickers, swells and fades, and in one scene out of three a lamp is switched."""
 
     def __init__(self, rng: np.random.Generator) -> None:
         self._flicker, self._swell = rng.uniform(0, 0.06), rng.uniform(0, 0.2)
@@ -115,7 +115,7 @@ class Footage:
 
     @property
     def seconds(self) -> float:
-        """How much of the video was read."""
+        """The seconds of the video that were read."""
         return len(self._frames) / FOOTAGE_FPS
 
     def beginning_at(self, start: float) -> "Footage":

@@ -95,15 +95,15 @@ class Judge:
     def _reply(self, sent: str) -> str:
         body = {"model": self.model, "messages": [{"role": "user", "content": sent}]}
         try:
-            said = self._post(self._request(body | {"temperature": 0}))
+            reply = self._post(self._request(body | {"temperature": 0}))
         except _RefusedError as error:
             if "temperature" not in str(error):
                 raise
-            said = self._post(self._request(body))  # some models draw as they like, and refuse to be told
+            reply = self._post(self._request(body))  # some models draw as they like, and refuse to be told
         try:
-            return str(said["choices"][0]["message"]["content"])
+            return str(reply["choices"][0]["message"]["content"])
         except (LookupError, TypeError) as error:
-            raise JudgeError(f"{self.url}: this is not the reply of a chat service: {str(said)[:200]}") from error
+            raise JudgeError(f"{self.url}: this is not the reply of a chat service: {str(reply)[:200]}") from error
 
     def _request(self, body: dict[str, Any]) -> urllib.request.Request:
         address = f"{self.url.rstrip('/')}/chat/completions"
@@ -118,22 +118,22 @@ class Judge:
                 with urllib.request.urlopen(request, timeout=self.timeout) as response:
                     return json.load(response)
             except urllib.error.HTTPError as error:
-                said = f"status {error.code}: {_beginning(error)}"
+                failure = f"status {error.code}: {_beginning(error)}"
                 asked = error.headers.get("Retry-After", "")
                 if error.code not in _PASSING:
                     kind = _RefusedError if error.code in _OF_ONE_ANSWER else JudgeError
-                    raise kind(f"{self.url}: the judge refused the request ({said})") from error
+                    raise kind(f"{self.url}: the judge refused the request ({failure})") from error
             except (OSError, ValueError, HTTPException) as error:
-                said, asked = str(error), ""
+                failure, asked = str(error), ""
             pause = float(asked) if asked.isdecimal() else self.wait * 2**attempt
             if pause > _LONGEST_WAIT:
                 raise JudgeError(
-                    f"{self.url}: the judge asks to wait {pause:.0f} s ({said}): give the same command again then; "
+                    f"{self.url}: the judge asks to wait {pause:.0f} s ({failure}): give the same command again then; "
                     "the verdicts so far are kept"
                 )
             if attempt + 1 < _TRIES:
                 time.sleep(pause)
-        raise JudgeError(f"{self.url}: no reply after {_TRIES} tries ({said})")
+        raise JudgeError(f"{self.url}: no reply after {_TRIES} tries ({failure})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,9 +206,9 @@ def _beginning(error: urllib.error.HTTPError) -> str:
 
 def read_verdict(reply: str) -> tuple[float | None, float | None]:
     """(1 or 0, score) of a judge's reply, after what it thought; None for what it does not say."""
-    said = reply.rpartition("</think>")[2]
-    correct = re.search(r"""(?<![a-z])(?:correct|pred)["']?\s*:\s*["']?(yes|no|true|false)\b""", said, re.IGNORECASE)
-    score = re.search(r"""["']?score["']?\s*:\s*["']?(\d+(?:\.\d+)?)""", said, re.IGNORECASE)
+    text = reply.rpartition("</think>")[2]
+    correct = re.search(r"""(?<![a-z])(?:correct|pred)["']?\s*:\s*["']?(yes|no|true|false)\b""", text, re.IGNORECASE)
+    score = re.search(r"""["']?score["']?\s*:\s*["']?(\d+(?:\.\d+)?)""", text, re.IGNORECASE)
     return (
         float(correct[1].lower() in ("yes", "true")) if correct else None,
         float(score[1]) if score else None,

@@ -57,7 +57,7 @@ class Run:
 
     @property
     def asked(self) -> int:
-        """How many questions it is to ask."""
+        """The number of questions of the run."""
         return int(self.settings["questions"])
 
     @property
@@ -82,7 +82,7 @@ class Run:
 
     @property
     def average(self) -> Average:
-        """How its protocol averages scores."""
+        """The rule by which its protocol averages scores."""
         return find_protocol(self.settings["protocol"]).average(self.benchmark)
 
     def scored(self) -> dict[str, list[Scored]]:
@@ -95,7 +95,7 @@ class Run:
         return videos
 
     def lacking(self) -> dict[str, tuple[int, int]]:
-        """Where questions have no answer: how many have one, of how many; "overall" first, then tasks and parts."""
+        """Where answers are missing: questions answered, of how many; "overall" first, then tasks and parts."""
         has = Counter(name for line in self.answers for name in {line.task, line.group, *line.parts})
         has["overall"], whole = len(self.answers), {"overall": self.asked}
         every = whole | dict(self.settings.get("parts", {})) | whole
@@ -111,20 +111,20 @@ def read_run(path: Path) -> Run:
     Raises:
         ResultsError: it is not there, or no run's file.
     """
-    found, lines = read_lines(path, *LINES)
-    if found.get("type") != "run":
+    header, lines = read_lines(path, *LINES)
+    if header.get("type") != "run":
         raise ResultsError(f"{path}: its first line is not the header of a run")
-    if found.get("format") != FORMAT:
-        raise ResultsError(f"{path}: it has format {found.get('format')!r}; this version reads {FORMAT}")
+    if header.get("format") != FORMAT:
+        raise ResultsError(f"{path}: it has format {header.get('format')!r}; this version reads {FORMAT}")
     answers, problems = sort(lines)
     answers = tuple({line.question: line for line in answers}.values())  # twice where nothing kept two runs off a file
     (_, times), (judge, said) = _read_beside(path, "times", *TIMES), _read_beside(path, "verdicts", Verdict)
     sent = {line.question: fill_in(judge.get("prompt", ""), line) for line in answers if line.judged}
     verdicts = {line.question: line for line in said if line.sent == sent.get(line.question)}
     return Run(
-        settings=found["settings"],
-        made_by=found["made_by"],
-        devices=tuple(dict.fromkeys((found["device"], *(one.device for one in times if isinstance(one, WatchTime))))),
+        settings=header["settings"],
+        made_by=header["made_by"],
+        devices=tuple(dict.fromkeys((header["device"], *(one.device for one in times if isinstance(one, WatchTime))))),
         answers=tuple(replace(line, correct=verdicts.get(line.question, line).correct) for line in answers),
         problems=problems,
         times=tuple(times),

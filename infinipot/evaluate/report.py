@@ -157,8 +157,8 @@ def _accuracy(section: Section) -> Table:
 
 def share(estimates: Mapping[str, Estimate], lacking: Mapping[str, tuple[int, int]], name: str) -> str:
     """An average with its interval, and how many of its questions were answered where not all were."""
-    said = [percent(estimates[name])] if name in estimates else []
-    return ", ".join([*said, *("{} of {} answered".format(*lacking[each]) for each in [name] if each in lacking)])
+    cells = [percent(estimates[name])] if name in estimates else []
+    return ", ".join([*cells, *("{} of {} answered".format(*lacking[each]) for each in [name] if each in lacking)])
 
 
 def _costs(section: Section) -> Table:
@@ -200,10 +200,10 @@ def _costs(section: Section) -> Table:
 def _differences(section: Section) -> Table:
     rows = []
     for one in section.runs[1:]:
-        said, gap = ("no question in common", "", ""), one.against
+        cells, gap = ("no question in common", "", ""), one.against
         if gap:
-            said = (percent(gap, signed=True), f"{gap.p:.3f}", f"{gap.questions} in {gap.videos}")
-        rows.append((one.run.name, *said))
+            cells = (percent(gap, signed=True), f"{gap.p:.3f}", f"{gap.questions} in {gap.videos}")
+        rows.append((one.run.name, *cells))
     first = section.runs[0].run
     notes = ["p: how often swapping the two runs' answers, video by video, gives as large a difference."]
     for run in (one.run for one in section.runs[1:]):

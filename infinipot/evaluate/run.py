@@ -147,7 +147,7 @@ class _Writer(AbstractContextManager["_Writer"]):
 
 
 def _sum(runs: Sequence[Progress], trouble: str | None) -> Progress:
-    """How far runs are together."""
+    """The progress of several runs together."""
 
     def total(name: str) -> int:
         return sum(getattr(run, name) for run in runs)

@@ -97,7 +97,7 @@ class Asker:
         *,
         urgent: bool = False,
     ) -> PendingAnswer:
-        """Has a question wait after all frames that have come so far, and returns at once; the caller calls `leave` in
+        """Queues a question after all frames that have come so far, and returns at once; the caller calls `leave` in
         the end.
 
         One that is `urgent` goes ahead of other streams' frames, and counts among those that may wait: whoever asks
@@ -140,14 +140,14 @@ class Asker:
 
 def _options(how: AskFields) -> dict[str, Any]:
     """The options of a question, as `Stream.ask` takes them."""
-    given = how.model_dump(include=set(AskFields.model_fields), exclude_none=True)
-    if "max_tokens" in given:
-        given["max_new_tokens"] = given.pop("max_tokens")
-    if "window_s" in given:
-        given["window"] = given.pop("window_s")
-    if "seed" in given:
-        given["seed"] %= 1 << 63
-    return given
+    options = how.model_dump(include=set(AskFields.model_fields), exclude_none=True)
+    if "max_tokens" in options:
+        options["max_new_tokens"] = options.pop("max_tokens")
+    if "window_s" in options:
+        options["window"] = options.pop("window_s")
+    if "seed" in options:
+        options["seed"] %= 1 << 63
+    return options
 
 
 def _tell(loop: asyncio.AbstractEventLoop, pieces: "asyncio.Queue[str | None]", piece: str | None) -> None:
@@ -157,11 +157,11 @@ def _tell(loop: asyncio.AbstractEventLoop, pieces: "asyncio.Queue[str | None]", 
 
 def usage(answer: Answered) -> Usage:
     """The usage of an answer, as OpenAI counts it."""
-    said = answer.answer
+    reply = answer.answer
     return Usage(
-        prompt_tokens=said.prompt_tokens,
-        completion_tokens=said.tokens,
-        total_tokens=said.prompt_tokens + said.tokens,
+        prompt_tokens=reply.prompt_tokens,
+        completion_tokens=reply.tokens,
+        total_tokens=reply.prompt_tokens + reply.tokens,
         prompt_tokens_details={
             "cached_tokens": answer.memory_tokens,
             "multimodal_tokens": {"video": answer.video_tokens},

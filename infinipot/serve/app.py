@@ -101,8 +101,8 @@ def _problem(request: Request, error: Exception) -> ApiError:
     if isinstance(error, HTTPException):
         message, code = _ROUTES.get(error.status_code, (str(error.detail), None))
         path = request.scope.get("raw_path", b"").decode("latin-1")  # as it came, in one line
-        told = message.format(method=request.method, path=path[:100])
-        return ApiError(error.status_code, told, code, headers=dict(error.headers or {}))
+        text = message.format(method=request.method, path=path[:100])
+        return ApiError(error.status_code, text, code, headers=dict(error.headers or {}))
     if isinstance(error, RecursionError):
         return ApiError(400, "the JSON is nested too deeply", "invalid_request")
     return as_api_error(error)

@@ -8,7 +8,7 @@ from infinipot.serve.bodies import MINUS_ONE, Body
 
 
 class Looking(Body):
-    """A second look of a question: see `Stream.ask`.
+    """The options for a second look at frames: see `Stream.ask`.
 
     Attributes:
         look_again: the last frames that are looked at once more, as many as the stream keeps at the most.
@@ -20,7 +20,7 @@ class Looking(Body):
 
 
 class Generating(Looking):
-    """How long an answer may be, and how its tokens are chosen: see `Stream.ask`."""
+    """The options that limit the length of an answer and choose its tokens: see `Stream.ask`."""
 
     max_tokens: Annotated[int, Field(ge=1)] | None = None
     temperature: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None

@@ -57,7 +57,7 @@ class Run:
         return isinstance(self.job, AskJob) and self.job.left.is_set()
 
     def tell(self) -> bool:
-        """Tells whoever waits for the job how it went; returns whether it went well."""
+        """Sets the outcome of the job; returns whether it succeeded."""
         job = self.job
         if isinstance(job, FrameJob):
             return settle(job.watched, self.task.result)
@@ -90,10 +90,10 @@ def _heard(job: AskJob) -> Callable[[str], None]:
 def settle(future: "Future[T]", work: Callable[[], T]) -> bool:
     """Sets a future to the outcome of some work; returns whether that went well."""
     try:
-        found = work()
+        result = work()
     except BaseException as error:
         fail(future, error)
         return False
     if not future.done() and future.set_running_or_notify_cancel():
-        future.set_result(found)
+        future.set_result(result)
     return True

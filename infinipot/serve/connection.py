@@ -50,7 +50,7 @@ def bounded(most: int, header_seconds: float) -> type[H11Protocol]:
             super().handle_websocket_upgrade(event)
 
         def send_400_response(self, msg: str) -> None:
-            """Tells of what is no HTTP, or has too long a header, in the form of the other errors."""
+            """Answers invalid HTTP, or too long a header, in the form of the other errors."""
             self.transport.write(_response(ApiError(400, msg, "invalid_http")))
             self.transport.close()
 

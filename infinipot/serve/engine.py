@@ -26,12 +26,12 @@ def begin_ask(
         CapError: the question does not fit the share of the memory that is reserved for it.
         QuestionError: it cannot be asked.
     """
-    asked = options.get("max_new_tokens")
+    wanted = options.get("max_new_tokens")
     how = {name: options[name] for name in ("remember", "look_again", "look_pixels") if name in options}
     try:
-        limit = stream.answer_limit(question, max_new_tokens=asked, **how)
+        limit = stream.answer_limit(question, max_new_tokens=wanted, **how)
     except CapError:
-        if asked is None:
+        if wanted is None:
             raise
         limit = stream.answer_limit(question, **how)
     return stream.begin_ask(question, **{**options, "max_new_tokens": limit, "on_text": on_text})

@@ -45,8 +45,8 @@ class ApiError(Exception):
 
     def body(self) -> dict[str, Any]:
         """The JSON of the response."""
-        told = {"message": self.message, "type": self.kind, "param": self.param, "code": self.code}
-        return {"error": told}
+        error = {"message": self.message, "type": self.kind, "param": self.param, "code": self.code}
+        return {"error": error}
 
 
 def require_model(asked: str | None, served: str) -> None:

@@ -84,11 +84,11 @@ class Feeder:
         begin = 0.0 if served.time is None else served.time + 1 / served.config.fps
         listed = _LISTED.match(address)
         if listed is not None:
-            given = await self._listed(served, address[listed.end() :], how, begin)
+            frames = await self._listed(served, address[listed.end() :], how, begin)
         else:
             async with self._clip(served, address, how) as clip:
-                given = [await self.watch(served, each, begin + each.time) async for each in clip.frames()]
-        for each in given:
+                frames = [await self.watch(served, each, begin + each.time) async for each in clip.frames()]
+        for each in frames:
             await watched(each)  # what is wrong with one is told, rather than asked about without it
 
     def _clip(self, served: Served, address: str, how: VideoIo) -> AbstractAsyncContextManager[DecodedVideo]:
@@ -108,14 +108,14 @@ class Feeder:
         if len(indices) != len(encoded) or sorted(set(indices)) != indices:
             message = f"frames_indices must be ascending, with one for each of the {len(encoded)} frames"
             raise ApiError(400, message, param="media_io_kwargs")
-        given = []
+        jobs = []
         for index, each in zip(indices, encoded, strict=True):
             picture = await self._decoders.picture(from_base64(each))
-            given.append(await self.watch(served, picture, begin + index / (how.fps or _LIST_FPS)))
-        return given
+            jobs.append(await self.watch(served, picture, begin + index / (how.fps or _LIST_FPS)))
+        return jobs
 
     async def watch(self, served: Served, picture: Picture, at: float | None) -> "Future[None]":
-        """Has a frame wait, and waits itself where many do: none of a request's frames gives way to another.
+        """Queues a frame, and waits if many are queued: none of a request's frames is dropped for another.
 
         Returns:
             What is set once it was watched; without the frame, which others may wait for much longer.

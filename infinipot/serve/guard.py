@@ -54,7 +54,7 @@ _AROUND = 1 << 14  # bytes of a multipart body beside the file
 
 
 class Guard:
-    """Lets requests through that may pass.
+    """Lets allowed requests through, and answers the others with an error.
 
     Args:
         app: what they are for.
@@ -72,23 +72,23 @@ class Guard:
         if scope.get("method") == "HEAD":  # of which the server sends no body
             scope = {**scope, "method": "GET"}
         headers = Headers(scope=scope)
-        given = headers.get("x-request-id", "")
-        request_id = given if _GIVEN_ID.fullmatch(given) else uuid.uuid4().hex
+        requested_id = headers.get("x-request-id", "")
+        request_id = requested_id if _GIVEN_ID.fullmatch(requested_id) else uuid.uuid4().hex
         scope["request_id"] = request_id
         token = REQUEST_ID.set(request_id)
-        started, told = time.monotonic(), _Told(scope, send, request_id)
+        started, response = time.monotonic(), _Told(scope, send, request_id)
         try:
             scope["owner"] = self._admit(scope, headers)
             if scope["type"] == "http":
                 receive = _Body(receive, headers, *self._most(scope)).receive
-            await self._app(scope, receive, told.send)
+            await self._app(scope, receive, response.send)
         except Exception as error:
             problem = as_api_error(error)
             if problem.status >= 500:
                 logger.exception("request failed")
-            await told.refuse(problem)
+            await response.refuse(problem)
         finally:
-            self._note(scope, told.status, time.monotonic() - started)
+            self._note(scope, response.status, time.monotonic() - started)
             REQUEST_ID.reset(token)
 
     def _admit(self, scope: Scope, headers: Headers) -> str:
@@ -157,7 +157,7 @@ class _Told:
         await self._send(message)
 
     async def refuse(self, problem: ApiError) -> None:
-        """Tells of a problem, unless an answer has begun."""
+        """Sends an error, unless a response has begun."""
         if self.status != 499:
             if self._scope["type"] == "websocket" and self.status == 101:
                 await self._send({"type": "websocket.close", "code": 1011})
@@ -182,8 +182,8 @@ class _Body:
         self._left, self._deadline = most, time.monotonic() + seconds
         self._seconds = seconds
         self._done = False
-        said = headers.get("content-length", "")
-        if said.isdigit() and int(said) > most:
+        length = headers.get("content-length", "")
+        if length.isdigit() and int(length) > most:
             raise self._too_large()
 
     async def receive(self) -> Message:

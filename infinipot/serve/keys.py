@@ -1,4 +1,4 @@
-"""Who a request is from: bearer keys, compared in constant time.
+"""Identifies the owner of a request by bearer keys, compared in constant time.
 
 A file of keys has one a line: an owner's name and a key, or the key's SHA-256 as `sha256:<hex>`. Keys of one owner see
 the same streams. Blank lines and what follows a `#` after a blank, or at the beginning, are passed over.
@@ -36,7 +36,7 @@ class Keys:
 
     @property
     def owners(self) -> list[str]:
-        """Who has a key, in the order of the file."""
+        """The owners of keys, in the order of the file."""
         return list(dict.fromkeys(name for _, name in self._owners))
 
     @classmethod
@@ -52,7 +52,7 @@ class Keys:
             lines = path.read_text(encoding="utf-8-sig").splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise InfinipotError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
-        found: list[tuple[bytes, str]] = []
+        owners: list[tuple[bytes, str]] = []
         for number, line in enumerate(lines, 1):
             words = _COMMENT.split(line, 1)[0].split()
             if not words:
@@ -61,12 +61,12 @@ class Keys:
                 raise InfinipotError(f"{path}, line {number}: give an owner's name and a key, with a space between")
             hashed = _HASHED.fullmatch(words[1])
             digest = bytes.fromhex(hashed[1]) if hashed else _digest(words[1])
-            if any(each == digest and owner != words[0] for each, owner in found):
+            if any(each == digest and owner != words[0] for each, owner in owners):
                 raise InfinipotError(f"{path}, line {number}: this key is another owner's already")
-            found.append((digest, words[0]))
-        if not found:
+            owners.append((digest, words[0]))
+        if not owners:
             raise InfinipotError(f"{path} holds no key: give lines such as 'alice <key>'")
-        return cls(found)
+        return cls(owners)
 
     def owner(self, headers: Mapping[str, str]) -> str | None:
         """Whose key a request's headers bring; None where it is nobody's."""

@@ -123,7 +123,7 @@ class Answered:
 
 
 class Lane:
-    """One stream and what waits for it.
+    """One stream and its queue.
 
     Args:
         stream: that is open; the worker closes it.
@@ -149,19 +149,19 @@ class Lane:
         self._lock = threading.Lock()
 
     def push(self, job: FrameJob) -> FrameJob | None:
-        """Has a frame wait; returns the one that had to give way: the oldest, where too many wait."""
+        """Queues a frame; returns the oldest one if too many are queued and it had to be dropped."""
         with self._lock:
             oldest = self._without_oldest(self._frames)
         self.add(job)
         return oldest
 
     def give_way(self) -> FrameJob | None:
-        """Takes the oldest frame that waits out, and returns it, unless it is the only one."""
+        """Removes the oldest queued frame and returns it, unless it is the only one."""
         with self._lock:
             return self._without_oldest(2)
 
     def _without_oldest(self, least: int) -> FrameJob | None:
-        """Takes the oldest frame out where so many wait."""
+        """Removes the oldest frame if so many are queued."""
         waiting = [each for each in self._jobs if isinstance(each, FrameJob)]
         if len(waiting) < least:
             return None
@@ -170,7 +170,7 @@ class Lane:
         return waiting[0]
 
     def add(self, job: Job) -> None:
-        """Has something wait after what came before it; where the stream was closed, its outcome is that."""
+        """Queues a job after those before it; if the stream was closed, the job fails with that."""
         with self._lock:
             if not self.closed:
                 self._jobs.append(job)
@@ -203,13 +203,13 @@ class Lane:
         return None
 
     def put_back(self, job: AskJob) -> None:
-        """Has a job wait again, ahead of all others."""
+        """Puts a job back at the head of the queue."""
         with self._lock:
             self._jobs.appendleft(job)
             self._urgent += _urgent(job)
 
     def close(self) -> None:
-        """Tells the jobs that wait, and each that comes from now on, that the stream is gone."""
+        """Fails the queued jobs, and every later one, since the stream is gone."""
         with self._lock:
             self.closed = True
             jobs, self._jobs, self.waiting_bytes = list(self._jobs), deque(), 0
@@ -217,13 +217,13 @@ class Lane:
             _tell_gone(job)
 
     def waiting(self) -> tuple[int, int]:
-        """How many frames and how many questions wait or are under way."""
+        """The numbers of frames and of questions that are queued or under way."""
         with self._lock:
             jobs = [*self._jobs, *self.beside, *([] if (now := self.working) is None else [now])]
         return sum(isinstance(job, FrameJob) for job in jobs), sum(isinstance(job, AskJob) for job in jobs)
 
     def awaited(self) -> int:
-        """How many questions that somebody waits for wait or are under way."""
+        """The number of questions with a waiting client that are queued or under way."""
         with self._lock:
             return self._urgent + sum(_urgent(job) for job in (*self.beside, self.working))
 

@@ -1,4 +1,4 @@
-"""One server at a time for what is kept on the disk: two would undo what the other writes."""
+"""A lock on the files of a server: two servers would overwrite each other's."""
 
 import os
 from collections.abc import Iterator

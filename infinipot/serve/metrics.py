@@ -104,14 +104,14 @@ class Metrics:
 
     def answered(self, job: AskJob, answer: Answered) -> None:
         """Observes the times and tokens of an answer."""
-        said, spoke = answer.answer, job.spoke or job.ended
+        reply, spoke = answer.answer, job.spoke or job.ended
         self.queue_time.observe(job.began - job.came)
         self.first_token.observe(spoke - job.came)
         self.answer_time.observe(job.ended - job.came)
-        if said.tokens > 1:
-            self.inter_token.observe((job.ended - spoke) / (said.tokens - 1))
-        self.prompt_tokens.inc(said.prompt_tokens)
-        self.answer_tokens.inc(said.tokens)
+        if reply.tokens > 1:
+            self.inter_token.observe((job.ended - spoke) / (reply.tokens - 1))
+        self.prompt_tokens.inc(reply.prompt_tokens)
+        self.answer_tokens.inc(reply.tokens)
 
     def stepped(self, tasks: int, seconds: float) -> None:
         """Observes the time and size of a step."""

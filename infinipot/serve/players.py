@@ -60,8 +60,8 @@ class Players:
         try:
             self.play(served, address, realtime=realtime, start=served.time or 0.0)
         except Exception as error:
-            told = as_api_error(error).message
-            served.source = SourceState(address=public_name(address), state="failed", error=told)
+            message = as_api_error(error).message
+            served.source = SourceState(address=public_name(address), state="failed", error=message)
             event(logger, "a source is not played on", logging.WARNING, stream=served.id, why=str(error))
 
     async def stop(self, served: Served) -> None:
@@ -99,10 +99,10 @@ class Players:
             event(logger, "a source failed", level, stream=served.id, why=problem.message)
 
     async def _give(self, served: Served, frame: Picture, *, wait: bool) -> None:
-        """Gives a stream a frame; where it has to be, waits until it was watched.
+        """Queues a frame for a stream; with `wait`, until it was watched.
 
-        A frame that others pushed out, or that met an error of the model, such as a device that is full for a moment,
-        is counted and told by the stream, and the source goes on with the next one.
+        A frame that others displaced, or that met an error of the model, such as a device that is full for a moment,
+        is counted by the stream, and the source goes on with the next one.
 
         Raises:
             InfinipotError: the stream does not take this frame, and so none of the source.

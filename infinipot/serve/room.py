@@ -37,7 +37,7 @@ class Room:
         return True
 
     def free(self, size: int) -> None:
-        """Gives reserved bytes back; a number below 0 takes more, where more turn out to be needed."""
+        """Returns reserved bytes; a negative number reserves more, if more turn out to be needed."""
         with self._lock:
             self.reserved -= size
 
@@ -49,6 +49,6 @@ class Room:
         return fits
 
     def take_back(self, size: int) -> None:
-        """Takes back what was lent."""
+        """Takes back the bytes that were lent."""
         with self._lock:
             self._lent -= size

@@ -71,7 +71,7 @@ def _serve(settings: Settings, model: Model) -> "Server":
 
 
 def config(app: FastAPI, settings: Settings) -> uvicorn.Config:
-    """How uvicorn serves an application: in this process, with bounded connections."""
+    """Configures uvicorn to serve an application in this process, with a limit on connections."""
     return uvicorn.Config(
         app,
         host=settings.host,
@@ -197,7 +197,7 @@ def _warn(settings: Settings, model: Model) -> None:
 
 
 def _tell_writing(settings: Settings, needed: int) -> None:
-    """Tells what snapshots ask of a disk: many, such as memory cards, bear only so many bytes in all."""
+    """Logs how many bytes snapshots write a day: memory cards, for one, wear out."""
     if settings.snapshots is not None:
         a_day = needed * 86_400 / settings.snapshot_seconds
         message = (

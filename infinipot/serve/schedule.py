@@ -80,13 +80,13 @@ class Cost:
         self._weight = self._tokens = self._seconds = self._squares = self._products = 0.0
 
     def add(self, tokens: int, seconds: float) -> None:
-        """Takes in a step of so many tokens that took so long."""
-        kept = 1 - _SMOOTH
-        self._weight = kept * self._weight + 1
-        self._tokens = kept * self._tokens + tokens
-        self._seconds = kept * self._seconds + seconds
-        self._squares = kept * self._squares + tokens * tokens
-        self._products = kept * self._products + tokens * seconds
+        """Records a step of so many tokens and its duration."""
+        decay = 1 - _SMOOTH
+        self._weight = decay * self._weight + 1
+        self._tokens = decay * self._tokens + tokens
+        self._seconds = decay * self._seconds + seconds
+        self._squares = decay * self._squares + tokens * tokens
+        self._products = decay * self._products + tokens * seconds
 
     @property
     def line(self) -> tuple[float, float]:

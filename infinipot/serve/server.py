@@ -70,8 +70,8 @@ class Server:
         self.uploads = Uploads(settings.limits)
         self.feeder = Feeder(settings, self.streams, self.decoders, self.sources, self.uploads)
         self.chat = ChatServing(settings, self.streams, self.asker, self.feeder, self.uploads)
-        made = (self.streams, self.asker, self.feeder, self.sources, self.uploads)
-        self.captions = Captions(settings, *made)
+        parts = (self.streams, self.asker, self.feeder, self.sources, self.uploads)
+        self.captions = Captions(settings, *parts)
         metrics.watch(self._levels)
 
     @asynccontextmanager
@@ -98,7 +98,7 @@ class Server:
             await self._end()
 
     def end_soon(self) -> None:
-        """Takes no more, and ends what would never end by itself: answers that are under way do."""
+        """Stops accepting work, and ends what would not end by itself; answers that are under way do."""
         self.ready = False
         self.watches.events.end_soon()
         self.captions.end_soon()

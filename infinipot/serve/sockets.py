@@ -40,7 +40,7 @@ async def converse(
         WebSocketDisconnect: the client left.
     """
     while True:
-        given: Any = None
+        event: Any = None
         text = await _next(socket, idle_seconds)
         while text is None and busy():
             text = await _next(socket, idle_seconds)
@@ -48,14 +48,14 @@ async def converse(
             await refuse(ApiError(408, f"no message came for {idle_seconds:g} s", "session_idle"), None)
             return
         try:
-            given = json.loads(text)
-            await handle(kind.validate_python(given))
+            event = json.loads(text)
+            await handle(kind.validate_python(event))
         except WebSocketDisconnect:
             raise
         except OverError:
             return
         except Exception as error:
-            await refuse(_problem(error), given)
+            await refuse(_problem(error), event)
 
 
 async def send(socket: WebSocket, message: Any) -> None:

@@ -110,14 +110,14 @@ class Worker:
         return self.call(opened)
 
     def push(self, lane: Lane, job: FrameJob) -> FrameJob | None:
-        """Has a frame wait to be watched; returns the one that it pushed out, if any."""
+        """Queues a frame; returns the one that it displaced, if any."""
         job.watched.add_done_callback(self.faults.note)
         dropped = lane.push(job)
         self._awake.set()
         return dropped
 
     def ask(self, lane: Lane, job: AskJob) -> None:
-        """Has a question wait to be answered."""
+        """Queues a question."""
         job.answered.add_done_callback(self.faults.note)
         lane.add(job)
         self._awake.set()
@@ -285,7 +285,7 @@ class Worker:
                 self._fork_for_questions(run.lane)
 
     def _settle(self, run: Run) -> None:
-        """Tells who waits for a call that has ended how it went."""
+        """Sets the outcome of a call that has ended."""
         lane, job = run.lane, run.job
         self._runs.remove(run)
         if isinstance(job, AskJob) and run.forked:

@@ -45,17 +45,17 @@ class Report:
         self.damaged = False
 
     def damage(self, kind: str, what: str) -> None:
-        """Takes note of something that is lost, and tells of it."""
+        """Records that something is lost, and reports it."""
         self.damaged = True
         self.tell(kind, what)
 
     def jump(self, time: float, by: float) -> None:
-        """Tells of a time stamp that is so many seconds off."""
+        """Reports a time stamp that is so many seconds off."""
         off = f"{by:+.1f}" if abs(by) >= 0.05 else f"{by:+.4f}"
         self.tell("clock", f"the time stamp at {time:.1f} s is {off} s off; the clock goes on from where it was")
 
     def end(self, reached: float, ended: float, declared: float) -> None:
-        """Tells of a source that ended early.
+        """Reports a source that ended early.
 
         Args:
             reached: seconds of what it declares that turned out to be there.
@@ -88,7 +88,7 @@ def faults_of(name: str, error: type[InfinipotError]) -> Iterator[None]:
 
 
 def why(fault: Exception, waited: float = 0.0) -> str:
-    """Says in a few words what a fault is, without the file's name.
+    """Describes a fault in a few words, without the file's name.
 
     Args:
         fault: what was raised.
@@ -133,12 +133,12 @@ def open_container(address: Address) -> tuple[InputContainer, VideoStream]:
 
 
 def has_stamps(container: InputContainer) -> bool:
-    """Tells whether its time stamps are worth anything: those of raw streams are FFmpeg's, in the order of coding."""
+    """Whether its time stamps can be trusted: those of raw streams are FFmpeg's, in the order of coding."""
     return not container.format.flags & _UNSTAMPED
 
 
 def is_spliced(container: InputContainer) -> bool:
-    """Tells whether its format lets the clock begin anew inside a file, as where broadcasts are cut together."""
+    """Whether its format lets the clock restart within a file, as in joined broadcasts."""
     return bool(container.format.flags & _SPLICED)
 
 
@@ -204,5 +204,5 @@ def _is_text(container: InputContainer) -> bool:
 def _none_of(container: InputContainer, name: str, kind: str) -> InfinipotError:
     """The error for a file without the wanted kind of stream; it names the kinds that the file has."""
     kinds = {"text"} if _is_text(container) else {stream.type for stream in container.streams} - {kind}
-    found = " and ".join(sorted(kinds)) or "an empty container (is it cut short, or still being written?)"
-    return _ERRORS[kind](f"{name} holds no {kind}, only {found}")
+    kinds_held = " and ".join(sorted(kinds)) or "an empty container (is it cut short, or still being written?)"
+    return _ERRORS[kind](f"{name} holds no {kind}, only {kinds_held}")

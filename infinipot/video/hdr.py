@@ -82,7 +82,7 @@ def _display() -> np.ndarray:
 
 @cache
 def _gain() -> np.ndarray:
-    """By how much light is compressed, by the PQ code of a pixel's brightest component (BT.2390-10 section 5.4.1)."""
+    """The compression of light, by the PQ code of a pixel's brightest component (BT.2390-10 section 5.4.1)."""
     code = np.linspace(0, 1, _CODES)
     top = float(_from_light(np.array(_PEAK / _WHITE)))
     most = float(_from_light(np.array(1.0))) / top

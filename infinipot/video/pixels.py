@@ -103,9 +103,9 @@ def _colours(picture: av.VideoFrame) -> dict[str, int]:
         return {}
     space = int(picture.colorspace)
     space = _SMPTE170M if space == _BT470BG else space
-    said = int(picture.color_range)
+    level = int(picture.color_range)
     full_by_format = picture.format.name.startswith(("yuvj", "gray", "ya"))
-    full = picture.format.name.startswith("yuvj") or said == ColorRange.JPEG or (not said and full_by_format)
+    full = picture.format.name.startswith("yuvj") or level == ColorRange.JPEG or (not level and full_by_format)
     return {
         "src_colorspace": space,
         "dst_colorspace": _SMPTE170M if space == _BT709 else _BT709,

@@ -1,4 +1,4 @@
-"""Which pictures of a video are shown at which instants. Knows times only: nothing of pixels or files."""
+"""Chooses the pictures shown at the sampled times of a video. Knows times only: nothing of pixels or files."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator

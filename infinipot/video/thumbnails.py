@@ -46,7 +46,7 @@ class Thumbnails:
 
     @property
     def crowded(self) -> bool:
-        """Whether to tell it, by `keep`, which times are held: there is hardly room, and enough pictures are new.
+        """Whether `keep` should be called: room is short, and enough pictures are new.
 
         Where a policy holds something of nearly every patch, telling frees nothing. To find out what is held reads a
         whole memory, so that it is not done again for the next picture.
@@ -61,7 +61,7 @@ class Thumbnails:
         self._pictures[frame.time] = small or small_picture(frame.image, self._bytes_each, self._side)
 
     def keep(self, times: Collection[float]) -> None:
-        """Lets go of what is neither of patches of these times nor newer than all of them."""
+        """Drops the pictures that are neither of patches of these times nor newer than all of them."""
         self._added = 0
         newest = max(times, default=-1.0)
         wanted = {self._of(time) for time in times}

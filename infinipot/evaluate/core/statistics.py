@@ -118,7 +118,7 @@ class Average:
         return {"overall": overall, **means, **tasks, **groups, **parts} | {"overall": overall}
 
     def asked(self, sums: Sums) -> dict[str, int]:
-        """How many questions each average is of."""
+        """The number of questions behind each average."""
         totals = dict(zip(sums.keys, map(int, sums.counts.sum(0)), strict=True))
         named = {key[1]: total for key, total in totals.items() if key[0] in ("task", "group", "part")}
         means = {name: sum(named.get(one, 0) for one in wanted) for name, wanted in self.means.items()}
@@ -254,7 +254,7 @@ def _over_draws(
 
 
 def _chunks(videos: int, draws: int) -> Iterator[int]:
-    """How many draws to make at a time."""
+    """The number of draws to make at a time."""
     most = max(1, _AT_ONCE // videos)
     for begin in range(0, draws, most):
         yield min(most, draws - begin)

@@ -100,7 +100,7 @@ def duration(seconds: float) -> str:
 
 
 def print_tables(tables: Sequence[Table], file: TextIO | None = None, width: int = 200) -> None:
-    """To stdout, or to a file; where that is no terminal, lines may be `width` long."""
+    """Prints to stdout or to a file; outside a terminal, lines may be `width` long."""
     console = Console(file=file)
     if not console.file.isatty():
         console.width = width

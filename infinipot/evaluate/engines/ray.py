@@ -60,7 +60,7 @@ class _Task:
     begun: float = field(default_factory=time.monotonic)
 
     def take(self, event: Event) -> None:
-        """Takes note of the questions that are dealt with."""
+        """Records the questions that are done."""
         if isinstance(event, WatchTime):
             return
         done = [event.question] if isinstance(event, EvalAnswer) else event.questions
@@ -279,7 +279,7 @@ def _require_room(workers: int, gpus: float) -> None:
 
 
 def _room(machine: Mapping[str, float], gpus: float) -> int:
-    """How many workers a machine holds; a worker's part of a GPU is a part of a single one."""
+    """The number of workers that fit a machine; a worker's fraction of a GPU is of a single one."""
     cpus = int(machine.get("CPU", 0.0))
     if not gpus:
         return cpus

@@ -105,7 +105,7 @@ ABLATIONS = (
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """How much of the benchmark is run.
+    """The size of a run of the benchmark.
 
     Attributes:
         clips: of each background, in the sections at the trained length.

@@ -144,7 +144,7 @@ def by_background(outcomes: Sequence[Outcome]) -> Iterator[tuple[Row, list[Outco
 
 
 def _share(holder: Holder, _: object) -> Row:
-    """One in how many tokens of the full cache are kept."""
+    """The full cache's tokens per token kept."""
     return {"share": FULL // holder.kept if holder.kept else 1}
 
 

@@ -105,8 +105,8 @@ class CameraPlayer:
 
     def states(self) -> dict[str, int]:
         """The number of cameras in each state."""
-        found = Counter(each.camera.health().state for each in list(self._watched.values()))
-        return {state: found[state] for state in get_args(State)}
+        counts = Counter(each.camera.health().state for each in list(self._watched.values()))
+        return {state: counts[state] for state in get_args(State)}
 
     async def stop(self, served: Served) -> None:
         """Stops watching for a stream."""
@@ -150,7 +150,7 @@ class CameraPlayer:
                 watched.camera.close()
 
     def _give(self, served: Served, frame: Picture, loop: asyncio.AbstractEventLoop) -> None:
-        """Has the stream watch a frame, and waits until it did: so there is never more than one that waits.
+        """Has the stream watch a frame, and waits until it has: so at most one frame is queued.
 
         A frame that gives way to those of a client, cannot be taken, or meets an error of the model, such as a device
         that is full for a moment, is counted and told by the stream, and the camera goes on with the next one.
@@ -158,8 +158,8 @@ class CameraPlayer:
         Raises:
             GoneError: the stream was closed.
         """
-        given: Future[FrameJob] = asyncio.run_coroutine_threadsafe(self._push(served, frame), loop)
-        job = given.result()
+        pushed: Future[FrameJob] = asyncio.run_coroutine_threadsafe(self._push(served, frame), loop)
+        job = pushed.result()
         with suppress(CancelledError):
             if isinstance(error := job.watched.exception(), GoneError):
                 raise error

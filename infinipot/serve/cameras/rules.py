@@ -1,4 +1,4 @@
-"""Which cameras clients may name: checked when they name one, and ahead of every connection.
+"""Rules for the cameras that clients may name, checked when they name one and before every connection.
 
 rtsp://     at an address that is public or in an allowed range; connected to is what was looked up
 http://     FFmpeg follows what a playlist or a camera leads to, and looks names up again: only hosts that are named, or
@@ -70,13 +70,13 @@ class CameraRules:
         parts = self._parts(address)
         try:
             self._check_host(parts)
-            found = self._rules.resolve(parts)
+            addresses = self._rules.resolve(parts)
         except AddressError as error:
             raise VideoError(_with_hint(str(error))) from None
         if parts.scheme.startswith("http"):  # the name is what its certificate is for
             return address
         split = urlsplit(address)
-        host = f"[{found[0]}]" if found[0].version == 6 else str(found[0])
+        host = f"[{addresses[0]}]" if addresses[0].version == 6 else str(addresses[0])
         user = f"{split.netloc.rpartition('@')[0]}@" if "@" in split.netloc else ""
         return urlunsplit(split._replace(netloc=f"{user}{host}:{parts.port}"))
 

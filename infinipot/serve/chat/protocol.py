@@ -71,7 +71,7 @@ Fps = Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False)]
 
 
 class VideoIo(Body):
-    """How the frames of a video are taken, as vLLM has it.
+    """The options for sampling frames of a video, as in vLLM.
 
     Attributes:
         fps: frames a second of a video, or of a list of frames.
@@ -85,19 +85,19 @@ class VideoIo(Body):
 
 
 class MediaIo(Body):
-    """How media are taken, by kind."""
+    """The options for reading media, by kind."""
 
     video: VideoIo = VideoIo()
 
 
 class Processor(Body):
-    """How a processor of transformers is called, as vLLM has it: of this, `fps` is read."""
+    """The arguments for a processor of transformers, as in vLLM; only `fps` is used."""
 
     fps: Fps | None = None
 
 
 class SessionSettings(StreamSettings):
-    """How the stream of a request or session remembers, and for how long one of a session stays.
+    """The settings of the stream of a request or session, and how long that of a session is kept.
 
     Attributes:
         idle_seconds: without a frame or a question after which the stream of a session is closed.
@@ -136,7 +136,7 @@ class ChatRequest(Unsupported, AskFields):
 
     @property
     def video(self) -> VideoIo:
-        """How the frames of a video are taken."""
+        """The options for sampling the frames of a video."""
         how = self.media_io_kwargs.video
         return how if how.fps is not None else how.model_copy(update={"fps": self.mm_processor_kwargs.fps})
 

@@ -51,9 +51,9 @@ def read(request: ChatRequest, session: str | None) -> Reading:
         raise ApiError(400, message, "no_question", param="messages")
     name, opens = _stream(request, session)
     system = "\n".join(each.text() for each in request.messages if each.role in ("system", "developer")) or None
-    told = [each for each in request.messages if each.role in _SAYS]
+    dialogue = [each for each in request.messages if each.role in _SAYS]
     if name is None:
-        media, question = _media(told), _with_turns(told)
+        media, question = _media(dialogue), _with_turns(dialogue)
     else:
         media, question = _media([last]), last.text()
     if not question.strip():
@@ -79,14 +79,14 @@ def _stream(request: ChatRequest, session: str | None) -> tuple[str | None, bool
 
 
 def _media(messages: list[Message]) -> tuple[tuple[str, bool], ...]:
-    found: list[tuple[str, bool]] = []
+    media: list[tuple[str, bool]] = []
     for message in messages:
         for part in message.parts():
             if isinstance(part, ImagePart):
-                found.append((part.image_url.url, True))
+                media.append((part.image_url.url, True))
             elif isinstance(part, VideoPart) and not part.video_url.url.startswith(_SCHEME):
-                found.append((part.video_url.url, False))
-    return tuple(found)
+                media.append((part.video_url.url, False))
+    return tuple(media)
 
 
 def _with_turns(messages: list[Message]) -> str:

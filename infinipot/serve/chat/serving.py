@@ -63,8 +63,8 @@ class ChatServing:
                 if not begun:
                     begun = True
                     yield _chunk(head, {"role": "assistant", "content": ""})
-                asked = asked_of(served, request, answered).model_dump()
-                yield _chunk(head, {}, answered.answer.finish_reason, infinipot=asked)
+                details = asked_of(served, request, answered).model_dump()
+                yield _chunk(head, {}, answered.answer.finish_reason, infinipot=details)
             if with_usage:
                 yield sse(head | {"choices": [], "usage": usage(answered).model_dump()})
             yield DONE

@@ -40,7 +40,7 @@ _FORM = {
 
 @router.post("/v1/files", openapi_extra=_FORM)
 async def add_file(request: Request) -> FileState:
-    """Takes in a video or a picture as the part `file` of a multipart body; it is kept while the server runs."""
+    """Uploads a video or a picture as the part `file` of a multipart body; it is kept while the server runs."""
     server, owner = server_of(request), owner_of(request)
     with server.uploads.room(_length(request)):
         async with _form(request) as (part, fields):
@@ -59,8 +59,8 @@ async def add_file(request: Request) -> FileState:
 @router.get("/v1/files")
 async def list_files(request: Request, purpose: str | None = None) -> FileList:
     """All of your files, or those of a purpose."""
-    found = [each.state() for each in server_of(request).uploads.of(owner_of(request))]
-    return FileList(data=[each for each in found if purpose in (None, each.purpose)])
+    files = [each.state() for each in server_of(request).uploads.of(owner_of(request))]
+    return FileList(data=[each for each in files if purpose in (None, each.purpose)])
 
 
 @router.get("/v1/files/{name}")
@@ -79,10 +79,10 @@ async def delete_file(request: Request, name: str) -> Deleted:
 
 def _length(request: Request) -> int:
     """The bytes of a body, for which there has to be room before any of them is read."""
-    said = request.headers.get("content-length", "")
-    if not said.isdigit() or "transfer-encoding" in request.headers:
+    length = request.headers.get("content-length", "")
+    if not length.isdigit() or "transfer-encoding" in request.headers:
         raise ApiError(411, "the length of the body is not known: send it with a Content-Length", "length_required")
-    return int(said)
+    return int(length)
 
 
 @asynccontextmanager
@@ -110,7 +110,7 @@ def _kind(given: str | None) -> MediaType:
 
 
 async def _look(server: Server, upload: Upload) -> None:
-    """Has the first picture of a file decoded: what is none is told now, and not when it is asked about."""
+    """Decodes the first picture of a file, so that a bad file is refused now and not at the first question."""
     async with server.sources.upload(upload, fps=None, frames=1) as clip:
         async for _ in clip.frames():
             return

@@ -76,10 +76,10 @@ class Uploads:
 
     def find(self, owner: str, name: str) -> Upload:
         """A file by its id; raises `ApiError` 404 where this owner has none."""
-        found = self._files.get((owner, name))
-        if found is None:
+        upload = self._files.get((owner, name))
+        if upload is None:
             raise ApiError(404, f"there is no file {name[:64]!r}", "file_not_found", param="id")
-        return found
+        return upload
 
     @contextmanager
     def room(self, size: int) -> Iterator[None]:
@@ -108,7 +108,7 @@ class Uploads:
         self._files[upload.owner, upload.id] = upload
 
     def remove(self, upload: Upload) -> None:
-        """Lets a file go; who decodes it now has it open."""
+        """Deletes a file; a decoder that is reading it has its own handle."""
         if self._files.pop((upload.owner, upload.id), None) is not None:
             upload.file.close()
 

@@ -58,22 +58,22 @@ def parse(address: str) -> WebAddress:
     """
     if len(address) > LONGEST:
         raise AddressError(f"the address has {len(address)} characters; at most {LONGEST} are allowed")
-    found = _ADDRESS.fullmatch(address.partition("#")[0])
-    if found is None:
+    match = _ADDRESS.fullmatch(address.partition("#")[0])
+    if match is None:
         raise AddressError(
             "the address is not accepted: give http://host/path or https://..., without a user, blanks or backslashes"
         )
-    scheme, host = found["scheme"].lower(), found["host"].strip("[]").lower()
-    port = int(found["port"] or DEFAULT_PORTS[scheme])
+    scheme, host = match["scheme"].lower(), match["host"].strip("[]").lower()
+    port = int(match["port"] or DEFAULT_PORTS[scheme])
     if not 0 < port < 65536:
         raise AddressError(f"port {port} is not possible: give 1 to 65535")
-    path = found["path"] or "/"
+    path = match["path"] or "/"
     return WebAddress(scheme, host, port, path if path.startswith("/") else f"/{path}")
 
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """From where media may be fetched.
+    """The hosts and networks that media may be fetched from.
 
     Attributes:
         hosts: names, all names below one as "*.example.org"; none for every host.
@@ -111,10 +111,10 @@ class Rules:
         """
         self.check_host(address.host)
         try:
-            found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
+            resolved = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
         except (OSError, UnicodeError):
             raise AddressError(f"{address.host} has no address") from None
-        addresses = list(dict.fromkeys(ip_address(str(entry[4][0]).partition("%")[0]) for entry in found))
+        addresses = list(dict.fromkeys(ip_address(str(entry[4][0]).partition("%")[0]) for entry in resolved))
         for each in addresses:
             self.check_address(each, address.host)
         return addresses

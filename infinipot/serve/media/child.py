@@ -173,7 +173,7 @@ def _check_size(width: int, height: int, most: int) -> None:
 
 
 def _send_pixels(out: BinaryIO, pixels: np.ndarray, most: int, time: float = 0.0) -> None:
-    """Gives a picture back, and one of so many bytes at the most that is to be shown in its place."""
+    """Sends a picture, and a thumbnail of at most so many bytes."""
     height, width = pixels.shape[:2]
     header = {"kind": "frame", "height": height, "width": width, "time": time}
     send(out, header, pixels.data.cast("B"), small_picture(pixels, most))

@@ -102,11 +102,11 @@ class RemoteFile(io.RawIOBase):
         """Reads what comes, as much as fits; 0 at the end."""
         if self.size is not None and self._position >= self.size:
             return 0
-        found = self._ahead[: len(buffer)] or self._receive(len(buffer))
-        self._ahead = self._ahead[len(found) :]
-        buffer[: len(found)] = found
-        self._position += len(found)
-        return len(found)
+        chunk = self._ahead[: len(buffer)] or self._receive(len(buffer))
+        self._ahead = self._ahead[len(chunk) :]
+        buffer[: len(chunk)] = chunk
+        self._position += len(chunk)
+        return len(chunk)
 
     def peek(self, most: int) -> bytes:
         """The first bytes of what cannot be sought in; later reads return them again."""
@@ -119,13 +119,13 @@ class RemoteFile(io.RawIOBase):
         if self._response is None:
             self._request(self._position)
         assert self._response is not None
-        found = self._response.read1(most)
-        self._read_bytes += len(found)
+        chunk = self._response.read1(most)
+        self._read_bytes += len(chunk)
         if self._most is not None and self._read_bytes > _TIMES * self._most:
             raise AddressError(
                 f"reading {self._address.shown} took more than {_TIMES} times the {self._most:,} bytes that are allowed"
             )
-        return found
+        return chunk
 
     def close(self) -> None:
         self._hang_up()

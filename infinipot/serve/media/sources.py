@@ -184,13 +184,13 @@ def data_of(address: str, kind: str) -> bytes:
     Raises:
         ApiError: it is none, or of another kind.
     """
-    found = _DATA.match(address[:300])
-    if found is None or ";base64," not in found[0].lower():
+    match = _DATA.match(address[:300])
+    if match is None or ";base64," not in match[0].lower():
         raise refused(f"give a data: address of base64, such as data:{kind}/...;base64,...")
-    given = (found["type"] or "").lower()
-    if not given.startswith(f"{kind}/") and not (kind == "video" and given in _ANIMATIONS):
-        raise refused(f"a data: address of {found['type']} holds no {kind}")
-    return from_base64(address[found.end() :])
+    media_type = (match["type"] or "").lower()
+    if not media_type.startswith(f"{kind}/") and not (kind == "video" and media_type in _ANIMATIONS):
+        raise refused(f"a data: address of {match['type']} holds no {kind}")
+    return from_base64(address[match.end() :])
 
 
 def from_base64(text: str, what: str = "data: address") -> bytes:

@@ -81,8 +81,8 @@ class OmniSession:
         if self._served is not None:
             raise ApiError(400, "the session is already configured", "session_open")
         require_model(config.model, self._settings.model)
-        asked = config.infinipot.given() | ({"system": config.system_prompt} if config.system_prompt else {})
-        self._served = await self._streams.open(self._owner, made_of(StreamSettings, asked), passing=True)
+        settings = config.infinipot.given() | ({"system": config.system_prompt} if config.system_prompt else {})
+        self._served = await self._streams.open(self._owner, made_of(StreamSettings, settings), passing=True)
 
     def _stream(self) -> Served:
         if self._served is None:
@@ -104,12 +104,12 @@ class OmniSession:
             reason = error.message
         if not reason:
             self._frames.append(name)
-        told: dict[str, Any] = {"accepted": not reason, "buffered_frames": served.lane.waiting()[0]}
+        reply: dict[str, Any] = {"accepted": not reason, "buffered_frames": served.lane.waiting()[0]}
         if reason:
-            told["reason"] = reason
+            reply["reason"] = reason
         if served.dropped["queue"] > dropped:
-            told["reason"] = "queue"
-        await self._send(ack | told)
+            reply["reason"] = "queue"
+        await self._send(ack | reply)
 
     def _at(self, frame: protocol.VideoFrame, came: float, served: Served) -> float:
         """When a frame was: by its own stamp, else by the client's clock when it was taken, else by when it came."""

@@ -91,7 +91,7 @@ class ItemCreate(_Event):
 
 
 class ItemDelete(_Event):
-    """Takes a message back whose words were not asked yet."""
+    """Deletes a message whose words were not asked yet."""
 
     type: Literal["conversation.item.delete"]
     item_id: str

@@ -121,17 +121,17 @@ class ResponseEvents:
 
 def _usage(answered: Answered) -> dict[str, Any]:
     """The usage of a response, as the realtime API counts it."""
-    found = usage(answered)
+    tokens = usage(answered)
     return {
-        "input_tokens": found.prompt_tokens,
-        "output_tokens": found.completion_tokens,
-        "total_tokens": found.total_tokens,
+        "input_tokens": tokens.prompt_tokens,
+        "output_tokens": tokens.completion_tokens,
+        "total_tokens": tokens.total_tokens,
         "input_token_details": {
             "cached_tokens": answered.memory_tokens,
             "image_tokens": answered.video_tokens,
-            "text_tokens": found.prompt_tokens - answered.video_tokens,
+            "text_tokens": tokens.prompt_tokens - answered.video_tokens,
         },
-        "output_token_details": {"text_tokens": found.completion_tokens},
+        "output_token_details": {"text_tokens": tokens.completion_tokens},
     }
 
 

@@ -49,13 +49,13 @@ class RealtimeSession:
         self._responding: asyncio.Task[None] | None = None
 
     async def begin(self, stream: str | None) -> None:
-        """Tells the client that the session is there; on a stream, where one is named."""
+        """Tells the client that the session has begun, on the stream that it named, if any."""
         if stream is not None:
             self._served = self._streams.find(self._owner, stream)
         await self._tell("session.created", session=self._told())
 
     def busy(self) -> bool:
-        """Whether an answer is being made."""
+        """Whether an answer is under way."""
         return self._responding is not None and not self._responding.done()
 
     async def end(self) -> None:
@@ -100,8 +100,8 @@ class RealtimeSession:
         elif self._served is not None and (own is not None or session.instructions not in (None, self._instructions)):
             message = "the session's stream is open: settings and instructions stay, since all it has seen follows them"
             raise ApiError(400, message, "stream_open", param="session")
-        given = session.model_dump(exclude_unset=True)
-        self._session = protocol.Session.model_validate(self._session.model_dump(exclude_unset=True) | given)
+        changes = session.model_dump(exclude_unset=True)
+        self._session = protocol.Session.model_validate(self._session.model_dump(exclude_unset=True) | changes)
 
     @property
     def _instructions(self) -> str | None:
@@ -116,11 +116,11 @@ class RealtimeSession:
             self._update(protocol.Session(instructions="\n".join(filter(None, (self._instructions, words)))))
         previous = self._items.last
         skipped = await self._watch(item.content, live=True) if item.role == "user" else 0
-        told = self._items.add(item, name)
+        added = self._items.add(item, name)
         if skipped:
-            told = told | {"infinipot": {"skipped": skipped}}
-        await self._tell("conversation.item.added", previous_item_id=previous, item=told)
-        await self._tell("conversation.item.done", previous_item_id=previous, item=told)
+            added = added | {"infinipot": {"skipped": skipped}}
+        await self._tell("conversation.item.added", previous_item_id=previous, item=added)
+        await self._tell("conversation.item.done", previous_item_id=previous, item=added)
 
     async def _watch(self, parts: list[protocol.Content], *, live: bool) -> int:
         """Has the stream watch the pictures among these parts; returns how many came too soon after the last one.
@@ -148,10 +148,10 @@ class RealtimeSession:
         async with self._opening:
             if self._served is None:
                 own = self._session.infinipot or protocol.Own()
-                asked = own.model_dump(exclude={"stream"}, exclude_none=True)
+                settings = own.model_dump(exclude={"stream"}, exclude_none=True)
                 if self._session.instructions:
-                    asked["system"] = self._session.instructions
-                self._served = await self._streams.open(self._owner, made_of(StreamSettings, asked), passing=True)
+                    settings["system"] = self._session.instructions
+                self._served = await self._streams.open(self._owner, made_of(StreamSettings, settings), passing=True)
             return self._served
 
     async def _respond(self, response: protocol.ResponseOptions) -> None:
@@ -172,23 +172,23 @@ class RealtimeSession:
 
     async def _answer(self, response: protocol.ResponseOptions, question: str, waiting: tuple[str, ...]) -> None:
         """Makes one response, and tells of it as it comes; it answers the messages that wait under these ids."""
-        told = ResponseEvents(self._tell, response, self._conversation, self._items)
+        events = ResponseEvents(self._tell, response, self._conversation, self._items)
         try:
-            await told.begin()
+            await events.begin()
             served = await self._stream()
             most = response.max_output_tokens or self._session.max_output_tokens
-            given = {"remember": told.remembers} | ({"max_tokens": most} if isinstance(most, int) else {})
+            given = {"remember": events.remembers} | ({"max_tokens": most} if isinstance(most, int) else {})
             how = response.infinipot.model_copy(update=given)
             async with self._asker.ask(served, question, how) as answer:
                 async for piece in answer.pieces():
-                    await told.piece(piece)
+                    await events.piece(piece)
                 answered = await answer.result()
             self._items.asked(waiting)
-            await told.end("completed", answered, asked=asked_of(served, how, answered))
+            await events.end("completed", answered, asked=asked_of(served, how, answered))
         except asyncio.CancelledError:
-            await told.end("cancelled")
+            await events.end("cancelled")
         except Exception as error:
-            await told.end("failed", problem=as_api_error(error))
+            await events.end("failed", problem=as_api_error(error))
 
     def _told(self) -> dict[str, Any]:
         """The session as it is told."""

@@ -18,7 +18,7 @@ Time = Annotated[float, Field(ge=0, le=LATEST, allow_inf_nan=False)]
 
 
 class StreamSettings(Body):
-    """How a stream remembers; what is left out is the server's, or the model's. See `Model.stream`.
+    """The settings of a stream; those left out are the server's, or the model's. See `Model.stream`.
 
     Attributes:
         gate: "otsu", or how far a cell must change to be seen again; "off" for none where the server has one.

@@ -1,4 +1,4 @@
-"""Which streams there are, whose they are, and whether one more fits: by the bytes that it will take, exactly."""
+"""The open streams and their owners, and whether one more fits, by the exact bytes that it will take."""
 
 import asyncio
 import time
@@ -62,11 +62,11 @@ class Streams:
         Raises:
             ApiError: this owner has none of that id; whether another one has is not told.
         """
-        found = self._streams.get((owner, name))
-        if found is None:
+        served = self._streams.get((owner, name))
+        if served is None:
             shown = name if NAME.fullmatch(name) else f"{name[:64]!r}"
             raise ApiError(404, f"there is no stream {shown}", "stream_not_found", param="id")
-        return found
+        return served
 
     def settings_of(self, asked: StreamSettings) -> dict[str, Any]:
         """The arguments of `Model.stream`."""
@@ -86,10 +86,10 @@ class Streams:
         Raises:
             ApiError: 409 where there is one of that id, 429 where it does not fit, 400 for settings that cannot be.
         """
-        model, given = self.worker.model, self.settings_of(asked)
-        needed = await asyncio.wrap_future(self.worker.call(lambda: model.stream_bytes(**given)))
+        model, settings = self.worker.model, self.settings_of(asked)
+        needed = await asyncio.wrap_future(self.worker.call(lambda: model.stream_bytes(**settings)))
         needed += self.settings.limits.pictures
-        opening = lambda: self.worker.open(lambda: model.stream(**given), self._frames)  # noqa: E731
+        opening = lambda: self.worker.open(lambda: model.stream(**settings), self._frames)  # noqa: E731
         return await self._admitted(owner, name, needed, opening, idle_seconds, passing)
 
     async def restore(self, owner: str, name: str, path: Path, needed: int, idle_seconds: float | None) -> Served:
@@ -173,7 +173,7 @@ class Streams:
         return held
 
     async def tidy(self) -> None:
-        """Lets go of small pictures of what is not held any more, where that may help."""
+        """Drops thumbnails of times that are not held any more, if that may help."""
         for served in self:
             if served.thumbnails.crowded and not served.passing:
                 with suppress(ApiError):
@@ -190,7 +190,7 @@ class Streams:
             self.room.free(served.bytes)
 
     def offer(self, served: Served, picture: Picture, at: float | None) -> FrameJob | None:
-        """Has a picture wait to be watched; counts it, and returns None, where it came too soon after the last one.
+        """Queues a picture; one that came too soon after the last is counted as dropped, and None is returned.
 
         Raises:
             ApiError: 410 where the stream was closed; see `Served.place`.
@@ -203,7 +203,7 @@ class Streams:
         return self.push(served, picture.at(place))
 
     def push(self, served: Served, picture: Picture) -> FrameJob:
-        """Has a picture wait to be watched at its time, and counts what has to give way to it."""
+        """Queues a picture at its time, and counts the one that it displaces."""
         job = served.take(picture)
         job.watched.add_done_callback(lambda done: self._note(served, done))
         gone = self.worker.push(served.lane, job)

@@ -79,7 +79,7 @@ async def push_frames(
     time: Annotated[Time | None, Query(description="Seconds of the stream; by default 1 / fps after the last")] = None,
     wait: Annotated[bool, Query(description="Answer when the frames have been watched")] = False,
 ) -> FramesTaken:
-    """Takes a picture as the body, a JPEG, PNG or WebP, or several as multipart, in their order."""
+    """Accepts a picture as the body, a JPEG, PNG or WebP, or several as multipart, in their order."""
     server, served = stream_of(request, name)
     if request.headers.get("content-type", "").lower().startswith("multipart/"):
         pictures = await _parts(request, server.settings.limits.frames_per_request)
@@ -98,7 +98,7 @@ async def _parts(request: Request, most: int) -> list[bytes]:
 
 @router.websocket("/v1/streams/{name}/frames")
 async def push_frames_by_socket(socket: WebSocket, name: str) -> None:
-    """Takes in pictures, a binary message each; a text message `{"time": 12.5}` is the time of the next one.
+    """Accepts pictures, a binary message each; a text message `{"time": 12.5}` is the time of the next one.
 
     Each picture is answered with what a request is answered with, or an error.
     """
@@ -115,11 +115,11 @@ async def push_frames_by_socket(socket: WebSocket, name: str) -> None:
                     at = _time_in(text)
                     continue
                 _, served = stream_of(socket, name)  # it may have been closed meanwhile, and another one opened
-                told = (await server.serving.push(served, [message["bytes"] or b""], at)).model_dump()
+                reply = (await server.serving.push(served, [message["bytes"] or b""], at)).model_dump()
             except Exception as error:
-                told = as_api_error(error).body()
+                reply = as_api_error(error).body()
             at = None
-            await send(socket, told)
+            await send(socket, reply)
 
 
 def _time_in(text: str) -> float:

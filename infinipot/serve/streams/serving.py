@@ -75,7 +75,7 @@ class StreamServing:
         await self._watches.forget(served)
 
     async def push(self, served: Served, pictures: list[bytes], at: float | None, *, wait: bool = False) -> FramesTaken:
-        """Takes in encoded pictures, the first at a time, each further one a period of `fps` after.
+        """Queues encoded pictures: the first at the given time, each further one a period of `fps` later.
 
         Args:
             served: the stream.

@@ -87,12 +87,12 @@ class Snapshots:
         """
         self.check()
         place = self._place(served)
-        told: list[Told] = []
+        records: list[Told] = []
 
         def save(stream: Stream) -> None:
             started = time.perf_counter()
             try:
-                told.append(_write(place, served, stream))
+                records.append(_write(place, served, stream))
             finally:
                 served.saving_seconds = time.perf_counter() - started
 
@@ -109,7 +109,7 @@ class Snapshots:
             raise ApiError(507, f"stream {served.id} cannot be saved", "snapshot_failed") from None
         self._metrics.snapshots.labels("saved").inc()
         self._metrics.snapshot_seconds.observe(served.saving_seconds)
-        (saved,) = told
+        (saved,) = records
         served.saved_at, served.saved_time, served.saved_when = saved.saved_at, saved.time, time.monotonic()
         size = (place / saved.file).stat().st_size
         return Saved(id=served.id, time=saved.time, saved_at=saved.saved_at, bytes=size)
@@ -150,21 +150,21 @@ class Snapshots:
         restored = []
         for place in self._places():
             try:
-                told = Told.model_validate_json((place / _TOLD).read_bytes())
-                if not NAME.fullmatch(told.id) or not _FILE.fullmatch(told.file):
+                record = Told.model_validate_json((place / _TOLD).read_bytes())
+                if not NAME.fullmatch(record.id) or not _FILE.fullmatch(record.file):
                     raise SnapshotError("it does not name a stream and its file")
-                path = place / told.file
-                served = await self._streams.restore(told.owner, told.id, path, told.bytes, told.idle_seconds)
+                path = place / record.file
+                served = await self._streams.restore(record.owner, record.id, path, record.bytes, record.idle_seconds)
             except (ApiError, InfinipotError, OSError, ValidationError) as error:
                 why = " ".join(str(error).split())
                 event(logger, "a stream was not restored", logging.ERROR, snapshot=str(place), why=why)
                 continue
-            served.created, served.saved_at, served.saved_time = told.created, told.saved_at, told.time
-            served.dropped.update(told.dropped)
-            served.description = told.description
-            served.restored_at, served.saved_when, served.saved_state = told.time, time.monotonic(), _state(served)
-            _sweep(place, told.file)
-            restored.append((served, told))
+            served.created, served.saved_at, served.saved_time = record.created, record.saved_at, record.time
+            served.dropped.update(record.dropped)
+            served.description = record.description
+            served.restored_at, served.saved_when, served.saved_state = record.time, time.monotonic(), _state(served)
+            _sweep(place, record.file)
+            restored.append((served, record))
         return restored
 
     def _place(self, served: Served) -> Path:
@@ -204,7 +204,7 @@ def _write(place: Path, served: Served, stream: Stream) -> Told:
     file = f"stream-{max(numbers, default=0) + 1}.safetensors"
     stats = stream.stats()
     stream.save(place / file)
-    told = Told(
+    record = Told(
         owner=served.owner,
         id=served.id,
         file=file,
@@ -219,18 +219,18 @@ def _write(place: Path, served: Served, stream: Stream) -> Told:
     )
     part = place / f".{_TOLD}.part"
     with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as written:  # an address may be secret
-        written.write(told.model_dump_json())
+        written.write(record.model_dump_json())
         written.flush()
         os.fsync(written.fileno())
     os.replace(part, place / _TOLD)
     sync_folder(place)
     served.saved_state = stats.frames, stats.turns
     _sweep(place, file)
-    return told
+    return record
 
 
 def _sweep(place: Path, file: str) -> None:
-    """Takes away what is neither the snapshot that counts nor what names it."""
+    """Deletes all files but the current snapshot and its record."""
     for each in place.iterdir():
         if each.name not in (_TOLD, file) and _ours(each.name):
             with suppress(OSError):

@@ -41,10 +41,10 @@ async def newest_picture(
 async def thumbnail(request: Request, name: str, time: Annotated[Time, Query()]) -> Response:
     """The small picture that is kept closest to a time, as JPEG, with its own time in `X-Time`."""
     _, served = stream_of(request, name)
-    found = served.thumbnails.nearest(time)
-    if found is None:
+    nearest = served.thumbnails.nearest(time)
+    if nearest is None:
         raise ApiError(404, "no picture of this stream is kept yet", "no_picture", param="time")
-    return _picture(found[1], found[0])
+    return _picture(nearest[1], nearest[0])
 
 
 @router.get("/v1/streams/{name}/contents")

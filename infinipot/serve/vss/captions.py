@@ -112,14 +112,14 @@ class Captions:
     async def captions(self, owner: str, request: CaptionRequest) -> AsyncGenerator[Caption, None]:
         """The captions of a file, or of a stream until it ends or `stop` is called."""
         if self._uploads.has(owner, request.id):
-            made = self._of_file(owner, self._uploads.find(owner, request.id), request)
+            captions = self._of_file(owner, self._uploads.find(owner, request.id), request)
         else:
-            made = self._of_stream(self._streams.find(owner, request.id), request)
+            captions = self._of_stream(self._streams.find(owner, request.id), request)
         try:
-            async for caption in made:
+            async for caption in captions:
                 yield caption
         finally:
-            await made.aclose()
+            await captions.aclose()
 
     def stop(self, served: Served) -> None:
         """Ends the captions that are made of a stream."""
@@ -226,10 +226,10 @@ class Captions:
             yield clip.frames()
 
     def _settings_of(self, request: SummaryRequest) -> StreamSettings:
-        asked = request.infinipot.given() | ({"system": request.system_prompt} if request.system_prompt else {})
+        settings = request.infinipot.given() | ({"system": request.system_prompt} if request.system_prompt else {})
         if request.fps is not None:
-            asked.setdefault("fps", request.fps)
-        return made_of(StreamSettings, asked)
+            settings.setdefault("fps", request.fps)
+        return made_of(StreamSettings, settings)
 
     @asynccontextmanager
     async def _watching(self, owner: str, request: SummaryRequest) -> AsyncIterator[Served]:

@@ -63,7 +63,7 @@ class DeleteBatch(BaseModel):
 
 
 class Offsets(Body):
-    """Which part of a file is meant, in seconds; to its end, where no end is given."""
+    """A part of a file, in seconds; without an end, to the end of the file."""
 
     type: Literal["offset"] = "offset"
     start_offset: Time = 0.0
@@ -99,10 +99,10 @@ class SummaryRequest(Generating):
     @property
     def fps(self) -> float | None:
         """Frames a second of a file that are watched; None for the stream's own."""
-        given = self.num_frames_per_second_or_fixed_frames_chunk
-        if given is None or self.use_fps_for_chunking or not self.chunk_duration:
-            return given if self.use_fps_for_chunking else None
-        return given / self.chunk_duration
+        number = self.num_frames_per_second_or_fixed_frames_chunk
+        if number is None or self.use_fps_for_chunking or not self.chunk_duration:
+            return number if self.use_fps_for_chunking else None
+        return number / self.chunk_duration
 
 
 class CaptionRequest(SummaryRequest):
@@ -125,7 +125,7 @@ class Caption(BaseModel):
 
 
 class Chunks(BaseModel):
-    """How many captions there are."""
+    """The number of captions."""
 
     total_chunks_processed: int
 

@@ -37,8 +37,8 @@ async def add(request: Request, body: Annotated[AddRequest, Body()]) -> AddReply
     results: list[Added] = []
     for live in body.streams:
         try:
-            asked = made_of(StreamRequest, {"source": live.source, "pace": "realtime"})
-            opened = await server.serving.open(owner, asked)
+            stream = made_of(StreamRequest, {"source": live.source, "pace": "realtime"})
+            opened = await server.serving.open(owner, stream)
             server.streams.find(owner, opened.id).description = live.description
             results.append(Added(id=opened.id))
         except Exception as error:  # those before it are open, and their ids have to be told
@@ -97,9 +97,9 @@ async def generate_captions(request: Request, body: Annotated[CaptionRequest, Bo
         return await events(request, _told(server, owner, body))
 
     async def all_of_them() -> Captioned:
-        made = [each async for each in server.captions.captions(owner, body)]
-        usage = Chunks(total_chunks_processed=len(made))
-        return Captioned(id=body.id, model=server.settings.model, chunk_responses=made, usage=usage)
+        captions = [each async for each in server.captions.captions(owner, body)]
+        usage = Chunks(total_chunks_processed=len(captions))
+        return Captioned(id=body.id, model=server.settings.model, chunk_responses=captions, usage=usage)
 
     return JSONResponse((await while_there(request, all_of_them())).model_dump())
 

@@ -120,14 +120,16 @@ class Watches:
         served.lane.stream.answer_limit(self._question(request), max_new_tokens=request.max_tokens, **_look(request))
         trigger = Trigger(request.on_after, request.off_after, request.cooldown_s)
         watch = Watch(f"watch-{uuid.uuid4().hex[:12]}", served, request, secret, trigger)
-        kept = request.model_copy(update={"webhook": request.webhook and Webhook(url=request.webhook.url, secret=None)})
+        hidden = request.model_copy(
+            update={"webhook": request.webhook and Webhook(url=request.webhook.url, secret=None)}
+        )
         believed = json.dumps(asdict(trigger))
-        given = (watch.id, served.owner, served.id, kept.model_dump_json(), secret, believed)
+        row = (watch.id, served.owner, served.id, hidden.model_dump_json(), secret, believed)
         async with self._adding:
             if len(held) >= most:
                 message = f"{most} standing questions are put to {served.id}, which is the limit"
                 raise ApiError(429, message, "too_many_watches")
-            await asyncio.to_thread(self._store.add_watch, *given)
+            await asyncio.to_thread(self._store.add_watch, *row)
             if self._watches.get(served) is not held:
                 await asyncio.to_thread(self._store.remove_watch, watch.id)
                 raise ApiError(410, f"stream {served.id} was closed", "stream_closed")
@@ -146,7 +148,7 @@ class Watches:
         return [watch.state() for watch in self._watches.get(served, ())]
 
     def find(self, served: Served, name: str) -> Watch:
-        """One of them; raises `ApiError` 404."""
+        """Finds a standing question; raises `ApiError` 404."""
         found = next((watch for watch in self._watches.get(served, ()) if watch.id == name), None)
         if found is None:
             raise ApiError(404, f"there is no standing question {name[:64]!r} on {served.id}", "watch_not_found")
@@ -207,7 +209,7 @@ class Watches:
         return asked(request.question, request.when, instruct=self._instruct)
 
     async def _hear(self, watch: Watch, made: asyncio.Task[Answered]) -> None:
-        """Takes in an answer, after those to the question's earlier times, each of which may have to be stored."""
+        """Handles an answer, after those to the question's earlier times, each of which may have to be stored."""
         try:
             async with watch.order:
                 answered = await made
@@ -227,10 +229,10 @@ class Watches:
         watch.take_pace(answered.time)
         watch.asked += 1
         watch.last = answered.text, answered.time
-        said = verdict(answered.text, request.when)
-        watch.unclear += said is None
+        matches = verdict(answered.text, request.when)
+        watch.unclear += matches is None
         before = replace(trigger)
-        fires = trigger.take(said, answered.time)
+        fires = trigger.take(matches, answered.time)
         if not fires and trigger.state == before.state:
             return
         event = None
@@ -264,10 +266,10 @@ class Watches:
 
 
 def _tell_unkept(watch: Watch, error: Exception) -> None:
-    """Tells that what an answer changes cannot be written: in the question's state, and once in the log."""
-    said = f"the event cannot be kept: {error}"
-    if watch.error != said:
-        watch.error = said
+    """Reports that the effect of an answer cannot be stored: in the question's state, and once in the log."""
+    message = f"the event cannot be kept: {error}"
+    if watch.error != message:
+        watch.error = message
         log(logger, "an event cannot be kept", logging.ERROR, watch=watch.id, stream=watch.served.id, why=str(error))
 
 

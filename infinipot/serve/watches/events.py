@@ -25,7 +25,7 @@ class Events:
         self._ending = False
 
     def wake(self) -> None:
-        """Has those who follow events look again: there is one more, or a stream has ended."""
+        """Wakes those who follow events: there is one more, or a stream has ended."""
         self._happened.set()
         self._happened = asyncio.Event()
 
@@ -36,16 +36,16 @@ class Events:
 
     async def list(self, served: Served, search: Search, limit: int) -> EventList:
         """Events of a stream, newest first; `limit` at the most, and the number to go on before if there are more."""
-        found = await asyncio.to_thread(self._store.events, served.owner, served.id, search, limit + 1)
-        data = [_told(each) for each in found[:limit]]
-        return EventList(data=data, next=data[-1].id if len(found) > limit else None)
+        events = await asyncio.to_thread(self._store.events, served.owner, served.id, search, limit + 1)
+        data = [_told(each) for each in events[:limit]]
+        return EventList(data=data, next=data[-1].id if len(events) > limit else None)
 
     async def picture(self, served: Served, number: int) -> bytes:
         """The small picture of an event; raises `ApiError` 404."""
-        found = await asyncio.to_thread(self._store.picture, served.owner, served.id, number)
-        if found is None:
+        picture = await asyncio.to_thread(self._store.picture, served.owner, served.id, number)
+        if picture is None:
             raise ApiError(404, f"event {number} has no picture", "no_picture")
-        return found
+        return picture
 
     async def follow(self, served: Served, last: int | None, watch: str | None) -> AsyncGenerator[str, None]:
         """Events of a stream, or of one of its standing questions, as server-sent events.
@@ -58,12 +58,12 @@ class Events:
         yield ": here\n\n"
         while not (served.lane.closed or self._ending):
             happened = self._happened
-            found = await asyncio.to_thread(self._store.events_after, served.owner, served.id, number)
-            for each in found:
+            events = await asyncio.to_thread(self._store.events_after, served.owner, served.id, number)
+            for each in events:
                 number = each.id
                 if watch in (None, each.watch):
                     yield sse(_told(each), "event", number)
-            if found:
+            if events:
                 continue
             try:
                 async with asyncio.timeout(_PING):

@@ -56,7 +56,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """Which events of a stream are meant: those to which all that is given applies.
+    """A search for events of a stream: those that match every condition given.
 
     Attributes:
         query: words, all of which stand in the question or the answer.
@@ -194,11 +194,11 @@ class Store:
         limit: int = 100,
     ) -> list[Event]:
         """Events of a stream, newest first, `limit` at the most."""
-        said: list[str] = ["owner = ?", "stream = ?"]
-        given: list[str | float] = [owner, stream]
+        conditions: list[str] = ["owner = ?", "stream = ?"]
+        values: list[str | float] = [owner, stream]
         for word in search.query.split()[:16]:
-            said.append("(question || ' ' || answer) LIKE ? ESCAPE '\\'")
-            given.append("%" + word.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") + "%")
+            conditions.append("(question || ' ' || answer) LIKE ? ESCAPE '\\'")
+            values.append("%" + word.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") + "%")
         for clause, value in (
             ("watch = ?", search.watch),
             ("at >= ?", search.since),
@@ -206,10 +206,11 @@ class Store:
             ("id < ?", search.before),
         ):
             if value is not None:
-                said.append(clause)
-                given.append(value)
-        found = self._rows(f"SELECT * FROM events WHERE {' AND '.join(said)} ORDER BY id DESC LIMIT ?", *given, limit)
-        return [_event(row) for row in found]
+                conditions.append(clause)
+                values.append(value)
+        where = " AND ".join(conditions)
+        rows = self._rows(f"SELECT * FROM events WHERE {where} ORDER BY id DESC LIMIT ?", *values, limit)
+        return [_event(row) for row in rows]
 
     def events_after(self, owner: str, stream: str, number: int, limit: int = 100) -> list[Event]:
         """Events of a stream after a number, oldest first; those of quiet hours are not among them."""
@@ -218,14 +219,14 @@ class Store:
 
     def newest(self) -> int:
         """The number of the newest event there ever was."""
-        found = self._rows("SELECT seq FROM sqlite_sequence WHERE name = 'events'")
-        return int(found[0]["seq"]) if found else 0
+        rows = self._rows("SELECT seq FROM sqlite_sequence WHERE name = 'events'")
+        return int(rows[0]["seq"]) if rows else 0
 
     def picture(self, owner: str, stream: str, number: int) -> bytes | None:
         """The small picture of an event."""
         query = "SELECT picture FROM events WHERE owner = ? AND stream = ? AND id = ?"
-        found = self._rows(query, owner, stream, number)
-        return found[0]["picture"] if found else None
+        rows = self._rows(query, owner, stream, number)
+        return rows[0]["picture"] if rows else None
 
     def due(self, now: float, limit: int) -> list[Delivery]:
         """Deliveries that are to be tried now: of each question the one that has been due for the longest.
@@ -237,8 +238,8 @@ class Store:
             "FROM deliveries JOIN events ON events.id = deliveries.event "
             "WHERE due <= ? OR due > ? GROUP BY deliveries.watch ORDER BY first LIMIT ?"
         )
-        found = self._rows(query, now, now + LONGEST_WAIT, limit)
-        return [Delivery(_event(row), row["url"], row["secret"], row["tries"]) for row in found]
+        rows = self._rows(query, now, now + LONGEST_WAIT, limit)
+        return [Delivery(_event(row), row["url"], row["secret"], row["tries"]) for row in rows]
 
     def delivered(self, event: int) -> None:
         """A delivery is done, or given up."""

@@ -6,7 +6,7 @@ from typing import Literal
 
 @dataclass(slots=True)
 class Trigger:
-    """Takes verdicts in order of time.
+    """Decides from verdicts, in order of time, which make events.
 
     An answer has to come several times in a row to be believed (hysteresis); only the change to what is waited for is
     an event (edge-triggered); and none comes within the cool-down of another.

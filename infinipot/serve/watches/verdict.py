@@ -33,8 +33,8 @@ def verdict(answer: str, when: str | dict[str, Any]) -> bool | None:
     if not words:
         return None
     if wanted and wanted[0] in _ANSWERS and len(wanted) == 1:
-        said = _ANSWERS.get(words[0])
-        return None if said is None else said is _ANSWERS[wanted[0]]
+        answer_word = _ANSWERS.get(words[0])
+        return None if answer_word is None else answer_word is _ANSWERS[wanted[0]]
     return words == wanted
 
 

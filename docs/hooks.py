@@ -26,6 +26,13 @@ def on_files(files: Files, config: Any) -> Files:
     return files
 
 
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """Has links out of docs/, to files of the repository's root that are pages here, lead to those pages."""
+    return re.sub(
+        rf"\]\(\.\./((?:\.\./)*)({'|'.join(_PAGES)})\.md", lambda link: f"]({link[1]}{link[2].lower()}.md", markdown
+    )
+
+
 def on_post_page(output: str, page: Any, config: Any) -> str:
     """Makes sure that a page loads nothing from another host: the site works offline, and tells nobody who reads it."""
     if found := _FOREIGN.search(output):

@@ -19,6 +19,7 @@ from infinipot.text import check_text
 POLICY = "infinipot-v"  # where nobody says
 _UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 _DTYPES = ("bfloat16", "float16", "float32", "float64")  # of weights
+_ALIASES = {"half": "float16", "float": "float32", "double": "float64"}  # torch's other names for them
 
 
 def _setting(value: Any, text: str, **options: Any) -> Any:
@@ -112,6 +113,8 @@ class StreamConfig:
 class LoadConfig:
     """What a model is loaded with, see `infinipot.load`.
 
+    A path, and a type or device of torch, become the text that names them.
+
     Raises:
         SettingError: a field that is wrong whatever the model; the message names it.
     """
@@ -127,6 +130,9 @@ class LoadConfig:
     revision: str | None = _setting(None, "Revision of a hub checkpoint.")
 
     def __post_init__(self) -> None:
+        dtype = str(self.dtype).removeprefix("torch.")
+        for name, text in (("model", self.model), ("dtype", _ALIASES.get(dtype, dtype)), ("device", self.device)):
+            object.__setattr__(self, name, str(text))
         if self.dtype not in ("auto", *_DTYPES):
             raise SettingError(
                 f"dtype={self.dtype!r}: give 'auto', or a type such as 'bfloat16', 'float16' or 'float32'"
@@ -200,7 +206,7 @@ class Sampling:
 
 def _is_device(name: str) -> bool:
     """Whether PyTorch has devices of that name, here or elsewhere; PyTorch is imported for rare names only."""
-    if re.fullmatch(r"auto|cpu|mps|cuda(:\d{1,3})?", name):
+    if re.fullmatch(r"auto|cpu|mps|cuda(:(0|[1-9]\d?))?", name):
         return True
     import torch  # here, since the command line imports this file
 

@@ -38,5 +38,8 @@ class Gate:
         except (TypeError, ValueError):
             threshold = -1.0
         if isinstance(given, bool) or not 0 <= threshold <= 1:
-            raise SettingError(f'gate={given!r}: give "{PATCHES}", "{OTSU}", a share from 0 to 1 such as 0.03, or None')
+            raise SettingError(
+                f'gate={given!r}: give "{PATCHES}", "{OTSU}", a share from 0 to 1 such as 0.03, or no gate, which is '
+                f'None in Python and "{OFF}" elsewhere'
+            )
         return cls(threshold, threshold)

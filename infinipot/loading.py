@@ -18,7 +18,7 @@ def load(
     model: str | Path,
     *,
     dtype: str | torch.dtype = "auto",
-    device: str | torch.device = "auto",
+    device: str | int | torch.device = "auto",
     device_map: str | dict[str, Any] | None = None,
     tp_plan: str | None = None,
     attn_implementation: str | None = None,
@@ -30,7 +30,7 @@ def load(
         model: a hub id, a folder, or a name: "embedded" for the small model that ships with the package, "witness"
             for the one with a pretrained decoder, which is put together when it is first asked for.
         dtype: of the weights; "auto" takes the checkpoint's.
-        device: "auto" takes the accelerator if there is one.
+        device: "auto" takes the accelerator if there is one; a number is that of a GPU.
         device_map: spreads the layers over devices (accelerate); overrides `device`.
         tp_plan: "auto" shares out each layer among the processes that torchrun started, one accelerator a process
             (tensor parallelism). Each process then gives its stream the same frames and questions, and gets the same
@@ -46,8 +46,8 @@ def load(
     """
     config = LoadConfig(
         model=str(model),
-        dtype=str(dtype).removeprefix("torch."),
-        device=str(device),
+        dtype=str(dtype),
+        device=f"cuda:{device}" if isinstance(device, int) else str(device),
         device_map=device_map,
         tp_plan=tp_plan,
         attn_implementation=attn_implementation,
@@ -130,7 +130,7 @@ def found_device(device: str) -> torch.device:
     """
     if device != "auto":
         found = torch.device(device)
-        if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
+        if found.type == "cuda" and not 0 <= (found.index or 0) < torch.cuda.device_count():
             there = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
             raise SettingError(
                 f"device={device!r}: PyTorch finds no such GPU here; possible: {', '.join([*there, 'cpu'])}"

@@ -94,18 +94,21 @@ def _dataclass(kind: Any, plain: Mapping[str, Any], name: str, arrays: Callable)
 
 def _keys(kind: Any) -> dict[str, str]:
     """The fields of a dataclass by their keys in a file: the name of each, or, where it was renamed, what its metadata
-    call `saved_as`."""
-    return {each.metadata.get("saved_as", each.name): each.name for each in fields(kind)}
+    call `saved_as`. A field that is saved as None is not in the file: it has a default."""
+    keys = ((each.metadata.get("saved_as", each.name), each.name) for each in fields(kind))
+    return {key: own for key, own in keys if key is not None}
 
 
 def _one_of(parts: tuple[Any, ...], plain: Any, name: str, arrays: Callable) -> Any:
-    told = ""
-    for part in parts:
+    """The value of the first annotation that fits; a dataclass with the right fields is the only one that is tried."""
+    same = [part for part in parts if is_dataclass(part) and isinstance(plain, dict) and {*_keys(part)} == {*plain}]
+    message = ""
+    for part in same or parts:
         try:
             return from_plain(part, plain, name, arrays)
         except PlainError as error:
-            told = str(error)  # the error itself would hold on to this frame, and what it sees
-    raise PlainError(told)
+            message = str(error)  # the error itself would hold on to this frame, and what it sees
+    raise PlainError(message)
 
 
 def _each(parts: tuple[Any, ...], plain: list[Any], name: str) -> tuple[Any, ...]:

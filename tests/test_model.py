@@ -5,6 +5,7 @@ import json
 import shutil
 import typing
 from dataclasses import asdict, fields
+from pathlib import Path
 from typing import Any
 
 import accelerate
@@ -57,15 +58,23 @@ def test_what_weights_cannot_be_is_told_ahead_of_the_checkpoint(dtype):
         infinipot.load("nobody/nothing", dtype=dtype)
 
 
-@pytest.mark.parametrize("device", ["nowhere", "cuda:x", ""])
+@pytest.mark.parametrize("device", ["nowhere", "cuda:x", "cuda:01", ""])
 def test_what_no_device_is_called_is_refused_where_it_is_written_down(device):
     with pytest.raises(SettingError, match=rf"^device='{device}': give 'cpu'"):
         LoadConfig(device=device)
 
 
-def test_a_device_that_this_machine_lacks_is_refused_where_the_model_is_loaded():
+@pytest.mark.parametrize("device", ["cuda:99", "cuda:200", 99])
+def test_a_device_that_this_machine_lacks_is_refused_where_the_model_is_loaded(device):
     with pytest.raises(SettingError, match="no such GPU here"):
-        infinipot.load(**asdict(LoadConfig(device="cuda:99")))
+        infinipot.load("embedded", device=device)
+
+
+def test_what_torch_calls_a_type_or_a_device_is_text_in_the_settings():
+    given: list[Any] = [Path("folder"), torch.float16, torch.device("cuda", 1)]
+    config = LoadConfig(*given)
+    assert asdict(config) == asdict(LoadConfig("folder", "half", "cuda:1"))
+    assert (config.name, config.dtype) == ("folder", "float16")
 
 
 def test_attention_implementations_agree():

@@ -688,3 +688,54 @@ def test_what_waits_is_of_the_modality_of_its_stream(tmp_path: Path) -> None:
     put_together(path, {name: entry for name, entry in header.items() if ".partial." not in name}, document, data)
     with pytest.raises(SnapshotError, match="of another modality"):
         hearing.restore(path)
+
+
+# Of each part of a stream's state, what a file of version 3 calls its fields.
+FIELDS = {
+    "state": {"held", "grids", "peak", "pending", "asked_tokens", "dense_after", "seconds"},
+    "state.held": {"tokens", "cells", "run", "captions", "prompt", "turns", "turns_gone", "cursor"}
+    | {"seen", "compressions", "rebases"},
+    "state.held.cursor": {"next", "first", "base", "open", "began", "origin", "started", "index", "pace"}
+    | {"newest", "latest", "step", "patch", "spans"},
+    "state.grids": {"rows", "columns", "first_cell"},
+    "state.pending": {
+        "partial",
+        "patches",
+        "frames",
+        "time",
+        "size",
+        "grid",
+        "block",
+        "said",
+        "shown",
+        "gated",
+        "recent",
+    },
+    "state.pending.partial": {"frames"},
+    "state.pending.partial.frames": {"image", "time"},
+    "state.pending.patches": {"pixels", "rows", "columns", "times", "steps", "cells"},
+    "state.pending.grid": {"rows", "columns", "first_cell"},
+    "state.pending.said": {"captions", "turns"},
+    "state.seconds": {"vision", "prefill", "compress", "look_again", "answer"},
+}
+
+
+def fields_of(value: Any, name: str) -> dict[str, set[str]]:
+    """The keys of every object in a value, by the names that lead to it."""
+    if isinstance(value, list):
+        return fields_of(value[0], name) if value else {}
+    if not isinstance(value, dict):
+        return {}
+    below = (fields_of(each, f"{name}.{key}") for key, each in value.items())
+    return {name: {*value}} | {key: names for each in below for key, names in each.items()}
+
+
+def test_files_keep_the_fields_of_their_version(qwen: Model, tmp_path: Path) -> None:
+    """A file is read by later code of the same version: whoever changes these fields changes the version."""
+    with qwen.stream(memory=512, block=4, policy="infinipot-v") as stream:
+        for image in pictures(13):
+            stream.watch(image)
+        stream.save(tmp_path / "stream")
+    document = taken_apart(tmp_path / "stream")[1]
+    assert document["version"] == 3
+    assert fields_of(document["state"], "state") == FIELDS

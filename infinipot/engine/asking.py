@@ -152,7 +152,15 @@ def _reply(
             gaze.end(grids_of(state, asked.again))
     text = speaker.end().strip()
     reason = "stop" if speaker.cut else ended  # its last letters, which waited for more, may have been a `stop`
-    return Answer.of(text, tokens=len(speaker.tokens), prompt_tokens=tokens, finish_reason=reason, gaze=gaze), speaker
+    reply = Answer.of(
+        text,
+        tokens=len(speaker.tokens),
+        prompt_tokens=tokens,
+        look_tokens=sum(patch.tokens for patch in asked.again),
+        finish_reason=reason,
+        gaze=gaze,
+    )
+    return reply, speaker
 
 
 def _window(setup: Setup, state: StreamState, seconds: float, looked: int) -> Window:

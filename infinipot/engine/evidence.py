@@ -66,12 +66,14 @@ class Answer(str):
         tokens: how many the model said: special ones too, but not the one that ended the answer.
         prompt_tokens: how many tokens it followed: those held, the frames that waited for their block, a second look,
             and the question with the chat template's text around it.
+        look_tokens: how many of those are cells of a second look.
         finish_reason: "stop" where the model ended the answer or a `stop` text came, "length" where it was cut off
             after the most tokens that it could have.
     """
 
     tokens: int
     prompt_tokens: int
+    look_tokens: int
     finish_reason: FinishReason
     _gaze: "Gaze | None" = None
     _spans: tuple[Span, ...] = ()
@@ -83,12 +85,14 @@ class Answer(str):
         *,
         tokens: int,
         prompt_tokens: int,
+        look_tokens: int = 0,
         finish_reason: FinishReason,
         gaze: "Gaze | None" = None,
     ) -> "Answer":
         """A text, the facts about it, and what was looked at while it was made."""
         answer = cls(text)
-        answer.tokens, answer.prompt_tokens, answer.finish_reason = tokens, prompt_tokens, finish_reason
+        answer.tokens, answer.prompt_tokens, answer.look_tokens = tokens, prompt_tokens, look_tokens
+        answer.finish_reason = finish_reason
         answer._gaze = gaze
         return answer
 

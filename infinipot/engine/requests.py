@@ -40,6 +40,11 @@ class Request(ABC):
     def group(self) -> Hashable:
         """Equal for requests of this kind that the model can take together."""
 
+    @property
+    def once(self) -> Hashable:
+        """Equal for requests of one group that the model runs once for all of them."""
+        return id(self)
+
     @staticmethod
     @abstractmethod
     def run(requests: Sequence[Any]) -> Sequence[Any]:
@@ -100,6 +105,11 @@ class Encode(Request):
         patch = self.patches[0]
         return id(self.adapter), patch.rows, patch.columns, patch.steps, patch.pixels.shape
 
+    @property
+    def once(self) -> Hashable:
+        """The same patches."""
+        return tuple(id(patch.pixels) for patch in self.patches)
+
     @staticmethod
     def run(requests: Sequence["Encode"]) -> Sequence[Tensor]:
         """The embeddings of each. What several streams see is encoded once."""
@@ -137,19 +147,30 @@ class Forward(Request):
         """All tokens of one model; those of a stream alone where layers have a recurrent state."""
         return id(self.adapter), 0 if self.adapter.packs else id(self)
 
+    @property
+    def once(self) -> Hashable:
+        """The same tokens after the same ones: see memory/prefix.py."""
+        return self.step.prefixes
+
     @staticmethod
     def run(requests: Sequence["Forward"]) -> Sequence[Tensor]:
         """The logits after each. What is the same for several streams, up to what they hold, is run over once."""
         adapter, alike = requests[0].adapter, dict[object, list[Forward]]()
         for request in requests:
-            alike.setdefault(request.step.prefixes, []).append(request)
+            alike.setdefault(request.once, []).append(request)
+        for group in alike.values():  # one that keeps its turned keys goes first: it need not turn them again
+            group.sort(key=lambda request: request.step.memory.turned is None)
         rows = _rows(adapter, [first.content for first, *_ in alike.values()])
         embeddings = rows[0] if len(rows) == 1 else adapter.join(rows)
-        for first, *others in alike.values():
-            first.step.followers[:] = [other.step for other in others]
-        made = adapter.forward(embeddings, *(first.step for first, *_ in alike.values()))
+        try:
+            for first, *others in alike.values():
+                first.step.followers[:] = [other.step for other in others]
+            made = adapter.forward(embeddings, *(first.step for first, *_ in alike.values()))
+        finally:
+            for first, *_ in alike.values():
+                first.step.followers.clear()  # a step may be kept for longer than other streams are open
         logits = dict(zip(alike, made.unbind(), strict=True))
-        return [logits[request.step.prefixes] for request in requests]
+        return [logits[request.once] for request in requests]
 
 
 def _rows(adapter: Adapter, contents: Sequence[Tensor | Sequence[int]]) -> Sequence[Tensor]:

@@ -71,8 +71,13 @@ def _asking(tasks: Sequence[Task[Any]], kind: type[Request]) -> list[Task[Any]]:
 
 
 def _tokens(tasks: Sequence[Task[Any]]) -> int:
-    """Tokens of what tasks wait for."""
-    return sum(_request(task).tokens for task in tasks)
+    """Tokens that the model runs over for tasks: once for those that want the same."""
+    return sum({_work(request): request.tokens for request in map(_request, tasks)}.values())
+
+
+def _work(request: Request) -> Hashable:
+    """Equal for requests that the model runs once for all of them."""
+    return type(request), request.group, request.once
 
 
 def _fitting(tasks: Sequence[Task[Any]], limit: int | None, *, first: bool = True) -> list[Task[Any]]:
@@ -87,11 +92,17 @@ def _fitting(tasks: Sequence[Task[Any]], limit: int | None, *, first: bool = Tru
     if limit is None:
         return asking
     fitting = [task for task in asking if task.decoding]
-    left = limit - len(fitting)
+    left, chosen = limit - _tokens(fitting), {_work(_request(task)) for task in fitting}
     for task in asking:
-        if not task.decoding and (first or _request(task).tokens <= left):
+        request = _request(task)
+        if task.decoding:
+            continue
+        if _work(request) in chosen:  # it costs nothing more
             fitting.append(task)
-            first, left = False, left - _request(task).tokens
+        elif first or request.tokens <= left:
+            fitting.append(task)
+            chosen.add(_work(request))
+            first, left = False, left - request.tokens
     return fitting
 
 

@@ -30,7 +30,7 @@ class Patch:
     times: tuple[float, ...]
     steps: int = 1
     places: tuple[int, ...] | None = field(default=None, metadata={"saved_as": "cells"})
-    number: int = field(default_factory=count().__next__)
+    number: int = field(default_factory=count().__next__, metadata={"saved_as": None})
 
     @property
     def starts(self) -> tuple[float, ...]:

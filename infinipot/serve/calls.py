@@ -73,7 +73,7 @@ class Run:
             answer=answer,
             time=stats.time,
             memory_tokens=stats.asked_tokens,
-            video_tokens=max(stats.asked_tokens - stats.text_tokens, 0),
+            video_tokens=max(stats.asked_tokens - stats.text_tokens, 0) + answer.look_tokens,
         )
 
 

@@ -1,5 +1,7 @@
 """What is the same for several streams is run over once, and nothing else is."""
 
+import gc
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
@@ -70,6 +72,33 @@ def test_questions_are_shared_until_answers_differ(qwen: Model, opened: ExitStac
         assert answers[0] == answers[1]
     assert all(len(steps) == 2 for steps in counts)
     assert counts[0][0] > counts[len(counts) // 2][0], "what waits was run over once"
+
+
+def test_what_is_shared_takes_room_in_a_step_once_and_no_step_keeps_another_streams(
+    qwen: Model, opened: ExitStack, counts: list[list[int]]
+) -> None:
+    """Four streams in steps that have room for one."""
+    streams = [opener(qwen, opened)("full") for _ in range(4)]
+    for frame in FRAMES[:3]:
+        runner.finish(*(stream.begin_watch(frame) for stream in streams))
+    tasks, tokens = [stream.begin_watch(FRAMES[3]) for stream in streams], 0
+    while not all(task.done for task in tasks):
+        tokens += qwen.step(tasks, max_tokens=60)
+    assert [len(steps) for steps in counts] == [1]
+    assert tokens == 32 + counts[0][0], "two patches for the encoder, and what the decoder was given"
+    asked = [
+        stream.begin_ask(QUESTION, max_new_tokens=20, evidence=not number) for number, stream in enumerate(streams)
+    ]
+    for _ in range(12):
+        qwen.step(asked, max_tokens=60)
+    asked.pop().cancel()
+    last = streams.pop()
+    memory = weakref.ref(last._state.memory)
+    last.close()
+    del last
+    gc.collect()
+    assert memory() is None
+    runner.finish(*asked)
 
 
 def test_a_fork_shares_with_its_origin_and_a_restored_stream_with_none(

@@ -7,6 +7,7 @@ import httpx
 import pytest
 
 from infinipot.errors import InfinipotError
+from infinipot.evaluate.needle.case import CELLS
 from infinipot.serve.settings import Settings
 from support.serving import MEMORY, Running, clip, embedded, push, running, stream
 
@@ -112,6 +113,9 @@ def test_an_answer_beside_a_second_look_is_as_long_as_there_is_room(served: Runn
         )
     assert plain["usage"]["completion_tokens"] > looking["usage"]["completion_tokens"] > 0
     assert looking["finish_reason"] == "length"
+    video = [each["usage"]["prompt_tokens_details"]["multimodal_tokens"]["video"] for each in (plain, looking)]
+    more = looking["usage"]["prompt_tokens"] - plain["usage"]["prompt_tokens"]
+    assert video[1] - video[0] == more == CELLS, "what is looked at is video, too"
 
 
 def test_a_standing_question_looks_again_and_through_its_window(

@@ -35,15 +35,16 @@ def tar_of_new(new: NewTokens) -> Tensor:
 def tar(tokens: VideoTokens, reference: Reference, recent: float, keys: Keys = "unrotated") -> Tensor:
     """TaR of every token, `[rows, N]` float32: a cosine, or -inf where there is nothing to compare with.
 
-    A policy that stores a column "tar" gets what `tar_of_new` gave when the token came in. Otherwise tokens are
-    compared with what is held now, for as many rows at once as a bounded scratch holds.
+    For a policy that stores a column "tar", the comparison with the previous token is what `tar_of_new` gave when the
+    token came in. Otherwise tokens are compared with what is held now, for as many rows at once as a bounded scratch
+    holds.
 
     Args:
         reference: compare with the cell's previous token that the row holds, or with its recent ones.
         recent: for "recent": the share of the held patches that are recent, see `recent_patches`.
         keys: compare them "unrotated", or "rotated" as attention sees them (an ablation).
     """
-    if "tar" in tokens.columns:
+    if "tar" in tokens.columns and (reference, keys) == ("previous", "unrotated"):
         return tokens.columns["tar"]
     name, newest = "keys" if keys == "unrotated" else keys, in_recent_patches(tokens, recent)
     sparse = tokens.cell_limit > tokens.shape[1]  # after frames of many sizes most cell numbers hold no token

@@ -26,6 +26,8 @@ from safetensors import safe_open
 import infinipot
 from infinipot import CapError, InfinipotError, Model, SnapshotError, Stream, policies, tensor_file
 from infinipot.memory.storage import Rows
+from infinipot.models import Waiting
+from infinipot.plain import PlainError, from_plain
 from infinipot.policies import Policy
 from support.memories import held, parts, same
 from support.models import build, give, given, pictures
@@ -688,6 +690,13 @@ def test_what_waits_is_of_the_modality_of_its_stream(tmp_path: Path) -> None:
     put_together(path, {name: entry for name, entry in header.items() if ".partial." not in name}, document, data)
     with pytest.raises(SnapshotError, match="of another modality"):
         hearing.restore(path)
+
+
+def test_what_is_wrong_of_frames_that_wait_is_named_by_their_fields() -> None:
+    """And not by those of sound, which might wait in their place."""
+    damaged = {"frames": [{"image": None, "time": "x"}]}
+    with pytest.raises(PlainError, match=r"^partial\.frames\.0\.time is not of type float"):
+        from_plain(Waiting, damaged, "partial", lambda name: torch.zeros(4, 4, 3, dtype=torch.uint8))
 
 
 # Of each part of a stream's state, what a file of version 3 calls its fields.

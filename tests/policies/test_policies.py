@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -906,3 +906,11 @@ def test_a_policy_of_ones_own_needs_no_registry() -> None:
 
     assert policies.make(Oldest()).select(random_tokens(), 4).tolist() == [[0, 1, 2, 3]] * 2
     assert "oldest" not in [kind.name for kind in policies.available()]
+
+
+@pytest.mark.parametrize("compared", [{"reference": "recent"}, {"keys": "rotated"}], ids=str)
+def test_a_stored_tar_stands_for_no_other_comparison(compared: dict[str, Any]) -> None:
+    tokens = random_tokens()
+    stored = replace(tokens, columns={"tar": torch.zeros(tokens.shape)})
+    score = cast(ScoredPolicy, policies.make("tar", **compared)).score
+    assert torch.equal(score(stored), score(tokens))

@@ -20,6 +20,7 @@ Taking in a frame:
 
     watching.py   the work as a whole: a frame waits until its block is full
     gating.py     which cells of a patch the model is given
+    patches.py    what the encoder takes, made of what was given
     layout.py     in which order texts, captions and patches go into the model and the memory
     probing.py    what the model runs over after a block for the policy's sake
 

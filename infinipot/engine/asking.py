@@ -13,9 +13,10 @@ from torch import Tensor
 from infinipot.config import Sampling
 from infinipot.engine.decoding import Chooser, Speaker
 from infinipot.engine.evidence import Answer, FinishReason, Gaze
-from infinipot.engine.layout import Part, asked_behind, commit, forward, lay_out, run, say, told, waiting
+from infinipot.engine.layout import Layout, Part, told
 from infinipot.engine.limits import answer_limit, question_ids, require_positions, stay_in_range
 from infinipot.engine.looking import grids_of, look_again, second_look, tokens_of
+from infinipot.engine.patches import waiting
 from infinipot.engine.prefilled import Prefilled, lay_out_rest, retain, reusable
 from infinipot.engine.question import Question
 from infinipot.engine.requests import Encode, Forward, Prepare
@@ -23,7 +24,7 @@ from infinipot.engine.setup import Setup
 from infinipot.engine.state import StreamState
 from infinipot.engine.task import Work
 from infinipot.errors import QuestionError
-from infinipot.memory import Transaction, Window
+from infinipot.memory import Window
 from infinipot.memory.observation import Observer
 from infinipot.models import Patch
 from infinipot.models.chat import ANSWER
@@ -81,12 +82,12 @@ def answer(setup: Setup, state: StreamState, question: Question, answers: list[A
             the turn is part of the memory is deferred, see alone.py: the call succeeds, but this work ended early.
     """
     asked = yield from _prepare(setup, state, question)
-    with state.memory.transaction(asked.known[-1].end if asked.known else None) as transaction:
-        prompt = yield from _lay_out(setup, state, transaction, asked)
-        reply, speaker = yield from _reply(setup, state, transaction, asked, prompt)
+    with Layout.begin(setup, state, asked.known[-1].end if asked.known else None) as layout:
+        prompt = yield from _lay_out(layout, asked)
+        reply, speaker = yield from _reply(layout, asked, prompt)
         answers.append(reply)
         if question.remember:
-            yield from _remember(setup, state, transaction, asked, prompt, speaker)
+            yield from _remember(layout, asked, prompt, speaker)
     state.asked_tokens = prompt.seen
     if question.remember:
         stay_in_range(setup, state, state.pending)
@@ -111,43 +112,40 @@ def _prepare(setup: Setup, state: StreamState, question: Question) -> Generator[
     return _Asked(question, limit, known, patches, again, follows_video, prompt)
 
 
-def _lay_out(
-    setup: Setup, state: StreamState, transaction: Transaction, asked: _Asked
-) -> Generator[Encode | Forward, Tensor, _Prompt]:
-    """Has the transaction take up what waits, a second look and the question, in this order.
+def _lay_out(layout: Layout, asked: _Asked) -> Generator[Encode | Forward, Tensor, _Prompt]:
+    """Lays out what waits, a second look and the question, in this order.
 
     Has the model run over the former two where there is a second look, which is a forward of its own.
     """
-    question = asked.question
-    parts, prefilled = yield from lay_out_rest(setup, state, transaction, asked.patches, asked.known)
+    question, transaction = asked.question, layout.transaction
+    parts, prefilled = yield from lay_out_rest(layout, asked.patches, asked.known)
     before = [part for each in asked.known for part in each.parts]
-    seen, newest = state.memory.held + transaction.tokens, transaction.cursor.patch
+    seen, newest = layout.state.memory.held + transaction.tokens, transaction.cursor.patch
     if asked.again:
         if parts:
-            yield forward(setup, state, transaction, parts, "answer", stays=question.remember)
+            yield layout.forward(parts, "answer", stays=question.remember)
         before, parts = [*before, *parts], []
-        yield from look_again(setup, state, transaction, asked.again)
+        yield from look_again(layout, asked.again)
     if question.window is not None:
-        transaction.narrow(_window(setup, state, question.window, newest))
-    parts += asked_behind(setup, state, transaction, asked.prompt, follows_video=asked.follows_video)
+        transaction.narrow(_window(layout.setup, layout.state, question.window, newest))
+    parts += layout.question(asked.prompt, follows_video=asked.follows_video)
     return _Prompt(before, parts, prefilled, seen)
 
 
-def _reply(
-    setup: Setup, state: StreamState, transaction: Transaction, asked: _Asked, prompt: _Prompt
-) -> Generator[Forward, Tensor, tuple[Answer, Speaker]]:
-    """Has the model answer a question that the transaction has taken up."""
-    question, limit, tokens = asked.question, asked.limit, state.memory.held + transaction.tokens
+def _reply(layout: Layout, asked: _Asked, prompt: _Prompt) -> Generator[Forward, Tensor, tuple[Answer, Speaker]]:
+    """Has the model answer a question that is laid out."""
+    setup, state, question, limit = layout.setup, layout.state, asked.question, asked.limit
+    tokens = state.memory.held + layout.transaction.tokens
     speaker = Speaker(setup.adapter.detokenize, question.sampling.stop, question.on_text)
     looks = question.evidence and setup.adapter.modality == "video"
     gaze = Gaze(setup.adapter.patch_frames / setup.config.fps) if looks else None
     observers = [] if gaze is None else [gaze]
     with setup.adapter.scratch.lent(state.memory, min(state.memory.cap, tokens + limit)):
-        logits = yield forward(setup, state, transaction, prompt.parts, "answer", observers, stays=question.remember)
+        logits = yield layout.forward(prompt.parts, "answer", observers, stays=question.remember)
         if not question.remember:
-            retain(setup, state, prompt.prefilled)
+            retain(layout, prompt.prefilled)
         choose = _chooser(setup, state, question.sampling, [*prompt.before, *prompt.parts], limit, logits.device)
-        ended = yield from _decode(setup, state, transaction, logits, choose, asked, speaker, observers)
+        ended = yield from _decode(layout, asked, logits, choose, speaker, observers)
         if gaze is not None:
             gaze.end(grids_of(state, asked.again))
     text = speaker.end().strip()
@@ -178,27 +176,20 @@ def _window(setup: Setup, state: StreamState, seconds: float, looked: int) -> Wi
 
 
 def _decode(
-    setup: Setup,
-    state: StreamState,
-    transaction: Transaction,
-    logits: Tensor,
-    choose: Chooser,
-    asked: _Asked,
-    speaker: Speaker,
-    observers: Sequence[Observer],
+    layout: Layout, asked: _Asked, logits: Tensor, choose: Chooser, speaker: Speaker, observers: Sequence[Observer]
 ) -> Generator[Forward, Tensor, FinishReason]:
     """Has the model say one token after the other, the first by `logits`; returns why it ended.
 
     Over the last token of an answer that was long enough it runs only where the turn is to be remembered.
     """
-    stop_ids = setup.adapter.stop_ids
+    stop_ids = layout.setup.adapter.stop_ids
     for remaining in range(asked.limit - 1, -1, -1):
-        with state.stopwatch.phase("answer"):
+        with layout.state.stopwatch.phase("answer"):
             token = choose(logits)
             if token in stop_ids or not speaker.say(token):
                 return "stop"
         if remaining or asked.question.remember:
-            logits = yield say(setup, state, transaction, token, observers)
+            logits = yield layout.say(token, observers)
     return "length"
 
 
@@ -212,23 +203,22 @@ def _chooser(
     return Chooser(scores, before, limit, sampling.seed if drawn else None, device)
 
 
-def _remember(
-    setup: Setup, state: StreamState, transaction: Transaction, asked: _Asked, prompt: _Prompt, speaker: Speaker
-) -> Work[None]:
-    """Makes a turn part of the memory: the transaction, where that holds the turn and nothing else.
+def _remember(layout: Layout, asked: _Asked, prompt: _Prompt, speaker: Speaker) -> Work[None]:
+    """Makes a turn part of the memory: what is laid out, where that is the turn and nothing else.
 
-    Where it holds more, which are a second look or words that a `stop` cut off, the model runs over the turn once more.
+    Where it is more, which are a second look or words that a `stop` cut off, the model runs over the turn once more.
     """
-    pending = state.pending.emptied()
+    setup, state = layout.setup, layout.state
+    after = state.pending.emptied()
     if not (asked.again or speaker.cut):
-        commit(setup, state, transaction, pending, prompt.parts, speaker.tokens, turn=True)
+        layout.commit(after, prompt.parts, speaker.tokens, turn=True)
         return
     said = (_tokens_of(setup, speaker) if speaker.cut else speaker.tokens)[: asked.limit]
-    with state.memory.transaction() as fresh:  # forgets the other one
-        parts = yield from lay_out(setup, state, fresh, asked.patches)
-        parts += asked_behind(setup, state, fresh, [*asked.prompt, *said], follows_video=asked.follows_video)
-        yield from run(setup, state, fresh, parts, "answer")
-        commit(setup, state, fresh, pending, parts, turn=True)
+    with Layout.begin(setup, state) as fresh:  # forgets the other one
+        parts = yield from fresh.patches(asked.patches)
+        parts += fresh.question([*asked.prompt, *said], follows_video=asked.follows_video)
+        yield from fresh.run(parts, "answer")
+        fresh.commit(after, parts, turn=True)
 
 
 def _tokens_of(setup: Setup, speaker: Speaker) -> list[int]:

@@ -14,12 +14,12 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from infinipot.engine.layout import Part, ahead_of_video, patching, prepared
+from infinipot.engine.layout import Layout, Part, ahead_of_video
+from infinipot.engine.patches import patching, prepared
 from infinipot.engine.requests import Encode, Forward, Prepare
 from infinipot.engine.setup import Setup
 from infinipot.engine.state import StreamState
 from infinipot.errors import QuestionError
-from infinipot.memory import Transaction
 from infinipot.models import Clip, Patch
 from infinipot.numbers import is_whole, is_whole_pair
 from infinipot.tokens import Grid
@@ -132,10 +132,9 @@ def grids_of(state: StreamState, patches: Sequence[Patch]) -> tuple[Grid, ...]:
     return (*state.memory.grids, *own.difference(state.memory.grids))
 
 
-def look_again(
-    setup: Setup, state: StreamState, transaction: Transaction, patches: Sequence[Patch]
-) -> Generator[Encode | Forward, Tensor, None]:
-    """Runs over a second look after all that the transaction has run over."""
+def look_again(layout: Layout, patches: Sequence[Patch]) -> Generator[Encode | Forward, Tensor, None]:
+    """Runs over a second look after all that the layout's transaction has run over."""
+    setup, state, transaction = layout.setup, layout.state, layout.transaction
     adapter, parts = setup.adapter, []
     if not transaction.cursor.open:
         ahead = ahead_of_video(setup, state, closed=True)

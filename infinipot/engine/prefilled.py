@@ -22,11 +22,10 @@ from itertools import takewhile
 
 from torch import Tensor
 
-from infinipot.engine.layout import Part, encoded, place
+from infinipot.engine.layout import Layout, Part
 from infinipot.engine.requests import Encode
-from infinipot.engine.setup import Setup
 from infinipot.engine.state import StreamState
-from infinipot.memory import Taken, Transaction
+from infinipot.memory import Taken
 from infinipot.models import Patch
 
 
@@ -52,20 +51,19 @@ def reusable(state: StreamState) -> tuple[Prefilled, ...]:
 
 
 def lay_out_rest(
-    setup: Setup, state: StreamState, transaction: Transaction, patches: Sequence[Patch], known: Sequence[Prefilled]
+    layout: Layout, patches: Sequence[Patch], known: Sequence[Prefilled]
 ) -> Generator[Encode, Tensor, tuple[list[Part], list[Prefilled]]]:
-    """Has the patches that wait after those that are known encoded; a transaction that begins there takes them up.
+    """Has the patches that wait after those that are known encoded, and laid out where those end.
 
     Returns:
         What is to be run over, and what all that wait will be once that is done.
     """
-    parts, found = [], list(known)
-    full = len(state.pending.patches)
-    for patch, cells in zip(patches, (yield from encoded(setup, state, patches)), strict=True):
-        placed = place(setup, state, transaction, patch, cells)
+    parts, found, pending = [], list(known), layout.state.pending
+    for patch, cells in zip(patches, (yield from layout.encoded(patches)), strict=True):
+        placed = layout.patch(patch, cells)
         parts += placed
-        end = transaction.taken.after_forward()  # which comes before anybody begins there
-        frames = state.pending.frames if len(found) >= full else 0
+        end = layout.transaction.taken.after_forward()  # which comes before anybody begins there
+        frames = pending.frames if len(found) >= len(pending.patches) else 0
         found.append(Prefilled(end, tuple(map(_without_rows, placed)), frames))
     return parts, found
 
@@ -75,11 +73,11 @@ def _without_rows(part: Part) -> Part:
     return part._replace(rows=part.rows.new_empty(0))
 
 
-def retain(setup: Setup, state: StreamState, found: Sequence[Prefilled]) -> None:
+def retain(layout: Layout, found: Sequence[Prefilled]) -> None:
     """Has what the model has just run over stay for the next question.
 
     What interrupts this in between does no harm: until the memory says more, what was known before is intact.
     """
-    if found and setup.adapter.packs:
-        state.prefilled = tuple(found)
-        state.memory.retain(found[-1].end)
+    if found and layout.setup.adapter.packs:
+        layout.state.prefilled = tuple(found)
+        layout.state.memory.retain(found[-1].end)

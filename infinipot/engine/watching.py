@@ -8,9 +8,10 @@ from dataclasses import replace
 
 from infinipot.audio import GAP, SamplesLike, Sound, as_sound
 from infinipot.engine.gating import admit
-from infinipot.engine.layout import commit, lay_out, patch_of, patching, run, waiting
+from infinipot.engine.layout import Layout
 from infinipot.engine.limits import require_positions, require_slots, stay_in_range
 from infinipot.engine.looking import recent_after
+from infinipot.engine.patches import patch_of, patching, waiting
 from infinipot.engine.pending import Pending
 from infinipot.engine.probing import probe
 from infinipot.engine.setup import Setup, block_patches
@@ -128,12 +129,12 @@ def _prefill(
         after: what waits then.
         grid: of the patches; by default the newest.
     """
-    with state.memory.transaction() as transaction:
-        parts = yield from lay_out(setup, state, transaction, patches, grid)
+    with Layout.begin(setup, state) as layout:
+        parts = yield from layout.patches(patches, grid)
         if parts:  # a gate may have let nothing through
-            yield from run(setup, state, transaction, parts, "prefill")
-            yield from probe(setup, state, transaction, parts, after)
-        commit(setup, state, transaction, after, parts)
+            yield from layout.run(parts, "prefill")
+            yield from probe(layout, parts, after)
+        layout.commit(after, parts)
 
 
 def _admitted(setup: Setup, pending: Pending, full: Patch) -> Pending:

@@ -12,7 +12,7 @@ from infinipot.audio.arrays import ArraySource
 from infinipot.audio.file import FileSource
 from infinipot.audio.resample import resampled
 from infinipot.audio.sound import GAP, RATE, SamplesLike, Sound
-from infinipot.errors import AudioError
+from infinipot.errors import AudioError, SettingError
 from infinipot.numbers import is_endless, is_finite, is_whole
 from infinipot.reading import Reading
 
@@ -72,25 +72,26 @@ def open_audio(
         rate: samples a second of an array or iterable; 16,000, if not given.
 
     Raises:
-        AudioError: for a source that is missing, empty, no sound or without any that can be decoded, and for rates and
-            times that cannot be. What holds no samples raises it when read.
+        AudioError: for a source that is missing, empty, no sound or without any that can be decoded. What holds no
+            samples raises it when read.
+        SettingError: for rates and times that cannot be.
         FrameError: while reading, for samples of the wrong shape, dtype or range (see `as_sound`).
     """
     start, end = _checked("start", start), math.inf if is_endless(end) else _checked("end", end)
     if end <= start:
-        raise AudioError(f"end={end:g} is not after start={start:g}")
+        raise SettingError(f"end={end:g} is not after start={start:g}")
     if rate is not None and (not is_whole(rate) or not 0 < rate < 1 << 20):
-        raise AudioError(f"rate={rate!r}: give the samples a second, such as 44100")
+        raise SettingError(f"rate={rate!r}: give the samples a second, such as 44100")
     if isinstance(source, str | PathLike):
         if rate is not None:
-            raise AudioError("rate is for arrays of samples; a file has its own")
+            raise SettingError("rate is for arrays of samples; a file has its own")
         return Audio(FileSource(fspath(source)), start, end)
     return Audio(ArraySource(source, RATE if rate is None else int(rate)), start, end)
 
 
 def _checked(name: str, seconds: Any) -> float:
     if not is_finite(seconds) or seconds < 0:
-        raise AudioError(f"{name} must be a finite number at least 0, not {seconds!r}")
+        raise SettingError(f"{name} must be a finite number at least 0, not {seconds!r}")
     return float(seconds)
 
 

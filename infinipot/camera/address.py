@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 from urllib.parse import parse_qsl, urlsplit
 
-from infinipot.errors import VideoError
+from infinipot.errors import SettingError, VideoError
 from infinipot.video.address import find_address, public_name
 
 Transport = Literal["tcp", "udp"]
@@ -81,9 +81,10 @@ def find_camera(location: str, transport: Transport, silence: float) -> Place:
 
     Raises:
         VideoError: a file that is not there, or a kind of camera that this system has no way to open.
+        SettingError: RTSP cannot be carried so.
     """
     if transport not in ("tcp", "udp"):
-        raise VideoError(f"transport must be 'tcp' or 'udp', not {transport!r}")
+        raise SettingError(f"transport must be 'tcp' or 'udp', not {transport!r}")
     scheme = location.partition("://")[0].lower() if "://" in location else ""
     name = public_name(location)
     if is_device(location):

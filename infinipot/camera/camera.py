@@ -13,7 +13,7 @@ from infinipot.camera.feed import Feed, Pictures
 from infinipot.camera.health import Clock, Gap, Health
 from infinipot.camera.process import DecoderProcess, Waits
 from infinipot.camera.rate import Rate
-from infinipot.errors import VideoError
+from infinipot.errors import SettingError, VideoError
 from infinipot.numbers import is_finite
 from infinipot.reading import Closing
 from infinipot.video.frame import Frame
@@ -186,7 +186,8 @@ def open_camera(
         wait: returns with the first picture, or raises why there is none; else returns at once and goes on trying.
 
     Raises:
-        VideoError: the address or an option is not possible, or no picture came (with `wait`).
+        VideoError: the address is none of a camera, or no picture came (with `wait`).
+        SettingError: an option is not possible.
     """
     if not isinstance(address, str | os.PathLike):
         raise VideoError(f"an object of type {type(address).__name__} is not a camera; give an address or a path")
@@ -257,5 +258,5 @@ def _view(key: Hashable, fps: float | None, world: "World | None", make: Callabl
 
 def _above_zero(name: str, value: object) -> float:
     if not is_finite(value) or value <= 0:
-        raise VideoError(f"{name} must be a finite number above 0, not {value!r}")
+        raise SettingError(f"{name} must be a finite number above 0, not {value!r}")
     return float(value)

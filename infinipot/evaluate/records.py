@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import infinipot
-from infinipot.errors import VideoError
+from infinipot.errors import SettingError
 from infinipot.numbers import is_finite, is_whole
 
 if TYPE_CHECKING:
@@ -165,7 +165,7 @@ class FrameSampling:
         pixels: least and most pixels of a resized frame, for `Model.stream`; None: as the model's processor has it.
 
     Raises:
-        VideoError: a rate or a number of frames that cannot be.
+        SettingError: a rate or a number of frames that cannot be.
     """
 
     kind: Literal["uniform", "fps"]
@@ -175,9 +175,9 @@ class FrameSampling:
 
     def __post_init__(self) -> None:
         if self.fps is not None and not (is_finite(self.fps) and self.fps > 0):
-            raise VideoError(f"fps={self.fps!r}: give a number of frames per second above 0")
+            raise SettingError(f"fps={self.fps!r}: give a number of frames per second above 0")
         if self.frames is not None and not (is_whole(self.frames) and self.frames > 0):
-            raise VideoError(f"{self.frames!r} frames of a video: give a whole number, 1 or more")
+            raise SettingError(f"{self.frames!r} frames of a video: give a whole number, 1 or more")
 
     @classmethod
     def of(

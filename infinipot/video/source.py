@@ -7,7 +7,7 @@ from itertools import takewhile
 from os import PathLike, fspath
 from typing import Any, Protocol
 
-from infinipot.errors import VideoError
+from infinipot.errors import SettingError, VideoError
 from infinipot.numbers import is_endless, is_finite, is_whole
 from infinipot.reading import Reading
 from infinipot.video.address import find_address
@@ -151,28 +151,29 @@ def open_video(
     for damage (see `Video.incomplete`).
 
     Raises:
-        VideoError: for a source that is missing, empty, no video or without a picture that can be decoded,
-            and for rates and times that cannot be. Arrays without pictures raise it when read.
+        VideoError: for a source that is missing, empty, no video or without a picture that can be decoded. Arrays
+            without pictures raise it when read.
+        SettingError: for rates, times and numbers of frames that cannot be.
         FrameError: while reading, for a picture of the wrong shape, dtype or range (see `as_frame`).
     """
     fps = None if fps is None else _checked("fps", fps, zero=False)
     start = _checked("start", start, zero=True)
     end = math.inf if is_endless(end) else _checked("end", end, zero=True)
     if frames is not None and (not is_whole(frames) or frames < 1):
-        raise VideoError(f"frames must be a whole number, at least 1, not {frames!r}")
+        raise SettingError(f"frames must be a whole number, at least 1, not {frames!r}")
     if end <= start:
-        raise VideoError(f"end={end:g} is not after start={start:g}")
+        raise SettingError(f"end={end:g} is not after start={start:g}")
     return Video(_source_of(source, fps, source_fps), fps, start, end, None if frames is None else int(frames))
 
 
 def _source_of(source: Any, fps: float | None, source_fps: float | None) -> Source:
     if isinstance(source, str | PathLike):
         if source_fps is not None:
-            raise VideoError("source_fps is for arrays of pictures; a video file has its own times")
+            raise SettingError("source_fps is for arrays of pictures; a video file has its own times")
         address = find_address(fspath(source), "video", VideoError)
         return PillowSource(address) if is_pillows(address) else FileSource(address)
     if source_fps is None and fps is None:
-        raise VideoError("to yield every picture of an array with its time, give source_fps")
+        raise SettingError("to yield every picture of an array with its time, give source_fps")
     return ArraySource(source, _checked("source_fps", fps if source_fps is None else source_fps, zero=False))
 
 
@@ -180,5 +181,5 @@ def _checked(name: str, value: Any, zero: bool) -> float:
     """Returns `value` as a float if it is a finite number above 0, or from 0 on where `zero` is allowed."""
     least = "at least 0" if zero else "above 0"
     if not is_finite(value) or value < 0 or (value == 0 and not zero):
-        raise VideoError(f"{name} must be a finite number {least}, not {value!r}")
+        raise SettingError(f"{name} must be a finite number {least}, not {value!r}")
     return float(value)

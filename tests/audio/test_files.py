@@ -12,7 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from infinipot import AudioError, FrameError, open_audio
+from infinipot import AudioError, FrameError, SettingError, open_audio
 from infinipot.audio import RATE
 from support.video_files import encode as encode_video
 from support.video_files import gray
@@ -160,14 +160,14 @@ def test_an_endless_source_is_read_as_it_is_asked_for():
         (np.zeros(0, np.float32), {}, AudioError, "holds no sound"),
         ([np.zeros(10, np.int64)], {}, FrameError, "int16"),
         (["a.wav"], {}, FrameError, "not a str"),
-        (np.zeros(10, np.float32), {"start": -1}, AudioError, "start"),
-        (np.zeros(10, np.float32), {"start": "a"}, AudioError, "start"),
-        (np.zeros(10, np.float32), {"start": 2, "end": 1}, AudioError, "not after"),
-        (np.zeros(10, np.float32), {"start": 10**400}, AudioError, "start"),
-        (np.zeros(10, np.float32), {"end": float("-inf")}, AudioError, "end"),
-        (np.zeros(10, np.float32), {"rate": 0}, AudioError, "rate"),
-        (np.zeros(10, np.float32), {"rate": True}, AudioError, "rate"),
-        (np.zeros(10, np.float32), {"rate": 44.1}, AudioError, "rate"),
+        (np.zeros(10, np.float32), {"start": -1}, SettingError, "start"),
+        (np.zeros(10, np.float32), {"start": "a"}, SettingError, "start"),
+        (np.zeros(10, np.float32), {"start": 2, "end": 1}, SettingError, "not after"),
+        (np.zeros(10, np.float32), {"start": 10**400}, SettingError, "start"),
+        (np.zeros(10, np.float32), {"end": float("-inf")}, SettingError, "end"),
+        (np.zeros(10, np.float32), {"rate": 0}, SettingError, "rate"),
+        (np.zeros(10, np.float32), {"rate": True}, SettingError, "rate"),
+        (np.zeros(10, np.float32), {"rate": 44.1}, SettingError, "rate"),
     ],
     ids=str,
 )
@@ -200,5 +200,5 @@ def test_a_file_that_is_cut_short_or_damaged_gives_what_there_is(tmp_path):
     (tmp_path / "text.wav").write_text("no sound at all\n" * 20)
     with pytest.raises(AudioError, match=r"text\.wav"):
         open_audio(tmp_path / "text.wav")
-    with pytest.raises(AudioError, match="rate is for arrays"):
+    with pytest.raises(SettingError, match="rate is for arrays"):
         open_audio(cut, rate=8000)

@@ -30,7 +30,7 @@ from infinipot.camera.decoding import _reason
 from infinipot.camera.feed import Feed
 from infinipot.camera.health import Clock
 from infinipot.camera.process import Over, Shot
-from infinipot.errors import VideoError
+from infinipot.errors import SettingError, VideoError
 from infinipot.video import Frame
 from support.patience import until
 from support.video_files import encode, gray
@@ -363,21 +363,32 @@ def test_no_message_shows_a_password(address, caplog, capfd):
 
 
 @pytest.mark.parametrize(
-    ("address", "options", "said"),
+    ("address", "said"),
     [
-        ("rtsp://camera/", {"transport": "tpc"}, "'tcp' or 'udp'"),
-        ("rtsp://camera/", {"no_frame_timeout": 0}, "no_frame_timeout must be a finite number above 0"),
-        ("missing.mp4", {}, "no such file"),
-        (None, {}, "NoneType is not a camera; give an address or a path"),
-        ("demo://still?sped=2", {}, "no setting 'sped'"),
-        ("demo://still?seed=x", {}, "seed must be a number"),
-        ("demo://night", {}, "still, moving, cuts"),
-        ("demo://still?minutes=0.1&events=6", {}, "do not fit"),
+        ("missing.mp4", "no such file"),
+        (None, "NoneType is not a camera; give an address or a path"),
+        ("demo://still?sped=2", "no setting 'sped'"),
+        ("demo://still?seed=x", "seed must be a number"),
+        ("demo://night", "still, moving, cuts"),
+        ("demo://still?minutes=0.1&events=6", "do not fit"),
     ],
 )
-def test_what_cannot_be_is_said_at_once(address, options, said):
+def test_an_address_that_cannot_be_is_told_at_once(address, said):
     with pytest.raises(VideoError, match=said):
-        open_camera(address, **options)
+        open_camera(address)
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ({"transport": "tpc"}, "'tcp' or 'udp'"),
+        ({"no_frame_timeout": 0}, "no_frame_timeout must be a finite number above 0"),
+        ({"fps": -1}, "fps must be a finite number above 0"),
+    ],
+)
+def test_an_option_that_cannot_be_is_told_at_once(option, said):
+    with pytest.raises(SettingError, match=said):
+        open_camera("rtsp://camera/", **option)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from infinipot import VideoError
+from infinipot import SettingError, VideoError
 from infinipot.evaluate import FrameSampling
 from support.video_files import encode, gray, indices, times
 
@@ -84,5 +84,5 @@ def test_a_video_of_unknown_length_needs_a_rate(path: str, monkeypatch: pytest.M
     [{"fps": 0}, {"fps": -1}, {"fps": float("nan")}, {"fps": "2"}, {"frames": 0}, {"frames": 1.5}],
 )
 def test_settings_that_cannot_be_are_errors(settings: dict[str, Any]) -> None:
-    with pytest.raises(VideoError, match="give a"):
+    with pytest.raises(SettingError, match="give a"):
         FrameSampling.of(**settings)

@@ -14,7 +14,7 @@ import numpy as np
 import psutil
 import pytest
 
-from infinipot.errors import VideoError
+from infinipot.errors import SettingError, VideoError
 from infinipot.video import open_video
 from support.video_files import encode, gray, indices, times
 
@@ -309,19 +309,19 @@ def test_a_file_without_a_picture_that_decodes_is_an_error(tmp_path):
 
 @pytest.mark.parametrize("rate", [0, -1, math.nan, math.inf, "2", 1j])
 def test_rates_that_cannot_be_are_refused(clip, rate):
-    with pytest.raises(VideoError, match="fps must be a finite number above 0"):
+    with pytest.raises(SettingError, match="fps must be a finite number above 0"):
         open_video(clip, fps=rate)
-    with pytest.raises(VideoError, match="source_fps must be a finite number above 0"):
+    with pytest.raises(SettingError, match="source_fps must be a finite number above 0"):
         open_video([gray(0)], source_fps=rate)
 
 
 @pytest.mark.parametrize("time", [-1, math.nan, math.inf, "2", -math.inf, Decimal("nan"), Decimal("snan")])
 def test_limits_that_cannot_be_are_refused(clip, time):
-    with pytest.raises(VideoError, match="start must be a finite number"):
+    with pytest.raises(SettingError, match="start must be a finite number"):
         open_video(clip, start=time)
     if time is math.inf:
         return  # the end of the video
-    with pytest.raises(VideoError, match="end must be a finite number"):
+    with pytest.raises(SettingError, match="end must be a finite number"):
         open_video(clip, end=time)
 
 
@@ -340,16 +340,16 @@ def test_infinity_is_the_end_of_a_video(clip, end):
 
 
 def test_ranges_without_pictures_are_refused(clip):
-    with pytest.raises(VideoError, match="end=1 is not after start=2"):
+    with pytest.raises(SettingError, match="end=1 is not after start=2"):
         open_video(clip, start=2, end=1)
     with pytest.raises(VideoError, match=r"clip\.mp4 holds no pictures from 9 s on"):
         next(open_video(clip, start=9))
 
 
 def test_the_rate_of_the_source_belongs_to_arrays(clip):
-    with pytest.raises(VideoError, match="source_fps is for arrays"):
+    with pytest.raises(SettingError, match="source_fps is for arrays"):
         open_video(clip, source_fps=10)
-    with pytest.raises(VideoError, match="give source_fps"):
+    with pytest.raises(SettingError, match="give source_fps"):
         open_video([gray(0)], fps=None)
 
 
@@ -372,7 +372,7 @@ def test_as_many_frames_as_fps_gives_are_those_of_fps_whatever_a_length_is_in_fl
 
 @pytest.mark.parametrize("frames", [0, -1, 2.5, "8"])
 def test_a_number_of_frames_that_cannot_be_is_an_error(tmp_path, frames):
-    with pytest.raises(VideoError, match="whole number, at least 1"):
+    with pytest.raises(SettingError, match="whole number, at least 1"):
         open_video([gray(0)], fps=2, frames=frames)
 
 

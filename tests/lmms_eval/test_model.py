@@ -218,7 +218,7 @@ def test_the_longest_answer_and_the_stops_are_the_tasks(
     shared: Infinipot, rows: list[dict[str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given: list[dict[str, Any]] = []
-    monkeypatch.setattr(infinipot.Stream, "check", lambda *_, **how: None)
+    monkeypatch.setattr(infinipot.Stream, "answer_limit", lambda *_, **how: 1)
     monkeypatch.setattr(infinipot.Stream, "ask", lambda self, question, **how: given.append(how) or "")
     ask(shared, questions(rows)[0], max_new_tokens=5, until="\n")
     ask(shared, questions(rows)[0], max_new_tokens=None, until=["is", "\n\n"])

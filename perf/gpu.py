@@ -149,6 +149,10 @@ def _waiting(bench: Bench) -> Iterator[dict[str, float]]:
         Memory.commit = commit
         for method in ("prepare", "encode", "forward"):
             delattr(adapter, method)
+    if unseen := [name for name, seconds in spent.items() if not seconds]:
+        raise RuntimeError(
+            f"nothing was timed of {', '.join(unseen)}: the engine calls it in another way, or no block was full"
+        )
 
 
 def memory(bench: Bench) -> Iterator[dict[str, Any]]:

@@ -5,6 +5,7 @@ A comment stands ahead of each block: `<!-- run -->`, `<!-- run: with street.mp4
 a line of `...` stands for any lines, and `...` in a line for anything.
 """
 
+import ast
 import contextlib
 import io
 import re
@@ -143,6 +144,29 @@ def test_the_guides_name_every_policy_and_every_family() -> None:
     assert not [kind.name for kind in policies.available() if f"`{kind.name}`" not in guides["policies"]]
     types = [name for adapter in ADAPTERS for name in adapter.model_types]
     assert not [name for name in types if f"`{name}`" not in guides["models"]]
+
+
+def options_of(script: Path) -> set[str]:
+    """The options that a script adds to its parser."""
+    calls = (node for node in ast.walk(ast.parse(script.read_text())) if isinstance(node, ast.Call))
+    added = (call for call in calls if isinstance(call.func, ast.Attribute) and call.func.attr == "add_argument")
+    return {argument.value for call in added for argument in call.args if isinstance(argument, ast.Constant)}
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs").rglob("*.md")), ids=name_of)
+def test_measurements_have_the_options_that_pages_give_them(page: Path) -> None:
+    """They take minutes to hours, so that they are not run here: what is checked is that they would begin."""
+    for name, given in re.findall(r"(?:perf/)?(\w+)\.py((?: [^`\n|)]+)?)(?=`|$)", page.read_text(), re.M):
+        script = ROOT / "perf" / f"{name}.py"
+        if not script.exists():
+            continue
+        words = shlex.split(given, comments=True)
+        takes = options_of(script)
+        wrong = [word for word in words if word.startswith("--") and word.partition("=")[0] not in takes]
+        loose = (
+            [] if not words or words[0].startswith("--") or any(not one.startswith("-") for one in takes) else words[:1]
+        )
+        assert not wrong + loose, f"{script.name} has no {wrong + loose}; it takes {sorted(takes)}"
 
 
 @pytest.mark.parametrize("page", [*PAGES, *filter(Path.exists, map(ROOT.joinpath, ELSEWHERE))], ids=name_of)

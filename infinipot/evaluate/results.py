@@ -26,7 +26,7 @@ _OF_WHAT_IS_THERE = ("annotations", "videos", "questions", "left_out", "parts")
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """A question with the answer that it got; see `records.Question` and `engines.base.Answer`.
+    """A question with the answer that it got; see `records.Question` and `engines.base.EvalAnswer`.
 
     Attributes:
         item, video: the video's id, twice.

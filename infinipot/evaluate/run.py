@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import asdict, dataclass, replace
+from itertools import chain
 from pathlib import Path
 
 from infinipot.config import LoadConfig
@@ -98,9 +99,8 @@ def evaluate_together(
             return progress
 
         done = tell()
-        for writer in writers:
-            for trouble in writer.begin():
-                done = tell(trouble)
+        for trouble in dict.fromkeys(chain.from_iterable(writer.begin() for writer in writers)):  # each told once
+            done = tell(trouble)
         first, *others = (engine for _, engine in runs.values())
         for number, event in first.run_with(others, [writer.left() for writer in writers]):
             done = tell(writers[number].take(event))

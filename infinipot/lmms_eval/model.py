@@ -23,12 +23,13 @@ from infinipot import (
     policies,
 )
 from infinipot.config import POLICY, StreamConfig
+from infinipot.evaluate.engines.base import STREAM_SETTINGS
 from infinipot.evaluate.records import FrameSampling
 from infinipot.lmms_eval.request import Excerpt, Request, read
 from infinipot.policies import Policy
 
 _DEFAULT_FPS = 2.0
-_STREAMING = ("memory", "keep", "block", "reserve", "positions", "gate")  # of a stream's settings
+_STREAMING = tuple(name for name in STREAM_SETTINGS if name != "look_again")  # no question here asks for a second look
 
 
 class Infinipot(lmms):
@@ -93,7 +94,7 @@ class Infinipot(lmms):
             attn_implementation=attn_implementation,
             revision=None if revision is None else str(revision),
         )
-        self._streaming = {"policy": chosen, **streaming}
+        self._streaming = {"policy": chosen, **streaming, "dialogue": 0}  # no turn is remembered
         self._stream().close()  # what the model cannot take is an error now
 
     @property

@@ -40,7 +40,8 @@ def path(name: str, source: Path | None = None, trained: Path = TRAINED, cache: 
     if not deltas.is_file():
         raise ModelError(
             f"{name}: what was trained is in the repository, not in the wheel, and {trained} does not hold "
-            f"{deltas.name}: use a checkout, or python -m infinipot.witness {name} --trained FOLDER"
+            f"{deltas.name}: use a checkout, or give as the model the folder that "
+            f"`python -m infinipot.witness {name} --trained FOLDER` makes and prints"
         )
     folder = (cache or user_cache()) / f"{name}-{_digest(deltas)[:12]}"
     if not (folder / "config.json").is_file():

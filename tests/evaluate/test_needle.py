@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from infinipot import CapError, InfinipotError, Model, PolicyError, Stats, policies, versions
+from infinipot import CapError, InfinipotError, Model, ModelError, PolicyError, Stats, policies, versions
 from infinipot.cli import main
 from infinipot.cli.bench import _size
 from infinipot.config import LoadConfig
@@ -312,6 +312,13 @@ def test_the_number_of_clips_counts_in_the_short_form_too() -> None:
     assert _size(True, None, "van; tar").policies == ("van", "tar")
 
 
+def test_the_full_cache_stands_beside_the_policies_in_each_section_and_is_none_of_them() -> None:
+    named, plain = (_size(False, 1, specs) for specs in ("full; uniform", "uniform"))
+    assert make_plan(named, 0) == make_plan(plain, 0)
+    assert cost.cases(named, 0, {}) == cost.cases(plain, 0, {})
+    assert cost.cases(named, 0, {})["full"].holder == Holder("full")
+
+
 @pytest.mark.parametrize("wrong", [{"sections": ["caps", "speed"]}, {"size": replace(QUICK, policies=("best",))}])
 def test_what_there_is_not_is_said(wrong: dict[str, Any]) -> None:
     with pytest.raises(InfinipotError, match=r"speed.*caps|best"):
@@ -417,6 +424,27 @@ def test_a_memory_that_fails_is_told_and_run_again_and_disturbs_no_other(
     again = needle(tmp_path, sections=("caps",))
     assert first.unfinished == again.unfinished == sum(map(len, again.left()[0])) > 0
     assert {case.holder.policy for group in again.left()[0] for case in group} == {"uniform"}
+
+
+def test_a_cost_that_cannot_be_measured_is_told_and_measured_again_and_ends_no_run(
+    stub: Stub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def measured(measure: Any, name: str, *given: Any) -> cost.Cost:
+        if name == DEFAULT:
+            raise IndexError("out of range")
+        return cost.Cost(name, {}, 1.0, 1.0, 0, 0, ())
+
+    monkeypatch.setattr(processes, "alone", measured)
+    first = needle(tmp_path, sections=("cost",))
+    assert list(first.run(1))[-1].left == 0
+    assert {*first.left()[1]} == {DEFAULT}
+    assert first.report({})["refused"] == {f"cost of {DEFAULT}": "failed: IndexError: out of range"}
+    again = needle(tmp_path, sections=("cost",))
+    assert again.costs.keys() == first.costs.keys()
+    assert [*again.left()[1]] == [DEFAULT]
+    monkeypatch.setattr(processes, "alone", lambda *given: (_ for _ in ()).throw(ModelError("no such folder")))
+    with pytest.raises(ModelError):
+        list(again.run(1))
 
 
 # Clips that are unlike the usual

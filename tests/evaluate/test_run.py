@@ -130,6 +130,9 @@ def test_a_video_that_takes_longer_than_its_limit_is_given_up_with_what_is_left(
     assert first.question == item.questions[0].id
     assert trouble.questions == tuple(question.id for question in item.questions[1:])
     assert "longer than the 900 s of --time-limit" in trouble.what
+    both = slow.run_with([LocalEngine(watcher.model, watcher.setup, time_limit=900.0)], [[item], [item]])
+    answered = [number for number, event in both if isinstance(event, EvalAnswer)]
+    assert answered == [0, 1]  # two runs have twice the time, which is over with the second answer
 
 
 def test_a_memory_that_is_full_gives_up_the_rest_of_the_video_only(folder: Path, watcher: LocalEngine) -> None:
@@ -167,6 +170,20 @@ def test_runs_side_by_side_leave_the_bytes_that_each_leaves_alone_and_decode_a_v
     assert (done.videos, done.of_videos, done.questions) == (4, 4, 2 * asked.questions)
     assert {line.beside for line in read_run(together[0]).times if isinstance(line, WatchTime)} == {1}
     assert "side by side with 1 other run" in "".join(tables(report(read_runs(together), draws=10)[0])[1].notes)
+
+
+def test_a_line_of_the_annotations_that_cannot_be_used_is_told_once_whatever_the_number_of_runs(tmp_path: Path) -> None:
+    plan(tmp_path)
+    (tmp_path / "mlvu" / "video" / "2_needle" / "needle_1.mp4").unlink()
+    told: list[str] = []
+    asked = plan(tmp_path, limit=2)
+    pairs = {tmp_path / f"{name}.jsonl": (SETUPS["mlvu"], Canned()) for name in ("a", "b", "c")}
+    done = evaluate_together(
+        asked, pairs, on_progress=lambda progress: told.append(progress.trouble) if progress.trouble else None
+    )
+    assert [*map(str, asked.problems)] == told
+    assert len(told) == 1
+    assert done.problems == 3  # one in each file
 
 
 def test_a_stream_whose_packed_step_fails_tries_it_alone(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,7 +21,9 @@ from infinipot import (
     load,
     open_video,
 )
+from infinipot.config import StreamConfig
 from infinipot.evaluate import FrameSampling
+from infinipot.evaluate.engines.base import RunConfig
 from infinipot.lmms_eval import model as module
 from infinipot.lmms_eval.model import Infinipot
 from support import clips
@@ -306,10 +308,20 @@ def test_settings_reach_the_model_and_the_stream(monkeypatch: pytest.MonkeyPatch
     model = Infinipot.create_from_arg_string(f"pretrained=embedded,policy=tar,min_pixels=784,max_pixels=3136,{asked}")
     assert given.pop("policy").spec == "tar"
     expected = {**loading, **streaming, "pixels": (784, 3136), "source": "embedded", "device_map": None, "system": None}
+    expected["dialogue"] = 0
     assert given == expected
     assert model._sampling == FrameSampling.of(fps=2.0)
     with model._stream() as stream:
         assert stream.stats().bytes <= 2**20
+
+
+def test_a_stream_is_that_of_infinipot_eval(shared: Infinipot) -> None:
+    arguments = "memory=2048,reserve=300"
+    sampling, config = FrameSampling.of(fps=2.0), StreamConfig(memory=2048, reserve=300)
+    setup = RunConfig("mlvu", "infinipot", sampling, config=config)
+    with make(arguments)._stream() as ours, setup.stream(shared._loaded) as theirs:
+        assert ours._setup.budget == theirs._setup.budget
+        assert ours._setup.pixels == theirs._setup.pixels
 
 
 def test_each_of_several_processes_has_the_model_on_its_own_device(shared: Infinipot) -> None:

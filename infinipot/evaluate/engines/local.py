@@ -112,10 +112,10 @@ class _Seat:
         except Exception as error:
             self.error = error
 
-    def require_time(self, begun: float) -> None:
-        """Raises VideoError where the video has taken longer than it may."""
+    def require_time(self, begun: float, beside: int) -> None:
+        """Raises VideoError where the video has taken longer than it may, for this run and so many beside it."""
         limit = self.engine.time_limit
-        if limit is not None and time.perf_counter() - begun > limit:
+        if limit is not None and time.perf_counter() - begun > limit * (1 + beside):
             raise VideoError(f"given up: it takes longer than the {limit:g} s of --time-limit")
 
     def problem(self, error: Exception) -> Problem:
@@ -174,10 +174,10 @@ def _watch(seats: Sequence[_Seat]) -> Iterator[tuple[int, Event]]:
     A stream that fails is given up, and the others go on; a video that fails is given up by all.
     """
     left, streams = list(seats), list[Stream]()  # the runs that still have questions
-    begun, times = time.perf_counter(), list[float]()
+    begun, times, beside = time.perf_counter(), list[float](), len(seats) - 1
 
     def note(frame: Frame | Sound) -> None:
-        left[0].require_time(begun)
+        left[0].require_time(begun, beside)
         times.append(frame.time)
 
     def fail(stream: Stream, error: Exception) -> None:
@@ -206,12 +206,12 @@ def _watch(seats: Sequence[_Seat]) -> Iterator[tuple[int, Event]]:
                 yield from given_up()
                 for seat in list(left):
                     while seat.due and _moment(seat.due[0]) <= moment.time:
-                        seat.require_time(begun)
+                        seat.require_time(begun, beside)
                         yield seat.number, seat.ask(times)
                     if not seat.due:
                         left.remove(seat)
                         streams[:] = [stream for stream in streams if stream is not seat.stream]
-                        yield seat.number, seat.watched(begun, video.incomplete, len(seats) - 1)
+                        yield seat.number, seat.watched(begun, video.incomplete, beside)
                 if not left:
                     break
             yield from given_up()

@@ -8,7 +8,7 @@ from typing import Any
 
 from infinipot.checkpoint import Checkpoint
 from infinipot.config import LoadConfig
-from infinipot.errors import InfinipotError
+from infinipot.errors import InfinipotError, ModelError, VideoError
 from infinipot.evaluate.core import machine
 from infinipot.evaluate.core.journal import Header, Journal, read_lines, require_same
 from infinipot.evaluate.core.plugins import code_of_adapter
@@ -77,6 +77,7 @@ class Needle:
         self.path = folder / ("answers.jsonl" if count == 1 else f"answers-{number}-of-{count}.jsonl")
         self.outcomes: dict[Case, Outcome] = {}
         self.costs: dict[str, Cost] = {}
+        self._not_measured: dict[str, str] = {}  # why the cost of a policy is not known, by its name
         self._video = str(video) if video else None
         self._reads, self._header = reads, {} if reads else header(loading)
         lines = self._lines()
@@ -126,9 +127,15 @@ class Needle:
                 done, left = done + sum(outcome.case.work for outcome in outcomes), left - len(outcomes)
                 yield Work(done, total, left)
             for name, case in costs.items():  # one at a time, with nothing else beside it
-                measured = processes.alone(cost.measure, name, self.loading, case)
-                journal.append(measured)
-                self._take(measured)
+                try:
+                    measured = processes.alone(cost.measure, name, self.loading, case)
+                except (ModelError, VideoError):
+                    raise
+                except Exception as error:  # of this policy; the others can be measured
+                    self._not_measured[name] = f"{FAILED}{type(error).__name__}: {error}"
+                else:
+                    journal.append(measured)
+                    self._take(measured)
                 done, left = done + _COST, left - 1
                 yield Work(done, total, left)
 
@@ -140,13 +147,14 @@ class Needle:
     def report(self, rows: dict[str, list[Row]]) -> dict[str, Any]:
         """Writes summary.json and the pictures; returns what is in the summary."""
         failed = [outcome for case in self._cases() if (outcome := self.outcomes.get(case)) and outcome.error]
+        refused = {f"{one.case.holder.policy}, |C| = {one.case.holder.kept}": one.error for one in failed}
         summary = {
             "format": self._header["format"],
             **self._header["settings"],
             "machine": self._machine(),
             "first_seed": self.first_seed,
             "unfinished": self.unfinished,
-            "refused": {f"{one.case.holder.policy}, |C| = {one.case.holder.kept}": one.error for one in failed},
+            "refused": refused | {f"cost of {name}": error for name, error in self._not_measured.items()},
             "sections": as_json(rows),
             "pictures": [path.name for path in pictures.draw(rows, self.folder)],
         }

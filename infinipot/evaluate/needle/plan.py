@@ -116,7 +116,8 @@ class Extent:
         staged: shares at which clips are watched that are unlike the usual; staged_on: their backgrounds, beside
             footage; after: tokens kept before quiet hours.
         quiet: seconds in which nothing comes.
-        policies: those that are compared; long: those of the long streams, beside the full cache.
+        policies: those that are compared; long: those of the long streams. The full cache is none of them: it stands
+            beside them in each section in which it can.
         variants: of the ablations.
         native: seconds of the streams that compare native with re-based positions.
         moments: at which each clip is asked.
@@ -137,6 +138,10 @@ class Extent:
     variants: tuple[Variant, ...] = ABLATIONS
     native: float = 3600.0
     moments: int = MOMENTS
+
+    def __post_init__(self) -> None:
+        for name in ("policies", "long"):
+            object.__setattr__(self, name, tuple(spec for spec in getattr(self, name) if spec != "full"))
 
 
 QUICK = Extent(
@@ -251,7 +256,7 @@ def _grid(
 def holders_at(specs: Sequence[str], share: int) -> list[Holder]:
     """Memories that keep 1/share of the trained length's video tokens, one a policy."""
     kept = FULL // share
-    return [Holder(spec, kept, usual_block(kept)) for spec in specs if spec != "full"]
+    return [Holder(spec, kept, usual_block(kept)) for spec in specs]
 
 
 def _by_share(specs: Sequence[str], shares: Sequence[int]) -> list[Holder]:
@@ -273,7 +278,7 @@ def _length(size: Extent, first_seed: int) -> Iterator[Case]:
             scene = _long_scene(first_seed + number, seconds)
             if seconds <= LONGEST_FULL:
                 yield Case(scene, Holder("full"))
-            yield from (Case(scene, _long_holder(spec)) for spec in size.long if spec != "full")
+            yield from (Case(scene, _long_holder(spec)) for spec in size.long)
 
 
 def _long_scene(seed: int, seconds: float) -> Scene:

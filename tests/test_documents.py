@@ -150,7 +150,7 @@ def options_of(script: Path) -> set[str]:
     """The options that a script adds to its parser."""
     calls = (node for node in ast.walk(ast.parse(script.read_text())) if isinstance(node, ast.Call))
     added = (call for call in calls if isinstance(call.func, ast.Attribute) and call.func.attr == "add_argument")
-    return {argument.value for call in added for argument in call.args if isinstance(argument, ast.Constant)}
+    return {str(argument.value) for call in added for argument in call.args if isinstance(argument, ast.Constant)}
 
 
 @pytest.mark.parametrize("page", sorted((ROOT / "docs").rglob("*.md")), ids=name_of)

@@ -22,6 +22,7 @@ Taking in a frame:
     gating.py     which cells of a patch the model is given
     patches.py    what the encoder takes, made of what was given
     layout.py     in which order texts, captions and patches go into the model and the memory
+    compressing.py  when a memory is compressed, and down to how many tokens
     probing.py    what the model runs over after a block for the policy's sake
 
 Answering a question:

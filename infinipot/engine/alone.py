@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from enum import Enum
 
+from infinipot.engine.compressing import close_gaps
 from infinipot.engine.fair_lock import FairLock
-from infinipot.engine.layout import close_gaps
 from infinipot.engine.setup import Setup
 from infinipot.engine.state import StreamState
 from infinipot.errors import InfinipotError

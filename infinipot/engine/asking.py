@@ -6,6 +6,7 @@ each of which is a step of its own. Work that asks for the model where it needs 
 
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,11 +14,12 @@ from torch import Tensor
 from infinipot.config import Sampling
 from infinipot.engine.decoding import Chooser, Speaker
 from infinipot.engine.evidence import Answer, FinishReason, Gaze
-from infinipot.engine.layout import Layout, Part, told
+from infinipot.engine.layout import Layout
 from infinipot.engine.limits import answer_limit, question_ids, require_positions, stay_in_range
 from infinipot.engine.looking import grids_of, look_again, second_look, tokens_of
 from infinipot.engine.patches import waiting
 from infinipot.engine.prefilled import Prefilled, lay_out_rest, retain, reusable
+from infinipot.engine.probing import probe
 from infinipot.engine.question import Question
 from infinipot.engine.requests import Encode, Forward, Prepare
 from infinipot.engine.setup import Setup
@@ -25,7 +27,7 @@ from infinipot.engine.state import StreamState
 from infinipot.engine.task import Work
 from infinipot.errors import QuestionError
 from infinipot.memory import Window
-from infinipot.memory.observation import Observer
+from infinipot.memory.observation import NOTHING, Observer
 from infinipot.models import Patch
 from infinipot.models.chat import ANSWER
 
@@ -55,19 +57,14 @@ class _Asked:
     prompt: list[int]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Prompt:
-    """A question that a transaction has taken up, with what stands ahead of it.
+class _Before(NamedTuple):
+    """What stands ahead of a question.
 
     Attributes:
-        before: the parts that the model has run over already.
-        parts: those that it has to run over next, the question last.
-        prefilled: the patches that wait for their block, for the next question to begin after once that is done.
-        seen: tokens of all that was given, without a second look and the question.
+        prefilled: the patches that wait for their block, for the next question to begin after.
+        seen: tokens of all that was given, without a second look.
     """
 
-    before: list[Part]
-    parts: list[Part]
     prefilled: list[Prefilled]
     seen: int
 
@@ -83,12 +80,12 @@ def answer(setup: Setup, state: StreamState, question: Question, answers: list[A
     """
     asked = yield from _prepare(setup, state, question)
     with Layout.begin(setup, state, asked.known[-1].end if asked.known else None) as layout:
-        prompt = yield from _lay_out(layout, asked)
-        reply, speaker = yield from _reply(layout, asked, prompt)
+        before = yield from _lay_out(layout, asked)
+        reply, speaker = yield from _reply(layout, asked, before.prefilled)
         answers.append(reply)
         if question.remember:
-            yield from _remember(layout, asked, prompt, speaker)
-    state.asked_tokens = prompt.seen
+            yield from _remember(layout, asked, speaker)
+    state.asked_tokens = before.seen
     if question.remember:
         stay_in_range(setup, state, state.pending)
 
@@ -112,27 +109,44 @@ def _prepare(setup: Setup, state: StreamState, question: Question) -> Generator[
     return _Asked(question, limit, known, patches, again, follows_video, prompt)
 
 
-def _lay_out(layout: Layout, asked: _Asked) -> Generator[Encode | Forward, Tensor, _Prompt]:
+def _lay_out(layout: Layout, asked: _Asked) -> Generator[Encode | Forward, Tensor, _Before]:
     """Lays out what waits, a second look and the question, in this order.
 
-    Has the model run over the former two where there is a second look, which is a forward of its own.
+    Has the model run over what waits where that is a forward of its own: ahead of a second look, which does not see it,
+    and ahead of probes, for which there is no room once the question is there.
     """
-    question, transaction = asked.question, layout.transaction
-    parts, prefilled = yield from lay_out_rest(layout, asked.patches, asked.known)
-    before = [part for each in asked.known for part in each.parts]
-    seen, newest = layout.state.memory.held + transaction.tokens, transaction.cursor.patch
+    question, probed = asked.question, asked.question.remember and bool(layout.setup.probes)
+    prefilled = yield from lay_out_rest(layout, asked.patches, asked.known)
+    seen, newest = layout.state.memory.held + layout.transaction.tokens, layout.transaction.cursor.patch
     if asked.again:
-        if parts:
-            yield layout.forward(parts, "answer", stays=question.remember)
-        before, parts = [*before, *parts], []
+        yield from layout.run("answer", stays=question.remember)
         yield from look_again(layout, asked.again)
-    if question.window is not None:
-        transaction.narrow(_window(layout.setup, layout.state, question.window, newest))
-    parts += layout.question(asked.prompt, follows_video=asked.follows_video)
-    return _Prompt(before, parts, prefilled, seen)
+    elif probed:
+        yield from _probe_ahead(layout, asked)
+    _add_question(layout, asked, asked.prompt, newest)
+    return _Before(prefilled, seen)
 
 
-def _reply(layout: Layout, asked: _Asked, prompt: _Prompt) -> Generator[Forward, Tensor, tuple[Answer, Speaker]]:
+def _probe_ahead(layout: Layout, asked: _Asked) -> Generator[Forward, Tensor, None]:
+    """Has the model run over what waits, and over the policy's probes where the turn may make tokens leave."""
+    yield from layout.run("answer")
+    yield from probe(layout, layout.state.pending.emptied(), turn=len(asked.prompt) + asked.limit)
+
+
+def _add_question(layout: Layout, asked: _Asked, ids: Sequence[int], newest: int) -> None:
+    """Adds the question, or the turn that it has become, which sees what is in its window.
+
+    Args:
+        newest: number of the first patch that it sees in any case.
+    """
+    if asked.question.window is not None:
+        layout.transaction.narrow(_window(layout.setup, layout.state, asked.question.window, newest))
+    layout.add_question(ids, follows_video=asked.follows_video)
+
+
+def _reply(
+    layout: Layout, asked: _Asked, prefilled: Sequence[Prefilled]
+) -> Generator[Forward, Tensor, tuple[Answer, Speaker]]:
     """Has the model answer a question that is laid out."""
     setup, state, question, limit = layout.setup, layout.state, asked.question, asked.limit
     tokens = state.memory.held + layout.transaction.tokens
@@ -141,10 +155,10 @@ def _reply(layout: Layout, asked: _Asked, prompt: _Prompt) -> Generator[Forward,
     gaze = Gaze(setup.adapter.patch_frames / setup.config.fps) if looks else None
     observers = [] if gaze is None else [gaze]
     with setup.adapter.scratch.lent(state.memory, min(state.memory.cap, tokens + limit)):
-        logits = yield layout.forward(prompt.parts, "answer", observers, stays=question.remember)
+        logits = yield layout.forward("answer", setup.block_attention if question.remember else NOTHING, observers)
         if not question.remember:
-            retain(layout, prompt.prefilled)
-        choose = _chooser(setup, state, question.sampling, [*prompt.before, *prompt.parts], limit, logits.device)
+            retain(layout, prefilled)
+        choose = _chooser(layout, question.sampling, limit, logits.device)
         ended = yield from _decode(layout, asked, logits, choose, speaker, observers)
         if gaze is not None:
             gaze.end(grids_of(state, asked.again))
@@ -193,17 +207,15 @@ def _decode(
     return "length"
 
 
-def _chooser(
-    setup: Setup, state: StreamState, sampling: Sampling, parts: Sequence[Part], limit: int, device: torch.device
-) -> Chooser:
-    """Chooses the tokens of an answer after what is held and these parts."""
-    adapter = setup.adapter
-    before = [*setup.prompt_ids, *told(state, parts, turn=True).ids(adapter.cell_id)]
+def _chooser(layout: Layout, sampling: Sampling, limit: int, device: torch.device) -> Chooser:
+    """Chooses the tokens of an answer after what is held and laid out."""
+    adapter = layout.setup.adapter
+    before = [*layout.setup.prompt_ids, *layout.transcript(turn=True).ids(adapter.cell_id)]
     scores, drawn = adapter.scores(sampling.said(), before, limit, device)
     return Chooser(scores, before, limit, sampling.seed if drawn else None, device)
 
 
-def _remember(layout: Layout, asked: _Asked, prompt: _Prompt, speaker: Speaker) -> Work[None]:
+def _remember(layout: Layout, asked: _Asked, speaker: Speaker) -> Work[None]:
     """Makes a turn part of the memory: what is laid out, where that is the turn and nothing else.
 
     Where it is more, which are a second look or words that a `stop` cut off, the model runs over the turn once more.
@@ -211,14 +223,17 @@ def _remember(layout: Layout, asked: _Asked, prompt: _Prompt, speaker: Speaker) 
     setup, state = layout.setup, layout.state
     after = state.pending.emptied()
     if not (asked.again or speaker.cut):
-        layout.commit(after, prompt.parts, speaker.tokens, turn=True)
+        layout.commit(after, turn=True)
         return
     said = (_tokens_of(setup, speaker) if speaker.cut else speaker.tokens)[: asked.limit]
     with Layout.begin(setup, state) as fresh:  # forgets the other one
-        parts = yield from fresh.patches(asked.patches)
-        parts += fresh.question([*asked.prompt, *said], follows_video=asked.follows_video)
-        yield from fresh.run(parts, "answer")
-        fresh.commit(after, parts, turn=True)
+        yield from fresh.add_patches(asked.patches)
+        newest = fresh.transaction.cursor.patch
+        if setup.probes:
+            yield from _probe_ahead(fresh, asked)
+        _add_question(fresh, asked, [*asked.prompt, *said], newest)
+        yield from fresh.run("answer")
+        fresh.commit(after, turn=True)
 
 
 def _tokens_of(setup: Setup, speaker: Speaker) -> list[int]:

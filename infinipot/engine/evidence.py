@@ -121,7 +121,7 @@ class Gaze:
     answer, for all of them and many layers at a time; `Looked` says what it is worth.
 
     Args:
-        seconds: how long a temporal patch lasts.
+        seconds: how long a temporal patch lasts, where what is held does not tell.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -187,7 +187,8 @@ class Gaze:
         )
         if not len(patches) or weights.sum() <= 0:
             return []
-        numbers, place = np.unique(patches, return_inverse=True)
+        numbers, first, place = np.unique(patches, return_index=True, return_inverse=True)
+        lasts = self._lasts(numbers, times[first])
         weight = np.bincount(place, weights)
         chosen = np.flatnonzero(weight >= _WORTH * weight.max())
         spans = []
@@ -197,13 +198,19 @@ class Gaze:
             spans.append(
                 Span(
                     start=float(times[inside].min()),
-                    end=float(times[inside].max() + self._seconds),
+                    end=float(times[inside].max() + lasts),
                     weight=float(weights[inside].sum() / weights.sum()),
                     time=float(times[heaviest][0]),
                     cells=_over_frame(self._grids, cells[inside], weights[inside], int(cells[heaviest][0])),
                 )
             )
         return sorted(spans, key=lambda span: -span.weight)
+
+    def _lasts(self, numbers: np.ndarray, times: np.ndarray) -> float:
+        """Seconds that a patch lasts: the median distance of those held, which no pause of the source changes much."""
+        apart = np.diff(times) / np.diff(numbers)
+        apart = apart[apart > 0]  # a second look shows times once more
+        return float(np.median(apart)) if len(apart) else self._seconds
 
 
 @dataclass(slots=True, eq=False)

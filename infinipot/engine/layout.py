@@ -3,64 +3,105 @@
 Knows neither when a block is full nor what is asked.
 """
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from infinipot.engine.compressing import budget_after, close_gaps
 from infinipot.engine.decoding import are_numbers, overflow
 from infinipot.engine.pending import Pending, Transcript
 from infinipot.engine.requests import Encode, Forward
 from infinipot.engine.setup import Setup
 from infinipot.engine.state import StreamState
 from infinipot.memory import Taken, Transaction
-from infinipot.memory.observation import Observer
+from infinipot.memory.observation import NOTHING, Observer
 from infinipot.models import Patch
+from infinipot.policies.base import Attention
 from infinipot.tokens import Grid
 
 
-class Part(NamedTuple):
-    """A piece of what the model runs over.
+@dataclass(frozen=True, slots=True, eq=False)
+class LaidOut:
+    """What a layout holds at one moment, for another one to begin with.
 
     Attributes:
-        rows: embeddings, `[n, width]`.
-        text, captions: the token ids in it, of the conversation and of patches' captions.
+        taken: what its transaction had taken up, and the model had run over.
+        text, captions: the token ids among it, of the conversation and of patches' captions; the prompt's are not.
     """
 
-    rows: Tensor
-    text: Sequence[int] = ()
-    captions: Sequence[int] = ()
+    taken: Taken
+    text: tuple[int, ...] = ()
+    captions: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class Layout:
-    """A transaction on a stream's memory, and the order in which texts, captions and patches are laid out on it.
+    """Texts, captions and patches in the order in which the model is given them, after what a memory holds.
 
-    The methods that return parts have the transaction take these up; `forward` then asks for the run over them.
+    What is added has its slots and positions in a transaction at once. `forward` asks for the run over all that was
+    added since the last one, and `commit` makes it part of the memory. `Layout.begin` opens one.
 
     Attributes:
         setup, state: of the stream.
-        transaction: what takes the parts up, after what is held.
+        transaction: on the stream's memory.
+        patches: embeddings of the patches that were added, with their captions, `[n, width]` each.
     """
 
-    setup: Setup
-    state: StreamState
-    transaction: Transaction
+    def __init__(self, setup: Setup, state: StreamState, transaction: Transaction, before: LaidOut | None) -> None:
+        self.setup, self.state, self.transaction = setup, state, transaction
+        self.patches: list[Tensor] = []
+        self._ahead: list[Tensor] = []  # embeddings that no forward has run over yet
+        self._text = [] if before is None else [*before.text]
+        self._captions = [] if before is None else [*before.captions]
 
     @classmethod
     @contextmanager
-    def begin(cls, setup: Setup, state: StreamState, after: Taken | None = None) -> Iterator["Layout"]:
-        """Inside, an empty layout, or one that begins after what was taken up before; forgotten unless committed."""
-        with state.memory.transaction(after) as transaction:
-            yield cls(setup, state, transaction)
+    def begin(cls, setup: Setup, state: StreamState, before: LaidOut | None = None) -> Iterator["Layout"]:
+        """Opens a layout, which is empty or goes on from another one; on exit, what was not committed is forgotten."""
+        with state.memory.transaction(None if before is None else before.taken) as transaction:
+            yield cls(setup, state, transaction, before)
 
-    def patches(self, patches: Sequence[Patch], grid: Grid | None = None) -> Generator[Encode, Tensor, list[Part]]:
-        """Has patches of one grid encoded, and lays them out after the text that opens them."""
-        cells = yield from self.encoded(patches)
-        return [part for each in zip(patches, cells, strict=True) for part in self.patch(*each, grid)]
+    @property
+    def so_far(self) -> LaidOut:
+        """What has been added, for another layout to go on from once the model has run over it."""
+        return LaidOut(self.transaction.taken.after_forward(), tuple(self._text), tuple(self._captions))
+
+    def transcript(self, *, turn: bool) -> Transcript:
+        """What will have been said once this is part of the memory, as a turn of the dialogue or not."""
+        return self.state.pending.said.after(self._text, self._captions, turn=turn)
+
+    # What comes next
+
+    def add(self, rows: Tensor, text: Sequence[int] = (), captions: Sequence[int] = ()) -> None:
+        """Adds embeddings, `[n, width]`, of what the transaction has taken up.
+
+        Args:
+            rows: the embeddings.
+            text, captions: the token ids among it that count as said.
+        """
+        self._ahead.append(rows)
+        self._text += text
+        self._captions += captions
+
+    def add_text(self, ids: Sequence[int]) -> None:
+        """Adds text, at the moment of the newest frame."""
+        self.transaction.text(len(ids), self.state.pending.time, tuple(ids))
+        self.add(self.setup.adapter.embed(ids), text=ids)
+
+    def add_question(self, ids: Sequence[int], *, follows_video: bool) -> None:
+        """Adds a question, after what closes a video where it follows one."""
+        suffix = self.setup.suffix
+        if follows_video and suffix is not None:
+            self.transaction.text(len(suffix), self.state.pending.time, ("suffix",))
+            self.add(suffix)
+        self.add_text(ids)
+
+    def add_patches(self, patches: Sequence[Patch], grid: Grid | None = None) -> Generator[Encode, Tensor, None]:
+        """Has patches of one grid encoded, and adds them after the text that opens them."""
+        for patch, cells in zip(patches, (yield from self.encoded(patches)), strict=True):
+            self.add_patch(patch, cells, grid)
 
     def encoded(self, patches: Sequence[Patch]) -> Generator[Encode, Tensor, list[Tensor | None]]:
         """Has patches of one grid encoded: `[tokens, width]` of each, None of one of which no cell is given."""
@@ -69,89 +110,95 @@ class Layout:
         parts = iter(features.split([patch.tokens for patch in given]) if features is not None else ())
         return [next(parts) if patch.given else None for patch in patches]
 
-    def patch(self, patch: Patch, cells: Tensor | None, grid: Grid | None = None) -> list[Part]:
-        """Lays out a patch with its captions, the first one after the text that opens it.
+    def add_patch(self, patch: Patch, cells: Tensor | None, grid: Grid | None = None) -> None:
+        """Adds a patch with its captions, the first one after the text that opens it.
 
         Args:
             patch: what the cells are of.
             cells: what the encoder made of it.
             grid: that it is of; by default the newest.
         """
-        adapter, state, transaction, parts = self.setup.adapter, self.state, self.transaction, []
-        closed = not transaction.cursor.open
-        opening = () if transaction.tokens else ahead_of_video(self.setup, state, closed=closed)
-        if opening:
-            transaction.text(len(opening), patch.starts[0], tuple(opening))
-            parts.append(Part(adapter.embed(opening), opening if state.memory.held else ()))
+        adapter, transaction = self.setup.adapter, self.transaction
+        self._open_video(patch.starts[0])
         number, opens = transaction.cursor.patch, not transaction.cursor.open
         before, after = adapter.caption_ids(patch.times, number, opens=opens)
         places = None if patch.places is None else torch.tensor(patch.places, dtype=torch.int64)
-        made_of = patch.number, *before, "and", *after
-        transaction.video(grid or state.pending.grid, patch.starts, len(before), len(after), places, content=made_of)
-        if cells is not None:
-            if places is not None:
-                cells = cells.index_select(0, places.to(cells.device, non_blocking=True))
-            rows = [adapter.embed(before), cells, adapter.embed(after)]
-            parts.append(Part(adapter.join(rows), captions=(*before, *after)))
-        return parts
+        made_of, grid = (patch.number, *before, "and", *after), grid or self.state.pending.grid
+        transaction.video(grid, patch.starts, len(before), len(after), places, content=made_of)
+        if cells is None:
+            return
+        if places is not None:
+            cells = cells.index_select(0, places.to(cells.device, non_blocking=True))
+        rows = adapter.join([adapter.embed(before), cells, adapter.embed(after)])
+        self.patches.append(rows)
+        self.add(rows, captions=(*before, *after))
 
-    def text(self, ids: Sequence[int]) -> Part:
-        """Lays out text, at the moment of the newest frame."""
-        self.transaction.text(len(ids), self.state.pending.time, tuple(ids))
-        return Part(self.setup.adapter.embed(ids), ids)
+    def _open_video(self, time: float) -> None:
+        """Adds the text ahead of the first patch. The prompt is always held, and does not count as said."""
+        closed = not self.transaction.cursor.open
+        ids = () if self.transaction.tokens else ahead_of_video(self.setup, self.state, closed=closed)
+        if ids:
+            self.transaction.text(len(ids), time, tuple(ids))
+            self.add(self.setup.adapter.embed(ids), text=ids if self.state.memory.held else ())
 
-    def question(self, ids: Sequence[int], *, follows_video: bool) -> list[Part]:
-        """Lays out a question, after what closes a video where it follows one."""
-        parts = []
-        if follows_video and self.setup.suffix is not None:
-            self.transaction.text(len(self.setup.suffix), self.state.pending.time, ("suffix",))
-            parts.append(Part(self.setup.suffix))
-        return [*parts, self.text(ids)]
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """On exit, what was added inside is forgotten; what a policy saw of its attention stays."""
+        text, captions = [*self._text], [*self._captions]
+        with self.state.memory.aside(self.transaction):
+            try:
+                yield
+            finally:
+                self._text, self._captions, self._ahead = text, captions, []
+
+    # What becomes of it
 
     def forward(
-        self, parts: Sequence[Part], phase: str, observers: Sequence[Observer] = (), *, stays: bool = True
+        self,
+        phase: str,
+        wanted: Mapping[str, Attention] = NOTHING,
+        observers: Sequence[Observer] = (),
+        ahead: int | None = None,
     ) -> Forward:
-        """Asks for a run over the parts laid out last, in a row; observers are shown its attention.
+        """Asks for a run over all that was added since the last one.
 
         Args:
-            parts: all that were laid out since the last run.
             phase: that its time counts to.
-            observers: see `Memory.step`.
-            stays: whether it is to become part of the memory: a policy may want to know what attends to it.
+            wanted, observers, ahead: see `Memory.step`.
         """
-        adapter, state = self.setup.adapter, self.state
-        wanted = {name: each for name, each in self.setup.policy.attention.items() if stays and each.probe is None}
-        step = state.memory.step(self.transaction, wanted, observers)
-        return Forward(adapter, adapter.join([part.rows for part in parts]), step, state.stopwatch, phase)
+        rows, self._ahead = self.setup.adapter.join(self._ahead), []
+        step = self.state.memory.step(self.transaction, wanted, observers, ahead)
+        return Forward(self.setup.adapter, rows, step, self.state.stopwatch, phase)
 
     def say(self, token: int, observers: Sequence[Observer] = ()) -> Forward:
-        """Lays out a token of an answer, and asks for a run over it."""
+        """Adds a token of an answer, and asks for a run over it."""
         self.transaction.text(1, self.state.pending.time, (token,))
+        self._text.append(token)
         step = self.state.memory.step(self.transaction, observers=observers)
         return Forward(self.setup.adapter, [token], step, self.state.stopwatch, "answer")
 
-    def run(self, parts: Sequence[Part], phase: str) -> Generator[Forward, Tensor, None]:
-        """Has the model run over parts that are to become part of the memory.
+    def run(self, phase: str, *, stays: bool = True) -> Generator[Forward, Tensor, None]:
+        """Has the model run over what was added, if anything was; the policy sees its attention if it `stays`.
 
         What is not a number in the memory makes all logits after it none either. Looking at those costs nothing on a
         CPU; a GPU would have to be waited for, which is done once, for the first block, to tell at once of a type that
         overflows. From then on it is told when a question is asked, whose answer is waited for anyway.
         """
-        logits = yield self.forward(parts, phase)
+        if not self._ahead:
+            return
+        logits = yield self.forward(phase, self.setup.block_attention if stays else NOTHING)
         if (logits.device.type == "cpu" or not self.state.memory.held) and not are_numbers(logits):
             raise overflow(logits.dtype)
 
-    def commit(self, after: Pending, parts: Sequence[Part], answer: Sequence[int] = (), *, turn: bool = False) -> None:
-        """Makes the transaction part of the memory, compressed so that the next block of what waits finds room.
+    def commit(self, after: Pending, *, turn: bool = False) -> None:
+        """Makes what was added part of the memory, compressed so that the next block of what waits finds room.
 
         Args:
             after: what waits then.
-            parts: all that the transaction holds, but for the answer.
-            answer: the tokens of one, after the parts.
-            turn: whether it is a turn of the dialogue.
+            turn: whether the text is a turn of the dialogue.
         """
         setup, state = self.setup, self.state
-        said = told(state, parts, answer, turn=turn)
+        said, budget_for = self.transcript(turn=turn), budget_after(setup, after)
 
         def take() -> None:
             state.pending = replace(after, said=said.held(len(state.memory.state.turns)))
@@ -159,7 +206,7 @@ class Layout:
 
         with state.stopwatch.phase("compress"):
             state.memory.commit(
-                self.transaction, turn=turn, policy=setup.policy, budget_for=budget_after(setup, after), on_applied=take
+                self.transaction, turn=turn, policy=setup.policy, budget_for=budget_for, on_applied=take
             )
             close_gaps(setup, state)
 
@@ -169,36 +216,3 @@ def ahead_of_video(setup: Setup, state: StreamState, *, closed: bool) -> list[in
     if not state.memory.held:
         return setup.prompt_ids
     return setup.resume_ids if closed else []
-
-
-def told(state: StreamState, parts: Sequence[Part], answer: Sequence[int] = (), *, turn: bool) -> Transcript:
-    """What was said once these parts and an answer are part of the memory."""
-    words = [token for part in parts for token in part.text]
-    return state.pending.said.after([*words, *answer], (token for part in parts for token in part.captions), turn=turn)
-
-
-def budget_after(setup: Setup, pending: Pending) -> Callable[[int, int], int | None]:
-    """The video tokens to leave of so many, given the text tokens beside them; None to leave all.
-
-    All stay while the next block fits after them, unless the policy never wants to hold as many.
-    """
-    policy, budget, cells = setup.policy, setup.budget, pending.grid.cells
-    patch = pending.patch_tokens(setup)
-    most = policy.most(patch)
-
-    def budget_for(text: int, video: int) -> int | None:
-        fits = video + pending.block * patch <= budget.video(text) and (most is None or video <= most)
-        if fits or not policy.evicts:
-            return None
-        target = budget.target(text, cells)
-        return target if most is None else min(target, most)
-
-    return budget_for
-
-
-def close_gaps(setup: Setup, state: StreamState) -> None:
-    """Re-assigns positions without gaps after a compression, where the policy is one that does."""
-    memory = state.memory
-    if setup.policy.dense_positions and state.dense_after != memory.state.compressions:
-        memory.rebase(target=0, limit=memory.cursor.next)
-        state.dense_after = memory.state.compressions

@@ -100,10 +100,8 @@ def require_probes(setup: Setup) -> None:
     Raises:
         CapError: the reserve has no room for one that the policy asks for; the message names what would do.
     """
-    for attention in setup.policy.attention.values():
-        if attention.probe is None:
-            continue
-        needed = len(probe_ids(setup, attention.probe)) + attention.repeats
+    for attention in setup.probes.values():
+        needed = len(probe_ids(setup, attention.probe or "")) + attention.repeats
         needed += 0 if setup.suffix is None else len(setup.suffix)
         if needed > setup.budget.reserve:
             raise CapError(

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from infinipot.engine.layout import Layout, Part, ahead_of_video
+from infinipot.engine.layout import Layout, ahead_of_video
 from infinipot.engine.patches import patching, prepared
 from infinipot.engine.requests import Encode, Forward, Prepare
 from infinipot.engine.setup import Setup
@@ -133,13 +133,13 @@ def grids_of(state: StreamState, patches: Sequence[Patch]) -> tuple[Grid, ...]:
 
 
 def look_again(layout: Layout, patches: Sequence[Patch]) -> Generator[Encode | Forward, Tensor, None]:
-    """Runs over a second look after all that the layout's transaction has run over."""
+    """Runs over a second look after all that is laid out, and run over already. It does not count as said."""
     setup, state, transaction = layout.setup, layout.state, layout.transaction
-    adapter, parts = setup.adapter, []
+    adapter = setup.adapter
     if not transaction.cursor.open:
         ahead = ahead_of_video(setup, state, closed=True)
         transaction.text(len(ahead), state.pending.time)
-        parts.append(Part(adapter.embed(ahead), ahead))
+        layout.add(adapter.embed(ahead))
     features = yield Encode(adapter, patches, state.stopwatch, PHASE)
     times = [patch.times[0] for patch in patches]
     waits = [1 / setup.config.fps, *(later - sooner for sooner, later in pairwise(times))]
@@ -151,6 +151,5 @@ def look_again(layout: Layout, patches: Sequence[Patch]) -> Generator[Encode | F
             wait = min(wait, told)
         grid = state.memory.grid(patch.rows, patch.columns)
         transaction.video(grid, [cursor.latest + wait], len(before), len(after), shown=patch.times[0])
-        parts.append(Part(adapter.join([adapter.embed(before), cells, adapter.embed(after)])))
-    step = state.memory.step(transaction, ahead=len(setup.prompt_ids))
-    yield Forward(adapter, adapter.join([part.rows for part in parts]), step, state.stopwatch, PHASE)
+        layout.add(adapter.join([adapter.embed(before), cells, adapter.embed(after)]))
+    yield layout.forward(PHASE, ahead=len(setup.prompt_ids))

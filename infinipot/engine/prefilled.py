@@ -22,10 +22,9 @@ from itertools import takewhile
 
 from torch import Tensor
 
-from infinipot.engine.layout import Layout, Part
+from infinipot.engine.layout import LaidOut, Layout
 from infinipot.engine.requests import Encode
 from infinipot.engine.state import StreamState
-from infinipot.memory import Taken
 from infinipot.models import Patch
 
 
@@ -34,43 +33,35 @@ class Prefilled:
     """A patch that waits, and whose keys and values lie in free slots, after those of the ones before it.
 
     Attributes:
-        end: what the transaction had taken up with the patch, for another one to begin with.
-        parts: those of the patch, without their embeddings: what text is in it.
+        end: what was laid out with the patch, for another layout to go on from.
         frames: of a patch that was not full, how many had been given to the stream; 0 of one that was.
     """
 
-    end: Taken
-    parts: tuple[Part, ...]
+    end: LaidOut
     frames: int = 0
 
 
 def reusable(state: StreamState) -> tuple[Prefilled, ...]:
     """The waiting patches, from the first one on, that the model need not run over again."""
     intact, frames = state.memory.intact, state.pending.frames
-    return tuple(takewhile(lambda each: each.end.tokens <= intact and each.frames in (0, frames), state.prefilled))
+    return tuple(
+        takewhile(lambda each: each.end.taken.tokens <= intact and each.frames in (0, frames), state.prefilled)
+    )
 
 
 def lay_out_rest(
     layout: Layout, patches: Sequence[Patch], known: Sequence[Prefilled]
-) -> Generator[Encode, Tensor, tuple[list[Part], list[Prefilled]]]:
+) -> Generator[Encode, Tensor, list[Prefilled]]:
     """Has the patches that wait after those that are known encoded, and laid out where those end.
 
     Returns:
-        What is to be run over, and what all that wait will be once that is done.
+        What all that wait will be once the model has run over these.
     """
-    parts, found, pending = [], list(known), layout.state.pending
+    found, pending = list(known), layout.state.pending
     for patch, cells in zip(patches, (yield from layout.encoded(patches)), strict=True):
-        placed = layout.patch(patch, cells)
-        parts += placed
-        end = layout.transaction.taken.after_forward()  # which comes before anybody begins there
-        frames = pending.frames if len(found) >= len(pending.patches) else 0
-        found.append(Prefilled(end, tuple(map(_without_rows, placed)), frames))
-    return parts, found
-
-
-def _without_rows(part: Part) -> Part:
-    """A part without its embeddings: a slice of them would keep all of them on the device."""
-    return part._replace(rows=part.rows.new_empty(0))
+        layout.add_patch(patch, cells)
+        found.append(Prefilled(layout.so_far, pending.frames if len(found) >= len(pending.patches) else 0))
+    return found
 
 
 def retain(layout: Layout, found: Sequence[Prefilled]) -> None:
@@ -80,4 +71,4 @@ def retain(layout: Layout, found: Sequence[Prefilled]) -> None:
     """
     if found and layout.setup.adapter.packs:
         layout.state.prefilled = tuple(found)
-        layout.state.memory.retain(found[-1].end)
+        layout.state.memory.retain(found[-1].end.taken)

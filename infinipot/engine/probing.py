@@ -4,53 +4,45 @@ A probe stands where a question would, in the slots that the reserve keeps free.
 evicted, one that repeats its block after each.
 """
 
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator
 
 from torch import Tensor
 
-from infinipot.engine.layout import Layout, Part, budget_after
+from infinipot.engine.compressing import budget_after
+from infinipot.engine.layout import Layout
 from infinipot.engine.limits import probe_ids
 from infinipot.engine.pending import Pending
 from infinipot.engine.requests import Forward
-from infinipot.policies.base import Attention
 
 
-def probe(layout: Layout, parts: Sequence[Part], after: Pending) -> Generator[Forward, Tensor, None]:
-    """Has the model run over the probes that the policy asks for, after a block that it has just run over.
+def probe(layout: Layout, after: Pending, turn: int = 0) -> Generator[Forward, Tensor, None]:
+    """Has the model run over the probes that the policy asks for, after what it has just run over.
 
     Args:
-        layout: holds the block.
-        parts: of the block.
-        after: what waits once the block is part of the memory.
+        layout: holds that, and is to become part of the memory.
+        after: what waits then.
+        turn: tokens of text that may become part of the memory with it.
     """
-    setup, memory, transaction = layout.setup, layout.state.memory, layout.transaction
-    wanted = {name: each for name, each in setup.policy.attention.items() if each.probe is not None}
-    if not wanted or not transaction.taken.cell_numbers:
+    setup, memory = layout.setup, layout.state.memory
+    if not setup.probes:
         return
-    grown = memory.state.with_transaction(transaction.taken, turn=False)
-    evicting = budget_after(setup, after)(grown.text, grown.video) is not None
-    for name, attention in wanted.items():
+    grown = memory.state.with_transaction(layout.transaction.taken, turn=False)
+    evicting = budget_after(setup, after)(grown.text + turn, grown.video) is not None
+    for name, attention in setup.probes.items():
         if not evicting and not attention.repeats:
             continue
         ids = probe_ids(setup, attention.probe or "")
         room = setup.budget.reserve - len(ids) - (0 if setup.suffix is None else len(setup.suffix))
-        for again in _repeated(parts, room) if attention.repeats else [None]:
-            with memory.aside(transaction):
-                yield _forward(layout, ids, again, {name: attention})
+        for again in _pieces(layout, room) if attention.repeats else [None]:
+            with layout.aside():
+                layout.add_question(ids, follows_video=True)
+                if again is not None:
+                    layout.transaction.text(len(again), layout.state.pending.time)
+                    layout.add(again)
+                yield layout.forward("compress", {name: attention})
 
 
-def _forward(layout: Layout, ids: Sequence[int], again: Tensor | None, wanted: Mapping[str, Attention]) -> Forward:
-    """Asks for a run over a probe, and over `again` after it, whose attention the policy is shown."""
-    adapter, state, transaction = layout.setup.adapter, layout.state, layout.transaction
-    rows = [part.rows for part in layout.question(ids, follows_video=True)]
-    if again is not None:
-        transaction.text(len(again), state.pending.time)
-        rows.append(again)
-    return Forward(adapter, adapter.join(rows), state.memory.step(transaction, wanted), state.stopwatch, "compress")
-
-
-def _repeated(parts: Sequence[Part], room: int) -> Iterator[Tensor]:
-    """The content of a block in pieces of at most `room` tokens, text ahead of it left out."""
-    for part in parts:
-        if not part.text:
-            yield from part.rows.split(room)
+def _pieces(layout: Layout, room: int) -> Iterator[Tensor]:
+    """The patches of a block in pieces of at most `room` tokens, without the text ahead of them."""
+    for rows in layout.patches:
+        yield from rows.split(room)

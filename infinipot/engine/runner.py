@@ -39,12 +39,13 @@ def step(tasks: Iterable[Task[Any]], max_tokens: int | None = None) -> int:
         _run(group)
     turn = _fitting(waiting, max_tokens)
     decoded, encoded = _asking(turn, Forward), _asking(turn, Encode)
-    tokens = _tokens(turn)
+    tokens = _tokens(encoded)
     for group in _groups(encoded):
         _run(group)
-    further = _asking(_fitting(encoded, None if max_tokens is None else max_tokens - tokens, first=False), Forward)
-    tokens += _tokens(further)
-    for group in _groups([*decoded, *further]):
+    left = None if max_tokens is None else max_tokens - tokens
+    decoded += _asking(_fitting(encoded, left, beside=decoded), Forward)
+    tokens += _tokens(decoded)
+    for group in _groups(decoded):
         _run(group)
     return tokens
 
@@ -80,19 +81,22 @@ def _work(request: Request) -> Hashable:
     return type(request), request.group, request.once
 
 
-def _fitting(tasks: Sequence[Task[Any]], limit: int | None, *, first: bool = True) -> list[Task[Any]]:
+def _fitting(
+    tasks: Sequence[Task[Any]], limit: int | None, *, beside: Sequence[Task[Any]] | None = None
+) -> list[Task[Any]]:
     """Those tasks that wait for the encoder or the decoder and go together: see `step`.
 
     Args:
         tasks: in their order.
-        limit: of tokens.
-        first: whether the first one goes in any case.
+        limit: of tokens, those of the tasks beside included.
+        beside: what goes in the same step already; None where nothing has been chosen, and the first goes in any case.
     """
     asking = [task for task in tasks if isinstance(task.request, Encode | Forward)]
     if limit is None:
         return asking
-    fitting = [task for task in asking if task.decoding]
-    left, chosen = limit - _tokens(fitting), {_work(_request(task)) for task in fitting}
+    fitting, first = [task for task in asking if task.decoding], beside is None
+    going = [*(beside or ()), *fitting]
+    left, chosen = limit - _tokens(going), {_work(_request(task)) for task in going}
     for task in asking:
         request = _request(task)
         if task.decoding:

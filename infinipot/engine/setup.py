@@ -27,7 +27,7 @@ from infinipot.memory import LayerShape, Memory, PositionRule, StateShape, alloc
 from infinipot.models import Adapter, Gatherer
 from infinipot.models.chat import ANSWER, ChatFormat
 from infinipot.models.pictures import picture_bytes
-from infinipot.policies.base import Policy
+from infinipot.policies.base import Attention, Policy
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -112,6 +112,16 @@ class Setup:
             gatherer=adapter.gatherer(pixels),
             gate=gate,
         )
+
+    @property
+    def block_attention(self) -> Mapping[str, Attention]:
+        """What the policy asks for of the attention that a block's own cells pay, by column."""
+        return {name: each for name, each in self.policy.attention.items() if each.probe is None}
+
+    @property
+    def probes(self) -> Mapping[str, Attention]:
+        """What it asks for of the attention that probes pay, by column; see probing.py."""
+        return {name: each for name, each in self.policy.attention.items() if each.probe is not None}
 
     @property
     def columns(self) -> Mapping[str, torch.dtype]:

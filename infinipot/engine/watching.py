@@ -130,11 +130,10 @@ def _prefill(
         grid: of the patches; by default the newest.
     """
     with Layout.begin(setup, state) as layout:
-        parts = yield from layout.patches(patches, grid)
-        if parts:  # a gate may have let nothing through
-            yield from layout.run(parts, "prefill")
-            yield from probe(layout, parts, after)
-        layout.commit(after, parts)
+        yield from layout.add_patches(patches, grid)
+        yield from layout.run("prefill")
+        yield from probe(layout, after)
+        layout.commit(after)
 
 
 def _admitted(setup: Setup, pending: Pending, full: Patch) -> Pending:

@@ -57,6 +57,7 @@ def plan_commit(
     columns: Columns,
     grown: Held,
     after: Held,
+    prefix: bytes,
     *,
     budget: int | None,
     cap: int,
@@ -71,6 +72,7 @@ def plan_commit(
         columns: those contents.
         grown: what is held, the transaction included.
         after: the same without the old turns that leave.
+        prefix: the digest of `grown`, which what is held has afterwards if nothing leaves; see prefix.py.
         budget: |C|, or None if no cell is evicted.
         cap: slots per row.
         tp_group: the processes that share the rows.
@@ -89,7 +91,7 @@ def plan_commit(
         if policy.hides:
             columns = _with(columns, HIDDEN, plan_hiding(policy, view(grown, columns), kept.indices))
     if after.tokens == grown.tokens:
-        return Plan(after, columns, merging)
+        return Plan(after, columns, merging) if kept else Plan(after, columns, prefix=prefix)
     moves = _plan_moves(groups, view(grown), kept, range(grown.turns_gone + 1, after.turns_gone + 1), after.tokens, cap)
     if policy is not None and any(len(each.source) != len(each.target) for each in moves):
         raise PolicyError(f"policy {policy.name!r} returned an index more than once: each is a token that stays")

@@ -250,10 +250,12 @@ class Memory:
         after = grown.without_old_turns(self.dialogue_limit)
         budget, tp_group = budget_for(after.text, after.tokens - after.text), self._tp_group
         plan = plan_commit(
-            policy, self.groups, self._viewer, columns, grown, after, budget=budget, cap=self.cap, tp_group=tp_group
+            *(policy, self.groups, self._viewer, columns, grown, after, taken.prefix),
+            budget=budget,
+            cap=self.cap,
+            tp_group=tp_group,
         )
-        prefix = plan.prefix if plan.moves else taken.prefix
-        self._plan = replace(plan, prefix=prefix, on_applied=on_applied)
+        self._plan = replace(plan, on_applied=on_applied)
         self._apply()
 
     def rebase(self, target: int, limit: int, *, slow: bool = False) -> int:

@@ -133,7 +133,7 @@ class Policy(ABC):
     def attention(self) -> Mapping[str, Attention]:
         """The attention that the policy asks for, by the name of the column that receives it.
 
-        Each block overwrites the column for all held tokens; a probe does so only when tokens are about to be evicted.
+        Each block overwrites the column for all held tokens; a probe does so only when tokens may be evicted.
         Tokens that no query has attended to yet have `UNSEEN`.
         """
         return {}

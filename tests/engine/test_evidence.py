@@ -76,6 +76,16 @@ def test_weights_are_shares_and_times_are_those_of_what_is_held(stream) -> None:
         assert span.as_dict()["cells"] == np.round(span.cells.astype(float), 4).tolist()
 
 
+def test_a_span_lasts_as_long_as_its_frames_were_apart_whatever_the_rate_of_the_stream(clip: Clip) -> None:
+    with infinipot.load("embedded").stream(300) as stream:
+        for frame in clip:
+            stream.watch(frame.image, 3 * frame.time)
+        held = {patch.time for patch in stream.contents().patches}
+        spans = stream.ask("How many shapes have appeared so far?", evidence=True).evidence
+    assert spans
+    assert all(min(abs(span.end - 3 - time) for time in held) < 1e-6 for span in spans)
+
+
 def test_evidence_is_of_the_moment_of_the_answer_whenever_it_is_looked_at(clip: Clip) -> None:
     with infinipot.load("embedded").stream(300, fps=2) as stream:
         frames = list(clip)

@@ -20,7 +20,8 @@ from support.models import pictures
 
 SMALL: dict[str, Any] = {"memory": 288, "reserve": 56, "dialogue": 60, "block": 2}
 QUESTION = "What colour was the circle?"
-FRAMES = [Frame(image, number / 2) for number, image in enumerate(pictures(40, seed=3))]
+# As many as `MOVES` may ask for.
+FRAMES = [Frame(image, number / 2) for number, image in enumerate(pictures(48, seed=3))]
 
 
 @pytest.fixture
@@ -99,6 +100,21 @@ def test_what_is_shared_takes_room_in_a_step_once_and_no_step_keeps_another_stre
     gc.collect()
     assert memory() is None
     runner.finish(*asked)
+
+
+def test_who_is_encoded_in_a_step_shares_with_who_waited_for_it(
+    qwen: Model, opened: ExitStack, counts: list[list[int]]
+) -> None:
+    early, late = (opener(qwen, opened)("full") for _ in range(2))
+    for frame in FRAMES[:2]:
+        runner.finish(*(stream.begin_watch(frame) for stream in (early, late)))
+    tasks = [early.begin_ask(QUESTION, max_new_tokens=1)]
+    assert qwen.step(tasks, max_tokens=1) == 16, "a patch for the encoder"
+    tasks.append(late.begin_ask(QUESTION, max_new_tokens=1))
+    tokens = qwen.step(tasks, max_tokens=90)
+    assert [len(steps) for steps in counts] == [1]
+    assert tokens == 16 + counts[0][0] <= 90 < 16 + 2 * counts[0][0]
+    assert all(task.done for task in tasks)
 
 
 def test_a_fork_shares_with_its_origin_and_a_restored_stream_with_none(

@@ -321,14 +321,14 @@ def test_a_turn_is_remembered_as_its_answer_was_given(name, words, monkeypatch):
     """What the model has said of the text that ends it, and behind it, is no part of the memory."""
     model = build(name)
     stop = words.removeprefix("red circle")[:4]
-    memories, answers = [], []
+    memories, answers, window = [], [], 1.0 if model.adapter.packs else None
     for said, ends in ((words, [stop]), ("red circle", [])):
         with model.stream(memory=700, block=2, dialogue=200) as stream, pytest.MonkeyPatch.context() as patch:
             for image in pictures(5):
                 stream.watch(image)
             recorder = Recorder(model, patch)
             recorder.script = [*model.adapter.tokenize(said, behind="x"), min(model.adapter.stop_ids)]
-            assert stream.ask(QUESTION, remember=True, stop=ends) == "red circle"
+            assert stream.ask(QUESTION, remember=True, stop=ends, window=window) == "red circle"
             patch.undo()
             memories.append(held(stream))
             assert stream.stats().turns == 1

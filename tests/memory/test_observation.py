@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from infinipot import Model, policies
+from infinipot.engine.limits import probe_ids
 from infinipot.errors import CapError
 from infinipot.memory import LayerShape, Memory, PositionRule, Rotary, Steps
 from infinipot.memory.observation import Seen
@@ -200,11 +201,12 @@ def test_a_probe_is_forgotten(some: Model) -> None:
     assert plain.ask("What?", max_new_tokens=4) == probed.ask("What?", max_new_tokens=4)
 
 
-@pytest.mark.parametrize("policy", ["livevlm", "expected-attention", "kvzip", "hermes"])
+@pytest.mark.parametrize("policy", ["livevlm", "expected-attention", "kvzip", "hermes", "streammem"])
 @pytest.mark.parametrize("name", ["qwen2_5_vl", "qwen3_vl"])
 def test_policies_that_ask_for_attention_get_it_at_each_compression(
     name: str, policy: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Blocks and turns make tokens leave here."""
     some, made, shown = build(name), policies.make(policy), []
     select = type(made).select
 
@@ -213,15 +215,53 @@ def test_policies_that_ask_for_attention_get_it_at_each_compression(
         return select(self, tokens, budget)
 
     monkeypatch.setattr(type(made), "select", recording)
+    by_turns = 0
     with some.stream(memory=400, policy=made, **{**SMALL, "reserve": 150}) as stream:
         for number, picture in enumerate(pictures(30)):
             stream.watch(picture, 2.0 * number)
-            if number == 11:
+            if number % 7 == 4:
+                before = stream.stats().compressions
                 stream.ask("What?", max_new_tokens=2, remember=True)
-        assert stream.stats().compressions > 0
+                by_turns += stream.stats().compressions - before
+        assert stream.stats().compressions > by_turns > 0
         assert stream.stats().peak_tokens <= 400
-    for columns in shown[-2:]:
+    for columns in shown:
         assert all((column >= 0).all() and column.std() > 0 for column in columns.values())
+
+
+def test_what_is_repeated_of_the_first_block_is_its_patches(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, run_over = build("qwen2_5_vl"), []
+    forward = model.adapter.forward
+    monkeypatch.setattr(
+        model.adapter, "forward", lambda rows, *steps: run_over.append(len(rows)) or forward(rows, *steps)
+    )
+    with model.stream(memory=760, policy="kvzip", system="Watch closely. " * 9, **SMALL) as stream:
+        for picture in pictures(4):
+            stream.watch(picture)
+        prompt, cells = len(stream._setup.prompt_ids), 2 * 16
+        probed = sum(run_over[1:]) - len(run_over[1:]) * len(probe_ids(stream._setup, "Repeat the previous context:"))
+    assert run_over[0] == prompt + cells
+    assert probed == cells
+
+
+def test_frames_that_become_larger_make_tokens_leave_by_a_probe_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, made, shown = build("qwen2_5_vl"), policies.make("streammem"), []
+    select = type(made).select
+    monkeypatch.setattr(
+        type(made),
+        "select",
+        lambda self, tokens, budget: shown.append(tokens.columns["template"]) or select(self, tokens, budget),
+    )
+    with model.stream(memory=360, policy=made, reserve=100, dialogue=0, block=1) as stream:
+        for picture in pictures(40):
+            room = stream._setup.budget.video(stream._state.memory.state.text) - stream._state.memory.state.video
+            if 16 <= room < 32 and not stream._state.pending.starts(stream._setup):
+                break
+            stream.watch(picture)
+        before = len(shown)
+        stream.watch(np.repeat(picture, 2, 1))
+    assert len(shown) == before + 1
+    assert all((column >= 0).all() for column in shown)
 
 
 def test_a_probe_that_the_reserve_has_no_room_for_is_refused_by_number() -> None:

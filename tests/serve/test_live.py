@@ -510,6 +510,9 @@ def test_events_are_bounded_and_the_oldest_go(tmp_path: Path) -> None:
     store.believe("w", "{}", event(0, owner="bob"), None)
     assert [each.answer for each in store.events("alice", "s")] == ["a11", "a10", "a9", "a8", "a7"]
     assert not store.due(time.time() + 9, 10), "what is gone is not sent"
+    store.forget("alice", "s")
+    assert store.believe("w", "{}", event(12), None) is None
+    assert not store.events("alice", "s"), "a later stream of that id tells nothing of this one"
     store.close()
 
 

@@ -172,7 +172,7 @@ def test_a_picture_may_stand_still_where_the_server_says_so(
         raise VideoError("it is not opened")
 
     async def play() -> None:
-        player.play(cast(Any, SimpleNamespace(config=SimpleNamespace(fps=2.0))), "demo://still")
+        player.play(cast(Any, SimpleNamespace(config=SimpleNamespace(fps=2.0), live_from=float)), "demo://still")
 
     monkeypatch.setattr("infinipot.serve.cameras.player.open_camera", opened)
     settings = Settings.read(None, model="embedded", limits=limits)

@@ -152,10 +152,14 @@ def test_a_disk_that_is_slow_is_busy_for_a_small_share_of_the_time(monkeypatch: 
 def test_a_source_that_does_not_end_does_not_keep_streams_from_being_saved(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with running(snapshots=tmp_path, limits={"drain_seconds": 0.05}) as server:
+    """Nor has it `drain_seconds` of its own, once answers took them."""
+    monkeypatch.setattr("infinipot.serve.server._LEAST", 0.05)
+    with running(snapshots=tmp_path, limits={"drain_seconds": 60}) as server:
         monkeypatch.setattr(server.server.players, "close", lambda: asyncio.sleep(60))
         server.as_(None).post("/v1/streams", json={"id": "door"})
         push(server.as_(None), "door", clip()[:2])
+        server.server.end_soon()
+        server.server._until = time.monotonic()
     assert len(list(tmp_path.rglob("*.safetensors"))) == 1
 
 

@@ -278,7 +278,8 @@ class Worker:
         runs, most = self._schedule.choose(*waiting)
         start, busy = time.perf_counter(), time.thread_time()
         tokens = self.model.step([run.task for run in runs], most)
-        taken = time.thread_time() - busy  # without what other processes took of the machine
+        # Neither what other processes took of the machine, nor what a GPU has still to do once the step is launched.
+        taken = time.thread_time() - busy
         self._schedule.took(len(runs), tokens, taken)
         self._observe(self._observer.stepped, len(runs), time.perf_counter() - start)
         for run in runs:

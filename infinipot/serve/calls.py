@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from infinipot import Task
 from infinipot.serve import engine
-from infinipot.serve.lane import Answered, AskJob, FrameJob, GoneError, Lane, fail
+from infinipot.serve.lane import Answered, AskJob, FrameJob, Lane, fail
 from infinipot.stream import Stream
 
 T = TypeVar("T")
@@ -54,17 +54,14 @@ class Run:
     @property
     def left(self) -> bool:
         """Whether nobody waits for its answer any more."""
-        return isinstance(self.job, AskJob) and self.job.left.is_set()
+        return isinstance(self.job, AskJob) and self.job.left
 
     def tell(self) -> bool:
-        """Sets the outcome of the job; returns whether it succeeded."""
+        """Sets the outcome of the job; returns whether that is a result."""
         job = self.job
         if isinstance(job, FrameJob):
             return settle(job.watched, self.task.result)
         job.ended = time.monotonic()
-        if job.left.is_set():
-            fail(job.answered, GoneError("nobody waits for the answer"))
-            return False
         return settle(job.answered, self._answered)
 
     def _answered(self) -> Answered:
@@ -88,12 +85,16 @@ def _heard(job: AskJob) -> Callable[[str], None]:
 
 
 def settle(future: "Future[T]", work: Callable[[], T]) -> bool:
-    """Sets a future to the outcome of some work; returns whether that went well."""
+    """Sets a future to the outcome of some work; returns whether it has the result.
+
+    It has none where the work failed, or where somebody cancelled the future meanwhile.
+    """
     try:
         result = work()
     except BaseException as error:
         fail(future, error)
         return False
-    if not future.done() and future.set_running_or_notify_cancel():
-        future.set_result(result)
+    if future.done() or not future.set_running_or_notify_cancel():
+        return False
+    future.set_result(result)
     return True

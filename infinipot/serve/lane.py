@@ -42,8 +42,7 @@ class AskJob:
         question, options: see `Stream.ask`.
         on_text: called on the worker's thread with each piece of the answer.
         urgent: whether somebody waits for it, and so for what is ahead of it in its lane.
-        answered: set with the answer, or what was wrong with the question.
-        left: set by who no longer waits for the answer; it stops within a step.
+        answered: set with the answer, or what was wrong with the question; cancelled by who no longer waits for it.
         came, began, spoke, ended: when it came, left the queue, had its first text and was done; monotonic.
     """
 
@@ -52,7 +51,6 @@ class AskJob:
     on_text: Callable[[str], None]
     urgent: bool = True
     answered: "Future[Answered]" = field(default_factory=Future)
-    left: threading.Event = field(default_factory=threading.Event)
     came: float = field(default_factory=time.monotonic)
     began: float = 0.0
     spoke: float = 0.0
@@ -62,6 +60,11 @@ class AskJob:
     def remembers(self) -> bool:
         """Whether the turn becomes part of the stream's memory."""
         return bool(self.options.get("remember"))
+
+    @property
+    def left(self) -> bool:
+        """Whether nobody waits for the answer any more: it stops within a step."""
+        return self.answered.cancelled()
 
 
 @dataclass(slots=True, eq=False)
@@ -76,7 +79,7 @@ Job = FrameJob | AskJob | AloneJob
 
 
 class GoneError(Exception):
-    """Nobody waits for the answer any more, or its stream was closed."""
+    """The stream of a job was closed."""
 
 
 def outcome(job: Job) -> "Future[Any]":
@@ -186,9 +189,8 @@ class Lane:
                 job = self._jobs.popleft()
                 self._urgent -= _urgent(job)
                 self.waiting_bytes -= _bytes(job)
-                if not (isinstance(job, AskJob) and job.left.is_set()):
+                if not (isinstance(job, AskJob) and job.left):
                     return job
-                job.answered.cancel()
         return None
 
     def question(self) -> AskJob | None:
@@ -197,9 +199,8 @@ class Lane:
             while self._jobs and isinstance(job := self._jobs[0], AskJob) and not job.remembers:
                 self._jobs.popleft()
                 self._urgent -= _urgent(job)
-                if not job.left.is_set():
+                if not job.left:
                     return job
-                job.answered.cancel()
         return None
 
     def put_back(self, job: AskJob) -> None:

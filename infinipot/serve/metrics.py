@@ -57,7 +57,11 @@ class Metrics:
         self.frames_dropped = counter(
             "infinipot_frames_dropped_total", "Frames that no stream will take in, by reason.", ["reason"]
         )
-        self.step_seconds = histogram("infinipot_step_seconds", "Seconds that one packed step took.", buckets=_FAST)
+        self.step_seconds = histogram(
+            "infinipot_step_seconds",
+            "Seconds that the model's thread took for one packed step; a GPU may be at work for longer.",
+            buckets=_FAST,
+        )
         self.step_tasks = histogram(
             "infinipot_step_tasks",
             "Frames and questions that one packed step carried on.",

@@ -4,11 +4,13 @@ import asyncio
 import logging
 import time
 
+from infinipot.camera.feed import STEADY, pause
 from infinipot.errors import InfinipotError
 from infinipot.serve.cameras.player import CameraPlayer
-from infinipot.serve.errors import as_api_error
+from infinipot.serve.errors import ApiError, as_api_error
 from infinipot.serve.lane import GoneError
 from infinipot.serve.logs import event
+from infinipot.serve.media.decoders import DecodedVideo
 from infinipot.serve.media.picture import Picture
 from infinipot.serve.media.sources import Sources
 from infinipot.serve.streams.protocol import SourceState
@@ -40,14 +42,21 @@ class Players:
         """Raises `ApiError` for an address that is not played."""
         (self.cameras.rules if self.cameras.rules.takes(address) else self._sources).check(address)
 
-    def play(self, served: Served, address: str, *, realtime: bool = False, start: float = 0.0) -> None:
-        """Plays a source into a stream, from `start` seconds on, until it ends or is stopped."""
+    def play(self, served: Served, address: str, *, realtime: bool = False, resumed: bool = False) -> None:
+        """Plays a source into a stream until it ends or is stopped.
+
+        Args:
+            served: the stream.
+            address: of the source.
+            realtime: whether it is played at its own pace.
+            resumed: whether it was played before, and goes on behind the stream's last frame.
+        """
         served.plays = address, realtime
         if self.cameras.rules.takes(address):
             self.cameras.play(served, address)
             return
         served.source = SourceState(address=self._sources.check(address), state="opening")
-        playing = asyncio.create_task(self._play(served, address, realtime, start))
+        playing = asyncio.create_task(self._play(served, address, realtime, resumed))
         self._playing[served] = playing
         playing.add_done_callback(lambda _: self._playing.pop(served, None))
 
@@ -58,7 +67,7 @@ class Players:
         for a start at which it may be.
         """
         try:
-            self.play(served, address, realtime=realtime, start=served.time or 0.0)
+            self.play(served, address, realtime=realtime, resumed=True)
         except Exception as error:
             message = as_api_error(error).message
             served.source = SourceState(address=public_name(address), state="failed", error=message)
@@ -75,21 +84,19 @@ class Players:
         """Stops everything at once."""
         await asyncio.gather(*(self.stop(served) for served in list(self._playing)), self.cameras.close())
 
-    async def _play(self, served: Served, address: str, realtime: bool, start: float) -> None:
-        source = served.source
+    async def _play(self, served: Served, address: str, realtime: bool, resumed: bool) -> None:
+        """Plays a source until it ends; a live one that breaks off is opened again, after pauses as a camera's."""
+        source, failures = served.source, 0
         assert source is not None
         try:
-            fps = served.config.fps
-            async with self._sources.clip(address, fps=fps, most=_MOST, start=start) as clip:
-                begun = time.monotonic()
-                async for frame in clip.frames():
-                    source.state = "playing"
-                    if served.time is not None and frame.time <= served.time:
-                        continue  # watched before the server was started again
-                    if realtime:
-                        await asyncio.sleep(begun + frame.time - start - time.monotonic())
-                    await self._give(served, frame, wait=not realtime)
-            source.state, served.plays = "ended", None
+            begun = served.live_from()
+            while (why := await self._play_once(served, source, address, realtime, resumed)) is not None:
+                source.state, source.error = "opening", why
+                event(logger, "a source broke off", logging.WARNING, stream=served.id, why=why)
+                failures = 0 if (served.time or 0.0) - begun >= STEADY else failures + 1
+                await asyncio.sleep(pause(failures))
+                resumed, begun = True, served.live_from()
+            source.state, source.error, served.plays = "ended", None, None
         except GoneError:
             return
         except Exception as error:
@@ -97,6 +104,44 @@ class Players:
             source.state, source.error, served.plays = "failed", problem.message, None
             level = logging.WARNING if problem.status < 500 else logging.ERROR
             event(logger, "a source failed", level, stream=served.id, why=problem.message)
+
+    async def _play_once(
+        self, served: Served, source: SourceState, address: str, realtime: bool, resumed: bool
+    ) -> str | None:
+        """Plays a source until it ends or breaks off.
+
+        Returns:
+            Why a live source, or one of which it is not known because it cannot be opened again, broke off; None where
+            it ended.
+        """
+        clip: DecodedVideo | None = None
+        start = (served.time or 0.0) if resumed else 0.0
+        try:
+            async with self._sources.clip(address, fps=served.config.fps, most=_MOST, start=start) as clip:
+                await self._watch(served, source, clip, start, realtime=realtime)
+            return "it broke off" if clip.live and clip.incomplete else None
+        except ApiError as error:
+            live = resumed if clip is None or clip.live is None else clip.live
+            if not live:
+                raise
+            return error.message
+
+    async def _watch(
+        self, served: Served, source: SourceState, clip: DecodedVideo, start: float, *, realtime: bool
+    ) -> None:
+        """Has a stream watch a source that is being decoded; `start` is the second of the stream at which it begins."""
+        begun, offset = time.monotonic(), 0.0
+        async for frame in clip.frames():
+            if source.state != "playing":
+                source.state, source.error = "playing", None
+                if clip.live:
+                    start = offset = served.live_from()
+            at = frame.time + offset
+            if served.time is not None and at <= served.time:
+                continue  # watched before the server was started again
+            if realtime:
+                await asyncio.sleep(begun + at - start - time.monotonic())
+            await self._give(served, frame.at(at), wait=not realtime)
 
     async def _give(self, served: Served, frame: Picture, *, wait: bool) -> None:
         """Queues a frame for a stream; with `wait`, until it was watched.

@@ -36,6 +36,7 @@ from infinipot.serve.worker import Worker
 
 logger = logging.getLogger(__name__)
 _ROUND = 1.0  # seconds between two rounds of what is done on a clock
+_LEAST = 1.0  # seconds that sources, and the worker, have to end, though answers took all of `drain_seconds`
 
 
 class Server:
@@ -54,6 +55,7 @@ class Server:
         self.settings, self.model, self.metrics = settings, model, metrics
         self.started = time.time()
         self.ready = False
+        self._until: float | None = None  # when what is waited for at the end has to be done; monotonic
         model.answer_scratch = int(settings.limits.answer_bytes)
         self.worker = Worker(model, metrics, settings.step_tokens, Room(int(settings.memory_total)), settings.threads)
         self.streams = Streams(self.worker, settings, metrics)
@@ -92,30 +94,38 @@ class Server:
         try:
             yield
         finally:
-            self.ready = False
+            self.end_soon()
             for each in rounds:
                 each.cancel()
             await self._end()
 
     def end_soon(self) -> None:
-        """Stops accepting work, and ends what would not end by itself; answers that are under way do."""
+        """Stops accepting work, and ends what would not end by itself; answers that are under way have `drain_seconds`.
+
+        Called again, it changes nothing: the time is that of the whole end, whoever waits for answers.
+        """
         self.ready = False
+        self._until = self._until or time.monotonic() + self.settings.limits.drain_seconds
         self.watches.events.end_soon()
         self.captions.end_soon()
 
     async def _end(self) -> None:
         await self.watches.stop()
-        until = time.monotonic() + self.settings.limits.drain_seconds
         with suppress(TimeoutError):  # streams are saved, whatever a source does
-            async with asyncio.timeout(self.settings.limits.drain_seconds):
+            async with asyncio.timeout(max(self._remaining(), _LEAST)):
                 await self.players.close()
-        while self.asker.waiting and time.monotonic() < until:
+        while self.asker.waiting and self._remaining() > 0:
             await asyncio.sleep(0.01)
         if self.worker.faults.broken is None:  # else nothing can be read of streams: they are as they were last saved
             await self.snapshots.save_all()
         await self.decoders.close()
         self.uploads.close()
-        await asyncio.to_thread(self.worker.stop, max(until - time.monotonic(), 1.0))
+        await asyncio.to_thread(self.worker.stop, max(self._remaining(), _LEAST))
+
+    def _remaining(self) -> float:
+        """Seconds that are left of `drain_seconds`."""
+        assert self._until is not None
+        return self._until - time.monotonic()
 
     async def _save(self) -> None:
         await self.snapshots.save_due(self.settings.snapshot_seconds)

@@ -98,7 +98,7 @@ class Limits(BaseModel):
         answer_bytes: of keys that all answers under way keep turned, see `Model.answer_scratch`; beside memory_total.
         source_seconds: without a picture after which a source counts as lost.
         video_seconds: that the pictures and videos of a chat may take to be fetched, decoded and watched.
-        drain_seconds: for answers to finish at shutdown.
+        drain_seconds: for answers, and sources, to finish at shutdown, before streams are saved.
     """
 
     model_config = ConfigDict(extra="forbid")

@@ -7,12 +7,13 @@ which begin after that, as far as there is memory for them. What runs alone on a
 at what it holds) runs in threads of its own while the worker carries the other streams on.
 """
 
+import logging
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Protocol, TypeVar
+from typing import ParamSpec, Protocol, TypeVar
 
 from infinipot.model import Model
 from infinipot.serve import engine
@@ -24,7 +25,9 @@ from infinipot.serve.schedule import Schedule
 from infinipot.stats import Stats
 from infinipot.stream import Stream
 
+logger = logging.getLogger(__name__)
 T = TypeVar("T")
+P = ParamSpec("P")
 _ALONE = 4  # calls that run alone on streams at once, so that one that is slow holds up no other stream's
 _SOON, _IDLE = 0.02, 1.0  # seconds until the thread looks again, though nobody woke it
 
@@ -124,7 +127,7 @@ class Worker:
 
     def leave(self, job: AskJob) -> None:
         """Stops an answer that nobody waits for any more."""
-        job.left.set()
+        job.answered.cancel()
         self._awake.set()
 
     def alone(self, lane: Lane, work: Callable[[Stream], T]) -> "Future[T]":
@@ -275,9 +278,10 @@ class Worker:
         runs, most = self._schedule.choose(*waiting)
         start, busy = time.perf_counter(), time.thread_time()
         tokens = self.model.step([run.task for run in runs], most)
-        taken = time.thread_time() - busy  # without what other processes took of the machine
+        # Neither what other processes took of the machine, nor what a GPU has still to do once the step is launched.
+        taken = time.thread_time() - busy
         self._schedule.took(len(runs), tokens, taken)
-        self._observer.stepped(len(runs), time.perf_counter() - start)
+        self._observe(self._observer.stepped, len(runs), time.perf_counter() - start)
         for run in runs:
             if run.task.done:
                 self._settle(run)
@@ -293,10 +297,17 @@ class Worker:
         else:
             before, lane.stats = lane.stats, lane.stream.stats()
             lane.working = None
-            self._observer.changed(before, lane.stats)
-        if run.tell():
-            if isinstance(job, FrameJob):
-                self._observer.watched(job, lane, time.monotonic() - job.came)
-            else:
-                self._observer.answered(job, job.answered.result())
+            self._observe(self._observer.changed, before, lane.stats)
+        told = run.tell()
         self._let_go(lane, run.stream)
+        if told and isinstance(job, FrameJob):
+            self._observe(self._observer.watched, job, lane, time.monotonic() - job.came)
+        elif told and isinstance(job, AskJob):
+            self._observe(self._observer.answered, job, job.answered.result())
+
+    def _observe(self, tell: Callable[P, None], *what: P.args, **how: P.kwargs) -> None:
+        """Tells the observer, whose errors are logged: calls that are under way have no part in them."""
+        try:
+            tell(*what, **how)
+        except Exception:
+            logger.exception("what the model's thread did could not be counted")

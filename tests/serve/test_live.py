@@ -172,7 +172,7 @@ def test_a_picture_may_stand_still_where_the_server_says_so(
         raise VideoError("it is not opened")
 
     async def play() -> None:
-        player.play(cast(Any, SimpleNamespace(config=SimpleNamespace(fps=2.0))), "demo://still")
+        player.play(cast(Any, SimpleNamespace(config=SimpleNamespace(fps=2.0), live_from=float)), "demo://still")
 
     monkeypatch.setattr("infinipot.serve.cameras.player.open_camera", opened)
     settings = Settings.read(None, model="embedded", limits=limits)
@@ -510,6 +510,9 @@ def test_events_are_bounded_and_the_oldest_go(tmp_path: Path) -> None:
     store.believe("w", "{}", event(0, owner="bob"), None)
     assert [each.answer for each in store.events("alice", "s")] == ["a11", "a10", "a9", "a8", "a7"]
     assert not store.due(time.time() + 9, 10), "what is gone is not sent"
+    store.forget("alice", "s")
+    assert store.believe("w", "{}", event(12), None) is None
+    assert not store.events("alice", "s"), "a later stream of that id tells nothing of this one"
     store.close()
 
 

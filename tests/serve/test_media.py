@@ -23,9 +23,10 @@ from PIL import Image
 from pydantic import ByteSize
 
 from infinipot.serve.errors import ApiError
-from infinipot.serve.media import addresses, remote
+from infinipot.serve.media import addresses, child, remote
 from infinipot.serve.media.addresses import AddressError, Rules, rules
 from infinipot.serve.media.decoders import DecodeError, Decoders
+from infinipot.serve.media.frames import receive
 from infinipot.serve.media.picture import Picture
 from infinipot.serve.media.sources import Sources
 from infinipot.serve.settings import Limits, Settings
@@ -238,6 +239,18 @@ def test_a_video_is_fetched_decoded_and_watched(tmp_path: Path) -> None:
 async def frames_of(sources: Sources, address: str, **how: Any) -> list:
     async with sources.clip(address, **{"fps": None, "most": 100, **how}) as found:
         return [frame async for frame in found.frames()]
+
+
+def test_what_is_read_as_it_comes_begins_now_wherever_its_stream_was(tmp_path: Path) -> None:
+    path, job = encode(tmp_path / "clip.ts", [gray(index) for index in range(6)], rate=2), {"frames": None, "end": None}
+    how = {"hosts": [], "networks": ["127.0.0.0/8"], "timeout": 5, "bytes": 10**6, "pixels": 10**6, "small": 4096}
+    with serving(path.read_bytes()) as files:
+        for where, live, begin in (("/ranges", False, 1.0), ("/endless", True, 0.0)):
+            out, address = io.BytesIO(), {"from": "address", "address": files.url + where, "name": where}
+            child._video({**job, **how, **address, "fps": 2.0, "start": 1.0, "most": 99}, b"", out)
+            out.seek(0)
+            opened, first, *_ = (header for header, _ in iter(partial(receive, out), None))
+            assert (opened["live"], first["time"]) == (live, begin)
 
 
 def test_a_picture_is_fetched_and_watched() -> None:

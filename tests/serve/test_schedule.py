@@ -270,14 +270,33 @@ def test_a_fork_ends_with_who_leaves_and_with_its_stream(worker: Worker) -> None
         worker.turn()
     worker.leave(jobs[2])
     worker.turn()
-    with pytest.raises(GoneError, match="nobody waits"):
-        jobs[2].answered.result(0)
+    assert jobs[2] not in lane.beside
     worker.close(lane)
     worker.turn()
     for job in jobs[:2]:
         with pytest.raises(GoneError, match="closed"):
             job.answered.result(0)
     assert worker.room.lend(4 * embedded().stream_bytes(MEMORY) - 1), "room is given back"
+
+
+def test_who_leaves_during_the_last_step_of_their_answer_ends_nobody_elses_call(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nor does a metric that fails."""
+    lane, other = opened(worker, 12), opened(worker, 0)
+    jobs = asked(worker, lane, ["List all shapes, colour first."])
+    jobs += asked(worker, lane, [COUNT], max_new_tokens=1)
+    jobs[1].on_text = lambda _: worker.leave(jobs[1])
+    while jobs[1] not in lane.beside:
+        worker.turn()
+    monkeypatch.setattr(Metrics, "watched", lambda *_: raised(ValueError("it cannot be counted")))
+    worker.push(other, job := FrameJob(clip()[0]))
+    while worker.turn():
+        pass
+    assert (job.watched.result(0), jobs[1].left) == (None, True)
+    assert jobs[0].answered.result(0).text
+    assert worker.room.lend(4 * embedded().stream_bytes(MEMORY) - 1), "room is given back"
+    assert [record.getMessage() for record in caplog.records] == ["what the model's thread did could not be counted"]
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(1, 60)), max_size=40))

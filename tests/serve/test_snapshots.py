@@ -27,6 +27,7 @@ from infinipot.serve.keys import EVERYONE
 from infinipot.serve.settings import Settings
 from infinipot.serve.streams import snapshots
 from infinipot.serve.streams.registry import Streams
+from support.patience import until
 from support.serving import alone, clip, embedded, encoded, push, running, stream
 
 COUNT = "How many shapes have appeared so far?"
@@ -93,6 +94,7 @@ def test_streams_are_saved_on_a_clock(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_a_disk_that_is_slow_holds_up_one_stream_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor has a new stream the id of one that is closed meanwhile before what is kept of that one is deleted."""
     begun, goes_on, write = threading.Event(), threading.Event(), snapshots._write
 
     def slow(*given: Any) -> snapshots.Told:
@@ -102,7 +104,7 @@ def test_a_disk_that_is_slow_holds_up_one_stream_alone(tmp_path: Path, monkeypat
 
     monkeypatch.setattr(snapshots, "_write", slow)
     monkeypatch.setattr("infinipot.serve.server._ROUND", 3600.0)  # nothing is saved but on request
-    with running(snapshots=tmp_path) as server, ThreadPoolExecutor(2) as threads:
+    with running(snapshots=tmp_path) as server, ThreadPoolExecutor(3) as threads:
         client = server.as_(None)
         try:
             for name in ("slow", "other"):
@@ -114,10 +116,16 @@ def test_a_disk_that_is_slow_holds_up_one_stream_alone(tmp_path: Path, monkeypat
             push(client, "other", clip()[2:4])
             assert client.get("/v1/streams/other/contents", timeout=10).json()["time"] == clip()[3].time
             assert client.post("/v1/streams/other/fork", json={"id": "fork"}, timeout=10).status_code == 201
-            assert not any(save.done() for save in saves)
+            deletion = threads.submit(client.delete, "/v1/streams/slow")
+            assert until(lambda: client.get("/v1/streams/slow").status_code == 404)
+            refused = client.post("/v1/streams", json={"id": "slow"})
+            assert (refused.status_code, refused.json()["error"]["code"]) == (409, "stream_closing")
+            assert not any(each.done() for each in (*saves, deletion))
         finally:
             goes_on.set()
         assert [save.result().status_code for save in saves] == [200, 200]
+        assert deletion.result().status_code == 204
+        assert client.post("/v1/streams", json={"id": "slow"}).status_code == 201
 
 
 def test_a_disk_that_is_slow_is_busy_for_a_small_share_of_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,10 +152,14 @@ def test_a_disk_that_is_slow_is_busy_for_a_small_share_of_the_time(monkeypatch: 
 def test_a_source_that_does_not_end_does_not_keep_streams_from_being_saved(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with running(snapshots=tmp_path, limits={"drain_seconds": 0.05}) as server:
+    """Nor has it `drain_seconds` of its own, once answers took them."""
+    monkeypatch.setattr("infinipot.serve.server._LEAST", 0.05)
+    with running(snapshots=tmp_path, limits={"drain_seconds": 60}) as server:
         monkeypatch.setattr(server.server.players, "close", lambda: asyncio.sleep(60))
         server.as_(None).post("/v1/streams", json={"id": "door"})
         push(server.as_(None), "door", clip()[:2])
+        server.server.end_soon()
+        server.server._until = time.monotonic()
     assert len(list(tmp_path.rglob("*.safetensors"))) == 1
 
 

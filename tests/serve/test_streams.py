@@ -5,10 +5,10 @@ import json
 import re
 import threading
 import time
-from collections.abc import AsyncGenerator, MutableMapping
-from contextlib import nullcontext
+from collections.abc import AsyncGenerator, AsyncIterator, MutableMapping
+from contextlib import asynccontextmanager, nullcontext
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import pytest
@@ -20,6 +20,8 @@ from infinipot.errors import CapError, VideoError
 from infinipot.model import Model
 from infinipot.serve.answers import events
 from infinipot.serve.lane import AskJob, FrameJob, GoneError
+from infinipot.serve.media.decoders import DecodeError
+from infinipot.serve.media.picture import Picture
 from infinipot.serve.players import Players
 from infinipot.serve.streams.registry import Streams
 from infinipot.serve.streams.served import Served
@@ -456,6 +458,82 @@ def test_a_source_outlives_errors_of_the_model(error: Exception, ends: bool) -> 
     giving = Players(nothing, nothing, nothing)._give(nothing, nothing, wait=True)
     with pytest.raises(type(error)) if ends else nullcontext():
         asyncio.run(giving)
+
+
+class Connections:
+    """Stands for the sources: what each connection gives, and how it ends."""
+
+    def __init__(self, *given: tuple[bool | None, list[float], Exception | bool]) -> None:
+        self._given = list(given)
+        self.starts: list[float] = []
+        self.check = str
+
+    @asynccontextmanager
+    async def clip(self, address: str, *, start: float, **_: object) -> AsyncIterator[Any]:
+        self.starts.append(start)
+        live, times, end = self._given.pop(0)
+
+        async def frames() -> AsyncIterator[Picture]:
+            for each in times:
+                yield Picture(clip()[0].image, each, b"")
+            if isinstance(end, Exception):
+                raise end
+
+        yield SimpleNamespace(live=live, incomplete=end is True, frames=frames)
+
+
+GONE = DecodeError("it cannot be reached")
+
+
+@pytest.mark.parametrize(
+    ("restored", "given", "watched", "starts", "state"),
+    [
+        (
+            False,
+            [
+                (True, [0, 4], DecodeError("it stalled")),
+                (None, [], GONE),
+                (True, [0, 2], True),
+                (True, [1], False),
+            ],
+            [0, 4, 44, 46, 87],
+            [0, 4, 4, 46],
+            "ended",
+        ),
+        (True, [(None, [], GONE), (True, [0, 2], False)], [150, 152], [100, 100], "ended"),
+        (True, [(False, [98, 102], GONE)], [102], [100], "failed"),
+        (False, [(None, [], GONE)], [], [0], "failed"),
+    ],
+)
+def test_a_live_source_that_breaks_off_is_tried_again_and_goes_on_behind_its_last_frame(
+    restored: bool, given: list, watched: list, starts: list, state: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One with an end is over where it fails, and one that never came is tried once. A frame lasts 40 seconds."""
+    monkeypatch.setattr("infinipot.serve.players.pause", lambda _: 0.0)
+    lane: Any = SimpleNamespace(stream=SimpleNamespace(config=SimpleNamespace(fps=0.025)))
+    served, seen, connections = Served("alice", "live", lane, 0, 60.0), list[float](), Connections(*given)
+    if restored:
+        served.time, served.saved_at = 100.0, time.time() - 50
+
+    def push(served: Served, frame: Picture) -> FrameJob:
+        assert served.plays is not None, "what is tried again is kept for another start, and its stream is not idle"
+        seen.append(round(frame.time))
+        job = served.take(frame)
+        job.watched.set_result(None)
+        return job
+
+    async def play() -> None:
+        anything: Any = SimpleNamespace(push=push, rules=SimpleNamespace(takes=lambda _: False))
+        players = Players(anything, cast(Any, connections), anything)
+        if restored:
+            players.resume(served, "http://camera/live.ts", realtime=False)
+        else:
+            players.play(served, "http://camera/live.ts")
+        await players._playing[served]
+
+    asyncio.run(play())
+    assert served.source is not None
+    assert (seen, connections.starts, served.source.state, served.plays) == (watched, starts, state, None)
 
 
 def test_a_camera_that_failed_or_may_not_be_watched_is_told_of_and_kept_for_another_start(

@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import threading
-import time
 from collections import Counter
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -89,7 +88,7 @@ class CameraPlayer:
             wait=False,
             check=self.rules.resolve,
         )
-        watched = self._watched[served] = WatchedCamera(camera, _offset(served))
+        watched = self._watched[served] = WatchedCamera(camera, served.live_from())
         served.source = SourceState(address=shown, state="playing", camera=watched.state())
         watched.thread = threading.Thread(
             target=self._run, args=(served, watched, loop), name=f"watching {served.id}", daemon=True
@@ -166,11 +165,3 @@ class CameraPlayer:
 
     async def _push(self, served: Served, frame: Picture) -> FrameJob:
         return self._streams.push(served, frame)
-
-
-def _offset(served: Served) -> float:
-    """The stream time at which a camera begins; for a restored stream, later by the time that has passed since."""
-    if served.time is None:
-        return 0.0
-    away = max(0.0, time.time() - served.saved_at) if served.saved_at else 0.0
-    return max(served.time + 1 / served.config.fps, (served.saved_time or 0.0) + away)

@@ -113,12 +113,14 @@ def _video(job: dict[str, Any], content: bytes, out: BinaryIO) -> None:
     opened = _opener(job, content)
     first = [opened()]
     seekable = first[0].seekable()
+    send(out, {"kind": "opened", "live": not seekable})
+    start = job["start"] if seekable else 0.0  # what is read as it comes begins now
     target = (lambda: first.pop() if first else opened()) if seekable else partial(_once, first)
     address = Address(job["name"], target, remote=not seekable, seekable=seekable, stored=seekable, options=_OPTIONS)
     end = {} if job["end"] is None else {"end": job["end"]}
     moves = seekable and _animation(first[0], job["pixels"])
     source = PillowSource(address) if moves else FileSource(address)
-    with Video(source, job["fps"], job["start"], frames=job["frames"], **end) as video:
+    with Video(source, job["fps"], start, frames=job["frames"], **end) as video:
         for number, frame in enumerate(video):
             if number >= job["most"]:
                 raise _RefusedError(

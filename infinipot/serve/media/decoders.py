@@ -196,10 +196,18 @@ class Decoders:
 
 
 class DecodedVideo:
-    """The frames of a video, as they are decoded: the process waits while nobody takes them."""
+    """The frames of a video, as they are decoded: the process waits while nobody takes them.
+
+    Attributes:
+        live: whether it is read as it comes, so that it begins wherever its sender is now, and may have no end; None
+            before it was opened.
+        incomplete: whether it was damaged, or broke off.
+    """
 
     def __init__(self, decoder: DecoderProcess, limits: Limits) -> None:
         self._decoder, self._limits = decoder, limits
+        self.live: bool | None = None
+        self.incomplete = False
 
     async def frames(self) -> AsyncIterator[Picture]:
         """The frames, one after the other.
@@ -215,9 +223,12 @@ class DecodedVideo:
                 message = f"no picture came for {self._limits.source_seconds:g} s"
                 raise DecodeError(message, "source_stalled") from None
             match header["kind"]:
+                case "opened":
+                    self.live = header["live"]
                 case "frame":
                     yield _picture(header, content)
                 case "end":
+                    self.incomplete = header.get("incomplete", False)
                     return
 
 

@@ -82,7 +82,7 @@ class Sources:
 
         Args:
             address: of http, https, file or data.
-            fps, frames, start, end: see `open_video`.
+            fps, frames, start, end: see `open_video`; what is live has no `start` but now.
             most: frames from which on it is an error.
 
         Raises:

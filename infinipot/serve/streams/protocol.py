@@ -95,7 +95,11 @@ class CameraState(BaseModel):
 
 
 class SourceState(BaseModel):
-    """The state of a source: `opening`, `playing`, `ended` or `failed`, and why; for a camera, its health."""
+    """The state of a source: `opening`, `playing`, `ended` or `failed`; for a camera, its health.
+
+    Attributes:
+        error: why it failed, or why it is being opened again.
+    """
 
     address: str
     state: Literal["opening", "playing", "ended", "failed"]

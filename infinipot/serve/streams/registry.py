@@ -3,7 +3,7 @@
 import asyncio
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
@@ -45,6 +45,7 @@ class Streams:
         self._frames = settings.limits.frames_waiting
         self._streams: dict[tuple[str, str], Served] = {}
         self._opening: set[tuple[str, str]] = set()
+        self._closing: set[tuple[str, str]] = set()
 
     def __iter__(self) -> Iterator[Served]:
         return iter(list(self._streams.values()))
@@ -84,7 +85,8 @@ class Streams:
         """Opens a stream.
 
         Raises:
-            ApiError: 409 where there is one of that id, 429 where it does not fit, 400 for settings that cannot be.
+            ApiError: 409 where there is one of that id, or one is still being closed, 429 where it does not fit, 400
+                for settings that cannot be.
         """
         model, settings = self.worker.model, self.settings_of(asked)
         needed = await asyncio.wrap_future(self.worker.call(lambda: model.stream_bytes(**settings)))
@@ -121,6 +123,9 @@ class Streams:
         key, limits = (owner, name), self.settings.limits
         if key in self._streams or key in self._opening:
             raise ApiError(409, f"there is already a stream {name}: delete it, or use another id", "stream_exists")
+        if key in self._closing:
+            message = f"stream {name} is still being closed: try again in a moment, or use another id"
+            raise ApiError(409, message, "stream_closing", headers={"Retry-After": "1"})
         if len(self._streams) + len(self._opening) >= limits.streams:
             message = f"{limits.streams} streams are open, which is the limit: delete one first"
             raise ApiError(429, message, "too_many_streams")
@@ -179,10 +184,26 @@ class Streams:
                 with suppress(ApiError):
                     await self.contents(served)
 
-    async def close(self, served: Served) -> None:
-        """Closes a stream; what waits in it is told so."""
-        if self._streams.pop((served.owner, served.id), None) is None:
+    async def close(self, served: Served, forget: Callable[[Served], Awaitable[None]] | None = None) -> None:
+        """Closes a stream; what waits in it is told so.
+
+        Args:
+            served: the stream; one that was closed before is left alone.
+            forget: deletes what is kept of the stream by its id, which no other stream can have until that is done.
+        """
+        key = served.owner, served.id
+        if self._streams.get(key) is not served:
             return
+        del self._streams[key]
+        self._closing.add(key)
+        try:
+            await self._close_lane(served)
+            if forget is not None:
+                await forget(served)
+        finally:
+            self._closing.discard(key)
+
+    async def _close_lane(self, served: Served) -> None:
         closing = asyncio.wrap_future(self.worker.close(served.lane))
         try:
             await asyncio.shield(closing)

@@ -93,6 +93,17 @@ class Served:
             raise ApiError(400, message, "frame_out_of_order", param="time")
         return at if last is None or math.floor(at * fps + _SLOT) > self._slot else None
 
+    def live_from(self) -> float:
+        """The second of the stream that is the first one of a camera, or another live source, that begins now.
+
+        It is as much later than the last frame as time has passed since that came; of a restored stream, since it was
+        saved.
+        """
+        if self.time is None:
+            return 0.0
+        came = self.frame_at or self.saved_at or clock.time()
+        return self.time + max(clock.time() - came, 1 / self.config.fps)
+
     def take(self, frame: Picture) -> FrameJob:
         """Notes a frame that is about to wait in the lane."""
         if self.restored_at is not None and self.gap is None:

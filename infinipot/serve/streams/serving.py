@@ -70,7 +70,9 @@ class StreamServing:
     async def close(self, served: Served) -> None:
         """Closes a stream, and deletes what was saved of it."""
         await self._players.stop(served)
-        await self._streams.close(served)
+        await self._streams.close(served, self._forget)
+
+    async def _forget(self, served: Served) -> None:
         await self._snapshots.forget(served)
         await self._watches.forget(served)
 

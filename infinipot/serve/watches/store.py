@@ -157,6 +157,9 @@ class Store:
     def believe(self, name: str, believed: str, event: Event | None, webhook: tuple[str, str] | None) -> int | None:
         """Keeps what is believed of a question now, and the event that this makes; returns the event's number.
 
+        A question that was removed meanwhile, perhaps with its stream, makes no event: it would be told of a later
+        stream of that id.
+
         Args:
             name: of the question.
             believed: the state of its trigger.
@@ -164,8 +167,9 @@ class Store:
             webhook: the address and the secret that the event is sent with.
         """
         with self._changing() as file:
-            file.execute("UPDATE watches SET believed = ?, told = told + ? WHERE id = ?", (believed, bool(event), name))
-            if event is None:
+            changed = "UPDATE watches SET believed = ?, told = told + ? WHERE id = ?"
+            there = file.execute(changed, (believed, bool(event), name)).rowcount
+            if event is None or not there:
                 return None
             evidence = None if event.evidence is None else json.dumps(event.evidence)
             stored = file.execute(

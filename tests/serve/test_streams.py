@@ -19,7 +19,8 @@ from websockets.sync.client import connect
 from infinipot.errors import CapError, VideoError
 from infinipot.model import Model
 from infinipot.serve.answers import events
-from infinipot.serve.lane import AskJob, FrameJob, GoneError
+from infinipot.serve.lane import AskJob, FrameJob, GoneError, Lane
+from infinipot.serve.media.picture import Picture
 from infinipot.serve.players import Players
 from infinipot.serve.streams.registry import Streams
 from infinipot.serve.streams.served import Served
@@ -168,6 +169,49 @@ def test_frames_come_as_multipart_and_over_a_socket(served: Running) -> None:
             socket.send(encoded(frames[0].image))
             assert json.loads(socket.recv())["accepted"] == 1
         assert served.server.streams.find("alice", name).time == 0
+
+
+def held_up(served: Running, name: str) -> tuple[Lane, threading.Event]:
+    """The lane of a stream, in which everything waits until the event is set."""
+    lane, go_on = served.server.streams.find("alice", name).lane, threading.Event()
+    served.server.worker.alone(lane, lambda _: go_on.wait(30))
+    return lane, go_on
+
+
+def test_a_request_that_waits_for_its_frames_displaces_none_of_them(
+    served: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, size, waiting = served.as_("alice"), clip()[0].image.nbytes, []
+    real = served.server.decoders.picture
+
+    async def picture(content: bytes) -> Picture:
+        waiting.append(served.server.streams.find("alice", "many").lane.waiting()[0])
+        return await real(content)
+
+    monkeypatch.setattr(served.server.decoders, "picture", picture)
+    monkeypatch.setattr(served.server.streams, "_frames", 4)
+    files = [("frame", (f"{frame.time}.png", encoded(frame.image), "image/png")) for frame in clip()[:9]]
+    for most in (100 * size, 3 * size):
+        monkeypatch.setattr(served.server.settings.limits, "waiting_bytes", most)
+        with stream(client, "many") as name:
+            lane, go_on = held_up(served, name)
+            threading.Timer(0.05, go_on.set).start()
+            reply = client.post(f"/v1/streams/{name}/frames", files=files, params={"time": 0, "wait": True}).json()
+            assert (reply["accepted"], reply["dropped"], reply["waiting"]) == (9, {}, 0)
+            assert lane.stats.frames == 9
+    assert max(waiting) == 1
+
+
+def test_frames_of_a_request_that_does_not_wait_count_unless_newer_ones_displaced_them(
+    served: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(served.server.streams, "_frames", 2)
+    files = [("frame", ("0.png", encoded(frame.image), "image/png")) for frame in clip()[:5]]
+    with stream(served.as_("alice"), "few") as name:
+        _, go_on = held_up(served, name)
+        reply = served.as_("alice").post(f"/v1/streams/{name}/frames", files=files).json()
+        go_on.set()
+    assert (reply["accepted"], reply["dropped"]) == (2, {"queue": 3})
 
 
 def test_frames_that_come_faster_than_fps_are_skipped_and_told(served: Running) -> None:

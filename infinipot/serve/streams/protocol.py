@@ -169,7 +169,8 @@ class FramesTaken(BaseModel):
     """The result of sending frames.
 
     Attributes:
-        accepted, skipped: how many frames were taken, and how many came closer together than the stream's `fps`.
+        accepted, skipped: how many frames were taken and not dropped since, and how many came closer together than the
+            stream's `fps`.
         time: of the newest frame taken, in seconds of the stream.
         waiting: frames that wait to be watched now.
         dropped: how many frames the stream has dropped so far, by reason; where more come than are watched, the oldest

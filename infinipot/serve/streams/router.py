@@ -79,7 +79,10 @@ async def push_frames(
     time: Annotated[Time | None, Query(description="Seconds of the stream; by default 1 / fps after the last")] = None,
     wait: Annotated[bool, Query(description="Answer when the frames have been watched")] = False,
 ) -> FramesTaken:
-    """Accepts a picture as the body, a JPEG, PNG or WebP, or several as multipart, in their order."""
+    """Accepts a picture as the body, a JPEG, PNG or WebP, or several as multipart, in their order.
+
+    If one of several cannot be taken, those before it have been.
+    """
     server, served = stream_of(request, name)
     if request.headers.get("content-type", "").lower().startswith("multipart/"):
         pictures = await _parts(request, server.settings.limits.frames_per_request)

@@ -730,7 +730,7 @@ def test_a_file_is_played_by_the_names_of_vss(served: Running, client: Any) -> N
 
 
 def test_what_vss_adds_is_told_of_each_stream_whatever_goes_wrong(
-    served: Running, monkeypatch: pytest.MonkeyPatch
+    served: Running, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     root, http, real = served.folder("media_root"), served.as_("alice"), served.server.streams.open
     encode(root / "added.mp4", [clip()[0].image], rate=2)
@@ -744,6 +744,7 @@ def test_what_vss_adds_is_told_of_each_stream_whatever_goes_wrong(
     live = {"liveStreamUrl": (root / "added.mp4").as_uri(), "sensorId": "gate"}
     added, failed = http.post("/v1/streams/add", json={"streams": [live, live]}).json()["results"]
     assert (added["error"], failed["id"], "its log has more" in failed["error"]) == (None, None, True)
+    assert [record.exc_info[0] for record in caplog.records if record.exc_info] == [MemoryError]
     http.delete(f"/v1/streams/{added['id']}")
 
 

@@ -18,8 +18,9 @@ from websockets.sync.client import connect
 
 from infinipot.errors import CapError, VideoError
 from infinipot.model import Model
-from infinipot.serve.answers import events
+from infinipot.serve.answers import PendingAnswer, events
 from infinipot.serve.lane import AskJob, FrameJob, GoneError, Lane
+from infinipot.serve.logs import JsonLines
 from infinipot.serve.media.picture import Picture
 from infinipot.serve.players import Players
 from infinipot.serve.streams.registry import Streams
@@ -359,6 +360,33 @@ def test_a_client_that_does_not_wait_is_no_longer_answered(served: Running) -> N
             time.sleep(0.01)
         assert ask(client, name, COUNT)["answer"] == alone(clip()[:4], COUNT)[0]
         assert client.get(f"/v1/streams/{name}").json()["frames"] == 4
+
+
+def test_an_error_that_nobody_expected_is_in_the_log_under_the_id_of_its_request(
+    served: Running, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def fails(*_: object) -> None:
+        raise RuntimeError("a fault of the server's own")
+
+    caplog.handler.setFormatter(JsonLines())
+    with stream(served.as_("alice"), "faulty") as name:
+        push(served.as_("alice"), name, clip()[:2])
+        monkeypatch.setattr(PendingAnswer, "result", fails)
+        monkeypatch.setattr(served.server.decoders, "picture", fails)
+        asked = {"question": COUNT, "id": name, "messages": [{"role": "user", "content": COUNT}], "stream": True}
+        for way, fields in ((f"streams/{name}/ask", ("question",)), ("chat/completions", ("id", "messages"))):
+            body = {field: asked[field] for field in (*fields, "stream")}
+            reply = served.as_("alice").post(f"/v1/{way}", json=body, headers={"x-request-id": way.partition("/")[0]})
+            assert "internal_error" in reply.text
+        headers = {"Authorization": "Bearer alice-key", "x-request-id": "socket"}
+        with connect(f"ws://127.0.0.1:{served.port}/v1/streams/{name}/frames", additional_headers=headers) as socket:
+            assert socket.response is not None
+            assert socket.response.headers["x-request-id"] == "socket"
+            socket.send(b"picture")
+            assert json.loads(socket.recv())["error"]["code"] == "internal_error"
+    lines = [json.loads(line) for line in caplog.text.splitlines()]
+    traced = [line["request_id"] for line in lines if "the server's own" in line.get("trace", "")]
+    assert traced == ["streams", "chat", "socket"]
 
 
 def test_each_key_sees_its_own_streams_and_no_others(served: Running) -> None:

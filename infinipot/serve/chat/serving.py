@@ -11,7 +11,7 @@ from infinipot.serve.answers import DONE, Asker, asked_of, sse, usage
 from infinipot.serve.bodies import made_of
 from infinipot.serve.chat.protocol import AnswerMessage, ChatCompletion, ChatRequest, Choice
 from infinipot.serve.chat.reading import Asked, Reading, read
-from infinipot.serve.errors import ApiError, as_api_error, require_model
+from infinipot.serve.errors import ApiError, report, require_model
 from infinipot.serve.feeding import UPLOAD, Feeder
 from infinipot.serve.files.uploads import Uploads
 from infinipot.serve.settings import Settings
@@ -71,7 +71,7 @@ class ChatServing:
         except Exception as error:
             if not begun:
                 raise
-            yield sse(as_api_error(error).body())
+            yield sse(report(error).body())
 
     def _read(self, request: ChatRequest, session: str | None) -> Reading:
         require_model(request.model, self._settings.model)

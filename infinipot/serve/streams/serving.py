@@ -6,7 +6,7 @@ from concurrent.futures import Future
 
 from infinipot.serve.answers import Asker, sse, usage
 from infinipot.serve.asking import Evidence
-from infinipot.serve.errors import ApiError, as_api_error
+from infinipot.serve.errors import ApiError, report
 from infinipot.serve.feeding import watched
 from infinipot.serve.lane import Answered
 from infinipot.serve.media.decoders import Decoders
@@ -135,7 +135,7 @@ class StreamServing:
         except Exception as error:
             if not begun:
                 raise
-            yield sse(as_api_error(error).body(), "error")
+            yield sse(report(error).body(), "error")
 
     def _check(self, request: AskRequest) -> None:
         """Refuses a turn that could not be saved before it is remembered."""

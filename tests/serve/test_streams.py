@@ -16,6 +16,7 @@ import torch
 from starlette.requests import Request
 from websockets.sync.client import connect
 
+from infinipot import Frame
 from infinipot.errors import CapError, VideoError
 from infinipot.model import Model
 from infinipot.serve.answers import PendingAnswer, events
@@ -241,6 +242,20 @@ def test_the_oldest_frames_give_way_where_too_many_wait_and_all_are_accounted_fo
         state = client.get(f"/v1/streams/{name}").json()
         assert state["frames"] + sum(state["dropped"].values()) == 100
         assert state["time"] == 49.5
+
+
+def test_a_stream_is_behind_by_how_long_its_oldest_frame_has_waited_whatever_the_times_of_frames() -> None:
+    """Before the second frame the camera was away for an hour."""
+    opened: Any = SimpleNamespace(stats=lambda: SimpleNamespace(time=0.0))
+    lane, now = Lane(opened, frames=2), time.monotonic()
+    assert lane.behind() == 0
+    for at, waited in ((0.0, 30), (3600.0, 20), (3600.5, 10)):
+        lane.push(FrameJob(Frame(clip()[0].image, at), came=now - waited))
+    assert lane.behind() == pytest.approx(20, abs=1), "the oldest one gave way"
+    lane.working = lane.next()
+    assert lane.behind() == pytest.approx(20, abs=1), "one that is being watched counts"
+    lane.working = None
+    assert lane.behind() == pytest.approx(10, abs=1)
 
 
 def test_frames_that_wait_take_so_much_memory_and_no_more(served: Running, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -115,7 +115,7 @@ class StreamInfo(BaseModel):
         frames, waiting, dropped: how many frames it has watched, how many wait, and how many it will not see, by
             reason.
         time: of the newest frame watched, in seconds of the stream; last_frame_at: when a frame last came.
-        behind_seconds: seconds of the stream that wait to be watched.
+        behind_seconds: since the oldest frame that is not watched yet came; 0 where all are.
         compressions, turns, gated_tokens: see `Stats`.
         saved_at, saved_time: when it was last saved, and up to which second of it.
         restored_at: the second up to which it remembers what came before the server started; None where it was opened

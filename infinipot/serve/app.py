@@ -16,7 +16,7 @@ from infinipot.serve import health
 from infinipot.serve.answers import LeftError
 from infinipot.serve.bodies import invalid
 from infinipot.serve.chat import router as chat
-from infinipot.serve.errors import ApiError, as_api_error
+from infinipot.serve.errors import ApiError, report
 from infinipot.serve.files import router as files
 from infinipot.serve.guard import Guard
 from infinipot.serve.keys import Keys
@@ -105,7 +105,7 @@ def _problem(request: Request, error: Exception) -> ApiError:
         return ApiError(error.status_code, text, code, headers=dict(error.headers or {}))
     if isinstance(error, RecursionError):
         return ApiError(400, "the JSON is nested too deeply", "invalid_request")
-    return as_api_error(error)
+    return report(error)
 
 
 def _invalid(request: Request, error: RequestValidationError) -> ApiError:

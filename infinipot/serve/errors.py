@@ -1,9 +1,12 @@
 """Errors as clients of OpenAI's API read them: `{"error": {"message", "type", "param", "code"}}` and a status."""
 
+import logging
 from typing import Any
 
 from infinipot.errors import InfinipotError, NumericalError, SnapshotError
+from infinipot.serve.logs import event
 
+logger = logging.getLogger(__name__)
 _TYPES = {
     401: "authentication_error",
     403: "permission_error",
@@ -56,12 +59,20 @@ def require_model(asked: str | None, served: str) -> None:
         raise ApiError(404, message, "model_not_found", param="model")
 
 
-def as_api_error(error: BaseException) -> ApiError:
-    """The error that a client is sent; an unexpected one says only that the server failed."""
+def report(error: BaseException, **known: Any) -> ApiError:
+    """The error that a client is sent.
+
+    One that nobody raised on purpose says only that the server failed, and is logged with its trace.
+
+    Args:
+        error: that ended what the client wanted.
+        known: what the log has besides it and the request's id, such as the stream.
+    """
     if isinstance(error, ApiError):
         return error
     if isinstance(error, NumericalError | SnapshotError):
         return ApiError(500, " ".join(str(error).split()), type(error).__name__)
     if isinstance(error, InfinipotError):
         return ApiError(400, " ".join(str(error).split()), type(error).__name__)
+    event(logger, "an unexpected error", logging.ERROR, error, **known)
     return ApiError(500, "the server failed at this request; its log has more under the request id", "internal_error")

@@ -123,7 +123,7 @@ class Feeder:
         place = served.place(None) if at is None else at
         assert place is not None
         job = self._streams.push(served, picture.at(place))
-        if served.lane.waiting()[0] >= max(self._limits.frames_waiting // 2, 1) or at is None or served.passing:
+        if at is None or served.passing or self._streams.half_full(served):
             await watched(job.watched)
         return job.watched
 

@@ -16,7 +16,7 @@ from urllib.parse import SplitResult, urlsplit
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from infinipot.serve.errors import ApiError, as_api_error
+from infinipot.serve.errors import ApiError, report
 from infinipot.serve.keys import Keys
 from infinipot.serve.logs import REQUEST_ID, event
 from infinipot.serve.metrics import Metrics
@@ -83,10 +83,7 @@ class Guard:
                 receive = _Body(receive, headers, *self._most(scope)).receive
             await self._app(scope, receive, response.send)
         except Exception as error:
-            problem = as_api_error(error)
-            if problem.status >= 500:
-                logger.exception("request failed")
-            await response.refuse(problem)
+            await response.refuse(report(error))
         finally:
             self._note(scope, response.status, time.monotonic() - started)
             REQUEST_ID.reset(token)
@@ -154,6 +151,7 @@ class _Told:
             message["headers"] = [*message.get("headers", ()), (b"x-request-id", self._id.encode())]
         elif message["type"] == "websocket.accept":
             self.status = 101
+            message["headers"] = [*message.get("headers", ()), (b"x-request-id", self._id.encode())]
         await self._send(message)
 
     async def refuse(self, problem: ApiError) -> None:

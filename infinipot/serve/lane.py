@@ -239,10 +239,10 @@ class Lane:
         return bool(self._jobs or self.beside) or self.working is not None
 
     def behind(self) -> float:
-        """Seconds of the stream that wait to be watched."""
+        """Seconds since the oldest frame that is not watched yet came."""
         with self._lock:
-            frames = [job.frame.time for job in self._jobs if isinstance(job, FrameJob)]
-        return max(frames[-1] - self.stats.time, 0.0) if frames else 0.0
+            came = [job.came for job in (self.working, *self._jobs) if isinstance(job, FrameJob)]
+        return time.monotonic() - min(came) if came else 0.0
 
 
 def _urgent(job: Job | None) -> bool:

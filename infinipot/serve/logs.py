@@ -19,9 +19,11 @@ _FIELDS = "fields"
 _LOGGERS = ("infinipot", "uvicorn", "asyncio", "concurrent.futures")
 
 
-def event(logger: logging.Logger, what: str, level: int = logging.INFO, **fields: Any) -> None:
-    """Logs that something happened, with what is known of it."""
-    logger.log(level, what, extra={_FIELDS: fields})
+def event(
+    logger: logging.Logger, what: str, level: int = logging.INFO, trace_of: BaseException | None = None, **fields: Any
+) -> None:
+    """Logs that something happened, with what is known of it, and the trace of an error."""
+    logger.log(level, what, exc_info=trace_of, extra={_FIELDS: fields})
 
 
 class JsonLines(logging.Formatter):

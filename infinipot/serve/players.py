@@ -7,7 +7,7 @@ import time
 from infinipot.camera.feed import STEADY, pause
 from infinipot.errors import InfinipotError
 from infinipot.serve.cameras.player import CameraPlayer
-from infinipot.serve.errors import ApiError, as_api_error
+from infinipot.serve.errors import ApiError, report
 from infinipot.serve.lane import GoneError
 from infinipot.serve.logs import event
 from infinipot.serve.media.decoders import DecodedVideo
@@ -69,7 +69,7 @@ class Players:
         try:
             self.play(served, address, realtime=realtime, resumed=True)
         except Exception as error:
-            message = as_api_error(error).message
+            message = report(error, stream=served.id).message
             served.source = SourceState(address=public_name(address), state="failed", error=message)
             event(logger, "a source is not played on", logging.WARNING, stream=served.id, why=str(error))
 
@@ -100,10 +100,9 @@ class Players:
         except GoneError:
             return
         except Exception as error:
-            problem = as_api_error(error)
+            problem = report(error, stream=served.id)
             source.state, source.error, served.plays = "failed", problem.message, None
-            level = logging.WARNING if problem.status < 500 else logging.ERROR
-            event(logger, "a source failed", level, stream=served.id, why=problem.message)
+            event(logger, "a source failed", logging.WARNING, stream=served.id, why=problem.message)
 
     async def _play_once(
         self, served: Served, source: SourceState, address: str, realtime: bool, resumed: bool

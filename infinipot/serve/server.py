@@ -178,10 +178,16 @@ class Server:
         yield gauge("frames_waiting_bytes", "Bytes of the pixels of frames that wait.", held)
         yield gauge(
             "seconds_behind_max",
-            "Seconds that the stream furthest behind its source has to catch up on.",
+            "Seconds since the oldest frame that is not watched yet came, over all streams.",
             max(behind, default=0.0),
         )
-        yield levels("cameras", "Cameras that are watched, by state.", self.players.cameras.states())
+        cameras = self.players.cameras
+        yield levels("cameras", "Cameras that are watched, by state.", cameras.states())
+        yield gauge(
+            "camera_lag_seconds_max",
+            "Seconds since the camera that has sent no picture for the longest sent one.",
+            cameras.lag(),
+        )
         yield gauge("start_time_seconds", "When the server started, in seconds since 1970.", self.started)
 
 

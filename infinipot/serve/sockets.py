@@ -9,7 +9,7 @@ from fastapi import WebSocket, WebSocketDisconnect
 from pydantic import TypeAdapter, ValidationError
 
 from infinipot.serve.bodies import invalid
-from infinipot.serve.errors import ApiError, as_api_error
+from infinipot.serve.errors import ApiError, report
 
 T = TypeVar("T")
 
@@ -86,4 +86,4 @@ def _problem(error: Exception) -> ApiError:
         return invalid(error.errors(), "invalid_event")
     if isinstance(error, json.JSONDecodeError | RecursionError):
         return ApiError(400, "a message must be one JSON object, as text", "invalid_event")
-    return as_api_error(error)
+    return report(error)

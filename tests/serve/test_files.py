@@ -7,9 +7,12 @@ import re
 import threading
 import time
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import httpx
+import openai
 import pytest
 
 from infinipot import Frame, open_video
@@ -19,7 +22,7 @@ from infinipot.serve.media.decoders import DecodedVideo
 from infinipot.serve.media.picture import Picture
 from infinipot.serve.settings import Limits
 from support.patience import until
-from support.serving import MEMORY, Running, alone, clip, encoded, push, running, stream
+from support.serving import KEYS, MEMORY, Running, alone, clip, encoded, push, running, stream
 from support.video_files import encode
 
 COUNT = "How many shapes have appeared so far?"
@@ -74,6 +77,24 @@ def test_a_file_is_kept_told_and_deleted_and_nobody_elses(served: Running, video
         assert status == 404
     assert client.delete(f"/v1/files/{name}").json() == {"id": name, "object": "file", "deleted": True}
     assert client.get(f"/v1/files/{name}").status_code == 404
+
+
+def test_files_are_listed_by_the_pages_of_openais_client(served: Running) -> None:
+    files = openai.OpenAI(base_url=f"{served.url}/v1", api_key=KEYS["alice"], max_retries=0).files
+    picture = encoded(clip()[0].image)
+    image: Any = {"media_type": "image"}
+    created = [files.create(file=picture, purpose="vision", extra_body=image).id for _ in range(3)]
+    for limit in (1, 2, 3, 10_000):
+        assert [each.id for each in islice(files.list(limit=limit, purpose="vision"), 9)] == created
+    assert [each.id for each in files.list(order="desc", after=created[1])] == [created[0]]
+    assert files.retrieve(created[0]).filename == "upload"
+    with pytest.raises(openai.NotFoundError):
+        files.list(after="gone")
+    with pytest.raises(openai.BadRequestError):
+        files.list(limit=0)
+    for each in files.list():
+        assert files.delete(each.id).deleted
+    assert list(files.list()) == []
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast, get_args
+from unittest.mock import Mock
 
 import httpx
 import pytest
@@ -180,6 +181,15 @@ def test_a_picture_may_stand_still_where_the_server_says_so(
     with pytest.raises(VideoError, match="not opened"):
         asyncio.run(play())
     assert given["frozen_after"] == expected
+
+
+def test_the_longest_time_without_a_picture_is_that_of_a_camera_that_is_still_watched() -> None:
+    player = CameraPlayer(cast(Any, None), cast(Any, None), Settings.read(None, model="embedded").limits)
+    assert player.lag() == 0
+    for state, lag in (("live", 0.2), ("gone", 60.0), ("opening", None), ("over", 9000.0)):
+        health = SimpleNamespace(state=state, lag=lag)
+        player._watched[cast(Any, state)] = cast(Any, SimpleNamespace(camera=Mock(health=Mock(return_value=health))))
+    assert player.lag() == 60
 
 
 def test_cameras_are_closed_together() -> None:

@@ -201,6 +201,28 @@ def test_a_session_has_one_stream_whatever_needs_it_first(
         assert sum(each.passing for each in served.server.streams) == 1
 
 
+def test_a_session_that_a_request_opens_is_given_the_whole_history(served: Running, client: Any) -> None:
+    """As where a client that sends all of its messages goes on after its session was closed."""
+    first, second, third = (image(data_url(frame.image)) for frame in clip()[:3])
+    said = {"role": "assistant", "content": "one"}
+    messages = [user(first, COUNT), said, user(second, COLOUR), said, user(COUNT)]
+    given = {"model": "embedded", "temperature": 0}
+    expected = client.chat.completions.create(**given, messages=messages)
+
+    session = {**given, "extra_body": {"session_id": "reopened"}}
+    broken = image("data:image/png;base64,bm8=")
+    with pytest.raises(openai.UnprocessableEntityError):
+        client.chat.completions.create(**session, messages=[user(first, COUNT), said, user(broken, COUNT)])
+    with pytest.raises(openai.NotFoundError):
+        client.chat.completions.create(**session, messages=[user(COUNT)])  # no session has seen half of a history
+    reply = client.chat.completions.create(**session, messages=messages)
+    assert (reply.choices, reply.usage) == (expected.choices, expected.usage)
+    assert reply.infinipot["stream"] == "reopened"
+    client.chat.completions.create(**session, messages=[*messages, said, user(third, COUNT)])
+    assert served.as_("alice").get("/v1/streams/reopened").json()["frames"] == 3
+    served.as_("alice").delete("/v1/streams/reopened")
+
+
 def test_a_session_is_opened_by_its_first_frames_and_goes_on(served: Running, client: Any) -> None:
     frames = clip()[:4]
     given = {"model": "embedded", "extra_body": {"session_id": "talk"}}
@@ -708,7 +730,7 @@ def test_a_file_is_played_by_the_names_of_vss(served: Running, client: Any) -> N
 
 
 def test_what_vss_adds_is_told_of_each_stream_whatever_goes_wrong(
-    served: Running, monkeypatch: pytest.MonkeyPatch
+    served: Running, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     root, http, real = served.folder("media_root"), served.as_("alice"), served.server.streams.open
     encode(root / "added.mp4", [clip()[0].image], rate=2)
@@ -722,6 +744,7 @@ def test_what_vss_adds_is_told_of_each_stream_whatever_goes_wrong(
     live = {"liveStreamUrl": (root / "added.mp4").as_uri(), "sensorId": "gate"}
     added, failed = http.post("/v1/streams/add", json={"streams": [live, live]}).json()["results"]
     assert (added["error"], failed["id"], "its log has more" in failed["error"]) == (None, None, True)
+    assert [record.exc_info[0] for record in caplog.records if record.exc_info] == [MemoryError]
     http.delete(f"/v1/streams/{added['id']}")
 
 

@@ -16,10 +16,12 @@ import torch
 from starlette.requests import Request
 from websockets.sync.client import connect
 
+from infinipot import Frame
 from infinipot.errors import CapError, VideoError
 from infinipot.model import Model
-from infinipot.serve.answers import events
-from infinipot.serve.lane import AskJob, FrameJob, GoneError
+from infinipot.serve.answers import PendingAnswer, events
+from infinipot.serve.lane import AskJob, FrameJob, GoneError, Lane
+from infinipot.serve.logs import JsonLines
 from infinipot.serve.media.decoders import DecodeError
 from infinipot.serve.media.picture import Picture
 from infinipot.serve.players import Players
@@ -172,6 +174,49 @@ def test_frames_come_as_multipart_and_over_a_socket(served: Running) -> None:
         assert served.server.streams.find("alice", name).time == 0
 
 
+def held_up(served: Running, name: str) -> tuple[Lane, threading.Event]:
+    """The lane of a stream, in which everything waits until the event is set."""
+    lane, go_on = served.server.streams.find("alice", name).lane, threading.Event()
+    served.server.worker.alone(lane, lambda _: go_on.wait(30))
+    return lane, go_on
+
+
+def test_a_request_that_waits_for_its_frames_displaces_none_of_them(
+    served: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, size, waiting = served.as_("alice"), clip()[0].image.nbytes, []
+    real = served.server.decoders.picture
+
+    async def picture(content: bytes) -> Picture:
+        waiting.append(served.server.streams.find("alice", "many").lane.waiting()[0])
+        return await real(content)
+
+    monkeypatch.setattr(served.server.decoders, "picture", picture)
+    monkeypatch.setattr(served.server.streams, "_frames", 4)
+    files = [("frame", (f"{frame.time}.png", encoded(frame.image), "image/png")) for frame in clip()[:9]]
+    for most in (100 * size, 3 * size):
+        monkeypatch.setattr(served.server.settings.limits, "waiting_bytes", most)
+        with stream(client, "many") as name:
+            lane, go_on = held_up(served, name)
+            threading.Timer(0.05, go_on.set).start()
+            reply = client.post(f"/v1/streams/{name}/frames", files=files, params={"time": 0, "wait": True}).json()
+            assert (reply["accepted"], reply["dropped"], reply["waiting"]) == (9, {}, 0)
+            assert lane.stats.frames == 9
+    assert max(waiting) == 1
+
+
+def test_frames_of_a_request_that_does_not_wait_count_unless_newer_ones_displaced_them(
+    served: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(served.server.streams, "_frames", 2)
+    files = [("frame", ("0.png", encoded(frame.image), "image/png")) for frame in clip()[:5]]
+    with stream(served.as_("alice"), "few") as name:
+        _, go_on = held_up(served, name)
+        reply = served.as_("alice").post(f"/v1/streams/{name}/frames", files=files).json()
+        go_on.set()
+    assert (reply["accepted"], reply["dropped"]) == (2, {"queue": 3})
+
+
 def test_frames_that_come_faster_than_fps_are_skipped_and_told(served: Running) -> None:
     client, picture = served.as_("alice"), encoded(clip()[0].image)
     with stream(client, "fast", fps=2) as name:
@@ -198,6 +243,20 @@ def test_the_oldest_frames_give_way_where_too_many_wait_and_all_are_accounted_fo
         state = client.get(f"/v1/streams/{name}").json()
         assert state["frames"] + sum(state["dropped"].values()) == 100
         assert state["time"] == 49.5
+
+
+def test_a_stream_is_behind_by_how_long_its_oldest_frame_has_waited_whatever_the_times_of_frames() -> None:
+    """Before the second frame the camera was away for an hour."""
+    opened: Any = SimpleNamespace(stats=lambda: SimpleNamespace(time=0.0))
+    lane, now = Lane(opened, frames=2), time.monotonic()
+    assert lane.behind() == 0
+    for at, waited in ((0.0, 30), (3600.0, 20), (3600.5, 10)):
+        lane.push(FrameJob(Frame(clip()[0].image, at), came=now - waited))
+    assert lane.behind() == pytest.approx(20, abs=1), "the oldest one gave way"
+    lane.working = lane.next()
+    assert lane.behind() == pytest.approx(20, abs=1), "one that is being watched counts"
+    lane.working = None
+    assert lane.behind() == pytest.approx(10, abs=1)
 
 
 def test_frames_that_wait_take_so_much_memory_and_no_more(served: Running, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -317,6 +376,33 @@ def test_a_client_that_does_not_wait_is_no_longer_answered(served: Running) -> N
             time.sleep(0.01)
         assert ask(client, name, COUNT)["answer"] == alone(clip()[:4], COUNT)[0]
         assert client.get(f"/v1/streams/{name}").json()["frames"] == 4
+
+
+def test_an_error_that_nobody_expected_is_in_the_log_under_the_id_of_its_request(
+    served: Running, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def fails(*_: object) -> None:
+        raise RuntimeError("a fault of the server's own")
+
+    caplog.handler.setFormatter(JsonLines())
+    with stream(served.as_("alice"), "faulty") as name:
+        push(served.as_("alice"), name, clip()[:2])
+        monkeypatch.setattr(PendingAnswer, "result", fails)
+        monkeypatch.setattr(served.server.decoders, "picture", fails)
+        asked = {"question": COUNT, "id": name, "messages": [{"role": "user", "content": COUNT}], "stream": True}
+        for way, fields in ((f"streams/{name}/ask", ("question",)), ("chat/completions", ("id", "messages"))):
+            body = {field: asked[field] for field in (*fields, "stream")}
+            reply = served.as_("alice").post(f"/v1/{way}", json=body, headers={"x-request-id": way.partition("/")[0]})
+            assert "internal_error" in reply.text
+        headers = {"Authorization": "Bearer alice-key", "x-request-id": "socket"}
+        with connect(f"ws://127.0.0.1:{served.port}/v1/streams/{name}/frames", additional_headers=headers) as socket:
+            assert socket.response is not None
+            assert socket.response.headers["x-request-id"] == "socket"
+            socket.send(b"picture")
+            assert json.loads(socket.recv())["error"]["code"] == "internal_error"
+    lines = [json.loads(line) for line in caplog.text.splitlines()]
+    traced = [line["request_id"] for line in lines if "the server's own" in line.get("trace", "")]
+    assert traced == ["streams", "chat", "socket"]
 
 
 def test_each_key_sees_its_own_streams_and_no_others(served: Running) -> None:

@@ -107,6 +107,11 @@ class CameraPlayer:
         counts = Counter(each.camera.health().state for each in list(self._watched.values()))
         return {state: counts[state] for state in get_args(State)}
 
+    def lag(self) -> float:
+        """Seconds since the newest picture of the camera that is watched and has had none for the longest."""
+        healths = [each.camera.health() for each in list(self._watched.values())]
+        return max((each.lag or 0.0 for each in healths if each.state not in ("over", "closed")), default=0.0)
+
     async def stop(self, served: Served) -> None:
         """Stops watching for a stream."""
         watched = self._watched.pop(served, None)

@@ -2,8 +2,8 @@
 
 The rule: a stream is the conversation. What is asked is the last message, which is the user's; its pictures are frames
 that come now. What stands before it is not read again: the stream has seen it, and holds the turns that it was told to
-remember. Where no stream is named, the request's own frames make one for the time of the request, and the turns before
-the last message stand before the question as text.
+remember. A stream that the request opens has seen nothing: it is given the pictures of all messages, and the turns
+before the last message stand before the question as text.
 """
 
 from dataclasses import dataclass
@@ -17,6 +17,19 @@ _SAYS = {"user": "User", "assistant": "Assistant"}
 
 
 @dataclass(frozen=True, slots=True)
+class Asked:
+    """What messages show and ask.
+
+    Attributes:
+        media: addresses of pictures and videos, in order; each with whether it is a picture.
+        question: in words.
+    """
+
+    media: tuple[tuple[str, bool], ...]
+    question: str
+
+
+@dataclass(frozen=True, slots=True)
 class Reading:
     """The stream, frames and question that a request names.
 
@@ -24,15 +37,15 @@ class Reading:
         name: of the stream, None for one of this request.
         opens: whether a stream of that name is opened where there is none.
         system: what the system messages say.
-        media: addresses of pictures and videos, in order; each with whether it is a picture.
-        question: in words.
+        last: what the last message shows and asks, for a stream that has seen those before it.
+        whole: what all of them do, for a stream that this request opens.
     """
 
     name: str | None
     opens: bool
     system: str | None
-    media: tuple[tuple[str, bool], ...]
-    question: str
+    last: Asked
+    whole: Asked
 
 
 def read(request: ChatRequest, session: str | None) -> Reading:
@@ -52,13 +65,10 @@ def read(request: ChatRequest, session: str | None) -> Reading:
     name, opens = _stream(request, session)
     system = "\n".join(each.text() for each in request.messages if each.role in ("system", "developer")) or None
     dialogue = [each for each in request.messages if each.role in _SAYS]
-    if name is None:
-        media, question = _media(dialogue), _with_turns(dialogue)
-    else:
-        media, question = _media([last]), last.text()
-    if not question.strip():
+    reading = Reading(name, opens, system, _asked([last]), _asked(dialogue))
+    if not (reading.whole if name is None else reading.last).question.strip():
         raise ApiError(400, "the last message has no text: it is the question", "no_question", param="messages")
-    return Reading(name, opens, system, media, question)
+    return reading
 
 
 def _stream(request: ChatRequest, session: str | None) -> tuple[str | None, bool]:
@@ -76,6 +86,10 @@ def _stream(request: ChatRequest, session: str | None) -> tuple[str | None, bool
     if not NAME.fullmatch(name):
         raise ApiError(404, "there is no stream with this id", "stream_not_found", param="id")
     return name, bool(sessions)
+
+
+def _asked(messages: list[Message]) -> Asked:
+    return Asked(_media(messages), _with_turns(messages))
 
 
 def _media(messages: list[Message]) -> tuple[tuple[str, bool], ...]:

@@ -10,8 +10,8 @@ from typing import Any
 from infinipot.serve.answers import DONE, Asker, asked_of, sse, usage
 from infinipot.serve.bodies import made_of
 from infinipot.serve.chat.protocol import AnswerMessage, ChatCompletion, ChatRequest, Choice
-from infinipot.serve.chat.reading import Reading, read
-from infinipot.serve.errors import ApiError, as_api_error, require_model
+from infinipot.serve.chat.reading import Asked, Reading, read
+from infinipot.serve.errors import ApiError, report, require_model
 from infinipot.serve.feeding import UPLOAD, Feeder
 from infinipot.serve.files.uploads import Uploads
 from infinipot.serve.settings import Settings
@@ -30,8 +30,8 @@ class ChatServing:
     async def complete(self, owner: str, request: ChatRequest, session: str | None) -> ChatCompletion:
         """The whole answer."""
         reading = self._read(request, session)
-        async with self._stream(owner, request, reading) as served:
-            async with self._asker.ask(served, reading.question, request) as answer:
+        async with self._stream(owner, request, reading) as (served, question):
+            async with self._asker.ask(served, question, request) as answer:
                 answered = await answer.result()
             return ChatCompletion(
                 id=_new_id(),
@@ -52,8 +52,8 @@ class ChatServing:
         with_usage = bool(request.stream_options and request.stream_options.include_usage)
         begun = False
         try:
-            async with self._stream(owner, request, reading) as served:
-                async with self._asker.ask(served, reading.question, request) as answer:
+            async with self._stream(owner, request, reading) as (served, question):
+                async with self._asker.ask(served, question, request) as answer:
                     async for piece in answer.pieces():
                         if not begun:
                             begun = True
@@ -71,7 +71,7 @@ class ChatServing:
         except Exception as error:
             if not begun:
                 raise
-            yield sse(as_api_error(error).body())
+            yield sse(report(error).body())
 
     def _read(self, request: ChatRequest, session: str | None) -> Reading:
         require_model(request.model, self._settings.model)
@@ -79,47 +79,47 @@ class ChatServing:
             raise ApiError(400, "answers are text: give response_format the type 'text'", param="response_format")
         if request.max_completion_tokens is not None:
             request.max_tokens = request.max_completion_tokens
-        reading, most = read(request, session), self._settings.limits.frames_per_request
-        if len(reading.media) > most:
-            message = f"the request has {len(reading.media)} pictures and videos; at most {most} are allowed"
-            raise ApiError(413, message, "too_many_frames", param="messages")
-        return reading
+        return read(request, session)
 
     @asynccontextmanager
-    async def _stream(self, owner: str, request: ChatRequest, reading: Reading) -> AsyncIterator[Served]:
-        """The stream that is asked, once it was given the frames of the request."""
+    async def _stream(self, owner: str, request: ChatRequest, reading: Reading) -> AsyncIterator[tuple[Served, str]]:
+        """The stream that is asked, once it was given the frames of the request, and the question for it."""
         if reading.name is not None and self._uploads.has(owner, reading.name):  # as VSS asks about a file
-            media = ((f"{UPLOAD}{reading.name}", False), *reading.media)
-            reading = replace(reading, name=None, media=media)
+            media = ((f"{UPLOAD}{reading.name}", False), *reading.whole.media)
+            reading = replace(reading, name=None, whole=replace(reading.whole, media=media))
         if reading.name is None:
             served = await self._open(owner, request, reading, None)
             try:
-                await self._feeder.media(served, reading.media, request.video)
-                yield served
+                yield served, reading.whole.question
             finally:
                 await self._streams.close(served)
         else:
-            served = await self._named(owner, request, reading, reading.name)
-            await self._feeder.media(served, reading.media, request.video)
-            yield served
+            yield await self._named(owner, request, reading, reading.name)
 
-    async def _named(self, owner: str, request: ChatRequest, reading: Reading, name: str) -> Served:
+    async def _named(self, owner: str, request: ChatRequest, reading: Reading, name: str) -> tuple[Served, str]:
+        """The stream of a name, opened where there is none, and what it is asked: all that it has not seen."""
         try:
             served = self._streams.find(owner, name)
         except ApiError:
-            if not (reading.opens and reading.media):
+            if not (reading.opens and reading.whole.media):
                 raise
-            return await self._open(owner, request, reading, name)
+            served = await self._open(owner, request, reading, name)
+            served.passing = False  # from now on: one that could not watch all of its frames was no session
+            return served, reading.whole.question
         own = served.config.system
         if reading.system is not None and reading.system != own:
             message = f"stream {name} was opened with another system message, which stands before all that it has seen"
             raise ApiError(400, message, "system_differs", param="messages")
-        return served
+        self._check(reading.last)
+        await self._feeder.media(served, reading.last.media, request.video)
+        return served, reading.last.question
 
     async def _open(self, owner: str, request: ChatRequest, reading: Reading, name: str | None) -> Served:
-        if not reading.media:
+        """A stream that has watched all frames of the request; if it cannot, none is left open."""
+        if not reading.whole.media:
             message = "there is nothing to ask about: name a stream, or give a video_url or an image_url"
             raise ApiError(400, message, "no_frame", param="messages")
+        self._check(reading.whole)
         asked: dict[str, Any] = request.infinipot.given()
         if reading.system is not None:
             asked["system"] = reading.system
@@ -127,7 +127,20 @@ class ChatServing:
             asked.setdefault("fps", request.video.fps)
         idle_seconds = request.infinipot.idle_seconds or self._settings.limits.chat_idle_seconds
         settings = made_of(StreamSettings, asked)
-        return await self._streams.open(owner, settings, name, idle_seconds=idle_seconds, passing=name is None)
+        served = await self._streams.open(owner, settings, name, idle_seconds=idle_seconds, passing=True)
+        try:
+            await self._feeder.media(served, reading.whole.media, request.video)
+        except BaseException:
+            await self._streams.close(served)
+            raise
+        return served
+
+    def _check(self, asked: Asked) -> None:
+        """Raises `ApiError` 413 for more pictures and videos than a request may have."""
+        most = self._settings.limits.frames_per_request
+        if len(asked.media) > most:
+            message = f"the request has {len(asked.media)} pictures and videos; at most {most} are allowed"
+            raise ApiError(413, message, "too_many_frames", param="messages")
 
 
 def _chunk(head: dict[str, Any], delta: dict[str, str], ended: str | None = None, **more: Any) -> str:

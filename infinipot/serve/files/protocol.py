@@ -25,10 +25,18 @@ class FileState(BaseModel):
 
 
 class FileList(BaseModel):
-    """All files of an owner, oldest first."""
+    """Files of an owner.
+
+    Attributes:
+        first_id, last_id: of the first and the last of these files; None where there is none.
+        has_more: whether files come after these, which are asked for with `after`, the last one's id.
+    """
 
     object: Literal["list"] = "list"
     data: list[FileState]
+    first_id: str | None
+    last_id: str | None
+    has_more: bool
 
 
 class Deleted(BaseModel):

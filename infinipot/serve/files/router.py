@@ -3,9 +3,9 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import get_args
+from typing import Annotated, Literal, get_args
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Query, Request
 from starlette.datastructures import UploadFile
 
 from infinipot.serve.bodies import NO_FORM
@@ -16,6 +16,8 @@ from infinipot.serve.guard import owner_of
 from infinipot.serve.server import Server, server_of
 
 router = APIRouter(tags=["files"])
+
+_LISTED = 10_000  # files in one list, as in OpenAI's API
 
 _TEXT = {"type": "string"}
 _FORM = {
@@ -57,10 +59,24 @@ async def add_file(request: Request) -> FileState:
 
 
 @router.get("/v1/files")
-async def list_files(request: Request, purpose: str | None = None) -> FileList:
-    """All of your files, or those of a purpose."""
-    files = [each.state() for each in server_of(request).uploads.of(owner_of(request))]
-    return FileList(data=[each for each in files if purpose in (None, each.purpose)])
+async def list_files(
+    request: Request,
+    purpose: str | None = None,
+    after: Annotated[str | None, Query(description="The id of a file: those that come after it are listed")] = None,
+    limit: Annotated[int, Query(ge=1, le=_LISTED)] = _LISTED,
+    order: Annotated[Literal["asc", "desc"], Query(description="The oldest first, or the newest")] = "asc",
+) -> FileList:
+    """Your files, or those of a purpose."""
+    uploads, owner = server_of(request).uploads, owner_of(request)
+    files = uploads.of(owner)
+    if order == "desc":
+        files.reverse()
+    if after is not None:
+        files = files[files.index(uploads.find(owner, after)) + 1 :]
+    files = [each for each in files if purpose in (None, each.purpose)]
+    page = [each.state() for each in files[:limit]]
+    first, last = (page[0].id, page[-1].id) if page else (None, None)
+    return FileList(data=page, first_id=first, last_id=last, has_more=len(files) > limit)
 
 
 @router.get("/v1/files/{name}")

@@ -5,7 +5,6 @@ Pictures go to a few processes that stay; a video has one of its own. All of it 
 
 import asyncio
 import json
-import logging
 import math
 import os
 import sys
@@ -20,7 +19,6 @@ from infinipot.serve.media.frames import LONGEST_HEADER, PREFIX, packed
 from infinipot.serve.media.picture import Picture
 from infinipot.serve.settings import Limits
 
-logger = logging.getLogger(__name__)
 _CHUNK = 1 << 20
 _BEGIN = 60.0  # seconds for a process to begin, on a machine that has much to do
 

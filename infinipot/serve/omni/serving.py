@@ -12,7 +12,7 @@ from fastapi import WebSocketDisconnect
 
 from infinipot.serve.answers import Asker, asked_of
 from infinipot.serve.bodies import made_of
-from infinipot.serve.errors import ApiError, as_api_error, require_model
+from infinipot.serve.errors import ApiError, report, require_model
 from infinipot.serve.media.decoders import Decoders
 from infinipot.serve.media.sources import from_base64
 from infinipot.serve.omni import protocol
@@ -149,5 +149,5 @@ class OmniSession:
         except WebSocketDisconnect:
             raise
         except Exception as error:
-            problem = as_api_error(error)
+            problem = report(error)
             await self._send({"type": "error", "request_id": name, "message": problem.message, "code": problem.code})

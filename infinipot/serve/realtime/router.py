@@ -1,6 +1,5 @@
 """The route of realtime sessions."""
 
-import logging
 from functools import partial
 from typing import Any
 
@@ -15,7 +14,6 @@ from infinipot.serve.server import server_of
 from infinipot.serve.sockets import converse, send
 
 router = APIRouter()
-logger = logging.getLogger(__name__)
 
 
 @router.websocket("/v1/realtime")

@@ -9,9 +9,11 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from fastapi import WebSocketDisconnect
+
 from infinipot.serve.answers import Asker, asked_of
 from infinipot.serve.bodies import made_of
-from infinipot.serve.errors import ApiError, as_api_error, require_model
+from infinipot.serve.errors import ApiError, report, require_model
 from infinipot.serve.media.decoders import Decoders
 from infinipot.serve.media.sources import data_of
 from infinipot.serve.realtime import protocol
@@ -187,8 +189,10 @@ class RealtimeSession:
             await events.end("completed", answered, asked=asked_of(served, how, answered))
         except asyncio.CancelledError:
             await events.end("cancelled")
+        except WebSocketDisconnect:  # the session meets it too, and ends
+            raise
         except Exception as error:
-            await events.end("failed", problem=as_api_error(error))
+            await events.end("failed", problem=report(error))
 
     def _told(self) -> dict[str, Any]:
         """The session as it is told."""

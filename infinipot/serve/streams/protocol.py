@@ -119,7 +119,7 @@ class StreamInfo(BaseModel):
         frames, waiting, dropped: how many frames it has watched, how many wait, and how many it will not see, by
             reason.
         time: of the newest frame watched, in seconds of the stream; last_frame_at: when a frame last came.
-        behind_seconds: seconds of the stream that wait to be watched.
+        behind_seconds: since the oldest frame that is not watched yet came; 0 where all are.
         compressions, turns, gated_tokens: see `Stats`.
         saved_at, saved_time: when it was last saved, and up to which second of it.
         restored_at: the second up to which it remembers what came before the server started; None where it was opened
@@ -173,7 +173,8 @@ class FramesTaken(BaseModel):
     """The result of sending frames.
 
     Attributes:
-        accepted, skipped: how many frames were taken, and how many came closer together than the stream's `fps`.
+        accepted, skipped: how many frames were taken and not dropped since, and how many came closer together than the
+            stream's `fps`.
         time: of the newest frame taken, in seconds of the stream.
         waiting: frames that wait to be watched now.
         dropped: how many frames the stream has dropped so far, by reason; where more come than are watched, the oldest

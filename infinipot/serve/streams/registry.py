@@ -236,9 +236,18 @@ class Streams:
             self.on_taken(served)
         return job
 
+    def half_full(self, served: Served) -> bool:
+        """Whether half as many frames wait as may, by their number or their bytes: who wants none of its frames dropped
+        for another one goes on once the last of them was watched."""
+        most = self.settings.limits.waiting_bytes
+        return served.lane.waiting()[0] >= max(self._frames // 2, 1) or self._waiting_bytes() >= most / 2
+
     def _too_much_waits(self) -> bool:
         """Whether the frames that wait take more memory than they may, which other streams have to have too."""
-        return sum(each.lane.waiting_bytes for each in self._streams.values()) > self.settings.limits.waiting_bytes
+        return self._waiting_bytes() > self.settings.limits.waiting_bytes
+
+    def _waiting_bytes(self) -> int:
+        return sum(each.lane.waiting_bytes for each in self._streams.values())
 
     def drop(self, served: Served, reason: str, frames: int = 1) -> None:
         """Counts frames that will not be watched."""

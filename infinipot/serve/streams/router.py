@@ -10,7 +10,7 @@ from starlette.datastructures import UploadFile
 from infinipot.numbers import is_time
 from infinipot.serve.answers import events, while_there
 from infinipot.serve.bodies import NO_FORM
-from infinipot.serve.errors import ApiError, as_api_error
+from infinipot.serve.errors import ApiError, report
 from infinipot.serve.guard import owner_of
 from infinipot.serve.server import server_of, stream_of
 from infinipot.serve.sockets import send
@@ -79,7 +79,10 @@ async def push_frames(
     time: Annotated[Time | None, Query(description="Seconds of the stream; by default 1 / fps after the last")] = None,
     wait: Annotated[bool, Query(description="Answer when the frames have been watched")] = False,
 ) -> FramesTaken:
-    """Accepts a picture as the body, a JPEG, PNG or WebP, or several as multipart, in their order."""
+    """Accepts a picture as the body, a JPEG, PNG or WebP, or several as multipart, in their order.
+
+    If one of several cannot be taken, those before it have been.
+    """
     server, served = stream_of(request, name)
     if request.headers.get("content-type", "").lower().startswith("multipart/"):
         pictures = await _parts(request, server.settings.limits.frames_per_request)
@@ -117,7 +120,7 @@ async def push_frames_by_socket(socket: WebSocket, name: str) -> None:
                 _, served = stream_of(socket, name)  # it may have been closed meanwhile, and another one opened
                 reply = (await server.serving.push(served, [message["bytes"] or b""], at)).model_dump()
             except Exception as error:
-                reply = as_api_error(error).body()
+                reply = report(error).body()
             at = None
             await send(socket, reply)
 

@@ -2,10 +2,11 @@
 
 import time
 from collections.abc import AsyncGenerator
+from concurrent.futures import Future
 
 from infinipot.serve.answers import Asker, sse, usage
 from infinipot.serve.asking import Evidence
-from infinipot.serve.errors import ApiError, as_api_error
+from infinipot.serve.errors import ApiError, report
 from infinipot.serve.feeding import watched
 from infinipot.serve.lane import Answered
 from infinipot.serve.media.decoders import Decoders
@@ -79,11 +80,17 @@ class StreamServing:
     async def push(self, served: Served, pictures: list[bytes], at: float | None, *, wait: bool = False) -> FramesTaken:
         """Queues encoded pictures: the first at the given time, each further one a period of `fps` later.
 
+        Each is decoded once the one before it has been queued, so that no more of them are in memory than may wait.
+
         Args:
             served: the stream.
             pictures: JPEG, PNG or WebP.
             at: seconds of the stream; left out, after the last frame.
-            wait: until they were watched, which raises what was wrong with them.
+            wait: until they were watched, which raises what was wrong with them; none is dropped for another.
+
+        Raises:
+            ApiError: there is none, there are too many, they come too fast, or one of them cannot be decoded or is out
+                of order; those before that one were queued.
         """
         limits = self._settings.limits
         most = min(limits.frames_per_request, int(limits.frames_per_second * RATE_WINDOW) or 1)
@@ -95,13 +102,19 @@ class StreamServing:
             )
         served.admit(len(pictures), limits)
         served.place(at)  # an order that cannot be is told before anything is decoded
-        decoded = [await self._decoders.picture(picture) for picture in pictures]
-        times = [None if at is None else at + number / served.config.fps for number in range(len(decoded))]
-        offered = [self._streams.offer(served, *each) for each in zip(decoded, times, strict=True)]
-        jobs = [job for job in offered if job is not None]
-        for job in jobs if wait else ():
-            await watched(job.watched)
-        return served.taken(len(jobs), len(offered) - len(jobs))
+        queued: list[Future[None]] = []
+        for number, encoded in enumerate(pictures):
+            picture = await self._decoders.picture(encoded)
+            place = None if at is None else at + number / served.config.fps
+            if (job := self._streams.offer(served, picture, place)) is None:
+                continue
+            queued.append(job.watched)  # without the picture, which may be watched and gone by then
+            if wait and self._streams.half_full(served):
+                await watched(job.watched)
+        for each in queued if wait else ():
+            await watched(each)
+        dropped = sum(each.cancelled() for each in queued)
+        return served.taken(len(queued) - dropped, len(pictures) - len(queued))
 
     async def ask(self, served: Served, request: AskRequest) -> AskReply:
         """Answers a question about a stream."""
@@ -124,7 +137,7 @@ class StreamServing:
         except Exception as error:
             if not begun:
                 raise
-            yield sse(as_api_error(error).body(), "error")
+            yield sse(report(error).body(), "error")
 
     def _check(self, request: AskRequest) -> None:
         """Refuses a turn that could not be saved before it is remembered."""

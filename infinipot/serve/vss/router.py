@@ -1,7 +1,6 @@
 """VSS's routes of streams, captions and summaries. A question goes to chat completions, with the stream's or file's id
 as `id`."""
 
-import logging
 from collections.abc import AsyncGenerator
 from typing import Annotated, Any
 
@@ -10,7 +9,7 @@ from fastapi.responses import JSONResponse, Response
 
 from infinipot.serve.answers import DONE, events, sse, while_there
 from infinipot.serve.bodies import made_of
-from infinipot.serve.errors import ApiError, as_api_error
+from infinipot.serve.errors import ApiError, report
 from infinipot.serve.guard import owner_of
 from infinipot.serve.server import Server, server_of
 from infinipot.serve.streams.protocol import StreamRequest
@@ -27,7 +26,6 @@ from infinipot.serve.vss.protocol import (
 )
 
 router = APIRouter(tags=["vss"])
-logger = logging.getLogger(__name__)
 
 
 @router.post("/v1/streams/add")
@@ -44,10 +42,7 @@ async def add(request: Request, body: Annotated[AddRequest, Body()]) -> AddReply
         except Exception as error:  # those before it are open, and their ids have to be told
             if len(body.streams) == 1:
                 raise
-            problem = as_api_error(error)
-            if problem.status >= 500:
-                logger.exception("a live stream was not added")
-            results.append(Added(error=problem.message))
+            results.append(Added(error=report(error).message))
     return AddReply(results=results)
 
 
@@ -137,6 +132,6 @@ async def _told(server: Server, owner: str, body: CaptionRequest) -> AsyncGenera
             yield sse(caption)
         yield DONE
     except Exception as error:
-        yield sse(as_api_error(error).body())
+        yield sse(report(error).body())
     finally:
         await made.aclose()

@@ -70,6 +70,13 @@ def test_every_standing_question_has_its_turn_and_clients_have_theirs(served: Ru
         assert not any(each["error"] for each in state())
 
 
+def keep(store: Store, told: Event, url: str) -> None:
+    """Keeps an event to be sent to an address, and its standing question, where that is not there yet."""
+    if all(each["id"] != told.watch for each in store.watches()):
+        store.add_watch(told.watch, told.owner, told.stream, "{}", None, "{}")
+    store.believe(told.watch, "{}", told, (url, new_secret()))
+
+
 async def deliver(sender: Webhooks, done: Callable[[], bool]) -> None:
     """Sends what waits until something is so."""
     sending = asyncio.create_task(sender.run())
@@ -86,7 +93,7 @@ def test_a_receiver_that_never_answers_holds_up_no_other(receiver: Any) -> None:
             port = {"silent": silent.getsockname()[1], "heard": receiver.server_address[1]}[place]
             for each in range(number):
                 told = event(each, watch=f"silent {each // 2}" if place == "silent" else place)
-                store.believe(told.watch, "{}", told, (f"http://127.0.0.1:{port}/", new_secret()))
+                keep(store, told, f"http://127.0.0.1:{port}/")
         asyncio.run(deliver(Webhooks(store, allowed), lambda: len(receiver.got) == 3))
     assert [each["answer"] for each in receiver.got] == ["a0", "a1", "a2"]  # in their order
 
@@ -95,7 +102,7 @@ def test_a_delivery_that_fails_is_told_each_time(caplog: pytest.LogCaptureFixtur
     store, results = Store(None, 100), []
     with socket.create_server(("127.0.0.1", 0)) as closed:
         url = f"http://127.0.0.1:{closed.getsockname()[1]}/"
-    store.believe("w", "{}", event(1), (url, new_secret()))
+    keep(store, event(1), url)
     sender = Webhooks(store, rules((), ["127.0.0.0/8"]))
     sender.on_result = lambda *given: results.append(given)
     with caplog.at_level("WARNING"):
@@ -118,7 +125,7 @@ def test_a_receiver_that_goes_on_for_ever_is_hung_up_on(monkeypatch: pytest.Monk
                     time.sleep(0.05)
 
         threading.Thread(target=drip, daemon=True).start()
-        store.believe("w", "{}", event(1), (f"http://127.0.0.1:{slow.getsockname()[1]}/", new_secret()))
+        keep(store, event(1), f"http://127.0.0.1:{slow.getsockname()[1]}/")
         (delivery,) = store.due(time.time() + 1, 10)
         Webhooks(store, rules((), ["127.0.0.0/8"])).deliver(delivery)
     assert store.due(time.time() + 60, 10)[0].tries == 1, "it is tried again"
@@ -136,7 +143,7 @@ def test_what_a_store_cannot_take_ends_no_delivery(receiver: Any, monkeypatch: p
         return real(*given)
 
     monkeypatch.setattr(Store, "due", due)
-    store.believe("w", "{}", event(1), (f"http://127.0.0.1:{receiver.server_address[1]}/", new_secret()))
+    keep(store, event(1), f"http://127.0.0.1:{receiver.server_address[1]}/")
     sender = Webhooks(store, rules((), ["127.0.0.0/8"]))
     asyncio.run(deliver(sender, lambda: not store._rows("SELECT * FROM deliveries")))
     assert len(receiver.got) == 1
@@ -144,7 +151,7 @@ def test_what_a_store_cannot_take_ends_no_delivery(receiver: Any, monkeypatch: p
 
 def test_a_delivery_that_was_put_off_before_the_clock_was_set_back_is_due() -> None:
     store = Store(None, 100)
-    store.believe("w", "{}", event(1), ("http://x", "y"))
+    keep(store, event(1), "http://x")
     store.postpone(1, time.time() + 86_400)
     assert store.due(time.time(), 10)
     store.postpone(1, time.time() + LONGEST_WAIT - 1)

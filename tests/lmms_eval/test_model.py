@@ -316,8 +316,8 @@ def test_settings_reach_the_model_and_the_stream(monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_stream_is_that_of_infinipot_eval(shared: Infinipot) -> None:
-    arguments = "memory=2048,reserve=300"
-    sampling, config = FrameSampling.of(fps=2.0), StreamConfig(memory=2048, reserve=300)
+    arguments = "memory=700,reserve=100"
+    sampling, config = FrameSampling.of(fps=2.0), StreamConfig(memory=700, reserve=100)
     setup = RunConfig("mlvu", "infinipot", sampling, config=config)
     with make(arguments)._stream() as ours, setup.stream(shared._loaded) as theirs:
         assert ours._setup.budget == theirs._setup.budget

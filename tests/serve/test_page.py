@@ -173,6 +173,24 @@ def test_an_answer_that_breaks_off_says_so_and_is_read_in_its_own_direction(page
         assert page.locator(part).evaluate("each => getComputedStyle(each).direction") == "rtl"
 
 
+def test_a_question_is_asked_as_soon_as_the_picture_is_there(page, demo: Running) -> None:
+    page.goto("about:blank")
+    lists: list = []
+
+    def first_alone(route) -> None:
+        lists.append(route)
+        if len(lists) == 1:
+            route.continue_()
+
+    page.route("**/v1/streams", first_alone)  # what comes after the choice of a stream is slow
+    page.goto(demo.url)
+    page.wait_for_selector("#veil", state="hidden")
+    page.locator("#question").fill("Is there a shape now?")
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".mark-right, .mark-wrong")
+    page.unroute("**/v1/streams")
+
+
 def test_of_many_streams_those_in_sight_have_pictures_and_the_page_is_no_longer(page, demo: Running) -> None:
     asked: set[str] = set()
     page.on("request", lambda request: asked.add(request.url) if "side=320" in request.url else None)

@@ -6,9 +6,10 @@ import { $, make, span, told } from "./dom.js";
 const HISTORY = 50, SUGGESTED = 5, NOW = 2; // the last: seconds
 
 export class Chat {
-  constructor(onEvidence, onFork, onAgain, onProblem) {
-    this.onEvidence = onEvidence; this.onFork = onFork; this.onAgain = onAgain; this.onProblem = onProblem;
-    this.stream = null; this.turns = new Map(); this.demo = false;
+  // streamOf: what the server last told of a stream, by its id; undefined before it told anything.
+  constructor(streamOf, onEvidence, onFork, onAgain, onProblem) {
+    this.streamOf = streamOf; this.onEvidence = onEvidence; this.onFork = onFork; this.onAgain = onAgain; this.onProblem = onProblem;
+    this.id = null; this.turns = new Map();
     $("ask").addEventListener("submit", (event) => { event.preventDefault(); this.ask($("question").value); });
     $("question").addEventListener("keydown", (event) => {
       if (event.key === "Enter" && !event.shiftKey && !event.isComposing) { event.preventDefault(); this.ask($("question").value); }
@@ -19,6 +20,8 @@ export class Chat {
 
   watch(id) {
     this.id = id;
+    $("send").disabled = !id;
+    $("fork").disabled = !id;
     $("turns").replaceChildren(...(this.turns.get(id) ?? []));
     $("suggested").replaceChildren();
     this.suggestedAt = 0;
@@ -30,12 +33,9 @@ export class Chat {
   }
 
   show(stream) {
-    this.stream = stream;
-    $("send").disabled = !stream;
-    $("fork").disabled = !stream;
-    this.demo = Boolean(stream?.source?.camera?.demo);
-    if (this.demo && performance.now() - this.suggestedAt > 4000) this.suggest(stream.id);
-    if (!this.demo) $("suggested").replaceChildren();
+    const demo = Boolean(stream?.source?.camera?.demo);
+    if (demo && performance.now() - this.suggestedAt > 4000) this.suggest(stream.id);
+    if (!demo) $("suggested").replaceChildren();
   }
 
   // A demo camera that has shown all its shapes gives way to one with others.
@@ -44,7 +44,7 @@ export class Chat {
       const { next } = await get(streamPath(id, "/truth"));
       await remove(streamPath(id));
       this.turns.delete(id);
-      await post("/v1/streams", { id, source: next, memory: this.stream.cap });
+      await post("/v1/streams", { id, source: next, memory: this.streamOf(id).cap });
       this.onAgain(id);
     } catch (error) { this.onProblem(error); }
   }
@@ -72,9 +72,8 @@ export class Chat {
   }
 
   async ask(text) {
-    const question = text.trim();
-    if (!question || !this.stream) return;
-    const [id, stream] = [this.id, this.stream];
+    const [question, id] = [text.trim(), this.id];
+    if (!question || !id) return;
     const [answer, meta, moments] = [make("p", { className: "a waiting", dir: "auto" }), make("p", { className: "meta" }), make("div", { className: "evidence" })];
     const turn = make("li", { className: "turn", "aria-busy": "true" }, make("p", { className: "q", dir: "auto" }, question), answer, meta, moments);
     $("turns").querySelector(".empty")?.remove();
@@ -92,7 +91,7 @@ export class Chat {
         answer.classList.remove("waiting");
         if (event === "delta") this.growing(() => { answer.textContent += data.text; });
         else if (event === "error") throw new Error(data.error.message);
-        else if (event === "done") { whole = true; await this.finish(id, stream, question, data, { answer, meta, moments, window, took: performance.now() - begun }); }
+        else if (event === "done") { whole = true; await this.finish(id, question, data, { answer, meta, moments, window, took: performance.now() - begun }); }
       }
       if (!whole) throw new Error("The server ended the answer before it was complete.");
     } catch (error) {
@@ -111,7 +110,8 @@ export class Chat {
     if (atEnd) box.scrollTop = box.scrollHeight;
   }
 
-  async finish(id, stream, question, data, { answer, meta, moments, window, took }) {
+  async finish(id, question, data, { answer, meta, moments, window, took }) {
+    const stream = this.streamOf(id);
     const said = [`at ${told(data.time, stream)}`, window ? `about the last ${window} s` : `asked on ${data.usage.prompt_tokens.toLocaleString()} tokens`, `${(took / 1000).toFixed(2)} s`];
     if (data.remembered) said.push("remembered");
     this.growing(() => {
@@ -119,7 +119,7 @@ export class Chat {
       meta.textContent = said.join(" · ");
       moments.append(...(data.evidence ?? []).slice(0, 4).map((each) => this.moment(id, stream, each)));
     });
-    if (!this.demo) return;
+    if (!stream?.source?.camera?.demo) return;
     try {
       const { answer: truth } = await get(streamPath(id, `/truth?question=${encodeURIComponent(question)}&time=${data.time}`));
       if (truth === null) return;

@@ -29,7 +29,8 @@ let lost = false, closing = null; // the connection; the stream that is closed f
 
 const timeline = new Timeline($("timeline"), (patch) => stage.select(patch));
 const stage = new Stage(problem);
-const chat = new Chat((moment) => look(moment), (id) => choose(id), (id) => { chosen = null; choose(id); }, problem);
+const streamOf = (id) => streams.find((each) => each.id === id);
+const chat = new Chat(streamOf, (moment) => look(moment), (id) => choose(id), (id) => { chosen = null; choose(id); }, problem);
 const watches = new Watches((event) => look({ ...event, start: event.time, end: event.time }), problem);
 const cameras = new Cameras((id) => choose(id), problem);
 
@@ -66,18 +67,18 @@ async function list() {
     if (chosen !== before) return; // what was asked for before may not have the stream that was opened since
     streams = found.data;
     if (lost) { lost = false; tell(""); }
-    if (chosen && !streams.some((each) => each.id === chosen)) {
+    if (chosen && !streamOf(chosen)) {
       const gone = chosen;
       choose(streams[0]?.id ?? null);
       if (gone !== closing) tell(`${gone} was closed.`);
       return;
     }
     if (!chosen && streams.length) {
-      choose(streams.find((each) => each.id === named())?.id ?? streams[0].id);
+      choose(streamOf(named())?.id ?? streams[0].id);
       return;
     }
     cameras.show(streams, chosen);
-    const stream = streams.find((each) => each.id === chosen) ?? null;
+    const stream = streamOf(chosen) ?? null;
     chat.show(stream); watches.show(stream);
     describe(stream);
     const facts = [model, `${amount(found.bytes_reserved)} of ${amount(found.bytes_total)} reserved`];
@@ -117,7 +118,7 @@ async function hold() {
   try {
     const held = await get(streamPath(id, "/contents?most=256"));
     if (id !== chosen) return;
-    const stream = streams.find((each) => each.id === id) ?? null;
+    const stream = streamOf(id) ?? null;
     timeline.show(held, stream);
     stage.show(stream, held);
     const first = held.patches[0];

@@ -156,12 +156,12 @@ def test_a_model_of_larger_frames_keeps_the_same_share_of_its_full_cache() -> No
     assert memories.make_clip(scene, size=96).draw([0.0])[0].shape == (1, 96, 96, 3)
 
 
-def outcomes(*policies: str, right: dict[str, set[int]], clips: int = 4) -> list[Outcome]:
-    """A question a clip, at 1/8 of the full cache; `right` names the clips on which each policy answers it."""
+def outcomes(*policies: str, right: dict[str, set[int]], clips: int = 4, share: int = 8) -> list[Outcome]:
+    """A question a clip, at 1/share of the full cache; `right` names the clips on which each policy answers it."""
     scene = Scene(10_000, 64.0, 2.0, 3, "still", "varied")
     return [
         Outcome(
-            Case(replace(scene, seed=10_000 + clip), holder_of(policy)),
+            Case(replace(scene, seed=10_000 + clip), holder_of(policy, share)),
             (GivenAnswer("now", 63.5, 8.0 * clip, 0.5, "yes", "yes" if clip in right[policy] else "no"),),
             cap=100,
         )
@@ -169,8 +169,8 @@ def outcomes(*policies: str, right: dict[str, set[int]], clips: int = 4) -> list
     ]
 
 
-def holder_of(policy: str) -> Holder:
-    return Holder(policy) if policy == "full" else Holder(policy, FULL // 8, usual_block(FULL // 8))
+def holder_of(policy: str, share: int = 8) -> Holder:
+    return Holder(policy) if policy == "full" else Holder(policy, FULL // share, usual_block(FULL // share))
 
 
 # Statistics
@@ -725,6 +725,23 @@ def test_delays_fall_between_their_bounds() -> None:
         (8, 16, 1.0, 1),
         (16, 32, 0.0, 2),
     ]
+
+
+@pytest.mark.parametrize("section", ["delay", "kinds"])
+def test_delays_and_kinds_are_told_at_each_size_beside_the_full_cache(section: str) -> None:
+    right = {"full": {0, 1, 2, 3}, DEFAULT: {0, 1}}
+    found = outcomes("full", DEFAULT, right=right) + outcomes(DEFAULT, right={DEFAULT: {0}}, share=32)
+    made = list(getattr(rows, section)(found, QUICK))
+    told = {table.title: table.rows for table in layouts.tables({section: made})}
+    lines = [next(rows for title, rows in told.items() if f"1/{share} of the tokens" in title) for share in (8, 32)]
+    assert len(told) == 2
+    assert all([row[0] for row in of_share] == ["full", DEFAULT] for of_share in lines)
+    assert lines[0][0] == lines[1][0]
+    assert lines[0][1] != lines[1][1]
+    if section == "delay":
+        figure = pictures._by_delay(made)
+        line = next(line for line in figure.axes[0].lines if line.get_label() == DEFAULT)
+        assert np.asarray(line.get_ydata()).tolist() == [100, 100, 0]
 
 
 def test_a_full_cache_of_a_length_holds_what_that_length_shows() -> None:

@@ -23,7 +23,7 @@ from infinipot.evaluate.needle.cells import (
     written,
 )
 from infinipot.evaluate.needle.cost import FRAMES
-from infinipot.evaluate.needle.plan import DEFAULT, DELAY_SHARE, DOZENS_EVENTS, DOZENS_SECONDS, LONG_FPS, LONG_KEPT
+from infinipot.evaluate.needle.plan import DEFAULT, DOZENS_EVENTS, DOZENS_SECONDS, LONG_FPS, LONG_KEPT
 from infinipot.evaluate.needle.rows import EVERYWHERE, Row
 
 Layout = Callable[[list[Row]], Iterator[Table]]
@@ -77,22 +77,40 @@ def _bytes(rows: Sequence[Row]) -> Iterator[Table]:
         yield crossed(heading, bounded, "share", fraction, cell)
 
 
-def _crossed(title: str, across: str, heading: Cell, cell: Cell = right, **how: Any) -> Layout:
-    """A table as in `crossed` of each background that there are rows of; of all rows, where they know of none."""
+def _crossed(title: str, unit: str, across: str, heading: Cell, cell: Cell = right, **how: Any) -> Layout:
+    """A table as in `crossed` of each background that there are rows of; of all rows, where they know of none.
+
+    Args:
+        title, unit: what the figures are of, and in what they are told.
+    """
 
     def made(rows: list[Row]) -> Iterator[Table]:
         for background, there in by(rows, "background"):
+            where = f", background {background}" if background else ""
             its = sorted(there, key=lambda row: KINDS.index(row["kind"])) if "kind" in there[0] else there
-            yield crossed(title.format(background=background), its, across, heading, cell, **how)
+            yield crossed(f"{title}{where}. {unit}", its, across, heading, cell, **how)
+
+    return made
+
+
+def _at_each_size(title: str, *columns: Any, **how: Any) -> Layout:
+    """The tables of `_crossed` for each share of the tokens, the full cache in each of them."""
+
+    def made(rows: list[Row]) -> Iterator[Table]:
+        for share in sorted({row["share"] for row in rows} - {1}) or [1]:
+            there = [row for row in rows if row["share"] in (1, share)]
+            kept = f", 1/{share} of the tokens" if share > 1 else ""
+            yield from _crossed(f"{title}{kept}", *columns, **how)(there)
 
     return made
 
 
 def _length(rows: list[Row]) -> Iterator[Table]:
-    title = f"Accuracy by length, still background, {LONG_FPS:g} frames/s, {LONG_KEPT} tokens kept. {PERCENT}"
+    title = f"Accuracy by length, still background, {LONG_FPS:g} frames/s, {LONG_KEPT} tokens kept"
+    unit = PERCENT
     if any(row["policy"] == "full" for row in rows):
-        title += " After some minutes the full cache is beyond the lengths and positions of training."
-    yield from _crossed(title, "seconds", _seconds, counted=True)(rows)
+        unit += " After some minutes the full cache is beyond the lengths and positions of training."
+    yield from _crossed(title, unit, "seconds", _seconds, counted=True)(rows)
 
 
 def _seconds(row: Row) -> str:
@@ -193,17 +211,18 @@ def _cost(rows: Sequence[Row]) -> Iterator[Table]:
         yield listed(f"Memory of {FRAMES} frames", paired, cells)
 
 
-_OF_DELAY = f"1/{DELAY_SHARE} of the tokens, background {{background}}"
 _LAYOUTS: dict[str, Layout] = {
     "caps": lambda rows: chain(_caps(rows, "Accuracy by tokens kept"), _bytes(rows)),
-    "delay": _crossed(
-        f"Accuracy by seconds since the event, {_OF_DELAY}. {PERCENT}",
+    "delay": _at_each_size(
+        "Accuracy by seconds since the event",
+        PERCENT,
         "delay",
         lambda row: "{} to {} s".format(*row["delay"]),
         counted=True,
     ),
-    "kinds": _crossed(
-        f"Accuracy by question, {_OF_DELAY}. Percent right.",
+    "kinds": _at_each_size(
+        "Accuracy by question",
+        "Percent right.",
         "kind",
         written("{kind}"),
         lambda row: f"{100 * row['right'].value:.0f}",
@@ -211,13 +230,15 @@ _LAYOUTS: dict[str, Layout] = {
     ),
     "length": _length,
     "long delays": _crossed(
-        f"Accuracy by time since the event, long streams, {LONG_KEPT} tokens kept. {PERCENT}",
+        f"Accuracy by time since the event, long streams, {LONG_KEPT} tokens kept",
+        PERCENT,
         "delay",
         lambda row: " to ".join(map(duration, row["delay"])),
         counted=True,
     ),
     "long kinds": _crossed(
-        f"Accuracy of {DEFAULT} by length and question, {LONG_KEPT} tokens kept. {PERCENT}",
+        f"Accuracy of {DEFAULT} by length and question, {LONG_KEPT} tokens kept",
+        PERCENT,
         "seconds",
         _seconds,
         down="kind",

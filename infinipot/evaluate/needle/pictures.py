@@ -12,7 +12,7 @@ from infinipot.errors import InfinipotError
 from infinipot.evaluate.core.estimates import Estimate
 from infinipot.evaluate.core.tables import duration
 from infinipot.evaluate.needle.cells import by
-from infinipot.evaluate.needle.plan import DEFAULT, DELAY_SHARE, LONG_KEPT
+from infinipot.evaluate.needle.plan import DEFAULT, LONG_KEPT
 from infinipot.evaluate.needle.rows import EVERYWHERE, Row
 
 # The policies that a picture shows where too many are compared for one; tables have them all.
@@ -29,6 +29,7 @@ COLOURS = {
     "sliding-window": "tab:red",
 }
 MOST_LINES = 9  # that a picture can be read with
+DELAY_SHARE = 8  # of the full cache's tokens is drawn by delay, where several are told
 
 
 def draw(rows: dict[str, list[Row]], folder: Path) -> list[Path]:
@@ -62,9 +63,12 @@ def _by_tokens(rows: list[Row]) -> Figure:
 
 
 def _by_delay(rows: list[Row]) -> Figure:
-    kept = min(row["kept"] for row in rows)
-    title = f"Accuracy by time since the event, by background ({kept} tokens kept, 1/{DELAY_SHARE} of the full cache)"
-    return _accuracy(title, _backgrounds(rows), "delay", lambda delay: str(delay[1]), "seconds since, up to")
+    shares = {row["share"] for row in rows} - {1}
+    share = DELAY_SHARE if DELAY_SHARE in shares else min(shares, default=1)
+    drawn = [row for row in rows if row["share"] in (1, share)]
+    kept = min(row["kept"] for row in drawn)
+    title = f"Accuracy by time since the event, by background ({kept} tokens kept, 1/{share} of the full cache)"
+    return _accuracy(title, _backgrounds(drawn), "delay", lambda delay: str(delay[1]), "seconds since, up to")
 
 
 def _by_length(rows: list[Row]) -> Figure:

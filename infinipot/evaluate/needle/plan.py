@@ -27,7 +27,6 @@ SHARES = (2, 4, 8, 16, 32)
 CLIPS, MOMENTS = 18, 4  # of each background, and at which each is asked
 # Who appears, and how many events; clips take them in turn.
 MIX = (("varied", 3), ("odd", 6), ("varied", 6), ("regulars", 16), ("regulars", 8), ("odd", 12))
-DELAY_SHARE = 8  # delay and kinds are told at 1/8 of the full cache
 LENGTHS = (60.0, 600.0, 3600.0, 36_000.0)
 LONG_FPS, LONG_EVENTS, LONG_KEPT = 0.5, 6, 256
 LONGEST_FULL = 3600.0
@@ -202,15 +201,13 @@ def make_plan(
     code = code_of(size) if code is None else code
     backgrounds = (*BACKGROUNDS, *([footage] if footage else []))
     scenes = list(_trained_length(size, first_seed, backgrounds))
-    told = [Case(scene, holder) for scene in scenes for holder in _by_share(size.policies, (DELAY_SHARE,))]
+    usually = [Case(scene, holder) for scene in scenes for holder in _by_share(size.policies, size.shares)]
     few = [scene for scene in scenes if (scene.seed - first_seed) % 1000 < size.few]
     usual: dict[str, Any] = {"seconds": SECONDS, "fps": FPS, "moments": size.moments}
     staged = partial(_grid, size, first_seed + 500, backgrounds, _by_share(size.policies, size.staged))
     alike: dict[str, Any] = {**usual, "events": STAGED_EVENTS, "cast": "varied"}
     made = {
-        "caps": [Case(scene, holder) for scene in scenes for holder in _by_share(size.policies, size.shares)],
-        "delay": told,
-        "kinds": told,
+        **dict.fromkeys(("caps", "delay", "kinds"), usually),
         "length": list(_length(size, first_seed + 6000)),
         "after": _grid(  # a full cache is not among the memories: it would hold all of the quiet
             *(size, first_seed + 700, backgrounds),

@@ -186,8 +186,8 @@ _KIND: dict[str, Axis] = {"kind": lambda _, answer: answer.kind}
 _LIGHT: dict[str, Axis] = {"light": lambda outcome, _: outcome.case.scene.light}
 
 caps = tell({}, more=_share)
-delay = tell({"delay": _delay(DELAYS)})
-kinds = tell(_KIND)
+delay = tell({"delay": _delay(DELAYS)}, more=_share)
+kinds = tell(_KIND, more=_share)
 after = tell({"gap": _gap}, more=_spent)
 night = tell(_LIGHT | {"part": _part}, more=_share)
 length = tell(_SECONDS, apart=False)

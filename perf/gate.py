@@ -2,6 +2,7 @@
 
 python perf/gate.py                           # all of it, with one model of 55 M parameters on random weights
 python perf/gate.py --only answers --clips 8
+python perf/gate.py --only answers --asked witness --dtype bfloat16
 python perf/gate.py --model tiny --frames 32 --only speed
 
 speed    frames a second without a gate and with one, a block of frames in turn. Cameras: one that stands still, with a
@@ -10,8 +11,8 @@ speed    frames a second without a gate and with one, a block of frames in turn.
          without one
 events   a coloured shape that is there for one temporal patch, before a still and noisy camera: how many of the cells
          that it covers a twentieth of are given to the model while it is there
-answers  `infinipot bench needle`'s questions on held-out clips of the embedded model, with a gate and without, and the
-         share of tokens that the gate leaves out; differences with their 95% interval over clips
+answers  `infinipot bench needle`'s questions on held-out clips, with a gate and without, and the share of tokens that
+         the gate leaves out; differences with their 95% interval over clips
 """
 
 import argparse
@@ -155,7 +156,7 @@ def events(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
 
 
 def answers(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    model = infinipot.load("embedded")
+    model = infinipot.load(given.asked, dtype=given.dtype)
     first = HELD_OUT_SEEDS.start + 700
     for kind, background in enumerate(BACKGROUNDS):
         found: dict[tuple[int, bool], list[tuple[int, bool]]] = {}
@@ -200,6 +201,8 @@ def main() -> None:
     parser.add_argument("--gate", default="otsu")
     parser.add_argument("--policy", default=POLICY)
     parser.add_argument("--model", choices=("middle", "tiny"), default="middle")
+    parser.add_argument("--asked", choices=("embedded", "witness"), default="embedded", help="whose answers count")
+    parser.add_argument("--dtype", default="auto", help="of the weights of the model that is asked")
     parser.add_argument("--memory", type=int, default=4096)
     parser.add_argument("--frames", type=int, default=96)
     parser.add_argument("--events", type=int, default=200)

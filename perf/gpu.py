@@ -234,8 +234,6 @@ def _generate(bench: Bench, cached: int, asked: int, tokens: int) -> dict[str, f
 
 def streams(bench: Bench) -> Iterator[dict[str, Any]]:
     cap, tokens, model = bench.given.caps[0], bench.given.tokens, bench.model
-    if not hasattr(model, "watch"):
-        raise infinipot.InfinipotError("this version runs streams one by one")
     for count in bench.given.streams:
         opened = [bench.open(cap) for _ in range(count)]
         frames = max(96, bench.given.frames // count // 2)

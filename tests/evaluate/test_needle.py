@@ -730,10 +730,10 @@ def test_delays_fall_between_their_bounds() -> None:
 @pytest.mark.parametrize("section", ["delay", "kinds"])
 def test_delays_and_kinds_are_told_at_each_size_beside_the_full_cache(section: str) -> None:
     right = {"full": {0, 1, 2, 3}, DEFAULT: {0, 1}}
-    found = outcomes("full", DEFAULT, right=right) + outcomes(DEFAULT, right={DEFAULT: {0}}, share=32)
+    found = outcomes("full", DEFAULT, right=right) + outcomes(DEFAULT, right={DEFAULT: {0}}, share=16)
     made = list(getattr(rows, section)(found, QUICK))
     told = {table.title: table.rows for table in layouts.tables({section: made})}
-    lines = [next(rows for title, rows in told.items() if f"1/{share} of the tokens" in title) for share in (8, 32)]
+    lines = [next(rows for title, rows in told.items() if f"1/{share} of the tokens" in title) for share in (8, 16)]
     assert len(told) == 2
     assert all([row[0] for row in of_share] == ["full", DEFAULT] for of_share in lines)
     assert lines[0][0] == lines[1][0]
@@ -741,7 +741,7 @@ def test_delays_and_kinds_are_told_at_each_size_beside_the_full_cache(section: s
     if section == "delay":
         figure = pictures._by_delay(made)
         line = next(line for line in figure.axes[0].lines if line.get_label() == DEFAULT)
-        assert np.asarray(line.get_ydata()).tolist() == [100, 100, 0]
+        assert np.asarray(line.get_ydata()).tolist() == [100, 0, 0]
 
 
 def test_a_full_cache_of_a_length_holds_what_that_length_shows() -> None:

@@ -29,7 +29,7 @@ COLOURS = {
     "sliding-window": "tab:red",
 }
 MOST_LINES = 9  # that a picture can be read with
-DELAY_SHARE = 8  # of the full cache's tokens is drawn by delay, where several are told
+DELAY_SHARE = 16  # is drawn by delay, if it is there: with more tokens the lines lie on each other
 
 
 def draw(rows: dict[str, list[Row]], folder: Path) -> list[Path]:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from infinipot.errors import (
     AudioError,
     BenchmarkError,
+    CameraError,
     CapError,
     FrameError,
     InfinipotError,
@@ -86,6 +87,7 @@ __all__ = [
     "AudioError",
     "BenchmarkError",
     "Camera",
+    "CameraError",
     "CapError",
     "Contents",
     "Frame",

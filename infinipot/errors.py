@@ -16,6 +16,10 @@ class VideoError(InfinipotError):
     """A video source that is missing, empty, broken or holds no pictures."""
 
 
+class CameraError(VideoError):
+    """An address at which no video lies: a camera sends pictures there, one after the other. `open_camera` opens it."""
+
+
 class AudioError(InfinipotError):
     """An audio source that is missing, empty, broken or holds no sound."""
 

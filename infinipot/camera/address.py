@@ -1,7 +1,7 @@
 """Addresses of cameras, and how FFmpeg opens them. Knows nothing of pictures.
 
 rtsp://user:password@host/path   a network camera, over TCP unless it is told otherwise
-http://host/video.mjpg           pictures that follow one another (MJPEG), or a live playlist (HLS)
+http://host/video.mjpg           pictures that follow one another (MJPEG, at whatever path), or a live playlist (HLS)
 /dev/video0, webcam://0          a camera of this machine (V4L2 on Linux, AVFoundation on macOS)
 street.mp4                       a file, played at its own pace as if it happened now
 demo://moving?seed=10001         the synthetic world that the embedded model knows

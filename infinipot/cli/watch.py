@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections import deque
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +28,7 @@ from infinipot.cli.output import Asker, check_picture, clock, load_quietly, note
 from infinipot.cli.pace import at_own_pace
 from infinipot.cli.prompt import converse
 from infinipot.config import LoadConfig, Sampling, StreamConfig
+from infinipot.errors import CameraError
 from infinipot.text import check_text
 from infinipot.versions import versions
 
@@ -231,7 +232,8 @@ def _open(
     if settings["modality"] == "audio":
         return infinipot.open_audio(file, start=start, end=end)
     if not infinipot.camera.is_camera(file):
-        return infinipot.open_video(file, fps=settings["fps"], start=start, end=end)
+        with suppress(CameraError):  # which the address does not say
+            return infinipot.open_video(file, fps=settings["fps"], start=start, end=end)
     if start:
         raise click.UsageError("--start cannot be given for a camera, which begins now")
     if end in (None, math.inf) and questions and (end := max(question.at for question in questions)) == math.inf:

@@ -10,7 +10,7 @@ from infinipot.serve.cameras.player import CameraPlayer
 from infinipot.serve.errors import ApiError, report
 from infinipot.serve.lane import GoneError
 from infinipot.serve.logs import event
-from infinipot.serve.media.decoders import DecodedVideo
+from infinipot.serve.media.decoders import CameraFoundError, DecodedVideo
 from infinipot.serve.media.picture import Picture
 from infinipot.serve.media.sources import Sources
 from infinipot.serve.streams.protocol import SourceState
@@ -75,17 +75,21 @@ class Players:
 
     async def stop(self, served: Served) -> None:
         """Stops what is played into a stream."""
-        await self.cameras.stop(served)
-        if (playing := self._playing.get(served)) is not None:
+        if (playing := self._playing.get(served)) is not None:  # first, since it may find that it plays a camera
             playing.cancel()
             await asyncio.wait({playing})
+        await self.cameras.stop(served)
 
     async def close(self) -> None:
         """Stops everything at once."""
-        await asyncio.gather(*(self.stop(served) for served in list(self._playing)), self.cameras.close())
+        await asyncio.gather(*(self.stop(served) for served in list(self._playing)))
+        await self.cameras.close()
 
     async def _play(self, served: Served, address: str, realtime: bool, resumed: bool) -> None:
-        """Plays a source until it ends; a live one that breaks off is opened again, after pauses as a camera's."""
+        """Plays a source until it ends; a live one that breaks off is opened again, after pauses as a camera's.
+
+        One that turns out to be a camera, which many an address of a web server does not say, is watched as one.
+        """
         source, failures = served.source, 0
         assert source is not None
         try:
@@ -99,10 +103,19 @@ class Players:
             source.state, source.error, served.plays = "ended", None, None
         except GoneError:
             return
+        except CameraFoundError:
+            try:
+                self.cameras.play(served, address)
+            except Exception as error:
+                self._fail(served, source, error)
         except Exception as error:
-            problem = report(error, stream=served.id)
-            source.state, source.error, served.plays = "failed", problem.message, None
-            event(logger, "a source failed", logging.WARNING, stream=served.id, why=problem.message)
+            self._fail(served, source, error)
+
+    def _fail(self, served: Served, source: SourceState, error: Exception) -> None:
+        """Tells why a source is not played any more."""
+        problem = report(error, stream=served.id)
+        source.state, source.error, served.plays = "failed", problem.message, None
+        event(logger, "a source failed", logging.WARNING, stream=served.id, why=problem.message)
 
     async def _play_once(
         self, served: Served, source: SourceState, address: str, realtime: bool, resumed: bool
@@ -119,6 +132,8 @@ class Players:
             async with self._sources.clip(address, fps=served.config.fps, most=_MOST, start=start) as clip:
                 await self._watch(served, source, clip, start, realtime=realtime)
             return "it broke off" if clip.live and clip.incomplete else None
+        except CameraFoundError:
+            raise
         except ApiError as error:
             live = resumed if clip is None or clip.live is None else clip.live
             if not live:

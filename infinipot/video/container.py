@@ -16,7 +16,7 @@ from av.format import Flags as FormatFlags
 from av.stream import Disposition
 from av.video.stream import VideoStream
 
-from infinipot.errors import AudioError, InfinipotError, VideoError
+from infinipot.errors import AudioError, CameraError, InfinipotError, VideoError
 from infinipot.video.address import Address
 
 logger = logging.getLogger(__name__)
@@ -24,6 +24,7 @@ logger = logging.getLogger(__name__)
 NETWORK_TIMEOUT = 30.0
 """Seconds to wait for a network address to open, and for each read from it."""
 
+_IN_PARTS = "mpjpeg"  # FFmpeg's name for an answer of many JPEG pictures, of type multipart/x-mixed-replace
 _ENDS_EARLY = 1.0  # seconds missing at the end from which a source counts as cut short
 _GENERATE_STAMPS: int = Flags.gen_pts.value  # type: ignore[assignment]  # numbers, whatever PyAV's types say
 _SPLICED: int = FormatFlags.ts_discont.value  # type: ignore[assignment]
@@ -110,10 +111,13 @@ def open_container(address: Address) -> tuple[InputContainer, VideoStream]:
     order, as in AVI, it invents those of other pictures.
 
     Raises:
+        CameraError: pictures come there from a camera, without time stamps.
         VideoError: it cannot be opened, or holds no video that can be decoded.
     """
     container, stream = _opened(address, "video")
     try:
+        if address.remote and container.format.name == _IN_PARTS:
+            raise CameraError(f"{address.name} is a camera's: pictures come there as they are taken; use open_camera")
         container.flags &= ~_GENERATE_STAMPS
         if not isinstance(stream, VideoStream) or stream.disposition & Disposition.attached_pic:
             raise _none_of(container, address.name, "video")

@@ -1,7 +1,6 @@
 """Cameras: the newest picture, what happens when none comes, and that nothing is left behind."""
 
 import errno
-import http.server
 import itertools
 import logging
 import os
@@ -20,7 +19,6 @@ import psutil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
 
 import infinipot
 from infinipot.camera import Camera, Gap, Health, feed, health, is_camera, open_camera
@@ -30,10 +28,11 @@ from infinipot.camera.decoding import _reason
 from infinipot.camera.feed import Feed
 from infinipot.camera.health import Clock
 from infinipot.camera.process import Over, Shot
-from infinipot.errors import SettingError, VideoError
+from infinipot.errors import CameraError, SettingError, VideoError
 from infinipot.video import Frame
 from support.patience import until
 from support.video_files import encode, gray
+from support.web_camera import web_camera
 
 
 @pytest.fixture(scope="module")
@@ -483,52 +482,25 @@ def test_a_system_that_cannot_wait_for_decoders_is_told_at_once(monkeypatch, vid
         open_camera(video)
 
 
-class Served(http.server.BaseHTTPRequestHandler):
-    """MJPEG at /live.mjpg; files of `folder` elsewhere."""
-
-    folder: Path
-
-    def do_GET(self) -> None:
-        if self.path != "/live.mjpg":
-            body = (self.folder / self.path[1:]).read_bytes()
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-            return
-        self.send_response(200)
-        self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=next")
-        self.end_headers()
-        for shade in itertools.cycle(range(40, 240, 10)):
-            picture = self.folder / "shade.jpg"
-            Image.new("RGB", (32, 24), (shade,) * 3).save(picture)
-            body = picture.read_bytes()
-            try:
-                self.wfile.write(
-                    b"--next\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n%s\r\n" % (len(body), body)
-                )
-            except OSError:
-                return
-            time.sleep(0.05)
-
-    def log_message(self, *args: object) -> None: ...
-
-
 @pytest.fixture
 def served(tmp_path) -> Iterator[str]:
-    handler = type("Handler", (Served,), {"folder": tmp_path})
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        server.daemon_threads = True
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-        server.shutdown()
+    with web_camera(tmp_path) as address:
+        yield address
 
 
 def test_a_camera_that_sends_one_jpeg_after_another(served):
     with open_camera(f"{served}/live.mjpg", fps=10) as camera:
         frames = list(itertools.islice(camera, 6))
-    assert frames[0].image.shape == (24, 32, 3)
+    assert frames[0].image.shape == (64, 64, 3)
     assert len({int(frame.image.mean()) for frame in frames}) == 6
+
+
+def test_a_camera_that_its_address_does_not_tell_is_no_video(served):
+    assert not is_camera(f"{served}/video")
+    with pytest.raises(CameraError, match=r"/video is a camera's: .*open_camera"):
+        infinipot.open_video(f"{served}/video")
+    with open_camera(f"{served}/video") as camera:
+        assert next(camera).image.shape == (64, 64, 3)
 
 
 def test_a_playlist(served, tmp_path, video):

@@ -43,6 +43,7 @@ from infinipot.text import to_json
 from infinipot.video import Video
 from support.adapters import BUILDERS
 from support.faults import hearing_ctrl_c
+from support.web_camera import web_camera
 
 SEEN = "Is there a shape now?"
 EMBEDDED = ("--model", "embedded", "--memory", "512")
@@ -255,6 +256,15 @@ def test_wrong_usage_is_exit_code_2(args: tuple[str, ...], said: str) -> None:
     result = infinipot("watch", *args)
     assert (result.exit_code, result.stdout) == (2, "")
     assert said in result.stderr
+
+
+def test_a_camera_that_its_address_does_not_tell_is_watched_as_one(tmp_path: Path) -> None:
+    with web_camera(tmp_path) as address:
+        at = f"{address}/video"
+        seen = infinipot("watch", at, *EMBEDDED, "--end", "1", "--ask", SEEN, "--json")
+        assert json.loads(seen.stdout.splitlines()[-1])["frames"] in (1, 2), seen.stderr
+        refused = infinipot("watch", at, *EMBEDDED, "--start", "5", "--end", "9", "--ask", SEEN)
+    assert "--start cannot be given for a camera" in refused.stderr
 
 
 @pytest.mark.parametrize("args", [("models", "--memory", "512"), ("bench", "needle", "--quick", "--out", "needle")])

@@ -46,6 +46,7 @@ from infinipot.serve.watches.webhooks import new_secret, signature
 from infinipot.video import Frame
 from support.patience import until
 from support.serving import Running, clip, push, running, stream
+from support.web_camera import web_camera
 
 NOW = "Is there a shape now?"
 ELSEWHERE = re.compile(
@@ -123,6 +124,23 @@ def test_cameras_keep_to_the_servers_rules(served: Running, source: str, said: s
     assert reply.status_code == 400, reply.text
     assert said in reply.json()["error"]["message"]
     assert "s3cret" not in reply.text
+
+
+def test_a_camera_that_its_address_does_not_tell_is_watched_as_one(tmp_path: Path) -> None:
+    with web_camera(tmp_path) as address, running(media_networks=["127.0.0.0/8"]) as served:
+        client = served.as_(None)
+        with stream(client, "door", source=f"{address}/video") as name:
+            found = lambda: client.get(f"/v1/streams/{name}").json()  # noqa: E731
+            assert until(lambda: (found()["source"]["camera"] or {}).get("state") == "live" and found()["frames"] > 2)
+        elsewhere = address.replace("127.0.0.1", "localhost")  # cameras lead further: hosts have to be named
+        with stream(client, "hall", source=f"{elsewhere}/video") as name:
+            assert until(lambda: found()["source"]["state"] == "failed")
+            assert "--media-hosts" in found()["source"]["error"]
+        clip = {"type": "video_url", "video_url": {"url": f"{address}/video"}}
+        message = {"role": "user", "content": [clip, {"type": "text", "text": "What is there?"}]}
+        reply = client.post("/v1/chat/completions", json={"messages": [message]})
+        assert reply.status_code == 422
+        assert "a stream's source" in reply.json()["error"]["message"]
 
 
 def test_a_camera_whose_name_leads_inside_is_not_connected_to(served: Running) -> None:

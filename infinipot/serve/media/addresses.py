@@ -27,6 +27,10 @@ class AddressError(Exception):
     """An address that is not fetched, and why."""
 
 
+class CameraAddressError(AddressError):
+    """An address at which a camera sends pictures, one after the other, for as long as anybody listens."""
+
+
 @dataclass(frozen=True, slots=True)
 class WebAddress:
     """An http or https address in parts.

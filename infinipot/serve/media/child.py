@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image
 
 from infinipot.errors import InfinipotError
-from infinipot.serve.media.addresses import AddressError, rules
+from infinipot.serve.media.addresses import AddressError, CameraAddressError, rules
 from infinipot.serve.media.frames import receive, send
 from infinipot.serve.media.remote import open_remote
 from infinipot.video.heads import HEAD, animation_size, goes_back
@@ -54,7 +54,8 @@ def main() -> None:
         except MemoryError:
             send(out, {"kind": "error", "message": "it takes more memory than is allowed for decoding"})
         except Exception as error:
-            send(out, {"kind": "error", "message": _said(error)})
+            camera = isinstance(error, CameraAddressError)
+            send(out, {"kind": "error", "message": _said(error), "camera": camera})
 
 
 def _stay_small(more: int) -> None:

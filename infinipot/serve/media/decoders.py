@@ -30,6 +30,10 @@ class DecodeError(ApiError):
         super().__init__(422, message, code)
 
 
+class CameraFoundError(DecodeError):
+    """What was opened as a video is a camera, which is watched and not decoded from its beginning."""
+
+
 class DecoderProcess:
     """A decoding process."""
 
@@ -90,7 +94,7 @@ class DecoderProcess:
         except (asyncio.IncompleteReadError, ValueError):
             raise DecodeError("decoding it crashed the decoding process", "decoder_crashed") from None
         if header.get("kind") == "error":
-            raise DecodeError(str(header["message"]))
+            raise (CameraFoundError if header.get("camera") else DecodeError)(str(header["message"]))
         return header, content
 
     async def stop(self) -> None:

@@ -14,12 +14,13 @@ from contextlib import suppress
 from typing import Any
 from urllib.parse import urljoin
 
-from infinipot.serve.media.addresses import DEFAULT_PORTS, AddressError, Rules, WebAddress, parse
+from infinipot.serve.media.addresses import DEFAULT_PORTS, AddressError, CameraAddressError, Rules, WebAddress, parse
 from infinipot.video.heads import HEAD
 
 _REDIRECTS = (301, 302, 303, 307, 308)
 _MOST_REDIRECTS = 5
 _CHUNK = 1 << 16
+_IN_PARTS = "multipart/x-mixed-replace"  # the type of an answer of a camera: picture after picture
 _AGENT = "infinipot"
 _SHARE = 0.8  # of the time in which a picture has to come, for a copy
 _TIMES = 4  # that a decoder, which goes back and forth, may read a file
@@ -167,6 +168,12 @@ class RemoteFile(io.RawIOBase):
         raise AddressError(f"{address.shown} cannot be reached ({why})")
 
     def _accept(self, response: http.client.HTTPResponse, start: int) -> None:
+        if response.headers.get_content_type() == _IN_PARTS:
+            self._hang_up()
+            name = self._address.shown
+            raise CameraAddressError(
+                f"{name} is a camera's: pictures come there as they are taken; give it as a stream's source"
+            )
         if response.status == 206:
             total = (response.getheader("Content-Range") or "").rpartition("/")[2]
             self._ranged, self.size = True, int(total) if total.isdigit() else None

@@ -6,6 +6,7 @@ import socket
 from dataclasses import fields
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner
 
@@ -166,6 +167,18 @@ def test_the_command_hands_on_what_was_given_and_nothing_else(monkeypatch: pytes
     (found,) = handed
     assert (found.port, found.fps, found.limits.frames_waiting, found.host) == (0, 3, 3, "127.0.0.1")
     assert [str(each) for each in found.media_networks] == ["10.0.0.0/8"]
+
+
+def test_the_help_tells_the_defaults_that_settings_have() -> None:
+    told = {}
+    for option in main.commands["serve"].params:
+        assert isinstance(option, click.Option)
+        if found := re.search(r"\[default: (\S+)\]$", option.help or ""):
+            told[option.name] = found[1]
+    defaults = {name: field.default for name, field in Settings.model_fields.items()}
+    given = Settings.read(None, model="embedded", **told)
+    assert {name: getattr(given, name) for name in told} == {name: defaults[name] for name in told}
+    assert {"memory_total", "policy", "fps", "gate", "host", "port", "snapshot_seconds"} <= told.keys()
 
 
 def test_the_command_says_what_is_wrong_before_a_model_is_loaded(tmp_path: Path) -> None:

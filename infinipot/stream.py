@@ -272,7 +272,7 @@ class Stream:
             snapshot.save(Path(path), self._setup, state)
 
     def lock(self) -> AbstractContextManager[None]:
-        """Inside `with stream.lock():`, this thread alone has the stream; calls of other threads wait until it ends.
+        """Gives this thread the stream alone, with `with stream.lock():`; calls of other threads wait until it ends.
 
         Threads that share a stream, such as one that watches and one that asks, make their calls inside; it is enough
         if all but one do. They are let in in the order in which they come, so that a thread that watches without a

@@ -72,7 +72,7 @@ def milliseconds(run: Callable[[], object], clock: Callable[[], float]) -> float
 
 
 def as_on_a_gpu() -> AbstractContextManager:
-    """Inside, all is done as on a GPU, for which nothing is looked at on the way."""
+    """Has all done as on a GPU, for which nothing is looked at on the way."""
     return mock.patch.object(tokens, "AT_HAND", set())
 
 

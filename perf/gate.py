@@ -107,7 +107,7 @@ def speed(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
 
 
 class _Timed:
-    """Inside, what each choice of the gate takes is written down."""
+    """Writes down, while it is entered, what each choice of the gate takes."""
 
     def __init__(self) -> None:
         self.seconds: list[float] = []

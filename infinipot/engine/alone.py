@@ -71,7 +71,7 @@ class Alone:
 
     @contextmanager
     def _entered(self) -> Iterator[None]:
-        """Inside, this thread has the lock: as long as it holds it anyway, or for this call alone."""
+        """Holds the lock for this thread: for this call, unless the thread has it already."""
         if self.lock.mine:
             yield
             return

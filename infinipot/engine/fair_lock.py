@@ -40,7 +40,7 @@ class FairLock:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Inside, this thread has the lock; it waits for those that asked before."""
+        """Holds the lock for this thread, once those that asked before have let go of it."""
         if self.mine:
             yield
             return

@@ -299,7 +299,7 @@ def _smaller_frames(setup: Setup) -> str:
 
 @contextmanager
 def reserving(cap: int, size: int) -> Iterator[None]:
-    """Inside, a memory of `cap` tokens and `size` bytes is allocated."""
+    """Makes a `CapError` that says how much is needed of what a device without room raises."""
     try:
         yield
     except RuntimeError as error:

@@ -386,6 +386,39 @@ def test_a_question_asked_alone_has_a_stream_of_its_own() -> None:
     assert [(frames, question, True) for frames, question, _ in one.asked] == kept.asked
 
 
+def test_a_policy_that_knows_the_question_is_told_each_by_a_stream_of_its_own() -> None:
+    model: Any = Stub()
+    holders = [Holder("fastv:after=1", 64, 1, turns=turns) for turns in ("forgotten", "told")]
+    blind, told = memories.run(model, [Case(SCENE, holder) for holder in holders])
+    one, *each = model.opened
+    assert len(each) == len(one.asked) == len(blind.answers) == len(told.answers) > 4
+    for stream, (frames, question, _) in zip(each, one.asked, strict=True):
+        assert stream.options["policy"] == policies.FastV(after=1, question=question)
+        assert stream.options["memory"] == one.options["memory"]
+        assert stream.asked == [(frames, question, False)]
+        assert stream.frames == frames
+    assert told.answers == blind.answers
+    assert "takes no question" in memories.run(model, [Case(SCENE, Holder("tar", 64, 1, turns="told"))])[0].error
+
+
+def test_rows_say_which_policies_were_told_the_question() -> None:
+    blind = outcomes("full", DEFAULT, "fastv", right={"full": {0, 1}, DEFAULT: {0}, "fastv": {0}})
+    told = [
+        replace(one, case=replace(one.case, holder=replace(one.case.holder, turns="told")))
+        for one in outcomes("fastv", right={"fastv": {0, 1}})
+    ]
+    (table, *_) = layouts.tables({"told": list(rows.told(blind + told, QUICK))})
+    assert [row[0] for row in table.rows] == [DEFAULT, "fastv", "fastv, question told"]
+    assert table.rows[1] != table.rows[2]
+    sections = make_plan(replace(QUICK, policies=("fastv", "uniform")), 0, sections=["told"])["told"]
+    assert {(case.holder.policy, case.holder.turns) for case in sections} == {
+        ("full", "forgotten"),
+        (DEFAULT, "forgotten"),
+        ("fastv", "forgotten"),
+        ("fastv", "told"),
+    }
+
+
 def test_a_memory_that_the_engine_refuses_is_told_and_disturbs_no_other() -> None:
     model: Any = Stub(refused="tar")
     refused, other = memories.run(model, [Case(SCENE, holder_of("tar")), Case(SCENE, holder_of("uniform"))])

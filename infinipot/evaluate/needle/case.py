@@ -8,7 +8,7 @@ from infinipot.embedded.facts import MERGE, PATCH, SIZE, Staging
 
 CELLS = (SIZE // (PATCH * MERGE)) ** 2  # tokens of a temporal patch
 GAPS = (0.0, 60.0, 600.0, 3600.0, 14_400.0)  # seconds
-Turns = Literal["forgotten", "remembered", "alone"]
+Turns = Literal["forgotten", "remembered", "alone", "told"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,8 @@ class Holder:
             dialogue take, and these three.
         dialogue: tokens that remembered turns may take.
         positions: see `Model.stream`.
-        turns: whether answered questions are "forgotten" or "remembered", or each asked "alone" of a fresh stream.
+        turns: whether answered questions are "forgotten" or "remembered"; or each asked "alone", of a fresh stream; or
+            each of a fresh stream whose policy was "told" it at the beginning.
         gate: see `Model.stream`.
         code: what stands for the code of a policy that another package brings; "" for one of this package. Another code
             makes another memory, so that what a policy answered before it was edited is not taken for its answers now.
@@ -113,7 +114,8 @@ class Case:
         """About how long it takes, in temporal patches watched: an answer takes as long as a few."""
         scene, holder = self.scene, self.holder
         answers = len(scene.gaps) * 4 if scene.quiet else scene.moments * (1 if scene.single else 7)
-        repeats = scene.moments / 2 if holder.turns == "alone" else 1.0
+        streams = {"alone": scene.moments, "told": answers}.get(holder.turns)  # which go on for half of it on average
+        repeats = streams / 2 if streams else 1.0
         longer = 1 + scene.patches / 1000 if holder.kept == 0 else 1.0  # attention over all that is held
         return repeats * longer * scene.patches + 3 * answers
 

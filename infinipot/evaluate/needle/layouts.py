@@ -250,6 +250,7 @@ _LAYOUTS: dict[str, Layout] = {
     "lookalikes": lambda rows: _caps(_everywhere(rows), "Events that look alike"),
     "night": _night,
     "hard": lambda rows: _caps(rows, "The hardest setting"),
+    "told": lambda rows: _caps(_everywhere(rows), "The question known in advance"),
     "ablations": _ablations,
     "turns": _turns,
     "cost": _cost,

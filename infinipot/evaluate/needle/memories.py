@@ -5,15 +5,15 @@ of files or tables.
 """
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from infinipot import CapError, Frame, Model, PolicyError, SettingError, Stream, Task
+from infinipot import CapError, Frame, Model, Policy, PolicyError, SettingError, Stream, Task, policies
 from infinipot.embedded.facts import SIZE
 from infinipot.embedded.scenery import Footage
 from infinipot.embedded.staging import StagedClip, behind
@@ -98,7 +98,7 @@ def run(model: Model, cases: Sequence[Case], footage: Footage | None = None) -> 
     asked = questions(clip, scene)
     every = max(1, len(clip) // scene.samples) if scene.samples else 0
     with ExitStack() as opened:
-        seats = [_Memory(model, case, sorted(asked), opened) for case in cases]
+        seats = [_Memory(model, case, asked, opened) for case in cases]
         for number, frame in enumerate(clip):
             _finish(model, (begun for seat in seats for begun in seat.begin_watch(frame)))
             for question in asked.get(frame.time, ()):
@@ -129,35 +129,40 @@ def _finish(model: Model, calls: Iterable[tuple["_Memory", Task[Any]]]) -> Itera
 
 
 class _Memory:
-    """One memory in front of the clip; where each question is asked alone, a stream for each.
+    """One memory in front of the clip; where each question is asked alone, or told in advance, a stream for each.
 
     Attributes:
         error: why it cannot go on; empty where it can.
     """
 
-    def __init__(self, model: Model, case: Case, due: list[float], opened: ExitStack) -> None:
+    def __init__(self, model: Model, case: Case, asked: Mapping[float, list[Question]], opened: ExitStack) -> None:
         self.error = ""
         self._case, self._cells = case, cells_of(model)
         self._answers: list[GivenAnswer] = []
         self._history: list[tuple[float, int, int, int]] = []
-        self._streams: list[tuple[Stream, float]] = []  # with the time at which each ends
+        self._streams: list[tuple[Stream, float, Question | None]] = []  # when each ends, and what it was told
         self._stats: dict[str, Any] = {}
         try:
-            for end in due if case.holder.turns == "alone" else due[-1:]:
-                stream = model.stream(**options(model, case.holder, case.scene))
-                self._streams.append((opened.enter_context(stream), end))
+            for end, told in _ends(case.holder, asked):
+                stream = model.stream(**options(model, case.holder, case.scene, told))
+                self._streams.append((opened.enter_context(stream), end, told))
         except (CapError, PolicyError, SettingError) as error:
             self.error = str(error)
 
     def watching(self, time: float) -> list[Stream]:
         """The streams that go on at `time`; one that is asked alone ends with its question."""
-        return [] if self.error else [stream for stream, end in self._streams if time <= end]
+        return [] if self.error else [stream for stream, end, _ in self._streams if time <= end]
+
+    def _asked_of(self, question: Question, time: float) -> Stream | None:
+        """The stream that a question is asked of."""
+        there = (stream for stream, end, told in self._streams if time <= end and told in (None, question))
+        return None if self.error else next(there, None)
 
     def begin_watch(self, frame: Frame) -> Iterator[tuple["_Memory", Task[Any]]]:
         return ((self, stream.begin_watch(frame)) for stream in self.watching(frame.time))
 
     def begin_ask(self, question: Question, time: float) -> Iterator[tuple["_Memory", Task[Any]]]:
-        for stream in self.watching(time)[:1]:
+        if stream := self._asked_of(question, time):
             asked: Any = {"max_new_tokens": LONGEST_ANSWER, "remember": self._case.holder.turns == "remembered"}
             yield self, stream.begin_ask(question.text, **asked)
 
@@ -165,7 +170,8 @@ class _Memory:
         """Records an answer."""
         delay = None if question.event is None else time - question.event
         self._answers.append(GivenAnswer(question.kind, time, delay, question.chance, question.answer, given))
-        self._stats = self.watching(time)[0].stats().as_dict()
+        if stream := self._asked_of(question, time):
+            self._stats = stream.stats().as_dict()
 
     def sample(self, time: float, memory: int) -> None:
         for stats in (stream.stats() for stream in self.watching(time)):
@@ -176,6 +182,14 @@ class _Memory:
             return Outcome(self._case, error=self.error)
         stats, history = self._stats, tuple(self._history)
         return Outcome(self._case, tuple(self._answers), stats["cap"], stats, history, cells=self._cells)
+
+
+def _ends(holder: Holder, asked: Mapping[float, list[Question]]) -> list[tuple[float, Question | None]]:
+    """When each of a memory's streams ends, and which question it is told at its beginning."""
+    if holder.turns == "told":
+        return [(end, question) for end in sorted(asked) for question in asked[end]]
+    ends = sorted(asked) if holder.turns == "alone" else [max(asked)]
+    return [(end, None) for end in ends]
 
 
 def frame_size(model: Model) -> int:
@@ -235,7 +249,7 @@ def moments(clip: Clip, count: int, rng: np.random.Generator) -> list[float]:
     return sorted({*chosen, float(ends[-1] / clip.fps)})
 
 
-def options(model: Model, holder: Holder, scene: Scene) -> dict[str, Any]:
+def options(model: Model, holder: Holder, scene: Scene, told: Question | None = None) -> dict[str, Any]:
     """The arguments of `Model.stream`: the cap is what prompt, dialogue and reserve take, and |C|, and a block.
 
     A holder counts in tokens of the embedded model. A model that sees more of them in a frame gets as many times the
@@ -249,7 +263,7 @@ def options(model: Model, holder: Holder, scene: Scene) -> dict[str, Any]:
     keep = {"keep": (holder.kept * cells // CELLS + 0.5) / room} if holder.kept else {}
     return {
         "memory": overhead + holder.dialogue + room,
-        "policy": holder.policy,
+        "policy": _policy(holder.policy, told),
         "fps": scene.fps,
         "block": holder.block,
         "reserve": RESERVE,
@@ -258,6 +272,20 @@ def options(model: Model, holder: Holder, scene: Scene) -> dict[str, Any]:
         "gate": holder.gate,
         **keep,
     }
+
+
+def _policy(spec: str, told: Question | None) -> str | Policy:
+    """A policy, with the question where it is told one.
+
+    Raises:
+        PolicyError: it takes none.
+    """
+    if told is None:
+        return spec
+    policy = policies.make(spec)
+    if not isinstance(policy, policies.KnowsQuestion):
+        raise PolicyError(f"{spec} takes no question")
+    return replace(policy, question=told.text)
 
 
 def _positions(model: Model, holder: Holder, scene: Scene, text: int) -> str:

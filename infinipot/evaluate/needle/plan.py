@@ -19,7 +19,7 @@ TWO_STAGE = "infinipot-v:combine=two-stage"
 RESEARCH = "infinipot-v-ablations"  # what was tried beside the published forms; no policy to compare with
 SECTIONS = (
     *("caps", "delay", "kinds", "length", "after", "dozens", "overlapping", "lookalikes", "night"),
-    *("hard", "ablations", "turns", "cost"),
+    *("hard", "told", "ablations", "turns", "cost"),
 )
 SECONDS, FPS = 64.0, 2.0  # of a stream of the length that the model was trained on
 FULL = round(SECONDS * FPS) // 2 * CELLS  # its video tokens
@@ -229,6 +229,7 @@ def make_plan(
             *(size, first_seed + 4000, ("moving", "cuts"), _by_share(size.policies, size.hard)),
             **usual | {"events": HARD_EVENTS, "cast": "regulars", "crowd": HARD_CROWD},
         ),
+        "told": list(_told(size, few)),
         "ablations": [*_ablations(size, few), *_native(size, first_seed + 6000)],
         "turns": list(_turns(size, few)),
         "cost": [],
@@ -297,6 +298,21 @@ def _native(size: Extent, first_seed: int) -> Iterator[Case]:
     for number in range(size.few):
         scene = _long_scene(first_seed + number, size.native)
         yield from (Case(scene, _long_holder(DEFAULT, positions)) for positions in ("rebase", "native"))
+
+
+def _told(size: Extent, scenes: Sequence[Scene]) -> Iterator[Case]:
+    """Policies that know the question, told and not, beside the full cache and the default."""
+    knowing = [spec for spec in size.policies if knows_question(spec)]
+    for scene in scenes if knowing else ():
+        yield Case(scene, Holder("full"))
+        for share in size.hard:
+            yield from (Case(scene, holder) for holder in holders_at((DEFAULT, *knowing), share))
+            yield from (Case(scene, replace(holder, turns="told")) for holder in holders_at(knowing, share))
+
+
+def knows_question(spec: str) -> bool:
+    """Whether a policy ranks tokens by a question that it is told."""
+    return isinstance(infinipot.policies.make(spec), infinipot.policies.KnowsQuestion)
 
 
 def _turns(size: Extent, scenes: Sequence[Scene]) -> Iterator[Case]:

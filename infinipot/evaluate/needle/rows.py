@@ -148,6 +148,12 @@ def _share(holder: Holder, _: object) -> Row:
     return {"share": FULL // holder.kept if holder.kept else 1}
 
 
+def _named(holder: Holder, outcomes: Sequence[Outcome]) -> Row:
+    """Its share, and the policy's name with whether it was told the question."""
+    told = {"policy": f"{holder.policy}, question told"} if holder.turns == "told" else {}
+    return _share(holder, outcomes) | told
+
+
 def _delay(bounds: Sequence[int]) -> Axis:
     """Between which bounds the time since what is asked about lies, in seconds."""
 
@@ -186,6 +192,7 @@ _KIND: dict[str, Axis] = {"kind": lambda _, answer: answer.kind}
 _LIGHT: dict[str, Axis] = {"light": lambda outcome, _: outcome.case.scene.light}
 
 caps = tell({}, more=_share)
+told = tell({}, more=_named)
 delay = tell({"delay": _delay(DELAYS)}, more=_share)
 kinds = tell(_KIND, more=_share)
 after = tell({"gap": _gap}, more=_spent)
@@ -250,6 +257,7 @@ def turns(outcomes: Sequence[Outcome], size: Extent) -> Iterator[Row]:
 MAKERS: dict[str, dict[str, Maker]] = {
     **{name: {name: caps} for name in ("caps", "dozens", "overlapping", "lookalikes", "hard")},
     **{name: {name: make} for name, make in (("delay", delay), ("kinds", kinds), ("after", after), ("night", night))},
+    "told": {"told": told},
     "length": {
         "length": length,
         "long delays": long_delays,

@@ -414,6 +414,7 @@ def test_rows_say_which_policies_were_told_the_question() -> None:
     assert {(case.holder.policy, case.holder.turns) for case in sections} == {
         ("full", "forgotten"),
         (DEFAULT, "forgotten"),
+        ("unusual", "forgotten"),
         ("fastv", "forgotten"),
         ("fastv", "told"),
     }

@@ -16,6 +16,7 @@ from infinipot.evaluate.needle.case import CELLS, GAPS, Case, Holder, Scene, usu
 
 DEFAULT = "infinipot-v"
 TWO_STAGE = "infinipot-v:combine=two-stage"
+OWN = "unusual"  # this project's own
 RESEARCH = "infinipot-v-ablations"  # what was tried beside the published forms; no policy to compare with
 SECTIONS = (
     *("caps", "delay", "kinds", "length", "after", "dozens", "overlapping", "lookalikes", "night"),
@@ -301,12 +302,12 @@ def _native(size: Extent, first_seed: int) -> Iterator[Case]:
 
 
 def _told(size: Extent, scenes: Sequence[Scene]) -> Iterator[Case]:
-    """Policies that know the question, told and not, beside the full cache and the default."""
+    """Policies that know the question, told and not, beside the full cache, the default and this project's own."""
     knowing = [spec for spec in size.policies if knows_question(spec)]
     for scene in scenes if knowing else ():
         yield Case(scene, Holder("full"))
         for share in size.hard:
-            yield from (Case(scene, holder) for holder in holders_at((DEFAULT, *knowing), share))
+            yield from (Case(scene, holder) for holder in holders_at((DEFAULT, OWN, *knowing), share))
             yield from (Case(scene, replace(holder, turns="told")) for holder in holders_at(knowing, share))
 
 

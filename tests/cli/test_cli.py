@@ -296,7 +296,7 @@ def test_no_gate_is_written_off(args: tuple[str, ...], gate: str) -> None:
     [
         (("watch",), "[default: an eighth of the cap, 64 to 512]"),
         (("bench", "needle"), "embedded, witness, witness-hidden, or a folder"),
-        (("bench", "needle"), "night, hard, ablations, turns, cost. [default: all]"),
+        (("bench", "needle"), "night, hard, told, ablations, turns, cost. [default: all]"),
         (("serve",), "tokens in one packed step. [default: 2048]"),
         (("policies",), "needs the whole video, in the published form"),
     ],

@@ -107,7 +107,9 @@ class Players:
             try:
                 self.cameras.play(served, address)
             except Exception as error:
+                kept = served.plays if resumed else None  # for a start at which it may be watched, as `resume` does
                 self._fail(served, source, error)
+                served.plays = kept
         except Exception as error:
             self._fail(served, source, error)
 

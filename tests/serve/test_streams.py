@@ -22,8 +22,9 @@ from infinipot.model import Model
 from infinipot.serve.answers import PendingAnswer, events
 from infinipot.serve.lane import AskJob, FrameJob, GoneError, Lane
 from infinipot.serve.logs import JsonLines
-from infinipot.serve.media.decoders import DecodeError
+from infinipot.serve.media.decoders import CameraFoundError, DecodeError
 from infinipot.serve.media.picture import Picture
+from infinipot.serve.media.sources import refused
 from infinipot.serve.players import Players
 from infinipot.serve.streams.registry import Streams
 from infinipot.serve.streams.served import Served
@@ -640,6 +641,31 @@ def test_a_camera_that_failed_or_may_not_be_watched_is_told_of_and_kept_for_anot
         assert until(lambda: "failed" in served.as_("alice").get("/v1/streams/failed").json()["source"]["state"])
         source = kept_for_another_start(served, "failed", works)
         assert (source["error"], source["camera"]["state"]) == ("no such shade", "closed")
+
+
+@pytest.mark.parametrize("restored", [True, False])
+def test_a_source_that_is_found_to_be_a_camera_and_may_not_be_watched_is_kept_only_where_it_was_played(
+    restored: bool,
+) -> None:
+    lane: Any = SimpleNamespace(stream=SimpleNamespace(config=SimpleNamespace(fps=2)))
+    served, found = Served("alice", "live", lane, 0, 60.0), CameraFoundError("it is a camera's")
+
+    def refuse(served: Served, address: str) -> None:
+        raise refused("name its host with --media-hosts")
+
+    async def play() -> None:
+        cameras: Any = SimpleNamespace(rules=SimpleNamespace(takes=lambda _: False), play=refuse)
+        players = Players(cast(Any, None), cast(Any, Connections((None, [], found))), cameras)
+        if restored:
+            players.resume(served, "http://camera/video", realtime=True)
+        else:
+            players.play(served, "http://camera/video", realtime=True)
+        await players._playing[served]
+
+    asyncio.run(play())
+    assert served.source is not None
+    assert (served.source.state, served.source.error) == ("failed", "name its host with --media-hosts")
+    assert served.plays == (("http://camera/video", True) if restored else None)
 
 
 def kept_for_another_start(served: Running, name: str, address: str) -> dict[str, Any]:

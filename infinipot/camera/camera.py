@@ -212,7 +212,11 @@ def open_camera(
 
     camera = _view(key, fps, world, make)
     if wait:
-        health = camera._feed.wait(None)
+        try:
+            health = camera._feed.wait(None)
+        except BaseException:  # Ctrl-C
+            camera.close()
+            raise
         if health.connections == 0 and health.state in ("gone", "over"):
             camera.close()
             raise VideoError(f"{camera.name} cannot be watched ({health.trouble or 'it holds no pictures'})")
@@ -237,22 +241,23 @@ def _demo_feed(location: str, world: "World") -> Feed:
 
 
 def _view(key: Hashable, fps: float | None, world: "World | None", make: Callable[[], Feed]) -> Camera:
-    """Returns a camera that looks at a feed, which is made unless somebody looks at it already."""
+    """Returns a camera that looks at a feed, which is made unless somebody looks at it already and it is not over."""
 
     def release(camera: Camera) -> None:
         with _feeds_lock:
             last = feed.leave(camera)
-            if last:
+            if last and _feeds.get(key) is feed:  # not one that began after this one was over
                 del _feeds[key]
         if last:
             feed.close()
 
     with _feeds_lock:
-        feed = _feeds.get(key) or make()
+        shared = _feeds.get(key)
+        feed = make() if shared is None or shared.over else shared
         camera = Camera(feed, fps, world, release)
-        if key not in _feeds:
-            _feeds[key] = feed
+        if feed is not shared:
             feed.start()
+            _feeds[key] = feed
     return camera
 
 

@@ -35,11 +35,12 @@ HEADER = struct.Struct("<BIIdI")
 """Kind of the message, height and width, the instant (`time.monotonic`) that it is of, and bytes after it. A picture is
 of the instant at which it would have come without a delay."""
 
-OPENED, PICTURE, ENDED, FAILED = range(4)
+OPENED, PICTURE, ALIVE, ENDED, FAILED = range(5)
 """Kinds of messages. After a picture come its pixels, row by row in RGB, after an end whether it was meant to come,
-after a failure the reason."""
+after a failure the reason. That a camera is alive is said of pictures that come and are not due."""
 
 _DEFAULT_RATE = 25  # pictures a second of a file that says nothing of it
+_ALIVE = 1.0  # seconds between two messages that a camera is alive, or a quarter of the time-out, if that is less
 _LATE = 2.0  # seconds by which a file or playlist may be behind its pace before it goes on from where it is
 
 
@@ -144,6 +145,7 @@ def _play(
     container: InputContainer, stream: VideoStream, settings: Settings, sender: Sender, pace: Pace | None
 ) -> None:
     converter, orientation, stamped = Converter(), Orientation(), has_stamps(container)
+    alive = Rate(1 / min(_ALIVE, settings.timeouts[1] / 4))
     backlog, tells = Backlog(), container.format.name == "rtsp"  # other sources' stamps may be made up, by the picture
     for packet, waited in _timed(container.demux(stream)):
         if tells and packet.pts is not None and packet.time_base is not None:
@@ -162,8 +164,10 @@ def _play(
             if pace is not None:
                 pace.wait(picture.time if stamped else None)
             orientation = orientation_of(picture) or orientation
-            if settings.rate.takes(time.monotonic()):
+            if settings.rate.takes(now := time.monotonic()):
                 sender.picture(orientation.upright(converter.rgb(picture, settings.pixels)), backlog.late)
+            elif alive.takes(now):
+                sender.send(ALIVE)
 
 
 def _timed(packets: Iterable[Packet]) -> Iterator[tuple[Packet, float]]:

@@ -147,6 +147,11 @@ class Feed:
         self._turn("closed", "")
 
     @property
+    def over(self) -> bool:
+        """Whether nothing more comes, since what was played has ended."""
+        return self._state == "over"
+
+    @property
     def newest(self) -> Frame | None:
         """The newest picture, or None before the first."""
         return self._newest
@@ -264,7 +269,10 @@ class Feed:
     def _tell(self, gap: Gap) -> None:
         logger.warning("%s: %s", self.name, gap)
         for watcher in self._watchers:
-            watcher.notice(gap)
+            try:
+                watcher.notice(gap)
+            except Exception:  # a fault of whoever is told, which must not end the camera for all
+                logger.exception("%s: told of a gap, on_gap failed", self.name)
 
     def _finish(self) -> None:
         self._turn("over", "")

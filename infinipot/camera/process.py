@@ -8,14 +8,13 @@ import sys
 import time
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-import infinipot
+from infinipot import interpreter
 from infinipot.camera.address import Place
-from infinipot.camera.decoding import ENDED, FAILED, HEADER, OPENED, PICTURE
+from infinipot.camera.decoding import ALIVE, ENDED, FAILED, HEADER, OPENED, PICTURE
 from infinipot.errors import VideoError
 
 _PATIENCE = 1.0  # seconds that a process is given to end by itself
@@ -69,11 +68,11 @@ class DecoderProcess:
         self.opened = False
         self._name, self._waits = place.name, waits
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "infinipot.camera.decoding"],
+            interpreter.command("infinipot.camera.decoding"),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,  # FFmpeg's messages show addresses with their passwords
-            env={**os.environ, "PYTHONPATH": _path(), "OMP_NUM_THREADS": "1"},
+            env=interpreter.environment(),
             start_new_session=True,  # Ctrl-C is for the parent
         )
         assert self._process.stdin is not None
@@ -112,6 +111,8 @@ class DecoderProcess:
                 self.opened = True
             elif kind == PICTURE:
                 return Shot(instant, np.frombuffer(body, np.uint8).reshape(height, width, 3))
+            elif kind == ALIVE:
+                continue
             elif kind == FAILED:
                 raise VideoError(body.decode(errors="replace"))
             elif kind == ENDED and body:
@@ -158,9 +159,3 @@ class DecoderProcess:
                 raise VideoError("the process that decodes it failed")
             rest = rest[count:]
         return held
-
-
-def _path() -> str:
-    """The module search path on which the other process finds this package as this one did."""
-    here = str(Path(infinipot.__file__).parent.parent)
-    return os.pathsep.join([here, *filter(None, [os.environ.get("PYTHONPATH")])])

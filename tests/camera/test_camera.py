@@ -138,6 +138,14 @@ def test_whatever_goes_wrong_in_a_connection_does_not_end_the_camera(quick):
     made.close()
 
 
+def test_who_is_told_of_a_gap_and_fails_does_not_end_the_camera(quick, caplog):
+    made, looker = fed(Script(1, VideoError("cable")), Script(2))
+    looker.notice = lambda gap: [][0]
+    assert until(lambda: len(looker.frames) == 2)
+    made.close()
+    assert [record.exc_info is not None for record in caplog.records].count(True) == 2, "at both ends of the gap"
+
+
 def test_a_look_up_that_takes_long_holds_up_no_close(monkeypatch):
     monkeypatch.setattr(feed, "_PATIENCE", 0.01)
     looking, found, late = threading.Event(), threading.Event(), Script(1)
@@ -262,6 +270,39 @@ def test_a_file_without_times_is_played_at_the_rate_that_it_declares(tmp_path):
     assert len(frames) + camera.dropped == 20
 
 
+@pytest.mark.parametrize("kept_open", [True, False])
+def test_a_file_that_is_over_begins_anew_for_who_opens_it_next(video, kept_open):
+    first = open_camera(video, fps=None)
+    assert until(lambda: first.health().state == "over")
+    with open_camera(video, fps=None) as second:
+        if not kept_open:
+            first.close()
+        assert number_of(next(second)) < 10
+        with open_camera(video, fps=None) as third:
+            assert third.now() == pytest.approx(second.now(), abs=0.1), "those that are not over are shared"
+    assert not kept_open or first.health().state == "over"
+    first.close()
+    assert not _feeds
+    assert not decoders()
+
+
+def test_a_camera_that_cannot_start_is_not_handed_to_the_next(video, monkeypatch):
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", lambda self: (_ for _ in ()).throw(RuntimeError("no thread")))
+        with pytest.raises(RuntimeError, match="no thread"):
+            open_camera(video)
+    with open_camera(video) as camera:
+        assert next(camera).time >= 0
+
+
+def test_a_camera_that_is_looked_at_seldom_is_not_taken_for_gone(video):
+    with open_camera(video, fps=0.7, loop=True, no_frame_timeout=0.5) as camera:
+        times = [next(camera).time for _ in range(3)]
+        assert camera.health().connections == 1
+        assert not camera.gaps
+    assert min(np.diff(times)) > 1
+
+
 def test_streams_of_one_address_share_a_decoder(video):
     with open_camera(video, fps=2, loop=True) as one, open_camera(video, fps=10, loop=True) as other:
         assert len(decoders()) == 1
@@ -331,6 +372,26 @@ def test_nothing_is_left_behind(video):
             next(camera)
     assert (process.num_fds(), threading.active_count()) == before
     assert not decoders()
+
+
+def test_giving_up_while_a_camera_opens_leaves_nothing_behind(monkeypatch):
+    def interrupted(feed: Feed, timeout: float | None) -> Health:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Feed, "wait", interrupted)
+    threads = threading.active_count()
+    with pytest.raises(KeyboardInterrupt):
+        open_camera("rtsp://127.0.0.1:9/live")
+    assert not _feeds
+    assert threading.active_count() == threads
+    assert not decoders()
+
+
+def test_no_module_of_the_folder_that_it_is_started_in_stands_in_for_a_package(video, tmp_path, monkeypatch):
+    (tmp_path / "av.py").write_text("raise SystemExit(1)")
+    monkeypatch.chdir(tmp_path)
+    with open_camera(video) as camera:
+        assert next(camera).time >= 0
 
 
 def test_closing_wakes_whoever_waits():

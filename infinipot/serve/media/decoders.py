@@ -6,14 +6,13 @@ Pictures go to a few processes that stay; a video has one of its own. All of it 
 import asyncio
 import json
 import math
-import os
-import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import numpy as np
 
+from infinipot import interpreter
 from infinipot.serve.errors import ApiError
 from infinipot.serve.media.frames import LONGEST_HEADER, PREFIX, packed
 from infinipot.serve.media.picture import Picture
@@ -47,17 +46,14 @@ class DecoderProcess:
         Raises:
             DecodeError: it did not begin.
         """
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("INFINIPOT_SERVE_")}
+        environment = interpreter.environment().items()
         process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "infinipot.serve.media.child",
-            str(int(limits.decode_bytes)),
+            *interpreter.command("infinipot.serve.media.child", str(int(limits.decode_bytes))),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.DEVNULL,
             pass_fds=files,
-            env=environment | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+            env={name: value for name, value in environment if not name.startswith("INFINIPOT_SERVE_")},
             limit=_CHUNK,
         )
         decoder = cls(process)

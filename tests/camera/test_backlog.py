@@ -72,7 +72,7 @@ class Watched:
 def test_pictures_are_told_to_be_late_by_what_they_wait_and_a_slow_decoder_catches_up(
     sent: Path, monkeypatch: pytest.MonkeyPatch, pace: float, cost: float, shown: float, latest: float
 ) -> None:
-    settings = decoding.Settings("", None, {}, [], fps=None, pixels=10_000, paced=False, loop=False)
+    settings = decoding.Settings("", None, {}, [10, 20], fps=None, pixels=10_000, paced=False, loop=False)
     with av.open(str(sent)) as container:
         camera: Any = Watched(container, pace, cost)
         monkeypatch.setattr(decoding, "time", SimpleNamespace(monotonic=lambda: camera.now))

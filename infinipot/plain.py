@@ -4,7 +4,6 @@ What comes back is of the types that are annotated, whatever was read: whole num
 finite numbers, all fields and no others. Whether the values make sense is for others to say.
 """
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
 from numbers import Integral, Real
@@ -14,6 +13,8 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 import numpy as np
 import torch
 from torch import Tensor
+
+from infinipot.numbers import is_finite
 
 _LARGEST = 1 << 53  # beyond it not every JSON reader keeps whole numbers
 
@@ -76,7 +77,7 @@ def from_plain(hint: Any, plain: Any, name: str, arrays: Callable[[str], Tensor]
         return {key: from_plain(parts[1], value, f"{name}.{key}", arrays) for key, value in plain.items()}
     if is_dataclass(kind) and isinstance(plain, dict):
         return _dataclass(kind, plain, name, arrays)
-    if kind is float and type(plain) in (int, float) and abs(plain) < math.inf:
+    if kind is float and type(plain) in (int, float) and is_finite(plain):
         return float(plain)
     if kind is int and type(plain) is int and abs(plain) < _LARGEST:
         return plain

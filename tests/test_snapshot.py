@@ -4,6 +4,7 @@ import errno
 import fcntl
 import gc
 import json
+import math
 import os
 import random
 import signal
@@ -697,6 +698,12 @@ def test_what_is_wrong_of_frames_that_wait_is_named_by_their_fields() -> None:
     damaged = {"frames": [{"image": None, "time": "x"}]}
     with pytest.raises(PlainError, match=r"^partial\.frames\.0\.time is not of type float"):
         from_plain(Waiting, damaged, "partial", lambda name: torch.zeros(4, 4, 3, dtype=torch.uint8))
+
+
+@pytest.mark.parametrize("number", [10**400, -(10**400), math.inf, math.nan, True], ids=lambda number: str(number)[:5])
+def test_no_number_is_too_long_to_be_refused(number: float) -> None:
+    with pytest.raises(PlainError, match=r"^time is not of type float"):
+        from_plain(float, number, "time", lambda name: torch.zeros(0))
 
 
 # Of each part of a stream's state, what a file of version 3 calls its fields.

@@ -194,6 +194,8 @@ def judge(given: dict[str, Any]) -> Judge | None:
     if (url is None) != (model is None):
         raise click.UsageError("give both --judge-url and --judge-model, or neither")
     if url is None:
+        if prompt is not None:
+            raise click.UsageError("--judge-prompt is for a judge: give --judge-url and --judge-model, too")
         return None
     if not url.startswith(("http://", "https://")):
         raise click.UsageError(f"--judge-url {url}: give an address that begins with http:// or https://")

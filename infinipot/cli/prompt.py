@@ -26,6 +26,7 @@ except ImportError:  # there is none on Windows: lines cannot be edited, the res
     readline = None  # type: ignore[assignment]
 
 _PROMPT = "> "
+_PATIENCE = 5.0  # seconds for the watching to end where there was no first frame yet: its source may hang
 _HELP = "/stats, /look N, /quit; Ctrl-C cancels an answer"
 
 
@@ -64,18 +65,22 @@ class Watcher:
         self._thread.start()
         try:
             self._begun.wait()
-        except BaseException:
-            self._stop.set()
+        except BaseException:  # Ctrl-C
+            self._end(_PATIENCE)
             raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._end()
+
+    def _end(self, patience: float | None = None) -> None:
+        """Stops the thread, and waits until it has stopped, for so many seconds at most."""
         self._stop.set()
         if isinstance(self._video, infinipot.Camera):
             self._video.close()  # one that is gone would be waited for
-        self._thread.join()
+        self._thread.join(patience)
 
     def _run(self) -> None:
         try:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 import infinipot
 from infinipot.cli.meter import StreamMeter
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from infinipot.playing import Moment
     from infinipot.video import Video
 
+_OF_PICTURES = ("fps", "transport", "no_frame_timeout")
 _SAMPLING = ("temperature", "top_p", "top_k", "repetition_penalty", "seed", "stop")
 
 
@@ -179,6 +181,7 @@ def watch(
         check_text(question.text, "the question")
     check_text(settings["system"] or "", "the system message")
     pixels = pixels_of(min_pixels, max_pixels)
+    _check_modality(settings)
     if picture is not None:
         check_picture("--picture", picture)
         if settings["modality"] == "audio":
@@ -220,28 +223,47 @@ def watch(
                 _watch_and_ask(video, questions, asker, meter, paced=bool(realtime))
             else:
                 converse(video, asker, paced=realtime is not False)
-            if sketch is not None:
-                sketch.draw()
             if as_json:
                 _print_summary(loaded, stream, video, file)
+            if sketch is not None:
+                sketch.draw()
 
 
 def _open(
     file: str, questions: list[_Question], start: float, end: float | None, settings: dict[str, Any]
 ) -> Video | Audio | Camera:
     if settings["modality"] == "audio":
+        if infinipot.camera.is_camera(file):
+            end = _camera_end(questions, start, end)
         return infinipot.open_audio(file, start=start, end=end)
     if not infinipot.camera.is_camera(file):
         with suppress(CameraError):  # which the address does not say
             return infinipot.open_video(file, fps=settings["fps"], start=start, end=end)
+    end = _camera_end(questions, start, end)
+    camera = infinipot.open_camera(file, **{name: settings[name] for name in _OF_PICTURES})
+    camera.end = end
+    return camera
+
+
+def _camera_end(questions: list[_Question], start: float, end: float | None) -> float:
+    """When a camera is left: after the last question, if nothing else is said."""
     if start:
         raise click.UsageError("--start cannot be given for a camera, which begins now")
-    if end in (None, math.inf) and questions and (end := max(question.at for question in questions)) == math.inf:
-        raise click.UsageError("a camera does not end: give --end, ask --at a time, or give no question for a prompt")
-    options = {name: settings[name] for name in ("fps", "transport", "no_frame_timeout")}
-    camera = infinipot.open_camera(file, **options)
-    camera.end = math.inf if end is None else end
-    return camera
+    if end in (None, math.inf) and questions:
+        end = max(question.at for question in questions)
+        if end == math.inf:
+            raise click.UsageError(
+                "a camera does not end: give --end, ask --at a time, or give no question for a prompt"
+            )
+    return math.inf if end is None else end
+
+
+def _check_modality(settings: dict[str, Any]) -> None:
+    """Sound is refused what is said of pictures alone, rather than ignoring it."""
+    source = click.get_current_context().get_parameter_source
+    for name in _OF_PICTURES if settings["modality"] == "audio" else ():
+        if source(name) is not ParameterSource.DEFAULT:
+            raise click.UsageError(f"--{name.replace('_', '-')} is of pictures: --modality audio has none")
 
 
 def _is_stdin(file: str) -> bool:
@@ -283,7 +305,8 @@ def _watch_and_ask(
     with meter:
         for moment in play(frames, [stream], moments, note_frame):
             with meter.hidden():
-                _say_where(moment, stream.stats())
+                if not (isinstance(video, infinipot.Camera) and video.now() >= moment.time):  # which went on to there
+                    _say_where(moment, stream.stats())
                 asker.ask(ordered.popleft().text)
 
 

@@ -102,8 +102,9 @@ def _sampled(
         return sample(source.pictures(start), fps, start, end)
     extent = source.extent(end)
     if extent is None:
+        instead = "give fps" if fps is None else "give fps alone, without a number of frames"
         raise VideoError(
-            f"{source.name} does not say how long it is, so {most} frames cannot be spread over it: give fps"
+            f"{source.name} does not say how long it is, so {most} frames cannot be spread over it: {instead}"
         )
     last, over = extent
     if fps is not None and (over - start - TOLERANCE) * fps <= most:  # as `sample` counts

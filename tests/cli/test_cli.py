@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 import wave
 from fractions import Fraction
@@ -244,6 +245,10 @@ def test_bad_input_is_one_line_on_stderr_and_exit_code_1(args: tuple[str, ...], 
         (("clip.mp4", *EMBEDDED, "--at", "1:75", SEEN), "'1:75' is not a time"),
         (("clip.mp4", *EMBEDDED, "--start", "inf"), "'inf' is not a time"),
         (("demo://still", *EMBEDDED, "--end", "inf", "--ask", SEEN), "a camera does not end"),
+        (("demo://still", *EMBEDDED, "--modality", "audio", "--end", "inf", "--ask", SEEN), "a camera does not end"),
+        (("rtsp://nowhere.invalid/a", *EMBEDDED, "--modality", "audio", "--start", "5"), "--start cannot be given"),
+        (("sound.wav", *EMBEDDED, "--modality", "audio", "--fps", "2"), "--fps is of pictures"),
+        (("sound.wav", *EMBEDDED, "--modality", "audio", "--no-frame-timeout", "2"), "--no-frame-timeout is of"),
         (("clip.mp4", *EMBEDDED, "--at", "3", SEEN, "--start", "5"), "--start"),
         (("clip.mp4", *EMBEDDED, "--max-pixels", "4096"), "--min-pixels"),
         (("clip.mp4", *EMBEDDED, "--colour"), "--colour"),
@@ -265,6 +270,22 @@ def test_a_camera_that_its_address_does_not_tell_is_watched_as_one(tmp_path: Pat
         assert json.loads(seen.stdout.splitlines()[-1])["frames"] in (1, 2), seen.stderr
         refused = infinipot("watch", at, *EMBEDDED, "--start", "5", "--end", "9", "--ask", SEEN)
     assert "--start cannot be given for a camera" in refused.stderr
+
+
+def test_a_camera_is_asked_at_a_time_that_it_reached_without_a_note() -> None:
+    seen = infinipot("watch", "demo://still?speed=20&events=1", *EMBEDDED, "--at", "4.2", SEEN, "--json")
+    assert records(seen)[0]["time"] >= 3.5
+    assert seen.stderr == ""
+
+
+def test_a_picture_that_cannot_be_drawn_costs_no_summary(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise SettingError("no space left")
+
+    monkeypatch.setattr("infinipot.cli.sketch.Sketch.draw", full)
+    seen = watch("--ask", SEEN, "--json", "--picture", "held.png")
+    assert seen.exit_code == 1
+    assert [record["type"] for record in records(seen)] == ["answer", "summary"]
 
 
 @pytest.mark.parametrize("args", [("models", "--memory", "512"), ("bench", "needle", "--quick", "--out", "needle")])
@@ -442,6 +463,30 @@ def test_a_failure_while_watching_ends_the_conversation_with_exit_code_1(
     assert "watching ended: the camera fell over" in result.stderr
     assert result.stderr.endswith("error: the camera fell over\n")
     assert "Traceback" not in result.stderr
+
+
+def test_ctrl_c_before_the_first_frame_leaves_nobody_at_work(typed: Typist, monkeypatch: pytest.MonkeyPatch) -> None:
+    reached, left, begin = threading.Event(), threading.Event(), prompt.Watcher.__init__
+
+    class Interrupted(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            reached.wait()
+            raise KeyboardInterrupt
+
+    def init(self: prompt.Watcher, *args: Any) -> None:
+        begin(self, *args)
+        self._begun = Interrupted()
+
+    def slow(self: Stream, frame: Any) -> None:
+        reached.set()
+        time.sleep(0.3)
+        left.set()
+
+    monkeypatch.setattr(prompt.Watcher, "__init__", init)
+    monkeypatch.setattr(Stream, "feed", slow)
+    result = watch()
+    assert (result.exit_code, result.stderr) == (130, "interrupted\n")
+    assert left.is_set(), "the stream is closed once nobody watches any more"
 
 
 # As a process

@@ -244,6 +244,7 @@ def test_the_reserve_that_every_question_would_have_room_in_is_said_at_the_end(d
         (("mlvu", "--data", "mlvu", *EMBEDDED, "--engine", "ray", "--gpus-per-worker", "1.5"), 2, "or a whole number"),
         (("mlvu", "--data", "mlvu", *EMBEDDED, "--judge-url", "http://x"), 2, "--judge-model"),
         (("judge", PLOT, *JUDGED, "--judge-prompt", PLOT), 2, "put {reference} in it"),
+        (("mlvu", "--data", "mlvu", *EMBEDDED, "--judge-prompt", PLOT), 2, "give --judge-url and --judge-model, too"),
         (("mlvu", "--data", "mlvu", *EMBEDDED, "--min-pixels", "9"), 2, "--max-pixels"),
         (("mlvu", "--data", "mlvu"), 2, "--model"),
         (("nlvu",), 2, "nlvu"),

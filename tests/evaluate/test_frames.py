@@ -75,8 +75,9 @@ def test_a_part_behind_the_end_is_an_error(path: str, settings: dict[str, Any]) 
 def test_a_video_of_unknown_length_needs_a_rate(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("infinipot.video.file.FileSource._declared_duration", lambda self: None)
     assert taken(path, {}, fps=1) == [0, 10, 20]
-    with pytest.raises(VideoError, match=r"does not say how long it is, so 3 frames .*: give fps"):
-        taken(path, {}, frames=3)
+    for given, instead in (({}, "give fps$"), ({"fps": 2.0}, "give fps alone, without a number of frames$")):
+        with pytest.raises(VideoError, match=r"does not say how long it is, so 3 frames .*: " + instead):
+            taken(path, {}, frames=3, **given)
 
 
 @pytest.mark.parametrize(

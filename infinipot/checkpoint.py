@@ -147,7 +147,8 @@ class Checkpoint:
         return network
 
     def check(self, adapter: Adapter) -> None:
-        """Makes sure that network, processor, tokenizer and chat template are of one model; runs no network.
+        """Makes sure that network, processor, tokenizer and chat template are of one model, of which a memory can hold
+        what it needs; runs no network.
 
         Raises:
             ModelError: they are not.
@@ -157,6 +158,8 @@ class Checkpoint:
         if path.exists() and (damage := _damage(path)):  # transformers goes on without it
             raise self._error(f"{path.name} {damage}")
         try:
+            adapter.layer_shapes()
+            adapter.require_static_rope()
             adapter.chat()
             adapter.scores({}, [0], 1, torch.device("cpu"))
         except ModelError as error:

@@ -128,6 +128,7 @@ def found_device(device: str) -> torch.device:
     Raises:
         SettingError: there is no such device here.
     """
+    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     if device != "auto":
         found = torch.device(device)
         if found.type == "cuda" and not 0 <= (found.index or 0) < torch.cuda.device_count():
@@ -135,6 +136,8 @@ def found_device(device: str) -> torch.device:
             raise SettingError(
                 f"device={device!r}: PyTorch finds no such GPU here; possible: {', '.join([*there, 'cpu'])}"
             )
+        if found.type not in ("cuda", "cpu") and (accelerator is None or found.type != accelerator.type):
+            possible = "cpu" if accelerator is None else f"{accelerator.type}, cpu"
+            raise SettingError(f"device={device!r}: PyTorch finds no such device here; possible: {possible}")
         return found
-    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     return accelerator or torch.device("cpu")

@@ -260,7 +260,7 @@ class Model:
             return self.adapter
         if modality not in self._others:
             alike = [adapter for adapter in adapters() if set(adapter.model_types) & set(self.adapter.model_types)]
-            possible = {adapter.modality: adapter for adapter in alike}
+            possible = {adapter.modality: adapter for adapter in reversed(alike)}  # the first, as for loading
             if modality not in possible:
                 taken = " or ".join(repr(each) for each in sorted({self.adapter.modality, *possible}))
                 raise ModelError(f"modality={modality!r}: {self.adapter.title} takes {taken}")

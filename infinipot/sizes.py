@@ -65,7 +65,8 @@ class Size:
         name: of the checkpoint.
         token: bytes of a token of memory over all layers, its share of what is allocated beside keys and values too.
         memories: bytes that a stream allocates, in the order of the caps.
-        weights: bytes of the weights, where the checkpoint was looked at.
+        weights: bytes of the weights, where the checkpoint was looked at; None for quantized ones, of which only their
+            library knows how they lie.
     """
 
     name: str
@@ -90,6 +91,8 @@ def size_of(model: str, caps: Sequence[int], policy: Policy) -> Size:
     checkpoint = Checkpoint(model, None)
     adapter = _outline(checkpoint.adapter(), checkpoint.configuration())
     size = _size(model, adapter.layer_shapes(), adapter.position_rule(), caps, policy)
+    if getattr(adapter.model.config, "quantization_config", None):
+        return size
     return replace(size, weights=sum(part.nbytes for part in adapter.model.parameters()))
 
 

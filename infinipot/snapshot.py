@@ -68,13 +68,24 @@ class Identity:
 
 def _fingerprint(model: Any) -> str:
     """A hash of what the configuration says beyond defaults, and of numbers of each weight, taken evenly over it."""
-    found = hashlib.sha256(json.dumps(_lasting(model.config.to_diff_dict()), sort_keys=True, default=str).encode())
+    found = hashlib.sha256(json.dumps(_lasting(_said(model.config)), sort_keys=True, default=str).encode())
     for name, weight in sorted(model.named_parameters()):
         own = weight.to_local() if hasattr(weight, "to_local") else weight
         flat = own.detach().reshape(-1)
-        some = flat[:: max(1, len(flat) // _SAMPLES)][:_SAMPLES].to("cpu", torch.float64)
+        some = flat[:: max(1, len(flat) // _SAMPLES)][:_SAMPLES].cpu().to(torch.float64)  # which not every device has
         found.update(f"{name} {list(weight.shape)}".encode() + some.numpy().tobytes())
     return found.hexdigest()[:32]
+
+
+def _said(config: Any) -> dict[str, Any]:
+    """A configuration without the defaults of its classes: a release of transformers may bring more of those."""
+    parts = {name: part for name in config.sub_configs if (part := getattr(config, name, None)) is not None}
+    try:
+        usual = type(config)().to_dict()
+    except (TypeError, ValueError):  # a class that has to be told something
+        usual = {}
+    beside = {key: value for key, value in config.to_dict().items() if key not in usual or value != usual[key]}
+    return beside | {name: _said(part) for name, part in parts.items()}
 
 
 def _lasting(config: Any) -> Any:

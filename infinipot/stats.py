@@ -13,7 +13,8 @@ class Stats:
 
     Attributes:
         modality: what the stream is of, "video" or "audio".
-        frames: frames watched, or pieces of sound heard, and patches: temporal patches of them so far.
+        frames: frames watched, or pieces of sound heard, and patches: temporal patches of them that the model was run
+            over; those that wait for their block are not among them.
         gated_tokens: tokens of those, and of patches that wait for their block, that a gate did not let through.
         time: of the newest frame, or the end of the newest piece of sound, in seconds.
         tokens: tokens held per layer and KV head now: text_tokens (prompt and dialogue) and video_tokens, or sound's.

@@ -17,6 +17,7 @@ from infinipot.memory import Memory
 from support.adapters import BUILDERS
 
 Change = Callable[[Path], Any]
+ROPE = {"mrope_section": [2, 1, 1], "rope_theta": 10_000.0}
 WEIGHT = "model.layers.1.mlp.down_proj.weight"
 
 
@@ -166,6 +167,14 @@ SPOILT: dict[str, tuple[Change, str]] = {
     "no width": (config("text_config", hidden_size=0), "no network can be made from its config.json"),
     "an unknown activation": (config("text_config", hidden_act="loud"), "no network can be made from its config.json"),
     "the default network, of 72B": (config(text_config=None), "config.json and weights do not belong together"),
+    "a window of attention": (
+        config("text_config", sliding_window=64, layer_types=["sliding_attention"] * 3),
+        "sliding-window attention .* is not supported",
+    ),
+    "a rotation that depends on the prompt": (
+        config("text_config", rope_parameters={"rope_type": "dynamic", "factor": 2.0, **ROPE}),
+        "uses 'dynamic' rotary scaling",
+    ),
     "another width": (config("text_config", hidden_size=96), r"do not belong together: .* is \[.*\], not \[.*96.*\]"),
     "another vocabulary": (config("text_config", vocab_size=500), r"embed_tokens.weight is \[468, .*not \[500"),
     "another family": (config(model_type="qwen2_vl"), "config.json and weights do not belong together"),

@@ -21,6 +21,7 @@ from infinipot.evaluate.core.journal import require_same
 from infinipot.evaluate.core.plugins import code_of_adapter, code_of_policy
 from infinipot.evaluate.engines.base import RunConfig, origin_settings
 from infinipot.versions import digest_of_plugin
+from support.models import build
 
 POLICY = """
 from dataclasses import dataclass
@@ -87,6 +88,20 @@ def test_a_policy_of_another_package_goes_by_its_name(install: Install) -> None:
         held = [patch.time for patch in stream.contents().patches]
     assert len(held) < 30
     assert held == [29.0 - second for second in range(len(held))][::-1]
+
+
+def test_a_family_of_another_package_takes_no_modality_from_ours(install: Install) -> None:
+    hears = """
+from infinipot.models.qwen2_5_omni import Qwen25OmniSound
+
+class Street(Qwen25OmniSound):
+    title, checked = "Street", "not at all"
+"""
+    install(adapters=("street = street:Street",), module=hears)
+    model = build("qwen2_5_omni_thinker")
+    assert "Street" in [kind.title for kind in models.adapters()]
+    with model.stream(memory=700, modality="audio") as stream:
+        assert stream._setup.adapter.title != "Street"
 
 
 def test_nothing_of_another_package_is_imported_before_it_is_asked_for(install: Install) -> None:

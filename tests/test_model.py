@@ -70,6 +70,13 @@ def test_a_device_that_this_machine_lacks_is_refused_where_the_model_is_loaded(d
         infinipot.load("embedded", device=device)
 
 
+@pytest.mark.parametrize("device", ["mps", "xpu:0", "meta"])
+def test_a_device_of_another_kind_that_this_machine_lacks_is_refused_too(device, monkeypatch):
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
+    with pytest.raises(SettingError, match=f"^device='{device}': PyTorch finds no such device here; possible: cpu$"):
+        infinipot.load("embedded", device=device)
+
+
 def test_what_torch_calls_a_type_or_a_device_is_text_in_the_settings():
     given: list[Any] = [Path("folder"), torch.float16, torch.device("cuda", 1)]
     config = LoadConfig(*given)

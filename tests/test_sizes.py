@@ -42,6 +42,15 @@ def test_the_type_of_weights_may_stand_with_the_decoder_alone(tmp_path: Path, na
     assert told.weights == sum(2 * weight.numel() for weight in network.parameters())
 
 
+def test_quantized_weights_are_not_counted_as_if_they_were_not(tmp_path: Path) -> None:
+    network, _ = BUILDERS["qwen2_5_vl"]()
+    quantized = network.config.to_dict() | {"quantization_config": {"quant_method": "awq", "bits": 4}}
+    (tmp_path / "config.json").write_text(json.dumps(quantized))
+    assert size_of(str(tmp_path), CAPS, policies.make("full")).weights is None
+    told = CliRunner().invoke(main, ["models", "--memory", "400", "--model", str(tmp_path)])
+    assert told.stdout.rstrip().endswith("quantized")
+
+
 @pytest.mark.parametrize(
     ("shape", "name"),
     [("qwen2.5-vl-7b", "Qwen/Qwen2.5-VL-7B-Instruct"), ("qwen3-vl-8b", "Qwen/Qwen3-VL-8B-Instruct")],

@@ -651,6 +651,22 @@ def test_another_model_policy_or_version_is_told(qwen: Model, tmp_path: Path) ->
             qwen.restore(tmp_path / "other")
 
 
+def test_a_release_of_transformers_with_more_options_leaves_the_model_the_same(
+    qwen: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An option of the decoder that is as by default says nothing; one that is not does."""
+    path, text = tmp_path / "stream", type(qwen.adapter.model.config.text_config)
+    with qwen.stream(**small(qwen)) as stream:
+        stream.watch(pictures(1)[0])
+        stream.save(path)
+    plain = text.to_dict
+    monkeypatch.setattr(text, "to_dict", lambda config: plain(config) | {"novel_option": 0.1})
+    assert isinstance(qwen.restore(path), Stream)
+    monkeypatch.setattr(qwen.adapter.model.config.text_config, "rms_norm_eps", 0.5)
+    with pytest.raises(SnapshotError, match=r"is of another model .*fingerprint"):
+        qwen.restore(path)
+
+
 def test_a_restored_stream_and_a_fork_give_their_memory_back_at_once(
     captioned: tuple[Model, Path], request: pytest.FixtureRequest
 ) -> None:

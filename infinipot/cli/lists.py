@@ -138,7 +138,7 @@ def _print_sizes(caps: list[int], names: tuple[str, ...], policy: str, as_json: 
     for column in ("KB a token", *(f"GB at {cap:,}" for cap in caps), *(["GB of weights"] if names else [])):
         table.add_column(column, justify="right")
     for size in sizes:
-        beside = [] if size.weights is None else [f"{size.weights / 1e9:.3f}"]
+        beside = ["quantized" if size.weights is None else f"{size.weights / 1e9:.3f}"] if names else []
         memories = (f"{each / 1e9:.3f}" for each in size.memories)
         table.add_row(Text(size.name), f"{size.token / 1e3:.1f}", *memories, *beside)
     print_table(table)

@@ -72,13 +72,13 @@ def second_look(
 ) -> Generator[Prepare, list[Patch], tuple[Patch, ...]]:
     """The patches of a second look, not encoded yet; raises what `clips_of` raises."""
     clips = clips_of(setup, state, look)
-    return tuple((yield from prepared(setup, state, clips, _pixels(setup, look))) if clips else ())
+    return tuple((yield from prepared(setup, state, clips, _pixels(setup, look), PHASE)) if clips else ())
 
 
 def look_tokens(setup: Setup, state: StreamState, look: Look | None) -> int:
     """Slots that a second look at the frames that are kept now takes at the most; raises what `clips_of` raises."""
     clips = clips_of(setup, state, look)
-    with patching(state):
+    with patching(state, PHASE):
         return tokens_of(setup, setup.adapter.prepare(clips, _pixels(setup, look)) if clips else [])
 
 
@@ -136,7 +136,7 @@ def look_again(layout: Layout, patches: Sequence[Patch]) -> Generator[Encode | F
     """Runs over a second look after all that is laid out, and run over already. It does not count as said."""
     setup, state, transaction = layout.setup, layout.state, layout.transaction
     adapter = setup.adapter
-    if not transaction.cursor.open:
+    if opens := not transaction.cursor.open:
         ahead = ahead_of_video(setup, state, closed=True)
         transaction.text(len(ahead), state.pending.time)
         layout.add(adapter.embed(ahead))
@@ -145,7 +145,8 @@ def look_again(layout: Layout, patches: Sequence[Patch]) -> Generator[Encode | F
     waits = [1 / setup.config.fps, *(later - sooner for sooner, later in pairwise(times))]
     for patch, wait, cells in zip(patches, waits, features.split([each.tokens for each in patches]), strict=True):
         cursor = transaction.cursor
-        before, after = adapter.caption_ids(patch.times, cursor.patch, opens=False)
+        before, after = adapter.caption_ids(patch.times, cursor.patch, opens=opens)
+        opens = False
         # No more positions than tokens, of which the reserve has enough, however far apart in time frames are.
         if told := setup.rule.seconds(patch.tokens, cursor.pace):
             wait = min(wait, told)

@@ -11,9 +11,9 @@ from infinipot.models import Clip, Patch
 
 
 @contextmanager
-def patching(state: StreamState) -> Iterator[None]:
+def patching(state: StreamState, phase: str = "vision") -> Iterator[None]:
     """Counts the time that is spent on making patches, and tells of a frame that none can be made of."""
-    with state.stopwatch.phase("vision"), _as_frame_errors():
+    with state.stopwatch.phase(phase), _as_frame_errors():
         yield
 
 
@@ -27,11 +27,11 @@ def _as_frame_errors() -> Iterator[None]:
 
 
 def prepared(
-    setup: Setup, state: StreamState, clips: Sequence[Clip], pixels: tuple[int, int] | None
+    setup: Setup, state: StreamState, clips: Sequence[Clip], pixels: tuple[int, int] | None, phase: str = "vision"
 ) -> Generator[Prepare, list[Patch], list[Patch]]:
-    """Has patches made of frames of one size."""
+    """Has patches made of frames of one size; the time counts on `phase`."""
     with _as_frame_errors():
-        return (yield Prepare(setup.adapter, clips, pixels, state.stopwatch))
+        return (yield Prepare(setup.adapter, clips, pixels, state.stopwatch, phase))
 
 
 def patch_of(setup: Setup, state: StreamState, part: Patch | Clip) -> Generator[Prepare, list[Patch], Patch]:

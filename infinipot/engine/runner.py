@@ -13,6 +13,7 @@ import torch
 
 from infinipot.engine.requests import Encode, Forward, Prepare, Request
 from infinipot.engine.task import Task
+from infinipot.memory import lacks_memory
 
 T = TypeVar("T")
 
@@ -123,14 +124,11 @@ def _run(group: Sequence[Task[Any]]) -> None:
     """Gives each task what the network makes of its request: where memory runs out for all of them, one by one."""
     try:
         made = _timed([_request(task) for task in group])
-    except torch.OutOfMemoryError as error:
-        if len(group) == 1:
-            group[0].fail(error)
-            return
     except Exception as error:
-        for task in group:
-            task.fail(error)
-        return
+        if len(group) == 1 or not lacks_memory(error):
+            for task in group:
+                task.fail(error)
+            return
     else:
         for task, part in zip(group, made, strict=True):
             task.give(part)

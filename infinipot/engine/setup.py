@@ -23,7 +23,16 @@ from infinipot.engine.budget import (
 )
 from infinipot.errors import CapError, InfinipotError, SettingError
 from infinipot.gate import Gate
-from infinipot.memory import LayerShape, Memory, PositionRule, StateShape, allocated_bytes, stored_columns, token_bytes
+from infinipot.memory import (
+    LayerShape,
+    Memory,
+    PositionRule,
+    StateShape,
+    allocated_bytes,
+    lacks_memory,
+    stored_columns,
+    token_bytes,
+)
 from infinipot.models import Adapter, Gatherer
 from infinipot.models.chat import ANSWER, ChatFormat
 from infinipot.models.pictures import picture_bytes
@@ -94,6 +103,10 @@ class Setup:
                 )
             rule = replace(rule, longest_gap=max(1, ends // (8 * max(config.block or 0, 8))))
         budget = budget_of(cap)
+        try:
+            adapter.require_pixels(config.pixels)
+        except ValueError as error:
+            raise SettingError(f"{error}: leave pixels out") from error
         pixels = config.pixels or adapter.frame_pixels(budget.largest_patch())
         return cls(
             adapter=adapter,
@@ -303,16 +316,10 @@ def reserving(cap: int, size: int) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if not _lacks_memory(error):
+        if not lacks_memory(error):
             why = str(error).partition("\n")[0]
             raise InfinipotError(f"the memory cannot be allocated: {why}") from error
         raise CapError(
             f"memory={cap} tokens needs {size / 2**20:.0f} MiB, but the device has too little free memory: give a "
             "smaller memory"
         ) from error
-
-
-def _lacks_memory(error: RuntimeError) -> bool:
-    """Whether a device had no memory left: on a CPU, and on Apple's GPUs, torch has no class of its own for that."""
-    said = str(error)
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in said or "out of memory" in said

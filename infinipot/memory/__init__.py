@@ -7,7 +7,7 @@ from infinipot.memory.positions import MOST_POSITIONS, Cursor, PositionRule
 from infinipot.memory.rotary import Rotary
 from infinipot.memory.slots import stored_columns
 from infinipot.memory.step import Step, Steps
-from infinipot.memory.storage import LayerShape, StateShape, allocated_bytes, token_bytes
+from infinipot.memory.storage import LayerShape, StateShape, allocated_bytes, lacks_memory, token_bytes
 from infinipot.memory.tensor_parallel import ALONE, TensorParallelGroup
 from infinipot.memory.transaction import Taken, Transaction
 from infinipot.memory.turned import AnswerScratch
@@ -33,6 +33,7 @@ __all__ = [
     "Transaction",
     "Window",
     "allocated_bytes",
+    "lacks_memory",
     "stored_columns",
     "token_bytes",
 ]

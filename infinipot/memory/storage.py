@@ -18,6 +18,13 @@ _PIECE = 2 << 20  # bytes that a CPU moves at once: they stay in its cache betwe
 AXES = ("temporal", "height", "width")  # columns of positions; the first alone where all axes are alike
 
 
+def lacks_memory(error: Exception) -> bool:
+    """Whether a device had no memory left: on a CPU, and on Apple's GPUs, torch has no class of its own for that."""
+    said = str(error)
+    of_torch = isinstance(error, RuntimeError) and ("can't allocate memory" in said or "out of memory" in said)
+    return of_torch or isinstance(error, torch.OutOfMemoryError | MemoryError)
+
+
 @dataclass(frozen=True, slots=True)
 class LayerShape:
     """What one layer of the language model stores per slot, and where."""

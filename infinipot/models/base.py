@@ -133,6 +133,13 @@ class Adapter(Texts, ABC):
         """
         return None
 
+    def require_pixels(self, pixels: tuple[int, int] | None) -> None:  # nothing to require
+        """Refuses a size of frames, `pixels` as in `patchify`, that the model cannot take.
+
+        Raises:
+            ValueError: frames are of one size, and it is not within these.
+        """
+
     @property
     def cell_pixels(self) -> int:
         """Pixels of a resized frame that make a cell; 0 where the model takes frames of one size only."""
@@ -177,9 +184,22 @@ class Adapter(Texts, ABC):
     def rotary(self) -> Rotary:
         """How the decoder rotates its keys."""
 
+    def require_static_rope(self) -> None:
+        """Refuses a decoder in which the rotation of a key depends on more than its position.
+
+        Raises:
+            ModelError: keys change with the length of the prompt.
+        """
+        kind = self._text_config.rope_parameters.get("rope_type", "default")
+        if kind in ("dynamic", "longrope"):
+            raise ModelError(
+                f"{self.title} uses {kind!r} rotary scaling, whose keys change with the length of the prompt"
+            )
+
     @cached_property
     def shared_rotary(self) -> Rotary:
         """The rotation, with its tables of angles, that all streams share."""
+        self.require_static_rope()
         return self.rotary()
 
     @property
@@ -275,13 +295,6 @@ class Adapter(Texts, ABC):
     @property
     def _text_config(self) -> Any:
         return self.model.config.get_text_config()
-
-
-def require_static_rope(parameters: dict[str, Any], name: str) -> None:
-    """Raises `ModelError` where the rotation of a key depends on more than its position."""
-    kind = parameters.get("rope_type", "default")
-    if kind in ("dynamic", "longrope"):
-        raise ModelError(f"{name} uses {kind!r} rotary scaling, whose keys change with the length of the prompt")
 
 
 def device_of(layer: torch.nn.Module) -> torch.device:

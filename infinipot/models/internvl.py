@@ -60,6 +60,10 @@ class InternVL(OneSize):
     def position_limit(self) -> int | None:
         return self.position_range if self._dynamic else None
 
+    def require_static_rope(self) -> None:
+        if not self._dynamic:
+            super().require_static_rope()
+
     def rotary(self) -> Rotary:
         if not self._dynamic:
             return super().rotary()

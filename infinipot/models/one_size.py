@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from infinipot.memory import PositionRule, Rotary
-from infinipot.models.base import Adapter, require_static_rope
+from infinipot.models.base import Adapter
 from infinipot.models.patch import Clip, Patch, apart
 
 
@@ -31,14 +31,13 @@ class OneSize(Adapter):
     def patchify(self, clips: Sequence[Clip], pixels: tuple[int, int] | None = None) -> list[Patch]:
         frames = [frame for clip in clips for frame in clip]
         made = self.pixels_of(torch.from_numpy(np.stack([frame.image for frame in frames])).permute(0, 3, 1, 2))
-        height, width = made.shape[-2:]
-        if pixels is not None and not pixels[0] <= height * width <= pixels[1]:
-            raise ValueError(
-                f"{self.title} resizes every frame to {width} x {height} = {height * width} pixels, "
-                f"which is not within pixels={tuple(pixels)}"
-            )
-        grid = self.grid(height, width)
+        self.require_pixels(pixels)
+        grid = self.grid(*made.shape[-2:])
         return [Patch(own, *grid, (frame.time,)) for own, frame in zip(apart(made, len(frames)), frames, strict=True)]
+
+    def require_pixels(self, pixels: tuple[int, int] | None) -> None:
+        if pixels is not None and not pixels[0] <= self.frame_area <= pixels[1]:
+            raise ValueError(f"pixels={tuple(pixels)}: {self.title} makes every frame {self.frame_area} pixels large")
 
     def _least_area(self, pixels: tuple[int, int] | None) -> int:
         return self.frame_area
@@ -51,5 +50,4 @@ class OneSize(Adapter):
         return PositionRule(flat=True)
 
     def rotary(self) -> Rotary:
-        require_static_rope(self._text_config.rope_parameters, self.title)
         return Rotary(self.language_model.rotary_emb.inv_freq)

@@ -11,7 +11,7 @@ from transformers import Qwen2_5OmniProcessor, Qwen2_5OmniThinkerForConditionalG
 
 from infinipot.errors import SettingError
 from infinipot.memory import PositionRule, Rotary
-from infinipot.models.base import PARITY, device_of, require_static_rope
+from infinipot.models.base import PARITY, device_of
 from infinipot.models.patch import Patch
 from infinipot.models.qwen2_vl import Qwen25VL
 from infinipot.models.sound import SoundGatherer, Spectrum
@@ -73,7 +73,6 @@ class Qwen25OmniSound(Qwen25Omni):
         return PositionRule(flat=True)
 
     def rotary(self) -> Rotary:
-        require_static_rope(self._text_config.rope_parameters, self.title)
         return Rotary(self.language_model.rotary_emb.inv_freq)  # all axes of a sound's positions are alike
 
     @property

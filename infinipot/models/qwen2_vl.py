@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
 from infinipot.memory import PositionRule, Rotary
-from infinipot.models.base import PARITY, Adapter, device_of, require_static_rope
+from infinipot.models.base import PARITY, Adapter, device_of
 from infinipot.models.patch import Clip, Patch, apart
 from infinipot.models.pictures import SIDE
 
@@ -97,9 +97,8 @@ class Qwen2VL(Adapter):
         return PositionRule(tokens_per_second=None)
 
     def rotary(self) -> Rotary:
-        parameters = self._text_config.rope_parameters
-        require_static_rope(parameters, self.title)
-        axes = [chunk % 3 for chunk, width in enumerate(parameters["mrope_section"]) for _ in range(width)]
+        sections = self._text_config.rope_parameters["mrope_section"]
+        axes = [chunk % 3 for chunk, width in enumerate(sections) for _ in range(width)]
         return Rotary(self.language_model.rotary_emb.inv_freq, axes)
 
 

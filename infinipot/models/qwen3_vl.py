@@ -9,7 +9,7 @@ from torch import Tensor
 from transformers import Qwen3Config
 
 from infinipot.memory import PositionRule, Rotary, Step
-from infinipot.models.base import PARITY, require_static_rope
+from infinipot.models.base import PARITY
 from infinipot.models.patch import Clip, Patch
 from infinipot.models.qwen2_vl import Qwen2VL
 
@@ -79,8 +79,6 @@ class Qwen3VL(Qwen2VL):
         return PositionRule()
 
     def rotary(self) -> Rotary:
-        parameters = self._text_config.rope_parameters
-        require_static_rope(parameters, self.title)
         rotary_emb = self.language_model.rotary_emb
         axes = [0] * len(rotary_emb.inv_freq)
         for axis in (1, 2):  # every third frequency, as far as the section of the axis goes; the rest are time's

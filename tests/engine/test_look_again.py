@@ -1,6 +1,7 @@
 """A second look: the last frames beside the memory, for one question."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -10,6 +11,7 @@ import torch
 
 from infinipot import CapError, Model, QuestionError, SettingError, Stream
 from infinipot.engine import looking
+from infinipot.engine.requests import Encode, Prepare, Request
 from infinipot.memory import Window
 from support.memories import held, same
 from support.models import build, pictures
@@ -70,6 +72,21 @@ def test_it_sees_the_prompt_and_itself_and_nothing_of_the_past(seeing: Model, mo
             assert asked.ahead is None
             assert asked.end > steps[-2].end > stream.stats().tokens
     assert torch.equal(*found)
+
+
+def test_all_that_a_second_look_takes_counts_as_one(qwen: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    phases: list[tuple[type, str]] = []
+
+    def noted(requests: Sequence[Request]) -> Sequence[Any]:
+        phases.extend((type(request), request.phase) for request in requests)
+        return run[type(requests[0])](requests)
+
+    run: dict[type, Any] = {kind: kind.run for kind in (Prepare, Encode)}
+    with watched(qwen, pictures(8)) as stream:
+        for kind in run:
+            monkeypatch.setattr(kind, "run", staticmethod(noted))
+        stream.ask("What?", look_again=4, max_new_tokens=1)
+    assert phases == [(Prepare, "look_again"), (Encode, "look_again")]
 
 
 def test_an_answer_depends_on_what_is_looked_at(qwen: Model) -> None:

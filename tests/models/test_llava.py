@@ -6,7 +6,7 @@ import torch
 from transformers import LlavaNextVideoVideoProcessor, LlavaOnevisionVideoProcessor
 
 import infinipot
-from infinipot import FrameError, Model, ModelError
+from infinipot import Model, ModelError, SettingError
 from infinipot.engine.limits import question_ids
 from support.adapters import BUILDERS
 from support.models import build, pictures
@@ -52,8 +52,8 @@ def test_frames_of_any_size_have_one_grid_and_a_budget_that_excludes_it_is_an_er
         for size in ((64, 64), (48, 96), (200, 30)):
             stream.watch(pictures(1, size=size)[0])
         assert len(stream._state.memory.grids) == 1
-    with llava.stream(memory=400, pixels=(1, side**2 - 1)) as stream, pytest.raises(FrameError, match=f"{side**2}"):
-        stream.watch(pictures(1)[0])
+    with pytest.raises(SettingError, match=f"makes every frame {side**2} pixels large: leave pixels out"):
+        llava.stream(memory=400, pixels=(1, side**2 - 1))
 
 
 def test_the_newline_behind_a_video_is_the_questions_and_never_the_memorys():

@@ -11,7 +11,7 @@ import torch
 from transformers.video_utils import VideoMetadata
 
 import infinipot
-from infinipot import CapError, Frame, FrameError, Model, ModelError
+from infinipot import CapError, Frame, Model, ModelError, SettingError
 from infinipot.memory.transaction import NOWHERE
 from support.memories import held, same, slots
 from support.models import build, pictures
@@ -83,8 +83,8 @@ def test_decoded_frames_of_any_shape_become_the_tensors_that_the_processor_makes
 def test_a_budget_of_pixels_that_leaves_out_the_one_size_is_refused(captioned):
     with captioned.stream(memory=512, pixels=(1024, 4096)) as stream:
         stream.watch(pictures(1)[0])
-    with captioned.stream(memory=512, pixels=(1024, 4095)) as stream, pytest.raises(FrameError, match="64 x 64"):
-        stream.watch(pictures(1)[0])
+    with pytest.raises(SettingError, match="makes every frame 4096 pixels large: leave pixels out"):
+        captioned.stream(memory=512, pixels=(1024, 4095))
 
 
 # Words
@@ -148,6 +148,21 @@ def test_what_looks_like_a_special_token_in_a_question_is_text(captioned):
         for text in (words, QUESTION)
     )
     assert [token for token in forged if token in special] == [token for token in honest if token in special]
+
+
+def test_a_second_look_reads_as_a_video_that_begins_or_goes_on(internvl, monkeypatch):
+    """After a remembered turn the video is opened again: its first frame has no line break before it, others have."""
+    adapter, said = internvl.adapter, []
+    caption = type(adapter).caption_ids
+    with internvl.stream(memory=700, reserve=300, dialogue=100, look_again=3, block=1) as stream:
+        for image in pictures(3):
+            stream.watch(image)
+        monkeypatch.setattr(
+            type(adapter), "caption_ids", lambda *given, opens: [said.append(opens), caption(*given, opens=opens)][1]
+        )
+        stream.ask(QUESTION, max_new_tokens=1, look_again=3, remember=True)
+        stream.ask(QUESTION, max_new_tokens=1, look_again=3)
+    assert said == [False, False, False, True, False, False]
 
 
 # Long streams
@@ -227,4 +242,4 @@ def test_other_frequencies_that_change_are_refused(internvl, monkeypatch):
     config = SimpleNamespace(rope_parameters={"rope_type": "longrope"})
     monkeypatch.setattr(type(internvl.adapter), "_text_config", config)
     with pytest.raises(ModelError, match="longrope"):
-        internvl.adapter.rotary()
+        internvl.adapter.require_static_rope()

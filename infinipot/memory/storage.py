@@ -21,8 +21,8 @@ AXES = ("temporal", "height", "width")  # columns of positions; the first alone 
 def lacks_memory(error: Exception) -> bool:
     """Whether a device had no memory left: on a CPU, and on Apple's GPUs, torch has no class of its own for that."""
     said = str(error)
-    of_torch = isinstance(error, RuntimeError) and ("can't allocate memory" in said or "out of memory" in said)
-    return of_torch or isinstance(error, torch.OutOfMemoryError | MemoryError)
+    other = isinstance(error, RuntimeError) and ("can't allocate memory" in said or "out of memory" in said)
+    return other or isinstance(error, torch.OutOfMemoryError)
 
 
 @dataclass(frozen=True, slots=True)

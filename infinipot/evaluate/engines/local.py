@@ -22,7 +22,6 @@ from infinipot.evaluate.core.plugins import code_of_adapter
 from infinipot.evaluate.engines.base import Engine, EvalAnswer, Event, Provenance, RunConfig, WatchTime, policy_settings
 from infinipot.evaluate.protocols import find_protocol
 from infinipot.evaluate.records import Item, Problem, Question
-from infinipot.memory import lacks_memory
 from infinipot.playing import END, play
 from infinipot.versions import digest_of_model
 
@@ -230,7 +229,7 @@ def _moment(question: Question) -> float:
 
 def _in_a_line(error: Exception) -> str:
     text = " ".join(str(error).split())
-    if lacks_memory(error):
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return f"out of memory: {text or type(error).__name__}"
     if isinstance(error, InfinipotError | OSError) and text:
         return text

@@ -34,6 +34,12 @@ class Grid:
         """The numbers of its cells."""
         return range(self.first_cell, self.first_cell + self.cells)
 
+    @property
+    def corners(self) -> set[int]:
+        """The numbers of its four corners, of which some are the same in a row, a column or a single cell."""
+        first, last = (self.first_cell + row * self.columns for row in (0, self.rows - 1))
+        return {start + step for start in (first, last) for step in (0, self.columns - 1)}
+
 
 def cell_limit(grids: Sequence[Grid]) -> int:
     """One more than the highest cell number of some grids. Forgotten grids leave gaps below it."""
@@ -137,12 +143,8 @@ class VideoTokens:
     @property
     def at_corner(self) -> Tensor:
         """`[rows, N]` bool, whether a token is at one of the four corners of its patch."""
-        corner = torch.zeros_like(self.cell, dtype=torch.bool)
-        for grid in self.grids:
-            last_row = grid.first_cell + grid.cells - grid.columns
-            for cell in {first + step for first in (grid.first_cell, last_row) for step in (0, grid.columns - 1)}:
-                corner |= self.cell == cell
-        return corner
+        corners = torch.tensor([cell for grid in self.grids for cell in grid.corners], dtype=self.cell.dtype)
+        return torch.isin(self.cell, corners.to(self.cell.device, non_blocking=True))
 
     def in_order(self) -> Tensor:
         """`[rows, N]` int64, the indices of each row's tokens in order of arrival."""

@@ -85,6 +85,11 @@ class Setup:
             CapError: the cap is too small for the prompt, or too large for the model's positions.
             SettingError: the model or the policy cannot do what a setting asks for.
         """
+        if policy.across_heads and adapter.tp_group.count > 1:
+            raise SettingError(
+                f"policy {policy.name!r} compares the heads of a layer, which {adapter.tp_group.count} processes "
+                "share: take another policy, or leave tp_plan out"
+            )
         gate = _gate(adapter, policy, config)
         chat = adapter.chat(config.system)
         prompt_ids = adapter.tokenize(chat.opening, opens=True)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from infinipot.memory.step import Step
 
 NOTHING: Mapping[str, Attention] = MappingProxyType({})  # a policy that asks for no attention
-_PIECE = 8 << 20  # weights computed at a time
+_PIECE = 8 << 20  # numbers computed at a time
 _FUTURE = 512  # positions ahead that Expected Attention averages over
 
 
@@ -177,9 +177,12 @@ def _expected(seen: Seen, asking: Tensor) -> Tensor:
     centred = _turned_ahead(rotary, queries - mean, step.highest).mul_(seen.scaling)
     mean = _turned_ahead(rotary, mean, step.highest).mul_(seen.scaling)
     covariance = (centred.transpose(1, 2) @ centred / len(asking)).unflatten(0, (len(seen.keys), -1))
-    keys = seen.keys.float().unsqueeze(1)
-    logits = (keys @ mean.unflatten(0, (len(seen.keys), -1)).transpose(2, 3)).squeeze(-1)
-    logits += ((keys @ covariance) * keys).sum(-1) / 2
+    mean = mean.unflatten(0, (len(seen.keys), -1)).transpose(2, 3)
+    parts = []
+    for some in seen.keys.split(max(1, _PIECE // mean[..., 0].numel()), 1):
+        keys = some.float().unsqueeze(1)
+        parts.append((keys @ mean).squeeze(-1) + ((keys @ covariance) * keys).sum(-1) / 2)
+    logits = torch.cat(parts, -1)
     if seen.hidden is not None:
         logits.masked_fill_(seen.hidden[:, :1], -torch.inf)  # queries are cells, which come first
     return logits.softmax(-1).mean(1)

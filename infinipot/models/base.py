@@ -190,7 +190,7 @@ class Adapter(Texts, ABC):
         Raises:
             ModelError: keys change with the length of the prompt.
         """
-        kind = self._text_config.rope_parameters.get("rope_type", "default")
+        kind = (getattr(self._text_config, "rope_parameters", None) or {}).get("rope_type", "default")
         if kind in ("dynamic", "longrope"):
             raise ModelError(
                 f"{self.title} uses {kind!r} rotary scaling, whose keys change with the length of the prompt"

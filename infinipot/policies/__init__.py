@@ -6,7 +6,6 @@ The other files are:
     wrapper.py    the base of policies that use another policy's scores
     question.py   the base of policies that know the question
     options.py    the types of options, and how options are written as text
-    old_specs.py  names and options of the version before
     scoring/      what policies compute from tokens
 
 Other packages add policies as entry points, see `infinipot.extensions`. All that such a policy needs can be imported
@@ -43,7 +42,6 @@ from infinipot.policies.lagkv import LagKV as LagKV
 from infinipot.policies.livevlm import LiveVLM as LiveVLM
 from infinipot.policies.merged import Merged as Merged
 from infinipot.policies.novelty import Novelty as Novelty
-from infinipot.policies.old_specs import renamed
 from infinipot.policies.options import Count as Count
 from infinipot.policies.options import Exponent as Exponent
 from infinipot.policies.options import Odd as Odd
@@ -109,7 +107,6 @@ def make(spec: str | Policy, **options: Any) -> Policy:
     if not isinstance(spec, str):
         raise PolicyError(f"a policy must be a name or a Policy, not {type(spec).__name__}: {spec!r}")
     name, _, text = spec.partition(":")
-    name, text, options = renamed(name, text, options)
     policy = _find(name)
     parsed = _parse(policy, text)
     if twice := parsed.keys() & options.keys():

@@ -165,6 +165,11 @@ class Policy(ABC):
         return False
 
     @property
+    def across_heads(self) -> bool:
+        """Whether heads of a layer are compared, so that processes that share them cannot each choose for their own."""
+        return False
+
+    @property
     def reads_states(self) -> bool:
         """Whether `select` reads keys or values directly, and so must be given a few rows at a time.
 
@@ -178,7 +183,8 @@ class Policy(ABC):
         """Indices of the tokens to keep.
 
         Args:
-            tokens: N tokens in each row, in any order. Rows are independent, unless the policy looks `across_layers`.
+            tokens: N tokens in each row, in any order. Rows are independent, unless the policy looks `across_layers` or
+                `across_heads`.
             budget: |C|, how many tokens of a row to keep, 0 < budget < N.
 
         Returns:
@@ -189,7 +195,7 @@ class Policy(ABC):
         """Which kept token absorbs each evicted one. Called if the policy `merges`.
 
         Args:
-            tokens: the same as for `select`.
+            tokens: all that a few rows hold. Where patches have captions, `select` may have been shown a part of them.
             kept: `[rows, budget]` int64, the tokens that stay.
         """
         raise NotImplementedError(f"policy {self.name!r} does not merge")
@@ -198,7 +204,7 @@ class Policy(ABC):
         """Which kept tokens attention sees, `[rows, budget]` bool. Called if the policy `hides`.
 
         Args:
-            tokens: the same as for `select`, all rows of a layer at once.
+            tokens: all that some rows hold, see `merge`; all rows of a layer at once.
             kept: `[rows, budget]` int64, the tokens that stay.
         """
         raise NotImplementedError(f"policy {self.name!r} hides nothing")

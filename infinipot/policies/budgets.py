@@ -75,6 +75,10 @@ class AdaKV(Budgets):
 
     least: Share = 0.2
 
+    @property
+    def across_heads(self) -> bool:
+        return True
+
     def shown(self, scores: Tensor, arrival: Tensor, layer: int, layers: int) -> Tensor:
         heads, length = scores.shape
         fair = int(self.share * length)

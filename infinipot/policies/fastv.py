@@ -36,6 +36,10 @@ class FastV(KnowsQuestion):
     def across_layers(self) -> bool:
         return True
 
+    @property
+    def across_heads(self) -> bool:
+        return True
+
     def score(self, tokens: VideoTokens) -> Tensor:
         """Rows are matched in order of arrival: all hold the same tokens."""
         own, order = attended(tokens, "asked"), tokens.in_order()

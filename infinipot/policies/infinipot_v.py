@@ -37,7 +37,8 @@ class InfiniPotV(Policy):
         reference: TaR compares with the "previous" token of the cell, or, like the published code, with those of the
             "recent" patches.
         alpha: see union.
-        recent: the share of the held patches that count as recent; at least one does.
+        recent: the share of the held patches that count as recent; at least one does. Those that a gate left out among
+            them count, too.
         r1: see two-stage; the default is half of what must go when |C| is ¾ of N.
         pooling: "layerwise" averages VaN over neighbours: 7x7x7, 5x5, 3 and none, by quarter of the layers; or "none".
     """

@@ -16,7 +16,8 @@ class KVzip(ScoredPolicy):
     """Keeps what is attended to most while the model is given its context again (reconstruction).
 
     The paper's method is offline: it has the whole context when it compresses. Here each block is repeated as soon as
-    it has come in, after what is held, and a token keeps the highest attention that any repeated token ever paid it.
+    it has come in, after what is held and a prompt to repeat it, and a token keeps the highest attention that any
+    token of the two ever paid it.
     The repeated block has positions as text has, and comes in pieces that fit the reserve. This costs a second pass
     over all blocks.
     """

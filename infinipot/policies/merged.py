@@ -44,4 +44,5 @@ def into_nearest(tokens: VideoTokens, kept: Tensor, takers: Tensor, least: float
     takers = takers.gather(1, tokens.arrival.gather(1, takers).argsort(1, descending=True))
     keys = unit(tokens.keys)
     alike, which = nearest(keys, take(keys, takers))
-    return Merge.of(takers.gather(1, which), kept, tokens.columns[MASS], for_good=alike < least)
+    finite = keys.any(-1)  # what is not would make a mean of nothing
+    return Merge.of(takers.gather(1, which), kept, tokens.columns[MASS], for_good=(alike < least) | ~finite)

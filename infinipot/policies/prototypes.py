@@ -6,7 +6,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from infinipot.policies.base import Merge, Policy
+from infinipot.policies.base import MASS, Merge, Policy
 from infinipot.policies.merged import into_nearest
 from infinipot.policies.options import Positive, Share
 from infinipot.policies.scoring.neighbours import far_apart, unit
@@ -25,7 +25,7 @@ class Prototypes(Policy):
     values. Prototypes use slots of the memory; only their mass is extra, four bytes per slot.
 
     Options:
-        share: the share of |C| for centres.
+        share: the share of |C| for centres; without any, tokens that leave the ring are gone.
         rounds: rounds in which centres are chosen; with one round per centre, the greedy rule is exact.
     """
 
@@ -53,7 +53,9 @@ class Prototypes(Policy):
 
     def merge(self, tokens: VideoTokens, kept: Tensor) -> Merge:
         centres = int(self.share * kept.shape[1])
-        return into_nearest(tokens, kept, _oldest(tokens, kept, centres) if centres else kept, 0.0)
+        if not centres:  # nothing absorbs what leaves the ring
+            return Merge.of(kept[:, :1].expand(tokens.shape), kept, torch.zeros_like(tokens.columns[MASS]))
+        return into_nearest(tokens, kept, _oldest(tokens, kept, centres), -1.0)
 
 
 def _oldest(tokens: VideoTokens, kept: Tensor, count: int) -> Tensor:

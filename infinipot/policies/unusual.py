@@ -26,6 +26,9 @@ class Unusual(ScoredPolicy):
     background and from what has been kept. An eighth of |C| goes to the newest patch, whatever it shows: otherwise a
     model that is asked about the present cannot see that there is nothing.
 
+    What a token came with is its block. A gate of single cells leaves the background out of it, so that there a value
+    is compared with what has changed alone, and corners are those that were given.
+
     Options:
         newest: see `ScoredPolicy`.
         values, keys: exponents of the two distances; 0 leaves one out.

@@ -58,6 +58,10 @@ class Wrapper(ScoredPolicy):
     def across_layers(self) -> bool:
         return self.inner.across_layers
 
+    @property
+    def across_heads(self) -> bool:
+        return self.inner.across_heads
+
     def measure(self, new: NewTokens) -> Mapping[str, Tensor]:
         return self.inner.measure(new)
 

@@ -9,7 +9,10 @@ from torch import Tensor
 
 from infinipot import policies
 from infinipot.policies.base import ScoredPolicy
+from infinipot.policies.budgets import Budgets
+from infinipot.tokens import Grid, VideoTokens
 from support.models import build, logits, pictures
+from support.video_tokens import reading
 
 SMALL: dict[str, Any] = {"reserve": 70, "dialogue": 40, "block": 2}
 
@@ -49,6 +52,45 @@ def test_what_is_hidden_is_passed_over_and_leaves_first(spec: str, name: str, mo
             gone = set(range(hidden.shape[1])) - set(kept[row].tolist())
             left = set(hidden[row].nonzero()[:, 0].tolist())
             assert left <= gone or gone <= left
+
+
+class Told(Budgets):
+    """Shows each head as many tokens as the number of its layer says, and notes what it was told."""
+
+    name = "told"
+
+    def shown(self, scores: Tensor, arrival: Tensor, layer: int, layers: int) -> Tensor:
+        assert (len(scores), layers) == (2, 4)
+        return arrival >= arrival.sort(1).values[:, -1 - layer, None]
+
+
+def test_each_layer_has_its_own_heads_and_its_own_number() -> None:
+    """Its scores as well: those of another layer would choose other tokens."""
+    generator = torch.Generator().manual_seed(5)
+    states = torch.randn(8, 30, 16, generator=generator)
+    tokens = VideoTokens(
+        patch=torch.arange(30, dtype=torch.int32).expand(8, -1),
+        cell=torch.zeros(8, 30, dtype=torch.int32),
+        grids=(Grid(1, 1, 0),),
+        newest_patch=29,
+        layer=[0, 0, 1, 1, 2, 2, 3, 3],
+        layers=4,
+        head=[0, 1] * 4,
+        read=reading({"keys": states, "rotated": states, "values": states}),
+        columns={"hidden": torch.zeros(8, 30), "distance": states.norm(dim=-1)},
+    )
+    kept = torch.stack([torch.randperm(30, generator=generator)[:20] for _ in range(8)])
+    told = Told(of="deviation").seen(tokens, kept)
+    assert told.sum(1).tolist() == [1, 1, 2, 2, 3, 3, 4, 4]
+    ada = policies.make("adakv:share=0.5,least=0")
+    shown = ada.seen(tokens, kept)
+    assert shown.view(4, -1).sum(1).tolist() == [20] * 4, "half of what the two heads of a layer keep"
+    for layer in range(4):
+        rows = slice(2 * layer, 2 * layer + 2)
+        scores = ada.score(tokens).gather(1, kept)[rows]  # type: ignore[attr-defined]
+        assert scores[shown[rows]].min() > scores[~shown[rows]].max()
+    pyramid = policies.make("pyramidkv").seen(tokens, kept).sum(1).tolist()
+    assert pyramid == [max(1, round(10 * share)) for share in np.linspace(2 - 1 / 20, 1 / 20, 4) for _ in range(2)]
 
 
 @pytest.mark.parametrize("seed", range(4))

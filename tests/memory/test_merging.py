@@ -182,4 +182,28 @@ def test_merging_goes_into_the_nearest_and_a_prototype_is_one_of_the_oldest() ->
             takers = stay if policy is merged else sorted(stay, key=lambda i: int(tokens.arrival[row, i]))[:10]
             for token in set(range(tokens.shape[1])) - set(stay):
                 best = max(takers, key=lambda i: unit[row, token] @ unit[row, i])
-                assert int(into[row, token]) == (best if unit[row, token] @ unit[row, best] >= 0 else token)
+                dropped = policy is merged and unit[row, token] @ unit[row, best] < 0
+                assert int(into[row, token]) == (token if dropped else best)
+
+
+def test_without_centres_a_ring_of_prototypes_is_left_as_it_is() -> None:
+    policy = policies.make("prototypes:share=0")
+    plain, ring = (filled(2, torch.float32, policy) for _ in range(2))
+    compress(plain, policies.make("sliding-window"), 20)
+    compress(ring, policy, 20)
+    assert (ring.groups[0].columns["mass"][:, : ring.held] <= 1).all()
+    for one, other in zip(rows_of(plain), rows_of(ring), strict=True):
+        assert one.keys() == other.keys()
+        assert all(np.array_equal(one[place][part], other[place][part]) for place in one for part in (0, 1))
+
+
+@pytest.mark.parametrize("name", ["merged:least=0", "prototypes"])
+def test_what_is_not_finite_spoils_no_mean(name: str) -> None:
+    policy = policies.make(name)
+    memory = filled(2, torch.float32, policy)
+    group, first = memory.groups[0], memory.state.text
+    for states in (group.keys, group.values):
+        states[:, first + 1 : memory.held - 12 : 5] = torch.nan
+    compress(memory, policy, 20)
+    for row in rows_of(memory):
+        assert sum(bool(np.isnan(key).any()) for key, _, _ in row.values()) == 0

@@ -12,7 +12,7 @@ from torch import Tensor
 from infinipot import Model, policies
 from infinipot.engine.limits import probe_ids
 from infinipot.errors import CapError
-from infinipot.memory import LayerShape, Memory, PositionRule, Rotary, Steps
+from infinipot.memory import LayerShape, Memory, PositionRule, Rotary, Steps, observation
 from infinipot.memory.observation import Seen
 from infinipot.policies.base import UNSEEN, Attention
 from infinipot.policies.scoring.attention import attended
@@ -73,7 +73,9 @@ def weights(seen: Seen, place: int, head: int) -> np.ndarray:
     return np.append(powers / powers.sum(), np.zeros(len(keys) - len(powers)))
 
 
-def test_columns_are_the_attention_of_the_last_cells_and_of_probes() -> None:
+@pytest.mark.parametrize("piece", [1 << 20, 40])
+def test_columns_are_the_attention_of_the_last_cells_and_of_probes(piece: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(observation, "_PIECE", piece)
     torch.manual_seed(0)
     memory, recorder = memory_of(tuple(ASKED)), Recorder()
     grid = memory.use_grid(2, 2)

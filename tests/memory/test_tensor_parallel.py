@@ -7,6 +7,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import pytest
@@ -142,6 +143,16 @@ def test_of_several_processes_one_prints(folder):
     records = [json.loads(line) for line in printed]
     assert [record["type"] for record in records] == ["answer", "summary"]
     assert records[0]["answer"] == answer
+
+
+@pytest.mark.parametrize("policy", ["fastv:question=What?", "merged:of=[fastv:question=What?]", "adakv"])
+def test_a_policy_that_compares_heads_is_refused_where_processes_share_them(policy, qwen, monkeypatch):
+    qwen.stream(memory=512, policy=policy).close()
+    group = SimpleNamespace(count=2, number=0)
+    with monkeypatch.context() as patch:
+        patch.setattr(qwen.adapter, "tp_group", group)
+        with pytest.raises(SettingError, match="compares the heads of a layer, which 2 processes share"):
+            qwen.stream(memory=512, policy=policy)
 
 
 def test_processes_are_torchruns_and_choose_their_devices(monkeypatch):

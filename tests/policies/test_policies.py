@@ -859,6 +859,11 @@ def test_options_come_from_text_and_keywords() -> None:
         (lambda: policies.make("random", seed=-1), "seed=-1 .* a whole number 0 or more"),
         (lambda: policies.make("infinipot-v-reference:adaptive_pooling=1"), "adaptive_pooling='1' .* true or false"),
         (lambda: policies.make(policies.make("tar"), recent=0.5), "has its options already; got recent"),
+        (
+            lambda: policies.make("infinipot-v:newest=0.125"),
+            r'option of infinipot-v: "newest"; Possible: combine, refer',
+        ),
+        (lambda: policies.make("infinipot-v:combine=product"), r"combine='product' is not possible: it is 'union'"),
         (lambda: policies.make("merged:of=adakv"), "of='adakv' does more with its scores"),
         (lambda: policies.make("merged:of=streaming-llm"), "does more with its scores"),
         (lambda: policies.make("adakv:of=recent-frames"), "gives no scores"),
@@ -868,30 +873,6 @@ def test_options_come_from_text_and_keywords() -> None:
 def test_errors_name_what_is_possible(make: Callable[[], Policy], message: str) -> None:
     with pytest.raises(PolicyError, match=message):
         make()
-
-
-@pytest.mark.parametrize(
-    ("old", "options", "now"),
-    [
-        ("infinipot-v:combine=product", {}, "novelty"),
-        ("infinipot-v:power=2,newest=0.5", {}, "novelty:newest=0.5,power=2.0"),
-        ("infinipot-v", {"combine": "product", "scored": "once", "newest": 0.5}, "novelty:newest=0.5"),
-        ("infinipot-v:scored=again", {}, "infinipot-v-ablations:scored=again"),
-        ("infinipot-v:keys=rotated", {}, "infinipot-v-ablations:keys=rotated"),
-        ("infinipot-v:combine=product,reference=recent", {}, "infinipot-v-ablations:reference=recent"),
-        ("infinipot-v:r1=0", {"coordinates": "guessed"}, "infinipot-v-ablations:r1=0.0,coordinates=guessed"),
-        ("infinipot-v:combine=union,reference=recent", {}, "infinipot-v:reference=recent"),
-    ],
-)
-def test_specs_of_the_version_before_go_on_with_a_line_that_says_so(
-    old: str, options: dict, now: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    made = policies.make(old, **options)
-    assert made.spec == now
-    lines = [record.getMessage() for record in caplog.records]
-    assert len(lines) == (made.name != "infinipot-v")
-    for line in lines:
-        assert policies.make(line.split("is now ")[1].split(": give")[0]) == made
 
 
 def test_a_policy_of_ones_own_needs_no_registry() -> None:

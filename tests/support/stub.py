@@ -33,6 +33,9 @@ class Stub(Adapter):
     placeholder = "video"
     cell_id = 0
 
+    def require_static_rope(self):
+        pass
+
     def scores(self, asked, ids, limit, device):
         return lambda before, logits: logits, False
 

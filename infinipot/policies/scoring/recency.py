@@ -13,7 +13,11 @@ def recent_patches(tokens: VideoTokens, share: float) -> int:
 
 
 def in_recent_patches(tokens: VideoTokens, share: float) -> Tensor:
-    """Which tokens are from recent patches, `[rows, N]` bool."""
+    """Which tokens are from recent patches, `[rows, N]` bool.
+
+    Recent is a time: patches that a gate has left out since the newest one held count as well, so that fewer of those
+    held are recent.
+    """
     return tokens.patch > tokens.newest_held - recent_patches(tokens, share)
 
 

@@ -132,6 +132,9 @@ def test_a_camera_that_its_address_does_not_tell_is_watched_as_one(tmp_path: Pat
         with stream(client, "door", source=f"{address}/video") as name:
             found = lambda: client.get(f"/v1/streams/{name}").json()  # noqa: E731
             assert until(lambda: (found()["source"]["camera"] or {}).get("state") == "live" and found()["frames"] > 2)
+        with stream(client, "gate", source=f"{address.replace('//', '//me:s3cret@')}/video") as name:
+            assert until(lambda: (found()["source"]["camera"] or {}).get("state") == "live" and found()["frames"] > 2)
+            assert "s3cret" not in json.dumps(found())
         elsewhere = address.replace("127.0.0.1", "localhost")  # cameras lead further: hosts have to be named
         with stream(client, "hall", source=f"{elsewhere}/video") as name:
             assert until(lambda: found()["source"]["state"] == "failed")

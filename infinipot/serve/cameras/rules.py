@@ -34,8 +34,8 @@ class CameraRules:
         self._local = settings.local_cameras
 
     def takes(self, address: str) -> bool:
-        """Whether an address is a camera's."""
-        return is_camera(address)
+        """Whether an address is a camera's: of the web, also one with a user, at which no video is fetched."""
+        return is_camera(address) or _has_user(address)
 
     def check(self, address: str) -> str:
         """Makes sure that a camera may be named; returns how it is shown.
@@ -113,6 +113,15 @@ class CameraRules:
                 f"a demo camera gives up to {_DEMO_RATE:g} pictures a second of up to 512 pixels: its speed and fps "
                 f"make {rate:g} of {world.clip.size}"
             )
+
+
+def _has_user(address: str) -> bool:
+    """Whether an address of the web names a user."""
+    try:
+        split = urlsplit(address)
+    except ValueError:
+        return False
+    return split.scheme.lower() in ("http", "https") and "@" in split.netloc
 
 
 def _with_hint(message: str) -> str:

@@ -199,7 +199,9 @@ def test_the_code_of_a_policy_of_another_package_is_another_once_it_does_somethi
     assert before[1:] == (before[0], before[0].replace("newest", "Street"))
     assert code(POLICY.replace("Keeps the newest.", "Keeps whatever comes last.") + "# a note\n") == before
     assert not {*before} & {*code(POLICY.replace("patch.float()", "cell.float()"))}
-    assert code_of_policy(policies.make("merged:of=[tar:recent=0.5]")) == code_of_adapter(models.ADAPTERS[0]) == ""
+    assert (
+        code_of_policy(policies.make("merged:of=[tar:reference=recent]")) == code_of_adapter(models.ADAPTERS[0]) == ""
+    )
 
 
 def test_all_code_of_the_package_that_a_policy_is_in_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -106,6 +106,9 @@ class Policy(ABC):
 
     def __post_init__(self) -> None:
         options.check(self)
+        for option in self.idle:
+            if getattr(self, option) != self.defaults()[option]:
+                raise PolicyError(f"{self.name}: {option} changes nothing beside the other options: leave it out")
 
     @classmethod
     def summary(cls) -> str:
@@ -123,6 +126,11 @@ class Policy(ABC):
         chosen = {option: getattr(self, option) for option in options.hints(type(self))}
         changed = {option: value for option, value in chosen.items() if value != self.defaults().get(option)}
         return ":".join(filter(None, [self.name, ",".join(f"{k}={options.to_text(v)}" for k, v in changed.items())]))
+
+    @property
+    def idle(self) -> tuple[str, ...]:
+        """Names of options that change nothing, given the others, and so must be left at their defaults."""
+        return ()
 
     @property
     def columns(self) -> tuple[str, ...]:

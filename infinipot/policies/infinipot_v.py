@@ -54,6 +54,12 @@ class InfiniPotV(Policy):
     pooling: Pooling = "none"
 
     @property
+    def idle(self) -> tuple[str, ...]:
+        if self.combine == "union":
+            return ("r1",)
+        return ("alpha",) if self.reference == "recent" else ("alpha", "recent")
+
+    @property
     def columns(self) -> tuple[str, ...]:
         return ("tar", "van") if self.reference == "previous" else ("van",)
 

@@ -30,6 +30,10 @@ class TaR(ScoredPolicy):
     keys: Keys = "unrotated"
 
     @property
+    def idle(self) -> tuple[str, ...]:
+        return () if self.reference == "recent" else ("recent",)
+
+    @property
     def columns(self) -> tuple[str, ...]:
         return ("tar",) if (self.reference, self.keys) == ("previous", "unrotated") else ()
 

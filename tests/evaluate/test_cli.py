@@ -75,13 +75,13 @@ def test_a_run_prints_its_table_and_is_gone_on_with(data: Path) -> None:
 
 def test_several_policies_are_run_side_by_side_each_into_a_file_of_its_own(data: Path) -> None:
     arguments = ("mlvu", "--data", "mlvu", *EMBEDDED, *SMALL, "--limit", "1", "--json")
-    chosen = ("--policy", "uniform", "--policy", "tar:recent=0.5", "--policy", "uniform")
+    chosen = ("--policy", "uniform", "--policy", "tar:reference=recent", "--policy", "uniform")
     both = call(*arguments, *chosen)
     assert both.exit_code == 0, both.stderr
     (section,) = json.loads(both.stdout)
     assert [run["files"] for run in section["runs"]] == [
         ["mlvu-dev-uniform.jsonl"],
-        ["mlvu-dev-tar-recent=0.5.jsonl"],
+        ["mlvu-dev-tar-reference=recent.jsonl"],
     ]
     assert section["runs"][1]["against_the_first"]
     assert _outputs(Path("a/run.jsonl"), "mlvu", ["van", "tar"], (1, 2)) == [

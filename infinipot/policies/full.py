@@ -9,7 +9,10 @@ from infinipot.tokens import VideoTokens
 
 @dataclass(frozen=True)
 class Full(Policy):
-    """Keeps every token; a video that outgrows the memory is an error."""
+    """Keeps every token; a video that outgrows the memory is an error.
+
+    Positions grow with the video, and may leave the range that the model was trained on.
+    """
 
     name: ClassVar[str] = "full"
     evicts: ClassVar[bool] = False

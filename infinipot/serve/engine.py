@@ -1,8 +1,10 @@
 """The server's use of the library besides steps: questions whose answers fit, CPU threads, and waiting for devices."""
 
 import os
-from collections.abc import Callable, Mapping
-from typing import Any
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from typing import Any, TypeVar
 
 import torch
 
@@ -10,6 +12,8 @@ from infinipot import Answer, Task
 from infinipot.errors import CapError
 from infinipot.model import Model
 from infinipot.stream import Stream
+
+T = TypeVar("T")
 
 
 def begin_ask(
@@ -53,6 +57,31 @@ def reach(model: Model) -> None:
     Raises:
         RuntimeError: this process can no longer use one of them.
     """
-    for device in {model.device, *(shape.device for shape in model.adapter.layer_shapes())}:
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
+    for device in accelerators(model):
+        torch.accelerator.synchronize(device)
+
+
+def accelerators(model: Model) -> tuple[torch.device, ...]:
+    """The devices that a model lies on, the CPU left out: what they are asked to do goes on after a call returns."""
+    devices = {model.device, *(shape.device for shape in model.adapter.layer_shapes())}
+    return tuple(device for device in devices if device.type not in ("cpu", "meta"))
+
+
+def timed(devices: Sequence[torch.device], work: Callable[[], T]) -> tuple[T, float]:
+    """What some work returns, and the seconds that it took.
+
+    On a CPU those are this thread's, whatever else has the machine meanwhile. On other devices they last until what was
+    launched is done, so that steps are of the length that they are meant to have, and a question that comes next does
+    not wait behind a queue of them.
+
+    Args:
+        devices: see `accelerators`.
+    """
+    start, busy = time.perf_counter(), time.thread_time()
+    result = work()
+    if not devices:
+        return result, time.thread_time() - busy
+    with suppress(RuntimeError):  # what is the matter with a device is the error of whatever needs its results
+        for device in devices:
+            torch.accelerator.synchronize(device)
+    return result, time.perf_counter() - start

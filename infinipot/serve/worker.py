@@ -70,6 +70,7 @@ class Worker:
         self._calls: deque[Callable[[], object]] = deque()
         self._runs: list[Run] = []
         self._schedule = Schedule(step_tokens)
+        self._accelerators = engine.accelerators(model)
         self._awake = threading.Event()
         self._stopping = False
         self._pool = ThreadPoolExecutor(_ALONE, "alone")
@@ -276,10 +277,8 @@ class Worker:
         for run in self._runs:  # the oldest first: none waits for ever
             waiting[not run.urgent].append(run)
         runs, most = self._schedule.choose(*waiting)
-        start, busy = time.perf_counter(), time.thread_time()
-        tokens = self.model.step([run.task for run in runs], most)
-        # Neither what other processes took of the machine, nor what a GPU has still to do once the step is launched.
-        taken = time.thread_time() - busy
+        start = time.perf_counter()
+        tokens, taken = engine.timed(self._accelerators, lambda: self.model.step([run.task for run in runs], most))
         self._schedule.took(len(runs), tokens, taken)
         self._observe(self._observer.stepped, len(runs), time.perf_counter() - start)
         for run in runs:

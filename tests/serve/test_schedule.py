@@ -1,12 +1,14 @@
 """Who goes into the next step: answers that somebody waits for ahead of frames, and frames not never."""
 
 import asyncio
+import time
 import weakref
 from collections.abc import Iterable
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -90,6 +92,33 @@ def test_a_core_is_left_to_requests_unless_one_says_otherwise(
     monkeypatch.setattr("torch.set_num_threads", used.append)
     engine.run_in(given)
     assert used == [expected]
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_a_step_takes_until_the_devices_are_done_with_it(monkeypatch: pytest.MonkeyPatch, lost: bool) -> None:
+    """Launching is a part of it: a thread that went on would launch steps without end ahead of a question."""
+    gpu, waited, told = torch.device("cuda", 1), [], []
+
+    def synchronize(device: torch.device) -> None:
+        waited.append(device)
+        time.sleep(0.05)
+        if lost:
+            raise RuntimeError("CUDA error: unspecified launch failure")
+
+    monkeypatch.setattr(torch.accelerator, "synchronize", synchronize)
+    monkeypatch.setattr(engine, "accelerators", lambda model: (gpu,))
+    monkeypatch.setattr(Schedule, "took", lambda self, calls, tokens, seconds: told.append(seconds))
+    worker = Worker(embedded(), Metrics(), 2048)
+    lane = opened(worker, 8)
+    assert lane.stream.stats().frames == 8
+    assert waited == [gpu] * len(told)
+    assert told
+    assert min(told) >= 0.05
+
+
+def test_on_a_cpu_a_step_takes_what_its_thread_did(worker: Worker) -> None:
+    assert engine.accelerators(embedded()) == ()
+    assert engine.timed((), lambda: time.sleep(0.05))[1] < 0.04
 
 
 @pytest.fixture

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 _MOST_CLIPS = 1000
 _BOUNDS = (HELD_OUT_SEEDS.start, HELD_OUT_SEEDS.stop, FIRST_TRAINING_SEED)  # where seeds for something else begin
-_WIDTH = 150  # of tables where there is no terminal
 
 
 @click.group(short_help="Measure what policies remember, and what they cost.")
@@ -181,13 +180,13 @@ def _report(run: Needle, as_json: bool) -> None:
     rows = run.rows()
     summary, sections = run.report(rows), list(tables(rows))
     heading = "".join(f"# {line}\n" for line in run.heading())
-    print_tables(sections, text := StringIO(), _WIDTH)
+    print_tables(sections, text := StringIO())
     write_text(run.folder / "tables.txt", f"{heading}\n{text.getvalue()}")
     if as_json:
         print_json(summary)
         return
     click.echo(heading)
-    print_tables(sections, width=_WIDTH)
+    print_tables(sections)
     for what, why in summary["refused"].items():
         click.echo(f"not possible: {what}: {why}")
     named = ", ".join(summary["pictures"]) or "none"

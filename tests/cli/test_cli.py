@@ -571,6 +571,14 @@ def test_a_table_keeps_its_numbers_in_a_narrow_terminal(monkeypatch: pytest.Monk
     assert any("62.1" in line and "0.012" in line for line in capsys.readouterr().out.splitlines())
 
 
+def test_no_line_of_a_table_is_broken_outside_a_terminal(capsys: Any) -> None:
+    cells = tuple(f"{number} (all alike)" for number in range(30))
+    tables.print_tables([tables.Table("Right. " * 60, ("policy", *cells), (("tar", *cells),), ("A note. " * 60,))])
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.strip(" ─")]
+    assert len(lines) == 4
+    assert lines[2].split() == ["tar", *" ".join(cells).split()]
+
+
 def test_a_disk_that_is_full_is_one_line() -> None:
     if not Path("/dev/full").exists():
         pytest.skip("a system without a disk that is always full")

@@ -99,11 +99,10 @@ def duration(seconds: float) -> str:
     return f"{seconds:g} s"
 
 
-def print_tables(tables: Sequence[Table], file: TextIO | None = None, width: int = 200) -> None:
-    """Prints to stdout or to a file; outside a terminal, lines may be `width` long."""
+def print_tables(tables: Sequence[Table], file: TextIO | None = None) -> None:
+    """Prints to stdout or to a file; outside a terminal no line is broken."""
     console = Console(file=file)
-    if not console.file.isatty():
-        console.width = width
+    whole = not console.file.isatty()
     for table in tables:
         shown = RichTable(box=box.SIMPLE_HEAD, padding=(0, 1), header_style="bold")
         for number, column in enumerate(table.columns):
@@ -112,22 +111,28 @@ def print_tables(tables: Sequence[Table], file: TextIO | None = None, width: int
             shown.add_row(*map(Text, row), style="bold" if row[0] == "overall" else None)
         for row in table.faint:
             shown.add_row(*map(Text, row), style="dim")
-        widen(console, shown)
-        console.print(Text(table.title, "bold"), shown, sep="\n")
+        widen(console, shown, whole=whole)
+        console.print(Text(table.title, "bold"), soft_wrap=whole)
+        console.print(shown)
         for line in table.notes:
-            console.print(Text(line, "dim"))
+            console.print(Text(line, "dim"), soft_wrap=whole)
         if table.notes:
             console.print()
 
 
-def widen(console: Console, table: RichTable) -> None:
-    """Makes a console as wide as a table needs to be, so that no column vanishes where a terminal is narrower."""
+def widen(console: Console, table: RichTable, *, whole: bool = False) -> None:
+    """Makes a console as wide as a table needs to be, so that no column vanishes where a terminal is narrower.
+
+    Args:
+        whole: whether no cell may be broken into lines either.
+    """
     wide = console.options.update(max_width=_WIDEST)
     for column in table.columns:
         if column.no_wrap:  # rich counts its longest word alone, and would take what is missing from other columns
             cells = (column.header, *column.cells)
             column.min_width = max(console.measure(cell, options=wide).maximum for cell in cells)
-    console.width = max(console.width, console.measure(table, options=wide).minimum)
+    needed = console.measure(table, options=wide)
+    console.width = max(console.width, needed.maximum if whole else needed.minimum)
 
 
 def markdown(tables: Sequence[Table]) -> str:

@@ -188,7 +188,7 @@ class Sampling:
             ("temperature", lambda value: is_real(value) and value >= 0 and is_finite(value), "a number of 0 or more"),
             ("top_p", lambda value: is_real(value) and 0 <= value <= 1, "a share from 0 to 1"),
             ("top_k", lambda value: is_whole(value) and value >= 0, "a whole number of 0 or more"),
-            ("repetition_penalty", lambda value: is_real(value) and 0 < value < float("inf"), "a number above 0"),
+            ("repetition_penalty", lambda value: is_real(value) and 0.01 <= value <= 100, "a number from 0.01 to 100"),
         ):
             value = getattr(self, name)
             if value is not None and (isinstance(value, bool) or not fits(value)):

@@ -52,9 +52,10 @@ def is_camera(given: object) -> bool:
     if not isinstance(given, str | os.PathLike):
         return False
     location = os.fspath(given)
-    scheme, separator, _ = location.partition("://")
+    scheme, separator, rest = location.partition("://")
     if separator:
-        web = scheme.lower() in ("http", "https") and _STREAMED.search(urlsplit(location).path) is not None
+        path = rest.partition("#")[0].partition("?")[0]
+        web = scheme.lower() in ("http", "https") and _STREAMED.search(path) is not None
         return web or scheme.lower() in _LIVE or is_device(location)
     return is_device(location)
 

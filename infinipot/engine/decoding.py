@@ -53,7 +53,9 @@ class Chooser:
         if self._drawn is None:
             token = scores.argmax(-1)
         else:
-            token = torch.multinomial(scores.softmax(-1), 1, generator=self._drawn)[:, 0]
+            shares = scores.softmax(-1)
+            sound = sound & shares.isfinite().all()
+            token = torch.multinomial(shares.where(sound, 1.0), 1, generator=self._drawn)[:, 0]
         if self._filled < self._ids.shape[1]:
             self._ids[:, self._filled] = token
             self._filled += 1
@@ -146,5 +148,11 @@ def _before(stop: Sequence[str], text: str) -> tuple[str, str, bool]:
     found = [place for end in stop if (place := text.find(end)) >= 0]
     if found:
         return text[: min(found)], "", True
-    begun = max((length for end in stop for length in range(1, len(end)) if text.endswith(end[:length])), default=0)
+    begun = max((_begun(end, text) for end in stop), default=0)
     return text[: len(text) - begun], text[len(text) - begun :], False
+
+
+def _begun(end: str, text: str) -> int:
+    """How many of its last letters a text has in common with the beginning of another one, which may be far longer."""
+    longest = min(len(end) - 1, len(text))
+    return next((length for length in range(longest, 0, -1) if text.endswith(end[:length])), 0)

@@ -42,16 +42,22 @@ class PendingAnswer:
         while (piece := await self._pieces.get()) is not None:
             yield piece
 
-    async def result(self) -> Answered:
+    async def result(self, *, explained: bool = True) -> Answered:
         """The whole answer; raises what the question raised.
+
+        Args:
+            explained: whether its evidence is worked out, which may take a second: not on the event loop.
 
         Raises:
             ApiError: 410 where the stream was closed meanwhile.
         """
         try:
-            return await asyncio.wrap_future(self.job.answered)
+            answered = await asyncio.wrap_future(self.job.answered)
         except GoneError:
             raise ApiError(410, "the stream was closed before the answer was done", "stream_closed") from None
+        if explained:
+            await asyncio.to_thread(getattr, answered, "evidence")
+        return answered
 
 
 class Asker:

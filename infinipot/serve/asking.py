@@ -6,6 +6,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from infinipot.serve.bodies import MINUS_ONE, Body
 
+Stop = Annotated[str, Field(max_length=1000)]
+"""A text that ends an answer."""
+
 
 class Looking(Body):
     """The options for a second look at frames: see `Stream.ask`.
@@ -36,8 +39,8 @@ class AskFields(Generating):
         window_s: the newest seconds of the stream that the question is about; left out, all that is held.
     """
 
-    repetition_penalty: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
-    stop: str | list[str] | None = None
+    repetition_penalty: Annotated[float, Field(ge=0.01, le=100)] | None = None
+    stop: Stop | Annotated[list[Stop], Field(max_length=64)] | None = None
     remember: bool = False
     evidence: bool = True
     window_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None

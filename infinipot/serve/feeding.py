@@ -117,10 +117,12 @@ class Feeder:
     async def watch(self, served: Served, picture: Picture, at: float | None) -> "Future[None]":
         """Queues a frame, and waits if many are queued: none of a request's frames is dropped for another.
 
+        Where others, such as the stream's camera, gave it later frames meanwhile, it comes behind them.
+
         Returns:
             What is set once it was watched; without the frame, which others may wait for much longer.
         """
-        place = served.place(None) if at is None else at
+        place = served.place(None) if at is None or (served.time is not None and at <= served.time) else at
         assert place is not None
         job = self._streams.push(served, picture.at(place))
         if at is None or served.passing or self._streams.half_full(served):

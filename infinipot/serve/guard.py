@@ -64,6 +64,7 @@ class Guard:
     def __init__(self, app: ASGIApp, settings: Settings, keys: Keys, metrics: Metrics) -> None:
         self._app, self._settings, self._keys, self._metrics = app, settings, keys, metrics
         self._local = not keys and settings.host in LOOPBACK
+        self._bodies = _Bodies(int(settings.limits.bodies_bytes))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -77,14 +78,18 @@ class Guard:
         scope["request_id"] = request_id
         token = REQUEST_ID.set(request_id)
         started, response = time.monotonic(), _Told(scope, send, request_id)
+        body = None
         try:
             scope["owner"] = self._admit(scope, headers)
             if scope["type"] == "http":
-                receive = _Body(receive, headers, *self._most(scope)).receive
-            await self._app(scope, receive, response.send)
+                held = None if scope["path"] in _UPLOADS else self._bodies  # files go to the disk
+                body = _Body(receive, headers, held, *self._most(scope))
+            await self._app(scope, receive if body is None else body.receive, response.send)
         except Exception as error:
             await response.refuse(report(error))
         finally:
+            if body is not None:
+                body.close()
             self._note(scope, response.status, time.monotonic() - started)
             REQUEST_ID.reset(token)
 
@@ -172,11 +177,29 @@ class _Told:
         await self.send({"type": f"{start}.body", "body": content})
 
 
+class _Bodies:
+    """The bytes of all bodies that are held at once, which are bounded."""
+
+    def __init__(self, most: int) -> None:
+        self._most, self._held = most, 0
+
+    def take(self, size: int) -> None:
+        """Counts some more; raises `ApiError` where they are too many."""
+        if self._held + size > self._most:
+            message = "the requests under way hold as many bytes as they may together: try again later"
+            raise ApiError(503, message, "bodies_too_large", headers={"Retry-After": "1"})
+        self._held += size
+
+    def free(self, size: int) -> None:
+        """Counts some no more."""
+        self._held -= size
+
+
 class _Body:
     """A request's body, which is bounded in length and in time, by what it says before it is read."""
 
-    def __init__(self, receive: Receive, headers: Headers, most: int, seconds: float) -> None:
-        self._receive, self._most = receive, most
+    def __init__(self, receive: Receive, headers: Headers, bodies: _Bodies | None, most: int, seconds: float) -> None:
+        self._receive, self._bodies, self._most, self._held = receive, bodies, most, 0
         self._left, self._deadline = most, time.monotonic() + seconds
         self._seconds = seconds
         self._done = False
@@ -197,8 +220,17 @@ class _Body:
             self._left -= len(message.get("body", b""))
             if self._left < 0:
                 raise self._too_large()
+            if self._bodies is not None:
+                self._bodies.take(len(message.get("body", b"")))
+                self._held += len(message.get("body", b""))
             self._done = not message.get("more_body", False)
         return message
+
+    def close(self) -> None:
+        """Is over: what it brought is held no more."""
+        if self._bodies is not None:
+            self._bodies.free(self._held)
+            self._held = 0
 
     def _too_large(self) -> ApiError:
         return ApiError(413, f"the body has more than the {self._most:,} bytes that are allowed", "body_too_large")

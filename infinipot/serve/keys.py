@@ -36,8 +36,8 @@ class Keys:
 
     @property
     def owners(self) -> list[str]:
-        """The owners of keys, in the order of the file."""
-        return list(dict.fromkeys(name for _, name in self._owners))
+        """The owners that there are, in the order of the file: everyone, where there are no keys."""
+        return list(dict.fromkeys(name for _, name in self._owners)) or [EVERYONE]
 
     @classmethod
     def read(cls, path: Path | None) -> "Keys":

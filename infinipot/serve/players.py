@@ -146,17 +146,21 @@ class Players:
         self, served: Served, source: SourceState, clip: DecodedVideo, start: float, *, realtime: bool
     ) -> None:
         """Has a stream watch a source that is being decoded; `start` is the second of the stream at which it begins."""
-        begun, offset = time.monotonic(), 0.0
+        begun, offset, given = time.monotonic(), 0.0, False
         async for frame in clip.frames():
             if source.state != "playing":
                 source.state, source.error = "playing", None
                 if clip.live:
                     start = offset = served.live_from()
             at = frame.time + offset
-            if served.time is not None and at <= served.time:
+            if not given and served.time is not None and at <= served.time:
                 continue  # watched before the server was started again
+            given = True
             if realtime:
                 await asyncio.sleep(begun + at - start - time.monotonic())
+            if served.time is not None and at <= served.time:  # others gave the stream later frames meanwhile
+                behind = served.time + 1 / served.config.fps - at
+                start, offset, at = start + behind, offset + behind, at + behind
             await self._give(served, frame.at(at), wait=not realtime)
 
     async def _give(self, served: Served, frame: Picture, *, wait: bool) -> None:

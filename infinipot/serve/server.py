@@ -19,6 +19,7 @@ from infinipot.serve.chat.serving import ChatServing
 from infinipot.serve.feeding import Feeder
 from infinipot.serve.files.uploads import Uploads
 from infinipot.serve.guard import owner_of
+from infinipot.serve.keys import Keys
 from infinipot.serve.logs import event
 from infinipot.serve.media.decoders import Decoders
 from infinipot.serve.media.sources import Sources
@@ -80,7 +81,7 @@ class Server:
     async def running(self) -> AsyncIterator[None]:
         """Starts the server; at the end, lets answers finish and saves the streams."""
         self.worker.start()
-        for served, told in await self.snapshots.restore_all():
+        for served, told in await self.snapshots.restore_all(Keys.read(self.settings.api_keys).owners):
             event(logger, "a stream was restored", stream=served.id, restored_at=told.time)
             if told.plays is not None:
                 address, realtime = told.plays

@@ -80,6 +80,7 @@ class Limits(BaseModel):
             chunks of captions share.
         frames_per_request: pictures and videos in one request, and frames of one video in a chat.
         body_bytes, upload_bytes: of a request, and of a file that is uploaded or fetched.
+        bodies_bytes: of all requests under way together, files that are uploaded left out: they go to the disk.
         uploads, uploads_bytes: files that are kept at once, and all of their bytes.
         body_seconds: in which a request's body has to be there, upload_seconds: that of a file, and header_seconds: its
             header.
@@ -112,6 +113,7 @@ class Limits(BaseModel):
     waiting_bytes: Bytes = ByteSize(2048 * _MIB)
     frames_per_request: Count = 512
     body_bytes: Bytes = ByteSize(32 * _MIB)
+    bodies_bytes: Bytes = ByteSize(1024 * _MIB)
     upload_bytes: Bytes = ByteSize(512 * _MIB)
     uploads: Count = 64
     uploads_bytes: Bytes = ByteSize(4096 * _MIB)

@@ -178,6 +178,7 @@ class Worker:
             except Exception as error:
                 self.faults.take(error)
                 for run in list(self._runs):
+                    fail(outcome(run.job), error)
                     self._cancel(run)
             if not worked:
                 self._awake.wait(_SOON if self._stopping or self._calls else _IDLE)

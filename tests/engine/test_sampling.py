@@ -1,5 +1,6 @@
 """How tokens are chosen: against transformers' `generate` with the same settings, and what is said of an answer."""
 
+import time
 from copy import deepcopy
 from typing import Any
 
@@ -10,6 +11,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 from infinipot import Model, ModelError, QuestionError
+from infinipot.engine import decoding
 from infinipot.engine.decoding import Speaker
 from infinipot.errors import NumericalError
 from infinipot.models.qwen2_vl import Qwen25VL
@@ -19,6 +21,35 @@ from support.models import build, given, pictures
 from support.one_forward import QUESTION, Clip, Recorder, about, inputs_of, rendered, right_positions, spoken, watch
 
 LENGTH = 12
+
+
+@over(st.text("ab", max_size=12), st.lists(st.text("ab", min_size=1, max_size=6), max_size=3))
+def test_what_may_be_the_beginning_of_an_end_is_held_back_and_no_more(text: str, stop: list[str]) -> None:
+    told, held_back, cut = decoding._before(stop, text)
+    found = [text.find(end) for end in stop if end in text]
+    if found:
+        assert (told, held_back, cut) == (text[: min(found)], "", True)
+        return
+    begun = [text[place:] for place in range(len(text)) if any(end.startswith(text[place:]) for end in stop)]
+    assert (told + held_back, held_back, cut) == (text, max(begun, key=len, default=""), False)
+
+
+def test_an_end_far_longer_than_any_answer_takes_no_time() -> None:
+    begun = time.process_time()
+    speaker = Speaker(lambda tokens: "x" * len(tokens), ["x" * 100 + "y" * 5_000_000])
+    assert all(speaker.say(1) for _ in range(200))
+    assert time.process_time() - begun < 2
+
+
+def test_scores_that_are_no_distribution_are_an_error_and_not_the_devices() -> None:
+    """A GPU would end the process where it draws from what is none."""
+    endless = lambda ids, row: row.masked_fill(row > 0, torch.inf)  # noqa: E731
+    chooser = decoding.Chooser(endless, [1], 3, 0, torch.device("cpu"))
+    with pytest.raises(NumericalError):
+        chooser(torch.tensor([-1.0, 2.0]))
+    assert chooser(torch.tensor([-1.0, -50.0])) == 0
+
+
 # What checkpoints of the hub bring, and what others might.
 CHECKPOINTS: dict[str, dict[str, Any]] = {
     "Qwen2.5-VL's": {"do_sample": True, "temperature": 1e-6, "repetition_penalty": 1.05},

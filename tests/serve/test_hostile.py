@@ -11,6 +11,7 @@ import string
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 from websockets.typing import Origin
 
+from support.patience import until
 from support.serving import KEYS, Running, clip, encoded, keys_file, push, running, stream
 
 COUNT = "How many shapes have appeared so far?"
@@ -104,6 +106,69 @@ def test_every_field_of_every_body_with_every_odd_value(served: Running, path: s
                     refused(reply, 400, 404, 409, 413, 429)
                 elif path == "/v1/streams":
                     assert client.delete(f"/v1/streams/{reply.json()['id']}").status_code == 204
+
+
+BAD_PART, PICTURE_PART = {"type": "x"}, {"type": "image_url", "image_url": "data:,"}
+TURNS = [{"role": "user", "content": [PICTURE_PART] * 300}] * 100
+NESTED: dict[str, Any] = {"type": "object"}
+for _ in range(20):
+    NESTED = {"anyOf": [NESTED]}
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/streams/hard/ask", {"question": COUNT, "stop": "x" + "y" * 300_000}),
+        ("/v1/streams/hard/ask", {"question": COUNT, "stop": ["x"] * 1000}),
+        ("/v1/streams/hard/ask", {"question": COUNT, "temperature": 1, "repetition_penalty": 1e-45}),
+        ("/v1/chat/completions", {"messages": [{"role": "user", "content": [BAD_PART] * 100_000}]}),
+        ("/v1/chat/completions", {"messages": [{"role": "user", "content": [PICTURE_PART] * 100_000}]}),
+        ("/v1/chat/completions", {"messages": TURNS}),
+        (
+            "/v1/chat/completions",
+            {
+                "messages": [{"role": "user", "content": COUNT}],
+                "media_io_kwargs": {"video": {"frames_indices": [-1] * 500_000}},
+            },
+        ),
+        ("/v1/streams/hard/watches", {"question": COUNT, "when": NESTED}),
+        ("/v1/streams/hard/watches", {"question": COUNT, "when": {"unevaluatedProperties": False}}),
+        ("/v1/streams/hard/watches", {"question": COUNT, "when": "\ud800"}),
+        ("/v1/streams", {"memory": 512, "pixels": [60_000_000, 67_000_000]}),
+        ("/v1/streams", {"memory": 512, "pixels": [1_000_000, 1_000_000]}),
+        ("/v1/streams", {"source": "http://admin:s3cret\uff201@192.168.0.7/video"}),
+        ("/v1/streams", {"source": "http://[x/video"}),
+        ("/v1/streams", {"source": "file://[x/video"}),
+    ],
+)
+def test_what_would_take_long_is_refused_at_once(
+    served: Running, path: str, body: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whoever asks for it: all others would wait."""
+    client = served.as_("alice")
+    with stream(client, "hard"):
+        push(client, "hard", clip()[:2])
+        begun = time.monotonic()
+        content = json.dumps(body).encode()
+        refused(client.post(path, content=content, headers={"content-type": "application/json"}), 400, 413)
+        assert time.monotonic() - begun < 5
+    assert "s3cret" not in caplog.text
+
+
+def test_requests_together_hold_no_more_bytes_than_they_may() -> None:
+    size = 1 << 20
+    with running(limits={"bodies_bytes": 2 * size + size // 2}) as small:
+        host, port = small.url.removeprefix("http://").split(":")
+        head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: {size + 10}\r\n\r\n"
+        with ExitStack() as opened:
+            for _ in range(2):
+                held = opened.enter_context(socket.create_connection((host, int(port))))
+                held.sendall(head.encode() + b" " * size)
+            client = small.as_(None)
+            question = {"messages": [{"role": "user", "content": "x" * size}]}
+            assert until(lambda: client.post("/v1/chat/completions", json=question).status_code == 503)
+            assert client.get("/health").status_code == 200
+        assert until(lambda: client.post("/v1/chat/completions", json=question).status_code == 400), "all is given back"
 
 
 def test_bodies_that_are_no_json(served: Running) -> None:

@@ -490,7 +490,7 @@ def test_a_secret_that_signs_nothing_is_refused(secret: str) -> None:
 def test_a_question_that_is_cancelled_before_its_first_step_counts_no_more() -> None:
     """A server that ends waits for answers: one that is never left would hold it up."""
     left: list[object] = []
-    answer = SimpleNamespace(result=lambda: asyncio.sleep(60))
+    answer = SimpleNamespace(result=lambda **how: asyncio.sleep(60))
     asker = SimpleNamespace(put=lambda *given: answer, leave=left.append)
     request = WatchRequest.model_validate({"question": NOW})
     watch = SimpleNamespace(request=request, served=None, waiting=0, unheard=0, order=asyncio.Lock())

@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,11 +24,12 @@ import pytest
 from infinipot.errors import InfinipotError
 from infinipot.serve import logs, run
 from infinipot.serve.keys import EVERYONE
+from infinipot.serve.metrics import Metrics
 from infinipot.serve.settings import Settings
 from infinipot.serve.streams import snapshots
 from infinipot.serve.streams.registry import Streams
 from support.patience import until
-from support.serving import alone, clip, embedded, encoded, push, running, stream
+from support.serving import KEYS, alone, clip, embedded, encoded, keys_file, push, running, stream
 
 COUNT = "How many shapes have appeared so far?"
 
@@ -195,6 +196,72 @@ def test_a_disk_that_is_full_is_told_of_as_often_as_streams_are_saved(
             time.sleep(0.5)
             assert client.post(f"/v1/streams/{name}/snapshot").status_code == 507  # whoever asks is told at once
             assert [record.getMessage() for record in caplog.records] == ["snapshot failed"] * 2
+
+
+def test_streams_of_an_owner_without_a_key_are_kept_and_not_run(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nobody could see them, or end the watching of their cameras."""
+    keys, both = keys_file(tmp_path), keys_file(tmp_path).read_text()
+    given: dict[str, Any] = {"snapshots": tmp_path / "kept", "api_keys": keys}
+    with running(**given) as server:
+        client = server.as_("alice")
+        assert client.post("/v1/streams", json={"id": "hers", "source": "demo://still"}).status_code == 201
+        push(server.as_("bob"), opened(server.as_("bob"), "his"), clip()[:2])
+    for text, streams in ((f"bob {KEYS['bob']}\n", ["his"]), (both, ["hers", "his"])):
+        keys.write_text(text)
+        with running(**given) as server:
+            assert sorted(each.id for each in server.server.streams) == streams
+    with running(snapshots=tmp_path / "kept") as server:
+        assert not list(server.server.streams)
+    assert "no key of its owner, alice" in caplog.text
+
+
+def opened(client: httpx.Client, name: str) -> str:
+    assert client.post("/v1/streams", json={"id": name}).status_code == 201
+    return name
+
+
+def test_a_stream_that_has_much_to_do_keeps_no_other_from_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turns: dict[str, Future[None]] = {}
+    pool = ThreadPoolExecutor(4)
+
+    def take(lane: str, save: Callable[[Any], None]) -> "Future[None]":
+        if lane == "busy" and lane not in turns:  # whose turn has not come
+            turns[lane] = Future()
+            return turns[lane]
+        return pool.submit(save, None)
+
+    writing, most = list[str](), list[int]()
+
+    def write(place: Path, served: Any, stream: Any) -> Any:
+        writing.append(served.id)
+        most.append(len(writing))
+        time.sleep(0.02)
+        writing.remove(served.id)
+        (place / "stream").parent.mkdir(parents=True, exist_ok=True)
+        (place / "stream").write_bytes(b"x")
+        return SimpleNamespace(saved_at=1.0, time=2.0, file="stream")
+
+    monkeypatch.setattr(snapshots, "_write", write)
+    streams = SimpleNamespace(worker=SimpleNamespace(alone=take))
+    kept = snapshots.Snapshots(tmp_path, cast(Any, streams), Metrics())
+    busy, *free = (SimpleNamespace(id=name, owner="me", lane=name, saving_seconds=0.0) for name in ("busy", *"abcd"))
+
+    async def save_all() -> None:
+        waiting = asyncio.create_task(kept.save(cast(Any, busy)))
+        await asyncio.sleep(0)
+        async with asyncio.timeout(5):
+            await asyncio.gather(*(kept.save(cast(Any, each)) for each in free))
+        assert not waiting.done()
+        turns["busy"].set_result(None)  # its turn came, but the disk was not free
+        async with asyncio.timeout(5):
+            await waiting
+
+    asyncio.run(save_all())
+    assert most == [1] * 5, "one at a time"
 
 
 def test_what_one_server_keeps_is_no_other_ones(tmp_path: Path) -> None:

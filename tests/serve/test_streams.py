@@ -1,6 +1,7 @@
 """Streams over HTTP: opened by their bytes, fed, asked, forked, and never another key's."""
 
 import asyncio
+import base64
 import json
 import re
 import threading
@@ -11,12 +12,14 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import httpx
+import numpy as np
 import pytest
 import torch
 from starlette.requests import Request
 from websockets.sync.client import connect
 
 from infinipot import Frame
+from infinipot.engine.evidence import Gaze
 from infinipot.errors import CapError, VideoError
 from infinipot.model import Model
 from infinipot.serve.answers import PendingAnswer, events
@@ -527,6 +530,70 @@ def test_a_camera_goes_on_when_its_frames_give_way_to_those_of_a_client_or_meet_
         watched = found.lane.stats.frames
         assert until(lambda: found.lane.stats.frames > watched), "the camera is watched no more"
         assert (found.dropped["refused"], found.source and found.source.state) == (1, "playing")
+
+
+def test_a_camera_goes_on_behind_frames_that_others_gave_its_stream(served: Running) -> None:
+    client = served.as_("alice")
+    with stream(client, "mixed", source="demo://still?speed=1&fps=20", fps=20) as name:
+        found = served.server.streams.find("alice", name)
+        assert until(lambda: found.lane.stats.frames > 2)
+        reply = client.post(f"/v1/streams/{name}/frames?time=5000", content=encoded(clip()[0].image))
+        assert reply.json()["accepted"] == 1
+        assert until(lambda: found.lane.stats.time > 5000.2), "the camera is watched no more"
+        pictures = ",".join(base64.b64encode(encoded(frame.image, "JPEG")).decode() for frame in clip()[:8])
+        part = {"type": "video_url", "video_url": {"url": f"data:video/jpeg;base64,{pictures}"}}
+        asked = {"id": name, "messages": [{"role": "user", "content": [part, {"type": "text", "text": COUNT}]}]}
+        reply = client.post("/v1/chat/completions", json=asked)
+        assert reply.status_code == 200, reply.text
+        seen = found.lane.stats.time
+        assert until(lambda: found.lane.stats.time > seen + 0.2)
+        assert (found.dropped["refused"], found.source and found.source.state) == (0, "playing")
+
+
+def test_a_file_goes_on_behind_frames_that_others_gave_its_stream() -> None:
+    times: list[float] = []
+    served = SimpleNamespace(id="door", time=None, config=SimpleNamespace(fps=2.0))
+    source = SimpleNamespace(state="opening", error=None)
+    clip = SimpleNamespace(live=False, frames=lambda: frames())
+
+    async def frames() -> AsyncIterator[Picture]:
+        for number in range(6):
+            if number == 3:
+                served.time = 100.0  # a client's
+            yield Picture(np.zeros((4, 4, 3), np.uint8), number / 2, b"")
+
+    async def give(_: Any, frame: Picture, *, wait: bool) -> None:
+        served.time = frame.time
+        times.append(frame.time)
+
+    players = cast(Any, object.__new__(Players))
+    players._give = give
+    asyncio.run(players._watch(served, source, clip, 0.0, realtime=False))
+    assert times == [0.0, 0.5, 1.0, 100.5, 101.0, 101.5]
+
+
+def test_what_an_answer_rests_on_is_not_worked_out_on_the_event_loop(
+    served: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads, spans = set[str](), Gaze.spans
+    monkeypatch.setattr(Gaze, "spans", lambda gaze: (threads.add(threading.current_thread().name), spans(gaze))[1])
+    client = served.as_("alice")
+    with stream(client, "why") as name:
+        push(client, name, clip()[:6])
+        assert ask(client, name, COUNT, evidence=True)["evidence"]
+    assert threads
+    assert all(each.startswith("asyncio_") for each in threads)
+
+
+def test_an_error_of_a_whole_step_is_the_servers(served: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    client, step, errors = served.as_("alice"), Model.step, [IndexError("in the midst of a step")]
+    with stream(client, "step") as name:
+        push(client, name, clip()[:4])
+        with monkeypatch.context() as patch:
+            patch.setattr(Model, "step", lambda *given: raised(errors.pop()) if errors else step(*given))
+            reply = client.post(f"/v1/streams/{name}/ask", json={"question": COUNT})
+            assert (reply.status_code, reply.json()["error"]["code"]) == (500, "internal_error")
+        assert ask(client, name, COUNT)["answer"]
 
 
 def raised(error: Exception) -> None:

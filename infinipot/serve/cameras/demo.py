@@ -7,7 +7,7 @@ from infinipot import shipped
 from infinipot.camera.demo import World
 from infinipot.embedded.facts import HELD_OUT_SEEDS
 from infinipot.errors import InfinipotError
-from infinipot.serve.keys import EVERYONE, Keys
+from infinipot.serve.keys import Keys
 from infinipot.serve.players import Players
 from infinipot.serve.settings import Settings
 from infinipot.serve.streams.protocol import StreamSettings
@@ -37,7 +37,7 @@ def check(settings: Settings) -> None:
 
 async def open_demo(settings: Settings, streams: Streams, players: Players) -> None:
     """Opens the stream and watches, unless it was restored."""
-    owner = next(iter(Keys.read(settings.api_keys).owners), EVERYONE)
+    owner = Keys.read(settings.api_keys).owners[0]
     if any(served.owner == owner and served.id == NAME for served in streams):
         return
     served = await streams.open(owner, StreamSettings(memory=settings.memory or MEMORY), NAME)

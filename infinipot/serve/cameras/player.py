@@ -32,7 +32,8 @@ class WatchedCamera:
 
     Attributes:
         camera: that is open.
-        offset: seconds of the stream at which the camera's time begins.
+        offset: seconds of the stream at which the camera's time begins. It moves on where others gave the stream later
+            frames, so that the camera goes on behind them.
         stopping: set when it is to end.
     """
 
@@ -139,7 +140,7 @@ class CameraPlayer:
                 if watched.stopping.is_set():
                     return
                 small = small_picture(frame.image, int(self._limits.thumbnail_bytes))
-                self._give(served, Picture(frame.image, frame.time + watched.offset, small), loop)
+                self._give(served, watched, Picture(frame.image, frame.time, small), loop)
             if not watched.stopping.is_set():  # one that is stopped with the server goes on with it
                 source.state, served.plays = "ended", None
         except (GoneError, CancelledError):
@@ -153,7 +154,7 @@ class CameraPlayer:
             if source.state != "ended":  # what is over decodes nothing any more, and is told to be over
                 watched.camera.close()
 
-    def _give(self, served: Served, frame: Picture, loop: asyncio.AbstractEventLoop) -> None:
+    def _give(self, served: Served, watched: WatchedCamera, frame: Picture, loop: asyncio.AbstractEventLoop) -> None:
         """Has the stream watch a frame, and waits until it has: so at most one frame is queued.
 
         A frame that gives way to those of a client, cannot be taken, or meets an error of the model, such as a device
@@ -162,11 +163,13 @@ class CameraPlayer:
         Raises:
             GoneError: the stream was closed.
         """
-        pushed: Future[FrameJob] = asyncio.run_coroutine_threadsafe(self._push(served, frame), loop)
+        pushed: Future[FrameJob] = asyncio.run_coroutine_threadsafe(self._push(served, watched, frame), loop)
         job = pushed.result()
         with suppress(CancelledError):
             if isinstance(error := job.watched.exception(), GoneError):
                 raise error
 
-    async def _push(self, served: Served, frame: Picture) -> FrameJob:
-        return self._streams.push(served, frame)
+    async def _push(self, served: Served, watched: WatchedCamera, frame: Picture) -> FrameJob:
+        if served.time is not None and frame.time + watched.offset <= served.time:
+            watched.offset = served.live_from() - frame.time
+        return self._streams.push(served, frame.at(frame.time + watched.offset))

@@ -1,13 +1,16 @@
 """Bodies of chat completions, as OpenAI and vLLM have them."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Discriminator, Field, Tag, model_validator
+from pydantic import BaseModel, Discriminator, Field, Tag, field_validator, model_validator
 
 from infinipot.serve.asking import AnswerDetails, AskFields, Usage
 from infinipot.serve.bodies import MINUS_ONE, ONE, Body
 from infinipot.serve.chat.unsupported import Unsupported
 from infinipot.serve.streams.protocol import StreamSettings
+
+_PARTS = 16_384  # of all messages of a request: more are not looked at, since nobody else is answered meanwhile
 
 
 class Url(Body):
@@ -45,7 +48,7 @@ class VideoPart(BaseModel):
 Part = Annotated[TextPart | ImagePart | VideoPart, Field(discriminator="type")]
 # What is wrong is told of the kind that was meant.
 Content = Annotated[
-    Annotated[str, Tag("text")] | Annotated[list[Part], Tag("parts")],
+    Annotated[str, Tag("text")] | Annotated[list[Part], Field(fail_fast=True), Tag("parts")],
     Discriminator(lambda given: "parts" if isinstance(given, list) else "text"),
 ]
 
@@ -67,6 +70,7 @@ class Message(Body):
         return "\n".join(part.text for part in self.parts() if isinstance(part, TextPart))
 
 
+Index = Annotated[int, Field(ge=0, lt=1 << 53)]
 Fps = Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False)]
 
 
@@ -81,7 +85,7 @@ class VideoIo(Body):
 
     fps: Fps | None = None
     num_frames: Annotated[Annotated[int, Field(ge=1)] | None, MINUS_ONE] = None
-    frames_indices: list[Annotated[int, Field(ge=0, lt=1 << 53)]] | None = None
+    frames_indices: Annotated[list[Index], Field(max_length=_PARTS, fail_fast=True)] | None = None
 
 
 class MediaIo(Body):
@@ -122,7 +126,7 @@ class ChatRequest(Unsupported, AskFields):
         media_io_kwargs: how frames are taken from a video; mm_processor_kwargs: the same, where that says no `fps`.
     """
 
-    messages: Annotated[list[Message], Field(min_length=1, max_length=4096)]
+    messages: Annotated[list[Message], Field(min_length=1, max_length=4096, fail_fast=True)]
     model: str | None = None
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
     stream: bool = False
@@ -133,6 +137,16 @@ class ChatRequest(Unsupported, AskFields):
     media_io_kwargs: MediaIo = MediaIo()
     mm_processor_kwargs: Processor = Processor()
     infinipot: SessionSettings = SessionSettings()
+
+    @field_validator("messages", mode="before")
+    @classmethod
+    def _few(cls, given: Any) -> Any:
+        contents = (
+            [each.get("content") for each in given if isinstance(each, Mapping)] if isinstance(given, list) else []
+        )
+        if sum(len(content) for content in contents if isinstance(content, list)) > _PARTS:
+            raise ValueError(f"there are more than {_PARTS:,} parts in all")
+        return given
 
     @property
     def video(self) -> VideoIo:

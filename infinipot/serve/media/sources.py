@@ -157,11 +157,14 @@ class Sources:
         Raises:
             ApiError: there is none there, or it lies elsewhere; which of the two is not told.
         """
-        parts = urlsplit(address)
         if self._root is None:
             raise refused("file: addresses need a server with a media root (--media-root)")
-        name = unquote(parts.path)
         elsewhere = refused("there is no such file below the media root")
+        try:
+            parts = urlsplit(address)
+        except ValueError:
+            raise elsewhere from None
+        name = unquote(parts.path)
         if parts.netloc not in ("", "localhost") or "\0" in name:
             raise elsewhere
         try:

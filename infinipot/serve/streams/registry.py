@@ -89,6 +89,9 @@ class Streams:
                 for settings that cannot be.
         """
         model, settings = self.worker.model, self.settings_of(asked)
+        if asked.pixels is not None and asked.pixels[0] > (most := self.settings.limits.frame_pixels):
+            message = f"pixels: a frame may have up to {most:,} pixels"
+            raise ApiError(400, message, "frame_too_large", param="pixels")
         needed = await asyncio.wrap_future(self.worker.call(lambda: model.stream_bytes(**settings)))
         needed += self.settings.limits.pictures
         opening = lambda: self.worker.open(lambda: model.stream(**settings), self._frames)  # noqa: E731

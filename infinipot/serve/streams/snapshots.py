@@ -12,8 +12,9 @@ import logging
 import os
 import re
 import shutil
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
@@ -34,6 +35,7 @@ from infinipot.stream import Stream
 logger = logging.getLogger(__name__)
 _TOLD = "stream.json"
 _FILE = re.compile(r"stream-(\d{1,12})\.safetensors")
+_SOON = 0.05  # seconds until it is seen whether the disk is free
 _SHARE = 0.05  # of the time, that saving on a clock takes at the most
 
 
@@ -65,7 +67,7 @@ class Snapshots:
 
     def __init__(self, folder: Path | None, streams: Streams, metrics: Metrics) -> None:
         self._folder, self._streams, self._metrics = folder, streams, metrics
-        self._saving = asyncio.Lock()
+        self._disk = threading.Lock()
 
     @property
     def kept(self) -> bool:
@@ -80,7 +82,8 @@ class Snapshots:
     async def save(self, served: Served) -> Saved:
         """Saves a stream when its turn comes: with all frames that have come so far.
 
-        One is saved at a time, and the others go on until it is theirs: a disk that is slow holds up one stream alone.
+        One is written at a time, and the others go on until the disk is free: one that is slow holds up one stream
+        alone, and a stream that has much to do before its turn holds up no other.
 
         Raises:
             ApiError: nothing is saved on this server, or it cannot be written.
@@ -90,14 +93,19 @@ class Snapshots:
         records: list[Told] = []
 
         def save(stream: Stream) -> None:
+            if not self._disk.acquire(blocking=False):
+                return
             started = time.perf_counter()
             try:
                 records.append(_write(place, served, stream))
             finally:
+                self._disk.release()
                 served.saving_seconds = time.perf_counter() - started
 
         try:
-            async with self._saving:
+            while not records:
+                while self._disk.locked():
+                    await asyncio.sleep(_SOON)
                 await asyncio.shield(asyncio.wrap_future(self._streams.worker.alone(served.lane, save)))
         except GoneError:
             raise ApiError(410, f"stream {served.id} was closed", "stream_closed") from None
@@ -145,14 +153,21 @@ class Snapshots:
         if self._folder is not None and not served.passing:
             await asyncio.to_thread(shutil.rmtree, self._place(served), ignore_errors=True)
 
-    async def restore_all(self) -> list[tuple[Served, Told]]:
-        """Opens all streams that were saved; one that cannot be is told of, and left where it lies."""
+    async def restore_all(self, owners: Collection[str]) -> list[tuple[Served, Told]]:
+        """Opens all streams that were saved; one that cannot be is told of, and left where it lies.
+
+        Args:
+            owners: whose streams are opened. Those of others nobody could see or close, and their cameras would be
+                watched on.
+        """
         restored = []
         for place in self._places():
             try:
                 record = Told.model_validate_json((place / _TOLD).read_bytes())
                 if not NAME.fullmatch(record.id) or not _FILE.fullmatch(record.file):
                     raise SnapshotError("it does not name a stream and its file")
+                if record.owner not in owners:
+                    raise SnapshotError(f"no key of its owner, {record.owner}, is known to this server")
                 path = place / record.file
                 served = await self._streams.restore(record.owner, record.id, path, record.bytes, record.idle_seconds)
             except (ApiError, InfinipotError, OSError, ValidationError) as error:

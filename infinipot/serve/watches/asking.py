@@ -195,7 +195,7 @@ class Watches:
             watch.unheard -= 1
 
         # Not inside the work itself: what is cancelled before its first step never runs any of it.
-        made = self._begin(answer.result())
+        made = self._begin(answer.result(explained=False))
         made.add_done_callback(left)
         self._begin(self._hear(watch, made)).add_done_callback(heard)
 
@@ -235,25 +235,12 @@ class Watches:
         fires = trigger.take(matches, answered.time)
         if not fires and trigger.state == before.state:
             return
-        event = None
-        if fires:
-            picture = served.thumbnails.nearest(answered.time)
-            event = Event(
-                owner=served.owner,
-                stream=served.id,
-                watch=watch.id,
-                question=request.question,
-                answer=answered.text,
-                time=answered.time,
-                at=time.time(),
-                quiet=request.quiet is not None and in_quiet(request.quiet, datetime.now().astimezone()),
-                evidence=answered.evidence,
-                picture=picture and picture[1],
-            )
-        webhook = None
-        if event is not None and not event.quiet and request.webhook is not None and watch.secret is not None:
-            webhook = request.webhook.url, watch.secret
+        event = webhook = None
         try:
+            if fires:
+                event = _event(watch, answered, await asyncio.to_thread(getattr, answered, "evidence"))
+                if not event.quiet and request.webhook is not None and watch.secret is not None:
+                    webhook = request.webhook.url, watch.secret
             await asyncio.to_thread(self._store.believe, watch.id, json.dumps(asdict(trigger)), event, webhook)
         except BaseException:  # what is not on the disk did not happen: the next answer that says so makes the event
             watch.trigger = before
@@ -263,6 +250,24 @@ class Watches:
             log(logger, "event", stream=served.id, watch=watch.id, time=answered.time)
             self._webhooks.wake()
             self.events.wake()
+
+
+def _event(watch: Watch, answered: Answered, evidence: list[dict[str, Any]]) -> Event:
+    """The event that an answer makes now."""
+    request, served = watch.request, watch.served
+    picture = served.thumbnails.nearest(answered.time)
+    return Event(
+        owner=served.owner,
+        stream=served.id,
+        watch=watch.id,
+        question=request.question,
+        answer=answered.text,
+        time=answered.time,
+        at=time.time(),
+        quiet=request.quiet is not None and in_quiet(request.quiet, datetime.now().astimezone()),
+        evidence=evidence,
+        picture=picture and picture[1],
+    )
 
 
 def _tell_unkept(watch: Watch, error: Exception) -> None:

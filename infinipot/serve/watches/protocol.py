@@ -11,7 +11,11 @@ from infinipot.serve.asking import Looking
 from infinipot.serve.bodies import Body
 
 _SCHEMA = 4096  # letters of a JSON schema
-_PATTERNS = ("pattern", "patternProperties", "$ref", "$dynamicRef", "$id", "$schema")
+_DEPTH = 16  # of a schema: one that is deeper takes long, or ends the stack
+_REFUSED = (  # regular expressions may take for ever, and so do some combinations of schemas; and nothing is fetched
+    *("pattern", "patternProperties", "unevaluatedItems", "unevaluatedProperties"),
+    *("$ref", "$dynamicRef", "$id", "$schema"),
+)
 
 _SECRET = "whsec_"
 
@@ -112,11 +116,16 @@ class WatchRequest(Looking):
         if isinstance(value, str):
             if not value.strip() or len(value) > 200:
                 raise ValueError('give an answer such as "yes", or a JSON schema')
+            try:
+                value.encode()
+            except UnicodeEncodeError:
+                raise ValueError("it holds half of a character") from None
             return value.strip()
         text = json.dumps(value)
-        if len(text) > _SCHEMA or any(f'"{word}"' in text for word in _PATTERNS):
+        if len(text) > _SCHEMA or _depth(value) > _DEPTH or any(f'"{word}"' in text for word in _REFUSED):
             raise ValueError(
-                f"a schema may have up to {_SCHEMA} characters, but none of the keywords {', '.join(_PATTERNS)}"
+                f"a schema may have up to {_SCHEMA} characters and {_DEPTH} levels, but none of the keywords "
+                f"{', '.join(_REFUSED)}"
             )
         from jsonschema import Draft202012Validator, SchemaError
 
@@ -136,6 +145,15 @@ class WatchRequest(Looking):
     def window(self) -> float | None:
         """The newest seconds of the stream that the question sees; None for all that is held."""
         return None if self.about == "all" else self.window_s or max(WINDOW, self.every_s)
+
+
+def _depth(value: Any) -> int:
+    """How many objects and lists are in each other."""
+    level, depth = [value], 0
+    while level := [each for each in level if isinstance(each, dict | list)]:
+        level = [part for each in level for part in (each.values() if isinstance(each, dict) else each)]
+        depth += 1
+    return depth
 
 
 class WatchState(BaseModel):

@@ -34,7 +34,7 @@ _ROUND = 0.5  # seconds between two looks at what is to be delivered
 _AT_ONCE = 16  # deliveries
 _BROKEN = 30.0  # seconds until a question's events are tried again, where it could not be noted how one went
 _FIRST = 2.0  # seconds between the first two tries
-_TRIES = 20  # over most of a day
+_TRIES = 32  # over most of a day
 
 
 def new_secret() -> str:

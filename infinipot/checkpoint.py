@@ -7,7 +7,7 @@ matter and what to do. Knows files and transformers' loading, nothing of streams
 import difflib
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -119,7 +119,9 @@ class Checkpoint:
         Raises:
             ModelError: they cannot be read, some are missing, or some are not of the shape that config.json says.
         """
-        return self._load(adapter, "the weights cannot be loaded", **options)
+        own = self.name in shipped.NAMES  # which is loaded before a progress bar is read
+        with _quiet() if own else nullcontext():
+            return self._load(adapter, "the weights cannot be loaded", **options)
 
     def _load(self, adapter: type[Adapter], else_wrong: str, **options: Any) -> Any:
         """The network; `else_wrong` is the message for failures that no file explains."""
@@ -231,11 +233,13 @@ class Checkpoint:
         return config
 
     def _config_on_the_hub(self) -> dict[str, Any]:
+        near = difflib.get_close_matches(self.name.lower(), shipped.NAMES, n=1)
+        hint = f'; did you mean "{near[0]}"?' if near else ""
+        if near and "/" not in self.name:  # the hub, which may be asked for long, has a slash in its names
+            raise self._error(f"no folder and no model of the project has this name{hint}")
         try:
             return dict(PreTrainedConfig.get_config_dict(self.source, **self.pinned)[0])
         except Exception as error:
-            near = difflib.get_close_matches(self.name.lower(), shipped.NAMES, n=1)
-            hint = f'; did you mean "{near[0]}"?' if near else ""
             why = f"on the hub there is no such checkpoint: {in_a_line(error)}"
             if isinstance(error.__cause__, LocalEntryNotFoundError):  # also where looking things up is turned off
                 why = "the cache does not hold it, and the hub cannot be asked for it"

@@ -67,7 +67,8 @@ def draw_history(history: History, cap: int, path: Path, title: str, asked: Sequ
     """
     minutes, held, full = history.arrays()
     figure = _figure(9, 6)
-    figure.suptitle(f"{title}: {minutes[-1]:.0f} minutes of video in {cap} tokens of memory")
+    length = f"{minutes[-1]:.1f}".removesuffix(".0")
+    figure.suptitle(f"{title}: {length} minutes of video in {cap} tokens of memory")
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
 
     above.plot(minutes, full, color=_FULL, linewidth=2)
@@ -77,7 +78,7 @@ def draw_history(history: History, cap: int, path: Path, title: str, asked: Sequ
 
     _held_against_cap(below, minutes, held, cap)
     below.plot(np.array(asked) / 60, [0] * len(asked), "^", color=_FULL, clip_on=False, label="questions asked")
-    below.legend(loc="lower left", bbox_to_anchor=(0, 0.05), frameon=False)
+    below.legend(loc="best", frameon=False)
     room = "room for the next block, a question and its answer"
     below.text(minutes[-1] / 2, (cap + held[-1]) / 2, room, ha="center", va="center", color=_FULL)
     below.set(xlabel="video time (minutes)", ylabel="tokens, enlarged")

@@ -77,6 +77,17 @@ def test_a_device_of_another_kind_that_this_machine_lacks_is_refused_too(device,
         infinipot.load("embedded", device=device)
 
 
+def test_a_name_that_is_nearly_one_of_ours_is_told_before_a_hub_is_asked(monkeypatch):
+    monkeypatch.setattr(PreTrainedConfig, "get_config_dict", lambda *_, **__: pytest.fail("the hub was asked"))
+    with pytest.raises(ModelError, match='did you mean "embedded"'):
+        infinipot.load("embeded")
+
+
+def test_the_model_that_ships_is_loaded_without_a_word(capfd):
+    infinipot.load("embedded")
+    assert capfd.readouterr() == ("", "")
+
+
 def test_what_torch_calls_a_type_or_a_device_is_text_in_the_settings():
     given: list[Any] = [Path("folder"), torch.float16, torch.device("cuda", 1)]
     config = LoadConfig(*given)

@@ -91,6 +91,8 @@ class Watcher:
                     self._stream.feed(frame)
                     self._on_frame(frame)
                 self._begun.set()
+            if self._stop.is_set():  # a camera that was closed here
+                return
             with self._stream.lock():
                 stats = self._stream.stats()
                 self._on_end(f"the {stats.modality} is over at {clock(stats.time)}; ask on, or /quit")
@@ -131,7 +133,9 @@ def _respond(line: str, asker: Asker, interactive: bool) -> None:
         return
     try:
         with asker.stream.lock():
-            if line == "/stats":
+            if line == "/help":
+                note(f"a question, or {_HELP}")
+            elif line == "/stats":
                 note(status(asker.stream.stats()))
             elif line.split()[0] == "/look":
                 _look(asker, line.removeprefix("/look").strip())

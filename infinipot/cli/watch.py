@@ -236,6 +236,8 @@ def _open(
         if infinipot.camera.is_camera(file):
             end = _camera_end(questions, start, end)
         return infinipot.open_audio(file, start=start, end=end)
+    if file.isdecimal() and not Path(file).exists():
+        raise click.UsageError(f"{file} is no file: a camera of this machine is webcam://{file}")
     if not infinipot.camera.is_camera(file):
         with suppress(CameraError):  # which the address does not say
             return infinipot.open_video(file, fps=settings["fps"], start=start, end=end)

@@ -248,6 +248,7 @@ def test_bad_input_is_one_line_on_stderr_and_exit_code_1(args: tuple[str, ...], 
         (("demo://still", *EMBEDDED, "--modality", "audio", "--end", "inf", "--ask", SEEN), "a camera does not end"),
         (("rtsp://nowhere.invalid/a", *EMBEDDED, "--modality", "audio", "--start", "5"), "--start cannot be given"),
         (("sound.wav", *EMBEDDED, "--modality", "audio", "--fps", "2"), "--fps is of pictures"),
+        (("0", *EMBEDDED), "a camera of this machine is webcam://0"),
         (("sound.wav", *EMBEDDED, "--modality", "audio", "--no-frame-timeout", "2"), "--no-frame-timeout is of"),
         (("clip.mp4", *EMBEDDED, "--at", "3", SEEN, "--start", "5"), "--start"),
         (("clip.mp4", *EMBEDDED, "--max-pixels", "4096"), "--min-pixels"),
@@ -420,6 +421,14 @@ def typed(monkeypatch: pytest.MonkeyPatch) -> Typist:
     monkeypatch.setattr(prompt, "_read", typist.read)
     monkeypatch.setattr(prompt, "_interactive", lambda: True)
     return typist
+
+
+def test_leaving_a_camera_does_not_tell_that_it_is_over(typed: Typist) -> None:
+    typed.lines = iter(["/help"])
+    result = infinipot("watch", "demo://still", *EMBEDDED)
+    assert result.exit_code == 0
+    assert "a question, or /stats" in result.stderr
+    assert "is over" not in result.stderr
 
 
 def test_ctrl_c_in_mid_answer_cancels_only_that_answer(typed: Typist, monkeypatch: pytest.MonkeyPatch) -> None:

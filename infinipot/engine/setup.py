@@ -112,14 +112,8 @@ class Setup:
             adapter.require_pixels(config.pixels)
         except ValueError as error:
             raise SettingError(f"{error}: leave pixels out") from error
-        least = adapter.frame_cells((config.pixels[0],) * 2) if config.pixels and adapter.cell_pixels else 0
-        if least > cap:
-            raise CapError(
-                f"pixels={config.pixels}: a frame takes {least} tokens at the least, and memory={cap} are all there are"
-                f": give at most {cap * adapter.cell_pixels} pixels, or more memory"
-            )
         pixels = config.pixels or adapter.frame_pixels(budget.largest_patch())
-        return cls(
+        made = cls(
             adapter=adapter,
             policy=policy,
             config=config,
@@ -136,6 +130,9 @@ class Setup:
             gatherer=adapter.gatherer(pixels),
             gate=gate,
         )
+        if config.pixels and adapter.cell_pixels:  # frames of the least size are to fit, before one is resized to it
+            block_patches(made, adapter.frame_cells((config.pixels[0],) * 2))
+        return made
 
     @property
     def block_attention(self) -> Mapping[str, Attention]:

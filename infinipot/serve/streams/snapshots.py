@@ -14,6 +14,7 @@ import re
 import shutil
 import threading
 import time
+import weakref
 from collections.abc import Collection, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -68,6 +69,7 @@ class Snapshots:
     def __init__(self, folder: Path | None, streams: Streams, metrics: Metrics) -> None:
         self._folder, self._streams, self._metrics = folder, streams, metrics
         self._disk = threading.Lock()
+        self._records: weakref.WeakKeyDictionary[Served, Told] = weakref.WeakKeyDictionary()  # the newest of each
 
     @property
     def kept(self) -> bool:
@@ -81,6 +83,8 @@ class Snapshots:
 
     async def save(self, served: Served) -> Saved:
         """Saves a stream when its turn comes: with all frames that have come so far.
+
+        What is on the disk as it is now is not written again.
 
         One is written at a time, and the others go on until the disk is free: one that is slow holds up one stream
         alone, and a stream that has much to do before its turn holds up no other.
@@ -97,7 +101,10 @@ class Snapshots:
                 return
             started = time.perf_counter()
             try:
-                records.append(_write(place, served, stream))
+                told, known = _told(served, stream), self._records.get(served)
+                if known is None or not _lies_there(place, served, stream, told, known):
+                    known = self._records[served] = _write(place, served, stream, told)
+                records.append(known)
             finally:
                 self._disk.release()
                 served.saving_seconds = time.perf_counter() - started
@@ -212,26 +219,38 @@ def _state(served: Served) -> tuple[int, int]:
     return stats.frames, stats.turns
 
 
-def _write(place: Path, served: Served, stream: Stream) -> Told:
+def _told(served: Served, stream: Stream) -> Told:
+    """What is known of a stream now, without a file and a date."""
+    return Told(
+        owner=served.owner,
+        id=served.id,
+        file="",
+        bytes=served.bytes,
+        created=served.created,
+        saved_at=0.0,
+        time=stream.stats().time,
+        idle_seconds=served.idle_seconds,
+        dropped=dict(served.dropped),
+        plays=served.plays,
+        description=served.description,
+    )
+
+
+def _lies_there(place: Path, served: Served, stream: Stream, told: Told, known: Told) -> bool:
+    """Whether a stream and what is known of it are on the disk as they are now."""
+    stats, undated = stream.stats(), known.model_copy(update={"file": "", "saved_at": 0.0})
+    same = (stats.frames, stats.turns) == served.saved_state and told == undated
+    return same and (place / known.file).is_file()
+
+
+def _write(place: Path, served: Served, stream: Stream, told: Told) -> Told:
     """Saves a stream, then what is known of it, then takes away what was there before."""
     place.mkdir(parents=True, exist_ok=True, mode=0o700)
     numbers = [int(found[1]) for each in place.iterdir() if (found := _FILE.fullmatch(each.name))]
     file = f"stream-{max(numbers, default=0) + 1}.safetensors"
     stats = stream.stats()
     stream.save(place / file)
-    record = Told(
-        owner=served.owner,
-        id=served.id,
-        file=file,
-        bytes=served.bytes,
-        created=served.created,
-        saved_at=time.time(),
-        time=stats.time,
-        idle_seconds=served.idle_seconds,
-        dropped=dict(served.dropped),
-        plays=served.plays,
-        description=served.description,
-    )
+    record = told.model_copy(update={"file": file, "saved_at": time.time()})
     part = place / f".{_TOLD}.part"
     with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as written:  # an address may be secret
         written.write(record.model_dump_json())

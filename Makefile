@@ -16,6 +16,8 @@ TRANSFORMERS_NEXT_VENV := .venv-transformers-next
 LOWEST_VENV := .venv-lowest
 WHEEL_VENV := .venv-wheel
 EXTRAS := plots,bench,smolvlm,eval,witness,ray,serve
+# Some tests wait, for cameras, sockets and other processes: so there are more of them at once than cores.
+WORKERS := $(shell $(PYTHON) -c 'import os; print(max(2, 3 * (os.cpu_count() or 1) // 2))')
 export HF_HUB_OFFLINE := 1
 
 .PHONY: setup demo test test-lmms-eval test-transformers-next test-lowest test-wheel lint docs bench clean
@@ -40,7 +42,7 @@ lint: setup
 
 test: lint
 	$(BIN)/python tests/needs.py
-	$(BIN)/python -m pytest --numprocesses auto --dist worksteal
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal
 
 test-lmms-eval: $(LMMS_EVAL_VENV)/.done
 	$(LMMS_EVAL_VENV)/bin/python -m pytest tests/lmms_eval
@@ -52,7 +54,7 @@ $(LMMS_EVAL_VENV)/.done: Makefile pyproject.toml tests/lmms_eval/constraints.txt
 	touch $@
 
 test-transformers-next: $(TRANSFORMERS_NEXT_VENV)/.done
-	$(TRANSFORMERS_NEXT_VENV)/bin/python -m pytest --numprocesses auto --dist worksteal
+	$(TRANSFORMERS_NEXT_VENV)/bin/python -m pytest --numprocesses $(WORKERS) --dist worksteal
 
 # The versions of constraints.txt, but for transformers.
 $(TRANSFORMERS_NEXT_VENV)/.done: Makefile pyproject.toml constraints.txt
@@ -63,7 +65,7 @@ $(TRANSFORMERS_NEXT_VENV)/.done: Makefile pyproject.toml constraints.txt
 	touch $@
 
 test-lowest: $(LOWEST_VENV)/.done
-	$(LOWEST_VENV)/bin/python -m pytest --numprocesses auto --dist worksteal
+	$(LOWEST_VENV)/bin/python -m pytest --numprocesses $(WORKERS) --dist worksteal
 
 $(LOWEST_VENV)/.done: Makefile pyproject.toml constraints.txt tests/lowest.py
 	$(PYTHON) -m venv $(LOWEST_VENV)

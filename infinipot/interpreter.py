@@ -14,12 +14,8 @@ def command(module: str, *arguments: str) -> list[str]:
     return [sys.executable, "-P", "-m", module, *arguments]
 
 
-def environment(threads: int = 1) -> dict[str, str]:
-    """This process's environment, in which the other one finds this package where this one did.
-
-    Args:
-        threads: that numerical libraries may start there.
-    """
+def environment() -> dict[str, str]:
+    """This process's environment, in which the other one finds this package where this one did, and numerical libraries
+    start no threads."""
     path = os.pathsep.join([_ROOT, *filter(None, [os.environ.get("PYTHONPATH")])])
-    limits = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads))
-    return {**os.environ, **limits, "PYTHONPATH": path}
+    return {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": path}

@@ -54,7 +54,7 @@ def is_camera(given: object) -> bool:
     location = os.fspath(given)
     scheme, separator, rest = location.partition("://")
     if separator:
-        path = rest.partition("#")[0].partition("?")[0]
+        path = rest.partition("#")[0].partition("?")[0].partition("/")[2]
         web = scheme.lower() in ("http", "https") and _STREAMED.search(path) is not None
         return web or scheme.lower() in _LIVE or is_device(location)
     return is_device(location)

@@ -102,10 +102,11 @@ class Setup:
         cap = _cap(adapter, config, budget_of, (token, beside), ends)
         if ends is not None:
             if cap > _largest(ends):
-                given = f"memory={config.memory} is {cap} tokens, which" if isinstance(config.memory, str) else ""
+                in_tokens = config.memory is None or str(config.memory).strip() == str(cap)
+                amount = f"memory={cap} tokens" if in_tokens else f"memory={config.memory} is {cap} tokens, which"
                 raise CapError(
-                    f"{given or f'memory={cap} tokens'} may need more than the {ends} positions that the model was "
-                    f"trained on: give at most {_largest(ends)} tokens, or positions='native'"
+                    f"{amount} may need more than the {ends} positions that the model was trained on: give at most "
+                    f"{_largest(ends)} tokens, or positions='native'"
                 )
             rule = replace(rule, longest_gap=max(1, ends // (8 * max(config.block or 0, 8))))
         budget = budget_of(cap)

@@ -129,10 +129,10 @@ class Players:
             it ended.
         """
         clip: DecodedVideo | None = None
-        start = (served.time or 0.0) if resumed else 0.0
+        seen = served.time if resumed else None
         try:
-            async with self._sources.clip(address, fps=served.config.fps, most=_MOST, start=start) as clip:
-                await self._watch(served, source, clip, start, realtime=realtime)
+            async with self._sources.clip(address, fps=served.config.fps, most=_MOST, start=seen or 0.0) as clip:
+                await self._watch(served, source, clip, seen, realtime=realtime)
             return "it broke off" if clip.live and clip.incomplete else None
         except CameraFoundError:
             raise
@@ -143,19 +143,19 @@ class Players:
             return error.message
 
     async def _watch(
-        self, served: Served, source: SourceState, clip: DecodedVideo, start: float, *, realtime: bool
+        self, served: Served, source: SourceState, clip: DecodedVideo, seen: float | None, *, realtime: bool
     ) -> None:
-        """Has a stream watch a source that is being decoded; `start` is the second of the stream at which it begins."""
-        begun, offset, given = time.monotonic(), 0.0, False
+        """Has a stream watch a source that is being decoded, behind the second of it that was watched before the server
+        was started again."""
+        begun, offset, start = time.monotonic(), 0.0, seen or 0.0
         async for frame in clip.frames():
             if source.state != "playing":
                 source.state, source.error = "playing", None
                 if clip.live:
                     start = offset = served.live_from()
             at = frame.time + offset
-            if not given and served.time is not None and at <= served.time:
-                continue  # watched before the server was started again
-            given = True
+            if seen is not None and at <= seen:
+                continue
             if realtime:
                 await asyncio.sleep(begun + at - start - time.monotonic())
             if served.time is not None and at <= served.time:  # others gave the stream later frames meanwhile

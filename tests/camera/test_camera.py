@@ -458,6 +458,8 @@ def test_an_option_that_cannot_be_is_told_at_once(option, said):
         ("RTSPS://a/b", True),
         ("http://a/live.m3u8?x=1", True),
         ("http://a/video.mjpg", True),
+        ("http://a.cgi", False),
+        ("http://me:p\uff20w@a/street.mp4", False),
         ("https://a/street.mp4", False),
         ("street.mp4", False),
         ("/dev/video0", True),

@@ -224,6 +224,11 @@ def test_a_video_that_is_cut_short_is_answered_from_with_a_warning() -> None:
         (("clip.mp4", *EMBEDDED, "--fps", "0"), "above 0"),
         (("clip.mp4", *EMBEDDED, "--keep", "1.5"), "keep=1.5"),
         (("clip.mp4", *EMBEDDED, "--max-new-tokens", "500"), "set aside"),
+        (
+            ("clip.mp4", "--model", "embedded", "--memory", "5000"),
+            "error: memory=5000 tokens may need more than the 1024",
+        ),
+        (("clip.mp4", "--model", "embedded", "--memory", "64MiB"), "error: memory=64MiB is 21"),
         (("clip.mp4", "--model", "embedded", "--memory", "200", "--policy", "full"), "never evicts"),
     ],
 )

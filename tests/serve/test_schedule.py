@@ -116,7 +116,7 @@ def test_a_step_takes_until_the_devices_are_done_with_it(monkeypatch: pytest.Mon
     assert min(told) >= 0.05
 
 
-def test_on_a_cpu_a_step_takes_what_its_thread_did(worker: Worker) -> None:
+def test_on_a_cpu_a_step_takes_what_its_thread_did() -> None:
     assert engine.accelerators(embedded()) == ()
     assert engine.timed((), lambda: time.sleep(0.05))[1] < 0.04
 

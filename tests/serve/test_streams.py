@@ -568,7 +568,7 @@ def test_a_file_goes_on_behind_frames_that_others_gave_its_stream() -> None:
 
     players = cast(Any, object.__new__(Players))
     players._give = give
-    asyncio.run(players._watch(served, source, clip, 0.0, realtime=False))
+    asyncio.run(players._watch(served, source, clip, None, realtime=False))
     assert times == [0.0, 0.5, 1.0, 100.5, 101.0, 101.5]
 
 

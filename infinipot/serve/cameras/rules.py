@@ -7,6 +7,7 @@ demo://     always, up to a rate
 webcam://   and other devices: where the server was started with --local-cameras
 """
 
+import re
 from urllib.parse import urlsplit, urlunsplit
 
 from infinipot.camera import is_camera
@@ -117,11 +118,8 @@ class CameraRules:
 
 def _has_user(address: str) -> bool:
     """Whether an address of the web names a user."""
-    try:
-        split = urlsplit(address)
-    except ValueError:
-        return False
-    return split.scheme.lower() in ("http", "https") and "@" in split.netloc
+    scheme, _, rest = address.partition("://")
+    return scheme.lower() in ("http", "https") and "@" in re.split("[/?#]", rest, maxsplit=1)[0]
 
 
 def _with_hint(message: str) -> str:

@@ -141,10 +141,8 @@ class ChatRequest(Unsupported, AskFields):
     @field_validator("messages", mode="before")
     @classmethod
     def _few(cls, given: Any) -> Any:
-        contents = (
-            [each.get("content") for each in given if isinstance(each, Mapping)] if isinstance(given, list) else []
-        )
-        if sum(len(content) for content in contents if isinstance(content, list)) > _PARTS:
+        messages = [each for each in given if isinstance(each, Mapping)] if isinstance(given, list) else []
+        if sum(len(each["content"]) for each in messages if isinstance(each.get("content"), list)) > _PARTS:
             raise ValueError(f"there are more than {_PARTS:,} parts in all")
         return given
 

@@ -18,7 +18,7 @@ RATE_WINDOW = 2.0  # seconds over which the frames that a stream takes are count
 _SLOT = 1e-6  # of a period of `fps` by which a frame may come early and still be the next one
 
 
-@dataclass(slots=True, eq=False, weakref_slot=True)
+@dataclass(slots=True, eq=False)
 class Served:
     """A stream that is served.
 

@@ -14,7 +14,6 @@ import re
 import shutil
 import threading
 import time
-import weakref
 from collections.abc import Collection, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -69,7 +68,6 @@ class Snapshots:
     def __init__(self, folder: Path | None, streams: Streams, metrics: Metrics) -> None:
         self._folder, self._streams, self._metrics = folder, streams, metrics
         self._disk = threading.Lock()
-        self._records: weakref.WeakKeyDictionary[Served, Told] = weakref.WeakKeyDictionary()  # the newest of each
 
     @property
     def kept(self) -> bool:
@@ -101,10 +99,8 @@ class Snapshots:
                 return
             started = time.perf_counter()
             try:
-                told, known = _told(served, stream), self._records.get(served)
-                if known is None or not _lies_there(place, served, stream, told, known):
-                    known = self._records[served] = _write(place, served, stream, told)
-                records.append(known)
+                told = _told(served, stream)
+                records.append(_same(place, served, stream, told) or _write(place, served, stream, told))
             finally:
                 self._disk.release()
                 served.saving_seconds = time.perf_counter() - started
@@ -236,11 +232,17 @@ def _told(served: Served, stream: Stream) -> Told:
     )
 
 
-def _lies_there(place: Path, served: Served, stream: Stream, told: Told, known: Told) -> bool:
-    """Whether a stream and what is known of it are on the disk as they are now."""
-    stats, undated = stream.stats(), known.model_copy(update={"file": "", "saved_at": 0.0})
-    same = (stats.frames, stats.turns) == served.saved_state and told == undated
-    return same and (place / known.file).is_file()
+def _same(place: Path, served: Served, stream: Stream, told: Told) -> Told | None:
+    """The record on the disk, where the stream and what is known of it are there as they are now."""
+    stats = stream.stats()
+    if (stats.frames, stats.turns) != served.saved_state:
+        return None
+    try:
+        known = Told.model_validate_json((place / _TOLD).read_bytes())
+    except (OSError, ValidationError):
+        return None
+    undated = known.model_copy(update={"file": "", "saved_at": 0.0})
+    return known if told == undated and (place / known.file).is_file() else None
 
 
 def _write(place: Path, served: Served, stream: Stream, told: Told) -> Told:

@@ -7,8 +7,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from infinipot.errors import QuestionError
 from infinipot.serve.asking import Looking
 from infinipot.serve.bodies import Body
+from infinipot.text import check_text
 
 _SCHEMA = 4096  # letters of a JSON schema
 _DEPTH = 16  # of a schema: one that is deeper takes long, or ends the stack
@@ -116,10 +118,7 @@ class WatchRequest(Looking):
         if isinstance(value, str):
             if not value.strip() or len(value) > 200:
                 raise ValueError('give an answer such as "yes", or a JSON schema')
-            try:
-                value.encode()
-            except UnicodeEncodeError:
-                raise ValueError("it holds half of a character") from None
+            check_text(value, "the answer that is waited for", QuestionError)
             return value.strip()
         text = json.dumps(value)
         if len(text) > _SCHEMA or _depth(value) > _DEPTH or any(f'"{word}"' in text for word in _REFUSED):
